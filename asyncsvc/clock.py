@@ -1,0 +1,44 @@
+"""Wall-clock time: the only place that asks the system what time it is.
+
+Owns the conversion between timestamps (integer milliseconds since the epoch, UTC) and
+RFC 3339. Promises that everything else takes `now` as an argument of type `Now`, so tests
+can stand still or jump a day. Never measures durations: those use the event loop's clock,
+which no administrator can set back.
+"""
+
+import secrets
+import time
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+Now = Callable[[], int]
+"""Answers the current time in milliseconds since the epoch."""
+
+
+def now_ms() -> int:
+    """The system's wall clock in milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
+def rfc3339(ms: int) -> str:
+    """A timestamp as `2026-11-20T18:34:16.123Z`."""
+    whole, milli = divmod(ms, 1000)
+    stamp = datetime.fromtimestamp(whole, UTC)
+    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"
+
+
+def from_rfc3339(text: str) -> int:
+    """Milliseconds since the epoch; a time without an offset is refused with ValueError."""
+    stamp = datetime.fromisoformat(text)
+    if stamp.tzinfo is None:
+        raise ValueError("a time needs an offset, such as Z")
+    return round(stamp.timestamp() * 1000)
+
+
+def new_id(at_ms: int) -> str:
+    """A UUID of version 7 (RFC 9562): sorts by time, so index pages fill in order."""
+    value = (at_ms & ((1 << 48) - 1)) << 80 | secrets.randbits(80)
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return str(uuid.UUID(int=value))

@@ -1,0 +1,259 @@
+"""Every error that has a meaning outside the function that raises it.
+
+Owns the one tree below. Promises that each class knows its own code, so that nobody maps
+exceptions to codes a second time. Never holds a library's exception type: those are
+translated at the floor that owns the library.
+
+    AsyncsvcError
+    ├── SettingsError              the settings do not add up; one line per fault
+    ├── StartError                 the service cannot start here (lock, schema, directory)
+    ├── IllegalTransition          the state table has no such arrow (409)
+    ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
+    ├── RequestError               what a client is told: status, code, param
+    │   ├── InvalidJson 400 · Unauthorized 401 · Forbidden 403
+    │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
+    │   ├── Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
+    │   └── QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
+    └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
+        ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
+        ├── RateLimited · UpstreamOverloaded · QuotaExhausted
+        ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
+        ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
+        └── InterruptedUnknown · InternalError
+"""
+
+from typing import Any, ClassVar
+
+
+class AsyncsvcError(Exception):
+    """The root: everything below has a message meant for people."""
+
+
+class SettingsError(AsyncsvcError):
+    """The settings are wrong; `lines` holds one sentence per fault."""
+
+    def __init__(self, lines: list[str]) -> None:
+        super().__init__("\n".join(lines))
+        self.lines = lines
+
+
+class StartError(AsyncsvcError):
+    """The service cannot start; the message says what to do about it."""
+
+
+class IllegalTransition(AsyncsvcError):
+    """The state table has no arrow for this; the task is unchanged."""
+
+    def __init__(self, state: str, cause: str) -> None:
+        super().__init__(f"a task that is {state} cannot be {cause}")
+        self.state = state
+        self.cause = cause
+
+
+class StorageUnavailable(AsyncsvcError):
+    """The database refused a write; whatever waited for it has not happened."""
+
+
+class RequestError(AsyncsvcError):
+    """An answer to a client in OpenAI's error shape."""
+
+    status: ClassVar[int] = 500
+    code: str = "internal"
+    type: ClassVar[str] = "invalid_request_error"
+
+    def __init__(
+        self, message: str, *, param: str | None = None, retry_after: float | None = None
+    ) -> None:
+        super().__init__(message)
+        self.param = param
+        self.retry_after = retry_after
+
+    def body(self) -> dict[str, Any]:
+        """The JSON body of the answer."""
+        return {
+            "error": {
+                "message": str(self),
+                "type": self.type,
+                "code": self.code,
+                "param": self.param,
+            }
+        }
+
+
+class InvalidJson(RequestError):
+    status, code = 400, "invalid_json"
+
+
+class Unauthorized(RequestError):
+    status, code, type = 401, "unauthorized", "authentication_error"
+
+
+class Forbidden(RequestError):
+    """403; `code` is one of forbidden_origin, forbidden_host, forbidden_scope."""
+
+    status, type = 403, "permission_error"
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class NotFound(RequestError):
+    status, code = 404, "not_found"
+
+
+class TaskNotFound(RequestError):
+    status, code = 404, "task_not_found"
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(f"there is no task {task_id!r}", param="task_id")
+
+
+class ModelNotFound(RequestError):
+    status, code = 404, "model_not_found"
+
+
+class MethodNotAllowed(RequestError):
+    status, code = 405, "method_not_allowed"
+
+
+class Conflict(RequestError):
+    """409; `code` is illegal_transition or idempotency_conflict."""
+
+    status = 409
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class TaskTooLarge(RequestError):
+    status, code = 413, "task_too_large"
+
+
+class InvalidRequest(RequestError):
+    status, code = 422, "invalid_request"
+
+
+class QueueFull(RequestError):
+    status, code, type = 429, "queue_full", "rate_limit_error"
+
+
+class NoModel(RequestError):
+    status, code, type = 503, "no_model", "server_error"
+
+
+class Overloaded(RequestError):
+    status, code, type = 503, "overloaded", "server_error"
+
+
+class ShuttingDown(RequestError):
+    status, code, type = 503, "shutting_down", "server_error"
+
+
+class ProviderError(AsyncsvcError):
+    """Why a call upstream did not give an answer.
+
+    `code` is the contract's; `retryable` whether `/retry` can help; `again` whether the
+    service itself tries again; `trips` whether it counts for the breaker; `slow_down`
+    whether the provider only asked to wait, which costs no attempt. `retry_after` is in
+    seconds, as the provider said it.
+    """
+
+    code: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = True
+    again: ClassVar[bool] = True
+    trips: ClassVar[bool] = True
+    slow_down: ClassVar[bool] = False
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def as_dict(self) -> dict[str, Any]:
+        """The `error` of a failed task."""
+        return {"code": self.code, "message": str(self), "retryable": self.retryable}
+
+
+class ConnectTimeout(ProviderError):
+    code = "connect_timeout"
+
+
+class FirstTokenTimeout(ProviderError):
+    code = "first_token_timeout"
+
+
+class IdleTimeout(ProviderError):
+    code = "idle_timeout"
+
+
+class TaskTimeout(ProviderError):
+    """The whole task took longer than its limit; trying again would only take longer."""
+
+    code, again, trips = "timeout", False, False
+
+
+class Expired(ProviderError):
+    """The task waited longer in the queue than `queue.ttl_s`."""
+
+    code, again, trips = "expired", False, False
+
+
+class RateLimited(ProviderError):
+    """The provider said "slow down"; not a fault of the task nor of the provider."""
+
+    code, trips, slow_down = "rate_limited", False, True
+
+
+class UpstreamOverloaded(ProviderError):
+    code = "overloaded"
+
+
+class QuotaExhausted(ProviderError):
+    code, again, trips = "quota_exhausted", False, False
+
+
+class UpstreamAuth(ProviderError):
+    code, retryable, again, trips = "upstream_auth", False, False, False
+
+
+class UpstreamRejected(ProviderError):
+    code, retryable, again, trips = "upstream_rejected", False, False, False
+
+
+class ContextTooLong(ProviderError):
+    code, retryable, again, trips = "context_too_long", False, False, False
+
+
+class ContentFiltered(ProviderError):
+    code, retryable, again, trips = "content_filtered", False, False, False
+
+
+class ModelGone(ProviderError):
+    code, retryable, again, trips = "model_gone", False, False, False
+
+
+class UpstreamDisconnected(ProviderError):
+    """The connection broke: refused, reset, or ended in the middle of a stream."""
+
+    code = "upstream_disconnected"
+
+
+class UpstreamInvalid(ProviderError):
+    code = "upstream_invalid"
+
+
+class EmptyAnswer(ProviderError):
+    code = "empty_answer"
+
+
+class InterruptedUnknown(ProviderError):
+    """An agent gateway was cut in mid-run: it may have acted, so nobody repeats it unasked."""
+
+    code, again = "interrupted_unknown", False
+
+
+class InternalError(ProviderError):
+    """A fault of ours; the service stays up and the task is tried again."""
+
+    code, trips = "internal", False

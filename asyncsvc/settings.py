@@ -1,0 +1,340 @@
+"""The settings: one TOML file, overridden by ASYNCSVC_<SECTION>__<KEY> in the environment.
+
+Owns names, types, defaults, limits and the meaning of each value. Promises to report every
+fault at once, one line each, with the key's full name, what is allowed and what it means.
+Never reads a secret: the file names the variables that hold them, and `Settings.secret`
+looks one up in the environment that was given.
+"""
+
+import contextlib
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from asyncsvc.errors import SettingsError
+
+PREFIX = "ASYNCSVC_"
+DEFAULT_FILE = "settings.toml"
+OUTSIDE_THE_FILE = {"ASYNCSVC_TOKENS", "ASYNCSVC_TOKEN", "ASYNCSVC_URL"}
+
+
+def _not_bool(value: object) -> object:
+    # In Python True is 1, so `rpm = true` would silently mean one call a minute.
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(_not_bool)]
+Seconds = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A table of the file; unknown keys are faults."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Server(Section):
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: Int = Field(8000, ge=0, le=65535, description="port to listen on; 0 picks a free one")
+    auth_tokens_env: str = Field(
+        "ASYNCSVC_TOKENS",
+        description="variable with the bearer tokens, separated by commas; empty: no auth, "
+        "allowed on loopback only",
+    )
+    allowed_origins: list[str] = Field([], description="browser origins allowed beside our own")
+    max_connections: Int = Field(1000, ge=1, le=100_000, description="open connections at once")
+    grace_s: Seconds = Field(
+        10.0, ge=0, le=3600, description="how long a stop lets running tasks finish"
+    )
+
+
+class Storage(Section):
+    path: str = Field("data/asyncsvc.db", min_length=1, description="the SQLite file")
+    retention_days: Seconds = Field(
+        7, gt=0, le=36500, description="finished tasks older than this are purged"
+    )
+
+
+class Queue(Section):
+    max_length: Int = Field(10_000, ge=1, le=10_000_000, description="tasks not yet finished")
+    max_task_bytes: Int = Field(
+        10_485_760, ge=1024, le=1 << 30, description="largest body of a request"
+    )
+    ttl_s: Seconds = Field(
+        604_800, gt=0, description="a task not started by then fails with code expired"
+    )
+
+
+class Timeouts(Section):
+    short_s: Seconds = Field(300, gt=0, description="whole task, lanes short and priority")
+    long_s: Seconds = Field(86_400, gt=0, description="whole task, lane long")
+    connect_s: Seconds = Field(10, gt=0, description="to connect to the provider")
+    first_token_s: Seconds = Field(120, gt=0, description="from sending to the first token")
+    idle_s: Seconds = Field(120, gt=0, description="silence within a stream")
+
+
+class Retry(Section):
+    max_retries: Int = Field(3, ge=0, le=100, description="tries after the first")
+    base_s: Seconds = Field(1.0, gt=0, description="first delay; doubles with each try")
+    max_s: Seconds = Field(60.0, gt=0, description="longest delay")
+
+    @model_validator(mode="after")
+    def _order(self) -> "Retry":
+        if self.max_s < self.base_s:
+            raise ValueError("retry.max_s must not be below retry.base_s")
+        return self
+
+
+class Breaker(Section):
+    failures: Int = Field(5, ge=1, le=1000, description="consecutive failures that open it")
+    cooldown_s: Seconds = Field(30, gt=0, description="how long it stays open before one probe")
+
+
+class Cache(Section):
+    enabled: bool = Field(True, description="answer repeated deterministic requests from memory")
+    ttl_s: Seconds = Field(3600, gt=0, description="how long an answer may be repeated")
+    max_bytes: Int = Field(67_108_864, ge=0, description="memory for cached answers")
+
+
+class Limits(Section):
+    memory_mb: Int = Field(500, ge=64, description="resident memory above which intake refuses")
+    disk_free_mb: Int = Field(200, ge=0, description="free disk below which intake refuses")
+
+
+class Tools(Section):
+    enabled: bool = Field(True, description="let agent tasks use tools")
+    workspace: str = Field("data/workspaces", min_length=1, description="folder of the tools")
+    timeout_s: Seconds = Field(30, gt=0, description="longest run of one tool call")
+    max_output_bytes: Int = Field(65_536, ge=1024, description="output kept of one call")
+    exec_allow: list[str] = Field(
+        ["python3", "ls", "cat", "grep", "head", "tail", "wc", "sort", "find"],
+        description="programs that exec_command may start",
+    )
+    unsafe_no_sandbox: bool = Field(False, description="run tools without a sandbox; do not")
+
+
+ModelClass = Literal["simple", "realtime", "reasoning", "batch", "general"]
+
+
+class Model(Section):
+    enabled: bool = Field(True, description="false takes the model out of service")
+    type: Literal["chat", "embedding"] = Field("chat", description="what the model does")
+    protocol: Literal["openai", "openclaw-ws"] = Field("openai", description="how it is spoken to")
+    preset: str | None = Field(None, description="provider's dialect: base URL and parameters")
+    base_url: str | None = Field(None, description="address up to and without /chat/completions")
+    api_key_env: str | None = Field(None, description="variable that holds the key")
+    api_key_envs: list[str] = Field([], description="several such variables, one gate each")
+    model: str | list[str] = Field(description="the provider's model id, or several in order")
+    concurrency: Int = Field(5, ge=1, le=10_000, description="calls at once, per key")
+    rpm: Int = Field(0, ge=0, le=1_000_000, description="calls in any window; 0 is unlimited")
+    rpm_window_s: Seconds = Field(60.0, gt=0, le=86_400, description="length of that window")
+    tpm: Int = Field(0, ge=0, description="tokens in any minute; 0 is unlimited")
+    context: Int = Field(131_072, ge=1, description="tokens of context")
+    good_at: list[ModelClass] = Field(["general"], description="classes of tasks it is meant for")
+    weight: Seconds = Field(1.0, gt=0, description="preference among equals")
+    extra_body: dict[str, Any] = Field({}, description="merged into each request")
+    extra_headers: dict[str, str] = Field({}, description="headers sent with each request")
+
+    @field_validator("base_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        if value is not None and not value.startswith(("http://", "https://", "ws://", "wss://")):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/") if value else value
+
+    @field_validator("model")
+    @classmethod
+    def _some_model(cls, value: str | list[str]) -> str | list[str]:
+        if not value or not all(value):
+            raise ValueError("must name at least one model")
+        return value
+
+    @model_validator(mode="after")
+    def _one_way_to_keys(self) -> "Model":
+        if self.api_key_env is not None and self.api_key_envs:
+            raise ValueError("give api_key_env or api_key_envs, not both")
+        return self
+
+    @property
+    def model_ids(self) -> list[str]:
+        """The provider's ids, in the order in which they are tried."""
+        return [self.model] if isinstance(self.model, str) else list(self.model)
+
+    @property
+    def key_variables(self) -> list[str]:
+        """The variables that hold keys; empty where none is needed."""
+        return [self.api_key_env] if self.api_key_env else list(self.api_key_envs)
+
+
+class Settings(Section):
+    """Everything the service can be told. Build it with `load`."""
+
+    server: Server = Server()
+    storage: Storage = Storage()
+    queue: Queue = Queue()
+    timeouts: Timeouts = Timeouts()
+    retry: Retry = Retry()
+    breaker: Breaker = Breaker()
+    cache: Cache = Cache()
+    limits: Limits = Limits()
+    tools: Tools = Tools()
+    models: dict[str, Model] = Field({}, description="the models, one table each")
+
+    @field_validator("models")
+    @classmethod
+    def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
+        for name in models:
+            if not name or len(name) > 64 or not all(c.isalnum() or c in "_-." for c in name):
+                raise ValueError(f"model name {name!r} may hold letters, digits and _ - . only")
+            if name == "auto":
+                raise ValueError("no model can be called auto: that word asks for routing")
+        return models
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the file (None: defaults only) and the environment.
+
+    `overrides` are the command line's, as {"server": {"port": 1}}; they win over all.
+    Raises SettingsError with one line per fault.
+    """
+    values = _read(path) if path is not None else {}
+    faults = _overlay(values, environ)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults += [_line(fault, path, environ) for fault in error.errors()]
+    if faults:
+        raise SettingsError(faults)
+    for section, changes in (overrides or {}).items():
+        merged = getattr(settings, section).model_dump() | dict(changes)
+        try:
+            checked = type(getattr(settings, section)).model_validate(merged)
+        except ValidationError as error:
+            raise SettingsError(
+                [_line({**f, "loc": (section, *f["loc"])}, None, {}) for f in error.errors()]
+            ) from None
+        settings = settings.model_copy(update={section: checked})
+    _check_exposure(settings, environ)
+    return settings
+
+
+def tokens(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    """The bearer tokens that clients may use; empty means that none is asked for."""
+    held = environ.get(settings.server.auth_tokens_env, "")
+    return [token.strip() for token in held.split(",") if token.strip()]
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    try:
+        return ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_exposure(settings: Settings, environ: Mapping[str, str]) -> None:
+    if not is_loopback(settings.server.host) and not tokens(settings, environ):
+        raise SettingsError(
+            [
+                f"server.host: {settings.server.host!r} can be reached from other machines, so "
+                f"{settings.server.auth_tokens_env} must hold a token first "
+                "(comma-separated bearer tokens)"
+            ]
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SettingsError([f"{path}: no such file; give one with --settings FILE"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: cannot be read: {error}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([f"{path}: not valid TOML: {error}"]) from None
+
+
+def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Put the environment's values over the file's; answers the faults found on the way."""
+    faults = []
+    for name, text in sorted(environ.items()):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in OUTSIDE_THE_FILE or "__" not in upper:
+            continue
+        section, *path = upper.removeprefix(PREFIX).lower().split("__")
+        if section not in Settings.model_fields:
+            faults.append(
+                f"{name}: unknown section {section!r}{_guess(section, Settings.model_fields)}"
+            )
+            continue
+        table = values.setdefault(section, {})
+        for part in path[:-1]:
+            # A model may be written nvidia-1 in the file; a variable's name cannot hold that.
+            known = {key.lower().translate(_TO_VARIABLE): key for key in table}
+            table = table.setdefault(known.get(part, part), {})
+        table[path[-1]] = _value(text)
+    return faults
+
+
+_TO_VARIABLE = str.maketrans("-.", "__")
+
+
+def _value(text: str) -> Any:
+    """Lists and tables are JSON; all else is text, which the field's type converts."""
+    if text[:1] in "[{":
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return text
+
+
+def _guess(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _section_of(loc: tuple[Any, ...]) -> type[BaseModel]:
+    """The class whose table holds the key at `loc`."""
+    if len(loc) >= 2 and loc[0] == "models":
+        return Model if len(loc) >= 3 else Settings
+    if len(loc) >= 2 and loc[0] in Settings.model_fields:
+        kind = Settings.model_fields[loc[0]].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return Settings
+
+
+def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str]) -> str:
+    """One sentence: where, what is wrong, what the key means."""
+    loc = tuple(str(part) for part in fault["loc"])
+    table = _section_of(loc)
+    depth = 3 if loc and loc[0] == "models" else 2
+    key = ".".join(loc[:depth]) or "settings"
+    variable = PREFIX + "__".join(loc[:depth]).upper()
+    where = variable if variable in environ else (str(path) if path else "settings")
+    field = table.model_fields.get(loc[depth - 1]) if len(loc) >= depth else None
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: {key}: unknown key{_guess(loc[-1], table.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{where}: {key}: is required{meaning}"
+    said = fault["msg"].removeprefix("Value error, ")
+    given = "" if isinstance(fault.get("input"), dict) else f", got {fault.get('input')!r}"
+    return f"{where}: {key}: {said[0].lower()}{said[1:]}{given}{meaning}"

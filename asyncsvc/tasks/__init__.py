@@ -1,0 +1,1 @@
+"""Tasks: what they are, how they change, and where they are kept."""

@@ -1,0 +1,198 @@
+"""The journal: the one way to change a task, and the one place to hear of it.
+
+Owns the unfinished tasks in memory, the numbering of events, the group commit and the
+wake-up of followers. Promises: what `append` acknowledges is on the disk; nobody hears of an
+event before that; an append is applied wholly or not at all; events of a task have a dense
+`seq`, all events a growing `id`. Never decides what should happen next, never lets a reader
+hold up the writer.
+
+One task commits at a time, and what gathers meanwhile goes into the next commit. An append is
+applied when its commit begins, on an overlay that becomes the truth only when the database
+has accepted it: a refused write leaves memory as it was.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+from asyncsvc.clock import Now
+from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.tasks.followers import Feed, Topics
+from asyncsvc.tasks.overlay import Birth, Change, Entry, Overlay, Removal
+from asyncsvc.tasks.rows import Event
+from asyncsvc.tasks.store import Store
+from asyncsvc.tasks.task import Task
+
+log = logging.getLogger(__name__)
+
+COMMIT_MOST = 2_000
+"""Appends in one commit: bounds how long those that come meanwhile wait."""
+FORGET_EVERY_MS = 60_000
+
+
+@dataclass(slots=True)
+class _Append:
+    entries: Sequence[Entry]
+    done: "asyncio.Future[list[Task]]"
+
+    def settle(self, outcome: list[Task] | AsyncsvcError) -> None:
+        if self.done.done():
+            return  # whoever asked has gone; the append stands all the same
+        if isinstance(outcome, AsyncsvcError):
+            self.done.set_exception(outcome)
+        else:
+            self.done.set_result(outcome)
+
+
+class Journal:
+    """Start it with `async with journal:`; `append` and `follow` are its verbs."""
+
+    def __init__(self, store: Store, now: Now, keep_calls_ms: int = 120_000) -> None:
+        self.store = store
+        self.now = now
+        self.live: dict[str, Task] = {}
+        """The unfinished tasks by id. Read it, never write it."""
+        self.feed = Feed(store)
+        self._topics = Topics()
+        self._keep_calls_ms = keep_calls_ms
+        self._forgot_at = 0
+        self._waiting: list[_Append] = []
+        self._wanted = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self._closing = False
+        self._n = 0
+
+    async def __aenter__(self) -> Self:
+        self._n, self.feed.last_id = await self.store.counters()
+        self.live = {task.id: task for task in await self.store.unfinished()}
+        self._writer = asyncio.create_task(self._write(), name="journal")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Write what was appended, then end: followers stop, later appends are refused."""
+        self._closing = True
+        self._wanted.set()
+        if self._writer is not None:
+            await self._writer
+        self.release()
+
+    def release(self) -> None:
+        """Let every follower go; they come back with their cursors."""
+        self.feed.close()
+        self._topics.close()
+
+    def append(self, *entries: Entry) -> "asyncio.Future[list[Task]]":
+        """Apply all entries or none; the future gives the tasks as they then stand on disk.
+
+        Fails with IllegalTransition, TaskNotFound or StorageUnavailable, and then nothing has
+        changed. Abandoning the future does not take the append back.
+        """
+        done: asyncio.Future[list[Task]] = asyncio.get_running_loop().create_future()
+        # A run that was cut leaves its last append behind: its error is nobody's news.
+        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        if self._closing:
+            done.set_exception(StorageUnavailable("the service is stopping"))
+        else:
+            self._waiting.append(_Append(entries, done))
+            self._wanted.set()
+        return done
+
+    async def task(self, task_id: str) -> Task:
+        """The task as it stands, finished or not. Raises TaskNotFound."""
+        task = self.live.get(task_id) or await self.store.task(task_id)
+        if task is None:
+            raise TaskNotFound(task_id)
+        return self.live.get(task_id, task)
+
+    async def follow(self, task_id: str, after: int = 0) -> AsyncIterator[list[Event]]:
+        """Pages of the task's events with a seq above `after`, each once and in order.
+
+        Ends after the last event of a finished task, or when the journal is released. Raises
+        TaskNotFound. Whoever does not ask for more gets nothing and costs nothing.
+        """
+        with self._topics.topic(task_id) as topic:
+            task = await self.task(task_id)
+            topic.begin(task.seq)
+            cursor = after
+            while not topic.closed:
+                grew = topic.grew  # taken before reading: no append can fall in between
+                page = topic.tail(cursor)
+                if page is None:
+                    rows = await self.store.events(task.request.n, cursor)
+                    page = [row.event(task_id) for row in rows]
+                if page:
+                    cursor = page[-1].seq
+                    yield page
+                elif task_id not in self.live:
+                    return
+                else:
+                    await grew.wait()
+
+    async def _write(self) -> None:
+        """Started with the journal, ends when it is closed and empty; raises nothing."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._waiting:
+                batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
+                try:
+                    await self._commit(batch)
+                except Exception as error:
+                    if not isinstance(error, StorageUnavailable):
+                        log.exception("a commit failed")
+                        error = StorageUnavailable(f"internal: {error}")
+                    for append in batch:
+                        append.settle(error)
+            if self._closing:
+                return
+
+    async def _commit(self, appends: list[_Append]) -> None:
+        strangers = await self._strangers(appends)
+        overlay = Overlay(
+            lambda task_id: self.live.get(task_id) or strangers.get(task_id),
+            self.now(),
+            self._n,
+            self.feed.last_id,
+        )
+        accepted = []
+        for append in appends:
+            try:
+                accepted.append((append, overlay.accept(append.entries)))
+            except (IllegalTransition, TaskNotFound) as error:
+                append.settle(error)
+        if not accepted:
+            return
+        await self.store.commit(overlay.batch())
+        self._publish(overlay)
+        for append, tasks in accepted:
+            append.settle(tasks)
+        if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
+            self._forgot_at = overlay.at
+            await self.store.forget_calls(overlay.at - self._keep_calls_ms)
+
+    async def _strangers(self, appends: list[_Append]) -> dict[str, Task]:
+        """The finished tasks that the batch touches: they are not kept in memory."""
+        ids = {
+            entry.task_id
+            for append in appends
+            for entry in append.entries
+            if not isinstance(entry, Birth) and entry.task_id not in self.live
+        }
+        found = [await self.store.task(task_id) for task_id in ids]
+        return {task.id: task for task in found if task is not None}
+
+    def _publish(self, overlay: Overlay) -> None:
+        """The batch is on the disk: make it the truth, then wake whoever follows."""
+        self._n = overlay.n
+        for task_id, task in overlay.tasks.items():
+            if task is None or task.finished:
+                self.live.pop(task_id, None)
+            else:
+                self.live[task_id] = task
+        self._topics.publish(overlay.events, [i for i, t in overlay.tasks.items() if t is None])
+        self.feed.publish(overlay.events)
+
+
+__all__ = ["Birth", "Change", "Event", "Journal", "Removal"]

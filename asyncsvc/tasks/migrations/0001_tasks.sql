@@ -1,0 +1,84 @@
+-- Bodies and results live beside the tasks, so that a change of state never rewrites them
+-- and a list never reads them.
+CREATE TABLE tasks (
+    n             INTEGER PRIMARY KEY,
+    id            TEXT NOT NULL UNIQUE,
+    state         TEXT NOT NULL,
+    type          TEXT NOT NULL,
+    lane          TEXT NOT NULL,
+    priority      INTEGER NOT NULL,
+    wanted_model  TEXT,
+    session_id    TEXT,
+    owner         TEXT,
+    run_at        INTEGER,
+    timeout_s     REAL,
+    max_retries   INTEGER,
+    retry_unsafe  INTEGER NOT NULL,
+    cache         INTEGER,
+    user_metadata TEXT,
+    preview       TEXT NOT NULL,
+    created_at    INTEGER NOT NULL,
+    attempts      INTEGER NOT NULL,
+    forgiven      INTEGER NOT NULL,
+    starts        INTEGER NOT NULL,
+    version       INTEGER NOT NULL,
+    queued_at     INTEGER NOT NULL,
+    updated_at    INTEGER NOT NULL,
+    started_at    INTEGER,
+    finished_at   INTEGER,
+    next_run_at   INTEGER,
+    name          TEXT,
+    model         TEXT,
+    route         TEXT,
+    usage         TEXT,
+    latency       REAL,
+    cached        INTEGER NOT NULL,
+    error         TEXT,
+    result_preview TEXT
+) STRICT;
+
+CREATE INDEX tasks_unfinished ON tasks (n)
+    WHERE state IN ('scheduled', 'pending', 'running', 'paused');
+CREATE INDEX tasks_by_state ON tasks (state, n);
+CREATE INDEX tasks_by_session ON tasks (session_id, n) WHERE session_id IS NOT NULL;
+CREATE INDEX tasks_finished ON tasks (finished_at) WHERE finished_at IS NOT NULL;
+CREATE INDEX tasks_by_name ON tasks (name, state);
+
+CREATE TABLE bodies (
+    task_n INTEGER PRIMARY KEY REFERENCES tasks (n) ON DELETE CASCADE,
+    body   BLOB NOT NULL
+) STRICT;
+
+CREATE TABLE results (
+    task_n INTEGER PRIMARY KEY REFERENCES tasks (n) ON DELETE CASCADE,
+    result TEXT NOT NULL
+) STRICT;
+
+-- AUTOINCREMENT: an id is never used twice, not even after the newest events were deleted.
+CREATE TABLE events (
+    id     INTEGER PRIMARY KEY AUTOINCREMENT,
+    task_n INTEGER NOT NULL REFERENCES tasks (n) ON DELETE CASCADE,
+    seq    INTEGER NOT NULL,
+    type   TEXT NOT NULL,
+    ts     INTEGER NOT NULL,
+    data   TEXT NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX events_of_task ON events (task_n, seq);
+
+-- When each call upstream began, written before it: the rate windows survive a restart by it.
+CREATE TABLE calls (
+    gate TEXT NOT NULL,
+    at   INTEGER NOT NULL
+) STRICT;
+
+CREATE INDEX calls_by_time ON calls (at);
+
+CREATE TABLE idempotency (
+    key         TEXT PRIMARY KEY,
+    fingerprint TEXT NOT NULL,
+    task_n      INTEGER NOT NULL REFERENCES tasks (n) ON DELETE CASCADE,
+    answer      TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX idempotency_by_task ON idempotency (task_n);

@@ -1,0 +1,143 @@
+"""A batch of appends, applied but not yet true.
+
+Owns what an append may contain and how many of them become one transaction. Promises that an
+append that is refused leaves no trace in the batch, and that a task appears in it once, in
+its last state. Never touches the database, nor the tasks that it was given.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from asyncsvc.errors import IllegalTransition, TaskNotFound
+from asyncsvc.tasks.rows import Event, EventRow, dumps
+from asyncsvc.tasks.store import Batch
+from asyncsvc.tasks.submission import PREVIEW_CHARS
+from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
+
+
+@dataclass(frozen=True, slots=True)
+class Birth:
+    """A task to be stored. `key` is (idempotency key, fingerprint, first answer)."""
+
+    request: Request
+    body: bytes
+    key: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Events to be added to one task, with what only the database needs.
+
+    `result` is stored where the task has left `running`; `call` names the gate whose rate
+    window counts this start.
+    """
+
+    task_id: str
+    drafts: Sequence[Draft]
+    result: str | None = None
+    call: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Removal:
+    """A finished task to be deleted with all its events."""
+
+    task_id: str
+
+
+Entry = Birth | Change | Removal
+Known = Callable[[str], Task | None]
+"""Looks up a task as it stands on the disk."""
+
+
+@dataclass(slots=True)
+class Overlay:
+    """What the batch makes of the tasks; None stands for a deleted one."""
+
+    known: Known
+    at: int
+    n: int
+    event_id: int
+    tasks: dict[str, Task | None] = field(default_factory=dict)
+    bodies: dict[str, bytes] = field(default_factory=dict)
+    results: dict[int, str | None] = field(default_factory=dict)
+    rows: list[EventRow] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+
+    def accept(self, entries: Sequence[Entry]) -> list[Task]:
+        """Apply all entries or none. Raises IllegalTransition or TaskNotFound."""
+        trial = Overlay(self._now_known, self.at, self.n, self.event_id)
+        tasks = [trial._enter(entry) for entry in entries]
+        self.n, self.event_id = trial.n, trial.event_id
+        self.tasks.update(trial.tasks)
+        self.bodies.update(trial.bodies)
+        self.results.update(trial.results)
+        self.rows += trial.rows
+        self.events += trial.events
+        self.calls += trial.calls
+        self.keys += trial.keys
+        return tasks
+
+    def batch(self) -> Batch:
+        """The transaction that makes it true."""
+        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
+        for task_id, task in self.tasks.items():
+            before = self.known(task_id)
+            if task is None:
+                batch.deleted += [before.request.n] if before else []
+            elif task_id in self.bodies:
+                batch.born.append((task, self.bodies[task_id]))
+            elif before is not None and before.version != task.version:
+                batch.changed.append((task, before.version))
+        for n, text in self.results.items():
+            batch.results.append((n, text, (text or "")[:PREVIEW_CHARS]))
+        return batch
+
+    def _now_known(self, task_id: str) -> Task | None:
+        return self.tasks[task_id] if task_id in self.tasks else self.known(task_id)
+
+    def _enter(self, entry: Entry) -> Task:
+        if isinstance(entry, Birth):
+            return self._bear(entry)
+        task = self._now_known(entry.task_id)
+        if task is None:
+            raise TaskNotFound(entry.task_id)
+        if isinstance(entry, Removal):
+            if not task.finished:
+                raise IllegalTransition(task.state.value, "deleted")
+            self.tasks[task.id] = None
+            return task
+        return self._change(entry, task)
+
+    def _bear(self, entry: Birth) -> Task:
+        self.n += 1
+        task, draft = born(replace(entry.request, n=self.n), self.at)
+        self.tasks[task.id] = task
+        self.bodies[task.id] = entry.body
+        self._record(task, draft)
+        if entry.key is not None:
+            key, fingerprint, answer = entry.key
+            self.keys.append((key, fingerprint, self.n, answer))
+        return task
+
+    def _change(self, entry: Change, task: Task) -> Task:
+        for draft in entry.drafts:
+            task = apply(task, draft, self.at)
+            self._record(task, draft)
+            if draft.data.get("cause") == Cause.RERUN:
+                self.results[task.request.n] = None
+        self.tasks[task.id] = task
+        if entry.result is not None and task.state is not State.RUNNING:
+            self.results[task.request.n] = entry.result
+        if entry.call is not None:
+            self.calls.append((entry.call, self.at))
+        return task
+
+    def _record(self, task: Task, draft: Draft) -> None:
+        self.event_id += 1
+        data = dumps(draft.data) or "{}"
+        row = EventRow(self.event_id, task.request.n, task.seq, draft.type.value, self.at, data)
+        self.rows.append(row)
+        self.events.append(row.event(task.id))

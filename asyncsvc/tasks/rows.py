@@ -1,0 +1,110 @@
+"""How tasks and events look in the database and on the wire.
+
+Owns the columns of `tasks`, the translation between rows and `Task`, and an event's JSON.
+Promises that an event's wire text is the same whether it comes from memory or from disk.
+Never executes anything.
+"""
+
+from typing import Any, NamedTuple
+
+import orjson
+
+from asyncsvc.clock import rfc3339
+from asyncsvc.tasks.task import Request, State, Task
+
+REQUEST_COLUMNS = (
+    "n", "id", "type", "lane", "priority", "wanted_model", "session_id", "owner", "run_at",
+    "timeout_s", "max_retries", "retry_unsafe", "cache", "user_metadata", "preview", "created_at",
+)  # fmt: skip
+LIFE_COLUMNS = (
+    "state", "attempts", "forgiven", "starts", "version", "queued_at", "updated_at", "started_at",
+    "finished_at", "next_run_at", "name", "model", "route", "usage", "latency", "cached", "error",
+)  # fmt: skip
+TASK_COLUMNS = REQUEST_COLUMNS + LIFE_COLUMNS
+
+INSERT_TASK = (
+    f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"
+)
+UPDATE_TASK = (
+    f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in LIFE_COLUMNS)} "
+    "WHERE n = ? AND version = ?"
+)
+SELECT_TASK = f"SELECT {', '.join(f'tasks.{name}' for name in TASK_COLUMNS)}"
+
+
+class Event(NamedTuple):
+    """A numbered event, with the JSON text that every follower is sent."""
+
+    id: int
+    task_id: str
+    seq: int
+    type: str
+    wire: str
+
+
+class EventRow(NamedTuple):
+    """An event as the `events` table keeps it; `data` is JSON text."""
+
+    id: int
+    task_n: int
+    seq: int
+    type: str
+    ts: int
+    data: str
+
+    def event(self, task_id: str) -> Event:
+        wire = (
+            f'{{"id":{self.id},"task_id":"{task_id}","seq":{self.seq},"type":"{self.type}",'
+            f'"ts":"{rfc3339(self.ts)}","data":{self.data}}}'
+        )
+        return Event(self.id, task_id, self.seq, self.type, wire)
+
+
+def dumps(value: Any) -> str | None:
+    """JSON text, or None for None."""
+    return None if value is None else orjson.dumps(value).decode()
+
+
+def _loads(text: str | None) -> Any:
+    return None if text is None else orjson.loads(text)
+
+
+def life_row(task: Task) -> tuple[Any, ...]:
+    """The values of LIFE_COLUMNS."""
+    return (
+        task.state.value, task.attempts, task.forgiven, task.starts, task.version, task.queued_at,
+        task.updated_at, task.started_at, task.finished_at, task.next_run_at, task.name,
+        task.model, dumps(task.route), dumps(task.usage), task.latency, int(task.cached),
+        dumps(task.error),
+    )  # fmt: skip
+
+
+def request_row(request: Request) -> tuple[Any, ...]:
+    """The values of REQUEST_COLUMNS."""
+    return (
+        request.n, request.id, request.type, request.lane, request.priority, request.model,
+        request.session_id, request.owner, request.run_at, request.timeout_s,
+        request.max_retries, int(request.retry_unsafe),
+        None if request.cache is None else int(request.cache),
+        dumps(request.user_metadata), request.preview, request.created_at,
+    )  # fmt: skip
+
+
+def task_of(row: Any, seq: int) -> Task:
+    """The task of a row that begins with TASK_COLUMNS."""
+    (
+        n, id_, type_, lane, priority, wanted, session_id, owner, run_at, timeout_s, max_retries,
+        retry_unsafe, cache, user_metadata, preview, created_at, state, attempts, forgiven,
+        starts, version, queued_at, updated_at, started_at, finished_at, next_run_at, name,
+        model, route, usage, latency, cached, error,
+    ) = row[: len(TASK_COLUMNS)]  # fmt: skip
+    request = Request(
+        id_, type_, wanted, lane, priority, session_id, owner, run_at, timeout_s, max_retries,
+        bool(retry_unsafe), None if cache is None else bool(cache), _loads(user_metadata),
+        preview, created_at, n,
+    )  # fmt: skip
+    return Task(
+        request, State(state), attempts, forgiven, starts, seq, version, queued_at, updated_at,
+        started_at, finished_at, next_run_at, name, model, _loads(route), _loads(usage), latency,
+        bool(cached), _loads(error),
+    )  # fmt: skip

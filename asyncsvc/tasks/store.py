@@ -1,0 +1,258 @@
+"""The database: one SQLite file, one writer, a few readers.
+
+Owns the connections, the schema and every SQL statement on tasks and events. Promises that
+`commit` is all or nothing and, where `durable`, on the disk when it returns; that a task's
+row changes only from the version that the caller saw (a task ends once). Never decides what
+may happen to a task, never checkpoints or writes from a second connection (SQLite before
+3.51.3 can corrupt a WAL that way).
+"""
+
+import asyncio
+import sqlite3
+from collections.abc import Iterable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, field
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Self
+
+import aiosqlite
+
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.tasks.filelock import FileLock
+from asyncsvc.tasks.migrations import migrate
+from asyncsvc.tasks.rows import (
+    INSERT_TASK,
+    SELECT_TASK,
+    TASK_COLUMNS,
+    UPDATE_TASK,
+    EventRow,
+    life_row,
+    request_row,
+    task_of,
+)
+from asyncsvc.tasks.task import UNFINISHED, Task
+
+READERS = 2
+PAGE = 500
+"""Events read at once; bounds what one follower can hold in memory."""
+
+_LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
+_UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes. Of `changed`, the number is the version before."""
+
+    born: list[tuple[Task, bytes]] = field(default_factory=list)
+    changed: list[tuple[Task, int]] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    results: list[tuple[int, str | None, str]] = field(default_factory=list)
+    calls: list[tuple[str, int]] = field(default_factory=list)
+    keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+    deleted: list[int] = field(default_factory=list)
+
+    @property
+    def durable(self) -> bool:
+        """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
+        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced."""
+        return bool(
+            self.born or self.changed or self.results or self.calls or self.keys or self.deleted
+        )
+
+
+class Store:
+    """Open with `async with Store.open(path)`."""
+
+    def __init__(self, path: Path, writer: aiosqlite.Connection, readers: Sequence[Any]) -> None:
+        self.path = path
+        self._writer = writer
+        self._readers = cycle(readers)
+        self._full = True
+
+    @classmethod
+    async def open(cls, path: Path, stack: AsyncExitStack) -> Self:
+        """Lock, open, check and migrate. Raises StartError with what to do about it."""
+        stack.enter_context(FileLock(path))
+        writer = await migrate(path)
+        stack.push_async_callback(writer.close)
+        readers = []
+        for _ in range(READERS):
+            reader = await stack.enter_async_context(
+                aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+            )
+            for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
+                await reader.execute(f"PRAGMA {pragma}")
+            readers.append(reader)
+        return cls(path, writer, readers)
+
+    # Writing ------------------------------------------------------------------------------
+
+    async def commit(self, batch: Batch) -> None:
+        """Write it all or nothing. Raises StorageUnavailable, after which nothing is changed."""
+        try:
+            if batch.durable != self._full:
+                await self._writer.execute(
+                    f"PRAGMA synchronous={'FULL' if batch.durable else 'NORMAL'}"
+                )
+                self._full = batch.durable
+            await self._writer.execute("BEGIN IMMEDIATE")
+            await self._write(batch)
+            await self._writer.execute("COMMIT")
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            with suppress(sqlite3.Error):
+                if self._writer.in_transaction:
+                    await self._writer.execute("ROLLBACK")
+            raise StorageUnavailable(f"the database refused a write: {error}") from error
+
+    async def _write(self, batch: Batch) -> None:
+        write = self._writer.executemany
+        if batch.born:
+            rows = [request_row(task.request) + life_row(task) for task, _ in batch.born]
+            await write(INSERT_TASK, rows)
+            await write(
+                "INSERT INTO bodies (task_n, body) VALUES (?, ?)",
+                [(task.request.n, body) for task, body in batch.born],
+            )
+        if batch.changed:
+            rows = [(*life_row(task), task.request.n, was) for task, was in batch.changed]
+            cursor = await write(UPDATE_TASK, rows)
+            if cursor.rowcount != len(rows):
+                raise sqlite3.IntegrityError("a task has changed behind the journal's back")
+        if batch.events:
+            await write("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", batch.events)
+        if batch.results:
+            await self._write_results(batch.results)
+        if batch.calls:
+            await write("INSERT INTO calls (gate, at) VALUES (?, ?)", batch.calls)
+        if batch.keys:
+            await write("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+        if batch.deleted:
+            await write("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
+
+    async def _write_results(self, results: list[tuple[int, str | None, str]]) -> None:
+        """`(n, None, "")` removes a result that a new start has made void."""
+        gone = [(n,) for n, text, _ in results if text is None]
+        kept = [(n, text) for n, text, _ in results if text is not None]
+        if gone:
+            await self._writer.executemany("DELETE FROM results WHERE task_n = ?", gone)
+        if kept:
+            await self._writer.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", kept)
+        await self._writer.executemany(
+            "UPDATE tasks SET result_preview = ? WHERE n = ?",
+            [(preview or None, n) for n, _, preview in results],
+        )
+
+    async def forget_calls(self, before: int) -> None:
+        """Drop the starts that no window reaches back to. Call it from the writing task only."""
+        with suppress(sqlite3.Error):
+            await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
+
+    # Reading ------------------------------------------------------------------------------
+
+    async def read(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
+        """Rows of a query, on a read connection."""
+        try:
+            return list(await next(self._readers).execute_fetchall(sql, values))
+        except sqlite3.Error as error:
+            raise StorageUnavailable(f"the database refused a read: {error}") from error
+        except (OverflowError, UnicodeEncodeError):
+            return []  # a value that SQLite cannot hold is in no row
+
+    async def task(self, task_id: str) -> Task | None:
+        rows = await self.read(f"{SELECT_TASK}, {_LAST_SEQ} FROM tasks WHERE id = ?", (task_id,))
+        return task_of(rows[0], rows[0][-1]) if rows else None
+
+    async def unfinished(self) -> list[Task]:
+        """All tasks that are not finished, in order of arrival."""
+        rows = await self.read(
+            f"{SELECT_TASK}, {_LAST_SEQ} FROM tasks WHERE state IN ({_UNFINISHED}) ORDER BY n"
+        )
+        return [task_of(row, row[-1]) for row in rows]
+
+    async def body(self, n: int) -> bytes:
+        """What was asked, as JSON."""
+        rows = await self.read("SELECT body FROM bodies WHERE task_n = ?", (n,))
+        return bytes(rows[0][0]) if rows else b"{}"
+
+    async def result(self, n: int) -> str | None:
+        rows = await self.read("SELECT result FROM results WHERE task_n = ?", (n,))
+        return str(rows[0][0]) if rows else None
+
+    async def text_so_far(self, n: int) -> list[str]:
+        """The data of the chunk events since the last attempt, each JSON."""
+        rows = await self.read(
+            "SELECT data FROM events WHERE task_n = ?1 AND type = 'chunk' AND seq > COALESCE("
+            "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
+            (n,),
+        )
+        return [row[0] for row in rows]
+
+    async def events(self, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
+        """A task's events with a seq above `after`, in order."""
+        rows = await self.read(
+            "SELECT id, task_n, seq, type, ts, data FROM events "
+            "WHERE task_n = ? AND seq > ? ORDER BY seq LIMIT ?",
+            (n, after, limit),
+        )
+        return [EventRow(*row) for row in rows]
+
+    async def feed(self, after_id: int, limit: int = PAGE) -> list[tuple[EventRow, str]]:
+        """All tasks' events with an id above `after_id`, in order, each with its task's id."""
+        rows = await self.read(
+            "SELECT events.id, task_n, seq, events.type, ts, data, tasks.id FROM events "
+            "JOIN tasks ON tasks.n = task_n WHERE events.id > ? ORDER BY events.id LIMIT ?",
+            (after_id, limit),
+        )
+        return [(EventRow(*row[:6]), row[6]) for row in rows]
+
+    async def counters(self) -> tuple[int, int]:
+        """The highest task number and event id ever used."""
+        rows = await self.read(
+            "SELECT (SELECT COALESCE(MAX(n), 0) FROM tasks), "
+            "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+        )
+        return rows[0][0], rows[0][1]
+
+    async def calls_since(self, at: int) -> list[tuple[str, int]]:
+        """(gate, ms) of the calls upstream since then, oldest first."""
+        rows = await self.read("SELECT gate, at FROM calls WHERE at >= ? ORDER BY at", (at,))
+        return [(row[0], row[1]) for row in rows]
+
+    async def first_answer(self, key: str) -> tuple[str, str] | None:
+        """(fingerprint, answer) that an idempotency key had."""
+        rows = await self.read("SELECT fingerprint, answer FROM idempotency WHERE key = ?", (key,))
+        return (rows[0][0], rows[0][1]) if rows else None
+
+    async def page(
+        self, where: dict[str, Any], text: str | None, before: int | None, limit: int
+    ) -> list[tuple[Task, str | None]]:
+        """Tasks newest first with their result previews. `where` maps columns to values;
+        `text` is looked for in the previews; `before` is the n of the last one seen."""
+        clauses = [f"tasks.{column} = ?" for column in where]
+        values = list(where.values())
+        if text:
+            clauses.append("(instr(lower(preview), ?) OR instr(lower(result_preview), ?))")
+            values += [text.lower()] * 2
+        if before is not None:
+            clauses.append("tasks.n < ?")
+            values.append(before)
+        sql = f"{SELECT_TASK}, result_preview FROM tasks"
+        sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
+        rows = await self.read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
+        width = len(TASK_COLUMNS)
+        return [(task_of(row, 0), row[width]) for row in rows]
+
+    async def counts(self) -> list[tuple[str | None, str, int]]:
+        """(name of the model, state, how many)."""
+        rows = await self.read("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
+        return [(row[0], row[1], row[2]) for row in rows]
+
+    async def writable(self) -> bool:
+        """Whether the database takes writes at this moment."""
+        try:
+            async with asyncio.timeout(5):
+                return bool(await self._writer.execute_fetchall("SELECT 1"))
+        except (sqlite3.Error, TimeoutError, ValueError):
+            return False

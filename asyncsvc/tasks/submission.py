@@ -1,0 +1,136 @@
+"""What a client may submit: the fields of `POST /tasks`, their types and their limits.
+
+Owns the validation of one task's body. Promises that an unknown field is a fault (a typo
+must not pass in silence) and that what passed can be stored. Never looks at settings, models
+or the queue: whether a task is taken is the intake's business.
+"""
+
+from typing import Annotated, Any, Literal, Self
+
+import orjson
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from asyncsvc.clock import from_rfc3339
+
+METADATA_BYTES = 16 * 1024
+PREVIEW_CHARS = 200
+OURS = frozenset({"model", "messages", "input", "stream", "stream_options"})
+"""Parameters that the service sets itself; a client's would break streaming or routing."""
+
+Lane = Literal["priority", "short", "long"]
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+
+
+def _time(text: str) -> str:
+    try:
+        from_rfc3339(text)
+    except (ValueError, OverflowError) as error:
+        raise ValueError("must be an RFC 3339 time such as 2026-11-20T09:00:00Z") from error
+    return text
+
+
+class Submission(BaseModel):
+    """The body of `POST /tasks`."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    content: str | None = Field(None, description="one user message")
+    messages: list[dict[str, Any]] | None = Field(None, description="an OpenAI message list")
+    input: str | list[str] | None = Field(None, description="texts to embed")
+    type: Literal["chat", "embedding"] = Field("chat", description="what kind of task")
+    model: str | None = Field(None, min_length=1, description="a model's name; null: routed")
+    lane: Lane = Field("short", description="priority, short or long")
+    priority: int = Field(5, ge=0, le=9, description="higher first within a lane")
+    params: dict[str, Any] = Field({}, description="OpenAI request parameters passed on")
+    session_id: str | None = Field(
+        None, min_length=1, max_length=200, description="tasks of one session run in order"
+    )
+    run_at: Annotated[str, AfterValidator(_time)] | None = Field(
+        None, description="not before this time (RFC 3339)"
+    )
+    delay_s: float | None = Field(
+        None, ge=0, le=366 * 86_400, allow_inf_nan=False, description="not before this many seconds"
+    )
+    timeout_s: float | None = Field(
+        None, gt=0, le=30 * 86_400, allow_inf_nan=False, description="whole task, from its start"
+    )
+    max_retries: int | None = Field(None, ge=0, le=100, description="tries after the first")
+    max_wait_s: float | None = Field(
+        None, ge=0, allow_inf_nan=False, description="refuse if the start is expected later"
+    )
+    cache: bool | None = Field(None, description="answer from or into the cache")
+    metadata: dict[str, Any] | None = Field(None, description="given back as it was")
+    retry_unsafe: bool = Field(
+        False, description="repeat calls on which an agent gateway may already have acted"
+    )
+
+    @field_validator("messages")
+    @classmethod
+    def _messages(cls, value: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+        for index, message in enumerate(value or []):
+            if message.get("role") not in ROLES:
+                raise ValueError(
+                    f"messages[{index}].role must be one of {', '.join(sorted(ROLES))}"
+                )
+            content = message.get("content")
+            if content is not None and not isinstance(content, str | list):
+                raise ValueError(f"messages[{index}].content must be a string or a list of parts")
+        return value
+
+    @field_validator("params")
+    @classmethod
+    def _params(cls, value: dict[str, Any]) -> dict[str, Any]:
+        if taken := OURS & value.keys():
+            raise ValueError(f"{sorted(taken)[0]} is set by the service, leave it out of params")
+        if value.get("n", 1) != 1:
+            raise ValueError("n must be 1: a task has one answer")
+        return value
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
+        if value is not None and len(orjson.dumps(value)) > METADATA_BYTES:
+            raise ValueError(f"must not be larger than {METADATA_BYTES} bytes")
+        return value
+
+    @model_validator(mode="after")
+    def _what_to_do(self) -> Self:
+        given = [n for n in ("content", "messages", "input") if getattr(self, n) is not None]
+        wanted = ("input",) if self.type == "embedding" else ("content", "messages")
+        if len(given) != 1 or given[0] not in wanted:
+            found = " and ".join(given) or "none"
+            raise ValueError(
+                f"a task of type {self.type} needs one of {', '.join(wanted)}; {found} given"
+            )
+        if not getattr(self, given[0]):
+            raise ValueError(f"{given[0]} must not be empty")
+        if self.run_at is not None and self.delay_s is not None:
+            raise ValueError("give run_at or delay_s, not both")
+        return self
+
+    def body(self) -> dict[str, Any]:
+        """What the provider is asked, as it is stored: the content and the parameters."""
+        given = {n: getattr(self, n) for n in ("content", "messages", "input")}
+        return {n: v for n, v in given.items() if v is not None} | {"params": self.params}
+
+    def preview(self) -> str:
+        """The first 200 characters of what is asked, for lists."""
+        if self.content is not None:
+            return self.content[:PREVIEW_CHARS]
+        if self.messages is not None:
+            return last_user_text(self.messages)[:PREVIEW_CHARS]
+        first = self.input if isinstance(self.input, str) else (self.input or [""])[0]
+        return first[:PREVIEW_CHARS]
+
+
+def last_user_text(messages: list[dict[str, Any]]) -> str:
+    """The text of the last user message; empty where there is none."""
+    for message in reversed(messages):
+        if message.get("role") == "user":
+            content = message.get("content")
+            if isinstance(content, str):
+                return content
+            parts = content if isinstance(content, list) else []
+            texts = [part.get("text") for part in parts if isinstance(part, dict)]
+            return " ".join(text for text in texts if isinstance(text, str))
+    return ""

@@ -1,0 +1,252 @@
+"""A task and the table of its states.
+
+Owns everything about transitions: which there are, what each does to a task, which are
+refused. Promises that `apply` is pure and that an illegal event raises IllegalTransition
+and changes nothing. Never does I/O, never asks for the time.
+"""
+
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+from asyncsvc.errors import IllegalTransition
+
+
+class State(StrEnum):
+    """Where a task stands."""
+
+    SCHEDULED = "scheduled"
+    PENDING = "pending"
+    RUNNING = "running"
+    PAUSED = "paused"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+FINISHED = frozenset({State.COMPLETED, State.FAILED, State.CANCELLED})
+UNFINISHED = frozenset(State) - FINISHED
+
+
+class Cause(StrEnum):
+    """What moves a task from one state to another."""
+
+    SUBMITTED = "submitted"
+    DELAYED = "delayed"
+    DUE = "due"
+    STARTED = "started"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    RETRYING = "retrying"
+    DEFERRED = "deferred"
+    INTERRUPTED = "interrupted"
+    CANCELLED = "cancelled"
+    PAUSED = "paused"
+    RESUMED = "resumed"
+    POSTPONED = "postponed"
+    RERUN = "rerun"
+
+
+TRANSITIONS: dict[State | None, dict[Cause, State]] = {
+    None: {Cause.SUBMITTED: State.PENDING, Cause.DELAYED: State.SCHEDULED},
+    State.SCHEDULED: {
+        Cause.DUE: State.PENDING,
+        Cause.PAUSED: State.PAUSED,
+        Cause.CANCELLED: State.CANCELLED,
+        Cause.FAILED: State.FAILED,
+    },
+    State.PENDING: {
+        Cause.STARTED: State.RUNNING,
+        Cause.PAUSED: State.PAUSED,
+        Cause.CANCELLED: State.CANCELLED,
+        Cause.FAILED: State.FAILED,
+    },
+    State.RUNNING: {
+        Cause.COMPLETED: State.COMPLETED,
+        Cause.FAILED: State.FAILED,
+        Cause.RETRYING: State.SCHEDULED,
+        Cause.DEFERRED: State.PENDING,
+        Cause.INTERRUPTED: State.PENDING,
+        Cause.PAUSED: State.PAUSED,
+        Cause.CANCELLED: State.CANCELLED,
+    },
+    State.PAUSED: {
+        Cause.RESUMED: State.PENDING,
+        Cause.POSTPONED: State.SCHEDULED,
+        Cause.CANCELLED: State.CANCELLED,
+    },
+    State.COMPLETED: {Cause.RERUN: State.PENDING},
+    State.FAILED: {Cause.RERUN: State.PENDING},
+    State.CANCELLED: {Cause.RERUN: State.PENDING},
+}
+"""(state, cause) → state; an arrow that is not here does not exist."""
+
+REFUNDED = frozenset({Cause.DEFERRED, Cause.INTERRUPTED, Cause.PAUSED})
+"""Leaving `running` this way was not the task's doing, so the attempt is not counted."""
+
+
+class EventType(StrEnum):
+    """What a follower can be told and read again later."""
+
+    STATUS = "status"
+    ATTEMPT = "attempt"
+    CHUNK = "chunk"
+    REASONING = "reasoning"
+    TOOL_CALL = "tool_call"
+    TOOL_RESULT = "tool_result"
+    RETRY = "retry"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An event before the journal gives it its number, id and time."""
+
+    type: EventType
+    data: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked; never changes. Times are ms since the epoch, durations seconds.
+
+    The content itself stays on disk (`Store.body`): ten thousand bodies of ten megabytes
+    would not fit into memory. `preview` is its first 200 characters.
+    """
+
+    id: str
+    type: str = "chat"
+    model: str | None = None
+    lane: str = "short"
+    priority: int = 5
+    session_id: str | None = None
+    owner: str | None = None
+    run_at: int | None = None
+    timeout_s: float | None = None
+    max_retries: int | None = None
+    retry_unsafe: bool = False
+    cache: bool | None = None
+    user_metadata: dict[str, Any] | None = None
+    preview: str = ""
+    created_at: int = 0
+    n: int = 0
+    """The row's number in the store, in order of arrival; given by the journal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A request and how far it has come.
+
+    `attempts` counts what the task used up (see REFUNDED), `forgiven` how many of them
+    a manual retry has written off, `starts` every start there ever was, `seq` the number
+    of its last event, `version` its changes of state.
+    """
+
+    request: Request
+    state: State = State.PENDING
+    attempts: int = 0
+    forgiven: int = 0
+    starts: int = 0
+    seq: int = 0
+    version: int = 0
+    queued_at: int = 0
+    updated_at: int = 0
+    started_at: int | None = None
+    finished_at: int | None = None
+    next_run_at: int | None = None
+    name: str | None = None
+    model: str | None = None
+    route: dict[str, Any] | None = None
+    usage: dict[str, Any] | None = None
+    latency: float | None = None
+    cached: bool = False
+    error: dict[str, Any] | None = field(default=None)
+
+    @property
+    def id(self) -> str:
+        return self.request.id
+
+    @property
+    def finished(self) -> bool:
+        return self.state in FINISHED
+
+    @property
+    def tries(self) -> int:
+        """Attempts used since it was submitted or retried by hand."""
+        return self.attempts - self.forgiven
+
+
+def status(cause: Cause, source: State | None, **facts: Any) -> Draft:
+    """The status event for an arrow of the table; IllegalTransition where there is none."""
+    return Draft(
+        EventType.STATUS, {"status": target(source, cause).value, "cause": cause.value, **facts}
+    )
+
+
+def target(source: State | None, cause: Cause) -> State:
+    """Where an arrow leads."""
+    try:
+        return TRANSITIONS[source][cause]
+    except KeyError:
+        raise IllegalTransition(source.value if source else "new", cause.value) from None
+
+
+def born(request: Request, at: int) -> tuple[Task, Draft]:
+    """A new task and its first event, both before they are durable."""
+    cause = Cause.DELAYED if request.run_at is not None and request.run_at > at else Cause.SUBMITTED
+    facts = {} if cause is Cause.SUBMITTED else {"next_run_at": request.run_at}
+    task = Task(
+        request,
+        target(None, cause),
+        queued_at=at if cause is Cause.SUBMITTED else request.run_at or at,
+        updated_at=at,
+        next_run_at=facts.get("next_run_at"),
+        seq=1,
+        version=1,
+    )
+    return task, status(cause, None, **facts)
+
+
+def apply(task: Task, draft: Draft, at: int) -> Task:
+    """The task after the event; `at` is in ms. Raises IllegalTransition, changing nothing."""
+    if draft.type is EventType.STATUS:
+        return _move(task, Cause(draft.data["cause"]), draft.data, at)
+    if task.state is not State.RUNNING:
+        raise IllegalTransition(task.state.value, f"given a {draft.type.value} event")
+    if draft.type is EventType.ATTEMPT:
+        return replace(
+            task,
+            seq=task.seq + 1,
+            starts=task.starts + 1,
+            name=draft.data["name"],
+            model=draft.data["model"],
+            route=draft.data.get("route"),
+            version=task.version + 1,
+        )
+    return replace(task, seq=task.seq + 1)
+
+
+def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
+    state = target(task.state, cause)
+    changes: dict[str, Any] = {
+        "state": state,
+        "seq": task.seq + 1,
+        "version": task.version + 1,
+        "updated_at": at,
+        "next_run_at": facts.get("next_run_at"),
+    }
+    if cause is Cause.STARTED:
+        changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
+        changes |= {"error": None, "usage": None, "latency": None}
+    elif task.state is State.RUNNING and cause in REFUNDED:
+        changes["attempts"] = task.attempts - 1
+    elif cause in (Cause.DUE, Cause.RESUMED) and task.started_at is None:
+        changes["queued_at"] = at
+    elif cause is Cause.RERUN:
+        changes |= {"queued_at": at, "forgiven": task.attempts, "started_at": None}
+        changes |= {"finished_at": None, "error": None, "usage": None, "latency": None}
+    if state in FINISHED:
+        changes["finished_at"] = at
+    for name in ("usage", "latency", "error", "cached"):
+        if name in facts:
+            changes[name] = facts[name]
+    return replace(task, **changes)
