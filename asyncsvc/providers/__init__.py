@@ -1,0 +1,1 @@
+"""Providers: how they are spoken to, and how much they allow."""

@@ -1,0 +1,62 @@
+"""A circuit breaker: leaves a provider alone that fails again and again.
+
+Owns the count of consecutive failures. Promises one probe at a time while half open. Never
+counts what was not the provider's fault: the caller reports only what trips it.
+"""
+
+import math
+from enum import StrEnum
+
+
+class BreakerState(StrEnum):
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half_open"
+
+
+class Breaker:
+    """Opens after `failures` in a row, for `cooldown_s`; times are the event loop's."""
+
+    def __init__(self, failures: int, cooldown_s: float) -> None:
+        self._limit = failures
+        self._cooldown_s = cooldown_s
+        self.failures = 0
+        self._opened_at: float | None = None
+        self._probing = False
+
+    def state(self, now: float) -> BreakerState:
+        if self._opened_at is None:
+            return BreakerState.CLOSED
+        if self._probing or now >= self._opened_at + self._cooldown_s:
+            return BreakerState.HALF_OPEN
+        return BreakerState.OPEN
+
+    def wait(self, now: float) -> float:
+        """Seconds until a call may pass; 0 now, inf while a probe is under way."""
+        if self._opened_at is None:
+            return 0.0
+        if self._probing:
+            return math.inf
+        return max(self._opened_at + self._cooldown_s - now, 0.0)
+
+    def enter(self) -> bool:
+        """Let a call pass; True where it is the probe."""
+        if self._opened_at is None:
+            return False
+        self._probing = True
+        return True
+
+    def leave(self) -> None:
+        """The probe ended without an answer that says anything about the provider."""
+        self._probing = False
+
+    def succeeded(self) -> None:
+        self.failures = 0
+        self._opened_at = None
+        self._probing = False
+
+    def failed(self, now: float) -> None:
+        self.failures += 1
+        if self._probing or self.failures >= self._limit:
+            self._opened_at = now
+            self._probing = False

@@ -1,0 +1,251 @@
+"""Speaking to providers over HTTP.
+
+Owns httpx and aiohttp: nobody else imports them. Promises that a chat call hands on text as it
+arrives, ends only when the provider said that it was done, keeps to its deadlines, closes
+the connection when it is left, and raises nothing but ProviderError (and CancelledError).
+Never retries, never counts, never waits for a turn.
+
+httpx runs over aiohttp's connector: its own pool scans all connections on each request and
+collapses above fifty streams (48 against 3,608 requests a second at 200 in flight).
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack, aclosing, suppress
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import aiohttp
+import httpx
+import httpx_aiohttp
+import orjson
+from httpx_sse import EventSource, SSEError
+
+from asyncsvc.clock import Now
+from asyncsvc.errors import (
+    ConnectTimeout,
+    FirstTokenTimeout,
+    IdleTimeout,
+    ProviderError,
+    UpstreamDisconnected,
+    UpstreamInvalid,
+)
+from asyncsvc.providers import faults
+from asyncsvc.providers.bounded import BoundedTransport
+from asyncsvc.providers.deltas import Answer, Delta
+from asyncsvc.providers.retry import retry_after
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.settings import Timeouts
+
+WRITE_S = 30.0
+ERROR_BYTES = 64 * 1024
+LINGER_S = 0.2
+"""After [DONE] the body's end follows at once, and the connection can be used again. A
+provider that keeps it open instead costs the connection, not the answer."""
+
+
+class Sink(Protocol):
+    """Where the pieces of an answer go. `head` is told when the provider begins to answer."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `drained` before more is written."""
+        ...
+
+    def head(self) -> None: ...
+
+    def write(self, delta: Delta) -> None: ...
+
+    async def drained(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Vectors in the order of the texts, and what they cost."""
+
+    vectors: list[list[float]]
+    usage: dict[str, Any] | None
+
+
+class Client:
+    """One for all providers. Use as `async with Client(...)`."""
+
+    def __init__(
+        self, timeouts: Timeouts, now: Now, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        self._timeouts = timeouts
+        self._now = now
+        self._transport = transport
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> Self:
+        timeout = httpx.Timeout(
+            connect=self._timeouts.connect_s, read=None, write=WRITE_S, pool=None
+        )
+        transport = self._transport or httpx_aiohttp.AiohttpTransport(client=_session)
+        self._http = await self._stack.enter_async_context(
+            httpx.AsyncClient(
+                transport=BoundedTransport(transport),
+                timeout=timeout,
+                follow_redirects=False,
+                trust_env=False,
+            )
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    async def chat(
+        self,
+        upstream: Upstream,
+        messages: list[dict[str, Any]],
+        params: dict[str, Any],
+        sink: Sink,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        """Stream an answer into the sink; cancelling it closes the connection."""
+        answer = Answer()
+        body = upstream.chat_body(messages, params)
+        try:
+            async with asyncio.timeout(self._timeouts.first_token_s) as limit:
+                stream = self._stream(upstream, "/chat/completions", body, sink.head, headers)
+                async with aclosing(stream) as events:
+                    async for data in events:
+                        if data == "[DONE]":
+                            answer.done = True
+                            limit.reschedule(_soon(LINGER_S))
+                        elif not answer.done:
+                            await self._take(data, answer, sink, limit, upstream)
+        except TimeoutError:
+            if not answer.done:
+                raise self._late(answer) from None
+        answer.check(upstream.preset.empty_answers)
+        return answer
+
+    async def _take(
+        self, data: str, answer: Answer, sink: Sink, limit: asyncio.Timeout, upstream: Upstream
+    ) -> None:
+        for delta in answer.take(_json(data), upstream.secrets):
+            sink.write(delta)
+        if sink.full:
+            # A disk that cannot keep up is no silence of the provider.
+            limit.reschedule(None)
+            await sink.drained()
+        if answer.begun:
+            limit.reschedule(_soon(self._timeouts.idle_s))
+
+    async def embed(
+        self,
+        upstream: Upstream,
+        texts: str | list[str],
+        params: dict[str, Any],
+        on_head: Callable[[], None],
+    ) -> Embeddings:
+        """One vector a text."""
+        body = upstream.embedding_body(texts, params)
+        try:
+            async with asyncio.timeout(self._timeouts.first_token_s):
+                parts = [
+                    part
+                    async for part in self._stream(upstream, "/embeddings", body, on_head, None)
+                ]
+        except TimeoutError:
+            raise FirstTokenTimeout(
+                f"no answer within {self._timeouts.first_token_s:g} s"
+            ) from None
+        count = 1 if isinstance(texts, str) else len(texts)
+        return _embeddings(_json("".join(parts)), count)
+
+    def _late(self, answer: Answer) -> ProviderError:
+        if answer.begun:
+            return IdleTimeout(f"the stream was silent for {self._timeouts.idle_s:g} s")
+        return FirstTokenTimeout(f"no token within {self._timeouts.first_token_s:g} s")
+
+    async def _stream(
+        self,
+        upstream: Upstream,
+        path: str,
+        body: dict[str, Any],
+        on_head: Callable[[], None],
+        headers: dict[str, str] | None,
+    ) -> AsyncGenerator[str]:
+        """The data of each event; a plain JSON answer is a single one."""
+        sent = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        sent |= upstream.headers() | (headers or {})
+        try:
+            async with self._http.stream(
+                "POST", upstream.base_url + path, content=orjson.dumps(body), headers=sent
+            ) as response:
+                on_head()
+                if response.status_code != 200:
+                    raise await self._refusal(response, upstream)
+                if "application/json" in response.headers.get("content-type", ""):
+                    yield (await response.aread()).decode()
+                    return
+                async with aclosing(EventSource(response).aiter_sse()) as events:
+                    async for event in events:
+                        yield event.data
+        except SSEError as error:
+            raise UpstreamInvalid(f"the provider sent no event stream: {error}") from None
+        except UnicodeDecodeError:
+            raise UpstreamInvalid("the provider sent text that is not UTF-8") from None
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise _translate(error, self._timeouts) from error
+
+    async def _refusal(self, response: httpx.Response, upstream: Upstream) -> ProviderError:
+        body = bytearray()
+        # The status alone says enough where the explanation cannot be read.
+        with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError):
+            async for part in response.aiter_bytes():
+                body += part
+                if len(body) > ERROR_BYTES:
+                    break
+        wait = retry_after(response.headers.get("retry-after"), self._now())
+        return faults.of_response(response.status_code, bytes(body), upstream.secrets, wait)
+
+
+def _session() -> aiohttp.ClientSession:
+    # No limit of its own: the gates decide how many calls are under way.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_field_size=32 * 1024,
+    )
+
+
+def _soon(seconds: float) -> float:
+    return asyncio.get_running_loop().time() + seconds
+
+
+def _translate(error: Exception, timeouts: Timeouts) -> ProviderError:
+    """A library's exception as one of ours. httpx-aiohttp calls nearly every broken connection
+    a ConnectTimeout, so the exception beneath decides."""
+    cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
+    if isinstance(cause, aiohttp.ServerTimeoutError | httpx.ConnectTimeout):
+        return ConnectTimeout(f"no connection within {timeouts.connect_s:g} s")
+    if isinstance(cause, aiohttp.ClientConnectorError | httpx.ConnectError):
+        return UpstreamDisconnected(f"cannot connect: {cause}")
+    if isinstance(cause, aiohttp.InvalidURL | httpx.UnsupportedProtocol):
+        return UpstreamInvalid(f"not an address: {cause}")
+    return UpstreamDisconnected(f"the connection broke: {cause or type(cause).__name__}")
+
+
+def _json(data: str) -> Any:
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise UpstreamInvalid(f"the provider sent broken JSON: {error}") from None
+
+
+def _embeddings(value: Any, count: int) -> Embeddings:
+    try:
+        rows = sorted(value["data"], key=lambda row: row["index"])
+        vectors = [[float(x) for x in row["embedding"]] for row in rows]
+    except (TypeError, KeyError, ValueError):
+        raise UpstreamInvalid("the provider's answer holds no embeddings") from None
+    if len(vectors) != count:
+        raise UpstreamInvalid(f"{count} texts were sent, {len(vectors)} embeddings came back")
+    return Embeddings(vectors, value.get("usage"))

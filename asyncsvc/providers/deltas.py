@@ -1,0 +1,101 @@
+"""The pieces of a streamed answer.
+
+Owns the reading of chat chunks in the shapes that providers send: empty `choices`, usage
+anywhere, `reasoning` or `reasoning_content`, tool calls in pieces, a whole answer at once.
+Promises that an answer counts as one only if the provider ended it. Never touches a socket.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from asyncsvc.errors import EmptyAnswer, UpstreamDisconnected, UpstreamInvalid
+from asyncsvc.providers import faults
+
+
+class Delta(NamedTuple):
+    """A piece of text; `reasoning` tells thinking from answering."""
+
+    text: str
+    reasoning: bool = False
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is known of an answer beside its text."""
+
+    begun: bool = False
+    done: bool = False
+    text_seen: str = ""
+    """The beginning of the text: enough to recognise an answer that is none."""
+    usage: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+
+    def take(self, chunk: Any, secrets: Iterable[str]) -> Iterator[Delta]:
+        """The text in one chunk. Raises ProviderError for an error in disguise."""
+        if not isinstance(chunk, dict):
+            raise UpstreamInvalid("the provider sent a chunk that is not an object")
+        if chunk.get("error"):
+            raise faults.of_stream(chunk["error"], secrets)
+        if isinstance(chunk.get("usage"), dict):
+            self.usage = _usage(chunk["usage"])
+        choices = chunk.get("choices")
+        if choices is None and "usage" not in chunk:
+            raise UpstreamInvalid("the provider sent a chunk without choices")
+        for choice in choices if isinstance(choices, list) else []:
+            yield from self._choice(choice, secrets)
+
+    def _choice(self, choice: Any, secrets: Iterable[str]) -> Iterator[Delta]:
+        if not isinstance(choice, dict):
+            raise UpstreamInvalid("the provider sent a choice that is not an object")
+        # A provider that does not stream sends the whole message at once.
+        piece = choice.get("delta") or choice.get("message") or {}
+        reasoning = piece.get("reasoning_content") or piece.get("reasoning")
+        if isinstance(reasoning, str) and reasoning:
+            self.begun = True
+            yield Delta(reasoning, reasoning=True)
+        text = piece.get("content")
+        if isinstance(text, str) and text:
+            self.begun = True
+            if len(self.text_seen) < 64:
+                self.text_seen += text[:64]
+            yield Delta(text)
+        for call in piece.get("tool_calls") or []:
+            self.begun = True
+            self._tool_call(call)
+        if reason := choice.get("finish_reason"):
+            self.finish_reason = str(reason)
+            if kind := faults.BY_FINISH.get(self.finish_reason):
+                raise kind(f"the provider ended the answer with {self.finish_reason!r}")
+
+    def _tool_call(self, call: Any) -> None:
+        """Put together what comes in pieces: id and name once, the arguments bit by bit."""
+        if not isinstance(call, dict):
+            raise UpstreamInvalid("the provider sent a tool call that is not an object")
+        held = self.tool_calls.setdefault(
+            call.get("index", len(self.tool_calls)),
+            {"id": None, "type": "function", "function": {"name": "", "arguments": ""}},
+        )
+        held["id"] = call.get("id") or held["id"]
+        piece = call.get("function") or {}
+        held["function"]["name"] = piece.get("name") or held["function"]["name"]
+        held["function"]["arguments"] += piece.get("arguments") or ""
+
+    def check(self, empty_answers: Iterable[str]) -> None:
+        """The stream is over: raises ProviderError unless it was an answer."""
+        if not self.done and self.finish_reason is None:
+            raise UpstreamDisconnected("the stream ended in the middle of the answer")
+        if not self.tool_calls and (not self.text_seen or self.text_seen in empty_answers):
+            raise EmptyAnswer("the provider ended the answer without any text")
+
+
+def _usage(given: dict[str, Any]) -> dict[str, Any]:
+    prompt = given.get("prompt_tokens") or 0
+    completion = given.get("completion_tokens") or 0
+    total = given.get("total_tokens") or prompt + completion
+    return given | {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": total,
+    }
