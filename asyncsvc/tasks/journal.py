@@ -61,7 +61,7 @@ class Journal:
         self._waiting: list[_Append] = []
         self._wanted = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
-        self._closing = False
+        self.closing = False
         self._n = 0
 
     async def __aenter__(self) -> Self:
@@ -72,7 +72,7 @@ class Journal:
 
     async def __aexit__(self, *_: object) -> None:
         """Write what was appended, then end: followers stop, later appends are refused."""
-        self._closing = True
+        self.closing = True
         self._wanted.set()
         if self._writer is not None:
             await self._writer
@@ -92,7 +92,7 @@ class Journal:
         done: asyncio.Future[list[Task]] = asyncio.get_running_loop().create_future()
         # A run that was cut leaves its last append behind: its error is nobody's news.
         done.add_done_callback(lambda future: future.cancelled() or future.exception())
-        if self._closing:
+        if self.closing:
             done.set_exception(StorageUnavailable("the service is stopping"))
         else:
             self._waiting.append(_Append(entries, done))
@@ -145,7 +145,7 @@ class Journal:
                         error = StorageUnavailable(f"internal: {error}")
                     for append in batch:
                         append.settle(error)
-            if self._closing:
+            if self.closing:
                 return
 
     async def _commit(self, appends: list[_Append]) -> None:

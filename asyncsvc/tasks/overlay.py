@@ -29,13 +29,14 @@ class Change:
     """Events to be added to one task, with what only the database needs.
 
     `result` is stored where the task has left `running`; `call` names the gate whose rate
-    window counts this start.
+    window counts this start; `source` is the state that the task must still be in.
     """
 
     task_id: str
     drafts: Sequence[Draft]
     result: str | None = None
     call: str | None = None
+    source: State | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,8 @@ class Overlay:
         return task
 
     def _change(self, entry: Change, task: Task) -> Task:
+        if entry.source is not None and task.state is not entry.source:
+            raise IllegalTransition(task.state.value, "changed: it has moved on")
         for draft in entry.drafts:
             task = apply(task, draft, self.at)
             self._record(task, draft)

@@ -1,0 +1,1 @@
+"""The engine: takes tasks in, orders them, runs them, ends them."""

@@ -1,0 +1,74 @@
+"""Steering a task that is already in the queue: cancel, pause, resume, retry, delete.
+
+Owns the verbs. Promises that each is durable when it returns, and that IllegalTransition
+means that nothing has changed. Never touches a run itself: it tells the executor.
+"""
+
+from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.errors import IllegalTransition
+from asyncsvc.tasks.journal import Change, Journal, Removal
+from asyncsvc.tasks.task import Cause, State, Task, status, target
+
+
+class Control:
+    """Each verb gives the task as it then stands; raises TaskNotFound, IllegalTransition."""
+
+    def __init__(self, journal: Journal, waiting: WaitingRoom, executor: Executor) -> None:
+        self._journal = journal
+        self._waiting = waiting
+        self._executor = executor
+
+    async def cancel(self, task_id: str) -> Task:
+        """End it, whatever it does; a running one closes its upstream request at once."""
+        return await self._end(task_id, Cause.CANCELLED)
+
+    async def pause(self, task_id: str) -> Task:
+        """Let it wait until it is resumed; what it has said stays readable."""
+        return await self._end(task_id, Cause.PAUSED)
+
+    async def resume(self, task_id: str) -> Task:
+        """Queue a paused task again, or schedule it where its time has not come."""
+        task = await self._journal.task(task_id)
+        run_at = task.request.run_at
+        later = run_at is not None and run_at > self._journal.now() and task.started_at is None
+        cause, facts = (Cause.POSTPONED, {"next_run_at": run_at}) if later else (Cause.RESUMED, {})
+        task = await self._append(task_id, cause, State.PAUSED, **facts)
+        self._waiting.admit(task)
+        return task
+
+    async def retry(self, task_id: str) -> Task:
+        """Start a finished task anew under the same id."""
+        task = await self._journal.task(task_id)
+        task = await self._append(task_id, Cause.RERUN, task.state)
+        self._waiting.admit(task)
+        return task
+
+    async def delete(self, task_id: str) -> None:
+        """Remove a finished task with all its events."""
+        await self._journal.append(Removal(task_id))
+
+    async def _end(self, task_id: str, cause: Cause) -> Task:
+        task = await self._journal.task(task_id)
+        target(task.state, cause)  # refuse before anything is cut
+        if await self._executor.stop(task_id, cause):
+            task = await self._journal.task(task_id)
+            if task.state is target(State.RUNNING, cause):
+                return task
+            # It ended by itself in the same moment, or it waits for its next try.
+        task = await self._append(task_id, cause, task.state)
+        if task.finished:
+            self._waiting.done(task)
+        else:
+            self._waiting.remove(task)
+            self._waiting.forgive(task)
+        return task
+
+    async def _append(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
+        draft = status(cause, source, **facts)
+        try:
+            return (await self._journal.append(Change(task_id, [draft], source=source)))[0]
+        except IllegalTransition:
+            # It moved on in between; say so in terms of where it is now.
+            now = (await self._journal.task(task_id)).state
+            raise IllegalTransition(now.value, cause.value) from None

@@ -1,0 +1,320 @@
+"""Running one task once: from a permit to an outcome to the record of it.
+
+Owns the runs under way. Promises that the start of a call is on the disk before the call;
+that only the executor writes the event that ends a running task; that whoever stops a run
+says why, so the reason is never guessed from a CancelledError; that no error of a run, ours
+included, leaves a task without a next step. Never chooses a task or a model.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from asyncsvc.clock import rfc3339
+from asyncsvc.engine.outcome import (
+    Completed,
+    Deferred,
+    Dropped,
+    Failed,
+    Outcome,
+    Retried,
+    Stopped,
+    after_fault,
+)
+from asyncsvc.engine.tape import Tape
+from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.errors import (
+    IllegalTransition,
+    InternalError,
+    ProviderError,
+    StorageUnavailable,
+    TaskNotFound,
+    TaskTimeout,
+)
+from asyncsvc.providers.client import Client
+from asyncsvc.providers.deltas import Delta
+from asyncsvc.providers.gate import Permit
+from asyncsvc.providers.tokens import estimated_usage
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.settings import Settings
+from asyncsvc.tasks.journal import Change, Journal
+from asyncsvc.tasks.submission import last_user_text
+from asyncsvc.tasks.task import FINISHED, Cause, Draft, EventType, State, Task, status
+
+log = logging.getLogger(__name__)
+
+STORAGE_PAUSE_S = 0.5
+
+
+@dataclass(eq=False)
+class Run:
+    """One attempt under way; it is also where the client puts the answer's pieces."""
+
+    task: Task
+    upstream: Upstream
+    permit: Permit
+    tape: Tape
+    model_id: str
+    started: float
+    """By the loop's clock."""
+    deadline: float
+    stop: Cause | None = None
+    begun: bool = False
+    scope: "asyncio.Task[Outcome] | None" = None
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def full(self) -> bool:
+        return self.tape.full
+
+    def head(self) -> None:
+        self.begun = True
+        self.permit.head()
+
+    def write(self, delta: Delta) -> None:
+        self.tape.write(delta)
+
+    async def drained(self) -> None:
+        await self.tape.drained()
+
+
+class Executor:
+    """`run` for workers; `stop` for whoever wants a run to end."""
+
+    def __init__(
+        self, journal: Journal, client: Client, waiting: WaitingRoom, settings: Settings
+    ) -> None:
+        self.runs: dict[str, Run] = {}
+        """The runs under way, by task."""
+        self._journal = journal
+        self._client = client
+        self._waiting = waiting
+        self._settings = settings
+
+    async def run(self, task_id: str, upstream: Upstream, permit: Permit) -> None:
+        """Run the task if it is still pending, and record how that ended."""
+        task = self._journal.live.get(task_id)
+        if task is None or task.state is not State.PENDING or task_id in self.runs:
+            return
+        now = asyncio.get_running_loop().time()
+        tape = Tape(self._journal, task_id)
+        deadline = self._waiting.begin(task)
+        run = Run(task, upstream, permit, tape, upstream.model_id, now, deadline)
+        self.runs[task_id] = run
+        try:
+            outcome = await self._outcome(run)
+            self._report(run, outcome)
+            permit.release()  # the connection is closed: the next call need not wait for the disk
+            await self._record(run, outcome)
+        finally:
+            del self.runs[task_id]
+            run.over.set()
+
+    async def stop(self, task_id: str, cause: Cause) -> bool:
+        """End a run and wait until that is recorded; False where there is none."""
+        run = self.runs.get(task_id)
+        if run is None:
+            return False
+        if run.stop is None:
+            run.stop = cause
+            if run.scope is not None:
+                run.scope.cancel()
+        await run.over.wait()
+        return True
+
+    async def abandoned(self, task_id: str) -> None:
+        """A worker died over the task: that is a fault of ours, so it is tried again."""
+        task = self._journal.live.get(task_id)
+        if task is None or task_id in self.runs:
+            return
+        error = InternalError("a worker died over this task; it is tried again")
+        drafts = [] if task.state is State.RUNNING else [status(Cause.STARTED, task.state)]
+        allowed = task.request.max_retries
+        allowed = self._settings.retry.max_retries if allowed is None else allowed
+        tries = task.tries + len(drafts)
+        if tries > allowed:
+            drafts.append(status(Cause.FAILED, State.RUNNING, error=error.as_dict()))
+        else:
+            delay = self._settings.retry.base_s
+            drafts += self._retry_drafts(error, task.attempts, delay)
+        try:
+            self._settle((await self._journal.append(Change(task_id, drafts)))[0], None)
+        except (IllegalTransition, TaskNotFound):
+            return
+
+    # The pipeline ---------------------------------------------------------------------------
+
+    async def _outcome(self, run: Run) -> Outcome:
+        """Run the attempt in a task of its own, so that it can be cut without the worker."""
+        run.scope = asyncio.create_task(self._attempt(run), name=f"run {run.task.id}")
+        if run.stop is not None:
+            run.scope.cancel()
+        try:
+            await asyncio.wait({run.scope})
+        except asyncio.CancelledError:
+            run.scope.cancel()
+            await asyncio.wait({run.scope})
+            raise
+        if run.scope.cancelled():
+            return Stopped(run.stop or Cause.INTERRUPTED)
+        return run.scope.result()
+
+    async def _attempt(self, run: Run) -> Outcome:
+        """Everything between the permit and the outcome; raises only CancelledError."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout_at(run.deadline):
+                return await self._perform(run)
+        except IllegalTransition as reason:
+            return Dropped(reason)
+        except TimeoutError:
+            error: ProviderError = TaskTimeout(
+                f"the task took longer than {run.deadline - run.started:.0f} s"
+            )
+        except ProviderError as fault:
+            error = fault
+        except StorageUnavailable:
+            # What was heard cannot be kept; when the disk is back, it is asked for again. The
+            # pause keeps a full disk from turning this into a spin.
+            await asyncio.sleep(STORAGE_PAUSE_S)
+            return Stopped(Cause.INTERRUPTED)
+        except Exception as fault:
+            log.exception("a fault of ours while running task %s", run.task.id)
+            error = InternalError(f"a fault of ours: {type(fault).__name__}")
+        return after_fault(
+            error,
+            run.task,
+            run.upstream,
+            begun=run.begun,
+            left_s=run.deadline - loop.time(),
+            retry=self._settings.retry,
+        )
+
+    async def _perform(self, run: Run) -> Completed:
+        body = orjson.loads(await self._journal.store.body(run.task.request.n))
+        await self._journal.append(
+            Change(
+                run.task.id,
+                [status(Cause.STARTED, State.PENDING), self._attempt_draft(run)],
+                call=run.upstream.gate.name if run.upstream.settings.rpm else None,
+                source=State.PENDING,
+            )
+        )
+        run.started = asyncio.get_running_loop().time()
+        run.permit.sent()
+        if run.task.request.type == "embedding":
+            return await self._embed(run, body)
+        return await self._chat(run, body)
+
+    async def _chat(self, run: Run, body: dict[str, Any]) -> Completed:
+        messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
+        answer = await self._client.chat(run.upstream, messages, body["params"], run)
+        usage = answer.usage or estimated_usage(last_user_text(messages), run.tape.text)
+        return Completed(run.tape.text, usage, list(answer.tool_calls.values()))
+
+    async def _embed(self, run: Run, body: dict[str, Any]) -> Completed:
+        texts = body["input"]
+        found = await self._client.embed(run.upstream, texts, body["params"], run.head)
+        asked = texts if isinstance(texts, str) else "".join(texts)
+        usage = found.usage or estimated_usage(asked, "")
+        return Completed(orjson.dumps(found.vectors).decode(), usage, [])
+
+    def _attempt_draft(self, run: Run) -> Draft:
+        request = run.task.request
+        why = "named by the task" if request.model else "the first with room"
+        route = {"reason": why, "model": run.upstream.name}
+        return Draft(
+            EventType.ATTEMPT,
+            {
+                "number": run.task.starts + 1,
+                "model": run.model_id,
+                "name": run.upstream.name,
+                "why": why,
+                "route": route,
+            },
+        )
+
+    # Reporting and recording ------------------------------------------------------------------
+
+    def _report(self, run: Run, outcome: Outcome) -> None:
+        """Tell the gate how the call went."""
+        gate = run.upstream.gate
+        if isinstance(outcome, Completed):
+            gate.succeeded(asyncio.get_running_loop().time() - run.started)
+        elif isinstance(outcome, Failed | Retried | Deferred):
+            gate.failed(outcome.error)
+
+    async def _record(self, run: Run, outcome: Outcome) -> None:
+        """Write the outcome, however long the disk takes to come back."""
+        if isinstance(outcome, Dropped):
+            return
+        while True:
+            try:
+                await run.tape.settled()
+                if run.tape.broken and not isinstance(outcome, Stopped):
+                    # The text may have a hole where the disk refused it, so it is void.
+                    outcome = Stopped(Cause.INTERRUPTED)
+                change = self._closing(run, outcome)
+                task = (await self._journal.append(change))[0]
+            except StorageUnavailable:
+                if self._journal.closing:
+                    return  # the next process finds it running and takes it up again
+                await asyncio.sleep(STORAGE_PAUSE_S)
+                continue
+            except IllegalTransition:
+                task = self._journal.live.get(run.task.id) or run.task
+            self._settle(task, outcome)
+            return
+
+    def _closing(self, run: Run, outcome: Outcome) -> Change:
+        state = self._journal.live.get(run.task.id, run.task).state
+        latency = round(asyncio.get_running_loop().time() - run.started, 3)
+        drafts = run.tape.rest() if state is State.RUNNING and not run.tape.broken else []
+        facts: dict[str, Any] = {"latency": latency}
+        match outcome:
+            case Completed(usage=usage, tool_calls=calls):
+                drafts += [Draft(EventType.TOOL_CALL, call) for call in calls]
+                facts |= {"usage": usage, "model": run.model_id, "name": run.upstream.name}
+                drafts.append(status(Cause.COMPLETED, state, error=None, **facts))
+            case Failed(error=error):
+                drafts.append(status(Cause.FAILED, state, error=error.as_dict(), **facts))
+            case Retried(error=error, delay_s=delay):
+                drafts += self._retry_drafts(error, run.task.attempts + 1, delay)
+            case Deferred(error=error):
+                drafts.append(self._why(error, run.task.attempts + 1, None))
+                drafts.append(status(Cause.DEFERRED, state))
+            case Stopped(cause=cause):
+                drafts.append(status(cause, state, **facts))
+            case Dropped():
+                raise AssertionError("a dropped run has nothing to record")
+        result = outcome.result if isinstance(outcome, Completed) else run.tape.text
+        ends = drafts[-1].data["status"] in FINISHED
+        return Change(run.task.id, drafts, result=(result or None) if ends else None)
+
+    def _retry_drafts(self, error: ProviderError, attempt: int, delay: float) -> list[Draft]:
+        when = self._journal.now() + round(delay * 1000)
+        return [
+            self._why(error, attempt, delay),
+            status(Cause.RETRYING, State.RUNNING, next_run_at=when),
+        ]
+
+    def _why(self, error: ProviderError, attempt: int, delay: float | None) -> Draft:
+        data: dict[str, Any] = {"why": error.as_dict(), "attempt": attempt, "delay_s": delay}
+        if delay is not None:
+            data["when"] = rfc3339(self._journal.now() + round(delay * 1000))
+        return Draft(EventType.RETRY, data)
+
+    def _settle(self, task: Task, outcome: Outcome | None) -> None:
+        """The record is on the disk: let the task wait where it belongs, or be done."""
+        if task.finished:
+            self._waiting.done(task)
+            return
+        if isinstance(outcome, Retried | Deferred):
+            self._waiting.blame(task, outcome.error)
+        elif isinstance(outcome, Stopped):
+            self._waiting.forgive(task)
+        delay = outcome.delay_s if isinstance(outcome, Retried) else None
+        self._waiting.admit(task, delay)

@@ -1,0 +1,186 @@
+"""The door: what is taken into the queue, and what is refused before anything is stored.
+
+Owns the checks that need more than the submission itself: room, models, idempotency. Promises
+that a task is durable before it is acknowledged, that a batch is taken wholly or not at all,
+and that the same idempotency key never makes two tasks. Never runs or orders anything.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from asyncsvc.clock import from_rfc3339, new_id
+from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.errors import Conflict, InvalidRequest, Overloaded, QueueFull, ShuttingDown
+from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.settings import Settings
+from asyncsvc.tasks.journal import Birth, Journal
+from asyncsvc.tasks.submission import Submission
+from asyncsvc.tasks.task import Request, Task, born
+
+RETRY_AFTER_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """A task that is in the queue, and what its submitter is told."""
+
+    task_id: str
+    answer: dict[str, Any]
+    repeated: bool = False
+    """Whether the answer is that of an earlier submit with the same idempotency key."""
+
+
+class Intake:
+    """`submit` one, `submit_all` several at once."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        catalogue: Catalogue,
+        waiting: WaitingRoom,
+        forecaster: Forecaster,
+        settings: Settings,
+    ) -> None:
+        self.closed = False
+        self._journal = journal
+        self._catalogue = catalogue
+        self._waiting = waiting
+        self._forecaster = forecaster
+        self._settings = settings
+        self._entering = 0
+        self._keys: dict[str, asyncio.Lock] = {}
+
+    async def submit(
+        self, submission: Submission, owner: str | None = None, key: str | None = None
+    ) -> Accepted:
+        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
+        if key is None:
+            return (await self._take([submission], owner, None))[0]
+        key = f"{owner or ''}\x00{key}"
+        fingerprint = _fingerprint(submission)
+        lock = self._keys.setdefault(key, asyncio.Lock())
+        async with lock:  # two submits with one key at the same moment are one task
+            try:
+                first = await self._journal.store.first_answer(key)
+                if first is None:
+                    return (await self._take([submission], owner, (key, fingerprint)))[0]
+            finally:
+                self._keys.pop(key, None)
+        if first[0] != fingerprint:
+            raise Conflict(
+                "idempotency_conflict",
+                "this Idempotency-Key was used for another body; use a new key for a new task",
+            )
+        answer = orjson.loads(first[1])
+        return Accepted(answer["task_id"], answer, repeated=True)
+
+    async def submit_all(
+        self, submissions: Sequence[Submission], owner: str | None = None
+    ) -> list[Accepted]:
+        """Take all or none, in one transaction."""
+        return await self._take(submissions, owner, None)
+
+    async def _take(
+        self,
+        submissions: Sequence[Submission],
+        owner: str | None,
+        key: tuple[str, str] | None,
+    ) -> list[Accepted]:
+        self._check_room(len(submissions))
+        for submission in submissions:
+            kind = "embedding" if submission.type == "embedding" else "chat"
+            self._catalogue.require(submission.model, kind)
+            self._check_type(submission)
+        now = self._journal.now()
+        births, taken = [], []
+        for submission in submissions:
+            request = _request(submission, owner, now)
+            answer = self._answer(born(request, now)[0], submission)
+            stored = (*key, orjson.dumps(answer).decode()) if key else None
+            births.append(Birth(request, orjson.dumps(submission.body()), stored))
+            taken.append(Accepted(request.id, answer))
+        self._entering += len(births)
+        try:
+            tasks = await self._journal.append(*births)
+        finally:
+            self._entering -= len(births)
+        for task in tasks:
+            self._waiting.admit(task)
+        return taken
+
+    def _check_room(self, count: int) -> None:
+        if self.closed:
+            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        most = self._settings.queue.max_length
+        held = len(self._journal.live) + self._entering
+        if held + count > most:
+            raise QueueFull(
+                f"the queue holds {held} of {most} unfinished tasks", retry_after=RETRY_AFTER_S
+            )
+
+    def _check_type(self, submission: Submission) -> None:
+        """A chat sent to an embedding model would only fail later, and cost a call."""
+        if submission.model is None:
+            return
+        model = self._catalogue.settings.models[submission.model]
+        if model.type != submission.type:
+            raise InvalidRequest(
+                f"model {submission.model} is of type {model.type}, the task of type "
+                f"{submission.type}",
+                param="model",
+            )
+
+    def _answer(self, task: Task, submission: Submission) -> dict[str, Any]:
+        forecast = self._forecaster.of(task)
+        limit = submission.max_wait_s
+        if limit is not None and forecast.eta_s is not None and forecast.eta_s > limit:
+            raise Overloaded(
+                f"the task would start in about {forecast.eta_s:.0f} s, later than "
+                f"max_wait_s = {limit:g}",
+                retry_after=forecast.eta_s - limit,
+            )
+        message = "accepted" if forecast.reason is None else f"accepted; {forecast.reason}"
+        return {
+            "task_id": task.id,
+            "status": task.state.value,
+            "message": message,
+            "model": task.request.model,
+            "position": forecast.position,
+            "eta_s": forecast.eta_s,
+        }
+
+
+def _request(submission: Submission, owner: str | None, now: int) -> Request:
+    run_at = None
+    if submission.run_at is not None:
+        run_at = from_rfc3339(submission.run_at)
+    elif submission.delay_s:
+        run_at = now + round(submission.delay_s * 1000)
+    return Request(
+        id=new_id(now),
+        type=submission.type,
+        model=submission.model,
+        lane=submission.lane,
+        priority=submission.priority,
+        session_id=submission.session_id,
+        owner=owner,
+        run_at=run_at,
+        timeout_s=submission.timeout_s,
+        max_retries=submission.max_retries,
+        retry_unsafe=submission.retry_unsafe,
+        cache=submission.cache,
+        user_metadata=submission.metadata,
+        preview=submission.preview(),
+        created_at=now,
+    )
+
+
+def _fingerprint(submission: Submission) -> str:
+    body = orjson.dumps(submission.model_dump(), option=orjson.OPT_SORT_KEYS)
+    return hashlib.sha256(body).hexdigest()

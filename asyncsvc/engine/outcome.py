@@ -1,0 +1,106 @@
+"""How a run ended, as one value, and what follows from a fault.
+
+Owns the decision between trying again, waiting for the provider and giving up. Promises that
+only faults which the task could not help are free, and that nothing is tried again that may
+have acted on the world unless the task allows it. Never records anything.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from asyncsvc.errors import (
+    IllegalTransition,
+    InterruptedUnknown,
+    ModelGone,
+    ProviderError,
+    TaskTimeout,
+)
+from asyncsvc.providers.retry import backoff
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.settings import Retry as RetrySettings
+from asyncsvc.tasks.task import Cause, Task
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """The provider answered. `result` is the text, or JSON for embeddings."""
+
+    result: str
+    usage: dict[str, Any] | None
+    tool_calls: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Retried:
+    """The attempt is used up and another follows after the delay."""
+
+    error: ProviderError
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Deferred:
+    """The provider asked to wait: back in line, at no cost."""
+
+    error: ProviderError
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """Somebody stopped it: `cause` is cancelled, paused or interrupted."""
+
+    cause: Cause
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """It was no longer pending when the worker came; nothing to record."""
+
+    reason: IllegalTransition
+
+
+Outcome = Completed | Failed | Retried | Deferred | Stopped | Dropped
+
+
+def after_fault(
+    error: ProviderError,
+    task: Task,
+    upstream: Upstream,
+    *,
+    begun: bool,
+    left_s: float,
+    retry: RetrySettings,
+) -> Outcome:
+    """What follows from a fault. `begun`: the provider had begun to answer; `left_s`: of the
+    task's time; `task` is as it was before this attempt was counted."""
+    if upstream.preset.acts and begun and not task.request.retry_unsafe and _cut(error):
+        return Failed(
+            InterruptedUnknown(
+                f"{error}. The gateway's agent may already have acted, so the call is not "
+                "repeated; submit with retry_unsafe to allow that"
+            )
+        )
+    if error.slow_down:
+        return Deferred(error)
+    if isinstance(error, ModelGone) and upstream.drop_model(upstream.model_id):
+        return Deferred(error)
+    if not error.again:
+        return Failed(error)
+    allowed = task.request.max_retries
+    allowed = retry.max_retries if allowed is None else allowed
+    tries = task.tries + 1
+    if tries > allowed:
+        return Failed(error)
+    delay = error.retry_after
+    if delay is None:
+        delay = backoff(tries - 1, retry.base_s, retry.max_s)
+    return Failed(error) if delay >= left_s else Retried(error, delay)
+
+
+def _cut(error: ProviderError) -> bool:
+    return error.trips or isinstance(error, TaskTimeout)

@@ -1,0 +1,35 @@
+"""Sessions: tasks of one conversation run one after another, in the order of arrival.
+
+Owns who is at the head of each session. Promises that at most one task of a session waits in
+a lane or runs, also after a restart, as recovery enters the tasks in order of arrival. A head
+that is scheduled or paused holds back those behind it: order is what a session is for.
+Never knows what a task does.
+"""
+
+from collections import deque
+
+
+class Sessions:
+    """`enter` on arrival, `leave` when finished."""
+
+    def __init__(self) -> None:
+        self._members: dict[str, deque[str]] = {}
+
+    def enter(self, session_id: str, task_id: str) -> bool:
+        """Line up; True where the task is the head."""
+        members = self._members.setdefault(session_id, deque())
+        if task_id not in members:
+            members.append(task_id)
+        return members[0] == task_id
+
+    def leave(self, session_id: str, task_id: str) -> str | None:
+        """Step out; the new head's id where the head has changed."""
+        members = self._members.get(session_id)
+        if members is None or task_id not in members:
+            return None
+        was_head = members[0] == task_id
+        members.remove(task_id)
+        if not members:
+            del self._members[session_id]
+            return None
+        return members[0] if was_head else None

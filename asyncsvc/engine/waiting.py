@@ -1,0 +1,162 @@
+"""Where a task waits that neither runs nor is finished.
+
+Owns the way from a state to a waiting place: lane, session or alarm; and how long a task may
+take. Promises that every pending task is in a lane or behind its session's head, every
+scheduled one has an alarm, and that a task that never gets its turn fails in the end. Never
+runs a task.
+"""
+
+import asyncio
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from typing import Any
+
+from asyncsvc.engine.dispatch import Dispatch
+from asyncsvc.engine.sessions import Sessions
+from asyncsvc.engine.timers import Timers
+from asyncsvc.errors import (
+    Expired,
+    IllegalTransition,
+    ProviderError,
+    StorageUnavailable,
+    TaskNotFound,
+    TaskTimeout,
+)
+from asyncsvc.settings import Settings
+from asyncsvc.tasks.journal import Change, Journal
+from asyncsvc.tasks.task import Cause, Draft, State, Task, status
+
+STORAGE_PAUSE_S = 1.0
+
+
+@dataclass(slots=True)
+class _Allowance:
+    """When a task that has started must be done, by the loop's clock, and its last fault."""
+
+    until: float
+    fault: ProviderError | None = None
+
+
+class WaitingRoom:
+    """`admit` whatever is to wait, `remove` what waits no longer, `done` what is finished."""
+
+    def __init__(
+        self, journal: Journal, dispatch: Dispatch, timers: Timers, settings: Settings
+    ) -> None:
+        self.dispatch = dispatch
+        self._journal = journal
+        self._timers = timers
+        self._sessions = Sessions()
+        self._settings = settings
+        self._allowances: dict[str, _Allowance] = {}
+        self._steps: set[asyncio.Task[None]] = set()
+
+    def admit(self, task: Task, delay_s: float | None = None) -> None:
+        """Let the task wait as its state demands; `delay_s` is known better than the clock."""
+        session, mine = task.request.session_id, True
+        if session is not None:
+            mine = self._sessions.enter(session, task.id)
+        if task.state is State.SCHEDULED:
+            self._set_alarm(task, delay_s)
+        elif task.state is State.PENDING:
+            self._watch(task)
+            if mine:
+                self.dispatch.enter(task)
+
+    def _set_alarm(self, task: Task, delay_s: float | None) -> None:
+        def due() -> None:
+            self._later(self._become(task.id, Cause.DUE))
+
+        if delay_s is not None:
+            self._timers.after(task.id, delay_s, due)
+        else:
+            self._timers.at(task.id, task.next_run_at or 0, due)
+
+    def remove(self, task: Task) -> None:
+        """The task is paused, or about to run: it waits no longer, but keeps its session."""
+        self._timers.clear(task.id)
+        self.dispatch.leave(task)
+
+    def done(self, task: Task) -> None:
+        """The task is finished: whoever was behind it in its session is next."""
+        self.remove(task)
+        self._allowances.pop(task.id, None)
+        session = task.request.session_id
+        heir = self._sessions.leave(session, task.id) if session is not None else None
+        if heir is not None and (next_task := self._journal.live.get(heir)) is not None:
+            self.admit(next_task)
+
+    def begin(self, task: Task) -> float:
+        """The task starts: until when it may take, by the loop's clock, retries included."""
+        self._timers.clear(task.id)
+        allowance = self._allowances.get(task.id)
+        if allowance is None:
+            seconds = task.request.timeout_s or self._default_timeout(task)
+            now = asyncio.get_running_loop().time()
+            allowance = self._allowances[task.id] = _Allowance(now + seconds)
+        return allowance.until
+
+    def blame(self, task: Task, fault: ProviderError) -> None:
+        """Remember why it has to wait again, for the case that its time runs out meanwhile."""
+        if allowance := self._allowances.get(task.id):
+            allowance.fault = fault
+
+    def forgive(self, task: Task) -> None:
+        """It was stopped by no fault of its own: its time begins anew with its next start."""
+        self._allowances.pop(task.id, None)
+
+    async def close(self) -> None:
+        self._timers.close()
+        for step in self._steps:
+            step.cancel()
+        await asyncio.gather(*self._steps, return_exceptions=True)
+
+    def _default_timeout(self, task: Task) -> float:
+        timeouts = self._settings.timeouts
+        return timeouts.long_s if task.request.lane == "long" else timeouts.short_s
+
+    def _watch(self, task: Task) -> None:
+        """Set the alarm for the end of its patience."""
+        allowance = self._allowances.get(task.id)
+        if allowance is not None:
+            left = allowance.until - asyncio.get_running_loop().time()
+            fault = allowance.fault
+            error = TaskTimeout("the task's time ran out while it waited for its next try")
+            given_up = fault if fault is not None and fault.slow_down else error
+            self._timers.after(task.id, left, lambda: self._later(self._fail(task.id, given_up)))
+        else:
+            ttl = self._settings.queue.ttl_s
+            expired = Expired(f"the task did not start within {ttl:g} s")
+            self._timers.at(
+                task.id,
+                task.queued_at + round(ttl * 1000),
+                lambda: self._later(self._fail(task.id, expired)),
+            )
+
+    def _later(self, step: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.ensure_future(step)
+        self._steps.add(running)
+        running.add_done_callback(self._steps.discard)
+
+    async def _become(self, task_id: str, cause: Cause) -> None:
+        """The alarm rang: move a scheduled task on."""
+        task = await self._move(task_id, status(cause, State.SCHEDULED), State.SCHEDULED)
+        if task is not None:
+            self.admit(task)
+
+    async def _fail(self, task_id: str, error: ProviderError) -> None:
+        """The alarm rang: the task's patience is at an end."""
+        closing = status(Cause.FAILED, State.PENDING, error=error.as_dict())
+        task = await self._move(task_id, closing, State.PENDING)
+        if task is not None:
+            self.done(task)
+
+    async def _move(self, task_id: str, draft: Draft, source: State) -> Task | None:
+        """Append it, however long the disk takes to come back; None where somebody was faster."""
+        while True:
+            try:
+                return (await self._journal.append(Change(task_id, [draft], source=source)))[0]
+            except (IllegalTransition, TaskNotFound):
+                return None
+            except StorageUnavailable:
+                await asyncio.sleep(STORAGE_PAUSE_S)

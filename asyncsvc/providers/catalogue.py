@@ -1,0 +1,106 @@
+"""The models of the settings: which can be used, and what the others lack.
+
+Owns the building of upstreams and gates from settings and environment. Promises that a model
+without its key is listed as disabled with the variable that it lacks. Never keeps a key
+anywhere but in its upstream.
+"""
+
+from collections.abc import Iterator, Mapping
+
+from asyncsvc.errors import ModelNotFound, NoModel, SettingsError
+from asyncsvc.providers.breaker import Breaker
+from asyncsvc.providers.dialects import PLAIN, PRESETS
+from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.providers.window import Window
+from asyncsvc.settings import Model, Settings
+
+
+class Catalogue:
+    """All models by name. Raises SettingsError for what only shows when they are built."""
+
+    def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
+        self.settings = settings
+        self.upstreams: list[Upstream] = []
+        self.disabled: dict[str, str] = {}
+        """Why a model cannot be used, for people."""
+        faults = []
+        for name, model in settings.models.items():
+            try:
+                reason = self._missing(model, environ)
+                if reason is None:
+                    self.upstreams += self._build(name, model, environ)
+                else:
+                    self.disabled[name] = reason
+            except ValueError as error:
+                faults.append(f"models.{name}.{error}")
+        if faults:
+            raise SettingsError(faults)
+
+    def of(self, name: str) -> list[Upstream]:
+        """The upstreams of one model, one a key."""
+        return [upstream for upstream in self.upstreams if upstream.name == name]
+
+    def require(self, name: str | None, kind: str) -> None:
+        """Raises ModelNotFound or NoModel where no task of that kind can be served."""
+        if name is not None and name not in self.settings.models:
+            known = ", ".join(self.settings.models) or "none"
+            raise ModelNotFound(f"there is no model {name!r}; known: {known}", param="model")
+        if name is not None and name in self.disabled:
+            raise NoModel(f"model {name} is disabled: {self.disabled[name]}", retry_after=60)
+        serving = [u for u in self.upstreams if u.settings.type == kind]
+        if name is None and not serving:
+            lacks = "; ".join(
+                f"{other}: {why}"
+                for other, why in self.disabled.items()
+                if self.settings.models[other].type == kind
+            )
+            raise NoModel(
+                f"no {kind} model is enabled. {lacks or 'The settings name none'}", retry_after=60
+            )
+
+    def restore(self, calls: list[tuple[str, int]], now_ms: int) -> None:
+        """Enter the calls that earlier processes have begun into the rate windows."""
+        for upstream in self.upstreams:
+            gate = upstream.gate
+            gate.restore([(now_ms - at) / 1000 for name, at in calls if name == gate.name])
+
+    def longest_window_s(self) -> float:
+        return max((u.settings.rpm_window_s for u in self.upstreams), default=60.0)
+
+    @staticmethod
+    def _missing(model: Model, environ: Mapping[str, str]) -> str | None:
+        if not model.enabled:
+            return "enabled = false in the settings"
+        if model.protocol != "openai":
+            return f"protocol {model.protocol!r} is not available in this version"
+        if model.tpm:
+            return "tpm is not available in this version; set it to 0"
+        variables = model.key_variables
+        if variables and not any(environ.get(v) for v in variables):
+            return f"{' or '.join(variables)} is not set"
+        return None
+
+    def _build(self, name: str, model: Model, environ: Mapping[str, str]) -> Iterator[Upstream]:
+        if model.preset is not None and model.preset not in PRESETS:
+            known = ", ".join(PRESETS)
+            raise ValueError(f"preset: unknown preset {model.preset!r}; known: {known}")
+        preset = PRESETS[model.preset] if model.preset else PLAIN
+        base_url = model.base_url or preset.base_url
+        if base_url is None:
+            raise ValueError("base_url: is required where there is no preset")
+        keys = [environ[v] for v in model.key_variables if environ.get(v)]
+        for index, key in enumerate(keys or [None], 1):
+            gate = self._gate(name if len(keys) == 1 else f"{name}#{index}", model)
+            yield Upstream(name, model, preset, gate, base_url, key)
+
+    def _gate(self, name: str, model: Model) -> Gate:
+        settings = self.settings
+        return Gate(
+            name,
+            concurrency=model.concurrency,
+            window=Window(model.rpm, model.rpm_window_s),
+            breaker=Breaker(settings.breaker.failures, settings.breaker.cooldown_s),
+            retry_base_s=settings.retry.base_s,
+            retry_max_s=settings.retry.max_s,
+        )

@@ -1,0 +1,227 @@
+"""Chat completions: what is said, at which pace, streamed or whole.
+
+Owns the plan of an answer and the loop that streams it. Promises chunks in OpenAI's order (role,
+reasoning, content one token each, finish, usage if asked, [DONE]), at most one timer a token, and
+that ``call.tokens`` and ``call.text`` are what left for the client. Pauses are on an absolute
+schedule, so that a late timer does not slow the stream down; what is overdue leaves in one write.
+"""
+
+import random
+from dataclasses import dataclass
+
+from asyncsvc.simulator import answers, wire
+from asyncsvc.simulator.bodies import send_body
+from asyncsvc.simulator.breaks import BREAKS, writer
+from asyncsvc.simulator.exchange import Exchange
+from asyncsvc.simulator.faults import Fault
+from asyncsvc.simulator.profile import ModelSettings
+from asyncsvc.simulator.requests import ChatRequest
+from asyncsvc.simulator.stats import Call
+from asyncsvc.simulator.tags import Tags
+
+MOST_CHUNKS_A_WRITE = 64
+MOST_TAGGED_TOKENS = 1_000_000
+
+
+@dataclass(slots=True)
+class Plan:
+    """An answer before it is sent."""
+
+    thoughts: list[str]
+    content: list[str]
+    finish: str
+    prompt_tokens: int
+
+    def usage(self) -> dict[str, object]:
+        return wire.usage(self.prompt_tokens, len(self.content), len(self.thoughts))
+
+
+@dataclass(slots=True)
+class Pace:
+    """When tokens leave: the first after ``first_s``, then one every ``token_s`` seconds."""
+
+    first_s: float
+    token_s: float
+    jitter: float
+    chance: random.Random
+
+    def varied(self, seconds: float) -> float:
+        if not self.jitter:
+            return seconds
+        return seconds * (1 + self.jitter * (2 * self.chance.random() - 1))
+
+
+@dataclass(slots=True)
+class Turn:
+    """One accepted chat call with all that its answer depends on."""
+
+    exchange: Exchange
+    request: ChatRequest
+    settings: ModelSettings
+    tags: Tags
+    fault: Fault | None
+    call: Call
+    chance: random.Random
+
+
+def plan_for(turn: Turn) -> Plan:
+    """Compose the answer; for temperature 0 it is a function of the request alone."""
+    request, settings, wanted = turn.request, turn.settings, turn.tags.settings
+    chance, label = turn.chance, str(turn.call.n)
+    if request.deterministic:
+        chance, label = random.Random(request.digest), request.digest[:4]
+    count = min(int(wanted.get("tokens", settings.answer_tokens)), MOST_TAGGED_TOKENS)
+    thinking = min(int(wanted.get("reasoning", settings.reasoning_tokens)), MOST_TAGGED_TOKENS)
+    prompt = turn.tags.text
+    content = answers.compose(prompt, count, label, chance)
+    kind = turn.fault.kind if turn.fault else ""
+    if kind == "empty":
+        content = []
+    elif kind == "think":
+        inline = answers.compose_thoughts(prompt, 8, chance)
+        content = ["<th", "ink>", *inline, "</", "thi", "nk>", *content]
+    thoughts = answers.compose_thoughts(prompt, thinking, chance)
+    finish = "stop"
+    if request.most_tokens is not None and len(content) > request.most_tokens:
+        content, finish = content[: request.most_tokens], "length"
+    return Plan(thoughts, content, finish, request.prompt_tokens)
+
+
+def pace_for(turn: Turn) -> Pace:
+    wanted, settings = turn.tags.settings, turn.settings
+    rate = wanted.get("rate", settings.tokens_per_s)
+    first = wanted.get("first", settings.first_token_s)
+    return Pace(first, 1 / rate if rate else 0.0, settings.jitter, turn.chance)
+
+
+async def answer(turn: Turn) -> None:
+    """Answer a chat call; raises ClientGone when the client leaves."""
+    plan, pace = plan_for(turn), pace_for(turn)
+    if turn.request.stream:
+        await ChatStream(turn, plan, pace).run()
+    else:
+        await _answer_whole(turn, plan, pace)
+
+
+async def _answer_whole(turn: Turn, plan: Plan, pace: Pace) -> None:
+    exchange, call = turn.exchange, turn.call
+    duration = pace.first_s + pace.token_s * (len(plan.thoughts) + len(plan.content))
+    await exchange.pause_until(exchange.arrived + pace.varied(duration))
+    text = "".join(plan.content)
+    message: dict[str, object] = {"role": "assistant", "content": text}
+    if plan.thoughts:
+        message["reasoning_content"] = "".join(plan.thoughts)
+    payload = wire.completion(
+        f"chatcmpl-sim-{call.n}",
+        int(exchange.arrived_at),
+        turn.request.model,
+        message,
+        plan.finish,
+        plan.usage(),
+    )
+    if turn.fault is not None and turn.fault.kind == "no-choices":
+        payload["choices"] = []
+    if await send_body(exchange, payload, turn.fault):
+        call.text, call.tokens = text, len(plan.content)
+
+
+class ChatStream:
+    """One answer as server-sent events."""
+
+    def __init__(self, turn: Turn, plan: Plan, pace: Pace) -> None:
+        self._turn = turn
+        self._plan = plan
+        self._pace = pace
+        self._exchange = turn.exchange
+        self._call = turn.call
+        self._fault = turn.fault
+        self._write = writer(turn.exchange, turn.fault)
+        self._chunks = wire.Chunks(
+            f"chatcmpl-sim-{turn.call.n}",
+            int(turn.exchange.arrived_at),
+            turn.request.model,
+            with_usage=turn.request.include_usage,
+        )
+        self._queue: list[bytes] = []
+        self._queued_tokens = 0
+        self._due = turn.exchange.arrived + pace.varied(pace.first_s)
+        self._between = self._filler()
+
+    async def run(self) -> None:
+        try:
+            await self._open()
+            for token in self._plan.thoughts:
+                self._queue.append(self._chunks.reasoning(token))
+                await self._next_due()
+            if not await self._send_content():
+                await self._finish()
+        finally:
+            self._call.text = "".join(self._plan.content[: self._call.tokens])
+
+    def _filler(self) -> bytes:
+        """What goes between the chunks of streams that are right but odd."""
+        kind = self._fault.kind if self._fault else ""
+        if kind == "keepalive":
+            return b": keep-alive\n\n\n"
+        return self._chunks.no_choices if kind == "no-choices" else b""
+
+    async def _open(self) -> None:
+        at_once = self._turn.settings.head == "at_once"
+        if at_once:
+            await self._exchange.start(200, wire.SSE_HEADERS)
+        await self._exchange.pause_until(self._due)
+        if not at_once:
+            await self._exchange.start(200, wire.SSE_HEADERS)
+        self._queue.append(self._chunks.role)
+
+    async def _send_content(self) -> bool:
+        """Send all tokens, break where the fault says so; True where the stream is over."""
+        breaking = BREAKS.get(self._fault.kind) if self._fault else None
+        at = min(self._fault.at, len(self._plan.content)) if self._fault and breaking else -1
+        chunks, queue, between = self._chunks, self._queue, self._between
+        for index, token in enumerate(self._plan.content):
+            if index == at and await self._break():
+                return True
+            queue.append(chunks.content(token))
+            if between:
+                queue.append(between)
+            self._queued_tokens += 1
+            await self._next_due()
+        return at == len(self._plan.content) and await self._break()
+
+    async def _break(self) -> bool:
+        assert self._fault is not None
+        await self._flush()
+        return await BREAKS[self._fault.kind](self._exchange, self._chunks, self._fault)
+
+    async def _next_due(self) -> None:
+        """Wait for the moment of the next token; what is queued leaves before the wait."""
+        if self._pace.token_s:
+            self._due += self._pace.varied(self._pace.token_s)
+            if self._due > self._exchange.now():
+                await self._flush()
+                await self._exchange.pause_until(self._due)
+                return
+        if len(self._queue) >= MOST_CHUNKS_A_WRITE:
+            await self._flush()
+            await self._exchange.breathe()
+
+    async def _flush(self) -> None:
+        if self._queue:
+            data = b"".join(self._queue)
+            self._queue.clear()
+            await self._write(data)
+            self._call.tokens += self._queued_tokens
+            self._queued_tokens = 0
+
+    async def _finish(self) -> None:
+        kind = self._fault.kind if self._fault else ""
+        self._queue.append(self._chunks.finish(self._plan.finish))
+        if self._turn.request.include_usage:
+            self._queue.append(self._chunks.usage(self._plan.usage()))
+        if kind != "no-done":
+            self._queue.append(wire.DONE)
+        if kind in ("slow-bytes", "split-utf8"):
+            await self._flush()
+        await self._exchange.end(b"".join(self._queue))
+        self._call.tokens += self._queued_tokens

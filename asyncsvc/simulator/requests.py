@@ -1,0 +1,139 @@
+"""What a client asks for, read from the bytes of its request.
+
+Owns the reading of OpenAI's request bodies, as far as the simulated provider heeds them. Promises a
+BadRequest, naming the field, for whatever it cannot use. It never decides how to answer.
+"""
+
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from asyncsvc.simulator.answers import estimate_tokens
+from asyncsvc.simulator.embeddings import MOST_DIMENSIONS
+
+
+class BadRequest(ValueError):
+    """A request that OpenAI would answer with 400."""
+
+    def __init__(self, message: str, param: str | None = None, model: str = "") -> None:
+        super().__init__(message)
+        self.param = param
+        self.model = model
+
+
+@dataclass(slots=True)
+class ChatRequest:
+    """``prompt`` is the last user message with its tags; ``digest`` is of the whole body."""
+
+    model: str
+    prompt: str
+    stream: bool
+    include_usage: bool
+    deterministic: bool
+    most_tokens: int | None
+    prompt_tokens: int
+    digest: str
+
+
+@dataclass(slots=True)
+class EmbeddingRequest:
+    model: str
+    prompt: str
+    inputs: list[str]
+    dimensions: int | None
+    base64: bool
+    prompt_tokens: int
+
+
+def read_chat(body: bytes) -> ChatRequest:
+    data = _object(body)
+    model = _model(data)
+    messages = data.get("messages")
+    if not isinstance(messages, list) or not messages:
+        raise BadRequest("'messages' must be a list of at least one message", "messages", model)
+    prompt, characters = "", 0
+    for index, message in enumerate(messages):
+        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
+            raise BadRequest("each message needs a 'role'", f"messages[{index}].role", model)
+        text = _text(message.get("content"), index, model)
+        characters += estimate_tokens(text) if text else 0
+        if message["role"] == "user":
+            prompt = text
+    options = data.get("stream_options")
+    return ChatRequest(
+        model=model,
+        prompt=prompt,
+        stream=data.get("stream") is True,
+        include_usage=isinstance(options, dict) and options.get("include_usage") is True,
+        deterministic=data.get("temperature") == 0,
+        most_tokens=_most_tokens(data, model),
+        prompt_tokens=max(characters, 1),
+        digest=blake2b(body, digest_size=8).hexdigest(),
+    )
+
+
+def read_embedding(body: bytes) -> EmbeddingRequest:
+    data = _object(body)
+    model = _model(data)
+    given = data.get("input")
+    inputs = [given] if isinstance(given, str) else given
+    if not isinstance(inputs, list) or not inputs or not all(isinstance(t, str) for t in inputs):
+        raise BadRequest("'input' must be a string or a list of strings", "input", model)
+    dimensions = data.get("dimensions")
+    if dimensions is not None and (
+        isinstance(dimensions, bool)
+        or not isinstance(dimensions, int)
+        or not 1 <= dimensions <= MOST_DIMENSIONS
+    ):
+        message = f"'dimensions' must be a whole number from 1 to {MOST_DIMENSIONS}"
+        raise BadRequest(message, "dimensions", model)
+    return EmbeddingRequest(
+        model=model,
+        prompt=inputs[-1],
+        inputs=inputs,
+        dimensions=dimensions,
+        base64=data.get("encoding_format") == "base64",
+        prompt_tokens=sum(estimate_tokens(text) for text in inputs),
+    )
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    try:
+        data = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise BadRequest("the body must be a JSON object")
+    return data
+
+
+def _model(data: dict[str, Any]) -> str:
+    model = data.get("model")
+    if not isinstance(model, str) or not model or len(model) > 200:
+        raise BadRequest("'model' must be a string of 1 to 200 characters", "model")
+    return model
+
+
+def _most_tokens(data: dict[str, Any], model: str) -> int | None:
+    for name in ("max_completion_tokens", "max_tokens"):
+        value = data.get(name)
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise BadRequest(f"'{name}' must be a whole number from 1", name, model)
+        return value
+    return None
+
+
+def _text(content: object, index: int, model: str) -> str:
+    """The text of a message's content: a string, a list of parts, or nothing."""
+    if isinstance(content, str):
+        return content
+    if content is None:
+        return ""
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        return "\n".join(p["text"] for p in content if isinstance(p.get("text"), str))
+    where = f"messages[{index}].content"
+    raise BadRequest("'content' must be a string or a list of parts", where, model)
