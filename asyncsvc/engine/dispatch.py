@@ -80,6 +80,15 @@ class Dispatch:
         rivals = (pool for pool in self._pools.values() if seats.intersection(pool.seats))
         return 1 + sum(lane.ahead_of(entry) for pool in rivals for lane in pool.lanes.values())
 
+    def depth(self, name: str) -> int:
+        """How many wait that the model of that name could serve."""
+        return sum(
+            len(lane)
+            for pool in self._pools.values()
+            if any(seat.upstream.name == name for seat in pool.seats)
+            for lane in pool.lanes.values()
+        )
+
     async def next(self, seat: Seat, permit: Permit) -> Entry | None:
         """The task for a worker that holds the permit; None where its gate has closed since.
 

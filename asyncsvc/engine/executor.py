@@ -125,6 +125,12 @@ class Executor:
         await run.over.wait()
         return True
 
+    async def interrupt_all(self) -> None:
+        """Send every task that runs back to where it can be taken up again."""
+        await asyncio.gather(
+            *(self.stop(task_id, Cause.INTERRUPTED) for task_id in list(self.runs))
+        )
+
     async def abandoned(self, task_id: str) -> None:
         """A worker died over the task: that is a fault of ours, so it is tried again."""
         task = self._journal.live.get(task_id)

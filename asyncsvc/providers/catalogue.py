@@ -91,7 +91,7 @@ class Catalogue:
             raise ValueError("base_url: is required where there is no preset")
         keys = [environ[v] for v in model.key_variables if environ.get(v)]
         for index, key in enumerate(keys or [None], 1):
-            gate = self._gate(name if len(keys) == 1 else f"{name}#{index}", model)
+            gate = self._gate(name if len(keys) <= 1 else f"{name}#{index}", model)
             yield Upstream(name, model, preset, gate, base_url, key)
 
     def _gate(self, name: str, model: Model) -> Gate:

@@ -8,6 +8,7 @@ the provider's own failures. Never knows about tasks, lanes or priorities.
 
 import asyncio
 import math
+from collections import deque
 from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
@@ -22,6 +23,7 @@ BURST = 4
 bursts above the concurrency, while the window decides. At 1 a burst of 40 short calls would
 take a minute although the account allows it at once."""
 EWMA = 0.2
+STARTS_KEPT = 10_000
 
 
 class Permit:
@@ -46,7 +48,9 @@ class Permit:
         """The call is on its way."""
         if self._stamp is not None:
             self._sent = True
-            self._gate.window.sent(self._stamp, self._gate.time())
+            now = self._gate.time()
+            self._gate.window.sent(self._stamp, now)
+            self._gate.starts.append(now)
 
     def head(self) -> None:
         """The provider has begun to answer."""
@@ -91,6 +95,8 @@ class Gate:
         self.calls = 0
         self.service_s: float | None = None
         """Average seconds of a call (EWMA); None before the first."""
+        self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
+        """When the latest calls began, for people to look at."""
         self.on_close: Callable[[], None] = lambda: None
         """Called when the gate has closed: whoever stands in it with a permit must step back."""
         self._slots = asyncio.Semaphore(concurrency)
@@ -201,6 +207,13 @@ class Gate:
         """Enter the calls of an earlier process, oldest first."""
         for age in ages_s:
             self.window.restore(age, self.time())
+
+    def recent(self, span_s: float) -> int:
+        """Calls begun in the last `span_s` seconds."""
+        since = self.time() - span_s
+        while self.starts and self.starts[0] < since:
+            self.starts.popleft()
+        return len(self.starts)
 
     def breaker_state(self) -> BreakerState:
         return self.breaker.state(self.time())

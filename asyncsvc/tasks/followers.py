@@ -7,7 +7,7 @@ what is on the disk. Never keeps anything for a task that nobody follows.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from asyncsvc.tasks.rows import Event
@@ -119,7 +119,7 @@ class Feed(_Signal):
         self.last_id = events[-1].id
         self.wake()
 
-    async def follow(self, after_id: int) -> AsyncIterator[list[Event]]:
+    async def follow(self, after_id: int) -> AsyncGenerator[list[Event]]:
         """Pages of events with an id above `after_id`; ends when the journal is released."""
         cursor = after_id
         while not self.closed:

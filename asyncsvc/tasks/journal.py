@@ -13,7 +13,7 @@ has accepted it: a refused write leaves memory as it was.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -106,7 +106,7 @@ class Journal:
             raise TaskNotFound(task_id)
         return self.live.get(task_id, task)
 
-    async def follow(self, task_id: str, after: int = 0) -> AsyncIterator[list[Event]]:
+    async def follow(self, task_id: str, after: int = 0) -> AsyncGenerator[list[Event]]:
         """Pages of the task's events with a seq above `after`, each once and in order.
 
         Ends after the last event of a finished task, or when the journal is released. Raises

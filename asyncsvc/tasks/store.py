@@ -226,12 +226,21 @@ class Store:
         return (rows[0][0], rows[0][1]) if rows else None
 
     async def page(
-        self, where: dict[str, Any], text: str | None, before: int | None, limit: int
+        self,
+        where: dict[str, Any],
+        model: str | None,
+        text: str | None,
+        before: int | None,
+        limit: int,
     ) -> list[tuple[Task, str | None]]:
         """Tasks newest first with their result previews. `where` maps columns to values;
-        `text` is looked for in the previews; `before` is the n of the last one seen."""
+        `model` is the one that serves or is wanted; `text` is looked for in the previews;
+        `before` is the n of the last one seen."""
         clauses = [f"tasks.{column} = ?" for column in where]
         values = list(where.values())
+        if model:
+            clauses.append("(name = ? OR model = ? OR (name IS NULL AND wanted_model = ?))")
+            values += [model] * 3
         if text:
             clauses.append("(instr(lower(preview), ?) OR instr(lower(result_preview), ?))")
             values += [text.lower()] * 2

@@ -1,0 +1,144 @@
+"""The wiring: opens every part bottom-up and hands the house to the web.
+
+Owns the order in which parts open and close. Promises that a failed start closes what was
+open. Never does anything itself; it is the only module that sees all floors.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
+
+from asyncsvc.clock import Now, now_ms
+from asyncsvc.engine.control import Control
+from asyncsvc.engine.dispatch import Dispatch, Seat
+from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.intake import Intake
+from asyncsvc.engine.pool import WorkerPool
+from asyncsvc.engine.recovery import recover
+from asyncsvc.engine.timers import Timers
+from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.errors import AsyncsvcError
+from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.providers.client import Client
+from asyncsvc.settings import Settings
+from asyncsvc.tasks.journal import Journal
+from asyncsvc.tasks.store import Store
+from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web.auth import Doors, Rules
+from asyncsvc.web.sockets import Sockets
+from asyncsvc.web.state import House
+
+
+@asynccontextmanager
+async def open_house(
+    settings: Settings, environ: Mapping[str, str], now: Now = now_ms
+) -> AsyncIterator[House]:
+    """All parts, open and running. Raises StartError or SettingsError."""
+    catalogue = Catalogue(settings, environ)
+    async with AsyncExitStack() as stack:
+        store = await Store.open(Path(settings.storage.path), stack)
+        keep_ms = round(catalogue.longest_window_s() * 2000)
+        journal = await stack.enter_async_context(Journal(store, now, keep_ms))
+        client = await stack.enter_async_context(Client(settings.timeouts, now))
+        dispatch = Dispatch([Seat(upstream) for upstream in catalogue.upstreams])
+        waiting = WaitingRoom(journal, dispatch, Timers(now), settings)
+        stack.push_async_callback(waiting.close)
+        executor = Executor(journal, client, waiting, settings)
+        forecaster = Forecaster(dispatch)
+        pool = WorkerPool(dispatch, executor)
+        await recover(journal, catalogue, waiting)
+        workers = asyncio.create_task(pool.run(), name="workers")
+        stack.push_async_callback(_cancelled, workers)
+        yield House(
+            settings=settings,
+            journal=journal,
+            catalogue=catalogue,
+            dispatch=dispatch,
+            executor=executor,
+            forecaster=forecaster,
+            intake=Intake(journal, catalogue, waiting, forecaster, settings),
+            control=Control(journal, waiting, executor),
+            pool=pool,
+            sockets=Sockets(),
+            started_ms=now(),
+        )
+
+
+async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:
+    """Stop in the order that loses nothing; `hurry` cuts the grace short.
+
+    Intake, lanes, grace, interruption of what still runs, then the sockets: a client hears of
+    everything that was committed before its socket is closed.
+    """
+    house.intake.closed = True
+    house.dispatch.stop()
+    runs = [run.over.wait() for run in house.executor.runs.values()]
+    if runs and grace_s > 0:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(grace_s):
+                await _first(_all(runs), hurry.wait())
+    await house.executor.interrupt_all()
+    await house.sockets.close_all()
+    house.journal.release()
+
+
+async def _all(waits: Iterable[Awaitable[object]]) -> None:
+    await asyncio.gather(*waits)
+
+
+async def _first(*waits: Coroutine[Any, Any, object]) -> None:
+    """Wait for whichever comes first, and end the others."""
+    tasks = {asyncio.create_task(wait) for wait in waits}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _cancelled(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+def asgi(house: House, tokens: Sequence[str]) -> Starlette:
+    """The web application over an open house."""
+    server = house.settings.server
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, House]]:
+        yield {"house": house}
+
+    rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
+    middleware = [Middleware(Doors, rules=rules)]
+    if server.allowed_origins:
+        middleware.insert(
+            0,
+            Middleware(
+                CORSMiddleware,
+                allow_origins=server.allowed_origins,
+                allow_methods=["*"],
+                allow_headers=["*"],
+                expose_headers=["Location", "Retry-After"],
+            ),
+        )
+    return Starlette(
+        routes=[*api.ROUTES, *health.ROUTES, *ws.ROUTES],
+        middleware=middleware,
+        lifespan=lifespan,
+        exception_handlers={
+            AsyncsvcError: errors.known,
+            HTTPException: errors.http,
+            Exception: errors.unknown,
+        },
+    )

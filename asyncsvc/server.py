@@ -1,0 +1,167 @@
+"""The HTTP server: uvicorn with our own signals.
+
+Owns the process's signals and the order of stopping. Promises that the engine is drained
+while the sockets are still open (uvicorn by itself closes them first), that a second signal
+skips the grace, and that the process then ends with 0. Never knows what is served.
+"""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Awaitable, Callable, Generator, Mapping
+from typing import Any, cast
+
+import uvicorn
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
+
+from asyncsvc.app import asgi, drain, open_house
+from asyncsvc.errors import StartError
+from asyncsvc.settings import Settings, tokens
+from asyncsvc.web.sockets import EXTENSION
+
+log = logging.getLogger(__name__)
+
+FRAME_BYTES = 1 << 20
+SEND_BUFFER = 256 * 1024
+"""The kernel's buffer for one client. By itself it grows to megabytes, in which the events of a
+client that does not read would pile up unseen."""
+CLOSE_WITHIN_S = 30.0
+UVICORN_CLOSE_S = 5
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class SocketProtocol(WebSocketsSansIOProtocol):
+    """A WebSocket that can be closed while its buffer is full."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if hasattr(self, "scope"):
+            extensions = cast(dict[str, object], self.scope["extensions"])
+            extensions[EXTENSION] = self.close_now
+
+    def close_now(self, code: int, reason: str) -> None:
+        """Queue the close frame behind what is buffered; a client that never reads it is cut."""
+        if self.close_sent or self.transport.is_closing():
+            return
+        self.stop_keepalive()
+        self.conn.send_close(code, reason)
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
+
+
+class Server(uvicorn.Server):
+    """A uvicorn server that leaves the signals to us."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Generator[None, None, None]:
+        yield
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """The listening socket, so that a taken port is a clear line before anything is opened."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
+        listener.bind((host.strip("[]"), port))
+    except OSError as error:
+        listener.close()
+        raise StartError(
+            f"server.port: cannot listen on {host}:{port}: {error.strerror}; "
+            "choose another with --port N"
+        ) from None
+    listener.setblocking(False)
+    return listener
+
+
+async def serve(
+    settings: Settings,
+    environ: Mapping[str, str],
+    announce: Callable[[str], None],
+    beside: Callable[[str], Awaitable[None]] | None = None,
+) -> None:
+    """Serve until a signal comes, or until `beside`, which is given the URL, has returned."""
+    with contextlib.closing(bind(settings.server.host, settings.server.port)) as listener:
+        async with open_house(settings, environ) as house:
+            server = Server(_config(asgi(house, tokens(settings, environ))))
+            stop, hurry = asyncio.Event(), asyncio.Event()
+            with _signals(stop, hurry):
+                serving = asyncio.create_task(server.serve([listener]), name="server")
+                url = _url(settings.server.host, listener)
+                try:
+                    await _started(server, serving)
+                    announce(url)
+                    await _until(stop, serving, beside(url) if beside else None)
+                finally:
+                    await drain(house, settings.server.grace_s, hurry)
+                    server.should_exit = True
+                    await serving
+
+
+async def _until(
+    stop: asyncio.Event, serving: "asyncio.Task[None]", work: Awaitable[None] | None
+) -> None:
+    waits = {asyncio.ensure_future(stop.wait()), serving}
+    extra = asyncio.ensure_future(work) if work is not None else None
+    done, pending = await asyncio.wait(
+        waits | ({extra} if extra else set()), return_when=asyncio.FIRST_COMPLETED
+    )
+    for other in pending - {serving}:
+        other.cancel()
+    await asyncio.gather(*(pending - {serving}), return_exceptions=True)
+    for ended in done:
+        ended.result()
+
+
+async def _started(server: Server, serving: "asyncio.Task[None]") -> None:
+    while not server.started:
+        if serving.done():
+            serving.result()
+            raise StartError("the HTTP server did not start; the log says why")
+        await asyncio.sleep(0.002)
+
+
+@contextlib.contextmanager
+def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Generator[None, None, None]:
+    """The first signal stops, the second skips the grace."""
+    loop = asyncio.get_running_loop()
+
+    def received() -> None:
+        if stop.is_set():
+            hurry.set()
+        stop.set()
+
+    def from_thread(*_: Any) -> None:
+        loop.call_soon_threadsafe(received)
+
+    before = {number: signal.signal(number, from_thread) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _config(app: Any) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        ws=SocketProtocol,
+        ws_max_size=FRAME_BYTES,
+        ws_per_message_deflate=False,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="on",
+        proxy_headers=False,
+        timeout_graceful_shutdown=UVICORN_CLOSE_S,
+    )
+
+
+def _url(host: str, listener: socket.socket) -> str:
+    shown = f"[{host.strip('[]')}]" if ":" in host else host
+    return f"http://{shown}:{listener.getsockname()[1]}"

@@ -1,0 +1,230 @@
+"""The HTTP routes of tasks and models.
+
+Owns the translation between requests and the engine's verbs. Promises the contract's answers
+and codes. Never keeps anything between two requests.
+"""
+
+import base64
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route
+
+from asyncsvc.errors import InvalidRequest, NotFound
+from asyncsvc.tasks.submission import Submission
+from asyncsvc.tasks.task import State
+from asyncsvc.web import body, sse, views
+from asyncsvc.web.errors import JSON, invalid
+from asyncsvc.web.state import House
+
+PAGE_MOST = 500
+PAGE_DEFAULT = 50
+BATCH_MOST = 1000
+MAX_KEY = 255
+LIST_PARAMETERS = frozenset(
+    {"status", "model", "lane", "session_id", "q", "limit", "cursor", "type", "owner"}
+)
+
+
+def house(request: Request) -> House:
+    found: House = request.state.house
+    return found
+
+
+def parse(value: dict[str, Any], prefix: str = "") -> Submission:
+    """One task's fields. Raises InvalidRequest."""
+    try:
+        return Submission.model_validate(value)
+    except ValidationError as error:
+        raise invalid(error, prefix) from None
+
+
+async def submit(request: Request) -> Response:
+    """POST /tasks"""
+    parts = house(request)
+    key = request.headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= MAX_KEY:
+        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
+    submission = parse(await body.read_object(request, parts.settings.queue.max_task_bytes))
+    accepted = await parts.intake.submit(submission, request.scope["owner"], key)
+    return JSON(
+        accepted.answer,
+        status_code=200 if accepted.repeated else 202,
+        headers={"Location": f"/tasks/{accepted.task_id}"},
+    )
+
+
+async def submit_batch(request: Request) -> Response:
+    """POST /tasks/batch: all or none."""
+    parts = house(request)
+    value = await body.read_object(request, parts.settings.queue.max_task_bytes)
+    tasks = value.pop("tasks", None)
+    if value:
+        raise InvalidRequest(
+            f"{next(iter(value))!r} is not a field of a batch", param=next(iter(value))
+        )
+    if not isinstance(tasks, list) or not 1 <= len(tasks) <= BATCH_MOST:
+        raise InvalidRequest(f"tasks must be a list of 1 to {BATCH_MOST} tasks", param="tasks")
+    submissions = []
+    for index, one in enumerate(tasks):
+        if not isinstance(one, dict):
+            raise InvalidRequest(f"tasks.{index} must be an object", param=f"tasks.{index}")
+        submissions.append(parse(one, f"tasks.{index}."))
+    accepted = await parts.intake.submit_all(submissions, request.scope["owner"])
+    told = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
+    return JSON({"tasks": told}, status_code=202)
+
+
+async def show(request: Request) -> Response:
+    """GET /tasks/{id}"""
+    parts = house(request)
+    task = await parts.journal.task(request.path_params["task_id"])
+    return JSON(await views.whole(parts, task))
+
+
+async def listing(request: Request) -> Response:
+    """GET /tasks"""
+    query = request.query_params
+    if unknown := set(query) - LIST_PARAMETERS:
+        raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
+    limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
+    where = {
+        {"status": "state"}.get(name, name): query[name]
+        for name in ("status", "lane", "session_id", "type", "owner")
+        if query.get(name)
+    }
+    if "state" in where and where["state"] not in set(State):
+        raise InvalidRequest(f"status must be one of {', '.join(State)}", param="status")
+    rows = await house(request).journal.store.page(
+        where, query.get("model"), query.get("q"), _before(query.get("cursor")), limit + 1
+    )
+    shown, more = rows[:limit], len(rows) > limit
+    last = str(shown[-1][0].request.n).encode() if more else None
+    cursor = base64.urlsafe_b64encode(last).decode().rstrip("=") if last else None
+    return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": cursor})
+
+
+async def stats(request: Request) -> Response:
+    """GET /tasks/stats"""
+    totals = {"total": 0} | {state.value: 0 for state in State}
+    models: dict[str, dict[str, int]] = {}
+    for name, state, count in await house(request).journal.store.counts():
+        totals["total"] += count
+        totals[state] += count
+        if name is not None:
+            models.setdefault(name, {s.value: 0 for s in State})[state] += count
+    return JSON(totals | {"models": models})
+
+
+async def cancel(request: Request) -> Response:
+    """POST /tasks/{id}/cancel"""
+    return await _steer(request, "cancel")
+
+
+async def pause(request: Request) -> Response:
+    """POST /tasks/{id}/pause"""
+    return await _steer(request, "pause")
+
+
+async def resume(request: Request) -> Response:
+    """POST /tasks/{id}/resume"""
+    return await _steer(request, "resume")
+
+
+async def retry(request: Request) -> Response:
+    """POST /tasks/{id}/retry"""
+    return await _steer(request, "retry")
+
+
+async def _steer(request: Request, verb: str) -> Response:
+    parts = house(request)
+    task = await getattr(parts.control, verb)(request.path_params["task_id"])
+    return JSON(await views.whole(parts, task))
+
+
+async def delete(request: Request) -> Response:
+    """DELETE /tasks/{id}"""
+    await house(request).control.delete(request.path_params["task_id"])
+    return Response(status_code=204)
+
+
+async def events(request: Request) -> Response:
+    """GET /tasks/{id}/events: JSON lines, or a live stream for text/event-stream."""
+    parts, task_id = house(request), request.path_params["task_id"]
+    live = "text/event-stream" in request.headers.get("accept", "")
+    last = request.headers.get("last-event-id") if live else None
+    after = integer(last or request.query_params.get("after"), "after", 0, 0, None)
+    task = await parts.journal.task(task_id)
+    if after > task.seq and not task.finished:
+        raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
+    if not live:
+        lines = _lines(parts, task.request.n, task_id, after)
+        return StreamingResponse(lines, media_type="application/x-ndjson")
+    if last is not None and task.finished and after >= task.seq:
+        return Response(status_code=204)  # tells an EventSource not to come back
+    return StreamingResponse(
+        sse.stream(parts, task_id, after),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _lines(parts: House, n: int, task_id: str, after: int) -> Any:
+    while rows := await parts.journal.store.events(n, after):
+        after = rows[-1].seq
+        yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
+
+
+async def models(request: Request) -> Response:
+    """GET /models"""
+    return JSON(views.models(house(request)))
+
+
+def integer(text: str | None, name: str, default: int, least: int, most: int | None) -> int:
+    """A whole number of the query; raises InvalidRequest."""
+    if text is None or text == "":
+        return default
+    allowed = f"{name} must be a whole number from {least}" + (f" to {most}" if most else "")
+    try:
+        value = int(text)
+    except ValueError:
+        raise InvalidRequest(f"{allowed}, got {text[:40]!r}", param=name) from None
+    if value < least or value > (most or (1 << 62)):
+        raise InvalidRequest(f"{allowed}, got {text[:40]!r}", param=name)
+    return value
+
+
+def _before(cursor: str | None) -> int | None:
+    if not cursor:
+        return None
+    try:
+        padded = cursor + "=" * (-len(cursor) % 4)
+        return int(base64.urlsafe_b64decode(padded))
+    except (ValueError, UnicodeEncodeError):
+        raise InvalidRequest("cursor is not one of ours", param="cursor") from None
+
+
+async def not_here(request: Request) -> Response:
+    raise NotFound(f"there is nothing at {request.url.path}")
+
+
+ROUTES = [
+    Route("/tasks", submit, methods=["POST"]),
+    Route("/tasks", listing, methods=["GET"]),
+    Route("/tasks/batch", submit_batch, methods=["POST"]),
+    Route("/tasks/stats", stats, methods=["GET"]),
+    Route("/tasks/{task_id}", show, methods=["GET"]),
+    Route("/tasks/{task_id}", delete, methods=["DELETE"]),
+    Route("/tasks/{task_id}/events", events, methods=["GET"]),
+    Route("/tasks/{task_id}/cancel", cancel, methods=["POST"]),
+    Route("/tasks/{task_id}/pause", pause, methods=["POST"]),
+    Route("/tasks/{task_id}/resume", resume, methods=["POST"]),
+    Route("/tasks/{task_id}/retry", retry, methods=["POST"]),
+    Route("/models", models, methods=["GET"]),
+]
+"""In this order: `/tasks/stats` is no task's id."""
+
+__all__ = ["ROUTES", "orjson", "parse"]

@@ -1,0 +1,149 @@
+"""The doors: who may come in, over HTTP and WebSocket alike.
+
+Owns the checks of host, origin, token and the number of connections. Promises the same
+checks for both protocols, a constant-time comparison, and that no token is ever taken from a
+URL. Never knows what is behind the doors.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from asyncsvc.errors import Forbidden, Overloaded, RequestError, Unauthorized
+from asyncsvc.settings import is_loopback
+from asyncsvc.web.errors import response
+
+OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz"})
+"""What a supervisor or a browser may read without a token: it tells nothing of any task."""
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+SUBPROTOCOL = "asyncsvc"
+BEARER_PROTOCOL = "bearer."
+MAX_OWNER = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the doors check. `hosts` None: any Host header, as other machines may call."""
+
+    tokens: tuple[bytes, ...]
+    origins: frozenset[str]
+    hosts: frozenset[str] | None
+    max_connections: int
+
+    @classmethod
+    def of(
+        cls, host: str, tokens: Sequence[str], origins: Sequence[str], max_connections: int
+    ) -> "Rules":
+        allowed = frozenset(origin.rstrip("/").lower() for origin in origins)
+        hosts = {urlsplit(origin).hostname or "" for origin in allowed}
+        return cls(
+            tuple(_digest(token) for token in tokens),
+            allowed,
+            frozenset(hosts | {host.lower()}) if is_loopback(host) else None,
+            max_connections,
+        )
+
+    def check(self, scope: Scope) -> str | None:
+        """The owner of what follows. Raises RequestError for whom must stay outside."""
+        headers = Headers(scope=scope)
+        self._check_host(headers)
+        socket = scope["type"] == "websocket"
+        if socket or scope["method"] not in READS:
+            self._check_origin(headers)
+        if not self.tokens:
+            return (headers.get("x-user") or "")[:MAX_OWNER] or None
+        if not socket and scope["path"] in OPEN_PATHS and scope["method"] in READS:
+            return None
+        return self._owner(_bearer(headers, socket))
+
+    def _check_host(self, headers: Headers) -> None:
+        """A page of another site that points its own name at us must not reach us."""
+        if self.hosts is None:
+            return
+        name = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()
+        if name not in self.hosts and not is_loopback(name):
+            raise Forbidden("forbidden_host", "the Host header names another server")
+
+    def _check_origin(self, headers: Headers) -> None:
+        origin = headers.get("origin")
+        if origin is None:
+            return  # not a browser, or one of its own pages
+        own = {f"http://{headers.get('host', '')}", f"https://{headers.get('host', '')}"}
+        if origin.lower() not in self.origins and origin not in own:
+            raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
+
+    def _owner(self, token: str | None) -> str:
+        if token is None:
+            raise Unauthorized("a bearer token is required")
+        given = _digest(token)
+        # All are compared, so that the time says nothing about which one was close.
+        matches = [hmac.compare_digest(given, known) for known in self.tokens]
+        if not any(matches):
+            raise Unauthorized("the bearer token is not valid")
+        return f"token:{given.hex()[:12]}"
+
+
+class Doors:
+    """ASGI middleware: lets pass what the rules allow, and puts `owner` into the scope."""
+
+    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+        self._app = app
+        self._rules = rules
+        self.open = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if self.open >= self._rules.max_connections:
+            most = self._rules.max_connections
+            full = Overloaded(f"{most} connections are open already", retry_after=5)
+            await _refuse(scope, receive, send, full)
+            return
+        self.open += 1
+        try:
+            scope["owner"] = self._rules.check(scope)
+            await self._app(scope, receive, send)
+        except (Forbidden, Unauthorized) as error:
+            await _refuse(scope, receive, send, error)
+        finally:
+            self.open -= 1
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
+    if scope["type"] == "http":
+        answer = response(error)
+        if error.status == 401:
+            answer.headers["WWW-Authenticate"] = "Bearer"
+        await answer(scope, receive, send)
+        return
+    # Refused before the handshake, a browser would only learn that "it failed".
+    socket = WebSocket(scope, receive, send)
+    await socket.accept(subprotocol=subprotocol(scope))
+    await socket.close(1013 if error.status == 503 else 1008, error.code)
+
+
+def subprotocol(scope: Scope) -> str | None:
+    """The subprotocol to agree on: ours, if the client offers it."""
+    return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
+
+
+def _bearer(headers: Headers, socket: bool) -> str | None:
+    kind, _, token = headers.get("authorization", "").partition(" ")
+    if kind.lower() == "bearer" and token.strip():
+        return token.strip()
+    offered = headers.get("sec-websocket-protocol", "") if socket else ""
+    for protocol in offered.split(","):
+        if protocol.strip().startswith(BEARER_PROTOCOL):
+            return protocol.strip().removeprefix(BEARER_PROTOCOL)
+    return None
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,101 @@
+"""Errors as answers: one shape for all of them.
+
+Owns the mapping from exceptions to HTTP. Promises that a client's mistake is never a 500 and
+that nobody outside sees a traceback. Never decides what is a mistake.
+"""
+
+import logging
+import math
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asyncsvc.errors import (
+    Conflict,
+    IllegalTransition,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    RequestError,
+    StorageUnavailable,
+)
+
+log = logging.getLogger(__name__)
+
+STORAGE_RETRY_S = 5.0
+
+
+class JSON(Response):
+    """A JSON answer, by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+def as_request_error(error: Exception) -> RequestError | None:
+    """The answer to a client for an error that has one."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, IllegalTransition):
+        return Conflict("illegal_transition", str(error))
+    if isinstance(error, StorageUnavailable):
+        return Overloaded(f"nothing was stored: {error}", retry_after=STORAGE_RETRY_S)
+    if isinstance(error, ValidationError):
+        return invalid(error)
+    return None
+
+
+def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
+    """The first fault of a body, in words, with the field that it is about."""
+    fault = error.errors(include_url=False)[0]
+    loc = [part for part in fault["loc"] if isinstance(part, str | int)]
+    param = fault.get("ctx", {}).get("param") or ".".join(str(part) for part in loc)
+    if fault["type"] == "extra_forbidden":
+        message = f"{param!r} is not a field of a task"
+    else:
+        said = fault["msg"].removeprefix("Value error, ")
+        message = f"{param}: {said[:1].lower()}{said[1:]}"
+    return InvalidRequest(f"{prefix}{message}", param=f"{prefix}{param}" or None)
+
+
+def response(error: RequestError) -> Response:
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    return JSON(error.body(), status_code=error.status, headers=headers)
+
+
+async def known(_: Request, error: Exception) -> Response:
+    """For what `as_request_error` knows."""
+    told = as_request_error(error)
+    return await unknown(_, error) if told is None else response(told)
+
+
+async def http(request: Request, error: Exception) -> Response:
+    """For the router's own 404 and 405."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 405:
+        answer = response(MethodNotAllowed(f"{request.method} is not possible on {path}"))
+        answer.headers.update(error.headers or {})
+        return answer
+    return response(NotFound(f"there is nothing at {path}"))
+
+
+async def unknown(request: Request, error: Exception) -> Response:
+    """For a fault of ours."""
+    log.error("a fault of ours at %s %s", request.method, request.url.path, exc_info=error)
+    body = {
+        "message": "a fault of the service; its log says more",
+        "type": "server_error",
+        "code": "internal",
+        "param": None,
+    }
+    return JSON({"error": body}, status_code=500)

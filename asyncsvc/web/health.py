@@ -1,0 +1,114 @@
+"""Whether the service lives, is ready, and is well; and its front door.
+
+Owns /health, /livez, /readyz and /. Promises answers within seconds even when the disk hangs.
+Never changes anything.
+"""
+
+import os
+import sqlite3
+
+import psutil
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
+
+from asyncsvc import __version__
+from asyncsvc.clock import rfc3339
+from asyncsvc.web.api import house
+from asyncsvc.web.errors import JSON
+
+DEGRADED_BREAKER = "open"
+
+
+async def health(request: Request) -> Response:
+    """GET /health: what works and what does not."""
+    parts = house(request)
+    sqlite_ok = await parts.journal.store.writable()
+    queue_ok = not parts.intake.closed
+    models = {
+        name: {"enabled": False, "reason": reason}
+        for name, reason in parts.catalogue.disabled.items()
+    } | {
+        upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state().value}
+        for upstream in parts.catalogue.upstreams
+    }
+    problems = []
+    if not sqlite_ok:
+        problems.append("the database does not take writes")
+    if not queue_ok:
+        problems.append("the service is stopping")
+    if not parts.catalogue.upstreams:
+        problems.append("no model is enabled")
+    problems += [
+        f"model {name}: breaker open"
+        for name, model in models.items()
+        if model.get("breaker") == DEGRADED_BREAKER
+    ]
+    process = psutil.Process()
+    return JSON(
+        {
+            "status": "degraded" if problems else "ok",
+            "problems": problems,
+            "gateway_running": queue_ok,
+            "components": {
+                "queue": queue_ok,
+                "cache": parts.settings.cache.enabled,
+                "sqlite_persistence": sqlite_ok,
+                "storage_mode": "sqlite",
+            },
+            "v1_compatible": True,
+            "version": __version__,
+            "sqlite_version": sqlite3.sqlite_version,
+            "started_at": rfc3339(parts.started_ms),
+            "uptime_s": round((parts.journal.now() - parts.started_ms) / 1000, 3),
+            "unfinished": len(parts.journal.live),
+            "waiting": len(parts.dispatch),
+            "running": len(parts.executor.runs),
+            "worker_restarts": parts.pool.restarts,
+            "memory_mb": round(process.memory_info().rss / 1e6, 1),
+            "pid": os.getpid(),
+            "models": models,
+        }
+    )
+
+
+async def livez(_: Request) -> Response:
+    """GET /livez: the loop turns."""
+    return PlainTextResponse("ok")
+
+
+async def readyz(request: Request) -> Response:
+    """GET /readyz: tasks are taken."""
+    parts = house(request)
+    if parts.intake.closed:
+        return PlainTextResponse("stopping", status_code=503)
+    return PlainTextResponse("ok")
+
+
+async def root(request: Request) -> Response:
+    """GET /: who this is."""
+    parts = house(request)
+    return JSON(
+        {
+            "name": "asyncsvc",
+            "version": __version__,
+            "status": "stopping" if parts.intake.closed else "ok",
+            "unfinished": len(parts.journal.live),
+            "running": len(parts.executor.runs),
+            "models": [upstream.name for upstream in parts.catalogue.upstreams],
+            "links": {
+                "tasks": "/tasks",
+                "models": "/models",
+                "health": "/health",
+                "websocket": "/ws",
+            },
+        }
+    )
+
+
+ROUTES = [
+    Route("/", root, methods=["GET"]),
+    Route("/health", health, methods=["GET"]),
+    Route("/livez", livez, methods=["GET"]),
+    Route("/readyz", readyz, methods=["GET"]),
+]

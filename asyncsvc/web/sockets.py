@@ -1,0 +1,106 @@
+"""Open WebSockets: sending with a bound on patience, and closing with a reason.
+
+Owns the set of open sockets and the rule for slow readers. Promises that one which does not
+read is closed with 1013 after `STALL_S`, having held no more than the transport's buffer;
+that it has lost nothing, as its cursor brings it back. Never looks into what is sent.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+DONE, STOPPING, REFUSED, TOO_SLOW = 1000, 1001, 1008, 1013
+BAD_MESSAGES, NO_TASK = 4400, 4404
+STALL_S = 5.0
+"""How long one frame may find no room before the reader counts as too slow."""
+CHECK_EVERY = 16
+EXTENSION = "asyncsvc.close"
+"""Our server closes a socket with this even where its buffer is full; see server.py."""
+
+
+class Closed(Exception):
+    """The socket is closed; whoever still sends may stop."""
+
+
+class Socket:
+    """One accepted WebSocket."""
+
+    def __init__(self, socket: WebSocket, stall_s: float = STALL_S) -> None:
+        self._socket = socket
+        self._stall_s = stall_s
+        self._closed = False
+
+    async def send(self, frames: Iterable[str]) -> None:
+        """Send text frames in order. Raises Closed."""
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._stall_s) as limit:
+                for count, frame in enumerate(frames, 1):
+                    if self._closed:
+                        raise Closed
+                    await self._socket.send({"type": "websocket.send", "text": frame})
+                    if count % CHECK_EVERY == 0:
+                        limit.reschedule(loop.time() + self._stall_s)
+        except TimeoutError:
+            await self.close(TOO_SLOW, "too slow; come back with after")
+            raise Closed from None
+        except (WebSocketDisconnect, RuntimeError, OSError):
+            # The client has gone; starlette says RuntimeError where we had closed before.
+            self._closed = True
+            raise Closed from None
+
+    async def close(self, code: int, reason: str = "") -> None:
+        """Close once; the first code counts."""
+        if self._closed:
+            return
+        self._closed = True
+        now: Callable[[int, str], None] | None = self._socket.scope.get("extensions", {}).get(
+            EXTENSION
+        )
+        if now is not None and self._socket.application_state is WebSocketState.CONNECTED:
+            # A full buffer would hold up starlette's close until the client reads, or for ever.
+            now(code, reason)
+            return
+        with suppress(WebSocketDisconnect, RuntimeError, OSError):
+            await self._socket.close(code, reason)
+
+    async def receive(self) -> str:
+        """The next message. Raises Closed."""
+        try:
+            message = await self._socket.receive()
+        except RuntimeError:
+            raise Closed from None
+        if message["type"] == "websocket.disconnect":
+            self._closed = True
+            raise Closed
+        text: str | None = message.get("text")
+        return (
+            text
+            if text is not None
+            else bytes(message.get("bytes") or b"").decode("utf-8", "replace")
+        )
+
+
+class Sockets:
+    """All open sockets, so that a stop can close them."""
+
+    def __init__(self) -> None:
+        self._open: set[Socket] = set()
+        self.stopping = False
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def add(self, socket: Socket) -> None:
+        self._open.add(socket)
+
+    def discard(self, socket: Socket) -> None:
+        self._open.discard(socket)
+
+    async def close_all(self) -> None:
+        """Close every socket because the service stops."""
+        self.stopping = True
+        for socket in list(self._open):
+            await socket.close(STOPPING, "the service is stopping")

@@ -1,0 +1,34 @@
+"""What the routes are given: the parts of the house, by name.
+
+Owns the type of starlette's lifespan state. Never holds anything itself.
+"""
+
+from dataclasses import dataclass
+
+from asyncsvc.engine.control import Control
+from asyncsvc.engine.dispatch import Dispatch
+from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.intake import Intake
+from asyncsvc.engine.pool import WorkerPool
+from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.settings import Settings
+from asyncsvc.tasks.journal import Journal
+from asyncsvc.web.sockets import Sockets
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The open parts, as `app.py` has wired them."""
+
+    settings: Settings
+    journal: Journal
+    catalogue: Catalogue
+    dispatch: Dispatch
+    executor: Executor
+    forecaster: Forecaster
+    intake: Intake
+    control: Control
+    pool: WorkerPool
+    sockets: Sockets
+    started_ms: int

@@ -1,0 +1,153 @@
+"""How tasks, models and progress look to a client.
+
+Owns the shapes of the contract. Promises that times are RFC 3339 and that lists carry
+previews instead of texts. Never reads anything but what it is given or the house's state.
+"""
+
+import asyncio
+from typing import Any
+
+import orjson
+
+from asyncsvc.clock import rfc3339
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.tasks.task import UNFINISHED, State, Task
+from asyncsvc.web.state import House
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
+
+
+def summary(task: Task) -> dict[str, Any]:
+    """A task without its texts."""
+    request = task.request
+    return {
+        "task_id": task.id,
+        "status": task.state.value,
+        "type": request.type,
+        "model": request.model,
+        "lane": request.lane,
+        "priority": request.priority,
+        "session_id": request.session_id,
+        "attempts": task.attempts,
+        "error": task.error,
+        "metadata": {
+            "model": task.model,
+            "name": task.name,
+            "latency": task.latency,
+            "usage": task.usage,
+            "cached": task.cached,
+            "route": task.route,
+        },
+        "user_metadata": request.user_metadata,
+        "created_at": rfc3339(request.created_at),
+        "updated_at": rfc3339(task.updated_at),
+        "started_at": _time(task.started_at),
+        "finished_at": _time(task.finished_at),
+        "next_run_at": _time(task.next_run_at),
+    }
+
+
+def item(task: Task, result_preview: str | None) -> dict[str, Any]:
+    """A task in a list."""
+    return summary(task) | {
+        "content_preview": task.request.preview,
+        "result_preview": result_preview,
+    }
+
+
+async def whole(house: House, task: Task) -> dict[str, Any]:
+    """A task with its texts; the result of an unfinished one is the text so far."""
+    store = house.journal.store
+    body: dict[str, Any] = orjson.loads(await store.body(task.request.n))
+    result: Any = await store.result(task.request.n)
+    if result is None and task.state in UNFINISHED and task.starts:
+        parts = [orjson.loads(data)["text"] for data in await store.text_so_far(task.request.n)]
+        result = "".join(parts) or None
+    elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
+        result = orjson.loads(result)
+    view = summary(task) | body | {"result": result, "seq": task.seq}
+    if task.state is State.PENDING:
+        forecast = house.forecaster.of(task)
+        view |= {"position": forecast.position, "eta_s": forecast.eta_s}
+    return view
+
+
+def progress(house: House, task: Task) -> dict[str, Any]:
+    """The data of a progress event for a task that waits or runs."""
+    now = house.journal.now()
+    elapsed = max(now - task.request.created_at, 0) / 1000
+    data: dict[str, Any] = {"status": task.state.value, "elapsed_s": round(elapsed, 3)}
+    forecast = house.forecaster.of(task)
+    data |= {"position": forecast.position, "eta_s": forecast.eta_s, "reason": forecast.reason}
+    run = house.executor.runs.get(task.id)
+    if run is not None:
+        running = max(asyncio.get_running_loop().time() - run.started, 1e-3)
+        tokens = run.tape.pieces
+        data |= {
+            "running_s": round(running, 3),
+            "tokens": tokens,
+            "tokens_per_s": round(tokens / running, 2),
+        }
+    if task.next_run_at is not None:
+        data["next_run_at"] = rfc3339(task.next_run_at)
+    return data
+
+
+def progress_event(house: House, task: Task) -> str:
+    """A progress event as it is sent: live only, so without a number."""
+    event = {
+        "id": None,
+        "task_id": task.id,
+        "seq": None,
+        "type": "progress",
+        "ts": rfc3339(house.journal.now()),
+        "data": progress(house, task),
+    }
+    return orjson.dumps(event).decode()
+
+
+def models(house: House) -> dict[str, Any]:
+    """The models of the settings, in their order."""
+    return {"models": [_model(house, name) for name in house.settings.models]}
+
+
+def _model(house: House, name: str) -> dict[str, Any]:
+    settings = house.settings.models[name]
+    upstreams = house.catalogue.of(name)
+    gates = [_gate(upstream) for upstream in upstreams]
+    services = [u.gate.service_s for u in upstreams if u.gate.service_s is not None]
+    states = [gate["breaker"] for gate in gates]
+    return {
+        "name": name,
+        "type": settings.type,
+        "model": upstreams[0].model_id if upstreams else settings.model_ids[0],
+        "enabled": bool(upstreams),
+        "reason": house.catalogue.disabled.get(name),
+        "in_flight": sum(gate["in_flight"] for gate in gates),
+        "concurrency": settings.concurrency * max(len(upstreams), 1),
+        "calls_last_60s": sum(gate["calls_in_window"] for gate in gates),
+        "rpm": settings.rpm * max(len(upstreams), 1),
+        "breaker": "closed" if "closed" in states or not states else states[0],
+        "queue_depth": house.dispatch.depth(name),
+        "latency_s": round(min(services), 3) if services else None,
+        "calls": sum(upstream.gate.calls for upstream in upstreams),
+        "errors": sum(upstream.gate.errors for upstream in upstreams),
+        "waiting_for": next((gate["waiting_for"] for gate in gates if gate["waiting_for"]), None),
+        "gates": gates,
+    }
+
+
+def _gate(upstream: Upstream) -> dict[str, Any]:
+    gate = upstream.gate
+    now = gate.time()
+    return {
+        "name": gate.name,
+        "in_flight": gate.busy,
+        "calls_in_window": gate.recent(60.0),
+        "window_used": gate.window.used(now),
+        "window_s": gate.window.span_s,
+        "breaker": gate.breaker_state().value,
+        "waiting_for": gate.describe(),
+    }

@@ -1,0 +1,92 @@
+"""An event loop on virtual time: where everybody waits, the clock jumps to the next alarm.
+
+A day passes in milliseconds. Threads are the exception: while a database call is under way the
+loop waits for it in real time, so that no deadline passes meanwhile.
+"""
+
+import asyncio
+import functools
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, ParamSpec
+
+import aiosqlite
+
+P = ParamSpec("P")
+START_MS = 1_800_000_000_000
+"""The wall clock at virtual time 0."""
+
+
+class _Selector(selectors.DefaultSelector):
+    loop: "VirtualLoop"
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        if timeout is None or timeout <= 0:
+            return super().select(timeout)
+        if ready := super().select(0):
+            return ready
+        if self.loop.busy:
+            return super().select(10)
+        self.loop.now += timeout
+        return []
+
+
+class VirtualLoop(asyncio.SelectorEventLoop):
+    """`now` is the time in seconds since the loop began."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.busy = 0
+        selector = _Selector()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+    def wall_ms(self) -> int:
+        """The virtual wall clock, to be handed to whatever wants `now`."""
+        return START_MS + round(self.now * 1000)
+
+
+def loop() -> VirtualLoop:
+    """The running virtual loop."""
+    running = asyncio.get_running_loop()
+    assert isinstance(running, VirtualLoop)
+    return running
+
+
+def wall_ms() -> int:
+    """The virtual wall clock of the running loop."""
+    return loop().wall_ms()
+
+
+def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Run an async test on a virtual-time loop. Its fixtures must be synchronous."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        run_virtual(test(*args, **kwargs))
+
+    return run
+
+
+def run_virtual(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine to its end on a fresh virtual-time loop."""
+    plain = aiosqlite.Connection._execute
+
+    async def counted(self: aiosqlite.Connection, *args: Any, **kwargs: Any) -> Any:
+        running = asyncio.get_running_loop()
+        assert isinstance(running, VirtualLoop)
+        running.busy += 1
+        try:
+            return await plain(self, *args, **kwargs)
+        finally:
+            running.busy -= 1
+
+    aiosqlite.Connection._execute = counted  # type: ignore[method-assign]
+    try:
+        with asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner:
+            runner.run(work)
+    finally:
+        aiosqlite.Connection._execute = plain  # type: ignore[method-assign]
