@@ -73,7 +73,7 @@ def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 def run_virtual(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end on a fresh virtual-time loop."""
-    plain = aiosqlite.Connection._execute
+    plain: Any = aiosqlite.Connection._execute
 
     async def counted(self: aiosqlite.Connection, *args: Any, **kwargs: Any) -> Any:
         running = asyncio.get_running_loop()
@@ -84,9 +84,9 @@ def run_virtual(work: Coroutine[Any, Any, None]) -> None:
         finally:
             running.busy -= 1
 
-    aiosqlite.Connection._execute = counted  # type: ignore[method-assign]
+    aiosqlite.Connection._execute = counted  # type: ignore[method-assign, assignment]
     try:
         with asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner:
             runner.run(work)
     finally:
-        aiosqlite.Connection._execute = plain  # type: ignore[method-assign]
+        aiosqlite.Connection._execute = plain

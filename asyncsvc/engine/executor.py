@@ -8,7 +8,6 @@ included, leaves a task without a next step. Never chooses a task or a model.
 
 import asyncio
 import logging
-from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -24,6 +23,7 @@ from asyncsvc.engine.outcome import (
     Stopped,
     after_fault,
 )
+from asyncsvc.engine.run import Run
 from asyncsvc.engine.tape import Tape
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import (
@@ -35,7 +35,6 @@ from asyncsvc.errors import (
     TaskTimeout,
 )
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.gate import Permit
 from asyncsvc.providers.tokens import estimated_usage
 from asyncsvc.providers.upstream import Upstream
@@ -47,38 +46,6 @@ from asyncsvc.tasks.task import FINISHED, Cause, Draft, EventType, State, Task, 
 log = logging.getLogger(__name__)
 
 STORAGE_PAUSE_S = 0.5
-
-
-@dataclass(eq=False)
-class Run:
-    """One attempt under way; it is also where the client puts the answer's pieces."""
-
-    task: Task
-    upstream: Upstream
-    permit: Permit
-    tape: Tape
-    model_id: str
-    started: float
-    """By the loop's clock."""
-    deadline: float
-    stop: Cause | None = None
-    begun: bool = False
-    scope: "asyncio.Task[Outcome] | None" = None
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def full(self) -> bool:
-        return self.tape.full
-
-    def head(self) -> None:
-        self.begun = True
-        self.permit.head()
-
-    def write(self, delta: Delta) -> None:
-        self.tape.write(delta)
-
-    async def drained(self) -> None:
-        await self.tape.drained()
 
 
 class Executor:
