@@ -84,9 +84,9 @@ def run_virtual(work: Coroutine[Any, Any, None]) -> None:
         finally:
             running.busy -= 1
 
-    aiosqlite.Connection._execute = counted  # type: ignore[method-assign, assignment]
+    aiosqlite.Connection._execute = counted  # type: ignore[method-assign]
     try:
         with asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner:
             runner.run(work)
     finally:
-        aiosqlite.Connection._execute = plain
+        aiosqlite.Connection._execute = plain  # type: ignore[method-assign]
