@@ -1,0 +1,121 @@
+"""The parts of the documentation that are made from the code.
+
+`python -m tests.docgen` rewrites them; `test_docs.py` fails where they are out of date. A part
+stands between `<!-- made from the code: NAME -->` and `<!-- end -->`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from asyncsvc import errors
+from asyncsvc.settings import Model, Settings
+from asyncsvc.tasks.task import TRANSITIONS
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"(<!-- made from the code: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+
+def lifecycle() -> str:
+    """The state table as a mermaid diagram."""
+    lines = ["```mermaid", "stateDiagram-v2"]
+    for source, arrows in TRANSITIONS.items():
+        for cause, state in arrows.items():
+            lines.append(
+                f"    {source.value if source else '[*]'} --> {state.value}: {cause.value}"
+            )
+    return "\n".join([*lines, "```"])
+
+
+def settings() -> str:
+    """A table for each section."""
+    parts = []
+    for name, field in Settings.model_fields.items():
+        kind: Any = Model if name == "models" else field.annotation
+        parts.append(_section("models.NAME" if name == "models" else name, kind))
+    return "\n\n".join(parts)
+
+
+def _section(name: str, kind: type[BaseModel]) -> str:
+    rows = [
+        f"### `[{name}]`",
+        "",
+        "| key | default | meaning | allowed |",
+        "| --- | --- | --- | --- |",
+    ]
+    for key, field in kind.model_fields.items():
+        default = "required" if field.is_required() else f"`{_toml(field.default)}`"
+        rows.append(f"| `{key}` | {default} | {field.description} | {_allowed(field)} |")
+    return "\n".join(rows)
+
+
+def _toml(value: object) -> str:
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return str(value).lower()
+    return repr(value).replace("'", '"')
+
+
+def _allowed(field: FieldInfo) -> str:
+    limits = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥"}
+    said = [
+        f"{sign} {getattr(meta, name):g}"
+        for meta in field.metadata
+        for name, sign in limits.items()
+        if getattr(meta, name, None) is not None
+    ]
+    return ", ".join(said)
+
+
+def request_errors() -> str:
+    """Status, code and meaning of each answer that is an error."""
+    rows = ["| status | code | type |", "| --- | --- | --- |"]
+    found = [
+        (kind.status, kind.code, kind.type)
+        for kind in _all(errors.RequestError)
+        if kind.code != "internal"
+    ]
+    found += [(409, "illegal_transition", "invalid_request_error")]
+    found += [(409, "idempotency_conflict", "invalid_request_error")]
+    found += [(403, code, "permission_error") for code in ("forbidden_host", "forbidden_origin")]
+    rows += [f"| {status} | `{code}` | `{kind}` |" for status, code, kind in sorted(set(found))]
+    return "\n".join(rows)
+
+
+def task_errors() -> str:
+    """The codes of a failed task."""
+    rows = ["| code | tried again by itself | `/retry` can help |", "| --- | --- | --- |"]
+    for kind in _all(errors.ProviderError):
+        again = "waits, at no cost" if kind.slow_down else "yes" if kind.again else "no"
+        rows.append(f"| `{kind.code}` | {again} | {'yes' if kind.retryable else 'no'} |")
+    return "\n".join(rows)
+
+
+def _all(kind: type[Any]) -> list[type[Any]]:
+    return [kind_ for sub in kind.__subclasses__() for kind_ in (sub, *_all(sub))]
+
+
+MAKERS = {
+    "lifecycle": lifecycle,
+    "settings": settings,
+    "request-errors": request_errors,
+    "task-errors": task_errors,
+}
+
+
+def made(text: str) -> str:
+    """The page with its made parts as they should be."""
+    return BLOCK.sub(lambda m: f"{m[1]}{MAKERS[m[2]]()}\n{m[3]}", text)
+
+
+def pages() -> list[Path]:
+    return [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
+
+
+if __name__ == "__main__":
+    for page in pages():
+        page.write_text(made(page.read_text(encoding="utf-8")), encoding="utf-8")

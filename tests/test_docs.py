@@ -1,0 +1,51 @@
+"""The documentation says what the code does."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from asyncsvc.tasks.task import Cause, EventType, State
+from tests.docgen import MAKERS, ROOT, made, pages
+from tests.test_floors import FILES, module_of
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_what_is_made_from_the_code_is_up_to_date(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    assert made(text) == text, "run python -m tests.docgen"
+
+
+def test_each_made_part_stands_somewhere() -> None:
+    texts = "".join(page.read_text(encoding="utf-8") for page in pages())
+    assert all(f"<!-- made from the code: {name} -->" in texts for name in MAKERS)
+
+
+def test_the_lifecycle_page_explains_each_state_and_cause() -> None:
+    text = (ROOT / "docs/task-lifecycle.md").read_text(encoding="utf-8")
+    missing = [name for name in [*State, *Cause] if f"`{name}`" not in text]
+    assert not missing
+
+
+def test_the_protocol_page_names_each_event_type() -> None:
+    text = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
+    assert not [kind for kind in [*EventType, "progress"] if f"`{kind}`" not in text]
+
+
+def test_the_architecture_page_names_each_module_once() -> None:
+    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    wanted = [
+        module.removeprefix("asyncsvc.").replace(".", "/") + ".py"
+        for module in map(module_of, FILES)
+        if not module.startswith(("asyncsvc.simulator", "asyncsvc.cli"))
+        and not (ROOT / module.replace(".", "/")).is_dir()
+    ]
+    counts = {name: len(re.findall(rf"`{re.escape(name)}`", text)) for name in wanted}
+    assert {name: count for name, count in counts.items() if count != 1} == {}
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_links_within_the_project_lead_somewhere(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
+    assert not [link for link in links if not (page.parent / link).exists()]
