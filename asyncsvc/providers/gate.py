@@ -51,11 +51,14 @@ class Permit:
             now = self._gate.time()
             self._gate.window.sent(self._stamp, now)
             self._gate.starts.append(now)
+            self._gate.wake()
 
     def head(self) -> None:
         """The provider has begun to answer."""
         if self._stamp is not None:
             self._gate.window.head(self._stamp, self._gate.time())
+            # Whoever waits for the window can now be told an earlier time.
+            self._gate.wake()
 
     def release(self) -> None:
         if self._released:
@@ -163,9 +166,10 @@ class Gate:
     def freed(self) -> None:
         """A permit came back."""
         self._slots.release()
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Something has changed: whoever waits looks again."""
         self._changed.set()
         self._changed = asyncio.Event()
 
@@ -179,7 +183,7 @@ class Gate:
             if self.service_s is None
             else self.service_s + EWMA * (seconds - self.service_s)
         )
-        self._wake()
+        self.wake()
 
     def failed(self, error: ProviderError) -> None:
         """A call failed; the error says what that means for the gate."""
@@ -192,7 +196,7 @@ class Gate:
             self.breaker.failed(now)
         if self.wait() > 0:
             self.on_close()
-        self._wake()
+        self.wake()
 
     def _cool(self, retry_after: float | None, now: float) -> None:
         if retry_after is None:

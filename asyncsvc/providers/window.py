@@ -11,6 +11,7 @@ moves an early call into the next window (46 instead of 40 measured with 30 ms o
 
 import math
 from collections import deque
+from contextlib import suppress
 
 MARGIN_S = 0.002
 """Timers may fire a little early; two calls exactly one span apart are still two."""
@@ -19,11 +20,10 @@ MARGIN_S = 0.002
 class Stamp:
     """One call in the log; it occupies the window until `span_s` after `at`."""
 
-    __slots__ = ("at", "refunded")
+    __slots__ = ("at",)
 
     def __init__(self) -> None:
         self.at = math.inf  # reserved, not sent: it may reach the provider at any time yet
-        self.refunded = False
 
 
 class Window:
@@ -52,7 +52,8 @@ class Window:
 
     def refund(self, stamp: Stamp) -> None:
         """The call was never made."""
-        stamp.refunded = True
+        with suppress(ValueError):
+            self._log.remove(stamp)
 
     def restore(self, age_s: float, now: float) -> None:
         """Enter a call that an earlier process began to make `age_s` ago; oldest first.
@@ -65,9 +66,9 @@ class Window:
     def used(self, now: float) -> int:
         """Calls that count at this moment."""
         log = self._log
-        while log and (log[0].refunded or log[0].at + self.span_s + MARGIN_S <= now):
+        while log and log[0].at + self.span_s + MARGIN_S <= now:
             log.popleft()
-        return sum(not stamp.refunded for stamp in log) if log else 0
+        return len(log)
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits; 0 now, inf where that hangs on another call."""

@@ -126,9 +126,10 @@ class Feed(_Signal):
             grew = self.grew  # taken before reading: no append can fall in between
             page = self._tail(cursor)
             if page is None:
+                last = self.last_id
                 page = [row.event(task_id) for row, task_id in await self._store.feed(cursor)]
-                # Events of deleted tasks are gone: the next that there is may lie ahead.
-                cursor = cursor if page else self._first_id() - 1
+                # Where all up to here belonged to deleted tasks, there is nothing to wait for.
+                cursor = cursor if page else max(cursor, last)
             if page:
                 cursor = page[-1].id
                 yield page
