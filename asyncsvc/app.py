@@ -36,6 +36,9 @@ from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
 
+RECORD_S = 5.0
+"""How long a stop tries to record what it interrupts."""
+
 
 @asynccontextmanager
 async def open_house(
@@ -80,12 +83,16 @@ async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:
     """
     house.intake.closed = True
     house.dispatch.stop()
-    runs = [run.over.wait() for run in house.executor.runs.values()]
+    runs = list(house.executor.runs.values())
     if runs and grace_s > 0:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await _first(_all(runs), hurry.wait())
-    await house.executor.interrupt_all()
+                await _first(_all([run.over.wait() for run in runs]), hurry.wait())
+    # A disk that refuses writes must not keep the process alive: what cannot be recorded is
+    # found running by the next one, which takes it up just the same.
+    with suppress(TimeoutError):
+        async with asyncio.timeout(RECORD_S):
+            await house.executor.interrupt_all()
     await house.sockets.close_all()
     house.journal.release()
 

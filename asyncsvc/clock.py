@@ -10,10 +10,13 @@ import secrets
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 Now = Callable[[], int]
 """Answers the current time in milliseconds since the epoch."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def now_ms() -> int:
@@ -29,11 +32,15 @@ def rfc3339(ms: int) -> str:
 
 
 def from_rfc3339(text: str) -> int:
-    """Milliseconds since the epoch; a time without an offset is refused with ValueError."""
+    """Milliseconds since the epoch, cut off and not rounded: what is read can be written.
+
+    ValueError for a time without an offset, OverflowError for one that is outside of the
+    years 1 to 9999 in UTC.
+    """
     stamp = datetime.fromisoformat(text)
     if stamp.tzinfo is None:
         raise ValueError("a time needs an offset, such as Z")
-    return round(stamp.timestamp() * 1000)
+    return (stamp.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
 
 
 def new_id(at_ms: int) -> str:

@@ -65,7 +65,7 @@ def _check_exposure(settings: Settings, environ: Mapping[str, str]) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise SettingsError([f"{path}: no such file; give one with --settings FILE"]) from None
     except (OSError, UnicodeDecodeError) as error:
@@ -89,11 +89,20 @@ def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
             continue
         table = values.setdefault(section, {})
         for part in path[:-1]:
-            # A model may be written nvidia-1 in the file; a variable's name cannot hold that.
-            known = {key.lower().translate(_TO_VARIABLE): key for key in table}
-            table = table.setdefault(known.get(part, part), {})
-        table[path[-1]] = _value(text)
+            table = table.setdefault(_known(part, table), {}) if isinstance(table, dict) else None
+        if isinstance(table, dict):
+            table[_known(path[-1], table)] = _value(text)
+        else:
+            faults.append(f"{name}: cannot be set: {'.'.join([section, *path[:-1]])} is no table")
     return faults
+
+
+def _known(part: str, table: Mapping[str, Any]) -> str:
+    """The table's key that a part of a variable's name means, or the part itself.
+
+    A model may be written nvidia-1 in the file; a variable's name cannot hold that.
+    """
+    return next((key for key in table if key.lower().translate(_TO_VARIABLE) == part), part)
 
 
 _TO_VARIABLE = str.maketrans("-.", "__")
@@ -129,8 +138,9 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
     table = _section_of(loc)
     depth = 3 if loc and loc[0] == "models" else 2
     key = ".".join(loc[:depth]) or "settings"
-    variable = PREFIX + "__".join(loc[:depth]).upper()
-    where = variable if variable in environ else (str(path) if path else "settings")
+    variable = PREFIX + "__".join(loc[:depth]).translate(_TO_VARIABLE).upper()
+    named = {name.upper(): name for name in environ}
+    where = named.get(variable) or (str(path) if path else "settings")
     field = table.model_fields.get(loc[depth - 1]) if len(loc) >= depth else None
     meaning = f" ({field.description})" if field is not None and field.description else ""
     if fault["type"] == "extra_forbidden":

@@ -50,6 +50,10 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.conn.send_close(code, reason)
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
+        if self.read_paused:
+            # Nobody takes messages any more, but the client's answer must be seen.
+            self.read_paused = False
+            self.transport.resume_reading()
         self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
 
 
@@ -64,7 +68,9 @@ class Server(uvicorn.Server):
 def bind(host: str, port: int) -> socket.socket:
     """The listening socket, so that a taken port is a clear line before anything is opened."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # asyncio sets TCP_NODELAY only where the protocol is named: without it an answer, written
+    # as head and body, waits 40 ms for the client's delayed acknowledgement.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
@@ -86,21 +92,24 @@ async def serve(
     beside: Callable[[str], Awaitable[None]] | None = None,
 ) -> None:
     """Serve until a signal comes, or until `beside`, which is given the URL, has returned."""
-    with contextlib.closing(bind(settings.server.host, settings.server.port)) as listener:
+    stop, hurry = asyncio.Event(), asyncio.Event()
+    # The signals are ours from before the store is opened until after it is closed.
+    with (
+        contextlib.closing(bind(settings.server.host, settings.server.port)) as listener,
+        _signals(stop, hurry),
+    ):
         async with open_house(settings, environ) as house:
             server = Server(_config(asgi(house, tokens(settings, environ))))
-            stop, hurry = asyncio.Event(), asyncio.Event()
-            with _signals(stop, hurry):
-                serving = asyncio.create_task(server.serve([listener]), name="server")
-                url = _url(settings.server.host, listener)
-                try:
-                    await _started(server, serving)
-                    announce(url)
-                    await _until(stop, serving, beside(url) if beside else None)
-                finally:
-                    await drain(house, settings.server.grace_s, hurry)
-                    server.should_exit = True
-                    await serving
+            serving = asyncio.create_task(server.serve([listener]), name="server")
+            url = _url(settings.server.host, listener)
+            try:
+                await _started(server, serving)
+                announce(url)
+                await _until(stop, serving, beside(url) if beside else None)
+            finally:
+                await drain(house, settings.server.grace_s, hurry)
+                server.should_exit = True
+                await serving
 
 
 async def _until(

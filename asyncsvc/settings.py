@@ -145,11 +145,12 @@ class Model(Section):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/") if value else value
 
-    @field_validator("model")
+    @field_validator("model", mode="before")
     @classmethod
-    def _some_model(cls, value: str | list[str]) -> str | list[str]:
-        if not value or not all(value):
-            raise ValueError("must name at least one model")
+    def _some_model(cls, value: object) -> object:
+        ids = [value] if isinstance(value, str) else value
+        if not isinstance(ids, list) or not ids or not all(isinstance(i, str) and i for i in ids):
+            raise ValueError("must be a model id, or a list of them")
         return value
 
     @model_validator(mode="after")

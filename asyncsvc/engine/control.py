@@ -5,7 +5,7 @@ means that nothing has changed. Never touches a run itself: it tells the executo
 """
 
 from asyncsvc.engine.executor import Executor
-from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import IllegalTransition
 from asyncsvc.tasks.journal import Change, Journal, Removal
 from asyncsvc.tasks.task import Cause, State, Task, status, target
@@ -21,11 +21,11 @@ class Control:
 
     async def cancel(self, task_id: str) -> Task:
         """End it, whatever it does; a running one closes its upstream request at once."""
-        return await self._end(task_id, Cause.CANCELLED)
+        return await through(self._end(task_id, Cause.CANCELLED))
 
     async def pause(self, task_id: str) -> Task:
         """Let it wait until it is resumed; what it has said stays readable."""
-        return await self._end(task_id, Cause.PAUSED)
+        return await through(self._end(task_id, Cause.PAUSED))
 
     async def resume(self, task_id: str) -> Task:
         """Queue a paused task again, or schedule it where its time has not come."""
@@ -33,30 +33,31 @@ class Control:
         run_at = task.request.run_at
         later = run_at is not None and run_at > self._journal.now() and task.started_at is None
         cause, facts = (Cause.POSTPONED, {"next_run_at": run_at}) if later else (Cause.RESUMED, {})
-        task = await self._append(task_id, cause, State.PAUSED, **facts)
-        self._waiting.admit(task)
-        return task
+        return await through(self._queue(task_id, cause, State.PAUSED, **facts))
 
     async def retry(self, task_id: str) -> Task:
         """Start a finished task anew under the same id."""
         task = await self._journal.task(task_id)
-        task = await self._append(task_id, Cause.RERUN, task.state)
-        self._waiting.admit(task)
-        return task
+        return await through(self._queue(task_id, Cause.RERUN, task.state))
 
     async def delete(self, task_id: str) -> None:
         """Remove a finished task with all its events."""
         await self._journal.append(Removal(task_id))
 
     async def _end(self, task_id: str, cause: Cause) -> Task:
-        task = await self._journal.task(task_id)
-        target(task.state, cause)  # refuse before anything is cut
-        if await self._executor.stop(task_id, cause):
+        while True:
             task = await self._journal.task(task_id)
-            if task.state is target(State.RUNNING, cause):
-                return task
-            # It ended by itself in the same moment, or it waits for its next try.
-        task = await self._append(task_id, cause, task.state)
+            target(task.state, cause)  # refuse before anything is cut
+            if await self._executor.stop(task_id, cause):
+                task = await self._journal.task(task_id)
+                if task.state is target(State.RUNNING, cause):
+                    return task
+                # It ended by itself in the same moment, or it waits for its next try.
+            try:
+                task = await self._move(task_id, cause, task.state)
+                break
+            except IllegalTransition:
+                continue  # it moved on in between: judged anew from where it is now
         if task.finished:
             self._waiting.done(task)
         else:
@@ -64,11 +65,17 @@ class Control:
             self._waiting.forgive(task)
         return task
 
-    async def _append(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
-        draft = status(cause, source, **facts)
+    async def _queue(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
+        """Let it wait for its turn."""
         try:
-            return (await self._journal.append(Change(task_id, [draft], source=source)))[0]
+            task = await self._move(task_id, cause, source, **facts)
         except IllegalTransition:
             # It moved on in between; say so in terms of where it is now.
             now = (await self._journal.task(task_id)).state
             raise IllegalTransition(now.value, cause.value) from None
+        self._waiting.admit(task)
+        return task
+
+    async def _move(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
+        change = Change(task_id, [status(cause, source, **facts)], source=source)
+        return (await self._journal.append(change))[0]

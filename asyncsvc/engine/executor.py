@@ -56,6 +56,7 @@ class Executor:
     ) -> None:
         self.runs: dict[str, Run] = {}
         """The runs under way, by task."""
+        self._stopping = False
         self._journal = journal
         self._client = client
         self._waiting = waiting
@@ -66,6 +67,8 @@ class Executor:
         task = self._journal.live.get(task_id)
         if task is None or task.state is not State.PENDING or task_id in self.runs:
             return
+        if self._stopping:
+            return  # found while the service was told to stop: the next process takes it up
         now = asyncio.get_running_loop().time()
         tape = Tape(self._journal, task_id)
         deadline = self._waiting.begin(task)
@@ -85,46 +88,47 @@ class Executor:
         run = self.runs.get(task_id)
         if run is None:
             return False
-        if run.stop is None:
+        if run.stop is None and run.scope is not None:
             run.stop = cause
-            if run.scope is not None:
-                run.scope.cancel()
+            run.scope.cancel()
         await run.over.wait()
         return True
 
     async def interrupt_all(self) -> None:
-        """Send every task that runs back to where it can be taken up again."""
+        """Send every task that runs back to where it can be taken up again; start no more."""
+        self._stopping = True
         await asyncio.gather(
             *(self.stop(task_id, Cause.INTERRUPTED) for task_id in list(self.runs))
         )
 
     async def abandoned(self, task_id: str) -> None:
         """A worker died over the task: that is a fault of ours, so it is tried again."""
-        task = self._journal.live.get(task_id)
-        if task is None or task_id in self.runs:
-            return
-        error = InternalError("a worker died over this task; it is tried again")
+        while (task := self._journal.live.get(task_id)) is not None and task_id not in self.runs:
+            try:
+                change = Change(task_id, self._abandonment(task), source=task.state)
+                self._settle((await self._journal.append(change))[0], None)
+                return
+            except (IllegalTransition, TaskNotFound):
+                return
+            except StorageUnavailable:
+                await asyncio.sleep(STORAGE_PAUSE_S)
+
+    def _abandonment(self, task: Task) -> list[Draft]:
+        """It counts as an attempt, or a task that kills its workers would do so for ever."""
+        error = InternalError("a worker died over this task")
         drafts = [] if task.state is State.RUNNING else [status(Cause.STARTED, task.state)]
         allowed = task.request.max_retries
         allowed = self._settings.retry.max_retries if allowed is None else allowed
-        tries = task.tries + len(drafts)
-        if tries > allowed:
-            drafts.append(status(Cause.FAILED, State.RUNNING, error=error.as_dict()))
-        else:
-            delay = self._settings.retry.base_s
-            drafts += self._retry_drafts(error, task.attempts, delay)
-        try:
-            self._settle((await self._journal.append(Change(task_id, drafts)))[0], None)
-        except (IllegalTransition, TaskNotFound):
-            return
+        if task.tries + len(drafts) > allowed:
+            return [*drafts, status(Cause.FAILED, State.RUNNING, error=error.as_dict())]
+        attempt = task.attempts + len(drafts)
+        return drafts + self._retry_drafts(error, attempt, self._settings.retry.base_s)
 
     # The pipeline ---------------------------------------------------------------------------
 
     async def _outcome(self, run: Run) -> Outcome:
         """Run the attempt in a task of its own, so that it can be cut without the worker."""
         run.scope = asyncio.create_task(self._attempt(run), name=f"run {run.task.id}")
-        if run.stop is not None:
-            run.scope.cancel()
         try:
             await asyncio.wait({run.scope})
         except asyncio.CancelledError:
@@ -141,11 +145,11 @@ class Executor:
         try:
             async with asyncio.timeout_at(run.deadline):
                 return await self._perform(run)
-        except IllegalTransition as reason:
+        except (IllegalTransition, TaskNotFound) as reason:
             return Dropped(reason)
         except TimeoutError:
             error: ProviderError = TaskTimeout(
-                f"the task took longer than {run.deadline - run.started:.0f} s"
+                f"the task took longer than {self._waiting.limit_s(run.task):g} s"
             )
         except ProviderError as fault:
             error = fault
@@ -161,6 +165,7 @@ class Executor:
             error,
             run.task,
             run.upstream,
+            run.model_id,
             begun=run.begun,
             left_s=run.deadline - loop.time(),
             retry=self._settings.retry,
@@ -168,14 +173,15 @@ class Executor:
 
     async def _perform(self, run: Run) -> Completed:
         body = orjson.loads(await self._journal.store.body(run.task.request.n))
-        await self._journal.append(
+        run.start = self._journal.append(
             Change(
                 run.task.id,
-                [status(Cause.STARTED, State.PENDING), self._attempt_draft(run)],
+                [status(Cause.STARTED, State.PENDING), run.attempt()],
                 call=run.upstream.gate.name if run.upstream.settings.rpm else None,
                 source=State.PENDING,
             )
         )
+        await asyncio.shield(run.start)
         run.started = asyncio.get_running_loop().time()
         run.permit.sent()
         if run.task.request.type == "embedding":
@@ -195,21 +201,6 @@ class Executor:
         usage = found.usage or estimated_usage(asked, "")
         return Completed(orjson.dumps(found.vectors).decode(), usage, [])
 
-    def _attempt_draft(self, run: Run) -> Draft:
-        request = run.task.request
-        why = "named by the task" if request.model else "the first with room"
-        route = {"reason": why, "model": run.upstream.name}
-        return Draft(
-            EventType.ATTEMPT,
-            {
-                "number": run.task.starts + 1,
-                "model": run.model_id,
-                "name": run.upstream.name,
-                "why": why,
-                "route": route,
-            },
-        )
-
     # Reporting and recording ------------------------------------------------------------------
 
     def _report(self, run: Run, outcome: Outcome) -> None:
@@ -226,10 +217,7 @@ class Executor:
             return
         while True:
             try:
-                await run.tape.settled()
-                if run.tape.broken and not isinstance(outcome, Stopped):
-                    # The text may have a hole where the disk refused it, so it is void.
-                    outcome = Stopped(Cause.INTERRUPTED)
+                await run.settled()
                 change = self._closing(run, outcome)
                 task = (await self._journal.append(change))[0]
             except StorageUnavailable:
@@ -237,15 +225,17 @@ class Executor:
                     return  # the next process finds it running and takes it up again
                 await asyncio.sleep(STORAGE_PAUSE_S)
                 continue
-            except IllegalTransition:
-                task = self._journal.live.get(run.task.id) or run.task
+            except (IllegalTransition, TaskNotFound):
+                if run.task.id not in self._journal.live:
+                    return  # whoever ended it has seen to the rest
+                task = self._journal.live[run.task.id]
             self._settle(task, outcome)
             return
 
     def _closing(self, run: Run, outcome: Outcome) -> Change:
         state = self._journal.live.get(run.task.id, run.task).state
         latency = round(asyncio.get_running_loop().time() - run.started, 3)
-        drafts = run.tape.rest() if state is State.RUNNING and not run.tape.broken else []
+        drafts = run.tape.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
             case Completed(usage=usage, tool_calls=calls):
@@ -255,6 +245,8 @@ class Executor:
             case Failed(error=error):
                 drafts.append(status(Cause.FAILED, state, error=error.as_dict(), **facts))
             case Retried(error=error, delay_s=delay):
+                if state is State.PENDING:  # a fault before the start costs an attempt too
+                    drafts.append(status(Cause.STARTED, state))
                 drafts += self._retry_drafts(error, run.task.attempts + 1, delay)
             case Deferred(error=error):
                 drafts.append(self._why(error, run.task.attempts + 1, None))

@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakValueDictionary
 
 import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.forecast import Forecaster
-from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import Conflict, InvalidRequest, Overloaded, QueueFull, ShuttingDown
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
@@ -54,24 +55,25 @@ class Intake:
         self._forecaster = forecaster
         self._settings = settings
         self._entering = 0
-        self._keys: dict[str, asyncio.Lock] = {}
+        self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A lock lives as long as somebody holds it or waits for it."""
 
     async def submit(
         self, submission: Submission, owner: str | None = None, key: str | None = None
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
+        return await through(self._submit(submission, owner, key))
+
+    async def _submit(self, submission: Submission, owner: str | None, key: str | None) -> Accepted:
         if key is None:
             return (await self._take([submission], owner, None))[0]
         key = f"{owner or ''}\x00{key}"
         fingerprint = _fingerprint(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
-            try:
-                first = await self._journal.store.first_answer(key)
-                if first is None:
-                    return (await self._take([submission], owner, (key, fingerprint)))[0]
-            finally:
-                self._keys.pop(key, None)
+            first = await self._journal.store.first_answer(key)
+            if first is None:
+                return (await self._take([submission], owner, (key, fingerprint)))[0]
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
@@ -84,7 +86,7 @@ class Intake:
         self, submissions: Sequence[Submission], owner: str | None = None
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await self._take(submissions, owner, None)
+        return await through(self._take(submissions, owner, None))
 
     async def _take(
         self,

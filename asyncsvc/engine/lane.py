@@ -6,6 +6,7 @@ is needed. Never knows about models, gates or the database.
 """
 
 import asyncio
+import sys
 from bisect import bisect_left, insort
 from typing import NamedTuple
 
@@ -32,10 +33,15 @@ class Entry(NamedTuple):
 
 
 def entry_of(task: Task) -> Entry:
-    """The task's place: when it came, plus its slack, in seconds since the epoch."""
+    """The task's place: when it came, plus its slack, in seconds since the epoch.
+
+    A task that has no number yet is about to come: it stands behind all of its like.
+    """
     request = task.request
     slack = LANE_SLACK_S[request.lane] + PRIORITY_SLACK_S * (9 - request.priority)
-    return Entry(task.queued_at / 1000 + slack, request.n, request.id, request.session_id)
+    return Entry(
+        task.queued_at / 1000 + slack, request.n or sys.maxsize, request.id, request.session_id
+    )
 
 
 class Lane(asyncio.PriorityQueue[Entry]):

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from asyncsvc.errors import (
-    IllegalTransition,
+    AsyncsvcError,
+    InternalError,
     InterruptedUnknown,
     ModelGone,
     ProviderError,
@@ -61,7 +62,7 @@ class Stopped:
 class Dropped:
     """It was no longer pending when the worker came; nothing to record."""
 
-    reason: IllegalTransition
+    reason: AsyncsvcError
 
 
 Outcome = Completed | Failed | Retried | Deferred | Stopped | Dropped
@@ -71,13 +72,15 @@ def after_fault(
     error: ProviderError,
     task: Task,
     upstream: Upstream,
+    model_id: str,
     *,
     begun: bool,
     left_s: float,
     retry: RetrySettings,
 ) -> Outcome:
-    """What follows from a fault. `begun`: the provider had begun to answer; `left_s`: of the
-    task's time; `task` is as it was before this attempt was counted."""
+    """What follows from a fault. `model_id`: the provider's id that was called; `begun`: the
+    provider had begun to answer; `left_s`: of the task's time; `task` is as it was before this
+    attempt was counted."""
     if upstream.preset.acts and begun and not task.request.retry_unsafe and _cut(error):
         return Failed(
             InterruptedUnknown(
@@ -87,7 +90,7 @@ def after_fault(
         )
     if error.slow_down:
         return Deferred(error)
-    if isinstance(error, ModelGone) and upstream.drop_model(upstream.model_id):
+    if isinstance(error, ModelGone) and upstream.drop_model(model_id):
         return Deferred(error)
     if not error.again:
         return Failed(error)
@@ -103,4 +106,5 @@ def after_fault(
 
 
 def _cut(error: ProviderError) -> bool:
-    return error.trips or isinstance(error, TaskTimeout)
+    """Whether the call ended with the provider still at work."""
+    return error.trips or isinstance(error, TaskTimeout | InternalError)

@@ -13,7 +13,7 @@ from asyncsvc.engine.tape import Tape
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.gate import Permit
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.tasks.task import Cause, Task
+from asyncsvc.tasks.task import Cause, Draft, EventType, Task
 
 
 @dataclass(eq=False)
@@ -30,11 +30,27 @@ class Run:
     stop: Cause | None = None
     begun: bool = False
     scope: "asyncio.Task[Outcome] | None" = None
+    start: "asyncio.Future[list[Task]] | None" = None
+    """The append of the start. Whoever ends the run waits for it: it may still become true."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
     def full(self) -> bool:
         return self.tape.full
+
+    def attempt(self) -> Draft:
+        """The event that tells of it."""
+        why = "named by the task" if self.task.request.model else "the first with room"
+        return Draft(
+            EventType.ATTEMPT,
+            {
+                "number": self.task.starts + 1,
+                "model": self.model_id,
+                "name": self.upstream.name,
+                "why": why,
+                "route": {"reason": why, "model": self.upstream.name},
+            },
+        )
 
     def head(self) -> None:
         self.begun = True
@@ -45,3 +61,9 @@ class Run:
 
     async def drained(self) -> None:
         await self.tape.drained()
+
+    async def settled(self) -> None:
+        """Wait until no append of the run is under way; none follows."""
+        if self.start is not None:
+            await asyncio.wait({self.start})
+        await self.tape.settled()

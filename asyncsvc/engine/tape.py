@@ -2,13 +2,13 @@
 
 Owns what has arrived and is not yet in the journal. Promises that at most one append of the
 attempt is under way and that text arriving meanwhile becomes the next event: a chunk per
-token while there is time, fewer and larger ones under load, and no timer. Never holds more
-than `ROOM` characters without saying that it is full.
+token while there is time, fewer and larger ones under load, and no timer; that what the disk
+refuses is offered again in its place with the next piece, so the text never has a hole. Never
+holds more than `ROOM` characters without saying that it is full.
 """
 
 import asyncio
 
-from asyncsvc.errors import AsyncsvcError
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import Draft, EventType, Task
@@ -24,6 +24,7 @@ class Tape:
         self._task_id = task_id
         self._waiting: list[Delta] = []
         self._waiting_chars = 0
+        self._offered: list[Delta] = []
         self._parts: list[str] = []
         self._append: asyncio.Future[list[Task]] | None = None
         self._idle = asyncio.Event()
@@ -49,13 +50,8 @@ class Tape:
             self._parts.append(delta.text)
         self._waiting.append(delta)
         self._waiting_chars += len(delta.text)
-        if self._append is None and self._error is None and not self._closed:
+        if self._append is None and not self._closed:
             self._flush()
-
-    @property
-    def broken(self) -> bool:
-        """Whether the disk has refused some of the text: what is there has a hole."""
-        return self._error is not None
 
     async def drained(self) -> None:
         """Wait until all is on the disk. Raises what the journal raised."""
@@ -74,7 +70,7 @@ class Tape:
 
     def _flush(self) -> None:
         drafts = self._drafts()
-        self._waiting, self._waiting_chars = [], 0
+        self._offered, self._waiting, self._waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(Change(self._task_id, drafts))
         self._append.add_done_callback(self._appended)
@@ -87,8 +83,11 @@ class Tape:
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
         self._append = None
-        if not append.cancelled() and isinstance(append.exception(), AsyncsvcError):
-            self._error = append.exception()
+        self._error = None if append.cancelled() else append.exception()
+        if self._error is not None:
+            self._waiting = self._offered + self._waiting
+            self._waiting_chars += sum(len(delta.text) for delta in self._offered)
+        self._offered = []
         if self._waiting and self._error is None and not self._closed:
             self._flush()
         else:

@@ -9,7 +9,7 @@ runs a task.
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.sessions import Sessions
@@ -27,6 +27,16 @@ from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import Cause, Draft, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
+T = TypeVar("T")
+
+
+async def through(step: Coroutine[Any, Any, T]) -> T:
+    """Carry a step through although whoever asked for it may be cancelled meanwhile.
+
+    What is on the disk must also find its waiting place: a client that hangs up between the
+    two would leave a task behind that nobody runs before the next start.
+    """
+    return await asyncio.shield(asyncio.ensure_future(step))
 
 
 @dataclass(slots=True)
@@ -91,9 +101,8 @@ class WaitingRoom:
         self._timers.clear(task.id)
         allowance = self._allowances.get(task.id)
         if allowance is None:
-            seconds = task.request.timeout_s or self._default_timeout(task)
             now = asyncio.get_running_loop().time()
-            allowance = self._allowances[task.id] = _Allowance(now + seconds)
+            allowance = self._allowances[task.id] = _Allowance(now + self.limit_s(task))
         return allowance.until
 
     def blame(self, task: Task, fault: ProviderError) -> None:
@@ -105,15 +114,17 @@ class WaitingRoom:
         """It was stopped by no fault of its own: its time begins anew with its next start."""
         self._allowances.pop(task.id, None)
 
+    def limit_s(self, task: Task) -> float:
+        """How long the task may take from its start, retries included."""
+        timeouts = self._settings.timeouts
+        default = timeouts.long_s if task.request.lane == "long" else timeouts.short_s
+        return task.request.timeout_s or default
+
     async def close(self) -> None:
         self._timers.close()
         for step in self._steps:
             step.cancel()
         await asyncio.gather(*self._steps, return_exceptions=True)
-
-    def _default_timeout(self, task: Task) -> float:
-        timeouts = self._settings.timeouts
-        return timeouts.long_s if task.request.lane == "long" else timeouts.short_s
 
     def _watch(self, task: Task) -> None:
         """Set the alarm for the end of its patience."""
@@ -126,12 +137,12 @@ class WaitingRoom:
             self._timers.after(task.id, left, lambda: self._later(self._fail(task.id, given_up)))
         else:
             ttl = self._settings.queue.ttl_s
-            expired = Expired(f"the task did not start within {ttl:g} s")
-            self._timers.at(
-                task.id,
-                task.queued_at + round(ttl * 1000),
-                lambda: self._later(self._fail(task.id, expired)),
-            )
+            expired = Expired(f"the task waited longer than {ttl:g} s for its turn")
+            # One that has started before waits anew. By duration: nobody's patience ends
+            # because somebody sets the clock.
+            since = task.queued_at if task.started_at is None else task.updated_at
+            left = min(ttl - (self._journal.now() - since) / 1000, ttl)
+            self._timers.after(task.id, left, lambda: self._later(self._fail(task.id, expired)))
 
     def _later(self, step: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(step)

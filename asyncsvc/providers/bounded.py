@@ -1,8 +1,8 @@
 """A transport that refuses what no provider sends in earnest.
 
-Owns the limits on an answer while it is being read. Promises that a line without an end or
-bytes that are not UTF-8 stop the reading instead of filling the memory or the database.
-Never looks into what it lets through.
+Owns the limits on an answer while it is being read. Promises that an event or a body without
+an end, or bytes that are not UTF-8, stop the reading instead of filling the memory or the
+database. Never looks into what it lets through.
 """
 
 import codecs
@@ -13,8 +13,9 @@ import httpx
 
 from asyncsvc.errors import UpstreamInvalid
 
-LINE_BYTES = 8 * 1024 * 1024
-"""The longest line: a batch of embeddings is one of a few MB, a token's line is 300 bytes."""
+MOST_BYTES = 8 * 1024 * 1024
+"""The longest event of a stream, and the longest whole body: a batch of embeddings is one of
+a few MB, a token's event is 300 bytes."""
 
 
 class BoundedTransport(httpx.AsyncBaseTransport):
@@ -28,7 +29,9 @@ class BoundedTransport(httpx.AsyncBaseTransport):
         stream = cast(httpx.AsyncByteStream, response.stream)
         if response.status_code == 200:
             response.stream = _BoundedStream(
-                stream, strict="content-encoding" not in response.headers
+                stream,
+                events="text/event-stream" in response.headers.get("content-type", ""),
+                strict="content-encoding" not in response.headers,
             )
         return response
 
@@ -37,18 +40,26 @@ class BoundedTransport(httpx.AsyncBaseTransport):
 
 
 class _BoundedStream(httpx.AsyncByteStream):
-    def __init__(self, inner: httpx.AsyncByteStream, strict: bool) -> None:
+    """`events`: a blank line ends what is measured. `strict`: the bytes must be UTF-8."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, *, events: bool, strict: bool) -> None:
         self._inner = inner
+        self._events = events
         self._strict = strict
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         decoder = codecs.getincrementaldecoder("utf-8")()
-        line = 0
+        length, tail = 0, b""
         async for part in self._inner:
-            end = part.rfind(b"\n")
-            line = line + len(part) if end < 0 else len(part) - end - 1
-            if line > LINE_BYTES:
-                raise UpstreamInvalid(f"the provider sent a line above {LINE_BYTES} bytes")
+            length += len(part)
+            if self._events:
+                # A blank line may be split over two parts.
+                seen = tail + part
+                if (end := max(seen.rfind(b"\n\n"), seen.rfind(b"\n\r\n"))) >= 0:
+                    length = len(seen) - end
+                tail = seen[-2:]
+            if length > MOST_BYTES:
+                raise UpstreamInvalid(f"the provider sent more than {MOST_BYTES} bytes in one go")
             if self._strict:
                 # Raises UnicodeDecodeError; a character may be split over two parts.
                 decoder.decode(part)

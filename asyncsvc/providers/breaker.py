@@ -47,16 +47,15 @@ class Breaker:
         return True
 
     def leave(self) -> None:
-        """The probe ended without an answer that says anything about the provider."""
+        """The probe is over, however it went; nothing else ends it. A call from before the
+        breaker opened may succeed or fail meanwhile, and would let a second probe in."""
         self._probing = False
 
     def succeeded(self) -> None:
         self.failures = 0
         self._opened_at = None
-        self._probing = False
 
     def failed(self, now: float) -> None:
         self.failures += 1
-        if self._probing or self.failures >= self._limit:
+        if self.failures >= self._limit:
             self._opened_at = now
-            self._probing = False

@@ -77,9 +77,21 @@ class Catalogue:
         if model.tpm:
             return "tpm is not available in this version; set it to 0"
         variables = model.key_variables
-        if variables and not any(environ.get(v) for v in variables):
+        if variables and not any(environ.get(v, "").strip() for v in variables):
             return f"{' or '.join(variables)} is not set"
         return None
+
+    @staticmethod
+    def _keys(model: Model, environ: Mapping[str, str]) -> Iterator[str]:
+        for variable in model.key_variables:
+            # Secrets read from a file often end in a line feed.
+            key = environ.get(variable, "").strip()
+            if not (key.isascii() and key.isprintable()):
+                raise ValueError(
+                    f"api_key_env: {variable} holds characters that no HTTP header can carry"
+                )
+            if key:
+                yield key
 
     def _build(self, name: str, model: Model, environ: Mapping[str, str]) -> Iterator[Upstream]:
         if model.preset is not None and model.preset not in PRESETS:
@@ -89,7 +101,7 @@ class Catalogue:
         base_url = model.base_url or preset.base_url
         if base_url is None:
             raise ValueError("base_url: is required where there is no preset")
-        keys = [environ[v] for v in model.key_variables if environ.get(v)]
+        keys = list(self._keys(model, environ))
         for index, key in enumerate(keys or [None], 1):
             gate = self._gate(name if len(keys) <= 1 else f"{name}#{index}", model)
             yield Upstream(name, model, preset, gate, base_url, key)

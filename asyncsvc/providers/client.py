@@ -118,8 +118,12 @@ class Client:
                         elif not answer.done:
                             await self._take(data, answer, sink, limit, upstream)
         except TimeoutError:
-            if not answer.done:
+            if not answer.ended:
                 raise self._late(answer) from None
+        except UpstreamDisconnected:
+            # How the connection ends after the answer's end concerns nobody.
+            if not answer.ended:
+                raise
         answer.check(upstream.preset.empty_answers)
         return answer
 
@@ -155,7 +159,10 @@ class Client:
                 f"no answer within {self._timeouts.first_token_s:g} s"
             ) from None
         count = 1 if isinstance(texts, str) else len(texts)
-        return _embeddings(_json("".join(parts)), count)
+        value = _json("".join(parts))
+        if isinstance(value, dict) and value.get("error"):
+            raise faults.of_stream(value["error"], upstream.secrets)
+        return _embeddings(value, count)
 
     def _late(self, answer: Answer) -> ProviderError:
         if answer.begun:
@@ -190,6 +197,8 @@ class Client:
             raise UpstreamInvalid(f"the provider sent no event stream: {error}") from None
         except UnicodeDecodeError:
             raise UpstreamInvalid("the provider sent text that is not UTF-8") from None
+        except (httpx.InvalidURL, UnicodeError) as error:
+            raise UpstreamInvalid(f"not an address: {error}") from None
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise _translate(error, self._timeouts) from error
 
@@ -248,4 +257,5 @@ def _embeddings(value: Any, count: int) -> Embeddings:
         raise UpstreamInvalid("the provider's answer holds no embeddings") from None
     if len(vectors) != count:
         raise UpstreamInvalid(f"{count} texts were sent, {len(vectors)} embeddings came back")
-    return Embeddings(vectors, value.get("usage"))
+    usage = value.get("usage")
+    return Embeddings(vectors, usage if isinstance(usage, dict) else None)

@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import orjson
+
 from asyncsvc.errors import EmptyAnswer, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import faults
 
@@ -49,8 +51,13 @@ class Answer:
     def _choice(self, choice: Any, secrets: Iterable[str]) -> Iterator[Delta]:
         if not isinstance(choice, dict):
             raise UpstreamInvalid("the provider sent a choice that is not an object")
+        # Moonshot has the usage in here [platform.moonshot.cn, streaming].
+        if isinstance(choice.get("usage"), dict):
+            self.usage = _usage(choice["usage"])
         # A provider that does not stream sends the whole message at once.
         piece = choice.get("delta") or choice.get("message") or {}
+        if not isinstance(piece, dict):
+            raise UpstreamInvalid("the provider sent a piece that is not an object")
         reasoning = piece.get("reasoning_content") or piece.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
             self.begun = True
@@ -61,41 +68,56 @@ class Answer:
             if len(self.text_seen) < 64:
                 self.text_seen += text[:64]
             yield Delta(text)
-        for call in piece.get("tool_calls") or []:
+        calls = piece.get("tool_calls")
+        for call in calls if isinstance(calls, list) else []:
             self.begun = True
             self._tool_call(call)
         if reason := choice.get("finish_reason"):
+            if kind := faults.BY_FINISH.get(str(reason)):
+                raise kind(f"the provider ended the answer with {str(reason)!r}")
             self.finish_reason = str(reason)
-            if kind := faults.BY_FINISH.get(self.finish_reason):
-                raise kind(f"the provider ended the answer with {self.finish_reason!r}")
 
     def _tool_call(self, call: Any) -> None:
         """Put together what comes in pieces: id and name once, the arguments bit by bit."""
         if not isinstance(call, dict):
             raise UpstreamInvalid("the provider sent a tool call that is not an object")
+        index, piece = call.get("index"), call.get("function") or {}
+        if not isinstance(piece, dict):
+            raise UpstreamInvalid("the provider sent a function that is not an object")
         held = self.tool_calls.setdefault(
-            call.get("index", len(self.tool_calls)),
+            index if isinstance(index, int) else len(self.tool_calls),
             {"id": None, "type": "function", "function": {"name": "", "arguments": ""}},
         )
         held["id"] = call.get("id") or held["id"]
-        piece = call.get("function") or {}
         held["function"]["name"] = piece.get("name") or held["function"]["name"]
-        held["function"]["arguments"] += piece.get("arguments") or ""
+        arguments = piece.get("arguments") or ""
+        if not isinstance(arguments, str):
+            arguments = orjson.dumps(arguments).decode()  # whole, as an object
+        held["function"]["arguments"] += arguments
+
+    @property
+    def ended(self) -> bool:
+        """Whether the provider said that this is all. Some send no [DONE], some close late."""
+        return self.done or self.finish_reason is not None
 
     def check(self, empty_answers: Iterable[str]) -> None:
         """The stream is over: raises ProviderError unless it was an answer."""
-        if not self.done and self.finish_reason is None:
+        if not self.ended:
             raise UpstreamDisconnected("the stream ended in the middle of the answer")
         if not self.tool_calls and (not self.text_seen or self.text_seen in empty_answers):
             raise EmptyAnswer("the provider ended the answer without any text")
 
 
 def _usage(given: dict[str, Any]) -> dict[str, Any]:
-    prompt = given.get("prompt_tokens") or 0
-    completion = given.get("completion_tokens") or 0
-    total = given.get("total_tokens") or prompt + completion
+    prompt, completion = _count(given, "prompt_tokens"), _count(given, "completion_tokens")
+    total = _count(given, "total_tokens") or prompt + completion
     return given | {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
         "total_tokens": total,
     }
+
+
+def _count(given: dict[str, Any], name: str) -> int:
+    value = given.get(name)
+    return value if isinstance(value, int) else 0

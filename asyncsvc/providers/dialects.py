@@ -29,7 +29,9 @@ PRESETS: dict[str, Preset] = {
     "zhipu": Preset(
         "https://open.bigmodel.cn/api/paas/v4",
         ask_usage=False,
-        drop=frozenset({"frequency_penalty", "presence_penalty", "thinking_budget"}),
+        drop=frozenset(
+            {"frequency_penalty", "presence_penalty", "thinking_budget", "stream_options"}
+        ),
         rename={"max_completion_tokens": "max_tokens"},
     ),
     "hunyuan": Preset("https://api.hunyuan.cloud.tencent.com/v1"),

@@ -82,7 +82,7 @@ def of_response(
 def of_stream(error: Any, secrets: Iterable[str]) -> ProviderError:
     """The error that an error object inside a stream of status 200 stands for."""
     code, text = _of_object({"error": error})
-    status = int(code) if code and code.isdigit() and len(code) == 3 else 500
+    status = int(code) if code and code.isdecimal() and len(code) == 3 else 500
     kind = _kind(status, code)
     return kind(f"the provider broke off: {clean(text, secrets) or 'no explanation given'}")
 
@@ -109,16 +109,22 @@ def read(body: bytes) -> tuple[str | None, str]:
 
 
 def _of_object(value: dict[str, Any]) -> tuple[str | None, str]:
-    error = value.get("error", value)
-    if isinstance(error, str):
-        return None, error
+    error = value.get("error") or value
     if not isinstance(error, dict):
-        return None, str(error)
-    code = error.get("code")
-    if code is None or (isinstance(code, str) and code not in BY_CODE and error.get("type")):
-        code = error.get("type") if error.get("type") in BY_CODE else code
-    text = error.get("message") or error.get("detail") or error.get("title")
-    return None if code is None else str(code), str(text or error)
+        return None, _words(error)
+    code, kind = error.get("code"), error.get("type")
+    known = isinstance(kind, str) and kind in BY_CODE
+    if known and (code is None or (isinstance(code, str) and code not in BY_CODE)):
+        code = kind
+    text = error.get("message") or error.get("detail") or error.get("title") or error
+    return None if code is None else _words(code), _words(text)
+
+
+def _words(value: Any) -> str:
+    try:
+        return str(value)
+    except RecursionError:
+        return "an explanation too deep to read"
 
 
 def clean(text: str, secrets: Iterable[str]) -> str:

@@ -199,7 +199,8 @@ class Gate:
         self.wake()
 
     def _cool(self, retry_after: float | None, now: float) -> None:
-        if retry_after is None:
+        # Zero and a date gone by are no answer: coming back at once is what was refused.
+        if not retry_after:
             # Calls that were under way together are told so together: that is one "slow down".
             if now < self._cool_until:
                 return

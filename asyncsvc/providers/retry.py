@@ -9,6 +9,9 @@ from collections.abc import Callable
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
+LONGEST_S = 86_400.0
+"""More than a day is a mistake or a jest, and would close a gate until the next start."""
+
 
 def backoff(
     tries: int, base_s: float, max_s: float, draw: Callable[[], float] = random.random
@@ -25,16 +28,16 @@ def backoff(
 def retry_after(header: str | None, now_ms: int) -> float | None:
     """Seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3).
 
-    None where there is no such header or nobody could say what it means.
+    At most a day; None where there is no such header or nobody could say what it means.
     """
     if header is None:
         return None
     text = header.strip()
     if text.replace(".", "", 1).isdigit() and text.isascii():
-        return float(text)
+        return min(float(text), LONGEST_S)
     try:
         when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError):
+    except (ValueError, TypeError, IndexError, OverflowError):
         return None
     stamp = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    return max(stamp - now_ms / 1000, 0.0)
+    return min(max(stamp - now_ms / 1000, 0.0), LONGEST_S)

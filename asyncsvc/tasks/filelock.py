@@ -4,6 +4,7 @@ Owns the file beside the database that names the process which holds it. Promise
 system gives the lock back when the process ends, however it ends. Never waits.
 """
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -34,18 +35,21 @@ class FileLock:
 
     def __init__(self, database: Path) -> None:
         self._database = database
-        self._path = database.with_name(database.name + ".lock")
+        self._path = database.parent / f"{database.name}.lock"
         self._file: IO[str] | None = None
 
     def __enter__(self) -> Self:
         try:
+            if self._database.is_dir():
+                raise IsADirectoryError(errno.EISDIR, "it is a directory")
             if not self._database.parent.exists():
                 # The database holds prompts and answers: nobody else on the machine reads them.
                 self._database.parent.mkdir(parents=True, mode=0o700)
             self._file = open(self._path, "a+", encoding="utf-8")
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+            reason = error.strerror if isinstance(error, OSError) else error
             raise StartError(
-                f"storage.path: {self._database} cannot be opened: {error.strerror}; "
+                f"storage.path: {str(self._database)!r} cannot be opened: {reason}; "
                 "choose another with --db FILE"
             ) from None
         try:

@@ -162,6 +162,9 @@ class Journal:
                 accepted.append((append, overlay.accept(append.entries)))
             except (IllegalTransition, TaskNotFound) as error:
                 append.settle(error)
+            except (TypeError, ValueError) as error:
+                # JSON cannot hold it: that is the fault of this append, not of its neighbours.
+                append.settle(StorageUnavailable(f"this cannot be stored: {error}"))
         if not accepted:
             return
         await self.store.commit(overlay.batch())

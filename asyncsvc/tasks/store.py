@@ -37,6 +37,8 @@ READERS = 2
 PAGE = 500
 """Events read at once; bounds what one follower can hold in memory."""
 
+_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+"""SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 
@@ -234,8 +236,8 @@ class Store:
         limit: int,
     ) -> list[tuple[Task, str | None]]:
         """Tasks newest first with their result previews. `where` maps columns to values;
-        `model` is the one that serves or is wanted; `text` is looked for in the previews;
-        `before` is the n of the last one seen."""
+        `model` is the one that serves or is wanted; `text` is looked for in the previews, A to
+        Z in either case; `before` is the n of the last one seen."""
         clauses = [f"tasks.{column} = ?" for column in where]
         values = list(where.values())
         if model:
@@ -243,7 +245,7 @@ class Store:
             values += [model] * 3
         if text:
             clauses.append("(instr(lower(preview), ?) OR instr(lower(result_preview), ?))")
-            values += [text.lower()] * 2
+            values += [text.translate(_LOWER)] * 2
         if before is not None:
             clauses.append("tasks.n < ?")
             values.append(before)

@@ -9,11 +9,14 @@ from typing import Annotated, Any, Literal, Self
 
 import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic_core import PydanticCustomError
 
 from asyncsvc.clock import from_rfc3339
 
 METADATA_BYTES = 16 * 1024
 PREVIEW_CHARS = 200
+LEVELS_AROUND = 16
+"""How deep a list or a request to a provider may bury what a client has sent."""
 OURS = frozenset({"model", "messages", "input", "stream", "stream_options"})
 """Parameters that the service sets itself; a client's would break streaming or routing."""
 
@@ -29,12 +32,28 @@ def _time(text: str) -> str:
     return text
 
 
+def _size(value: Any) -> int:
+    """Bytes of it as JSON. ValueError where it could be read but not be written again."""
+    buried = value
+    for _ in range(LEVELS_AROUND):
+        buried = [buried]
+    try:
+        return len(orjson.dumps(buried)) - 2 * LEVELS_AROUND
+    except TypeError as error:
+        raise ValueError(f"cannot be stored as JSON: {error}") from None
+
+
+def _fault(param: str, message: str) -> PydanticCustomError:
+    """A fault of a field that only the whole shows; the answer names the field all the same."""
+    return PydanticCustomError("value_error", "{said}", {"param": param, "said": message})
+
+
 class Submission(BaseModel):
     """The body of `POST /tasks`."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    content: str | None = Field(None, description="one user message")
+    content: str | None = Field(None, min_length=1, description="one user message")
     messages: list[dict[str, Any]] | None = Field(None, description="an OpenAI message list")
     input: str | list[str] | None = Field(None, description="texts to embed")
     type: Literal["chat", "embedding"] = Field("chat", description="what kind of task")
@@ -68,13 +87,21 @@ class Submission(BaseModel):
     @classmethod
     def _messages(cls, value: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
         for index, message in enumerate(value or []):
-            if message.get("role") not in ROLES:
+            role = message.get("role")
+            if not isinstance(role, str) or role not in ROLES:
                 raise ValueError(
                     f"messages[{index}].role must be one of {', '.join(sorted(ROLES))}"
                 )
             content = message.get("content")
             if content is not None and not isinstance(content, str | list):
                 raise ValueError(f"messages[{index}].content must be a string or a list of parts")
+        _size(value)
+        return value
+
+    @field_validator("input")
+    @classmethod
+    def _input(cls, value: str | list[str] | None) -> str | list[str] | None:
+        _size(value)
         return value
 
     @field_validator("params")
@@ -84,12 +111,13 @@ class Submission(BaseModel):
             raise ValueError(f"{sorted(taken)[0]} is set by the service, leave it out of params")
         if value.get("n", 1) != 1:
             raise ValueError("n must be 1: a task has one answer")
+        _size(value)
         return value
 
     @field_validator("metadata")
     @classmethod
     def _metadata(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
-        if value is not None and len(orjson.dumps(value)) > METADATA_BYTES:
+        if value is not None and _size(value) > METADATA_BYTES:
             raise ValueError(f"must not be larger than {METADATA_BYTES} bytes")
         return value
 
@@ -99,13 +127,14 @@ class Submission(BaseModel):
         wanted = ("input",) if self.type == "embedding" else ("content", "messages")
         if len(given) != 1 or given[0] not in wanted:
             found = " and ".join(given) or "none"
-            raise ValueError(
-                f"a task of type {self.type} needs one of {', '.join(wanted)}; {found} given"
+            wrong = next((n for n in given if n not in wanted), wanted[0])
+            raise _fault(
+                wrong, f"a task of type {self.type} needs one of {', '.join(wanted)}; {found} given"
             )
         if not getattr(self, given[0]):
-            raise ValueError(f"{given[0]} must not be empty")
+            raise _fault(given[0], "must not be empty")
         if self.run_at is not None and self.delay_s is not None:
-            raise ValueError("give run_at or delay_s, not both")
+            raise _fault("run_at", "give run_at or delay_s, not both")
         return self
 
     def body(self) -> dict[str, Any]:

@@ -5,19 +5,18 @@ and codes. Never keeps anything between two requests.
 """
 
 import base64
-from typing import Any
+from typing import Any, get_args
 
-import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.routing import Route
 
-from asyncsvc.errors import InvalidRequest, NotFound
-from asyncsvc.tasks.submission import Submission
+from asyncsvc.errors import InvalidRequest
+from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.task import State
 from asyncsvc.web import body, sse, views
 from asyncsvc.web.errors import JSON, invalid
+from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
 
 PAGE_MOST = 500
@@ -27,6 +26,12 @@ MAX_KEY = 255
 LIST_PARAMETERS = frozenset(
     {"status", "model", "lane", "session_id", "q", "limit", "cursor", "type", "owner"}
 )
+CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "state": ("status", tuple(state.value for state in State)),
+    "lane": ("lane", get_args(Lane)),
+    "type": ("type", get_args(Submission.model_fields["type"].annotation)),
+}
+"""Filters that have few values: another one is a typo."""
 
 
 def house(request: Request) -> House:
@@ -96,8 +101,9 @@ async def listing(request: Request) -> Response:
         for name in ("status", "lane", "session_id", "type", "owner")
         if query.get(name)
     }
-    if "state" in where and where["state"] not in set(State):
-        raise InvalidRequest(f"status must be one of {', '.join(State)}", param="status")
+    for column, (name, known) in CHOICES.items():
+        if column in where and where[column] not in known:
+            raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
     rows = await house(request).journal.store.page(
         where, query.get("model"), query.get("q"), _before(query.get("cursor")), limit + 1
     )
@@ -160,14 +166,17 @@ async def events(request: Request) -> Response:
     task = await parts.journal.task(task_id)
     if after > task.seq and not task.finished:
         raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
+    kind = "text/event-stream" if live else "application/x-ndjson"
+    if request.method == "HEAD":
+        return Response(media_type=kind)  # nobody reads the stream, so it must not run
     if not live:
         lines = _lines(parts, task.request.n, task_id, after)
-        return StreamingResponse(lines, media_type="application/x-ndjson")
+        return StreamingResponse(lines, media_type=kind)
     if last is not None and task.finished and after >= task.seq:
         return Response(status_code=204)  # tells an EventSource not to come back
     return StreamingResponse(
         sse.stream(parts, task_id, after),
-        media_type="text/event-stream",
+        media_type=kind,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
@@ -207,24 +216,16 @@ def _before(cursor: str | None) -> int | None:
         raise InvalidRequest("cursor is not one of ours", param="cursor") from None
 
 
-async def not_here(request: Request) -> Response:
-    raise NotFound(f"there is nothing at {request.url.path}")
-
-
 ROUTES = [
-    Route("/tasks", submit, methods=["POST"]),
-    Route("/tasks", listing, methods=["GET"]),
-    Route("/tasks/batch", submit_batch, methods=["POST"]),
-    Route("/tasks/stats", stats, methods=["GET"]),
-    Route("/tasks/{task_id}", show, methods=["GET"]),
-    Route("/tasks/{task_id}", delete, methods=["DELETE"]),
-    Route("/tasks/{task_id}/events", events, methods=["GET"]),
-    Route("/tasks/{task_id}/cancel", cancel, methods=["POST"]),
-    Route("/tasks/{task_id}/pause", pause, methods=["POST"]),
-    Route("/tasks/{task_id}/resume", resume, methods=["POST"]),
-    Route("/tasks/{task_id}/retry", retry, methods=["POST"]),
-    Route("/models", models, methods=["GET"]),
+    resource("/tasks", POST=submit, GET=listing),
+    resource("/tasks/batch", POST=submit_batch),
+    resource("/tasks/stats", GET=stats),
+    resource("/tasks/{task_id}", GET=show, DELETE=delete),
+    resource("/tasks/{task_id}/events", GET=events),
+    resource("/tasks/{task_id}/cancel", POST=cancel),
+    resource("/tasks/{task_id}/pause", POST=pause),
+    resource("/tasks/{task_id}/resume", POST=resume),
+    resource("/tasks/{task_id}/retry", POST=retry),
+    resource("/models", GET=models),
 ]
 """In this order: `/tasks/stats` is no task's id."""
-
-__all__ = ["ROUTES", "orjson", "parse"]

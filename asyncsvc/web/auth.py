@@ -66,7 +66,10 @@ class Rules:
         """A page of another site that points its own name at us must not reach us."""
         if self.hosts is None:
             return
-        name = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()
+        try:
+            name = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()
+        except ValueError:  # such as half an IPv6 address
+            name = ""
         if name not in self.hosts and not is_loopback(name):
             raise Forbidden("forbidden_host", "the Host header names another server")
 
@@ -74,8 +77,8 @@ class Rules:
         origin = headers.get("origin")
         if origin is None:
             return  # not a browser, or one of its own pages
-        own = {f"http://{headers.get('host', '')}", f"https://{headers.get('host', '')}"}
-        if origin.lower() not in self.origins and origin not in own:
+        host = headers.get("host", "").lower()
+        if origin.lower() not in self.origins | {f"http://{host}", f"https://{host}"}:
             raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
 
     def _owner(self, token: str | None) -> str:

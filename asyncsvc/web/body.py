@@ -1,15 +1,26 @@
 """Reading a request's body.
 
 Owns the limit on its size and the parsing of JSON. Promises that no more than the limit is
-ever held, whether the length was announced or not. Never validates fields.
+ever held, whether the length was announced or not, and that what it gives can be written as
+JSON again and is what was sent. Never validates fields.
 """
 
+import json
 from typing import Any
 
 import orjson
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from asyncsvc.errors import InvalidJson, InvalidRequest, TaskTooLarge
+
+SPARE = 16
+"""Levels of nesting that our own answers may add around what a client has sent."""
+SHALLOW = 200
+"""With fewer brackets than this nothing can be too deep, and the check is left out."""
+INT64, UINT64 = -(1 << 63), (1 << 64) - 1
+_LONG = b"0" * 19
+"""The shortest run of digits that may be a whole number of more than 64 bits."""
+_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 
 
 async def read(request: Request, limit: int) -> bytes:
@@ -18,11 +29,15 @@ async def read(request: Request, limit: int) -> bytes:
     if announced.isdigit() and int(announced) > limit:
         raise _too_large(limit)
     parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise _too_large(limit)
-        parts.append(part)
+    try:
+        async for part in request.stream():
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+    except ClientDisconnect:
+        # Nobody reads this answer; but a client that leaves is no fault of ours.
+        raise InvalidJson("the client left before the body's end") from None
     return b"".join(parts)
 
 
@@ -32,14 +47,37 @@ async def read_object(request: Request, limit: int) -> dict[str, Any]:
 
 
 def as_object(body: bytes | str) -> dict[str, Any]:
-    """Raises InvalidJson, or InvalidRequest where it is JSON but no object."""
+    """Raises InvalidJson, or InvalidRequest where it is JSON but nothing that we can take."""
+    data = body.encode() if isinstance(body, str) else body
     try:
-        value = orjson.loads(body)
+        value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
+    if data.count(b"[") + data.count(b"{") > SHALLOW:
+        _check_depth(value)
+    if _LONG in data.translate(_DIGITS):
+        # orjson makes a float of a larger number, and so another number.
+        json.loads(data, parse_int=_fitting)
     return value
+
+
+def _check_depth(value: dict[str, Any]) -> None:
+    """orjson reads more levels than it writes."""
+    wrapped: Any = value
+    for _ in range(SPARE):
+        wrapped = [wrapped]
+    try:
+        orjson.dumps(wrapped)
+    except orjson.JSONEncodeError:
+        raise InvalidRequest("the body is nested too deeply") from None
+
+
+def _fitting(digits: str) -> int:
+    if len(digits) > 20 or not INT64 <= int(digits) <= UINT64:
+        raise InvalidRequest(f"the number {digits[:40]} does not fit into 64 bits")
+    return int(digits)
 
 
 def _too_large(limit: int) -> TaskTooLarge:

@@ -10,12 +10,12 @@ import sqlite3
 import psutil
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
-from starlette.routing import Route
 
 from asyncsvc import __version__
 from asyncsvc.clock import rfc3339
 from asyncsvc.web.api import house
 from asyncsvc.web.errors import JSON
+from asyncsvc.web.resources import resource
 
 DEGRADED_BREAKER = "open"
 
@@ -107,8 +107,8 @@ async def root(request: Request) -> Response:
 
 
 ROUTES = [
-    Route("/", root, methods=["GET"]),
-    Route("/health", health, methods=["GET"]),
-    Route("/livez", livez, methods=["GET"]),
-    Route("/readyz", readyz, methods=["GET"]),
+    resource("/", GET=root),
+    resource("/health", GET=health),
+    resource("/livez", GET=livez),
+    resource("/readyz", GET=readyz),
 ]

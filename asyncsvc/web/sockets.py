@@ -6,7 +6,7 @@ that it has lost nothing, as its cursor brings it back. Never looks into what is
 """
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
@@ -16,6 +16,10 @@ BAD_MESSAGES, NO_TASK = 4400, 4404
 STALL_S = 5.0
 """How long one frame may find no room before the reader counts as too slow."""
 CHECK_EVERY = 16
+FLUSH_S = 2.0
+"""How long a stop waits for the readers to have heard of everything."""
+CaughtUp = Callable[[], Awaitable[None]]
+"""Returns when a socket's client has been sent all that is committed."""
 EXTENSION = "asyncsvc.close"
 """Our server closes a socket with this even where its buffer is full; see server.py."""
 
@@ -87,20 +91,23 @@ class Sockets:
     """All open sockets, so that a stop can close them."""
 
     def __init__(self) -> None:
-        self._open: set[Socket] = set()
+        self._open: dict[Socket, CaughtUp] = {}
         self.stopping = False
 
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, socket: Socket) -> None:
-        self._open.add(socket)
+    def add(self, socket: Socket, caught_up: CaughtUp) -> None:
+        self._open[socket] = caught_up
 
     def discard(self, socket: Socket) -> None:
-        self._open.discard(socket)
+        self._open.pop(socket, None)
 
     async def close_all(self) -> None:
-        """Close every socket because the service stops."""
+        """Close every socket because the service stops, once it has what was committed."""
         self.stopping = True
+        with suppress(TimeoutError):
+            async with asyncio.timeout(FLUSH_S):
+                await asyncio.gather(*(caught_up() for caught_up in self._open.values()))
         for socket in list(self._open):
             await socket.close(STOPPING, "the service is stopping")

@@ -1,7 +1,7 @@
 """Server-sent events: one task's journal over plain HTTP.
 
 Owns the framing. Promises the same events as the WebSocket, `id` being the task's `seq` so
-that `Last-Event-ID` resumes, a progress event a second, and a comment where there is nothing
+that `Last-Event-ID` resumes, progress at least once a second, and a comment where there is nothing
 else to say. Never buffers: the follower's cursor is the only state.
 """
 
@@ -9,12 +9,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 
+from asyncsvc.errors import TaskNotFound
 from asyncsvc.tasks.journal import Event
 from asyncsvc.web.state import House
 from asyncsvc.web.views import progress_event
 
-TICK_S = 1.0
-"""The contract: progress at least once a second while a task waits or runs."""
+TICK_S = 0.8
+"""The contract: progress at least once a second while a task waits or runs; the rest is room
+for a loop that has other things to do."""
 
 
 async def stream(house: House, task_id: str, after: int) -> AsyncIterator[str]:
@@ -35,6 +37,8 @@ async def stream(house: House, task_id: str, after: int) -> AsyncIterator[str]:
                 if loop.time() >= next_tick:
                     next_tick = loop.time() + TICK_S
                     yield _tick(house, task_id)
+        except TaskNotFound:
+            return  # it was deleted just before we came to follow it
         finally:
             ask.cancel()
             await asyncio.gather(ask, return_exceptions=True)

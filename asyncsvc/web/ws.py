@@ -21,7 +21,7 @@ from asyncsvc.web import body, views
 from asyncsvc.web.api import integer, parse
 from asyncsvc.web.auth import subprotocol
 from asyncsvc.web.errors import as_request_error
-from asyncsvc.web.sockets import BAD_MESSAGES, DONE, NO_TASK, Closed, Socket
+from asyncsvc.web.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.sse import TICK_S
 from asyncsvc.web.state import House
 
@@ -52,13 +52,16 @@ class Session:
         self._owner = owner
         self._follows: dict[str, asyncio.Task[None]] = {}
         self._feed: asyncio.Task[None] | None = None
+        self._sent: dict[str, int] = {}
+        self._sent_id = 0
+        self._moved = asyncio.Event()
         self._mistakes = 0
 
     async def run(self, only: str | None = None, after: int = 0) -> None:
         """Serve until the socket closes; `only` streams one task and closes after it."""
         ticker = asyncio.create_task(self._tick())
         if only is not None:
-            self._follows[only] = asyncio.create_task(self._follow(only, after, closes=True))
+            self._start(only, after, closes=True)
         try:
             while True:
                 await self._message(await self._socket.receive())
@@ -69,6 +72,19 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def caught_up(self) -> None:
+        """Wait until the client has been sent all events that are committed."""
+        while self._behind():
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _behind(self) -> bool:
+        if self._feed is not None and self._sent_id < self._house.journal.feed.last_id:
+            return True
+        live = self._house.journal.live
+        # A finished task's follower ends by itself, after the last event.
+        return any(i not in live or live[i].seq > sent for i, sent in self._sent.items())
 
     async def _message(self, text: str) -> None:
         ref: Any = None
@@ -94,7 +110,7 @@ class Session:
 
     async def _do(self, message: dict[str, Any]) -> Done:
         op = message.pop("op", None)
-        if op not in FIELDS:
+        if not isinstance(op, str) or op not in FIELDS:
             raise InvalidRequest(f"op must be one of {', '.join(FIELDS)}", param="op")
         if unknown := message.keys() - FIELDS[op]:
             raise InvalidRequest(f"{min(unknown)!r} is not a field of {op}", param=min(unknown))
@@ -111,8 +127,7 @@ class Session:
             task = await self._house.control.cancel(task_id)
             return {"task_id": task_id, "status": task.state.value}, _nothing
         if op == "unsubscribe":
-            if follow := self._follows.pop(task_id, None):
-                follow.cancel()
+            self._stop(task_id)
             return {"task_id": task_id}, _nothing
         return await self._subscribe(task_id, _number(message, "after"))
 
@@ -148,12 +163,19 @@ class Session:
 
     def _start_feed(self, after_id: int) -> None:
         self._unsubscribe_all()
+        self._sent_id = after_id
         self._feed = asyncio.create_task(self._follow_all(after_id))
 
-    def _start(self, task_id: str, after: int) -> None:
+    def _start(self, task_id: str, after: int, closes: bool = False) -> None:
+        self._stop(task_id)
+        self._sent[task_id] = after
+        self._follows[task_id] = asyncio.create_task(self._follow(task_id, after, closes))
+
+    def _stop(self, task_id: str) -> None:
         if follow := self._follows.pop(task_id, None):
             follow.cancel()
-        self._follows[task_id] = asyncio.create_task(self._follow(task_id, after, closes=False))
+            del self._sent[task_id]
+            self._moved.set()
 
     async def _follow(self, task_id: str, after: int, closes: bool) -> None:
         """Send one task's events until it is finished; ends with the socket."""
@@ -161,13 +183,16 @@ class Session:
             async with aclosing(self._house.journal.follow(task_id, after)) as pages:
                 async for page in pages:
                     await self._socket.send(event.wire for event in page)
+                    self._sent[task_id] = page[-1].seq
+                    self._moved.set()
             if closes and not self._house.sockets.stopping:
                 await self._socket.close(DONE)
         except (Closed, TaskNotFound):
             return
         finally:
             if self._follows.get(task_id) is asyncio.current_task():
-                del self._follows[task_id]
+                del self._follows[task_id], self._sent[task_id]
+            self._moved.set()
 
     async def _follow_all(self, after_id: int) -> None:
         """Send everybody's events; ends with the socket."""
@@ -175,8 +200,11 @@ class Session:
             async with aclosing(self._house.journal.feed.follow(after_id)) as pages:
                 async for page in pages:
                     await self._socket.send(event.wire for event in page)
+                    self._sent_id = page[-1].id
+                    self._moved.set()
         except Closed:
-            return
+            self._feed = None
+            self._moved.set()
 
     async def _tick(self) -> None:
         """Tell the progress once a second; ends with the socket."""
@@ -248,12 +276,13 @@ async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
     house: House = websocket.state.house
     await websocket.accept(subprotocol=subprotocol(websocket.scope))
     socket = Socket(websocket)
-    house.sockets.add(socket)
+    session = Session(socket, house, websocket.scope["owner"])
+    house.sockets.add(socket, session.caught_up)
     try:
         if house.sockets.stopping:
-            await house.sockets.close_all()
+            await socket.close(STOPPING, "the service is stopping")
             return
-        await Session(socket, house, websocket.scope["owner"]).run(task_id, after)
+        await session.run(task_id, after)
     finally:
         house.sockets.discard(socket)
 

@@ -13,6 +13,7 @@ import aiosqlite
 
 from asyncsvc.errors import StartError
 
+MAGIC = b"SQLite format 3\0"
 PRAGMAS = (
     "busy_timeout=5000",
     "journal_mode=WAL",
@@ -30,14 +31,13 @@ def scripts() -> list[tuple[int, str]]:
 
 async def migrate(path: Path) -> aiosqlite.Connection:
     """The write connection, with the newest schema. Raises StartError."""
+    _look_at(path)
+    connection = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
     try:
-        connection = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
-    except sqlite3.Error as error:
-        raise StartError(f"storage.path: {path} cannot be opened: {error}") from None
-    try:
+        current = await _version(connection, path)  # before WAL, which rewrites the header
         for pragma in PRAGMAS:
             await connection.execute(f"PRAGMA {pragma}")
-        await _upgrade(connection, path)
+        await _upgrade(connection, current)
     except sqlite3.DatabaseError as error:
         await connection.close()
         raise StartError(
@@ -50,17 +50,47 @@ async def migrate(path: Path) -> aiosqlite.Connection:
     return connection
 
 
-async def _upgrade(connection: aiosqlite.Connection, path: Path) -> None:
-    history = scripts()
-    newest = history[-1][0]
-    rows = list(await connection.execute_fetchall("PRAGMA user_version"))
-    current = rows[0][0]
+def _look_at(path: Path) -> None:
+    """SQLite takes a short file that is no database for an empty one, and would overwrite it."""
+    try:
+        with path.open("ab+") as file:
+            file.seek(0)
+            head = file.read(len(MAGIC))
+    except OSError as error:
+        raise StartError(
+            f"storage.path: {path} cannot be opened: {error.strerror}; "
+            "choose another with --db FILE"
+        ) from None
+    if head not in (b"", MAGIC):
+        raise StartError(
+            f"storage.path: {path} is not a database; choose another file with --db FILE"
+        )
+
+
+async def _version(connection: aiosqlite.Connection, path: Path) -> int:
+    """The schema's version; 0 for an empty file. Changes nothing."""
+    newest = scripts()[-1][0]
+    rows = list(
+        await connection.execute_fetchall(
+            "SELECT user_version, (SELECT COUNT(*) FROM sqlite_schema) FROM pragma_user_version"
+        )
+    )
+    current, objects = int(rows[0][0]), rows[0][1]
+    if not current and objects:
+        raise StartError(
+            f"storage.path: {path} is another program's database; "
+            "choose another file with --db FILE"
+        )
     if current > newest:
         raise StartError(
             f"{path} was written by a newer asyncsvc (schema {current}, this one knows {newest}); "
             "update asyncsvc or choose another file with --db FILE"
         )
-    for version, sql in history:
+    return current
+
+
+async def _upgrade(connection: aiosqlite.Connection, current: int) -> None:
+    for version, sql in scripts():
         if version > current:
             await connection.executescript(
                 f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={version};\nCOMMIT;"

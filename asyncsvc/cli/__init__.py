@@ -1,0 +1,31 @@
+"""The command line.
+
+Owns the process's last word: exit codes and what a person sees of a failure. Promises that
+neither Ctrl-C nor a closed pipe nor a known error shows a traceback. Never imports more than
+the command at hand needs: `serve` must answer within a second of its start.
+"""
+
+import os
+import sys
+from typing import NoReturn
+
+INTERRUPTED = 130
+
+
+def main() -> NoReturn:
+    """Run the command of `sys.argv` and end the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show Chinese gets question marks, not a traceback.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    try:
+        from asyncsvc.cli.parser import run
+
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read us has left. What is still buffered must not be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 1
+    sys.exit(code)

@@ -1,0 +1,97 @@
+"""`check`: could the service start here?
+
+Owns the order in which things are looked at. Promises to change nothing, to work beside a
+running service, and to say for each fault how to mend it. Never opens a model's connection.
+"""
+
+import os
+import platform
+import sqlite3
+import sys
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+
+from asyncsvc import __version__
+from asyncsvc.cli.failure import MISUSED
+from asyncsvc.cli.files import settings_file
+from asyncsvc.cli.serving import program, told
+from asyncsvc.errors import SettingsError, StartError
+from asyncsvc.loading import load
+from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.tasks.filelock import FileLock
+from asyncsvc.tasks.migrations import scripts
+
+
+def check(named: Path | None, environ: Mapping[str, str]) -> int:
+    """Print what was found; 2 where something keeps the service from starting."""
+    file = settings_file(named)
+    print(
+        f"asyncsvc  {__version__}, Python {platform.python_version()}, "
+        f"SQLite {sqlite3.sqlite_version}"
+    )
+    try:
+        settings = load(file, environ)
+        lines = told(settings, Catalogue(settings, environ), file)
+    except SettingsError as error:
+        print(f"settings  {file}")
+        return _verdict(error.lines)
+    for line in lines:
+        print(line)
+    path = Path(settings.storage.path)
+    found, faults = database(path)
+    print(f"database  {path.absolute()}")
+    if found:
+        print(f"          {found}")
+    return _verdict(faults)
+
+
+def _verdict(faults: list[str]) -> int:
+    for fault in faults:
+        print(f"wrong     {fault}", file=sys.stderr)
+    print(
+        f"not ready: mend {'these' if len(faults) > 1 else 'this'} first"
+        if faults
+        else f"ready: `{program()} serve` starts it"
+    )
+    return MISUSED if faults else 0
+
+
+def database(path: Path) -> tuple[str, list[str]]:
+    """What there is to say of the file, and what is wrong with it."""
+    if not path.exists():
+        return _place_for(path)
+    try:
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
+            (schema,) = connection.execute("PRAGMA user_version").fetchone()
+            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+            count = connection.execute("SELECT count(*) FROM tasks").fetchone()[0] if schema else 0
+    except sqlite3.Error as error:
+        return "", [f"{path}: cannot be read: {error}; restore a backup or set storage.path"]
+    newest = scripts()[-1][0]
+    if schema > newest:
+        return "", [
+            f"{path}: written by a newer asyncsvc (schema {schema}, known {newest}); update"
+        ]
+    if not schema and tables:
+        return "", [f"{path}: is the database of something else; set storage.path to another file"]
+    return f"can be read: {count} tasks, schema {schema}, {_holder(path)}", []
+
+
+def _place_for(path: Path) -> tuple[str, list[str]]:
+    folder = next(p for p in path.absolute().parents if p.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        return "", [f"{path}: cannot be made in {folder}: no right to write; set storage.path"]
+    return "will be made at the first start", []
+
+
+def _holder(path: Path) -> str:
+    if not path.with_name(path.name + ".lock").exists():
+        return "not in use"
+    try:
+        with FileLock(path):
+            return "not in use"
+    except StartError as error:
+        process = str(error).partition("(")[2].partition(")")[0]
+        return f"in use by a running asyncsvc ({process}), which is fine"

@@ -1,0 +1,105 @@
+"""`serve`: the service in this process.
+
+Owns what the person who starts it is told. Promises the stable line `listening on URL` on
+stdout once tasks are taken, and 0 after SIGTERM or SIGINT at whatever moment. Never imports
+rich or the simulator.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from asyncsvc.cli import logs
+from asyncsvc.cli.files import settings_file
+
+log = logging.getLogger(__name__)
+
+
+def serve(settings: Path | None, host: str | None, port: int | None, db: Path | None) -> int:
+    """Serve until a signal comes. Raises SettingsError or StartError."""
+    before = signal.signal(signal.SIGTERM, _leave)
+    try:
+        _serve(settings, host, port, db)
+    except KeyboardInterrupt:
+        pass  # it came before the server had taken over the signals: nothing was begun
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return 0
+
+
+def _leave(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def _serve(named: Path | None, host: str | None, port: int | None, db: Path | None) -> None:
+    from asyncsvc import server
+    from asyncsvc.loading import load
+    from asyncsvc.providers.catalogue import Catalogue
+    from asyncsvc.settings import Settings
+
+    def announce(url: str) -> None:
+        catalogue = Catalogue(settings, environ)
+        for line in told(settings, catalogue, file):
+            print(line)
+        print(f"database  {Path(settings.storage.path).absolute()}")
+        print(f"listening on {url}", flush=True)
+        enabled = ", ".join(dict.fromkeys(u.name for u in catalogue.upstreams)) or "none"
+        lacks = "; ".join(f"{name}: {why}" for name, why in catalogue.disabled.items())
+        log.info("listening on %s; models enabled: %s; disabled: %s", url, enabled, lacks or "none")
+
+    environ: Mapping[str, str] = os.environ
+    logs.set_up()
+    file = settings_file(named)
+    settings: Settings = load(file, environ, overrides(host, port, db))
+    with asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        runner.run(server.serve(settings, environ, announce))
+    log.info("stopped")
+
+
+def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, dict[str, Any]]:
+    """What the flags say, in the shape of the settings."""
+    found: dict[str, dict[str, Any]] = {
+        "server": {"host": host, "port": port},
+        "storage": {"path": str(db) if db is not None else None},
+    }
+    return {
+        section: kept
+        for section, values in found.items()
+        if (kept := {key: value for key, value in values.items() if value is not None})
+    }
+
+
+def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
+    """What was found, for the person at the terminal."""
+    enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
+    names = {**{name: "" for name in enabled}, **catalogue.disabled}
+    width = max((len(name) for name in names), default=0)
+    lines = [f"settings  {file or 'built-in defaults (no settings.toml found)'}"]
+    for name in settings.models:
+        if name in enabled:
+            lines.append(f"enabled   {name:{width}}  {', '.join(settings.models[name].model_ids)}")
+        else:
+            lines.append(f"disabled  {name:{width}}  {catalogue.disabled[name]}")
+    if not enabled:
+        lines.append("no model is enabled, so no task is taken: set one of the variables above,")
+        lines.append(f"or see it work without any key: {program()} demo")
+    return lines
+
+
+def program() -> str:
+    """How the person has called us, for hints that can be copied."""
+    return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
+
+
+def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop's, where the platform has it."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop

@@ -1,0 +1,155 @@
+"""Whether a model that hangs slows another one down.
+
+Alternates rounds with and without a hanging model whose slots are all taken and which has a
+queue; in each the same tasks are offered to a second model at the same pace. Broken is a task
+of the second model that does not complete.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from statistics import median
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from tests.benchmarks import stage
+from tests.benchmarks.report import Report, percentile, progress
+
+CONCURRENCY = 5
+CALL_S = 0.2
+LOAD = 0.7
+"""Share of the second model's slots that the offered tasks need."""
+QUEUED = 100
+CHANGE_TARGET = 0.10
+PROFILE: dict[str, dict[str, Any]] = {
+    "models.calm": {"first_token_s": CALL_S / 2, "tokens_per_s": 200, "answer_tokens": 20},
+    "models.hanging": {"faults": {"hang": 1.0}},
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    rounds: int = 6
+    tasks: int = 120
+
+
+def settings(url: str) -> dict[str, dict[str, Any]]:
+    """The hanging model comes first: a task that names no model would rather go there."""
+    model = {"base_url": f"{url}/v1", "concurrency": CONCURRENCY}
+    return {
+        "models.hanging": {**model, "model": "hanging"},
+        "models.calm": {**model, "model": "calm"},
+    }
+
+
+async def run(plan: Plan) -> Report:
+    """The whole benchmark."""
+    report = Report(
+        f"isolation: {plan.rounds} pairs of rounds of {plan.tasks} tasks",
+        ("round", "p50 alone ms", "p50 beside", "p95 alone ms", "p95 beside", "ratio of p95"),
+    )
+    async with stage.workplace() as (folder, client):
+        async with (
+            stage.simulator(folder, PROFILE) as provider,
+            stage.service(folder, settings(provider.url)) as service,
+        ):
+            await _offer(client, service.url, 20)
+            pairs = [
+                await _pair(report, client, service.url, number, plan.tasks)
+                for number in range(plan.rounds)
+            ]
+            report.broken += service.faults()
+    ratio = median(percentile(hung, 0.95) / percentile(alone, 0.95) for alone, hung in pairs)
+    every = [[s for pair in pairs for s in pair[side]] for side in (0, 1)]
+    report.row("all rounds together", *_cells(every[0], every[1]))
+    report.notes.append(f"median of the rounds' ratios: {ratio:.3f}")
+    report.target(abs(ratio - 1) < CHANGE_TARGET, f"p95 changed by {ratio - 1:+.1%}, target 10 %")
+    return report
+
+
+async def _pair(
+    report: Report, client: aiohttp.ClientSession, url: str, number: int, tasks: int
+) -> tuple[list[float], list[float]]:
+    """One round of each kind, in changing order."""
+    progress(f"round {number + 1}")
+    found: dict[bool, list[float]] = {}
+    for hanging in (number % 2 == 0, number % 2 == 1):
+        ids = await _hang(client, url) if hanging else []
+        found[hanging] = await _offer(client, url, tasks)
+        for task_id in ids:
+            await stage.post(client, f"{url}/tasks/{task_id}/cancel")
+        report.require(len(found[hanging]) == tasks, "a task of the calm model did not complete")
+    report.row(f"{number + 1}", *_cells(found[False], found[True]))
+    return found[False], found[True]
+
+
+def _cells(alone: Sequence[float], beside: Sequence[float]) -> tuple[float, ...]:
+    p95 = percentile(alone, 0.95), percentile(beside, 0.95)
+    return (
+        percentile(alone, 0.5) * 1000, percentile(beside, 0.5) * 1000,
+        p95[0] * 1000, p95[1] * 1000, p95[1] / p95[0],
+    )  # fmt: skip
+
+
+async def _hang(client: aiohttp.ClientSession, url: str) -> list[str]:
+    """Fill the hanging model's slots and its queue."""
+    task = {"content": "Are you there?", "model": "hanging"}
+    body = {"tasks": [task] * (CONCURRENCY + QUEUED)}
+    ids = [
+        one["task_id"] for one in (await stage.post(client, f"{url}/tasks/batch", body))["tasks"]
+    ]
+    async with asyncio.timeout(20):
+        while (await stage.get(client, f"{url}/health"))["running"] < CONCURRENCY:
+            await asyncio.sleep(0.02)
+    return ids
+
+
+async def _offer(client: aiohttp.ClientSession, url: str, count: int) -> list[float]:
+    """Submit evenly; every other task names the calm model, the rest are routed.
+
+    Gives the seconds from creation to completion, by the service's own times.
+    """
+    loop = asyncio.get_running_loop()
+    gap = CALL_S / CONCURRENCY / LOAD
+    began, ids = loop.time(), []
+    for number in range(count):
+        await asyncio.sleep(max(began + number * gap - loop.time(), 0))
+        body = {"content": f"Question {number}", "model": "calm" if number % 2 else None}
+        # A free slot of the hanging model would be as good, so the routed ones come only while
+        # there is none; without it they name the calm one as well.
+        running = {"model": "calm"} if body["model"] is None and not number % 4 else {}
+        ids.append((await stage.post(client, f"{url}/tasks", body | running))["task_id"])
+    return [s for task_id in ids if (s := await _seconds(client, url, task_id)) is not None]
+
+
+async def _seconds(client: aiohttp.ClientSession, url: str, task_id: str) -> float | None:
+    async with asyncio.timeout(60):
+        while True:
+            task = await stage.get(client, f"{url}/tasks/{task_id}")
+            if task["finished_at"] is not None:
+                break
+            await asyncio.sleep(0.05)
+    if task["status"] != "completed":
+        return None
+    times = [datetime.fromisoformat(task[name]) for name in ("created_at", "finished_at")]
+    return (times[1] - times[0]).total_seconds()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    default = Plan()
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.isolation", description=__doc__
+    )
+    parser.add_argument("--rounds", type=int, default=default.rounds, help="pairs of rounds")
+    parser.add_argument("--tasks", type=int, default=default.tasks, help="tasks in a round")
+    options = parser.parse_args(argv)
+    return uvloop.run(run(Plan(options.rounds, options.tasks))).finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,135 @@
+"""Many tasks streaming at once, each with one WebSocket client in another process.
+
+Broken is an event that a client did not get, got twice or out of order, and a text that is not
+the one that the simulated provider has sent. The lag of a chunk is the time from the event's
+stamp to its arrival at the client; the lag of an end is from the moment at which the provider
+was due to send its last token to the arrival of `completed`.
+"""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from tests.benchmarks import following, stage
+from tests.benchmarks.report import Report, percentile, progress
+
+FIRST_S = 3.0
+"""Long enough for all clients to connect before the first token."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    tasks: int = 200
+    rate: float = 50
+    seconds: float = 10
+
+    @property
+    def tokens(self) -> int:
+        return max(round(self.rate * self.seconds), 1)
+
+
+async def run(plan: Plan) -> Report:
+    """The whole benchmark."""
+    report = Report(
+        f"stream: {plan.tasks} tasks at {plan.rate:g} tokens/s for {plan.seconds:g} s, "
+        "one client each",
+        ("what", "value", "per what was due"),
+    )
+    profile: dict[str, dict[str, Any]] = {
+        "models.streams": {"first_token_s": FIRST_S, "tokens_per_s": plan.rate}
+    }
+    async with stage.workplace() as (folder, client):
+        async with stage.simulator(folder, profile) as provider:
+            settings = {
+                "models.streams": {
+                    "base_url": f"{provider.url}/v1",
+                    "model": "streams",
+                    "concurrency": plan.tasks,
+                }
+            }
+            async with stage.service(folder, settings) as service:
+                heard, cpu_s = await _stream(plan, client, service)
+                calls = await stage.all_calls(client, provider.url)
+                memory = service.memory_mb()
+                report.broken += service.faults()
+    _judge(report, plan, heard, {call["marker"]: call for call in calls})
+    _tell(report, plan, heard, cpu_s, memory)
+    return report
+
+
+async def _stream(
+    plan: Plan, client: aiohttp.ClientSession, service: stage.Child
+) -> tuple[dict[str, following.Heard], float]:
+    """Gives what each client has heard, by marker, and the processor seconds it took."""
+    bodies = [
+        {"content": f"Tell [[id:s{number}]][[sim:tokens={plan.tokens}]]", "model": "streams"}
+        for number in range(plan.tasks)
+    ]
+    ids: list[str] = []
+    for begin in range(0, plan.tasks, 1000):
+        batch = {"tasks": bodies[begin : begin + 1000]}
+        told = await stage.post(client, f"{service.url}/tasks/batch", batch)
+        ids += [task["task_id"] for task in told["tasks"]]
+    async with following.Subscribers(service.url, ids) as subscribers:
+        progress("all clients are connected")
+        before = service.cpu_s()
+        heard = await subscribers.all()
+        cpu_s = service.cpu_s() - before
+    return {f"s{number}": one for number, one in enumerate(heard)}, cpu_s
+
+
+def _judge(
+    report: Report,
+    plan: Plan,
+    heard: dict[str, following.Heard],
+    calls: dict[str, dict[str, Any]],
+) -> None:
+    lags = []
+    for marker, one in heard.items():
+        report.broken += one.faults()
+        call = calls[marker]
+        report.require(one.text == call["text"], f"{marker}: another text than the provider's")
+        due = call["arrived_at"] + FIRST_S + plan.tokens / plan.rate
+        lags.append(one.events[-1][0] - due * 1000)
+    report.row("end, p50 lag ms", percentile(lags, 0.5), "")
+    report.row("end, p95 lag ms", percentile(lags, 0.95), "")
+
+
+def _tell(
+    report: Report, plan: Plan, heard: dict[str, following.Heard], cpu_s: float, memory: float
+) -> None:
+    chunks = [chunk for one in heard.values() for chunk in one.chunks()]
+    tokens = plan.tasks * plan.tokens
+    lags = [chunk[0] - chunk[3] for chunk in chunks]
+    took = (max(c[0] for c in chunks) - min(c[0] for c in chunks)) / 1000
+    report.row("chunk, p50 lag ms", percentile(lags, 0.5), "")
+    report.row("chunk, p95 lag ms", percentile(lags, 0.95), "")
+    report.row("chunks delivered", len(chunks), len(chunks) / tokens)
+    report.row("chunks/s", len(chunks) / took, "")
+    report.row("tokens/s", tokens / took, tokens / took / (plan.tasks * plan.rate))
+    report.row("processor s", cpu_s, cpu_s / took)
+    report.row("processor s per 1,000 chunks", 1000 * cpu_s / len(chunks), "")
+    report.row("processor s per 1,000 tokens", 1000 * cpu_s / tokens, "")
+    report.row("memory MB", memory, "")
+    lost = sum(one.events[-1][1] - len(one.events) for one in heard.values())
+    report.row("events lost", lost, "")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    default = Plan()
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.stream", description=__doc__)
+    parser.add_argument("--tasks", type=int, default=default.tasks)
+    parser.add_argument("--rate", type=float, default=default.rate, help="tokens per second")
+    parser.add_argument("--seconds", type=float, default=default.seconds, help="of each stream")
+    options = parser.parse_args(argv)
+    return uvloop.run(run(Plan(options.tasks, options.rate, options.seconds))).finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""What the tests of tasks, store and journal build again and again."""
+
+import asyncio
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from asyncsvc.clock import Now
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.tasks.journal import Birth, Change, Journal
+from asyncsvc.tasks.rows import Event
+from asyncsvc.tasks.store import Batch, Store
+from asyncsvc.tasks.task import Cause, Draft, EventType, Request, State, status
+
+AT = 1_800_000_000_000
+"""Where the clocks of these tests begin, in ms."""
+
+
+def ticking() -> Now:
+    """A clock that goes on by a millisecond whenever it is looked at."""
+    return itertools.count(AT).__next__
+
+
+@asynccontextmanager
+async def store_at(path: Path) -> AsyncIterator[Store]:
+    async with AsyncExitStack() as stack:
+        yield await Store.open(path, stack)
+
+
+@asynccontextmanager
+async def journal_at(path: Path, now: Now | None = None) -> AsyncIterator[Journal]:
+    async with store_at(path) as store, Journal(store, now or ticking()) as journal:
+        yield journal
+
+
+def birth(task_id: str = "t1", body: bytes = b"{}", **fields: Any) -> Birth:
+    return Birth(replace(Request(task_id, created_at=AT), **fields), body)
+
+
+def moved(task_id: str, source: State, cause: Cause, **facts: Any) -> Change:
+    return Change(task_id, [status(cause, source, **facts)])
+
+
+def attempt(name: str = "m") -> Draft:
+    return Draft(EventType.ATTEMPT, {"name": name, "model": f"{name}-model", "route": {"why": 1}})
+
+
+def begun(task_id: str = "t1", name: str = "m") -> Change:
+    return Change(task_id, [status(Cause.STARTED, State.PENDING), attempt(name)])
+
+
+def chunk(text: str) -> Draft:
+    return Draft(EventType.CHUNK, {"text": text})
+
+
+def said(task_id: str, *texts: str) -> Change:
+    return Change(task_id, [chunk(text) for text in texts])
+
+
+def ended(task_id: str = "t1", result: str = "done", **facts: Any) -> Change:
+    return Change(task_id, [status(Cause.COMPLETED, State.RUNNING, **facts)], result=result)
+
+
+async def live_through(journal: Journal, task_id: str = "t1", *texts: str) -> None:
+    """A whole life: submitted, started, some text, completed. `len(texts) + 4` events."""
+    await journal.append(birth(task_id))
+    await journal.append(begun(task_id))
+    for text in texts:
+        await journal.append(said(task_id, text))
+    await journal.append(ended(task_id, "".join(texts)))
+
+
+async def gathered(pages: AsyncGenerator[list[Event]], most: int | None = None) -> list[Event]:
+    """What a follower is given until it ends, or until it has `most` events."""
+    found: list[Event] = []
+    async with asyncio.timeout(20):
+        if most != 0:
+            async for page in pages:
+                found += page
+                if most is not None and len(found) >= most:
+                    break
+        await pages.aclose()
+    return found
+
+
+def data_of(event: Event) -> dict[str, Any]:
+    data: dict[str, Any] = orjson.loads(event.wire)["data"]
+    return data
+
+
+class Commits:
+    """Stands before the commits of a store: counts them, holds them up, refuses them."""
+
+    def __init__(self, store: Store) -> None:
+        self.batches: list[Batch] = []
+        self.began = asyncio.Event()
+        self.free = asyncio.Event()
+        self.free.set()
+        self.refusal: Exception | None = None
+        self._commit = store.commit
+        store.commit = self._stand_before  # type: ignore[method-assign]
+
+    def refuse(self) -> None:
+        self.refusal = StorageUnavailable("the disk is full")
+
+    async def _stand_before(self, batch: Batch) -> None:
+        self.batches.append(batch)
+        self.began.set()
+        await self.free.wait()
+        if self.refusal is not None:
+            raise self.refusal
+        await self._commit(batch)

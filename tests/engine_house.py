@@ -1,0 +1,190 @@
+"""A house whose providers are scripted and whose clock is virtual.
+
+Owns opening the real wiring (`asyncsvc.app.open_house`) on a file, killing it as a crash
+would, and opening it again. Use it under `@virtual`.
+"""
+
+import asyncio
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+from typing import Any, Self
+from unittest.mock import patch
+
+import orjson
+
+from asyncsvc.app import open_house
+from asyncsvc.settings import Settings
+from asyncsvc.tasks.submission import Submission
+from asyncsvc.tasks.task import State, Task
+from asyncsvc.web.state import House
+from tests.scripted import Script, ScriptedClient
+from tests.virtual_time import START_MS, VirtualLoop, loop, wall_ms
+
+TURNS = 2_000
+MOMENT = 0.001
+"""Virtual seconds: whatever can happen without waiting has happened by then."""
+
+
+def model(**fields: Any) -> dict[str, Any]:
+    """A model of the settings; by default one call at a time and no rate limit."""
+    return {"base_url": "http://127.0.0.1:9/v1", "model": "id", "concurrency": 1} | fields
+
+
+ONE = {"a": model()}
+
+
+class EngineHouse:
+    """`async with EngineHouse(tmp_path, models) as house`; sections of the settings by name."""
+
+    house: House
+
+    def __init__(
+        self,
+        folder: Path,
+        models: dict[str, dict[str, Any]] | None = None,
+        client: ScriptedClient | None = None,
+        **sections: Any,
+    ) -> None:
+        self.client = client or ScriptedClient()
+        self.environ: dict[str, str] = {}
+        self.shift_ms = 0
+        """How far somebody has set the wall clock."""
+        self.settings = Settings.model_validate(
+            {
+                "storage": {"path": str(folder / "tasks.db")},
+                "models": ONE if models is None else models,
+                **sections,
+            }
+        )
+        self._open: AbstractAsyncContextManager[House] | None = None
+
+    def now(self) -> int:
+        return wall_ms() + self.shift_ms
+
+    # Opening and closing --------------------------------------------------------------------
+
+    async def __aenter__(self) -> Self:
+        await self.reopen()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def reopen(self) -> None:
+        _let_the_clock_tick(loop())
+        with patch("asyncsvc.app.Client", lambda timeouts, now: self.client):
+            self._open = open_house(self.settings, self.environ, self.now)
+            self.house = await self._open.__aenter__()
+        await asyncio.sleep(0)
+
+    async def close(self) -> None:
+        opened, self._open = self._open, None
+        if opened is not None:
+            await opened.__aexit__(None, None, None)
+
+    async def crash(self) -> None:
+        """End everything that is under way at this point, finishing and writing nothing."""
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        self.house.journal._writer = None
+        await self.close()
+
+    async def restart(self) -> None:
+        await self.crash()
+        await self.reopen()
+
+    # Asking ---------------------------------------------------------------------------------
+
+    async def submit(self, content: str, *, key: str | None = None, **fields: Any) -> str:
+        """The id of a new chat task."""
+        return await self.submit_fields(key=key, content=content, **fields)
+
+    async def submit_fields(self, *, key: str | None = None, **fields: Any) -> str:
+        submission = Submission.model_validate(fields)
+        return (await self.house.intake.submit(submission, key=key)).task_id
+
+    async def answer(self, content: str, **fields: Any) -> dict[str, Any]:
+        """What the submitter of a new chat task is told."""
+        submission = Submission.model_validate({"content": content} | fields)
+        return (await self.house.intake.submit(submission)).answer
+
+    async def submit_script(self, content: str, *scripts: Script, **fields: Any) -> str:
+        """A task for whose prompt the provider plays these scripts."""
+        self.client.on(content, *scripts)
+        return await self.submit(content, **fields)
+
+    async def submit_many(self, contents: list[str], **fields: Any) -> list[str]:
+        submissions = [Submission.model_validate({"content": c} | fields) for c in contents]
+        return [taken.task_id for taken in await self.house.intake.submit_all(submissions)]
+
+    async def task(self, task_id: str) -> Task:
+        return await self.house.journal.task(task_id)
+
+    async def state(self, task_id: str) -> State:
+        return (await self.task(task_id)).state
+
+    async def finished(self, task_id: str) -> Task:
+        """Wait for the task's last event."""
+        async for _ in self.house.journal.follow(task_id):
+            pass
+        return await self.task(task_id)
+
+    async def code(self, task_id: str) -> str | None:
+        """Wait for the end; the code of its error."""
+        error = (await self.finished(task_id)).error
+        return None if error is None else str(error["code"])
+
+    async def result(self, task_id: str) -> str | None:
+        return await self.house.journal.store.result((await self.task(task_id)).request.n)
+
+    async def said(self, task_id: str) -> str:
+        """The text of the chunk events since the last attempt."""
+        task = await self.task(task_id)
+        rows = await self.house.journal.store.text_so_far(task.request.n)
+        return "".join(orjson.loads(row)["text"] for row in rows)
+
+    async def events(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:
+        """All (type, data) of the task. Their seq must be dense."""
+        task = await self.task(task_id)
+        rows = await self.house.journal.store.events(task.request.n, 0, 100_000)
+        assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
+        return [(row.type, orjson.loads(row.data)) for row in rows]
+
+    async def kinds(self, task_id: str) -> list[str]:
+        """The events in short: the cause of a status event, the type of another."""
+        return [str(data.get("cause", kind)) for kind, data in await self.events(task_id)]
+
+
+def _let_the_clock_tick(running: VirtualLoop) -> None:
+    """Move a clock on that stands although the loop turns and turns.
+
+    aiolimiter may want to be woken after less time than a float can add to the clock, and
+    looks again at once: on a real clock time has passed by then, here it would be for ever.
+    """
+    selector: Any = running._selector  # type: ignore[attr-defined]
+    plain, seen, turns = selector.select, -1.0, 0
+    if getattr(plain, "ticks", False):
+        return
+
+    def select(timeout: float | None = None) -> Any:
+        nonlocal seen, turns
+        turns = turns + 1 if running.now == seen and not running.busy else 0
+        seen = running.now
+        if turns > TURNS:
+            running.now += 1e-6
+        return plain(timeout)
+
+    select.ticks = True  # type: ignore[attr-defined]
+    selector.select = select
+
+
+def since(start: float = 0.0) -> float:
+    """Virtual seconds since `start`, without the moments spent on getting there."""
+    return round(loop().time() - start, 2)
+
+
+def at_ms(seconds: float) -> int:
+    """The wall clock at a virtual time."""
+    return START_MS + round(seconds * 1000)

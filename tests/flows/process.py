@@ -1,0 +1,140 @@
+"""The service and the simulated provider as processes of their own, on free ports.
+
+Each process is ended by its own pid, however a test ends; all waits are bounded; what a process
+wrote to stderr is in `Process.log`.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.web.serving import Client
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True)
+class Process:
+    """A process that has told its first line, or has ended without one (`line` is empty)."""
+
+    child: asyncio.subprocess.Process
+    line: str
+    log_path: Path
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8")
+
+    def send(self, number: signal.Signals) -> None:
+        self.child.send_signal(number)
+
+    async def ended(self) -> int:
+        """The exit status, once it has ended by itself."""
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.child.wait()
+
+    async def kill(self) -> None:
+        """End it as a power cut would, without any chance to tidy up."""
+        with suppress(ProcessLookupError):
+            self.child.kill()
+        await self.ended()
+
+
+@asynccontextmanager
+async def process(log_path: Path, *argv: str) -> AsyncIterator[Process]:
+    """`python ARGV…` until the block ends."""
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("ASYNCSVC_")}
+    log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        child = await asyncio.create_subprocess_exec(
+            sys.executable, *argv, cwd=ROOT, env=kept, stdout=asyncio.subprocess.PIPE, stderr=log
+        )
+    finally:
+        os.close(log)
+    assert child.stdout is not None
+    running = Process(child, "", log_path)
+    try:
+        async with asyncio.timeout(PATIENCE_S):
+            line = (await child.stdout.readline()).decode().strip()
+        running = Process(child, line, log_path)
+        yield running
+    finally:
+        if child.returncode is None:
+            await running.kill()
+
+
+@dataclass(frozen=True)
+class Provider:
+    """The simulator's process."""
+
+    url: str
+    http: httpx.AsyncClient
+
+    async def calls(self, marker: str) -> list[dict[str, Any]]:
+        """The calls of the prompts with this [[id:…]], in order of arrival."""
+        calls = (await self.http.get("/_sim/calls")).json()["calls"]
+        return [call for call in calls if call["marker"] == marker]
+
+
+@dataclass(frozen=True)
+class Remote(Client):
+    """A service in a process of its own."""
+
+    process: Process
+
+
+@asynccontextmanager
+async def provider(folder: Path) -> AsyncIterator[Provider]:
+    """A simulator without limits, twelve tokens an answer."""
+    profile = folder / "profile.toml"
+    profile.write_text("[default]\nanswer_tokens = 12\n", encoding="utf-8")
+    argv = ("-m", "asyncsvc.simulator", "--profile", str(profile))
+    async with process(folder / "simulator.log", *argv) as running:
+        url = running.line.rpartition(" ")[2]
+        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+            yield Provider(url, http)
+
+
+def settings(folder: Path, url: str, grace_s: float = 0.0, concurrency: int = 4) -> Path:
+    """A settings file with the model `fast` and a database in the folder."""
+    path = folder / "settings.toml"
+    path.write_text(
+        f"""
+[server]
+port = 0
+grace_s = {grace_s}
+[storage]
+path = "{folder / "tasks.db"}"
+[models.fast]
+base_url = "{url}/v1"
+model = "sim"
+concurrency = {concurrency}
+""",
+        encoding="utf-8",
+    )
+    return path
+
+
+def start(path: Path) -> Any:
+    """The service's process, as a context; its first line is the URL."""
+    return process(path.with_name("service.log"), "-m", "tests.flows.serve", str(path))
+
+
+@asynccontextmanager
+async def service(path: Path) -> AsyncIterator[Remote]:
+    """The service with these settings, which must start."""
+    async with start(path) as running:
+        assert running.line.startswith("http://"), running.log
+        async with httpx.AsyncClient(
+            base_url=running.line, timeout=httpx.Timeout(PATIENCE_S), trust_env=False
+        ) as http:
+            yield Remote(running.line, http, running)

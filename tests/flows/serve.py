@@ -1,0 +1,33 @@
+"""Runs the service as a process: `python -m tests.flows.serve SETTINGS`.
+
+Prints the URL once it serves; a start that fails ends it with 2 and the reason on stderr.
+"""
+
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from asyncsvc.errors import SettingsError, StartError
+from asyncsvc.loading import load
+from asyncsvc.server import serve
+
+
+def _announce(url: str) -> None:
+    print(url, flush=True)
+
+
+def main() -> int:
+    logging.basicConfig(level=logging.INFO)
+    try:
+        settings = load(Path(sys.argv[1]), os.environ)
+        asyncio.run(serve(settings, os.environ, _announce))
+    except (SettingsError, StartError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+"""A client that plays scripts instead of speaking to providers.
+
+Owns what the pretended providers answer and a record of every call. Has the signatures of
+`asyncsvc.providers.client.Client`. Times are the running loop's.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Self
+
+from asyncsvc.providers.client import Embeddings, Sink
+from asyncsvc.providers.deltas import Answer, Delta
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.tasks.submission import last_user_text
+
+
+class Mark(Enum):
+    """A step that is neither text nor waiting."""
+
+    HEAD = "the provider begins to answer"
+    HANG = "nothing more ever comes"
+
+
+HEAD, HANG = Mark.HEAD, Mark.HANG
+
+Step = str | Delta | float | BaseException | Mark | dict[str, Any]
+"""Text, reasoning, seconds of silence, a fault, a mark, or a tool call."""
+Script = Sequence[Step]
+
+
+@dataclass(eq=False)
+class Call:
+    """One call: what it asked, and when."""
+
+    prompt: str
+    name: str
+    model_id: str
+    params: dict[str, Any]
+    started: float
+    ended: float | None = None
+    cancelled: bool = False
+    said: list[str] = field(default_factory=list)
+
+
+class ScriptedClient:
+    """The n-th call with a prompt plays the n-th script given for it, then the last again."""
+
+    def __init__(self, default: Script = ("ok",)) -> None:
+        self.default = default
+        self.of_model: dict[str, Script] = {}
+        """What a model answers to a prompt for which there is no script."""
+        self.calls: list[Call] = []
+        self.before: Callable[[Call], None] = lambda call: None
+        """Called at the beginning of each call."""
+        self.usage: dict[str, Any] | None = None
+        self._scripts: dict[str, list[Script]] = {}
+
+    def on(self, prompt: str, *scripts: Script) -> None:
+        self._scripts[prompt] = list(scripts)
+
+    def of(self, prompt: str) -> list[Call]:
+        return [call for call in self.calls if call.prompt == prompt]
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompts in the order in which they arrived."""
+        return [call.prompt for call in self.calls]
+
+    @property
+    def running(self) -> list[str]:
+        return [call.prompt for call in self.calls if call.ended is None]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def chat(
+        self,
+        upstream: Upstream,
+        messages: list[dict[str, Any]],
+        params: dict[str, Any],
+        sink: Sink,
+        headers: dict[str, str] | None = None,
+    ) -> Answer:
+        del headers
+        answer = Answer(usage=self.usage)
+        call = self._arrived(upstream, last_user_text(messages), params)
+        try:
+            await self._play(call, sink, answer)
+        except asyncio.CancelledError:
+            call.cancelled = True
+            raise
+        finally:
+            call.ended = asyncio.get_running_loop().time()
+        sink.head()
+        answer.done = True
+        answer.check(upstream.preset.empty_answers)
+        return answer
+
+    async def embed(
+        self,
+        upstream: Upstream,
+        texts: str | list[str],
+        params: dict[str, Any],
+        on_head: Callable[[], None],
+    ) -> Embeddings:
+        rows = [texts] if isinstance(texts, str) else texts
+        call = self._arrived(upstream, rows[0], params)
+        try:
+            for step in self._script(call):
+                await _pass(step)
+        finally:
+            call.ended = asyncio.get_running_loop().time()
+        on_head()
+        return Embeddings([[float(len(text))] for text in rows], self.usage)
+
+    def _arrived(self, upstream: Upstream, prompt: str, params: dict[str, Any]) -> Call:
+        now = asyncio.get_running_loop().time()
+        call = Call(prompt, upstream.name, upstream.model_id, params, now)
+        self.calls.append(call)
+        self.before(call)
+        return call
+
+    def _script(self, call: Call) -> Script:
+        scripts = self._scripts.get(call.prompt)
+        if scripts is None:
+            return self.of_model.get(call.name, self.default)
+        return scripts[min(len(self.of(call.prompt)), len(scripts)) - 1]
+
+    async def _play(self, call: Call, sink: Sink, answer: Answer) -> None:
+        for step in self._script(call):
+            if step is HEAD:
+                sink.head()
+            elif isinstance(step, str | Delta):
+                delta = Delta(step) if isinstance(step, str) else step
+                sink.head()
+                call.said.append(delta.text)
+                answer.text_seen += "" if delta.reasoning else delta.text
+                sink.write(delta)
+                if sink.full:
+                    await sink.drained()
+            elif isinstance(step, dict):
+                answer.tool_calls[len(answer.tool_calls)] = step
+            else:
+                await _pass(step)
+
+
+async def _pass(step: Step) -> None:
+    """A step that says nothing."""
+    if isinstance(step, BaseException):
+        raise step
+    if step is HANG:
+        await asyncio.get_running_loop().create_future()
+    elif isinstance(step, int | float):
+        await asyncio.sleep(step)

@@ -1,0 +1,112 @@
+import asyncio
+from pathlib import Path
+
+from asyncsvc.engine.forecast import Forecast
+from asyncsvc.errors import RateLimited, UpstreamOverloaded
+from tests.engine_house import MOMENT, EngineHouse, model
+from tests.scripted import HANG, ScriptedClient
+from tests.virtual_time import virtual
+
+
+async def _forecast(house: EngineHouse, task_id: str) -> Forecast:
+    return house.house.forecaster.of(await house.task(task_id))
+
+
+@virtual
+async def test_with_room_the_start_is_now(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        answer = await house.answer("x")
+        assert (answer["position"], answer["eta_s"], answer["message"]) == (1, 0.0, "accepted")
+
+
+@virtual
+async def test_without_any_measurement_there_is_no_number(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
+        await house.submit("x")
+        await asyncio.sleep(MOMENT)
+        waiting = await house.submit("y")
+        forecast = await _forecast(house, waiting)
+        assert (forecast.position, forecast.eta_s) == (1, None)
+        assert forecast.reason == "a: 1 of 1 calls under way"
+
+
+@virtual
+async def test_the_measured_time_of_a_call_gives_the_estimate(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, client=ScriptedClient([10.0, "ok"])) as house:
+        await house.finished(await house.submit("x"))
+        await house.submit_many(list("abc"))
+        await asyncio.sleep(MOMENT)
+        last = await house.submit("d")
+        forecast = await _forecast(house, last)
+        assert (forecast.position, forecast.eta_s) == (3, 30.0)
+
+
+@virtual
+async def test_the_rate_bounds_the_estimate(tmp_path: Path) -> None:
+    models = {"a": model(concurrency=50, rpm=6)}
+    async with EngineHouse(tmp_path, models) as house:
+        for task_id in await house.submit_many([f"p{n}" for n in range(6)]):
+            await house.finished(task_id)
+        forecast = await _forecast(house, await house.submit("y"))
+        assert forecast.eta_s is not None and 60 <= forecast.eta_s <= 72
+        assert forecast.reason is not None and "6 of 6 calls used" in forecast.reason
+
+
+@virtual
+async def test_several_models_serve_faster(tmp_path: Path) -> None:
+    client = ScriptedClient([10.0, "ok"])
+    async with EngineHouse(tmp_path, {"a": model(), "b": model()}, client) as house:
+        for _ in range(2):
+            for task_id in [await house.submit("x") for _ in range(2)]:
+                await house.finished(task_id)
+        await house.submit_many(list("cdef"))
+        await asyncio.sleep(MOMENT)
+        forecast = await _forecast(house, await house.submit("g"))
+        assert (forecast.position, forecast.eta_s) == (3, 15.0)
+
+
+@virtual
+async def test_a_task_that_does_not_wait_has_no_forecast(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        later = await house.submit("x", delay_s=60)
+        assert await _forecast(house, later) == Forecast(None, None, None)
+
+
+@virtual
+async def test_the_reason_is_given_only_where_no_model_can_start(tmp_path: Path) -> None:
+    models = {"a": model(), "b": model()}
+    async with EngineHouse(tmp_path, models) as house:
+        house.client.on("x", [RateLimited("slow", retry_after=30)], ["ok"])
+        await house.finished(await house.submit("x", model="a", timeout_s=100))
+        assert (await house.answer("y"))["message"] == "accepted"
+
+
+@virtual
+async def test_a_cooling_model_is_waited_for(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        house.client.on("x", [RateLimited("slow", retry_after=30)], ["ok"])
+        await house.submit("x")
+        await asyncio.sleep(MOMENT)
+        answer = await house.answer("y", priority=9)
+        assert answer["message"] == "accepted; a: asked to slow down, next in 30 s"
+        assert answer["eta_s"] is None
+
+
+@virtual
+async def test_an_open_breaker_is_waited_for(tmp_path: Path) -> None:
+    breaker = {"failures": 1, "cooldown_s": 40}
+    async with EngineHouse(tmp_path, breaker=breaker) as house:
+        await house.finished(await house.submit("well"))
+        await house.submit_script("x", [UpstreamOverloaded("down")], max_retries=0)
+        await asyncio.sleep(MOMENT)
+        answer = await house.answer("y")
+        assert "breaker open after 1 failures" in answer["message"]
+
+
+@virtual
+async def test_those_who_came_in_the_same_millisecond_are_ahead(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
+        await house.submit("busy")
+        await asyncio.sleep(MOMENT)
+        positions = [(await house.answer(f"p{n}"))["position"] for n in range(4)]
+        assert positions == [1, 2, 3, 4]

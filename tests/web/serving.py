@@ -1,0 +1,198 @@
+"""The real server and the simulated provider in this loop, over real sockets on free ports."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from asyncsvc.server import serve
+from asyncsvc.settings import Settings
+from asyncsvc.simulator import Profile, Running, running
+
+PATIENCE_S = 20.0
+FAST = {"default": {"answer_tokens": 12}}
+HANG = "[[sim:hang]]"
+"""A prompt whose call never answers: its task runs until somebody stops it."""
+
+
+@dataclass(frozen=True)
+class Client:
+    """Asks a running service; `url` is without a path."""
+
+    url: str
+    http: httpx.AsyncClient
+
+    @property
+    def port(self) -> int:
+        return int(self.url.rpartition(":")[2])
+
+    async def submit(self, content: str = "hello", **more: Any) -> str:
+        """The id of a new task."""
+        answer = await self.http.post("/tasks", json={"content": content, **more})
+        assert answer.status_code == 202, answer.text
+        return str(answer.json()["task_id"])
+
+    async def task(self, task_id: str) -> dict[str, Any]:
+        return expect(await self.http.get(f"/tasks/{task_id}"), 200)
+
+    async def done(self, task_id: str) -> dict[str, Any]:
+        """The task when it is finished; its stream ends with it."""
+        await self.http.get(f"/tasks/{task_id}/events", headers={"accept": "text/event-stream"})
+        return await self.task(task_id)
+
+    async def events(self, task_id: str, after: int = 0) -> list[dict[str, Any]]:
+        """What is stored of a task."""
+        answer = await self.http.get(f"/tasks/{task_id}/events", params={"after": after})
+        return [json.loads(line) for line in answer.text.splitlines()]
+
+    async def steer(self, task_id: str, verb: str) -> httpx.Response:
+        return await self.http.post(f"/tasks/{task_id}/{verb}")
+
+    async def running(self, content: str = HANG, **more: Any) -> str:
+        """The id of a new task that runs."""
+        task_id = await self.submit(content, **more)
+        async with self.ws(f"/ws/tasks/{task_id}") as socket:
+            while (await message(socket))["type"] != "attempt":
+                pass
+        return task_id
+
+    def ws(self, path: str = "/ws", **how: Any) -> connect:
+        options: dict[str, Any] = {"proxy": None, "compression": None, "max_size": None}
+        return connect(f"ws{self.url.removeprefix('http')}{path}", **(options | how))
+
+
+@dataclass(frozen=True)
+class Service(Client):
+    """A service in this loop, with the provider that it asks."""
+
+    sim: Running
+    stop: Callable[[], None]
+    """Ends the service, as a signal would."""
+
+
+def expect(answer: httpx.Response, status: int) -> dict[str, Any]:
+    """The body of an answer that must have this status."""
+    assert answer.status_code == status, answer.text
+    body = answer.json()
+    assert isinstance(body, dict)
+    return body
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
+    """The `error` of a refusal, which must have the contract's shape."""
+    body = expect(answer, status)
+    assert body.keys() == {"error"}
+    error: dict[str, Any] = body["error"]
+    assert error.keys() == {"message", "type", "code", "param"}
+    assert error["message"] and error["type"]
+    assert error["code"] == code
+    return error
+
+
+async def message(socket: ClientConnection) -> dict[str, Any]:
+    """The next message, which must come in time."""
+    async with asyncio.timeout(PATIENCE_S):
+        value = json.loads(await socket.recv())
+    assert isinstance(value, dict)
+    return value
+
+
+async def told(socket: ClientConnection) -> dict[str, Any]:
+    """The next message that is no event."""
+    while "op" not in (value := await message(socket)):
+        pass
+    return value
+
+
+async def ask(socket: ClientConnection, **fields: Any) -> dict[str, Any]:
+    """Send one op; its answer."""
+    await socket.send(json.dumps(fields))
+    return await told(socket)
+
+
+async def rest(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:
+    """All messages until the server closes, and the close code."""
+    found = []
+    try:
+        while True:
+            found.append(await message(socket))
+    except ConnectionClosed as end:
+        return found, end.rcvd.code if end.rcvd else None
+
+
+def stored(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The events that can be read again."""
+    return [event for event in events if event.get("seq") is not None]
+
+
+def seqs(events: list[dict[str, Any]]) -> list[int]:
+    return [event["seq"] for event in stored(events)]
+
+
+def text(events: list[dict[str, Any]]) -> str:
+    """The chunks since the last attempt, joined."""
+    last = max(i for i, event in enumerate(events) if event["type"] == "attempt")
+    return "".join(e["data"]["text"] for e in events[last:] if e["type"] == "chunk")
+
+
+def model(base_url: str, **more: Any) -> dict[str, Any]:
+    return {"base_url": base_url, "model": "sim", **more}
+
+
+@asynccontextmanager
+async def serving(
+    folder: Path,
+    environ: Mapping[str, str] | None = None,
+    profile: Mapping[str, Any] | None = None,
+    headers: Mapping[str, str] | None = None,
+    **sections: Any,
+) -> AsyncIterator[Service]:
+    """A service on a free port with the models `fast` and `embed`; `sections` are settings."""
+    async with running(Profile.parse(dict(profile or FAST))) as sim:
+        models = {
+            "fast": model(sim.base_url),
+            "embed": model(sim.base_url, type="embedding"),
+        }
+        values: dict[str, Any] = {
+            "storage": {"path": str(folder / "tasks.db")},
+            "retry": {"base_s": 0.01, "max_s": 0.05},
+            "models": models,
+            **sections,
+        }
+        values["server"] = {"port": 0, "grace_s": 0.05} | sections.get("server", {})
+        stop = asyncio.Event()
+        async with _served(Settings.model_validate(values), environ or {}, stop) as url:
+            timeout = httpx.Timeout(PATIENCE_S)
+            async with httpx.AsyncClient(
+                base_url=url, timeout=timeout, trust_env=False, headers=headers
+            ) as http:
+                yield Service(url, http, sim, stop.set)
+
+
+@asynccontextmanager
+async def _served(
+    settings: Settings, environ: Mapping[str, str], stop: asyncio.Event
+) -> AsyncIterator[str]:
+    began: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    async def beside(url: str) -> None:
+        began.set_result(url)
+        await stop.wait()
+
+    service = asyncio.create_task(serve(settings, environ, lambda _: None, beside))
+    waits: set[asyncio.Future[Any]] = {service, began}
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    if service.done():
+        service.result()
+    try:
+        yield began.result()
+    finally:
+        stop.set()
+        await service

@@ -1,0 +1,75 @@
+"""/health, /livez, /readyz and the front door."""
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from tests.web.serving import Service, expect, serving
+
+
+async def test_a_sound_service_is_ok(service: Service) -> None:
+    body = expect(await service.http.get("/health"), 200)
+    assert (body["status"], body["problems"]) == ("ok", [])
+    assert body["gateway_running"] is True
+    assert body["components"] == {
+        "queue": True, "cache": True, "sqlite_persistence": True, "storage_mode": "sqlite",
+    }  # fmt: skip
+    assert body["v1_compatible"] is True
+    assert body["sqlite_version"] == sqlite3.sqlite_version
+    assert set(body["models"]) == {"fast", "embed"}
+    assert body["started_at"].endswith("Z")
+
+
+async def test_the_figures_follow_the_tasks(service: Service) -> None:
+    await service.running()
+    await service.submit(delay_s=3600)
+    body = expect(await service.http.get("/health"), 200)
+    assert (body["unfinished"], body["running"], body["waiting"]) == (2, 1, 0)
+
+
+async def test_supervisors_get_plain_words(service: Service) -> None:
+    for path in ("/livez", "/readyz"):
+        answer = await service.http.get(path)
+        assert (answer.status_code, answer.text) == (200, "ok")
+        assert answer.headers["content-type"].startswith("text/plain")
+
+
+async def test_the_front_door_says_who_this_is(service: Service) -> None:
+    answer = await service.http.get("/", headers={"accept": "application/json"})
+    body = expect(answer, 200)
+    assert (body["name"], body["status"]) == ("asyncsvc", "ok")
+    assert body["models"] == ["fast", "embed"]
+
+
+async def test_without_a_model_it_is_degraded(tmp_path: Path) -> None:
+    models = {"dumb": {"base_url": "http://127.0.0.1:1", "model": "m", "api_key_env": "NO_KEY"}}
+    async with serving(tmp_path, models=models) as service:
+        body = expect(await service.http.get("/health"), 200)
+        assert body["status"] == "degraded"
+        assert body["problems"] == ["no model is enabled"]
+        assert "NO_KEY" in body["models"]["dumb"]["reason"]
+        assert (await service.http.get("/readyz")).status_code == 200
+
+
+async def test_a_disk_that_refuses_is_told(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def no(_: object) -> bool:
+        return False
+
+    monkeypatch.setattr("asyncsvc.tasks.store.Store.writable", no)
+    body = expect(await service.http.get("/health"), 200)
+    assert (body["status"], body["components"]["sqlite_persistence"]) == ("degraded", False)
+
+
+async def test_an_open_breaker_is_told(tmp_path: Path) -> None:
+    breaker = {"failures": 2, "cooldown_s": 3600}
+    async with serving(tmp_path, breaker=breaker, retry={"max_retries": 0}) as service:
+        for _ in range(2):
+            task = await service.done(await service.submit("[[sim:500]]", model="fast"))
+            assert task["status"] == "failed"
+        body = expect(await service.http.get("/health"), 200)
+        assert body["problems"] == ["model fast: breaker open"]
+        models = expect(await service.http.get("/models"), 200)["models"]
+        assert (models[0]["breaker"], models[0]["errors"]) == ("open", 2)

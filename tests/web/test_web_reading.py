@@ -1,0 +1,194 @@
+"""GET of one task, of lists, of figures and of stored events."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+from tests.web.serving import FAST, HANG, Service, expect, refused, seqs, serving, text
+
+
+async def listed(service: Service, **query: Any) -> dict[str, Any]:
+    return expect(await service.http.get("/tasks", params=query), 200)
+
+
+def ids(page: dict[str, Any]) -> list[str]:
+    return [task["task_id"] for task in page["tasks"]]
+
+
+async def test_a_waiting_task_shows_its_place(service: Service) -> None:
+    held = [await service.running(HANG, model="fast") for _ in range(5)]
+    assert len(held) == 5
+    first, second = [await service.submit("x", model="fast") for _ in range(2)]
+    assert [(await service.task(task_id))["position"] for task_id in (first, second)] == [1, 2]
+
+
+async def test_an_unfinished_task_shows_the_text_so_far(service: Service) -> None:
+    task_id = await service.submit("x [[sim:hang-stream at=3]]")
+    async with service.ws(f"/ws/tasks/{task_id}") as socket, asyncio.timeout(20):
+        so_far = ""
+        while True:
+            task = await service.task(task_id)
+            if len(so_far := task["result"] or "") > 3:
+                break
+            await socket.recv()
+    assert (task["status"], task["finished_at"]) == ("running", None)
+    assert text(await service.events(task_id)).startswith(so_far)
+
+
+async def test_a_task_that_is_not_there_is_a_404(service: Service) -> None:
+    for method, path in (
+        ("GET", ""), ("GET", "/events"), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/pause"),
+        ("POST", "/resume"), ("POST", "/retry"),
+    ):  # fmt: skip
+        answer = await service.http.request(method, f"/tasks/nobody{path}")
+        refused(answer, 404, "task_not_found")
+
+
+async def test_strange_ids_are_not_found_and_nothing_worse(service: Service) -> None:
+    for name in ("%00", "%ED%A0%80", "%FF%FE", "a%0D%0Ab", "'%20OR%201=1--", "%F0%9F%98%80", "%20",
+                 "..%5C..", "x" * 4000, "%25s", "%7B%7D", "batch%00", "-1", "%C2%85"):  # fmt: skip
+        for path in (f"/tasks/{name}", f"/tasks/{name}/events"):
+            refused(await service.http.get(path), 404, "task_not_found")
+    refused(await service.http.get("/tasks/..%2F..%2Fetc"), 404, "not_found")
+
+
+async def test_the_list_is_newest_first_with_previews(service: Service) -> None:
+    long = "é" * 300
+    made = [await service.submit(long, params={"max_tokens": 400}) for _ in range(3)]
+    done = await service.done(made[-1])
+    page = await listed(service, limit=2)
+    assert ids(page) == made[:0:-1]
+    item = page["tasks"][0]
+    assert item["content_preview"] == long[:200]
+    assert item["result_preview"] == done["result"][:200]
+    assert not item.keys() & {"content", "result", "messages"}
+    rest = await listed(service, limit=2, cursor=page["next_cursor"])
+    assert ids(rest) == made[:1]
+    assert rest["next_cursor"] is None
+
+
+async def test_pages_stay_whole_while_tasks_arrive(service: Service) -> None:
+    made = [await service.submit(delay_s=3600) for _ in range(10)]
+    seen, cursor = [], None
+    while True:
+        page = await listed(service, limit=3, **({"cursor": cursor} if cursor else {}))
+        seen += ids(page)
+        await service.submit("newer", delay_s=3600)
+        if (cursor := page["next_cursor"]) is None:
+            break
+    assert seen == made[::-1]
+
+
+async def test_the_list_is_filtered(service: Service) -> None:
+    done = await service.submit("Find ME", session_id="s", lane="priority")
+    await service.done(done)
+    late = await service.submit("other", delay_s=3600)
+    for query, found in (
+        ({"status": "completed"}, [done]),
+        ({"status": "scheduled"}, [late]),
+        ({"status": "failed"}, []),
+        ({"lane": "priority"}, [done]),
+        ({"session_id": "s"}, [done]),
+        ({"model": "fast"}, [done]),
+        ({"model": "sim"}, [done]),
+        ({"model": "embed"}, []),
+        ({"q": "find me"}, [done]),
+        ({"q": "%"}, []),
+        ({"type": "chat"}, [late, done]),
+        ({"status": "completed", "lane": "short"}, []),
+        ({"status": ""}, [late, done]),
+    ):
+        assert ids(await listed(service, **query)) == found, query
+
+
+async def test_the_owner_is_the_user_that_was_named(service: Service) -> None:
+    headers = {"x-user": "ann"}
+    answer = await service.http.post("/tasks", json={"content": "x"}, headers=headers)
+    assert ids(await listed(service, owner="ann")) == [answer.json()["task_id"]]
+    assert ids(await listed(service, owner="ben")) == []
+
+
+async def test_a_wrong_query_names_its_parameter(service: Service) -> None:
+    for query in (
+        {"limit": "0"}, {"limit": "501"}, {"limit": "ten"}, {"limit": "-1"}, {"limit": "1e3"},
+        {"limit": "9" * 5000}, {"status": "done"}, {"colour": "red"}, {"cursor": "!!"},
+        {"cursor": "é"}, {"cursor": "AAAA"}, {"lane": "fast"}, {"type": "poem"},
+    ):  # fmt: skip
+        answer = await service.http.get("/tasks", params=query)
+        assert refused(answer, 422, "invalid_request")["param"] == next(iter(query)), query
+    for after in ("-1", "x", "2", str(1 << 70)):
+        answer = await service.http.get(
+            f"/tasks/{await service.submit(delay_s=60)}/events", params={"after": after}
+        )
+        assert refused(answer, 422, "invalid_request")["param"] == "after"
+
+
+async def test_queries_of_any_bytes_are_answered(service: Service) -> None:
+    for query in ("q=%00", "q=%FF", "q=%ED%A0%80", "session_id=%00", "q=" + "x" * 20_000, "&&&=",
+                  "cursor=" + "OQ" * 200, "limit="):  # fmt: skip
+        assert (await service.http.get(f"/tasks?{query}")).status_code in (200, 422), query
+
+
+async def test_the_figures_count_each_state_and_model(service: Service) -> None:
+    await service.done(await service.submit("x"))
+    await service.submit(delay_s=3600)
+    figures = expect(await service.http.get("/tasks/stats"), 200)
+    models = figures.pop("models")
+    assert figures == {
+        "total": 2, "scheduled": 1, "pending": 0, "running": 0, "paused": 0, "completed": 1,
+        "failed": 0, "cancelled": 0,
+    }  # fmt: skip
+    assert models["fast"]["completed"] == 1
+
+
+async def test_stored_events_are_json_lines_from_any_after(service: Service) -> None:
+    task_id = await service.submit("x [[sim:tokens=30]][[sim:rate=200]]")
+    await service.done(task_id)
+    answer = await service.http.get(f"/tasks/{task_id}/events")
+    assert answer.headers["content-type"].startswith("application/x-ndjson")
+    events = await service.events(task_id)
+    assert seqs(events) == list(range(1, len(events) + 1))
+    assert [e["id"] for e in events] == sorted({e["id"] for e in events})
+    assert all(e["task_id"] == task_id and e["ts"].endswith("Z") for e in events)
+    assert events[0]["data"]["status"] == "pending"
+    last = events[-1]["data"]
+    assert (last["status"], last["error"]) == ("completed", None)
+    assert last["usage"]["total_tokens"] and last["latency"] > 0
+    for after in (0, 1, 5, len(events) - 1, len(events), len(events) + 9):
+        assert await service.events(task_id, after) == events[after:]
+
+
+async def test_more_events_than_a_page_are_all_there(service: Service) -> None:
+    task_id = await service.submit("x [[sim:tokens=900]][[sim:rate=900]]")
+    while (await service.done(task_id))["seq"] <= 600:
+        # How many tokens become one event depends on the disk.
+        expect(await service.steer(task_id, "retry"), 200)
+    events = await service.events(task_id)
+    assert seqs(events) == list(range(1, len(events) + 1))
+    assert len(events) > 600
+
+
+async def test_a_running_task_gives_the_events_so_far(service: Service) -> None:
+    task_id = await service.running()
+    assert [e["type"] for e in await service.events(task_id)] == ["status", "status", "attempt"]
+
+
+async def test_the_models_tell_how_they_are(tmp_path: Path) -> None:
+    async with serving(tmp_path, profile=FAST) as outer:
+        models = {
+            "two": {"base_url": outer.sim.base_url, "model": ["m1", "m2"], "rpm": 40},
+            "off": {"base_url": outer.sim.base_url, "model": "m", "enabled": False},
+            "dumb": {"base_url": outer.sim.base_url, "model": "m", "api_key_env": "NO_KEY"},
+        }
+        async with serving(tmp_path / "inner", models=models) as service:
+            await service.done(await service.submit("x"))
+            shown = expect(await service.http.get("/models"), 200)["models"]
+    two, off, dumb = shown
+    assert [model["name"] for model in shown] == ["two", "off", "dumb"]
+    assert (two["enabled"], two["reason"], two["model"]) == (True, None, "m1")
+    assert (two["in_flight"], two["concurrency"], two["rpm"]) == (0, 5, 40)
+    assert (two["calls"], two["calls_last_60s"], two["errors"]) == (1, 1, 0)
+    assert (two["breaker"], two["queue_depth"]) == ("closed", 0)
+    assert two["latency_s"] > 0
+    assert (off["enabled"], dumb["enabled"]) == (False, False)
+    assert "NO_KEY" in dumb["reason"] and "enabled" in off["reason"]
