@@ -27,8 +27,8 @@ def now_ms() -> int:
 def rfc3339(ms: int) -> str:
     """A timestamp as `2026-11-20T18:34:16.123Z`."""
     whole, milli = divmod(ms, 1000)
-    stamp = datetime.fromtimestamp(whole, UTC)
-    return f"{stamp:%Y-%m-%dT%H:%M:%S}.{milli:03d}Z"
+    stamp = datetime.fromtimestamp(whole, UTC).replace(tzinfo=None)
+    return f"{stamp.isoformat()}.{milli:03d}Z"
 
 
 def from_rfc3339(text: str) -> int:

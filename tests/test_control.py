@@ -179,6 +179,14 @@ async def test_resuming_after_its_time_queues(tmp_path: Path) -> None:
         assert since() == 500
 
 
+@virtual
+async def test_cancelling_what_is_paused_keeps_what_it_had_said(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        task_id = await _paused(house)
+        await house.house.control.cancel(task_id)
+        assert await house.result(task_id) == await house.said(task_id) == "some "
+
+
 @pytest.mark.parametrize("prepare", FINISHED)
 def test_a_retry_starts_anew_under_the_same_id(tmp_path: Path, prepare: Prepare) -> None:
     @virtual
@@ -239,13 +247,18 @@ async def test_cancelling_what_is_asked_to_slow_down(tmp_path: Path) -> None:
         assert len(house.client.calls) == 1
 
 
-@virtual
-async def test_cancelling_at_the_moment_when_it_is_due(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await _scheduled(house)
-        await asyncio.sleep(100)  # its alarm rings at this very moment
-        task = await house.house.control.cancel(task_id)
-        assert task.state is State.CANCELLED
+@pytest.mark.parametrize("turns", range(6))
+def test_cancelling_at_the_moment_when_it_is_due(tmp_path: Path, turns: int) -> None:
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            task_id = await house.submit_script("x", [HANG], delay_s=100)
+            await asyncio.sleep(100)  # its alarm rings at this very moment
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            assert (await house.house.control.cancel(task_id)).state is State.CANCELLED
+
+    check()
 
 
 @virtual

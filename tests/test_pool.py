@@ -117,6 +117,24 @@ def test_a_running_task_whose_worker_dies_is_tried_again(
     check()
 
 
+def test_a_task_that_dies_with_its_worker_keeps_what_it_had_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def record(self: Executor, *_: Any) -> None:
+        raise RuntimeError("a worker dies")
+
+    monkeypatch.setattr(Executor, "_record", record)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            task_id = await house.submit_script("x", ["so far", 1.0], max_retries=0)
+            assert await house.code(task_id) == "internal"
+            assert await house.result(task_id) == await house.said(task_id) == "so far"
+
+    check()
+
+
 def test_a_task_is_handed_back_when_the_disk_returns(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

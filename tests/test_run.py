@@ -142,6 +142,7 @@ def test_a_stop_during_the_start_leaves_no_task_running(
                 assert await house.state(task_id) is State.PENDING
                 house.house.dispatch.stop()
                 assert await house.house.executor.stop(task_id, cause)
+                await asyncio.sleep(60)
             task = await house.task(task_id)
             assert (task.state, task.attempts, house.client.calls) == (state, attempts, [])
 

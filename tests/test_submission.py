@@ -58,6 +58,7 @@ def test_what_is_allowed(body: dict[str, Any]) -> None:
     Submission.model_validate(body)
 
 
+NO_PARAMS: list[Any] = [{"n": 2}, None, [], nested(300)]
 REFUSED: list[tuple[str, dict[str, Any]]] = [
     ("prioritty", CHAT | {"prioritty": 3}),
     ("content", {}),
@@ -96,8 +97,11 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
     *(("max_wait_s", CHAT | {"max_wait_s": value}) for value in (-1, float("inf"), "1")),
     ("cache", CHAT | {"cache": 1}),
     ("retry_unsafe", CHAT | {"retry_unsafe": "yes"}),
-    *(("params", CHAT | {"params": {name: 1}}) for name in ("model", "messages", "input", "stream")),
-    *(("params", CHAT | {"params": value}) for value in ({"n": 2}, None, [], nested(300))),
+    *(
+        ("params", CHAT | {"params": {name: 1}})
+        for name in ("model", "messages", "input", "stream")
+    ),
+    *(("params", CHAT | {"params": value}) for value in NO_PARAMS),
     *(("metadata", CHAT | {"metadata": value}) for value in ("x", {"a": 2**70}, nested(300))),
 ]
 

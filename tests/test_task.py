@@ -70,9 +70,9 @@ def walked(*causes: Cause, at: int = 10) -> Task:
 
 
 def test_every_state_is_finished_or_not() -> None:
-    assert FINISHED | UNFINISHED == set(State)
+    assert set(State) == FINISHED | UNFINISHED
     assert {s for s in State if standing(s).finished} == FINISHED
-    assert FINISHED == {State.COMPLETED, State.FAILED, State.CANCELLED}
+    assert {State.COMPLETED, State.FAILED, State.CANCELLED} == FINISHED
 
 
 @pytest.mark.parametrize(("state", "cause"), PAIRS)

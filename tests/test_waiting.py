@@ -145,6 +145,15 @@ async def test_time_that_runs_out_while_waiting_to_be_tried_again(tmp_path: Path
 
 
 @virtual
+async def test_a_task_that_fails_while_it_waits_keeps_what_it_had_said(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        slow = RateLimited("slow", retry_after=60)
+        task_id = await house.submit_script("x", ["so far", slow], timeout_s=30)
+        assert await house.code(task_id) == "rate_limited"
+        assert await house.result(task_id) == await house.said(task_id) == "so far"
+
+
+@virtual
 async def test_a_pause_gives_the_time_back(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path) as house:
         task_id = await house.submit_script("x", [40.0, "ok"], timeout_s=50)

@@ -1,17 +1,19 @@
-"""Builders for the tests of the providers' floor: an upstream, a sink, a client."""
+"""Builders for the tests of the providers' floor: an upstream, a sink, a client, answers."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import orjson
+import pytest
 
 from asyncsvc.clock import Now
+from asyncsvc.errors import ProviderError
 from asyncsvc.providers.breaker import Breaker
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.deltas import Delta
+from asyncsvc.providers.deltas import Answer, Delta
 from asyncsvc.providers.dialects import PLAIN, Preset
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.upstream import Upstream
@@ -97,3 +99,63 @@ def piece(text: str | None = None, finish: str | None = None, **delta: Any) -> b
 
 DONE = event(b"[DONE]")
 STREAM = {"content-type": "text/event-stream"}
+GOOD = piece("Hel") + piece("lo") + piece(finish="stop") + DONE
+HELLO = piece("Hello")
+Pause = float
+
+
+class Script(httpx.AsyncByteStream):
+    """A body in parts; a number is a pause, an exception is raised."""
+
+    def __init__(self, parts: Iterable[bytes | Pause | Exception]) -> None:
+        self.parts = list(parts)
+        self.closed = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self.parts:
+            if isinstance(part, Exception):
+                raise part
+            if isinstance(part, bytes):
+                yield part
+            else:
+                await asyncio.sleep(part)
+
+    async def aclose(self) -> None:
+        self.closed = True
+
+
+def stream(*parts: bytes | Pause | Exception) -> httpx.Response:
+    return httpx.Response(200, headers=STREAM, stream=Script(parts))
+
+
+Reply = httpx.Response | Exception | float
+
+
+async def chat(
+    *replies: Reply, sheet: Sheet | None = None, account: Upstream | None = None, **timeouts: Any
+) -> tuple[Answer, Sheet]:
+    """One call, answered by the reply; a pause may come before it."""
+    sheet = sheet or Sheet()
+    async with client(in_turn(replies), **timeouts) as made:
+        return await made.chat(account or upstream(), ASK, {}, sheet), sheet
+
+
+def in_turn(replies: Iterable[Reply]) -> httpx.MockTransport:
+    """A network that does the one thing, whatever is asked; a number is a pause before it."""
+
+    async def answer(_: httpx.Request) -> httpx.Response:
+        for reply in replies:
+            if isinstance(reply, httpx.Response):
+                return reply
+            if isinstance(reply, Exception):
+                raise reply
+            await asyncio.sleep(reply)
+        raise AssertionError
+
+    return httpx.MockTransport(answer)
+
+
+async def failure(*replies: Reply, sheet: Sheet | None = None, **timeouts: Any) -> ProviderError:
+    with pytest.raises(ProviderError) as found:
+        await chat(*replies, sheet=sheet, **timeouts)
+    return found.value

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import NoReturn
 
-INTERRUPTED = 130
+from asyncsvc.cli.failure import FAILED, INTERRUPTED
 
 
 def main() -> NoReturn:
@@ -27,5 +27,5 @@ def main() -> NoReturn:
     except BrokenPipeError:
         # Whoever read us has left. What is still buffered must not be flushed at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 1
+        code = FAILED
     sys.exit(code)

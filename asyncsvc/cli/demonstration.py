@@ -17,13 +17,13 @@ import httpx
 from rich.text import Text
 
 from asyncsvc import server
-from asyncsvc.cli import INTERRUPTED, demo_cast, logs, tables, terminal
+from asyncsvc.cli import demo_cast, logs, tables, terminal
 from asyncsvc.cli.address import Address
 from asyncsvc.cli.client import decoded
 from asyncsvc.cli.demo_cast import Part
 from asyncsvc.cli.demo_lines import Lines
 from asyncsvc.cli.demo_screen import Screen
-from asyncsvc.cli.failure import FAILED, Failure
+from asyncsvc.cli.failure import FAILED, INTERRUPTED, Failure
 from asyncsvc.cli.frames import Message, messages
 from asyncsvc.cli.serving import fastest_loop, program
 from asyncsvc.simulator import running

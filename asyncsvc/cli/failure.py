@@ -1,12 +1,11 @@
 """What a command fails with.
 
-Owns the exit code that belongs to a message. Promises one line for people. Never prints.
+Owns the exit codes, and which belongs to a message. Promises one line for people. Never prints.
 """
 
 from asyncsvc.errors import AsyncsvcError
 
-FAILED = 1
-MISUSED = 2
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
 
 
 class Failure(AsyncsvcError):

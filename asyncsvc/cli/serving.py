@@ -53,9 +53,9 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
         log.info("listening on %s; models enabled: %s; disabled: %s", url, enabled, lacks or "none")
 
     environ: Mapping[str, str] = os.environ
-    logs.set_up()
     file = settings_file(named)
     settings: Settings = load(file, environ, overrides(host, port, db))
+    logs.set_up()
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
         runner.run(server.serve(settings, environ, announce))
     log.info("stopped")

@@ -11,9 +11,8 @@ import sys
 from contextlib import aclosing
 from typing import Any
 
-from asyncsvc.cli import INTERRUPTED
 from asyncsvc.cli.client import Api
-from asyncsvc.cli.failure import MISUSED, Failure
+from asyncsvc.cli.failure import INTERRUPTED, MISUSED, Failure
 from asyncsvc.cli.transcript import Transcript
 
 

@@ -7,9 +7,8 @@ note of waiting shows on terminals only. Never waits for anything.
 
 from typing import Any, TextIO
 
-from asyncsvc.cli import INTERRUPTED
 from asyncsvc.cli.card import Card
-from asyncsvc.cli.failure import FAILED
+from asyncsvc.cli.failure import FAILED, INTERRUPTED
 
 EXIT_CODES = {"completed": 0, "failed": FAILED, "cancelled": INTERRUPTED}
 ERASE = "\r\x1b[K"

@@ -69,13 +69,16 @@ class Control:
         """Let it wait for its turn."""
         try:
             task = await self._move(task_id, cause, source, **facts)
-        except IllegalTransition:
-            # It moved on in between; say so in terms of where it is now.
-            now = (await self._journal.task(task_id)).state
-            raise IllegalTransition(now.value, cause.value) from None
+        except IllegalTransition as moved:
+            # Somebody was faster; say so in the words of what was asked.
+            raise IllegalTransition(moved.state, cause.value) from None
         self._waiting.admit(task)
         return task
 
     async def _move(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
-        change = Change(task_id, [status(cause, source, **facts)], source=source)
+        draft = status(cause, source, **facts)
+        result = None
+        if cause is Cause.CANCELLED:  # what it had said before it was paused, say, stays readable
+            result = await self._waiting.said(await self._journal.task(task_id))
+        change = Change(task_id, [draft], result=result, source=source)
         return (await self._journal.append(change))[0]

@@ -105,7 +105,9 @@ class Executor:
         """A worker died over the task: that is a fault of ours, so it is tried again."""
         while (task := self._journal.live.get(task_id)) is not None and task_id not in self.runs:
             try:
-                change = Change(task_id, self._abandonment(task), source=task.state)
+                drafts = self._abandonment(task)
+                result = await self._waiting.said(task) if _ends(drafts) else None
+                change = Change(task_id, drafts, result=result, source=task.state)
                 self._settle((await self._journal.append(change))[0], None)
                 return
             except (IllegalTransition, TaskNotFound):
@@ -218,7 +220,7 @@ class Executor:
         while True:
             try:
                 await run.settled()
-                change = self._closing(run, outcome)
+                change = self._closing(run, outcome, await self._text(run))
                 task = (await self._journal.append(change))[0]
             except StorageUnavailable:
                 if self._journal.closing:
@@ -232,7 +234,13 @@ class Executor:
             self._settle(task, outcome)
             return
 
-    def _closing(self, run: Run, outcome: Outcome) -> Change:
+    async def _text(self, run: Run) -> str | None:
+        """What the task has said: in this attempt, or in the one before if this never began."""
+        if self._journal.live.get(run.task.id, run.task).state is State.RUNNING:
+            return run.tape.text or None
+        return await self._waiting.said(run.task)
+
+    def _closing(self, run: Run, outcome: Outcome, text: str | None) -> Change:
         state = self._journal.live.get(run.task.id, run.task).state
         latency = round(asyncio.get_running_loop().time() - run.started, 3)
         drafts = run.tape.rest() if state is State.RUNNING else []
@@ -255,9 +263,8 @@ class Executor:
                 drafts.append(status(cause, state, **facts))
             case Dropped():
                 raise AssertionError("a dropped run has nothing to record")
-        result = outcome.result if isinstance(outcome, Completed) else run.tape.text
-        ends = drafts[-1].data["status"] in FINISHED
-        return Change(run.task.id, drafts, result=(result or None) if ends else None)
+        result = outcome.result or None if isinstance(outcome, Completed) else text
+        return Change(run.task.id, drafts, result=result if _ends(drafts) else None)
 
     def _retry_drafts(self, error: ProviderError, attempt: int, delay: float) -> list[Draft]:
         when = self._journal.now() + round(delay * 1000)
@@ -283,3 +290,7 @@ class Executor:
             self._waiting.forgive(task)
         delay = outcome.delay_s if isinstance(outcome, Retried) else None
         self._waiting.admit(task, delay)
+
+
+def _ends(drafts: list[Draft]) -> bool:
+    return drafts[-1].data["status"] in FINISHED

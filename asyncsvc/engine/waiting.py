@@ -11,6 +11,8 @@ from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import orjson
+
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.sessions import Sessions
 from asyncsvc.engine.timers import Timers
@@ -24,7 +26,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
-from asyncsvc.tasks.task import Cause, Draft, State, Task, status
+from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
 T = TypeVar("T")
@@ -114,6 +116,11 @@ class WaitingRoom:
         """It was stopped by no fault of its own: its time begins anew with its next start."""
         self._allowances.pop(task.id, None)
 
+    async def said(self, task: Task) -> str | None:
+        """What it said in its last attempt: its result, if it ends while it does not run."""
+        rows = await self._journal.store.text_so_far(task.request.n) if task.starts else []
+        return "".join(orjson.loads(row)["text"] for row in rows) or None
+
     def limit_s(self, task: Task) -> float:
         """How long the task may take from its start, retries included."""
         timeouts = self._settings.timeouts
@@ -166,7 +173,11 @@ class WaitingRoom:
         """Append it, however long the disk takes to come back; None where somebody was faster."""
         while True:
             try:
-                return (await self._journal.append(Change(task_id, [draft], source=source)))[0]
+                task = await self._journal.task(task_id)
+                ends = draft.data["status"] in FINISHED
+                result = await self.said(task) if ends else None
+                change = Change(task_id, [draft], result=result, source=source)
+                return (await self._journal.append(change))[0]
             except (IllegalTransition, TaskNotFound):
                 return None
             except StorageUnavailable:

@@ -13,6 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing, suppress
 from dataclasses import dataclass
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol, Self
 
 import aiohttp
@@ -88,6 +89,7 @@ class Client:
                 transport=BoundedTransport(transport),
                 timeout=timeout,
                 follow_redirects=False,
+                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 trust_env=False,
             )
         )
@@ -120,7 +122,7 @@ class Client:
         except TimeoutError:
             if not answer.ended:
                 raise self._late(answer) from None
-        except UpstreamDisconnected:
+        except (UpstreamDisconnected, UpstreamInvalid):
             # How the connection ends after the answer's end concerns nobody.
             if not answer.ended:
                 raise

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +142,7 @@ def inspect(life: Life, most_attempts: int) -> list[str]:
     ids = [event[0] for event in life.events]
     if [event[1] for event in life.events] != list(range(1, len(life.events) + 1)):
         wrong.append(f"seq has gaps: {[event[1] for event in life.events]}")
-    if any(late <= early for early, late in zip(ids, ids[1:], strict=False)):
+    if any(late <= early for early, late in pairwise(ids)):
         wrong.append(f"ids do not grow: {ids}")
     if life.text != (life.result or ""):
         said = f"its chunks give {life.text!r}, its result is {life.result!r}"

@@ -170,8 +170,9 @@ class Crash:
         marker = f"c{self._seed}-{number}"
         model = dice.choices(("quick", "flaky", "limited", None), (4, 3, 1, 2))[0]
         tag = dice.choice(TAGS) if model != "limited" else ""
+        length = f"[[sim:tokens={dice.randint(20, 60)}]]"
         body: dict[str, Any] = {
-            "content": f"Question {number} [[id:{marker}]][[sim:tokens={dice.randint(20, 60)}]]{tag}",
+            "content": f"Question {number} [[id:{marker}]]{length}{tag}",
             "model": model,
             "priority": dice.randint(0, 9),
             "lane": dice.choice(("priority", "short", "short", "long")),
@@ -184,17 +185,16 @@ class Crash:
 
     async def _feed_is_complete(self, client: aiohttp.ClientSession, url: str) -> None:
         """Give the feed's client the time to hear of the last event."""
-        task_id = next(iter(self._ledger.accepted.values()))
         told = await stage.post(
             client, f"{url}/tasks", {"content": "The last one [[id:last]]", "model": "quick"}
         )
         self._ledger.accepted["last"] = task_id = told["task_id"]
-        async with asyncio.timeout(30):
-            while not any(
-                f'"{task_id}"' in text and '"completed"' in text
-                for text in list(self._feed.events.values())[-500:]
-            ):
-                await asyncio.sleep(0.05)
+
+        async def heard() -> bool:
+            latest = list(self._feed.events.values())[-500:]
+            return any(f'"{task_id}"' in text and '"completed"' in text for text in latest)
+
+        await stage.until(heard, 30)
 
     # The verdict --------------------------------------------------------------------------------
 
@@ -291,7 +291,7 @@ class Crash:
 
     def _tell(self, lives: list[audit.Life], calls: list[dict[str, Any]]) -> None:
         report, ready = self.report, self._seen.ready_s
-        ends = defaultdict(int)
+        ends: dict[str, int] = defaultdict(int)
         for life in lives:
             ends[life.state] += 1
         cut = sum(life.causes("interrupted") for life in lives)

@@ -53,17 +53,17 @@ async def run(plan: Plan) -> Report:
         f"isolation: {plan.rounds} pairs of rounds of {plan.tasks} tasks",
         ("round", "p50 alone ms", "p50 beside", "p95 alone ms", "p95 beside", "ratio of p95"),
     )
-    async with stage.workplace() as (folder, client):
-        async with (
-            stage.simulator(folder, PROFILE) as provider,
-            stage.service(folder, settings(provider.url)) as service,
-        ):
-            await _offer(client, service.url, 20)
-            pairs = [
-                await _pair(report, client, service.url, number, plan.tasks)
-                for number in range(plan.rounds)
-            ]
-            report.broken += service.faults()
+    async with (
+        stage.workplace() as (folder, client),
+        stage.simulator(folder, PROFILE) as provider,
+        stage.service(folder, settings(provider.url)) as service,
+    ):
+        await _offer(client, service.url, 20)
+        pairs = [
+            await _pair(report, client, service.url, number, plan.tasks)
+            for number in range(plan.rounds)
+        ]
+        report.broken += service.faults()
     ratio = median(percentile(hung, 0.95) / percentile(alone, 0.95) for alone, hung in pairs)
     every = [[s for pair in pairs for s in pair[side]] for side in (0, 1)]
     report.row("all rounds together", *_cells(every[0], every[1]))
@@ -103,14 +103,17 @@ async def _hang(client: aiohttp.ClientSession, url: str) -> list[str]:
     ids = [
         one["task_id"] for one in (await stage.post(client, f"{url}/tasks/batch", body))["tasks"]
     ]
-    async with asyncio.timeout(20):
-        while (await stage.get(client, f"{url}/health"))["running"] < CONCURRENCY:
-            await asyncio.sleep(0.02)
+
+    async def full() -> bool:
+        running: int = (await stage.get(client, f"{url}/health"))["running"]
+        return running == CONCURRENCY
+
+    await stage.until(full, 20)
     return ids
 
 
 async def _offer(client: aiohttp.ClientSession, url: str, count: int) -> list[float]:
-    """Submit evenly; every other task names the calm model, the rest are routed.
+    """Submit evenly, all for the calm model.
 
     Gives the seconds from creation to completion, by the service's own times.
     """
@@ -119,21 +122,19 @@ async def _offer(client: aiohttp.ClientSession, url: str, count: int) -> list[fl
     began, ids = loop.time(), []
     for number in range(count):
         await asyncio.sleep(max(began + number * gap - loop.time(), 0))
-        body = {"content": f"Question {number}", "model": "calm" if number % 2 else None}
-        # A free slot of the hanging model would be as good, so the routed ones come only while
-        # there is none; without it they name the calm one as well.
-        running = {"model": "calm"} if body["model"] is None and not number % 4 else {}
-        ids.append((await stage.post(client, f"{url}/tasks", body | running))["task_id"])
+        body = {"content": f"Question {number}", "model": "calm"}
+        ids.append((await stage.post(client, f"{url}/tasks", body))["task_id"])
     return [s for task_id in ids if (s := await _seconds(client, url, task_id)) is not None]
 
 
 async def _seconds(client: aiohttp.ClientSession, url: str, task_id: str) -> float | None:
-    async with asyncio.timeout(60):
-        while True:
-            task = await stage.get(client, f"{url}/tasks/{task_id}")
-            if task["finished_at"] is not None:
-                break
-            await asyncio.sleep(0.05)
+    task: dict[str, Any] = {}
+
+    async def finished() -> bool:
+        task.update(await stage.get(client, f"{url}/tasks/{task_id}"))
+        return task["finished_at"] is not None
+
+    await stage.until(finished, 60)
     if task["status"] != "completed":
         return None
     times = [datetime.fromisoformat(task[name]) for name in ("created_at", "finished_at")]

@@ -2,9 +2,10 @@
 
 Feeds a saturated queue to one model with a rate limit, in scaled time, with and without
 restarts of the service and with a network that delays calls. Broken is any call that the
-simulated provider had to turn away. The use of the rate is held against what a strict window
-admits: a schedule that starts each call as soon as window and slots allow it, once from the
-first call on without a break, once without the seconds in which there was no service.
+simulated provider had to turn away. The use of the rate is the time that a schedule needs for
+the same number of calls which starts each as soon as a strict window and the slots allow it,
+divided by the time that it took: once as if the service had never been away, once with a
+schedule that starts nothing in the seconds in which there was no service.
 """
 
 import argparse
@@ -91,24 +92,22 @@ class Seen:
 
 
 def ideal(
-    begin: float, end: float, scenario: Scenario, outages: Sequence[tuple[float, float]]
-) -> int:
-    """How many calls a strict window and full slots admit between `begin` and `end`."""
+    begin: float, calls: int, scenario: Scenario, outages: Sequence[tuple[float, float]]
+) -> float:
+    """When the last of so many calls starts where only a strict window and slots hold it up."""
     starts: deque[float] = deque(maxlen=RPM)
     slots = [begin] * CONCURRENCY
-    count = 0
-    while True:
+    at = begin
+    for _ in range(calls):
         at = heapq.heappop(slots)
         if len(starts) == RPM:
             at = max(at, starts[0] + scenario.window_s)
         for down, up in outages:
             if down <= at < up:
                 at = up
-        if at > end:
-            return count
         starts.append(at)
-        count += 1
         heapq.heappush(slots, at + scenario.call_s)
+    return at
 
 
 async def play(scenario: Scenario, seed: int) -> Seen:
@@ -165,13 +164,14 @@ def judge(report: Report, scenario: Scenario, seen: Seen) -> None:
     report.require(not seen.not_completed, f"{scenario.name}: {seen.not_completed} not completed")
     for kind, count in seen.violations.items():
         report.require(not count, f"{scenario.name}: {count} violations of the {kind} limit")
-    # The last calls leave slots and window empty because the work is at its end.
-    begin, end = seen.arrivals[0], seen.arrivals[-1]
-    whole = len(seen.arrivals) / ideal(begin, end, scenario, ())
-    up = len(seen.arrivals) / ideal(begin, end, scenario, seen.outages)
+    begin, end, calls = seen.arrivals[0], seen.arrivals[-1], len(seen.arrivals)
+    # Times and not counts are compared: a window opens for a burst, so that a count depends on
+    # whether the end falls before or after one.
+    whole = (ideal(begin, calls, scenario, ()) - begin) / (end - begin)
+    up = (ideal(begin, calls, scenario, seen.outages) - begin) / (end - begin)
     away = sum(late - early for early, late in seen.outages)
     report.row(
-        scenario.name, len(seen.arrivals), round(end - begin, 1), seen.most_in_window,
+        scenario.name, calls, round(end - begin, 1), seen.most_in_window,
         sum(seen.violations.values()), round(away, 2), whole, up,
     )  # fmt: skip
     report.target(up >= USE_TARGET, f"{scenario.name}: use {up:.3f}, target {USE_TARGET}")

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
@@ -77,7 +77,7 @@ class Child:
     async def launch(self) -> None:
         """Start it and do not wait until it answers."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ASYNCSVC_")}
-        with open(self.log, "ab") as log:
+        with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self._arguments, cwd=ROOT, env=environ, stdout=asyncio.subprocess.DEVNULL,
                 stderr=log,
@@ -217,9 +217,18 @@ async def unfinished(client: aiohttp.ClientSession, url: str) -> int:
 
 async def all_done(client: aiohttp.ClientSession, url: str, within_s: float) -> None:
     """Wait until no task is left to do; raises TimeoutError."""
+
+    async def idle() -> bool:
+        return not await unfinished(client, url)
+
+    await until(idle, within_s)
+
+
+async def until(condition: Callable[[], Awaitable[bool]], within_s: float) -> None:
+    """Ask again and again; raises TimeoutError."""
     async with asyncio.timeout(within_s):
-        while await unfinished(client, url):
-            await asyncio.sleep(0.1)
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def all_calls(client: aiohttp.ClientSession, url: str) -> list[dict[str, Any]]:

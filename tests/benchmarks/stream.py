@@ -7,7 +7,6 @@ was due to send its last token to the arrival of `completed`.
 """
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +33,12 @@ class Plan:
         return max(round(self.rate * self.seconds), 1)
 
 
+def settings(url: str, tasks: int) -> dict[str, dict[str, Any]]:
+    """All tasks run at once."""
+    model = {"base_url": f"{url}/v1", "model": "streams", "concurrency": tasks}
+    return {"models.streams": model}
+
+
 async def run(plan: Plan) -> Report:
     """The whole benchmark."""
     report = Report(
@@ -44,20 +49,15 @@ async def run(plan: Plan) -> Report:
     profile: dict[str, dict[str, Any]] = {
         "models.streams": {"first_token_s": FIRST_S, "tokens_per_s": plan.rate}
     }
-    async with stage.workplace() as (folder, client):
-        async with stage.simulator(folder, profile) as provider:
-            settings = {
-                "models.streams": {
-                    "base_url": f"{provider.url}/v1",
-                    "model": "streams",
-                    "concurrency": plan.tasks,
-                }
-            }
-            async with stage.service(folder, settings) as service:
-                heard, cpu_s = await _stream(plan, client, service)
-                calls = await stage.all_calls(client, provider.url)
-                memory = service.memory_mb()
-                report.broken += service.faults()
+    async with (
+        stage.workplace() as (folder, client),
+        stage.simulator(folder, profile) as provider,
+        stage.service(folder, settings(provider.url, plan.tasks)) as service,
+    ):
+        heard, cpu_s = await _stream(plan, client, service)
+        calls = await stage.all_calls(client, provider.url)
+        memory = service.memory_mb()
+        report.broken += service.faults()
     _judge(report, plan, heard, {call["marker"]: call for call in calls})
     _tell(report, plan, heard, cpu_s, memory)
     return report

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from tests.benchmarks import stage
+
 _LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 Answered = Callable[["Connection", int], None]
@@ -137,9 +139,11 @@ async def offer(
             free.pop().send(data, due)
         else:
             wrong += 1  # as many are unanswered as the service takes connections
-    async with asyncio.timeout(30):
-        while under_way:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+
+    async def all_answered() -> bool:
+        return not under_way
+
+    await stage.until(all_answered, 30)
     for line in lines:
         line.close()
     return latencies, wrong

@@ -1,15 +1,30 @@
-"""A service with a simulated provider for each test that asks for one."""
+"""A service with a simulated provider: one for all tests of a module, or a test's own.
+
+A module that uses them runs its tests in one loop:
+`pytestmark = pytest.mark.asyncio(loop_scope="module")`.
+"""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+import pytest_asyncio
 
 from tests.web.serving import Service, serving
 
+ROOM = 100
+"""Calls at once of the shared service: a test may leave some behind that never end."""
 
-@pytest.fixture
-async def service(tmp_path: Path) -> AsyncIterator[Service]:
-    """No token, two models without limits, twelve tokens an answer."""
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
+    """No token, the models `fast` and `embed`; it holds what earlier tests have left."""
+    async with serving(tmp_path_factory.mktemp("shared"), concurrency=ROOM) as running:
+        yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def fresh(tmp_path: Path) -> AsyncIterator[Service]:
+    """The same, empty, and with five calls at once."""
     async with serving(tmp_path) as running:
         yield running

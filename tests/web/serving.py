@@ -151,13 +151,13 @@ async def serving(
     folder: Path,
     environ: Mapping[str, str] | None = None,
     profile: Mapping[str, Any] | None = None,
-    headers: Mapping[str, str] | None = None,
+    concurrency: int = 5,
     **sections: Any,
 ) -> AsyncIterator[Service]:
     """A service on a free port with the models `fast` and `embed`; `sections` are settings."""
     async with running(Profile.parse(dict(profile or FAST))) as sim:
         models = {
-            "fast": model(sim.base_url),
+            "fast": model(sim.base_url, concurrency=concurrency),
             "embed": model(sim.base_url, type="embedding"),
         }
         values: dict[str, Any] = {
@@ -170,9 +170,7 @@ async def serving(
         stop = asyncio.Event()
         async with _served(Settings.model_validate(values), environ or {}, stop) as url:
             timeout = httpx.Timeout(PATIENCE_S)
-            async with httpx.AsyncClient(
-                base_url=url, timeout=timeout, trust_env=False, headers=headers
-            ) as http:
+            async with httpx.AsyncClient(base_url=url, timeout=timeout, trust_env=False) as http:
                 yield Service(url, http, sim, stop.set)
 
 

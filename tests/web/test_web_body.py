@@ -15,6 +15,8 @@ from asyncsvc.web.body import as_object
 from tests.web.serving import Service, expect, refused, serving
 from tests.web.wire import chunked, head, post, wire
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 MOST = 10_485_760
 
 
@@ -37,16 +39,16 @@ async def test_ten_megabytes_are_taken_and_given_back(service: Service) -> None:
             assert len(task["content"]) == MOST - len(sized(0)) + 0
 
 
-async def test_a_byte_more_is_a_413_and_the_connection_stays_usable(service: Service) -> None:
+async def test_a_byte_more_is_a_413_and_the_connection_stays_usable(fresh: Service) -> None:
     for request in (post("/tasks", sized(MOST + 1)), chunked("/tasks", sized(MOST + 1))):
-        async with wire(service.port) as line:
+        async with wire(fresh.port) as line:
             answer = await line.ask(request)
             assert (answer.status, answer.code()) == (413, "task_too_large")
             assert (await line.ask(head("GET", "/livez"))).status == 200
     for path in ("/tasks", "/tasks/batch"):
-        answer413 = await service.http.post(path, content=sized(MOST + 1))
+        answer413 = await fresh.http.post(path, content=sized(MOST + 1))
         refused(answer413, 413, "task_too_large")
-    assert await total(service) == 0
+    assert await total(fresh) == 0
 
 
 async def test_an_announced_length_is_refused_before_it_is_sent(service: Service) -> None:
@@ -88,12 +90,12 @@ BROKEN = {
 }
 
 
-async def test_what_is_no_json_is_a_400(service: Service) -> None:
+async def test_what_is_no_json_is_a_400(fresh: Service) -> None:
     for name, sent in BROKEN.items():
         for path in ("/tasks", "/tasks/batch"):
-            answer = await service.http.post(path, content=sent)
+            answer = await fresh.http.post(path, content=sent)
             assert refused(answer, 400, "invalid_json")["param"] is None, name
-    assert await total(service) == 0
+    assert await total(fresh) == 0
 
 
 async def test_json_that_is_no_object_is_a_422(service: Service) -> None:
@@ -149,7 +151,7 @@ async def test_large_numbers_that_fit_come_back_as_they_were(service: Service) -
     assert (await service.task(task_id))["user_metadata"] == metadata
 
 
-async def test_strange_text_comes_back_as_it_was(service: Service) -> None:
+async def test_strange_text_comes_back_as_it_was(fresh: Service) -> None:
     for text in (
         "\x00",
         "a\x00b",
@@ -160,12 +162,12 @@ async def test_strange_text_comes_back_as_it_was(service: Service) -> None:
         "\r\n\r\n",
         "\uffff",
     ):
-        task_id = await service.submit(text, metadata={text: text}, delay_s=60)
-        task = await service.task(task_id)
+        task_id = await fresh.submit(text, metadata={text: text}, delay_s=60)
+        task = await fresh.task(task_id)
         assert task["content"] == text
         assert task["user_metadata"] == {text: text}
-        assert (await service.events(task_id))[0]["data"]["status"] == "scheduled"
-    page = expect(await service.http.get("/tasks"), 200)
+        assert (await fresh.events(task_id))[0]["data"]["status"] == "scheduled"
+    page = expect(await fresh.http.get("/tasks"), 200)
     assert page["tasks"][-1]["content_preview"] == "\x00"
 
 
@@ -183,7 +185,7 @@ async def test_the_content_type_does_not_matter(service: Service) -> None:
 
 
 async def test_a_client_that_leaves_in_the_middle_is_no_fault_of_ours(
-    service: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    fresh: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, over = asyncio.Event(), asyncio.Event()
     read = body.read
@@ -197,20 +199,20 @@ async def test_a_client_that_leaves_in_the_middle_is_no_fault_of_ours(
 
     monkeypatch.setattr(body, "read", watched)
     with caplog.at_level(logging.WARNING):
-        async with asyncio.timeout(20), wire(service.port) as line:
+        async with asyncio.timeout(20), wire(fresh.port) as line:
             line.writer.write(head("POST", "/tasks", "content-length: 1000") + b'{"content": "')
             await began.wait()
             line.writer.transport.abort()
             await over.wait()
-        assert await total(service) == 0
+        assert await total(fresh) == 0
     assert caplog.text == ""
 
 
-def test_an_object_is_given_as_it_is() -> None:
+async def test_an_object_is_given_as_it_is() -> None:
     assert as_object(b'{"a": [1, "x", 0.5, null]}') == {"a": [1, "x", 0.5, None]}
 
 
-def test_faults_have_their_own_errors() -> None:
+async def test_faults_have_their_own_errors() -> None:
     with pytest.raises(InvalidJson):
         as_object("{")
     with pytest.raises(InvalidRequest, match="object"):

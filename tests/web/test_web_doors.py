@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -13,16 +14,18 @@ from asyncsvc.web.auth import Rules
 from tests.web.serving import Service, ask, expect, refused, rest, serving
 from tests.web.wire import head, post, wire
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 GOOD = {"authorization": "Bearer secret-2"}
 ENVIRON = {"ASYNCSVC_TOKENS": "secret-1, secret-2"}
 OTHER = "http://evil.example"
 BODY = b'{"content": "x"}'
 
 
-@pytest.fixture
-async def guarded(tmp_path: Path) -> AsyncIterator[Service]:
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def guarded(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """A service that asks for one of two tokens."""
-    async with serving(tmp_path, ENVIRON) as service:
+    async with serving(tmp_path_factory.mktemp("guarded"), ENVIRON) as service:
         yield service
 
 
@@ -104,12 +107,12 @@ async def test_a_subprotocol_opens_no_http(guarded: Service) -> None:
     refused(await guarded.http.get("/tasks", headers=headers), 401, "unauthorized")
 
 
-async def test_a_page_of_another_site_changes_nothing(service: Service) -> None:
+async def test_a_page_of_another_site_changes_nothing(fresh: Service) -> None:
     headers = {"origin": OTHER}
     for method, path in (("POST", "/tasks"), ("DELETE", "/tasks/x"), ("POST", "/tasks/x/cancel")):
-        answer = await service.http.request(method, path, headers=headers, content=BODY)
+        answer = await fresh.http.request(method, path, headers=headers, content=BODY)
         refused(answer, 403, "forbidden_origin")
-    answer = await service.http.get("/tasks", headers=headers)
+    answer = await fresh.http.get("/tasks", headers=headers)
     assert answer.json()["tasks"] == []
     assert "access-control-allow-origin" not in answer.headers
 
@@ -169,7 +172,7 @@ async def test_names_of_this_machine_are_ours(service: Service) -> None:
             assert (await line.ask(head("GET", "/tasks", f"host: {host}"))).status == 200, host
 
 
-def test_a_server_for_other_machines_takes_any_name() -> None:
+async def test_a_server_for_other_machines_takes_any_name() -> None:
     assert Rules.of("0.0.0.0", ["t"], [], 10).hosts is None
     own = Rules.of("127.0.0.1", [], ["https://App.example/"], 10).hosts
     assert own is not None and sorted(own) == ["127.0.0.1", "app.example"]

@@ -11,6 +11,8 @@ from asyncsvc.web import errors
 from tests.web.serving import Service, refused
 from tests.web.wire import head, wire
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 METHODS = {
     "/": {"GET"},
     "/health": {"GET"},
@@ -94,19 +96,19 @@ async def test_a_fault_of_ours_tells_nothing_of_itself(
 
 
 async def test_a_disk_that_refuses_is_a_503_and_nothing_is_stored(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+    fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def full(*_: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
         patch.setattr("asyncsvc.tasks.store.Store._write", full)
-        answer = await service.http.post("/tasks", json={"content": "x"})
+        answer = await fresh.http.post("/tasks", json={"content": "x"})
     error = refused(answer, 503, "overloaded")
     assert "disk is full" in error["message"]
     assert int(answer.headers["retry-after"]) >= 1
-    assert (await service.http.get("/tasks")).json()["tasks"] == []
-    assert (await service.done(await service.submit("x")))["status"] == "completed"
+    assert (await fresh.http.get("/tasks")).json()["tasks"] == []
+    assert (await fresh.done(await fresh.submit("x")))["status"] == "completed"
 
 
 async def test_an_error_that_no_client_can_have_caused_is_a_500() -> None:

@@ -7,6 +7,8 @@ import pytest
 
 from tests.web.serving import Service, expect, serving
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 
 async def test_a_sound_service_is_ok(service: Service) -> None:
     body = expect(await service.http.get("/health"), 200)
@@ -21,10 +23,10 @@ async def test_a_sound_service_is_ok(service: Service) -> None:
     assert body["started_at"].endswith("Z")
 
 
-async def test_the_figures_follow_the_tasks(service: Service) -> None:
-    await service.running()
-    await service.submit(delay_s=3600)
-    body = expect(await service.http.get("/health"), 200)
+async def test_the_figures_follow_the_tasks(fresh: Service) -> None:
+    await fresh.running()
+    await fresh.submit(delay_s=3600)
+    body = expect(await fresh.http.get("/health"), 200)
     assert (body["unfinished"], body["running"], body["waiting"]) == (2, 1, 0)
 
 

@@ -4,7 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.web.serving import FAST, HANG, Service, expect, refused, seqs, serving, text
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def listed(service: Service, **query: Any) -> dict[str, Any]:
@@ -15,11 +19,11 @@ def ids(page: dict[str, Any]) -> list[str]:
     return [task["task_id"] for task in page["tasks"]]
 
 
-async def test_a_waiting_task_shows_its_place(service: Service) -> None:
-    held = [await service.running(HANG, model="fast") for _ in range(5)]
+async def test_a_waiting_task_shows_its_place(fresh: Service) -> None:
+    held = [await fresh.running(HANG, model="fast") for _ in range(5)]
     assert len(held) == 5
-    first, second = [await service.submit("x", model="fast") for _ in range(2)]
-    assert [(await service.task(task_id))["position"] for task_id in (first, second)] == [1, 2]
+    first, second = [await fresh.submit("x", model="fast") for _ in range(2)]
+    assert [(await fresh.task(task_id))["position"] for task_id in (first, second)] == [1, 2]
 
 
 async def test_an_unfinished_task_shows_the_text_so_far(service: Service) -> None:
@@ -52,37 +56,37 @@ async def test_strange_ids_are_not_found_and_nothing_worse(service: Service) -> 
     refused(await service.http.get("/tasks/..%2F..%2Fetc"), 404, "not_found")
 
 
-async def test_the_list_is_newest_first_with_previews(service: Service) -> None:
+async def test_the_list_is_newest_first_with_previews(fresh: Service) -> None:
     long = "é" * 300
-    made = [await service.submit(long, params={"max_tokens": 400}) for _ in range(3)]
-    done = await service.done(made[-1])
-    page = await listed(service, limit=2)
+    made = [await fresh.submit(long, params={"max_tokens": 400}) for _ in range(3)]
+    done = await fresh.done(made[-1])
+    page = await listed(fresh, limit=2)
     assert ids(page) == made[:0:-1]
     item = page["tasks"][0]
     assert item["content_preview"] == long[:200]
     assert item["result_preview"] == done["result"][:200]
     assert not item.keys() & {"content", "result", "messages"}
-    rest = await listed(service, limit=2, cursor=page["next_cursor"])
+    rest = await listed(fresh, limit=2, cursor=page["next_cursor"])
     assert ids(rest) == made[:1]
     assert rest["next_cursor"] is None
 
 
-async def test_pages_stay_whole_while_tasks_arrive(service: Service) -> None:
-    made = [await service.submit(delay_s=3600) for _ in range(10)]
+async def test_pages_stay_whole_while_tasks_arrive(fresh: Service) -> None:
+    made = [await fresh.submit(delay_s=3600) for _ in range(10)]
     seen, cursor = [], None
     while True:
-        page = await listed(service, limit=3, **({"cursor": cursor} if cursor else {}))
+        page = await listed(fresh, limit=3, **({"cursor": cursor} if cursor else {}))
         seen += ids(page)
-        await service.submit("newer", delay_s=3600)
+        await fresh.submit("newer", delay_s=3600)
         if (cursor := page["next_cursor"]) is None:
             break
     assert seen == made[::-1]
 
 
-async def test_the_list_is_filtered(service: Service) -> None:
-    done = await service.submit("Find ME", session_id="s", lane="priority")
-    await service.done(done)
-    late = await service.submit("other", delay_s=3600)
+async def test_the_list_is_filtered(fresh: Service) -> None:
+    done = await fresh.submit("Find ME", session_id="s", lane="priority")
+    await fresh.done(done)
+    late = await fresh.submit("other", delay_s=3600)
     for query, found in (
         ({"status": "completed"}, [done]),
         ({"status": "scheduled"}, [late]),
@@ -98,7 +102,7 @@ async def test_the_list_is_filtered(service: Service) -> None:
         ({"status": "completed", "lane": "short"}, []),
         ({"status": ""}, [late, done]),
     ):
-        assert ids(await listed(service, **query)) == found, query
+        assert ids(await listed(fresh, **query)) == found, query
 
 
 async def test_the_owner_is_the_user_that_was_named(service: Service) -> None:
@@ -129,10 +133,10 @@ async def test_queries_of_any_bytes_are_answered(service: Service) -> None:
         assert (await service.http.get(f"/tasks?{query}")).status_code in (200, 422), query
 
 
-async def test_the_figures_count_each_state_and_model(service: Service) -> None:
-    await service.done(await service.submit("x"))
-    await service.submit(delay_s=3600)
-    figures = expect(await service.http.get("/tasks/stats"), 200)
+async def test_the_figures_count_each_state_and_model(fresh: Service) -> None:
+    await fresh.done(await fresh.submit("x"))
+    await fresh.submit(delay_s=3600)
+    figures = expect(await fresh.http.get("/tasks/stats"), 200)
     models = figures.pop("models")
     assert figures == {
         "total": 2, "scheduled": 1, "pending": 0, "running": 0, "paused": 0, "completed": 1,

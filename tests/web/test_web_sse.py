@@ -12,6 +12,8 @@ from asyncsvc.errors import TaskNotFound
 from asyncsvc.tasks.journal import Event, Journal
 from tests.web.serving import Service, expect, refused, seqs
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 SSE = {"accept": "text/event-stream"}
 
 

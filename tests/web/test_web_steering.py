@@ -2,7 +2,11 @@
 
 import asyncio
 
+import pytest
+
 from tests.web.serving import HANG, Service, expect, refused, seqs, text
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def until_left(service: Service, marker: str) -> None:
@@ -108,16 +112,16 @@ async def test_what_the_state_does_not_allow_is_a_409(service: Service) -> None:
         assert await service.events(task_id) == before
 
 
-async def test_only_a_finished_task_can_be_deleted(service: Service) -> None:
-    task_id = await service.running()
+async def test_only_a_finished_task_can_be_deleted(fresh: Service) -> None:
+    task_id = await fresh.running()
     path = f"/tasks/{task_id}"
-    refused(await service.http.delete(path), 409, "illegal_transition")
-    await service.steer(task_id, "cancel")
-    answer = await service.http.delete(path)
+    refused(await fresh.http.delete(path), 409, "illegal_transition")
+    await fresh.steer(task_id, "cancel")
+    answer = await fresh.http.delete(path)
     assert (answer.status_code, answer.content) == (204, b"")
-    refused(await service.http.get(path), 404, "task_not_found")
-    refused(await service.http.delete(path), 404, "task_not_found")
-    assert expect(await service.http.get("/tasks/stats"), 200)["total"] == 0
+    refused(await fresh.http.get(path), 404, "task_not_found")
+    refused(await fresh.http.delete(path), 404, "task_not_found")
+    assert expect(await fresh.http.get("/tasks/stats"), 200)["total"] == 0
 
 
 async def test_a_deleted_task_frees_its_idempotency_key(service: Service) -> None:

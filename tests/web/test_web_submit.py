@@ -4,7 +4,11 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.web.serving import HANG, Service, expect, refused, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 
 async def test_a_submit_is_answered_202_with_the_place_of_the_task(service: Service) -> None:
@@ -104,13 +108,13 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
 ]
 
 
-async def test_a_wrong_field_is_a_422_that_names_it(service: Service) -> None:
+async def test_a_wrong_field_is_a_422_that_names_it(fresh: Service) -> None:
     for fields, param in WRONG:
-        error = refused(await service.http.post("/tasks", json=fields), 422, "invalid_request")
+        error = refused(await fresh.http.post("/tasks", json=fields), 422, "invalid_request")
         if param is not None:
             assert str(error["param"]).startswith(param), fields
             assert param in error["message"], fields
-    assert expect(await service.http.get("/tasks/stats"), 200)["total"] == 0
+    assert expect(await fresh.http.get("/tasks/stats"), 200)["total"] == 0
 
 
 async def test_metadata_of_16_kib_is_taken_and_one_byte_more_is_not(service: Service) -> None:
@@ -167,19 +171,19 @@ async def test_a_wait_beyond_max_wait_s_is_refused_and_nothing_is_stored(tmp_pat
             assert expect(await narrow.http.get("/tasks/stats"), 200)["total"] == 1
 
 
-async def test_the_same_key_and_body_give_the_first_answer_again(service: Service) -> None:
+async def test_the_same_key_and_body_give_the_first_answer_again(fresh: Service) -> None:
     first, second = [
-        await service.http.post("/tasks", json=body, headers={"idempotency-key": "k"})
+        await fresh.http.post("/tasks", json=body, headers={"idempotency-key": "k"})
         for body in ({"content": "x", "priority": 5}, {"priority": 5, "content": "x"})
     ]
     assert (first.status_code, second.status_code) == (202, 200)
     assert first.json() == second.json()
     assert second.headers["location"] == first.headers["location"]
-    assert expect(await service.http.get("/tasks/stats"), 200)["total"] == 1
+    assert expect(await fresh.http.get("/tasks/stats"), 200)["total"] == 1
 
 
 async def test_the_same_key_with_another_body_is_a_conflict(service: Service) -> None:
-    headers = {"idempotency-key": "k"}
+    headers = {"idempotency-key": "other body"}
     await service.http.post("/tasks", json={"content": "x"}, headers=headers)
     answer = await service.http.post("/tasks", json={"content": "y"}, headers=headers)
     refused(answer, 409, "idempotency_conflict")
@@ -187,7 +191,7 @@ async def test_the_same_key_with_another_body_is_a_conflict(service: Service) ->
 
 async def test_one_key_at_the_same_moment_makes_one_task(service: Service) -> None:
     posts = [
-        service.http.post("/tasks", json={"content": "x"}, headers={"idempotency-key": "k"})
+        service.http.post("/tasks", json={"content": "x"}, headers={"idempotency-key": "at once"})
         for _ in range(10)
     ]
     answers = await asyncio.gather(*posts)
@@ -198,7 +202,9 @@ async def test_one_key_at_the_same_moment_makes_one_task(service: Service) -> No
 async def test_the_keys_of_two_users_are_their_own(service: Service) -> None:
     answers = [
         await service.http.post(
-            "/tasks", json={"content": "x"}, headers={"idempotency-key": "k", "x-user": user}
+            "/tasks",
+            json={"content": "x"},
+            headers={"idempotency-key": "two users", "x-user": user},
         )
         for user in ("ann", "ben")
     ]
@@ -222,13 +228,13 @@ async def test_a_batch_is_answered_in_order(service: Service) -> None:
     assert contents == ["0", "1", "2", "3"]
 
 
-async def test_a_batch_of_1000_is_taken_and_of_1001_is_not(service: Service) -> None:
+async def test_a_batch_of_1000_is_taken_and_of_1001_is_not(fresh: Service) -> None:
     tasks = [{"content": f"{i}", "delay_s": 3600} for i in range(1001)]
-    answer = await service.http.post("/tasks/batch", json={"tasks": tasks})
+    answer = await fresh.http.post("/tasks/batch", json={"tasks": tasks})
     assert refused(answer, 422, "invalid_request")["param"] == "tasks"
-    answer = await service.http.post("/tasks/batch", json={"tasks": tasks[:1000]})
+    answer = await fresh.http.post("/tasks/batch", json={"tasks": tasks[:1000]})
     assert len({one["task_id"] for one in expect(answer, 202)["tasks"]}) == 1000
-    assert expect(await service.http.get("/tasks/stats"), 200)["scheduled"] == 1000
+    assert expect(await fresh.http.get("/tasks/stats"), 200)["scheduled"] == 1000
 
 
 WRONG_BATCHES: list[tuple[Any, str | None]] = [
@@ -243,11 +249,11 @@ WRONG_BATCHES: list[tuple[Any, str | None]] = [
 ]
 
 
-async def test_one_wrong_task_refuses_the_whole_batch(service: Service) -> None:
+async def test_one_wrong_task_refuses_the_whole_batch(fresh: Service) -> None:
     for body, param in WRONG_BATCHES:
-        answer = await service.http.post("/tasks/batch", json=body)
+        answer = await fresh.http.post("/tasks/batch", json=body)
         assert refused(answer, 422, "invalid_request")["param"] == param, body
-    assert expect(await service.http.get("/tasks/stats"), 200)["total"] == 0
+    assert expect(await fresh.http.get("/tasks/stats"), 200)["total"] == 0
 
 
 async def test_a_batch_that_would_overflow_the_queue_is_refused_wholly(tmp_path: Path) -> None:
@@ -259,8 +265,8 @@ async def test_a_batch_that_would_overflow_the_queue_is_refused_wholly(tmp_path:
 
 
 async def test_tasks_of_one_session_run_in_order(service: Service) -> None:
-    first = await service.running(HANG, session_id="s")
-    second = await service.submit("x", session_id="s")
+    first = await service.running(HANG, session_id="talk")
+    second = await service.submit("x", session_id="talk")
     other = await service.submit("y")
     assert (await service.done(other))["status"] == "completed"
     assert (await service.task(second))["status"] == "pending"

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from asyncsvc.tasks.rows import EventRow
+from asyncsvc.tasks.store import PAGE, Store
+from asyncsvc.web.sockets import Sockets
 from tests.web.serving import (
     HANG,
     Service,
@@ -20,6 +23,8 @@ from tests.web.serving import (
     text,
     told,
 )
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 SLOW = "x [[sim:tokens=40]][[sim:rate=100]]"
 
@@ -86,11 +91,11 @@ async def test_progress_is_live_only_and_has_no_number(service: Service) -> None
     assert all(e["type"] != "progress" for e in await service.events(task_id))
 
 
-async def test_progress_tells_the_place_of_what_waits(service: Service) -> None:
+async def test_progress_tells_the_place_of_what_waits(fresh: Service) -> None:
     for _ in range(5):
-        await service.running(HANG, model="fast")
-    task_id = await service.submit("x", model="fast")
-    async with service.ws(f"/ws/tasks/{task_id}?after=1") as socket:
+        await fresh.running(HANG, model="fast")
+    task_id = await fresh.submit("x", model="fast")
+    async with fresh.ws(f"/ws/tasks/{task_id}?after=1") as socket:
         event = await message(socket)
     assert (event["type"], event["data"]["status"]) == ("progress", "pending")
     assert event["data"]["position"] == 1
@@ -222,54 +227,54 @@ async def test_cancel_says_how_it_went(service: Service) -> None:
         assert answer["error"]["code"] == "task_not_found"
 
 
-async def test_the_whole_feed_resumes_from_any_id(service: Service) -> None:
-    ids = [await service.submit(SLOW) for _ in range(3)]
+async def test_the_whole_feed_resumes_from_any_id(fresh: Service) -> None:
+    ids = [await fresh.submit(SLOW) for _ in range(3)]
     for task_id in ids:
-        await service.done(task_id)
+        await fresh.done(task_id)
     expected = sorted(
-        itertools.chain.from_iterable([await service.events(i) for i in ids]),
+        itertools.chain.from_iterable([await fresh.events(i) for i in ids]),
         key=lambda event: event["id"],
     )
     for after_id in (0, 1, expected[10]["id"], expected[-1]["id"]):
         wanted = [event for event in expected if event["id"] > after_id]
-        async with service.ws() as socket:
+        async with fresh.ws() as socket:
             answer = await ask(socket, op="subscribe", all=True, after_id=after_id)
             assert (answer["all"], answer["after_id"]) == (True, after_id)
             assert [await message(socket) for _ in wanted] == wanted
 
 
-async def test_the_whole_feed_begins_now_by_itself(service: Service) -> None:
-    await service.done(await service.submit("old"))
-    async with service.ws() as socket:
+async def test_the_whole_feed_begins_now_by_itself(fresh: Service) -> None:
+    await fresh.done(await fresh.submit("old"))
+    async with fresh.ws() as socket:
         await ask(socket, op="subscribe", all=True)
-        task_id = await service.submit("new")
+        task_id = await fresh.submit("new")
         found: list[dict[str, Any]] = []
         while not found or "latency" not in found[-1]["data"]:
             found += stored([await message(socket)])
-        assert found == await service.events(task_id)
+        assert found == await fresh.events(task_id)
         await ask(socket, op="unsubscribe", all=True)
-        await service.submit("unheard", delay_s=3600)
+        await fresh.submit("unheard", delay_s=3600)
         await socket.send(json.dumps({"op": "ping"}))
         assert (await message(socket))["op"] == "ok"
 
 
-async def test_the_whole_feed_tells_the_progress_of_all(service: Service) -> None:
-    running = await service.running()
-    waiting = await service.submit(delay_s=3600)
-    async with service.ws() as socket:
+async def test_the_whole_feed_tells_the_progress_of_all(fresh: Service) -> None:
+    running = await fresh.running()
+    waiting = await fresh.submit(delay_s=3600)
+    async with fresh.ws() as socket:
         await ask(socket, op="subscribe", all=True)
         heard = {(await message(socket))["task_id"] for _ in range(2)}
     assert heard == {running, waiting}
 
 
-async def test_a_feed_is_whole_though_tasks_were_deleted(service: Service) -> None:
-    ids = [await service.submit(f"{i}") for i in range(4)]
+async def test_a_feed_is_whole_though_tasks_were_deleted(fresh: Service) -> None:
+    ids = [await fresh.submit(f"{i}") for i in range(4)]
     for task_id in ids:
-        await service.done(task_id)
+        await fresh.done(task_id)
     for task_id in (ids[0], ids[2], ids[3]):
-        await service.http.delete(f"/tasks/{task_id}")
-    expected = await service.events(ids[1])
-    async with service.ws() as socket:
+        await fresh.http.delete(f"/tasks/{task_id}")
+    expected = await fresh.events(ids[1])
+    async with fresh.ws() as socket:
         await ask(socket, op="subscribe", all=True, after_id=0)
         found: list[dict[str, Any]] = []
         while len([e for e in found if e["task_id"] == ids[1]]) < len(expected):
@@ -298,9 +303,9 @@ BAD: list[tuple[str | bytes, str]] = [
 ]  # fmt: skip
 
 
-async def test_bad_messages_are_answered_with_their_error(service: Service) -> None:
+async def test_bad_messages_are_answered_with_their_error(fresh: Service) -> None:
     for first in range(0, len(BAD), 4):
-        async with service.ws() as socket:
+        async with fresh.ws() as socket:
             for sent, code in BAD[first : first + 4]:
                 await socket.send(sent)
                 answer = await told(socket)
@@ -365,3 +370,30 @@ async def test_a_stop_sends_all_that_is_committed_and_then_1001(tmp_path: Path) 
         events = stored(messages)
         assert seqs(events) == [1, 2, 3, 4]
         assert events[-1]["data"]["cause"] == "interrupted"
+
+
+async def test_a_stop_waits_for_a_client_that_is_still_catching_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopping = asyncio.Event()
+    read, close_all = Store.events, Sockets.close_all
+
+    async def late(store: Store, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
+        await stopping.wait()
+        return await read(store, n, after, limit)
+
+    async def watched(sockets: Sockets) -> None:
+        stopping.set()
+        await close_all(sockets)
+
+    async with serving(tmp_path) as service:
+        task_id = await service.submit(SLOW)
+        await service.done(task_id)
+        events = await service.events(task_id)
+        monkeypatch.setattr(Store, "events", late)
+        monkeypatch.setattr(Sockets, "close_all", watched)
+        async with service.ws() as socket:
+            await ask(socket, op="subscribe", task_id=task_id)
+            service.stop()
+            messages, code = await rest(socket)
+    assert (code, stored(messages)) == (1001, events)

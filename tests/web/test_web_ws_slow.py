@@ -142,7 +142,7 @@ async def test_a_stop_does_not_wait_for_it(impatient: Service) -> None:
 
 
 async def test_a_slow_reader_of_an_event_stream_holds_up_nothing(impatient: Service) -> None:
-    task_id = await impatient.submit(MUCH)
+    task_id = await impatient.submit("x [[sim:tokens=100000]][[sim:rate=0]]")
     loop = asyncio.get_running_loop()
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as stream:
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)

@@ -1,0 +1,58 @@
+"""The commands that ask once: a table for people, the service's JSON for scripts."""
+
+import pytest
+
+from tests.cli.processes import Place
+
+
+@pytest.fixture(scope="module")
+def finished(service: Place) -> str:
+    ended = service.run("submit", "什么是AI？", "--wait", "--json", "--model", "fast")
+    return str(ended.json["task_id"])
+
+
+@pytest.mark.parametrize(
+    ("argv", "key", "shown"),
+    [
+        (["tasks"], "tasks", "什么是AI？"),
+        (["tasks", "--status", "completed", "--limit", "500"], "tasks", "completed"),
+        (["models"], "models", "A_KEY_THAT_IS_NOT_SET"),
+        (["stats"], "total", "completed"),
+    ],
+)
+def test_table_and_json(
+    service: Place, finished: str, argv: list[str], key: str, shown: str
+) -> None:
+    table = service.run(*argv)
+    assert (table.code, table.err) == (0, "")
+    assert shown in table.out and "\x1b" not in table.out
+    assert key in service.run(*argv, "--json").json
+
+
+def test_a_task_is_shown_by_the_end_of_its_id(service: Place, finished: str) -> None:
+    shown = service.run("show", finished[-8:])
+    assert shown.code == 0
+    for part in (finished, "completed", "什么是AI？", "模拟器的回答", "fast-1"):
+        assert part in shown.out
+
+
+def test_an_end_that_fits_several_ids_or_none_is_refused(service: Place, finished: str) -> None:
+    service.run("submit", "one more", "--model", "fast")
+    several, none = service.run("show", ""), service.run("show", "zzz")
+    assert (several.code, none.code) == (1, 1)
+    assert "give more of the id" in several.err and "no task" in none.err
+
+
+def test_a_task_is_paused_resumed_cancelled_and_retried(service: Place) -> None:
+    task_id = service.run("submit", "steered", "--model", "slow").out.strip()
+    assert service.run("pause", task_id, "--json").json["status"] == "paused"
+    assert service.run("resume", task_id, "--json").json["status"] == "pending"
+    assert service.run("cancel", task_id, "--json").json["status"] == "cancelled"
+    assert service.run("retry", task_id, "--json").json["status"] == "pending"
+    assert service.run("cancel", task_id).code == 0
+
+
+def test_what_a_state_does_not_allow_is_exit_code_1(service: Place, finished: str) -> None:
+    ended = service.run("resume", finished)
+    assert (ended.code, ended.out) == (1, "")
+    assert "completed" in ended.err and ended.err.count("\n") == 1

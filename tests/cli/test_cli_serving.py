@@ -1,0 +1,119 @@
+"""`serve`: what it says, what wins, how it ends."""
+
+import signal
+import socket
+import sqlite3
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from asyncsvc.cli.serving import overrides
+from tests.cli.processes import Place
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_it_says_what_it_found_and_ends_with_0(place: Place, number: signal.Signals) -> None:
+    with place.served() as (process, there):
+        assert httpx.get(f"{there.env['ASYNCSVC_URL']}/readyz").text == "ok"
+        process.signal(number)
+        ended = process.ended()
+    assert ended.code == 0
+    assert "A_KEY_THAT_IS_NOT_SET is not set" in ended.out
+    assert "models enabled: fast, slow" in ended.err
+    assert "Traceback" not in ended.err
+
+
+def test_no_command_serves_and_flags_win(place: Place, tmp_path: Path) -> None:
+    database = tmp_path / "flag" / "a.db"
+    variables = {"ASYNCSVC_SERVER__PORT": "1", "ASYNCSVC_STORAGE__PATH": "never.db"}
+    with place.start("--port", "0", "--db", str(database), **variables) as process:
+        process.until("listening on http://127.0.0.1:")
+        assert database.exists()
+        process.signal(signal.SIGTERM)
+        assert process.ended().code == 0
+
+
+def test_a_signal_while_it_starts_ends_it_with_0(place: Place) -> None:
+    with place.start("serve", PYTHONVERBOSE="1") as process:
+        process.until("import 'uvicorn'", "err")
+        process.signal(signal.SIGTERM)
+        ended = process.ended()
+    assert ended.code == 0
+    assert "Traceback" not in ended.err
+
+
+def test_a_taken_port_is_one_line_and_exit_code_1(place: Place) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ended = place.run("serve", "--port", str(port))
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1 and str(port) in ended.err
+
+
+def test_a_database_in_use_is_one_line_and_exit_code_1(service: Place) -> None:
+    ended = service.run("serve")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1 and "in use by another asyncsvc" in ended.err
+
+
+def test_wrong_settings_are_all_said_and_exit_code_2(place: Place) -> None:
+    (place.folder / "wrong.toml").write_text("[server]\nprot = 1\nport = 70000\n")
+    ended = place.run("serve", "--settings", "wrong.toml")
+    assert ended.code == 2
+    assert "server.prot" in ended.err and "server.port" in ended.err
+    assert ended.err.count("\n") == 2
+
+
+def test_serving_imports_neither_the_simulator_nor_our_tables(place: Place) -> None:
+    with place.start("serve", PYTHONPROFILEIMPORTTIME="1") as process:
+        process.until("listening on http://")
+        process.signal(signal.SIGTERM)
+        imported = process.ended().err
+    assert "asyncsvc.server" in imported
+    for name in ("asyncsvc.simulator", "asyncsvc.cli.tables", "asyncsvc.cli.client"):
+        assert name not in imported
+
+
+def test_flags_that_are_not_given_override_nothing() -> None:
+    assert overrides(None, None, None) == {}
+    assert overrides(None, 0, Path("a")) == {"server": {"port": 0}, "storage": {"path": "a"}}
+
+
+def test_check_says_that_it_is_ready(place: Place) -> None:
+    ended = place.run("check")
+    assert ended.code == 0
+    assert "will be made" in ended.out and sqlite3.sqlite_version in ended.out
+    assert f"Python {sys.version_info.major}." in ended.out
+    assert "A_KEY_THAT_IS_NOT_SET is not set" in ended.out
+    assert not (place.folder / "data").exists()
+
+
+def test_check_works_beside_a_running_service(service: Place) -> None:
+    ended = service.run("check")
+    assert ended.code == 0
+    assert "in use by a running asyncsvc" in ended.out
+
+
+@pytest.mark.parametrize("wrong", ["x = [", "[server]\nport = 'a'", "[models.a]\nmodel = 'b'"])
+def test_check_says_what_is_wrong_with_settings(place: Place, wrong: str) -> None:
+    (place.folder / "settings.toml").write_text(wrong)
+    ended = place.run("check")
+    assert ended.code == 2
+    assert ended.err.startswith("wrong ") and ended.err.count("\n") == 1
+
+
+def test_check_refuses_what_is_no_database_of_ours(place: Place) -> None:
+    (place.folder / "text.db").write_text("this is no database, and long enough to be one" * 9)
+    with sqlite3.connect(place.folder / "other.db") as other:
+        other.execute("CREATE TABLE other (x)")
+    other.close()
+    with sqlite3.connect(place.folder / "newer.db") as newer:
+        newer.execute("CREATE TABLE tasks (x)")
+        newer.execute("PRAGMA user_version=999")
+    newer.close()
+    said = {"text.db": "cannot be read", "other.db": "something else", "newer.db": "newer"}
+    for name, why in said.items():
+        ended = place.run("check", ASYNCSVC_STORAGE__PATH=name)
+        assert (ended.code, why in ended.err) == (2, True), ended

@@ -1,0 +1,88 @@
+"""What a person types wrongly, and what cannot be reached."""
+
+import os
+import subprocess
+
+import pytest
+
+from asyncsvc.cli.parser import run
+from tests.cli.processes import MAIN, Place
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["nonsense"], "No such command 'nonsense'"),
+        (["submit"], "Missing argument"),
+        (["serve", "--port", "x"], "--port"),
+        (["serve", "--port", "70000"], "65535"),
+        (["tasks", "--status", "odd"], "odd"),
+        (["submit", "hi", "--lane", "odd"], "odd"),
+        (["submit", "  "], "no text"),
+        (["tasks", "--url", "ftp://x"], "no address"),
+        (["simulator", "--profile", "absent.toml"], "absent.toml"),
+        (["serve", "--settings", "absent.toml"], "no such file"),
+    ],
+)
+def test_bad_usage_is_one_line_and_exit_code_2(
+    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(argv) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert said in err and err.count("\n") == 1
+
+
+def test_a_process_says_the_same(place: Place) -> None:
+    ended = place.run("--prot", "1")
+    assert (ended.code, ended.out) == (2, "")
+    assert "--prot" in ended.err and ended.err.count("\n") == 1
+
+
+HERE = ["serve", "demo", "simulator", "check"]
+STEERING = ["cancel", "pause", "resume", "retry"]
+COMMANDS = [*HERE, *STEERING, "submit", "tasks", "show", "watch", "models", "stats"]
+
+
+def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--help"]) == 0
+    top = capsys.readouterr().out
+    for name in COMMANDS:
+        assert f" {name} " in top
+        assert run([name, "--help"]) == 0
+        assert f" {name} [OPTIONS]" in capsys.readouterr().out
+
+
+def test_the_version_is_said(place: Place) -> None:
+    assert place.run("--version").out.startswith("asyncsvc ")
+
+
+@pytest.mark.parametrize("argv", [["tasks"], ["submit", "hi", "--wait"], ["watch"], ["show", "x"]])
+def test_a_service_that_is_down_is_one_line_and_exit_code_1(place: Place, argv: list[str]) -> None:
+    ended = place.run(*argv, ASYNCSVC_URL="http://127.0.0.1:9")
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+    assert "http://127.0.0.1:9" in ended.err and "serve" in ended.err
+
+
+def test_the_settings_say_where_the_service_is(service: Place, place: Place) -> None:
+    port = service.env["ASYNCSVC_URL"].rsplit(":", 1)[1]
+    assert place.run("stats", "--json", ASYNCSVC_SERVER__PORT=port).json["total"] >= 0
+    elsewhere = place.run("stats", ASYNCSVC_SERVER__PORT="9")
+    assert "http://127.0.0.1:9 " in elsewhere.err
+
+
+def test_something_that_is_no_asyncsvc_is_said_to_be_none(place: Place, provider: str) -> None:
+    ended = place.run("models", "--url", provider)
+    assert ended.code == 1
+    assert ended.err.count("\n") == 1
+
+
+def test_a_reader_that_has_left_is_no_traceback(service: Place) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "wb") as stdout:
+        done = subprocess.run(
+            [*MAIN, "stats"], env=service.env, stdout=stdout, stderr=subprocess.PIPE, timeout=30
+        )
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -1,0 +1,311 @@
+"""The client over tables of answers: what each of them becomes."""
+
+import aiohttp
+import httpx
+import orjson
+import pytest
+import respx
+
+from asyncsvc.errors import (
+    ConnectTimeout,
+    EmptyAnswer,
+    ModelGone,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    UpstreamAuth,
+    UpstreamDisconnected,
+    UpstreamInvalid,
+    UpstreamOverloaded,
+)
+from asyncsvc.providers.client import ERROR_BYTES
+from asyncsvc.providers.dialects import Preset
+from tests.upstreams import (
+    ASK,
+    DONE,
+    GOOD,
+    HELLO,
+    KEY,
+    STREAM,
+    URL,
+    Script,
+    Sheet,
+    chat,
+    client,
+    event,
+    failure,
+    piece,
+    stream,
+    upstream,
+)
+
+CHAT = f"{URL}/chat/completions"
+
+# What is sent ---------------------------------------------------------------------------------
+
+
+async def test_a_request_is_what_the_upstream_says() -> None:
+    with respx.mock as router:
+        route = router.post(CHAT).respond(headers=STREAM, content=GOOD)
+        async with client(httpx.MockTransport(router.async_handler)) as made:
+            account = upstream(extra_headers={"x-agent": "main"})
+            await made.chat(account, ASK, {"temperature": 1}, Sheet(), {"x-session": "s"})
+    request = route.calls.last.request
+    assert orjson.loads(request.content) == account.chat_body(ASK, {"temperature": 1})
+    assert request.headers["authorization"] == f"Bearer {KEY}"
+    assert request.headers["content-type"] == "application/json"
+    assert request.headers["accept"] == "text/event-stream"
+    assert (request.headers["x-agent"], request.headers["x-session"]) == ("main", "s")
+
+
+# Right answers in odd shapes ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        GOOD,
+        GOOD.replace(b"\n", b"\r\n"),
+        GOOD.replace(b"\n", b"\r"),
+        GOOD.replace(b"data: ", b"data:"),
+        b": keep-alive\n\n\n\n" + GOOD.replace(b"\n\n", b"\n\n: PROCESSING\n\n"),
+        b"event: chunk\nid: 7\nretry: 5\n" + GOOD,
+        piece(role="assistant", content="") + GOOD,
+        event({"choices": []}) + GOOD.replace(DONE, event({"choices": [], "usage": {}}) + DONE),
+        GOOD.removesuffix(DONE),
+        GOOD.replace(piece(finish="stop"), b""),
+        GOOD + piece(" and more") + b"data: {broken",
+    ],
+)
+async def test_a_right_answer_in_any_shape(body: bytes) -> None:
+    answer, sheet = await chat(stream(body))
+    assert (sheet.text, sheet.heads, answer.ended) == ("Hello", 1, True)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+async def test_where_the_parts_are_cut_makes_no_difference(size: int) -> None:
+    body = piece("你好🌍") + piece("é", finish="stop") + DONE
+    parts = [body[i : i + size] for i in range(0, len(body), size)]
+    assert (await chat(stream(*parts)))[1].text == "你好🌍é"
+
+
+async def test_separators_of_lines_inside_json_are_text() -> None:
+    text = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg"
+    raw = orjson.dumps({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]})
+    assert "\u2028".encode() in raw
+    assert (await chat(stream(event(raw), DONE)))[1].text == text
+
+
+@pytest.mark.parametrize("before", [b"", b"\n\n\n", b" \r\n"])
+@pytest.mark.parametrize("kind", ["application/json", "application/json; charset=utf-8"])
+async def test_an_answer_that_does_not_stream(before: bytes, kind: str) -> None:
+    message = {"role": "assistant", "content": "Hello", "reasoning": "hm"}
+    whole = {"choices": [{"message": message, "finish_reason": "stop"}], "usage": {}}
+    body = before + orjson.dumps(whole)
+    reply = httpx.Response(200, headers={"content-type": kind}, content=body)
+    answer, sheet = await chat(reply)
+    assert (sheet.text, sheet.thoughts) == ("Hello", "hm")
+    assert answer.usage == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+
+
+async def test_thinking_tool_calls_and_usage_come_together() -> None:
+    add = {"index": 0, "id": "c", "function": {"name": "add", "arguments": "{"}}
+    rest = {"index": 0, "function": {"arguments": "}"}}
+    answer, sheet = await chat(
+        stream(
+            piece(reasoning_content="hm"),
+            piece(tool_calls=[add]),
+            piece(tool_calls=[rest], finish="tool_calls"),
+            event({"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}}),
+            DONE,
+        )
+    )
+    assert (sheet.thoughts, sheet.text) == ("hm", "")
+    assert answer.tool_calls[0]["function"] == {"name": "add", "arguments": "{}"}
+    assert answer.usage is not None
+    assert answer.usage["total_tokens"] == 5
+
+
+async def test_how_the_connection_ends_after_the_answer_concerns_nobody() -> None:
+    for end in (GOOD, GOOD.removesuffix(DONE)):
+        for last in (httpx.ReadError("reset"), b"\xff", b"data: {\n\n", b"x" * (9 << 20)):
+            assert (await chat(stream(end, last)))[1].text == "Hello"
+
+
+# Wrong answers --------------------------------------------------------------------------------
+
+WRONG: list[tuple[str, httpx.Response, type[ProviderError], str]] = [
+    ("cut", stream(HELLO), UpstreamDisconnected, "in the middle"),
+    ("reset", stream(HELLO, httpx.ReadError("x")), UpstreamDisconnected, "connection broke: x"),
+    ("no text", stream(piece(finish="stop"), DONE), EmptyAnswer, "without any text"),
+    ("nothing", stream(b""), UpstreamDisconnected, "in the middle"),
+    ("only done", stream(DONE), EmptyAnswer, "without any text"),
+    ("broken JSON", stream(HELLO, event(b'{"choices":[')), UpstreamInvalid, "broken JSON"),
+    ("no object", stream(HELLO, event([1])), UpstreamInvalid, "not an object"),
+    ("bad UTF-8", stream(HELLO, b"data: \xff\xfe\n\n"), UpstreamInvalid, "not UTF-8"),
+    (
+        *("error", stream(HELLO, event({"error": {"message": "m", "code": 429}}), DONE)),
+        *(RateLimited, "broke off: m"),
+    ),
+    ("huge", stream(HELLO, *[b"x" * (1 << 20)] * 100), UpstreamInvalid, "more than"),
+    ("page", httpx.Response(200, html="<p>hi</p>"), UpstreamInvalid, "no event stream"),
+    ("untyped", httpx.Response(200, content=GOOD), UpstreamInvalid, "no event stream"),
+    ("JSON error", httpx.Response(200, json={"error": "m"}), UpstreamOverloaded, "broke off: m"),
+    ("JSON cut", httpx.Response(200, json={"choices": []}), UpstreamDisconnected, "middle"),
+    (
+        *("JSON bad UTF-8",),
+        httpx.Response(200, headers={"content-type": "application/json"}, content=b'"\xff"'),
+        *(UpstreamInvalid, "not UTF-8"),
+    ),
+    (
+        *("broken gzip",),
+        httpx.Response(
+            200, headers=STREAM | {"content-encoding": "gzip"}, stream=Script([b"no gzip at all"])
+        ),
+        *(UpstreamDisconnected, "connection broke"),
+    ),
+    ("redirect", httpx.Response(307, headers={"location": "/x"}), UpstreamInvalid, "307"),
+    ("no content", httpx.Response(204), UpstreamInvalid, "204"),
+    ("refused", httpx.Response(401, json={"error": {"message": "m"}}), UpstreamAuth, "401: m"),
+    ("gone", httpx.Response(410, json={"detail": "ended"}), ModelGone, "410: ended"),
+]
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind", "said"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG]
+)
+async def test_a_wrong_answer_is_the_right_error(
+    reply: httpx.Response, kind: type[ProviderError], said: str
+) -> None:
+    sheet = Sheet()
+    error = await failure(reply, sheet=sheet)
+    assert type(error) is kind
+    assert said in str(error)
+    assert sheet.text in ("", "Hello")
+    assert sheet.heads == 1
+    assert reply.is_closed
+
+
+async def test_the_text_that_a_preset_takes_for_none() -> None:
+    empty = upstream(preset=Preset(empty_answers=frozenset({"No response."})))
+    with pytest.raises(EmptyAnswer):
+        await chat(stream(piece("No "), piece("response.", finish="stop"), DONE), account=empty)
+
+
+async def test_redirects_are_not_followed() -> None:
+    with respx.mock(assert_all_called=False) as router:
+        router.post(CHAT).respond(307, headers={"location": "http://elsewhere.test/"})
+        elsewhere = router.route(host="elsewhere.test").respond(headers=STREAM, content=GOOD)
+        async with client(httpx.MockTransport(router.async_handler)) as made:
+            with pytest.raises(UpstreamInvalid):
+                await made.chat(upstream(), ASK, {}, Sheet())
+    assert not elsewhere.called
+
+
+async def test_no_cookie_of_one_call_goes_out_with_the_next() -> None:
+    with respx.mock as router:
+        headers = STREAM | {"set-cookie": "session=1; Path=/"}
+        route = router.post(CHAT).respond(headers=headers, content=GOOD)
+        async with client(httpx.MockTransport(router.async_handler)) as made:
+            for _ in range(2):
+                await made.chat(upstream(), ASK, {}, Sheet())
+    assert "cookie" not in route.calls.last.request.headers
+
+
+# Refusals -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        *(("12", 12.0), ("1.5", 1.5), (None, None), ("soon", None), ("-3", None)),
+        ("Fri, 15 Jan 2027 08:01:00 GMT", 60.0),  # virtual time 0 is 08:00
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0.0),
+    ],
+)
+async def test_retry_after(header: str | None, seconds: float | None) -> None:
+    headers = {} if header is None else {"retry-after": header}
+    for status in (429, 503):
+        assert (await failure(httpx.Response(status, headers=headers))).retry_after == seconds
+
+
+@pytest.mark.parametrize("status", [400, 401, 429, 500])
+async def test_a_key_that_the_provider_echoes_is_in_no_message(status: int) -> None:
+    for echo in ({"error": {"message": f"bad {KEY}"}}, f"bad {KEY}", {"error": f"x{KEY}y"}):
+        said = repr(await failure(httpx.Response(status, json=echo)))
+        assert KEY not in said
+        assert "[key]" in said
+
+
+async def test_a_key_echoed_in_a_stream_is_in_no_message() -> None:
+    said = repr(await failure(stream(event({"error": {"message": f"bad {KEY}"}}))))
+    assert KEY not in said
+
+
+async def test_no_more_of_an_explanation_is_read_than_fits() -> None:
+    body = Script([*[b"x" * 4096] * 17, RuntimeError("read on and on")])
+    error = await failure(httpx.Response(500, stream=body))
+    assert type(error) is UpstreamOverloaded
+    assert body.closed
+    assert len(str(error)) < ERROR_BYTES
+
+
+async def test_the_status_is_enough_where_the_explanation_breaks() -> None:
+    body = Script([b"{", httpx.ReadError("reset")])
+    assert type(await failure(httpx.Response(402, stream=body))) is QuotaExhausted
+
+
+# Connecting -----------------------------------------------------------------------------------
+
+CONNECTOR = aiohttp.client_reqrep.ConnectionKey("h", 1, False, True, None, None, None)
+
+
+def caused(error: Exception, cause: Exception) -> Exception:
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "said"),
+    [
+        (httpx.ConnectTimeout("x"), ConnectTimeout, "within 10 s"),
+        (httpx.ConnectError("refused"), UpstreamDisconnected, "cannot connect: refused"),
+        (httpx.ReadError("reset"), UpstreamDisconnected, "broke: reset"),
+        (httpx.ReadError(""), UpstreamDisconnected, "broke"),
+        (httpx.UnsupportedProtocol("ws"), UpstreamInvalid, "not an address"),
+        (
+            *(caused(httpx.ConnectTimeout("x"), aiohttp.ConnectionTimeoutError("y")),),
+            *(ConnectTimeout, "within 10 s"),
+        ),
+        (
+            *(caused(httpx.ConnectTimeout("x"), aiohttp.ServerDisconnectedError("left")),),
+            *(UpstreamDisconnected, "broke: left"),
+        ),
+        (
+            caused(
+                httpx.ConnectError("x"), aiohttp.ClientConnectorError(CONNECTOR, OSError(111, "no"))
+            ),
+            *(UpstreamDisconnected, "cannot connect"),
+        ),
+        (aiohttp.ClientPayloadError("half"), UpstreamDisconnected, "broke: half"),
+        (ConnectionResetError("gone"), UpstreamDisconnected, "broke: gone"),
+        (httpx.InvalidURL("odd"), UpstreamInvalid, "not an address: odd"),
+    ],
+)
+async def test_what_the_libraries_raise_is_translated(
+    raised: Exception, kind: type[ProviderError], said: str
+) -> None:
+    sheet = Sheet()
+    error = await failure(raised, sheet=sheet)
+    assert type(error) is kind
+    assert said in str(error)
+    assert sheet.heads == 0
+
+
+@pytest.mark.parametrize(
+    "address", ["http://", "http://[", "http://h:99999", "ftp://h", "http://" + "a" * 300 + ".test"]
+)
+async def test_an_address_that_is_none(address: str) -> None:
+    async with client(first_token_s=20) as made:
+        with pytest.raises((UpstreamInvalid, UpstreamDisconnected)):
+            await made.chat(upstream(address), ASK, {}, Sheet())

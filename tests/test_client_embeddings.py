@@ -1,0 +1,102 @@
+"""The client's calls for embeddings."""
+
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from asyncsvc.errors import (
+    FirstTokenTimeout,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    UpstreamDisconnected,
+    UpstreamInvalid,
+)
+from asyncsvc.providers.client import Embeddings
+from tests.upstreams import Reply, client, in_turn, upstream
+from tests.virtual_time import loop, virtual
+
+JSON = {"content-type": "application/json"}
+
+
+def row(index: int, *vector: Any) -> dict[str, Any]:
+    return {"index": index, "embedding": list(vector)}
+
+
+async def embed(texts: str | list[str], *replies: Reply, **timeouts: Any) -> Embeddings:
+    heads: list[int] = []
+    async with client(in_turn(replies), **timeouts) as made:
+        found = await made.embed(upstream(), texts, {}, lambda: heads.append(1))
+    assert heads == [1]
+    return found
+
+
+async def test_embeddings_come_in_the_order_of_the_texts() -> None:
+    usage = {"prompt_tokens": 3, "total_tokens": 3}
+    rows = [row(2, 3), row(0, 1), row(1, 2.5)]
+    found = await embed(["a", "b", "c"], httpx.Response(200, json={"data": rows, "usage": usage}))
+    assert found.vectors == [[1.0], [2.5], [3.0]]
+    assert found.usage == usage
+
+
+@pytest.mark.parametrize("usage", [None, [], "many"])
+async def test_one_text_is_one_vector_whatever_the_usage_is(usage: Any) -> None:
+    body = {"data": [row(0, 1)], "usage": usage}
+    found = await embed("a", httpx.Response(200, json=body))
+    assert (found.vectors, found.usage) == ([[1.0]], None)
+
+
+@pytest.mark.parametrize(
+    "data", [[], [row(0, 1)], [row(0, 1), row(1, 1), row(2, 1)]], ids=["none", "fewer", "more"]
+)
+async def test_a_count_that_differs_is_refused(data: Any) -> None:
+    with pytest.raises(UpstreamInvalid, match=r"2 texts were sent, \d embeddings came back"):
+        await embed(["a", "b"], httpx.Response(200, json={"data": data}))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        *(None, 7, "x", [], {}, {"data": None}, {"data": "x"}, {"data": [1]}),
+        {"data": [{"embedding": [1]}]},
+        {"data": [{"index": 0}]},
+        {"data": [row(0, "x")]},
+        {"data": [row(0, None)]},
+        {"data": [{"index": 0, "embedding": "AACAPw=="}]},
+        {"data": [row(0, 1), {"index": "1", "embedding": []}]},
+    ],
+)
+async def test_what_holds_no_embeddings_is_refused(body: Any) -> None:
+    with pytest.raises(UpstreamInvalid, match="holds no embeddings"):
+        await embed("a", httpx.Response(200, headers=JSON, content=orjson.dumps(body)))
+
+
+async def test_an_error_with_status_200_keeps_its_meaning() -> None:
+    body = {"error": {"code": "insufficient_quota", "message": "no money"}}
+    with pytest.raises(QuotaExhausted, match="no money"):
+        await embed("a", httpx.Response(200, json=body))
+
+
+@pytest.mark.parametrize("body", [b"", b'{"data": ['])
+async def test_half_a_body_is_refused(body: bytes) -> None:
+    with pytest.raises(UpstreamInvalid, match="broken JSON"):
+        await embed("a", httpx.Response(200, headers=JSON, content=body))
+
+
+@pytest.mark.parametrize(
+    ("reply", "kind"),
+    [(httpx.Response(429), RateLimited), (httpx.ConnectError("x"), UpstreamDisconnected)],
+)
+async def test_embeddings_fail_as_chat_does(reply: Reply, kind: type[ProviderError]) -> None:
+    async with client(in_turn([reply])) as made:
+        with pytest.raises(kind):
+            await made.embed(upstream(), "a", {}, lambda: None)
+
+
+@virtual
+async def test_embeddings_that_do_not_come() -> None:
+    with pytest.raises(FirstTokenTimeout, match="no answer within 60 s"):
+        await embed("a", 1000.0, first_token_s=60)
+    assert loop().time() == pytest.approx(60)

@@ -1,0 +1,218 @@
+"""What a gate makes of calls that failed: slow-downs and the breaker."""
+
+import asyncio
+import math
+from collections.abc import Callable
+
+import pytest
+
+from asyncsvc.errors import (
+    ConnectTimeout,
+    ContentFiltered,
+    ContextTooLong,
+    EmptyAnswer,
+    Expired,
+    FirstTokenTimeout,
+    IdleTimeout,
+    InternalError,
+    InterruptedUnknown,
+    ModelGone,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    TaskTimeout,
+    UpstreamAuth,
+    UpstreamDisconnected,
+    UpstreamInvalid,
+    UpstreamOverloaded,
+    UpstreamRejected,
+)
+from asyncsvc.providers.breaker import BreakerState
+from asyncsvc.providers.gate import Gate
+from tests.test_gate import called, settle, trip, waiting
+from tests.upstreams import gate
+from tests.virtual_time import loop, virtual
+
+# Slow down ------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_retry_after_is_obeyed() -> None:
+    cool = gate()
+    cool.failed(RateLimited("x", retry_after=17.0))
+    assert cool.wait() == 17
+    await cool.acquire()
+    assert loop().time() == 17
+
+
+@virtual
+async def test_retry_after_wins_over_a_shorter_wait_and_never_shortens_a_longer_one() -> None:
+    cool = gate()
+    cool.failed(RateLimited("x", retry_after=17.0))
+    cool.failed(RateLimited("x", retry_after=30.0))
+    assert cool.wait() == 30
+    cool.failed(RateLimited("x", retry_after=1.0))
+    assert cool.wait() == 30
+
+
+async def slow_downs(gate: Gate, times: int) -> list[float]:
+    waits = []
+    for _ in range(times):
+        gate.failed(RateLimited("x"))
+        waits.append(gate.wait())
+        await asyncio.sleep(gate.wait())
+    return waits
+
+
+@virtual
+async def test_without_retry_after_the_ceiling_doubles() -> None:
+    for tried, wait in enumerate(await slow_downs(gate(), 10)):
+        assert 0.099 <= wait / min(60, 2**tried) <= 1.001
+
+
+@virtual
+async def test_several_told_at_once_are_told_once() -> None:
+    cool = gate()
+    for _ in range(20):
+        cool.failed(RateLimited("x"))
+    assert cool.wait() <= 1
+
+
+@virtual
+async def test_a_success_starts_the_doubling_anew() -> None:
+    cool = gate()
+    await slow_downs(cool, 8)
+    cool.succeeded(1.0)
+    assert (await slow_downs(cool, 1))[0] <= 1
+
+
+@virtual
+async def test_a_retry_after_of_nothing_is_no_leave_to_hammer() -> None:
+    cool = gate()
+    cool.failed(RateLimited("x", retry_after=0.0))
+    assert cool.wait() > 0
+
+
+# The breaker ----------------------------------------------------------------------------------
+
+TRIPPING: list[type[ProviderError]] = [
+    *(ConnectTimeout, FirstTokenTimeout, IdleTimeout, UpstreamOverloaded),
+    *(UpstreamDisconnected, UpstreamInvalid, EmptyAnswer, InterruptedUnknown),
+]
+HARMLESS: list[type[ProviderError]] = [
+    *(RateLimited, QuotaExhausted, UpstreamAuth, UpstreamRejected, ContextTooLong, InternalError),
+    *(ContentFiltered, ModelGone, TaskTimeout, Expired),
+]
+
+
+@pytest.mark.parametrize("error", TRIPPING)
+def test_the_fifth_failure_of_the_provider_opens_the_breaker(error: type[ProviderError]) -> None:
+    @virtual
+    async def check() -> None:
+        broken = gate()
+        for _ in range(4):
+            broken.failed(error("x"))
+        assert (broken.breaker_state(), broken.wait()) == (BreakerState.CLOSED, 0)
+        broken.failed(error("x"))
+        assert (broken.breaker_state(), broken.wait()) == (BreakerState.OPEN, 30)
+
+    check()
+
+
+@pytest.mark.parametrize("error", HARMLESS)
+def test_what_is_not_the_providers_fault_never_opens_it(error: type[ProviderError]) -> None:
+    @virtual
+    async def check() -> None:
+        sound = gate()
+        for _ in range(50):
+            sound.failed(error("x"))
+        assert sound.breaker_state() is BreakerState.CLOSED
+        assert sound.errors == sound.calls == 50
+
+    check()
+
+
+@virtual
+async def test_one_probe_passes_and_its_success_lets_all_through() -> None:
+    broken = gate(3)
+    trip(broken)
+    probe = await called(broken)
+    assert loop().time() == 30
+    others = [waiting(broken) for _ in range(2)]
+    await asyncio.sleep(3600)
+    assert not any(other.done() for other in others)
+    broken.succeeded(1.0)
+    probe.release()
+    await settle()
+    assert all(other.done() for other in others)
+
+
+@virtual
+async def test_a_probe_that_fails_costs_another_cool_down() -> None:
+    broken = gate(3)
+    trip(broken)
+    probe = await called(broken)
+    trip(broken, 1)
+    probe.release()
+    assert (broken.breaker_state(), broken.wait()) == (BreakerState.OPEN, 30)
+
+
+@virtual
+async def test_a_probe_given_back_unused_lets_the_next_one_try() -> None:
+    broken = gate(3)
+    trip(broken)
+    (await broken.acquire()).release()
+    assert broken.wait() == 0
+    assert broken.breaker_state() is BreakerState.HALF_OPEN
+
+
+@virtual
+async def test_a_cancelled_probe_lets_the_next_one_try() -> None:
+    broken = gate(3)
+    trip(broken)
+
+    async def attempt() -> None:
+        probe = await called(broken)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            probe.release()
+
+    running = asyncio.create_task(attempt())
+    await asyncio.sleep(31)
+    assert broken.wait() == math.inf
+    running.cancel()
+    await settle()
+    assert broken.wait() == 0
+
+
+def fill(gate: Gate) -> None:
+    gate.restore([0.0])
+    gate.failed(UpstreamRejected("x"))
+
+
+CLOSING: dict[str, Callable[[Gate], None]] = {
+    "breaker": trip,
+    "slow down": lambda gate: gate.failed(RateLimited("x", retry_after=5.0)),
+    "window": fill,
+}
+
+
+@pytest.mark.parametrize("how", CLOSING)
+def test_whoever_stands_in_a_gate_that_closes_is_told(how: str) -> None:
+    @virtual
+    async def check() -> None:
+        closing, told = gate(5, rpm=1), []
+        closing.on_close = lambda: told.append(closing.admits(False))
+        CLOSING[how](closing)
+        assert told == [False]
+
+    check()
+
+
+@virtual
+async def test_a_failure_that_closes_nothing_tells_nobody() -> None:
+    still, told = gate(), []
+    still.on_close = lambda: told.append(1)
+    still.failed(UpstreamOverloaded("x"))
+    assert told == []

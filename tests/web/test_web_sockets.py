@@ -1,0 +1,129 @@
+"""One socket by itself, under a server that is not ours and with clients that go."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from starlette.types import Message
+from starlette.websockets import WebSocket
+
+from asyncsvc.web.sockets import DONE, STOPPING, TOO_SLOW, Closed, Socket, Sockets
+
+
+class Peer:
+    """The other side: what it was sent, what it says, and whether it takes anything."""
+
+    def __init__(self, *says: Message, takes: bool = True) -> None:
+        self.says = [{"type": "websocket.connect"}, *says]
+        self.takes = takes
+        self.got: list[Message] = []
+
+    async def receive(self) -> Message:
+        return self.says.pop(0)
+
+    async def send(self, message: Message) -> None:
+        if message["type"] == "websocket.send" and not self.takes:
+            await asyncio.Event().wait()
+        self.got.append(message)
+
+    async def socket(self, stall_s: float = 20.0, **extensions: Any) -> Socket:
+        scope = {"type": "websocket", "headers": [], "extensions": extensions}
+        websocket = WebSocket(scope, self.receive, self.send)
+        await websocket.accept()
+        return Socket(websocket, stall_s)
+
+    def codes(self) -> list[int]:
+        return [message["code"] for message in self.got if message["type"] == "websocket.close"]
+
+
+async def test_whoever_takes_nothing_is_closed_as_too_slow() -> None:
+    peer = Peer(takes=False)
+    socket = await peer.socket(stall_s=0.01)
+    with pytest.raises(Closed):
+        await socket.send(["x"])
+    assert peer.codes() == [TOO_SLOW]
+
+
+async def test_only_the_first_code_counts() -> None:
+    peer = Peer()
+    socket = await peer.socket()
+    await socket.close(DONE)
+    await socket.close(STOPPING)
+    assert peer.codes() == [DONE]
+
+
+async def test_nothing_is_sent_after_the_close() -> None:
+    peer = Peer()
+    socket = await peer.socket()
+    await socket.close(DONE)
+    with pytest.raises(Closed):
+        await socket.send(["x"])
+    assert len(peer.got) == 2
+
+
+@pytest.mark.parametrize("fault", [OSError("gone"), RuntimeError("closed before")])
+async def test_a_client_that_has_gone_ends_the_sending(fault: Exception) -> None:
+    peer = Peer()
+    socket = await peer.socket()
+
+    async def gone(_: Message) -> None:
+        raise fault
+
+    socket._socket._send = gone
+    with pytest.raises(Closed):
+        await socket.send(["x"])
+    await socket.close(DONE)
+    assert peer.codes() == []
+
+
+async def test_our_own_server_closes_by_its_extension() -> None:
+    peer, closed = Peer(), list[tuple[int, str]]()
+    extension: dict[str, Any] = {
+        "asyncsvc.close": lambda code, reason: closed.append((code, reason))
+    }
+    socket = await peer.socket(**extension)
+    await socket.close(STOPPING, "why")
+    assert closed == [(STOPPING, "why")]
+    assert peer.codes() == []
+
+
+async def test_what_a_client_says_is_text_and_its_leaving_is_told() -> None:
+    peer = Peer(
+        {"type": "websocket.receive", "text": "a"},
+        {"type": "websocket.receive", "bytes": b"b\xff"},
+        {"type": "websocket.disconnect", "code": 1001},
+    )
+    socket = await peer.socket()
+    assert [await socket.receive() for _ in range(2)] == ["a", "b\ufffd"]
+    for _ in range(2):
+        with pytest.raises(Closed):
+            await socket.receive()
+
+
+async def test_a_stop_waits_for_the_readers_and_then_closes_all() -> None:
+    order: list[str] = []
+    peers = [Peer(), Peer()]
+    sockets = Sockets()
+
+    async def caught_up() -> None:
+        order.append("caught up")
+        assert not any(peer.codes() for peer in peers)
+
+    for peer in peers:
+        sockets.add(await peer.socket(), caught_up)
+    assert len(sockets) == 2
+    await sockets.close_all()
+    assert order == ["caught up"] * 2
+    assert [peer.codes() for peer in peers] == [[STOPPING]] * 2
+
+
+async def test_a_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("asyncsvc.web.sockets.FLUSH_S", 0.01)
+    peer, sockets = Peer(), Sockets()
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    sockets.add(await peer.socket(), never)
+    await sockets.close_all()
+    assert peer.codes() == [STOPPING]
