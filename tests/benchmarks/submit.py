@@ -44,6 +44,7 @@ class Plan:
     streams: int = 200
     seconds: float = 10
     followed: bool = True
+    backlog: int = 0
 
 
 def settings(url: str, streams: int) -> dict[str, dict[str, Any]]:
@@ -68,14 +69,22 @@ async def run(plan: Plan) -> Report:
         f"{plan.offered:g}/s for {plan.seconds:g} s beside {plan.streams} streams",
         ("what", "service", "bare endpoint", "ratio"),
     )
+    async with stage.workplace() as (folder, client):
+        async with (
+            stage.simulator(folder, PROFILE) as provider,
+            stage.service(folder, settings(provider.url, 1)) as service,
+            bare(folder) as yardstick,
+        ):
+            sent = await _throughput(report, plan, service, yardstick)
+            await _stored(report, client, service, sent)
+            report.broken += service.faults()
     async with (
         stage.workplace() as (folder, client),
         stage.simulator(folder, PROFILE) as provider,
         stage.service(folder, settings(provider.url, plan.streams)) as service,
     ):
-        async with bare(folder) as yardstick:
-            sent = await _throughput(report, plan, service, yardstick)
-        await _stored(report, client, service, sent)
+        if plan.backlog:
+            await _saturated(report, service, plan.backlog)
         await _latency(report, plan, client, service)
         report.broken += service.faults()
     return report
@@ -101,6 +110,13 @@ async def _throughput(
     )
     report.target(share >= SHARE_TARGET, f"share {share:.3f} of bare, target {SHARE_TARGET}")
     return WARM_UP + plan.rounds * plan.count
+
+
+async def _saturated(report: Report, service: stage.Child, count: int) -> None:
+    """Let so many tasks wait."""
+    data = wire.request("/tasks", orjson.dumps(WAITING))
+    _, wrong = await wire.saturate(service.port, data, count, CONNECTIONS)
+    report.require(not wrong, f"{wrong} submits were not answered 202")
 
 
 async def _stored(
@@ -158,9 +174,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--streams", type=int, default=default.streams, help="tasks streaming")
     parser.add_argument("--seconds", type=float, default=default.seconds, help="of the offer")
     parser.add_argument("--unfollowed", action="store_true", help="nobody follows the streams")
+    parser.add_argument("--backlog", type=int, default=0, help="tasks that wait before the offer")
     given = parser.parse_args(argv)
     plan = Plan(
-        given.rounds, given.count, given.offered, given.streams, given.seconds, not given.unfollowed
+        given.rounds,
+        given.count,
+        given.offered,
+        given.streams,
+        given.seconds,
+        not given.unfollowed,
+        given.backlog,
     )
     return uvloop.run(run(plan)).finish()
 
