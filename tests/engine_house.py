@@ -18,7 +18,7 @@ from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import State, Task
 from asyncsvc.web.state import House
 from tests.scripted import Script, ScriptedClient
-from tests.virtual_time import START_MS, VirtualLoop, loop, wall_ms
+from tests.virtual_time import START_MS, loop, wall_ms
 
 TURNS = 2_000
 MOMENT = 0.001
@@ -71,7 +71,6 @@ class EngineHouse:
         await self.close()
 
     async def reopen(self) -> None:
-        _let_the_clock_tick(loop())
         with patch("asyncsvc.app.Client", lambda timeouts, now: self.client):
             self._open = open_house(self.settings, self.environ, self.now)
             self.house = await self._open.__aenter__()
@@ -155,29 +154,6 @@ class EngineHouse:
     async def kinds(self, task_id: str) -> list[str]:
         """The events in short: the cause of a status event, the type of another."""
         return [str(data.get("cause", kind)) for kind, data in await self.events(task_id)]
-
-
-def _let_the_clock_tick(running: VirtualLoop) -> None:
-    """Move a clock on that stands although the loop turns and turns.
-
-    aiolimiter may want to be woken after less time than a float can add to the clock, and
-    looks again at once: on a real clock time has passed by then, here it would be for ever.
-    """
-    selector: Any = running._selector  # type: ignore[attr-defined]
-    plain, seen, turns = selector.select, -1.0, 0
-    if getattr(plain, "ticks", False):
-        return
-
-    def select(timeout: float | None = None) -> Any:
-        nonlocal seen, turns
-        turns = turns + 1 if running.now == seen and not running.busy else 0
-        seen = running.now
-        if turns > TURNS:
-            running.now += 1e-6
-        return plain(timeout)
-
-    select.ticks = True  # type: ignore[attr-defined]
-    selector.select = select
 
 
 def since(start: float = 0.0) -> float:

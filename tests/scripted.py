@@ -96,7 +96,7 @@ class ScriptedClient:
             raise
         finally:
             call.ended = asyncio.get_running_loop().time()
-        sink.head()
+        sink.head(True)
         answer.done = True
         answer.check(upstream.preset.empty_answers)
         return answer
@@ -106,7 +106,7 @@ class ScriptedClient:
         upstream: Upstream,
         texts: str | list[str],
         params: dict[str, Any],
-        on_head: Callable[[], None],
+        on_head: Callable[[bool], None],
     ) -> Embeddings:
         rows = [texts] if isinstance(texts, str) else texts
         call = self._arrived(upstream, rows[0], params)
@@ -115,7 +115,7 @@ class ScriptedClient:
                 await _pass(step)
         finally:
             call.ended = asyncio.get_running_loop().time()
-        on_head()
+        on_head(True)
         return Embeddings([[float(len(text))] for text in rows], self.usage)
 
     def _arrived(self, upstream: Upstream, prompt: str, params: dict[str, Any]) -> Call:
@@ -134,10 +134,10 @@ class ScriptedClient:
     async def _play(self, call: Call, sink: Sink, answer: Answer) -> None:
         for step in self._script(call):
             if step is HEAD:
-                sink.head()
+                sink.head(True)
             elif isinstance(step, str | Delta):
                 delta = Delta(step) if isinstance(step, str) else step
-                sink.head()
+                sink.head(True)
                 call.said.append(delta.text)
                 answer.text_seen += "" if delta.reasoning else delta.text
                 sink.write(delta)

@@ -15,7 +15,7 @@ from asyncsvc.errors import (
     UpstreamInvalid,
 )
 from asyncsvc.providers.client import Embeddings
-from tests.upstreams import Reply, client, in_turn, upstream
+from tests.upstreams import Reply, client, in_turn, unheard, upstream
 from tests.virtual_time import loop, virtual
 
 JSON = {"content-type": "application/json"}
@@ -28,7 +28,7 @@ def row(index: int, *vector: Any) -> dict[str, Any]:
 async def embed(texts: str | list[str], *replies: Reply, **timeouts: Any) -> Embeddings:
     heads: list[int] = []
     async with client(in_turn(replies), **timeouts) as made:
-        found = await made.embed(upstream(), texts, {}, lambda: heads.append(1))
+        found = await made.embed(upstream(), texts, {}, lambda _: heads.append(1))
     assert heads == [1]
     return found
 
@@ -92,7 +92,7 @@ async def test_half_a_body_is_refused(body: bytes) -> None:
 async def test_embeddings_fail_as_chat_does(reply: Reply, kind: type[ProviderError]) -> None:
     async with client(in_turn([reply])) as made:
         with pytest.raises(kind):
-            await made.embed(upstream(), "a", {}, lambda: None)
+            await made.embed(upstream(), "a", {}, unheard)
 
 
 @virtual

@@ -26,7 +26,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers.deltas import Answer
 from asyncsvc.simulator import Profile, Running, running
 from asyncsvc.simulator.faults import KINDS
-from tests.upstreams import DONE, GOOD, KEY, Sheet, client, piece, upstream
+from tests.upstreams import DONE, GOOD, KEY, Sheet, client, piece, unheard, upstream
 
 GUARD_S = 30
 
@@ -180,7 +180,7 @@ async def test_embeddings_over_sockets(sim: Running) -> None:
     heads: list[int] = []
     async with client() as made:
         found = await made.embed(
-            upstream(sim.base_url), ["a", "你好", "a"], {}, lambda: heads.append(1)
+            upstream(sim.base_url), ["a", "你好", "a"], {}, lambda _: heads.append(1)
         )
     assert found.vectors[0] == found.vectors[2] != found.vectors[1]
     assert [len(vector) for vector in found.vectors] == [64] * 3
@@ -207,7 +207,7 @@ async def test_spoilt_embeddings_are_the_right_error(sim: Running, fault: str) -
     patience = 1 if "hang" in fault else GUARD_S
     async with client(first_token_s=patience) as made:
         with pytest.raises(ProviderError) as found:
-            await made.embed(upstream(sim.base_url), f"x [[sim:{fault}]]", {}, lambda: None)
+            await made.embed(upstream(sim.base_url), f"x [[sim:{fault}]]", {}, unheard)
     assert type(found.value) is SPOILT[fault]
 
 

@@ -130,7 +130,7 @@ async def test_a_deferred_task_keeps_its_place(tmp_path: Path) -> None:
         first = await house.submit_script("first", [slow], ["ok"])
         await house.submit("second")
         await house.finished(first)
-        assert house.client.prompts == ["first", "first"]
+        assert house.client.prompts[:2] == ["first", "first"]
 
 
 @virtual

@@ -50,12 +50,14 @@ class Sheet:
     def __init__(self) -> None:
         self.deltas: list[Delta] = []
         self.heads = 0
+        self.accepted = False
         self.full = False
         self.wrote = asyncio.Event()
         self.dry = asyncio.Event()
 
-    def head(self) -> None:
+    def head(self, accepted: bool) -> None:
         self.heads += 1
+        self.accepted |= accepted
 
     def write(self, delta: Delta) -> None:
         self.deltas.append(delta)
@@ -159,3 +161,7 @@ async def failure(*replies: Reply, sheet: Sheet | None = None, **timeouts: Any) 
     with pytest.raises(ProviderError) as found:
         await chat(*replies, sheet=sheet, **timeouts)
     return found.value
+
+
+def unheard(accepted: bool) -> None:
+    """For a call of which only the end is looked at."""

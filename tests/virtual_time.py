@@ -13,6 +13,7 @@ from typing import Any, ParamSpec
 import aiosqlite
 
 P = ParamSpec("P")
+TURNS = 2_000
 START_MS = 1_800_000_000_000
 """The wall clock at virtual time 0."""
 
@@ -20,7 +21,12 @@ START_MS = 1_800_000_000_000
 class _Selector(selectors.DefaultSelector):
     loop: "VirtualLoop"
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._seen, self._turns = -1.0, 0
+
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._let_the_clock_tick()
         if timeout is None or timeout <= 0:
             return super().select(timeout)
         if ready := super().select(0):
@@ -29,6 +35,18 @@ class _Selector(selectors.DefaultSelector):
             return super().select(10)
         self.loop.now += timeout
         return []
+
+    def _let_the_clock_tick(self) -> None:
+        """Move a clock on that stands although the loop turns and turns.
+
+        aiolimiter may want to be woken after less time than a float can add to the clock, and
+        looks again at once: on a real clock time has passed by then, here it would be for ever.
+        """
+        now = self.loop.now
+        self._turns = self._turns + 1 if now == self._seen and not self.loop.busy else 0
+        self._seen = now
+        if self._turns > TURNS:
+            self.loop.now += 1e-6
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):

@@ -52,8 +52,8 @@ class Run:
             },
         )
 
-    def head(self) -> None:
-        self.begun = True
+    def head(self, accepted: bool) -> None:
+        self.begun |= accepted
         self.permit.head()
 
     def write(self, delta: Delta) -> None:

@@ -46,14 +46,15 @@ provider that keeps it open instead costs the connection, not the answer."""
 
 
 class Sink(Protocol):
-    """Where the pieces of an answer go. `head` is told when the provider begins to answer."""
+    """Where the pieces of an answer go. `head` is told when the provider begins to answer,
+    and whether it has accepted the call."""
 
     @property
     def full(self) -> bool:
         """Whether to wait for `drained` before more is written."""
         ...
 
-    def head(self) -> None: ...
+    def head(self, accepted: bool) -> None: ...
 
     def write(self, delta: Delta) -> None: ...
 
@@ -146,7 +147,7 @@ class Client:
         upstream: Upstream,
         texts: str | list[str],
         params: dict[str, Any],
-        on_head: Callable[[], None],
+        on_head: Callable[[bool], None],
     ) -> Embeddings:
         """One vector a text."""
         body = upstream.embedding_body(texts, params)
@@ -176,7 +177,7 @@ class Client:
         upstream: Upstream,
         path: str,
         body: dict[str, Any],
-        on_head: Callable[[], None],
+        on_head: Callable[[bool], None],
         headers: dict[str, str] | None,
     ) -> AsyncGenerator[str]:
         """The data of each event; a plain JSON answer is a single one."""
@@ -186,7 +187,7 @@ class Client:
             async with self._http.stream(
                 "POST", upstream.base_url + path, content=orjson.dumps(body), headers=sent
             ) as response:
-                on_head()
+                on_head(response.status_code == 200)
                 if response.status_code != 200:
                     raise await self._refusal(response, upstream)
                 if "application/json" in response.headers.get("content-type", ""):

@@ -55,8 +55,8 @@ def as_request_error(error: Exception) -> RequestError | None:
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
     """The first fault of a body, in words, with the field that it is about."""
     fault = error.errors(include_url=False)[0]
-    loc = [part for part in fault["loc"] if isinstance(part, str | int)]
-    param = fault.get("ctx", {}).get("param") or ".".join(str(part) for part in loc)
+    # What follows the field in `loc` is pydantic's own: the arm of a union, an index.
+    param = fault.get("ctx", {}).get("param") or str(fault["loc"][0] if fault["loc"] else "")
     if fault["type"] == "extra_forbidden":
         message = f"{param!r} is not a field of a task"
     else:

@@ -69,15 +69,15 @@ async def run(plan: Plan) -> Report:
         f"{plan.offered:g}/s for {plan.seconds:g} s beside {plan.streams} streams",
         ("what", "service", "bare endpoint", "ratio"),
     )
-    async with stage.workplace() as (folder, client):
-        async with (
-            stage.simulator(folder, PROFILE) as provider,
-            stage.service(folder, settings(provider.url, 1)) as service,
-            bare(folder) as yardstick,
-        ):
-            sent = await _throughput(report, plan, service, yardstick)
-            await _stored(report, client, service, sent)
-            report.broken += service.faults()
+    async with (
+        stage.workplace() as (folder, client),
+        stage.simulator(folder, PROFILE) as provider,
+        stage.service(folder, settings(provider.url, 1)) as service,
+        bare(folder) as yardstick,
+    ):
+        sent = await _throughput(report, plan, service, yardstick)
+        await _stored(report, client, service, sent)
+        report.broken += service.faults()
     async with (
         stage.workplace() as (folder, client),
         stage.simulator(folder, PROFILE) as provider,

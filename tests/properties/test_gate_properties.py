@@ -2,10 +2,9 @@
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,23 +14,9 @@ from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.window import Window
 from tests.test_window import most_in
-from tests.virtual_time import VirtualLoop, loop
+from tests.virtual_time import loop, run_virtual
 
 SPAN_S, LAG_S = 60.0, 2.0
-
-
-class TickingLoop(VirtualLoop):
-    """Looking at the clock takes a nanosecond. Where it stands still, the limiter may set an
-    alarm that is a rounding error away, for ever."""
-
-    def time(self) -> float:
-        self.now += 1e-9
-        return self.now
-
-
-def run_ticking(work: Coroutine[Any, Any, None]) -> None:
-    with asyncio.Runner(loop_factory=TickingLoop) as runner:
-        runner.run(work)
 
 
 # What happens in one step: seconds before it, then the network's delay of the request as a
@@ -209,7 +194,7 @@ def test_whatever_callers_do_the_gate_keeps_its_limits_and_ends_empty(
             assert most_in(crowd.sent, SPAN_S) <= rpm
         await _all_slots_are_back(gate)
 
-    run_ticking(check())
+    run_virtual(check())
 
 
 async def _all_slots_are_back(gate: Gate) -> None:
@@ -235,4 +220,4 @@ def test_a_cancelled_caller_takes_nothing_with_it(concurrency: int, patience: li
         assert all(isinstance(result, TimeoutError) for result in results)
         await _all_slots_are_back(gate)
 
-    run_ticking(check())
+    run_virtual(check())
