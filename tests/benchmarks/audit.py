@@ -166,11 +166,10 @@ def against_calls(life: Life, calls: list[dict[str, Any]]) -> list[str]:
     if len(calls) > life.starts:
         wrong.append(f"{len(calls)} calls were made for {life.starts} starts")
     if life.state == "completed":
-        whole = [call for call in accepted if call["outcome"] == "completed"]
         if not accepted or accepted[-1]["text"] != life.result:
             sent = accepted[-1]["text"] if accepted else None
             wrong.append(f"its result is {life.result!r}, the provider's last text {sent!r}")
-        elif accepted[-1] is not whole[-1]:
+        elif accepted[-1]["outcome"] != "completed":
             wrong.append(f"its last call ended as {accepted[-1]['outcome']}")
     return [f"{life.task_id} ({life.marker}): {fault}" for fault in wrong]
 
