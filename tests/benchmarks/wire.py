@@ -31,6 +31,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, answered: Answered) -> None:
         self.sent_at = 0.0
+        self.alive = True
         self._answered = answered
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
@@ -57,6 +58,7 @@ class Connection(asyncio.Protocol):
         self._answered(self, int(buffer[9:12]))
 
     def connection_lost(self, error: Exception | None) -> None:
+        self.alive = False
         if self._transport is not None and self.sent_at:
             self._answered(self, 0)
 
@@ -131,6 +133,8 @@ async def offer(
     for number in range(round(per_s * seconds)):
         due = began + number / per_s
         await asyncio.sleep(max(due - perf_counter(), 0))
+        while free and not free[-1].alive:
+            free.pop()  # servers close what was idle for a while
         if not free and len(lines) < connections[1]:
             lines.append(await connect(port, answered))
             free.append(lines[-1])

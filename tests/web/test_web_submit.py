@@ -102,7 +102,7 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
     ({"content": "x", "max_retries": 1.5}, "max_retries"),
     ({"content": "x", "metadata": "text"}, "metadata"),
     ({"messages": [{"role": "king", "content": "x"}]}, "messages"),
-    ({"messages": ["x"]}, "messages.0"),
+    ({"messages": ["x"]}, "messages"),
     ({"messages": []}, None),
     ({"type": "embedding", "input": [1]}, "input"),
 ]
