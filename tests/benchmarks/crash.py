@@ -10,9 +10,7 @@ import asyncio
 import random
 import sys
 import time
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,14 +19,14 @@ import orjson
 import uvloop
 
 from tests.benchmarks import audit, clients, stage
-from tests.benchmarks.report import Report, percentile, progress
+from tests.benchmarks.report import Report, progress
+from tests.benchmarks.verdict import Kills, Verdict
 
 MAX_RETRIES = 3
 EARLY_SHARE = 0.1
 """Of the kills, those that hit a process which is still starting."""
 FOLLOWED_SHARE = 0.1
 CANCELLED_SHARE = 0.04
-READY_TARGET_S = 10.0
 DRAIN_S = 120.0
 PROFILE: dict[str, dict[str, Any]] = {
     "default": {"first_token_s": 0.03, "tokens_per_s": 300, "answer_tokens": 40},
@@ -54,23 +52,6 @@ def settings(url: str) -> dict[str, dict[str, Any]]:
         },
         "models.flaky": {**model, "model": "flaky", "concurrency": 20},
     }  # fmt: skip
-
-
-@dataclass
-class Kills:
-    """What is seen between two lives of the service."""
-
-    ready_s: list[float] = field(default_factory=list)
-    finished: dict[str, audit.Finished] = field(default_factory=dict)
-    rerun: list[str] = field(default_factory=list)
-    lost: list[str] = field(default_factory=list)
-
-    def look(self, database: Path, accepted: set[str]) -> None:
-        """Hold a dead service's database against what was known before."""
-        now = audit.finished(database)
-        self.rerun += audit.changed(self.finished, now)
-        self.lost += sorted(accepted - audit.known(database))
-        self.finished = now
 
 
 class Crash:
@@ -106,8 +87,11 @@ class Crash:
                 finally:
                     if service.process.returncode is None:
                         await service.kill()
-            self._judge(stage.database(folder), calls, figures)
-            self._judge_log(service)
+            verdict = Verdict(
+                self.report, self._ledger, self._seen, self._followers, self._feed, 1 + MAX_RETRIES
+            )
+            verdict.judge(stage.database(folder), calls, figures)
+            self.report.broken += audit.shortened(service.faults(), "the service's log")
 
     async def _under_load(
         self, service: stage.Child, client: aiohttp.ClientSession, folder: Path
@@ -196,8 +180,6 @@ class Crash:
 
         await stage.until(heard, 30)
 
-    # The verdict --------------------------------------------------------------------------------
-
     async def _look_at_results(self, client: aiohttp.ClientSession, url: str) -> None:
         """What a client reads of tasks that have ended is what the events say."""
         some = [f.task_id for f in self._followers[:50]] + sorted(self._ledger.cancelled)[:50]
@@ -217,99 +199,6 @@ class Crash:
                     f"{task_id} ({task['status']}): {''.join(parts)!r} != {task['result']!r}"
                 )
         self.report.broken += audit.shortened(wrong, "result and joined chunks differ")
-
-    def _judge(self, database: Path, calls: list[dict[str, Any]], figures: dict[str, Any]) -> None:
-        report, ledger, seen = self.report, self._ledger, self._seen
-        seen.look(database, set(ledger.accepted.values()))
-        lives = audit.lives(database)
-        by_marker: dict[str, list[dict[str, Any]]] = defaultdict(list)
-        for call in calls:
-            if call["marker"]:
-                by_marker[call["marker"]].append(call)
-        report.broken += audit.shortened(seen.lost, "accepted and lost")
-        report.broken += audit.shortened(seen.rerun, "ended and changed again")
-        report.broken += audit.shortened(ledger.odd, "odd answers")
-        report.broken += audit.shortened(
-            [fault for life in lives for fault in audit.inspect(life, 1 + MAX_RETRIES)], "task"
-        )
-        report.broken += audit.shortened(
-            [f for life in lives for f in audit.against_calls(life, by_marker[life.marker])],
-            "task and provider",
-        )
-        report.broken += audit.shortened(self._twins(lives), "submitted once, stored twice")
-        report.broken += audit.shortened(self._ends(lives), "ended wrongly")
-        report.broken += audit.shortened(self._heard(lives), "follower")
-        checked = audit.integrity(database)
-        report.require(checked == "ok", f"integrity check: {checked}")
-        for name, model in figures["models"].items():
-            for kind, count in model["violations"].items():
-                report.require(not count, f"{count} violations of {name}'s {kind} limit")
-        self._tell(lives, calls)
-
-    def _twins(self, lives: list[audit.Life]) -> list[str]:
-        ids = defaultdict(set)
-        for life in lives:
-            ids[life.marker].add(life.task_id)
-        return [f"{marker}: {found}" for marker, found in ids.items() if len(found) > 1]
-
-    def _ends(self, lives: list[audit.Life]) -> list[str]:
-        """Every task has ended, and in a way that the provider or a client has caused."""
-        wrong = []
-        for life in lives:
-            code = (life.error or {}).get("code")
-            if life.task_id in self._ledger.cancelled and life.state != "cancelled":
-                wrong.append(f"{life.task_id} was cancelled and is {life.state}")
-            elif life.state == "failed" and life.attempts != 1 + MAX_RETRIES:
-                wrong.append(f"{life.task_id} failed with {code} after {life.attempts} attempts")
-            elif life.state not in ("completed", "failed", "cancelled"):
-                wrong.append(f"{life.task_id} is {life.state}")
-        return wrong
-
-    def _heard(self, lives: list[audit.Life]) -> list[str]:
-        """Each follower has heard each event once, and the feed's client all of all tasks."""
-        wrong = list(self._feed.odd)
-        by_id = {life.task_id: life for life in lives}
-        for follower in self._followers:
-            wrong += follower.odd
-            seqs = [seq for seq, _ in follower.events]
-            if seqs != [event[1] for event in by_id[follower.task_id].events]:
-                wrong.append(f"{follower.task_id}: heard {seqs}")
-        stored = {event[0]: (life.task_id, event) for life in lives for event in life.events}
-        if stored.keys() != self._feed.events.keys():
-            missing = sorted(stored.keys() - self._feed.events.keys())[:10]
-            unknown = sorted(self._feed.events.keys() - stored.keys())[:10]
-            wrong.append(f"the feed lacks {missing} and has {unknown} which are not stored")
-        for number, text in self._feed.events.items():
-            event = orjson.loads(text)
-            told = (event["task_id"], (number, event["seq"], event["type"], event["data"]))
-            if number in stored and told != stored[number]:
-                wrong.append(f"the feed said {told}, stored is {stored[number]}")
-        return wrong
-
-    def _judge_log(self, service: stage.Child) -> None:
-        self.report.broken += audit.shortened(service.faults(), "the service's log")
-
-    def _tell(self, lives: list[audit.Life], calls: list[dict[str, Any]]) -> None:
-        report, ready = self.report, self._seen.ready_s
-        ends: dict[str, int] = defaultdict(int)
-        for life in lives:
-            ends[life.state] += 1
-        cut = sum(life.causes("interrupted") for life in lives)
-        report.row("accepted", len(self._ledger.accepted))
-        report.row("submits without an answer", self._ledger.unsure)
-        for state, count in sorted(ends.items()):
-            report.row(state, count)
-        report.row("interrupted by kills", cut)
-        report.row("calls at the provider", len(calls))
-        report.row("events, all heard by the feed's client", len(self._feed.events))
-        report.row("tasks followed by a client of their own", len(self._followers))
-        report.row("ready, median s", percentile(ready, 0.5))
-        report.row("ready, max s", max(ready))
-        report.require(cut > 0, "no kill has hit a running task: the run proves nothing")
-        report.target(
-            max(ready) < READY_TARGET_S,
-            f"ready after {max(ready):.1f} s, target {READY_TARGET_S} s",
-        )
 
 
 async def run(kills: int, rate: float, seed: int) -> Report:
