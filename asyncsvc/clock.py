@@ -8,9 +8,9 @@ which no administrator can set back.
 
 import secrets
 import time
-import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 
 Now = Callable[[], int]
 """Answers the current time in milliseconds since the epoch."""
@@ -27,8 +27,13 @@ def now_ms() -> int:
 def rfc3339(ms: int) -> str:
     """A timestamp as `2026-11-20T18:34:16.123Z`."""
     whole, milli = divmod(ms, 1000)
-    stamp = datetime.fromtimestamp(whole, UTC).replace(tzinfo=None)
-    return f"{stamp.isoformat()}.{milli:03d}Z"
+    return f"{_second(whole)}.{milli:03d}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(whole: int) -> str:
+    # Each event carries a timestamp, and thousands fall into the same second.
+    return datetime.fromtimestamp(whole, UTC).replace(tzinfo=None).isoformat()
 
 
 def from_rfc3339(text: str) -> int:
@@ -48,4 +53,5 @@ def new_id(at_ms: int) -> str:
     value = (at_ms & ((1 << 48) - 1)) << 80 | secrets.randbits(80)
     value = value & ~(0xF << 76) | 0x7 << 76
     value = value & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=value))
+    text = f"{value:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

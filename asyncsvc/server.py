@@ -7,6 +7,7 @@ skips the grace, and that the process then ends with 0. Never knows what is serv
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -30,6 +31,8 @@ SEND_BUFFER = 256 * 1024
 client that does not read would pile up unseen."""
 CLOSE_WITHIN_S = 30.0
 UVICORN_CLOSE_S = 5
+COLLECT_AFTER = (20_000, 20, 100)
+"""Allocations, and collections of the next younger generation."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -102,6 +105,7 @@ async def serve(
             server = Server(_config(asgi(house, tokens(settings, environ))))
             serving = asyncio.create_task(server.serve([listener]), name="server")
             url = _url(settings.server.host, listener)
+            calm_collector()
             try:
                 await _started(server, serving)
                 announce(url)
@@ -110,6 +114,19 @@ async def serve(
                 await drain(house, settings.server.grace_s, hurry)
                 server.should_exit = True
                 await serving
+
+
+def calm_collector() -> None:
+    """Keep Python's garbage collector from looking at everything again and again.
+
+    Waiting tasks are many small objects that live long: with the default thresholds a third
+    of the time under load went into full collections, each of which stopped the loop for
+    100 ms at 16,000 waiting tasks. What is loaded by now stays for good; reference counts free
+    nearly all of the rest, and cycles are still collected, only less often.
+    """
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
 
 
 async def _until(

@@ -9,6 +9,7 @@ runs a task.
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 import orjson
@@ -144,12 +145,17 @@ class WaitingRoom:
             self._timers.after(task.id, left, lambda: self._later(self._fail(task.id, given_up)))
         else:
             ttl = self._settings.queue.ttl_s
-            expired = Expired(f"the task waited longer than {ttl:g} s for its turn")
             # One that has started before waits anew. By duration: nobody's patience ends
             # because somebody sets the clock.
             since = task.queued_at if task.started_at is None else task.updated_at
             left = min(ttl - (self._journal.now() - since) / 1000, ttl)
-            self._timers.after(task.id, left, lambda: self._later(self._fail(task.id, expired)))
+            self._timers.after(task.id, left, partial(self._expire, task.id))
+
+    def _expire(self, task_id: str) -> None:
+        ttl = self._settings.queue.ttl_s
+        self._later(
+            self._fail(task_id, Expired(f"the task waited longer than {ttl:g} s for its turn"))
+        )
 
     def _later(self, step: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(step)
