@@ -35,6 +35,7 @@ from asyncsvc.web import api, errors, health, ws
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
+from asyncsvc.web.submit import Shortcut
 
 RECORD_S = 5.0
 """How long a stop tries to record what it interrupts."""
@@ -127,7 +128,7 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
         yield {"house": house}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    middleware = [Middleware(Doors, rules=rules)]
+    middleware = [Middleware(Doors, rules=rules), Middleware(Shortcut)]
     if server.allowed_origins:
         middleware.insert(
             0,

@@ -7,7 +7,6 @@ and codes. Never keeps anything between two requests.
 import base64
 from typing import Any, get_args
 
-from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -15,14 +14,14 @@ from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.task import State
 from asyncsvc.web import body, sse, views
-from asyncsvc.web.errors import JSON, invalid
+from asyncsvc.web.errors import JSON
 from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
+from asyncsvc.web.submit import parse, submit
 
 PAGE_MOST = 500
 PAGE_DEFAULT = 50
 BATCH_MOST = 1000
-MAX_KEY = 255
 LIST_PARAMETERS = frozenset(
     {"status", "model", "lane", "session_id", "q", "limit", "cursor", "type", "owner"}
 )
@@ -37,29 +36,6 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
 def house(request: Request) -> House:
     found: House = request.state.house
     return found
-
-
-def parse(value: dict[str, Any], prefix: str = "") -> Submission:
-    """One task's fields. Raises InvalidRequest."""
-    try:
-        return Submission.model_validate(value)
-    except ValidationError as error:
-        raise invalid(error, prefix) from None
-
-
-async def submit(request: Request) -> Response:
-    """POST /tasks"""
-    parts = house(request)
-    key = request.headers.get("idempotency-key")
-    if key is not None and not 0 < len(key) <= MAX_KEY:
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
-    submission = parse(await body.read_object(request, parts.settings.queue.max_task_bytes))
-    accepted = await parts.intake.submit(submission, request.scope["owner"], key)
-    return JSON(
-        accepted.answer,
-        status_code=200 if accepted.repeated else 202,
-        headers={"Location": f"/tasks/{accepted.task_id}"},
-    )
 
 
 async def submit_batch(request: Request) -> Response:
@@ -217,7 +193,7 @@ def _before(cursor: str | None) -> int | None:
 
 
 ROUTES = [
-    resource("/tasks", POST=submit, GET=listing),
+    resource("/tasks", apps={"POST": submit}, GET=listing),
     resource("/tasks/batch", POST=submit_batch),
     resource("/tasks/stats", GET=stats),
     resource("/tasks/{task_id}", GET=show, DELETE=delete),

@@ -9,7 +9,8 @@ import json
 from typing import Any
 
 import orjson
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
+from starlette.types import Receive
 
 from asyncsvc.errors import InvalidJson, InvalidRequest, TaskTooLarge
 
@@ -26,19 +27,26 @@ _DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in 
 async def read(request: Request, limit: int) -> bytes:
     """The body. Raises TaskTooLarge as soon as it is above the limit."""
     announced = request.headers.get("content-length", "")
-    if announced.isdigit() and int(announced) > limit:
+    return await collect(request.receive, int(announced) if announced.isdigit() else 0, limit)
+
+
+async def collect(receive: Receive, announced: int, limit: int) -> bytes:
+    """The body, as it comes over ASGI; `announced` is its Content-Length, 0 where unknown."""
+    if announced > limit:
         raise _too_large(limit)
-    parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > limit:
-                raise _too_large(limit)
-            parts.append(part)
-    except ClientDisconnect:
-        # Nobody reads this answer; but a client that leaves is no fault of ours.
-        raise InvalidJson("the client left before the body's end") from None
-    return b"".join(parts)
+    parts: list[bytes] = []
+    size, more = 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            # Nobody reads this answer; but a client that leaves is no fault of ours.
+            raise InvalidJson("the client left before the body's end")
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > limit:
+            raise _too_large(limit)
+        more = message.get("more_body", False)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 async def read_object(request: Request, limit: int) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Owns the choice among a path's methods. Promises that a wrong method is told all
 ones, that HEAD goes where GET goes, and that OPTIONS has an answer. Never reads a body.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -16,18 +16,19 @@ Verb = Callable[[Request], Awaitable[Response]]
 
 
 class Resource:
-    """ASGI application of one path: each method's function, by its name."""
+    """ASGI application of one path: each method's function, by its name; `apps` are methods
+    whose function is an ASGI application itself."""
 
-    def __init__(self, **verbs: Verb) -> None:
-        self.verbs = verbs
+    def __init__(self, apps: Mapping[str, ASGIApp], verbs: Mapping[str, Verb]) -> None:
+        self.verbs = {**apps, **verbs}
         known = dict(verbs)
         if "GET" in known:
             known["HEAD"] = known["GET"]
         known["OPTIONS"] = self._options
-        self._allow = {"Allow": ", ".join(sorted(known))}
+        self._allow = {"Allow": ", ".join(sorted({*known, *apps}))}
         self._apps: dict[str, ASGIApp] = {
             name: request_response(function) for name, function in known.items()
-        }
+        } | dict(apps)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._apps.get(scope["method"])
@@ -39,6 +40,6 @@ class Resource:
         return Response(status_code=204, headers=self._allow)
 
 
-def resource(path: str, **verbs: Verb) -> Route:
+def resource(path: str, apps: Mapping[str, ASGIApp] | None = None, **verbs: Verb) -> Route:
     """One route for all methods of a path: two would each answer 405 for the other's."""
-    return Route(path, Resource(**verbs))
+    return Route(path, Resource(apps or {}, verbs))

@@ -18,12 +18,13 @@ from starlette.websockets import WebSocket
 from asyncsvc.errors import AsyncsvcError, InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.tasks.task import State, Task
 from asyncsvc.web import body, views
-from asyncsvc.web.api import integer, parse
+from asyncsvc.web.api import integer
 from asyncsvc.web.auth import subprotocol
 from asyncsvc.web.errors import as_request_error
 from asyncsvc.web.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.sse import TICK_S
 from asyncsvc.web.state import House
+from asyncsvc.web.submit import parse
 
 MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import orjson
 import pytest
-from starlette.requests import Request
+from starlette.types import Receive
 
 from asyncsvc.errors import InvalidJson, InvalidRequest
 from asyncsvc.web import body
@@ -188,16 +188,16 @@ async def test_a_client_that_leaves_in_the_middle_is_no_fault_of_ours(
     fresh: Service, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     began, over = asyncio.Event(), asyncio.Event()
-    read = body.read
+    collect = body.collect
 
-    async def watched(request: Request, limit: int) -> bytes:
+    async def watched(receive: Receive, announced: int, limit: int) -> bytes:
         began.set()
         try:
-            return await read(request, limit)
+            return await collect(receive, announced, limit)
         finally:
             over.set()
 
-    monkeypatch.setattr(body, "read", watched)
+    monkeypatch.setattr(body, "collect", watched)
     with caplog.at_level(logging.WARNING):
         async with asyncio.timeout(20), wire(fresh.port) as line:
             line.writer.write(head("POST", "/tasks", "content-length: 1000") + b'{"content": "')
