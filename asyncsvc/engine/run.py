@@ -38,9 +38,10 @@ class Run:
     def full(self) -> bool:
         return self.tape.full
 
-    def attempt(self) -> Draft:
-        """The event that tells of it."""
+    def attempt(self, warnings: list[str]) -> Draft:
+        """The event that tells of it; `warnings` say what is not done as asked."""
         why = "named by the task" if self.task.request.model else "the first with room"
+        said = {"warnings": warnings} if warnings else {}
         return Draft(
             EventType.ATTEMPT,
             {
@@ -48,7 +49,8 @@ class Run:
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
-                "route": {"reason": why, "model": self.upstream.name},
+                "route": {"reason": why, "model": self.upstream.name, **said},
+                **said,
             },
         )
 
