@@ -133,7 +133,7 @@ def test_each_name_in_a_preset_is_in_its_table(name: str) -> None:
     preset = PRESETS[name]
     assert {preset.thinking, *(switch for _, switch in preset.thinking_by_id)} <= SWITCHES.keys()
     assert preset.errors in DIALECTS
-    assert all(preset.sends(parameter) for parameter in preset.embed_params)
+    assert all(preset.takes(parameter) for parameter in preset.embed_params)
 
 
 @pytest.mark.parametrize(("name", "size"), [("siliconflow", 32), ("dashscope", 10), ("zhipu", 64)])

@@ -54,11 +54,15 @@ class Preset:
                 return SWITCHES[name]
         return SWITCHES[self.thinking]
 
-    def sends(self, parameter: str) -> bool:
-        """Whether the provider takes that parameter, by the name that it has there."""
-        if parameter in self.drop:
+    def called(self, parameter: str) -> str:
+        """The provider's name for it."""
+        return self.rename.get(parameter, parameter)
+
+    def takes(self, parameter: str) -> bool:
+        """Whether it is sent at all; `allow` has the provider's names, `drop` the client's."""
+        if self.allow is not None and self.called(parameter) not in self.allow:
             return False
-        return self.allow is None or parameter in self.allow
+        return parameter not in self.drop
 
 
 PRESETS: dict[str, Preset] = {

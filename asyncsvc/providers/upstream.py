@@ -101,16 +101,14 @@ class Upstream:
     def _takes(self, name: str, params: dict[str, Any]) -> bool:
         if name == THINKING:
             return self._takes_raw(params[name])
-        return name not in self.preset.drop and self.preset.sends(self._called(name))
-
-    def _called(self, name: str) -> str:
-        return self.preset.rename.get(name, name)
+        return self.preset.takes(name)
 
     def _sent(self, params: dict[str, Any]) -> dict[str, Any]:
+        called = self.preset.called
         taken = [name for name in params if self._takes(name, params)]
         # Who gives both names means the one that the provider knows.
-        taken.sort(key=lambda name: name == self._called(name))
-        return {self._called(name): params[name] for name in taken}
+        taken.sort(key=lambda name: name == called(name))
+        return {called(name): params[name] for name in taken}
 
 
 def _merged(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
