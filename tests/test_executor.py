@@ -93,7 +93,7 @@ async def test_what_is_not_done_as_asked_is_said_and_no_error(tmp_path: Path) ->
         task = await house.finished(task_id)
         warnings = [
             "glm-4-flash at z has no switch for thinking, so thinking 'on' was left out",
-            "glm-4-flash at z does not take presence_penalty, so that was left out",
+            "glm-4-flash at z does not take presence_penalty as given; left out",
         ]
         assert (task.state, task.error) == (State.COMPLETED, None)
         assert task.route is not None and task.route["warnings"] == warnings

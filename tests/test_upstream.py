@@ -146,11 +146,36 @@ def test_parameters_that_are_left_out_are_named() -> None:
     preset = Preset(allow=frozenset({"c", "x"}), drop=frozenset({"d"}), rename={"b": "c"})
     account = upstream(preset=preset)
     params = {"b": 1, "d": 2, "user": 3, "x": 4, "thinking": "auto"}
-    assert account.warnings(params) == [
-        "some-model at m does not take d, user, so that was left out"
-    ]
+    assert account.warnings(params) == ["some-model at m does not take d, user as given; left out"]
     assert account.warnings({"x": 1}) == []
     assert {"c", "x"} <= account.chat_body(ASK, params).keys()
+
+
+def test_a_warning_does_not_grow_with_what_a_client_makes_up() -> None:
+    account = upstream(preset=Preset(allow=frozenset()))
+    (said,) = account.warnings({f"{n:05}" + "x" * 1000: n for n in range(1000)})
+    assert " and 990 more as given" in said
+    assert len(said) < 600
+
+
+def test_a_parameter_may_be_taken_with_one_value_only() -> None:
+    account = upstream(preset=Preset(only={"tool_choice": "auto"}))
+    assert account.chat_body(ASK, {"tool_choice": "auto"})["tool_choice"] == "auto"
+    assert "tool_choice" not in account.chat_body(ASK, {"tool_choice": "required"})
+    assert "tool_choice" in account.warnings({"tool_choice": "required"})[0]
+
+
+def test_keys_of_messages_that_are_refused_are_left_out() -> None:
+    account = upstream(preset=Preset(drop_in_messages=frozenset({"name"})))
+    asked = [ASK[0] | {"name": "Ada"}]
+    assert account.chat_body(asked, {})["messages"] == ASK
+    assert asked[0]["name"] == "Ada"
+
+
+def test_a_mode_that_an_earlier_version_let_in_is_none() -> None:
+    account = upstream(preset=GLM)
+    assert "thinking" not in account.chat_body(ASK, {"thinking": "enabled"})
+    assert "no switch" in account.warnings({"thinking": "enabled"})[0]
 
 
 @pytest.mark.parametrize("names", [("b", "c"), ("c", "b")])

@@ -33,6 +33,10 @@ class Preset:
     """The only parameters that are sent; None: all but `drop`."""
     drop: frozenset[str] = frozenset()
     rename: Mapping[str, str] = field(default_factory=dict)
+    only: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that are taken with this one value."""
+    drop_in_messages: frozenset[str] = frozenset()
+    """Keys of a message that are refused."""
     ask_usage: bool = True
     """Whether `stream_options.include_usage` is understood; others send usage anyway."""
     errors: str = "any"
@@ -58,9 +62,11 @@ class Preset:
         """The provider's name for it."""
         return self.rename.get(parameter, parameter)
 
-    def takes(self, parameter: str) -> bool:
-        """Whether it is sent at all; `allow` has the provider's names, `drop` the client's."""
+    def takes(self, parameter: str, value: Any = None) -> bool:
+        """Whether it is sent at all; `allow` has the provider's names, the others the client's."""
         if self.allow is not None and self.called(parameter) not in self.allow:
+            return False
+        if parameter in self.only and value != self.only[parameter]:
             return False
         return parameter not in self.drop
 
@@ -86,6 +92,8 @@ PRESETS: dict[str, Preset] = {
             {"stream_options", "frequency_penalty", "presence_penalty", "thinking_budget"}
         ),
         rename={"max_completion_tokens": "max_tokens"},
+        only={"tool_choice": "auto"},
+        drop_in_messages=frozenset({"name"}),
         ask_usage=False,
         errors="zhipu",
     ),
@@ -95,7 +103,10 @@ PRESETS: dict[str, Preset] = {
         errors="hunyuan",
     ),
     "tencent-tokenhub": Preset(
-        "https://tokenhub.tencentmaas.com/v1", thinking="effort_absent", errors="tokenhub"
+        "https://tokenhub.tencentmaas.com/v1",
+        thinking="effort_absent",
+        only={"tool_choice": "auto"},
+        errors="tokenhub",
     ),
     "nvidia": Preset(
         "https://integrate.api.nvidia.com/v1",

@@ -28,9 +28,8 @@ class Switch:
 
     def body(self, mode: str) -> Mapping[str, Any] | None:
         """What the mode adds to a request; None where it cannot be chosen."""
-        if mode == "auto":
-            return {}
-        return self.on if mode == "on" else self.off
+        modes = {"auto": {}, "on": self.on, "off": self.off}
+        return modes.get(mode)
 
 
 SWITCHES: Mapping[str, Switch] = {

@@ -17,6 +17,9 @@ from asyncsvc.settings import Model
 THINKING = "thinking"
 """The parameter that is the service's own: on, off or auto."""
 
+NAMES, NAME_CHARS = 10, 40
+"""How much of a client's own words a warning repeats: it is stored with each attempt."""
+
 
 @dataclass(slots=True)
 class Upstream:
@@ -53,6 +56,8 @@ class Upstream:
     def chat_body(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
         """The body of a streaming chat call. What the settings say wins over the parameters,
         and a mode of thinking that the task asks for over both."""
+        if unwanted := self.preset.drop_in_messages:
+            messages = [{k: v for k, v in said.items() if k not in unwanted} for said in messages]
         body: dict[str, Any] = self._sent(params) | {"messages": messages, "stream": True}
         if self.preset.ask_usage:
             body["stream_options"] = {"include_usage": True}
@@ -80,14 +85,18 @@ class Upstream:
         mode, switch = params.get(THINKING), self.preset.switch(self.model_id)
         who = f"{self.model_id} at {self.name}"
         if isinstance(mode, str) and self._mode(params) is None:
-            said.append(f"{who} has no switch for thinking, so thinking {mode!r} was left out")
+            said.append(
+                f"{who} has no switch for thinking, so thinking {mode[:NAME_CHARS]!r} was left out"
+            )
         elif isinstance(mode, str) and mode == "off" and switch.lowers:
             said.append(f"{who} cannot stop thinking, so it was asked to think as little as it can")
         elif mode is not None and not isinstance(mode, str) and not self._takes_raw(mode):
             said.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
         left = sorted(name for name in params if name != THINKING and not self._takes(name, params))
         if left:
-            said.append(f"{who} does not take {', '.join(left)}, so that was left out")
+            names = ", ".join(name[:NAME_CHARS] for name in left[:NAMES])
+            more = f" and {len(left) - NAMES} more" if len(left) > NAMES else ""
+            said.append(f"{who} does not take {names}{more} as given; left out")
         return said
 
     def _mode(self, params: dict[str, Any]) -> Mapping[str, Any] | None:
@@ -101,7 +110,7 @@ class Upstream:
     def _takes(self, name: str, params: dict[str, Any]) -> bool:
         if name == THINKING:
             return self._takes_raw(params[name])
-        return self.preset.takes(name)
+        return self.preset.takes(name, params[name])
 
     def _sent(self, params: dict[str, Any]) -> dict[str, Any]:
         called = self.preset.called
