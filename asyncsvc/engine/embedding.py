@@ -34,7 +34,10 @@ async def embed(run: Run, client: Client, journal: Journal, body: dict[str, Any]
 
 async def _announce(run: Run, journal: Journal) -> None:
     """One more call: it waits for the rate as a task would, and a restart will know of it."""
+    loop = asyncio.get_running_loop()
+    since = loop.time()
     await run.permit.again()
+    run.waited_s += loop.time() - since
     if run.upstream.settings.rpm:
         run.start = journal.append(Change(run.task.id, [], call=run.upstream.gate.name))
         await asyncio.shield(run.start)

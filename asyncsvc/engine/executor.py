@@ -206,7 +206,7 @@ class Executor:
         """Tell the gate how the call went."""
         gate = run.upstream.gate
         if isinstance(outcome, Completed):
-            gate.succeeded(asyncio.get_running_loop().time() - run.started)
+            gate.succeeded(asyncio.get_running_loop().time() - run.started - run.waited_s)
         elif isinstance(outcome, Failed | Retried | Deferred):
             gate.failed(outcome.error)
 

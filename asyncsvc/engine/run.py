@@ -29,6 +29,8 @@ class Run:
     deadline: float
     stop: Cause | None = None
     begun: bool = False
+    waited_s: float = 0.0
+    """Of the time since `started`: spent waiting for the rate between two calls."""
     scope: "asyncio.Task[Outcome] | None" = None
     start: "asyncio.Future[list[Task]] | None" = None
     """The append of the start. Whoever ends the run waits for it: it may still become true."""
