@@ -16,7 +16,11 @@ translated at the floor that owns the library.
     │   └── QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
-        ├── RateLimited · UpstreamOverloaded · QuotaExhausted
+        ├── RateLimited
+        │   └── ConcurrencyLimited  too many calls at once, rather than too many a minute
+        ├── UpstreamOverloaded
+        │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
+        ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
         ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
         └── InterruptedUnknown · InternalError
@@ -205,11 +209,24 @@ class RateLimited(ProviderError):
     code, trips, slow_down = "rate_limited", False, True
 
 
+class ConcurrencyLimited(RateLimited):
+    """Too many calls of the account were under way: fewer at once help, waiting may not."""
+
+
 class UpstreamOverloaded(ProviderError):
     code = "overloaded"
 
 
+class GatewayUnavailable(UpstreamOverloaded):
+    """An agent gateway that starts or stops refused the call before it began: nothing has
+    acted, and it will be back, so the task waits for it at no cost."""
+
+    trips, slow_down = False, True
+
+
 class QuotaExhausted(ProviderError):
+    """No balance, or a cap is reached; `retry_after` says when it ends, if the provider did."""
+
     code, again, trips = "quota_exhausted", False, False
 
 

@@ -92,7 +92,8 @@ def task_errors() -> str:
     for kind in _all(errors.ProviderError):
         again = "waits, at no cost" if kind.slow_down else "yes" if kind.again else "no"
         rows.append(f"| `{kind.code}` | {again} | {'yes' if kind.retryable else 'no'} |")
-    return "\n".join(rows)
+    # Kinds of one error may differ in what is no business of a client.
+    return "\n".join(dict.fromkeys(rows))
 
 
 def _all(kind: type[Any]) -> list[type[Any]]:

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
 
-from asyncsvc.providers.client import Embeddings, Sink
+from asyncsvc.providers.client import Sink
 from asyncsvc.providers.deltas import Answer, Delta
+from asyncsvc.providers.embeddings import Embeddings
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.submission import last_user_text
 

@@ -89,6 +89,21 @@ async def test_where_the_parts_are_cut_makes_no_difference(size: int) -> None:
     assert (await chat(stream(*parts)))[1].text == "你好🌍é"
 
 
+async def test_what_could_have_become_a_tag_is_not_lost_at_the_end() -> None:
+    assert (await chat(stream(piece("<thi", finish="stop"), DONE)))[1].text == "<thi"
+    sheet = Sheet()
+    await failure(stream(piece(" \n<th"), httpx.ReadError("reset")), sheet=sheet)
+    assert sheet.text == " \n<th"
+
+
+async def test_nothing_but_thinking_is_an_empty_answer() -> None:
+    sheet = Sheet()
+    error = await failure(
+        stream(piece("<think>h"), piece("m</think>\n", "stop"), DONE), sheet=sheet
+    )
+    assert (type(error), sheet.thoughts, sheet.text) == (EmptyAnswer, "hm", "")
+
+
 async def test_separators_of_lines_inside_json_are_text() -> None:
     text = "a\u2028b\u2029c\u0085d\x0be\x0cf\x1cg"
     raw = orjson.dumps({"choices": [{"delta": {"content": text}, "finish_reason": "stop"}]})

@@ -1,5 +1,7 @@
 """The client's calls for embeddings."""
 
+import struct
+from base64 import b64encode
 from typing import Any
 
 import httpx
@@ -13,11 +15,14 @@ from asyncsvc.errors import (
     RateLimited,
     UpstreamDisconnected,
     UpstreamInvalid,
+    UpstreamOverloaded,
 )
-from asyncsvc.providers.client import Embeddings
+from asyncsvc.providers.embeddings import Embeddings
 from tests.upstreams import Reply, client, in_turn, unheard, upstream
 from tests.virtual_time import loop, virtual
 
+NO_FLOATS = ["", "AAA=", "?", "AACAPw", "AADAfw==", "AACAfw=="]
+"""None, two bytes, no base64, badly ended, not a number, infinite."""
 JSON = {"content-type": "application/json"}
 
 
@@ -64,13 +69,25 @@ async def test_a_count_that_differs_is_refused(data: Any) -> None:
         {"data": [{"index": 0}]},
         {"data": [row(0, "x")]},
         {"data": [row(0, None)]},
-        {"data": [{"index": 0, "embedding": "AACAPw=="}]},
+        *({"data": [{"index": 0, "embedding": text}]} for text in NO_FLOATS),
         {"data": [row(0, 1), {"index": "1", "embedding": []}]},
     ],
 )
 async def test_what_holds_no_embeddings_is_refused(body: Any) -> None:
     with pytest.raises(UpstreamInvalid, match="holds no embeddings"):
         await embed("a", httpx.Response(200, headers=JSON, content=orjson.dumps(body)))
+
+
+async def test_vectors_in_base64_are_unpacked() -> None:
+    rows = [{"index": 0, "embedding": b64encode(struct.pack("<3f", 0.5, -2, 1e9)).decode()}]
+    found = await embed("a", httpx.Response(200, json={"data": rows}))
+    assert found.vectors == [[0.5, -2.0, 1e9]]
+
+
+async def test_an_error_without_a_frame_around_it_keeps_its_meaning() -> None:
+    body = {"code": 50508, "message": "too busy", "data": None}
+    with pytest.raises(UpstreamOverloaded, match="too busy"):
+        await embed("a", httpx.Response(200, json=body))
 
 
 async def test_an_error_with_status_200_keeps_its_meaning() -> None:

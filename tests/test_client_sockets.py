@@ -67,7 +67,7 @@ async def shown(sim: Running) -> list[dict[str, Any]]:
     return calls
 
 
-RIGHT = ["split-utf8", "no-done", "keepalive", "no-choices", "think"]
+RIGHT = ["split-utf8", "no-done", "keepalive", "no-choices"]
 REFUSED: dict[str, type[ProviderError]] = {
     **dict.fromkeys(["429", "429-after=7", "429-date=7", "429-garbage"], RateLimited),
     **dict.fromkeys(["500", "503", "error-200"], UpstreamOverloaded),
@@ -94,7 +94,7 @@ EARLY = {"hang", "slow-bytes every=0.2"}
 
 
 def test_no_fault_is_left_out() -> None:
-    tried = {fault.split()[0].split("=")[0] for fault in [*RIGHT, *REFUSED, *BROKEN]}
+    tried = {fault.split()[0].split("=")[0] for fault in ["think", *RIGHT, *REFUSED, *BROKEN]}
     assert tried == set(KINDS)
 
 
@@ -115,6 +115,16 @@ async def test_thinking_comes_apart_from_the_answer(sim: Running) -> None:
     await chat(sim, "[[sim:reasoning=9]]", sheet)
     assert sheet.thoughts
     assert sheet.text == (await ended(sim))["text"]
+
+
+async def test_thinking_between_tags_comes_apart_as_well(sim: Running) -> None:
+    sheet = Sheet()
+    await chat(sim, "[[sim:think]]", sheet)
+    assert sheet.thoughts
+    assert "think>" not in sheet.text + sheet.thoughts
+    said = (await ended(sim))["text"]
+    assert said == f"<think>{sheet.thoughts}</think>" + said.rpartition("</think>")[2]
+    assert said.endswith(sheet.text)
 
 
 @pytest.mark.parametrize("fault", REFUSED)

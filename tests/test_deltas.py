@@ -6,11 +6,14 @@ from hypothesis import strategies as st
 
 from asyncsvc.errors import (
     ContentFiltered,
+    ContextTooLong,
     EmptyAnswer,
     ProviderError,
+    QuotaExhausted,
     RateLimited,
     UpstreamDisconnected,
     UpstreamInvalid,
+    UpstreamOverloaded,
 )
 from asyncsvc.providers.deltas import Answer, Delta
 from tests.upstreams import KEY
@@ -22,7 +25,8 @@ def chunk(finish: str | None = None, **delta: Any) -> dict[str, Any]:
 
 def taken(*chunks: Any, secrets: tuple[str, ...] = ()) -> tuple[Answer, list[Delta]]:
     answer = Answer()
-    return answer, [delta for each in chunks for delta in answer.take(each, secrets)]
+    deltas = [delta for each in chunks for delta in answer.take(each, secrets)]
+    return answer, [*deltas, *answer.rest()]
 
 
 def call(index: int | None = 0, **function: Any) -> dict[str, Any]:
@@ -45,6 +49,22 @@ def test_thinking_under_either_name(name: str) -> None:
 
 def test_both_names_at_once_are_one_thought() -> None:
     assert taken(chunk(reasoning_content="a", reasoning="a"))[1] == [Delta("a", reasoning=True)]
+
+
+def test_thinking_between_tags_in_the_text() -> None:
+    answer, deltas = taken(
+        *(chunk(content=text) for text in ("\n<th", "ink>h", "m</thi", "nk>\n", "\nso", " <think>"))
+    )
+    assert deltas == [Delta("h", True), Delta("m", True), Delta("so"), Delta(" <think>")]
+    assert answer.text_seen == "so <think>"
+
+
+def test_an_answer_that_may_become_thinking_has_begun() -> None:
+    answer = Answer()
+    assert list(answer.take(chunk(content="<thi"), [])) == []
+    assert answer.begun
+    assert list(answer.rest()) == [Delta("<thi")]
+    assert answer.text_seen == "<thi"
 
 
 @pytest.mark.parametrize("odd", [{"reasoning": {"x": 1}}, {"content": ["x"]}, {"content": None}])
@@ -150,6 +170,7 @@ def test_what_is_no_chunk_is_refused(odd: Any) -> None:
         ("content_filter", ContentFiltered),
         ("sensitive", ContentFiltered),
         ("network_error", UpstreamDisconnected),
+        ("model_context_window_exceeded", ContextTooLong),
     ],
 )
 def test_an_answer_that_was_broken_off_is_none(reason: str, kind: type[ProviderError]) -> None:
@@ -163,6 +184,18 @@ def test_an_error_inside_the_stream_is_translated_without_the_key() -> None:
     with pytest.raises(RateLimited) as found:
         taken({"error": {"code": 429, "message": f"slow down, {KEY}"}}, secrets=(KEY,))
     assert KEY not in str(found.value)
+
+
+def test_an_error_without_a_frame_is_one_too() -> None:
+    answer = Answer(dialect="siliconflow")
+    with pytest.raises(UpstreamOverloaded, match="too busy"):
+        list(answer.take({"code": 50508, "message": "too busy", "data": None}, []))
+
+
+def test_an_error_is_read_by_the_table_of_the_provider() -> None:
+    for dialect, kind in (("zhipu", QuotaExhausted), ("nvidia", UpstreamOverloaded)):
+        with pytest.raises(kind):
+            list(Answer(dialect=dialect).take({"error": {"code": "1113", "message": "x"}}, []))
 
 
 def test_an_empty_error_is_none() -> None:
@@ -188,6 +221,28 @@ def test_thinking_without_an_answer_is_empty() -> None:
     answer, _ = taken(chunk("stop", reasoning_content="hm"))
     with pytest.raises(EmptyAnswer):
         answer.check([])
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        [chunk(content="<think>hm</think>\n\n")],
+        [chunk(content="<think>never ending")],
+        [chunk(reasoning="hm"), chunk(content="\n")],
+    ],
+)
+def test_nothing_but_thinking_is_no_answer(chunks: list[Any]) -> None:
+    answer, _ = taken(*chunks, chunk("stop"))
+    with pytest.raises(EmptyAnswer, match="nothing but thinking"):
+        answer.check([])
+
+
+def test_thinking_before_a_tool_call_is_an_answer() -> None:
+    taken(chunk(reasoning="hm"), chunk("tool_calls", **call(name="add")))[0].check([])
+
+
+def test_white_space_without_thinking_is_an_answer() -> None:
+    taken(chunk("stop", content=" "))[0].check([])
 
 
 NOTHING = "No response from OpenClaw."

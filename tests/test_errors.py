@@ -58,8 +58,13 @@ def test_each_status_has_its_codes() -> None:
 
 
 def test_each_failure_has_its_code() -> None:
-    codes = [kind.code for kind in below(ProviderError)]
+    codes = {kind.code for kind in below(ProviderError)}
     assert sorted(codes) == sorted(OF_FAILED_TASKS.split())
+
+
+def test_the_finer_kinds_look_the_same_to_clients() -> None:
+    codes = (errors.ConcurrencyLimited.code, errors.GatewayUnavailable.code)
+    assert codes == (errors.RateLimited.code, errors.UpstreamOverloaded.code)
 
 
 @pytest.mark.parametrize("kind", below(ProviderError))

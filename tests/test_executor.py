@@ -87,6 +87,20 @@ async def test_the_attempt_says_why_it_went_there(tmp_path: Path) -> None:
 
 
 @virtual
+async def test_what_is_not_done_as_asked_is_said_and_no_error(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, {"z": model(preset="zhipu", model="glm-4-flash")}) as house:
+        task_id = await house.submit("x", params={"thinking": "on", "presence_penalty": 1})
+        task = await house.finished(task_id)
+        warnings = [
+            "glm-4-flash at z has no switch for thinking, so thinking 'on' was left out",
+            "glm-4-flash at z does not take presence_penalty as given; left out",
+        ]
+        assert (task.state, task.error) == (State.COMPLETED, None)
+        assert task.route is not None and task.route["warnings"] == warnings
+        assert dict(await house.events(task_id))["attempt"]["warnings"] == warnings
+
+
+@virtual
 async def test_messages_and_params_reach_the_client(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path) as house:
         messages = [{"role": "system", "content": "s"}, {"role": "user", "content": "u"}]

@@ -3,12 +3,15 @@
 import os
 from typing import Any
 
+import httpx
 import orjson
 import pytest
+import respx
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.errors import (
+    ConcurrencyLimited,
     ContentFiltered,
     ContextTooLong,
     ModelGone,
@@ -20,115 +23,101 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.providers import faults
-from asyncsvc.providers.faults import MESSAGE_CHARS, clean, of_response, of_stream
-from tests.upstreams import KEY
-
-
-def openai(code: Any, message: str = "no", kind: str = "x") -> dict[str, Any]:
-    return {"error": {"message": message, "type": kind, "param": None, "code": code}}
-
-
-def zhipu(code: str) -> dict[str, Any]:
-    return {"error": {"code": code, "message": "您的账户已达到速率限制，请您控制请求频率"}}
-
-
-def silicon(code: int | None, message: str) -> dict[str, Any]:
-    return ({} if code is None else {"code": code}) | {"message": message, "data": None}
-
-
-REAL: list[tuple[str, int, Any, type[ProviderError], str]] = [
-    # OpenAI
-    (
-        *("openai no balance", 429, openai("insufficient_quota", "You exceeded your quota")),
-        *(QuotaExhausted, "exceeded your quota"),
-    ),
-    ("openai billing", 429, openai("billing_hard_limit_reached"), QuotaExhausted, "no"),
-    ("openai rate", 429, openai("rate_limit_exceeded", kind="requests"), RateLimited, "no"),
-    ("openai key", 401, openai("invalid_api_key"), UpstreamAuth, "no"),
-    ("openai context", 400, openai("context_length_exceeded"), ContextTooLong, "no"),
-    ("openai policy", 400, openai("content_policy_violation"), ContentFiltered, "no"),
-    ("openai model", 404, openai("model_not_found"), ModelGone, "no"),
-    (
-        *("openai parameter", 400, openai(None, "bad", "invalid_request_error")),
-        *(UpstreamRejected, "bad"),
-    ),
-    ("openai server", 500, openai(None, "sorry", "server_error"), UpstreamOverloaded, "sorry"),
-    # Zhipu: the code is a string; a 429 may be for ever
-    ("zhipu no balance", 429, zhipu("1113"), QuotaExhausted, "速率限制"),
-    ("zhipu prompt", 400, zhipu("1261"), ContextTooLong, "速率限制"),
-    ("zhipu unsafe", 400, zhipu("1301"), ContentFiltered, "速率限制"),
-    ("zhipu concurrency", 429, zhipu("1302"), RateLimited, "速率限制"),
-    ("zhipu frequency", 429, zhipu("1303"), RateLimited, "速率限制"),
-    ("zhipu busy", 429, zhipu("1305"), UpstreamOverloaded, "速率限制"),
-    ("zhipu code as a number", 429, {"error": {"code": 1113, "message": "x"}}, QuotaExhausted, "x"),
-    ("zhipu other code", 429, zhipu("1399"), RateLimited, "速率限制"),
-    ("zhipu key", 401, zhipu("1000"), UpstreamAuth, "速率限制"),
-    # NVIDIA: RFC 9457, or `error` as a string
-    ("nvidia rate", 429, {"status": 429, "title": "Too Many Requests"}, RateLimited, "Too Many"),
-    (
-        *("nvidia gone", 410),
-        {"type": "about:blank", "title": "Gone", "status": 410, "detail": "has reached its end"},
-        *(ModelGone, "has reached its end"),
-    ),
-    (
-        *("nvidia account", 404),
-        {"status": 404, "title": "Not Found", "detail": "Function 'f': Not found for account"},
-        *(ModelGone, "Not found for account"),
-    ),
-    (
-        *("nvidia schema", 422),
-        {
-            "type": "urn:inference-service:problem-details:unprocessable-entity",
-            "title": "Unprocessable",
-            "detail": "extra field",
-            "requestId": "r",
-        },
-        *(UpstreamRejected, "extra field"),
-    ),
-    ("nvidia bad", 400, openai(None, "template", "BadRequestError"), UpstreamRejected, "template"),
-    (
-        *("nvidia string", 400, {"error": "[{'type': 'extra_forbidden'}]"}),
-        *(UpstreamRejected, "extra_forbidden"),
-    ),
-    # SiliconFlow: no `error` around it
-    (
-        *("silicon rate", 429, silicon(None, "Request was rejected: TPM limit reached.")),
-        *(RateLimited, "TPM limit reached"),
-    ),
-    ("silicon model", 400, silicon(20012, "Model does not exist"), UpstreamRejected, "not exist"),
-    ("silicon busy", 503, silicon(50603, "System is too busy"), UpstreamOverloaded, "too busy"),
-    ("silicon key", 401, "Invalid token", UpstreamAuth, "Invalid token"),
-    # Tencent TokenHub
-    ("tokenhub key", 401, openai("401002"), UpstreamAuth, "no"),
-    ("tokenhub quota", 402, openai("FREE_QUOTA_EXHAUSTED"), QuotaExhausted, "no"),
-    ("tokenhub rate", 429, openai("429001", "dimension: rpm"), RateLimited, "dimension: rpm"),
-    ("tokenhub content", 451, openai("451001"), ContentFiltered, "no"),
-    ("tokenhub upstream", 502, openai("502001"), UpstreamOverloaded, "no"),
-    # DeepSeek, OpenRouter, OpenClaw, proxies
-    ("deepseek balance", 402, openai(None, "Insufficient Balance"), QuotaExhausted, "Insufficient"),
-    ("openrouter credit", 402, {"error": {"code": 402, "message": "x"}}, QuotaExhausted, "x"),
-    ("openclaw token", 401, openai(None, "Unauthorized", "unauthorized"), UpstreamAuth, "Unauth"),
-    ("proxy page", 502, b"<html>\n<h1>Bad Gateway</h1>", UpstreamOverloaded, "Bad Gateway"),
-    ("error null", 400, {"error": None, "message": "why"}, UpstreamRejected, "why"),
-    ("error list", 400, {"error": ["one", 2]}, UpstreamRejected, "['one', 2]"),
-    ("error empty", 400, {"error": {}}, UpstreamRejected, "{'error': {}}"),
-    ("number", 400, 42, UpstreamRejected, "42"),
-    ("nothing", 500, b"", UpstreamOverloaded, "no explanation given"),
-    ("not UTF-8", 500, b"\xff\xfe broken", UpstreamOverloaded, "broken"),
-]
+from asyncsvc.providers.dialects import PLAIN, PRESETS
+from asyncsvc.providers.faults import (
+    DIALECTS,
+    EVERYBODY,
+    MESSAGE_CHARS,
+    clean,
+    of_response,
+    of_stream,
+)
+from tests.error_bodies import ROWS, openai, zhipu
+from tests.upstreams import ASK, KEY, URL, Sheet, client, upstream
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "said"), [row[1:] for row in REAL], ids=[row[0] for row in REAL]
+    ("preset", "status", "body", "kind", "said"),
+    ROWS,
+    ids=[f"{n} {row[0]} {row[1]}" for n, row in enumerate(ROWS)],
 )
-def test_what_an_answer_means(status: int, body: Any, kind: type[ProviderError], said: str) -> None:
-    error = of_response(status, body if isinstance(body, bytes) else orjson.dumps(body), [], 3.0)
+async def test_what_an_answer_means(
+    preset: str, status: int, body: Any, kind: type[ProviderError], said: str
+) -> None:
+    content = body if isinstance(body, bytes) else orjson.dumps(body)
+    account = upstream(preset=PRESETS[preset])
+    with respx.mock as router:
+        router.post(f"{URL}/chat/completions").respond(
+            status, content=content, headers={"retry-after": "3"}
+        )
+        async with client(httpx.MockTransport(router.async_handler)) as made:
+            with pytest.raises(ProviderError) as found:
+                await made.chat(account, ASK, {}, Sheet())
+    error = found.value
     assert type(error) is kind
     assert str(error).startswith(f"the provider answered {status}: ")
     assert said in str(error)
     assert error.retry_after == 3.0
 
+
+def test_each_preset_has_its_table() -> None:
+    used = {preset.errors for preset in [*PRESETS.values(), PLAIN]}
+    assert used == DIALECTS.keys()
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [(row[1], row[2], row[3]) for row in ROWS if row[0] in ("zhipu", "siliconflow", "hunyuan")],
+)
+def test_a_provider_without_a_preset_is_understood_by_its_codes(
+    status: int, body: Any, kind: type[ProviderError]
+) -> None:
+    assert type(of_response(status, orjson.dumps(body), [], None, PLAIN.errors)) is kind
+
+
+def test_the_tables_that_stand_for_anybody_do_not_contradict_each_other() -> None:
+    for name in ("zhipu", "hunyuan", "tokenhub", "siliconflow"):
+        assert DIALECTS["any"].items() >= DIALECTS[name].items()
+
+
+# When a quota comes back ----------------------------------------------------------------------
+
+NOW = 1_800_000_000_000  # 2027-01-15 08:00 UTC, 16:00 in Beijing
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("已达到 5 小时的使用上限。您的限额将在 2027-01-15 18:30:00 重置。", 9000),
+        ("将在 2027-01-15 16:00 以后, 2027/1/16 16:00 重置", 86_400),
+        ("resets at 2027-01-15T08:00:30Z", 30),
+        ("resets at 2027-01-15T08:00:30.250+00:00", 30),
+        ("was reset at 2027-01-15 15:59:59", None),
+        ("at 2027-13-45 99:99:99, or 0000-01-01 00:00:00", None),
+        ("in 9999-12-31 23:59:59", None),
+        ("soon", None),
+    ],
+)
+def test_the_time_in_the_text_says_when_a_quota_comes_back(
+    text: str, seconds: float | None
+) -> None:
+    body = zhipu("1308", text)
+    error = of_response(429, orjson.dumps(body), [], None, "zhipu", NOW)
+    assert (type(error), error.retry_after) == (QuotaExhausted, seconds)
+    assert of_stream(body["error"], [], "zhipu", NOW).retry_after == seconds
+
+
+def test_the_header_is_believed_before_the_text() -> None:
+    body = orjson.dumps(zhipu("1308", "2027-01-15 18:30:00"))
+    assert of_response(429, body, [], 7.0, "zhipu", NOW).retry_after == 7.0
+
+
+def test_a_time_in_another_error_is_no_reset() -> None:
+    body = orjson.dumps(zhipu("1302", "2027-01-15 18:30:00"))
+    assert of_response(429, body, [], None, "zhipu", NOW).retry_after is None
+
+
+# Codes and statuses ---------------------------------------------------------------------------
 
 BY_STATUS = {
     UpstreamInvalid: [204, 206, 301, 307],
@@ -155,9 +144,19 @@ def test_the_status_decides_where_the_code_is_unknown(
     assert type(of_response(status, body, [], None)) is kind
 
 
-@pytest.mark.parametrize("code", faults.BY_CODE)
-def test_each_known_code_wins_over_the_status(code: str) -> None:
-    assert type(of_response(418, orjson.dumps(openai(code)), [], None)) is faults.BY_CODE[code]
+@pytest.mark.parametrize(
+    ("dialect", "code"),
+    [(name, code) for name, table in DIALECTS.items() for code in {**table, **EVERYBODY}],
+)
+def test_each_known_code_wins_over_the_status(dialect: str, code: str) -> None:
+    kind = DIALECTS[dialect].get(code) or EVERYBODY[code]
+    assert type(of_response(418, orjson.dumps(openai(code)), [], None, dialect)) is kind
+
+
+def test_a_code_of_one_provider_means_nothing_at_another() -> None:
+    body = orjson.dumps(openai("1113"))
+    assert type(of_response(429, body, [], None, "zhipu")) is QuotaExhausted
+    assert type(of_response(429, body, [], None, "nvidia")) is RateLimited
 
 
 @pytest.mark.parametrize("code", [None, "never_heard_of"])
@@ -172,7 +171,9 @@ def test_a_known_type_stands_in_for_a_missing_or_unknown_code(code: str | None) 
         ({"code": 429, "message": "x"}, RateLimited),
         ({"code": "429", "message": "x"}, RateLimited),
         ({"code": 503, "message": "x"}, UpstreamOverloaded),
-        ({"code": "1302", "message": "x"}, RateLimited),
+        ({"code": "1302", "message": "x"}, ConcurrencyLimited),
+        ({"type": "invalid_request_error", "message": "x"}, UpstreamRejected),
+        ({"code": {"no": "code"}, "type": ["x"], "message": "x"}, UpstreamOverloaded),
         ({"code": "overloaded", "message": "x"}, UpstreamOverloaded),
         ({"code": "²²²", "message": "x"}, UpstreamOverloaded),
         ({"message": "x"}, UpstreamOverloaded),

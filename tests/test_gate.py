@@ -289,3 +289,38 @@ async def test_the_time_of_a_call_is_averaged() -> None:
     timed.succeeded(20.0)
     assert timed.service_s == 12
     assert (timed.calls, timed.errors) == (2, 0)
+
+
+@virtual
+async def test_one_more_call_under_the_same_slot_waits_for_the_window() -> None:
+    two = gate(1, rpm=2)
+    permit = await called(two)
+    await permit.again()
+    permit.sent()
+    permit.head()
+    assert (two.busy, two.recent(60), loop().time()) == (1, 2, 0)
+    await permit.again()
+    assert loop().time() == pytest.approx(60, abs=0.1)
+    permit.release()
+    assert (two.busy, two.window.used(loop().time())) == (0, 0)
+    await asyncio.wait_for(two.acquire(), 1)
+
+
+@virtual
+async def test_one_more_call_waits_while_the_provider_asks_for_it() -> None:
+    one = gate(2)
+    permit = await called(one)
+    one.failed(RateLimited("x", retry_after=7))
+    await permit.again()
+    assert loop().time() == pytest.approx(7)
+
+
+@virtual
+async def test_a_probe_of_several_calls_does_not_wait_for_itself() -> None:
+    broken = gate(1)
+    trip(broken)
+    permit = await called(broken)
+    probe_began = loop().time()
+    await permit.again()
+    assert loop().time() == probe_began
+    permit.release()

@@ -4,7 +4,9 @@ import pytest
 
 from asyncsvc.engine.outcome import Deferred, Failed, Retried, after_fault
 from asyncsvc.errors import (
+    ConcurrencyLimited,
     ContextTooLong,
+    GatewayUnavailable,
     InternalError,
     InterruptedUnknown,
     ModelGone,
@@ -122,7 +124,10 @@ def test_two_calls_to_a_model_that_is_gone_drop_it_once() -> None:
     assert upstream.model_id == "two"
 
 
-@pytest.mark.parametrize("kind", [UpstreamDisconnected, TaskTimeout, InternalError])
+@pytest.mark.parametrize(
+    "kind",
+    [UpstreamDisconnected, TaskTimeout, InternalError, RateLimited, GatewayUnavailable],
+)
 def test_an_agent_cut_in_mid_run_is_not_repeated(kind: type[ProviderError]) -> None:
     outcome = _after(kind("x"), upstream=_upstream(preset="openclaw"), begun=True)
     assert isinstance(outcome, Failed)
@@ -137,6 +142,11 @@ def test_an_agent_is_repeated_where_that_is_safe_or_allowed(begun: bool, unsafe:
     task = Task(Request("t", retry_unsafe=unsafe))
     agent = _upstream(preset="openclaw")
     assert isinstance(_after(UpstreamDisconnected("x"), task, agent, begun), Retried)
+
+
+@pytest.mark.parametrize("kind", [ConcurrencyLimited, GatewayUnavailable])
+def test_whoever_refuses_before_it_began_is_waited_for(kind: type[ProviderError]) -> None:
+    assert isinstance(_after(kind("x"), upstream=_upstream(preset="openclaw")), Deferred)
 
 
 def test_an_agent_that_refuses_has_not_acted() -> None:

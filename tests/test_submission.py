@@ -102,6 +102,7 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
         for name in ("model", "messages", "input", "stream")
     ),
     *(("params", CHAT | {"params": value}) for value in NO_PARAMS),
+    *(("params", CHAT | {"params": {"thinking": mode}}) for mode in ("", "yes", "On", "enabled")),
     *(("metadata", CHAT | {"metadata": value}) for value in ("x", {"a": 2**70}, nested(300))),
 ]
 
@@ -109,6 +110,16 @@ REFUSED: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize(("field", "body"), REFUSED, ids=lambda value: str(value)[:60])
 def test_what_is_refused_names_the_field(field: str, body: dict[str, Any]) -> None:
     assert fault(body)[0] == field
+
+
+@pytest.mark.parametrize("mode", ["on", "off", "auto", {"type": "disabled"}])
+def test_thinking_is_a_mode_or_a_provider_s_own_object(mode: Any) -> None:
+    Submission.model_validate(CHAT | {"params": {"thinking": mode}})
+
+
+def test_a_fault_says_which_modes_of_thinking_there_are() -> None:
+    said = fault(CHAT | {"params": {"thinking": "high"}})[1]
+    assert "thinking must be one of on, off, auto" in said
 
 
 def test_a_fault_says_which_message_it_is() -> None:

@@ -1,3 +1,7 @@
+from typing import Any
+
+import pytest
+
 from asyncsvc.providers.dialects import PLAIN, Preset
 from tests.upstreams import ASK, KEY, upstream
 
@@ -71,3 +75,117 @@ def test_model_ids_are_tried_in_order() -> None:
     assert account.model_id == "b"
     assert account.drop_model("b") is False
     assert account.model_id == "a"
+
+
+# Thinking -------------------------------------------------------------------------------------
+
+GLM = Preset(thinking="glm")
+TEMPLATE = Preset(thinking="template_enable")
+SYSTEM = Preset(thinking="system_line")
+OFF = {"thinking": "off"}
+
+
+def test_thinking_is_merged_into_what_else_the_template_is_told() -> None:
+    body = upstream(preset=TEMPLATE).chat_body(ASK, OFF | {"chat_template_kwargs": {"a": 1}})
+    assert body["chat_template_kwargs"] == {"a": 1, "enable_thinking": False}
+
+
+def test_what_the_task_asks_for_wins_over_the_model_s_habit() -> None:
+    habit = {"chat_template_kwargs": {"enable_thinking": True, "b": 2}}
+    account = upstream(preset=TEMPLATE, extra_body=habit)
+    assert account.chat_body(ASK, OFF)["chat_template_kwargs"] == {"enable_thinking": False, "b": 2}
+    assert account.chat_body(ASK, {"thinking": "auto"})["chat_template_kwargs"]["enable_thinking"]
+    assert account.settings.extra_body == habit
+
+
+def test_a_system_line_comes_first() -> None:
+    asked = [{"role": "system", "content": "be brief"}, *ASK]
+    body = upstream(preset=SYSTEM).chat_body(asked, OFF)
+    assert body["messages"] == [
+        {"role": "system", "content": "detailed thinking off\n\nbe brief"},
+        *ASK,
+    ]
+    assert asked[0]["content"] == "be brief"
+    parts = [{"role": "system", "content": [{"type": "text", "text": "x"}]}]
+    assert len(upstream(preset=SYSTEM).chat_body(parts, OFF)["messages"]) == 2
+
+
+@pytest.mark.parametrize("preset", [GLM, PLAIN])
+def test_a_provider_s_own_thinking_object_passes(preset: Preset) -> None:
+    own = {"thinking": {"type": "disabled", "clear_thinking": False}}
+    account = upstream(preset=preset)
+    assert account.chat_body(ASK, own)["thinking"] == own["thinking"]
+    assert account.warnings(own) == []
+
+
+@pytest.mark.parametrize("preset", [TEMPLATE, SYSTEM, Preset()])
+@pytest.mark.parametrize("value", [{"type": "disabled"}, True, 1, ["on"]])
+def test_nobody_else_is_sent_one(preset: Preset, value: Any) -> None:
+    account = upstream(preset=preset)
+    assert account.chat_body(ASK, {"thinking": value}) == account.chat_body(ASK, {})
+    (said,) = account.warnings({"thinking": value})
+    assert said.startswith("some-model at m takes no thinking object")
+
+
+@pytest.mark.parametrize("mode", ["on", "off"])
+def test_a_mode_that_there_is_not_is_left_out_with_a_warning(mode: str) -> None:
+    account = upstream(preset=PLAIN)
+    assert account.chat_body(ASK, {"thinking": mode}) == account.chat_body(ASK, {})
+    assert account.warnings({"thinking": mode}) == [
+        f"some-model at m has no switch for thinking, so thinking {mode!r} was left out"
+    ]
+
+
+def test_what_can_only_think_less_says_so() -> None:
+    account = upstream(preset=Preset(thinking="effort"))
+    assert "cannot stop thinking" in account.warnings(OFF)[0]
+    assert account.warnings({"thinking": "on"}) == []
+
+
+def test_parameters_that_are_left_out_are_named() -> None:
+    preset = Preset(allow=frozenset({"c", "x"}), drop=frozenset({"d"}), rename={"b": "c"})
+    account = upstream(preset=preset)
+    params = {"b": 1, "d": 2, "user": 3, "x": 4, "thinking": "auto"}
+    assert account.warnings(params) == ["some-model at m does not take d, user as given; left out"]
+    assert account.warnings({"x": 1}) == []
+    assert {"c", "x"} <= account.chat_body(ASK, params).keys()
+
+
+def test_a_warning_does_not_grow_with_what_a_client_makes_up() -> None:
+    account = upstream(preset=Preset(allow=frozenset()))
+    (said,) = account.warnings({f"{n:05}" + "x" * 1000: n for n in range(1000)})
+    assert " and 990 more as given" in said
+    assert len(said) < 600
+
+
+def test_a_parameter_may_be_taken_with_one_value_only() -> None:
+    account = upstream(preset=Preset(only={"tool_choice": "auto"}))
+    assert account.chat_body(ASK, {"tool_choice": "auto"})["tool_choice"] == "auto"
+    assert "tool_choice" not in account.chat_body(ASK, {"tool_choice": "required"})
+    assert "tool_choice" in account.warnings({"tool_choice": "required"})[0]
+
+
+def test_keys_of_messages_that_are_refused_are_left_out() -> None:
+    account = upstream(preset=Preset(drop_in_messages=frozenset({"name"})))
+    asked = [ASK[0] | {"name": "Ada"}]
+    assert account.chat_body(asked, {})["messages"] == ASK
+    assert asked[0]["name"] == "Ada"
+
+
+def test_a_mode_that_an_earlier_version_let_in_is_none() -> None:
+    account = upstream(preset=GLM)
+    assert "thinking" not in account.chat_body(ASK, {"thinking": "enabled"})
+    assert "no switch" in account.warnings({"thinking": "enabled"})[0]
+
+
+@pytest.mark.parametrize("names", [("b", "c"), ("c", "b")])
+def test_of_two_names_the_provider_s_own_counts(names: tuple[str, str]) -> None:
+    account = upstream(preset=Preset(rename={"b": "c"}))
+    assert account.embedding_body("x", {name: name for name in names})["c"] == "c"
+
+
+def test_texts_in_batches() -> None:
+    account = upstream(preset=Preset(embed_batch=2))
+    assert account.batches("one") == ["one"]
+    assert account.batches(["a", "b"]) == [["a", "b"]]
+    assert account.batches(["a", "b", "c", "d", "e"]) == [["a", "b"], ["c", "d"], ["e"]]

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from asyncsvc.clock import rfc3339
+from asyncsvc.engine.embedding import embed
 from asyncsvc.engine.outcome import (
     Completed,
     Deferred,
@@ -178,7 +179,10 @@ class Executor:
         run.start = self._journal.append(
             Change(
                 run.task.id,
-                [status(Cause.STARTED, State.PENDING), run.attempt()],
+                [
+                    status(Cause.STARTED, State.PENDING),
+                    run.attempt(run.upstream.warnings(body["params"])),
+                ],
                 call=run.upstream.gate.name if run.upstream.settings.rpm else None,
                 source=State.PENDING,
             )
@@ -187,7 +191,7 @@ class Executor:
         run.started = asyncio.get_running_loop().time()
         run.permit.sent()
         if run.task.request.type == "embedding":
-            return await self._embed(run, body)
+            return await embed(run, self._client, self._journal, body)
         return await self._chat(run, body)
 
     async def _chat(self, run: Run, body: dict[str, Any]) -> Completed:
@@ -196,20 +200,13 @@ class Executor:
         usage = answer.usage or estimated_usage(last_user_text(messages), run.tape.text)
         return Completed(run.tape.text, usage, list(answer.tool_calls.values()))
 
-    async def _embed(self, run: Run, body: dict[str, Any]) -> Completed:
-        texts = body["input"]
-        found = await self._client.embed(run.upstream, texts, body["params"], run.head)
-        asked = texts if isinstance(texts, str) else "".join(texts)
-        usage = found.usage or estimated_usage(asked, "")
-        return Completed(orjson.dumps(found.vectors).decode(), usage, [])
-
     # Reporting and recording ------------------------------------------------------------------
 
     def _report(self, run: Run, outcome: Outcome) -> None:
         """Tell the gate how the call went."""
         gate = run.upstream.gate
         if isinstance(outcome, Completed):
-            gate.succeeded(asyncio.get_running_loop().time() - run.started)
+            gate.succeeded(asyncio.get_running_loop().time() - run.started - run.waited_s)
         elif isinstance(outcome, Failed | Retried | Deferred):
             gate.failed(outcome.error)
 

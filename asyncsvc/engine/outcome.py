@@ -106,5 +106,6 @@ def after_fault(
 
 
 def _cut(error: ProviderError) -> bool:
-    """Whether the call ended with the provider still at work."""
-    return error.trips or isinstance(error, TaskTimeout | InternalError)
+    """Whether the call ended with the provider still at work. Who says "slow down" after having
+    begun may have acted before its own provider said so."""
+    return error.trips or error.slow_down or isinstance(error, TaskTimeout | InternalError)

@@ -29,6 +29,8 @@ class Run:
     deadline: float
     stop: Cause | None = None
     begun: bool = False
+    waited_s: float = 0.0
+    """Of the time since `started`: spent waiting for the rate between two calls."""
     scope: "asyncio.Task[Outcome] | None" = None
     start: "asyncio.Future[list[Task]] | None" = None
     """The append of the start. Whoever ends the run waits for it: it may still become true."""
@@ -38,9 +40,10 @@ class Run:
     def full(self) -> bool:
         return self.tape.full
 
-    def attempt(self) -> Draft:
-        """The event that tells of it."""
+    def attempt(self, warnings: list[str]) -> Draft:
+        """The event that tells of it; `warnings` say what is not done as asked."""
         why = "named by the task" if self.task.request.model else "the first with room"
+        said = {"warnings": warnings} if warnings else {}
         return Draft(
             EventType.ATTEMPT,
             {
@@ -48,7 +51,8 @@ class Run:
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
-                "route": {"reason": why, "model": self.upstream.name},
+                "route": {"reason": why, "model": self.upstream.name, **said},
+                **said,
             },
         )
 

@@ -12,7 +12,6 @@ collapses above fifty streams (48 against 3,608 requests a second at 200 in flig
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, aclosing, suppress
-from dataclasses import dataclass
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Protocol, Self
 
@@ -34,6 +33,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers import faults
 from asyncsvc.providers.bounded import BoundedTransport
 from asyncsvc.providers.deltas import Answer, Delta
+from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.retry import retry_after
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Timeouts
@@ -59,14 +59,6 @@ class Sink(Protocol):
     def write(self, delta: Delta) -> None: ...
 
     async def drained(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Embeddings:
-    """Vectors in the order of the texts, and what they cost."""
-
-    vectors: list[list[float]]
-    usage: dict[str, Any] | None
 
 
 class Client:
@@ -108,7 +100,7 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """Stream an answer into the sink; cancelling it closes the connection."""
-        answer = Answer()
+        answer = Answer(dialect=upstream.preset.errors, now_ms=self._now())
         body = upstream.chat_body(messages, params)
         try:
             async with asyncio.timeout(self._timeouts.first_token_s) as limit:
@@ -127,6 +119,9 @@ class Client:
             # How the connection ends after the answer's end concerns nobody.
             if not answer.ended:
                 raise
+        finally:
+            for delta in answer.rest():
+                sink.write(delta)
         answer.check(upstream.preset.empty_answers)
         return answer
 
@@ -149,7 +144,7 @@ class Client:
         params: dict[str, Any],
         on_head: Callable[[bool], None],
     ) -> Embeddings:
-        """One vector a text."""
+        """One vector a text, in one call: no more texts than a batch of the preset."""
         body = upstream.embedding_body(texts, params)
         try:
             async with asyncio.timeout(self._timeouts.first_token_s):
@@ -163,9 +158,9 @@ class Client:
             ) from None
         count = 1 if isinstance(texts, str) else len(texts)
         value = _json("".join(parts))
-        if isinstance(value, dict) and value.get("error"):
-            raise faults.of_stream(value["error"], upstream.secrets)
-        return _embeddings(value, count)
+        if (error := refusal_in(value)) is not None:
+            raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
+        return embeddings_in(value, count)
 
     def _late(self, answer: Answer) -> ProviderError:
         if answer.begun:
@@ -213,8 +208,15 @@ class Client:
                 body += part
                 if len(body) > ERROR_BYTES:
                     break
-        wait = retry_after(response.headers.get("retry-after"), self._now())
-        return faults.of_response(response.status_code, bytes(body), upstream.secrets, wait)
+        now = self._now()
+        return faults.of_response(
+            response.status_code,
+            bytes(body),
+            upstream.secrets,
+            retry_after(response.headers.get("retry-after"), now),
+            upstream.preset.errors,
+            now,
+        )
 
 
 def _session() -> aiohttp.ClientSession:
@@ -250,15 +252,3 @@ def _json(data: str) -> Any:
         return orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise UpstreamInvalid(f"the provider sent broken JSON: {error}") from None
-
-
-def _embeddings(value: Any, count: int) -> Embeddings:
-    try:
-        rows = sorted(value["data"], key=lambda row: row["index"])
-        vectors = [[float(x) for x in row["embedding"]] for row in rows]
-    except (TypeError, KeyError, ValueError):
-        raise UpstreamInvalid("the provider's answer holds no embeddings") from None
-    if len(vectors) != count:
-        raise UpstreamInvalid(f"{count} texts were sent, {len(vectors)} embeddings came back")
-    usage = value.get("usage")
-    return Embeddings(vectors, usage if isinstance(usage, dict) else None)

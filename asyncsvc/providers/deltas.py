@@ -1,7 +1,8 @@
 """The pieces of a streamed answer.
 
 Owns the reading of chat chunks in the shapes that providers send: empty `choices`, usage
-anywhere, `reasoning` or `reasoning_content`, tool calls in pieces, a whole answer at once.
+anywhere, `reasoning` or `reasoning_content`, thinking between tags in the text, tool calls in
+pieces, a whole answer at once, errors with and without an `error` around them.
 Promises that an answer counts as one only if the provider ended it. Never touches a socket.
 """
 
@@ -11,8 +12,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from asyncsvc.errors import EmptyAnswer, UpstreamDisconnected, UpstreamInvalid
+from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import faults
+from asyncsvc.providers.thinking import ThinkSplitter
 
 
 class Delta(NamedTuple):
@@ -24,7 +26,7 @@ class Delta(NamedTuple):
 
 @dataclass(slots=True)
 class Answer:
-    """What is known of an answer beside its text."""
+    """What is known of an answer beside its text. `dialect` names the table of its errors."""
 
     begun: bool = False
     done: bool = False
@@ -33,22 +35,47 @@ class Answer:
     usage: dict[str, Any] | None = None
     finish_reason: str | None = None
     tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
+    dialect: str = "any"
+    now_ms: int | None = None
+    thought: bool = False
+    spoken: bool = False
+    """Whether the text holds anything but white space."""
+    _splitter: ThinkSplitter = field(default_factory=ThinkSplitter)
 
     def take(self, chunk: Any, secrets: Iterable[str]) -> Iterator[Delta]:
         """The text in one chunk. Raises ProviderError for an error in disguise."""
         if not isinstance(chunk, dict):
             raise UpstreamInvalid("the provider sent a chunk that is not an object")
         if chunk.get("error"):
-            raise faults.of_stream(chunk["error"], secrets)
+            raise self._fault(chunk["error"], secrets)
         if isinstance(chunk.get("usage"), dict):
             self.usage = _usage(chunk["usage"])
         choices = chunk.get("choices")
         if choices is None and "usage" not in chunk:
+            if any(isinstance(chunk.get(name), str) for name in ("message", "detail", "title")):
+                raise self._fault(chunk, secrets)
             raise UpstreamInvalid("the provider sent a chunk without choices")
         for choice in choices if isinstance(choices, list) else []:
-            yield from self._choice(choice, secrets)
+            yield from self._choice(choice)
 
-    def _choice(self, choice: Any, secrets: Iterable[str]) -> Iterator[Delta]:
+    def rest(self) -> Iterator[Delta]:
+        """What was held back because it could have become a tag; to be taken at the end."""
+        for text, is_thought in self._splitter.end():
+            yield self._told(text, is_thought)
+
+    def _fault(self, error: Any, secrets: Iterable[str]) -> ProviderError:
+        return faults.of_stream(error, secrets, self.dialect, self.now_ms)
+
+    def _told(self, text: str, is_thought: bool) -> Delta:
+        if is_thought:
+            self.thought = True
+        else:
+            self.spoken |= not text.isspace()
+            if len(self.text_seen) < 64:
+                self.text_seen += text[:64]
+        return Delta(text, is_thought)
+
+    def _choice(self, choice: Any) -> Iterator[Delta]:
         if not isinstance(choice, dict):
             raise UpstreamInvalid("the provider sent a choice that is not an object")
         # Moonshot has the usage in here [platform.moonshot.cn, streaming].
@@ -61,13 +88,12 @@ class Answer:
         reasoning = piece.get("reasoning_content") or piece.get("reasoning")
         if isinstance(reasoning, str) and reasoning:
             self.begun = True
-            yield Delta(reasoning, reasoning=True)
+            yield self._told(reasoning, True)
         text = piece.get("content")
         if isinstance(text, str) and text:
             self.begun = True
-            if len(self.text_seen) < 64:
-                self.text_seen += text[:64]
-            yield Delta(text)
+            for part, is_thought in self._splitter.feed(text):
+                yield self._told(part, is_thought)
         calls = piece.get("tool_calls")
         for call in calls if isinstance(calls, list) else []:
             self.begun = True
@@ -104,7 +130,11 @@ class Answer:
         """The stream is over: raises ProviderError unless it was an answer."""
         if not self.ended:
             raise UpstreamDisconnected("the stream ended in the middle of the answer")
-        if not self.tool_calls and (not self.text_seen or self.text_seen in empty_answers):
+        if self.tool_calls:
+            return
+        if self.thought and not self.spoken:
+            raise EmptyAnswer("the provider ended the answer after nothing but thinking")
+        if not self.text_seen or self.text_seen in empty_answers:
             raise EmptyAnswer("the provider ended the answer without any text")
 
 

@@ -1,12 +1,24 @@
 """What is particular about each provider, as data.
 
-Owns the presets: base URL, parameters that must be dropped or renamed, whether usage must be
-asked for, whether a call may have acted on the world. Facts: the vendors' documentation and
-public issues, November 2026. Never holds a branch on a provider's name: the client reads the
-fields.
+Owns the presets: address, thinking switch, parameters that are refused or called by another
+name, how usage is asked for, which error table applies, how many texts one embedding call
+takes. Facts: the vendors' documentation and public issues, November 2026. Never holds a branch
+on a provider's name: whoever needs to know reads a field.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+from asyncsvc.providers.thinking import SWITCHES, Switch
+
+SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
+TOOLS = frozenset({"tools", "tool_choice"})
+EMBEDDING = frozenset({"input_type", "truncate", "dimensions", "encoding_format"})
+
+THINKERS = (r"-thinking|deepseek-r1|qwq", "always_on")
+"""Models that can do nothing else, wherever they are served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,45 +26,149 @@ class Preset:
     """One provider's dialect of OpenAI's API."""
 
     base_url: str | None = None
+    thinking: str = "none"
+    thinking_by_id: tuple[tuple[str, str], ...] = ()
+    """(regular expression on the model id, name of a switch); the first that fits counts."""
+    allow: frozenset[str] | None = None
+    """The only parameters that are sent; None: all but `drop`."""
+    drop: frozenset[str] = frozenset()
+    rename: Mapping[str, str] = field(default_factory=dict)
+    only: Mapping[str, Any] = field(default_factory=dict)
+    """Parameters that are taken with this one value."""
+    drop_in_messages: frozenset[str] = frozenset()
+    """Keys of a message that are refused."""
     ask_usage: bool = True
     """Whether `stream_options.include_usage` is understood; others send usage anyway."""
-    drop: frozenset[str] = frozenset()
-    rename: dict[str, str] = field(default_factory=dict)
+    errors: str = "any"
+    """The table in faults.py."""
+    embed_batch: int = 64
+    """Texts in one embedding call. The answer must fit into `bounded.MOST_BYTES`: 64 vectors
+    of 4,096 numbers are about 6 MB."""
+    embed_params: Mapping[str, Any] = field(default_factory=dict)
+    """Sent with embedding calls unless the task says otherwise."""
     acts: bool = False
     """A call is a whole agent run: cut off, it may already have done something."""
     empty_answers: frozenset[str] = frozenset()
     """Texts that stand for no answer."""
 
+    def switch(self, model_id: str) -> Switch:
+        """How thinking is switched for that model."""
+        for pattern, name in self.thinking_by_id:
+            if re.search(pattern, model_id, re.IGNORECASE):
+                return SWITCHES[name]
+        return SWITCHES[self.thinking]
+
+    def called(self, parameter: str) -> str:
+        """The provider's name for it."""
+        return self.rename.get(parameter, parameter)
+
+    def takes(self, parameter: str, value: Any = None) -> bool:
+        """Whether it is sent at all; `allow` has the provider's names, the others the client's."""
+        if self.allow is not None and self.called(parameter) not in self.allow:
+            return False
+        if parameter in self.only and value != self.only[parameter]:
+            return False
+        return parameter not in self.drop
+
 
 PRESETS: dict[str, Preset] = {
-    "openai": Preset("https://api.openai.com/v1"),
+    "openai": Preset(
+        "https://api.openai.com/v1",
+        thinking_by_id=((r"^(gpt-[5-9]|o\d)", "effort"),),
+        # Reasoning models refuse the old name; all take the new one.
+        rename={"max_tokens": "max_completion_tokens"},
+        errors="openai",
+        embed_batch=96,
+    ),
     "zhipu": Preset(
         "https://open.bigmodel.cn/api/paas/v4",
-        ask_usage=False,
+        # From 4.5 on a turn can be switched; older ones do not know the parameter, and 5.3
+        # cannot stop.
+        thinking_by_id=(
+            (r"glm-5\.[3-9]", "effort"),
+            (r"glm-(4\.[5-9]|[5-9])", "glm"),
+        ),
         drop=frozenset(
-            {"frequency_penalty", "presence_penalty", "thinking_budget", "stream_options"}
+            {"stream_options", "frequency_penalty", "presence_penalty", "thinking_budget"}
         ),
         rename={"max_completion_tokens": "max_tokens"},
+        only={"tool_choice": "auto"},
+        drop_in_messages=frozenset({"name"}),
+        ask_usage=False,
+        errors="zhipu",
     ),
-    "hunyuan": Preset("https://api.hunyuan.cloud.tencent.com/v1"),
-    "tencent-tokenhub": Preset("https://tokenhub.tencentmaas.com/v1"),
+    "hunyuan": Preset(
+        "https://api.hunyuan.cloud.tencent.com/v1",
+        thinking_by_id=((r"hunyuan-a13b", "enable_thinking"), (r"hunyuan-t1", "always_on")),
+        errors="hunyuan",
+    ),
+    "tencent-tokenhub": Preset(
+        "https://tokenhub.tencentmaas.com/v1",
+        thinking="effort_absent",
+        only={"tool_choice": "auto"},
+        errors="tokenhub",
+    ),
     "nvidia": Preset(
         "https://integrate.api.nvidia.com/v1",
-        drop=frozenset({"prompt_cache_key", "frequency_penalty", "presence_penalty", "n", "user"}),
+        thinking_by_id=(
+            THINKERS,
+            (r"llama-.*nemotron", "system_line"),
+            (r"nemotron-(3|nano-3)|glm-?[5-9]", "template_enable"),
+            (r"deepseek-v(3\.[12]|[4-9])|kimi-k(2\.[5-9]|[3-9])", "template_thinking"),
+            (r"gpt-oss", "effort"),
+        ),
+        # The schema is strict: unknown fields are refused with 400 or 422.
+        allow=SAMPLING
+        | TOOLS
+        | EMBEDDING
+        | {"response_format", "chat_template_kwargs", "reasoning_budget", "reasoning_effort"},
+        rename={"max_completion_tokens": "max_tokens"},
+        errors="nvidia",
+        embed_params={"input_type": "passage"},
     ),
-    "siliconflow": Preset("https://api.siliconflow.cn/v1"),
-    "deepseek": Preset("https://api.deepseek.com"),
-    "moonshot": Preset("https://api.moonshot.cn/v1"),
-    "dashscope": Preset("https://dashscope.aliyuncs.com/compatible-mode/v1"),
-    "openrouter": Preset("https://openrouter.ai/api/v1"),
-    "ollama": Preset("http://localhost:11434/v1"),
-    "vllm": Preset("http://localhost:8000/v1"),
-    "llama.cpp": Preset("http://127.0.0.1:8080/v1"),
+    "siliconflow": Preset(
+        "https://api.siliconflow.cn/v1",
+        thinking="enable_thinking",
+        thinking_by_id=(THINKERS, (r"instruct|coder", "none")),
+        errors="siliconflow",
+        embed_batch=32,
+    ),
+    "deepseek": Preset("https://api.deepseek.com", thinking="glm", errors="openai"),
+    "moonshot": Preset(
+        "https://api.moonshot.cn/v1",
+        thinking_by_id=(
+            THINKERS,
+            (r"kimi-k[3-9]", "effort"),
+            (r"kimi-k2\.[5-9]", "glm"),
+        ),
+        errors="openai",
+    ),
+    "dashscope": Preset(
+        "https://dashscope.aliyuncs.com/compatible-mode/v1",
+        thinking="enable_thinking",
+        thinking_by_id=(THINKERS,),
+        errors="dashscope",
+        embed_batch=10,
+    ),
+    "openrouter": Preset(
+        "https://openrouter.ai/api/v1", thinking="openrouter", errors="openrouter"
+    ),
+    "ollama": Preset("http://localhost:11434/v1", thinking="effort", errors="openai"),
+    "vllm": Preset(
+        "http://localhost:8000/v1",
+        thinking="template_enable",
+        thinking_by_id=(THINKERS, (r"deepseek|granite|kimi", "template_thinking")),
+        errors="openai",
+    ),
+    "llama.cpp": Preset("http://127.0.0.1:8080/v1", thinking="template_enable", errors="openai"),
     "openclaw": Preset(
         "http://127.0.0.1:18789/v1",
-        drop=frozenset({"user", "n"}),
+        # `user` would tie our clients' calls to one of the gateway's sessions.
+        allow=SAMPLING | {"max_completion_tokens"},
+        errors="openclaw",
         acts=True,
         empty_answers=frozenset({"No response from OpenClaw."}),
     ),
 }
-PLAIN = Preset()
+PLAIN = Preset(thinking="unknown")
+"""A provider of which nothing is known but its address."""

@@ -60,6 +60,14 @@ class Permit:
             # Whoever waits for the window can now be told an earlier time.
             self._gate.wake()
 
+    async def again(self) -> None:
+        """Reserve one more call under the same slot, as soon as the rate allows it; the one
+        before must be over. The breaker is not asked: the call before has just gone well."""
+        while (delay := self._gate.rate_wait()) > 0:
+            await self._gate.sleep(delay)
+        self._stamp = self._gate.window.reserve()
+        self._sent = False
+
     def release(self) -> None:
         if self._released:
             return
@@ -128,7 +136,7 @@ class Gate:
             smoothed = self._smooth is None
             while True:
                 if (delay := self.wait()) > 0:
-                    await self._sleep(delay)
+                    await self.sleep(delay)
                 elif smoothed:
                     return Permit(self, self.breaker.enter())
                 else:
@@ -141,8 +149,12 @@ class Gate:
 
     def wait(self) -> float:
         """Seconds until a call may start as far as the provider is concerned; inf: on change."""
+        return max(self.breaker.wait(self.time()), self.rate_wait())
+
+    def rate_wait(self) -> float:
+        """The same, but for the breaker."""
         now = self.time()
-        return max(self._cool_until - now, self.breaker.wait(now), self.window.wait(now), 0.0)
+        return max(self._cool_until - now, self.window.wait(now), 0.0)
 
     def admits(self, long: bool) -> bool:
         """Whether a permit already given may still be used, for a task of that kind.
@@ -156,7 +168,8 @@ class Gate:
             return False
         return not long or self.concurrency == 1 or self.long_busy < self.concurrency - 1
 
-    async def _sleep(self, delay: float) -> None:
+    async def sleep(self, delay: float) -> None:
+        """That long, or until something has changed."""
         try:
             async with asyncio.timeout(None if delay == math.inf else delay):
                 await self._changed.wait()

@@ -1,16 +1,24 @@
 """An upstream: one key of one model, with its gate.
 
 Owns what is sent where: URL, headers, the request's body in the provider's dialect. Promises
-that only known parameters and never a client's header reach the provider, and that a key is
-in no representation of itself. Never sends anything.
+that only known parameters and never a client's header reach the provider, that what is left
+out is said in a warning, and that a key is in no representation of itself. Never sends anything.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from asyncsvc.providers.dialects import Preset
 from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.thinking import SYSTEM
 from asyncsvc.settings import Model
+
+THINKING = "thinking"
+"""The parameter that is the service's own: on, off or auto."""
+
+NAMES, NAME_CHARS = 10, 40
+"""How much of a client's own words a warning repeats: it is stored with each attempt."""
 
 
 @dataclass(slots=True)
@@ -46,17 +54,86 @@ class Upstream:
         return held | self.settings.extra_headers
 
     def chat_body(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
-        """The body of a streaming chat call."""
-        body = self._params(params) | {"messages": messages, "stream": True}
+        """The body of a streaming chat call. What the settings say wins over the parameters,
+        and a mode of thinking that the task asks for over both."""
+        if unwanted := self.preset.drop_in_messages:
+            messages = [{k: v for k, v in said.items() if k not in unwanted} for said in messages]
+        body: dict[str, Any] = self._sent(params) | {"messages": messages, "stream": True}
         if self.preset.ask_usage:
             body["stream_options"] = {"include_usage": True}
-        return body | self.settings.extra_body | {"model": self.model_id}
+        body |= self.settings.extra_body
+        mode = dict(self._mode(params) or {})
+        if line := mode.pop(SYSTEM, None):
+            body["messages"] = _led_by(line, messages)
+        return _merged(body, mode) | {"model": self.model_id}
 
     def embedding_body(self, texts: str | list[str], params: dict[str, Any]) -> dict[str, Any]:
         """The body of an embedding call."""
-        body = self._params(params) | {"input": texts}
+        body = dict(self.preset.embed_params) | self._sent(params) | {"input": texts}
         return body | self.settings.extra_body | {"model": self.model_id}
 
-    def _params(self, params: dict[str, Any]) -> dict[str, Any]:
-        rename, drop = self.preset.rename, self.preset.drop
-        return {rename.get(name, name): value for name, value in params.items() if name not in drop}
+    def batches(self, texts: str | list[str]) -> list[str | list[str]]:
+        """The texts in portions that one embedding call takes."""
+        size = self.preset.embed_batch
+        if isinstance(texts, str):
+            return [texts]
+        return [texts[start : start + size] for start in range(0, len(texts), size)]
+
+    def warnings(self, params: dict[str, Any]) -> list[str]:
+        """What of the parameters is not done as asked, in sentences for people."""
+        said = []
+        mode, switch = params.get(THINKING), self.preset.switch(self.model_id)
+        who = f"{self.model_id} at {self.name}"
+        if isinstance(mode, str) and self._mode(params) is None:
+            said.append(
+                f"{who} has no switch for thinking, so thinking {mode[:NAME_CHARS]!r} was left out"
+            )
+        elif isinstance(mode, str) and mode == "off" and switch.lowers:
+            said.append(f"{who} cannot stop thinking, so it was asked to think as little as it can")
+        elif mode is not None and not isinstance(mode, str) and not self._takes_raw(mode):
+            said.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
+        left = sorted(name for name in params if name != THINKING and not self._takes(name, params))
+        if left:
+            names = ", ".join(name[:NAME_CHARS] for name in left[:NAMES])
+            more = f" and {len(left) - NAMES} more" if len(left) > NAMES else ""
+            said.append(f"{who} does not take {names}{more} as given; left out")
+        return said
+
+    def _mode(self, params: dict[str, Any]) -> Mapping[str, Any] | None:
+        """What the mode of thinking adds to the body; None where it cannot be chosen."""
+        mode = params.get(THINKING)
+        return self.preset.switch(self.model_id).body(mode) if isinstance(mode, str) else {}
+
+    def _takes_raw(self, value: Any) -> bool:
+        return isinstance(value, dict) and self.preset.switch(self.model_id).raw
+
+    def _takes(self, name: str, params: dict[str, Any]) -> bool:
+        if name == THINKING:
+            return self._takes_raw(params[name])
+        return self.preset.takes(name, params[name])
+
+    def _sent(self, params: dict[str, Any]) -> dict[str, Any]:
+        called = self.preset.called
+        taken = [name for name in params if self._takes(name, params)]
+        # Who gives both names means the one that the provider knows.
+        taken.sort(key=lambda name: name == called(name))
+        return {called(name): params[name] for name in taken}
+
+
+def _merged(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
+    """`more` over `body`; objects in both are merged as well."""
+    merged = dict(body)
+    for name, value in more.items():
+        held = merged.get(name)
+        both = isinstance(held, dict) and isinstance(value, dict)
+        merged[name] = held | value if both else value
+    return merged
+
+
+def _led_by(line: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The messages with that line before everything that a system message says."""
+    first = messages[0] if messages else {}
+    said = first.get("content")
+    if first.get("role") == "system" and isinstance(said, str):
+        return [first | {"content": f"{line}\n\n{said}"}, *messages[1:]]
+    return [{"role": "system", "content": line}, *messages]

@@ -20,6 +20,9 @@ LEVELS_AROUND = 16
 OURS = frozenset({"model", "messages", "input", "stream", "stream_options"})
 """Parameters that the service sets itself; a client's would break streaming or routing."""
 
+THINKING = ("on", "off", "auto")
+"""What `params.thinking` may be; an object is a provider's own and passed to where it is known."""
+
 Lane = Literal["priority", "short", "long"]
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -111,6 +114,9 @@ class Submission(BaseModel):
             raise ValueError(f"{sorted(taken)[0]} is set by the service, leave it out of params")
         if value.get("n", 1) != 1:
             raise ValueError("n must be 1: a task has one answer")
+        thinking = value.get("thinking")
+        if isinstance(thinking, str) and thinking not in THINKING:
+            raise ValueError(f"thinking must be one of {', '.join(THINKING)}")
         _size(value)
         return value
 

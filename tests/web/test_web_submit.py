@@ -92,6 +92,7 @@ WRONG: list[tuple[dict[str, Any], str | None]] = [
     ({"content": "x", "params": []}, "params"),
     ({"content": "x", "params": {"stream": False}}, "params"),
     ({"content": "x", "params": {"n": 2}}, "params"),
+    ({"content": "x", "params": {"thinking": "maybe"}}, "params"),
     ({"content": "x", "model": ""}, "model"),
     ({"content": "x", "session_id": "s" * 201}, "session_id"),
     ({"content": "x", "run_at": "tomorrow"}, "run_at"),
