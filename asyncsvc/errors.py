@@ -16,7 +16,7 @@ translated at the floor that owns the library.
     │   └── QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
-        ├── RateLimited · UpstreamOverloaded · QuotaExhausted
+        ├── RateLimited (ConcurrencyLimited) · UpstreamOverloaded · QuotaExhausted
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
         ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
         └── InterruptedUnknown · InternalError
@@ -203,6 +203,10 @@ class RateLimited(ProviderError):
     """The provider said "slow down"; not a fault of the task nor of the provider."""
 
     code, trips, slow_down = "rate_limited", False, True
+
+
+class ConcurrencyLimited(RateLimited):
+    """Too many calls at once, as the provider counts."""
 
 
 class UpstreamOverloaded(ProviderError):

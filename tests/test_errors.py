@@ -58,7 +58,7 @@ def test_each_status_has_its_codes() -> None:
 
 
 def test_each_failure_has_its_code() -> None:
-    codes = [kind.code for kind in below(ProviderError)]
+    codes = [kind.code for kind in below(ProviderError) if "code" in vars(kind)]
     assert sorted(codes) == sorted(OF_FAILED_TASKS.split())
 
 

@@ -187,7 +187,7 @@ async def test_a_cancelled_probe_lets_the_next_one_try() -> None:
 
 
 def fill(gate: Gate) -> None:
-    gate.restore([0.0])
+    gate.restore([(0.0, 0)])
     gate.failed(UpstreamRejected("x"))
 
 

@@ -123,6 +123,6 @@ def test_calls_and_keys_are_written_with_what_they_belong_to() -> None:
     batch = overlay(RUNNING)
     batch.accept([Change("r", [], call="gate"), Birth(Request("a"), b"", ("key", "print", "{}"))])
     written = batch.batch()
-    assert written.calls == [("gate", AT)]
+    assert written.calls == [("gate", AT, 0)]
     assert written.keys == [("key", "print", 11, "{}")]
     assert written.durable

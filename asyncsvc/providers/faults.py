@@ -11,6 +11,7 @@ from typing import Any
 import orjson
 
 from asyncsvc.errors import (
+    ConcurrencyLimited,
     ContentFiltered,
     ContextTooLong,
     ModelGone,
@@ -68,6 +69,9 @@ BY_FINISH: dict[str, type[ProviderError]] = {
 
 _KEY_LIKE = re.compile(r"\b(?:sk|nvapi|tp|key)-[A-Za-z0-9_*-]{6,}|Bearer\s+[^\s\"']+")
 
+_AT_ONCE = re.compile("concurren|并发", re.IGNORECASE)
+"""Providers that say in words only that it was too many calls at once."""
+
 
 def of_response(
     status: int, body: bytes, secrets: Iterable[str], retry_after: float | None
@@ -75,6 +79,8 @@ def of_response(
     """The error that an answer with that status stands for."""
     code, text = read(body)
     kind = _kind(status, code)
+    if status == 429 and kind is RateLimited and _AT_ONCE.search(text):
+        kind = ConcurrencyLimited
     said = clean(text, secrets) or "no explanation given"
     return kind(f"the provider answered {status}: {said}", retry_after=retry_after)
 
