@@ -92,7 +92,7 @@ def task_errors() -> str:
     for kind in _all(errors.ProviderError):
         again = "waits, at no cost" if kind.slow_down else "yes" if kind.again else "no"
         rows.append(f"| `{kind.code}` | {again} | {'yes' if kind.retryable else 'no'} |")
-    return "\n".join(rows)
+    return "\n".join(dict.fromkeys(rows))  # some classes share a code
 
 
 def _all(kind: type[Any]) -> list[type[Any]]:

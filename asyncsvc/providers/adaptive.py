@@ -68,9 +68,9 @@ class Adaptive:
             if limit is None or load < limit.value:
                 continue
             turn.hits += 1
-            enough = limit.value if limit is self.concurrency else 1
             # Where nothing is known yet there is no use in waiting for a window to pass.
-            if turn.hits >= enough and (not limit.settled or now - turn.began >= self.span_s):
+            enough = limit.value if limit is self.concurrency else 1
+            if not limit.settled or (turn.hits >= enough and now - turn.began >= self.span_s):
                 limit.full_round()
                 turn.began, turn.hits = now, 0
 

@@ -169,7 +169,7 @@ class Gate(Load):
         if self.adaptive.learns:
             now = self.time()
             self._slowed = 0
-            self.adaptive.accepted(self.under_way, self.window.accepted(now), now)
+            self.adaptive.accepted(self.at_work, self.window.accepted(now), now)
             self._follow()
 
     def told(self, headers: RateHeaders) -> None:

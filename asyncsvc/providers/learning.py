@@ -76,8 +76,9 @@ class Learned:
         self.settled = self.named = True
 
     def as_dict(self) -> dict[str, Any]:
-        """What is kept over a restart."""
-        return {"value": self.value, "patience": self.patience, "settled": self.settled}
+        """What is kept over a restart: a probe that has not stood yet is not."""
+        sure = self.value - self.step if self.probing else self.value
+        return {"value": sure, "patience": self.patience, "settled": self.settled}
 
     def restore(self, kept: dict[str, Any]) -> None:
         """Go on where an earlier process was; raises LookupError, TypeError or ValueError."""

@@ -26,6 +26,8 @@ class Load:
         self.long_busy = 0
         self.under_way = 0
         """Calls that were sent and are not known to be refused or over."""
+        self.at_work = 0
+        """Those of them that the provider is known to have accepted."""
         self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
         """When the latest calls began, for people to look at."""
 
@@ -63,6 +65,7 @@ class Permit:
         self._share: Share | None = None
         self._released = False
         self._answered = False
+        self._at_work = False
         self._under_way = False
         self.long = False
         self.sent_at: float | None = None
@@ -100,6 +103,8 @@ class Permit:
         if not self._answered and self._under_way:
             self._answered = True
             if accepted:
+                self._at_work = True
+                gate.at_work += 1
                 gate.accepted()
             else:
                 self.refused()
@@ -112,6 +117,8 @@ class Permit:
             self._under_way = False
             self._gate.window.refuse(self._stamp)
             self._gate.under_way -= 1
+            self._gate.at_work -= self._at_work
+            self._at_work = False
             self.beside = self._gate.under_way
 
     def used(self, tokens: int) -> None:
@@ -125,6 +132,7 @@ class Permit:
         self._released = True
         gate = self._gate
         gate.under_way -= self._under_way
+        gate.at_work -= self._at_work
         if self._stamp is not None:
             gate.busy -= 1
             gate.long_busy -= self.long
