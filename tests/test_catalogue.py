@@ -135,6 +135,18 @@ async def test_earlier_calls_count_in_the_window_of_their_account_only() -> None
     assert second.wait() == pytest.approx(32.002)
 
 
+@virtual
+async def test_limits_to_be_learned_begin_low_and_go_on_where_they_were() -> None:
+    both = {"preset": "nvidia", "api_key_envs": ["KEY_1", "KEY_2"], "model": "a"}
+    built = catalogue(m=both | {"concurrency": "auto", "rpm": "auto", "tpm": 500})
+    first, second = (upstream.gate for upstream in built.upstreams)
+    assert (first.concurrency, first.most, first.window.limit) == (2, 32, 30)
+    assert first.budget.limit == 500
+    value = {"value": 7, "patience": 8, "settled": True}
+    built.learned({"m#2": {"concurrency": value, "tells": True}, "gone": {}})
+    assert (first.concurrency, second.concurrency, second.window.limit) == (2, 7, 30)
+
+
 def test_the_longest_window_is_known() -> None:
     assert catalogue().longest_window_s() == 60
     built = catalogue(a=CHAT, b=CHAT | {"rpm_window_s": 3600})

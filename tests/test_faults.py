@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.errors import (
+    ConcurrencyLimited,
     ContentFiltered,
     ContextTooLong,
     ModelGone,
@@ -64,6 +65,14 @@ REAL: list[tuple[str, int, Any, type[ProviderError], str]] = [
     ("zhipu code as a number", 429, {"error": {"code": 1113, "message": "x"}}, QuotaExhausted, "x"),
     ("zhipu other code", 429, zhipu("1399"), RateLimited, "速率限制"),
     ("zhipu key", 401, zhipu("1000"), UpstreamAuth, "速率限制"),
+    (
+        *("hunyuan at once", 429, openai(429, "Too many concurrent requests")),
+        *(ConcurrencyLimited, "concurrent"),
+    ),
+    ("at once", 429, openai("rate_limit_exceeded", "Concurrency is 5"), ConcurrencyLimited, "is 5"),
+    ("at once in Chinese", 429, zhipu("x") | {"error": "并发数过高"}, ConcurrencyLimited, "并发"),
+    ("no balance at once", 429, openai("1113", "concurrency 0"), QuotaExhausted, "0"),
+    ("busy at once", 503, openai(None, "concurrency"), UpstreamOverloaded, "concurrency"),
     # NVIDIA: RFC 9457, or `error` as a string
     ("nvidia rate", 429, {"status": 429, "title": "Too Many Requests"}, RateLimited, "Too Many"),
     (

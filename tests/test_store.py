@@ -359,3 +359,11 @@ async def test_an_empty_database_begins_at_nought(store: Store) -> None:
     assert await store.counters() == (0, 0)
     assert await store.counts() == []
     assert await listed(store) == []
+
+
+async def test_what_is_kept_is_there_until_it_is_forgotten(store: Store) -> None:
+    await store.commit(Batch(kept=[("a", "x", 2, "1"), ("a", "y", 1, "2"), ("b", "x", 3, "3")]))
+    assert await store.kept("a") == [("y", 1, "2"), ("x", 2, "1")]
+    await store.commit(Batch(kept=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
+    assert await store.kept("a") == [("x", 9, "4")]
+    assert await store.kept("b") == [("x", 3, "3")]
