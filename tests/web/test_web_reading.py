@@ -181,7 +181,7 @@ async def test_the_models_tell_how_they_are(tmp_path: Path) -> None:
     async with serving(tmp_path, profile=FAST) as outer:
         models = {
             "two": {"base_url": outer.sim.base_url, "model": ["m1", "m2"], "rpm": 40},
-            "auto": {
+            "learn": {
                 "base_url": outer.sim.base_url,
                 "model": "m",
                 "rpm": "auto",
@@ -194,12 +194,11 @@ async def test_the_models_tell_how_they_are(tmp_path: Path) -> None:
             await service.done(await service.submit("x"))
             shown = expect(await service.http.get("/models"), 200)["models"]
     two, auto, off, dumb = shown
-    assert [model["name"] for model in shown] == ["two", "auto", "off", "dumb"]
+    assert [model["name"] for model in shown] == ["two", "learn", "off", "dumb"]
     assert (two["enabled"], two["reason"], two["model"]) == (True, None, "m1")
     assert (two["in_flight"], two["concurrency"], two["rpm"]) == (0, 5, 40)
-    assert (two["concurrency_auto"], two["rpm_auto"], two["gates"][0]["learned"]) == (
-        *(False, False, None),
-    )
+    assert (two["concurrency_auto"], two["rpm_auto"]) == (False, False)
+    assert two["gates"][0]["learned"] is None
     assert (auto["concurrency"], auto["rpm"]) == (2, 30)
     assert (auto["concurrency_auto"], auto["rpm_auto"]) == (True, True)
     assert set(auto["gates"][0]["learned"]) == {"concurrency", "rpm", "tells"}
