@@ -116,3 +116,13 @@ async def test_the_reason_of_the_wait_is_told(tmp_path: Path) -> None:
         await house.finished(await house.submit("a", **ask(900)))
         answer = await house.answer("b", **ask(900))
         assert answer["message"] == "accepted; a: 2000 of 1000 tokens used"
+        assert answer["eta_s"] > 59
+
+
+@virtual
+async def test_the_rate_of_a_budget_is_part_of_the_forecast(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, limited(concurrency=1), used(500)) as house:
+        for prompt in "abcd":
+            answer = await house.answer(prompt, **ask(500))
+        assert answer["position"] == 3
+        assert 90 < answer["eta_s"] < 190

@@ -108,8 +108,7 @@ class Adaptive:
         if rate is None or not in_window:
             return at_once
         if self._doubt is not None:
-            if self._refused:
-                self.concurrency, self._doubt = self._doubt, None
+            self.concurrency, self._doubt = self._doubt, None
             return rate
         if beside < self.proven and in_window >= self.proven_rate:
             return rate

@@ -252,8 +252,8 @@ class Gate(Load):
     def breaker_state(self) -> BreakerState:
         return self.breaker.state(self.time())
 
-    def describe(self) -> str | None:
-        """Why no call may start now, for people; None where one may."""
+    def describe(self, tokens: int = 1) -> str | None:
+        """Why no call of so many tokens may start now, for people; None where one may."""
         now = self.time()
         if self._cool_until > now:
             return f"{self.name}: asked to slow down, next in {self._cool_until - now:.0f} s"
@@ -263,7 +263,7 @@ class Gate(Load):
             used, limit = self.window.used(now), self.window.limit
             when = "" if delay == math.inf else f", next in {delay:.0f} s"
             return f"{self.name}: {used} of {limit} calls used{when}"
-        if self.tokens_wait(1) > 0:
+        if self.tokens_wait(tokens) > 0:
             return f"{self.name}: {self.budget.used(now)} of {self.budget.limit} tokens used"
         if self.busy >= self.concurrency:
             return f"{self.name}: {self.busy} of {self.concurrency} calls under way"
