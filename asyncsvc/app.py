@@ -21,6 +21,7 @@ from asyncsvc.engine.dispatch import Dispatch, Seat
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.intake import Intake
+from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.timers import Timers
@@ -59,6 +60,8 @@ async def open_house(
         forecaster = Forecaster(dispatch)
         pool = WorkerPool(dispatch, executor)
         await recover(journal, catalogue, waiting)
+        keeper = Keeper(journal, [upstream.gate for upstream in catalogue.upstreams])
+        stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
         yield House(

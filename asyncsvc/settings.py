@@ -6,6 +6,7 @@ file and the environment is `loading.py`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
@@ -17,6 +18,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import core_schema
 
 
 def _not_bool(value: object) -> object:
@@ -28,6 +30,24 @@ def _not_bool(value: object) -> object:
 
 Int = Annotated[int, BeforeValidator(_not_bool)]
 Seconds = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class OrAuto:
+    """A whole number within bounds, or the word "auto"."""
+
+    ge: int
+    le: int
+
+    def __get_pydantic_core_schema__(self, _: object, __: object) -> core_schema.CoreSchema:
+        number = core_schema.int_schema(ge=self.ge, le=self.le)
+        return core_schema.no_info_wrap_validator_function(self._check, number)
+
+    def _check(self, value: object, number: core_schema.ValidatorFunctionWrapHandler) -> object:
+        return value if value == "auto" else number(_not_bool(value))
+
+
+IntOrAuto = int | Literal["auto"]
 
 
 class Section(BaseModel):
@@ -128,10 +148,16 @@ class Model(Section):
     api_key_env: str | None = Field(None, description="variable that holds the key")
     api_key_envs: list[str] = Field([], description="several such variables, one gate each")
     model: str | list[str] = Field(description="the provider's model id, or several in order")
-    concurrency: Int = Field(5, ge=1, le=10_000, description="calls at once, per key")
-    rpm: Int = Field(0, ge=0, le=1_000_000, description="calls in any window; 0 is unlimited")
+    concurrency: Annotated[IntOrAuto, OrAuto(1, 10_000)] = Field(
+        5, description='calls at once, per key; "auto" learns it'
+    )
+    rpm: Annotated[IntOrAuto, OrAuto(0, 1_000_000)] = Field(
+        0, description='calls in any window; 0 is unlimited, "auto" learns it'
+    )
     rpm_window_s: Seconds = Field(60.0, gt=0, le=86_400, description="length of that window")
-    tpm: Int = Field(0, ge=0, description="tokens in any minute; 0 is unlimited")
+    tpm: Int = Field(
+        0, ge=0, le=1_000_000_000, description="tokens in any such window; 0 is unlimited"
+    )
     context: Int = Field(131_072, ge=1, description="tokens of context")
     good_at: list[ModelClass] = Field(["general"], description="classes of tasks it is meant for")
     weight: Seconds = Field(1.0, gt=0, description="preference among equals")
@@ -163,6 +189,11 @@ class Model(Section):
     def model_ids(self) -> list[str]:
         """The provider's ids, in the order in which they are tried."""
         return [self.model] if isinstance(self.model, str) else list(self.model)
+
+    @property
+    def counted(self) -> bool:
+        """Whether calls count against something that outlives the process."""
+        return bool(self.rpm or self.tpm)
 
     @property
     def key_variables(self) -> list[str]:

@@ -70,7 +70,6 @@ def test_all_variables_that_would_do_are_named() -> None:
     [
         ({"enabled": False}, "enabled = false"),
         ({"protocol": "openclaw-ws"}, "'openclaw-ws' is not available"),
-        ({"tpm": 1000}, "tpm is not available"),
     ],
 )
 def test_what_cannot_be_used_says_why(changes: dict[str, Any], why: str) -> None:
@@ -129,11 +128,23 @@ def test_with_no_model_of_a_kind_the_lacking_ones_are_named() -> None:
 async def test_earlier_calls_count_in_the_window_of_their_account_only() -> None:
     both = {"preset": "nvidia", "api_key_envs": ["KEY_1", "KEY_2"], "model": "a", "rpm": 2}
     built = catalogue(m=both)
-    calls = [("m#2", START_MS - 90_000), ("m#2", START_MS - 30_000), ("gone", START_MS)]
-    built.restore([*calls, ("m#2", START_MS - 10_000)], START_MS)
+    calls = [("m#2", START_MS - 90_000, 1), ("m#2", START_MS - 30_000, 1), ("gone", START_MS, 1)]
+    built.restore([*calls, ("m#2", START_MS - 10_000, 1)], START_MS)
     first, second = (upstream.gate for upstream in built.upstreams)
     assert first.window.used(loop().time()) == 0
     assert second.wait() == pytest.approx(32.002)
+
+
+@virtual
+async def test_limits_to_be_learned_begin_low_and_go_on_where_they_were() -> None:
+    both = {"preset": "nvidia", "api_key_envs": ["KEY_1", "KEY_2"], "model": "a"}
+    built = catalogue(m=both | {"concurrency": "auto", "rpm": "auto", "tpm": 500})
+    first, second = (upstream.gate for upstream in built.upstreams)
+    assert (first.concurrency, first.most, first.window.limit) == (2, 32, 30)
+    assert first.budget.limit == 500
+    value = {"value": 7, "patience": 8, "settled": True}
+    built.learned({"m#2": {"concurrency": value, "tells": True}, "gone": {}})
+    assert (first.concurrency, second.concurrency, second.window.limit) == (2, 7, 30)
 
 
 def test_the_longest_window_is_known() -> None:

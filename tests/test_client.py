@@ -326,3 +326,15 @@ async def test_an_address_that_is_none(address: str) -> None:
     async with client(first_token_s=20) as made:
         with pytest.raises((UpstreamInvalid, UpstreamDisconnected)):
             await made.chat(upstream(address), ASK, {}, Sheet())
+
+
+async def test_what_headers_tell_of_the_limits_reaches_the_gate() -> None:
+    account = upstream()
+    told = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}
+    reply = httpx.Response(200, headers=STREAM | told, content=GOOD)
+    await chat(reply, account=account)
+    assert 8 < account.gate.wait() <= 9
+    refusal = httpx.Response(429, headers=told | {"x-ratelimit-reset-requests": "1m"})
+    with pytest.raises(RateLimited):
+        await chat(refusal, account=account)
+    assert 59 < account.gate.wait() <= 60

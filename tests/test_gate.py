@@ -107,7 +107,7 @@ async def test_a_cancelled_wait_for_a_slot_takes_none() -> None:
 @virtual
 async def test_a_cancelled_wait_for_the_window_gives_its_slot_back() -> None:
     one = gate(1, rpm=1)
-    one.restore([0.0])
+    one.restore([(0.0, 0)])
     second = waiting(one)
     await asyncio.sleep(1)
     second.cancel()
@@ -198,7 +198,7 @@ async def test_whoever_waits_for_the_window_learns_that_a_head_was_seen() -> Non
 @virtual
 async def test_restored_calls_count() -> None:
     restored = gate(5, rpm=2)
-    restored.restore([50.0, 10.0])
+    restored.restore([(50.0, 0), (10.0, 0)])
     assert restored.wait() == pytest.approx(12.002)
     await restored.acquire()
     assert loop().time() == pytest.approx(12.002)
@@ -254,7 +254,7 @@ async def test_describe_says_what_is_waited_for() -> None:
     permit = await called(shown)
     assert shown.describe() == "m: 1 of 1 calls under way"
     permit.release()
-    shown.restore([0.0])
+    shown.restore([(0.0, 0)])
     assert shown.describe() == "m: 2 of 2 calls used, next in 60 s"
     trip(shown)
     assert shown.describe() == "m: breaker open after 5 failures"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from asyncsvc.errors import (
+    ConcurrencyLimited,
     ConnectTimeout,
     ContentFiltered,
     ContextTooLong,
@@ -27,8 +28,11 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.providers.breaker import BreakerState
+from asyncsvc.providers.adaptive import Adaptive
+from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.headers import RateHeaders
+from asyncsvc.providers.window import Window
 from tests.test_gate import called, settle, trip, waiting
 from tests.upstreams import gate
 from tests.virtual_time import loop, virtual
@@ -187,7 +191,7 @@ async def test_a_cancelled_probe_lets_the_next_one_try() -> None:
 
 
 def fill(gate: Gate) -> None:
-    gate.restore([0.0])
+    gate.restore([(0.0, 0)])
     gate.failed(UpstreamRejected("x"))
 
 
@@ -216,3 +220,62 @@ async def test_a_failure_that_closes_nothing_tells_nobody() -> None:
     still.on_close = lambda: told.append(1)
     still.failed(UpstreamOverloaded("x"))
     assert told == []
+
+
+# What headers tell ------------------------------------------------------------------------------
+
+
+@virtual
+async def test_nothing_left_closes_the_gate_until_the_reset() -> None:
+    closing, told = gate(5, rpm=40), []
+    closing.on_close = lambda: told.append(1)
+    closing.told(RateHeaders(60, 0, 12.0))
+    assert (closing.wait(), told) == (12, [1])
+    closing.told(RateHeaders(60, 0, 5.0))
+    assert closing.wait() == 12
+
+
+@virtual
+async def test_a_limit_in_a_header_never_changes_one_that_was_set() -> None:
+    closing = gate(5, rpm=40)
+    closing.told(RateHeaders(60, 3, 5.0))
+    assert (closing.wait(), closing.window.limit) == (0, 40)
+
+
+@virtual
+async def test_a_limit_in_a_header_is_the_end_of_learning() -> None:
+    learning = Gate(
+        "m",
+        concurrency=5,
+        window=Window(30),
+        breaker=Breaker(5, 30.0),
+        adaptive=Adaptive.of(False, True, 60.0),
+    )
+    changed: list[int] = []
+    learning.on_learn = lambda: changed.append(learning.window.limit)
+    learning.told(RateHeaders(500, 499, 1.0))
+    assert changed == [500]
+
+
+@virtual
+async def test_a_gate_that_learns_rests_only_for_a_breath_but_obeys_retry_after() -> None:
+    learning = Gate(
+        "m",
+        concurrency=2,
+        window=Window(0),
+        breaker=Breaker(5, 30.0),
+        adaptive=Adaptive.of(True, False, 60.0),
+    )
+    first, second = await called(learning), await learning.acquire()
+    second.reserve(False)
+    second.sent()
+    second.head(False)
+    learning.failed(ConcurrencyLimited("x"), second)
+    assert (learning.concurrency, learning.wait()) == (1, 1.0)
+    learning.failed(ConcurrencyLimited("x", retry_after=20.0), second)
+    assert learning.wait() == 20
+    second.release()
+    assert not learning.admits(False)
+    first.release()
+    await asyncio.sleep(20)
+    assert learning.admits(False)

@@ -227,7 +227,7 @@ async def test_calls_are_counted_and_the_oldest_forgotten(tmp_path: Path) -> Non
             await asyncio.sleep(61)
             await journal.append(Change("t1", [], call="gate"))
         await journal.append(birth("t2"))  # after this the forgetting has been done
-        kept = [("gate", AT + second * 1000) for second in (183, 244)]
+        kept = [("gate", AT + second * 1000, 0) for second in (183, 244)]
         assert await journal.store.calls_since(0) == kept
 
 

@@ -46,7 +46,7 @@ async def test_a_new_file_has_the_newest_schema(tmp_path: Path) -> None:
 async def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     connection = await migrate(path)
-    await connection.execute("INSERT INTO calls VALUES ('gate', 5)")
+    await connection.execute("INSERT INTO calls VALUES ('gate', 5, 1)")
     await connection.close()
     connection = await migrate(path)
     rows = list(await connection.execute_fetchall("SELECT gate, at FROM calls"))

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.tasks.overlay import Birth, Change, Entry, Overlay, Removal
+from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.task import Cause, Request, State, Task
 from tests.builders import AT, begun, birth, ended, moved, said
 
@@ -123,6 +123,21 @@ def test_calls_and_keys_are_written_with_what_they_belong_to() -> None:
     batch = overlay(RUNNING)
     batch.accept([Change("r", [], call="gate"), Birth(Request("a"), b"", ("key", "print", "{}"))])
     written = batch.batch()
-    assert written.calls == [("gate", AT)]
+    assert written.calls == [("gate", AT, 0)]
     assert written.keys == [("key", "print", 11, "{}")]
     assert written.durable
+
+
+def test_of_what_is_kept_the_last_word_counts_and_no_task_comes_of_it() -> None:
+    batch = overlay(RUNNING)
+    assert batch.accept([Kept("a", "k", "1"), said("r", "x"), Kept("a", "k", "2")])[0].id == "r"
+    assert batch.accept([Kept("b", "k", None)]) == []
+    written = batch.batch()
+    assert written.kept == [("a", "k", AT, "2"), ("b", "k", AT, None)]
+    assert not written.durable
+
+
+def test_what_is_kept_in_a_refused_append_is_not() -> None:
+    batch = overlay(RUNNING)
+    refused(batch, Kept("a", "k", "1"), Removal("r"))
+    assert batch.batch().kept == []

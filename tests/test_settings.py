@@ -130,6 +130,23 @@ def test_a_model_s_limits(values: dict[str, Any]) -> None:
     assert bad_model(**values)
 
 
+def test_limits_may_be_learned() -> None:
+    learning = model(concurrency="auto", rpm="auto")
+    assert (learning.concurrency, learning.rpm, learning.counted) == ("auto", "auto", True)
+    assert not model().counted
+    assert model(tpm=5).counted
+
+
+@pytest.mark.parametrize("key", ["concurrency", "rpm"])
+@pytest.mark.parametrize("value", ["Auto", "", "many", None, 1.5, -1, True, 10**7, [1]])
+def test_what_a_limit_cannot_be(key: str, value: Any) -> None:
+    assert bad_model(**{key: value})
+
+
+def test_a_limit_from_the_environment_is_text() -> None:
+    assert (model(rpm="40").rpm, model(concurrency="auto").concurrency) == (40, "auto")
+
+
 @pytest.mark.parametrize("name", ["nvidia-1", "a.b_c", "模型", "x" * 64])
 def test_names_of_models(name: str) -> None:
     assert list(Settings.model_validate({"models": {name: {"model": "m"}}}).models) == [name]

@@ -86,7 +86,7 @@ async def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, plac
 async def test_readers_cannot_write(store: Store) -> None:
     for _ in range(READERS):
         with pytest.raises(StorageUnavailable, match="readonly"):
-            await store.read("INSERT INTO calls VALUES ('gate', 1)")
+            await store.read("INSERT INTO calls VALUES ('gate', 1, 1)")
 
 
 # Writing ----------------------------------------------------------------------------------
@@ -99,14 +99,14 @@ async def test_a_batch_is_written_whole(store: Store) -> None:
         changed=[(after, 1)],
         events=[event(1, 1), event(1, 2)],
         results=[(1, "text", "te")],
-        calls=[("gate", AT)],
+        calls=[("gate", AT, 7)],
         keys=[("key", "print", 1, "{}")],
     )
     await store.commit(batch)
     assert await store.task("t1") == replace(after, seq=2)
     assert await store.body(1) == b"body of 1"
     assert await store.result(1) == "text"
-    assert await store.calls_since(AT) == [("gate", AT)]
+    assert await store.calls_since(AT) == [("gate", AT, 7)]
     assert await store.first_answer("key") == ("print", "{}")
     assert await store.counters() == (1, 1002)
 
@@ -146,7 +146,7 @@ async def test_a_task_changes_only_from_the_version_that_was_seen(store: Store) 
         (Batch(born=[(task(2), b"")]), True),
         (Batch(changed=[(replace(task(1), version=2), 1)]), True),
         (Batch(results=[(1, "x", "x")]), True),
-        (Batch(calls=[("gate", 1)]), True),
+        (Batch(calls=[("gate", 1, 7)]), True),
         (Batch(keys=[("key", "print", 1, "{}")]), True),
         (Batch(deleted=[1]), True),
     ],
@@ -158,7 +158,7 @@ async def test_all_but_text_is_synced(store: Store, batch: Batch, durable: bool)
     await store.commit(batch)
     assert batch.durable is durable
     assert await pragma(store, "synchronous") == (full if durable else normal)
-    await store.commit(Batch(calls=[("gate", 2)]))
+    await store.commit(Batch(calls=[("gate", 2, 7)]))
     assert await pragma(store, "synchronous") == full
 
 
@@ -174,7 +174,7 @@ BAD = ["\ud800", 2**70]
         Batch(born=[(task(2), b""), (task(1), b"")]),
         Batch(born=[(task(2), b"")], results=[(2, "\ud800", "")]),
         Batch(born=[(task(2), b"")], events=[event(99, 1)]),
-        Batch(born=[(task(2), b"")], calls=[("gate", 2**70)]),
+        Batch(born=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
         Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, "{}")]),
     ],
 )
@@ -219,10 +219,10 @@ async def test_a_busy_database_is_unavailable_and_then_is_not(store: Store) -> N
 
 
 async def test_old_calls_are_forgotten(store: Store) -> None:
-    await store.commit(Batch(calls=[("a", 3), ("b", 2), ("a", 1)]))
+    await store.commit(Batch(calls=[("a", 3, 7), ("b", 2, 8), ("a", 1, 9)]))
     await store.forget_calls(before=2)
-    assert await store.calls_since(0) == [("b", 2), ("a", 3)]
-    assert await store.calls_since(3) == [("a", 3)]
+    assert await store.calls_since(0) == [("b", 2, 8), ("a", 3, 7)]
+    assert await store.calls_since(3) == [("a", 3, 7)]
 
 
 async def test_it_says_whether_it_answers(tmp_path: Path) -> None:
@@ -359,3 +359,11 @@ async def test_an_empty_database_begins_at_nought(store: Store) -> None:
     assert await store.counters() == (0, 0)
     assert await store.counts() == []
     assert await listed(store) == []
+
+
+async def test_what_is_kept_is_there_until_it_is_forgotten(store: Store) -> None:
+    await store.commit(Batch(kept=[("a", "x", 2, "1"), ("a", "y", 1, "2"), ("b", "x", 3, "3")]))
+    assert await store.kept("a") == [("y", 1, "2"), ("x", 2, "1")]
+    await store.commit(Batch(kept=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
+    assert await store.kept("a") == [("x", 9, "4")]
+    assert await store.kept("b") == [("x", 3, "3")]

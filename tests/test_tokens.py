@@ -1,8 +1,10 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.providers.tokens import estimate, estimated_usage
+from asyncsvc.providers.tokens import ANSWER, estimate, estimated_usage, expected, total
 
 
 @pytest.mark.parametrize(
@@ -34,3 +36,47 @@ def test_estimated_usage_adds_up_and_says_what_it_is() -> None:
         "total_tokens": 15,
         "estimated": True,
     }
+
+
+TEXT = "a" * 40
+
+
+@pytest.mark.parametrize(
+    ("body", "tokens"),
+    [
+        ({"content": TEXT, "params": {}}, 10 + 4 + ANSWER),
+        ({"content": TEXT, "params": {"max_tokens": 100}}, 114),
+        ({"content": TEXT, "params": {"max_tokens": 100, "max_completion_tokens": 50}}, 64),
+        ({"content": TEXT, "params": {"max_tokens": "many"}}, 14 + ANSWER),
+        ({"content": TEXT, "params": {"max_tokens": True}}, 14 + ANSWER),
+        ({"content": TEXT, "params": {"max_tokens": 2**63}}, 14 + ANSWER),
+        ({"messages": [{"role": "user", "content": TEXT}] * 2, "params": {}}, 28 + ANSWER),
+        (
+            {
+                "messages": [
+                    {"role": "user", "content": [{"text": TEXT}, {"image_url": {}}, "odd"]},
+                    {"role": "assistant"},
+                ],
+                "params": {},
+            },
+            14 + ANSWER,
+        ),
+        ({"input": TEXT, "params": {}}, 10),
+        ({"input": [TEXT, TEXT], "params": {}}, 20),
+        ({"input": "", "params": {}}, 1),
+    ],
+)
+def test_what_a_call_is_expected_to_cost(body: dict[str, Any], tokens: int) -> None:
+    assert expected(body) == tokens
+
+
+def test_of_a_long_text_a_sample_is_enough() -> None:
+    text = ("你好，世界。" + "hello ") * 200_000
+    exact = 200_000 * (6 * 0.65 + 6 / 4)
+    assert estimate(text) == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("usage", [None, {}, {"total_tokens": "7"}, {"total_tokens": -1}])
+def test_without_usage_the_estimate_stands(usage: dict[str, Any] | None) -> None:
+    assert total(usage, 99) == 99
+    assert total({"total_tokens": 7}, 99) == 7

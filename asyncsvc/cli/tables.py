@@ -153,18 +153,26 @@ def models(items: list[dict[str, Any]]) -> RenderableType:
     table = plain_table("model", "state", ">busy", ">in 60 s", ">queued", ">errors", ">latency")
     table.columns[0].min_width, table.columns[1].min_width = 18, 16
     for item in items:
-        rpm = item["rpm"]
         name = Text(item["name"], "bold")
         table.add_row(
             Group(name, one_line(item["model"], "bright_black")),
             _state(item),
-            f"{item['in_flight']}/{item['concurrency']}",
-            f"{item['calls_last_60s']}/{rpm}" if rpm else str(item["calls_last_60s"]),
+            f"{item['in_flight']}/{_limit(item, 'concurrency')}",
+            f"{item['calls_last_60s']}/{_limit(item, 'rpm')}"
+            if item["rpm"] or item.get("rpm_auto")
+            else str(item["calls_last_60s"]),
             str(item["queue_depth"]),
             Text(f"{item['errors']}/{item['calls']}", "red" if item["errors"] else ""),
             number(item["latency_s"], " s"),
         )
     return table if items else Text("the settings name no model")
+
+
+def _limit(item: dict[str, Any], name: str) -> str:
+    """A limit; one that is learned has a ~ before it, for it may change."""
+    if not item.get(f"{name}_auto"):
+        return str(item[name])
+    return "~" if item[name] is None else f"~{item[name]}"
 
 
 def _state(item: dict[str, Any]) -> Text:

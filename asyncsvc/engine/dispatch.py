@@ -3,12 +3,14 @@
 Owns the lanes and the seats that stand ready. Promises: a worker first has its gate's permit
 and only then gets the best task there is at that moment; a task that several models can serve
 goes to the first of them with room; a saturated or dead model holds up only the tasks that
-nobody else can serve. Never waits for a gate, never starts anything.
+nobody else can serve; at a gate with a token budget, a task that does not fit yet is not
+overtaken by one that would. Never waits for a gate, never starts anything.
 
 All decisions fall in `match`, a plain function called whenever a task or a seat arrives.
 """
 
 import asyncio
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -48,8 +50,10 @@ class Dispatch:
         self.seats = tuple(seats)
         self._pools: dict[tuple[Seat, ...], Pool] = {}
         self._stopped = False
+        self._alarm: asyncio.TimerHandle | None = None
         for seat in self.seats:
             seat.upstream.gate.on_close = partial(self.withdraw, seat)
+            seat.upstream.gate.on_room = self._later
 
     def __len__(self) -> int:
         return sum(len(lane) for pool in self._pools.values() for lane in pool.lanes.values())
@@ -112,28 +116,51 @@ class Dispatch:
     def stop(self) -> None:
         """Hand out nothing more."""
         self._stopped = True
+        self._set_alarm(math.inf)
 
     def match(self) -> None:
         """Hand the best waiting task to the first seat with room, until there is none."""
         while not self._stopped and (found := self._best()) is not None:
             lane, seat = found
             assert seat.permit is not None and seat.offer is not None
-            seat.permit.reserve(lane.long)
-            seat.offer.set_result(lane.take())
+            entry = lane.take()
+            seat.permit.reserve(lane.long, entry.tokens)
+            seat.offer.set_result(entry)
 
     def _best(self) -> tuple[Lane, Seat] | None:
-        best: tuple[Entry, Lane, Seat] | None = None
-        for pool in self._pools.values():
-            ready = [seat for seat in pool.seats if seat.ready]
-            for lane in pool.lanes.values() if ready else ():
-                head = lane.head()
-                if head is None or (best is not None and best[0] < head):
+        """The next that can go. Sets the alarm where it is tokens that somebody waits for."""
+        heads = [
+            (head, lane, pool)
+            for pool in self._pools.values()
+            if any(seat.ready for seat in pool.seats)
+            for lane in pool.lanes.values()
+            if (head := lane.head()) is not None
+        ]
+        heads.sort(key=lambda found: found[0].rank)
+        held: set[Seat] = set()
+        soonest = math.inf
+        for head, lane, pool in heads:
+            for seat in pool.seats:
+                if not seat.ready or seat in held or not self._admits(seat, lane.long):
                     continue
-                for seat in ready:
-                    if self._admits(seat, lane.long):
-                        best = (head, lane, seat)
-                        break
-        return best[1:] if best else None
+                wait = seat.upstream.gate.tokens_wait(head.tokens)
+                if wait <= 0:
+                    return lane, seat
+                held.add(seat)
+                soonest = min(soonest, wait)
+        self._set_alarm(soonest)
+        return None
+
+    def _later(self) -> None:
+        """What counts in a budget has changed: look again, once the caller is done."""
+        self._set_alarm(0.0)
+
+    def _set_alarm(self, delay: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+        if delay < math.inf and not self._stopped:
+            self._alarm = asyncio.get_running_loop().call_later(delay, self.match)
 
     def _admits(self, seat: Seat, long: bool = False) -> bool:
         return seat.upstream.gate.admits(long)

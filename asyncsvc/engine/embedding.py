@@ -38,7 +38,7 @@ async def _announce(run: Run, journal: Journal) -> None:
     since = loop.time()
     await run.permit.again()
     run.waited_s += loop.time() - since
-    if run.upstream.settings.rpm:
+    if run.upstream.settings.counted:
         run.start = journal.append(Change(run.task.id, [], call=run.upstream.gate.name))
         await asyncio.shield(run.start)
     run.permit.sent()

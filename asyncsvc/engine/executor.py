@@ -35,9 +35,9 @@ from asyncsvc.errors import (
     TaskNotFound,
     TaskTimeout,
 )
+from asyncsvc.providers import tokens
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.gate import Permit
-from asyncsvc.providers.tokens import estimated_usage
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
@@ -183,7 +183,8 @@ class Executor:
                     status(Cause.STARTED, State.PENDING),
                     run.attempt(run.upstream.warnings(body["params"])),
                 ],
-                call=run.upstream.gate.name if run.upstream.settings.rpm else None,
+                call=run.upstream.gate.name if run.upstream.settings.counted else None,
+                tokens=run.task.request.tokens,
                 source=State.PENDING,
             )
         )
@@ -197,7 +198,7 @@ class Executor:
     async def _chat(self, run: Run, body: dict[str, Any]) -> Completed:
         messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
         answer = await self._client.chat(run.upstream, messages, body["params"], run)
-        usage = answer.usage or estimated_usage(last_user_text(messages), run.tape.text)
+        usage = answer.usage or tokens.estimated_usage(last_user_text(messages), run.tape.text)
         return Completed(run.tape.text, usage, list(answer.tool_calls.values()))
 
     # Reporting and recording ------------------------------------------------------------------
@@ -206,9 +207,10 @@ class Executor:
         """Tell the gate how the call went."""
         gate = run.upstream.gate
         if isinstance(outcome, Completed):
+            run.permit.used(tokens.total(outcome.usage, run.task.request.tokens))
             gate.succeeded(asyncio.get_running_loop().time() - run.started - run.waited_s)
         elif isinstance(outcome, Failed | Retried | Deferred):
-            gate.failed(outcome.error)
+            gate.failed(outcome.error, run.permit)
 
     async def _record(self, run: Run, outcome: Outcome) -> None:
         """Write the outcome, however long the disk takes to come back."""

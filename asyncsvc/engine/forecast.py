@@ -31,22 +31,25 @@ class Forecaster:
             return Forecast(None, None, None)
         gates = [seat.upstream.gate for seat in self._dispatch.candidates(task)]
         position = self._dispatch.position(task)
-        reasons = [why for gate in gates if (why := gate.describe())]
+        tokens = task.request.tokens
+        reasons = [why for gate in gates if (why := gate.describe(tokens))]
         reason = "; ".join(reasons) if gates and len(reasons) == len(gates) else None
-        return Forecast(position, _eta(gates, position), reason)
+        return Forecast(position, _eta(gates, position, tokens), reason)
 
 
-def _eta(gates: list[Gate], position: int) -> float | None:
-    free = sum(g.concurrency - g.busy for g in gates if g.wait() <= 0)
+def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:
+    waits = {gate: max(gate.wait(), gate.tokens_wait(tokens)) for gate in gates}
+    free = sum(gate.concurrency - gate.busy for gate in gates if waits[gate] <= 0)
     if position <= free:
         return 0.0
     rate, soonest = 0.0, math.inf
     for gate in gates:
-        wait = gate.wait()
-        soonest = min(soonest, wait)
+        soonest = min(soonest, waits[gate])
         rates = [gate.concurrency / gate.service_s] if gate.service_s else []
         if gate.window.limit:
             rates.append(gate.window.limit / gate.window.span_s)
+        if gate.budget.limit and tokens:
+            rates.append(gate.budget.limit / tokens / gate.budget.span_s)
         rate += min(rates, default=0.0)
     if rate <= 0:
         return None

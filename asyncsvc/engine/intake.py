@@ -18,6 +18,7 @@ from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import Conflict, InvalidRequest, Overloaded, QueueFull, ShuttingDown
+from asyncsvc.providers import tokens
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Birth, Journal
@@ -180,6 +181,7 @@ def _request(submission: Submission, owner: str | None, now: int) -> Request:
         user_metadata=submission.metadata,
         preview=submission.preview(),
         created_at=now,
+        tokens=tokens.expected(submission.body()),
     )
 
 

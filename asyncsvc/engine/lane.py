@@ -26,6 +26,7 @@ class Entry(NamedTuple):
     n: int
     task_id: str
     session_id: str | None = None
+    tokens: int = 0
 
     @property
     def rank(self) -> tuple[float, int]:
@@ -40,7 +41,11 @@ def entry_of(task: Task) -> Entry:
     request = task.request
     slack = LANE_SLACK_S[request.lane] + PRIORITY_SLACK_S * (9 - request.priority)
     return Entry(
-        task.queued_at / 1000 + slack, request.n or sys.maxsize, request.id, request.session_id
+        task.queued_at / 1000 + slack,
+        request.n or sys.maxsize,
+        request.id,
+        request.session_id,
+        request.tokens,
     )
 
 

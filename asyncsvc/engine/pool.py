@@ -1,4 +1,4 @@
-"""The workers: as many coroutines for each account as it takes calls at once.
+"""The workers: as many coroutines for each account as it may ever take calls at once.
 
 Owns the worker coroutines. Promises that one which dies is back at once and its task tried
 again, whatever it died of; that at most one worker of an account stands at its gate. Never
@@ -28,7 +28,7 @@ class WorkerPool:
         """Keep every seat staffed. Ends only by cancellation."""
         async with asyncio.TaskGroup() as group:
             for seat in self._dispatch.seats:
-                for number in range(seat.upstream.gate.concurrency):
+                for number in range(seat.upstream.gate.most):
                     name = f"worker {seat.upstream.gate.name}/{number + 1}"
                     group.create_task(self._keep(seat), name=name)
 

@@ -2,11 +2,12 @@
 
 Owns the first moments after the journal is open. Promises that what ran is pending again and
 has lost no attempt, that every task waits where it waited, in the same order, and that the
-rate windows know the calls of the last process. Never touches a finished task.
+gates know the calls of the last process and what it had learned. Never touches a finished task.
 """
 
 import logging
 
+from asyncsvc.engine.keeping import learned
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.tasks.journal import Change, Journal
@@ -20,6 +21,7 @@ async def recover(journal: Journal, catalogue: Catalogue, waiting: WaitingRoom) 
     now = journal.now()
     reach = round((catalogue.longest_window_s() * 1.1 + 1) * 1000)
     catalogue.restore(await journal.store.calls_since(now - reach), now)
+    catalogue.learned(await learned(journal.store))
     cut = [task.id for task in journal.live.values() if task.state is State.RUNNING]
     if cut:
         changes = [Change(i, [status(Cause.INTERRUPTED, State.RUNNING)]) for i in cut]

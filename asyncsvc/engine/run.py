@@ -58,7 +58,7 @@ class Run:
 
     def head(self, accepted: bool) -> None:
         self.begun |= accepted
-        self.permit.head()
+        self.permit.head(accepted)
 
     def write(self, delta: Delta) -> None:
         self.tape.write(delta)

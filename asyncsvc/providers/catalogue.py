@@ -6,9 +6,12 @@ anywhere but in its upstream.
 """
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from asyncsvc.errors import ModelNotFound, NoModel, SettingsError
+from asyncsvc.providers.adaptive import CONCURRENCY_START, RPM_START, Adaptive
 from asyncsvc.providers.breaker import Breaker
+from asyncsvc.providers.budget import Budget
 from asyncsvc.providers.dialects import PLAIN, PRESETS
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.upstream import Upstream
@@ -59,11 +62,17 @@ class Catalogue:
                 f"no {kind} model is enabled. {lacks or 'The settings name none'}", retry_after=60
             )
 
-    def restore(self, calls: list[tuple[str, int]], now_ms: int) -> None:
-        """Enter the calls that earlier processes have begun into the rate windows."""
+    def restore(self, calls: list[tuple[str, int, int]], now_ms: int) -> None:
+        """Enter the calls that earlier processes have begun into windows and budgets."""
         for upstream in self.upstreams:
             gate = upstream.gate
-            gate.restore([(now_ms - at) / 1000 for name, at in calls if name == gate.name])
+            gate.restore([((now_ms - at) / 1000, n) for name, at, n in calls if name == gate.name])
+
+    def learned(self, kept: dict[str, Any]) -> None:
+        """Let the gates go on with the limits that earlier processes have learned, by gate."""
+        for upstream in self.upstreams:
+            if upstream.gate.name in kept:
+                upstream.gate.learned(kept[upstream.gate.name])
 
     def longest_window_s(self) -> float:
         return max((u.settings.rpm_window_s for u in self.upstreams), default=60.0)
@@ -74,8 +83,6 @@ class Catalogue:
             return "enabled = false in the settings"
         if model.protocol != "openai":
             return f"protocol {model.protocol!r} is not available in this version"
-        if model.tpm:
-            return "tpm is not available in this version; set it to 0"
         variables = model.key_variables
         if variables and not any(environ.get(v, "").strip() for v in variables):
             return f"{' or '.join(variables)} is not set"
@@ -107,11 +114,14 @@ class Catalogue:
             yield Upstream(name, model, preset, gate, base_url, key)
 
     def _gate(self, name: str, model: Model) -> Gate:
-        settings = self.settings
+        settings, span_s = self.settings, model.rpm_window_s
+        at_once, rate = model.concurrency, model.rpm
         return Gate(
             name,
-            concurrency=model.concurrency,
-            window=Window(model.rpm, model.rpm_window_s),
+            concurrency=CONCURRENCY_START if at_once == "auto" else at_once,
+            window=Window(RPM_START if rate == "auto" else rate, span_s),
+            budget=Budget(model.tpm, span_s),
+            adaptive=Adaptive.of(at_once == "auto", rate == "auto", span_s),
             breaker=Breaker(settings.breaker.failures, settings.breaker.cooldown_s),
             retry_base_s=settings.retry.base_s,
             retry_max_s=settings.retry.max_s,

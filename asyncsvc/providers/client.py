@@ -34,6 +34,7 @@ from asyncsvc.providers import faults
 from asyncsvc.providers.bounded import BoundedTransport
 from asyncsvc.providers.deltas import Answer, Delta
 from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
+from asyncsvc.providers.headers import rate_headers
 from asyncsvc.providers.retry import retry_after
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Timeouts
@@ -183,6 +184,8 @@ class Client:
                 "POST", upstream.base_url + path, content=orjson.dumps(body), headers=sent
             ) as response:
                 on_head(response.status_code == 200)
+                if (told := rate_headers(response.headers)) is not None:
+                    upstream.gate.told(told)
                 if response.status_code != 200:
                     raise await self._refusal(response, upstream)
                 if "application/json" in response.headers.get("content-type", ""):

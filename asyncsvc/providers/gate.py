@@ -1,89 +1,41 @@
 """The gate of one provider account: how many calls may be under way, and when the next starts.
 
-Owns the semaphore, the smoothing limiter, the rate window, the breaker and the cool-down of
-one key of one model. Promises never more than `concurrency` calls at once and never more
-than `rpm` in any window; that each permit is given back once; that the breaker hears only of
-the provider's own failures. Never knows about tasks, lanes or priorities.
+Owns the slots, the smoothing limiter, the rate window, the token budget, the breaker and the
+cool-down of one key of one model. Promises never more than `concurrency` calls at once, never
+more than `rpm` in any window nor `tpm` by its estimates; that each permit is given back once;
+that the breaker hears only of the provider's own failures. Limits that are to be learned follow
+what `adaptive.py` concludes. Never knows about tasks, lanes or priorities.
 """
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
 
 from aiolimiter import AsyncLimiter
 
-from asyncsvc.errors import ProviderError
+from asyncsvc.errors import ConcurrencyLimited, ProviderError
+from asyncsvc.providers.adaptive import Adaptive
 from asyncsvc.providers.breaker import Breaker, BreakerState
-from asyncsvc.providers.retry import backoff
-from asyncsvc.providers.window import Stamp, Window
+from asyncsvc.providers.budget import Budget
+from asyncsvc.providers.headers import RateHeaders
+from asyncsvc.providers.permit import Load, Permit
+from asyncsvc.providers.retry import LONGEST_S, backoff
+from asyncsvc.providers.slots import Slots
+from asyncsvc.providers.window import Window
 
 BURST = 4
 """The limiter refills this many times faster than the window allows on average: it evens out
 bursts above the concurrency, while the window decides. At 1 a burst of 40 short calls would
 take a minute although the account allows it at once."""
 EWMA = 0.2
-STARTS_KEPT = 10_000
+BREATH = 1 / 60
+"""Of the window: how long a gate with learned limits rests after a refusal at first. The lower
+limit is the remedy; the rest only keeps a provider from being asked again in the same moment."""
 
 
-class Permit:
-    """The right to one call. `release` gives it back; more than once does no harm."""
-
-    def __init__(self, gate: "Gate", probe: bool) -> None:
-        self._gate = gate
-        self._probe = probe
-        self._stamp: Stamp | None = None
-        self._sent = False
-        self._released = False
-        self.long = False
-
-    def reserve(self, long: bool) -> None:
-        """A task was found for it: from now on it counts in the rate window."""
-        self._stamp = self._gate.window.reserve()
-        self.long = long
-        self._gate.busy += 1
-        self._gate.long_busy += long
-
-    def sent(self) -> None:
-        """The call is on its way."""
-        if self._stamp is not None:
-            self._sent = True
-            now = self._gate.time()
-            self._gate.window.sent(self._stamp, now)
-            self._gate.starts.append(now)
-            self._gate.wake()
-
-    def head(self) -> None:
-        """The provider has begun to answer."""
-        if self._stamp is not None:
-            self._gate.window.head(self._stamp, self._gate.time())
-            # Whoever waits for the window can now be told an earlier time.
-            self._gate.wake()
-
-    async def again(self) -> None:
-        """Reserve one more call under the same slot, as soon as the rate allows it; the one
-        before must be over. The breaker is not asked: the call before has just gone well."""
-        while (delay := self._gate.rate_wait()) > 0:
-            await self._gate.sleep(delay)
-        self._stamp = self._gate.window.reserve()
-        self._sent = False
-
-    def release(self) -> None:
-        if self._released:
-            return
-        self._released = True
-        gate = self._gate
-        if self._stamp is not None:
-            gate.busy -= 1
-            gate.long_busy -= self.long
-            if not self._sent:
-                gate.window.refund(self._stamp)
-        if self._probe:
-            gate.breaker.leave()
-        gate.freed()
-
-
-class Gate:
+class Gate(Load):
     """Calls to one account. Reports of how a call went come through `succeeded` and `failed`."""
 
     def __init__(
@@ -93,37 +45,62 @@ class Gate:
         concurrency: int,
         window: Window,
         breaker: Breaker,
+        budget: Budget | None = None,
+        adaptive: Adaptive | None = None,
         retry_base_s: float = 1.0,
         retry_max_s: float = 60.0,
     ) -> None:
         self.name = name
-        self.concurrency = concurrency
-        self.window = window
-        self.breaker = breaker
-        self.busy = 0
-        self.long_busy = 0
+        super().__init__(window, budget or Budget(0), breaker)
+        self.adaptive = adaptive or Adaptive.of(False, False, window.span_s)
         self.errors = 0
         self.calls = 0
         self.service_s: float | None = None
         """Average seconds of a call (EWMA); None before the first."""
-        self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
-        """When the latest calls began, for people to look at."""
         self.on_close: Callable[[], None] = lambda: None
         """Called when the gate has closed: whoever stands in it with a permit must step back."""
-        self._slots = asyncio.Semaphore(concurrency)
-        self._smooth = (
-            AsyncLimiter(concurrency, concurrency * window.span_s / (window.limit * BURST))
-            if window.limit
-            else None
-        )
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when what counts in the token budget has changed."""
+        self.on_learn: Callable[[], None] = lambda: None
+        """Called when a learned limit has changed."""
+        self._slots = Slots(concurrency)
         self._base_s, self._max_s = retry_base_s, retry_max_s
         self._cool_until = -math.inf
         self._slowed = 0
         self._changed = asyncio.Event()
+        self._smooth = self._limiter()
+        self._follow()
 
-    @staticmethod
-    def time() -> float:
-        return asyncio.get_running_loop().time()
+    @property
+    def concurrency(self) -> int:
+        """Calls at once, at this moment."""
+        return self._slots.limit
+
+    @property
+    def most(self) -> int:
+        """Calls at once that there may ever be."""
+        learned = self.adaptive.concurrency
+        return learned.ceiling if learned is not None else self._slots.limit
+
+    def _limiter(self) -> AsyncLimiter | None:
+        limit, at_once = self.window.limit, self.concurrency
+        if not limit:
+            return None
+        return AsyncLimiter(at_once, at_once * self.window.span_s / (limit * BURST))
+
+    def _follow(self) -> None:
+        """Take over what has been learned."""
+        at_once, rate = self.adaptive.concurrency, self.adaptive.rate
+        found = (
+            at_once.value if at_once is not None else self.concurrency,
+            rate.value if rate is not None else self.window.limit,
+        )
+        if found != (self.concurrency, self.window.limit):
+            self.window.limit = found[1]
+            self._slots.resize(found[0])
+            self._smooth = self._limiter()
+            self.on_learn()
+            self.wake()
 
     async def acquire(self) -> Permit:
         """Wait for a slot and for a moment in which a call may start.
@@ -133,15 +110,15 @@ class Gate:
         """
         await self._slots.acquire()
         try:
-            smoothed = self._smooth is None
+            smoothed = False
             while True:
                 if (delay := self.wait()) > 0:
                     await self.sleep(delay)
-                elif smoothed:
+                elif smoothed or self._smooth is None:
                     return Permit(self, self.breaker.enter())
                 else:
                     # It may take a while, so the rest is judged once more after it.
-                    await self._smooth.acquire()  # type: ignore[union-attr]
+                    await self._smooth.acquire()
                     smoothed = True
         except BaseException:
             self._slots.release()
@@ -162,11 +139,15 @@ class Gate:
         Long tasks leave one slot to the others where there is more than one.
         """
         now = self.time()
-        if self._cool_until > now or self.window.wait(now) > 0:
+        if self.busy >= self.concurrency or self._cool_until > now or self.window.wait(now) > 0:
             return False
         if self.breaker.state(now) is BreakerState.OPEN:
             return False
         return not long or self.concurrency == 1 or self.long_busy < self.concurrency - 1
+
+    def tokens_wait(self, tokens: int) -> float:
+        """Seconds until so many tokens fit into the budget; inf: when another call changes."""
+        return self.budget.wait(tokens, self.time())
 
     async def sleep(self, delay: float) -> None:
         """That long, or until something has changed."""
@@ -185,6 +166,26 @@ class Gate:
         """Something has changed: whoever waits looks again."""
         self._changed.set()
         self._changed = asyncio.Event()
+        if self.budget.limit:
+            self.on_room()
+
+    def accepted(self) -> None:
+        """A call was taken by the provider."""
+        if self.adaptive.learns:
+            now = self.time()
+            self._slowed = 0
+            self.adaptive.accepted(self.at_work, self.window.accepted(now), now)
+            self._follow()
+
+    def told(self, headers: RateHeaders) -> None:
+        """The provider says in headers how much of its limit is left."""
+        if headers.wait_s > 0:
+            until = self.time() + min(headers.wait_s, LONGEST_S)
+            self._cool_until = max(self._cool_until, until)
+            self.on_close()
+        if headers.limit is not None:
+            self.adaptive.told(headers.limit, headers.reset_s)
+            self._follow()
 
     def succeeded(self, seconds: float) -> None:
         """A call was answered in that time."""
@@ -198,46 +199,66 @@ class Gate:
         )
         self.wake()
 
-    def failed(self, error: ProviderError) -> None:
+    def failed(self, error: ProviderError, permit: Permit | None = None) -> None:
         """A call failed; the error says what that means for the gate."""
         self.calls += 1
         self.errors += 1
         now = self.time()
         if error.slow_down:
-            self._cool(error.retry_after, now)
+            learned = permit is not None and self._learn(error, permit, now)
+            self._cool(error.retry_after, now, learned)
         elif error.trips:
             self.breaker.failed(now)
         if self.wait() > 0:
             self.on_close()
         self.wake()
 
-    def _cool(self, retry_after: float | None, now: float) -> None:
+    def _learn(self, error: ProviderError, permit: Permit, now: float) -> bool:
+        """Lower the limit that explains the refusal; False where none does."""
+        permit.refused()
+        if not self.adaptive.learns or permit.sent_at is None:
+            return False
+        found = self.adaptive.refused(
+            isinstance(error, ConcurrencyLimited),
+            permit.beside,
+            self.window.accepted(now),
+            permit.sent_at,
+            now,
+        )
+        self._follow()
+        return found
+
+    def _cool(self, retry_after: float | None, now: float, learned: bool) -> None:
         # Zero and a date gone by are no answer: coming back at once is what was refused.
         if not retry_after:
             # Calls that were under way together are told so together: that is one "slow down".
             if now < self._cool_until:
                 return
-            retry_after = backoff(self._slowed, self._base_s, self._max_s)
+            if learned:
+                breath = self.window.span_s * BREATH * 2.0 ** min(self._slowed, 60)
+                retry_after = min(breath, self._max_s)
+            else:
+                retry_after = backoff(self._slowed, self._base_s, self._max_s)
             self._slowed += 1
         self._cool_until = max(self._cool_until, now + retry_after)
 
-    def restore(self, ages_s: list[float]) -> None:
-        """Enter the calls of an earlier process, oldest first."""
-        for age in ages_s:
-            self.window.restore(age, self.time())
+    def learned(self, kept: dict[str, Any]) -> None:
+        """Go on with what an earlier process had learned; what makes no sense is left out."""
+        with suppress(LookupError, TypeError, ValueError):
+            self.adaptive.restore(kept)
+        self._follow()
 
-    def recent(self, span_s: float) -> int:
-        """Calls begun in the last `span_s` seconds."""
-        since = self.time() - span_s
-        while self.starts and self.starts[0] < since:
-            self.starts.popleft()
-        return len(self.starts)
+    def restore(self, calls: list[tuple[float, int]]) -> None:
+        """Enter the calls of an earlier process: seconds ago, tokens; oldest first."""
+        for age, tokens in calls:
+            self.window.restore(age, self.time())
+            self.budget.restore(age, tokens, self.time())
 
     def breaker_state(self) -> BreakerState:
         return self.breaker.state(self.time())
 
-    def describe(self) -> str | None:
-        """Why no call may start now, for people; None where one may."""
+    def describe(self, tokens: int = 1) -> str | None:
+        """Why no call of so many tokens may start now, for people; None where one may."""
         now = self.time()
         if self._cool_until > now:
             return f"{self.name}: asked to slow down, next in {self._cool_until - now:.0f} s"
@@ -247,6 +268,11 @@ class Gate:
             used, limit = self.window.used(now), self.window.limit
             when = "" if delay == math.inf else f", next in {delay:.0f} s"
             return f"{self.name}: {used} of {limit} calls used{when}"
+        if self.tokens_wait(tokens) > 0:
+            return f"{self.name}: {self.budget.used(now)} of {self.budget.limit} tokens used"
         if self.busy >= self.concurrency:
             return f"{self.name}: {self.busy} of {self.concurrency} calls under way"
         return None
+
+
+__all__ = ["Gate", "Permit"]

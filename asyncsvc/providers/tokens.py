@@ -5,15 +5,53 @@ characters [Moonshot and OpenAI documentation]. Never claims to be exact: what i
 marked as estimated.
 """
 
+from collections.abc import Iterator
 from typing import Any
+
+ANSWER = 512
+"""Tokens of an answer for which the request sets no limit."""
+MESSAGE = 4
+"""What the framing of one message costs [OpenAI cookbook, counting tokens]."""
+LOOKED_AT = 16_384
+"""Characters. Of a longer text a sample is looked at: ten megabytes would take half a second."""
 
 
 def estimate(text: str) -> int:
     """About how many tokens; at least 1 for any text."""
     if not text:
         return 0
-    wide = sum("\u2e80" <= char <= "\uffef" for char in text)
-    return max(1, round(wide * 0.65 + (len(text) - wide) / 4))
+    sample = text[:: len(text) // LOOKED_AT + 1]
+    wide = 0 if text.isascii() else sum("\u2e80" <= char <= "\uffef" for char in sample)
+    share = wide / len(sample)
+    return max(1, round(len(text) * (share * 0.65 + (1 - share) / 4)))
+
+
+def expected(body: dict[str, Any]) -> int:
+    """About how many tokens a task's call costs: what is asked, and the most of the answer."""
+    texts = list(_texts(body))
+    asked = sum(estimate(text) for text in texts)
+    if "input" in body:
+        return max(asked, 1)
+    params = body["params"]
+    limits = (params.get("max_completion_tokens"), params.get("max_tokens"))
+    set_ = [limit for limit in limits if type(limit) is int and 0 < limit < 1 << 31]
+    return asked + MESSAGE * len(texts) + (set_[0] if set_ else ANSWER)
+
+
+def _texts(body: dict[str, Any]) -> Iterator[str]:
+    for message in body.get("messages") or [{"content": body.get("content")}]:
+        content = message.get("content")
+        parts = content if isinstance(content, list) else [{"text": content}]
+        found = (part.get("text") for part in parts if isinstance(part, dict))
+        yield from (text for text in found if isinstance(text, str))
+    texts: str | list[str] = body.get("input") or []
+    yield from [texts] if isinstance(texts, str) else texts
+
+
+def total(usage: dict[str, Any] | None, otherwise: int) -> int:
+    """All tokens of a call by its usage, or what it was taken for where that does not say."""
+    found = (usage or {}).get("total_tokens")
+    return found if type(found) is int and 0 <= found < 1 << 31 else otherwise
 
 
 def estimated_usage(asked: str, answered: str) -> dict[str, Any]:

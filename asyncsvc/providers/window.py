@@ -12,6 +12,7 @@ moves an early call into the next window (46 instead of 40 measured with 30 ms o
 import math
 from collections import deque
 from contextlib import suppress
+from itertools import islice
 
 MARGIN_S = 0.002
 """Timers may fire a little early; two calls exactly one span apart are still two."""
@@ -20,20 +21,25 @@ MARGIN_S = 0.002
 class Stamp:
     """One call in the log; it occupies the window until `span_s` after `at`."""
 
-    __slots__ = ("at",)
+    __slots__ = ("at", "refused")
 
     def __init__(self) -> None:
         self.at = math.inf  # reserved, not sent: it may reach the provider at any time yet
+        self.refused = False
 
 
 class Window:
-    """`limit` calls in any `span_s`; 0 is unlimited. Times are the event loop's."""
+    """`limit` calls in any `span_s`; 0 is unlimited. Times are the event loop's.
+
+    `limit` may be set at any time; calls already made count towards the new one.
+    """
 
     def __init__(self, limit: int, span_s: float = 60.0, lag_s: float | None = None) -> None:
         self.limit = limit
         self.span_s = span_s
         self.lag_s = span_s / 30 if lag_s is None else lag_s
         self._log: deque[Stamp] = deque()
+        self._refused = 0
 
     def reserve(self) -> Stamp:
         """Take a place before the call is made."""
@@ -49,6 +55,11 @@ class Window:
     def head(self, stamp: Stamp, now: float) -> None:
         """The provider has begun to answer, so it had the call by now."""
         stamp.at = min(stamp.at, now)
+
+    def refuse(self, stamp: Stamp) -> None:
+        """The provider has turned it away. It counts all the same: some providers count it."""
+        stamp.refused = True
+        self._refused += stamp in self._log
 
     def refund(self, stamp: Stamp) -> None:
         """The call was never made."""
@@ -67,11 +78,17 @@ class Window:
         """Calls that count at this moment."""
         log = self._log
         while log and log[0].at + self.span_s + MARGIN_S <= now:
-            log.popleft()
+            self._refused -= log.popleft().refused
         return len(log)
+
+    def accepted(self, now: float) -> int:
+        """Those of them that the provider has not refused."""
+        return self.used(now) - self._refused
 
     def wait(self, now: float) -> float:
         """Seconds until one more call fits; 0 now, inf where that hangs on another call."""
-        if not self.limit or self.used(now) < self.limit:
+        if not self.limit or (used := self.used(now)) < self.limit:
             return 0.0
-        return max(self._log[0].at + self.span_s + MARGIN_S - now, 0.0)
+        # Of a log that a smaller limit has made too long, all that is beyond it must go.
+        last = max(stamp.at for stamp in islice(self._log, used - self.limit + 1))
+        return max(last + self.span_s + MARGIN_S - now, 0.0)

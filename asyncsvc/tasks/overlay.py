@@ -29,13 +29,15 @@ class Change:
     """Events to be added to one task, with what only the database needs.
 
     `result` is stored where the task has left `running`; `call` names the gate whose rate
-    window counts this start; `source` is the state that the task must still be in.
+    window counts this start, and `tokens` its estimate; `source` is the state that the task
+    must still be in.
     """
 
     task_id: str
     drafts: Sequence[Draft]
     result: str | None = None
     call: str | None = None
+    tokens: int = 0
     source: State | None = None
 
 
@@ -46,7 +48,19 @@ class Removal:
     task_id: str
 
 
-Entry = Birth | Change | Removal
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something to be remembered that belongs to no task: `value` is JSON text, None forgets.
+
+    It needs no fsync of its own: what a power cut takes of it can be found out again.
+    """
+
+    kind: str
+    key: str
+    value: str | None
+
+
+Entry = Birth | Change | Removal | Kept
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -64,13 +78,15 @@ class Overlay:
     results: dict[int, str | None] = field(default_factory=dict)
     rows: list[EventRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
-    calls: list[tuple[str, int]] = field(default_factory=list)
+    calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+    kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
-        """Apply all entries or none. Raises IllegalTransition or TaskNotFound."""
+        """Apply all entries or none; the tasks, one for each entry that is about a task.
+        Raises IllegalTransition or TaskNotFound."""
         trial = Overlay(self._now_known, self.at, self.n, self.event_id)
-        tasks = [trial._enter(entry) for entry in entries]
+        tasks = [task for entry in entries if (task := trial._enter(entry)) is not None]
         self.n, self.event_id = trial.n, trial.event_id
         self.tasks.update(trial.tasks)
         self.bodies.update(trial.bodies)
@@ -79,11 +95,13 @@ class Overlay:
         self.events += trial.events
         self.calls += trial.calls
         self.keys += trial.keys
+        self.kept.update(trial.kept)
         return tasks
 
     def batch(self) -> Batch:
         """The transaction that makes it true."""
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
+        batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         for task_id, task in self.tasks.items():
             before = self.known(task_id)
             if task is None:
@@ -99,7 +117,10 @@ class Overlay:
     def _now_known(self, task_id: str) -> Task | None:
         return self.tasks[task_id] if task_id in self.tasks else self.known(task_id)
 
-    def _enter(self, entry: Entry) -> Task:
+    def _enter(self, entry: Entry) -> Task | None:
+        if isinstance(entry, Kept):
+            self.kept[entry.kind, entry.key] = entry.value
+            return None
         if isinstance(entry, Birth):
             return self._bear(entry)
         task = self._now_known(entry.task_id)
@@ -135,7 +156,7 @@ class Overlay:
         if entry.result is not None and task.state is not State.RUNNING:
             self.results[task.request.n] = entry.result
         if entry.call is not None:
-            self.calls.append((entry.call, self.at))
+            self.calls.append((entry.call, self.at, entry.tokens))
         return task
 
     def _record(self, task: Task, draft: Draft) -> None:

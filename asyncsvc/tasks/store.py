@@ -51,8 +51,9 @@ class Batch:
     changed: list[tuple[Task, int]] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     results: list[tuple[int, str | None, str]] = field(default_factory=list)
-    calls: list[tuple[str, int]] = field(default_factory=list)
+    calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+    kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
 
     @property
@@ -127,9 +128,14 @@ class Store:
         if batch.results:
             await self._write_results(batch.results)
         if batch.calls:
-            await write("INSERT INTO calls (gate, at) VALUES (?, ?)", batch.calls)
+            await write("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
         if batch.keys:
             await write("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+        for row in batch.kept:
+            if row[3] is None:
+                await write("DELETE FROM kept WHERE kind = ? AND key = ?", [row[:2]])
+            else:
+                await write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", [row])
         if batch.deleted:
             await write("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
 
@@ -217,10 +223,12 @@ class Store:
         )
         return rows[0][0], rows[0][1]
 
-    async def calls_since(self, at: int) -> list[tuple[str, int]]:
-        """(gate, ms) of the calls upstream since then, oldest first."""
-        rows = await self.read("SELECT gate, at FROM calls WHERE at >= ? ORDER BY at", (at,))
-        return [(row[0], row[1]) for row in rows]
+    async def calls_since(self, at: int) -> list[tuple[str, int, int]]:
+        """(gate, ms, tokens) of the calls upstream since then, oldest first."""
+        rows = await self.read(
+            "SELECT gate, at, tokens FROM calls WHERE at >= ? ORDER BY at", (at,)
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
 
     async def first_answer(self, key: str) -> tuple[str, str] | None:
         """(fingerprint, answer) that an idempotency key had."""
@@ -259,6 +267,11 @@ class Store:
         """(name of the model, state, how many)."""
         rows = await self.read("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
         return [(row[0], row[1], row[2]) for row in rows]
+
+    async def kept(self, kind: str) -> list[tuple[str, int, str]]:
+        """(key, when it was written, JSON text) of everything of that kind, oldest first."""
+        sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
+        return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
 
     async def writable(self) -> bool:
         """Whether the database takes writes at this moment."""

@@ -130,6 +130,8 @@ class Request:
     created_at: int = 0
     n: int = 0
     """The row's number in the store, in order of arrival; given by the journal."""
+    tokens: int = 0
+    """About how many tokens a call for it costs, the answer included."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ previews instead of texts. Never reads anything but what it is given or the hous
 """
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import orjson
 
@@ -126,9 +126,12 @@ def _model(house: House, name: str) -> dict[str, Any]:
         "enabled": bool(upstreams),
         "reason": house.catalogue.disabled.get(name),
         "in_flight": sum(gate["in_flight"] for gate in gates),
-        "concurrency": settings.concurrency * max(len(upstreams), 1),
+        "concurrency": _all_keys(settings.concurrency, [u.gate.concurrency for u in upstreams]),
+        "concurrency_auto": settings.concurrency == "auto",
         "calls_last_60s": sum(gate["calls_in_window"] for gate in gates),
-        "rpm": settings.rpm * max(len(upstreams), 1),
+        "rpm": _all_keys(settings.rpm, [u.gate.window.limit for u in upstreams]),
+        "rpm_auto": settings.rpm == "auto",
+        "tpm": settings.tpm * max(len(upstreams), 1),
         "breaker": "closed" if "closed" in states or not states else states[0],
         "queue_depth": house.dispatch.depth(name),
         "latency_s": round(min(services), 3) if services else None,
@@ -139,6 +142,13 @@ def _model(house: House, name: str) -> dict[str, Any]:
     }
 
 
+def _all_keys(setting: int | Literal["auto"], of_gates: list[int]) -> int | None:
+    """A limit over all keys, as it is now; None where it is learned and no key is there."""
+    if of_gates:
+        return sum(of_gates)
+    return None if setting == "auto" else setting
+
+
 def _gate(upstream: Upstream) -> dict[str, Any]:
     gate = upstream.gate
     now = gate.time()
@@ -146,8 +156,13 @@ def _gate(upstream: Upstream) -> dict[str, Any]:
         "name": gate.name,
         "in_flight": gate.busy,
         "calls_in_window": gate.recent(60.0),
+        "concurrency": gate.concurrency,
         "window_used": gate.window.used(now),
+        "window_limit": gate.window.limit,
         "window_s": gate.window.span_s,
+        "tokens_used": gate.budget.used(now),
+        "tokens_limit": gate.budget.limit,
+        "learned": gate.adaptive.as_dict() if gate.adaptive.learns else None,
         "breaker": gate.breaker_state().value,
         "waiting_for": gate.describe(),
     }

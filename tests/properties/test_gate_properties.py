@@ -212,7 +212,7 @@ async def _all_slots_are_back(gate: Gate) -> None:
 def test_a_cancelled_caller_takes_nothing_with_it(concurrency: int, patience: list[float]) -> None:
     async def check() -> None:
         gate = Gate("m", concurrency=concurrency, window=Window(2), breaker=Breaker(5, 30.0))
-        gate.restore([1.0, 1.0])
+        gate.restore([(1.0, 0), (1.0, 0)])
         waiting: list[Awaitable[object]] = [
             asyncio.wait_for(gate.acquire(), seconds) for seconds in patience
         ]

@@ -181,16 +181,27 @@ async def test_the_models_tell_how_they_are(tmp_path: Path) -> None:
     async with serving(tmp_path, profile=FAST) as outer:
         models = {
             "two": {"base_url": outer.sim.base_url, "model": ["m1", "m2"], "rpm": 40},
+            "learn": {
+                "base_url": outer.sim.base_url,
+                "model": "m",
+                "rpm": "auto",
+                "concurrency": "auto",
+            },
             "off": {"base_url": outer.sim.base_url, "model": "m", "enabled": False},
             "dumb": {"base_url": outer.sim.base_url, "model": "m", "api_key_env": "NO_KEY"},
         }
         async with serving(tmp_path / "inner", models=models) as service:
             await service.done(await service.submit("x"))
             shown = expect(await service.http.get("/models"), 200)["models"]
-    two, off, dumb = shown
-    assert [model["name"] for model in shown] == ["two", "off", "dumb"]
+    two, auto, off, dumb = shown
+    assert [model["name"] for model in shown] == ["two", "learn", "off", "dumb"]
     assert (two["enabled"], two["reason"], two["model"]) == (True, None, "m1")
     assert (two["in_flight"], two["concurrency"], two["rpm"]) == (0, 5, 40)
+    assert (two["concurrency_auto"], two["rpm_auto"]) == (False, False)
+    assert two["gates"][0]["learned"] is None
+    assert (auto["concurrency"], auto["rpm"]) == (2, 30)
+    assert (auto["concurrency_auto"], auto["rpm_auto"]) == (True, True)
+    assert set(auto["gates"][0]["learned"]) == {"concurrency", "rpm", "tells"}
     assert (two["calls"], two["calls_last_60s"], two["errors"]) == (1, 1, 0)
     assert (two["breaker"], two["queue_depth"]) == ("closed", 0)
     assert two["latency_s"] > 0

@@ -18,6 +18,7 @@ CREATE TABLE tasks (
     user_metadata TEXT,
     preview       TEXT NOT NULL,
     created_at    INTEGER NOT NULL,
+    tokens        INTEGER NOT NULL,
     attempts      INTEGER NOT NULL,
     forgiven      INTEGER NOT NULL,
     starts        INTEGER NOT NULL,
@@ -68,8 +69,9 @@ CREATE UNIQUE INDEX events_of_task ON events (task_n, seq);
 
 -- When each call upstream began, written before it: the rate windows survive a restart by it.
 CREATE TABLE calls (
-    gate TEXT NOT NULL,
-    at   INTEGER NOT NULL
+    gate   TEXT NOT NULL,
+    at     INTEGER NOT NULL,
+    tokens INTEGER NOT NULL
 ) STRICT;
 
 CREATE INDEX calls_by_time ON calls (at);
@@ -82,3 +84,12 @@ CREATE TABLE idempotency (
 ) STRICT;
 
 CREATE INDEX idempotency_by_task ON idempotency (task_n);
+
+-- What is remembered beside the tasks, as JSON: learned limits, answers that may be repeated.
+CREATE TABLE kept (
+    kind  TEXT NOT NULL,
+    key   TEXT NOT NULL,
+    at    INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT;

@@ -1,0 +1,166 @@
+"""The right to one call, and what such rights add up to.
+
+Owns the bookkeeping of a call from its reservation to its end: window, budget, calls under
+way. Promises that each permit is given back once, and that a call which was never made leaves
+no trace. Never waits, never decides.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections import deque
+
+from asyncsvc.providers.breaker import Breaker
+from asyncsvc.providers.budget import Budget, Share
+from asyncsvc.providers.window import Stamp, Window
+
+STARTS_KEPT = 10_000
+
+
+class Load(ABC):
+    """What the calls of one account add up to; the gate is built upon it."""
+
+    def __init__(self, window: Window, budget: Budget, breaker: Breaker) -> None:
+        self.window = window
+        self.budget = budget
+        self.breaker = breaker
+        self.busy = 0
+        self.long_busy = 0
+        self.under_way = 0
+        """Calls that were sent and are not known to be refused or over."""
+        self.at_work = 0
+        """Those of them that the provider is known to have accepted."""
+        self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
+        """When the latest calls began, for people to look at."""
+
+    @staticmethod
+    def time() -> float:
+        return asyncio.get_running_loop().time()
+
+    def recent(self, span_s: float) -> int:
+        """Calls begun in the last `span_s` seconds."""
+        since = self.time() - span_s
+        while self.starts and self.starts[0] < since:
+            self.starts.popleft()
+        return len(self.starts)
+
+    @abstractmethod
+    def wake(self) -> None:
+        """Something has changed: whoever waits looks again."""
+
+    @abstractmethod
+    def rate_wait(self) -> float:
+        """Seconds until the rate allows one more call."""
+
+    @abstractmethod
+    async def sleep(self, delay: float) -> None:
+        """That long, or until something has changed."""
+
+    @abstractmethod
+    def freed(self) -> None:
+        """A permit came back."""
+
+    @abstractmethod
+    def accepted(self) -> None:
+        """A call was taken by the provider."""
+
+
+class Permit:
+    """The right to one call. `release` gives it back; more than once does no harm."""
+
+    def __init__(self, gate: "Load", probe: bool) -> None:
+        self._gate = gate
+        self._probe = probe
+        self._stamp: Stamp | None = None
+        self._share: Share | None = None
+        self._released = False
+        self._answered = False
+        self._at_work = False
+        self._under_way = False
+        self.long = False
+        self.sent_at: float | None = None
+        self.beside = 0
+        """How many other calls were under way when this one was refused."""
+
+    def reserve(self, long: bool, tokens: int = 0) -> None:
+        """A task was found for it: from now on it counts in the rate window and the budget."""
+        self._stamp = self._gate.window.reserve()
+        self._share = self._gate.budget.reserve(tokens)
+        self.long = long
+        self._gate.busy += 1
+        self._gate.long_busy += long
+
+    def sent(self) -> None:
+        """The call is on its way."""
+        if self._stamp is not None:
+            gate, now = self._gate, self._gate.time()
+            self.sent_at, self._under_way = now, True
+            gate.under_way += 1
+            gate.window.sent(self._stamp, now)
+            gate.starts.append(now)
+            if self._share is not None:
+                gate.budget.sent(self._share, now)
+            gate.wake()
+
+    def head(self, accepted: bool = True) -> None:
+        """The provider has begun to answer."""
+        if self._stamp is None:
+            return
+        gate, now = self._gate, self._gate.time()
+        gate.window.head(self._stamp, now)
+        if self._share is not None:
+            gate.budget.head(self._share, now)
+        if not self._answered and self._under_way:
+            self._answered = True
+            if accepted:
+                self._at_work = True
+                gate.at_work += 1
+                gate.accepted()
+            else:
+                self.refused()
+        # Whoever waits for the window can now be told an earlier time.
+        gate.wake()
+
+    def refused(self) -> None:
+        """The provider has turned the call away."""
+        if self._under_way and self._stamp is not None:
+            self._under_way = False
+            self._gate.window.refuse(self._stamp)
+            self._gate.under_way -= 1
+            self._gate.at_work -= self._at_work
+            self._at_work = False
+            self.beside = self._gate.under_way
+
+    def used(self, tokens: int) -> None:
+        """What the call has cost, as the provider says."""
+        if self._share is not None:
+            self._gate.budget.used_up(self._share, tokens, self._gate.time())
+
+    async def again(self) -> None:
+        """Reserve one more call under the same slot, as soon as the rate allows it; the one
+        before must be over. The breaker is not asked: the call before has just gone well."""
+        gate = self._gate
+        gate.under_way -= self._under_way
+        gate.at_work -= self._at_work
+        self._under_way = self._at_work = self._answered = False
+        while (delay := gate.rate_wait()) > 0:
+            await gate.sleep(delay)
+        self._stamp = gate.window.reserve()
+        self.sent_at = None
+
+    def release(self) -> None:
+        if self._released:
+            return
+        self._released = True
+        gate = self._gate
+        gate.under_way -= self._under_way
+        gate.at_work -= self._at_work
+        if self._stamp is not None:
+            gate.busy -= 1
+            gate.long_busy -= self.long
+            if self.sent_at is None:
+                gate.window.refund(self._stamp)
+                if self._share is not None:
+                    gate.budget.refund(self._share)
+        if self._probe:
+            gate.breaker.leave()
+        gate.freed()

@@ -1,0 +1,94 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncsvc.providers.budget import Budget, Share
+
+
+def called(budget: Budget, tokens: int, now: float) -> Share:
+    share = budget.reserve(tokens)
+    assert share is not None
+    budget.sent(share, now)
+    budget.head(share, now)
+    return share
+
+
+def test_without_a_limit_nothing_is_counted() -> None:
+    budget = Budget(0)
+    assert budget.reserve(10**9) is None
+    assert budget.wait(10**9, 0.0) == 0
+
+
+def test_what_does_not_fit_waits_until_enough_has_left() -> None:
+    budget = Budget(100)
+    called(budget, 50, 0.0)
+    called(budget, 30, 10.0)
+    assert budget.wait(20, 10.0) == 0
+    assert budget.wait(21, 10.0) == pytest.approx(50.002)
+    assert budget.wait(71, 10.0) == pytest.approx(60.002)
+
+
+def test_a_call_that_was_not_sent_may_count_for_ever() -> None:
+    budget = Budget(100)
+    budget.reserve(60)
+    assert budget.wait(50, 0.0) == math.inf
+    assert budget.wait(40, 0.0) == 0
+
+
+def test_a_call_that_was_never_made_gives_its_tokens_back() -> None:
+    budget = Budget(100)
+    share = budget.reserve(100)
+    assert share is not None
+    budget.refund(share)
+    assert budget.wait(100, 0.0) == 0
+
+
+def test_real_usage_takes_the_estimates_place() -> None:
+    budget = Budget(100)
+    share = called(budget, 80, 0.0)
+    budget.used_up(share, 15, 5.0)
+    assert budget.used(5.0) == 15
+
+
+def test_what_was_used_beyond_the_estimate_counts_from_the_end() -> None:
+    budget = Budget(100)
+    share = called(budget, 20, 0.0)
+    budget.used_up(share, 90, 30.0)
+    assert budget.used(30.0) == 90
+    assert budget.used(61.0) == 70
+    assert budget.used(91.0) == 0
+
+
+def test_more_than_the_whole_limit_goes_alone() -> None:
+    budget = Budget(100)
+    called(budget, 1, 0.0)
+    assert budget.wait(5000, 0.0) == pytest.approx(60.002)
+    called(budget, 5000, 61.0)
+    assert budget.used(61.0) == 100
+
+
+def test_earlier_calls_count() -> None:
+    budget = Budget(100)
+    budget.restore(50.0, 60, 100.0)
+    assert budget.wait(50, 100.0) == pytest.approx(12.002)
+
+
+call = st.tuples(st.floats(0, 30), st.integers(1, 120), st.floats(0, 40), st.integers(0, 120))
+
+
+@given(st.integers(1, 100), st.lists(call, max_size=40))
+def test_a_wait_is_always_enough_and_estimates_never_exceed_the_limit(
+    limit: int, calls: list[tuple[float, int, float, int]]
+) -> None:
+    budget, now = Budget(limit), 0.0
+    for before, tokens, lasts, really in calls:
+        now += before
+        wait = budget.wait(tokens, now)
+        assert wait < math.inf
+        now += wait + 1e-6
+        assert budget.wait(tokens, now) == 0
+        share = called(budget, tokens, now)
+        assert budget.used(now) <= limit
+        budget.used_up(share, min(really, share.tokens), now + lasts)
