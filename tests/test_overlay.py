@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.tasks.overlay import Birth, Change, Entry, Overlay, Removal
+from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.task import Cause, Request, State, Task
 from tests.builders import AT, begun, birth, ended, moved, said
 
@@ -126,3 +126,12 @@ def test_calls_and_keys_are_written_with_what_they_belong_to() -> None:
     assert written.calls == [("gate", AT)]
     assert written.keys == [("key", "print", 11, "{}")]
     assert written.durable
+
+
+def test_what_is_kept_goes_with_its_append_or_not_at_all() -> None:
+    batch = overlay(RUNNING, FAILED)
+    assert [task.id for task in batch.accept([ended("r"), Kept("k", "a", "1")])] == ["r"]
+    refused(batch, Kept("k", "a", "2"), ended("f"))
+    assert batch.batch().kept == [("k", "a", AT, "1")]
+    batch.accept([Kept("k", "a", None)])
+    assert batch.batch().kept == [("k", "a", AT, None)]

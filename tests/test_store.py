@@ -359,3 +359,15 @@ async def test_an_empty_database_begins_at_nought(store: Store) -> None:
     assert await store.counters() == (0, 0)
     assert await store.counts() == []
     assert await listed(store) == []
+
+
+async def test_what_is_kept_is_found_by_kind_oldest_first(store: Store) -> None:
+    rows = [("answer", "b", AT + 1, "B"), ("answer", "a", AT, "A"), ("limit", "a", AT, "L")]
+    await store.commit(Batch(kept=[*rows]))
+    await store.commit(Batch(kept=[("answer", "a", AT + 2, "A2"), ("limit", "a", AT, None)]))
+    assert await store.kept("answer") == [("b", AT + 1, "B"), ("a", AT + 2, "A2")]
+    assert await store.kept("limit") == []
+
+
+def test_what_is_only_kept_needs_no_sync() -> None:
+    assert not Batch(kept=[("answer", "a", AT, "A")]).durable

@@ -46,7 +46,16 @@ class Removal:
     task_id: str
 
 
-Entry = Birth | Change | Removal
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something to be remembered beside the tasks, or with None to be forgotten."""
+
+    kind: str
+    key: str
+    value: str | None
+
+
+Entry = Birth | Change | Removal | Kept
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -66,11 +75,16 @@ class Overlay:
     events: list[Event] = field(default_factory=list)
     calls: list[tuple[str, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+    kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
-        """Apply all entries or none. Raises IllegalTransition or TaskNotFound."""
+        """Apply all entries or none; the tasks that they made or changed, in order.
+
+        Raises IllegalTransition or TaskNotFound.
+        """
         trial = Overlay(self._now_known, self.at, self.n, self.event_id)
-        tasks = [trial._enter(entry) for entry in entries]
+        tasks = [trial._enter(entry) for entry in entries if not isinstance(entry, Kept)]
+        trial.kept = {(e.kind, e.key): e.value for e in entries if isinstance(e, Kept)}
         self.n, self.event_id = trial.n, trial.event_id
         self.tasks.update(trial.tasks)
         self.bodies.update(trial.bodies)
@@ -79,11 +93,13 @@ class Overlay:
         self.events += trial.events
         self.calls += trial.calls
         self.keys += trial.keys
+        self.kept.update(trial.kept)
         return tasks
 
     def batch(self) -> Batch:
         """The transaction that makes it true."""
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
+        batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         for task_id, task in self.tasks.items():
             before = self.known(task_id)
             if task is None:
@@ -99,7 +115,7 @@ class Overlay:
     def _now_known(self, task_id: str) -> Task | None:
         return self.tasks[task_id] if task_id in self.tasks else self.known(task_id)
 
-    def _enter(self, entry: Entry) -> Task:
+    def _enter(self, entry: Birth | Change | Removal) -> Task:
         if isinstance(entry, Birth):
             return self._bear(entry)
         task = self._now_known(entry.task_id)

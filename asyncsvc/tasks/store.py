@@ -54,11 +54,13 @@ class Batch:
     calls: list[tuple[str, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
+    kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
 
     @property
     def durable(self) -> bool:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
-        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced."""
+        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
+        only kept for later is not."""
         return bool(
             self.born or self.changed or self.results or self.calls or self.keys or self.deleted
         )
@@ -132,6 +134,10 @@ class Store:
             await write("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
         if batch.deleted:
             await write("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
+        if held := [row for row in batch.kept if row[3] is not None]:
+            await write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
+        if dropped := [row[:2] for row in batch.kept if row[3] is None]:
+            await write("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
 
     async def _write_results(self, results: list[tuple[int, str | None, str]]) -> None:
         """`(n, None, "")` removes a result that a new start has made void."""
@@ -221,6 +227,13 @@ class Store:
         """(gate, ms) of the calls upstream since then, oldest first."""
         rows = await self.read("SELECT gate, at FROM calls WHERE at >= ? ORDER BY at", (at,))
         return [(row[0], row[1]) for row in rows]
+
+    async def kept(self, kind: str) -> list[tuple[str, int, str]]:
+        """(key, ms, value) of what is kept of a kind, oldest first."""
+        rows = await self.read(
+            "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at", (kind,)
+        )
+        return [(row[0], row[1], row[2]) for row in rows]
 
     async def first_answer(self, key: str) -> tuple[str, str] | None:
         """(fingerprint, answer) that an idempotency key had."""
