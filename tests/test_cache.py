@@ -11,9 +11,11 @@ import pytest
 from asyncsvc.engine.cache import ENTRY_BYTES, PURGED_AT_ONCE, request_key
 from asyncsvc.errors import StorageUnavailable, UpstreamRejected
 from asyncsvc.providers.deltas import Delta
+from asyncsvc.tasks.journal import Kept
 from asyncsvc.tasks.store import Batch
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import State
+from tests.builders import journal_at
 from tests.engine_house import MOMENT, EngineHouse, model
 from tests.scripted import HANG, Script
 from tests.virtual_time import virtual
@@ -382,3 +384,12 @@ async def test_a_task_cancelled_before_its_answer_is_written_stays_cancelled(
         assert (await house.finished(behind)).cached
         assert await house.state(task_id) is State.CANCELLED
         assert len(house.client.calls) == 1
+
+
+async def test_what_is_kept_needs_no_task(tmp_path: Path) -> None:
+    async with journal_at(tmp_path / "x.db") as journal:
+        assert await journal.append(Kept("limit", "a", "7")) == []
+        found = await journal.store.kept("limit")
+        assert [(key, value) for key, _, value in found] == [("a", "7")]
+        await journal.append(Kept("limit", "a", None))
+        assert await journal.store.kept("limit") == []

@@ -8,56 +8,33 @@ from unittest.mock import patch
 
 import pytest
 
+from asyncsvc.engine.dispatch import Dispatch
+from asyncsvc.engine.flights import Flights
 from asyncsvc.errors import (
-    RateLimited,
     StorageUnavailable,
-    UpstreamDisconnected,
-    UpstreamOverloaded,
-    UpstreamRejected,
 )
 from asyncsvc.providers.deltas import Delta
-from asyncsvc.tasks.store import Batch
-from asyncsvc.tasks.task import State
-from tests.engine_house import MOMENT, EngineHouse, model, since
-from tests.scripted import HANG, Call, Script
+from asyncsvc.tasks.task import Request, State, Task
+from tests.engine_house import MOMENT, EngineHouse, since
+from tests.scripted import HANG, Call
+from tests.sharing import STREAM, WIDE, ask, calls_on_disk, is_whole
 from tests.virtual_time import virtual
-
-WIDE = {"a": model(concurrency=8, rpm=600)}
-STREAM: Script = [step for n in range(10) for step in (1.0, f"{n} ")]
-WHOLE = "0 1 2 3 4 5 6 7 8 9 "
-
-
-async def _ask(house: EngineHouse, count: int = 3, **fields: Any) -> list[str]:
-    return await house.submit_many(["same"] * count, cache=True, **fields)
-
-
-async def _is_whole(house: EngineHouse, task_id: str, text: str = WHOLE) -> None:
-    """Completed, and what was streamed is the result."""
-    assert (await house.finished(task_id)).state is State.COMPLETED
-    assert await house.said(task_id) == await house.result(task_id) == text
-
-
-def _calls_in_the_database(folder: Path) -> int:
-    with sqlite3.connect(folder / "tasks.db") as other:
-        found: int = other.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
-    other.close()
-    return found
 
 
 @virtual
 async def test_fifty_equal_tasks_are_one_call(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", [Delta("hm", True), *STREAM])
-        ids = await _ask(house, 50)
+        ids = await ask(house, 50)
         for task_id in ids:
-            await _is_whole(house, task_id)
+            await is_whole(house, task_id)
             kinds = await house.kinds(task_id)
             assert kinds[:4] == ["submitted", "started", "attempt", "reasoning"]
             assert kinds[4:] == ["chunk"] * 10 + ["completed"]
             task = await house.task(task_id)
             assert (task.attempts, task.cached, task.latency) == (1, False, 10.0)
             assert task.usage is not None
-        assert len(house.client.calls) == _calls_in_the_database(tmp_path) == 1
+        assert len(house.client.calls) == calls_on_disk(tmp_path) == 1
         gate = house.house.catalogue.upstreams[0].gate
         assert (gate.calls, gate.busy, len(gate.starts)) == (1, 0, 1)
         assert (house.house.cache.shared, house.house.cache.misses) == (49, 1)
@@ -75,7 +52,7 @@ async def test_all_starts_are_on_the_disk_before_the_call(tmp_path: Path) -> Non
 
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.before = look
-        for task_id in await _ask(house):
+        for task_id in await ask(house):
             await house.finished(task_id)
     assert seen == [[("running", 1)] * 3]
 
@@ -83,7 +60,7 @@ async def test_all_starts_are_on_the_disk_before_the_call(tmp_path: Path) -> Non
 @virtual
 async def test_the_attempt_says_who_shares(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
-        ids = await _ask(house, 2)
+        ids = await ask(house, 2)
         whys = []
         for task_id in ids:
             await house.finished(task_id)
@@ -95,13 +72,13 @@ async def test_the_attempt_says_who_shares(tmp_path: Path) -> None:
 async def test_a_latecomer_has_the_text_so_far_and_goes_on_live(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", [Delta("hm", True), *STREAM])
-        (first,) = await _ask(house, 1)
+        (first,) = await ask(house, 1)
         await asyncio.sleep(4.5)
-        (late,) = await _ask(house, 1)
+        (late,) = await ask(house, 1)
         await asyncio.sleep(MOMENT)
         assert await house.said(late) == "0 1 2 3 "
-        await _is_whole(house, first)
-        await _is_whole(house, late)
+        await is_whole(house, first)
+        await is_whole(house, late)
         events = [(k, d["text"]) for k, d in await house.events(late) if "text" in d]
         assert events[:3] == [("reasoning", "hm"), ("chunk", "0 1 2 3 "), ("chunk", "4 ")]
         assert len(house.client.calls) == 1
@@ -112,15 +89,15 @@ async def test_a_latecomer_has_the_text_so_far_and_goes_on_live(tmp_path: Path) 
 async def test_one_that_comes_when_the_call_is_over_has_the_answer(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", STREAM)
-        (first,) = await _ask(house, 1)
+        (first,) = await ask(house, 1)
         await asyncio.sleep(5)
         store = house.house.journal.store
         with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
             await asyncio.sleep(6)
             assert await house.state(first) is State.RUNNING
-        (late,) = await _ask(house, 1)
+        (late,) = await ask(house, 1)
         for task_id in (first, late):
-            await _is_whole(house, task_id)
+            await is_whole(house, task_id)
         assert (await house.task(late)).cached
         assert len(house.client.calls) == 1
 
@@ -135,7 +112,7 @@ def test_one_leaves_and_the_others_go_on(tmp_path: Path, index: int, verb: str) 
     async def check() -> None:
         async with EngineHouse(tmp_path, WIDE) as house:
             house.client.on("same", STREAM)
-            ids = await _ask(house)
+            ids = await ask(house)
             await asyncio.sleep(3.5)
             gone = ids.pop(index)
             await getattr(house.house.control, verb)(gone)
@@ -144,7 +121,7 @@ def test_one_leaves_and_the_others_go_on(tmp_path: Path, index: int, verb: str) 
             assert state is (State.CANCELLED if verb == "cancel" else State.PAUSED)
             assert await house.said(gone) == "0 1 2 "
             for task_id in ids:
-                await _is_whole(house, task_id)
+                await is_whole(house, task_id)
             assert await house.said(gone) == "0 1 2 "
             assert (await house.kinds(gone)).count("chunk") == 3
             (call,) = house.client.calls
@@ -157,7 +134,7 @@ def test_one_leaves_and_the_others_go_on(tmp_path: Path, index: int, verb: str) 
 async def test_the_call_is_cut_when_the_last_one_leaves(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", STREAM)
-        ids = await _ask(house)
+        ids = await ask(house)
         for task_id in ids:
             await asyncio.sleep(1.5)
             assert house.client.running == ["same"]
@@ -172,12 +149,12 @@ async def test_the_call_is_cut_when_the_last_one_leaves(tmp_path: Path) -> None:
 async def test_whoever_comes_while_the_call_is_being_cut_has_a_new_one(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", [HANG], ["ok"])
-        (first,) = await _ask(house, 1)
+        (first,) = await ask(house, 1)
         await asyncio.sleep(1)
         cancelling = asyncio.create_task(house.house.control.cancel(first))
-        (second,) = await _ask(house, 1)
+        (second,) = await ask(house, 1)
         await cancelling
-        await _is_whole(house, second, "ok")
+        await is_whole(house, second, "ok")
         assert [call.cancelled for call in house.client.calls] == [True, False]
 
 
@@ -185,13 +162,13 @@ async def test_whoever_comes_while_the_call_is_being_cut_has_a_new_one(tmp_path:
 async def test_one_that_was_paused_comes_aboard_again(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", STREAM)
-        ids = await _ask(house)
+        ids = await ask(house)
         await asyncio.sleep(2.5)
         await house.house.control.pause(ids[0])
         await asyncio.sleep(3)
         await house.house.control.resume(ids[0])
         for task_id in ids:
-            await _is_whole(house, task_id)
+            await is_whole(house, task_id)
         assert len(house.client.calls) == 1
         assert (await house.task(ids[0])).attempts == 1
 
@@ -200,19 +177,19 @@ async def test_one_that_was_paused_comes_aboard_again(tmp_path: Path) -> None:
 async def test_each_has_its_own_time(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", STREAM)
-        (short,) = await _ask(house, 1, timeout_s=3.5)
-        (long,) = await _ask(house, 1)
+        (short,) = await ask(house, 1, timeout_s=3.5)
+        (long,) = await ask(house, 1)
         assert await house.code(short) == "timeout"
         assert since() == 3.5
         assert await house.result(short) == await house.said(short) == "0 1 2 "
-        await _is_whole(house, long)
+        await is_whole(house, long)
 
 
 @virtual
 async def test_the_call_is_cut_when_the_last_ones_time_is_up(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, WIDE) as house:
         house.client.on("same", [HANG])
-        ids = [(await _ask(house, 1, timeout_s=seconds))[0] for seconds in (20, 10)]
+        ids = [(await ask(house, 1, timeout_s=seconds))[0] for seconds in (20, 10)]
         assert [await house.code(task_id) for task_id in ids] == ["timeout"] * 2
         assert (house.client.calls[0].cancelled, since()) == (True, 20)
 
@@ -225,7 +202,7 @@ async def _behind(house: EngineHouse, **fields: Any) -> list[str]:
     house.client.on("same", ["ok"])
     await house.submit_script("busy", [50.0, "ok"])
     await asyncio.sleep(MOMENT)
-    return await _ask(house, **fields)
+    return await ask(house, **fields)
 
 
 @virtual
@@ -236,7 +213,7 @@ async def test_only_one_of_them_stands_in_the_lane(tmp_path: Path) -> None:
         await house.house.control.cancel(ids[0])
         assert len(house.house.dispatch) == 1
         await house.house.control.pause(ids[1])
-        await _is_whole(house, ids[2], "ok")
+        await is_whole(house, ids[2], "ok")
         assert len(house.house.dispatch) == 0
         await house.house.control.resume(ids[1])
         assert (await house.finished(ids[1])).cached
@@ -258,7 +235,7 @@ async def test_they_stand_where_the_most_urgent_one_would(tmp_path: Path) -> Non
     async with EngineHouse(tmp_path) as house:
         ids = await _behind(house, lane="long")
         other = await house.submit("other")
-        ids += await _ask(house, 1, lane="priority")
+        ids += await ask(house, 1, lane="priority")
         for task_id in [*ids, other]:
             await house.finished(task_id)
         assert house.client.prompts == ["busy", "same", "other"]
@@ -270,135 +247,24 @@ async def test_one_behind_the_head_of_its_session_takes_no_part(tmp_path: Path) 
         house.client.on("head", [20.0, "ok"])
         head = await house.submit("head", session_id="s")
         house.client.on("same", STREAM)
-        (first,) = await _ask(house, 1)
-        (behind,) = await _ask(house, 1, session_id="s")
-        await _is_whole(house, first)
+        (first,) = await ask(house, 1)
+        (behind,) = await ask(house, 1, session_id="s")
+        await is_whole(house, first)
         assert await house.state(behind) is State.PENDING
         await house.finished(head)
-        await _is_whole(house, behind)
+        await is_whole(house, behind)
         assert (await house.task(behind)).cached
         assert since() == 20
 
 
-# Faults -----------------------------------------------------------------------------------------
-
-
-@virtual
-async def test_a_call_that_fails_is_tried_again_for_all_together(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        lost: Script = ["lost", 1.0, UpstreamDisconnected("cut")]
-        house.client.on("same", lost, lost, STREAM)
-        ids = await _ask(house, 20)
-        for task_id in ids:
-            await _is_whole(house, task_id)
-            assert (await house.task(task_id)).attempts == 3
-        assert len(house.client.calls) == 3
-
-
-@virtual
-async def test_each_is_tried_again_by_its_own_rules(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", [UpstreamOverloaded("down")], [1.0, "ok"])
-        (never,) = await _ask(house, 1, max_retries=0)
-        (again,) = await _ask(house, 1)
-        assert await house.code(never) == "overloaded"
-        await _is_whole(house, again, "ok")
-        assert [(await house.task(i)).attempts for i in (never, again)] == [1, 2]
-
-
-@virtual
-async def test_a_refusal_is_that_of_all(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", [UpstreamRejected("no")])
-        ids = await _ask(house)
-        assert [await house.code(task_id) for task_id in ids] == ["upstream_rejected"] * 3
-        assert len(house.client.calls) == 1
-
-
-@virtual
-async def test_slow_down_sends_all_back_at_no_cost(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", [RateLimited("slow", retry_after=20)], ["ok"])
-        for task_id in await _ask(house, max_retries=0):
-            await _is_whole(house, task_id, "ok")
-            assert (await house.task(task_id)).attempts == 1
-        assert len(house.client.calls) == 2
-
-
-@virtual
-async def test_a_crash_in_mid_flight_costs_nobody_anything(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        ids = await _ask(house)
-        await asyncio.sleep(3.5)
-        await house.restart()
-        for task_id in ids:
-            await _is_whole(house, task_id)
-            assert (await house.task(task_id)).attempts == 1
-        assert len(house.client.calls) == 2
-
-
-@virtual
-async def test_a_shared_stream_outlives_a_full_disk(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        ids = await _ask(house)
-        await asyncio.sleep(3.5)
-        store = house.house.journal.store
-        with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
-            await asyncio.sleep(4)
-        for task_id in ids:
-            await _is_whole(house, task_id)
-        assert len(house.client.calls) == 1
-
-
-@virtual
-async def test_a_latecomer_whose_start_the_disk_refuses_comes_later(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        (first,) = await _ask(house, 1)
-        await asyncio.sleep(2.5)
-        store = house.house.journal.store
-        plain = store.commit
-
-        async def no_starts(batch: Batch) -> None:
-            if batch.changed:
-                raise StorageUnavailable("full")
-            await plain(batch)
-
-        with patch.object(store, "commit", no_starts):
-            (late,) = await _ask(house, 1)
-            await asyncio.sleep(3)
-            assert await house.state(late) is State.PENDING
-        for task_id in (first, late):
-            await _is_whole(house, task_id)
-        assert (await house.task(late)).attempts == 1
-        assert len(house.client.calls) == 1
-
-
-@virtual
-async def test_a_stop_interrupts_all(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        ids = await _ask(house)
-        await asyncio.sleep(3.5)
-        await house.house.executor.interrupt_all()
-        assert [await house.state(task_id) for task_id in ids] == [State.PENDING] * 3
-        (call,) = house.client.calls
-        assert call.cancelled
-        await house.restart()
-        for task_id in ids:
-            await _is_whole(house, task_id)
-
-
-@virtual
-async def test_a_worker_that_dies_leaves_nobody_behind(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", ["ok"])
-        gate = house.house.catalogue.upstreams[0].gate
-        with patch.object(gate, "succeeded", side_effect=RuntimeError("dies")):
-            ids = await _ask(house)
-            await asyncio.sleep(0.5)
-        for task_id in ids:
-            await _is_whole(house, task_id, "ok")
-        assert house.house.pool.restarts == 1
+def test_no_second_call_departs_before_the_first_has_landed() -> None:
+    flights = Flights(Dispatch([]))
+    one, two, three = (Task(Request(name, n=n)) for n, name in enumerate("abc", 1))
+    flights.enter("k", one)
+    assert flights.depart("k", one, lambda _: False) == [one]
+    flights.enter("k", two)
+    flights.enter("k", three)
+    assert flights.depart("k", two, lambda _: True) == []
+    flights.leave(three)
+    assert (len(flights), flights.land("k")) == (1, [two])
+    assert flights.depart("k", two, lambda _: True) == [two]

@@ -9,7 +9,7 @@ import pytest
 
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.tasks import journal as journal_module
-from asyncsvc.tasks.journal import Birth, Change, Journal, Kept, Removal
+from asyncsvc.tasks.journal import Birth, Change, Journal, Removal
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Cause, Draft, EventType, Request, State, status
 from tests.builders import (
@@ -394,10 +394,3 @@ async def test_the_feed_passes_over_deleted_tasks_after_a_restart(tmp_path: Path
         await journal.append(birth("t4"))
         assert [event.id for event in await heard] == [5, 6, 7, 8, 13]
         assert [event.id for event in await late] == [13]
-
-
-async def test_what_is_kept_needs_no_task(journal: Journal) -> None:
-    assert await journal.append(Kept("limit", "a", "7")) == []
-    assert [(key, value) for key, _, value in await journal.store.kept("limit")] == [("a", "7")]
-    await journal.append(Kept("limit", "a", None))
-    assert await journal.store.kept("limit") == []
