@@ -142,9 +142,10 @@ async def test_a_worker_that_dies_leaves_nobody_behind(tmp_path: Path) -> None:
 
 @virtual
 async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(rpm=60)}) as house:
+    slow_rate = {"a": model(concurrency=2, rpm=1, rpm_window_s=4)}
+    async with EngineHouse(tmp_path, slow_rate) as house:
         house.client.on("same", STREAM)
-        busy = await house.submit_script("busy", [5.0, "ok"])
+        await house.finished(await house.submit("before"))
         await asyncio.sleep(1)
         ids = await ask(house)
         store = house.house.journal.store
@@ -156,11 +157,24 @@ async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: 
 
         with patch.object(store, "commit", slow):
             cancelling = asyncio.create_task(house.house.control.cancel(ids[0]))
-            await asyncio.sleep(20)
+            await asyncio.sleep(8)
+            assert len(house.house.executor.runs) == 3
         assert (await cancelling).state is State.CANCELLED
-        await house.finished(busy)
         for task_id in ids[1:]:
             await is_whole(house, task_id)
         assert await house.kinds(ids[0]) == ["submitted", "cancelled"]
-        assert house.client.prompts == ["busy", "same"]
+        assert house.client.prompts == ["before", "same"]
         assert calls_on_disk(tmp_path) == 2
+
+
+@virtual
+async def test_a_worker_that_dies_before_the_record_hands_all_back(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, WIDE) as house:
+        house.client.on("same", ["lost"], ["ok"])
+        recorder = house.house.executor._recorder
+        with patch.object(recorder, "write", side_effect=RuntimeError("dies")):
+            ids = await ask(house)
+            await asyncio.sleep(0.001)
+        for task_id in ids:
+            await is_whole(house, task_id, "ok")
+            assert (await house.task(task_id)).attempts == 2
