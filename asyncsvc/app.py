@@ -16,6 +16,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from asyncsvc.clock import Now, now_ms
+from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch, Seat
 from asyncsvc.engine.executor import Executor
@@ -54,9 +55,12 @@ async def open_house(
         journal = await stack.enter_async_context(Journal(store, now, keep_ms))
         client = await stack.enter_async_context(Client(settings.timeouts, now))
         dispatch = Dispatch([Seat(upstream) for upstream in catalogue.upstreams])
-        waiting = WaitingRoom(journal, dispatch, Timers(now), settings)
+        cache = Cache(settings.cache, catalogue.upstreams, now)
+        await cache.load(store)
+        waiting = WaitingRoom(journal, dispatch, Timers(now), settings, cache)
         stack.push_async_callback(waiting.close)
         executor = Executor(journal, client, waiting, settings)
+        stack.push_async_callback(executor.close)
         forecaster = Forecaster(dispatch)
         pool = WorkerPool(dispatch, executor)
         await recover(journal, catalogue, waiting)
@@ -70,6 +74,7 @@ async def open_house(
             catalogue=catalogue,
             dispatch=dispatch,
             executor=executor,
+            cache=cache,
             forecaster=forecaster,
             intake=Intake(journal, catalogue, waiting, forecaster, settings),
             control=Control(journal, waiting, executor),

@@ -141,3 +141,12 @@ def test_what_is_kept_in_a_refused_append_is_not() -> None:
     batch = overlay(RUNNING)
     refused(batch, Kept("a", "k", "1"), Removal("r"))
     assert batch.batch().kept == []
+
+
+def test_what_is_kept_goes_with_its_append_or_not_at_all() -> None:
+    batch = overlay(RUNNING, FAILED)
+    assert [task.id for task in batch.accept([ended("r"), Kept("k", "a", "1")])] == ["r"]
+    refused(batch, Kept("k", "a", "2"), ended("f"))
+    assert batch.batch().kept == [("k", "a", AT, "1")]
+    batch.accept([Kept("k", "a", None)])
+    assert batch.batch().kept == [("k", "a", AT, None)]

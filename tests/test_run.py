@@ -11,7 +11,7 @@ import pytest
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
 from asyncsvc.tasks.store import Batch, Store
 from asyncsvc.tasks.task import Cause, State
-from tests.engine_house import EngineHouse, since
+from tests.engine_house import MOMENT, EngineHouse, since
 from tests.scripted import Script
 from tests.virtual_time import virtual
 
@@ -70,6 +70,7 @@ async def test_a_full_disk_during_a_flood_repeats_the_call(tmp_path: Path) -> No
 async def test_no_call_is_made_while_its_start_cannot_be_recorded(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path) as house:
         blocker = await house.submit_script("blocker", [1.0, "ok"])
+        await asyncio.sleep(MOMENT)
         task_id = await house.submit("x")
         async with _full(house):
             await asyncio.sleep(60)

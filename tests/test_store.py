@@ -367,3 +367,15 @@ async def test_what_is_kept_is_there_until_it_is_forgotten(store: Store) -> None
     await store.commit(Batch(kept=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
     assert await store.kept("a") == [("x", 9, "4")]
     assert await store.kept("b") == [("x", 3, "3")]
+
+
+async def test_what_is_kept_is_found_by_kind_oldest_first(store: Store) -> None:
+    rows = [("answer", "b", AT + 1, "B"), ("answer", "a", AT, "A"), ("limit", "a", AT, "L")]
+    await store.commit(Batch(kept=[*rows]))
+    await store.commit(Batch(kept=[("answer", "a", AT + 2, "A2"), ("limit", "a", AT, None)]))
+    assert await store.kept("answer") == [("b", AT + 1, "B"), ("a", AT + 2, "A2")]
+    assert await store.kept("limit") == []
+
+
+def test_what_is_only_kept_needs_no_sync() -> None:
+    assert not Batch(kept=[("answer", "a", AT, "A")]).durable

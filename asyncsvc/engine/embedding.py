@@ -39,8 +39,8 @@ async def _announce(run: Run, journal: Journal) -> None:
     await run.permit.again()
     run.waited_s += loop.time() - since
     if run.upstream.settings.counted:
-        run.start = journal.append(Change(run.task.id, [], call=run.upstream.gate.name))
-        await asyncio.shield(run.start)
+        anyone = next(iter(run.members))
+        await asyncio.shield(journal.append(Change(anyone, [], call=run.upstream.gate.name)))
     run.permit.sent()
 
 

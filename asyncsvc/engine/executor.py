@@ -1,30 +1,31 @@
-"""Running one task once: from a permit to an outcome to the record of it.
+"""Running a call once for all tasks that share it: from a permit to the outcome of each.
 
-Owns the runs under way. Promises that the start of a call is on the disk before the call;
-that only the executor writes the event that ends a running task; that whoever stops a run
-says why, so the reason is never guessed from a CancelledError; that no error of a run, ours
-included, leaves a task without a next step. Never chooses a task or a model.
+Owns the calls under way and who is aboard. Promises that the starts are on the disk before the
+call; that only the executor ends a running task; that whoever stops a task says why, so the
+reason is never guessed from a CancelledError; that a call goes on as long as anybody is aboard
+and is cut when the last one leaves; that no error of a run, ours included, leaves a task
+without a next step. Never chooses a task or a model.
 """
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from asyncsvc.clock import rfc3339
-from asyncsvc.engine.embedding import embed
+from asyncsvc.engine.asking import ask
 from asyncsvc.engine.outcome import (
     Completed,
-    Deferred,
     Dropped,
-    Failed,
     Outcome,
     Retried,
     Stopped,
     after_fault,
 )
-from asyncsvc.engine.run import Run
+from asyncsvc.engine.recording import STORAGE_PAUSE_S, Recorder
+from asyncsvc.engine.run import Member, Run
 from asyncsvc.engine.tape import Tape
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import (
@@ -35,64 +36,69 @@ from asyncsvc.errors import (
     TaskNotFound,
     TaskTimeout,
 )
-from asyncsvc.providers import tokens
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.gate import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
-from asyncsvc.tasks.submission import last_user_text
-from asyncsvc.tasks.task import FINISHED, Cause, Draft, EventType, State, Task, status
+from asyncsvc.tasks.task import Cause, State, Task, status
 
 log = logging.getLogger(__name__)
 
-STORAGE_PAUSE_S = 0.5
-
 
 class Executor:
-    """`run` for workers; `stop` for whoever wants a run to end."""
+    """`run` for workers; `stop` for whoever wants a task's run to end."""
 
     def __init__(
         self, journal: Journal, client: Client, waiting: WaitingRoom, settings: Settings
     ) -> None:
-        self.runs: dict[str, Run] = {}
+        self.runs: dict[str, Member] = {}
         """The runs under way, by task."""
         self._stopping = False
         self._journal = journal
         self._client = client
         self._waiting = waiting
         self._settings = settings
+        self._recorder = Recorder(journal, waiting, settings)
+        self._steps: set[asyncio.Task[None]] = set()
 
     async def run(self, task_id: str, upstream: Upstream, permit: Permit) -> None:
-        """Run the task if it is still pending, and record how that ended."""
+        """Run the task if it is still pending, with all that ask for the same, and record how
+        that ended for each."""
         task = self._journal.live.get(task_id)
         if task is None or task.state is not State.PENDING or task_id in self.runs:
             return
         if self._stopping:
             return  # found while the service was told to stop: the next process takes it up
         now = asyncio.get_running_loop().time()
-        tape = Tape(self._journal, task_id)
-        deadline = self._waiting.begin(task)
-        run = Run(task, upstream, permit, tape, upstream.model_id, now, deadline)
-        self.runs[task_id] = run
+        run = Run(task, upstream, permit, upstream.model_id, now)
+        sharing = self._waiting.depart(task, lambda late: self._board(run, late))
+        if not sharing:
+            return  # an equal call is under way, and the task waits for it
+        for each in sharing:
+            self._board(run, each)
         try:
-            outcome = await self._outcome(run)
-            self._report(run, outcome)
+            ending = await self._ending(run)
+            run.report(ending)
             permit.release()  # the connection is closed: the next call need not wait for the disk
-            await self._record(run, outcome)
+            await self._record_all(run, ending)
+        except Exception:
+            for other in run.members.keys() - {task_id}:
+                self._later(self.abandoned(other))
+            raise
         finally:
-            del self.runs[task_id]
-            run.over.set()
+            run.over = True
+            for member in list(run.members.values()):
+                self._off(member)
+            self._waiting.land(task)
 
     async def stop(self, task_id: str, cause: Cause) -> bool:
-        """End a run and wait until that is recorded; False where there is none."""
-        run = self.runs.get(task_id)
-        if run is None:
+        """End a task's run and wait until that is recorded; False where there is none."""
+        member = self.runs.get(task_id)
+        if member is None:
             return False
-        if run.stop is None and run.scope is not None:
-            run.stop = cause
-            run.scope.cancel()
-        await run.over.wait()
+        self._leave(member, Stopped(cause))
+        await member.over.wait()
         return True
 
     async def interrupt_all(self) -> None:
@@ -103,193 +109,185 @@ class Executor:
         )
 
     async def abandoned(self, task_id: str) -> None:
-        """A worker died over the task: that is a fault of ours, so it is tried again."""
+        """A worker died over the task: see that it is tried again."""
         while (task := self._journal.live.get(task_id)) is not None and task_id not in self.runs:
             try:
-                drafts = self._abandonment(task)
-                result = await self._waiting.said(task) if _ends(drafts) else None
-                change = Change(task_id, drafts, result=result, source=task.state)
-                self._settle((await self._journal.append(change))[0], None)
+                await self._recorder.abandon(task)
                 return
             except (IllegalTransition, TaskNotFound):
                 return
             except StorageUnavailable:
                 await asyncio.sleep(STORAGE_PAUSE_S)
 
-    def _abandonment(self, task: Task) -> list[Draft]:
-        """It counts as an attempt, or a task that kills its workers would do so for ever."""
-        error = InternalError("a worker died over this task")
-        drafts = [] if task.state is State.RUNNING else [status(Cause.STARTED, task.state)]
-        allowed = task.request.max_retries
-        allowed = self._settings.retry.max_retries if allowed is None else allowed
-        if task.tries + len(drafts) > allowed:
-            return [*drafts, status(Cause.FAILED, State.RUNNING, error=error.as_dict())]
-        attempt = task.attempts + len(drafts)
-        return drafts + self._retry_drafts(error, attempt, self._settings.retry.base_s)
+    async def close(self) -> None:
+        """End what is still being recorded; a restart finds it."""
+        for step in self._steps:
+            step.cancel()
+        await asyncio.gather(*self._steps, return_exceptions=True)
 
-    # The pipeline ---------------------------------------------------------------------------
+    # Who is aboard ----------------------------------------------------------------------------
 
-    async def _outcome(self, run: Run) -> Outcome:
-        """Run the attempt in a task of its own, so that it can be cut without the worker."""
-        run.scope = asyncio.create_task(self._attempt(run), name=f"run {run.task.id}")
+    def _board(self, run: Run, task: Task) -> bool:
+        """Let the task take part; False where it is too late."""
+        if run.over or self._stopping:
+            return False
+        loop = asyncio.get_running_loop()
+        tape, deadline = Tape(self._journal, task.id), self._waiting.begin(task)
+        member = Member(run, task, tape, loop.time(), deadline)
+        member.alarm = loop.call_at(deadline, self._time_is_up, member)
+        self.runs[task.id] = run.members[task.id] = member
+        if run.starting:
+            self._start(member, None)
+            self._later(self._join(member))
+        self._waiting.cache.shared += task.id != run.lead.id
+        return True
+
+    async def _join(self, member: Member) -> None:
+        """See a latecomer aboard: its start is its own, and fails for it alone."""
+        assert member.start is not None
+        try:
+            await asyncio.shield(member.start)
+        except (IllegalTransition, TaskNotFound) as reason:
+            self._leave(member, Dropped(reason))
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_PAUSE_S)
+            self._leave(member, Stopped(Cause.INTERRUPTED))
+
+    def _leave(self, member: Member, outcome: Outcome) -> None:
+        """It ends for this task; the call goes on while there are others."""
+        run = member.run
+        if member.outcome is not None or run.over or run.scope is None or run.scope.done():
+            return
+        member.outcome = outcome
+        if len(run.members) > 1:
+            del run.members[member.task.id]
+            self._later(self._record(member, outcome))
+        else:
+            run.over = True
+            run.scope.cancel()
+
+    def _time_is_up(self, member: Member) -> None:
+        limit = self._waiting.limit_s(member.task)
+        error = TaskTimeout(f"the task took longer than {limit:g} s")
+        self._leave(member, self._after_fault(member, error))
+
+    def _off(self, member: Member) -> None:
+        """The task's run is over."""
+        if member.alarm is not None:
+            member.alarm.cancel()
+        for aboard in (self.runs, member.run.members):
+            if aboard.get(member.task.id) is member:  # it may have come aboard anew
+                del aboard[member.task.id]
+        member.over.set()
+
+    def _later(self, step: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.ensure_future(step)
+        self._steps.add(running)
+        running.add_done_callback(self._steps.discard)
+
+    # The pipeline -----------------------------------------------------------------------------
+
+    async def _ending(self, run: Run) -> Outcome | ProviderError:
+        """Make the call in a task of its own, so that it can be cut without the worker."""
+        run.scope = asyncio.create_task(self._attempt(run), name=f"run {run.lead.id}")
         try:
             await asyncio.wait({run.scope})
         except asyncio.CancelledError:
             run.scope.cancel()
             await asyncio.wait({run.scope})
             raise
-        if run.scope.cancelled():
-            return Stopped(run.stop or Cause.INTERRUPTED)
-        return run.scope.result()
+        run.over = True
+        if not run.scope.cancelled():
+            return run.scope.result()
+        left = [member.outcome for member in run.members.values() if member.outcome is not None]
+        return left[0] if left else Stopped(Cause.INTERRUPTED)
 
-    async def _attempt(self, run: Run) -> Outcome:
-        """Everything between the permit and the outcome; raises only CancelledError."""
-        loop = asyncio.get_running_loop()
+    async def _attempt(self, run: Run) -> Outcome | ProviderError:
+        """Everything between the permit and its end; raises only CancelledError."""
         try:
-            async with asyncio.timeout_at(run.deadline):
-                return await self._perform(run)
+            return await self._perform(run)
         except (IllegalTransition, TaskNotFound) as reason:
             return Dropped(reason)
-        except TimeoutError:
-            error: ProviderError = TaskTimeout(
-                f"the task took longer than {self._waiting.limit_s(run.task):g} s"
-            )
         except ProviderError as fault:
-            error = fault
+            return fault
         except StorageUnavailable:
             # What was heard cannot be kept; when the disk is back, it is asked for again. The
             # pause keeps a full disk from turning this into a spin.
             await asyncio.sleep(STORAGE_PAUSE_S)
             return Stopped(Cause.INTERRUPTED)
         except Exception as fault:
-            log.exception("a fault of ours while running task %s", run.task.id)
-            error = InternalError(f"a fault of ours: {type(fault).__name__}")
+            log.exception("a fault of ours while running task %s", run.lead.id)
+            return InternalError(f"a fault of ours: {type(fault).__name__}")
+
+    async def _perform(self, run: Run) -> Completed:
+        body = orjson.loads(await self._journal.store.body(run.lead.request.n))
+        run.warnings = run.upstream.warnings(body["params"])
+        await self._begin(run)
+        run.started = asyncio.get_running_loop().time()
+        run.permit.sent()
+        self._waiting.cache.misses += self._waiting.cache.key(run.lead) is not None
+        return await ask(self._client, self._journal, run, body)
+
+    async def _begin(self, run: Run) -> None:
+        """Write the starts of all who are aboard. The call counts once, in the lead's."""
+        run.starting = True
+        call = run.upstream.gate.name if run.upstream.settings.counted else None
+        members = list(run.members.values())
+        for member in members:
+            self._start(member, call if member is members[0] else None)
+        starts = [asyncio.shield(m.start) for m in members if m.start is not None]
+        found = await asyncio.gather(*starts, return_exceptions=True)
+        for member, result in zip(members, found, strict=True):
+            if isinstance(result, IllegalTransition | TaskNotFound) and len(run.members) > 1:
+                self._leave(member, Dropped(result))
+            elif isinstance(result, BaseException) and member.outcome is None:
+                raise result
+        if call is not None and isinstance(found[0], BaseException):
+            counted = next(iter(run.members))  # the lead is gone, and its record with it
+            tokens = run.lead.request.tokens
+            await asyncio.shield(
+                self._journal.append(Change(counted, [], call=call, tokens=tokens))
+            )
+
+    def _start(self, member: Member, call: str | None) -> None:
+        drafts = [status(Cause.STARTED, State.PENDING), member.run.attempt(member.task)]
+        tokens = member.task.request.tokens
+        change = Change(member.task.id, drafts, call=call, tokens=tokens, source=State.PENDING)
+        member.begin(self._journal.append(change))
+
+    # Recording --------------------------------------------------------------------------------
+
+    async def _record_all(self, run: Run, ending: Outcome | ProviderError) -> None:
+        """Each has its own outcome; those tried again as often as each other come together."""
+        delays: dict[int, float] = {}
+        steps: list[Coroutine[Any, Any, None]] = []
+        for member in run.members.values():
+            outcome = member.outcome or ending
+            if isinstance(outcome, ProviderError):
+                outcome = self._after_fault(member, outcome)
+            if isinstance(outcome, Retried):
+                delay = delays.setdefault(member.task.tries, outcome.delay_s)
+                if delay < member.deadline - asyncio.get_running_loop().time():
+                    outcome = replace(outcome, delay_s=delay)
+            steps.append(self._record(member, outcome, not steps))
+        for died in await asyncio.gather(*steps, return_exceptions=True):
+            if isinstance(died, BaseException):
+                raise died
+
+    async def _record(self, member: Member, outcome: Outcome, keep: bool = False) -> None:
+        task = await self._recorder.write(member, outcome, keep)
+        self._off(member)
+        if task is not None:
+            self._recorder.settle(task, outcome)
+
+    def _after_fault(self, member: Member, error: ProviderError) -> Outcome:
+        run, left_s = member.run, member.deadline - asyncio.get_running_loop().time()
         return after_fault(
             error,
-            run.task,
+            member.task,
             run.upstream,
             run.model_id,
             begun=run.begun,
-            left_s=run.deadline - loop.time(),
+            left_s=left_s,
             retry=self._settings.retry,
         )
-
-    async def _perform(self, run: Run) -> Completed:
-        body = orjson.loads(await self._journal.store.body(run.task.request.n))
-        run.start = self._journal.append(
-            Change(
-                run.task.id,
-                [
-                    status(Cause.STARTED, State.PENDING),
-                    run.attempt(run.upstream.warnings(body["params"])),
-                ],
-                call=run.upstream.gate.name if run.upstream.settings.counted else None,
-                tokens=run.task.request.tokens,
-                source=State.PENDING,
-            )
-        )
-        await asyncio.shield(run.start)
-        run.started = asyncio.get_running_loop().time()
-        run.permit.sent()
-        if run.task.request.type == "embedding":
-            return await embed(run, self._client, self._journal, body)
-        return await self._chat(run, body)
-
-    async def _chat(self, run: Run, body: dict[str, Any]) -> Completed:
-        messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
-        answer = await self._client.chat(run.upstream, messages, body["params"], run)
-        usage = answer.usage or tokens.estimated_usage(last_user_text(messages), run.tape.text)
-        return Completed(run.tape.text, usage, list(answer.tool_calls.values()))
-
-    # Reporting and recording ------------------------------------------------------------------
-
-    def _report(self, run: Run, outcome: Outcome) -> None:
-        """Tell the gate how the call went."""
-        gate = run.upstream.gate
-        if isinstance(outcome, Completed):
-            run.permit.used(tokens.total(outcome.usage, run.task.request.tokens))
-            gate.succeeded(asyncio.get_running_loop().time() - run.started - run.waited_s)
-        elif isinstance(outcome, Failed | Retried | Deferred):
-            gate.failed(outcome.error, run.permit)
-
-    async def _record(self, run: Run, outcome: Outcome) -> None:
-        """Write the outcome, however long the disk takes to come back."""
-        if isinstance(outcome, Dropped):
-            return
-        while True:
-            try:
-                await run.settled()
-                change = self._closing(run, outcome, await self._text(run))
-                task = (await self._journal.append(change))[0]
-            except StorageUnavailable:
-                if self._journal.closing:
-                    return  # the next process finds it running and takes it up again
-                await asyncio.sleep(STORAGE_PAUSE_S)
-                continue
-            except (IllegalTransition, TaskNotFound):
-                if run.task.id not in self._journal.live:
-                    return  # whoever ended it has seen to the rest
-                task = self._journal.live[run.task.id]
-            self._settle(task, outcome)
-            return
-
-    async def _text(self, run: Run) -> str | None:
-        """What the task has said: in this attempt, or in the one before if this never began."""
-        if self._journal.live.get(run.task.id, run.task).state is State.RUNNING:
-            return run.tape.text or None
-        return await self._waiting.said(run.task)
-
-    def _closing(self, run: Run, outcome: Outcome, text: str | None) -> Change:
-        state = self._journal.live.get(run.task.id, run.task).state
-        latency = round(asyncio.get_running_loop().time() - run.started, 3)
-        drafts = run.tape.rest() if state is State.RUNNING else []
-        facts: dict[str, Any] = {"latency": latency}
-        match outcome:
-            case Completed(usage=usage, tool_calls=calls):
-                drafts += [Draft(EventType.TOOL_CALL, call) for call in calls]
-                facts |= {"usage": usage, "model": run.model_id, "name": run.upstream.name}
-                drafts.append(status(Cause.COMPLETED, state, error=None, **facts))
-            case Failed(error=error):
-                drafts.append(status(Cause.FAILED, state, error=error.as_dict(), **facts))
-            case Retried(error=error, delay_s=delay):
-                if state is State.PENDING:  # a fault before the start costs an attempt too
-                    drafts.append(status(Cause.STARTED, state))
-                drafts += self._retry_drafts(error, run.task.attempts + 1, delay)
-            case Deferred(error=error):
-                drafts.append(self._why(error, run.task.attempts + 1, None))
-                drafts.append(status(Cause.DEFERRED, state))
-            case Stopped(cause=cause):
-                drafts.append(status(cause, state, **facts))
-            case Dropped():
-                raise AssertionError("a dropped run has nothing to record")
-        result = outcome.result or None if isinstance(outcome, Completed) else text
-        return Change(run.task.id, drafts, result=result if _ends(drafts) else None)
-
-    def _retry_drafts(self, error: ProviderError, attempt: int, delay: float) -> list[Draft]:
-        when = self._journal.now() + round(delay * 1000)
-        return [
-            self._why(error, attempt, delay),
-            status(Cause.RETRYING, State.RUNNING, next_run_at=when),
-        ]
-
-    def _why(self, error: ProviderError, attempt: int, delay: float | None) -> Draft:
-        data: dict[str, Any] = {"why": error.as_dict(), "attempt": attempt, "delay_s": delay}
-        if delay is not None:
-            data["when"] = rfc3339(self._journal.now() + round(delay * 1000))
-        return Draft(EventType.RETRY, data)
-
-    def _settle(self, task: Task, outcome: Outcome | None) -> None:
-        """The record is on the disk: let the task wait where it belongs, or be done."""
-        if task.finished:
-            self._waiting.done(task)
-            return
-        if isinstance(outcome, Retried | Deferred):
-            self._waiting.blame(task, outcome.error)
-        elif isinstance(outcome, Stopped):
-            self._waiting.forgive(task)
-        delay = outcome.delay_s if isinstance(outcome, Retried) else None
-        self._waiting.admit(task, delay)
-
-
-def _ends(drafts: list[Draft]) -> bool:
-    return drafts[-1].data["status"] in FINISHED

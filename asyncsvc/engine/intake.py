@@ -15,6 +15,7 @@ from weakref import WeakValueDictionary
 import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
+from asyncsvc.engine.cache import request_key
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import Conflict, InvalidRequest, Overloaded, QueueFull, ShuttingDown
@@ -178,6 +179,7 @@ def _request(submission: Submission, owner: str | None, now: int) -> Request:
         max_retries=submission.max_retries,
         retry_unsafe=submission.retry_unsafe,
         cache=submission.cache,
+        cache_key=request_key(submission),
         user_metadata=submission.metadata,
         preview=submission.preview(),
         created_at=now,

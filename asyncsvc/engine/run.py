@@ -1,53 +1,100 @@
-"""One attempt under way.
+"""One call under way, and the tasks that share it.
 
-Owns what is known of it from the permit to the outcome. Promises that whoever stops it says
-why, in `stop`, so that the reason is never guessed from a CancelledError. Never decides
-anything; it is also the sink into which the client puts the answer's pieces.
+Owns what is known of it from the permit to the outcome. Promises that whoever takes a task out
+of a call says how that ended for it, so that the reason is never guessed from a
+CancelledError; that a task which joins late is given what was said so far and then goes on
+with the others. Never decides anything; a `Run` is also the sink into which the client puts
+the answer's pieces.
 """
 
 import asyncio
 from dataclasses import dataclass, field
 
-from asyncsvc.engine.outcome import Outcome
-from asyncsvc.engine.tape import Tape
+from asyncsvc.engine.outcome import Completed, Deferred, Failed, Outcome, Retried
+from asyncsvc.engine.tape import Tape, joined
+from asyncsvc.errors import IllegalTransition, ProviderError, TaskNotFound
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.gate import Permit
+from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.tasks.task import Cause, Draft, EventType, Task
+from asyncsvc.tasks.task import Draft, EventType, Task
+
+
+@dataclass(eq=False)
+class Member:
+    """A task's part in a call. `started` and `deadline` are by the loop's clock."""
+
+    run: "Run"
+    task: Task
+    tape: Tape
+    started: float
+    deadline: float
+    outcome: Outcome | None = None
+    """How it ended for this task alone, while the call went on or because it was cut."""
+    alarm: asyncio.TimerHandle | None = None
+    start: "asyncio.Future[list[Task]] | None" = None
+    """The append of the start. Whoever ends it waits for this: it may still become true."""
+    live: bool = False
+    """Its start is on the disk: it gets the text as it comes."""
+    over: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def begin(self, start: "asyncio.Future[list[Task]]") -> None:
+        self.start = start
+        start.add_done_callback(self._begun)
+
+    def _begun(self, start: "asyncio.Future[list[Task]]") -> None:
+        if self.outcome is not None or start.cancelled() or start.exception() is not None:
+            return
+        self.live = True
+        self.started = asyncio.get_running_loop().time()
+        for reasoning, text in joined(self.run.heard):
+            self.tape.write(Delta(text, reasoning))
+
+    async def settled(self) -> None:
+        """Wait until no append of its run is under way; none follows."""
+        if self.start is not None:
+            await asyncio.wait({self.start})
+        await self.tape.settled()
 
 
 @dataclass(eq=False)
 class Run:
-    """`started` and `deadline` are by the loop's clock."""
+    """`members` are those still aboard; `lead` is the task for which the worker came."""
 
-    task: Task
+    lead: Task
     upstream: Upstream
     permit: Permit
-    tape: Tape
     model_id: str
     started: float
-    deadline: float
-    stop: Cause | None = None
+    members: dict[str, Member] = field(default_factory=dict)
+    heard: list[Delta] = field(default_factory=list)
     begun: bool = False
+    """The provider has begun to answer."""
     waited_s: float = 0.0
     """Of the time since `started`: spent waiting for the rate between two calls."""
-    scope: "asyncio.Task[Outcome] | None" = None
-    start: "asyncio.Future[list[Task]] | None" = None
-    """The append of the start. Whoever ends the run waits for it: it may still become true."""
-    over: asyncio.Event = field(default_factory=asyncio.Event)
+    warnings: list[str] = field(default_factory=list)
+    """What is not done as asked."""
+    starting: bool = False
+    """The starts of the members are being written, or have been."""
+    over: bool = False
+    """Nobody can come aboard any more: the call has ended, or is being cut."""
+    scope: "asyncio.Task[Outcome | ProviderError] | None" = None
 
     @property
-    def full(self) -> bool:
-        return self.tape.full
+    def text(self) -> str:
+        """All answer text so far."""
+        return "".join(delta.text for delta in self.heard if not delta.reasoning)
 
-    def attempt(self, warnings: list[str]) -> Draft:
-        """The event that tells of it; `warnings` say what is not done as asked."""
-        why = "named by the task" if self.task.request.model else "the first with room"
-        said = {"warnings": warnings} if warnings else {}
+    def attempt(self, task: Task) -> Draft:
+        """The event that tells a task of it."""
+        why = "named by the task" if task.request.model else "the first with room"
+        if task.id != self.lead.id:
+            why = "shares the call of an equal task"
+        said = {"warnings": self.warnings} if self.warnings else {}
         return Draft(
             EventType.ATTEMPT,
             {
-                "number": self.task.starts + 1,
+                "number": task.starts + 1,
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
@@ -56,18 +103,40 @@ class Run:
             },
         )
 
+    def report(self, ending: Outcome | ProviderError) -> None:
+        """Tell the gate how the call went."""
+        gate = self.upstream.gate
+        if isinstance(ending, Completed):
+            self.permit.used(total(ending.usage, self.lead.request.tokens))
+            gate.succeeded(gate.time() - self.started - self.waited_s)
+        elif isinstance(ending, ProviderError):
+            gate.failed(ending, self.permit)
+        elif isinstance(ending, Failed | Retried | Deferred):
+            gate.failed(ending.error, self.permit)
+
+    # What the client needs of a sink ----------------------------------------------------------
+
+    @property
+    def full(self) -> bool:
+        return any(member.tape.full for member in self.members.values())
+
     def head(self, accepted: bool) -> None:
         self.begun |= accepted
         self.permit.head(accepted)
 
     def write(self, delta: Delta) -> None:
-        self.tape.write(delta)
+        self.heard.append(delta)
+        for member in self.members.values():
+            if member.live:
+                member.tape.write(delta)
 
     async def drained(self) -> None:
-        await self.tape.drained()
-
-    async def settled(self) -> None:
-        """Wait until no append of the run is under way; none follows."""
-        if self.start is not None:
-            await asyncio.wait({self.start})
-        await self.tape.settled()
+        """Wait for all tapes. Raises what the journal raised, but a task that is no longer
+        there keeps nothing from the others."""
+        for member in list(self.members.values()):
+            try:
+                await member.tape.drained()
+            except (IllegalTransition, TaskNotFound):
+                member.live = False
+                if not any(other.live for other in self.members.values()):
+                    raise

@@ -8,6 +8,7 @@ holds more than `ROOM` characters without saying that it is full.
 """
 
 import asyncio
+from collections.abc import Iterable
 
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.tasks.journal import Change, Journal
@@ -78,7 +79,7 @@ class Tape:
     def _drafts(self) -> list[Draft]:
         return [
             Draft(EventType.REASONING if reasoning else EventType.CHUNK, {"text": text})
-            for reasoning, text in _joined(self._waiting)
+            for reasoning, text in joined(self._waiting)
         ]
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
@@ -94,7 +95,7 @@ class Tape:
             self._idle.set()
 
 
-def _joined(deltas: list[Delta]) -> list[tuple[bool, str]]:
+def joined(deltas: Iterable[Delta]) -> list[tuple[bool, str]]:
     """Neighbours of the same kind become one."""
     runs: list[tuple[bool, list[str]]] = []
     for delta in deltas:

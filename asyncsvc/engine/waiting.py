@@ -1,9 +1,9 @@
 """Where a task waits that neither runs nor is finished.
 
-Owns the way from a state to a waiting place: lane, session or alarm; and how long a task may
-take. Promises that every pending task is in a lane or behind its session's head, every
-scheduled one has an alarm, and that a task that never gets its turn fails in the end. Never
-runs a task.
+Owns the way from a state to a waiting place: lane, session, flight or alarm; and how long a
+task may take. Promises that every pending task is in a lane, behind its session's head or in a
+flight, every scheduled one has an alarm, that a task whose answer is known is given it without
+waiting, and that a task that never gets its turn fails in the end. Never runs a task.
 """
 
 import asyncio
@@ -14,7 +14,9 @@ from typing import Any, TypeVar
 
 import orjson
 
+from asyncsvc.engine.cache import Answer, Cache
 from asyncsvc.engine.dispatch import Dispatch
+from asyncsvc.engine.flights import Board, Flights
 from asyncsvc.engine.sessions import Sessions
 from asyncsvc.engine.timers import Timers
 from asyncsvc.errors import (
@@ -54,9 +56,16 @@ class WaitingRoom:
     """`admit` whatever is to wait, `remove` what waits no longer, `done` what is finished."""
 
     def __init__(
-        self, journal: Journal, dispatch: Dispatch, timers: Timers, settings: Settings
+        self,
+        journal: Journal,
+        dispatch: Dispatch,
+        timers: Timers,
+        settings: Settings,
+        cache: Cache,
     ) -> None:
         self.dispatch = dispatch
+        self.cache = cache
+        self.flights = Flights(dispatch)
         self._journal = journal
         self._timers = timers
         self._sessions = Sessions()
@@ -70,11 +79,38 @@ class WaitingRoom:
         if session is not None:
             mine = self._sessions.enter(session, task.id)
         if task.state is State.SCHEDULED:
+            self.flights.leave(task)
             self._set_alarm(task, delay_s)
         elif task.state is State.PENDING:
             self._watch(task)
             if mine:
-                self.dispatch.enter(task)
+                self._line_up(task)
+
+    def _line_up(self, task: Task) -> None:
+        """It is the task's turn to be served: from the cache, or by a call."""
+        key = self.cache.key(task)
+        if key is None:
+            self.dispatch.enter(task)
+            return
+        # Whoever has it done again by hand wants to hear something new.
+        again = task.starts > 0 and task.started_at is None
+        answer = None if again else self.cache.get(key)
+        if answer is None:
+            self.flights.enter(key, task)
+        else:
+            self.flights.leave(task)
+            self._later(self._answer(task, answer))
+
+    def depart(self, task: Task, board: Board) -> list[Task]:
+        """The task's call begins: all who share it, none where one is under way already."""
+        key = self.cache.key(task)
+        return [task] if key is None else self.flights.depart(key, task, board)
+
+    def land(self, task: Task) -> None:
+        """The task's call is over and recorded: whoever came too late for it is next."""
+        key = self.cache.key(task)
+        for late in [] if key is None else self.flights.land(key):
+            self.admit(late)
 
     def _set_alarm(self, task: Task, delay_s: float | None) -> None:
         def due() -> None:
@@ -89,6 +125,7 @@ class WaitingRoom:
         """The task is paused, or about to run: it waits no longer, but keeps its session."""
         self._timers.clear(task.id)
         self.dispatch.leave(task)
+        self.flights.leave(task)
 
     def done(self, task: Task) -> None:
         """The task is finished: whoever was behind it in its session is next."""
@@ -175,14 +212,31 @@ class WaitingRoom:
         if task is not None:
             self.done(task)
 
+    async def _answer(self, task: Task, answer: Answer) -> None:
+        """The answer is known: the task has it without a call."""
+        finished = await self._append(answer.replay(task))
+        if finished is not None:
+            self.cache.hits += 1
+            self.done(finished)
+
     async def _move(self, task_id: str, draft: Draft, source: State) -> Task | None:
-        """Append it, however long the disk takes to come back; None where somebody was faster."""
+        """Append it with what the task has said; None where somebody was faster."""
         while True:
             try:
                 task = await self._journal.task(task_id)
                 ends = draft.data["status"] in FINISHED
                 result = await self.said(task) if ends else None
-                change = Change(task_id, [draft], result=result, source=source)
+            except TaskNotFound:
+                return None
+            except StorageUnavailable:
+                await asyncio.sleep(STORAGE_PAUSE_S)
+                continue
+            return await self._append(Change(task_id, [draft], result=result, source=source))
+
+    async def _append(self, change: Change) -> Task | None:
+        """Append it, however long the disk takes to come back; None where somebody was faster."""
+        while True:
+            try:
                 return (await self._journal.append(change))[0]
             except (IllegalTransition, TaskNotFound):
                 return None

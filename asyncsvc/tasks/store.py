@@ -53,13 +53,14 @@ class Batch:
     results: list[tuple[int, str | None, str]] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
-    kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
+    kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
 
     @property
     def durable(self) -> bool:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
-        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced."""
+        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
+        only kept for later is not."""
         return bool(
             self.born or self.changed or self.results or self.calls or self.keys or self.deleted
         )
@@ -131,13 +132,12 @@ class Store:
             await write("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
         if batch.keys:
             await write("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
-        for row in batch.kept:
-            if row[3] is None:
-                await write("DELETE FROM kept WHERE kind = ? AND key = ?", [row[:2]])
-            else:
-                await write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", [row])
         if batch.deleted:
             await write("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
+        if held := [row for row in batch.kept if row[3] is not None]:
+            await write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
+        if dropped := [row[:2] for row in batch.kept if row[3] is None]:
+            await write("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
 
     async def _write_results(self, results: list[tuple[int, str | None, str]]) -> None:
         """`(n, None, "")` removes a result that a new start has made void."""

@@ -125,6 +125,8 @@ class Request:
     max_retries: int | None = None
     retry_unsafe: bool = False
     cache: bool | None = None
+    cache_key: str | None = None
+    """Says which requests ask for the same; None where an answer must not be shared."""
     user_metadata: dict[str, Any] | None = None
     preview: str = ""
     created_at: int = 0
@@ -238,7 +240,7 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
     }
     if cause is Cause.STARTED:
         changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
-        changes |= {"error": None, "usage": None, "latency": None}
+        changes |= {"error": None, "usage": None, "latency": None, "cached": False}
     elif task.state is State.RUNNING and cause in REFUNDED:
         changes["attempts"] = task.attempts - 1
     elif cause in (Cause.DUE, Cause.RESUMED) and task.started_at is None:
@@ -246,6 +248,7 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
     elif cause is Cause.RERUN:
         changes |= {"queued_at": at, "forgiven": task.attempts, "started_at": None}
         changes |= {"finished_at": None, "error": None, "usage": None, "latency": None}
+        changes["cached"] = False
     if state in FINISHED:
         changes["finished_at"] = at
     for name in ("usage", "latency", "error", "cached"):

@@ -6,6 +6,7 @@ Never changes anything.
 
 import os
 import sqlite3
+from typing import Any
 
 import psutil
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from asyncsvc.clock import rfc3339
 from asyncsvc.web.api import house
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.resources import resource
+from asyncsvc.web.state import House
 
 DEGRADED_BREAKER = "open"
 
@@ -25,13 +27,7 @@ async def health(request: Request) -> Response:
     parts = house(request)
     sqlite_ok = await parts.journal.store.writable()
     queue_ok = not parts.intake.closed
-    models = {
-        name: {"enabled": False, "reason": reason}
-        for name, reason in parts.catalogue.disabled.items()
-    } | {
-        upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state().value}
-        for upstream in parts.catalogue.upstreams
-    }
+    models = _models(parts)
     problems = []
     if not sqlite_ok:
         problems.append("the database does not take writes")
@@ -64,12 +60,24 @@ async def health(request: Request) -> Response:
             "unfinished": len(parts.journal.live),
             "waiting": len(parts.dispatch),
             "running": len(parts.executor.runs),
+            "cache": parts.cache.figures(),
             "worker_restarts": parts.pool.restarts,
             "memory_mb": round(process.memory_info().rss / 1e6, 1),
             "pid": os.getpid(),
             "models": models,
         }
     )
+
+
+def _models(parts: House) -> dict[str, dict[str, Any]]:
+    """By name: enabled and its breaker, or why not."""
+    return {
+        name: {"enabled": False, "reason": reason}
+        for name, reason in parts.catalogue.disabled.items()
+    } | {
+        upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state().value}
+        for upstream in parts.catalogue.upstreams
+    }
 
 
 async def livez(_: Request) -> Response:

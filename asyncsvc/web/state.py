@@ -5,6 +5,7 @@ Owns the type of starlette's lifespan state. Never holds anything itself.
 
 from dataclasses import dataclass
 
+from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
@@ -26,6 +27,7 @@ class House:
     catalogue: Catalogue
     dispatch: Dispatch
     executor: Executor
+    cache: Cache
     forecaster: Forecaster
     intake: Intake
     control: Control

@@ -17,6 +17,7 @@ async def test_a_sound_service_is_ok(service: Service) -> None:
     assert body["components"] == {
         "queue": True, "cache": True, "sqlite_persistence": True, "storage_mode": "sqlite",
     }  # fmt: skip
+    assert set(body["cache"]) == {"entries", "bytes", "hits", "misses", "shared"}
     assert body["v1_compatible"] is True
     assert body["sqlite_version"] == sqlite3.sqlite_version
     assert set(body["models"]) == {"fast", "embed"}

@@ -15,6 +15,7 @@ CREATE TABLE tasks (
     max_retries   INTEGER,
     retry_unsafe  INTEGER NOT NULL,
     cache         INTEGER,
+    cache_key     TEXT,
     user_metadata TEXT,
     preview       TEXT NOT NULL,
     created_at    INTEGER NOT NULL,
@@ -76,6 +77,17 @@ CREATE TABLE calls (
 
 CREATE INDEX calls_by_time ON calls (at);
 
+-- What the service remembers beside its tasks, by kind: answers, limits that it has learned.
+CREATE TABLE kept (
+    kind  TEXT NOT NULL,
+    key   TEXT NOT NULL,
+    at    INTEGER NOT NULL,
+    value TEXT NOT NULL,
+    PRIMARY KEY (kind, key)
+) STRICT;
+
+CREATE INDEX kept_by_age ON kept (kind, at);
+
 CREATE TABLE idempotency (
     key         TEXT PRIMARY KEY,
     fingerprint TEXT NOT NULL,
@@ -84,12 +96,3 @@ CREATE TABLE idempotency (
 ) STRICT;
 
 CREATE INDEX idempotency_by_task ON idempotency (task_n);
-
--- What is remembered beside the tasks, as JSON: learned limits, answers that may be repeated.
-CREATE TABLE kept (
-    kind  TEXT NOT NULL,
-    key   TEXT NOT NULL,
-    at    INTEGER NOT NULL,
-    value TEXT NOT NULL,
-    PRIMARY KEY (kind, key)
-) STRICT;

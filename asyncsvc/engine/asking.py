@@ -1,0 +1,30 @@
+"""The call itself: from what a task asks to what the provider answered.
+
+Owns which of the client's calls serves a type of task, and what the answer is taken for.
+Promises a usage with every answer, estimated where the provider gave none. Never looks at the
+tasks that wait for the answer.
+"""
+
+from typing import Any
+
+from asyncsvc.engine.embedding import embed
+from asyncsvc.engine.outcome import Completed
+from asyncsvc.engine.run import Run
+from asyncsvc.providers.client import Client
+from asyncsvc.providers.tokens import estimated_usage
+from asyncsvc.tasks.journal import Journal
+from asyncsvc.tasks.submission import last_user_text
+
+
+async def ask(client: Client, journal: Journal, run: Run, body: dict[str, Any]) -> Completed:
+    """`body` is the task's, as the store has it. Raises what the client raises."""
+    if run.lead.request.type == "embedding":
+        return await embed(run, client, journal, body)
+    return await _chat(client, run, body)
+
+
+async def _chat(client: Client, run: Run, body: dict[str, Any]) -> Completed:
+    messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
+    answer = await client.chat(run.upstream, messages, body["params"], run)
+    usage = answer.usage or estimated_usage(last_user_text(messages), run.text)
+    return Completed(run.text, usage, list(answer.tool_calls.values()))

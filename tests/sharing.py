@@ -1,0 +1,30 @@
+"""What the tests of equal tasks do again and again."""
+
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from asyncsvc.tasks.task import State
+from tests.engine_house import EngineHouse, model
+from tests.scripted import Script
+
+WIDE = {"a": model(concurrency=8, rpm=600)}
+STREAM: Script = [step for n in range(10) for step in (1.0, f"{n} ")]
+WHOLE = "0 1 2 3 4 5 6 7 8 9 "
+
+
+async def ask(house: EngineHouse, count: int = 3, **fields: Any) -> list[str]:
+    return await house.submit_many(["same"] * count, cache=True, **fields)
+
+
+async def is_whole(house: EngineHouse, task_id: str, text: str = WHOLE) -> None:
+    """Completed, and what was streamed is the result."""
+    assert (await house.finished(task_id)).state is State.COMPLETED
+    assert await house.said(task_id) == await house.result(task_id) == text
+
+
+def calls_on_disk(folder: Path) -> int:
+    with sqlite3.connect(folder / "tasks.db") as other:
+        found: int = other.execute("SELECT COUNT(*) FROM calls").fetchone()[0]
+    other.close()
+    return found
