@@ -16,8 +16,9 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from asyncsvc.clock import Now, now_ms
+from asyncsvc.engine.choice import Chooser, Seat
 from asyncsvc.engine.control import Control
-from asyncsvc.engine.dispatch import Dispatch, Seat
+from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.intake import Intake
@@ -28,6 +29,7 @@ from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
+from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
@@ -51,7 +53,10 @@ async def open_house(
         keep_ms = round(catalogue.longest_window_s() * 2000)
         journal = await stack.enter_async_context(Journal(store, now, keep_ms))
         client = await stack.enter_async_context(Client(settings.timeouts, now))
-        dispatch = Dispatch([Seat(upstream) for upstream in catalogue.upstreams])
+        router = Router(settings.models, settings.routes)
+        seats = [Seat(upstream) for upstream in catalogue.upstreams]
+        chooser = Chooser(seats, router, settings.routing.balance)
+        dispatch = Dispatch(seats, chooser, catalogue.lacking)
         waiting = WaitingRoom(journal, dispatch, Timers(now), settings)
         stack.push_async_callback(waiting.close)
         executor = Executor(journal, client, waiting, settings)
@@ -67,7 +72,7 @@ async def open_house(
             dispatch=dispatch,
             executor=executor,
             forecaster=forecaster,
-            intake=Intake(journal, catalogue, waiting, forecaster, settings),
+            intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
             control=Control(journal, waiting, executor),
             pool=pool,
             sockets=Sockets(),

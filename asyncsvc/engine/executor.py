@@ -62,17 +62,18 @@ class Executor:
         self._waiting = waiting
         self._settings = settings
 
-    async def run(self, task_id: str, upstream: Upstream, permit: Permit) -> None:
-        """Run the task if it is still pending, and record how that ended."""
+    async def run(
+        self, task_id: str, upstream: Upstream, permit: Permit, route: dict[str, Any]
+    ) -> None:
+        """Run the task if it is still pending and record how that ended; `route`: why there."""
         task = self._journal.live.get(task_id)
         if task is None or task.state is not State.PENDING or task_id in self.runs:
             return
         if self._stopping:
-            return  # found while the service was told to stop: the next process takes it up
-        now = asyncio.get_running_loop().time()
+            return  # the service was told to stop: the next process takes it up
+        now, deadline = asyncio.get_running_loop().time(), self._waiting.begin(task)
         tape = Tape(self._journal, task_id)
-        deadline = self._waiting.begin(task)
-        run = Run(task, upstream, permit, tape, upstream.model_id, now, deadline)
+        run = Run(task, upstream, permit, tape, upstream.model_id, now, deadline, route)
         self.runs[task_id] = run
         try:
             outcome = await self._outcome(run)
@@ -171,6 +172,7 @@ class Executor:
             begun=run.begun,
             left_s=run.deadline - loop.time(),
             retry=self._settings.retry,
+            elsewhere=lambda: self._waiting.bar(run.task, run.upstream, error),
         )
 
     async def _perform(self, run: Run) -> Completed:
@@ -212,6 +214,8 @@ class Executor:
             gate.succeeded(asyncio.get_running_loop().time() - run.started)
         elif isinstance(outcome, Failed | Retried | Deferred):
             gate.failed(outcome.error)
+            if isinstance(outcome, Retried) and outcome.error.trips:
+                self._waiting.bar(run.task, run.upstream, outcome.error)
 
     async def _record(self, run: Run, outcome: Outcome) -> None:
         """Write the outcome, however long the disk takes to come back."""

@@ -7,6 +7,7 @@ anything; it is also the sink into which the client puts the answer's pieces.
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from asyncsvc.engine.outcome import Outcome
 from asyncsvc.engine.tape import Tape
@@ -27,6 +28,8 @@ class Run:
     model_id: str
     started: float
     deadline: float
+    route: dict[str, Any]
+    """How the model was chosen."""
     stop: Cause | None = None
     begun: bool = False
     scope: "asyncio.Task[Outcome] | None" = None
@@ -40,15 +43,14 @@ class Run:
 
     def attempt(self) -> Draft:
         """The event that tells of it."""
-        why = "named by the task" if self.task.request.model else "the first with room"
         return Draft(
             EventType.ATTEMPT,
             {
                 "number": self.task.starts + 1,
                 "model": self.model_id,
                 "name": self.upstream.name,
-                "why": why,
-                "route": {"reason": why, "model": self.upstream.name},
+                "why": self.route["why"],
+                "route": self.route,
             },
         )
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from aiolimiter import AsyncLimiter
 
-from asyncsvc.errors import ProviderError
+from asyncsvc.errors import ProviderError, QuotaExhausted, UpstreamAuth
 from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.retry import backoff
 from asyncsvc.providers.window import Stamp, Window
@@ -24,6 +24,12 @@ bursts above the concurrency, while the window decides. At 1 a burst of 40 short
 take a minute although the account allows it at once."""
 EWMA = 0.2
 STARTS_KEPT = 10_000
+QUOTA_S = 3600.0
+"""A quota that is used up comes back at a time that few providers tell."""
+COOLING_S = 30.0
+"""A pause longer than this is worth asking another model."""
+STALE_S = 600.0
+"""What was measured longer ago says nothing about the next call."""
 
 
 class Permit:
@@ -98,6 +104,10 @@ class Gate:
         self.calls = 0
         self.service_s: float | None = None
         """Average seconds of a call (EWMA); None before the first."""
+        self.error_rate = 0.0
+        """Share of calls that failed by the provider's fault (EWMA)."""
+        self.fault: ProviderError | None = None
+        """Why it takes no call any more, until the next start."""
         self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
         """When the latest calls began, for people to look at."""
         self.on_close: Callable[[], None] = lambda: None
@@ -111,6 +121,8 @@ class Gate:
         self._base_s, self._max_s = retry_base_s, retry_max_s
         self._cool_until = -math.inf
         self._slowed = 0
+        self._measured_at = -math.inf
+        self._exhausted = False
         self._changed = asyncio.Event()
 
     @staticmethod
@@ -142,6 +154,8 @@ class Gate:
     def wait(self) -> float:
         """Seconds until a call may start as far as the provider is concerned; inf: on change."""
         now = self.time()
+        if self.fault is not None:
+            return math.inf
         return max(self._cool_until - now, self.breaker.wait(now), self.window.wait(now), 0.0)
 
     def admits(self, long: bool) -> bool:
@@ -150,7 +164,7 @@ class Gate:
         Long tasks leave one slot to the others where there is more than one.
         """
         now = self.time()
-        if self._cool_until > now or self.window.wait(now) > 0:
+        if self.fault is not None or self._cool_until > now or self.window.wait(now) > 0:
             return False
         if self.breaker.state(now) is BreakerState.OPEN:
             return False
@@ -177,6 +191,7 @@ class Gate:
         """A call was answered in that time."""
         self.calls += 1
         self._slowed = 0
+        self._measure(0.0)
         self.breaker.succeeded()
         self.service_s = (
             seconds
@@ -190,13 +205,46 @@ class Gate:
         self.calls += 1
         self.errors += 1
         now = self.time()
-        if error.slow_down:
+        self._exhausted = isinstance(error, QuotaExhausted)
+        if isinstance(error, UpstreamAuth):
+            self.fault = error
+        elif self._exhausted:
+            self._cool(error.retry_after or QUOTA_S, now)
+        elif error.slow_down:
             self._cool(error.retry_after, now)
         elif error.trips:
+            self._measure(1.0)
             self.breaker.failed(now)
         if self.wait() > 0:
             self.on_close()
         self.wake()
+
+    def disable(self, error: ProviderError) -> None:
+        """Take no call any more, until the next start."""
+        self.fault = error
+        self.on_close()
+        self.wake()
+
+    def _measure(self, failed: float) -> None:
+        self._measured_at = self.time()
+        self.error_rate += EWMA * (failed - self.error_rate)
+
+    @property
+    def burden(self) -> float:
+        """Calls that an answer takes, as things have gone lately."""
+        return 1 / (1 - min(self.error_rate, 0.9))
+
+    def expected_s(self) -> float | None:
+        """Seconds that a call may take, tries that fail included; None: nothing recent is known."""
+        if self.service_s is None or self.time() - self._measured_at > STALE_S:
+            return None
+        return self.service_s * self.burden
+
+    def out_of_service(self) -> str | None:
+        """Why it is not worth waiting for, for people; None where it is."""
+        now = self.time()
+        closed = self.fault is not None or self._cool_until - now > COOLING_S
+        return self.describe() if closed or self.breaker.wait(now) > 0 else None
 
     def _cool(self, retry_after: float | None, now: float) -> None:
         # Zero and a date gone by are no answer: coming back at once is what was refused.
@@ -226,6 +274,10 @@ class Gate:
     def describe(self) -> str | None:
         """Why no call may start now, for people; None where one may."""
         now = self.time()
+        if self.fault is not None:
+            return f"{self.name}: disabled until the next start: {self.fault}"
+        if self._exhausted and self._cool_until > now:
+            return f"{self.name}: quota used up, next in {self._cool_until - now:.0f} s"
         if self._cool_until > now:
             return f"{self.name}: asked to slow down, next in {self._cool_until - now:.0f} s"
         if self.breaker.wait(now) > 0:

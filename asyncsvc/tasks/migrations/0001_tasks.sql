@@ -17,6 +17,8 @@ CREATE TABLE tasks (
     cache         INTEGER,
     user_metadata TEXT,
     preview       TEXT NOT NULL,
+    decision      TEXT,
+    tokens        INTEGER NOT NULL,
     created_at    INTEGER NOT NULL,
     attempts      INTEGER NOT NULL,
     forgiven      INTEGER NOT NULL,
