@@ -17,8 +17,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from asyncsvc.clock import Now, now_ms
 from asyncsvc.engine.cache import Cache
+from asyncsvc.engine.choice import Chooser, Seat
 from asyncsvc.engine.control import Control
-from asyncsvc.engine.dispatch import Dispatch, Seat
+from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.intake import Intake
@@ -30,6 +31,7 @@ from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
+from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
@@ -54,7 +56,10 @@ async def open_house(
         keep_ms = round(catalogue.longest_window_s() * 2000)
         journal = await stack.enter_async_context(Journal(store, now, keep_ms))
         client = await stack.enter_async_context(Client(settings.timeouts, now))
-        dispatch = Dispatch([Seat(upstream) for upstream in catalogue.upstreams])
+        router = Router(settings.models, settings.routes)
+        seats = [Seat(upstream) for upstream in catalogue.upstreams]
+        chooser = Chooser(seats, router, settings.routing.balance)
+        dispatch = Dispatch(seats, chooser, catalogue.lacking)
         cache = Cache(settings.cache, catalogue.upstreams, now)
         await cache.load(store)
         waiting = WaitingRoom(journal, dispatch, Timers(now), settings, cache)
@@ -76,7 +81,7 @@ async def open_house(
             executor=executor,
             cache=cache,
             forecaster=forecaster,
-            intake=Intake(journal, catalogue, waiting, forecaster, settings),
+            intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
             control=Control(journal, waiting, executor),
             pool=pool,
             sockets=Sockets(),

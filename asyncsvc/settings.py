@@ -15,6 +15,7 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    ValidationInfo,
     field_validator,
     model_validator,
 )
@@ -201,6 +202,31 @@ class Model(Section):
         return [self.api_key_env] if self.api_key_env else list(self.api_key_envs)
 
 
+Pool = list[str] | None
+
+
+class Routes(Section):
+    simple: Pool = Field(None, description="models for short everyday questions, in order")
+    realtime: Pool = Field(None, description="models for what wants an answer now, in order")
+    reasoning: Pool = Field(None, description="models for analysis, mathematics, code, in order")
+    batch: Pool = Field(None, description="models for mass work, in order")
+    general: Pool = Field(None, description="models for all other chats, in order")
+    embedding: Pool = Field(None, description="models for embeddings, in order")
+
+    def of(self, name: str) -> list[str] | None:
+        """The models named for a class; None: whatever is good at it."""
+        pool: Pool = getattr(self, name)
+        return pool
+
+
+class Routing(Section):
+    balance: bool = Field(
+        True,
+        description="among models with room the one expected to be done first; false: the first "
+        "in order of preference",
+    )
+
+
 class Settings(Section):
     """Everything the service can be told. Build it with `loading.load`."""
 
@@ -214,6 +240,8 @@ class Settings(Section):
     limits: Limits = Limits()
     tools: Tools = Tools()
     models: dict[str, Model] = Field({}, description="the models, one table each")
+    routing: Routing = Routing()
+    routes: Routes = Routes()
 
     @field_validator("models")
     @classmethod
@@ -224,6 +252,27 @@ class Settings(Section):
             if name == "auto":
                 raise ValueError("no model can be called auto: that word asks for routing")
         return models
+
+    @field_validator("routes")
+    @classmethod
+    def _known_models(cls, routes: Routes, info: ValidationInfo) -> Routes:
+        models: dict[str, Model] = info.data.get("models", {})
+        for name in Routes.model_fields if "models" in info.data else ():
+            pool = routes.of(name)
+            if pool is not None:
+                _check_pool(name, pool, models)
+        return routes
+
+
+def _check_pool(name: str, pool: list[str], models: Mapping[str, Model]) -> None:
+    if not pool or len(set(pool)) < len(pool):
+        raise ValueError(f"{name} must name at least one model, each once")
+    kind = "embedding" if name == "embedding" else "chat"
+    for model in pool:
+        if model not in models:
+            raise ValueError(f"{name}: there is no model {model!r}; known: {', '.join(models)}")
+        if models[model].type != kind:
+            raise ValueError(f"{name}: {model} is of type {models[model].type}, not {kind}")
 
 
 def tokens(settings: Settings, environ: Mapping[str, str]) -> list[str]:

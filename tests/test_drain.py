@@ -95,8 +95,8 @@ async def test_a_task_just_handed_out_is_not_started(tmp_path: Path) -> None:
         store = house.house.journal.store
         plain = house.house.dispatch.enter
 
-        def enter(task: object) -> None:
-            plain(task)  # type: ignore[arg-type]
+        def enter(task: object, bars: object) -> None:
+            plain(task, bars)  # type: ignore[arg-type]
             house.house.dispatch.stop()
             house.house.executor._stopping = True
 

@@ -16,7 +16,7 @@ from asyncsvc.errors import (
     UpstreamRejected,
 )
 from asyncsvc.providers.deltas import Delta
-from asyncsvc.providers.gate import Permit
+from asyncsvc.providers.permit import Permit
 from asyncsvc.tasks.task import Cause, State
 from tests.engine_house import MOMENT, EngineHouse, model, since
 from tests.scripted import HANG, HEAD, Call, Script, ScriptedClient
@@ -77,13 +77,14 @@ async def test_tool_calls_are_events_before_the_end(tmp_path: Path) -> None:
 @virtual
 async def test_the_attempt_says_why_it_went_there(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path) as house:
-        for named, why in [("a", "named by the task"), (None, "the first with room")]:
+        for named, why in [("a", "named by the task"), (None, "the model for simple tasks")]:
             task_id = await house.submit("x", model=named)
             task = await house.finished(task_id)
             events = dict(await house.events(task_id))
             assert events["attempt"]["why"] == why
             assert (events["attempt"]["number"], events["attempt"]["name"]) == (1, "a")
-            assert task.route == {"reason": why, "model": "a"}
+            assert task.route is not None
+            assert (task.route["chosen"], task.route["why"]) == ("a", why)
 
 
 @virtual
@@ -327,6 +328,6 @@ async def test_a_task_that_moved_on_is_not_run(tmp_path: Path) -> None:
         task_id = await house.submit("x", delay_s=60)
         upstream = house.house.catalogue.upstreams[0]
         for unknown in (task_id, "nobody"):
-            await house.house.executor.run(unknown, upstream, Permit(upstream.gate, False))
+            await house.house.executor.run(unknown, upstream, Permit(upstream.gate, False), {})
         assert house.client.calls == []
         assert not await house.house.executor.stop("nobody", Cause.CANCELLED)

@@ -8,12 +8,15 @@ from unittest.mock import patch
 
 import pytest
 
+from asyncsvc.engine.choice import Chooser
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.flights import Flights
 from asyncsvc.errors import (
     StorageUnavailable,
 )
 from asyncsvc.providers.deltas import Delta
+from asyncsvc.providers.routing import Router
+from asyncsvc.settings import Routes
 from asyncsvc.tasks.task import Request, State, Task
 from tests.engine_house import MOMENT, EngineHouse, since
 from tests.scripted import HANG, Call
@@ -65,7 +68,7 @@ async def test_the_attempt_says_who_shares(tmp_path: Path) -> None:
         for task_id in ids:
             await house.finished(task_id)
             whys.append(dict(await house.events(task_id))["attempt"]["why"])
-        assert whys == ["the first with room", "shares the call of an equal task"]
+        assert whys == ["the model for simple tasks", "shares the call of an equal task"]
 
 
 @virtual
@@ -258,7 +261,7 @@ async def test_one_behind_the_head_of_its_session_takes_no_part(tmp_path: Path) 
 
 
 def test_no_second_call_departs_before_the_first_has_landed() -> None:
-    flights = Flights(Dispatch([]))
+    flights = Flights(Dispatch([], Chooser([], Router({}, Routes())), dict))
     one, two, three = (Task(Request(name, n=n)) for n, name in enumerate("abc", 1))
     flights.enter("k", one)
     assert flights.depart("k", one, lambda _: False) == [one]

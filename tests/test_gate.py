@@ -7,7 +7,8 @@ from asyncsvc.errors import (
     RateLimited,
     UpstreamOverloaded,
 )
-from asyncsvc.providers.gate import Gate, Permit
+from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.permit import Permit
 from tests.test_window import most_in
 from tests.upstreams import gate
 from tests.virtual_time import loop, virtual

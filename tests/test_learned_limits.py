@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from asyncsvc.errors import ConcurrencyLimited, RateLimited
 from asyncsvc.providers.adaptive import CONCURRENCY_START, RPM_START, Adaptive
 from asyncsvc.providers.breaker import Breaker
-from asyncsvc.providers.gate import Gate, Permit
+from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.window import Window
 from tests.virtual_time import loop, run_virtual, virtual
 

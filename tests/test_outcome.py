@@ -40,6 +40,7 @@ def _after(
     begun: bool = False,
     left_s: float = 1e6,
     model_id: str = "id",
+    elsewhere: bool = False,
 ) -> object:
     return after_fault(
         error,
@@ -49,6 +50,7 @@ def _after(
         begun=begun,
         left_s=left_s,
         retry=RETRY,
+        elsewhere=lambda: elsewhere,
     )
 
 
@@ -57,6 +59,24 @@ def _after(
 )
 def test_what_cannot_get_better_is_not_tried_again(kind: type[ProviderError]) -> None:
     assert isinstance(_after(kind("x")), Failed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "moves"),
+    [
+        (UpstreamAuth, True),
+        (QuotaExhausted, True),
+        (ContextTooLong, True),
+        (ModelGone, True),
+        (UpstreamRejected, False),
+        (TaskTimeout, False),
+    ],
+)
+def test_what_another_account_may_serve_moves_on_for_free(
+    kind: type[ProviderError], moves: bool
+) -> None:
+    after = _after(kind("x"), elsewhere=True)
+    assert isinstance(after, Deferred if moves else Failed)
 
 
 @pytest.mark.parametrize("kind", [UpstreamDisconnected, UpstreamOverloaded, InternalError])

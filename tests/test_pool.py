@@ -7,8 +7,8 @@ import pytest
 
 from asyncsvc.engine.executor import Executor
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.providers.gate import Gate, Permit
-from asyncsvc.providers.upstream import Upstream
+from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.permit import Permit
 from asyncsvc.tasks.task import State
 from tests.engine_house import MOMENT, EngineHouse, model
 from tests.scripted import ScriptedClient
@@ -24,13 +24,11 @@ class _Dying:
         self.left = times
         self.late = late
 
-    async def run(
-        self, executor: Executor, task_id: str, upstream: Upstream, permit: Permit
-    ) -> None:
+    async def run(self, executor: Executor, *given: Any) -> None:
         self.left -= 1
         dying = self.left >= 0
         if self.late or not dying:
-            await plain_run(executor, task_id, upstream, permit)
+            await plain_run(executor, *given)
         if dying:
             raise RuntimeError("a worker dies")
 
@@ -38,8 +36,8 @@ class _Dying:
 def _dying(monkeypatch: pytest.MonkeyPatch, times: int = 1, late: bool = False) -> None:
     dying = _Dying(times, late)
 
-    async def run(self: Executor, task_id: str, upstream: Upstream, permit: Permit) -> None:
-        await dying.run(self, task_id, upstream, permit)
+    async def run(self: Executor, *given: Any) -> None:
+        await dying.run(self, *given)
 
     monkeypatch.setattr(Executor, "run", run)
 

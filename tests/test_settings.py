@@ -184,3 +184,23 @@ def test_not_loopback(host: str) -> None:
 def test_sections_forbid_and_freeze() -> None:
     assert Section.model_config["extra"] == "forbid"
     assert Section.model_config["frozen"]
+
+
+@pytest.mark.parametrize(
+    ("routes", "said"),
+    [
+        ({"reasoning": ["b"]}, "there is no model 'b'; known: a, e"),
+        ({"reasoning": ["e"]}, "e is of type embedding, not chat"),
+        ({"embedding": ["a"]}, "a is of type chat, not embedding"),
+        ({"simple": []}, "must name at least one model"),
+        ({"simple": ["a", "a"]}, "each once"),
+        ({"poetry": ["a"]}, "extra_forbidden"),
+    ],
+)
+def test_routes_name_models_and_classes_that_exist(routes: object, said: str) -> None:
+    models = {"a": {"model": "x"}, "e": {"model": "y", "type": "embedding"}}
+    with pytest.raises(ValidationError, match=said):
+        Settings.model_validate({"models": models, "routes": routes})
+    fine = Settings.model_validate({"models": models, "routes": {"simple": ["a"]}})
+    assert fine.routes.of("simple") == ["a"]
+    assert fine.routes.of("batch") is None

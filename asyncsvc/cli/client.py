@@ -23,6 +23,10 @@ NEWEST = 500
 """Tasks among which the end of an id is looked for: the most that a page holds."""
 
 
+class Unreachable(Failure):
+    """Nobody answers at the address."""
+
+
 class Api:
     """The service's calls. Use as `with Api(address) as api`."""
 
@@ -102,7 +106,7 @@ def decoded(answer: httpx.Response, address: Address) -> dict[str, Any]:
 def unreachable(address: Address, error: Exception) -> Failure:
     """One line: where we looked, and how to start it there."""
     why = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "no answer"
-    return Failure(
+    return Unreachable(
         f"cannot reach asyncsvc at {address.url} ({why}); start it with `{program()} serve`, "
         "or say where it is with --url URL or ASYNCSVC_URL"
     )

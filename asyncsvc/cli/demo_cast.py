@@ -1,7 +1,7 @@
 """What the demo plays with: four tasks, five models, and how lively their provider is.
 
 Owns the demo's settings, which are made here so that nothing in the environment can break it.
-Promises a play of about eight seconds. Never opens anything.
+Names no model: the tasks are routed. Promises a play of about eight seconds. Never opens anything.
 """
 
 from dataclasses import dataclass, field
@@ -13,10 +13,24 @@ from asyncsvc.settings import Settings
 from asyncsvc.simulator import Profile
 
 MODELS: dict[str, dict[str, Any]] = {
-    "zhipu": {"model": "glm-4-flash", "concurrency": 1},
-    "hunyuan": {"model": "hunyuan-lite", "concurrency": 5},
-    "nvidia1": {"model": "nvidia/nemotron-3-super-120b-a12b", "concurrency": 5, "rpm": 40},
-    "nvidia2": {"model": "nvidia/nemotron-nano-3-30b-a3b", "concurrency": 5, "rpm": 40},
+    "zhipu": {"model": "glm-4-flash", "concurrency": 1, "good_at": ["realtime"]},
+    "hunyuan": {
+        "model": "hunyuan-lite",
+        "concurrency": 5,
+        "good_at": ["simple", "batch", "general"],
+    },
+    "nvidia1": {
+        "model": "nvidia/nemotron-3-super-120b-a12b",
+        "concurrency": 5,
+        "rpm": 40,
+        "good_at": ["reasoning"],
+    },
+    "nvidia2": {
+        "model": "nvidia/nemotron-nano-3-30b-a3b",
+        "concurrency": 5,
+        "rpm": 40,
+        "good_at": ["simple", "general"],
+    },
     "siliconflow": {"type": "embedding", "model": "BAAI/bge-m3", "concurrency": 5, "rpm": 5},
 }
 LIVELINESS: dict[str, dict[str, Any]] = {
@@ -37,13 +51,12 @@ class Part:
 
     title: str
     content: str
-    model: str
     lane: str = "short"
     card: Card = field(default_factory=Card)
 
     @property
     def fields(self) -> dict[str, Any]:
-        return {"content": self.content, "model": self.model, "lane": self.lane}
+        return {"content": self.content, "lane": self.lane}
 
 
 def parts() -> list[Part]:
@@ -51,10 +64,10 @@ def parts() -> list[Part]:
     batch = ("今天天气很好。", "我们一起去公园散步吧。", "这本书值得再读一遍。")
     lines = "\n".join(f"{number}. {line}" for number, line in enumerate(batch, 1))
     return [
-        Part("1 问候", "现在马上回答：你好", "zhipu", "priority"),
-        Part("2 提问", "什么是AI？", "hunyuan"),
-        Part("3 分析", "深入分析人工智能对社会的影响", "nvidia1"),
-        Part("4 翻译", f"翻译第1句到第3句，译成英文：\n{lines}", "hunyuan", "long"),
+        Part("1 问候", "现在马上回答：你好", "priority"),
+        Part("2 提问", "什么是AI？"),
+        Part("3 分析", "深入分析人工智能对社会的影响"),
+        Part("4 翻译", f"翻译第1句到第3句，译成英文：\n{lines}", "long"),
     ]
 
 

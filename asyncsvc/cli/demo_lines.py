@@ -55,5 +55,5 @@ class Lines:
         self._gathered[part.title] = ""
 
     def _say(self, part: Part, text: str) -> None:
-        sys.stdout.write(f"[{part.title} · {part.model}] {text}\n")
+        sys.stdout.write(f"[{part.title} · {part.card.name or '…'}] {text}\n")
         sys.stdout.flush()

@@ -100,7 +100,7 @@ def _panel(part: Part, console: Console, width: int, height: int) -> Panel:
         told.append(card.error["message"], "red")
     return Panel(
         Group(asked, _end_of(told, console, width - 4, height - 3)),
-        title=Text.assemble((part.title, "bold"), f" · {part.model}"),
+        title=Text.assemble((part.title, "bold"), f" · {part.card.name or '…'}"),
         title_align="left",
         subtitle=_state(card),
         subtitle_align="right",

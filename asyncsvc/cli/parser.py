@@ -140,6 +140,29 @@ def check(settings: SettingsFile = None) -> int:
     return checking.check(settings, os.environ)
 
 
+@app.command("route-eval", rich_help_panel=HERE)
+def route_eval(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Lines {text, class}.")],
+    as_json: Json = False,
+) -> int:
+    """Say how often prompts of your own would be routed as they are labelled."""
+    from asyncsvc.cli import routing
+
+    return routing.route_eval(file, as_json, os.environ)
+
+
+@app.command(rich_help_panel=THERE)
+def route(
+    text: Annotated[str, typer.Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")],
+    as_json: Json = False,
+    url: Url = None,
+) -> int:
+    """Show where a prompt would go and why; without a service, by the settings."""
+    from asyncsvc.cli import routing, submitting
+
+    return routing.route(submitting.read_text(text), url, as_json, os.environ)
+
+
 @app.command(rich_help_panel=THERE)
 def submit(
     text: Annotated[str, typer.Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")],

@@ -37,7 +37,7 @@ from asyncsvc.errors import (
     TaskTimeout,
 )
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.gate import Permit
+from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
@@ -62,16 +62,18 @@ class Executor:
         self._recorder = Recorder(journal, waiting, settings)
         self._steps: set[asyncio.Task[None]] = set()
 
-    async def run(self, task_id: str, upstream: Upstream, permit: Permit) -> None:
+    async def run(
+        self, task_id: str, upstream: Upstream, permit: Permit, route: dict[str, Any]
+    ) -> None:
         """Run the task if it is still pending, with all that ask for the same, and record how
-        that ended for each."""
+        that ended for each; `route`: why there."""
         task = self._journal.live.get(task_id)
         if task is None or task.state is not State.PENDING or task_id in self.runs:
             return
         if self._stopping:
             return  # found while the service was told to stop: the next process takes it up
         now = asyncio.get_running_loop().time()
-        run = Run(task, upstream, permit, upstream.model_id, now)
+        run = Run(task, upstream, permit, upstream.model_id, now, route)
         sharing = self._waiting.depart(task, lambda late: self._board(run, late))
         if not sharing:
             return  # an equal call is under way, and the task waits for it
@@ -266,6 +268,8 @@ class Executor:
             if isinstance(outcome, ProviderError):
                 outcome = self._after_fault(member, outcome)
             if isinstance(outcome, Retried):
+                if outcome.error.trips:
+                    self._waiting.bar(member.task, run.upstream, outcome.error)
                 delay = delays.setdefault(member.task.tries, outcome.delay_s)
                 if delay < member.deadline - asyncio.get_running_loop().time():
                     outcome = replace(outcome, delay_s=delay)
@@ -290,4 +294,5 @@ class Executor:
             begun=run.begun,
             left_s=left_s,
             retry=self._settings.retry,
+            elsewhere=lambda: self._waiting.bar(member.task, run.upstream, error),
         )

@@ -29,8 +29,9 @@ class _Flight:
 class Flights:
     """`enter` to wait, `leave` to wait no longer, `depart` and `land` for the call."""
 
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, enter: Callable[[Task], None] | None = None) -> None:
         self._dispatch = dispatch
+        self._enter_lane = enter or dispatch.enter
         self._flights: dict[str, _Flight] = {}
         self._keys: dict[str, str] = {}
         """The flight for which a task waits."""
@@ -92,4 +93,4 @@ class Flights:
             self._dispatch.leave(flight.lead)
         if lead is not None and (flight.lead is None or lead.id != flight.lead.id):
             flight.lead = lead
-            self._dispatch.enter(lead)
+            self._enter_lane(lead)

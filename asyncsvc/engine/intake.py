@@ -21,6 +21,8 @@ from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import Conflict, InvalidRequest, Overloaded, QueueFull, ShuttingDown
 from asyncsvc.providers import tokens
 from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.providers.routing import NAMED, Asked, Router
+from asyncsvc.providers.tokens import context_needed
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Birth, Journal
 from asyncsvc.tasks.submission import Submission
@@ -48,9 +50,11 @@ class Intake:
         catalogue: Catalogue,
         waiting: WaitingRoom,
         forecaster: Forecaster,
+        router: Router,
         settings: Settings,
     ) -> None:
         self.closed = False
+        self._router = router
         self._journal = journal
         self._catalogue = catalogue
         self._waiting = waiting
@@ -98,13 +102,11 @@ class Intake:
     ) -> list[Accepted]:
         self._check_room(len(submissions))
         for submission in submissions:
-            kind = "embedding" if submission.type == "embedding" else "chat"
-            self._catalogue.require(submission.model, kind)
-            self._check_type(submission)
+            self._check_model(submission)
         now = self._journal.now()
         births, taken = [], []
         for submission in submissions:
-            request = _request(submission, owner, now)
+            request = _request(submission, owner, now, self._decide(submission))
             answer = self._answer(born(request, now)[0], submission)
             stored = (*key, orjson.dumps(answer).decode()) if key else None
             births.append(Birth(request, orjson.dumps(submission.body()), stored))
@@ -128,8 +130,24 @@ class Intake:
                 f"the queue holds {held} of {most} unfinished tasks", retry_after=RETRY_AFTER_S
             )
 
-    def _check_type(self, submission: Submission) -> None:
+    def route(self, submission: Submission) -> dict[str, Any]:
+        """How it would be routed if it came now; nothing is stored. Raises RequestError."""
+        self._check_model(submission)
+        now = self._journal.now()
+        request = _request(submission, None, now, self._decide(submission))
+        return self._waiting.dispatch.explain(born(request, now)[0])
+
+    def _decide(self, submission: Submission) -> dict[str, Any]:
+        """Its class and why."""
+        if submission.model is not None:
+            return dict(NAMED)
+        asked = Asked(submission.type, submission.asked(), submission.lane, submission.params)
+        return self._router.classify(asked).as_dict()
+
+    def _check_model(self, submission: Submission) -> None:
         """A chat sent to an embedding model would only fail later, and cost a call."""
+        kind = "embedding" if submission.type == "embedding" else "chat"
+        self._catalogue.require(submission.model, kind)
         if submission.model is None:
             return
         model = self._catalogue.settings.models[submission.model]
@@ -160,7 +178,7 @@ class Intake:
         }
 
 
-def _request(submission: Submission, owner: str | None, now: int) -> Request:
+def _request(submission: Submission, owner: str | None, now: int, route: dict[str, Any]) -> Request:
     run_at = None
     if submission.run_at is not None:
         run_at = from_rfc3339(submission.run_at)
@@ -182,9 +200,19 @@ def _request(submission: Submission, owner: str | None, now: int) -> Request:
         cache_key=request_key(submission),
         user_metadata=submission.metadata,
         preview=submission.preview(),
+        route=route,
+        need=context_needed(submission.texts(), _max_tokens(submission.params)),
         created_at=now,
         tokens=tokens.expected(submission.body()),
     )
+
+
+def _max_tokens(params: dict[str, Any]) -> int:
+    """How long the answer may become, as far as the request says so."""
+    for name in ("max_tokens", "max_completion_tokens"):
+        if isinstance(value := params.get(name), int):
+            return max(value, 0)
+    return 0
 
 
 def _fingerprint(submission: Submission) -> str:

@@ -5,16 +5,20 @@ only faults which the task could not help are free, and that nothing is tried ag
 have acted on the world unless the task allows it. Never records anything.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from asyncsvc.errors import (
     AsyncsvcError,
+    ContextTooLong,
     InternalError,
     InterruptedUnknown,
     ModelGone,
     ProviderError,
+    QuotaExhausted,
     TaskTimeout,
+    UpstreamAuth,
 )
 from asyncsvc.providers.retry import backoff
 from asyncsvc.providers.upstream import Upstream
@@ -65,6 +69,9 @@ class Dropped:
     reason: AsyncsvcError
 
 
+REFUSED = UpstreamAuth | QuotaExhausted | ModelGone | ContextTooLong
+"""The account cannot serve the task, but another may."""
+
 Outcome = Completed | Failed | Retried | Deferred | Stopped | Dropped
 
 
@@ -77,10 +84,11 @@ def after_fault(
     begun: bool,
     left_s: float,
     retry: RetrySettings,
+    elsewhere: Callable[[], bool],
 ) -> Outcome:
     """What follows from a fault. `model_id`: the provider's id that was called; `begun`: the
     provider had begun to answer; `left_s`: of the task's time; `task` is as it was before this
-    attempt was counted."""
+    attempt was counted; `elsewhere` answers whether another account may still serve it."""
     if upstream.preset.acts and begun and not task.request.retry_unsafe and _cut(error):
         return Failed(
             InterruptedUnknown(
@@ -90,7 +98,11 @@ def after_fault(
         )
     if error.slow_down:
         return Deferred(error)
-    if isinstance(error, ModelGone) and upstream.drop_model(model_id):
+    if isinstance(error, ModelGone):
+        if upstream.drop_model(model_id):
+            return Deferred(error)
+        upstream.gate.disable(error)
+    if isinstance(error, REFUSED) and elsewhere():
         return Deferred(error)
     if not error.again:
         return Failed(error)

@@ -8,9 +8,10 @@ looks at a task.
 import asyncio
 import logging
 
-from asyncsvc.engine.dispatch import Dispatch, Seat
+from asyncsvc.engine.choice import Seat, Taken
+from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
-from asyncsvc.providers.gate import Permit
+from asyncsvc.providers.permit import Permit
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +38,10 @@ class WorkerPool:
         while True:
             task_id: str | None = None
             try:
-                permit, task_id = await self._turn(seat)
+                permit, taken = await self._turn(seat)
+                task_id = taken.entry.task_id
                 try:
-                    await self._executor.run(task_id, seat.upstream, permit)
+                    await self._executor.run(task_id, seat.upstream, permit, taken.route)
                 finally:
                     permit.release()
                     self._dispatch.match()  # a long task may have waited for this slot
@@ -49,19 +51,19 @@ class WorkerPool:
                 if task_id is not None:
                     await self._hand_back(task_id)
 
-    async def _turn(self, seat: Seat) -> tuple[Permit, str]:
+    async def _turn(self, seat: Seat) -> tuple[Permit, Taken]:
         """Stand at the gate until there is both a permit and a task for it."""
         gate = seat.upstream.gate
         async with seat.turn:
             while True:
                 permit = await gate.acquire()
                 try:
-                    entry = await self._dispatch.next(seat, permit)
+                    taken = await self._dispatch.next(seat, permit)
                 except BaseException:
                     permit.release()
                     raise
-                if entry is not None:
-                    return permit, entry.task_id
+                if taken is not None:
+                    return permit, taken
                 permit.release()
 
     async def _hand_back(self, task_id: str) -> None:

@@ -9,12 +9,13 @@ the answer's pieces.
 
 import asyncio
 from dataclasses import dataclass, field
+from typing import Any
 
 from asyncsvc.engine.outcome import Completed, Deferred, Failed, Outcome, Retried
 from asyncsvc.engine.tape import Tape, joined
 from asyncsvc.errors import IllegalTransition, ProviderError, TaskNotFound
 from asyncsvc.providers.deltas import Delta
-from asyncsvc.providers.gate import Permit
+from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.task import Draft, EventType, Task
@@ -66,6 +67,8 @@ class Run:
     permit: Permit
     model_id: str
     started: float
+    route: dict[str, Any]
+    """How the model was chosen."""
     members: dict[str, Member] = field(default_factory=dict)
     heard: list[Delta] = field(default_factory=list)
     begun: bool = False
@@ -87,10 +90,9 @@ class Run:
 
     def attempt(self, task: Task) -> Draft:
         """The event that tells a task of it."""
-        why = "named by the task" if task.request.model else "the first with room"
-        if task.id != self.lead.id:
-            why = "shares the call of an equal task"
-        said = {"warnings": self.warnings} if self.warnings else {}
+        said: dict[str, Any] = {"warnings": self.warnings} if self.warnings else {}
+        shares = task.id != self.lead.id
+        why = "shares the call of an equal task" if shares else self.route["why"]
         return Draft(
             EventType.ATTEMPT,
             {
@@ -98,7 +100,7 @@ class Run:
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
-                "route": {"reason": why, "model": self.upstream.name, **said},
+                "route": self.route | said,
                 **said,
             },
         )

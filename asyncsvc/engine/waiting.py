@@ -15,11 +15,13 @@ from typing import Any, TypeVar
 import orjson
 
 from asyncsvc.engine.cache import Answer, Cache
+from asyncsvc.engine.choice import Bars
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.flights import Board, Flights
 from asyncsvc.engine.sessions import Sessions
 from asyncsvc.engine.timers import Timers
 from asyncsvc.errors import (
+    ContextTooLong,
     Expired,
     IllegalTransition,
     ProviderError,
@@ -27,6 +29,7 @@ from asyncsvc.errors import (
     TaskNotFound,
     TaskTimeout,
 )
+from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
@@ -65,12 +68,14 @@ class WaitingRoom:
     ) -> None:
         self.dispatch = dispatch
         self.cache = cache
-        self.flights = Flights(dispatch)
+        self.flights = Flights(dispatch, self._to_lane)
         self._journal = journal
         self._timers = timers
         self._sessions = Sessions()
         self._settings = settings
         self._allowances: dict[str, _Allowance] = {}
+        self._bars: dict[str, Bars] = {}
+        dispatch.on_stranded = self._strand
         self._steps: set[asyncio.Task[None]] = set()
 
     def admit(self, task: Task, delay_s: float | None = None) -> None:
@@ -90,7 +95,7 @@ class WaitingRoom:
         """It is the task's turn to be served: from the cache, or by a call."""
         key = self.cache.key(task)
         if key is None:
-            self.dispatch.enter(task)
+            self._to_lane(task)
             return
         # Whoever has it done again by hand wants to hear something new.
         again = task.starts > 0 and task.started_at is None
@@ -100,6 +105,13 @@ class WaitingRoom:
         else:
             self.flights.leave(task)
             self._later(self._answer(task, answer))
+
+    def _to_lane(self, task: Task) -> None:
+        bars = self._bars.get(task.id)
+        if (fault := self.dispatch.fault_of(task, bars)) is not None:
+            self._strand(task.id, fault)
+        else:
+            self.dispatch.enter(task, bars)
 
     def depart(self, task: Task, board: Board) -> list[Task]:
         """The task's call begins: all who share it, none where one is under way already."""
@@ -111,6 +123,19 @@ class WaitingRoom:
         key = self.cache.key(task)
         for late in [] if key is None else self.flights.land(key):
             self.admit(late)
+
+    def bar(self, task: Task, upstream: Upstream, fault: ProviderError) -> bool:
+        """Do not ask that account again for the task; whether another one is left."""
+        bars = self._bars.setdefault(task.id, Bars())
+        if isinstance(fault, ContextTooLong):
+            bars.context = max(bars.context, upstream.settings.context)
+        else:
+            (bars.failed if fault.again else bars.refused).add(upstream.gate.name)
+        return self.dispatch.elsewhere(task, bars)
+
+    def _strand(self, task_id: str, fault: ProviderError) -> None:
+        """No model is left that could serve the task, and none will be before the next start."""
+        self._later(self._fail(task_id, fault))
 
     def _set_alarm(self, task: Task, delay_s: float | None) -> None:
         def due() -> None:
@@ -131,6 +156,7 @@ class WaitingRoom:
         """The task is finished: whoever was behind it in its session is next."""
         self.remove(task)
         self._allowances.pop(task.id, None)
+        self._bars.pop(task.id, None)
         session = task.request.session_id
         heir = self._sessions.leave(session, task.id) if session is not None else None
         if heir is not None and (next_task := self._journal.live.get(heir)) is not None:

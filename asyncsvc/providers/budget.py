@@ -81,9 +81,10 @@ class Budget:
         over = self.used(now) + min(max(tokens, 1), self.limit) - self.limit
         if over <= 0:
             return 0.0
+        gone = now - self.span_s - MARGIN_S  # as in `used`: a sum would be rounded differently
         for share in sorted(self._log, key=lambda share: share.at):
-            if share.at + self.span_s + MARGIN_S > now:
+            if share.at > gone:
                 over -= share.tokens
                 if over <= 0:
-                    return share.at + self.span_s + MARGIN_S - now
+                    return max(share.at + self.span_s + MARGIN_S - now, 1e-9)
         return math.inf

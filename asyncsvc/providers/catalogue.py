@@ -44,18 +44,27 @@ class Catalogue:
         """The upstreams of one model, one a key."""
         return [upstream for upstream in self.upstreams if upstream.name == name]
 
+    def lacking(self) -> dict[str, str]:
+        """Why a model cannot be used, from the start or since its provider refused for good."""
+        found = dict(self.disabled)
+        for upstream in self.upstreams:
+            if all(each.gate.fault for each in self.of(upstream.name)):
+                found[upstream.name] = str(upstream.gate.fault)
+        return found
+
     def require(self, name: str | None, kind: str) -> None:
         """Raises ModelNotFound or NoModel where no task of that kind can be served."""
         if name is not None and name not in self.settings.models:
             known = ", ".join(self.settings.models) or "none"
             raise ModelNotFound(f"there is no model {name!r}; known: {known}", param="model")
-        if name is not None and name in self.disabled:
-            raise NoModel(f"model {name} is disabled: {self.disabled[name]}", retry_after=60)
-        serving = [u for u in self.upstreams if u.settings.type == kind]
+        lacking = self.lacking()
+        if name is not None and name in lacking:
+            raise NoModel(f"model {name} is disabled: {lacking[name]}", retry_after=60)
+        serving = [u for u in self.upstreams if u.settings.type == kind and not u.gate.fault]
         if name is None and not serving:
             lacks = "; ".join(
                 f"{other}: {why}"
-                for other, why in self.disabled.items()
+                for other, why in lacking.items()
                 if self.settings.models[other].type == kind
             )
             raise NoModel(

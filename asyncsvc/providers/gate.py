@@ -15,11 +15,12 @@ from typing import Any
 
 from aiolimiter import AsyncLimiter
 
-from asyncsvc.errors import ConcurrencyLimited, ProviderError
+from asyncsvc.errors import ConcurrencyLimited, ProviderError, QuotaExhausted, UpstreamAuth
 from asyncsvc.providers.adaptive import Adaptive
 from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.budget import Budget
 from asyncsvc.providers.headers import RateHeaders
+from asyncsvc.providers.measures import Measures
 from asyncsvc.providers.permit import Load, Permit
 from asyncsvc.providers.retry import LONGEST_S, backoff
 from asyncsvc.providers.slots import Slots
@@ -29,13 +30,16 @@ BURST = 4
 """The limiter refills this many times faster than the window allows on average: it evens out
 bursts above the concurrency, while the window decides. At 1 a burst of 40 short calls would
 take a minute although the account allows it at once."""
-EWMA = 0.2
 BREATH = 1 / 60
 """Of the window: how long a gate with learned limits rests after a refusal at first. The lower
 limit is the remedy; the rest only keeps a provider from being asked again in the same moment."""
+QUOTA_S = 3600.0
+"""A quota that is used up comes back at a time that few providers tell."""
+COOLING_S = 30.0
+"""A pause longer than this is worth asking another model."""
 
 
-class Gate(Load):
+class Gate(Load, Measures):
     """Calls to one account. Reports of how a call went come through `succeeded` and `failed`."""
 
     def __init__(
@@ -51,22 +55,21 @@ class Gate(Load):
         retry_max_s: float = 60.0,
     ) -> None:
         self.name = name
-        super().__init__(window, budget or Budget(0), breaker)
+        Load.__init__(self, window, budget or Budget(0), breaker)
+        Measures.__init__(self)
         self.adaptive = adaptive or Adaptive.of(False, False, window.span_s)
-        self.errors = 0
-        self.calls = 0
-        self.service_s: float | None = None
-        """Average seconds of a call (EWMA); None before the first."""
+        self.fault: ProviderError | None = None
+        """Why it takes no call any more, until the next start."""
+        # Called when it has closed, so that whoever stands in it with a permit steps back; when
+        # what counts in the token budget has changed; when a learned limit has changed.
         self.on_close: Callable[[], None] = lambda: None
-        """Called when the gate has closed: whoever stands in it with a permit must step back."""
         self.on_room: Callable[[], None] = lambda: None
-        """Called when what counts in the token budget has changed."""
         self.on_learn: Callable[[], None] = lambda: None
-        """Called when a learned limit has changed."""
         self._slots = Slots(concurrency)
         self._base_s, self._max_s = retry_base_s, retry_max_s
         self._cool_until = -math.inf
         self._slowed = 0
+        self._exhausted = False
         self._changed = asyncio.Event()
         self._smooth = self._limiter()
         self._follow()
@@ -131,6 +134,8 @@ class Gate(Load):
     def rate_wait(self) -> float:
         """The same, but for the breaker."""
         now = self.time()
+        if self.fault is not None:
+            return math.inf
         return max(self._cool_until - now, self.window.wait(now), 0.0)
 
     def admits(self, long: bool) -> bool:
@@ -139,9 +144,11 @@ class Gate(Load):
         Long tasks leave one slot to the others where there is more than one.
         """
         now = self.time()
-        if self.busy >= self.concurrency or self._cool_until > now or self.window.wait(now) > 0:
+        if self.fault is not None or self.busy >= self.concurrency:
             return False
-        if self.breaker.state(now) is BreakerState.OPEN:
+        if self._cool_until > now or self.window.wait(now) > 0:
+            return False
+        if self.breaker_state() is BreakerState.OPEN:
             return False
         return not long or self.concurrency == 1 or self.long_busy < self.concurrency - 1
 
@@ -191,12 +198,8 @@ class Gate(Load):
         """A call was answered in that time."""
         self.calls += 1
         self._slowed = 0
+        self.went_well(seconds)
         self.breaker.succeeded()
-        self.service_s = (
-            seconds
-            if self.service_s is None
-            else self.service_s + EWMA * (seconds - self.service_s)
-        )
         self.wake()
 
     def failed(self, error: ProviderError, permit: Permit | None = None) -> None:
@@ -204,10 +207,16 @@ class Gate(Load):
         self.calls += 1
         self.errors += 1
         now = self.time()
-        if error.slow_down:
+        self._exhausted = isinstance(error, QuotaExhausted)
+        if isinstance(error, UpstreamAuth):
+            self.fault = error
+        elif self._exhausted:
+            self._cool(error.retry_after or QUOTA_S, now, learned=False)
+        elif error.slow_down:
             learned = permit is not None and self._learn(error, permit, now)
             self._cool(error.retry_after, now, learned)
         elif error.trips:
+            self.went_wrong()
             self.breaker.failed(now)
         if self.wait() > 0:
             self.on_close()
@@ -227,6 +236,18 @@ class Gate(Load):
         )
         self._follow()
         return found
+
+    def disable(self, error: ProviderError) -> None:
+        """Take no call any more, until the next start."""
+        self.fault = error
+        self.on_close()
+        self.wake()
+
+    def out_of_service(self) -> str | None:
+        """Why it is not worth waiting for, for people; None where it is."""
+        now = self.time()
+        closed = self.fault is not None or self._cool_until - now > COOLING_S
+        return self.describe() if closed or self.breaker.wait(now) > 0 else None
 
     def _cool(self, retry_after: float | None, now: float, learned: bool) -> None:
         # Zero and a date gone by are no answer: coming back at once is what was refused.
@@ -260,6 +281,10 @@ class Gate(Load):
     def describe(self, tokens: int = 1) -> str | None:
         """Why no call of so many tokens may start now, for people; None where one may."""
         now = self.time()
+        if self.fault is not None:
+            return f"{self.name}: disabled until the next start: {self.fault}"
+        if self._exhausted and self._cool_until > now:
+            return f"{self.name}: quota used up, next in {self._cool_until - now:.0f} s"
         if self._cool_until > now:
             return f"{self.name}: asked to slow down, next in {self._cool_until - now:.0f} s"
         if self.breaker.wait(now) > 0:
@@ -273,6 +298,3 @@ class Gate(Load):
         if self.busy >= self.concurrency:
             return f"{self.name}: {self.busy} of {self.concurrency} calls under way"
         return None
-
-
-__all__ = ["Gate", "Permit"]

@@ -148,24 +148,40 @@ class Submission(BaseModel):
         given = {n: getattr(self, n) for n in ("content", "messages", "input")}
         return {n: v for n, v in given.items() if v is not None} | {"params": self.params}
 
+    def texts(self) -> list[str]:
+        """All text that the provider will be sent."""
+        if self.input is not None:
+            return [self.input] if isinstance(self.input, str) else self.input
+        if self.content is not None:
+            return [self.content]
+        return [text for message in self.messages or [] for text in _texts(message)]
+
+    def asked(self) -> str:
+        """What is asked: the last user message, or the first text to embed."""
+        if self.content is not None:
+            return self.content
+        if self.messages is not None:
+            return last_user_text(self.messages)
+        return self.input if isinstance(self.input, str) else (self.input or [""])[0]
+
     def preview(self) -> str:
         """The first 200 characters of what is asked, for lists."""
-        if self.content is not None:
-            return self.content[:PREVIEW_CHARS]
-        if self.messages is not None:
-            return last_user_text(self.messages)[:PREVIEW_CHARS]
-        first = self.input if isinstance(self.input, str) else (self.input or [""])[0]
-        return first[:PREVIEW_CHARS]
+        return self.asked()[:PREVIEW_CHARS]
 
 
 def last_user_text(messages: list[dict[str, Any]]) -> str:
     """The text of the last user message; empty where there is none."""
     for message in reversed(messages):
         if message.get("role") == "user":
-            content = message.get("content")
-            if isinstance(content, str):
-                return content
-            parts = content if isinstance(content, list) else []
-            texts = [part.get("text") for part in parts if isinstance(part, dict)]
-            return " ".join(text for text in texts if isinstance(text, str))
+            return " ".join(_texts(message))
     return ""
+
+
+def _texts(message: dict[str, Any]) -> list[str]:
+    """The texts of one message, whose content is a string or a list of parts."""
+    content = message.get("content")
+    if isinstance(content, str):
+        return [content]
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict)]
+    return [text for text in texts if isinstance(text, str)]

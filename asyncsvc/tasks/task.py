@@ -129,6 +129,10 @@ class Request:
     """Says which requests ask for the same; None where an answer must not be shared."""
     user_metadata: dict[str, Any] | None = None
     preview: str = ""
+    route: dict[str, Any] | None = None
+    """Its class and why, as it was decided when it came; the model is chosen later."""
+    need: int = 0
+    """About how much context it needs, the answer included; 0: not estimated."""
     created_at: int = 0
     n: int = 0
     """The row's number in the store, in order of arrival; given by the journal."""
@@ -204,6 +208,7 @@ def born(request: Request, at: int) -> tuple[Task, Draft]:
         queued_at=at if cause is Cause.SUBMITTED else request.run_at or at,
         updated_at=at,
         next_run_at=facts.get("next_run_at"),
+        route=request.route,
         seq=1,
         version=1,
     )
@@ -223,7 +228,7 @@ def apply(task: Task, draft: Draft, at: int) -> Task:
             starts=task.starts + 1,
             name=draft.data["name"],
             model=draft.data["model"],
-            route=draft.data.get("route"),
+            route=(task.request.route or {}) | (draft.data.get("route") or {}),
             version=task.version + 1,
         )
     return replace(task, seq=task.seq + 1)

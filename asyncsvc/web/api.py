@@ -59,6 +59,13 @@ async def submit_batch(request: Request) -> Response:
     return JSON({"tasks": told}, status_code=202)
 
 
+async def route(request: Request) -> Response:
+    """POST /route: how a task would be routed; nothing is stored."""
+    parts = house(request)
+    value = await body.read_object(request, parts.settings.queue.max_task_bytes)
+    return JSON(parts.intake.route(parse(value)))
+
+
 async def show(request: Request) -> Response:
     """GET /tasks/{id}"""
     parts = house(request)
@@ -203,5 +210,6 @@ ROUTES = [
     resource("/tasks/{task_id}/resume", POST=resume),
     resource("/tasks/{task_id}/retry", POST=retry),
     resource("/models", GET=models),
+    resource("/route", POST=route),
 ]
 """In this order: `/tasks/stats` is no task's id."""

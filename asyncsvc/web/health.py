@@ -28,18 +28,9 @@ async def health(request: Request) -> Response:
     sqlite_ok = await parts.journal.store.writable()
     queue_ok = not parts.intake.closed
     models = _models(parts)
-    problems = []
-    if not sqlite_ok:
-        problems.append("the database does not take writes")
-    if not queue_ok:
-        problems.append("the service is stopping")
-    if not parts.catalogue.upstreams:
-        problems.append("no model is enabled")
-    problems += [
-        f"model {name}: breaker open"
-        for name, model in models.items()
-        if model.get("breaker") == DEGRADED_BREAKER
-    ]
+    problems = [] if sqlite_ok else ["the database does not take writes"]
+    problems += [] if queue_ok else ["the service is stopping"]
+    problems += _ailing(parts)
     process = psutil.Process()
     return JSON(
         {
@@ -70,14 +61,27 @@ async def health(request: Request) -> Response:
 
 
 def _models(parts: House) -> dict[str, dict[str, Any]]:
-    """By name: enabled and its breaker, or why not."""
-    return {
-        name: {"enabled": False, "reason": reason}
-        for name, reason in parts.catalogue.disabled.items()
-    } | {
+    enabled = {
         upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state().value}
         for upstream in parts.catalogue.upstreams
     }
+    lacking = parts.catalogue.lacking()
+    return enabled | {name: {"enabled": False, "reason": why} for name, why in lacking.items()}
+
+
+def _ailing(parts: House) -> list[str]:
+    """What is wrong with the accounts."""
+    upstreams = parts.catalogue.upstreams
+    usable = [upstream for upstream in upstreams if upstream.gate.fault is None]
+    none = [] if usable else ["no model is enabled"]
+    gates = [upstream.gate for upstream in upstreams]
+    refused = [f"model {gate.name}: {gate.fault}" for gate in gates if gate.fault is not None]
+    opened = [
+        f"model {upstream.name}: breaker open"
+        for upstream in upstreams
+        if upstream.gate.breaker_state().value == DEGRADED_BREAKER
+    ]
+    return [*none, *refused, *opened]
 
 
 async def livez(_: Request) -> Response:

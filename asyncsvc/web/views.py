@@ -118,13 +118,14 @@ def _model(house: House, name: str) -> dict[str, Any]:
     upstreams = house.catalogue.of(name)
     gates = [_gate(upstream) for upstream in upstreams]
     services = [u.gate.service_s for u in upstreams if u.gate.service_s is not None]
+    lacks = house.catalogue.lacking().get(name)
     states = [gate["breaker"] for gate in gates]
     return {
         "name": name,
         "type": settings.type,
         "model": upstreams[0].model_id if upstreams else settings.model_ids[0],
-        "enabled": bool(upstreams),
-        "reason": house.catalogue.disabled.get(name),
+        "enabled": lacks is None,
+        "reason": lacks,
         "in_flight": sum(gate["in_flight"] for gate in gates),
         "concurrency": _all_keys(settings.concurrency, [u.gate.concurrency for u in upstreams]),
         "concurrency_auto": settings.concurrency == "auto",

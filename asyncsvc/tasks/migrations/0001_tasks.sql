@@ -18,6 +18,8 @@ CREATE TABLE tasks (
     cache_key     TEXT,
     user_metadata TEXT,
     preview       TEXT NOT NULL,
+    decision      TEXT,
+    need          INTEGER NOT NULL,
     created_at    INTEGER NOT NULL,
     tokens        INTEGER NOT NULL,
     attempts      INTEGER NOT NULL,

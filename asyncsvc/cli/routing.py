@@ -1,0 +1,152 @@
+"""`route` and `route-eval`: where a prompt would go, and how often that is right.
+
+Owns the choice between a running service and the settings alone, and says which it was. Promises
+that nothing is stored or sent to a provider. Never counts load or missing keys offline.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from asyncsvc.cli.address import find
+from asyncsvc.cli.client import Api, Unreachable
+from asyncsvc.cli.failure import MISUSED, Failure
+from asyncsvc.cli.files import settings_file
+from asyncsvc.cli.submitting import print_json
+from asyncsvc.loading import load
+from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.providers.routing import CLASSES, Asked, Router
+
+
+def route(text: str, url: str | None, as_json: bool, environ: Mapping[str, str]) -> int:
+    """Ask the service; without one, and where none is named, decide by the settings."""
+    try:
+        with Api(find(url, environ)) as api:
+            answer = api.post("/route", {"content": text}) | {"offline": False}
+    except Unreachable:
+        if url is not None:
+            raise
+        answer = _offline(text, environ)
+    if as_json:
+        print_json(answer)
+        return 0
+    _tell(answer)
+    return 0
+
+
+def _offline(text: str, environ: Mapping[str, str]) -> dict[str, Any]:
+    settings = load(settings_file(None), environ)
+    router = Router(settings.models, settings.routes)
+    decision = router.classify(Asked("chat", text))
+    first, rest = router.pool(decision.name)
+    lacks = Catalogue(settings, environ).disabled
+    rows = [
+        {"model": name, "eligible": name in first, "reason": lacks.get(name), "eta_s": None}
+        for name in first + rest
+    ]
+    chosen = first[0] if first else None
+    why = f"the first of the models for {decision.name} tasks" if first else "there is no model"
+    return decision.as_dict() | {
+        "candidates": rows,
+        "chosen": chosen,
+        "why": why,
+        "offline": True,
+    }
+
+
+def _tell(answer: dict[str, Any]) -> None:
+    if answer["offline"]:
+        print("no service is running: by the settings alone, without load and missing keys")
+    score = "" if answer["score"] is None else f", score {answer['score']:+.2f}"
+    rule = f", by {answer['rule']}" if answer["rule"] else ""
+    close = ", close to the border" if answer["ambiguous"] else ""
+    print(f"class     {answer['class']}{rule}{score}{close}")
+    for hit in answer["features"]:
+        words = ", ".join(hit["matched"])
+        print(f"feature   {hit['name']:12} {hit['value'] * hit['weight']:+.2f}  {words}".rstrip())
+    for row in answer["candidates"]:
+        mark = "can" if row["eligible"] else "no"
+        eta = "" if row["eta_s"] is None else f"  done in {row['eta_s']:.1f} s"
+        print(f"model     {row['model']:12} {mark:3}{eta}  {row['reason'] or ''}".rstrip())
+    print(f"chosen    {answer['chosen'] or 'none'}: {answer['why']}")
+
+
+def route_eval(file: Path, as_json: bool, environ: Mapping[str, str]) -> int:
+    """A confusion matrix over labelled lines."""
+    settings = load(settings_file(None), environ)
+    router = Router(settings.models, settings.routes)
+    counts: Counter[tuple[str, str]] = Counter()
+    for number, line in enumerate(_lines(file), 1):
+        if line.strip() and (pair := _judge(router, line, f"{file}:{number}")) is not None:
+            counts[pair] += 1
+    if not counts:
+        raise Failure(f"{file} holds no labelled line", MISUSED)
+    if as_json:
+        print_json(_figures(counts))
+    else:
+        _matrix(counts)
+    return 0
+
+
+def _lines(file: Path) -> list[str]:
+    try:
+        return file.read_text(encoding="utf-8-sig").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{file} cannot be read: {error}", MISUSED) from None
+
+
+def _judge(router: Router, line: str, where: str) -> tuple[str, str] | None:
+    """(label, found) of a line; None where it has no label."""
+    try:
+        row = json.loads(line)
+        text = row["text"]
+    except (ValueError, TypeError, KeyError):
+        row, text = {}, None
+    if not isinstance(text, str) or not row.keys() & {"class", "reasoning"}:
+        raise Failure(f'{where}: must be an object with "text" and "class" or "reasoning"', MISUSED)
+    found = router.classify(Asked("chat", text)).name
+    if "class" in row:
+        if row["class"] not in CLASSES:
+            raise Failure(f"{where}: class must be one of {', '.join(CLASSES)}", MISUSED)
+        return str(row["class"]), found
+    if row["reasoning"] is None:
+        return None
+    label = "reasoning" if row["reasoning"] else "other"
+    return label, found if found == "reasoning" else "other"
+
+
+def _figures(counts: Counter[tuple[str, str]]) -> dict[str, Any]:
+    labels = list(dict.fromkeys(sorted(name for pair in counts for name in pair)))
+    right = sum(count for (label, found), count in counts.items() if label == found)
+    matrix = {one: {other: counts[one, other] for other in labels} for one in labels}
+    total = counts.total()
+    return {
+        "total": total,
+        "accuracy": round(right / total, 4),
+        "matrix": matrix,
+        "recall": {name: _share(row[name], sum(row.values())) for name, row in matrix.items()},
+        "false_positive_rate": {
+            name: _share(
+                sum(matrix[other][name] for other in labels if other != name),
+                sum(sum(matrix[other].values()) for other in labels if other != name),
+            )
+            for name in labels
+        },
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return round(part / whole, 4) if whole else None
+
+
+def _matrix(counts: Counter[tuple[str, str]]) -> None:
+    figures = _figures(counts)
+    labels = list(figures["matrix"])
+    print("label \\ found".ljust(14) + "".join(f"{name:>11}" for name in labels) + "     recall")
+    for name, row in figures["matrix"].items():
+        recall = figures["recall"][name]
+        shown = "–" if recall is None else f"{recall:.1%}"
+        print(name.ljust(14) + "".join(f"{row[other]:>11}" for other in labels) + f"{shown:>11}")
+    print(f"{figures['total']} prompts, {figures['accuracy']:.1%} right")
