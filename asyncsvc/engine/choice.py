@@ -78,6 +78,9 @@ class Options:
         return self.primary + self.standing_in
 
 
+_NOBODY = Options(None, ())
+
+
 class Chooser:
     """`options` when a task comes, `pick` when one of them may be free."""
 
@@ -87,13 +90,17 @@ class Chooser:
         self._balance = balance
         self._realtime = router.realtime
         self._last_realtime = -math.inf
+        self._named = {
+            name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
+            for name in {seat.upstream.name for seat in seats}
+        }
 
     def options(self, request: Request, bars: Bars | None = None) -> Options:
         """The seats for a request, without those that its bars rule out."""
-        bars = bars or Bars()
         if request.model is not None:
-            named = [seat for seat in self._seats if seat.upstream.name == request.model]
-            return Options(None, tuple(_unbarred(named, bars)))
+            named = self._named.get(request.model, _NOBODY)
+            return Options(None, tuple(_unbarred(named.seats, bars))) if bars else named
+        bars = bars or Bars()
         name = (request.route or {}).get("class") or self._class_of(request)
         first, rest = self._router.pool(name)
         able = _unbarred(_large_enough(self._of(first + rest), request.need), bars)
@@ -225,7 +232,7 @@ def _large_enough(seats: list[Seat], tokens: int) -> list[Seat]:
     return fitting or [seat for seat in seats if seat.upstream.settings.context == most]
 
 
-def _unbarred(seats: list[Seat], bars: Bars) -> list[Seat]:
+def _unbarred(seats: Sequence[Seat], bars: Bars) -> list[Seat]:
     able = [
         seat
         for seat in seats

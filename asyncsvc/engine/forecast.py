@@ -32,9 +32,12 @@ class Forecaster:
         gates = [seat.upstream.gate for seat in self._dispatch.candidates(task)]
         position = self._dispatch.position(task)
         tokens = task.request.tokens
+        eta = _eta(gates, position, tokens)
+        if eta == 0.0:
+            return Forecast(position, eta, None)
         reasons = [why for gate in gates if (why := gate.describe(tokens))]
         reason = "; ".join(reasons) if gates and len(reasons) == len(gates) else None
-        return Forecast(position, _eta(gates, position, tokens), reason)
+        return Forecast(position, eta, reason)
 
 
 def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:

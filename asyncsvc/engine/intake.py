@@ -106,10 +106,11 @@ class Intake:
         now = self._journal.now()
         births, taken = [], []
         for submission in submissions:
-            request = _request(submission, owner, now, self._decide(submission))
+            body = submission.body()
+            request = _request(submission, body, owner, now, self._decide(submission))
             answer = self._answer(born(request, now)[0], submission)
             stored = (*key, orjson.dumps(answer).decode()) if key else None
-            births.append(Birth(request, orjson.dumps(submission.body()), stored))
+            births.append(Birth(request, orjson.dumps(body), stored))
             taken.append(Accepted(request.id, answer))
         self._entering += len(births)
         try:
@@ -134,7 +135,7 @@ class Intake:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""
         self._check_model(submission)
         now = self._journal.now()
-        request = _request(submission, None, now, self._decide(submission))
+        request = _request(submission, submission.body(), None, now, self._decide(submission))
         return self._waiting.dispatch.explain(born(request, now)[0])
 
     def _decide(self, submission: Submission) -> dict[str, Any]:
@@ -178,7 +179,13 @@ class Intake:
         }
 
 
-def _request(submission: Submission, owner: str | None, now: int, route: dict[str, Any]) -> Request:
+def _request(
+    submission: Submission,
+    body: dict[str, Any],
+    owner: str | None,
+    now: int,
+    route: dict[str, Any],
+) -> Request:
     run_at = None
     if submission.run_at is not None:
         run_at = from_rfc3339(submission.run_at)
@@ -203,7 +210,7 @@ def _request(submission: Submission, owner: str | None, now: int, route: dict[st
         route=route,
         need=context_needed(submission.texts(), _max_tokens(submission.params)),
         created_at=now,
-        tokens=tokens.expected(submission.body()),
+        tokens=tokens.expected(body),
     )
 
 
