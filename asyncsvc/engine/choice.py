@@ -132,7 +132,8 @@ class Chooser:
 
     def serving(self, options: Options) -> tuple[Seat, ...]:
         """The seats that the task waits for as things stand."""
-        return options.primary if self._in_service(options) else options.seats
+        alone = not options.standing_in or self._in_service(options)
+        return options.primary if alone else options.seats
 
     def explain(
         self, options: Options, lacks: dict[str, str], ahead: int = 0
