@@ -1,8 +1,8 @@
 """`POST /tasks`, as a bare ASGI application.
 
 Owns the shortest way from a request to an accepted task. Promises the same answers as any
-other route. Never passes the router: under load half of a submit's time went into objects
-that one fixed path does not need (see docs/decisions/0012-a-shortcut-for-submit.md).
+other route. Never passes the router: a quarter of a submit's time in the application went into
+objects that one fixed path does not need (docs/decisions/0012-a-shortcut-for-submit.md).
 """
 
 from typing import Any
