@@ -6,7 +6,7 @@ can stand still or jump a day. Never measures durations: those use the event loo
 which no administrator can set back.
 """
 
-import secrets
+import os
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,6 +16,7 @@ Now = Callable[[], int]
 """Answers the current time in milliseconds since the epoch."""
 
 
+_48_BITS = (1 << 48) - 1
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -50,8 +51,7 @@ def from_rfc3339(text: str) -> int:
 
 def new_id(at_ms: int) -> str:
     """A UUID of version 7 (RFC 9562): sorts by time, so index pages fill in order."""
-    value = (at_ms & ((1 << 48) - 1)) << 80 | secrets.randbits(80)
-    value = value & ~(0xF << 76) | 0x7 << 76
-    value = value & ~(0x3 << 62) | 0x2 << 62
-    text = f"{value:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+    at = f"{at_ms & _48_BITS:012x}"
+    rest = os.urandom(10)
+    text = rest.hex()
+    return f"{at[:8]}-{at[8:]}-7{text[:3]}-{'89ab'[rest[9] & 3]}{text[3:6]}-{text[6:18]}"

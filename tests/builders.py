@@ -12,9 +12,10 @@ import orjson
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.journal import Birth, Change, Journal
 from asyncsvc.tasks.rows import Event
-from asyncsvc.tasks.store import Batch, Store
+from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Cause, Draft, EventType, Request, State, status
 
 AT = 1_800_000_000_000

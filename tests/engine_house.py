@@ -136,18 +136,18 @@ class EngineHouse:
         return None if error is None else str(error["code"])
 
     async def result(self, task_id: str) -> str | None:
-        return await self.house.journal.store.result((await self.task(task_id)).request.n)
+        return await self.house.journal.store.result((await self.task(task_id)).n)
 
     async def said(self, task_id: str) -> str:
         """The text of the chunk events since the last attempt."""
         task = await self.task(task_id)
-        rows = await self.house.journal.store.text_so_far(task.request.n)
+        rows = await self.house.journal.store.text_so_far(task.n)
         return "".join(orjson.loads(row)["text"] for row in rows)
 
     async def events(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:
         """All (type, data) of the task. Their seq must be dense."""
         task = await self.task(task_id)
-        rows = await self.house.journal.store.events(task.request.n, 0, 100_000)
+        rows = await self.house.journal.store.events(task.n, 0, 100_000)
         assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
         return [(row.type, orjson.loads(row.data)) for row in rows]
 

@@ -11,8 +11,8 @@ import pytest
 from asyncsvc.engine.cache import ENTRY_BYTES, PURGED_AT_ONCE, request_key
 from asyncsvc.errors import StorageUnavailable, UpstreamRejected
 from asyncsvc.providers.deltas import Delta
+from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.journal import Kept
-from asyncsvc.tasks.store import Batch
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import State
 from tests.builders import journal_at

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import IllegalTransition, RateLimited, TaskNotFound, UpstreamRejected
-from asyncsvc.tasks.store import Batch
+from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.task import State, Task
 from tests.engine_house import MOMENT, EngineHouse, model, since
 from tests.scripted import HANG, ScriptedClient
@@ -194,7 +194,7 @@ def test_a_retry_starts_anew_under_the_same_id(tmp_path: Path, prepare: Prepare)
         async with EngineHouse(tmp_path) as house:
             task_id = await prepare(house)
             starts = (await house.task(task_id)).starts
-            house.client.on("x", ["anew"])
+            house.client.on("x", [1.0, "anew"])
             task = await house.house.control.retry(task_id)
             assert (task.state, task.error, task.tries) == (State.PENDING, None, 0)
             assert await house.result(task_id) is None

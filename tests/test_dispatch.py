@@ -193,7 +193,8 @@ async def test_position_and_depth_count_what_competes(tmp_path: Path) -> None:
         any_id = await house.submit("any")
         on_a = await house.submit("on a", model="a")
         on_b = await house.submit("on b", model="b", priority=9)
-        assert [dispatch.position(await house.task(i)) for i in (any_id, on_a, on_b)] == [2, 2, 1]
+        forecasts = [house.house.forecaster.of(await house.task(i)) for i in (any_id, on_a, on_b)]
+        assert [forecast.position for forecast in forecasts] == [2, 2, 1]
         assert (dispatch.depth("a"), dispatch.depth("b"), len(dispatch)) == (2, 2, 3)
         assert dispatch.leave(await house.task(any_id))
         assert not dispatch.leave(await house.task(any_id))

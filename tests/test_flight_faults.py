@@ -11,7 +11,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.tasks.store import Batch
+from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.task import State
 from tests.engine_house import EngineHouse, model
 from tests.scripted import Script

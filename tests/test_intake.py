@@ -14,7 +14,8 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.tasks.store import Batch, Store
+from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import State
 from tests.engine_house import MOMENT, EngineHouse, model

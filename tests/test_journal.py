@@ -47,7 +47,7 @@ async def ids_on_disk(store: Store) -> list[int]:
 async def test_what_is_acknowledged_is_on_the_disk(journal: Journal) -> None:
     (task,) = await journal.append(birth("t1", b"body"))
     assert await journal.store.task("t1") == task == journal.live["t1"]
-    assert await journal.store.body(task.request.n) == b"body"
+    assert await journal.store.body(task.n) == b"body"
 
 
 async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journal) -> None:
@@ -104,7 +104,7 @@ async def test_a_failed_commit_changes_neither_memory_nor_numbers_nor_disk(
     commits.refusal = None
     (after,) = await journal.append(begun())
     (other,) = await journal.append(birth("t2"))
-    assert (after.seq, other.request.n) == (3, 3)
+    assert (after.seq, other.n) == (3, 3)
     assert await ids_on_disk(journal.store) == list(range(1, len(ids) + 4))
 
 
@@ -284,8 +284,9 @@ async def test_a_follower_gets_the_suffix_after_its_cursor(journal: Journal) -> 
 async def test_memory_and_disk_tell_the_same(journal: Journal) -> None:
     live = asyncio.create_task(gathered(journal.feed.follow(0), 5))
     await live_through(journal, "t1", "\u2028 好")
-    from_disk = [row.event(owner) for row, owner in await journal.store.feed(0)]
-    assert await live == from_disk == await gathered(journal.follow("t1"))
+    from_disk = [row.event(owner).wire for row, owner in await journal.store.feed(0)]
+    followed = [event.wire for event in await gathered(journal.follow("t1"))]
+    assert [event.wire for event in await live] == from_disk == followed
 
 
 async def test_a_follower_of_nobody_is_told_so(journal: Journal) -> None:
@@ -394,3 +395,26 @@ async def test_the_feed_passes_over_deleted_tasks_after_a_restart(tmp_path: Path
         await journal.append(birth("t4"))
         assert [event.id for event in await heard] == [5, 6, 7, 8, 13]
         assert [event.id for event in await late] == [13]
+
+
+async def test_what_follows_on_an_append_is_done_without_whoever_asked(journal: Journal) -> None:
+    heard: list[object] = []
+    append = journal.append(birth("t1"), then=heard.append)
+    append.cancel()
+    refused = journal.append(Removal("nobody"), then=heard.append)
+    with pytest.raises(TaskNotFound):
+        await refused
+    await journal.append(birth("t2"))
+    assert isinstance(heard[0], TaskNotFound)
+    assert heard[1] == [await journal.task("t1")]
+
+
+async def test_a_follow_up_that_fails_harms_no_append(
+    journal: Journal, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(outcome: object) -> None:
+        raise RuntimeError("ours")
+
+    assert [task.id for task in await journal.append(birth("t1"), then=fails)] == ["t1"]
+    assert [task.id for task in await journal.append(birth("t2"))] == ["t2"]
+    assert "has failed" in caplog.text

@@ -1,6 +1,6 @@
 import pytest
 
-from asyncsvc.engine.lane import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Lane, entry_of
+from asyncsvc.engine.lane import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Lane, entry_of, newcomer
 from asyncsvc.tasks.task import Request, Task
 
 
@@ -9,8 +9,8 @@ def _entry(key: float, n: int) -> Entry:
 
 
 def _task(at_s: float, n: int = 1, lane: str = "short", priority: int = 5) -> Task:
-    request = Request(f"t{n}", lane=lane, priority=priority, n=n)
-    return Task(request, queued_at=round(at_s * 1000))
+    request = Request(f"t{n}", lane=lane, priority=priority)
+    return Task(request, queued_at=round(at_s * 1000), n=n)
 
 
 def _lane(*entries: Entry) -> Lane:
@@ -66,15 +66,15 @@ def test_entering_twice_keeps_the_place() -> None:
 
 def test_the_number_ahead_counts_the_waiting_only() -> None:
     lane = _lane(*(_entry(n, n) for n in range(1, 6)))
-    assert [lane.ahead_of(_entry(n, n)) for n in range(1, 6)] == [0, 1, 2, 3, 4]
+    assert [lane.ahead_of((n, n)) for n in range(1, 6)] == [0, 1, 2, 3, 4]
     lane.leave("t2")
-    assert lane.ahead_of(_entry(5, 5)) == 3
-    assert lane.ahead_of(_entry(0, 9)) == 0
+    assert lane.ahead_of((5, 5)) == 3
+    assert lane.ahead_of((0, 9)) == 0
 
 
 def test_a_newcomer_without_a_number_stands_behind_its_like() -> None:
-    waiting, newcomer = entry_of(_task(10, n=7)), entry_of(_task(10, n=0))
-    assert _lane(waiting).ahead_of(newcomer) == 1
+    waiting, rank = entry_of(_task(10, n=7)), newcomer(Request("t8"), 10_000)
+    assert _lane(waiting).ahead_of(rank) == 1
 
 
 def test_nothing_waits_less_than_the_most_urgent() -> None:
@@ -98,5 +98,5 @@ def test_a_task_is_overtaken_only_by_what_comes_within_its_slack() -> None:
 
 
 def test_an_entry_remembers_its_session() -> None:
-    task = Task(Request("t1", session_id="s", n=1))
+    task = Task(Request("t1", session_id="s"), n=1)
     assert entry_of(task).session_id == "s"

@@ -9,8 +9,8 @@ from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.task import Cause, Request, State, Task
 from tests.builders import AT, begun, birth, ended, moved, said
 
-RUNNING = Task(Request("r", n=3), State.RUNNING, attempts=1, seq=5, version=4)
-FAILED = Task(Request("f", n=4), State.FAILED, attempts=1, seq=6, version=5)
+RUNNING = Task(Request("r"), State.RUNNING, n=3, attempts=1, seq=5, version=4)
+FAILED = Task(Request("f"), State.FAILED, n=4, attempts=1, seq=6, version=5)
 
 
 def overlay(*tasks: Task) -> Overlay:
@@ -25,7 +25,7 @@ def refused(batch: Overlay, *entries: Entry) -> None:
 def test_a_birth_is_numbered_and_tells_of_it() -> None:
     batch = overlay()
     (task,) = batch.accept([birth("a", b"body")])
-    assert (task.request.n, task.seq, task.version, task.queued_at) == (11, 1, 1, AT)
+    assert (task.n, task.seq, task.version, task.queued_at) == (11, 1, 1, AT)
     written = batch.batch()
     assert written.born == [(task, b"body")]
     assert [(row.id, row.task_n, row.seq, row.type) for row in written.events] == [

@@ -29,7 +29,7 @@ FULL = Task(
 
 @pytest.mark.parametrize("task", [FULL, Task(Request("t2"))], ids=["full", "bare"])
 def test_a_task_comes_back_from_its_row_as_it_was(task: Task) -> None:
-    row = request_row(task.request) + life_row(task)
+    row = request_row(task) + life_row(task)
     assert len(row) == len(TASK_COLUMNS)
     assert task_of(row, 8) == replace(task, seq=8)
 
@@ -37,16 +37,16 @@ def test_a_task_comes_back_from_its_row_as_it_was(task: Task) -> None:
 @pytest.mark.parametrize("cache", [None, True, False])
 def test_cache_may_be_left_open(cache: bool | None) -> None:
     task = replace(FULL, request=replace(FULL.request, cache=cache))
-    assert task_of(request_row(task.request) + life_row(task), 0).request.cache is cache
+    assert task_of(request_row(task) + life_row(task), 0).request.cache is cache
 
 
 def test_columns_after_the_task_s_own_are_left_alone() -> None:
-    row = (*request_row(FULL.request), *life_row(FULL), "preview", 99)
+    row = (*request_row(FULL), *life_row(FULL), "preview", 99)
     assert task_of(row, 0) == FULL
 
 
 def test_there_is_a_value_for_each_column() -> None:
-    assert len(request_row(FULL.request)) == len(REQUEST_COLUMNS)
+    assert len(request_row(FULL)) == len(REQUEST_COLUMNS)
     assert len(life_row(FULL)) == len(LIFE_COLUMNS)
 
 

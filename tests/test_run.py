@@ -9,7 +9,8 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
-from asyncsvc.tasks.store import Batch, Store
+from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Cause, State
 from tests.engine_house import MOMENT, EngineHouse, since
 from tests.scripted import Script

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StartError, StorageUnavailable
+from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.rows import EventRow
-from asyncsvc.tasks.store import READERS, Batch, Store
+from asyncsvc.tasks.store import READERS, Store
 from asyncsvc.tasks.task import Request, State, Task
 from tests.builders import AT, store_at
 from tests.virtual_time import virtual
@@ -25,8 +26,8 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 
 def task(n: int, state: State = State.PENDING, name: str | None = None, **fields: Any) -> Task:
-    request = replace(Request(f"t{n}", n=n, created_at=AT), **fields)
-    return Task(request, state, version=1, queued_at=AT, updated_at=AT, name=name)
+    request = replace(Request(f"t{n}", created_at=AT), **fields)
+    return Task(request, state, version=1, queued_at=AT, updated_at=AT, name=name, n=n)
 
 
 def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> EventRow:
@@ -34,14 +35,14 @@ def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> 
 
 
 async def stored(store: Store, *tasks: Task) -> None:
-    await store.commit(Batch(born=[(one, b"body of %d" % one.request.n) for one in tasks]))
+    await store.commit(Batch(born=[(one, b"body of %d" % one.n) for one in tasks]))
 
 
 async def listed(store: Store, **asked: Any) -> list[int]:
     """The numbers on a page."""
     choice: dict[str, Any] = {"where": {}, "model": None, "text": None, "before": None}
     page = await store.page(**(choice | {"limit": 100} | asked))
-    return [found.request.n for found, _ in page]
+    return [found.n for found, _ in page]
 
 
 async def page_limit(store: Store, pages: int | None) -> None:

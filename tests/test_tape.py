@@ -18,7 +18,7 @@ class _Journal(Journal):
         self.appended: list[Sequence[Draft]] = []
         self.open: list[asyncio.Future[list[Task]]] = []
 
-    def append(self, *entries: Any) -> asyncio.Future[list[Task]]:
+    def append(self, *entries: Any, then: Any = None) -> asyncio.Future[list[Task]]:
         (change,) = entries
         assert isinstance(change, Change) and change.task_id == "t"
         self.appended.append(change.drafts)

@@ -1,7 +1,9 @@
 import asyncio
+from functools import partial
+from typing import Any
 
 from asyncsvc.clock import Now
-from asyncsvc.engine.timers import LONGEST_SLEEP_S, Timers
+from asyncsvc.engine.timers import DEAD_MOST, LONGEST_SLEEP_S, Timers
 from tests.virtual_time import START_MS, loop, virtual, wall_ms
 
 
@@ -122,3 +124,35 @@ async def test_an_alarm_may_set_itself_again() -> None:
     bell.timers.after("t", 5, again)
     await asyncio.sleep(100)
     assert bell.rang == [5, 10, 15]
+
+
+@virtual
+async def test_alarms_ring_in_order_however_they_were_set() -> None:
+    bell, rang = _Bell(), list[int]()
+    for due in (30, 10, 20, 10):
+        bell.timers.after(f"{due} {len(rang)} {due % 3}", due, partial(rang.append, due))
+    bell.timers.after("again", 10, partial(rang.append, 11))
+    await asyncio.sleep(100)
+    assert rang == [10, 11, 20, 30]
+
+
+@virtual
+async def test_an_alarm_that_fails_silences_no_other() -> None:
+    bell, faults = _Bell(), list[dict[str, Any]]()
+    loop().set_exception_handler(lambda _, context: faults.append(context))
+    bell.timers.after("bad", 10, partial(list[int]().remove, 1))
+    bell.timers.after("good", 10, bell.ring)
+    await asyncio.sleep(100)
+    assert (bell.rang, len(faults)) == ([10], 1)
+
+
+@virtual
+async def test_cleared_alarms_do_not_pile_up() -> None:
+    bell = _Bell()
+    bell.timers.after("stays", 90, bell.ring)
+    for number in range(10_000):
+        bell.timers.after(str(number), 50, bell.ring)
+        bell.timers.clear(str(number))
+    assert len(bell.timers._heap) <= DEAD_MOST + 3
+    await asyncio.sleep(100)
+    assert bell.rang == [90]

@@ -8,6 +8,7 @@ be read. Never waits, never hands out anything.
 
 import asyncio
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,6 +91,9 @@ class Chooser:
         self._balance = balance
         self._realtime = router.realtime
         self._last_realtime = -math.inf
+        self._contexts = sorted({seat.upstream.settings.context for seat in seats})
+        self._usual: dict[tuple[str, int], Options] = {}
+        """By class, and by how many of the contexts are too small."""
         self._named = {
             name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
             for name in {seat.upstream.name for seat in seats}
@@ -100,10 +104,18 @@ class Chooser:
         if request.model is not None:
             named = self._named.get(request.model, _NOBODY)
             return Options(None, tuple(_unbarred(named.seats, bars))) if bars else named
-        bars = bars or Bars()
         name = (request.route or {}).get("class") or self._class_of(request)
+        if bars is not None:
+            return self._able(name, request.need, bars)
+        fitting = name, bisect_left(self._contexts, request.need)
+        found = self._usual.get(fitting)
+        if found is None:
+            found = self._usual[fitting] = self._able(name, request.need, Bars())
+        return found
+
+    def _able(self, name: str, need: int, bars: Bars) -> Options:
         first, rest = self._router.pool(name)
-        able = _unbarred(_large_enough(self._of(first + rest), request.need), bars)
+        able = _unbarred(_large_enough(self._of(first + rest), need), bars)
         primary = tuple(seat for seat in able if seat.upstream.name in first)
         standing_in = tuple(seat for seat in able if seat.upstream.name not in first)
         if not primary:

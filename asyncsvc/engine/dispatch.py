@@ -11,16 +11,16 @@ All decisions fall in `match`, a plain function called whenever a task or a seat
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from asyncsvc.engine.choice import Bars, Chooser, Options, Seat, Taken, decision
-from asyncsvc.engine.lane import LANE_SLACK_S, Lane, entry_of
+from asyncsvc.engine.lane import LANE_SLACK_S, Lane, entry_of, newcomer
 from asyncsvc.errors import ProviderError
 from asyncsvc.providers.permit import Permit
-from asyncsvc.tasks.task import Task
+from asyncsvc.tasks.task import Request, Task
 
 POOLS_KEPT = 64
 """Pools are made as tasks ask for them; above this many, the empty ones go."""
@@ -60,9 +60,9 @@ class Dispatch:
     def __len__(self) -> int:
         return len(self._lanes)
 
-    def candidates(self, task: Task, bars: Bars | None = None) -> tuple[Seat, ...]:
-        """The seats that the task waits for as things stand."""
-        return self._chooser.serving(self._chooser.options(task.request, bars))
+    def candidates(self, request: Request) -> tuple[Seat, ...]:
+        """The seats that a task of that request waits for as things stand."""
+        return self._chooser.serving(self._chooser.options(request))
 
     def fault_of(self, task: Task, bars: Bars | None = None) -> ProviderError | None:
         """Why nobody will ever serve the task; None where somebody may."""
@@ -74,17 +74,17 @@ class Dispatch:
         seats = self._chooser.options(task.request, bars).seats
         return bool(seats) and not _all_gone(seats)
 
-    def explain(self, task: Task, bars: Bars | None = None) -> dict[str, Any]:
+    def explain(self, request: Request, at: int) -> dict[str, Any]:
         """The decision, each candidate, and which would take the task if it came now."""
-        options = self._chooser.options(task.request, bars)
-        ahead = self.position(task) - 1
+        options = self._chooser.options(request)
+        ahead = self.position(newcomer(request, at), self._chooser.serving(options)) - 1
         rows = self._chooser.explain(options, self._lacking(), ahead)
         able = [row for row in rows if row["eligible"]]
-        ready = self._chooser.pick(options, task.request.lane == "long")
+        ready = self._chooser.pick(options, request.lane == "long")
         chosen = ready.upstream.name if ready else _soonest(able)
         seat = next((s for s in options.seats if s.upstream.name == chosen), None)
         why = self._chooser.why(seat, options) if seat else "no model can take it now"
-        return decision(task.request) | {"candidates": rows, "chosen": chosen, "why": why}
+        return decision(request) | {"candidates": rows, "chosen": chosen, "why": why}
 
     def enter(self, task: Task, bars: Bars | None = None) -> None:
         """The task waits from now on."""
@@ -101,11 +101,14 @@ class Dispatch:
         lane = self._lanes.pop(task.id, None)
         return lane is not None and lane.leave(task.id)
 
-    def position(self, task: Task) -> int:
-        """Its place among the tasks that wait for any of the same seats; 1 is the next."""
-        entry, seats = entry_of(task), set(self.candidates(task))
-        rivals = (pool for pool in self._pools.values() if seats.intersection(self._serving(pool)))
-        return 1 + sum(lane.ahead_of(entry) for pool in rivals for lane in pool.lanes.values())
+    def position(self, rank: tuple[float, int], seats: Collection[Seat]) -> int:
+        """The place among the tasks that wait for any of these seats; 1 is the next."""
+        ahead = 0
+        for pool in self._pools.values():
+            if any(seat in seats for seat in self._serving(pool)):
+                for lane in pool.lanes.values():
+                    ahead += lane.ahead_of(rank)
+        return 1 + ahead
 
     def depth(self, name: str) -> int:
         """How many wait that the model of that name could serve."""

@@ -222,7 +222,7 @@ class Executor:
             return InternalError(f"a fault of ours: {type(fault).__name__}")
 
     async def _perform(self, run: Run) -> Completed:
-        body = orjson.loads(await self._journal.store.body(run.lead.request.n))
+        body = orjson.loads(await self._journal.store.body(run.lead.n))
         run.warnings = run.upstream.warnings(body["params"])
         await self._begin(run)
         run.started = asyncio.get_running_loop().time()

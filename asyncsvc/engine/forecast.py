@@ -8,8 +8,9 @@ import math
 from dataclasses import dataclass
 
 from asyncsvc.engine.dispatch import Dispatch
+from asyncsvc.engine.lane import entry_of, newcomer
 from asyncsvc.providers.gate import Gate
-from asyncsvc.tasks.task import State, Task
+from asyncsvc.tasks.task import Request, State, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,17 +22,30 @@ class Forecast:
     reason: str | None
 
 
+UNKNOWN = Forecast(None, None, None)
+
+
 class Forecaster:
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
 
     def of(self, task: Task) -> Forecast:
-        """For a task that waits or is about to be submitted."""
+        """For a task that waits; of any other, nothing is known."""
         if task.state is not State.PENDING:
-            return Forecast(None, None, None)
-        gates = [seat.upstream.gate for seat in self._dispatch.candidates(task)]
-        position = self._dispatch.position(task)
-        tokens = task.request.tokens
+            return UNKNOWN
+        return self._forecast(task.request, entry_of(task).rank)
+
+    def newcomer(self, request: Request, at: int) -> Forecast:
+        """For a task that is about to be submitted."""
+        if request.run_at is not None and request.run_at > at:
+            return UNKNOWN
+        return self._forecast(request, newcomer(request, at))
+
+    def _forecast(self, request: Request, rank: tuple[float, int]) -> Forecast:
+        seats = self._dispatch.candidates(request)
+        gates = [seat.upstream.gate for seat in seats]
+        position = self._dispatch.position(rank, seats)
+        tokens = request.tokens
         eta = _eta(gates, position, tokens)
         if eta == 0.0:
             return Forecast(position, eta, None)
@@ -41,13 +55,16 @@ class Forecaster:
 
 
 def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:
-    waits = {gate: max(gate.wait(), gate.tokens_wait(tokens)) for gate in gates}
-    free = sum(gate.concurrency - gate.busy for gate in gates if waits[gate] <= 0)
+    free, soonest = 0, math.inf
+    for gate in gates:
+        wait = max(gate.wait(), gate.tokens_wait(tokens))
+        soonest = min(soonest, wait)
+        if wait <= 0:
+            free += gate.concurrency - gate.busy
     if position <= free:
         return 0.0
-    rate, soonest = 0.0, math.inf
+    rate = 0.0
     for gate in gates:
-        soonest = min(soonest, waits[gate])
         rates = [gate.concurrency / gate.service_s] if gate.service_s else []
         if gate.window.limit:
             rates.append(gate.window.limit / gate.window.span_s)

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -16,17 +17,24 @@ import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
-from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.forecast import UNKNOWN, Forecaster
 from asyncsvc.engine.waiting import WaitingRoom, through
-from asyncsvc.errors import Conflict, InvalidRequest, Overloaded, QueueFull, ShuttingDown
+from asyncsvc.errors import (
+    AsyncsvcError,
+    Conflict,
+    InvalidRequest,
+    Overloaded,
+    QueueFull,
+    ShuttingDown,
+)
 from asyncsvc.providers import tokens
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.routing import NAMED, Asked, Router
 from asyncsvc.providers.tokens import context_needed
 from asyncsvc.settings import Settings
-from asyncsvc.tasks.journal import Birth, Journal
+from asyncsvc.tasks.journal import Birth, Journal, Outcome
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.tasks.task import Request, Task, born
+from asyncsvc.tasks.task import Request
 
 RETRY_AFTER_S = 5.0
 
@@ -68,11 +76,11 @@ class Intake:
         self, submission: Submission, owner: str | None = None, key: str | None = None
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
-        return await through(self._submit(submission, owner, key))
-
-    async def _submit(self, submission: Submission, owner: str | None, key: str | None) -> Accepted:
         if key is None:
             return (await self._take([submission], owner, None))[0]
+        return await through(self._submit_once(submission, owner, key))
+
+    async def _submit_once(self, submission: Submission, owner: str | None, key: str) -> Accepted:
         key = f"{owner or ''}\x00{key}"
         fingerprint = _fingerprint(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
@@ -92,7 +100,7 @@ class Intake:
         self, submissions: Sequence[Submission], owner: str | None = None
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await through(self._take(submissions, owner, None))
+        return await self._take(submissions, owner, None)
 
     async def _take(
         self,
@@ -108,18 +116,22 @@ class Intake:
         for submission in submissions:
             body = submission.body()
             request = _request(submission, body, owner, now, self._decide(submission))
-            answer = self._answer(born(request, now)[0], submission)
+            answer = self._answer(request, submission, now)
             stored = (*key, orjson.dumps(answer).decode()) if key else None
             births.append(Birth(request, orjson.dumps(body), stored))
             taken.append(Accepted(request.id, answer))
         self._entering += len(births)
-        try:
-            tasks = await self._journal.append(*births)
-        finally:
-            self._entering -= len(births)
-        for task in tasks:
-            self._waiting.admit(task)
+        # Not after the await: whoever submits may hang up meanwhile, and a task that is on
+        # the disk must find its waiting place all the same.
+        await self._journal.append(*births, then=partial(self._enter, len(births)))
         return taken
+
+    def _enter(self, count: int, outcome: Outcome) -> None:
+        """They are stored, or refused."""
+        self._entering -= count
+        if not isinstance(outcome, AsyncsvcError):
+            for task in outcome:
+                self._waiting.admit(task)
 
     def _check_room(self, count: int) -> None:
         if self.closed:
@@ -136,7 +148,7 @@ class Intake:
         self._check_model(submission)
         now = self._journal.now()
         request = _request(submission, submission.body(), None, now, self._decide(submission))
-        return self._waiting.dispatch.explain(born(request, now)[0])
+        return self._waiting.dispatch.explain(request, now)
 
     def _decide(self, submission: Submission) -> dict[str, Any]:
         """Its class and why."""
@@ -159,8 +171,8 @@ class Intake:
                 param="model",
             )
 
-    def _answer(self, task: Task, submission: Submission) -> dict[str, Any]:
-        forecast = self._forecaster.of(task)
+    def _answer(self, request: Request, submission: Submission, now: int) -> dict[str, Any]:
+        forecast = self._forecaster.newcomer(request, now)
         limit = submission.max_wait_s
         if limit is not None and forecast.eta_s is not None and forecast.eta_s > limit:
             raise Overloaded(
@@ -170,10 +182,10 @@ class Intake:
             )
         message = "accepted" if forecast.reason is None else f"accepted; {forecast.reason}"
         return {
-            "task_id": task.id,
-            "status": task.state.value,
+            "task_id": request.id,
+            "status": "pending" if forecast is not UNKNOWN else "scheduled",
             "message": message,
-            "model": task.request.model,
+            "model": request.model,
             "position": forecast.position,
             "eta_s": forecast.eta_s,
         }

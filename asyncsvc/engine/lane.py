@@ -10,7 +10,7 @@ import sys
 from bisect import bisect_left, insort
 from typing import NamedTuple
 
-from asyncsvc.tasks.task import Task
+from asyncsvc.tasks.task import Request, Task
 
 LANE_SLACK_S = {"priority": 0.0, "short": 600.0, "long": 1800.0}
 PRIORITY_SLACK_S = 60.0
@@ -34,19 +34,21 @@ class Entry(NamedTuple):
 
 
 def entry_of(task: Task) -> Entry:
-    """The task's place: when it came, plus its slack, in seconds since the epoch.
-
-    A task that has no number yet is about to come: it stands behind all of its like.
-    """
+    """The task's place in line."""
     request = task.request
+    key = _key(request, task.queued_at)
+    return Entry(key, task.n, request.id, request.session_id, request.tokens)
+
+
+def newcomer(request: Request, at: int) -> tuple[float, int]:
+    """The rank that a task would have if it came now: behind all of its like."""
+    return _key(request, at), sys.maxsize
+
+
+def _key(request: Request, queued_at: int) -> float:
+    """When it came, plus its slack, in seconds since the epoch."""
     slack = LANE_SLACK_S[request.lane] + PRIORITY_SLACK_S * (9 - request.priority)
-    return Entry(
-        task.queued_at / 1000 + slack,
-        request.n or sys.maxsize,
-        request.id,
-        request.session_id,
-        request.tokens,
-    )
+    return queued_at / 1000 + slack
 
 
 class Lane(asyncio.PriorityQueue[Entry]):
@@ -99,9 +101,9 @@ class Lane(asyncio.PriorityQueue[Entry]):
         self.leave(head.task_id)
         return head
 
-    def ahead_of(self, entry: Entry) -> int:
-        """How many wait before it, whether it waits here itself or not."""
-        return bisect_left(self._ranks, entry.rank)
+    def ahead_of(self, rank: tuple[float, int]) -> int:
+        """How many wait before that place, whether anybody waits there or not."""
+        return bisect_left(self._ranks, rank)
 
     def _peek(self) -> Entry:
         heap: list[Entry] = self._queue  # type: ignore[attr-defined]

@@ -1,16 +1,24 @@
 """One alarm a task: when it is due, or when its time is up.
 
 Owns the alarms of waiting tasks. Promises that an alarm set to a wall-clock time follows the
-clock when somebody sets it, within a minute, and that a duration does not. Never survives a
-restart: recovery sets the alarms anew.
+clock when somebody sets it, within a minute, and that a duration does not; that setting and
+clearing cost the same with ten thousand alarms as with one. Never survives a restart: recovery
+sets the alarms anew.
+
+The loop knows of the earliest only: a timer of its own for each waiting task was a tenth of
+what a submit cost.
 """
 
 import asyncio
+import math
 from collections.abc import Callable
+from heapq import heapify, heappop, heappush
 
 from asyncsvc.clock import Now
 
 LONGEST_SLEEP_S = 60.0
+DEAD_MOST = 64
+"""Cleared alarms that stay in the heap beside as many as there are live ones."""
 
 
 class Timers:
@@ -18,35 +26,58 @@ class Timers:
 
     def __init__(self, now: Now) -> None:
         self._now = now
-        self._handles: dict[str, asyncio.TimerHandle] = {}
+        self._heap: list[tuple[float, int, str, Callable[[], None]]] = []
+        self._set: dict[str, int] = {}
+        """Which entry of the heap is an alarm's; any other of that name is dead."""
+        self._number = 0
+        self._next: asyncio.TimerHandle | None = None
+        self._next_at = math.inf
 
     def at(self, name: str, when_ms: int, call: Callable[[], None]) -> None:
         """Call at a wall-clock time, at once where it is past."""
         left = (when_ms - self._now()) / 1000
         if left <= 0:
-            self._set(name, 0.0, call)
+            self.after(name, 0.0, call)
         else:
-            sleep = min(left, LONGEST_SLEEP_S)
-            self._set(name, sleep, lambda: self.at(name, when_ms, call))
+            self.after(name, min(left, LONGEST_SLEEP_S), lambda: self.at(name, when_ms, call))
 
     def after(self, name: str, seconds: float, call: Callable[[], None]) -> None:
         """Call after a duration."""
-        self._set(name, seconds, call)
+        loop = asyncio.get_running_loop()
+        when = loop.time() + max(seconds, 0.0)
+        self._number += 1
+        self._set[name] = self._number
+        heappush(self._heap, (when, self._number, name, call))
+        if when < self._next_at:
+            self._sleep(loop, when)
 
     def clear(self, name: str) -> None:
-        if handle := self._handles.pop(name, None):
-            handle.cancel()
+        self._set.pop(name, None)
+        if len(self._heap) > 2 * len(self._set) + DEAD_MOST:
+            self._heap = [entry for entry in self._heap if self._set.get(entry[2]) == entry[1]]
+            heapify(self._heap)
 
     def close(self) -> None:
-        for handle in self._handles.values():
-            handle.cancel()
-        self._handles.clear()
+        if self._next is not None:
+            self._next.cancel()
+        self._set.clear()
+        self._heap.clear()
 
-    def _set(self, name: str, seconds: float, call: Callable[[], None]) -> None:
-        self.clear(name)
+    def _sleep(self, loop: asyncio.AbstractEventLoop, until: float) -> None:
+        if self._next is not None:
+            self._next.cancel()
+        self._next, self._next_at = loop.call_at(until, self._ring), until
+
+    def _ring(self) -> None:
+        self._next, self._next_at = None, math.inf
         loop = asyncio.get_running_loop()
-        self._handles[name] = loop.call_later(max(seconds, 0.0), self._ring, name, call)
-
-    def _ring(self, name: str, call: Callable[[], None]) -> None:
-        self._handles.pop(name, None)
-        call()
+        now = loop.time()
+        try:
+            while self._heap and self._heap[0][0] <= now:
+                _, number, name, call = heappop(self._heap)
+                if self._set.get(name) == number:
+                    del self._set[name]
+                    call()
+        finally:  # an alarm that fails must not silence the others
+            if self._heap and self._heap[0][0] < self._next_at:
+                self._sleep(loop, self._heap[0][0])

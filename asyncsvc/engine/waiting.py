@@ -182,7 +182,7 @@ class WaitingRoom:
 
     async def said(self, task: Task) -> str | None:
         """What it said in its last attempt: its result, if it ends while it does not run."""
-        rows = await self._journal.store.text_so_far(task.request.n) if task.starts else []
+        rows = await self._journal.store.text_so_far(task.n) if task.starts else []
         return "".join(orjson.loads(row)["text"] for row in rows) or None
 
     def limit_s(self, task: Task) -> float:

@@ -39,10 +39,14 @@ class Catalogue:
                 faults.append(f"models.{name}.{error}")
         if faults:
             raise SettingsError(faults)
+        self._named = {
+            name: [upstream for upstream in self.upstreams if upstream.name == name]
+            for name in settings.models
+        }
 
     def of(self, name: str) -> list[Upstream]:
         """The upstreams of one model, one a key."""
-        return [upstream for upstream in self.upstreams if upstream.name == name]
+        return self._named.get(name, [])
 
     def lacking(self) -> dict[str, str]:
         """Why a model cannot be used, from the start or since its provider refused for good."""
@@ -57,19 +61,20 @@ class Catalogue:
         if name is not None and name not in self.settings.models:
             known = ", ".join(self.settings.models) or "none"
             raise ModelNotFound(f"there is no model {name!r}; known: {known}", param="model")
+        for upstream in self.upstreams if name is None else self._named.get(name, ()):
+            if not upstream.gate.fault and (name or upstream.settings.type == kind):
+                return
         lacking = self.lacking()
-        if name is not None and name in lacking:
+        if name is not None:
             raise NoModel(f"model {name} is disabled: {lacking[name]}", retry_after=60)
-        serving = [u for u in self.upstreams if u.settings.type == kind and not u.gate.fault]
-        if name is None and not serving:
-            lacks = "; ".join(
-                f"{other}: {why}"
-                for other, why in lacking.items()
-                if self.settings.models[other].type == kind
-            )
-            raise NoModel(
-                f"no {kind} model is enabled. {lacks or 'The settings name none'}", retry_after=60
-            )
+        lacks = "; ".join(
+            f"{other}: {why}"
+            for other, why in lacking.items()
+            if self.settings.models[other].type == kind
+        )
+        raise NoModel(
+            f"no {kind} model is enabled. {lacks or 'The settings name none'}", retry_after=60
+        )
 
     def restore(self, calls: list[tuple[str, int, int]], now_ms: int) -> None:
         """Enter the calls that earlier processes have begun into windows and budgets."""

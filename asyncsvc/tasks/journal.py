@@ -13,7 +13,7 @@ has accepted it: a refused write leaves memory as it was.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -30,18 +30,32 @@ log = logging.getLogger(__name__)
 COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
+_NO_STRANGERS = (Birth, Kept)
+"""Entries that are not about a task that there is already."""
+
+
+Outcome = list[Task] | AsyncsvcError
+"""The tasks as they stand after an append, or why it was refused."""
 
 
 @dataclass(slots=True)
 class _Append:
     entries: Sequence[Entry]
     done: "asyncio.Future[list[Task]]"
+    then: Callable[[Outcome], None] | None
 
-    def settle(self, outcome: list[Task] | AsyncsvcError) -> None:
+    def settle(self, outcome: Outcome) -> None:
+        if self.then is not None:
+            try:
+                self.then(outcome)
+            except Exception:
+                log.exception("what follows on an append has failed")
         if self.done.done():
             return  # whoever asked has gone; the append stands all the same
         if isinstance(outcome, AsyncsvcError):
             self.done.set_exception(outcome)
+            # A run that was cut leaves its last append behind: its error is nobody's news.
+            self.done.exception()
         else:
             self.done.set_result(outcome)
 
@@ -83,21 +97,22 @@ class Journal:
         self.feed.close()
         self._topics.close()
 
-    def append(self, *entries: Entry) -> "asyncio.Future[list[Task]]":
+    def append(
+        self, *entries: Entry, then: Callable[[Outcome], None] | None = None
+    ) -> "asyncio.Future[list[Task]]":
         """Apply all entries or none; the future gives the tasks as they then stand on disk.
 
         Fails with IllegalTransition, TaskNotFound or StorageUnavailable, and then nothing has
-        changed. Abandoning the future does not take the append back.
+        changed. Abandoning the future does not take the append back; `then` is called with the
+        outcome even so, and before the future knows of it.
         """
-        done: asyncio.Future[list[Task]] = asyncio.get_running_loop().create_future()
-        # A run that was cut leaves its last append behind: its error is nobody's news.
-        done.add_done_callback(lambda future: future.cancelled() or future.exception())
+        append = _Append(entries, asyncio.get_running_loop().create_future(), then)
         if self.closing:
-            done.set_exception(StorageUnavailable("the service is stopping"))
+            append.settle(StorageUnavailable("the service is stopping"))
         else:
-            self._waiting.append(_Append(entries, done))
+            self._waiting.append(append)
             self._wanted.set()
-        return done
+        return append.done
 
     async def task(self, task_id: str) -> Task:
         """The task as it stands, finished or not. Raises TaskNotFound."""
@@ -120,7 +135,7 @@ class Journal:
                 grew = topic.grew  # taken before reading: no append can fall in between
                 page = topic.tail(cursor)
                 if page is None:
-                    rows = await self.store.events(task.request.n, cursor)
+                    rows = await self.store.events(task.n, cursor)
                     page = [row.event(task_id) for row in rows]
                 if page:
                     cursor = page[-1].seq
@@ -151,7 +166,9 @@ class Journal:
     async def _commit(self, appends: list[_Append]) -> None:
         strangers = await self._strangers(appends)
         overlay = Overlay(
-            lambda task_id: self.live.get(task_id) or strangers.get(task_id),
+            (lambda task_id: self.live.get(task_id) or strangers.get(task_id))
+            if strangers
+            else self.live.get,
             self.now(),
             self._n,
             self.feed.last_id,
@@ -181,8 +198,10 @@ class Journal:
             entry.task_id
             for append in appends
             for entry in append.entries
-            if not isinstance(entry, Birth | Kept) and entry.task_id not in self.live
+            if not isinstance(entry, _NO_STRANGERS) and entry.task_id not in self.live
         }
+        if not ids:
+            return {}
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
 

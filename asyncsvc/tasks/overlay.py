@@ -6,11 +6,11 @@ its last state. Never touches the database, nor the tasks that it was given.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
+from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.rows import Event, EventRow, dumps
-from asyncsvc.tasks.store import Batch
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
 
@@ -85,6 +85,9 @@ class Overlay:
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
         Raises IllegalTransition or TaskNotFound."""
+        if len(entries) == 1:  # an entry leaves no trace where it is refused
+            task = self._enter(entries[0])
+            return [] if task is None else [task]
         trial = Overlay(self._now_known, self.at, self.n, self.event_id)
         tasks = [task for entry in entries if (task := trial._enter(entry)) is not None]
         self.n, self.event_id = trial.n, trial.event_id
@@ -103,12 +106,13 @@ class Overlay:
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         for task_id, task in self.tasks.items():
-            before = self.known(task_id)
-            if task is None:
-                batch.deleted += [before.request.n] if before else []
-            elif task_id in self.bodies:
+            if task is not None and task_id in self.bodies:
                 batch.born.append((task, self.bodies[task_id]))
-            elif before is not None and before.version != task.version:
+            elif (before := self.known(task_id)) is None:
+                continue
+            elif task is None:
+                batch.deleted.append(before.n)
+            elif before.version != task.version:
                 batch.changed.append((task, before.version))
         for n, text in self.results.items():
             batch.results.append((n, text, (text or "")[:PREVIEW_CHARS]))
@@ -134,11 +138,10 @@ class Overlay:
         return self._change(entry, task)
 
     def _bear(self, entry: Birth) -> Task:
+        task, draft = born(entry.request, self.at, self.n + 1)
+        self._record([_row(task, draft, self.event_id + 1, self.at)], task)
         self.n += 1
-        task, draft = born(replace(entry.request, n=self.n), self.at)
-        self.tasks[task.id] = task
         self.bodies[task.id] = entry.body
-        self._record(task, draft)
         if entry.key is not None:
             key, fingerprint, answer = entry.key
             self.keys.append((key, fingerprint, self.n, answer))
@@ -147,21 +150,26 @@ class Overlay:
     def _change(self, entry: Change, task: Task) -> Task:
         if entry.source is not None and task.state is not entry.source:
             raise IllegalTransition(task.state.value, "changed: it has moved on")
+        rows: list[EventRow] = []
         for draft in entry.drafts:
             task = apply(task, draft, self.at)
-            self._record(task, draft)
-            if draft.data.get("cause") == Cause.RERUN:
-                self.results[task.request.n] = None
-        self.tasks[task.id] = task
+            rows.append(_row(task, draft, self.event_id + len(rows) + 1, self.at))
+        self._record(rows, task)
+        if any(draft.data.get("cause") == Cause.RERUN for draft in entry.drafts):
+            self.results[task.n] = None
         if entry.result is not None and task.state is not State.RUNNING:
-            self.results[task.request.n] = entry.result
+            self.results[task.n] = entry.result
         if entry.call is not None:
             self.calls.append((entry.call, self.at, entry.tokens))
         return task
 
-    def _record(self, task: Task, draft: Draft) -> None:
-        self.event_id += 1
-        data = dumps(draft.data) or "{}"
-        row = EventRow(self.event_id, task.request.n, task.seq, draft.type.value, self.at, data)
-        self.rows.append(row)
-        self.events.append(row.event(task.id))
+    def _record(self, rows: Sequence[EventRow], task: Task) -> None:
+        self.event_id += len(rows)
+        self.rows += rows
+        self.events += [row.event(task.id) for row in rows]
+        self.tasks[task.id] = task
+
+
+def _row(task: Task, draft: Draft, event_id: int, at: int) -> EventRow:
+    """Raises TypeError or ValueError for data that JSON cannot hold."""
+    return EventRow(event_id, task.n, task.seq, str(draft.type), at, dumps(draft.data) or "{}")

@@ -23,24 +23,12 @@ LIFE_COLUMNS = (
 )  # fmt: skip
 TASK_COLUMNS = REQUEST_COLUMNS + LIFE_COLUMNS
 
-INSERT_TASK = (
-    f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)}) VALUES ({', '.join('?' * len(TASK_COLUMNS))})"
-)
+INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)})"
 UPDATE_TASK = (
     f"UPDATE tasks SET {', '.join(f'{name} = ?' for name in LIFE_COLUMNS)} "
     "WHERE n = ? AND version = ?"
 )
 SELECT_TASK = f"SELECT {', '.join(f'tasks.{name}' for name in TASK_COLUMNS)}"
-
-
-class Event(NamedTuple):
-    """A numbered event, with the JSON text that every follower is sent."""
-
-    id: int
-    task_id: str
-    seq: int
-    type: str
-    wire: str
 
 
 class EventRow(NamedTuple):
@@ -53,12 +41,36 @@ class EventRow(NamedTuple):
     ts: int
     data: str
 
-    def event(self, task_id: str) -> Event:
-        wire = (
-            f'{{"id":{self.id},"task_id":"{task_id}","seq":{self.seq},"type":"{self.type}",'
-            f'"ts":"{rfc3339(self.ts)}","data":{self.data}}}'
-        )
-        return Event(self.id, task_id, self.seq, self.type, wire)
+    def event(self, task_id: str) -> "Event":
+        return Event(self, task_id)
+
+
+class Event:
+    """A numbered event, and the JSON text that every follower is sent.
+
+    The text is made when the first of them asks for it, and once: most events of a busy
+    service have no follower.
+    """
+
+    __slots__ = ("_row", "_wire", "id", "seq", "task_id", "type")
+
+    def __init__(self, row: EventRow, task_id: str) -> None:
+        self.id = row.id
+        self.seq = row.seq
+        self.type = row.type
+        self.task_id = task_id
+        self._row = row
+        self._wire: str | None = None
+
+    @property
+    def wire(self) -> str:
+        if self._wire is None:
+            row = self._row
+            self._wire = (
+                f'{{"id":{row.id},"task_id":"{self.task_id}","seq":{row.seq},"type":"{row.type}",'
+                f'"ts":"{rfc3339(row.ts)}","data":{row.data}}}'
+            )
+        return self._wire
 
 
 def dumps(value: Any) -> str | None:
@@ -71,19 +83,20 @@ def _loads(text: str | None) -> Any:
 
 
 def life_row(task: Task) -> tuple[Any, ...]:
-    """The values of LIFE_COLUMNS."""
+    """The values of LIFE_COLUMNS. A route that is still the request's is not written twice."""
     return (
         task.state.value, task.attempts, task.forgiven, task.starts, task.version, task.queued_at,
         task.updated_at, task.started_at, task.finished_at, task.next_run_at, task.name,
-        task.model, dumps(task.route), dumps(task.usage), task.latency, int(task.cached),
-        dumps(task.error),
+        task.model, None if task.route is task.request.route else dumps(task.route),
+        dumps(task.usage), task.latency, int(task.cached), dumps(task.error),
     )  # fmt: skip
 
 
-def request_row(request: Request) -> tuple[Any, ...]:
+def request_row(task: Task) -> tuple[Any, ...]:
     """The values of REQUEST_COLUMNS."""
+    request = task.request
     return (
-        request.n, request.id, request.type, request.lane, request.priority, request.model,
+        task.n, request.id, request.type, request.lane, request.priority, request.model,
         request.session_id, request.owner, request.run_at, request.timeout_s,
         request.max_retries, int(request.retry_unsafe),
         None if request.cache is None else int(request.cache), request.cache_key,
@@ -103,10 +116,11 @@ def task_of(row: Any, seq: int) -> Task:
     request = Request(
         id_, type_, wanted, lane, priority, session_id, owner, run_at, timeout_s, max_retries,
         bool(retry_unsafe), None if cache is None else bool(cache), cache_key,
-        _loads(user_metadata), preview, _loads(decision), need, created_at, n, tokens,
+        _loads(user_metadata), preview, _loads(decision), need, created_at, tokens,
     )  # fmt: skip
     return Task(
         request, State(state), attempts, forgiven, starts, seq, version, queued_at, updated_at,
-        started_at, finished_at, next_run_at, name, model, _loads(route), _loads(usage), latency,
-        bool(cached), _loads(error),
+        started_at, finished_at, next_run_at, name, model,
+        request.route if route is None else _loads(route), _loads(usage), latency,
+        bool(cached), _loads(error), n,
     )  # fmt: skip

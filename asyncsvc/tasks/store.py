@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
-from dataclasses import dataclass, field
+from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
@@ -19,19 +19,17 @@ from typing import Any, Self
 import aiosqlite
 
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.tasks.batch import Batch, write
 from asyncsvc.tasks.filelock import FileLock
 from asyncsvc.tasks.migrations import migrate
 from asyncsvc.tasks.rows import (
-    INSERT_TASK,
     SELECT_TASK,
     TASK_COLUMNS,
-    UPDATE_TASK,
     EventRow,
-    life_row,
-    request_row,
     task_of,
 )
 from asyncsvc.tasks.task import UNFINISHED, Task
+from asyncsvc.tasks.writer import Writer
 
 READERS = 2
 PAGE = 500
@@ -43,37 +41,13 @@ _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 
 
-@dataclass(slots=True)
-class Batch:
-    """What one transaction writes. Of `changed`, the number is the version before."""
-
-    born: list[tuple[Task, bytes]] = field(default_factory=list)
-    changed: list[tuple[Task, int]] = field(default_factory=list)
-    events: list[EventRow] = field(default_factory=list)
-    results: list[tuple[int, str | None, str]] = field(default_factory=list)
-    calls: list[tuple[str, int, int]] = field(default_factory=list)
-    keys: list[tuple[str, str, int, str]] = field(default_factory=list)
-    deleted: list[int] = field(default_factory=list)
-    kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
-
-    @property
-    def durable(self) -> bool:
-        """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
-        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
-        only kept for later is not."""
-        return bool(
-            self.born or self.changed or self.results or self.calls or self.keys or self.deleted
-        )
-
-
 class Store:
     """Open with `async with Store.open(path)`."""
 
-    def __init__(self, path: Path, writer: aiosqlite.Connection, readers: Sequence[Any]) -> None:
+    def __init__(self, path: Path, writer: Writer, readers: Sequence[Any]) -> None:
         self.path = path
         self._writer = writer
         self._readers = cycle(readers)
-        self._full = True
 
     @classmethod
     async def open(cls, path: Path, stack: AsyncExitStack) -> Self:
@@ -96,61 +70,9 @@ class Store:
     async def commit(self, batch: Batch) -> None:
         """Write it all or nothing. Raises StorageUnavailable, after which nothing is changed."""
         try:
-            if batch.durable != self._full:
-                await self._writer.execute(
-                    f"PRAGMA synchronous={'FULL' if batch.durable else 'NORMAL'}"
-                )
-                self._full = batch.durable
-            await self._writer.execute("BEGIN IMMEDIATE")
-            await self._write(batch)
-            await self._writer.execute("COMMIT")
+            await self._writer.transact(partial(write, batch=batch), batch.durable)
         except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            with suppress(sqlite3.Error):
-                if self._writer.in_transaction:
-                    await self._writer.execute("ROLLBACK")
             raise StorageUnavailable(f"the database refused a write: {error}") from error
-
-    async def _write(self, batch: Batch) -> None:
-        write = self._writer.executemany
-        if batch.born:
-            rows = [request_row(task.request) + life_row(task) for task, _ in batch.born]
-            await write(INSERT_TASK, rows)
-            await write(
-                "INSERT INTO bodies (task_n, body) VALUES (?, ?)",
-                [(task.request.n, body) for task, body in batch.born],
-            )
-        if batch.changed:
-            rows = [(*life_row(task), task.request.n, was) for task, was in batch.changed]
-            cursor = await write(UPDATE_TASK, rows)
-            if cursor.rowcount != len(rows):
-                raise sqlite3.IntegrityError("a task has changed behind the journal's back")
-        if batch.events:
-            await write("INSERT INTO events VALUES (?, ?, ?, ?, ?, ?)", batch.events)
-        if batch.results:
-            await self._write_results(batch.results)
-        if batch.calls:
-            await write("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
-        if batch.keys:
-            await write("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
-        if batch.deleted:
-            await write("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
-        if held := [row for row in batch.kept if row[3] is not None]:
-            await write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
-        if dropped := [row[:2] for row in batch.kept if row[3] is None]:
-            await write("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
-
-    async def _write_results(self, results: list[tuple[int, str | None, str]]) -> None:
-        """`(n, None, "")` removes a result that a new start has made void."""
-        gone = [(n,) for n, text, _ in results if text is None]
-        kept = [(n, text) for n, text, _ in results if text is not None]
-        if gone:
-            await self._writer.executemany("DELETE FROM results WHERE task_n = ?", gone)
-        if kept:
-            await self._writer.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", kept)
-        await self._writer.executemany(
-            "UPDATE tasks SET result_preview = ? WHERE n = ?",
-            [(preview or None, n) for n, _, preview in results],
-        )
 
     async def forget_calls(self, before: int) -> None:
         """Drop the starts that no window reaches back to. Call it from the writing task only."""

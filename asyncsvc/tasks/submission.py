@@ -63,7 +63,9 @@ class Submission(BaseModel):
     model: str | None = Field(None, min_length=1, description="a model's name; null: routed")
     lane: Lane = Field("short", description="priority, short or long")
     priority: int = Field(5, ge=0, le=9, description="higher first within a lane")
-    params: dict[str, Any] = Field({}, description="OpenAI request parameters passed on")
+    params: dict[str, Any] = Field(
+        default_factory=dict, description="OpenAI request parameters passed on"
+    )
     session_id: str | None = Field(
         None, min_length=1, max_length=200, description="tasks of one session run in order"
     )
@@ -145,7 +147,9 @@ class Submission(BaseModel):
 
     def body(self) -> dict[str, Any]:
         """What the provider is asked, as it is stored: the content and the parameters."""
-        given = {n: getattr(self, n) for n in ("content", "messages", "input")}
+        if self.content is not None:
+            return {"content": self.content, "params": self.params}
+        given = {"messages": self.messages, "input": self.input}
         return {n: v for n, v in given.items() if v is not None} | {"params": self.params}
 
     def texts(self) -> list[str]:

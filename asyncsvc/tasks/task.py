@@ -5,7 +5,7 @@ refused. Promises that `apply` is pure and that an illegal event raises IllegalT
 and changes nothing. Never does I/O, never asks for the time.
 """
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -134,8 +134,6 @@ class Request:
     need: int = 0
     """About how much context it needs, the answer included; 0: not estimated."""
     created_at: int = 0
-    n: int = 0
-    """The row's number in the store, in order of arrival; given by the journal."""
     tokens: int = 0
     """About how many tokens a call for it costs, the answer included."""
 
@@ -167,7 +165,9 @@ class Task:
     usage: dict[str, Any] | None = None
     latency: float | None = None
     cached: bool = False
-    error: dict[str, Any] | None = field(default=None)
+    error: dict[str, Any] | None = None
+    n: int = 0
+    """The row's number in the store, in order of arrival; given by the journal."""
 
     @property
     def id(self) -> str:
@@ -198,21 +198,31 @@ def target(source: State | None, cause: Cause) -> State:
         raise IllegalTransition(source.value if source else "new", cause.value) from None
 
 
-def born(request: Request, at: int) -> tuple[Task, Draft]:
+SUBMITTED = status(Cause.SUBMITTED, None)
+"""The first event of nearly every task, made once."""
+_PENDING = target(None, Cause.SUBMITTED)
+
+
+def born(request: Request, at: int, n: int = 0) -> tuple[Task, Draft]:
     """A new task and its first event, both before they are durable."""
-    cause = Cause.DELAYED if request.run_at is not None and request.run_at > at else Cause.SUBMITTED
-    facts = {} if cause is Cause.SUBMITTED else {"next_run_at": request.run_at}
+    due = request.run_at
+    if due is None or due <= at:
+        first, state, queued_at, next_run_at = SUBMITTED, _PENDING, at, None
+    else:
+        first = status(Cause.DELAYED, None, next_run_at=due)
+        state, queued_at, next_run_at = target(None, Cause.DELAYED), due, due
     task = Task(
         request,
-        target(None, cause),
-        queued_at=at if cause is Cause.SUBMITTED else request.run_at or at,
+        state,
+        queued_at=queued_at,
         updated_at=at,
-        next_run_at=facts.get("next_run_at"),
+        next_run_at=next_run_at,
         route=request.route,
         seq=1,
         version=1,
+        n=n,
     )
-    return task, status(cause, None, **facts)
+    return task, first
 
 
 def apply(task: Task, draft: Draft, at: int) -> Task:

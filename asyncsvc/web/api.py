@@ -91,7 +91,7 @@ async def listing(request: Request) -> Response:
         where, query.get("model"), query.get("q"), _before(query.get("cursor")), limit + 1
     )
     shown, more = rows[:limit], len(rows) > limit
-    last = str(shown[-1][0].request.n).encode() if more else None
+    last = str(shown[-1][0].n).encode() if more else None
     cursor = base64.urlsafe_b64encode(last).decode().rstrip("=") if last else None
     return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": cursor})
 
@@ -153,7 +153,7 @@ async def events(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(media_type=kind)  # nobody reads the stream, so it must not run
     if not live:
-        lines = _lines(parts, task.request.n, task_id, after)
+        lines = _lines(parts, task.n, task_id, after)
         return StreamingResponse(lines, media_type=kind)
     if last is not None and task.finished and after >= task.seq:
         return Response(status_code=204)  # tells an EventSource not to come back

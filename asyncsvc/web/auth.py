@@ -9,9 +9,9 @@ import hashlib
 import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
-from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
@@ -25,6 +25,7 @@ READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SUBPROTOCOL = "asyncsvc"
 BEARER_PROTOCOL = "bearer."
 MAX_OWNER = 200
+LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-user", b"sec-websocket-protocol"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,33 +52,23 @@ class Rules:
 
     def check(self, scope: Scope) -> str | None:
         """The owner of what follows. Raises RequestError for whom must stay outside."""
-        headers = Headers(scope=scope)
-        self._check_host(headers)
+        headers = _named(scope)
+        host = headers.get(b"host", "")
+        if self.hosts is not None and not _is_ours(host, self.hosts):
+            # A page of another site that points its own name at us must not reach us.
+            raise Forbidden("forbidden_host", "the Host header names another server")
         socket = scope["type"] == "websocket"
         if socket or scope["method"] not in READS:
-            self._check_origin(headers)
+            self._check_origin(headers.get(b"origin"), host.lower())
         if not self.tokens:
-            return (headers.get("x-user") or "")[:MAX_OWNER] or None
+            return headers.get(b"x-user", "")[:MAX_OWNER] or None
         if not socket and scope["path"] in OPEN_PATHS and scope["method"] in READS:
             return None
         return self._owner(_bearer(headers, socket))
 
-    def _check_host(self, headers: Headers) -> None:
-        """A page of another site that points its own name at us must not reach us."""
-        if self.hosts is None:
-            return
-        try:
-            name = (urlsplit(f"//{headers.get('host', '')}").hostname or "").lower()
-        except ValueError:  # such as half an IPv6 address
-            name = ""
-        if name not in self.hosts and not is_loopback(name):
-            raise Forbidden("forbidden_host", "the Host header names another server")
-
-    def _check_origin(self, headers: Headers) -> None:
-        origin = headers.get("origin")
+    def _check_origin(self, origin: str | None, host: str) -> None:
         if origin is None:
             return  # not a browser, or one of its own pages
-        host = headers.get("host", "").lower()
         if origin.lower() not in self.origins | {f"http://{host}", f"https://{host}"}:
             raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
 
@@ -137,11 +128,30 @@ def subprotocol(scope: Scope) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
 
 
-def _bearer(headers: Headers, socket: bool) -> str | None:
-    kind, _, token = headers.get("authorization", "").partition(" ")
+def _named(scope: Scope) -> dict[bytes, str]:
+    """The headers that the rules look at; of one that is sent twice, the first counts."""
+    found: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in LOOKED_AT and name not in found:
+            found[name] = value.decode("latin-1")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _is_ours(host: str, hosts: frozenset[str]) -> bool:
+    """Whether a Host header names this service."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:  # such as half an IPv6 address
+        return False
+    return name in hosts or is_loopback(name)
+
+
+def _bearer(headers: dict[bytes, str], socket: bool) -> str | None:
+    kind, _, token = headers.get(b"authorization", "").partition(" ")
     if kind.lower() == "bearer" and token.strip():
         return token.strip()
-    offered = headers.get("sec-websocket-protocol", "") if socket else ""
+    offered = headers.get(b"sec-websocket-protocol", "") if socket else ""
     for protocol in offered.split(","):
         if protocol.strip().startswith(BEARER_PROTOCOL):
             return protocol.strip().removeprefix(BEARER_PROTOCOL)

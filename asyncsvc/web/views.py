@@ -60,10 +60,10 @@ def item(task: Task, result_preview: str | None) -> dict[str, Any]:
 async def whole(house: House, task: Task) -> dict[str, Any]:
     """A task with its texts; the result of an unfinished one is the text so far."""
     store = house.journal.store
-    body: dict[str, Any] = orjson.loads(await store.body(task.request.n))
-    result: Any = await store.result(task.request.n)
+    body: dict[str, Any] = orjson.loads(await store.body(task.n))
+    result: Any = await store.result(task.n)
     if result is None and task.state in UNFINISHED and task.starts:
-        parts = [orjson.loads(data)["text"] for data in await store.text_so_far(task.request.n)]
+        parts = [orjson.loads(data)["text"] for data in await store.text_so_far(task.n)]
         result = "".join(parts) or None
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
         result = orjson.loads(result)

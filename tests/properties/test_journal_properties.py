@@ -205,8 +205,8 @@ async def check_rows(journal: Journal) -> None:
     for (task_id,) in rows:
         stored = await journal.store.task(task_id)
         assert stored is not None
-        events = await journal.store.events(stored.request.n, 0)
-        task, _ = born(stored.request, events[0].ts)
+        events = await journal.store.events(stored.n, 0)
+        task, _ = born(stored.request, events[0].ts, stored.n)
         for row in events[1:]:
             task = apply(task, Draft(EventType(row.type), orjson.loads(row.data)), row.ts)
         assert task == stored == await journal.task(task_id)

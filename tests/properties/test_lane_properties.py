@@ -47,7 +47,7 @@ def test_a_lane_is_a_sorted_list_of_those_that_wait(played: list[Move]) -> None:
         order = sorted(model.values())
         assert len(lane) == len(order)
         assert lane.head() == (order[0] if order else None)
-        assert [lane.ahead_of(entry) for entry in order] == list(range(len(order)))
+        assert [lane.ahead_of(entry.rank) for entry in order] == list(range(len(order)))
         assert all(entry.task_id in lane for entry in order)
 
 
@@ -56,7 +56,7 @@ def test_none_is_overtaken_by_what_comes_after_its_slack(
     comers: list[tuple[int, str, int]],
 ) -> None:
     tasks = [
-        Task(Request(f"t{n}", lane=lane, priority=priority, n=n), queued_at=at * 1000)
+        Task(Request(f"t{n}", lane=lane, priority=priority), queued_at=at * 1000, n=n)
         for n, (at, lane, priority) in enumerate(sorted(comers), 1)
     ]
     for task in tasks:
@@ -72,7 +72,7 @@ def test_a_later_start_of_the_clock_changes_no_order(
 ) -> None:
     def order(offset: int) -> list[str]:
         tasks = [
-            Task(Request(f"t{n}", lane=lane, priority=prio, n=n), queued_at=(at + offset) * 1000)
+            Task(Request(f"t{n}", lane=lane, priority=prio), queued_at=(at + offset) * 1000, n=n)
             for n, (at, lane, prio) in enumerate(comers, 1)
         ]
         return [entry.task_id for entry in sorted(map(entry_of, tasks))]

@@ -12,6 +12,7 @@ from pathlib import Path
 import aiosqlite
 
 from asyncsvc.errors import StartError
+from asyncsvc.tasks.writer import Writer
 
 MAGIC = b"SQLite format 3\0"
 PRAGMAS = (
@@ -29,10 +30,10 @@ def scripts() -> list[tuple[int, str]]:
     return sorted((int(f.name.split("_")[0]), f.read_text(encoding="utf-8")) for f in files)
 
 
-async def migrate(path: Path) -> aiosqlite.Connection:
+async def migrate(path: Path) -> Writer:
     """The write connection, with the newest schema. Raises StartError."""
     _look_at(path)
-    connection = await aiosqlite.connect(path, isolation_level=None, cached_statements=256)
+    connection = await Writer.connect(path)
     try:
         current = await _version(connection, path)  # before WAL, which rewrites the header
         for pragma in PRAGMAS:

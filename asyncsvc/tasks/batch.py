@@ -1,0 +1,99 @@
+"""What one transaction writes, and how.
+
+Owns the batch and its statements. Promises that a batch says by itself whether it must be
+synced. Never begins or ends a transaction.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from asyncsvc.tasks.rows import INSERT_TASK, UPDATE_TASK, EventRow, life_row, request_row
+from asyncsvc.tasks.task import Task
+
+_COUNTS = (64, 16, 4, 1)
+"""Rows a statement, so that few statements are prepared. 64 tasks are 2,400 values, of at most
+32,766."""
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one transaction writes. Of `changed`, the number is the version before."""
+
+    born: list[tuple[Task, bytes]] = field(default_factory=list)
+    changed: list[tuple[Task, int]] = field(default_factory=list)
+    events: list[EventRow] = field(default_factory=list)
+    results: list[tuple[int, str | None, str]] = field(default_factory=list)
+    calls: list[tuple[str, int, int]] = field(default_factory=list)
+    keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+    deleted: list[int] = field(default_factory=list)
+    kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+
+    @property
+    def durable(self) -> bool:
+        """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
+        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
+        only kept for later is not."""
+        return bool(
+            self.born or self.changed or self.results or self.calls or self.keys or self.deleted
+        )
+
+
+def write(connection: sqlite3.Connection, batch: Batch) -> None:
+    """All of it, within the transaction that is open. Raises what sqlite3 raises."""
+    many = connection.executemany
+    if batch.born:
+        tasks = [request_row(task) + life_row(task) for task, _ in batch.born]
+        _insert(connection, INSERT_TASK, tasks)
+        bodies = [(task.n, body) for task, body in batch.born]
+        _insert(connection, "INSERT INTO bodies (task_n, body)", bodies)
+    if batch.changed:
+        rows = [(*life_row(task), task.n, was) for task, was in batch.changed]
+        if many(UPDATE_TASK, rows).rowcount != len(rows):
+            raise sqlite3.IntegrityError("a task has changed behind the journal's back")
+    if batch.events:
+        _insert(connection, "INSERT INTO events", batch.events)
+    if batch.results:
+        _write_results(connection, batch.results)
+    if batch.calls:
+        many("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
+    if batch.keys:
+        many("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+    if batch.deleted:
+        many("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
+    if held := [row for row in batch.kept if row[3] is not None]:
+        many("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
+    if dropped := [row[:2] for row in batch.kept if row[3] is None]:
+        many("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
+
+
+def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Many rows a statement: `executemany` gives the interpreter's lock away and takes it back
+    for each row, and waits up to 5 ms for it each time while the loop is busy."""
+    start = 0
+    for count in _COUNTS:
+        sql = f"{into} VALUES {_places(len(rows[0]), count)}"
+        while len(rows) - start >= count:
+            connection.execute(sql, list(chain.from_iterable(rows[start : start + count])))
+            start += count
+
+
+def _write_results(
+    connection: sqlite3.Connection, results: list[tuple[int, str | None, str]]
+) -> None:
+    """`(n, None, "")` removes a result that a new start has made void."""
+    gone = [(n,) for n, text, _ in results if text is None]
+    kept = [(n, text) for n, text, _ in results if text is not None]
+    connection.executemany("DELETE FROM results WHERE task_n = ?", gone)
+    connection.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", kept)
+    previews = [(preview or None, n) for n, _, preview in results]
+    connection.executemany("UPDATE tasks SET result_preview = ? WHERE n = ?", previews)
+
+
+@cache
+def _places(width: int, count: int) -> str:
+    """The placeholders of so many rows."""
+    return ", ".join([f"({', '.join('?' * width)})"] * count)

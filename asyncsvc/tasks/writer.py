@@ -1,0 +1,61 @@
+"""The write connection: a whole transaction in one visit to its thread.
+
+Owns the beginning and the end of a transaction. Promises that it is committed when `transact`
+returns and rolled back when it raises. Never knows what is written.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+import aiosqlite
+
+Work = Callable[[sqlite3.Connection], None]
+
+
+class Writer(aiosqlite.Connection):
+    """A connection of aiosqlite that can do several statements in one go.
+
+    By its own methods each statement is a way to the thread and back, and a busy loop makes
+    every way wait.
+    """
+
+    @classmethod
+    async def connect(cls, path: Path) -> Self:
+        """Open it in autocommit mode: transactions are begun by hand."""
+
+        def connector() -> sqlite3.Connection:
+            return sqlite3.connect(path, isolation_level=None, cached_statements=256)
+
+        connection = cls(connector, 64)
+        await connection
+        return connection
+
+    def __init__(self, connector: Callable[[], sqlite3.Connection], chunk: int) -> None:
+        super().__init__(connector, chunk)
+        self._full = True
+
+    async def transact(self, work: Work, durable: bool) -> None:
+        """Do the work in a transaction; synced to the disk where it is `durable`.
+
+        Raises what sqlite3 raises, after which nothing is changed.
+        """
+        await self._execute(self._transact, work, durable)  # type: ignore[no-untyped-call]
+
+    def _transact(self, work: Work, durable: bool) -> None:
+        """In the connection's thread."""
+        connection = self._conn
+        if durable != self._full:
+            connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
+            self._full = durable
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            work(connection)
+            connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            raise
