@@ -8,11 +8,12 @@ be read. Never waits, never hands out anything.
 
 import asyncio
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from asyncsvc.engine.lane import Entry
+from asyncsvc.engine.patience import Lending
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.routing import NAMED, Router
@@ -87,9 +88,9 @@ class Chooser:
     def __init__(self, seats: Sequence[Seat], router: Router, balance: bool = True) -> None:
         self._seats = seats
         self._router = router
-        self._balance = balance
+        self.balance = balance
         self._realtime = router.realtime
-        self._last_realtime = -math.inf
+        self._lending = Lending()
         self._named = {
             name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
             for name in {seat.upstream.name for seat in seats}
@@ -113,22 +114,40 @@ class Chooser:
     def arrived(self, options: Options) -> None:
         """A task waits; real-time work keeps its slot from now on."""
         if options.name == "realtime":
-            self._last_realtime = Gate.time()
+            self._lending.arrived()
 
     def pick(
-        self, options: Options, long: bool, held: Collection[Seat] = frozenset()
+        self,
+        options: Options,
+        long: bool,
+        held: Collection[Seat] = frozenset(),
+        rivals: Callable[[Options], int] = lambda options: 0,
     ) -> Seat | None:
-        """The seat that takes the task now; None where it has to wait. `held` are not asked."""
+        """The seat that takes the task now; None where it has to wait. `held` are not asked.
+
+        `rivals` tells for how many tasks a slot of real-time work may be lent: those that wait
+        for the same seats, 0 while a real-time task waits itself.
+        """
 
         def free_now(seat: Seat) -> bool:
-            return seat not in held and _free(seat, long) and not self._kept(seat, options)
+            if seat in held or not _free(seat, long):
+                return False
+            return not self._kept(seat, options) or self._lent(seat, options, rivals)
 
         free = [seat for seat in options.primary if free_now(seat)]
         if free:
-            return self._best(free, options.primary) if self._balance else free[0]
+            return self._best(free, options.primary) if self.balance else free[0]
         if self._in_service(options):
             return None
         return next((seat for seat in options.standing_in if free_now(seat)), None)
+
+    def waited_for(self, options: Options) -> list[Seat]:
+        """The seats meant for the class that are worth waiting for."""
+        return [
+            seat
+            for seat in options.primary
+            if seat.gate.out_of_service() is None and not self._kept(seat, options)
+        ]
 
     def serving(self, options: Options) -> tuple[Seat, ...]:
         """The seats that the task waits for as things stand."""
@@ -136,15 +155,22 @@ class Chooser:
         return options.primary if alone else options.seats
 
     def explain(
-        self, options: Options, lacks: dict[str, str], ahead: int = 0
+        self,
+        options: Options,
+        lacks: dict[str, str],
+        ahead: int = 0,
+        taking: Seat | None = None,
     ) -> list[dict[str, Any]]:
-        """Each model of the pool: eligible or why not, and seconds until it would be done."""
+        """Each model of the pool: eligible or why not, and seconds until it would be done.
+
+        `taking`: the seat that takes the task now.
+        """
         if options.name is None:
             names = list(dict.fromkeys(seat.upstream.name for seat in options.seats))
         else:
             first, rest = self._router.pool(options.name)
             names = first + rest
-        return [self._row(name, options, lacks, ahead) for name in names]
+        return [self._row(name, options, lacks, ahead, taking) for name in names]
 
     def why(self, seat: Seat, options: Options) -> str:
         """Why it went there, in words."""
@@ -155,12 +181,19 @@ class Chooser:
             return f"stands in for {', '.join(out)}, out of service"
         if len({s.upstream.name for s in options.primary}) == 1:
             return f"the model for {options.name} tasks"
-        if not self._balance:
+        if self._kept(seat, options):
+            return "lent: those that wait gain more than real-time tasks lose"
+        if not self.balance:
             return f"the first with room of the models for {options.name} tasks"
         return f"expected to be done first of the models with room for {options.name} tasks"
 
     def _row(
-        self, name: str, options: Options, lacks: dict[str, str], ahead: int
+        self,
+        name: str,
+        options: Options,
+        lacks: dict[str, str],
+        ahead: int,
+        taking: Seat | None,
     ) -> dict[str, Any]:
         seats = [seat for seat in options.seats if seat.upstream.name == name]
         row = {"model": name, "eligible": False, "reason": lacks.get(name), "eta_s": None}
@@ -174,7 +207,7 @@ class Chooser:
             return row
         if best not in self.serving(options):
             return row | {"reason": "stands in only while no model for the class is in service"}
-        if self._kept(best, options):
+        if best is not taking and self._kept(best, options):
             return row | {"reason": "kept free for real-time tasks"}
         eta = _eta(best.gate, ahead)
         return row | {"eligible": True, "reason": best.gate.describe(), "eta_s": eta}
@@ -198,11 +231,17 @@ class Chooser:
             s.gate.out_of_service() is None and not self._kept(s, options) for s in options.primary
         )
 
+    def _lent(self, seat: Seat, options: Options, rivals: Callable[[Options], int]) -> bool:
+        """Whether the slot that is kept does more good to those that wait now."""
+        if not self.balance or not (waiting := rivals(options)):
+            return False
+        return self._lending.pays(seat.upstream, _accounts(self.waited_for(options)), waiting)
+
     def _kept(self, seat: Seat, options: Options) -> bool:
         """Whether the seat's only slot is kept for real-time work, and others can serve."""
         if options.name in (None, "realtime") or not self._single(seat):
             return False
-        if Gate.time() - self._last_realtime >= LENT_AFTER_S:
+        if self._lending.since() >= LENT_AFTER_S:
             return False
         return any(not self._single(s) and s.gate.out_of_service() is None for s in options.seats)
 
@@ -220,6 +259,10 @@ class Chooser:
 def decision(request: Request) -> dict[str, Any]:
     """What was decided when the request came."""
     return request.route or dict(NAMED)
+
+
+def _accounts(seats: Sequence[Seat]) -> list[Upstream]:
+    return [seat.upstream for seat in seats]
 
 
 def _free(seat: Seat, long: bool) -> bool:
