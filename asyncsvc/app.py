@@ -17,7 +17,7 @@ from starlette.middleware.cors import CORSMiddleware
 
 from asyncsvc.clock import Now, now_ms
 from asyncsvc.engine.cache import Cache
-from asyncsvc.engine.choice import Chooser, Seat
+from asyncsvc.engine.choice import Chooser
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
@@ -26,6 +26,7 @@ from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
+from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError

@@ -6,16 +6,14 @@ asked only while all that are meant for the class are out of service, and that t
 be read. Never waits, never hands out anything.
 """
 
-import asyncio
 import math
 from bisect import bisect_left
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
-from asyncsvc.engine.lane import Entry
+from asyncsvc.engine.patience import Lending
+from asyncsvc.engine.seats import NOBODY, Bars, Options, Seat
 from asyncsvc.providers.gate import Gate
-from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.routing import NAMED, Router
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.task import Request
@@ -28,58 +26,7 @@ GUESS_S = 1.0
 """Expected of a model while no model of the pool has been measured; only the order counts then."""
 
 
-@dataclass(frozen=True, slots=True)
-class Taken:
-    """A task that was handed to a worker, and how it was chosen for that model."""
-
-    entry: Entry
-    route: dict[str, Any]
-
-
-@dataclass(eq=False, slots=True)
-class Seat:
-    """One account's place at the desk: at most one of its workers stands ready there."""
-
-    upstream: Upstream
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    permit: Permit | None = None
-    offer: "asyncio.Future[Taken | None] | None" = None
-
-    @property
-    def ready(self) -> bool:
-        return self.offer is not None and not self.offer.done()
-
-    @property
-    def gate(self) -> Gate:
-        return self.upstream.gate
-
-
-@dataclass(slots=True)
-class Bars:
-    """What must not be asked again for one task."""
-
-    refused: set[str] = field(default_factory=set)
-    """Gates whose key, quota or model is at an end."""
-    failed: set[str] = field(default_factory=set)
-    """Gates that broke off; they are asked again where no other is left."""
-    context: int = 0
-    """The task is too long for models of this context."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """The seats that may serve a task. `name`: its class; None: the task names the model."""
-
-    name: str | None
-    primary: tuple[Seat, ...]
-    standing_in: tuple[Seat, ...] = ()
-
-    @property
-    def seats(self) -> tuple[Seat, ...]:
-        return self.primary + self.standing_in
-
-
-_NOBODY = Options(None, ())
+Rivals = Callable[[Options], int]
 
 
 class Chooser:
@@ -88,12 +35,12 @@ class Chooser:
     def __init__(self, seats: Sequence[Seat], router: Router, balance: bool = True) -> None:
         self._seats = seats
         self._router = router
-        self._balance = balance
+        self.balance = balance
         self._realtime = router.realtime
-        self._last_realtime = -math.inf
         self._contexts = sorted({seat.upstream.settings.context for seat in seats})
         self._usual: dict[tuple[str, int], Options] = {}
         """By class, and by how many of the contexts are too small."""
+        self._lending = Lending()
         self._named = {
             name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
             for name in {seat.upstream.name for seat in seats}
@@ -102,16 +49,15 @@ class Chooser:
     def options(self, request: Request, bars: Bars | None = None) -> Options:
         """The seats for a request, without those that its bars rule out."""
         if request.model is not None:
-            named = self._named.get(request.model, _NOBODY)
+            named = self._named.get(request.model, NOBODY)
             return Options(None, tuple(_unbarred(named.seats, bars))) if bars else named
         name = (request.route or {}).get("class") or self._class_of(request)
         if bars is not None:
             return self._able(name, request.need, bars)
         fitting = name, bisect_left(self._contexts, request.need)
-        found = self._usual.get(fitting)
-        if found is None:
-            found = self._usual[fitting] = self._able(name, request.need, Bars())
-        return found
+        if fitting not in self._usual:
+            self._usual[fitting] = self._able(name, request.need, Bars())
+        return self._usual[fitting]
 
     def _able(self, name: str, need: int, bars: Bars) -> Options:
         first, rest = self._router.pool(name)
@@ -125,22 +71,36 @@ class Chooser:
     def arrived(self, options: Options) -> None:
         """A task waits; real-time work keeps its slot from now on."""
         if options.name == "realtime":
-            self._last_realtime = Gate.time()
+            self._lending.arrived()
 
     def pick(
-        self, options: Options, long: bool, held: Collection[Seat] = frozenset()
+        self, options: Options, long: bool, held: Collection[Seat], rivals: Rivals
     ) -> Seat | None:
-        """The seat that takes the task now; None where it has to wait. `held` are not asked."""
+        """The seat that takes the task now; None where it has to wait. `held` are not asked.
+
+        `rivals` tells for how many tasks a slot of real-time work may be lent: those that wait
+        for the same seats, 0 while a real-time task waits itself.
+        """
 
         def free_now(seat: Seat) -> bool:
-            return seat not in held and _free(seat, long) and not self._kept(seat, options)
+            if seat in held or not _free(seat, long):
+                return False
+            return not self._kept(seat, options) or self._lent(seat, options, rivals)
 
         free = [seat for seat in options.primary if free_now(seat)]
         if free:
-            return self._best(free, options.primary) if self._balance else free[0]
+            return self._best(free, options.primary) if self.balance else free[0]
         if self._in_service(options):
             return None
         return next((seat for seat in options.standing_in if free_now(seat)), None)
+
+    def waited_for(self, options: Options) -> list[Seat]:
+        """The seats meant for the class that are worth waiting for."""
+        return [
+            seat
+            for seat in options.primary
+            if seat.gate.out_of_service() is None and not self._kept(seat, options)
+        ]
 
     def serving(self, options: Options) -> tuple[Seat, ...]:
         """The seats that the task waits for as things stand."""
@@ -148,15 +108,22 @@ class Chooser:
         return options.primary if alone else options.seats
 
     def explain(
-        self, options: Options, lacks: dict[str, str], ahead: int = 0
+        self,
+        options: Options,
+        lacks: dict[str, str],
+        ahead: int = 0,
+        taking: Seat | None = None,
     ) -> list[dict[str, Any]]:
-        """Each model of the pool: eligible or why not, and seconds until it would be done."""
+        """Each model of the pool: eligible or why not, and seconds until it would be done.
+
+        `taking`: the seat that takes the task now.
+        """
         if options.name is None:
             names = list(dict.fromkeys(seat.upstream.name for seat in options.seats))
         else:
             first, rest = self._router.pool(options.name)
             names = first + rest
-        return [self._row(name, options, lacks, ahead) for name in names]
+        return [self._row(name, options, lacks, ahead, taking) for name in names]
 
     def why(self, seat: Seat, options: Options) -> str:
         """Why it went there, in words."""
@@ -167,12 +134,19 @@ class Chooser:
             return f"stands in for {', '.join(out)}, out of service"
         if len({s.upstream.name for s in options.primary}) == 1:
             return f"the model for {options.name} tasks"
-        if not self._balance:
+        if self._kept(seat, options):
+            return "lent: those that wait gain more than real-time tasks lose"
+        if not self.balance:
             return f"the first with room of the models for {options.name} tasks"
         return f"expected to be done first of the models with room for {options.name} tasks"
 
     def _row(
-        self, name: str, options: Options, lacks: dict[str, str], ahead: int
+        self,
+        name: str,
+        options: Options,
+        lacks: dict[str, str],
+        ahead: int,
+        taking: Seat | None,
     ) -> dict[str, Any]:
         seats = [seat for seat in options.seats if seat.upstream.name == name]
         row = {"model": name, "eligible": False, "reason": lacks.get(name), "eta_s": None}
@@ -186,7 +160,7 @@ class Chooser:
             return row
         if best not in self.serving(options):
             return row | {"reason": "stands in only while no model for the class is in service"}
-        if self._kept(best, options):
+        if best is not taking and self._kept(best, options):
             return row | {"reason": "kept free for real-time tasks"}
         eta = _eta(best.gate, ahead)
         return row | {"eligible": True, "reason": best.gate.describe(), "eta_s": eta}
@@ -210,11 +184,17 @@ class Chooser:
             s.gate.out_of_service() is None and not self._kept(s, options) for s in options.primary
         )
 
+    def _lent(self, seat: Seat, options: Options, rivals: Rivals) -> bool:
+        """Whether the slot that is kept does more good to those that wait now."""
+        if not self.balance or not (waiting := rivals(options)):
+            return False
+        return self._lending.pays(seat.upstream, _accounts(self.waited_for(options)), waiting)
+
     def _kept(self, seat: Seat, options: Options) -> bool:
         """Whether the seat's only slot is kept for real-time work, and others can serve."""
         if options.name in (None, "realtime") or not self._single(seat):
             return False
-        if Gate.time() - self._last_realtime >= LENT_AFTER_S:
+        if self._lending.since() >= LENT_AFTER_S:
             return False
         return any(not self._single(s) and s.gate.out_of_service() is None for s in options.seats)
 
@@ -232,6 +212,10 @@ class Chooser:
 def decision(request: Request) -> dict[str, Any]:
     """What was decided when the request came."""
     return request.route or dict(NAMED)
+
+
+def _accounts(seats: Sequence[Seat]) -> list[Upstream]:
+    return [seat.upstream for seat in seats]
 
 
 def _free(seat: Seat, long: bool) -> bool:

@@ -16,10 +16,13 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from asyncsvc.engine.choice import Bars, Chooser, Options, Seat, Taken, decision
+from asyncsvc.engine.choice import Chooser, decision
 from asyncsvc.engine.lane import LANE_SLACK_S, Lane, entry_of, newcomer
+from asyncsvc.engine.patience import Patience
+from asyncsvc.engine.seats import Bars, Options, Seat, Taken
 from asyncsvc.errors import ProviderError
 from asyncsvc.providers.permit import Permit
+from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.task import Request, Task
 
 POOLS_KEPT = 64
@@ -48,6 +51,7 @@ class Dispatch:
         """Called for a waiting task for which no model is left, with the reason."""
         self._chooser = chooser
         self._lacking = lacking
+        self._patience = Patience()
         self._pools: dict[Options, Pool] = {}
         self._lanes: dict[str, Lane] = {}
         """Where each waiting task is: its options may be others by now."""
@@ -80,7 +84,9 @@ class Dispatch:
         ahead = self.position(newcomer(request, at), self._chooser.serving(options)) - 1
         rows = self._chooser.explain(options, self._lacking(), ahead)
         able = [row for row in rows if row["eligible"]]
-        ready = self._chooser.pick(options, request.lane == "long")
+        ready = self._pick(options, request.lane == "long")
+        if ready is not None and self._patient(ready, options):
+            ready = None
         chosen = ready.upstream.name if ready else _soonest(able)
         seat = next((s for s in options.seats if s.upstream.name == chosen), None)
         why = self._chooser.why(seat, options) if seat else "no model can take it now"
@@ -99,6 +105,8 @@ class Dispatch:
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""
         lane = self._lanes.pop(task.id, None)
+        if not self._lanes:
+            self._patience.settle()
         return lane is not None and lane.leave(task.id)
 
     def position(self, rank: tuple[float, int], seats: Collection[Seat]) -> int:
@@ -151,6 +159,7 @@ class Dispatch:
             assert seat.permit is not None and seat.offer is not None
             entry = lane.take()
             del self._lanes[entry.task_id]
+            self._patience.taken(seat.upstream)
             route = self._route(pool.options, seat)
             seat.permit.reserve(lane.long, entry.tokens)
             seat.offer.set_result(Taken(entry, route))
@@ -158,7 +167,7 @@ class Dispatch:
     def _route(self, options: Options, seat: Seat) -> dict[str, Any]:
         """What to note of the choice, before the seat is taken."""
         return {
-            "candidates": self._chooser.explain(options, self._lacking()),
+            "candidates": self._chooser.explain(options, self._lacking(), taking=seat),
             "chosen": seat.upstream.name,
             "why": self._chooser.why(seat, options),
         }
@@ -166,6 +175,7 @@ class Dispatch:
     def _best(self) -> tuple[Pool, Lane, Seat] | None:
         """The next that can go. Sets the alarm where it is tokens that somebody waits for."""
         if not any(seat.ready for seat in self.seats):
+            self._patience.settle()
             return None
         heads = [
             (head, lane, pool)
@@ -177,14 +187,52 @@ class Dispatch:
         held: set[Seat] = set()
         soonest = math.inf
         for head, lane, pool in heads:
-            while (seat := self._chooser.pick(pool.options, lane.long, held)) is not None:
-                wait = seat.gate.tokens_wait(head.tokens)
-                if wait <= 0:
+            while (seat := self._pick(pool.options, lane.long, held)) is not None:
+                if (wait := seat.gate.tokens_wait(head.tokens)) > 0:
+                    held.add(seat)
+                    soonest = min(soonest, wait)
+                elif (wait := self._left(seat, pool.options)) > 0:
+                    # Free seats that are slower still are none the better.
+                    soonest = min(soonest, wait)
+                    break
+                else:
                     return pool, lane, seat
-                held.add(seat)
-                soonest = min(soonest, wait)
+        self._patience.settle()
         self._set_alarm(soonest)
         return None
+
+    def _pick(self, options: Options, long: bool, held: Collection[Seat] = ()) -> Seat | None:
+        return self._chooser.pick(options, long, held, self._borrowers)
+
+    def _left(self, seat: Seat, options: Options) -> float:
+        """How long the seat had better stay free for tasks that a faster one may take."""
+        others = self._others(seat, options)
+        return self._patience.left(seat.upstream, others, self._rivals(options)) if others else 0.0
+
+    def _patient(self, seat: Seat, options: Options) -> bool:
+        """Whether a task that came now would leave the seat free."""
+        others, waiting = self._others(seat, options), max(self._rivals(options), 1)
+        return self._patience.longer(seat.upstream, others, waiting) > 0
+
+    def _others(self, seat: Seat, options: Options) -> list[Upstream]:
+        """What may be better to wait for; nothing where the order decides."""
+        if not self._chooser.balance or seat not in options.primary or len(options.primary) == 1:
+            return []
+        return [s.upstream for s in self._chooser.waited_for(options) if s is not seat]
+
+    def _rivals(self, options: Options) -> int:
+        """How many wait for any of the seats of the class."""
+        seats = set(options.primary)
+        return sum(
+            len(pool) for pool in self._pools.values() if not seats.isdisjoint(pool.options.primary)
+        )
+
+    def _borrowers(self, options: Options) -> int:
+        """How many would gain by the slot of real-time work; 0 while that waits itself."""
+        for pool in self._pools.values():
+            if pool.options.name == "realtime" and len(pool):
+                return 0
+        return self._rivals(options)
 
     def _later(self) -> None:
         """What counts in a budget has changed: look again, once the caller is done."""

@@ -8,9 +8,9 @@ looks at a task.
 import asyncio
 import logging
 
-from asyncsvc.engine.choice import Seat, Taken
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.seats import Seat, Taken
 from asyncsvc.providers.permit import Permit
 
 log = logging.getLogger(__name__)

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 import orjson
 
 from asyncsvc.engine.cache import Answer, Cache
-from asyncsvc.engine.choice import Bars
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.flights import Board, Flights
+from asyncsvc.engine.seats import Bars
 from asyncsvc.engine.sessions import Sessions
 from asyncsvc.engine.timers import Timers
 from asyncsvc.errors import (

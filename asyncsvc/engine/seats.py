@@ -1,0 +1,67 @@
+"""Who sits where: an account's place at the desk, and those that may serve a task.
+
+Owns what choice and dispatch speak of. Promises nothing by itself. Never chooses.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import Any
+
+from asyncsvc.engine.lane import Entry
+from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.permit import Permit
+from asyncsvc.providers.upstream import Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A task that was handed to a worker, and how it was chosen for that model."""
+
+    entry: Entry
+    route: dict[str, Any]
+
+
+@dataclass(eq=False, slots=True)
+class Seat:
+    """One account's place at the desk: at most one of its workers stands ready there."""
+
+    upstream: Upstream
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    permit: Permit | None = None
+    offer: "asyncio.Future[Taken | None] | None" = None
+
+    @property
+    def ready(self) -> bool:
+        return self.offer is not None and not self.offer.done()
+
+    @property
+    def gate(self) -> Gate:
+        return self.upstream.gate
+
+
+@dataclass(slots=True)
+class Bars:
+    """What must not be asked again for one task."""
+
+    refused: set[str] = field(default_factory=set)
+    """Gates whose key, quota or model is at an end."""
+    failed: set[str] = field(default_factory=set)
+    """Gates that broke off; they are asked again where no other is left."""
+    context: int = 0
+    """The task is too long for models of this context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The seats that may serve a task. `name`: its class; None: the task names the model."""
+
+    name: str | None
+    primary: tuple[Seat, ...]
+    standing_in: tuple[Seat, ...] = ()
+
+    @property
+    def seats(self) -> tuple[Seat, ...]:
+        return self.primary + self.standing_in
+
+
+NOBODY = Options(None, ())
