@@ -49,6 +49,10 @@ MODES = (GenerationMode.POSITIVE, GenerationMode.NEGATIVE)
 MODELS = ("fast", "embed", None)
 KNOWN_IDS = 64
 SHOWN = 30
+ROUNDS = 4
+"""How often each operation has its turn, so that tasks have come and gone between."""
+HANG = "[[sim:hang]]"
+LATER_S = 3600
 CASE_S = 20
 """No answer may take longer."""
 
@@ -80,7 +84,7 @@ class Fuzz:
         ]
         boundary = [case for one in operations for case in self._boundaries(one)]
         self._dice.shuffle(boundary)
-        for case in boundary[: self._cases // 2]:
+        for case in boundary[: self._cases // 3]:
             self._ask(case)
         self._at_random([(one, mode) for one in operations for mode in MODES])
         for label, counts in sorted(self._answers.items()):
@@ -98,7 +102,7 @@ class Fuzz:
     def _at_random(self, ways: list[tuple[Any, GenerationMode]]) -> None:
         """Share what is left among the ways; one with few cases leaves its share to the rest."""
         while ways and (left := self._cases - self.done) > 0:
-            share = max(left // len(ways), 1)
+            share = max(min(left, self._cases // ROUNDS) // len(ways), 1)
             ways = [way for way in ways if self._some(*way, min(share, self._cases - self.done))]
 
     def _some(self, operation: Any, mode: GenerationMode, count: int) -> bool:
@@ -108,13 +112,7 @@ class Fuzz:
         asked = 0
 
         @hypothesis.seed(self._dice.getrandbits(32))
-        @hypothesis.settings(
-            max_examples=count,
-            phases=[Phase.generate],
-            database=None,
-            deadline=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        @_settings(count)
         @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
         def ask(case: AnyCase) -> None:
             nonlocal asked
@@ -136,7 +134,7 @@ class Fuzz:
             self._faults[f"{label}: no answer: {type(error).__name__}: {error}"[:600]] += 1
             return
         self._answers.setdefault(label, Counter())[answer.status_code] += 1
-        self._learn(answer)
+        self._learn(case, answer)
         try:
             case.validate_response(answer, checks=self._checks(case, answer))
         except FailureGroup as group:
@@ -158,26 +156,60 @@ class Fuzz:
             self.report.notes.append(f"{label}: {case.as_curl_command()}"[:1000])
         self._faults[told] += 1
 
-    def _learn(self, answer: Response) -> None:
-        """Remember ids of tasks, so that the other operations find some."""
+    def _learn(self, case: AnyCase, answer: Response) -> None:
+        """Remember ids of tasks that there are, so that the other operations find some."""
         location = (answer.headers.get("location") or [""])[0]
         if location.startswith("/tasks/"):
             self._ids = [*self._ids[-KNOWN_IDS:], location.rpartition("/")[2]]
+        gone = (case.path_parameters or {}).get("task_id")
+        if case.method == "DELETE" and answer.status_code == 204 and gone in self._ids:
+            self._ids.remove(gone)
 
     def _aim(self, case: AnyCase) -> None:
-        """Mostly a task and a model that there are, so that not all ends with a 404."""
-        if self._ids and "task_id" in case.path_parameters and self._dice.random() < 0.7:
+        """Mostly tasks and models that there are, so that not all ends with a 404."""
+        if self._ids and "task_id" in case.path_parameters and self._dice.random() < 0.8:
             case.path_parameters["task_id"] = self._dice.choice(self._ids)
-        if isinstance(case.body, dict) and isinstance(case.body.get("model"), str):
-            case.body["model"] = self._dice.choice((*MODELS, case.body["model"]))
         if "Idempotency-Key" in case.headers and self._dice.random() < 0.8:
             del case.headers["Idempotency-Key"]  # else most are the same key with another body
+        if case.meta is None or case.meta.generation.mode is GenerationMode.NEGATIVE:
+            return  # what is wrong with its body must stay wrong
+        for task in _tasks(case.body):
+            if isinstance(task.get("model"), str):
+                task["model"] = self._dice.choice((*MODELS, task["model"]))
+            # Some run and some wait for as long as they are asked about.
+            if isinstance(task.get("content"), str) and self._dice.random() < 0.1:
+                task["content"] += HANG
+            elif "delay_s" in task and self._dice.random() < 0.5:
+                task["delay_s"] = LATER_S
+
+
+def _tasks(body: Any) -> list[dict[str, Any]]:
+    """What a body submits, if anything."""
+    if not isinstance(body, dict):
+        return []
+    inner = body.get("tasks")
+    return [
+        task for task in (inner if isinstance(inner, list) else [body]) if isinstance(task, dict)
+    ]
+
+
+def _settings(examples: int) -> hypothesis.settings:
+    """Cases are not kept, not shrunk and not timed: a fault is told with a command to repeat it."""
+    return hypothesis.settings(
+        max_examples=examples,
+        phases=[Phase.generate],
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+    )
 
 
 def tables(simulator: stage.Child) -> Mapping[str, Mapping[str, Any]]:
     """Settings under which most tasks are over soon and some wait."""
     common = {"base_url": f"{simulator.url}/v1", "model": "sim"}
     return {
+        "timeouts": {"first_token_s": 5},
+        "breaker": {"failures": 1000},
         "models.fast": common | {"concurrency": 20},
         "models.embed": common | {"type": "embedding", "concurrency": 20},
     }

@@ -149,3 +149,11 @@ def test_a_start_does_not_pay_for_it() -> None:
 def test_other_applications_have_documents_of_their_own() -> None:
     one, two = Starlette(), Starlette(routes=[*health.ROUTES])
     assert docs.make(one.routes).document != docs.make(two.routes).document
+
+
+def test_the_links_of_a_submit_lead_to_what_can_be_done_with_the_task(described: Any) -> None:
+    links = described["paths"]["/tasks"]["post"]["responses"]["202"]["links"]
+    ways = {one["operationId"]: path for path, _, one in operations(described)}
+    assert {ways[link["operationId"]] for link in links.values()} == {
+        path for path in described["paths"] if "{task_id}" in path
+    }
