@@ -71,6 +71,7 @@ class Fuzz:
         self._ids: list[str] = []
         self._answers: dict[str, Counter[int]] = {}
         self._faults: Counter[str] = Counter()
+        self._slowest = (0.0, "")
         self._schema = schemathesis.openapi.from_url(f"{url}/openapi.json")
 
     @property
@@ -91,6 +92,7 @@ class Fuzz:
             told = " ".join(f"{status}:{count}" for status, count in sorted(counts.items()))
             self.report.row(label, counts.total(), told)
         self.report.row("all", self.done, "")
+        self.report.notes.append("slowest answer: {:.2f} s, {}".format(*self._slowest))
         self.report.broken += [f"{n} times: {text}" for text, n in self._faults.most_common(SHOWN)]
 
     def _boundaries(self, operation: Any) -> Iterator[AnyCase]:
@@ -134,6 +136,7 @@ class Fuzz:
             self._faults[f"{label}: no answer: {type(error).__name__}: {error}"[:600]] += 1
             return
         self._answers.setdefault(label, Counter())[answer.status_code] += 1
+        self._slowest = max(self._slowest, (answer.elapsed, label))
         self._learn(case, answer)
         try:
             case.validate_response(answer, checks=self._checks(case, answer))
