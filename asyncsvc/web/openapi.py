@@ -85,7 +85,7 @@ def served(routes: Iterable[BaseRoute]) -> Iterator[Served]:
     for route in routes:
         if isinstance(route, Route) and isinstance(route.endpoint, Resource):
             for method, function in route.endpoint.verbs.items():
-                yield Served(route.path, method, function, declared(function) or Operation())
+                yield Served(route.path_format, method, function, declared(function) or Operation())
 
 
 def statuses() -> dict[str, int]:
@@ -194,7 +194,7 @@ def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, An
 
 
 def _path_parameters(one: Served) -> list[dict[str, Any]]:
-    names = [part[1:-1].partition(":")[0] for part in one.path.split("/") if part[:1] == "{"]
+    names = [part[1:-1] for part in one.path.split("/") if part[:1] == "{"]
     schema: dict[str, Any] = {"type": "string", "minLength": 1}
     return [{"name": n, "in": "path", "required": True, "schema": schema} for n in names]
 

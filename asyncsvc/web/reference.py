@@ -8,6 +8,7 @@ Never knows a route: it sees only the document.
 
 import json
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -121,7 +122,7 @@ def _curl(path: str, verb: str, body: Mapping[str, Any] | None) -> str:
     lines = [f'curl {method}"$ASYNCSVC_URL{path}"']
     if body is not None:
         example = json.dumps(body.get("example", {}), ensure_ascii=False)
-        lines += ["  -H 'content-type: application/json'", f"  -d '{example}'"]
+        lines += ["  -H 'content-type: application/json'", f"  -d {shlex.quote(example)}"]
     return " \\\n".join(lines)
 
 

@@ -64,7 +64,7 @@ def test_an_undeclared_route_is_described_as_far_as_can_be_seen() -> None:
     async def bare(_: Any) -> Any:
         """No more than a sentence."""
 
-    found = document([resource("/bare/{name}", PUT=bare)])
+    found = document([resource("/bare/{name:path}", PUT=bare)])
     entry = found["paths"]["/bare/{name}"]
     assert entry["parameters"][0]["name"] == "name"
     assert entry["put"]["summary"] == "No more than a sentence"
