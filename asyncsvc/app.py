@@ -36,7 +36,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web import api, docs, errors, health, ws
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -155,7 +155,7 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
             ),
         )
     return Starlette(
-        routes=[*api.ROUTES, *health.ROUTES, *ws.ROUTES],
+        routes=[*api.ROUTES, *health.ROUTES, *docs.ROUTES, *ws.ROUTES],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={

@@ -27,6 +27,23 @@ Lane = Literal["priority", "short", "long"]
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
+# What the validators below ask for, as far as JSON Schema can say it.
+MESSAGE: dict[str, Any] = {
+    "required": ["role"],
+    "properties": {
+        "role": {"enum": sorted(ROLES)},
+        "content": {"type": ["string", "array", "null"]},
+    },
+}
+PARAMS: dict[str, Any] = {
+    "propertyNames": {"not": {"enum": sorted(OURS)}},
+    "properties": {
+        "n": {"const": 1},
+        "thinking": {"anyOf": [{"enum": list(THINKING)}, {"not": {"type": "string"}}]},
+    },
+}
+
+
 def _time(text: str) -> str:
     try:
         from_rfc3339(text)
@@ -51,26 +68,53 @@ def _fault(param: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("value_error", "{said}", {"param": param, "said": message})
 
 
+def _only(name: str, kinds: list[str], task: str) -> dict[str, Any]:
+    """In JSON Schema: what is to be done stands in this field and in no other."""
+    others = {other: {"type": "null"} for other in ("content", "messages", "input")}
+    said = others | {name: {"type": kinds, "minLength": 1, "minItems": 1}}
+    kind = {"type": {"const": task}}
+    needed = [name] if task == "chat" else [name, "type"]
+    return {"required": needed, "properties": said | kind}
+
+
 class Submission(BaseModel):
     """The body of `POST /tasks`."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "oneOf": [
+                _only("content", ["string"], "chat"),
+                _only("messages", ["array"], "chat"),
+                _only("input", ["string", "array"], "embedding"),
+            ]
+        },
+    )
 
     content: str | None = Field(None, min_length=1, description="one user message")
-    messages: list[dict[str, Any]] | None = Field(None, description="an OpenAI message list")
+    messages: list[dict[str, Any]] | None = Field(
+        None,
+        description="an OpenAI message list",
+        json_schema_extra={"items": MESSAGE},
+    )
     input: str | list[str] | None = Field(None, description="texts to embed")
     type: Literal["chat", "embedding"] = Field("chat", description="what kind of task")
     model: str | None = Field(None, min_length=1, description="a model's name; null: routed")
     lane: Lane = Field("short", description="priority, short or long")
     priority: int = Field(5, ge=0, le=9, description="higher first within a lane")
     params: dict[str, Any] = Field(
-        default_factory=dict, description="OpenAI request parameters passed on"
+        default_factory=dict,
+        description="OpenAI request parameters passed on",
+        json_schema_extra=PARAMS,
     )
     session_id: str | None = Field(
         None, min_length=1, max_length=200, description="tasks of one session run in order"
     )
     run_at: Annotated[str, AfterValidator(_time)] | None = Field(
-        None, description="not before this time (RFC 3339)"
+        None,
+        description="not before this time (RFC 3339)",
+        json_schema_extra={"format": "date-time"},
     )
     delay_s: float | None = Field(
         None, ge=0, le=366 * 86_400, allow_inf_nan=False, description="not before this many seconds"

@@ -13,18 +13,17 @@ from starlette.responses import Response, StreamingResponse
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.task import State
-from asyncsvc.web import body, sse, views
+from asyncsvc.web import body, schemas, sse, state_schemas, views
 from asyncsvc.web.errors import JSON
+from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
+from asyncsvc.web.schemas import BATCH_MOST, PAGE_MOST
 from asyncsvc.web.state import House
-from asyncsvc.web.submit import parse, submit
+from asyncsvc.web.submit import ADMISSION, parse, submit
 
-PAGE_MOST = 500
 PAGE_DEFAULT = 50
-BATCH_MOST = 1000
-LIST_PARAMETERS = frozenset(
-    {"status", "model", "lane", "session_id", "q", "limit", "cursor", "type", "owner"}
-)
+LIST_PARAMETERS = frozenset(schemas.ListQuery.__annotations__)
+STEERING = ("task_not_found", "illegal_transition")
 CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "state": ("status", tuple(state.value for state in State)),
     "lane": ("lane", get_args(Lane)),
@@ -38,8 +37,15 @@ def house(request: Request) -> House:
     return found
 
 
+@operation(
+    answer=schemas.AcceptedAll,
+    status=202,
+    body=schemas.Batch,
+    errors=ADMISSION,
+    example={"tasks": [{"content": "What is HTTP?"}, {"content": "And what is HTTPS?"}]},
+)
 async def submit_batch(request: Request) -> Response:
-    """POST /tasks/batch: all or none."""
+    """POST /tasks/batch: submit up to 1000 tasks, all or none."""
     parts = house(request)
     value = await body.read_object(request, parts.settings.queue.max_task_bytes)
     tasks = value.pop("tasks", None)
@@ -59,6 +65,12 @@ async def submit_batch(request: Request) -> Response:
     return JSON({"tasks": told}, status_code=202)
 
 
+@operation(
+    answer=state_schemas.Routing,
+    body=Submission,
+    errors=("model_not_found", "no_model"),
+    example={"content": "Prove that there are infinitely many primes."},
+)
 async def route(request: Request) -> Response:
     """POST /route: how a task would be routed; nothing is stored."""
     parts = house(request)
@@ -66,15 +78,20 @@ async def route(request: Request) -> Response:
     return JSON(parts.intake.route(parse(value)))
 
 
+@operation(answer=schemas.WholeTask, errors=("task_not_found",))
 async def show(request: Request) -> Response:
-    """GET /tasks/{id}"""
+    """GET /tasks/{id}: one task with its texts.
+
+    The result of an unfinished one is the text so far.
+    """
     parts = house(request)
     task = await parts.journal.task(request.path_params["task_id"])
     return JSON(await views.whole(parts, task))
 
 
+@operation(answer=schemas.Page, query=schemas.ListQuery)
 async def listing(request: Request) -> Response:
-    """GET /tasks"""
+    """GET /tasks: the tasks, newest first."""
     query = request.query_params
     if unknown := set(query) - LIST_PARAMETERS:
         raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
@@ -96,8 +113,9 @@ async def listing(request: Request) -> Response:
     return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": cursor})
 
 
+@operation(answer=state_schemas.Stats)
 async def stats(request: Request) -> Response:
-    """GET /tasks/stats"""
+    """GET /tasks/stats: how many tasks are where."""
     totals = {"total": 0} | {state.value: 0 for state in State}
     models: dict[str, dict[str, int]] = {}
     for name, state, count in await house(request).journal.store.counts():
@@ -108,23 +126,33 @@ async def stats(request: Request) -> Response:
     return JSON(totals | {"models": models})
 
 
+@operation(answer=schemas.WholeTask, errors=STEERING)
 async def cancel(request: Request) -> Response:
-    """POST /tasks/{id}/cancel"""
+    """POST /tasks/{id}/cancel: end a task that is not finished.
+
+    A call under way is closed at once; the text so far is kept.
+    """
     return await _steer(request, "cancel")
 
 
+@operation(answer=schemas.WholeTask, errors=STEERING)
 async def pause(request: Request) -> Response:
-    """POST /tasks/{id}/pause"""
+    """POST /tasks/{id}/pause: hold a task that is not finished.
+
+    A call under way is closed at once; the text so far can be read until it is resumed.
+    """
     return await _steer(request, "pause")
 
 
+@operation(answer=schemas.WholeTask, errors=STEERING)
 async def resume(request: Request) -> Response:
-    """POST /tasks/{id}/resume"""
+    """POST /tasks/{id}/resume: queue a paused task again."""
     return await _steer(request, "resume")
 
 
+@operation(answer=schemas.WholeTask, errors=STEERING)
 async def retry(request: Request) -> Response:
-    """POST /tasks/{id}/retry"""
+    """POST /tasks/{id}/retry: start a finished task anew, under the same id."""
     return await _steer(request, "retry")
 
 
@@ -134,14 +162,26 @@ async def _steer(request: Request, verb: str) -> Response:
     return JSON(await views.whole(parts, task))
 
 
+@operation(status=204, errors=STEERING)
 async def delete(request: Request) -> Response:
-    """DELETE /tasks/{id}"""
+    """DELETE /tasks/{id}: remove a finished task and its events."""
     await house(request).control.delete(request.path_params["task_id"])
     return Response(status_code=204)
 
 
+@operation(
+    answer=schemas.Event,
+    media=("application/x-ndjson", "text/event-stream"),
+    query=schemas.EventsQuery,
+    headers=schemas.EventsHeaders,
+    errors=("task_not_found",),
+    also={204: "a stream that has nothing more to tell"},
+)
 async def events(request: Request) -> Response:
-    """GET /tasks/{id}/events: JSON lines, or a live stream for text/event-stream."""
+    """GET /tasks/{id}/events: what happened to a task, as JSON lines or live.
+
+    With `Accept: text/event-stream` a stream that ends with the task; `Last-Event-ID` resumes it.
+    """
     parts, task_id = house(request), request.path_params["task_id"]
     live = "text/event-stream" in request.headers.get("accept", "")
     last = request.headers.get("last-event-id") if live else None
@@ -170,8 +210,9 @@ async def _lines(parts: House, n: int, task_id: str, after: int) -> Any:
         yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
 
 
+@operation(answer=state_schemas.Models)
 async def models(request: Request) -> Response:
-    """GET /models"""
+    """GET /models: each model, its limits and what is used of them."""
     return JSON(views.models(house(request)))
 
 

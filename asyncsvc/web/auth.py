@@ -19,7 +19,7 @@ from asyncsvc.errors import Forbidden, Overloaded, RequestError, Unauthorized
 from asyncsvc.settings import is_loopback
 from asyncsvc.web.errors import response
 
-OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz"})
+OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"})
 """What a supervisor or a browser may read without a token: it tells nothing of any task."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SUBPROTOCOL = "asyncsvc"

@@ -16,12 +16,16 @@ from asyncsvc import __version__
 from asyncsvc.clock import rfc3339
 from asyncsvc.web.api import house
 from asyncsvc.web.errors import JSON
+from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
+from asyncsvc.web.state_schemas import Front, Health
 
 DEGRADED_BREAKER = "open"
+PLAIN = ("text/plain; charset=utf-8",)
 
 
+@operation(answer=Health)
 async def health(request: Request) -> Response:
     """GET /health: what works and what does not."""
     parts = house(request)
@@ -84,19 +88,22 @@ def _ailing(parts: House) -> list[str]:
     return [*none, *refused, *opened]
 
 
+@operation(answer=str, media=PLAIN)
 async def livez(_: Request) -> Response:
-    """GET /livez: the loop turns."""
+    """GET /livez: whether the process answers."""
     return PlainTextResponse("ok")
 
 
+@operation(answer=str, media=PLAIN, also={503: "the service is stopping"})
 async def readyz(request: Request) -> Response:
-    """GET /readyz: tasks are taken."""
+    """GET /readyz: whether tasks are taken."""
     parts = house(request)
     if parts.intake.closed:
         return PlainTextResponse("stopping", status_code=503)
     return PlainTextResponse("ok")
 
 
+@operation(answer=Front)
 async def root(request: Request) -> Response:
     """GET /: who this is."""
     parts = house(request)
@@ -113,6 +120,8 @@ async def root(request: Request) -> Response:
                 "models": "/models",
                 "health": "/health",
                 "websocket": "/ws",
+                "openapi": "/openapi.json",
+                "docs": "/docs",
             },
         }
     )

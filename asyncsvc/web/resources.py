@@ -20,7 +20,8 @@ class Resource:
     whose function is an ASGI application itself."""
 
     def __init__(self, apps: Mapping[str, ASGIApp], verbs: Mapping[str, Verb]) -> None:
-        self.verbs = {**apps, **verbs}
+        self.verbs: Mapping[str, Verb | ASGIApp] = {**apps, **verbs}
+        """What each method calls; `operations.declared` tells what is said of it."""
         known = dict(verbs)
         if "GET" in known:
             known["HEAD"] = known["GET"]

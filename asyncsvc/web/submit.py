@@ -13,11 +13,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.web import body, errors
+from asyncsvc.web import body, errors, schemas
+from asyncsvc.web.operations import operation
+from asyncsvc.web.schemas import KEY_MOST
 from asyncsvc.web.state import House
 
 PATH = "/tasks"
-MAX_KEY = 255
+ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
+"""Codes of a submit that is not taken."""
 _JSON = (b"content-type", b"application/json")
 
 
@@ -29,8 +32,21 @@ def parse(value: dict[str, Any], prefix: str = "") -> Submission:
         raise errors.invalid(error, prefix) from None
 
 
+@operation(
+    answer=schemas.Accepted,
+    status=202,
+    body=Submission,
+    example={"content": "What is HTTP?", "priority": 7},
+    headers=schemas.SubmitHeaders,
+    errors=(*ADMISSION, "idempotency_conflict"),
+    also={200: "the first answer again, for an Idempotency-Key that was used before"},
+    gives=("Location",),
+)
 async def submit(scope: Scope, receive: Receive, send: Send) -> None:
-    """POST /tasks"""
+    """POST /tasks: submit a task.
+
+    The answer is sent when the task is on the disk.
+    """
     try:
         house: House = scope["state"]["house"]
         key, announced = _headers(scope)
@@ -69,8 +85,8 @@ def _headers(scope: Scope) -> tuple[str | None, int]:
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
             key = value.decode("latin-1")
-            if not 0 < len(key) <= MAX_KEY:
-                raise InvalidRequest(f"Idempotency-Key must have 1 to {MAX_KEY} characters")
+            if not 0 < len(key) <= KEY_MOST:
+                raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
         elif name == b"content-length" and value.isdigit():
             announced = int(value)
     return key, announced

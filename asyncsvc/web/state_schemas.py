@@ -1,0 +1,161 @@
+"""The shapes of what is said of the whole service over HTTP, as types.
+
+Owns the fields of counts, models, health and routing, as `schemas.py` does those of tasks, and
+promises the same. Never says how an answer is made.
+"""
+
+from typing import Annotated, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from asyncsvc.web.schemas import Count, Kind, Name, Object, Time
+
+Breaker = Literal["closed", "open", "half_open"]
+
+
+class Counts(TypedDict):
+    scheduled: Count
+    pending: Count
+    running: Count
+    paused: Count
+    completed: Count
+    failed: Count
+    cancelled: Count
+
+
+class Stats(Counts):
+    """How many tasks are where, in all and per model."""
+
+    total: Count
+    models: dict[str, Counts]
+
+
+class Feature(TypedDict):
+    name: str
+    value: float
+    weight: float
+    matched: list[str]
+
+
+class Candidate(TypedDict):
+    model: Name
+    eligible: bool
+    reason: Annotated[str | None, Field(description="why not, or what it waits for")]
+    eta_s: Annotated[float | None, Field(description="seconds until it would be done")]
+
+
+Routing = TypedDict(
+    "Routing",
+    {
+        "class": str | None,
+        "rule": Annotated[str | None, Field(description="what decided; null: the text")],
+        "score": float | None,
+        "ambiguous": bool,
+        "features": list[Feature],
+        "candidates": list[Candidate],
+        "chosen": Name | None,
+        "why": str,
+    },
+)
+Routing.__doc__ = "Where a task would go, and why."
+
+
+class Gate(TypedDict):
+    """One key of a model: what is used of what is allowed."""
+
+    name: str
+    in_flight: Count
+    calls_in_window: Count
+    concurrency: int
+    window_used: Count
+    window_limit: Annotated[int, Field(description="0: unlimited")]
+    window_s: float
+    tokens_used: Count
+    tokens_limit: Annotated[int, Field(description="0: unlimited")]
+    learned: Object | None
+    breaker: Breaker
+    waiting_for: str | None
+
+
+class ModelState(TypedDict):
+    name: Name
+    type: Kind
+    model: Annotated[str, Field(description="the provider's own id")]
+    enabled: bool
+    reason: Annotated[str | None, Field(description="why it is not enabled")]
+    in_flight: Count
+    concurrency: int | None
+    concurrency_auto: Annotated[bool, Field(description="learned")]
+    calls_last_60s: Count
+    rpm: Annotated[int | None, Field(description="0: unlimited")]
+    rpm_auto: Annotated[bool, Field(description="learned")]
+    tpm: Annotated[int, Field(description="0: unlimited")]
+    breaker: Breaker
+    queue_depth: Count
+    latency_s: float | None
+    calls: Count
+    errors: Count
+    waiting_for: str | None
+    gates: list[Gate]
+
+
+class Models(TypedDict):
+    """The models of the settings, in their order."""
+
+    models: list[ModelState]
+
+
+class Components(TypedDict):
+    queue: bool
+    cache: bool
+    sqlite_persistence: bool
+    storage_mode: Literal["sqlite"]
+
+
+class CacheFigures(TypedDict):
+    entries: Count
+    bytes: Count
+    hits: Count
+    misses: Count
+    shared: Count
+
+
+class ModelHealth(TypedDict):
+    enabled: bool
+    breaker: NotRequired[Breaker]
+    reason: NotRequired[str]
+
+
+class Health(TypedDict):
+    """What works and what does not."""
+
+    status: Literal["ok", "degraded"]
+    problems: list[str]
+    gateway_running: bool
+    components: Components
+    v1_compatible: bool
+    version: str
+    sqlite_version: str
+    started_at: Time
+    uptime_s: float
+    unfinished: Count
+    waiting: Count
+    running: Count
+    cache: CacheFigures
+    worker_restarts: Count
+    memory_mb: float
+    pid: int
+    models: dict[str, ModelHealth]
+
+
+class Front(TypedDict):
+    """Who this is."""
+
+    name: str
+    version: str
+    status: Literal["ok", "stopping"]
+    unfinished: Count
+    running: Count
+    models: list[Name]
+    links: dict[str, str]

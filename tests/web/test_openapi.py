@@ -1,0 +1,159 @@
+"""The document that is made from the routes, and the page that is made from it."""
+
+import re
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import schemathesis
+from jsonschema_rs import Draft202012Validator
+from pydantic import ValidationError
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from asyncsvc.tasks.submission import Submission
+from asyncsvc.web import docs, health
+from asyncsvc.web.openapi import document, served, statuses
+from asyncsvc.web.operations import declared, operation
+from asyncsvc.web.reference import page
+from asyncsvc.web.resources import Resource, resource
+from tests.web.description import ROUTES, operations
+
+
+@pytest.fixture(scope="module")
+def described() -> dict[str, Any]:
+    return document(ROUTES)
+
+
+def test_every_method_served_is_described_and_nothing_else(described: dict[str, Any]) -> None:
+    told = {(path, method) for path, method, _ in operations(described)}
+    really = set()
+    for route in ROUTES:
+        if isinstance(route, Route):
+            assert isinstance(route.endpoint, Resource), f"{route.path} cannot be described"
+            really |= {(route.path, method) for method in route.endpoint.verbs}
+    assert told == really
+
+
+def test_every_operation_says_what_it_takes_and_gives() -> None:
+    silent = [f"{one.method} {one.path}" for one in served(ROUTES) if not declared(one.function)]
+    assert silent == []
+
+
+def test_every_operation_has_words_and_a_name_of_its_own(described: dict[str, Any]) -> None:
+    names = [one["operationId"] for _, _, one in operations(described)]
+    assert len(set(names)) == len(names)
+    for path, method, one in operations(described):
+        assert one["summary"] and not one["summary"].startswith(method), path
+        assert one["responses"]
+
+
+def test_it_is_openapi_3_1(described: dict[str, Any]) -> None:
+    assert described["openapi"] == "3.1.0"
+    schemathesis.openapi.from_dict(described).validate()
+
+
+def test_every_reference_leads_somewhere_and_every_type_is_used(described: dict[str, Any]) -> None:
+    text = str(described)
+    mentioned = set(re.findall(r"#/components/schemas/(\w+)", text))
+    assert mentioned == described["components"]["schemas"].keys()
+
+
+def test_an_undeclared_route_is_described_as_far_as_can_be_seen() -> None:
+    async def bare(_: Any) -> Any:
+        """No more than a sentence."""
+
+    found = document([resource("/bare/{name:path}", PUT=bare)])
+    entry = found["paths"]["/bare/{name}"]
+    assert entry["parameters"][0]["name"] == "name"
+    assert entry["put"]["summary"] == "No more than a sentence"
+    assert {"200", "401", "403", "503"} == entry["put"]["responses"].keys()
+
+
+def test_an_unknown_code_is_a_mistake() -> None:
+    route = resource("/x", GET=_with_a_typo)
+    with pytest.raises(KeyError, match="task_not_fond"):
+        document([route])
+
+
+@operation(errors=("task_not_fond",))
+async def _with_a_typo(_: Any) -> Any:
+    """GET /x: nothing."""
+
+
+def test_every_code_of_a_refusal_has_its_status() -> None:
+    known = statuses()
+    assert known["task_not_found"] == 404 and known["idempotency_conflict"] == 409
+    assert known["shutting_down"] == 503 and known["forbidden_origin"] == 403
+    assert set(known.values()) == {400, 401, 403, 404, 405, 409, 413, 422, 429, 503}
+
+
+BODIES: list[dict[str, Any]] = [
+    {},
+    {"content": "x"},
+    {"content": ""},
+    {"content": None},
+    {"content": "x", "messages": None, "input": None},
+    {"content": "x", "messages": []},
+    {"content": "x", "type": "embedding"},
+    {"content": "x", "type": "chat"},
+    {"input": "x"},
+    {"input": "x", "type": "embedding"},
+    {"input": [], "type": "embedding"},
+    {"input": ["x"], "type": "embedding"},
+    {"messages": []},
+    {"messages": [{}]},
+    {"messages": [{"role": "user"}]},
+    {"messages": [{"role": "king", "content": "x"}]},
+    {"messages": [{"role": "user", "content": 1}]},
+    {"content": "x", "params": {"stream": True}},
+    {"content": "x", "params": {"n": 2}},
+    {"content": "x", "params": {"n": 1}},
+    {"content": "x", "params": {"thinking": "perhaps"}},
+    {"content": "x", "params": {"thinking": {"budget": 1}}},
+    {"content": "x", "priority": 10},
+    {"content": "x", "lane": "fast"},
+    {"content": "x", "run_at": 1},
+    {"content": "x", "timeout_s": 0},
+    {"content": "x", "contnet": "x"},
+]
+
+
+@pytest.mark.parametrize("body", BODIES, ids=str)
+def test_what_may_be_submitted_is_described(body: dict[str, Any], described: Any) -> None:
+    schema = {"$ref": "#/components/schemas/Submission", "components": described["components"]}
+    allowed = Draft202012Validator(schema).is_valid(body)
+    try:
+        Submission.model_validate(body)
+    except ValidationError:
+        assert not allowed
+    else:
+        assert allowed
+
+
+def test_the_page_escapes_what_it_shows(described: dict[str, Any]) -> None:
+    sly = "<script>alert(1)</script>"
+    info = described["info"] | {"title": sly, "version": sly, "description": f"`{sly}`"}
+    assert "<script" not in page(described | {"info": info})
+
+
+def test_a_start_does_not_pay_for_it() -> None:
+    asked = (
+        "import sys, asyncsvc.server;"
+        "assert not {'asyncsvc.web.openapi', 'asyncsvc.web.reference'} & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", asked], check=True)
+
+
+def test_other_applications_have_documents_of_their_own() -> None:
+    one, two = Starlette(), Starlette(routes=[*health.ROUTES])
+    assert docs.make(one.routes).document != docs.make(two.routes).document
+
+
+def test_the_links_of_a_submit_lead_to_what_can_be_done_with_the_task(described: Any) -> None:
+    links = described["paths"]["/tasks"]["post"]["responses"]["202"]["links"]
+    ways = {one["operationId"]: path for path, _, one in operations(described)}
+    assert {ways[link["operationId"]] for link in links.values()} == {
+        path for path in described["paths"] if "{task_id}" in path
+    }
