@@ -5,7 +5,15 @@ open. Never does anything itself; it is the only module that sees all floors.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +34,7 @@ from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
+from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError
@@ -35,7 +44,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web import api, errors, health, reload, ws
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -47,9 +56,15 @@ RECORD_S = 5.0
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, environ: Mapping[str, str], now: Now = now_ms
+    settings: Settings,
+    environ: Mapping[str, str],
+    now: Now = now_ms,
+    read: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[House]:
-    """All parts, open and running. Raises StartError or SettingsError."""
+    """All parts, open and running. Raises StartError or SettingsError.
+
+    `settings` are the house's from here on: a reload changes them to what `read` says.
+    """
     catalogue = Catalogue(settings, environ)
     async with AsyncExitStack() as stack:
         store = await Store.open(Path(settings.storage.path), stack)
@@ -67,9 +82,9 @@ async def open_house(
         executor = Executor(journal, client, waiting, settings)
         stack.push_async_callback(executor.close)
         forecaster = Forecaster(dispatch)
-        pool = WorkerPool(dispatch, executor)
+        pool = WorkerPool(dispatch, executor, settings)
         await recover(journal, catalogue, waiting)
-        keeper = Keeper(journal, [upstream.gate for upstream in catalogue.upstreams])
+        keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
@@ -84,6 +99,9 @@ async def open_house(
             intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
             control=Control(journal, waiting, executor),
             pool=pool,
+            reloader=Reloader(
+                settings, read, journal, catalogue, client, router, waiting, keeper, pool
+            ),
             sockets=Sockets(),
             started_ms=now(),
         )
@@ -154,7 +172,7 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
             ),
         )
     return Starlette(
-        routes=[*api.ROUTES, *health.ROUTES, *ws.ROUTES],
+        routes=[*api.ROUTES, *reload.ROUTES, *health.ROUTES, *ws.ROUTES],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={

@@ -37,10 +37,10 @@ class Taken:
 
 @dataclass(eq=False, slots=True)
 class Seat:
-    """One account's place at the desk: at most one of its workers stands ready there."""
+    """One account's place at the desk: its clerk stands ready there while there is room. The
+    gate stays the same; the upstream is another one when its settings have changed."""
 
     upstream: Upstream
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     permit: Permit | None = None
     offer: "asyncio.Future[Taken | None] | None" = None
 
@@ -85,11 +85,15 @@ class Chooser:
     """`options` when a task comes, `pick` when one of them may be free."""
 
     def __init__(self, seats: Sequence[Seat], router: Router, balance: bool = True) -> None:
-        self._seats = seats
         self._router = router
-        self._balance = balance
-        self._realtime = router.realtime
         self._last_realtime = -math.inf
+        self.apply(seats, balance)
+
+    def apply(self, seats: Sequence[Seat], balance: bool) -> None:
+        """Other seats from now on, and what the router says now."""
+        self._seats = seats
+        self._balance = balance
+        self._realtime = self._router.realtime
         self._named = {
             name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
             for name in {seat.upstream.name for seat in seats}

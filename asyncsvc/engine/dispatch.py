@@ -11,7 +11,7 @@ All decisions fall in `match`, a plain function called whenever a task or a seat
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -53,9 +53,41 @@ class Dispatch:
         """Where each waiting task is: its options may be others by now."""
         self._stopped = False
         self._alarm: asyncio.TimerHandle | None = None
+        self._listen()
+
+    def _listen(self) -> None:
         for seat in self.seats:
             seat.gate.on_close = partial(self._closed, seat)
             seat.gate.on_room = self._later
+
+    def apply(
+        self, seats: Sequence[Seat], balance: bool, waiting: Iterable[tuple[Task, Bars | None]]
+    ) -> None:
+        """Other seats from now on, and those who wait choose anew among them."""
+        for seat in set(self.seats).difference(seats):
+            self.withdraw(seat)
+        self.seats = tuple(seats)
+        self._listen()
+        self._chooser.apply(self.seats, balance)
+        self._pools, self._lanes = {}, {}
+        for task, bars in waiting:
+            self._put(task, bars)
+        self.match()
+
+    @property
+    def waiting(self) -> list[str]:
+        """The ids of all who wait."""
+        return list(self._lanes)
+
+    def nobody(self, task: Task) -> str | None:
+        """Why there is no model at all for the task, in words; None where there is one."""
+        if self._chooser.options(task.request).seats:
+            return None
+        name = task.request.model
+        if name is None:
+            return "no model that is enabled serves such tasks"
+        why = self._lacking().get(name)
+        return f"model {name} is disabled: {why}" if why else f"model {name} is not in the settings"
 
     def __len__(self) -> int:
         return len(self._lanes)
@@ -88,13 +120,15 @@ class Dispatch:
 
     def enter(self, task: Task, bars: Bars | None = None) -> None:
         """The task waits from now on."""
-        if task.id in self._lanes:
-            return
+        if task.id not in self._lanes:
+            self._put(task, bars)
+            self.match()
+
+    def _put(self, task: Task, bars: Bars | None) -> None:
         options = self._chooser.options(task.request, bars)
         self._chooser.arrived(options)
         lane = self._lanes[task.id] = self._pool(options).lanes[task.request.lane]
         lane.enter(entry_of(task))
-        self.match()
 
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""

@@ -35,6 +35,8 @@ class Forecaster:
         eta = _eta(gates, position, tokens)
         if eta == 0.0:
             return Forecast(position, eta, None)
+        if not gates:
+            return Forecast(position, None, self._dispatch.nobody(task))
         reasons = [why for gate in gates if (why := gate.describe(tokens))]
         reason = "; ".join(reasons) if gates and len(reasons) == len(gates) else None
         return Forecast(position, eta, reason)
