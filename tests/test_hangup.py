@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 async def heard(terminal_after: bool) -> str:
     """What a hangup calls, in a service that was started in a terminal."""
     said: asyncio.Queue[str] = asyncio.Queue()
-    module._terminal = lambda: True  # type: ignore[assignment]
+    module._terminal = lambda: True
     with hangup(lambda: said.put_nowait("reload"), lambda: said.put_nowait("stop")):
-        module._terminal = lambda: terminal_after  # type: ignore[assignment]
+        module._terminal = lambda: terminal_after
         os.kill(os.getpid(), signal.SIGHUP)
         async with asyncio.timeout(20):
             return await said.get()
