@@ -8,6 +8,7 @@ be read. Never waits, never hands out anything.
 
 import asyncio
 import math
+from bisect import bisect_left
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -94,6 +95,9 @@ class Chooser:
         self._seats = seats
         self._balance = balance
         self._realtime = self._router.realtime
+        self._routed: dict[tuple[str, int], Options] = {}
+        """By class, and by how many of the sizes of context are too small."""
+        self._contexts = sorted({seat.upstream.settings.context for seat in seats})
         self._named = {
             name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
             for name in {seat.upstream.name for seat in seats}
@@ -104,10 +108,19 @@ class Chooser:
         if request.model is not None:
             named = self._named.get(request.model, _NOBODY)
             return Options(None, tuple(_unbarred(named.seats, bars))) if bars else named
-        bars = bars or Bars()
         name = (request.route or {}).get("class") or self._class_of(request)
+        if bars:
+            return self._routed_to(name, request.need, bars)
+        # Thousands may choose anew at once, and there are but few different choices.
+        alike = name, bisect_left(self._contexts, request.need)
+        found = self._routed.get(alike)
+        if found is None:
+            found = self._routed[alike] = self._routed_to(name, request.need, Bars())
+        return found
+
+    def _routed_to(self, name: str, need: int, bars: Bars) -> Options:
         first, rest = self._router.pool(name)
-        able = _unbarred(_large_enough(self._of(first + rest), request.need), bars)
+        able = _unbarred(_large_enough(self._of(first + rest), need), bars)
         primary = tuple(seat for seat in able if seat.upstream.name in first)
         standing_in = tuple(seat for seat in able if seat.upstream.name not in first)
         if not primary:
