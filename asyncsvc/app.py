@@ -22,10 +22,12 @@ from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
+from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError
@@ -35,7 +37,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web import api, errors, health, holding, schedules, ws
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -68,11 +70,17 @@ async def open_house(
         stack.push_async_callback(executor.close)
         forecaster = Forecaster(dispatch)
         pool = WorkerPool(dispatch, executor)
+        holds = Holds(journal, catalogue, dispatch)
+        await holds.open()
         await recover(journal, catalogue, waiting)
         keeper = Keeper(journal, [upstream.gate for upstream in catalogue.upstreams])
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
+        intake = Intake(journal, catalogue, waiting, forecaster, router, settings)
+        recurring = Schedules(journal, intake)
+        stack.push_async_callback(recurring.close)
+        await recurring.open()
         yield House(
             settings=settings,
             journal=journal,
@@ -81,8 +89,10 @@ async def open_house(
             executor=executor,
             cache=cache,
             forecaster=forecaster,
-            intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
+            intake=intake,
             control=Control(journal, waiting, executor),
+            holds=holds,
+            schedules=recurring,
             pool=pool,
             sockets=Sockets(),
             started_ms=now(),
@@ -154,7 +164,13 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
             ),
         )
     return Starlette(
-        routes=[*api.ROUTES, *health.ROUTES, *ws.ROUTES],
+        routes=[
+            *api.ROUTES,
+            *schedules.ROUTES,
+            *holding.ROUTES,
+            *health.ROUTES,
+            *ws.ROUTES,
+        ],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={

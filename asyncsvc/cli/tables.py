@@ -178,6 +178,8 @@ def _limit(item: dict[str, Any], name: str) -> str:
 def _state(item: dict[str, Any]) -> Text:
     if not item["enabled"]:
         return Text(f"disabled: {item['reason']}", "bright_black")
+    if item.get("paused"):
+        return Text("paused", "magenta")
     if item["breaker"] != "closed":
         return Text(f"breaker {item['breaker']}", "red")
     if item["waiting_for"]:

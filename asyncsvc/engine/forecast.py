@@ -36,7 +36,9 @@ class Forecaster:
         if eta == 0.0:
             return Forecast(position, eta, None)
         reasons = [why for gate in gates if (why := gate.describe(tokens))]
-        reason = "; ".join(reasons) if gates and len(reasons) == len(gates) else None
+        # The keys of a model that is held all say the same.
+        said = "; ".join(dict.fromkeys(reasons))
+        reason = said if gates and len(reasons) == len(gates) else None
         return Forecast(position, eta, reason)
 
 
@@ -46,7 +48,7 @@ def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:
     if position <= free:
         return 0.0
     rate, soonest = 0.0, math.inf
-    for gate in gates:
+    for gate in (gate for gate in gates if gate.held is None):
         soonest = min(soonest, waits[gate])
         rates = [gate.concurrency / gate.service_s] if gate.service_s else []
         if gate.window.limit:

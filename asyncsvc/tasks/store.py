@@ -55,15 +55,15 @@ class Batch:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    acknowledging: bool = False
 
     @property
     def durable(self) -> bool:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
         the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
         only kept for later is not."""
-        return bool(
-            self.born or self.changed or self.results or self.calls or self.keys or self.deleted
-        )
+        written = self.born or self.changed or self.results or self.calls or self.keys
+        return bool(written or self.deleted or self.acknowledging)
 
 
 class Store:
@@ -272,6 +272,12 @@ class Store:
         """(key, when it was written, JSON text) of everything of that kind, oldest first."""
         sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
         return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
+
+    async def kept_one(self, kind: str, key: str) -> str | None:
+        """The JSON text of one thing; None where it is not kept."""
+        sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
+        rows = await self.read(sql, (kind, key))
+        return str(rows[0][0]) if rows else None
 
     async def writable(self) -> bool:
         """Whether the database takes writes at this moment."""

@@ -138,6 +138,8 @@ class Request:
     """The row's number in the store, in order of arrival; given by the journal."""
     tokens: int = 0
     """About how many tokens a call for it costs, the answer included."""
+    schedule_id: str | None = None
+    """The schedule that has made it."""
 
 
 @dataclass(frozen=True, slots=True)
