@@ -118,6 +118,7 @@ def task(view: dict[str, Any]) -> RenderableType:
         ("latency", number(meta["latency"], " s") if meta["latency"] is not None else None),
         ("tokens", _tokens(usage)),
         ("session", view["session_id"]),
+        ("schedule", view.get("schedule_id")),
         ("error", _error(view["error"])),
     ]
     for name, value in rows:
