@@ -7,6 +7,7 @@ open. Never does anything itself; it is the only module that sees all floors.
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import AsyncsvcError
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
@@ -35,7 +37,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web import api, errors, health, views, ws
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -73,7 +75,8 @@ async def open_house(
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
-        yield House(
+        webhooks = Webhooks(journal, settings.webhooks, environ)
+        house = House(
             settings=settings,
             journal=journal,
             catalogue=catalogue,
@@ -81,12 +84,16 @@ async def open_house(
             executor=executor,
             cache=cache,
             forecaster=forecaster,
-            intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
+            intake=Intake(journal, catalogue, waiting, forecaster, router, settings, webhooks),
+            webhooks=webhooks,
             control=Control(journal, waiting, executor),
             pool=pool,
             sockets=Sockets(),
             started_ms=now(),
         )
+        telling = asyncio.create_task(webhooks.run(partial(views.whole, house)), name="webhooks")
+        stack.push_async_callback(_cancelled, telling)
+        yield house
 
 
 async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:

@@ -10,27 +10,11 @@ from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Annotated, Any, Literal
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 from pydantic_core import core_schema
 
-
-def _not_bool(value: object) -> object:
-    # In Python True is 1, so `rpm = true` would silently mean one call a minute.
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-Int = Annotated[int, BeforeValidator(_not_bool)]
-Seconds = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
+from asyncsvc.egress import Egress
+from asyncsvc.setting_types import Int, Seconds, Section, not_bool
 
 
 @dataclass(frozen=True)
@@ -45,16 +29,10 @@ class OrAuto:
         return core_schema.no_info_wrap_validator_function(self._check, number)
 
     def _check(self, value: object, number: core_schema.ValidatorFunctionWrapHandler) -> object:
-        return value if value == "auto" else number(_not_bool(value))
+        return value if value == "auto" else number(not_bool(value))
 
 
 IntOrAuto = int | Literal["auto"]
-
-
-class Section(BaseModel):
-    """A table of the file; unknown keys are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Server(Section):
@@ -135,6 +113,32 @@ class Tools(Section):
         description="programs that exec_command may start",
     )
     unsafe_no_sandbox: bool = Field(False, description="run tools without a sandbox; do not")
+
+
+class Webhooks(Section):
+    secret_env: str = Field(
+        "ASYNCSVC_WEBHOOK_SECRET",
+        min_length=1,
+        description="variable with the signing secret (base64, whsec_ before it or not); several, "
+        "separated by spaces, each sign; empty: callback_url is refused",
+    )
+    allow: list[str] = Field(
+        [], description="networks and host names that may be called though they are not public"
+    )
+    at_once: Int = Field(16, ge=1, le=1000, description="deliveries at once")
+    per_host: Int = Field(4, ge=1, le=1000, description="of these, to one host")
+    timeout_s: Seconds = Field(20, gt=0, le=300, description="one try, from the name to the answer")
+    retry_s: list[Annotated[Seconds, Field(gt=0, le=604_800)]] = Field(
+        [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400],
+        max_length=50,
+        description="waits between the tries, each a fifth more or less by chance",
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _rules(cls, value: list[str]) -> list[str]:
+        Egress(value)
+        return value
 
 
 ModelClass = Literal["simple", "realtime", "reasoning", "batch", "general"]
@@ -239,6 +243,7 @@ class Settings(Section):
     cache: Cache = Cache()
     limits: Limits = Limits()
     tools: Tools = Tools()
+    webhooks: Webhooks = Webhooks()
     models: dict[str, Model] = Field({}, description="the models, one table each")
     routing: Routing = Routing()
     routes: Routes = Routes()

@@ -8,9 +8,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {"asyncsvc", "settings", "errors", "clock", "loading"}
+GROUND = {
+    *("asyncsvc", "settings", "setting_types", "errors", "clock", "loading", "egress", "signing"),
+}
 MAY_USE = {
-    "settings": set[str](),
+    "setting_types": set[str](),
+    "egress": set[str](),
+    "settings": {"setting_types", "egress"},
+    "signing": {"errors"},
     "errors": set[str](),
     "clock": set[str](),
     "loading": {"settings", "errors"},

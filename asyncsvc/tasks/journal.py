@@ -19,6 +19,7 @@ from typing import Self
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.followers import Feed, Topics
 from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
@@ -55,6 +56,8 @@ class Journal:
         self.live: dict[str, Task] = {}
         """The unfinished tasks by id. Read it, never write it."""
         self.feed = Feed(store)
+        self.owed = asyncio.Event()
+        """Set when a task with a callback has ended; whoever delivers clears it."""
         self._topics = Topics()
         self._keep_calls_ms = keep_calls_ms
         self._forgot_at = 0
@@ -167,8 +170,11 @@ class Journal:
                 append.settle(StorageUnavailable(f"this cannot be stored: {error}"))
         if not accepted:
             return
-        await self.store.commit(overlay.batch())
+        batch = overlay.batch()
+        await self.store.commit(batch)
         self._publish(overlay)
+        if batch.callbacks.owed:
+            self.owed.set()
         for append, tasks in accepted:
             append.settle(tasks)
         if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
@@ -181,7 +187,7 @@ class Journal:
             entry.task_id
             for append in appends
             for entry in append.entries
-            if not isinstance(entry, Birth | Kept) and entry.task_id not in self.live
+            if not isinstance(entry, Birth | Kept | Tried) and entry.task_id not in self.live
         }
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
@@ -198,4 +204,4 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Birth", "Change", "Event", "Journal", "Kept", "Removal"]
+__all__ = ["Birth", "Change", "Event", "Journal", "Kept", "Removal", "Tried"]

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
+from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.rows import Event, EventRow, dumps
 from asyncsvc.tasks.store import Batch
 from asyncsvc.tasks.submission import PREVIEW_CHARS
@@ -60,7 +61,7 @@ class Kept:
     value: str | None
 
 
-Entry = Birth | Change | Removal | Kept
+Entry = Birth | Change | Removal | Kept | Tried
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -81,6 +82,7 @@ class Overlay:
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    tried: list[Tried] = field(default_factory=list)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
@@ -96,12 +98,14 @@ class Overlay:
         self.calls += trial.calls
         self.keys += trial.keys
         self.kept.update(trial.kept)
+        self.tried += trial.tried
         return tasks
 
     def batch(self) -> Batch:
         """The transaction that makes it true."""
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
+        batch.callbacks.tried += self.tried
         for task_id, task in self.tasks.items():
             before = self.known(task_id)
             if task is None:
@@ -110,6 +114,8 @@ class Overlay:
                 batch.born.append((task, self.bodies[task_id]))
             elif before is not None and before.version != task.version:
                 batch.changed.append((task, before.version))
+            if task is not None and (before is None or before.version != task.version):
+                batch.callbacks.note(task, before, self.at)
         for n, text in self.results.items():
             batch.results.append((n, text, (text or "")[:PREVIEW_CHARS]))
         return batch
@@ -120,6 +126,9 @@ class Overlay:
     def _enter(self, entry: Entry) -> Task | None:
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
+            return None
+        if isinstance(entry, Tried):
+            self.tried.append(entry)
             return None
         if isinstance(entry, Birth):
             return self._bear(entry)

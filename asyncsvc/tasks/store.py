@@ -19,6 +19,7 @@ from typing import Any, Self
 import aiosqlite
 
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.tasks.callbacks import CallbackWrites
 from asyncsvc.tasks.filelock import FileLock
 from asyncsvc.tasks.migrations import migrate
 from asyncsvc.tasks.rows import (
@@ -55,6 +56,7 @@ class Batch:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    callbacks: CallbackWrites = field(default_factory=CallbackWrites)
 
     @property
     def durable(self) -> bool:
@@ -132,6 +134,7 @@ class Store:
             await write("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
         if batch.keys:
             await write("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+        await batch.callbacks.write(write)
         if batch.deleted:
             await write("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
         if held := [row for row in batch.kept if row[3] is not None]:

@@ -138,6 +138,8 @@ class Request:
     """The row's number in the store, in order of arrival; given by the journal."""
     tokens: int = 0
     """About how many tokens a call for it costs, the answer included."""
+    callback_url: str | None = None
+    """Where the finished task is to be sent."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,6 +12,7 @@ from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.pool import WorkerPool
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
@@ -30,6 +31,7 @@ class House:
     cache: Cache
     forecaster: Forecaster
     intake: Intake
+    webhooks: Webhooks
     control: Control
     pool: WorkerPool
     sockets: Sockets
