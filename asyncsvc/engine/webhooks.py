@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 STORAGE_PAUSE_S = 0.5
 LOOK_AGAIN_S = 60.0
 """While something is owed: a wall clock that was set is noticed by then."""
+REST_OF_LOOKS = 9
+"""A tenth of the time at most goes into looking for what is due."""
+LONGEST_REST_S = 1.0
 LARGE = 256 * 1024
 LARGE_BYTES = 32 * 1024 * 1024
 """What all large tasks under way may hold together: sixteen of ten MB would not fit."""
@@ -97,11 +100,14 @@ class Webhooks:
                 await self._idle()
             while True:
                 self._journal.owed.clear()  # before looking: what ends meanwhile sets it again
+                began = self._now()
                 try:
                     await self._begin_due(view)
                     wait_s = await self._pause()
                 except StorageUnavailable:
                     wait_s = STORAGE_PAUSE_S
+                # Behind many that wait for a host at rest a look takes long: it must stay rare.
+                await asyncio.sleep(min(REST_OF_LOOKS * (self._now() - began), LONGEST_REST_S))
                 with suppress(TimeoutError):
                     async with asyncio.timeout(wait_s):
                         await self._journal.owed.wait()

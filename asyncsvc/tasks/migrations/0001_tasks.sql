@@ -113,4 +113,4 @@ CREATE TABLE callbacks (
     next_at     INTEGER
 ) STRICT;
 
-CREATE INDEX callbacks_due ON callbacks (next_at, host) WHERE state = 'pending';
+CREATE INDEX callbacks_due ON callbacks (next_at, task_n, host) WHERE state = 'pending';
