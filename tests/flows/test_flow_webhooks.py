@@ -43,11 +43,12 @@ async def test_what_is_owed_survives_kills_at_any_moment(path: Path) -> None:
     async with receiving(status(503), status(204)) as receiver:
         wanted: set[str] = set()
         for round_ in range(3):
+            until = len(receiver.posts) + 3
             async with service(path) as remote:
                 for number in range(8):
                     content = f"r{round_} n{number} [[sim:tokens=3]]"
                     wanted.add(await remote.submit(content, callback_url=receiver.url))
-                await receiver.came(len(receiver.posts) + 3)
+                await receiver.came(until)
                 await remote.process.kill()
         async with service(path), asyncio.timeout(30):
             while {post.task()["task_id"] for post in receiver.posts} != wanted:
