@@ -24,8 +24,10 @@ from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
+from asyncsvc.engine.monitor import Monitor, Watch
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
+from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError
@@ -35,7 +37,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web import api, errors, health, metrics, ws
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -47,7 +49,7 @@ RECORD_S = 5.0
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, environ: Mapping[str, str], now: Now = now_ms
+    settings: Settings, environ: Mapping[str, str], now: Now = now_ms, watch: Watch = Monitor
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError."""
     catalogue = Catalogue(settings, environ)
@@ -71,6 +73,10 @@ async def open_house(
         await recover(journal, catalogue, waiting)
         keeper = Keeper(journal, [upstream.gate for upstream in catalogue.upstreams])
         stack.push_async_callback(keeper.close)
+        tally = Tally()
+        journal.on_change = tally.changed
+        intake = Intake(journal, catalogue, waiting, forecaster, router, settings, tally)
+        monitor = await stack.enter_async_context(watch(journal, intake, settings))
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
         yield House(
@@ -81,9 +87,11 @@ async def open_house(
             executor=executor,
             cache=cache,
             forecaster=forecaster,
-            intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
+            intake=intake,
             control=Control(journal, waiting, executor),
             pool=pool,
+            tally=tally,
+            monitor=monitor,
             sockets=Sockets(),
             started_ms=now(),
         )
@@ -154,7 +162,7 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
             ),
         )
     return Starlette(
-        routes=[*api.ROUTES, *health.ROUTES, *ws.ROUTES],
+        routes=[*api.ROUTES, *health.ROUTES, *metrics.ROUTES, *ws.ROUTES],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={

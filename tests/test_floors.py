@@ -8,11 +8,12 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {"asyncsvc", "settings", "errors", "clock", "loading"}
+GROUND = {"asyncsvc", "settings", "errors", "clock", "histogram", "loading"}
 MAY_USE = {
     "settings": set[str](),
     "errors": set[str](),
     "clock": set[str](),
+    "histogram": set[str](),
     "loading": {"settings", "errors"},
     "tasks": {"tasks", *GROUND},
     "providers": {"providers", *GROUND},

@@ -7,8 +7,9 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -17,8 +18,17 @@ import orjson
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
 from asyncsvc.engine.forecast import Forecaster
-from asyncsvc.engine.waiting import WaitingRoom, through
-from asyncsvc.errors import Conflict, InvalidRequest, Overloaded, QueueFull, ShuttingDown
+from asyncsvc.engine.tally import Tally
+from asyncsvc.engine.waiting import T, WaitingRoom, through
+from asyncsvc.errors import (
+    Conflict,
+    InvalidRequest,
+    Overloaded,
+    QueueFull,
+    RequestError,
+    ShuttingDown,
+    StorageUnavailable,
+)
 from asyncsvc.providers import tokens
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.routing import NAMED, Asked, Router
@@ -52,8 +62,12 @@ class Intake:
         forecaster: Forecaster,
         router: Router,
         settings: Settings,
+        tally: Tally,
     ) -> None:
         self.closed = False
+        self.overload: Callable[[], Overloaded | None] | None = None
+        """Set while the machine is at its limits: says why, and when to come back."""
+        self._tally = tally
         self._router = router
         self._journal = journal
         self._catalogue = catalogue
@@ -68,7 +82,7 @@ class Intake:
         self, submission: Submission, owner: str | None = None, key: str | None = None
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
-        return await through(self._submit(submission, owner, key))
+        return await self._timed(self._submit(submission, owner, key))
 
     async def _submit(self, submission: Submission, owner: str | None, key: str | None) -> Accepted:
         if key is None:
@@ -92,7 +106,38 @@ class Intake:
         self, submissions: Sequence[Submission], owner: str | None = None
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await through(self._take(submissions, owner, None))
+        return await self._timed(self._take(submissions, owner, None))
+
+    async def _timed(self, step: Coroutine[Any, Any, T]) -> T:
+        """Carry it through, and count how that went."""
+        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
+        try:
+            found = await through(step)
+        except RequestError as error:
+            self._tally.refused[error.code] += 1
+            raise
+        except StorageUnavailable:
+            self._tally.refused["storage"] += 1
+            raise
+        self._tally.submit.observe(perf_counter() - began)
+        return found
+
+    def check_open(self) -> None:
+        """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
+        knowing before a large body is read."""
+        if self.closed:
+            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        if self.overload is not None and (reason := self.overload()) is not None:
+            raise reason
+
+    def turn_away(self) -> None:
+        """The same for whoever has not called `submit` yet, and counted."""
+        if self.closed or self.overload is not None:
+            try:
+                self.check_open()
+            except RequestError as error:
+                self._tally.refused[error.code] += 1
+                raise
 
     async def _take(
         self,
@@ -117,13 +162,13 @@ class Intake:
             tasks = await self._journal.append(*births)
         finally:
             self._entering -= len(births)
-        for task in tasks:
+        for task, accepted in zip(tasks, taken, strict=True):
+            self._tally.promised(task, accepted.answer["eta_s"])
             self._waiting.admit(task)
         return taken
 
     def _check_room(self, count: int) -> None:
-        if self.closed:
-            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        self.check_open()
         most = self._settings.queue.max_length
         held = len(self._journal.live) + self._entering
         if held + count > most:

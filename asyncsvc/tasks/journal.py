@@ -13,7 +13,7 @@ has accepted it: a refused write leaves memory as it was.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Self
 
@@ -24,6 +24,7 @@ from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Task
+from asyncsvc.tasks.writes import Writes
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,9 @@ class Journal:
         self.live: dict[str, Task] = {}
         """The unfinished tasks by id. Read it, never write it."""
         self.feed = Feed(store)
+        self.writes = Writes()
+        self.on_change: Callable[[Task | None, Task], None] = lambda before, after: None
+        """Called for each task that a commit has changed; before None: it was not in memory."""
         self._topics = Topics()
         self._keep_calls_ms = keep_calls_ms
         self._forgot_at = 0
@@ -167,7 +171,8 @@ class Journal:
                 append.settle(StorageUnavailable(f"this cannot be stored: {error}"))
         if not accepted:
             return
-        await self.store.commit(overlay.batch())
+        with self.writes:
+            await self.store.commit(overlay.batch())
         self._publish(overlay)
         for append, tasks in accepted:
             append.settle(tasks)
@@ -190,6 +195,8 @@ class Journal:
         """The batch is on the disk: make it the truth, then wake whoever follows."""
         self._n = overlay.n
         for task_id, task in overlay.tasks.items():
+            if task is not None:
+                self.on_change(self.live.get(task_id), task)
             if task is None or task.finished:
                 self.live.pop(task_id, None)
             else:

@@ -52,12 +52,14 @@ class Removal:
 class Kept:
     """Something to be remembered that belongs to no task: `value` is JSON text, None forgets.
 
-    It needs no fsync of its own: what a power cut takes of it can be found out again.
+    It needs no fsync of its own: what a power cut takes of it can be found out again. `synced`
+    wants one all the same, to know whether the disk still does it.
     """
 
     kind: str
     key: str
     value: str | None
+    synced: bool = False
 
 
 Entry = Birth | Change | Removal | Kept
@@ -81,6 +83,7 @@ class Overlay:
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    synced: bool = False
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
@@ -96,11 +99,12 @@ class Overlay:
         self.calls += trial.calls
         self.keys += trial.keys
         self.kept.update(trial.kept)
+        self.synced |= trial.synced
         return tasks
 
     def batch(self) -> Batch:
         """The transaction that makes it true."""
-        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
+        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, synced=self.synced)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         for task_id, task in self.tasks.items():
             before = self.known(task_id)
@@ -120,6 +124,7 @@ class Overlay:
     def _enter(self, entry: Entry) -> Task | None:
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
+            self.synced |= entry.synced
             return None
         if isinstance(entry, Birth):
             return self._bear(entry)

@@ -7,7 +7,6 @@ may happen to a task, never checkpoints or writes from a second connection (SQLi
 3.51.3 can corrupt a WAL that way).
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -55,13 +54,14 @@ class Batch:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    synced: bool = False
 
     @property
     def durable(self) -> bool:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
         the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
         only kept for later is not."""
-        return bool(
+        return self.synced or bool(
             self.born or self.changed or self.results or self.calls or self.keys or self.deleted
         )
 
@@ -272,11 +272,3 @@ class Store:
         """(key, when it was written, JSON text) of everything of that kind, oldest first."""
         sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
         return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
-
-    async def writable(self) -> bool:
-        """Whether the database takes writes at this moment."""
-        try:
-            async with asyncio.timeout(5):
-                return bool(await self._writer.execute_fetchall("SELECT 1"))
-        except (sqlite3.Error, TimeoutError, ValueError):
-            return False

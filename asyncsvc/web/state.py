@@ -11,7 +11,9 @@ from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.intake import Intake
+from asyncsvc.engine.monitor import Monitor
 from asyncsvc.engine.pool import WorkerPool
+from asyncsvc.engine.tally import Tally
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
@@ -32,5 +34,7 @@ class House:
     intake: Intake
     control: Control
     pool: WorkerPool
+    tally: Tally
+    monitor: Monitor
     sockets: Sockets
     started_ms: int
