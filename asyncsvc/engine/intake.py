@@ -7,7 +7,7 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -19,7 +19,7 @@ from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.tally import Tally
-from asyncsvc.engine.waiting import T, WaitingRoom, through
+from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import (
     Conflict,
     InvalidRequest,
@@ -82,7 +82,14 @@ class Intake:
         self, submission: Submission, owner: str | None = None, key: str | None = None
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
-        return await self._timed(self._submit(submission, owner, key))
+        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
+        try:
+            accepted = await through(self._submit(submission, owner, key))
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
+            raise
+        self._tally.submit.observe(perf_counter() - began)
+        return accepted
 
     async def _submit(self, submission: Submission, owner: str | None, key: str | None) -> Accepted:
         if key is None:
@@ -106,21 +113,11 @@ class Intake:
         self, submissions: Sequence[Submission], owner: str | None = None
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await self._timed(self._take(submissions, owner, None))
-
-    async def _timed(self, step: Coroutine[Any, Any, T]) -> T:
-        """Carry it through, and count how that went."""
-        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
         try:
-            found = await through(step)
-        except RequestError as error:
-            self._tally.refused[error.code] += 1
+            return await through(self._take(submissions, owner, None))
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
             raise
-        except StorageUnavailable:
-            self._tally.refused["storage"] += 1
-            raise
-        self._tally.submit.observe(perf_counter() - began)
-        return found
 
     def check_open(self) -> None:
         """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
@@ -136,7 +133,7 @@ class Intake:
             try:
                 self.check_open()
             except RequestError as error:
-                self._tally.refused[error.code] += 1
+                self._tally.refuse(error)
                 raise
 
     async def _take(
@@ -168,7 +165,8 @@ class Intake:
         return taken
 
     def _check_room(self, count: int) -> None:
-        self.check_open()
+        if self.closed or self.overload is not None:
+            self.check_open()
         most = self._settings.queue.max_length
         held = len(self._journal.live) + self._entering
         if held + count > most:

@@ -7,6 +7,7 @@ keeps a task, never asks anybody.
 
 from collections import Counter
 
+from asyncsvc.errors import RequestError, StorageUnavailable
 from asyncsvc.histogram import Histogram
 from asyncsvc.tasks.task import State, Task
 
@@ -40,6 +41,10 @@ class Tally:
         self.late = 0.0
         """The sum of the same, early starts counting as negative."""
         self._promised: dict[str, int] = {}
+
+    def refuse(self, error: RequestError | StorageUnavailable) -> None:
+        """A submit was turned away."""
+        self.refused[error.code if isinstance(error, RequestError) else "storage"] += 1
 
     def promised(self, task: Task, eta_s: float | None) -> None:
         """The task's submitter was told when it would start."""

@@ -158,8 +158,8 @@ ROWS = [
         _attempts),
     Row("submits_refused", "counter", "Submits refused by the intake, by the answer's code; "
         "storage: the disk refused", ("code",), _counted(lambda h: h.tally.refused)),
-    Row("submit_seconds", "histogram", "From a parsed submit to its task on the disk", (),
-        _one(lambda h: h.tally.submit)),
+    Row("submit_seconds", "histogram", "From a parsed submit to its task on the disk, batches "
+        "left out", (), _one(lambda h: h.tally.submit)),
     Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",), _waited),
     Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s that the "
         "submitter was told", (), _one(lambda h: h.tally.error)),
