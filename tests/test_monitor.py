@@ -10,6 +10,7 @@ import pytest
 from asyncsvc.engine.monitor import HUNG_S, Monitor, Rhythm
 from asyncsvc.engine.readings import Readings
 from asyncsvc.errors import Overloaded, ShuttingDown, StorageUnavailable
+from asyncsvc.tasks.store import Batch
 from asyncsvc.tasks.task import State
 from tests.builders import Commits
 from tests.engine_house import EngineHouse
@@ -190,10 +191,31 @@ async def test_a_disk_that_refuses_is_found_and_its_return_without_a_submit(
         assert _levels(house) == {"storage": "degraded"}
         assert not _monitor(house).writes_go_well
         commits.refusal = None
-        await asyncio.sleep(2.5)
+        await asyncio.sleep(3.5)
         assert _levels(house) == {}
         assert _monitor(house).writes_go_well
         await house.finished(await house.submit("x"))
+
+
+@virtual
+async def test_a_disk_that_takes_only_small_writes_is_one_alarm(tmp_path: Path) -> None:
+    async with _house(tmp_path) as house:
+        store = house.house.journal.store
+        plain = store.commit
+
+        async def commit(batch: Batch) -> None:
+            if batch.born:
+                raise StorageUnavailable("full")
+            await plain(batch)
+
+        store.commit = commit  # type: ignore[method-assign]
+        for _ in range(20):
+            with pytest.raises(StorageUnavailable):
+                await house.submit("x")
+            await asyncio.sleep(SOON_S)
+        assert _monitor(house).alarms.last == 1
+        await asyncio.sleep(2.5)
+        assert _levels(house) == {}
 
 
 @virtual

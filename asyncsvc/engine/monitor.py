@@ -33,6 +33,8 @@ LAG_SPAN_S, LAG_QUANTILE = 10.0, 0.9
 """One stop of a second, as a debugger or a snapshot makes, is no overload; two of ten are."""
 HUNG_S = 5.0
 """A commit that takes longer than this will keep whoever submits waiting as well."""
+STEADY_S = 2.0
+"""On a disk that is nearly full small writes pass and large ones do not: that is one alarm."""
 RETRY_S, RETRY_MOST_S = 5.0, 60.0
 PROBE = "probe"
 
@@ -234,8 +236,11 @@ class Monitor:
     def _storage(self) -> Figure:
         writes = self._journal.writes
         hung = writes.under_way_s()
-        said = writes.refusal or "the database takes writes"
-        used = 0.0 if writes.refusal is None else 1.0
+        used, said = 0.0, "the database takes writes"
+        if writes.refusal is not None:
+            used, said = 1.0, writes.refusal
+        elif asyncio.get_running_loop().time() - writes.refused_at < STEADY_S:
+            used, said = 1.0, "the database has just refused a write, and takes writes again"
         if hung >= HUNG_S:
             used, said = 1.0, f"a write to the database has been going on for {hung:.0f} s"
         return Figure(

@@ -5,6 +5,7 @@ showed, never a guess. Never writes anything itself. Times are the event loop's.
 """
 
 import asyncio
+import math
 from time import perf_counter
 from types import TracebackType
 
@@ -20,6 +21,8 @@ class Writes:
         self.refusal: str | None = None
         """Why the last commit was refused; None where it went well."""
         self.refusals = 0
+        self.refused_at = -math.inf
+        """When the last one was refused."""
         self.seconds = Histogram(COMMIT_S)
         """How long those took that went well."""
         self.ended = asyncio.get_running_loop().time()
@@ -41,6 +44,7 @@ class Writes:
         else:
             self.refusal = str(error) or type(error).__name__
             self.refusals += 1
+            self.refused_at = self.ended
         self._began = None
 
     def under_way_s(self) -> float:
