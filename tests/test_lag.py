@@ -51,3 +51,14 @@ async def test_what_was_a_minute_ago_is_forgotten() -> None:
 @virtual
 async def test_it_can_be_stopped_without_having_been_started() -> None:
     LoopLag().stop()
+
+
+@virtual
+async def test_a_stop_at_the_start_is_a_part_of_the_window_only() -> None:
+    lag = LoopLag()
+    lag.start()
+    _stand_still(1.0)
+    await asyncio.sleep(0.5)
+    assert lag.quantile(0.9, 10.0) == 0.0
+    assert lag.quantile(0.99, 10.0) > 0.8
+    lag.stop()

@@ -146,21 +146,22 @@ async def test_what_a_platform_does_not_tell_is_no_reason(tmp_path: Path) -> Non
 async def test_a_loop_that_stands_still_refuses_for_ten_seconds(tmp_path: Path) -> None:
     async with _house(tmp_path) as house:
         await asyncio.sleep(30)
-        loop().now += 3.0
+        loop().now += 4.0
         await asyncio.sleep(SOON_S)
         assert _levels(house) == {"loop_lag": "overloaded"}
-        assert "limits.loop_lag_ms = 1000" in str(await _refusal(house))
+        assert "limits.loop_lag_ms = 2000" in str(await _refusal(house))
         await asyncio.sleep(10)
         assert _levels(house) == {}
 
 
 @virtual
-async def test_one_stop_of_a_second_is_no_overload(tmp_path: Path) -> None:
+async def test_a_short_stop_is_no_overload_not_even_at_the_start(tmp_path: Path) -> None:
     async with _house(tmp_path) as house:
-        await asyncio.sleep(30)
-        loop().now += 1.0
-        await asyncio.sleep(SOON_S)
-        assert _levels(house) == {}
+        for _ in range(2):
+            loop().now += 2.2
+            await asyncio.sleep(SOON_S)
+            assert _levels(house) == {}
+            await asyncio.sleep(30)
 
 
 @virtual

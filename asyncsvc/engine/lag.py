@@ -31,7 +31,10 @@ class LoopLag:
         """Seconds of lateness that the share `q` of the last `span_s` seconds was within."""
         wanted = max(round(span_s / self._every_s), 1)
         lags = sorted(islice(reversed(self._lags), wanted))
-        return lags[min(int(q * len(lags)), len(lags) - 1)] if lags else 0.0
+        # Of what was before the start nothing is known: it was punctual. Otherwise the stop of a
+        # start on a busy machine would be all there is.
+        place = min(int(q * wanted), wanted - 1) - (wanted - len(lags))
+        return lags[place] if place >= 0 else 0.0
 
     def _set(self, due: float) -> None:
         self._timer = asyncio.get_running_loop().call_at(due, self._tick, due)

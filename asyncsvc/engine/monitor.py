@@ -30,7 +30,8 @@ log = logging.getLogger(__name__)
 
 MB = 1_000_000
 LAG_SPAN_S, LAG_QUANTILE = 10.0, 0.9
-"""One stop of a second, as a debugger or a snapshot makes, is no overload; two of ten are."""
+"""One short stop, as a snapshot or a start on a busy machine makes, is no overload: with the
+default limit of two seconds it takes one of three."""
 HUNG_S = 5.0
 """A commit that takes longer than this will keep whoever submits waiting as well."""
 STEADY_S = 2.0
