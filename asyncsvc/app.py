@@ -37,6 +37,7 @@ from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import api, errors, health, ws
 from asyncsvc.web.auth import Doors, Rules
+from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
 from asyncsvc.web.submit import Shortcut
@@ -73,6 +74,8 @@ async def open_house(
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
+        bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
+        stack.callback(bodies.close)
         yield House(
             settings=settings,
             journal=journal,
@@ -85,6 +88,7 @@ async def open_house(
             control=Control(journal, waiting, executor),
             pool=pool,
             sockets=Sockets(),
+            bodies=bodies,
             started_ms=now(),
         )
 

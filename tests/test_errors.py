@@ -26,9 +26,10 @@ TOLD_TO_CLIENTS = {
     401: {"unauthorized"},
     404: {"task_not_found", "model_not_found", "not_found"},
     405: {"method_not_allowed"},
+    408: {"request_timeout"},
     413: {"task_too_large"},
     422: {"invalid_request"},
-    429: {"queue_full"},
+    429: {"queue_full", "too_many_attempts"},
     503: {"no_model", "overloaded", "shutting_down"},
 }
 OF_FAILED_TASKS = """

@@ -7,9 +7,9 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ParamSpec, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
@@ -29,6 +29,15 @@ from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import Request, Task, born
 
 RETRY_AFTER_S = 5.0
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Aside(Protocol):
+    """Does work on something large where it holds nobody up."""
+
+    async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,21 +74,30 @@ class Intake:
         """A lock lives as long as somebody holds it or waits for it."""
 
     async def submit(
-        self, submission: Submission, owner: str | None = None, key: str | None = None
+        self,
+        submission: Submission,
+        owner: str | None = None,
+        key: str | None = None,
+        aside: Aside | None = None,
     ) -> Accepted:
-        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
-        return await through(self._submit(submission, owner, key))
+        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored.
 
-    async def _submit(self, submission: Submission, owner: str | None, key: str | None) -> Accepted:
+        `aside` is given with large tasks: it does the heavy part where it holds nobody up.
+        """
+        return await through(self._submit(submission, owner, key, aside))
+
+    async def _submit(
+        self, submission: Submission, owner: str | None, key: str | None, aside: Aside | None
+    ) -> Accepted:
         if key is None:
-            return (await self._take([submission], owner, None))[0]
+            return (await self._take([submission], owner, None, aside))[0]
         key = f"{owner or ''}\x00{key}"
-        fingerprint = _fingerprint(submission)
+        fingerprint = await aside(_fingerprint, submission) if aside else _fingerprint(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                return (await self._take([submission], owner, (key, fingerprint)))[0]
+                return (await self._take([submission], owner, (key, fingerprint), aside))[0]
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
@@ -89,28 +107,35 @@ class Intake:
         return Accepted(answer["task_id"], answer, repeated=True)
 
     async def submit_all(
-        self, submissions: Sequence[Submission], owner: str | None = None
+        self,
+        submissions: Sequence[Submission],
+        owner: str | None = None,
+        aside: Aside | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await through(self._take(submissions, owner, None))
+        return await through(self._take(submissions, owner, None, aside))
 
     async def _take(
         self,
         submissions: Sequence[Submission],
         owner: str | None,
         key: tuple[str, str] | None,
+        aside: Aside | None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
         for submission in submissions:
             self._check_model(submission)
         now = self._journal.now()
+        if aside is None:
+            drafts = self._draft(submissions, owner, now)
+        else:
+            drafts = await aside(self._draft, submissions, owner, now)
+            self._check_room(len(submissions))  # others may have come meanwhile
         births, taken = [], []
-        for submission in submissions:
-            body = submission.body()
-            request = _request(submission, body, owner, now, self._decide(submission))
+        for submission, (request, body) in zip(submissions, drafts, strict=True):
             answer = self._answer(born(request, now)[0], submission)
             stored = (*key, orjson.dumps(answer).decode()) if key else None
-            births.append(Birth(request, orjson.dumps(body), stored))
+            births.append(Birth(request, body, stored))
             taken.append(Accepted(request.id, answer))
         self._entering += len(births)
         try:
@@ -120,6 +145,17 @@ class Intake:
         for task in tasks:
             self._waiting.admit(task)
         return taken
+
+    def _draft(
+        self, submissions: Sequence[Submission], owner: str | None, now: int
+    ) -> list[tuple[Request, bytes]]:
+        """What is stored of each: all that takes the longer the larger a task is."""
+        drafts = []
+        for submission in submissions:
+            body = submission.body()
+            request = _request(submission, body, owner, now, self._decide(submission))
+            drafts.append((request, orjson.dumps(body)))
+        return drafts
 
     def _check_room(self, count: int) -> None:
         if self.closed:

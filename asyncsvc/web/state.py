@@ -15,6 +15,7 @@ from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
+from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.sockets import Sockets
 
 
@@ -33,4 +34,5 @@ class House:
     control: Control
     pool: WorkerPool
     sockets: Sockets
+    bodies: Bodies
     started_ms: int
