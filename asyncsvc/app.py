@@ -36,6 +36,7 @@ from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web.attempts import Attempts
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.sockets import Sockets
@@ -145,7 +146,8 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
         yield {"house": house}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    middleware = [Middleware(Doors, rules=rules), Middleware(Shortcut)]
+    doors = Middleware(Doors, rules=rules, attempts=Attempts(server.wrong_tokens))
+    middleware = [doors, Middleware(Shortcut)]
     if server.allowed_origins:
         middleware.insert(
             0,

@@ -10,7 +10,7 @@ translated at the floor that owns the library.
     ├── IllegalTransition          the state table has no such arrow (409)
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
     ├── RequestError               what a client is told: status, code, param
-    │   ├── InvalidJson 400 · Unauthorized 401 · Forbidden 403
+    │   ├── InvalidJson 400 · InvalidHttp 400 · HeadTooLarge 431 · Unauthorized 401 · Forbidden 403
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
     │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
     │   └── TooManyAttempts 429 · QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
@@ -86,6 +86,14 @@ class RequestError(AsyncsvcError):
 
 class InvalidJson(RequestError):
     status, code = 400, "invalid_json"
+
+
+class InvalidHttp(RequestError):
+    status, code = 400, "invalid_http"
+
+
+class HeadTooLarge(RequestError):
+    status, code = 431, "head_too_large"
 
 
 class Unauthorized(RequestError):
