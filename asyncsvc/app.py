@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from asyncsvc.clock import Now, now_ms
+from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.choice import Chooser, Seat
 from asyncsvc.engine.control import Control
@@ -26,6 +26,7 @@ from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
+from asyncsvc.engine.retention import Retention
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError
@@ -49,7 +50,10 @@ RECORD_S = 5.0
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, environ: Mapping[str, str], now: Now = now_ms
+    settings: Settings,
+    environ: Mapping[str, str],
+    now: Now = now_ms,
+    uptime: Uptime = uptime_ms,
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError."""
     catalogue = Catalogue(settings, environ)
@@ -75,6 +79,9 @@ async def open_house(
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
+        retention = Retention(journal, settings, now, uptime)
+        purging = asyncio.create_task(retention.run(), name="retention")
+        stack.push_async_callback(_cancelled, purging)
         bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
         stack.callback(bodies.close)
         yield House(

@@ -9,12 +9,12 @@ may happen to a task, never checkpoints or writes from a second connection (SQLi
 
 import asyncio
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 
@@ -32,6 +32,8 @@ from asyncsvc.tasks.rows import (
     task_of,
 )
 from asyncsvc.tasks.task import UNFINISHED, Task
+
+T = TypeVar("T")
 
 READERS = 2
 PAGE = 500
@@ -133,7 +135,9 @@ class Store:
         if batch.keys:
             await write("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
         if batch.deleted:
-            await write("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
+            gone = [(n,) for n in batch.deleted]
+            await write("DELETE FROM tasks WHERE n = ?", gone)
+            await write("DELETE FROM events WHERE task_n = ?", gone)
         if held := [row for row in batch.kept if row[3] is not None]:
             await write("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
         if dropped := [row[:2] for row in batch.kept if row[3] is None]:
@@ -156,6 +160,18 @@ class Store:
         """Drop the starts that no window reaches back to. Call it from the writing task only."""
         with suppress(sqlite3.Error):
             await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
+
+    async def chore(self, work: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+        """Small work on the write connection, without fsync. From the writing task only."""
+        try:
+            if self._full:
+                await self._writer.execute("PRAGMA synchronous=NORMAL")
+                self._full = False
+            return await work(self._writer)
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                await self._writer.rollback()
+            raise StorageUnavailable(f"the database refused a chore: {error}") from error
 
     # Reading ------------------------------------------------------------------------------
 
@@ -218,7 +234,8 @@ class Store:
     async def counters(self) -> tuple[int, int]:
         """The highest task number and event id ever used."""
         rows = await self.read(
-            "SELECT (SELECT COALESCE(MAX(n), 0) FROM tasks), "
+            "SELECT MAX((SELECT COALESCE(MAX(n), 0) FROM tasks), "
+            "(SELECT COALESCE(MAX(task_n), 0) FROM purged)), "
             "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
         )
         return rows[0][0], rows[0][1]
