@@ -222,7 +222,7 @@ async def test_stale_answers_are_forgotten(tmp_path: Path) -> None:
         await journal.append(Kept("answer", "k", "{}"))
         await asyncio.sleep(3500)
         assert len(await journal.store.kept("answer")) == 1
-        await asyncio.sleep(1100)
+        await asyncio.sleep(EVERY_S)
         assert await journal.store.kept("answer") == []
 
 
