@@ -1,7 +1,7 @@
 import asyncio
 from pathlib import Path
 
-from asyncsvc.engine.keeping import EVERY_S, KIND, KIND, learned
+from asyncsvc.engine.keeping import EVERY_S, KIND, learned
 from asyncsvc.errors import ConcurrencyLimited, RateLimited
 from tests.builders import Commits
 from tests.engine_house import EngineHouse, model
