@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from asyncsvc.clock import Now, now_ms
+from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.choice import Chooser
 from asyncsvc.engine.control import Control
@@ -38,6 +38,7 @@ from asyncsvc.engine.monitor import Monitor, Watch
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
+from asyncsvc.engine.retention import Retention
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.tally import Tally
@@ -52,7 +53,9 @@ from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import errors, views
+from asyncsvc.web.attempts import Attempts
 from asyncsvc.web.auth import Doors, Rules
+from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -69,6 +72,7 @@ async def open_house(
     now: Now = now_ms,
     read: Callable[[], Settings] | None = None,
     watch: Watch = Monitor,
+    uptime: Uptime = uptime_ms,
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError.
 
@@ -92,6 +96,7 @@ async def open_house(
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
         _begin(stack, pool.run(), "workers")
+        _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
         reloader = Reloader(
             settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         )
@@ -120,6 +125,8 @@ async def _front(
     schedules = Schedules(journal, intake)
     stack.push_async_callback(schedules.close)
     await schedules.open()
+    bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
+    stack.callback(bodies.close)
     return House(
         settings=settings,
         journal=journal,
@@ -138,6 +145,7 @@ async def _front(
         tally=tally,
         monitor=monitor,
         sockets=Sockets(),
+        bodies=bodies,
         started_ms=journal.now(),
     )
 
@@ -211,7 +219,8 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
         yield {"house": house}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    middleware = [Middleware(Doors, rules=rules), Middleware(Shortcut)]
+    doors = Middleware(Doors, rules=rules, attempts=Attempts(server.wrong_tokens))
+    middleware = [doors, Middleware(Shortcut)]
     if server.allowed_origins:
         middleware.insert(
             0,
