@@ -22,6 +22,7 @@ from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.importing import Importer
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
@@ -33,9 +34,10 @@ from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
+from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import api, errors, health, ws
+from asyncsvc.web import api, errors, health, transfer, ws
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -73,6 +75,7 @@ async def open_house(
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
+        intake = Intake(journal, catalogue, waiting, forecaster, router, settings)
         yield House(
             settings=settings,
             journal=journal,
@@ -81,10 +84,12 @@ async def open_house(
             executor=executor,
             cache=cache,
             forecaster=forecaster,
-            intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
+            intake=intake,
             control=Control(journal, waiting, executor),
             pool=pool,
             sockets=Sockets(),
+            backups=Backups(store.path, settings.limits.disk_free_mb << 20),
+            importer=Importer(journal, waiting, intake),
             started_ms=now(),
         )
 
@@ -154,7 +159,7 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
             ),
         )
     return Starlette(
-        routes=[*api.ROUTES, *health.ROUTES, *ws.ROUTES],
+        routes=[*api.ROUTES, *health.ROUTES, *transfer.ROUTES, *ws.ROUTES],
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={

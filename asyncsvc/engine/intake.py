@@ -7,7 +7,8 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakValueDictionary
@@ -130,6 +131,23 @@ class Intake:
             raise QueueFull(
                 f"the queue holds {held} of {most} unfinished tasks", retry_after=RETRY_AFTER_S
             )
+
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Room for so many unfinished tasks while somebody else writes them. Raises
+        RequestError."""
+        self._check_room(count)
+        self._entering += count
+        try:
+            yield
+        finally:
+            self._entering -= count
+
+    def birth(self, submission: Submission, owner: str | None) -> Birth:
+        """The task of a submission as it would be stored now, whatever models there are."""
+        body, now = submission.body(), self._journal.now()
+        request = _request(submission, body, owner, now, self._decide(submission))
+        return Birth(request, orjson.dumps(body))
 
     def route(self, submission: Submission) -> dict[str, Any]:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""

@@ -20,7 +20,7 @@ from typing import Self
 from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.tasks.followers import Feed, Topics
-from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
+from asyncsvc.tasks.overlay import Arrival, Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Task
@@ -181,7 +181,7 @@ class Journal:
             entry.task_id
             for append in appends
             for entry in append.entries
-            if not isinstance(entry, Birth | Kept) and entry.task_id not in self.live
+            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
         }
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
@@ -198,4 +198,4 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Birth", "Change", "Event", "Journal", "Kept", "Removal"]
+__all__ = ["Arrival", "Birth", "Change", "Event", "Journal", "Kept", "Removal"]

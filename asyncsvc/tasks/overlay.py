@@ -25,6 +25,17 @@ class Birth:
 
 
 @dataclass(frozen=True, slots=True)
+class Arrival:
+    """A finished task from elsewhere, stored as it was; `drafts` are its events with their times
+    (ms). Nobody here may know its id yet."""
+
+    task: Task
+    drafts: Sequence[tuple[int, Draft]]
+    body: bytes
+    result: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Change:
     """Events to be added to one task, with what only the database needs.
 
@@ -60,7 +71,7 @@ class Kept:
     value: str | None
 
 
-Entry = Birth | Change | Removal | Kept
+Entry = Birth | Arrival | Change | Removal | Kept
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -123,6 +134,8 @@ class Overlay:
             return None
         if isinstance(entry, Birth):
             return self._bear(entry)
+        if isinstance(entry, Arrival):
+            return self._arrive(entry)
         task = self._now_known(entry.task_id)
         if task is None:
             raise TaskNotFound(entry.task_id)
@@ -144,6 +157,18 @@ class Overlay:
             self.keys.append((key, fingerprint, self.n, answer))
         return task
 
+    def _arrive(self, entry: Arrival) -> Task:
+        self.n += 1
+        count, request = len(entry.drafts), replace(entry.task.request, n=self.n)
+        task = replace(entry.task, request=request, seq=count, version=count)
+        self.tasks[task.id] = task
+        self.bodies[task.id] = entry.body
+        for seq, (at, draft) in enumerate(entry.drafts, start=1):
+            self._record(replace(task, seq=seq), draft, at)
+        if entry.result is not None:
+            self.results[self.n] = entry.result
+        return task
+
     def _change(self, entry: Change, task: Task) -> Task:
         if entry.source is not None and task.state is not entry.source:
             raise IllegalTransition(task.state.value, "changed: it has moved on")
@@ -159,9 +184,9 @@ class Overlay:
             self.calls.append((entry.call, self.at, entry.tokens))
         return task
 
-    def _record(self, task: Task, draft: Draft) -> None:
+    def _record(self, task: Task, draft: Draft, at: int | None = None) -> None:
         self.event_id += 1
-        data = dumps(draft.data) or "{}"
-        row = EventRow(self.event_id, task.request.n, task.seq, draft.type.value, self.at, data)
+        data, at = dumps(draft.data) or "{}", self.at if at is None else at
+        row = EventRow(self.event_id, task.request.n, task.seq, draft.type.value, at, data)
         self.rows.append(row)
         self.events.append(row.event(task.id))

@@ -10,10 +10,12 @@ from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.importing import Importer
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
+from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.web.sockets import Sockets
 
@@ -33,4 +35,6 @@ class House:
     control: Control
     pool: WorkerPool
     sockets: Sockets
+    backups: Backups
+    importer: Importer
     started_ms: int
