@@ -1,5 +1,6 @@
 """Kill -9 at random moments under load, and an audit of what is left.
 
+The long form of a release: `python -m tests.benchmarks.crash --kills 200 --rate 50`.
 Promises to end by itself and to leave nothing behind. Broken is whatever a client was told and
 the database does not hold, whatever ran again after it had ended, whatever came twice or not
 at all. It never kills anything but the service that it has started.
@@ -104,6 +105,7 @@ class Crash:
                 await self._kill_once(service, folder)
                 if number % 10 == 0:
                     progress(f"{number} kills, {len(self._ledger.accepted)} tasks accepted")
+            await self._after_kills(service)
             self._enough.set()
             await load
             await stage.all_done(client, service.url, DRAIN_S)
@@ -126,6 +128,9 @@ class Crash:
             await service.kill()
             self._look(folder)
         self._seen.ready_s.append(await service.start())
+
+    async def _after_kills(self, service: stage.Child) -> None:
+        """The last kill is over, the load goes on."""
 
     def _look(self, folder: Path) -> None:
         accepted = set(self._ledger.accepted.values())
