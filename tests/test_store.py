@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -379,3 +380,18 @@ async def test_what_is_kept_is_found_by_kind_oldest_first(store: Store) -> None:
 
 def test_what_is_only_kept_needs_no_sync() -> None:
     assert not Batch(kept=[("answer", "a", AT, "A")]).durable
+
+
+async def test_after_a_refused_write_only_a_write_tells_that_it_works_again(
+    tmp_path: Path,
+) -> None:
+    async with store_at(tmp_path / "a.db") as store:
+        assert await store.writable()
+        write = store._write
+        store._write = AsyncMock(side_effect=sqlite3.OperationalError("full"))  # type: ignore[method-assign]
+        with pytest.raises(StorageUnavailable):
+            await store.commit(Batch(kept=[("k", "a", 1, "1")]))
+        assert not await store.writable()
+        store._write = write  # type: ignore[method-assign]
+        assert await store.writable()
+        assert await store.kept("k") == []

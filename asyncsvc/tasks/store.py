@@ -39,6 +39,8 @@ PAGE = 500
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
+PROBE = ("probe", "disk", 0, "0")
+"""Something to write where all that matters is whether it can be written."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 
@@ -74,6 +76,9 @@ class Store:
         self._writer = writer
         self._readers = cycle(readers)
         self._full = True
+        self._turn = asyncio.Lock()
+        self._refused = False
+        """The last write was refused."""
 
     @classmethod
     async def open(cls, path: Path, stack: AsyncExitStack) -> Self:
@@ -95,6 +100,12 @@ class Store:
 
     async def commit(self, batch: Batch) -> None:
         """Write it all or nothing. Raises StorageUnavailable, after which nothing is changed."""
+        async with self._turn:
+            self._refused = True
+            await self._commit(batch)
+            self._refused = False
+
+    async def _commit(self, batch: Batch) -> None:
         try:
             if batch.durable != self._full:
                 await self._writer.execute(
@@ -274,9 +285,12 @@ class Store:
         return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
 
     async def writable(self) -> bool:
-        """Whether the database takes writes at this moment."""
+        """Whether the database takes writes at this moment. It is tried out where the last
+        write was refused: on a full disk nothing but a write tells."""
         try:
             async with asyncio.timeout(5):
+                if self._refused:
+                    await self.commit(Batch(kept=[PROBE]))
                 return bool(await self._writer.execute_fetchall("SELECT 1"))
-        except (sqlite3.Error, TimeoutError, ValueError):
+        except (sqlite3.Error, TimeoutError, ValueError, StorageUnavailable):
             return False
