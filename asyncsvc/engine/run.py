@@ -20,7 +20,7 @@ from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.task import Draft, EventType, Task
 
-RECORDED_WITHIN_S = 10.0
+RECORDED_WITHIN_S = 30.0
 """How long whoever stops a run waits for its record. A disk that refuses says so; one that
 hangs says nothing at all."""
 
