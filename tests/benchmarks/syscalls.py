@@ -11,9 +11,9 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import uvloop
@@ -30,6 +30,10 @@ AT_ONCE = 20
 
 class SystemCalls(crash.Crash):
     """The load and the verdict of `Crash`, with other deaths."""
+
+    rate: ClassVar[Mapping[str, int]] = {"rpm": 240, "window_s": 30}
+    """A window holds strictly for calls that arrive within a thirtieth of it after they were
+    noted, and under a tracer a commit alone takes longer than that of a short one."""
 
     def __init__(self, kills: int, rate: float, seed: int, reach: float) -> None:
         super().__init__(kills, rate, seed)
@@ -85,7 +89,7 @@ class SystemCalls(crash.Crash):
 async def ordered(submits: int, report: Report) -> None:
     """Submit under a tracer and read its log."""
     async with stage.workplace() as (folder, client):
-        provider = stage.simulator(folder, crash.PROFILE)
+        provider = stage.simulator(folder, crash.profile())
         async with provider:
             service = stage.service(folder, crash.settings(provider.url))
             log = folder / "calls.log"
