@@ -32,6 +32,7 @@ from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
+from asyncsvc.engine.importing import Importer
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.monitor import Monitor, Watch
@@ -50,6 +51,7 @@ from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
+from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import errors, views
@@ -146,6 +148,8 @@ async def _front(
         monitor=monitor,
         sockets=Sockets(),
         bodies=bodies,
+        backups=Backups(journal.store.path, settings.limits.disk_free_mb << 20),
+        importer=Importer(journal, waiting, intake),
         started_ms=journal.now(),
     )
 

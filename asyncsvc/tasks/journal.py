@@ -24,7 +24,7 @@ from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.followers import Feed, Topics
-from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
+from asyncsvc.tasks.overlay import Arrival, Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Task
@@ -243,7 +243,7 @@ class Journal:
             entry.task_id
             for append in appends
             for entry in append.entries
-            if not isinstance(entry, _NO_STRANGERS) and entry.task_id not in self.live
+            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
         }
         if not ids:
             return {}
@@ -264,4 +264,4 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Birth", "Change", "Event", "Journal", "Kept", "Removal", "Tried"]
+__all__ = ["Arrival", "Birth", "Change", "Event", "Journal", "Kept", "Removal", "Tried"]

@@ -38,6 +38,8 @@ PAGE = 500
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
+PROBE = ("probe", "disk", 0, "0")
+"""Something to write where all that matters is whether it can be written."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 
