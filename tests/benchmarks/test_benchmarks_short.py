@@ -1,8 +1,10 @@
 """The benchmarks in short: what they call broken must not be, whatever the speed."""
 
+from typing import Any
+
 import pytest
 
-from tests.benchmarks import crash, isolation, rate, start, stream, submit
+from tests.benchmarks import crash, isolation, rate, rate_audit, start, stream, submit
 from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
 
@@ -31,6 +33,10 @@ async def test_kills_lose_nothing() -> None:
 async def test_restarts_keep_the_rate() -> None:
     scenario = rate.Scenario("restarts", window_s=4, tasks=85, restarts=2)
     assert (await rate.run([scenario])).broken == []
+
+
+async def test_kills_cancellations_and_refusals_keep_the_limits() -> None:
+    assert (await rate_audit.run(rate_audit.Plan(window_s=4, windows=3, kills=2))).broken == []
 
 
 async def test_every_submit_is_answered_and_stored() -> None:
@@ -82,6 +88,32 @@ def test_an_ideal_schedule_is_held_up_by_slots_and_window() -> None:
     assert rate.ideal(100, 6, scenario, ()) == 101
     assert rate.ideal(100, 41, scenario, ()) == 120
     assert rate.ideal(100, 41, scenario, [(119, 123)]) == 123
+
+
+def call(at: float, until: float, status: int = 200, left: bool = False) -> dict[str, Any]:
+    return {"arrived_at": at, "finished_at": until, "status": status, "client_left": left}
+
+
+def test_a_window_is_half_open_and_slides() -> None:
+    assert rate_audit.most_within([0, 1, 9.9, 10, 10.5], 10) == 4
+    assert rate_audit.most_within([0, 10, 20], 10) == 1
+
+
+def test_calls_at_once_are_counted_from_arrival_to_end() -> None:
+    assert rate_audit.most_at_once([call(0, 3), call(1, 2), call(2, 4)]) == 2
+    assert rate_audit.most_at_once([call(0, 3), call(1, 4), call(2.5, 4)]) == 3
+    assert rate_audit.most_at_once([call(0, 3, left=True), call(2.99, 4)]) == 1
+    assert rate_audit.most_at_once([call(0, 3, left=True), call(2.9, 4)]) == 2
+
+
+def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
+    calls = [call(0, 1), call(5, 6), call(9, 10)]
+    assert rate_audit.allowed(calls, 1, 40, 60, 2, ()) == 2
+    assert rate_audit.allowed(calls, 2, 40, 60, 2, ()) == 1
+    assert rate_audit.allowed(calls, 2, 2, 60, 2, ()) == 60
+    assert rate_audit.allowed(calls, 1, 40, 60, 2, [(0.5, 4)]) == 5
+    refused = [call(0, 0.5, 429), call(5, 6), call(9, 10)]
+    assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == 3.5
 
 
 def test_a_fault_outweighs_a_missed_target() -> None:
