@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import crash, isolation, rate, rate_audit, start, stream, submit
+from tests.benchmarks import crash, faults, isolation, rate, rate_audit, start, stream, submit
 from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
 
@@ -37,6 +37,10 @@ async def test_restarts_keep_the_rate() -> None:
 
 async def test_kills_cancellations_and_refusals_keep_the_limits() -> None:
     assert (await rate_audit.run(rate_audit.Plan(window_s=4, windows=3, kills=2))).broken == []
+
+
+async def test_every_fault_has_its_end() -> None:
+    assert (await faults.run(tasks=3)).broken == []
 
 
 async def test_every_submit_is_answered_and_stored() -> None:
@@ -114,6 +118,25 @@ def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
     assert rate_audit.allowed(calls, 1, 40, 60, 2, [(0.5, 4)]) == 5
     refused = [call(0, 0.5, 429), call(5, 6), call(9, 10)]
     assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == 3.5
+
+
+def failures(*times: tuple[float, float]) -> list[str]:
+    return faults.of_breaker([call(at, until) for at, until in times])
+
+
+def test_a_breaker_opens_at_the_fifth_failure_and_probes_alone() -> None:
+    five = [(0.0, 0.1)] * faults.FAILURES
+    assert failures(*five, (1, 1.1), (2, 2.1)) == []
+    assert "too few" in failures(*five[1:])[0]
+    assert "2 probes" in failures(*five, (1, 1.5), (1.1, 1.2))[0]
+    assert "a probe 0.150 s after" in failures(*five, (1, 1.1), (1.25, 1.3))[0]
+    assert "before the breaker" in failures(*five * 2)[0]
+
+
+def test_a_pause_that_was_asked_for_is_kept() -> None:
+    kind = faults.Kind("429", "429", "completed", None, 1, 3, pause_s=1)
+    assert faults.of_pause(kind, [call(0, 1, 429), call(1.05, 3), call(2, 3)]) == []
+    assert faults.of_pause(kind, [call(0, 1, 429), call(1.5, 3)]) != []
 
 
 def test_a_fault_outweighs_a_missed_target() -> None:
