@@ -165,7 +165,7 @@ def allowed(
 
 
 class Run:
-    """One run: `go`, then `judge`."""
+    """One run; `go`, then read `report`."""
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan

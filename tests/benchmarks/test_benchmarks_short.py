@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import crash, faults, isolation, rate, rate_audit, start, stream, submit
+from tests.benchmarks import crash, faults, isolation, rate, rate_audit, soak, start, stream, submit
 from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
 
@@ -41,6 +41,10 @@ async def test_kills_cancellations_and_refusals_keep_the_limits() -> None:
 
 async def test_every_fault_has_its_end() -> None:
     assert (await faults.run(tasks=3)).broken == []
+
+
+async def test_thousands_of_short_tasks_are_done() -> None:
+    assert (await soak.run(soak.Plan(tasks=3000))).broken == []
 
 
 async def test_every_submit_is_answered_and_stored() -> None:
@@ -137,6 +141,12 @@ def test_a_pause_that_was_asked_for_is_kept() -> None:
     kind = faults.Kind("429", "429", "completed", None, 1, 3, pause_s=1)
     assert faults.of_pause(kind, [call(0, 1, 429), call(1.05, 3), call(2, 3)]) == []
     assert faults.of_pause(kind, [call(0, 1, 429), call(1.5, 3)]) != []
+
+
+def test_the_slope_of_memory_is_per_ten_thousand_tasks() -> None:
+    grows = [soak.Sample(n, n * 1000, 80 + n * 0.2, 60) for n in range(20)]
+    assert soak.slope_mb(grows) == pytest.approx(2.0)
+    assert soak.slope_mb(grows[:1]) == 0
 
 
 def test_a_fault_outweighs_a_missed_target() -> None:
