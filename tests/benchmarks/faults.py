@@ -36,9 +36,9 @@ CONCURRENCY = 5
 SILENCE_S = 1.0
 NOTICE_S = 0.1
 """By how much the two processes may differ about when a call has ended, on a busy machine."""
-MEMORY_MB = 500.0
-"""The most that the service may ever hold, with ten such lines (1 GB) arriving at once. A call
-is cut off at 8 MB, of which the reader holds about three copies."""
+MEMORY_MB = 250.0
+"""What ten such lines at once (1 GB) may take: each call is cut off at 8 MB, of which the reader
+holds up to three copies."""
 SAMPLE_S = 0.02
 PROFILE: dict[str, dict[str, Any]] = {"default": {"tokens_per_s": 400, "answer_tokens": 12}}
 
@@ -171,7 +171,9 @@ async def _play(
         report.notes.append(
             f"line of 100 MB: {before:.0f} MB resident before, {most:.0f} MB at most"
         )
-        report.require(most < MEMORY_MB, f"{most:.0f} MB resident in the line of 100 MB")
+        report.require(
+            most - before < MEMORY_MB, f"the line of 100 MB took {most - before:.0f} MB of memory"
+        )
 
 
 def judge(
@@ -239,18 +241,20 @@ def of_breaker(calls: Sequence[dict[str, Any]]) -> list[str]:
         return [f"{len(ends)} calls are too few to open the breaker"]
     opened = ends[FAILURES - 1]
     arrivals = sorted((float(call["arrived_at"]), float(call["finished_at"])) for call in calls)
+    # On a busy machine those that were let through before may arrive a good while after.
+    on_the_way = FAILURES + CONCURRENCY - 1
     before = sum(at <= opened + NOTICE_S for at, _ in arrivals)
     wrong = []
-    if before > FAILURES + CONCURRENCY - 1:
+    if before > on_the_way:
         wrong.append(f"{before} calls before the breaker was open")
     under_way: list[float] = []
     last_failure = opened
-    for at, end in arrivals:
+    for number, (at, end) in enumerate(arrivals):
         while under_way and under_way[0] <= at + NOTICE_S:
             last_failure = max(last_failure, heapq.heappop(under_way))
-        if at > opened + NOTICE_S:
+        if at > opened + NOTICE_S and (number >= on_the_way or at > opened + COOLDOWN_S):
             if under_way:
-                wrong.append(f"{len(under_way) + 1} probes at once")
+                wrong.append(f"{len(under_way) + 1} probes at once at {at - opened:.3f} s")
             if at < last_failure + COOLDOWN_S - NOTICE_S:
                 wrong.append(f"a probe {at - last_failure:.3f} s after a failure")
         heapq.heappush(under_way, end)
