@@ -4,7 +4,19 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks import crash, faults, isolation, rate, rate_audit, soak, start, stream, submit
+from tests.benchmarks import (
+    crash,
+    crowd,
+    faults,
+    isolation,
+    rate,
+    rate_audit,
+    slow_readers,
+    soak,
+    start,
+    stream,
+    submit,
+)
 from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
 
@@ -45,6 +57,11 @@ async def test_every_fault_has_its_end() -> None:
 
 async def test_thousands_of_short_tasks_are_done() -> None:
     assert (await soak.run(soak.Plan(tasks=3000))).broken == []
+
+
+async def test_a_crowd_comes_back_without_gaps_and_slow_ones_are_closed() -> None:
+    plan = crowd.Plan(clients=60, stream_s=6, slow=10, pairs=1, round_tokens=2000)
+    assert (await crowd.run(plan)).broken == []
 
 
 async def test_every_submit_is_answered_and_stored() -> None:
@@ -147,6 +164,29 @@ def test_the_slope_of_memory_is_per_ten_thousand_tasks() -> None:
     grows = [soak.Sample(n, n * 1000, 80 + n * 0.2, 60) for n in range(20)]
     assert soak.slope_mb(grows) == pytest.approx(2.0)
     assert soak.slope_mb(grows[:1]) == 0
+
+
+def test_a_client_is_held_against_what_is_stored() -> None:
+    stored = life((7, 1, "attempt", {}), (9, 2, "chunk", {"text": "ab"}))
+    first = '{"id":7,"task_id":"t","seq":1,"type":"attempt","ts":"","data":{}}'
+    last = '{"id":9,"task_id":"t","seq":2,"type":"chunk","ts":"","data":{"text":"ab"}}'
+    member = crowd.Member("t", [(1, first), (2, last)])
+    assert crowd.compared(member, stored) == []
+    for wrong in ([(1, first)], [(1, first), (1, first), (2, last)], [(2, last), (1, first)]):
+        assert crowd.compared(crowd.Member("t", wrong), stored) != []
+
+
+@pytest.mark.parametrize("size", [0, 5, 125, 126, 65_535, 65_536])
+def test_frames_are_found_whole(size: int) -> None:
+    if size < 126:
+        head = b"\x81" + bytes([size])
+    elif size < 65_536:
+        head = b"\x81\x7e" + size.to_bytes(2)
+    else:
+        head = b"\x81\x7f" + size.to_bytes(8)
+    whole = head + b"x" * size
+    assert slow_readers.frame_in(whole + b"\x88\x02") == (len(head), len(whole))
+    assert [n for n in range(len(whole)) if slow_readers.frame_in(whole[:n])] == []
 
 
 def test_a_fault_outweighs_a_missed_target() -> None:
