@@ -8,7 +8,7 @@ service has stored, each once and in order. Resumed is who was sent a frame agai
 Second: rounds of streams as fast as the service takes them, each followed by five clients, with
 and without clients that follow a finished task of many megabytes and do not read, in turn. The
 buffers of those are full before the first token of the streams (filling them is the cost of
-reading, slow or not), and they are closed while the streams run. Compared are the medians of the
+reading, slow or not), and they are closed when they have stood for five seconds. Compared are the medians of the
 times from the first chunk that a client has heard to the last. Broken is a slow client that is
 not closed with 1013.
 """
@@ -43,6 +43,8 @@ PATIENCE_S = 60.0
 STREAMS, A_STREAM = 20, 5
 FILLED_S = 4.0
 """From the submit of the streams, by when all clients are connected and slow ones are full."""
+CLOSED_S = 9.0
+"""From their connection, by when all slow ones are closed: five seconds after they are full."""
 LARGE = "Everything [[sim:tokens=400000]][[sim:rate=0]]"
 """Far more than the buffers of a client that does not read."""
 
@@ -57,8 +59,8 @@ class Plan:
     stream_s: float = 20.0
     tokens_s: float = 5.0
     slow: int = 100
-    pairs: int = 6
-    round_tokens: int = 20_000
+    pairs: int = 4
+    round_tokens: int = 40_000
 
 
 def settings(url: str) -> dict[str, dict[str, Any]]:
@@ -225,7 +227,7 @@ async def beside_slow_ones(report: Report, plan: Plan) -> None:
             async with following.Subscribers(service.url, ids * A_STREAM) as heard:
                 readers = SlowReaders(service.port, f"/ws/tasks/{large}", plan.slow * slow)
                 async with readers:
-                    told = await heard.all()
+                    told, _ = await asyncio.gather(heard.all(), asyncio.sleep(CLOSED_S * slow))
                     codes = await asyncio.wait_for(readers.close_codes(), PATIENCE_S)
             report.broken += audit.shortened([f for one in told for f in one.faults()], "client")
             odd = [code for code in codes if code != TOO_SLOW]
