@@ -221,17 +221,22 @@ async def beside_slow_ones(report: Report, plan: Plan) -> None:
         (large,) = await _tasks(client, service.url, [LARGE])
         await stage.all_done(client, service.url, PATIENCE_S)
         took: dict[bool, list[float]] = {False: [], True: []}
+        used: dict[bool, list[float]] = {False: [], True: []}
         for number in range(2 * plan.pairs):
-            slow = number % 4 in (1, 2)  # without, with, with, without: a drift hits both alike
+            # Without, with, with, without: a drift of the machine hits both alike.
+            slow = number % 4 in (1, 2)
             ids = await _tasks(client, service.url, [f"Story {n}" for n in range(STREAMS)])
             async with following.Subscribers(service.url, ids * A_STREAM) as heard:
                 readers = SlowReaders(service.port, f"/ws/tasks/{large}", plan.slow * slow)
                 async with readers:
+                    await asyncio.sleep(FILLED_S / 2)
+                    before = service.cpu_s()
                     told, _ = await asyncio.gather(heard.all(), asyncio.sleep(CLOSED_S * slow))
                     codes = await asyncio.wait_for(readers.close_codes(), PATIENCE_S)
             report.broken += audit.shortened([f for one in told for f in one.faults()], "client")
             odd = [code for code in codes if code != TOO_SLOW]
             report.require(not odd, f"{len(odd)} slow clients were closed with {odd[:5]}")
+            used[slow].append(service.cpu_s() - before)
             arrivals = [event[0] for one in told for event in one.chunks()]
             took[slow].append((max(arrivals) - min(arrivals)) / 1000)
             with_ = "with" if slow else "without"
@@ -239,6 +244,8 @@ async def beside_slow_ones(report: Report, plan: Plan) -> None:
         report.broken += service.faults()
         report.row("memory of the service at the end, MB", service.memory_mb())
     _slower(report, took)
+    ratio = median(used[True]) / median(used[False])
+    report.row("ratio of the service's processor seconds", ratio)
 
 
 def _slower(report: Report, took: dict[bool, list[float]]) -> None:
