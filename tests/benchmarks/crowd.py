@@ -8,9 +8,10 @@ service has stored, each once and in order. Resumed is who was sent a frame agai
 Second: rounds of streams as fast as the service takes them, each followed by five clients, with
 and without clients that follow a finished task of many megabytes and do not read, in turn. The
 buffers of those are full before the first token of the streams (filling them is the cost of
-reading, slow or not), and they are closed when they have stood for five seconds. Compared are the medians of the
-times from the first chunk that a client has heard to the last. Broken is a slow client that is
-not closed with 1013.
+reading, slow or not), and they are closed when they have stood for five seconds. Compared are
+the medians of the times from the first chunk that a client has heard to the last; beside it
+stands the ratio of the service's processor seconds, which other work on the machine disturbs
+less. Broken is a slow client that is not closed with 1013.
 """
 
 import argparse
