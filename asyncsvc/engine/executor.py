@@ -204,7 +204,7 @@ class Executor:
         except (IllegalTransition, TaskNotFound) as reason:
             return Dropped(reason)
         except ProviderError as fault:
-            return fault
+            return fault.bare()
         except StorageUnavailable:
             # What was heard cannot be kept; when the disk is back, it is asked for again. The
             # pause keeps a full disk from turning this into a spin.
