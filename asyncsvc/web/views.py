@@ -5,6 +5,7 @@ previews instead of texts. Never reads anything but what it is given or the hous
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import orjson
@@ -70,12 +71,27 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
         result = orjson.loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
     if task.finish_reason == "tool_calls":
-        calls = await store.text_so_far(task.n, EventType.TOOL_CALL)
-        view["tool_calls"] = [orjson.loads(data) for data in calls]
+        pieces = await store.text_so_far(task.n, EventType.TOOL_CALL)
+        view["tool_calls"] = put_together(orjson.loads(data) for data in pieces)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
     return view
+
+
+def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tool calls of an answer, whole, from the data of its events."""
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        function = piece["function"]
+        held = calls.get(piece["index"])
+        if held is None:
+            named = {"name": function["name"], "arguments": function["arguments"]}
+            calls[piece["index"]] = {"id": piece["id"], "type": piece["type"], "function": named}
+        else:
+            held["function"]["name"] = function.get("name") or held["function"]["name"]
+            held["function"]["arguments"] += function["arguments"]
+    return [calls[index] for index in sorted(calls)]
 
 
 def progress(house: House, task: Task) -> dict[str, Any]:

@@ -98,7 +98,7 @@ async def test_a_stop_sequence_reaches_the_provider(sdk: openai.AsyncOpenAI) -> 
 
 
 async def test_an_answer_of_a_given_shape(sdk: openai.AsyncOpenAI) -> None:
-    schema = {"type": "object", "properties": {"city": {"type": "string"}}}
+    schema: dict[str, Any] = {"type": "object", "properties": {"city": {"type": "string"}}}
     answer = await sdk.chat.completions.create(
         model="fast",
         messages=user("where?"),
@@ -121,11 +121,10 @@ async def test_tool_calls_there_and_back(service: Service, sdk: openai.AsyncOpen
     assert calls[0].function.arguments == '{"city":"simulated","days":1}'
     task = await service.task(raw.headers["x-task-id"])
     assert task["tool_calls"] == [call.model_dump() for call in calls]
-    results = [{"role": "tool", "tool_call_id": call.id, "content": "fine"} for call in calls]
+    results = [{"role": "tool", "tool_call_id": c.id, "content": "fine"} for c in calls]
     dumped = choice.message.model_dump(exclude_none=True)
-    again = await sdk.chat.completions.create(
-        model="fast", messages=[*asked, dumped, *results], tools=[WEATHER]
-    )
+    asked += [dumped, *results]
+    again = await sdk.chat.completions.create(model="fast", messages=asked, tools=[WEATHER])
     assert again.choices[0].finish_reason == "stop" and again.choices[0].message.content
 
 
@@ -165,12 +164,40 @@ async def test_models(sdk: openai.AsyncOpenAI) -> None:
         await sdk.models.retrieve("none")
 
 
-FAULTS: list[tuple[str, type[openai.APIStatusError], int, str]] = [
-    ("[[sim:400]]", openai.BadRequestError, 400, "upstream_rejected"),
-    ("[[sim:context]]", openai.BadRequestError, 400, "context_length_exceeded"),
-    ("[[sim:500]]", openai.InternalServerError, 502, "overloaded"),
-    ("[[sim:empty]]", openai.InternalServerError, 502, "empty_answer"),
+FAULTS: list[tuple[str, type[openai.APIStatusError], int, str, str | None]] = [
+    ("[[sim:400]]", openai.BadRequestError, 400, "upstream_rejected", "false"),
+    ("[[sim:empty]]", openai.InternalServerError, 502, "empty_answer", "false"),
+    ("[[sim:cut]]", openai.InternalServerError, 502, "upstream_disconnected", "false"),
+    ("[[sim:503]]", openai.InternalServerError, 503, "overloaded", None),
+    ("[[sim:401]]", openai.InternalServerError, 502, "upstream_auth", "false"),
+    ("[[sim:410]]", openai.NotFoundError, 404, "model_not_found", "false"),
+    ("[[sim:hang]]", openai.InternalServerError, 504, "timeout", "false"),
+    ("[[sim:429-after=9]]", openai.RateLimitError, 429, "rate_limit_exceeded", None),
 ]
+
+
+@pytest.mark.parametrize(("tag", "kind", "status", "code", "again"), FAULTS)
+async def test_failures_are_the_sdks_own_exceptions(
+    tmp_path: Path,
+    tag: str,
+    kind: type[openai.APIStatusError],
+    status: int,
+    code: str,
+    again: str | None,
+) -> None:
+    async with serving(tmp_path) as own, client(own) as sdk:
+        with pytest.raises(kind) as told:
+            await sdk.chat.completions.create(
+                model="fast",
+                messages=user(tag),
+                extra_body={"timeout_s": 0.4 if status in (504, 429) else 20},
+            )
+        error, headers = told.value, told.value.response.headers
+        assert (error.status_code, error.code) == (status, code)
+        assert headers.get("x-should-retry") == again
+        assert ("retry-after" in headers) == (again is None)
+        task = await own.task(headers["x-task-id"])
+        assert task["status"] == "failed" and task["error"]["message"] == error.body["message"]  # type: ignore[index]
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -219,7 +246,9 @@ async def test_hanging_up_cancels_the_task_and_its_call(
     )
     task_id = await running(service, session)
     if stream:
-        await (await asking).response.aclose()
+        opened = await asking
+        assert isinstance(opened, openai.AsyncStream)
+        await opened.close()
     else:
         asking.cancel()
     task = await service.done(task_id)
@@ -269,7 +298,9 @@ async def test_a_request_that_is_wrong_is_not_tried_again(service: Service) -> N
             await sdk.chat.completions.create(model="nobody", messages=user("x"))
 
 
-async def test_the_same_key_finds_the_same_answer(service: Service, sdk: openai.AsyncOpenAI) -> None:
+async def test_the_same_key_finds_the_same_answer(
+    service: Service, sdk: openai.AsyncOpenAI
+) -> None:
     async def ask(text: str) -> Any:
         return await sdk.chat.completions.create(
             model="fast", messages=user(text), extra_headers={"Idempotency-Key": "once"}

@@ -79,6 +79,10 @@ def chat(value: dict[str, Any], headers: Headers) -> Call:
             raise InvalidRequest(f"{name} other than {only!r} is not supported", param=name)
     if given.pop("modalities", ["text"]) != ["text"]:
         raise InvalidRequest("modalities must be ['text']", param="modalities")
+    tools = given.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, list) else []):
+        if not isinstance(tool, dict) or tool.get("type") != "function":
+            raise InvalidRequest(f"tools[{index}] must be of type function", param="tools")
     fields = named(given.pop("model", None)) | {"messages": given.pop("messages", [])}
     fields |= passed(given, PASSED) | queued(given, headers)
     return Call(submission(fields, given), key(headers), stream, usage)
