@@ -6,11 +6,13 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, reload, ws
+from asyncsvc.web import api, docs, health, holding, reload, schedules, ws
 from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
+    *schedules.ROUTES,
+    *holding.ROUTES,
     *v1.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
