@@ -12,6 +12,7 @@ import orjson
 
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
+from asyncsvc.tasks import callbacks
 from asyncsvc.tasks.task import UNFINISHED, EventType, State, Task
 from asyncsvc.web.state import House
 
@@ -74,6 +75,7 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     if task.finish_reason == "tool_calls":
         pieces = await store.text_so_far(task.n, EventType.TOOL_CALL)
         view["tool_calls"] = put_together(orjson.loads(data) for data in pieces)
+    view["callback"] = await _callback(house, task)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
@@ -93,6 +95,21 @@ def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
             held["function"]["name"] = function.get("name") or held["function"]["name"]
             held["function"]["arguments"] += function["arguments"]
     return [calls[index] for index in sorted(calls)]
+
+
+async def _callback(house: House, task: Task) -> dict[str, Any] | None:
+    """How far it is with telling of the task's end; None where nobody wants to be told."""
+    if task.request.callback_url is None:
+        return None
+    tried = await callbacks.told(house.journal.store, task)
+    return {
+        "url": task.request.callback_url,
+        "state": tried.state,
+        "attempts": tried.attempts,
+        "last_status": tried.last_status,
+        "last_error": tried.last_error,
+        "next_at": _time(tried.next_at),
+    }
 
 
 def progress(house: House, task: Task) -> dict[str, Any]:
