@@ -7,11 +7,13 @@ what a route does.
 from starlette.routing import BaseRoute
 
 from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, transfer, ws
+from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
     *schedules.ROUTES,
     *holding.ROUTES,
+    *v1.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
     *metrics.ROUTES,
