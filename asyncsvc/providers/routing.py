@@ -78,6 +78,10 @@ class Router:
         self._routes = routes
         self._features = features or Features.builtin()
 
+    def apply(self, models: Mapping[str, Model], routes: Routes) -> None:
+        """Other models and pools from now on."""
+        self._models, self._routes = models, routes
+
     def classify(self, asked: Asked) -> Decision:
         """The class, by what is said explicitly if anything is."""
         explicit = _explicit(asked)

@@ -84,6 +84,8 @@ class ModelState(TypedDict):
     model: Annotated[str, Field(description="the provider's own id")]
     enabled: bool
     reason: Annotated[str | None, Field(description="why it is not enabled")]
+    paused: Annotated[bool, Field(description="held by `POST /models/{name}/pause`")]
+    paused_at: Time | None
     in_flight: Count
     concurrency: int | None
     concurrency_auto: Annotated[bool, Field(description="learned")]
@@ -127,6 +129,25 @@ class ModelHealth(TypedDict):
     reason: NotRequired[str]
 
 
+class Workers(TypedDict):
+    """Who stands at the gates, and what the watchdog had to do."""
+
+    clerks: Count
+    working: Count
+    restarts: Count
+    cut: Count
+    left_behind: Count
+
+
+class Reloaded(TypedDict):
+    """What a reload has changed, by the settings' names."""
+
+    changed: dict[str, Object]
+    added: list[Name]
+    removed: list[Name]
+    needs_restart: list[str]
+
+
 class Health(TypedDict):
     """What works and what does not."""
 
@@ -144,6 +165,7 @@ class Health(TypedDict):
     running: Count
     cache: CacheFigures
     worker_restarts: Count
+    workers: Workers
     memory_mb: float
     pid: int
     models: dict[str, ModelHealth]
