@@ -21,7 +21,8 @@ from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.state import House
 from tests.properties.lives import Wish, law
 from tests.properties.oracle import Asked, Oracle
-from tests.properties.steps import Do, Repeat, Submit
+from tests.properties.provider import now
+from tests.properties.steps import Do, Hold, Repeat, Submit
 from tests.virtual_time import wall_ms
 
 SHORT_S, LONG_S, MOST_RETRIES, ROOM = 30.0, 100.0, 2, 14
@@ -48,19 +49,19 @@ class Asking:
         self.happened = happened
         self._house = house
         """The one that is open."""
-        self._asked: list[tuple[Submission, str | None]] = []
-        """The submission of each wish, and its Idempotency-Key."""
+        self._asked: list[tuple[Submission, str | None, str | None]] = []
+        """The submission of each wish, its owner and its Idempotency-Key."""
 
     async def submit(self, step: Submit) -> None:
         numbers = [self._wish(step) for _ in range(step.count)]
         submissions = [self._asked[number][0] for number in numbers]
-        intake, key = self._house().intake, self._asked[numbers[0]][1]
+        intake, (_, owner, key) = self._house().intake, self._asked[numbers[0]]
         asked = [self.oracle.submits[number] for number in numbers]
         if step.count > 1:
             self.oracle.groups.append(numbers)
-            taking: Awaitable[list[Any]] = intake.submit_all(submissions)
+            taking: Awaitable[list[Any]] = intake.submit_all(submissions, owner)
         else:
-            taking = _one(intake.submit(submissions[0], key=key))
+            taking = _one(intake.submit(submissions[0], owner, key))
         accepted = await self._answer(asked, taking)
         for number, taken in zip(numbers, accepted or [], strict=False):
             self.oracle.ids[number] = taken.task_id
@@ -86,20 +87,20 @@ class Asking:
             "metadata": {"wish": number},
         }
         key = f"key {number}" if step.keyed else None
-        self._asked.append((Submission.model_validate(fields), key))
+        self._asked.append((Submission.model_validate(fields), step.owner, key))
         return number
 
     async def repeat(self, step: Repeat) -> None:
-        keyed = [number for number, (_, key) in enumerate(self._asked) if key is not None]
+        keyed = [number for number, (_, _, key) in enumerate(self._asked) if key is not None]
         if not keyed:
             return
         number = keyed[step.task % len(keyed)]
-        submission, key = self._asked[number]
+        submission, owner, key = self._asked[number]
         if step.other:
             submission = submission.model_copy(update={"priority": 1})
         asked = self.oracle.submits[number]
         known, deleted = self.oracle.ids.get(number), self.oracle.gone[number]
-        taking = self._house().intake.submit(submission, key=key)
+        taking = self._house().intake.submit(submission, owner, key)
         accepted = await self._answer([asked], _one(taking))
         if accepted:
             self.happened["repeated"] += accepted[0].repeated
@@ -163,6 +164,22 @@ class Asking:
             if task is not None:
                 right = task.state.value in LEADS_TO[step.verb]
                 law(right, f"{step.verb} gave {task.state}")
+
+    async def hold(self, step: Hold) -> None:
+        """Where nobody else asks the same, it is known from the answer on whether it is held."""
+        holds, hold = self._house().holds, self.oracle.holds[step.model]
+        alone = hold.open == 0
+        hold.open += 1
+        hold.since = None
+        try:
+            await (holds.resume if step.free else holds.pause)(step.model)
+        except StorageUnavailable:
+            pass  # stopping: it may have been refused, and stays unknown
+        else:
+            hold.open -= 1
+            if alone and hold.open == 0 and not step.free:
+                hold.since = now()
+                self.happened["held"] += 1
 
     def _was(self, task_id: str, state: str) -> None:
         """Where it is said to stand, it has stood."""

@@ -43,6 +43,14 @@ class Asked:
 
 
 @dataclass
+class Held:
+    """Since when a model is known to be held; how many ask for something else just now."""
+
+    since: float | None = None
+    open: int = 0
+
+
+@dataclass
 class Oracle:
     provider: Provider
     wishes: list[Wish] = field(default_factory=list)
@@ -53,6 +61,7 @@ class Oracle:
     submits: dict[int, Asked] = field(default_factory=lambda: defaultdict(Asked))
     verbs: dict[tuple[str, str], Asked] = field(default_factory=lambda: defaultdict(Asked))
     """By verb and task id."""
+    holds: dict[str, Held] = field(default_factory=lambda: defaultdict(Held))
     lives: dict[int, Life] = field(default_factory=dict)
     results: dict[int, str | None] = field(default_factory=dict)
     gone: Counter[int] = field(default_factory=Counter)
@@ -256,5 +265,7 @@ class Oracle:
         recent = sum(other.started > now() - SPAN_S for other in of)
         if call.name == "b":
             law(recent <= RPM, f"{recent} calls of {call.name} in {SPAN_S:g} s")
+        since = self.holds[call.name].since
+        law(since is None or since == call.started, f"{call.name} is held, and called")
         alike = sum(other.prompt == call.prompt for other in self.provider.under_way())
         law(alike == 1, f"{alike} calls for {call.prompt} at once")

@@ -26,6 +26,7 @@ class Provider(ScriptedClient):
 
     def __init__(self) -> None:
         super().__init__()
+        self.watched = True
         self.temper: deque[str] = deque()
         self.kinds: dict[Call, str] = {}
         """How each call was meant to go; '' is well."""

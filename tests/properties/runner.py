@@ -26,8 +26,8 @@ FEATURES = Features.builtin()
 """Read once: a house that begins again is a fifth of a story's time otherwise."""
 MEMORY = Path("/dev/shm")
 FOLDER = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
-PROVOKED = "a fault of ours while running task"
-"""What the story's own bug is logged as."""
+PROVOKED = ("a fault of ours while running task", "nothing was heard of the call")
+"""What a story's own bug and its silences are logged as."""
 
 
 class _Complaints(logging.Handler):

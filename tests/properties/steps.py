@@ -37,6 +37,7 @@ class Submit(_Step):
     timeout_s: float | None = None
     shared: bool = False
     keyed: bool = False
+    owner: str | None = None
     count: int = 1
     how: How = "wait"
 
@@ -56,6 +57,15 @@ class Do(_Step):
 
     verb: str = "cancel"
     task: int = 0
+    how: How = "wait"
+
+
+@dataclass(frozen=True, repr=False)
+class Hold(_Step):
+    """A model is paused; `free`: let go."""
+
+    model: str = "a"
+    free: bool = False
     how: How = "wait"
 
 
@@ -95,7 +105,7 @@ class Restart(_Step):
     grace_s: float = 0.0
 
 
-Step = Submit | Repeat | Do | Tick | Turn | Fault | Crash | Restart
+Step = Submit | Repeat | Do | Hold | Tick | Turn | Fault | Crash | Restart
 
 
 @dataclass(frozen=True)
@@ -141,11 +151,12 @@ _steps: st.SearchStrategy[Any] = st.one_of(
     _submits(delay_s=st.sampled_from([5.0, 40.0]), session=_sessions),
     _submits(timeout_s=st.sampled_from([3.0, 20.0]), max_retries=st.sampled_from([None, 5])),
     _submits(keyed=st.just(True), session=_sessions),
-    _submits(count=st.integers(2, 4), session=_sessions),
+    _submits(count=st.integers(2, 4), session=_sessions, owner=st.sampled_from([None, "u"])),
     st.builds(Submit, shared=st.just(True), max_retries=st.sampled_from([None, 0]), how=_how),
     st.builds(Submit, shared=st.just(True), session=st.just("s"), how=_how),
     st.builds(Repeat, task=st.integers(0, 3), other=st.booleans(), how=_how),
     *[_verb(verb) for verb in ("cancel", "pause", "resume", "retry", "resume", "retry", "delete")],
+    st.builds(Hold, model=st.sampled_from(["a", "b"]), free=st.booleans(), how=_how),
     _ticks(1.0, 0.25, 0.5),
     _ticks(3.0, 7.0),
     _ticks(3.0, 21.0, 70.0),

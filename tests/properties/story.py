@@ -22,6 +22,7 @@ from tests.properties.steps import (
     Crash,
     Do,
     Fault,
+    Hold,
     How,
     Repeat,
     Restart,
@@ -38,7 +39,7 @@ MODELS = {
     "b": model(concurrency=CONCURRENCY["b"], rpm=RPM, rpm_window_s=SPAN_S),
 }
 SECTIONS: dict[str, Any] = {
-    "timeouts": {"short_s": SHORT_S, "long_s": LONG_S},
+    "timeouts": {"short_s": SHORT_S, "long_s": LONG_S, "first_token_s": 9, "idle_s": 9},
     "retry": {"max_retries": MOST_RETRIES, "base_s": 1.0, "max_s": 5.0},
     "breaker": {"failures": 3, "cooldown_s": 5},
     "queue": {"max_length": ROOM},
@@ -111,6 +112,8 @@ class Telling:
                 await self._let(step.how, self._asking.repeat(step))
             case Do():
                 await self._let(step.how, self._asking.do(step))
+            case Hold():
+                await self._let(step.how, self._asking.hold(step))
             case Crash(power=power):
                 await self._crash(power)
             case Restart(grace_s=grace_s):
@@ -188,6 +191,8 @@ class Telling:
         """Faults are over: all is finished but what is paused, and then that as well."""
         await self._answers()
         self.provider.temper.clear()
+        for name in MODELS:
+            await self._asking.hold(Hold(name, free=True))
         await self._settle()
         for life in list(self.oracle.lives.values()):
             if life.state == "paused":
@@ -199,11 +204,23 @@ class Telling:
         await self._check_client()
         await self._crash(False)
         self.oracle.look()
-        self.happened["told"] += 1
+        self._count()
 
     def _place(self, task_id: str) -> int:
         known = sorted(self.oracle.ids.items())
         return [found for _, found in known].index(task_id)
+
+    def _count(self) -> None:
+        """What became of the tasks, for whoever wants to know what the stories reach."""
+        self.happened["told"] += 1
+        for life in self.oracle.lives.values():
+            self.happened.update(f"-> {cause}" for cause in life.causes)
+            self.happened[f"failed: {life.code}"] += life.code is not None
+            self.happened["cached"] += life.cached
+        self.happened["calls"] += len(self.provider.calls)
+        self.happened["calls cut"] += sum(call.cancelled for call in self.provider.calls)
+        prompts = Counter(life.wish.content for life in self.oracle.lives.values() if life.starts)
+        self.happened["shared"] += sum(count - 1 for count in prompts.values())
 
     async def _settle(self) -> None:
         """Until nobody is left who could still get on."""
