@@ -16,7 +16,7 @@ from typing import Any
 from unittest.mock import patch
 
 from asyncsvc.providers.features import Features
-from tests.properties.lives import Broken, law
+from tests.properties.lives import law
 from tests.properties.steps import Crash, Story
 from tests.properties.still_database import Disk, still
 from tests.properties.story import Telling
@@ -80,6 +80,3 @@ def tell(story: Story) -> Counter[str]:
         run_virtual(run())
         law(not complaints.found, f"errors of ours: {complaints.found}")
         return telling[0].happened
-
-
-__all__ = ["Broken", "tell"]

@@ -8,10 +8,10 @@ import os
 import random
 
 import pytest
-from hypothesis import HealthCheck, Phase, event, given, seed, settings, target
 
+from tests.properties.explore import explore
 from tests.properties.runner import tell
-from tests.properties.steps import Crash, Do, Fault, Repeat, Restart, Story, Submit, Tick, stories
+from tests.properties.steps import Crash, Do, Fault, Repeat, Restart, Story, Submit, Tick
 
 STORIES = int(os.environ.get("ASYNCSVC_TESTS_STORIES", "150"))
 SEED = int(os.environ.get("ASYNCSVC_TESTS_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -22,23 +22,7 @@ def test_no_story_breaks_a_law(capsys: pytest.CaptureFixture[str]) -> None:
     with capsys.disabled():
         print(f"\n{STORIES} stories, ASYNCSVC_TESTS_SEED={SEED}")
 
-    @seed(SEED)
-    @settings(
-        max_examples=STORIES,
-        deadline=None,
-        database=None,
-        suppress_health_check=list(HealthCheck),
-        phases=[Phase.generate, Phase.target, Phase.shrink],
-        report_multiple_bugs=False,
-    )
-    @given(stories)
-    def machine(story: Story) -> None:
-        happened = tell(story)
-        for kind in happened:
-            event(kind)
-        target(float(len(happened)), label="kinds of things that happened")
-
-    machine()
+    explore(STORIES, SEED)
 
 
 REMEMBERED = {
