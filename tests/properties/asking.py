@@ -19,7 +19,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.state import House
-from tests.properties.lives import Wish, law
+from tests.properties.lives import SHARED, Wish, law
 from tests.properties.oracle import Asked, Oracle
 from tests.properties.provider import now
 from tests.properties.steps import Do, Hold, Repeat, Submit
@@ -68,7 +68,7 @@ class Asking:
 
     def _wish(self, step: Submit) -> int:
         number = len(self._asked)
-        content = "shared" if step.shared else f"wish {number}"
+        content = SHARED if step.shared else f"wish {number}"
         limit_s = step.timeout_s or (LONG_S if step.lane == "long" else SHORT_S)
         retries = MOST_RETRIES if step.max_retries is None else step.max_retries
         self.oracle.wishes.append(
@@ -177,6 +177,8 @@ class Asking:
             pass  # stopping: it may have been refused, and stays unknown
         else:
             hold.open -= 1
+            self.oracle.look()
+            self.oracle.held()
             if alone and hold.open == 0 and not step.free:
                 hold.since = now()
                 self.happened["held"] += 1

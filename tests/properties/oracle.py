@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tests.properties.lives import Broken, Life, Told, Wish, law
+from tests.properties.lives import SHARED, TTL_MS, Broken, Life, Told, Wish, law
 from tests.properties.provider import Provider, now
 from tests.scripted import Call
 from tests.virtual_time import wall_ms
@@ -88,6 +88,11 @@ class Oracle:
             self._store.close()
         self._store = None
 
+    def held(self) -> None:
+        """A model is held, or was: whoever waits may be given more time."""
+        for life in self.lives.values():
+            life.doubt |= life.state in ("pending", "scheduled")
+
     def reborn(self, path: Path, power: bool) -> None:
         """The house is gone and this is what is left of it: what must be there, is."""
         before = self.lives
@@ -158,11 +163,21 @@ class Oracle:
         for n in self.lives.keys() - found.keys():
             life = self.lives.pop(n)
             self.results.pop(n, None)
-            law(life.finished and self._may_be_gone(life), f"lost: {life.story()}")
+            ended = life.finished or self._may_have_ended(life)
+            law(ended and self._may_be_gone(life), f"lost: {life.story()}")
             self.gone[life.wish.number] += 1
 
     def _may_be_gone(self, life: Life) -> bool:
         return self.verbs["delete", life.id].most > 0
+
+    def _may_have_ended(self, life: Life) -> bool:
+        """Since it was looked at last, and was deleted with its last event."""
+        waited = wall_ms() - life.events[-1].ts
+        cancelled = self.verbs["cancel", life.id].most > life.causes.count("cancelled")
+        if life.state == "running":
+            return life.wish.content not in {call.prompt for call in self.provider.under_way()}
+        given_up = life.state == "pending" and (life.began is not None or waited >= TTL_MS)
+        return cancelled or given_up or life.wish.content == SHARED
 
     def _same(self, life: Life, row: Any) -> None:
         """The row says what the events say, and a result stays."""
@@ -236,6 +251,9 @@ class Oracle:
         wanted = {life.wish.content for life in running}
         law(called <= wanted, f"a call for {called - wanted}, which does not run")
         at = wall_ms()
+        for life in self.lives.values():
+            late = life.state == "pending" and at - life.events[-1].ts > TTL_MS + 1
+            law(not late, f"waits for its turn for ever: {life.story()}")
         for life in running:
             heard = max((c.ended or 0.0 for c in self._calls_for(life)), default=0.0)
             since = min(at - life.events[-1].ts, (now() - heard) * 1000)

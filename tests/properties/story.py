@@ -15,7 +15,7 @@ from typing import Any
 from asyncsvc.app import drain
 from tests.engine_house import EngineHouse, model
 from tests.properties.asking import LONG_S, MOST_RETRIES, ROOM, SHORT_S, Asking
-from tests.properties.lives import Broken, law
+from tests.properties.lives import TTL_MS, Broken, law
 from tests.properties.oracle import CONCURRENCY, RPM, SPAN_S, Oracle
 from tests.properties.provider import Provider
 from tests.properties.steps import (
@@ -42,7 +42,7 @@ SECTIONS: dict[str, Any] = {
     "timeouts": {"short_s": SHORT_S, "long_s": LONG_S, "first_token_s": 9, "idle_s": 9},
     "retry": {"max_retries": MOST_RETRIES, "base_s": 1.0, "max_s": 5.0},
     "breaker": {"failures": 3, "cooldown_s": 5},
-    "queue": {"max_length": ROOM},
+    "queue": {"max_length": ROOM, "ttl_s": TTL_MS / 1000},
 }
 LEFT_BEHIND_TURNS = 2
 """How far somebody comes who hangs up."""
@@ -200,8 +200,9 @@ class Telling:
         await self._settle()
         stuck = [life.story() for life in self.oracle.lives.values() if not life.finished]
         law(not stuck, "stuck:\n" + "\n".join(stuck))
+        await asyncio.sleep(1)  # what has ended is being put away
         self._check_idle()
-        await self._check_client()
+        self._check_client()
         await self._crash(False)
         self.oracle.look()
         self._count()
@@ -249,9 +250,8 @@ class Telling:
             busy = (upstream.gate.busy, upstream.gate.long_busy, upstream.gate.under_way)
             law(not any(busy), f"gate {upstream.name} is left with {busy}")
 
-    async def _check_client(self) -> None:
+    def _check_client(self) -> None:
         """Who follows everything was told everything, and nothing else."""
-        await asyncio.sleep(1)
         self.oracle.look()
         lives = self.oracle.lives.values()
         told = {e.id: (life.id, e.seq, e.type) for life in lives for e in life.events}

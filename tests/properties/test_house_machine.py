@@ -28,6 +28,9 @@ def test_no_story_breaks_a_law(capsys: pytest.CaptureFixture[str]) -> None:
 REMEMBERED = {
     "somebody who hangs up is refused": Story([Submit(), Do("resume", how="leave")], 0),
     "two cancel the same": Story([Submit(), Do(how="later"), Do()]),
+    "a pause taken back before it is answered": Story(
+        [Submit(), Submit(), Do("pause", how="later"), Do("resume"), Do("resume")], 0
+    ),
     "a slowed task over a crash": Story(
         [Submit(), Fault("slow_down"), Submit(timeout_s=3.0), Tick(), Crash(), Tick(7.0)]
     ),
