@@ -15,6 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,16 @@ from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
+from asyncsvc.engine.monitor import Monitor, Watch
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
+from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import AsyncsvcError
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
@@ -47,7 +51,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import errors
+from asyncsvc.web import errors, views
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
@@ -64,6 +68,7 @@ async def open_house(
     environ: Mapping[str, str],
     now: Now = now_ms,
     read: Callable[[], Settings] | None = None,
+    watch: Watch = Monitor,
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError.
 
@@ -78,41 +83,68 @@ async def open_house(
         router = Router(settings.models, settings.routes)
         waiting = await _waiting_room(settings, catalogue, router, journal)
         stack.push_async_callback(waiting.close)
-        dispatch, cache = waiting.dispatch, waiting.cache
         executor = Executor(journal, client, waiting, settings)
         stack.push_async_callback(executor.close)
-        forecaster = Forecaster(dispatch)
-        pool = WorkerPool(dispatch, executor, settings)
-        holds = Holds(journal, catalogue, dispatch)
+        pool = WorkerPool(waiting.dispatch, executor, settings)
+        holds = Holds(journal, catalogue, waiting.dispatch)
         await holds.open()
         await recover(journal, catalogue, waiting)
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
-        workers = asyncio.create_task(pool.run(), name="workers")
-        stack.push_async_callback(_cancelled, workers)
-        intake = Intake(journal, catalogue, waiting, forecaster, router, settings)
-        recurring = Schedules(journal, intake)
-        stack.push_async_callback(recurring.close)
-        await recurring.open()
-        yield House(
-            settings=settings,
-            journal=journal,
-            catalogue=catalogue,
-            dispatch=dispatch,
-            executor=executor,
-            cache=cache,
-            forecaster=forecaster,
-            intake=intake,
-            control=Control(journal, waiting, executor),
-            holds=holds,
-            schedules=recurring,
-            pool=pool,
-            reloader=Reloader(
-                settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
-            ),
-            sockets=Sockets(),
-            started_ms=now(),
+        _begin(stack, pool.run(), "workers")
+        reloader = Reloader(
+            settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         )
+        house = await _front(stack, environ, watch, executor, reloader)
+        _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
+        yield house
+
+
+async def _front(
+    stack: AsyncExitStack,
+    environ: Mapping[str, str],
+    watch: Watch,
+    executor: Executor,
+    inside: Reloader,
+) -> House:
+    """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
+    settings, journal, waiting = inside.settings, inside.journal, inside.waiting
+    forecaster = Forecaster(waiting.dispatch)
+    webhooks = Webhooks(journal, settings.webhooks, environ)
+    tally = Tally()
+    journal.on_change = tally.changed
+    intake = Intake(
+        journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
+    )
+    monitor = await stack.enter_async_context(watch(journal, intake, settings))
+    schedules = Schedules(journal, intake)
+    stack.push_async_callback(schedules.close)
+    await schedules.open()
+    return House(
+        settings=settings,
+        journal=journal,
+        catalogue=inside.catalogue,
+        dispatch=waiting.dispatch,
+        executor=executor,
+        cache=waiting.cache,
+        forecaster=forecaster,
+        intake=intake,
+        webhooks=webhooks,
+        control=Control(journal, waiting, executor),
+        holds=inside.holds,
+        schedules=schedules,
+        pool=inside.pool,
+        reloader=inside,
+        tally=tally,
+        monitor=monitor,
+        sockets=Sockets(),
+        started_ms=journal.now(),
+    )
+
+
+def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Let it run until the house closes."""
+    stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
 async def _waiting_room(

@@ -49,7 +49,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
     "retry": {"max_retries": _A, "base_s": _A, "max_s": _A},
     "breaker": {"failures": _A, "cooldown_s": _A},
     "cache": {"enabled": _A, "ttl_s": _A, "max_bytes": _A},
-    "limits": {"memory_mb": _A, "disk_free_mb": _A},
+    "limits": {"memory_mb": _A, "disk_free_mb": _A, "loop_lag_ms": _A, "fds_share": _A},
     "tools": {
         "enabled": _R,
         "workspace": _R,
@@ -57,6 +57,14 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "max_output_bytes": _R,
         "exec_allow": _R,
         "unsafe_no_sandbox": _R,
+    },
+    "webhooks": {
+        "secret_env": _R,
+        "allow": _R,
+        "at_once": _R,
+        "per_host": _R,
+        "timeout_s": _R,
+        "retry_s": _R,
     },
     "models": {
         "enabled": _C,

@@ -19,18 +19,20 @@ from typing import Self
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.followers import Feed, Topics
 from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Task
+from asyncsvc.tasks.writes import Writes
 
 log = logging.getLogger(__name__)
 
 COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
-_NO_STRANGERS = (Birth, Kept)
+_NO_STRANGERS = (Birth, Kept, Tried)
 """Entries that are not about a task that there is already."""
 
 
@@ -69,6 +71,11 @@ class Journal:
         self.live: dict[str, Task] = {}
         """The unfinished tasks by id. Read it, never write it."""
         self.feed = Feed(store)
+        self.owed = asyncio.Event()
+        """Set when a task with a callback has ended; whoever delivers clears it."""
+        self.writes = Writes()
+        self.on_change: Callable[[Task | None, Task], None] = lambda before, after: None
+        """Called for each task that a commit has changed; before None: it was not in memory."""
         self._topics = Topics()
         self.keep_calls_ms = keep_calls_ms
         """How long the starts of calls are kept; it may grow."""
@@ -185,8 +192,12 @@ class Journal:
                 refusal = StorageUnavailable(f"this cannot be stored: {error}")
                 outcomes.append((append, refusal))
         if any(isinstance(outcome, list) for _, outcome in outcomes):
-            await self.store.commit(overlay.batch())
+            batch = overlay.batch()
+            with self.writes:
+                await self.store.commit(batch)
             self._publish(overlay)
+            if batch.callbacks.owed:
+                self.owed.set()
         # A refusal waits as well: it may rest on what the batch makes of the task.
         for append, outcome in outcomes:
             append.settle(outcome)
@@ -211,6 +222,8 @@ class Journal:
         """The batch is on the disk: make it the truth, then wake whoever follows."""
         self._n = overlay.n
         for task_id, task in overlay.tasks.items():
+            if task is not None:
+                self.on_change(self.live.get(task_id), task)
             if task is None or task.finished:
                 self.live.pop(task_id, None)
             else:
@@ -219,4 +232,4 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Birth", "Change", "Event", "Journal", "Kept", "Removal"]
+__all__ = ["Birth", "Change", "Event", "Journal", "Kept", "Removal", "Tried"]

@@ -12,9 +12,12 @@ from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
+from asyncsvc.engine.monitor import Monitor
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.schedules import Schedules
+from asyncsvc.engine.tally import Tally
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
@@ -33,10 +36,13 @@ class House:
     cache: Cache
     forecaster: Forecaster
     intake: Intake
+    webhooks: Webhooks
     control: Control
     holds: Holds
     schedules: Schedules
     pool: WorkerPool
     reloader: Reloader
+    tally: Tally
+    monitor: Monitor
     sockets: Sockets
     started_ms: int
