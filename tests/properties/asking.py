@@ -47,6 +47,8 @@ class Asking:
     def __init__(self, oracle: Oracle, house: Callable[[], House], happened: Counter[str]) -> None:
         self.oracle = oracle
         self.happened = happened
+        self.stopping = False
+        """Whether the house is being stopped: only then may the disk be refused."""
         self._house = house
         """The one that is open."""
         self._asked: list[tuple[Submission, str | None, str | None]] = []
@@ -94,7 +96,7 @@ class Asking:
         keyed = [number for number, (_, _, key) in enumerate(self._asked) if key is not None]
         if not keyed:
             return
-        number = keyed[step.task % len(keyed)]
+        number = keyed[-1 - step.task % len(keyed)]
         submission, owner, key = self._asked[number]
         if step.other:
             submission = submission.model_copy(update={"priority": 1})
@@ -117,6 +119,7 @@ class Asking:
             accepted = await taking
         except (QueueFull, ShuttingDown, StorageUnavailable, Conflict) as refusal:
             self.happened[type(refusal).__name__] += 1
+            law(self.stopping or isinstance(refusal, QueueFull | Conflict), repr(refusal))
             if isinstance(refusal, QueueFull):
                 self._is_full()
             accepted = None
@@ -137,7 +140,7 @@ class Asking:
         known = sorted(self.oracle.ids.items())
         if not known:
             return
-        task_id = known[step.task % len(known)][1]
+        task_id = known[-1 - step.task % len(known)][1]
         verb: Callable[[str], Awaitable[Any]] = getattr(self._house().control, step.verb)
         asked = self.oracle.verbs[step.verb, task_id]
         together = asked.open > 0
@@ -156,6 +159,7 @@ class Asking:
         except (ShuttingDown, StorageUnavailable) as refusal:
             asked.open -= 1
             self.happened[type(refusal).__name__] += 1
+            law(self.stopping, repr(refusal))
         else:
             if not together:  # who asks while another asks the same may be answered with it
                 asked.open -= 1

@@ -178,6 +178,7 @@ class Telling:
     async def _restart(self, grace_s: float) -> None:
         house = self.house.house
         self.happened["stopped in a call"] += any(True for _ in self.provider.under_way())
+        self._asking.stopping = True
         await drain(house, grace_s, asyncio.Event())
         await self._answers()
         self.oracle.look()
@@ -185,6 +186,7 @@ class Telling:
         self.oracle.close()
         await self.house.close()
         await self._silence()
+        self._asking.stopping = False
         await self._open()
 
     async def _end(self) -> None:
@@ -209,7 +211,7 @@ class Telling:
 
     def _place(self, task_id: str) -> int:
         known = sorted(self.oracle.ids.items())
-        return [found for _, found in known].index(task_id)
+        return [found for _, found in reversed(known)].index(task_id)
 
     def _count(self) -> None:
         """What became of the tasks, for whoever wants to know what the stories reach."""
