@@ -67,7 +67,7 @@ class Oracle:
     gone: Counter[int] = field(default_factory=Counter)
     """Deleted tasks, by the number of their wish."""
     last_id: int = 0
-    broken: Broken | None = None
+    broken: Exception | None = None
     """What was seen where it could not be raised."""
 
     def __post_init__(self) -> None:
@@ -206,7 +206,8 @@ class Oracle:
             whole = [self.provider.whole[c] for c in calls if self.provider.ended_well(c)]
             law(life.text in whole, f"{life.text!r} is not of {whole}: {life.story()}")
         else:
-            known = any(self.provider.whole[c].startswith(life.text) for c in calls)
+            said = (self.provider.whole.get(c, "") for c in calls)  # one may just be arriving
+            known = any(text.startswith(life.text) for text in said)
             law(known or not life.text, f"nobody said {life.text!r}: {life.story()}")
 
     def _calls_for(self, life: Life) -> list[Call]:
@@ -266,7 +267,7 @@ class Oracle:
         try:
             self.look()
             self._check_limits(call)
-        except Broken as broken:
+        except Exception as broken:
             self.broken = broken
 
     def _check_limits(self, call: Call) -> None:

@@ -11,7 +11,18 @@ import pytest
 
 from tests.properties.explore import explore
 from tests.properties.runner import tell
-from tests.properties.steps import Crash, Do, Fault, Repeat, Restart, Story, Submit, Tick, Turn
+from tests.properties.steps import (
+    Crash,
+    Do,
+    Fault,
+    Repeat,
+    Restart,
+    Step,
+    Story,
+    Submit,
+    Tick,
+    Turn,
+)
 
 STORIES = int(os.environ.get("ASYNCSVC_TESTS_STORIES", "150"))
 SEED = int(os.environ.get("ASYNCSVC_TESTS_SEED", random.SystemRandom().randrange(1 << 32)))
@@ -69,6 +80,6 @@ def test_an_equal_task_may_come_at_any_turn_of_the_end_of_a_call(turns: int) -> 
 @pytest.mark.parametrize("turns", range(16))
 def test_a_task_may_be_cancelled_at_any_turn_of_its_start(turns: int) -> None:
     """It had been started before, so what it said is read from the disk first."""
-    steps = [Submit(), Tick(0.25), Do("pause"), Submit(), Tick(0.25), Do("resume", 1)]
-    ends = [Do("cancel", how="later"), Turn(turns), Do("cancel", 1, "later"), Tick(7.0)]
+    steps: list[Step] = [Submit(), Tick(0.25), Do("pause"), Submit(), Tick(0.25), Do("resume", 1)]
+    ends: list[Step] = [Do("cancel", how="later"), Turn(turns), Do("cancel", 1, "later"), Tick(7.0)]
     assert tell(Story([*steps, *ends], 3))["told"] == 1
