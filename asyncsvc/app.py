@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from asyncsvc.clock import Now, now_ms
+from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.choice import Chooser
 from asyncsvc.engine.control import Control
@@ -32,12 +32,14 @@ from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
+from asyncsvc.engine.importing import Importer
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.monitor import Monitor, Watch
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
+from asyncsvc.engine.retention import Retention
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.tally import Tally
@@ -49,10 +51,13 @@ from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
+from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import errors, views
+from asyncsvc.web.attempts import Attempts
 from asyncsvc.web.auth import Doors, Rules
+from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -69,6 +74,7 @@ async def open_house(
     now: Now = now_ms,
     read: Callable[[], Settings] | None = None,
     watch: Watch = Monitor,
+    uptime: Uptime = uptime_ms,
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError.
 
@@ -92,6 +98,7 @@ async def open_house(
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
         _begin(stack, pool.run(), "workers")
+        _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
         reloader = Reloader(
             settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         )
@@ -120,6 +127,8 @@ async def _front(
     schedules = Schedules(journal, intake)
     stack.push_async_callback(schedules.close)
     await schedules.open()
+    bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
+    stack.callback(bodies.close)
     return House(
         settings=settings,
         journal=journal,
@@ -138,6 +147,9 @@ async def _front(
         tally=tally,
         monitor=monitor,
         sockets=Sockets(),
+        bodies=bodies,
+        backups=Backups(journal.store.path, settings.limits.disk_free_mb << 20),
+        importer=Importer(journal, waiting, intake),
         started_ms=journal.now(),
     )
 
@@ -211,7 +223,8 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
         yield {"house": house}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    middleware = [Middleware(Doors, rules=rules), Middleware(Shortcut)]
+    doors = Middleware(Doors, rules=rules, attempts=Attempts(server.wrong_tokens))
+    middleware = [doors, Middleware(Shortcut)]
     if server.allowed_origins:
         middleware.insert(
             0,

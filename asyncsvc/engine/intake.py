@@ -6,19 +6,17 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 """
 
 import asyncio
-import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
 
-from asyncsvc.clock import from_rfc3339, new_id
-from asyncsvc.engine.cache import request_key
+from asyncsvc.engine.admission import Accepted, Aside, Origin, drafted, fingerprint_of
 from asyncsvc.engine.forecast import UNKNOWN, Forecaster
 from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.waiting import WaitingRoom, through
@@ -34,35 +32,17 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.providers import tokens
 from asyncsvc.providers.catalogue import Catalogue
-from asyncsvc.providers.routing import NAMED, Asked, Router
-from asyncsvc.providers.tokens import context_needed
+from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
-from asyncsvc.tasks.journal import Birth, Journal, Kept, Outcome
+from asyncsvc.tasks.journal import Birth, Journal, Outcome
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import Request
 
 RETRY_AFTER_S = 5.0
 
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A task that is in the queue, and what its submitter is told."""
-
-    task_id: str
-    answer: dict[str, Any]
-    repeated: bool = False
-    """Whether the answer is that of an earlier submit with the same idempotency key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The schedule that makes a task, and what it writes down in the same transaction."""
-
-    schedule_id: str
-    note: Callable[[str], Kept]
-    """Given the task's id."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Intake:
@@ -95,31 +75,43 @@ class Intake:
         """A lock lives as long as somebody holds it or waits for it."""
 
     async def submit(
-        self, submission: Submission, owner: str | None = None, key: str | None = None
+        self,
+        submission: Submission,
+        owner: str | None = None,
+        key: str | None = None,
+        aside: Aside | None = None,
     ) -> Accepted:
-        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
+        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored.
+
+        `aside` is given with large tasks: it does the heavy part where it holds nobody up.
+        """
         began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
         try:
-            accepted = await self._submit(submission, owner, key)
+            accepted = await self._submit(submission, owner, key, aside)
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
             raise
         self._tally.submit.observe(perf_counter() - began)
         return accepted
 
-    async def _submit(self, submission: Submission, owner: str | None, key: str | None) -> Accepted:
+    async def _submit(
+        self, submission: Submission, owner: str | None, key: str | None, aside: Aside | None
+    ) -> Accepted:
         if key is None:
-            return (await self._take([submission], owner, None))[0]
-        return await through(self._submit_once(submission, owner, key))
+            return (await self._take([submission], owner, aside=aside))[0]
+        return await through(self._submit_once(submission, owner, key, aside))
 
-    async def _submit_once(self, submission: Submission, owner: str | None, key: str) -> Accepted:
+    async def _submit_once(
+        self, submission: Submission, owner: str | None, key: str, aside: Aside | None
+    ) -> Accepted:
         key = f"{owner or ''}\x00{key}"
-        fingerprint = _fingerprint(submission)
+        tell = fingerprint_of
+        fingerprint = await aside(tell, submission) if aside else tell(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                return (await self._take([submission], owner, (key, fingerprint)))[0]
+                return (await self._take([submission], owner, (key, fingerprint), aside=aside))[0]
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
@@ -129,18 +121,21 @@ class Intake:
         return Accepted(answer["task_id"], answer, repeated=True)
 
     async def submit_all(
-        self, submissions: Sequence[Submission], owner: str | None = None
+        self,
+        submissions: Sequence[Submission],
+        owner: str | None = None,
+        aside: Aside | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
         try:
-            return await self._take(submissions, owner, None)
+            return await self._take(submissions, owner, aside=aside)
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
             raise
 
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
-        return (await through(self._take([submission], owner, None, origin)))[0]
+        return (await through(self._take([submission], owner, origin=origin)))[0]
 
     def check(self, submission: Submission) -> None:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
@@ -168,23 +163,27 @@ class Intake:
         self,
         submissions: Sequence[Submission],
         owner: str | None,
-        key: tuple[str, str] | None,
+        key: tuple[str, str] | None = None,
         origin: Origin | None = None,
+        aside: Aside | None = None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
         for submission in submissions:
             self._check_model(submission)
             self._webhooks.check(submission.callback_url)
         now = self._journal.now()
+        if aside is None:
+            drafts = drafted(self._router, submissions, owner, now)
+        else:
+            drafts = await aside(drafted, self._router, submissions, owner, now)
+            self._check_room(len(submissions))  # others may have come meanwhile
         births, taken = [], []
-        for submission in submissions:
-            body = submission.body()
-            request = _request(submission, body, owner, now, self._decide(submission))
+        for submission, (request, body) in zip(submissions, drafts, strict=True):
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
             answer = self._answer(request, submission, now)
             stored = (*key, orjson.dumps(answer).decode()) if key else None
-            births.append(Birth(request, orjson.dumps(body), stored))
+            births.append(Birth(request, body, stored))
             taken.append(Accepted(request.id, answer))
         notes = [origin.note(one.task_id) for one in taken] if origin else []
         self._entering += len(births)
@@ -211,19 +210,28 @@ class Intake:
                 f"the queue holds {held} of {most} unfinished tasks", retry_after=RETRY_AFTER_S
             )
 
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Room for so many unfinished tasks while somebody else writes them. Raises
+        RequestError."""
+        self._check_room(count)
+        self._entering += count
+        try:
+            yield
+        finally:
+            self._entering -= count
+
+    def birth(self, submission: Submission, owner: str | None) -> Birth:
+        """The task of a submission as it would be stored now, whatever models there are."""
+        ((request, body),) = drafted(self._router, [submission], owner, self._journal.now())
+        return Birth(request, body)
+
     def route(self, submission: Submission) -> dict[str, Any]:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""
         self._check_model(submission)
         now = self._journal.now()
-        request = _request(submission, submission.body(), None, now, self._decide(submission))
+        ((request, _),) = drafted(self._router, [submission], None, now)
         return self._waiting.dispatch.explain(request, now)
-
-    def _decide(self, submission: Submission) -> dict[str, Any]:
-        """Its class and why."""
-        if submission.model is not None:
-            return dict(NAMED)
-        asked = Asked(submission.type, submission.asked(), submission.lane, submission.params)
-        return self._router.classify(asked).as_dict()
 
     def _check_model(self, submission: Submission) -> None:
         """A chat sent to an embedding model would only fail later, and cost a call."""
@@ -257,52 +265,3 @@ class Intake:
             "position": forecast.position,
             "eta_s": forecast.eta_s,
         }
-
-
-def _request(
-    submission: Submission,
-    body: dict[str, Any],
-    owner: str | None,
-    now: int,
-    route: dict[str, Any],
-) -> Request:
-    run_at = None
-    if submission.run_at is not None:
-        run_at = from_rfc3339(submission.run_at)
-    elif submission.delay_s:
-        run_at = now + round(submission.delay_s * 1000)
-    return Request(
-        id=new_id(now),
-        type=submission.type,
-        model=submission.model,
-        lane=submission.lane,
-        priority=submission.priority,
-        session_id=submission.session_id,
-        owner=owner,
-        run_at=run_at,
-        timeout_s=submission.timeout_s,
-        max_retries=submission.max_retries,
-        retry_unsafe=submission.retry_unsafe,
-        cache=submission.cache,
-        cache_key=request_key(submission),
-        user_metadata=submission.metadata,
-        preview=submission.preview(),
-        route=route,
-        need=context_needed(submission.texts(), _max_tokens(submission.params)),
-        created_at=now,
-        tokens=tokens.expected(body),
-        callback_url=submission.callback_url,
-    )
-
-
-def _max_tokens(params: dict[str, Any]) -> int:
-    """How long the answer may become, as far as the request says so."""
-    for name in ("max_tokens", "max_completion_tokens"):
-        if isinstance(value := params.get(name), int):
-            return max(value, 0)
-    return 0
-
-
-def _fingerprint(submission: Submission) -> str:
-    body = orjson.dumps(submission.model_dump(), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(body).hexdigest()

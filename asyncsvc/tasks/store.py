@@ -8,12 +8,12 @@ may happen to a task, never checkpoints or writes from a second connection (SQLi
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 
@@ -30,12 +30,20 @@ from asyncsvc.tasks.rows import (
 from asyncsvc.tasks.task import UNFINISHED, Task
 from asyncsvc.tasks.writer import Writer
 
+T = TypeVar("T")
+
 READERS = 2
 PAGE = 500
-"""Events read at once; bounds what one follower can hold in memory."""
+PAGE_BYTES = 256 * 1024
+"""Events read at once, and the characters of their data; a single event may be longer. Bounds
+what one follower can hold in memory."""
+
+DATA = EventRow._fields.index("data")
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
+PROBE = ("probe", "disk", 0, "0")
+"""Something to write where all that matters is whether it can be written."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 
@@ -77,6 +85,16 @@ class Store:
         """Drop the starts that no window reaches back to. Call it from the writing task only."""
         with suppress(sqlite3.Error):
             await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
+
+    async def chore(self, work: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+        """Small work on the write connection, without fsync. From the writing task only."""
+        try:
+            await self._writer.relax()
+            return await work(self._writer)
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                await self._writer.rollback()
+            raise StorageUnavailable(f"the database refused a chore: {error}") from error
 
     # Reading ------------------------------------------------------------------------------
 
@@ -125,7 +143,7 @@ class Store:
             "WHERE task_n = ? AND seq > ? ORDER BY seq LIMIT ?",
             (n, after, limit),
         )
-        return [EventRow(*row) for row in rows]
+        return [EventRow(*row) for row in _within(rows)]
 
     async def feed(self, after_id: int, limit: int = PAGE) -> list[tuple[EventRow, str]]:
         """All tasks' events with an id above `after_id`, in order, each with its task's id."""
@@ -134,12 +152,13 @@ class Store:
             "JOIN tasks ON tasks.n = task_n WHERE events.id > ? ORDER BY events.id LIMIT ?",
             (after_id, limit),
         )
-        return [(EventRow(*row[:6]), row[6]) for row in rows]
+        return [(EventRow(*row[:6]), row[6]) for row in _within(rows)]
 
     async def counters(self) -> tuple[int, int]:
         """The highest task number and event id ever used."""
         rows = await self.read(
-            "SELECT (SELECT COALESCE(MAX(n), 0) FROM tasks), "
+            "SELECT MAX((SELECT COALESCE(MAX(n), 0) FROM tasks), "
+            "(SELECT COALESCE(MAX(task_n), 0) FROM purged)), "
             "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
         )
         return rows[0][0], rows[0][1]
@@ -199,3 +218,13 @@ class Store:
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))
         return str(rows[0][0]) if rows else None
+
+
+def _within(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Rows of events up to `PAGE_BYTES`; the first one in any case."""
+    size = 0
+    for row in rows:
+        size += len(row[DATA])
+        if size > PAGE_BYTES and size > len(row[DATA]):
+            return
+        yield row

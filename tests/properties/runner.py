@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
@@ -63,7 +64,9 @@ def tell(story: Story) -> Counter[str]:
     with (
         _listening() as complaints,
         tempfile.TemporaryDirectory(dir=FOLDER, prefix="asyncsvc-story-") as folder,
-        patch("asyncsvc.engine.intake.new_id", lambda _: f"task-{next(ids):04}"),
+        patch(
+            "asyncsvc.clock.os", SimpleNamespace(urandom=lambda _: next(ids).to_bytes(10, "little"))
+        ),
         patch.object(Features, "builtin", lambda: FEATURES),
         still(story.turns, disk),
     ):
