@@ -94,15 +94,16 @@ class Executor:
                 self._off(member)
             self._waiting.land(task)
 
-    async def stop(self, task_id: str, cause: Cause) -> bool:
-        """End a task's run and wait until that is recorded; False where there is none. Raises
-        StorageUnavailable where the disk refuses: the call is cut all the same."""
+    async def stop(self, task_id: str, cause: Cause) -> Task | None:
+        """End a task's run and wait until that is recorded; the task as the record left it, None
+        where there is no run or it left none. Raises StorageUnavailable where the disk refuses:
+        the call is cut all the same."""
         member = self.runs.get(task_id)
         if member is None:
-            return False
+            return None
         self._leave(member, Stopped(cause))
         await member.recorded()
-        return True
+        return member.closed
 
     def cut(self, run: Run, error: ProviderError) -> None:
         """End a call, for all who share it, as if it had ended with that."""
@@ -273,7 +274,7 @@ class Executor:
                 raise died
 
     async def _record(self, member: Member, outcome: Outcome, keep: bool = False) -> None:
-        task = await self._recorder.write(member, outcome, keep)
+        task = member.closed = await self._recorder.write(member, outcome, keep)
         self._off(member)
         if task is not None:
             self._recorder.settle(task, outcome)

@@ -42,6 +42,8 @@ class Member:
     """The append of the start. Whoever ends it waits for this: it may still become true."""
     live: bool = False
     """Its start is on the disk: it gets the text as it comes."""
+    closed: Task | None = None
+    """The task as the record of its run left it: by now it may have moved on."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """It is over, or the disk has refused its record at least once."""
