@@ -20,6 +20,7 @@ translated at the floor that owns the library.
         │   └── ConcurrencyLimited  too many calls at once, rather than too many a minute
         ├── UpstreamOverloaded
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
+        │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
         ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
@@ -222,6 +223,12 @@ class GatewayUnavailable(UpstreamOverloaded):
     acted, and it will be back, so the task waits for it at no cost."""
 
     trips, slow_down = False, True
+
+
+class GatewayAway(GatewayUnavailable):
+    """Nobody listens where the gateway should be."""
+
+    code = "upstream_disconnected"
 
 
 class QuotaExhausted(ProviderError):

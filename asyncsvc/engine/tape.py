@@ -77,10 +77,16 @@ class Tape:
         self._append.add_done_callback(self._appended)
 
     def _drafts(self) -> list[Draft]:
-        return [
-            Draft(EventType.REASONING if reasoning else EventType.CHUNK, {"text": text})
-            for reasoning, text in joined(self._waiting)
-        ]
+        drafts: list[Draft] = []
+        texts: list[Delta] = []
+        for delta in self._waiting:
+            if delta.event is None:
+                texts.append(delta)
+                continue
+            kind, data = delta.event
+            drafts += [*_texts(texts), Draft(EventType(kind), data)]
+            texts = []
+        return drafts + _texts(texts)
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
         self._append = None
@@ -95,10 +101,19 @@ class Tape:
             self._idle.set()
 
 
+def _texts(deltas: Iterable[Delta]) -> list[Draft]:
+    return [
+        Draft(EventType.REASONING if reasoning else EventType.CHUNK, {"text": text})
+        for reasoning, text in joined(deltas)
+    ]
+
+
 def joined(deltas: Iterable[Delta]) -> list[tuple[bool, str]]:
     """Neighbours of the same kind become one."""
     runs: list[tuple[bool, list[str]]] = []
     for delta in deltas:
+        if delta.event is not None:
+            continue
         if not runs or runs[-1][0] != delta.reasoning:
             runs.append((delta.reasoning, []))
         runs[-1][1].append(delta.text)

@@ -22,6 +22,8 @@ class Delta(NamedTuple):
 
     text: str
     reasoning: bool = False
+    event: tuple[str, dict[str, Any]] | None = None
+    """In place of text: something that a gateway's agent did, as an event's type and data."""
 
 
 @dataclass(slots=True)
