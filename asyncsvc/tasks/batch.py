@@ -31,15 +31,16 @@ class Batch:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    acknowledging: bool = False
+    """Whether something kept must be on the disk before anybody is told."""
 
     @property
     def durable(self) -> bool:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
         the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
         only kept for later is not."""
-        return bool(
-            self.born or self.changed or self.results or self.calls or self.keys or self.deleted
-        )
+        written = self.born or self.changed or self.results or self.calls or self.keys
+        return bool(written or self.deleted or self.acknowledging)
 
 
 def write(connection: sqlite3.Connection, batch: Batch) -> None:

@@ -6,10 +6,12 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, reload, ws
+from asyncsvc.web import api, docs, health, holding, reload, schedules, ws
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
+    *schedules.ROUTES,
+    *holding.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
