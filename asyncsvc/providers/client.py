@@ -10,7 +10,7 @@ collapses above fifty streams (48 against 3,608 requests a second at 200 in flig
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Self
@@ -157,6 +157,10 @@ class Client:
     async def abort(self, upstream: Upstream, key: str) -> str:
         """End whatever runs in that session; what the gateway said to it, for people."""
         return await openclaw_runs.abort(self._gateway(upstream), upstream, key)
+
+    async def look(self, upstreams: Sequence[Upstream]) -> None:
+        """Ask the gateways among them whether they are ready; half a second at most."""
+        await openclaw_runs.look(self.fetch, upstreams)
 
     async def fetch(self, url: str, headers: dict[str, str]) -> tuple[int, Any]:
         """(status, JSON) of a GET; None where the answer is no JSON. Raises ProviderError."""

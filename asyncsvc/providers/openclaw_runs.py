@@ -1,11 +1,12 @@
 """What became of a run of OpenClaw, and ending one.
 
-Owns the two questions: the session's history over HTTP, its last run's status over the
-WebSocket. Promises that a gateway which cannot be reached is a fate, not an error. Never waits
-for a run.
+Owns the questions: the session's history over HTTP, its last run's status over the WebSocket,
+and whether the gateway is ready. Promises that a gateway which cannot be reached is a fate, not
+an error. Never waits for a run.
 """
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -15,8 +16,31 @@ from asyncsvc.providers.openclaw import Fate, State
 from asyncsvc.providers.openclaw_ws import Gateway
 from asyncsvc.providers.upstream import Upstream
 
+READY_S = 0.5
+FRESH_S = 2.0
+"""How long what a gateway said of itself is believed."""
+
 Fetch = Callable[[str, dict[str, str]], Awaitable[tuple[int, Any]]]
 """A GET: status and JSON."""
+
+
+async def look(fetch: Fetch, upstreams: Sequence[Upstream]) -> None:
+    """Let each gateway's upstream know whether it is ready, by its `/readyz`."""
+    now = asyncio.get_running_loop().time()
+    due = [u for u in upstreams if u.preset.acts and now - u.looked_at >= FRESH_S]
+    for upstream in due:
+        upstream.looked_at = now
+    await asyncio.gather(*(_look(fetch, upstream) for upstream in due))
+
+
+async def _look(fetch: Fetch, upstream: Upstream) -> None:
+    # One that starts leaves requests without an answer until it is ready.
+    try:
+        async with asyncio.timeout(READY_S):
+            status, _ = await fetch(f"{openclaw.origin(upstream.base_url)}/readyz", {})
+    except (ProviderError, TimeoutError):
+        status = 0
+    upstream.ready = status == 200
 
 
 async def fate(fetch: Fetch, gateway: Gateway, upstream: Upstream, key: str) -> Fate:

@@ -5,6 +5,7 @@ that only known parameters and never a client's header reach the provider, that 
 out is said in a warning, and that a key is in no representation of itself. Never sends anything.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -60,6 +61,9 @@ class Upstream:
     key: str | None = field(default=None, repr=False)
     gone: set[str] = field(default_factory=set)
     """Ids of which the provider said that they are no more."""
+    ready: bool | None = None
+    """What a gateway last said of itself; None where there is none, or nobody has asked."""
+    looked_at: float = -math.inf
 
     @property
     def model_id(self) -> str:
