@@ -15,6 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import AsyncsvcError
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
@@ -47,7 +49,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import errors
+from asyncsvc.web import errors, views
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
@@ -78,41 +80,47 @@ async def open_house(
         router = Router(settings.models, settings.routes)
         waiting = await _waiting_room(settings, catalogue, router, journal)
         stack.push_async_callback(waiting.close)
-        dispatch, cache = waiting.dispatch, waiting.cache
         executor = Executor(journal, client, waiting, settings)
         stack.push_async_callback(executor.close)
-        forecaster = Forecaster(dispatch)
-        pool = WorkerPool(dispatch, executor, settings)
-        holds = Holds(journal, catalogue, dispatch)
+        forecaster = Forecaster(waiting.dispatch)
+        pool = WorkerPool(waiting.dispatch, executor, settings)
+        holds = Holds(journal, catalogue, waiting.dispatch)
         await holds.open()
         await recover(journal, catalogue, waiting)
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
-        workers = asyncio.create_task(pool.run(), name="workers")
-        stack.push_async_callback(_cancelled, workers)
-        intake = Intake(journal, catalogue, waiting, forecaster, router, settings)
-        recurring = Schedules(journal, intake)
-        stack.push_async_callback(recurring.close)
-        await recurring.open()
-        yield House(
+        _begin(stack, pool.run(), "workers")
+        webhooks = Webhooks(journal, settings.webhooks, environ)
+        intake = Intake(journal, catalogue, waiting, forecaster, router, settings, webhooks)
+        schedules = Schedules(journal, intake)
+        stack.push_async_callback(schedules.close)
+        await schedules.open()
+        reload_ = settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
+        house = House(
             settings=settings,
             journal=journal,
             catalogue=catalogue,
-            dispatch=dispatch,
+            dispatch=waiting.dispatch,
             executor=executor,
-            cache=cache,
+            cache=waiting.cache,
             forecaster=forecaster,
             intake=intake,
+            webhooks=webhooks,
             control=Control(journal, waiting, executor),
             holds=holds,
-            schedules=recurring,
+            schedules=schedules,
             pool=pool,
-            reloader=Reloader(
-                settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
-            ),
+            reloader=Reloader(*reload_),
             sockets=Sockets(),
             started_ms=now(),
         )
+        _begin(stack, webhooks.run(partial(views.whole, house)), "webhooks")
+        yield house
+
+
+def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Let it run until the house closes."""
+    stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
 async def _waiting_room(

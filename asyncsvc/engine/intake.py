@@ -20,6 +20,7 @@ from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
 from asyncsvc.engine.forecast import UNKNOWN, Forecaster
 from asyncsvc.engine.waiting import WaitingRoom, through
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import (
     AsyncsvcError,
     Conflict,
@@ -71,6 +72,7 @@ class Intake:
         forecaster: Forecaster,
         router: Router,
         settings: Settings,
+        webhooks: Webhooks,
     ) -> None:
         self.closed = False
         self._router = router
@@ -79,6 +81,7 @@ class Intake:
         self._waiting = waiting
         self._forecaster = forecaster
         self._settings = settings
+        self._webhooks = webhooks
         self._entering = 0
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock lives as long as somebody holds it or waits for it."""
@@ -132,6 +135,7 @@ class Intake:
         self._check_room(len(submissions))
         for submission in submissions:
             self._check_model(submission)
+            self._webhooks.check(submission.callback_url)
         now = self._journal.now()
         births, taken = [], []
         for submission in submissions:
@@ -247,6 +251,7 @@ def _request(
         need=context_needed(submission.texts(), _max_tokens(submission.params)),
         created_at=now,
         tokens=tokens.expected(body),
+        callback_url=submission.callback_url,
     )
 
 

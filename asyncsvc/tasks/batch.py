@@ -11,6 +11,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+from asyncsvc.tasks.callbacks import CallbackWrites
 from asyncsvc.tasks.rows import INSERT_TASK, UPDATE_TASK, EventRow, life_row, request_row
 from asyncsvc.tasks.task import Task
 
@@ -31,6 +32,7 @@ class Batch:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    callbacks: CallbackWrites = field(default_factory=CallbackWrites)
     acknowledging: bool = False
     """Whether something kept must be on the disk before anybody is told."""
 
@@ -63,6 +65,7 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
         many("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
     if batch.keys:
         many("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+    batch.callbacks.write(many)
     if batch.deleted:
         many("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
     if held := [row for row in batch.kept if row[3] is not None]:

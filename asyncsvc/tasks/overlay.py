@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.rows import Event, EventRow, dumps
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
@@ -61,7 +62,7 @@ class Kept:
     durable: bool = False
 
 
-Entry = Birth | Change | Removal | Kept
+Entry = Birth | Change | Removal | Kept | Tried
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -84,6 +85,7 @@ class Overlay:
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
     acknowledging: bool = False
     """Whether something kept must be on the disk before anybody is told."""
+    tried: list[Tried] = field(default_factory=list)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
@@ -103,6 +105,7 @@ class Overlay:
         self.keys += trial.keys
         self.kept.update(trial.kept)
         self.acknowledging |= trial.acknowledging
+        self.tried += trial.tried
         return tasks
 
     def batch(self) -> Batch:
@@ -110,15 +113,19 @@ class Overlay:
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         batch.acknowledging = self.acknowledging
+        batch.callbacks.tried += self.tried
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
                 batch.born.append((task, self.bodies[task_id]))
+                if task.finished:
+                    batch.callbacks.note(task, None, self.at)
             elif (before := self.known(task_id)) is None:
                 continue
             elif task is None:
                 batch.deleted.append(before.n)
             elif before.version != task.version:
                 batch.changed.append((task, before.version))
+                batch.callbacks.note(task, before, self.at)
         for n, text in self.results.items():
             batch.results.append((n, text, (text or "")[:PREVIEW_CHARS]))
         return batch
@@ -130,6 +137,9 @@ class Overlay:
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
             self.acknowledging |= entry.durable
+            return None
+        if isinstance(entry, Tried):
+            self.tried.append(entry)
             return None
         if isinstance(entry, Birth):
             return self._bear(entry)

@@ -11,6 +11,7 @@ import orjson
 
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
+from asyncsvc.tasks import callbacks
 from asyncsvc.tasks.task import UNFINISHED, State, Task
 from asyncsvc.web.state import House
 
@@ -69,10 +70,26 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
         result = orjson.loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
+    view["callback"] = await _callback(house, task)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
     return view
+
+
+async def _callback(house: House, task: Task) -> dict[str, Any] | None:
+    """How far it is with telling of the task's end; None where nobody wants to be told."""
+    if task.request.callback_url is None:
+        return None
+    tried = await callbacks.told(house.journal.store, task)
+    return {
+        "url": task.request.callback_url,
+        "state": tried.state,
+        "attempts": tried.attempts,
+        "last_status": tried.last_status,
+        "last_error": tried.last_error,
+        "next_at": _time(tried.next_at),
+    }
 
 
 def progress(house: House, task: Task) -> dict[str, Any]:
