@@ -111,6 +111,29 @@ async def test_a_run_that_goes_on_is_waited_for_until_the_tasks_time_is_up(tmp_p
         task_id = await house.submit_script("x", CUT, timeout_s=1000)
         assert await house.code(task_id) == "interrupted_unknown"
         assert since() == 1000
+        assert house.client.aborted == house.client.keys
+
+
+@virtual
+async def test_cancelling_ends_a_run_that_is_waited_for(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, AGENT) as house:
+        house.client.fates = [RUNNING]
+        task_id = await house.submit_script("x", CUT)
+        await asyncio.sleep(5)
+        await house.house.control.cancel(task_id)
+        assert await house.state(task_id) == "cancelled"
+        assert house.client.aborted == house.client.keys
+
+
+@virtual
+async def test_a_stop_of_ours_leaves_a_run_that_is_waited_for(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, AGENT) as house:
+        house.client.fates = [RUNNING]
+        task_id = await house.submit_script("x", CUT)
+        await asyncio.sleep(5)
+        await house.house.executor.interrupt_all()
+        assert await house.state(task_id) == "pending"
+        assert house.client.aborted == []
 
 
 @virtual

@@ -9,6 +9,7 @@ found is for `outcome.py` to say. Never calls a model.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Any
 
 import orjson
@@ -26,6 +27,8 @@ from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import Cause, Draft, EventType, State, Task
 
 POLL_S = 1.0
+LEAVING_S = 3.0
+"""How long ending a run may take when nobody waits for it any more."""
 AWAY_S = 180.0
 """A restart takes 9 to 25 s. A gateway that is away longer is not waited for."""
 
@@ -83,7 +86,17 @@ class Aftermath:
 
     async def _inquire(self, run: Run, fault: ProviderError) -> Completed | None:
         """What became of it; None where there is no answer, nor will be one. `run.begun` is
-        false after that where it never began."""
+        false after that where it never began. Whoever stops waiting ends the gateway's run."""
+        try:
+            return await self._found(run, fault)
+        except asyncio.CancelledError:
+            if run.session_key is not None and not run.returns:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(LEAVING_S):
+                        await self._client.abort(run.upstream, run.session_key)
+            raise
+
+    async def _found(self, run: Run, fault: ProviderError) -> Completed | None:
         key = run.session_key
         assert key is not None
         await self._tell(run, "asking", detail=str(fault))
