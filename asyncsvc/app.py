@@ -34,11 +34,13 @@ from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
+from asyncsvc.engine.monitor import Monitor, Watch
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
+from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.engine.webhooks import Webhooks
@@ -66,6 +68,7 @@ async def open_house(
     environ: Mapping[str, str],
     now: Now = now_ms,
     read: Callable[[], Settings] | None = None,
+    watch: Watch = Monitor,
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError.
 
@@ -82,7 +85,6 @@ async def open_house(
         stack.push_async_callback(waiting.close)
         executor = Executor(journal, client, waiting, settings)
         stack.push_async_callback(executor.close)
-        forecaster = Forecaster(waiting.dispatch)
         pool = WorkerPool(waiting.dispatch, executor, settings)
         holds = Holds(journal, catalogue, waiting.dispatch)
         await holds.open()
@@ -90,32 +92,54 @@ async def open_house(
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
         _begin(stack, pool.run(), "workers")
-        webhooks = Webhooks(journal, settings.webhooks, environ)
-        intake = Intake(journal, catalogue, waiting, forecaster, router, settings, webhooks)
-        schedules = Schedules(journal, intake)
-        stack.push_async_callback(schedules.close)
-        await schedules.open()
-        reload_ = settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
-        house = House(
-            settings=settings,
-            journal=journal,
-            catalogue=catalogue,
-            dispatch=waiting.dispatch,
-            executor=executor,
-            cache=waiting.cache,
-            forecaster=forecaster,
-            intake=intake,
-            webhooks=webhooks,
-            control=Control(journal, waiting, executor),
-            holds=holds,
-            schedules=schedules,
-            pool=pool,
-            reloader=Reloader(*reload_),
-            sockets=Sockets(),
-            started_ms=now(),
+        reloader = Reloader(
+            settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         )
-        _begin(stack, webhooks.run(partial(views.whole, house)), "webhooks")
+        house = await _front(stack, environ, watch, executor, reloader)
+        _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
         yield house
+
+
+async def _front(
+    stack: AsyncExitStack,
+    environ: Mapping[str, str],
+    watch: Watch,
+    executor: Executor,
+    inside: Reloader,
+) -> House:
+    """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
+    settings, journal, waiting = inside.settings, inside.journal, inside.waiting
+    forecaster = Forecaster(waiting.dispatch)
+    webhooks = Webhooks(journal, settings.webhooks, environ)
+    tally = Tally()
+    journal.on_change = tally.changed
+    intake = Intake(
+        journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
+    )
+    monitor = await stack.enter_async_context(watch(journal, intake, settings))
+    schedules = Schedules(journal, intake)
+    stack.push_async_callback(schedules.close)
+    await schedules.open()
+    return House(
+        settings=settings,
+        journal=journal,
+        catalogue=inside.catalogue,
+        dispatch=waiting.dispatch,
+        executor=executor,
+        cache=waiting.cache,
+        forecaster=forecaster,
+        intake=intake,
+        webhooks=webhooks,
+        control=Control(journal, waiting, executor),
+        holds=inside.holds,
+        schedules=schedules,
+        pool=inside.pool,
+        reloader=inside,
+        tally=tally,
+        monitor=monitor,
+        sockets=Sockets(),
+        started_ms=journal.now(),
+    )
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,7 @@ import orjson
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
 from asyncsvc.engine.forecast import UNKNOWN, Forecaster
+from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import (
@@ -28,7 +30,9 @@ from asyncsvc.errors import (
     NoModel,
     Overloaded,
     QueueFull,
+    RequestError,
     ShuttingDown,
+    StorageUnavailable,
 )
 from asyncsvc.providers import tokens
 from asyncsvc.providers.catalogue import Catalogue
@@ -73,8 +77,12 @@ class Intake:
         router: Router,
         settings: Settings,
         webhooks: Webhooks,
+        tally: Tally,
     ) -> None:
         self.closed = False
+        self.overload: Callable[[], Overloaded | None] | None = None
+        """Set while the machine is at its limits: says why, and when to come back."""
+        self._tally = tally
         self._router = router
         self._journal = journal
         self._catalogue = catalogue
@@ -90,6 +98,16 @@ class Intake:
         self, submission: Submission, owner: str | None = None, key: str | None = None
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
+        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
+        try:
+            accepted = await self._submit(submission, owner, key)
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
+            raise
+        self._tally.submit.observe(perf_counter() - began)
+        return accepted
+
+    async def _submit(self, submission: Submission, owner: str | None, key: str | None) -> Accepted:
         if key is None:
             return (await self._take([submission], owner, None))[0]
         return await through(self._submit_once(submission, owner, key))
@@ -114,7 +132,11 @@ class Intake:
         self, submissions: Sequence[Submission], owner: str | None = None
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await self._take(submissions, owner, None)
+        try:
+            return await self._take(submissions, owner, None)
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
+            raise
 
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
@@ -124,6 +146,23 @@ class Intake:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
         with suppress(NoModel):  # its key may be there by the time that it is needed
             self._check_model(submission)
+
+    def check_open(self) -> None:
+        """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
+        knowing before a large body is read."""
+        if self.closed:
+            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        if self.overload is not None and (reason := self.overload()) is not None:
+            raise reason
+
+    def turn_away(self) -> None:
+        """The same for whoever has not called `submit` yet, and counted."""
+        if self.closed or self.overload is not None:
+            try:
+                self.check_open()
+            except RequestError as error:
+                self._tally.refuse(error)
+                raise
 
     async def _take(
         self,
@@ -151,19 +190,20 @@ class Intake:
         self._entering += len(births)
         # Not after the await: whoever submits may hang up meanwhile, and a task that is on
         # the disk must find its waiting place all the same.
-        await self._journal.append(*births, *notes, then=partial(self._enter, len(births)))
+        await self._journal.append(*births, *notes, then=partial(self._enter, taken))
         return taken
 
-    def _enter(self, count: int, outcome: Outcome) -> None:
+    def _enter(self, taken: Sequence[Accepted], outcome: Outcome) -> None:
         """They are stored, or refused."""
-        self._entering -= count
+        self._entering -= len(taken)
         if not isinstance(outcome, AsyncsvcError):
-            for task in outcome:
+            for task, accepted in zip(outcome, taken, strict=True):
+                self._tally.promised(task, accepted.answer["eta_s"])
                 self._waiting.admit(task)
 
     def _check_room(self, count: int) -> None:
-        if self.closed:
-            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        if self.closed or self.overload is not None:
+            self.check_open()
         most = self._settings.queue.max_length
         held = len(self._journal.live) + self._entering
         if held + count > most:

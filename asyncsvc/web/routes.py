@@ -6,7 +6,7 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, holding, reload, schedules, ws
+from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, ws
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
@@ -14,6 +14,7 @@ ROUTES: list[BaseRoute] = [
     *holding.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
+    *metrics.ROUTES,
     *docs.ROUTES,
     *ws.ROUTES,
 ]
