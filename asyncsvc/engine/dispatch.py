@@ -125,14 +125,19 @@ class Dispatch:
 
     def enter(self, task: Task, bars: Bars | None = None) -> None:
         """The task waits from now on."""
-        if task.id not in self._pools:
-            self._put(task, bars)
+        if task.id in self._pools:
+            return
+        options = self._put(task, bars)
+        # Where none of its seats stands ready it changes nothing, unless one is left free that
+        # is worth it no longer with one more waiting.
+        if self._patience.leaves or any(seat.ready for seat in options.seats):
             self.match()
 
-    def _put(self, task: Task, bars: Bars | None) -> None:
+    def _put(self, task: Task, bars: Bars | None) -> Options:
         options = self._chooser.options(task.request, bars)
         self._chooser.arrived(options)
         self._pools.enter(task, options)
+        return options
 
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.line import Rank, entry_of, newcomer
+from asyncsvc.engine.seats import Seat
 from asyncsvc.providers.gate import Gate
 from asyncsvc.tasks.task import Request, State, Task
 
@@ -22,12 +23,15 @@ class Forecast:
     reason: str | None
 
 
+STATES_KEPT = 256
+
 UNKNOWN = Forecast(None, None, None)
 
 
 class Forecaster:
     def __init__(self, dispatch: Dispatch) -> None:
         self._dispatch = dispatch
+        self._states: dict[tuple[Seat, ...], tuple[tuple[float, int, int], _State]] = {}
 
     def of(self, task: Task) -> Forecast:
         """For a task that waits; of any other, nothing is known."""
@@ -45,37 +49,63 @@ class Forecaster:
         seats = self._dispatch.candidates(request)
         gates = [seat.upstream.gate for seat in seats]
         position = self._dispatch.position(request, rank, seats)
-        tokens = request.tokens
-        eta = _eta(gates, position, tokens)
-        if eta == 0.0:
-            return Forecast(position, eta, None)
         if not gates:
             return Forecast(position, None, self._dispatch.nobody(request))
-        reasons = [why for gate in gates if (why := gate.describe(tokens))]
-        # The keys of a model that is held all say the same.
-        said = "; ".join(dict.fromkeys(reasons))
-        reason = said if gates and len(reasons) == len(gates) else None
-        return Forecast(position, eta, reason)
+        state = self._state(seats, gates, request.tokens)
+        eta = state.eta(position)
+        return Forecast(position, eta, None if eta == 0.0 else state.reason)
+
+    def _state(self, seats: tuple[Seat, ...], gates: list[Gate], tokens: int) -> "_State":
+        """Looked at once a moment: within one, only calls that begin or end change it."""
+        counted = tokens if any(gate.budget.limit for gate in gates) else 0
+        moment = Gate.time(), sum(gate.busy for gate in gates), counted
+        known = self._states.get(seats)
+        if known is None or known[0] != moment:
+            if len(self._states) > STATES_KEPT:
+                self._states.clear()
+            known = self._states[seats] = moment, _look(gates, counted)
+        return known[1]
 
 
-def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:
-    free, soonest = 0, math.inf
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What some gates promise at one moment."""
+
+    free: int
+    soonest: float
+    rate: float
+    """Calls a second; 0: not known."""
+    reason: str | None
+
+    def eta(self, position: int) -> float | None:
+        if position <= self.free:
+            return 0.0
+        if self.rate <= 0:
+            return None
+        ahead = max(position - max(self.free, 0), 0)
+        return round((self.soonest if self.soonest < math.inf else 0.0) + ahead / self.rate, 3)
+
+
+def _look(gates: list[Gate], tokens: int) -> _State:
+    free, soonest, rate = 0, math.inf, 0.0
     for gate in gates:
         wait = max(gate.wait(), gate.tokens_wait(tokens))
         soonest = min(soonest, wait)
         if wait <= 0:
             free += gate.concurrency - gate.busy
-    if position <= free:
-        return 0.0
-    rate = 0.0
-    for gate in (gate for gate in gates if gate.held is None):
-        rates = [gate.concurrency / gate.service_s] if gate.service_s else []
-        if gate.window.limit:
-            rates.append(gate.window.limit / gate.window.span_s)
-        if gate.budget.limit and tokens:
-            rates.append(gate.budget.limit / tokens / gate.budget.span_s)
-        rate += min(rates, default=0.0)
-    if rate <= 0:
-        return None
-    ahead = max(position - max(free, 0), 0)
-    return round((soonest if soonest < math.inf else 0.0) + ahead / rate, 3)
+        if gate.held is None:
+            rate += _rate(gate, tokens)
+    reasons = [why for gate in gates if (why := gate.describe(tokens))]
+    # The keys of a model that is held all say the same.
+    reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
+    return _State(free, soonest, rate, reason)
+
+
+def _rate(gate: Gate, tokens: int) -> float:
+    """Calls a second that it can make, as far as that is known."""
+    rates = [gate.concurrency / gate.service_s] if gate.service_s else []
+    if gate.window.limit:
+        rates.append(gate.window.limit / gate.window.span_s)
+    if gate.budget.limit and tokens:
+        rates.append(gate.budget.limit / tokens / gate.budget.span_s)
+    return min(rates, default=0.0)
