@@ -7,7 +7,7 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 
 import asyncio
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -32,11 +32,13 @@ from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.routing import NAMED, Asked, Router
 from asyncsvc.providers.tokens import context_needed
 from asyncsvc.settings import Settings
-from asyncsvc.tasks.journal import Birth, Journal, Outcome
+from asyncsvc.tasks.journal import Beside, Birth, Journal, Outcome
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import Request
 
 RETRY_AFTER_S = 5.0
+Also = Callable[[Sequence[str]], Sequence[Beside]]
+"""Given the ids of new tasks: what is written in one transaction with them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,21 +75,27 @@ class Intake:
         """A lock lives as long as somebody holds it or waits for it."""
 
     async def submit(
-        self, submission: Submission, owner: str | None = None, key: str | None = None
+        self,
+        submission: Submission,
+        owner: str | None = None,
+        key: str | None = None,
+        also: Also | None = None,
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
         if key is None:
-            return (await self._take([submission], owner, None))[0]
-        return await through(self._submit_once(submission, owner, key))
+            return (await self._take([submission], owner, None, also))[0]
+        return await through(self._submit_once(submission, owner, key, also))
 
-    async def _submit_once(self, submission: Submission, owner: str | None, key: str) -> Accepted:
+    async def _submit_once(
+        self, submission: Submission, owner: str | None, key: str, also: Also | None
+    ) -> Accepted:
         key = f"{owner or ''}\x00{key}"
         fingerprint = _fingerprint(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                return (await self._take([submission], owner, (key, fingerprint)))[0]
+                return (await self._take([submission], owner, (key, fingerprint), also))[0]
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
@@ -97,16 +105,20 @@ class Intake:
         return Accepted(answer["task_id"], answer, repeated=True)
 
     async def submit_all(
-        self, submissions: Sequence[Submission], owner: str | None = None
+        self,
+        submissions: Sequence[Submission],
+        owner: str | None = None,
+        also: Also | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await self._take(submissions, owner, None)
+        return await self._take(submissions, owner, None, also)
 
     async def _take(
         self,
         submissions: Sequence[Submission],
         owner: str | None,
         key: tuple[str, str] | None,
+        also: Also | None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
         for submission in submissions:
@@ -120,10 +132,11 @@ class Intake:
             stored = (*key, orjson.dumps(answer).decode()) if key else None
             births.append(Birth(request, orjson.dumps(body), stored))
             taken.append(Accepted(request.id, answer))
+        beside = also([one.task_id for one in taken]) if also else ()
         self._entering += len(births)
         # Not after the await: whoever submits may hang up meanwhile, and a task that is on
         # the disk must find its waiting place all the same.
-        await self._journal.append(*births, then=partial(self._enter, len(births)))
+        await self._journal.append(*births, *beside, then=partial(self._enter, len(births)))
         return taken
 
     def _enter(self, count: int, outcome: Outcome) -> None:

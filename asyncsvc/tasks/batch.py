@@ -5,7 +5,7 @@ synced. Never begins or ends a transaction.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
@@ -17,6 +17,18 @@ from asyncsvc.tasks.task import Task
 _COUNTS = (64, 16, 4, 1)
 """Rows a statement, so that few statements are prepared. 64 tasks are 2,400 values, of at most
 32,766."""
+
+
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Rows of tables beside those of tasks, in one transaction with whatever is appended with it.
+
+    `write` is called in the writer's thread after the tasks are there. It must not fail for what
+    it finds in the tables: that would refuse everything that is committed at the same time.
+    """
+
+    write: Callable[[sqlite3.Connection], None]
+    durable: bool = True
 
 
 @dataclass(slots=True)
@@ -31,6 +43,7 @@ class Batch:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    beside: list[Beside] = field(default_factory=list)
 
     @property
     def durable(self) -> bool:
@@ -39,7 +52,7 @@ class Batch:
         only kept for later is not."""
         return bool(
             self.born or self.changed or self.results or self.calls or self.keys or self.deleted
-        )
+        ) or any(entry.durable for entry in self.beside)
 
 
 def write(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -62,6 +75,8 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
         many("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
     if batch.keys:
         many("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+    for entry in batch.beside:
+        entry.write(connection)
     if batch.deleted:
         many("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
     if held := [row for row in batch.kept if row[3] is not None]:

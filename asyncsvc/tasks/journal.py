@@ -19,6 +19,7 @@ from typing import Self
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.tasks.batch import Beside
 from asyncsvc.tasks.followers import Feed, Topics
 from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
@@ -30,7 +31,7 @@ log = logging.getLogger(__name__)
 COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
-_NO_STRANGERS = (Birth, Kept)
+_NO_STRANGERS = (Birth, Kept, Beside)
 """Entries that are not about a task that there is already."""
 
 
@@ -217,4 +218,4 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Birth", "Change", "Event", "Journal", "Kept", "Removal"]
+__all__ = ["Beside", "Birth", "Change", "Event", "Journal", "Kept", "Removal"]

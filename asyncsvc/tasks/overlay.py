@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.batch import Batch, Beside
 from asyncsvc.tasks.rows import Event, EventRow, dumps
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
@@ -60,7 +60,7 @@ class Kept:
     value: str | None
 
 
-Entry = Birth | Change | Removal | Kept
+Entry = Birth | Change | Removal | Kept | Beside
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -81,6 +81,7 @@ class Overlay:
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    beside: list[Beside] = field(default_factory=list)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
@@ -99,11 +100,12 @@ class Overlay:
         self.calls += trial.calls
         self.keys += trial.keys
         self.kept.update(trial.kept)
+        self.beside += trial.beside
         return tasks
 
     def batch(self) -> Batch:
         """The transaction that makes it true."""
-        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
+        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
@@ -124,6 +126,9 @@ class Overlay:
     def _enter(self, entry: Entry) -> Task | None:
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
+            return None
+        if isinstance(entry, Beside):
+            self.beside.append(entry)
             return None
         if isinstance(entry, Birth):
             return self._bear(entry)

@@ -98,3 +98,54 @@ CREATE TABLE idempotency (
 ) STRICT;
 
 CREATE INDEX idempotency_by_task ON idempotency (task_n);
+
+-- What /v1/responses was asked, beside the task that does it.
+CREATE TABLE responses (
+    task_n  INTEGER PRIMARY KEY REFERENCES tasks (n) ON DELETE CASCADE,
+    request BLOB NOT NULL
+) STRICT;
+
+-- Uploaded and made files. `state` is open (being written), ready or gone (being deleted).
+CREATE TABLE files (
+    n          INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    filename   TEXT NOT NULL,
+    purpose    TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    bytes      INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER
+) STRICT;
+
+CREATE INDEX files_by_expiry ON files (expires_at) WHERE expires_at IS NOT NULL;
+
+-- A file in pieces; `at` is the offset of the piece's first byte.
+CREATE TABLE pieces (
+    file_n INTEGER NOT NULL REFERENCES files (n),
+    at     INTEGER NOT NULL,
+    data   BLOB NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX pieces_of_file ON pieces (file_n, at);
+
+-- Lines of a file that become tasks. `offset` and `line` say how far it has been read; `job` is
+-- everything that only its owner looks at, as JSON.
+CREATE TABLE batches (
+    n          INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    state      TEXT NOT NULL,
+    offset     INTEGER NOT NULL,
+    line       INTEGER NOT NULL,
+    job        TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX batches_by_state ON batches (state, n);
+
+-- Lines that are tasks and of which the answer is not in an output file yet.
+CREATE TABLE batch_lines (
+    batch_n   INTEGER NOT NULL REFERENCES batches (n) ON DELETE CASCADE,
+    line      INTEGER NOT NULL,
+    custom_id TEXT NOT NULL,
+    task_id   TEXT NOT NULL,
+    PRIMARY KEY (batch_n, line)
+) STRICT;
