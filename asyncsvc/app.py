@@ -5,7 +5,15 @@ open. Never does anything itself; it is the only module that sees all floors.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +34,7 @@ from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
+from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
@@ -36,8 +45,9 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import api, docs, errors, health, ws
+from asyncsvc.web import errors
 from asyncsvc.web.auth import Doors, Rules
+from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
 from asyncsvc.web.submit import Shortcut
@@ -48,9 +58,15 @@ RECORD_S = 5.0
 
 @asynccontextmanager
 async def open_house(
-    settings: Settings, environ: Mapping[str, str], now: Now = now_ms
+    settings: Settings,
+    environ: Mapping[str, str],
+    now: Now = now_ms,
+    read: Callable[[], Settings] | None = None,
 ) -> AsyncIterator[House]:
-    """All parts, open and running. Raises StartError or SettingsError."""
+    """All parts, open and running. Raises StartError or SettingsError.
+
+    `settings` are the house's from here on: a reload changes them to what `read` says.
+    """
     catalogue = Catalogue(settings, environ)
     async with AsyncExitStack() as stack:
         store = await Store.open(Path(settings.storage.path), stack)
@@ -60,7 +76,7 @@ async def open_house(
         router = Router(settings.models, settings.routes)
         seats = [Seat(upstream) for upstream in catalogue.upstreams]
         chooser = Chooser(seats, router, settings.routing.balance)
-        dispatch = Dispatch(seats, chooser, catalogue.lacking)
+        dispatch = Dispatch(seats, chooser, catalogue.lacking, settings.queue.weights)
         cache = Cache(settings.cache, catalogue.upstreams, now)
         await cache.load(store)
         waiting = WaitingRoom(journal, dispatch, Timers(now), settings, cache)
@@ -68,9 +84,9 @@ async def open_house(
         executor = Executor(journal, client, waiting, settings)
         stack.push_async_callback(executor.close)
         forecaster = Forecaster(dispatch)
-        pool = WorkerPool(dispatch, executor)
+        pool = WorkerPool(dispatch, executor, settings)
         await recover(journal, catalogue, waiting)
-        keeper = Keeper(journal, [upstream.gate for upstream in catalogue.upstreams])
+        keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
@@ -85,6 +101,9 @@ async def open_house(
             intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
             control=Control(journal, waiting, executor),
             pool=pool,
+            reloader=Reloader(
+                settings, read, journal, catalogue, client, router, waiting, keeper, pool
+            ),
             sockets=Sockets(),
             started_ms=now(),
         )
@@ -155,7 +174,7 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
             ),
         )
     return Starlette(
-        routes=[*api.ROUTES, *health.ROUTES, *docs.ROUTES, *ws.ROUTES],
+        routes=ROUTES,
         middleware=middleware,
         lifespan=lifespan,
         exception_handlers={

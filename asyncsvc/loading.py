@@ -20,6 +20,8 @@ from asyncsvc.settings import Model, Settings, is_loopback, tokens
 
 PREFIX = "ASYNCSVC_"
 DEFAULT_FILE = "settings.toml"
+NEVER_SHOWN = {"extra_headers", "extra_body"}
+"""Keys whose values may hold a secret although they should not."""
 OUTSIDE_THE_FILE = {"ASYNCSVC_TOKENS", "ASYNCSVC_TOKEN", "ASYNCSVC_URL"}
 
 
@@ -148,5 +150,6 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
     if fault["type"] == "missing":
         return f"{where}: {key}: is required{meaning}"
     said = fault["msg"].removeprefix("Value error, ")
-    given = "" if isinstance(fault.get("input"), dict) else f", got {fault.get('input')!r}"
+    silent = isinstance(fault.get("input"), dict) or NEVER_SHOWN.intersection(loc)
+    given = "" if silent else f", got {fault.get('input')!r}"
     return f"{where}: {key}: {said[0].lower()}{said[1:]}{given}{meaning}"

@@ -19,9 +19,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from asyncsvc.app import asgi, drain, open_house
-from asyncsvc.errors import StartError
+from asyncsvc.errors import SettingsError, StartError
+from asyncsvc.hangup import hangup
 from asyncsvc.settings import Settings, tokens
 from asyncsvc.web.sockets import EXTENSION
+from asyncsvc.web.state import House
 
 log = logging.getLogger(__name__)
 
@@ -93,24 +95,31 @@ async def serve(
     environ: Mapping[str, str],
     announce: Callable[[str], None],
     beside: Callable[[str], Awaitable[None]] | None = None,
+    read: Callable[[], Settings] | None = None,
 ) -> None:
-    """Serve until a signal comes, or until `beside`, which is given the URL, has returned."""
-    stop, hurry = asyncio.Event(), asyncio.Event()
+    """Serve until a signal comes, or until `beside`, which is given the URL, has returned.
+
+    SIGHUP, where the system has it, reads the settings again, by asking `read` for them.
+    """
+    stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
     # The signals are ours from before the store is opened until after it is closed.
     with (
         contextlib.closing(bind(settings.server.host, settings.server.port)) as listener,
         _signals(stop, hurry),
+        hangup(again.set, stop.set),
     ):
-        async with open_house(settings, environ) as house:
+        async with open_house(settings, environ, read=read) as house:
             server = Server(_config(asgi(house, tokens(settings, environ))))
             serving = asyncio.create_task(server.serve([listener]), name="server")
             url = _url(settings.server.host, listener)
             calm_collector()
+            reloading = asyncio.create_task(_reload(house, again), name="reload on SIGHUP")
             try:
                 await _started(server, serving)
                 announce(url)
                 await _until(stop, serving, beside(url) if beside else None)
             finally:
+                reloading.cancel()
                 await drain(house, settings.server.grace_s, hurry)
                 server.should_exit = True
                 await serving
@@ -142,6 +151,20 @@ async def _until(
     await asyncio.gather(*(pending - {serving}), return_exceptions=True)
     for ended in done:
         ended.result()
+
+
+async def _reload(house: House, again: asyncio.Event) -> None:
+    """Whenever it is asked for; faults are for the log alone."""
+    while True:
+        await again.wait()
+        again.clear()
+        try:
+            await house.reloader.reload()
+        except SettingsError as error:
+            for line in error.lines:
+                log.error("settings not read again: %s", line)
+        except Exception:
+            log.exception("settings not read again")
 
 
 async def _started(server: Server, serving: "asyncio.Task[None]") -> None:

@@ -87,6 +87,9 @@ class Queue(Section):
     ttl_s: Seconds = Field(
         604_800, gt=0, description="a task not started by then fails with code expired"
     )
+    weights: dict[str, Annotated[Seconds, Field(gt=0, le=1000)]] = Field(
+        {}, description="a user's turns beside one turn of anybody else, by the task's owner"
+    )
 
 
 class Timeouts(Section):
@@ -228,7 +231,13 @@ class Routing(Section):
 
 
 class Settings(Section):
-    """Everything the service can be told. Build it with `loading.load`."""
+    """Everything the service can be told. Build it with `loading.load`.
+
+    The one in force is shared by all parts, which ask it at the moment of use; `live.adopt`
+    replaces its sections when the file is read again. A section itself never changes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=False)
 
     server: Server = Server()
     storage: Storage = Storage()

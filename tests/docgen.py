@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from asyncsvc import errors
+from asyncsvc.live import EFFECTS
 from asyncsvc.settings import Model, Settings
 from asyncsvc.tasks.task import TRANSITIONS
 
@@ -43,12 +44,14 @@ def _section(name: str, kind: type[BaseModel]) -> str:
     rows = [
         f"### `[{name}]`",
         "",
-        "| key | default | meaning | allowed |",
-        "| --- | --- | --- | --- |",
+        "| key | default | meaning | allowed | after a reload |",
+        "| --- | --- | --- | --- | --- |",
     ]
     for key, field in kind.model_fields.items():
         default = "required" if field.is_required() else f"`{_toml(field.default)}`"
-        rows.append(f"| `{key}` | {default} | {field.description} | {_allowed(field)} |")
+        effect = EFFECTS[name.partition(".")[0]][key]
+        allowed = _allowed(field)
+        rows.append(f"| `{key}` | {default} | {field.description} | {allowed} | {effect} |")
     return "\n".join(rows)
 
 

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import orjson
 
 from asyncsvc.app import open_house
+from asyncsvc.live import Difference
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import State, Task
@@ -49,14 +50,22 @@ class EngineHouse:
         self.environ: dict[str, str] = {}
         self.shift_ms = 0
         """How far somebody has set the wall clock."""
-        self.settings = Settings.model_validate(
-            {
-                "storage": {"path": str(folder / "tasks.db")},
-                "models": ONE if models is None else models,
-                **sections,
-            }
-        )
+        self._folder = folder
+        self.settings = self._made(ONE if models is None else models, sections)
+        self.wanted = self.settings
+        """What a reload finds."""
         self._open: AbstractAsyncContextManager[House] | None = None
+
+    def _made(self, models: dict[str, dict[str, Any]], sections: dict[str, Any]) -> Settings:
+        storage = {"path": str(self._folder / "tasks.db")}
+        return Settings.model_validate({"storage": storage, "models": models, **sections})
+
+    async def reload(
+        self, models: dict[str, dict[str, Any]] | None = None, **sections: Any
+    ) -> Difference:
+        """Write other settings and have them read."""
+        self.wanted = self._made(ONE if models is None else models, sections)
+        return await self.house.reloader.reload()
 
     def now(self) -> int:
         return wall_ms() + self.shift_ms
@@ -72,7 +81,9 @@ class EngineHouse:
 
     async def reopen(self) -> None:
         with patch("asyncsvc.app.Client", lambda timeouts, now: self.client):
-            self._open = open_house(self.settings, self.environ, self.now)
+            self._open = open_house(
+                self.settings, self.environ, self.now, lambda: self.wanted.model_copy()
+            )
             self.house = await self._open.__aenter__()
         await asyncio.sleep(0)
 

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
 
+from asyncsvc.engine.run import Run
 from asyncsvc.providers.client import Sink
 from asyncsvc.providers.deltas import Answer, Delta
 from asyncsvc.providers.embeddings import Embeddings
 from asyncsvc.providers.upstream import Upstream
+from asyncsvc.settings import Timeouts
 from asyncsvc.tasks.submission import last_user_text
 
 
@@ -56,6 +58,10 @@ class ScriptedClient:
         self.before: Callable[[Call], None] = lambda call: None
         """Called at the beginning of each call."""
         self.usage: dict[str, Any] | None = None
+        self.timeouts: Timeouts | None = None
+        """Those of the last reload."""
+        self.watched = False
+        """Whether a script's silence is a provider's silence, and not just time that passes."""
         self._scripts: dict[str, list[Script]] = {}
 
     def on(self, prompt: str, *scripts: Script) -> None:
@@ -102,6 +108,9 @@ class ScriptedClient:
         answer.check(upstream.preset.empty_answers)
         return answer
 
+    def apply(self, timeouts: Timeouts) -> None:
+        self.timeouts = timeouts
+
     async def embed(
         self,
         upstream: Upstream,
@@ -134,6 +143,8 @@ class ScriptedClient:
 
     async def _play(self, call: Call, sink: Sink, answer: Answer) -> None:
         for step in self._script(call):
+            if not self.watched and isinstance(sink, Run):
+                sink.heard_at = None
             if step is HEAD:
                 sink.head(True)
             elif isinstance(step, str | Delta):

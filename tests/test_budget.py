@@ -5,20 +5,39 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.providers.budget import Budget, Share
+from asyncsvc.providers.window import KEPT
 
 
 def called(budget: Budget, tokens: int, now: float) -> Share:
     share = budget.reserve(tokens)
-    assert share is not None
     budget.sent(share, now)
     budget.head(share, now)
     return share
 
 
-def test_without_a_limit_nothing_is_counted() -> None:
+def test_without_a_limit_all_fits_but_a_limit_that_comes_later_knows_it() -> None:
     budget = Budget(0)
-    assert budget.reserve(10**9) is None
+    budget.sent(budget.reserve(10**9), 0.0)
     assert budget.wait(10**9, 0.0) == 0
+    budget.limit = 100
+    assert budget.wait(1, 1.0) > 60
+    assert budget.wait(1, 63.0) == 0
+
+
+def test_without_a_limit_only_so_many_are_noted() -> None:
+    budget = Budget(0)
+    for _ in range(KEPT + 5):
+        budget.reserve(1)
+    assert budget.used(0.0) == KEPT
+
+
+def test_tokens_stay_where_they_are_when_the_span_changes() -> None:
+    budget = Budget(100)
+    called(budget, 100, 0.0)
+    budget.span(10.0)
+    assert 0 < budget.wait(1, 5.0) < 6
+    budget.span(100.0)
+    assert 94 < budget.wait(1, 5.0) < 96
 
 
 def test_what_does_not_fit_waits_until_enough_has_left() -> None:
@@ -40,7 +59,6 @@ def test_a_call_that_was_not_sent_may_count_for_ever() -> None:
 def test_a_call_that_was_never_made_gives_its_tokens_back() -> None:
     budget = Budget(100)
     share = budget.reserve(100)
-    assert share is not None
     budget.refund(share)
     assert budget.wait(100, 0.0) == 0
 

@@ -23,7 +23,7 @@ async def test_the_urgent_overtakes_a_hundred(tmp_path: Path) -> None:
         await house.submit_many([f"p{n}" for n in range(101)])
         await asyncio.sleep(0.5)
         await house.finished(await house.submit("urgent", priority=9))
-        assert house.client.prompts == ["p0", "urgent"]
+        assert house.client.prompts[:2] == ["p0", "urgent"]
 
 
 @virtual

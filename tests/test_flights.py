@@ -269,5 +269,5 @@ def test_no_second_call_departs_before_the_first_has_landed() -> None:
     flights.enter("k", three)
     assert flights.depart("k", two, lambda _: True) == []
     flights.leave(three)
-    assert (len(flights), flights.land("k")) == (1, [two])
+    assert (len(flights), flights.land(one)) == (1, [two])
     assert flights.depart("k", two, lambda _: True) == [two]

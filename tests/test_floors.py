@@ -8,12 +8,14 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {"asyncsvc", "settings", "errors", "clock", "loading"}
+GROUND = {"asyncsvc", "settings", "errors", "clock", "loading", "live", "hangup"}
 MAY_USE = {
     "settings": set[str](),
     "errors": set[str](),
     "clock": set[str](),
     "loading": {"settings", "errors"},
+    "live": {"settings"},
+    "hangup": set[str](),
     "tasks": {"tasks", *GROUND},
     "providers": {"providers", *GROUND},
     "agent": {"agent", "providers", *GROUND},

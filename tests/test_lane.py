@@ -1,102 +1,123 @@
+from collections import Counter
+
 import pytest
 
-from asyncsvc.engine.lane import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Lane, entry_of, newcomer
-from asyncsvc.tasks.task import Request, Task
+from asyncsvc.engine import lane as lanes
+from asyncsvc.engine.lane import Lane, Turns
+from asyncsvc.engine.line import Entry
 
 
-def _entry(key: float, n: int) -> Entry:
-    return Entry(key, n, f"t{n}")
+def _entry(n: int, owner: str | None = None, key: float | None = None) -> Entry:
+    return Entry(n if key is None else key, n, f"t{n}", owner=owner)
 
 
-def _task(at_s: float, n: int = 1, lane: str = "short", priority: int = 5) -> Task:
-    request = Request(f"t{n}", lane=lane, priority=priority)
-    return Task(request, queued_at=round(at_s * 1000), n=n)
-
-
-def _lane(*entries: Entry) -> Lane:
-    lane = Lane(long=False)
+def _lane(*entries: Entry, **weights: float) -> Lane:
+    lane = Lane(Turns(weights))
     for entry in entries:
         lane.enter(entry)
     return lane
 
 
-def _drained(lane: Lane) -> list[str]:
-    return [lane.take().task_id for _ in range(len(lane))]
+def _served(lane: Lane, count: int | None = None) -> list[str | None]:
+    return [lane.take().owner for _ in range(len(lane) if count is None else count)]
 
 
-def test_the_smallest_key_goes_first() -> None:
-    assert _drained(_lane(_entry(3, 1), _entry(1, 2), _entry(2, 3))) == ["t2", "t3", "t1"]
+def _many(owner: str, count: int, start: int = 1) -> list[Entry]:
+    return [_entry(n, owner) for n in range(start, start + count)]
 
 
-def test_equal_keys_go_in_order_of_arrival() -> None:
-    assert _drained(_lane(_entry(1, 2), _entry(1, 10), _entry(1, 1))) == ["t1", "t2", "t10"]
+def test_one_task_of_another_user_is_next_behind_five_thousand() -> None:
+    lane = _lane(*_many("busy", 5000))
+    assert _served(lane, 100) == ["busy"] * 100
+    lane.enter(_entry(6000, "late"))
+    assert _served(lane, 2) in (["late", "busy"], ["busy", "late"])
 
 
-def test_the_head_stays_until_it_is_taken() -> None:
-    lane = _lane(_entry(1, 1))
-    assert lane.head() == lane.head() == _entry(1, 1)
-    assert len(lane) == 1
+def test_users_take_turns_by_weight() -> None:
+    lane = _lane(*_many("a", 100), *_many("b", 100, 101), b=3.0)
+    assert Counter(_served(lane, 80)) == {"a": 20, "b": 60}
 
 
-def test_an_empty_lane_has_no_head() -> None:
-    assert _lane().head() is None
+def test_alone_a_user_s_tasks_go_in_order_of_urgency() -> None:
+    lane = _lane(_entry(1, "a", 5), _entry(2, "a", 3), _entry(3, "a", 4))
+    assert [lane.take().n for _ in range(3)] == [2, 3, 1]
 
 
-def test_whoever_steps_out_is_passed_over() -> None:
-    lane = _lane(_entry(1, 1), _entry(2, 2))
-    assert lane.leave("t1")
-    assert not lane.leave("t1")
-    assert "t1" not in lane
-    assert _drained(lane) == ["t2"]
+def test_of_equal_turns_the_more_urgent_goes_first() -> None:
+    lane = _lane(_entry(1, "a", 5), _entry(2, "b", 3), _entry(3, None, 4))
+    assert _served(lane) == ["b", None, "a"]
+
+
+def test_whoever_was_away_has_saved_nothing_up() -> None:
+    lane = _lane(*_many("a", 50))
+    _served(lane, 40)
+    for entry in _many("b", 50, 100):
+        lane.enter(entry)
+    assert Counter(_served(lane, 10)) == {"a": 5, "b": 5}
+
+
+def test_whoever_brings_one_task_at_a_time_gets_its_share_and_no_more() -> None:
+    lane = _lane(*_many("a", 50), _entry(100, "b"))
+    served = []
+    for n in range(20):
+        served += _served(lane, 1)
+        if served[-1] == "b":
+            lane.enter(_entry(200 + n, "b"))
+    assert Counter(served) == {"a": 10, "b": 10}
+
+
+def test_lanes_of_other_models_count_for_the_same_turns() -> None:
+    turns = Turns()
+    one, other = Lane(turns), Lane(turns)
+    for entry in _many("a", 10):
+        one.enter(entry)
+    _served(one, 5)
+    other.enter(_entry(20, "a", 1))
+    other.enter(_entry(21, "b", 2))
+    assert _served(other) == ["b", "a"]
+
+
+def test_the_place_of_a_newcomer_counts_turns_and_not_tasks() -> None:
+    lane = _lane(*_many("a", 100))
+    assert lane.ahead_of((500, 500), "a") == 100
+    assert lane.ahead_of((500, 500), "b") == 1
+    assert lane.ahead_of((0, 500), "b") == 0
+    lane.enter(_entry(500, "b"))
+    assert lane.ahead_of((600, 600), "b") == 3
+
+
+def test_the_place_counts_by_weight() -> None:
+    lane = _lane(*_many("a", 100), _entry(200, "b"), b=2.0)
+    assert lane.ahead_of((600, 600), "b") == 1 + 1
+
+
+def test_the_lane_is_as_urgent_as_its_most_urgent_task() -> None:
+    lane = _lane(_entry(1, "a", 7), _entry(2, "b", 9))
+    assert lane.rank() == (7, 1)
+    _served(lane, 1)
+    assert lane.rank() == (9, 2)
+
+
+def test_who_steps_out_leaves_the_turn_to_others() -> None:
+    lane = _lane(_entry(1, "a"), _entry(2, "a"), _entry(3, "b"))
+    head = lane.head()
+    assert head is not None and head.n == 1
+    assert lane.leave("t1") and not lane.leave("t1")
+    assert "t1" not in lane and "t2" in lane
+    assert _served(lane) == ["a", "b"]
     assert lane.head() is None
 
 
-def test_whoever_comes_back_has_its_new_place_only() -> None:
-    lane = _lane(_entry(1, 1), _entry(2, 2))
-    lane.leave("t1")
-    lane.enter(_entry(3, 1))
-    assert _drained(lane) == ["t2", "t1"]
-
-
 def test_entering_twice_keeps_the_place() -> None:
-    lane = _lane(_entry(2, 1), _entry(3, 2))
-    lane.enter(_entry(9, 1))
-    assert _drained(lane) == ["t1", "t2"]
+    lane = _lane(_entry(1, "a"), _entry(2, "a"))
+    lane.enter(_entry(1, "a", 9))
+    assert [lane.take().n for _ in range(2)] == [1, 2]
 
 
-def test_the_number_ahead_counts_the_waiting_only() -> None:
-    lane = _lane(*(_entry(n, n) for n in range(1, 6)))
-    assert [lane.ahead_of((n, n)) for n in range(1, 6)] == [0, 1, 2, 3, 4]
-    lane.leave("t2")
-    assert lane.ahead_of((5, 5)) == 3
-    assert lane.ahead_of((0, 9)) == 0
-
-
-def test_a_newcomer_without_a_number_stands_behind_its_like() -> None:
-    waiting, rank = entry_of(_task(10, n=7)), newcomer(Request("t8"), 10_000)
-    assert _lane(waiting).ahead_of(rank) == 1
-
-
-def test_nothing_waits_less_than_the_most_urgent() -> None:
-    assert entry_of(_task(100, lane="priority", priority=9)).key == 100
-
-
-@pytest.mark.parametrize(
-    ("more", "less"),
-    [(("priority", 0), ("short", 9)), (("short", 0), ("long", 9)), (("short", 6), ("short", 5))],
-)
-def test_lanes_come_before_priorities(more: tuple[str, int], less: tuple[str, int]) -> None:
-    first = entry_of(_task(10, 2, *more))
-    assert first < entry_of(_task(10, 1, *less))
-
-
-def test_a_task_is_overtaken_only_by_what_comes_within_its_slack() -> None:
-    least = entry_of(_task(0, 1, "long", 0))
-    slack = LANE_SLACK_S["long"] + 9 * PRIORITY_SLACK_S
-    assert entry_of(_task(slack - 0.001, 2, "priority", 9)) < least
-    assert entry_of(_task(slack, 3, "priority", 9)) > least
-
-
-def test_an_entry_remembers_its_session() -> None:
-    task = Task(Request("t1", session_id="s"), n=1)
-    assert entry_of(task).session_id == "s"
+def test_users_that_are_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "USERS_KEPT", 10)
+    lane = _lane()
+    for n in range(100):
+        lane.enter(_entry(n, f"user {n}"))
+        lane.take()
+    assert len(lane.turns._tags) <= 11

@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 from aiolimiter import AsyncLimiter
 
-from asyncsvc.providers.window import MARGIN_S, Stamp, Window
+from asyncsvc.providers.window import KEPT, MARGIN_S, Stamp, Window
 from tests.virtual_time import loop, virtual
 
 
@@ -76,14 +76,36 @@ def test_a_refunded_place_is_free_at_once() -> None:
     assert window.wait(0.0) == 0
 
 
-def test_zero_is_no_limit_and_remembers_nothing() -> None:
+def test_zero_is_no_limit_but_a_limit_that_comes_later_knows_the_calls() -> None:
     window = Window(0)
     for _ in range(1000):
         call(window, 0.0)
     window.refund(window.reserve())
-    window.restore(1.0, 0.0)
     assert window.wait(0.0) == 0
-    assert window.used(0.0) == 0
+    window.limit = 1001
+    assert window.wait(0.0) == 0
+    call(window, 1.0)
+    assert window.wait(1.0) == pytest.approx(59 + MARGIN_S)
+    assert window.used(60.5) == 1
+
+
+def test_without_a_limit_only_so_many_are_noted() -> None:
+    window = Window(0)
+    refused = call(window, 0.0)
+    window.refuse(refused)
+    for _ in range(KEPT + 5):
+        call(window, 0.0)
+    window.refuse(refused)
+    assert window.used(0.0) == window.accepted(0.0) == KEPT
+
+
+def test_calls_stay_where_they_are_when_the_span_changes() -> None:
+    window = Window(1, 60.0)
+    call(window, 0.0)
+    window.span(10.0)
+    assert window.wait(5.0) == pytest.approx(5 + MARGIN_S)
+    window.span(100.0)
+    assert window.wait(5.0) == pytest.approx(95 + MARGIN_S)
 
 
 def test_restored_calls_count_for_what_is_left_of_their_span() -> None:

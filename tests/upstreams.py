@@ -63,6 +63,9 @@ class Sheet:
         self.deltas.append(delta)
         self.wrote.set()
 
+    def alive(self) -> None:
+        return None
+
     async def drained(self) -> None:
         await self.dry.wait()
         self.full = False

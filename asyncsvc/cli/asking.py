@@ -4,6 +4,7 @@ Owns the choice between table and JSON. Promises that --json prints what the ser
 whole and unchanged. Never keeps a connection open.
 """
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -60,6 +61,29 @@ def stats(api: Api, as_json: bool) -> int:
         return tables.stats(answer)
 
     return _tell(api.get("/tasks/stats"), as_json, table)
+
+
+def reload(api: Api, as_json: bool) -> int:
+    """The settings are read again; says what has changed."""
+    found = api.post("/admin/reload")
+    if as_json:
+        print_json(found)
+        return 0
+    for key, its in found["changed"].items():
+        print(f"changed  {key}  {_toml(its['from'])} -> {_toml(its['to'])}")
+    for name in found["added"]:
+        print(f"added    models.{name}")
+    for name in found["removed"]:
+        print(f"removed  models.{name}")
+    for key in found["needs_restart"]:
+        print(f"restart  {key}  stays as it is until the service is started anew")
+    if not any(found.values()):
+        print("nothing has changed")
+    return 0
+
+
+def _toml(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)
 
 
 def steer(api: Api, task_id: str, verb: str, as_json: bool) -> int:

@@ -271,6 +271,15 @@ def stats(as_json: Json = False, url: Url = None) -> int:
         return asking.stats(api, as_json)
 
 
+@app.command(rich_help_panel=THERE)
+def reload(as_json: Json = False, url: Url = None) -> int:
+    """Let the service read its settings again; say what that has changed."""
+    from asyncsvc.cli import asking
+
+    with _api(url) as api:
+        return asking.reload(api, as_json)
+
+
 def _steer(task_id: str, verb: str, as_json: bool, url: str | None) -> int:
     from asyncsvc.cli import asking
 

@@ -52,12 +52,17 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
         lacks = "; ".join(f"{name}: {why}" for name, why in catalogue.disabled.items())
         log.info("listening on %s; models enabled: %s; disabled: %s", url, enabled, lacks or "none")
 
+    def read() -> Settings:
+        return load(file, environ, overrides(host, port, db))
+
     environ: Mapping[str, str] = os.environ
-    file = settings_file(named)
-    settings: Settings = load(file, environ, overrides(host, port, db))
+    found = settings_file(named)
+    # Absolute: a reload must find it wherever the process has gone.
+    file = found and found.absolute()
+    settings = read()
     logs.set_up()
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-        runner.run(server.serve(settings, environ, announce))
+        runner.run(server.serve(settings, environ, announce, read=read))
     log.info("stopped")
 
 

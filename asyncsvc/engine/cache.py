@@ -139,6 +139,12 @@ class Cache:
     def __len__(self) -> int:
         return len(self._answers)
 
+    def apply(self, settings: CacheSettings) -> None:
+        """Other settings from now on, and other models behind the upstreams."""
+        self._settings = settings
+        self._fingerprints.clear()
+        self._shrink()
+
     async def load(self, store: Store) -> None:
         """Remember what the last process knew and is still fresh."""
         if not self._settings.enabled:
@@ -171,6 +177,8 @@ class Cache:
 
     def worth(self, task: Task, upstream: Upstream) -> bool:
         """Whether an answer of that upstream to the task may be repeated."""
+        if not self._in_use(upstream):
+            return False
         return bool(task.request.cache) or not upstream.preset.acts
 
     def entries(self, key: str, value: str) -> list[Kept]:
@@ -205,6 +213,9 @@ class Cache:
         self._answers[key] = (at, value)
         self.bytes += self._size(key, value)
         self._doomed.pop(key, None)
+        self._shrink()
+
+    def _shrink(self) -> None:
         while self.bytes > self._settings.max_bytes:
             self._drop(next(iter(self._answers)))
 
@@ -220,6 +231,14 @@ class Cache:
     @staticmethod
     def _size(key: str, value: str) -> int:
         return ENTRY_BYTES + len(key) + len(value.encode())
+
+    def _in_use(self, upstream: Upstream) -> bool:
+        """Whether a call would be made the same way now: settings may have changed since."""
+        shape = _shape(upstream.settings, upstream.base_url)
+        return any(
+            u.name == upstream.name and _shape(u.settings, u.base_url) == shape
+            for u in self._upstreams
+        )
 
     def _acts(self, name: str) -> bool:
         return any(u.preset.acts for u in self._upstreams if u.name == name)

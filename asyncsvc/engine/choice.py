@@ -33,14 +33,18 @@ class Chooser:
     """`options` when a task comes, `pick` when one of them may be free."""
 
     def __init__(self, seats: Sequence[Seat], router: Router, balance: bool = True) -> None:
-        self._seats = seats
         self._router = router
+        self._lending = Lending()
+        self.apply(seats, balance)
+
+    def apply(self, seats: Sequence[Seat], balance: bool) -> None:
+        """Other seats from now on, and what the router says now."""
+        self._seats = seats
         self.balance = balance
-        self._realtime = router.realtime
+        self._realtime = self._router.realtime
         self._contexts = sorted({seat.upstream.settings.context for seat in seats})
         self._usual: dict[tuple[str, int], Options] = {}
         """By class, and by how many of the contexts are too small."""
-        self._lending = Lending()
         self._named = {
             name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
             for name in {seat.upstream.name for seat in seats}
@@ -245,3 +249,11 @@ def _eta(gate: Gate, ahead: int) -> float | None:
         return None
     before = max(gate.busy + ahead + 1 - gate.concurrency, 0)
     return round(wait + service * (1 + before / gate.concurrency), 3)
+
+
+def soonest(rows: list[dict[str, Any]]) -> str | None:
+    """The model expected to be done first; the order decides where nothing is known."""
+    known = [row for row in rows if row["eta_s"] is not None]
+    best = min(known, key=lambda row: row["eta_s"]) if len(known) == len(rows) and rows else None
+    found = best or (rows[0] if rows else None)
+    return None if found is None else str(found["model"])

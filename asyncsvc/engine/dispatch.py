@@ -11,40 +11,31 @@ All decisions fall in `match`, a plain function called whenever a task or a seat
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from asyncsvc.engine.choice import Chooser, decision
-from asyncsvc.engine.lane import LANE_SLACK_S, Lane, entry_of, newcomer
+from asyncsvc.engine.choice import Chooser, decision, soonest
+from asyncsvc.engine.lane import Lane
+from asyncsvc.engine.line import Rank, newcomer
 from asyncsvc.engine.patience import Patience
-from asyncsvc.engine.seats import Bars, Options, Seat, Taken
+from asyncsvc.engine.pools import Pool, Pools
+from asyncsvc.engine.seats import Bars, Options, Seat, Taken, all_gone
 from asyncsvc.errors import ProviderError
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.task import Request, Task
-
-POOLS_KEPT = 64
-"""Pools are made as tasks ask for them; above this many, the empty ones go."""
-
-
-@dataclass(eq=False, slots=True)
-class Pool:
-    """The lanes of those tasks that have the same options."""
-
-    options: Options
-    lanes: dict[str, Lane]
-
-    def __len__(self) -> int:
-        return sum(len(lane) for lane in self.lanes.values())
 
 
 class Dispatch:
     """`enter` and `leave` for tasks, `next` for workers."""
 
     def __init__(
-        self, seats: Sequence[Seat], chooser: Chooser, lacking: Callable[[], dict[str, str]]
+        self,
+        seats: Sequence[Seat],
+        chooser: Chooser,
+        lacking: Callable[[], dict[str, str]],
+        weights: Mapping[str, float] | None = None,
     ) -> None:
         self.seats = tuple(seats)
         self.on_stranded: Callable[[str, ProviderError], None] = lambda task_id, fault: None
@@ -52,17 +43,51 @@ class Dispatch:
         self._chooser = chooser
         self._lacking = lacking
         self._patience = Patience()
-        self._pools: dict[Options, Pool] = {}
-        self._lanes: dict[str, Lane] = {}
-        """Where each waiting task is: its options may be others by now."""
+        self._pools = Pools(weights or {})
         self._stopped = False
         self._alarm: asyncio.TimerHandle | None = None
+        self._listen()
+
+    def _listen(self) -> None:
         for seat in self.seats:
             seat.gate.on_close = partial(self._closed, seat)
             seat.gate.on_room = self._later
 
+    def apply(
+        self,
+        seats: Sequence[Seat],
+        balance: bool,
+        weights: Mapping[str, float],
+        waiting: Iterable[tuple[Task, Bars | None]],
+    ) -> None:
+        """Other seats from now on, and those who wait choose anew among them."""
+        for seat in set(self.seats).difference(seats):
+            self.withdraw(seat)
+        self.seats = tuple(seats)
+        self._listen()
+        self._chooser.apply(self.seats, balance)
+        self._pools.clear(weights)
+        for task, bars in waiting:
+            self._put(task, bars)
+        self.match()
+
+    @property
+    def waiting(self) -> list[str]:
+        """The ids of all who wait."""
+        return self._pools.waiting
+
+    def nobody(self, request: Request) -> str | None:
+        """Why there is no model at all for a task, in words; None where there is one."""
+        if self._chooser.options(request).seats:
+            return None
+        name = request.model
+        if name is None:
+            return "no model that is enabled serves such tasks"
+        why = self._lacking().get(name)
+        return f"model {name} is disabled: {why}" if why else f"model {name} is not in the settings"
+
     def __len__(self) -> int:
-        return len(self._lanes)
+        return len(self._pools)
 
     def candidates(self, request: Request) -> tuple[Seat, ...]:
         """The seats that a task of that request waits for as things stand."""
@@ -71,58 +96,63 @@ class Dispatch:
     def fault_of(self, task: Task, bars: Bars | None = None) -> ProviderError | None:
         """Why nobody will ever serve the task; None where somebody may."""
         seats = self._chooser.options(task.request, bars).seats
-        return next((s.gate.fault for s in seats), None) if _all_gone(seats) else None
+        return next((s.gate.fault for s in seats), None) if all_gone(seats) else None
 
     def elsewhere(self, task: Task, bars: Bars) -> bool:
         """Whether an account is left that the bars do not rule out."""
         seats = self._chooser.options(task.request, bars).seats
-        return bool(seats) and not _all_gone(seats)
+        return bool(seats) and not all_gone(seats)
 
     def explain(self, request: Request, at: int) -> dict[str, Any]:
         """The decision, each candidate, and which would take the task if it came now."""
         options = self._chooser.options(request)
-        ahead = self.position(newcomer(request, at), self._chooser.serving(options)) - 1
+        ahead = self.position(request, newcomer(request, at), self._chooser.serving(options)) - 1
         rows = self._chooser.explain(options, self._lacking(), ahead)
         able = [row for row in rows if row["eligible"]]
         ready = self._pick(options, request.lane == "long")
         if ready is not None and self._patient(ready, options):
             ready = None
-        chosen = ready.upstream.name if ready else _soonest(able)
+        chosen = ready.upstream.name if ready else soonest(able)
         seat = next((s for s in options.seats if s.upstream.name == chosen), None)
         why = self._chooser.why(seat, options) if seat else "no model can take it now"
         return decision(request) | {"candidates": rows, "chosen": chosen, "why": why}
 
     def enter(self, task: Task, bars: Bars | None = None) -> None:
         """The task waits from now on."""
-        if task.id in self._lanes:
-            return
+        if task.id not in self._pools:
+            self._put(task, bars)
+            self.match()
+
+    def _put(self, task: Task, bars: Bars | None) -> None:
         options = self._chooser.options(task.request, bars)
         self._chooser.arrived(options)
-        lane = self._lanes[task.id] = self._pool(options).lanes[task.request.lane]
-        lane.enter(entry_of(task))
-        self.match()
+        self._pools.enter(task, options)
 
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""
-        lane = self._lanes.pop(task.id, None)
-        if not self._lanes:
+        left = self._pools.leave(task.id)
+        if not len(self._pools):
             self._patience.settle()
-        return lane is not None and lane.leave(task.id)
+        return left
 
-    def position(self, rank: tuple[float, int], seats: Collection[Seat]) -> int:
+    def position(self, request: Request, rank: Rank, seats: Collection[Seat]) -> int:
         """The place among the tasks that wait for any of these seats; 1 is the next."""
         ahead = 0
-        for pool in self._pools.values():
+        for pool in self._pools:
             if any(seat in seats for seat in self._serving(pool)):
-                for lane in pool.lanes.values():
-                    ahead += lane.ahead_of(rank)
+                for name, lane in pool.lanes.items():
+                    # Users share a lane by turns; of another lane, only urgency counts.
+                    if name == request.lane:
+                        ahead += lane.ahead_of(rank, request.owner)
+                    elif len(lane):
+                        ahead += lane.before(rank)
         return 1 + ahead
 
     def depth(self, name: str) -> int:
         """How many wait that the model of that name could serve."""
         return sum(
             len(lane)
-            for pool in self._pools.values()
+            for pool in self._pools
             if any(seat.upstream.name == name for seat in self._serving(pool))
             for lane in pool.lanes.values()
         )
@@ -157,8 +187,7 @@ class Dispatch:
         while not self._stopped and (found := self._best()) is not None:
             pool, lane, seat = found
             assert seat.permit is not None and seat.offer is not None
-            entry = lane.take()
-            del self._lanes[entry.task_id]
+            entry = self._pools.take(lane)
             self._patience.taken(seat.upstream)
             route = self._route(pool.options, seat)
             seat.permit.reserve(lane.long, entry.tokens)
@@ -177,18 +206,13 @@ class Dispatch:
         if not any(seat.ready for seat in self.seats):
             self._patience.settle()
             return None
-        heads = [
-            (head, lane, pool)
-            for pool in self._pools.values()
-            for lane in pool.lanes.values()
-            if (head := lane.head()) is not None
-        ]
-        heads.sort(key=lambda found: found[0].rank)
+        heads = self._pools.heads()
         held: set[Seat] = set()
         soonest = math.inf
-        for head, lane, pool in heads:
-            while (seat := self._pick(pool.options, lane.long, held)) is not None:
-                if (wait := seat.gate.tokens_wait(head.tokens)) > 0:
+        for first, urgent in heads:
+            while (seat := self._pick(first.options, urgent.long, held)) is not None:
+                pool, lane = self._turn(first, urgent, seat, heads, held)
+                if (wait := seat.gate.tokens_wait(lane.next().tokens)) > 0:
                     held.add(seat)
                     soonest = min(soonest, wait)
                 elif (wait := self._left(seat, pool.options)) > 0:
@@ -201,18 +225,34 @@ class Dispatch:
         self._set_alarm(soonest)
         return None
 
+    def _turn(
+        self,
+        pool: Pool,
+        lane: Lane,
+        seat: Seat,
+        heads: Sequence[tuple[Pool, Lane]],
+        held: Collection[Seat],
+    ) -> tuple[Pool, Lane]:
+        """Whose turn it is at the seat, of all that wait for it with the same urgency class."""
+        others = [(p, each) for p, each in heads if each.turns is lane.turns and each is not lane]
+        if all(each.next().owner == lane.next().owner for _, each in others):
+            return pool, lane
+        found = [each for each in others if self._pick(each[0].options, lane.long, held) is seat]
+        return min([(pool, lane), *found], key=lambda each: lane.turns.of(each[1].next()))
+
     def _pick(self, options: Options, long: bool, held: Collection[Seat] = ()) -> Seat | None:
         return self._chooser.pick(options, long, held, self._borrowers)
 
     def _left(self, seat: Seat, options: Options) -> float:
         """How long the seat had better stay free for tasks that a faster one may take."""
-        others = self._others(seat, options)
-        return self._patience.left(seat.upstream, others, self._rivals(options)) if others else 0.0
+        if not (others := self._others(seat, options)):
+            return 0.0
+        return self._patience.left(seat.upstream, others, self._pools.rivals(options))
 
     def _patient(self, seat: Seat, options: Options) -> bool:
         """Whether a task that came now would leave the seat free."""
-        others, waiting = self._others(seat, options), max(self._rivals(options), 1)
-        return self._patience.longer(seat.upstream, others, waiting) > 0
+        waiting = max(self._pools.rivals(options), 1)
+        return self._patience.longer(seat.upstream, self._others(seat, options), waiting) > 0
 
     def _others(self, seat: Seat, options: Options) -> list[Upstream]:
         """What may be better to wait for; nothing where the order decides."""
@@ -220,19 +260,10 @@ class Dispatch:
             return []
         return [s.upstream for s in self._chooser.waited_for(options) if s is not seat]
 
-    def _rivals(self, options: Options) -> int:
-        """How many wait for any of the seats of the class."""
-        seats = set(options.primary)
-        return sum(
-            len(pool) for pool in self._pools.values() if not seats.isdisjoint(pool.options.primary)
-        )
-
     def _borrowers(self, options: Options) -> int:
         """How many would gain by the slot of real-time work; 0 while that waits itself."""
-        for pool in self._pools.values():
-            if pool.options.name == "realtime" and len(pool):
-                return 0
-        return self._rivals(options)
+        waits = any(pool.options.name == "realtime" and len(pool) for pool in self._pools)
+        return 0 if waits else self._pools.rivals(options)
 
     def _later(self) -> None:
         """What counts in a budget has changed: look again, once the caller is done."""
@@ -241,7 +272,7 @@ class Dispatch:
     def _set_alarm(self, delay: float) -> None:
         if self._alarm is not None:
             self._alarm.cancel()
-            self._alarm = None
+        self._alarm = None
         if delay < math.inf and not self._stopped:
             self._alarm = asyncio.get_running_loop().call_later(delay, self.match)
 
@@ -249,39 +280,14 @@ class Dispatch:
         """The gate has closed: who stands there steps back, who waited for it looks elsewhere."""
         self.withdraw(seat)
         if seat.gate.fault is not None:
-            for pool in self._pools.values():
-                if seat in pool.options.seats and _all_gone(pool.options.seats):
+            for pool in self._pools:
+                if seat in pool.options.seats and all_gone(pool.options.seats):
                     self._strand(pool, seat.gate.fault)
         self.match()
 
     def _strand(self, pool: Pool, fault: ProviderError) -> None:
-        for lane in pool.lanes.values():
-            while lane.head() is not None:
-                task_id = lane.take().task_id
-                del self._lanes[task_id]
-                self.on_stranded(task_id, fault)
+        for task_id in self._pools.empty(pool):
+            self.on_stranded(task_id, fault)
 
     def _serving(self, pool: Pool) -> tuple[Seat, ...]:
         return self._chooser.serving(pool.options)
-
-    def _pool(self, options: Options) -> Pool:
-        pool = self._pools.get(options)
-        if pool is None:
-            if len(self._pools) >= POOLS_KEPT:
-                self._pools = {o: pool for o, pool in self._pools.items() if len(pool)}
-            pool = Pool(options, {name: Lane(long=name == "long") for name in LANE_SLACK_S})
-            self._pools[options] = pool
-        return pool
-
-
-def _all_gone(seats: Sequence[Seat]) -> bool:
-    """Whether all of them, and there are some, take no call any more."""
-    return bool(seats) and all(seat.gate.fault is not None for seat in seats)
-
-
-def _soonest(rows: list[dict[str, Any]]) -> str | None:
-    """The model expected to be done first; the order decides where nothing is known."""
-    known = [row for row in rows if row["eta_s"] is not None]
-    best = min(known, key=lambda row: row["eta_s"]) if len(known) == len(rows) and rows else None
-    found = best or (rows[0] if rows else None)
-    return None if found is None else str(found["model"])

@@ -36,12 +36,14 @@ async def _announce(run: Run, journal: Journal) -> None:
     """One more call: it waits for the rate as a task would, and a restart will know of it."""
     loop = asyncio.get_running_loop()
     since = loop.time()
+    run.heard_at = None
     await run.permit.again()
     run.waited_s += loop.time() - since
     if run.upstream.settings.counted:
         anyone = next(iter(run.members))
         await asyncio.shield(journal.append(Change(anyone, [], call=run.upstream.gate.name)))
     run.permit.sent()
+    run.alive()
 
 
 def summed(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -80,7 +80,7 @@ class Executor:
         for each in sharing:
             self._board(run, each)
         try:
-            ending = await self._ending(run)
+            ending = await run.make(self._attempt(run))
             run.report(ending)
             permit.release()  # the connection is closed: the next call need not wait for the disk
             await self._record_all(run, ending)
@@ -102,6 +102,11 @@ class Executor:
         self._leave(member, Stopped(cause))
         await member.over.wait()
         return True
+
+    def cut(self, run: Run, error: ProviderError) -> None:
+        """End a call, for all who share it, as if it had ended with that."""
+        for member in list(run.members.values()):
+            self._leave(member, self._after_fault(member, error))
 
     async def interrupt_all(self) -> None:
         """Send every task that runs back to where it can be taken up again; start no more."""
@@ -136,7 +141,7 @@ class Executor:
         loop = asyncio.get_running_loop()
         tape, deadline = Tape(self._journal, task.id), self._waiting.begin(task)
         member = Member(run, task, tape, loop.time(), deadline)
-        member.alarm = loop.call_at(deadline, self._time_is_up, member)
+        member.alarm = loop.call_at(deadline, self.time_is_up, member)
         self.runs[task.id] = run.members[task.id] = member
         if run.starting:
             self._start(member, None)
@@ -168,7 +173,8 @@ class Executor:
             run.over = True
             run.scope.cancel()
 
-    def _time_is_up(self, member: Member) -> None:
+    def time_is_up(self, member: Member) -> None:
+        """The task's time is at its end."""
         limit = self._waiting.limit_s(member.task)
         error = TaskTimeout(f"the task took longer than {limit:g} s")
         self._leave(member, self._after_fault(member, error))
@@ -188,21 +194,6 @@ class Executor:
         running.add_done_callback(self._steps.discard)
 
     # The pipeline -----------------------------------------------------------------------------
-
-    async def _ending(self, run: Run) -> Outcome | ProviderError:
-        """Make the call in a task of its own, so that it can be cut without the worker."""
-        run.scope = asyncio.create_task(self._attempt(run), name=f"run {run.lead.id}")
-        try:
-            await asyncio.wait({run.scope})
-        except asyncio.CancelledError:
-            run.scope.cancel()
-            await asyncio.wait({run.scope})
-            raise
-        run.over = True
-        if not run.scope.cancelled():
-            return run.scope.result()
-        left = [member.outcome for member in run.members.values() if member.outcome is not None]
-        return left[0] if left else Stopped(Cause.INTERRUPTED)
 
     async def _attempt(self, run: Run) -> Outcome | ProviderError:
         """Everything between the permit and its end; raises only CancelledError."""
@@ -227,6 +218,7 @@ class Executor:
         await self._begin(run)
         run.started = asyncio.get_running_loop().time()
         run.permit.sent()
+        run.alive()
         self._waiting.cache.misses += self._waiting.cache.key(run.lead) is not None
         return await ask(self._client, self._journal, run, body)
 

@@ -9,7 +9,7 @@ call for the same answer at a time. Never calls anybody, never looks at an answe
 from collections.abc import Callable
 
 from asyncsvc.engine.dispatch import Dispatch
-from asyncsvc.engine.lane import Lane, entry_of
+from asyncsvc.engine.line import Line, entry_of
 from asyncsvc.tasks.task import Task
 
 Board = Callable[[Task], bool]
@@ -20,7 +20,7 @@ class _Flight:
     """Those who wait; `board` is set while the call is under way."""
 
     def __init__(self) -> None:
-        self.line = Lane(long=False)
+        self.line = Line()
         self.tasks: dict[str, Task] = {}
         self.lead: Task | None = None
         self.board: Board | None = None
@@ -34,7 +34,10 @@ class Flights:
         self._enter_lane = enter or dispatch.enter
         self._flights: dict[str, _Flight] = {}
         self._keys: dict[str, str] = {}
-        """The flight for which a task waits."""
+        """The flight for which a task waits. It stays the same when settings that shape answers
+        change meanwhile: who asked for the same still does."""
+        self._away: dict[str, str] = {}
+        """The flight whose call is under way, by the task that made it."""
 
     def __len__(self) -> int:
         """How many wait behind another."""
@@ -42,6 +45,7 @@ class Flights:
 
     def enter(self, key: str, task: Task) -> None:
         """Wait for the call, or join the one under way."""
+        key = self._keys.get(task.id, key)
         flight = self._flights.setdefault(key, _Flight())
         if flight.board is not None and flight.board(task):
             return
@@ -63,21 +67,28 @@ class Flights:
         else:
             del self._flights[key]
 
-    def depart(self, key: str, task: Task, board: Board) -> list[Task]:
+    def depart(self, key: str | None, task: Task, board: Board) -> list[Task]:
         """All who wait with the task, which comes first; none where a call is under way."""
+        key = self._keys.get(task.id, key)
+        if key is None:
+            return [task]
         flight = self._flights.setdefault(key, _Flight())
         if flight.board is not None:
             return []
         flight.board = board
+        self._away[task.id] = key
         waiting = [each for each in flight.tasks.values() if each.id != task.id]
         for each in [task, *waiting]:
             self._dispatch.leave(each)
             self._keys.pop(each.id, None)
-        flight.tasks, flight.line, flight.lead = {}, Lane(long=False), None
+        flight.tasks, flight.line, flight.lead = {}, Line(), None
         return [task, *waiting]
 
-    def land(self, key: str) -> list[Task]:
-        """The call is over and recorded: those who came too late for it."""
+    def land(self, task: Task) -> list[Task]:
+        """The task's call is over and recorded: those who came too late for it."""
+        key = self._away.pop(task.id, None)
+        if key is None:
+            return []
         flight = self._flights.pop(key)
         for task_id in flight.tasks:
             del self._keys[task_id]

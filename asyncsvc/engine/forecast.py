@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 
 from asyncsvc.engine.dispatch import Dispatch
-from asyncsvc.engine.lane import entry_of, newcomer
+from asyncsvc.engine.line import Rank, entry_of, newcomer
 from asyncsvc.providers.gate import Gate
 from asyncsvc.tasks.task import Request, State, Task
 
@@ -41,14 +41,16 @@ class Forecaster:
             return UNKNOWN
         return self._forecast(request, newcomer(request, at))
 
-    def _forecast(self, request: Request, rank: tuple[float, int]) -> Forecast:
+    def _forecast(self, request: Request, rank: Rank) -> Forecast:
         seats = self._dispatch.candidates(request)
         gates = [seat.upstream.gate for seat in seats]
-        position = self._dispatch.position(rank, seats)
+        position = self._dispatch.position(request, rank, seats)
         tokens = request.tokens
         eta = _eta(gates, position, tokens)
         if eta == 0.0:
             return Forecast(position, eta, None)
+        if not gates:
+            return Forecast(position, None, self._dispatch.nobody(request))
         reasons = [why for gate in gates if (why := gate.describe(tokens))]
         reason = "; ".join(reasons) if gates and len(reasons) == len(gates) else None
         return Forecast(position, eta, reason)

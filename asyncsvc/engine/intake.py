@@ -167,7 +167,13 @@ class Intake:
         """Its class and why."""
         if submission.model is not None:
             return dict(NAMED)
-        asked = Asked(submission.type, submission.asked(), submission.lane, submission.params)
+        asked = Asked(
+            submission.type,
+            submission.asked(),
+            submission.lane,
+            submission.params,
+            submission.route_as,
+        )
         return self._router.classify(asked).as_dict()
 
     def _check_model(self, submission: Submission) -> None:
@@ -229,7 +235,7 @@ def _request(
         max_retries=submission.max_retries,
         retry_unsafe=submission.retry_unsafe,
         cache=submission.cache,
-        cache_key=request_key(submission),
+        cache_key=request_key(submission, submission.route_as),
         user_metadata=submission.metadata,
         preview=submission.preview(),
         route=route,

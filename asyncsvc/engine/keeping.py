@@ -28,6 +28,10 @@ class Keeper:
     def __init__(self, journal: Journal, gates: Iterable[Gate]) -> None:
         self._journal = journal
         self._due: dict[str, tuple[Gate, asyncio.TimerHandle]] = {}
+        self.listen(gates)
+
+    def listen(self, gates: Iterable[Gate]) -> None:
+        """To these too from now on."""
         for gate in gates:
             gate.on_learn = partial(self._changed, gate)
 

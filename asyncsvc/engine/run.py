@@ -8,17 +8,18 @@ the answer's pieces.
 """
 
 import asyncio
+from collections.abc import Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncsvc.engine.outcome import Completed, Deferred, Failed, Outcome, Retried
+from asyncsvc.engine.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
 from asyncsvc.engine.tape import Tape, joined
 from asyncsvc.errors import IllegalTransition, ProviderError, TaskNotFound
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.tasks.task import Draft, EventType, Task
+from asyncsvc.tasks.task import Cause, Draft, EventType, Task
 
 
 @dataclass(eq=False)
@@ -82,6 +83,32 @@ class Run:
     over: bool = False
     """Nobody can come aboard any more: the call has ended, or is being cut."""
     scope: "asyncio.Task[Outcome | ProviderError] | None" = None
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """The call has ended, or is no longer waited for."""
+    heard_at: float | None = None
+    """The last sign of the provider, by the loop's clock; None: no call is being made."""
+
+    def silent_s(self, now: float) -> float:
+        """How long nothing has come although the provider alone has to speak."""
+        return 0.0 if self.heard_at is None else now - self.heard_at
+
+    async def make(
+        self, attempt: Coroutine[Any, Any, Outcome | ProviderError]
+    ) -> Outcome | ProviderError:
+        """Make the call in a task of its own, so that it can be cut without the worker."""
+        scope = self.scope = asyncio.create_task(attempt, name=f"run {self.lead.id}")
+        scope.add_done_callback(lambda _: self.ended.set())
+        try:
+            await self.ended.wait()
+        except asyncio.CancelledError:
+            scope.cancel()
+            await self.ended.wait()
+            raise
+        self.over = True
+        if scope.done() and not scope.cancelled():
+            return scope.result()
+        left = [member.outcome for member in self.members.values() if member.outcome is not None]
+        return left[0] if left else Stopped(Cause.INTERRUPTED)
 
     @property
     def text(self) -> str:
@@ -122,7 +149,11 @@ class Run:
     def full(self) -> bool:
         return any(member.tape.full for member in self.members.values())
 
+    def alive(self) -> None:
+        self.heard_at = asyncio.get_running_loop().time()
+
     def head(self, accepted: bool) -> None:
+        self.alive()
         self.begun |= accepted
         self.permit.head(accepted)
 
@@ -133,8 +164,9 @@ class Run:
                 member.tape.write(delta)
 
     async def drained(self) -> None:
-        """Wait for all tapes. Raises what the journal raised, but a task that is no longer
-        there keeps nothing from the others."""
+        """Wait for all tapes, which is no silence of the provider. Raises what the journal
+        raised, but a task that is no longer there keeps nothing from the others."""
+        self.heard_at = None
         for member in list(self.members.values()):
             try:
                 await member.tape.drained()
@@ -142,3 +174,4 @@ class Run:
                 member.live = False
                 if not any(other.live for other in self.members.values()):
                     raise
+        self.alive()

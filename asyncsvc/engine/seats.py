@@ -4,10 +4,11 @@ Owns what choice and dispatch speak of. Promises nothing by itself. Never choose
 """
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncsvc.engine.lane import Entry
+from asyncsvc.engine.line import Entry
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.upstream import Upstream
@@ -23,10 +24,10 @@ class Taken:
 
 @dataclass(eq=False, slots=True)
 class Seat:
-    """One account's place at the desk: at most one of its workers stands ready there."""
+    """One account's place at the desk: its clerk stands ready there while there is room. The
+    gate stays the same; the upstream is another one when its settings have changed."""
 
     upstream: Upstream
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     permit: Permit | None = None
     offer: "asyncio.Future[Taken | None] | None" = None
 
@@ -65,3 +66,8 @@ class Options:
 
 
 NOBODY = Options(None, ())
+
+
+def all_gone(seats: Sequence[Seat]) -> bool:
+    """Whether all of them, and there are some, take no call any more."""
+    return bool(seats) and all(seat.gate.fault is not None for seat in seats)

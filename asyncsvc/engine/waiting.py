@@ -7,7 +7,7 @@ waiting, and that a task that never gets its turn fails in the end. Never runs a
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
@@ -17,7 +17,7 @@ import orjson
 from asyncsvc.engine.cache import Answer, Cache
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.flights import Board, Flights
-from asyncsvc.engine.seats import Bars
+from asyncsvc.engine.seats import Bars, Seat
 from asyncsvc.engine.sessions import Sessions
 from asyncsvc.engine.timers import Timers
 from asyncsvc.errors import (
@@ -115,14 +115,24 @@ class WaitingRoom:
 
     def depart(self, task: Task, board: Board) -> list[Task]:
         """The task's call begins: all who share it, none where one is under way already."""
-        key = self.cache.key(task)
-        return [task] if key is None else self.flights.depart(key, task, board)
+        return self.flights.depart(self.cache.key(task), task, board)
 
     def land(self, task: Task) -> None:
         """The task's call is over and recorded: whoever came too late for it is next."""
-        key = self.cache.key(task)
-        for late in [] if key is None else self.flights.land(key):
+        for late in self.flights.land(task):
             self.admit(late)
+
+    def apply(self, seats: Sequence[Seat], ttl_changed: bool) -> None:
+        """Other seats and settings from now on: everything may be tried again, everywhere."""
+        self._bars.clear()
+        live = self._journal.live
+        found = [(live[i], None) for i in self.dispatch.waiting if i in live]
+        settings = self._settings
+        self.dispatch.apply(seats, settings.routing.balance, settings.queue.weights, found)
+        if ttl_changed:
+            for task in live.values():
+                if task.state is State.PENDING and task.id not in self._allowances:
+                    self._watch(task)
 
     def bar(self, task: Task, upstream: Upstream, fault: ProviderError) -> bool:
         """Do not ask that account again for the task; whether another one is left."""

@@ -54,6 +54,19 @@ class Adaptive:
         in_window = Learned(RPM_START, ceiling=RPM_MOST) if rate else None
         return cls(at_once, in_window, span_s)
 
+    def as_set(self, concurrency: bool, rate: bool, span_s: float) -> "Adaptive":
+        """The one for these limits: what is still to be learned goes on from what is known."""
+        known = (self.concurrency is not None, self.rate is not None, self.span_s)
+        if known == (concurrency, rate, span_s):
+            return self
+        other = Adaptive.of(concurrency, rate, span_s)
+        if concurrency and self.concurrency is not None:
+            other.concurrency = self.concurrency
+        if rate and self.rate is not None and span_s == self.span_s:
+            other.rate = self.rate
+        other.tells = self.tells
+        return other
+
     @property
     def learns(self) -> bool:
         return self.concurrency is not None or self.rate is not None

@@ -18,11 +18,15 @@ class Breaker:
     """Opens after `failures` in a row, for `cooldown_s`; times are the event loop's."""
 
     def __init__(self, failures: int, cooldown_s: float) -> None:
-        self._limit = failures
-        self._cooldown_s = cooldown_s
         self.failures = 0
+        self.configure(failures, cooldown_s)
         self._opened_at: float | None = None
         self._probing = False
+
+    def configure(self, failures: int, cooldown_s: float) -> None:
+        """Other numbers from now on; what is open stays open until the new time is over."""
+        self._limit = failures
+        self._cooldown_s = cooldown_s
 
     def state(self, now: float) -> BreakerState:
         if self._opened_at is None:

@@ -13,7 +13,7 @@ above the whole limit is taken for the limit: it goes alone, or it could never g
 import math
 from collections import deque
 
-from asyncsvc.providers.window import MARGIN_S
+from asyncsvc.providers.window import KEPT, LAG, MARGIN_S
 
 
 class Share:
@@ -27,20 +27,28 @@ class Share:
 
 
 class Budget:
-    """`limit` tokens in any `span_s`; 0 is unlimited. Times are the event loop's."""
+    """`limit` tokens in any `span_s`; 0 is unlimited. Times are the event loop's.
+
+    `limit` and the span may be set at any time; what was used already counts towards the new ones.
+    """
 
     def __init__(self, limit: int, span_s: float = 60.0, lag_s: float | None = None) -> None:
         self.limit = limit
         self.span_s = span_s
-        self.lag_s = span_s / 30 if lag_s is None else lag_s
+        self.lag_s = span_s / LAG if lag_s is None else lag_s
         self._log: deque[Share] = deque()
 
-    def reserve(self, tokens: int) -> Share | None:
-        """Take the estimate out of the budget; None where there is none to keep to."""
-        if not self.limit:
-            return None
-        share = Share(min(max(tokens, 1), self.limit))
+    def span(self, span_s: float) -> None:
+        """Another length from now on."""
+        self.span_s, self.lag_s = span_s, span_s / LAG
+
+    def reserve(self, tokens: int) -> Share:
+        """Take the estimate out of the budget."""
+        tokens = max(tokens, 1)
+        share = Share(min(tokens, self.limit) if self.limit else tokens)
         self._log.append(share)
+        if not self.limit and len(self._log) > KEPT:
+            self._log.popleft()
         return share
 
     def sent(self, share: Share, now: float) -> None:
@@ -64,8 +72,7 @@ class Budget:
 
     def restore(self, age_s: float, tokens: int, now: float) -> None:
         """Enter a call that an earlier process began to make `age_s` ago; oldest first."""
-        if (share := self.reserve(tokens)) is not None:
-            share.at = now - max(age_s, 0.0) + self.lag_s
+        self.reserve(tokens).at = now - max(age_s, 0.0) + self.lag_s
 
     def used(self, now: float) -> int:
         """Tokens that count at this moment."""

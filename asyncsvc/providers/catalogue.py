@@ -1,22 +1,19 @@
 """The models of the settings: which can be used, and what the others lack.
 
-Owns the building of upstreams and gates from settings and environment. Promises that a model
-without its key is listed as disabled with the variable that it lacks. Never keeps a key
-anywhere but in its upstream.
+Owns the upstreams and their gates. Promises that a model without its key is listed as disabled
+with the variable that it lacks; that an account goes on with its gate when the settings are read
+again, also where it was gone for a while. Never keeps a key anywhere but in its account.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from asyncsvc.errors import ModelNotFound, NoModel, SettingsError
-from asyncsvc.providers.adaptive import CONCURRENCY_START, RPM_START, Adaptive
-from asyncsvc.providers.breaker import Breaker
-from asyncsvc.providers.budget import Budget
-from asyncsvc.providers.dialects import PLAIN, PRESETS
+from asyncsvc.errors import ModelNotFound, NoModel
+from asyncsvc.providers import accounts
+from asyncsvc.providers.accounts import Account, Accounts
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.providers.window import Window
-from asyncsvc.settings import Model, Settings
+from asyncsvc.settings import Settings
 
 
 class Catalogue:
@@ -25,24 +22,50 @@ class Catalogue:
     def __init__(self, settings: Settings, environ: Mapping[str, str]) -> None:
         self.settings = settings
         self.upstreams: list[Upstream] = []
+        """One a key; the list stays the same when the settings are read again."""
         self.disabled: dict[str, str] = {}
         """Why a model cannot be used, for people."""
-        faults = []
-        for name, model in settings.models.items():
-            try:
-                reason = self._missing(model, environ)
-                if reason is None:
-                    self.upstreams += self._build(name, model, environ)
-                else:
-                    self.disabled[name] = reason
-            except ValueError as error:
-                faults.append(f"models.{name}.{error}")
-        if faults:
-            raise SettingsError(faults)
+        self._environ = environ
+        self._gates: dict[tuple[str, str | None], Gate] = {}
+        """Those in use, and those whose past calls still count."""
+        self.adopt(self.plan(settings))
+
+    def plan(self, settings: Settings) -> Accounts:
+        """What those settings would make of it; raises SettingsError. Nothing changes yet."""
+        return accounts.read(settings, self._environ)
+
+    def adopt(self, found: Accounts) -> list[Gate]:
+        """Go on with these; the gates that are new. `settings` must hold theirs already.
+
+        A call under way keeps its upstream and its gate, whatever becomes of them here.
+        """
+        before = {id(upstream.gate): upstream for upstream in self.upstreams}
+        fresh: list[Gate] = []
+        upstreams = []
+        for account in found.usable:
+            gate = self._gates.get(account.identity)
+            if gate is None:
+                gate = self._gates[account.identity] = accounts.new_gate(account, self.settings)
+                fresh.append(gate)
+            else:
+                accounts.adapt(gate, account, self.settings)
+            upstreams.append(_upstream(account, gate, before.get(id(gate))))
+        self.upstreams[:] = upstreams
         self._named = {
-            name: [upstream for upstream in self.upstreams if upstream.name == name]
-            for name in settings.models
+            name: [upstream for upstream in upstreams if upstream.name == name]
+            for name in self.settings.models
         }
+        self.disabled.clear()
+        self.disabled.update(found.disabled)
+        self._tidy(found.usable)
+        return fresh
+
+    def _tidy(self, usable: Sequence[Account]) -> None:
+        """Forget the gates that nobody uses and whose calls no longer count."""
+        kept = {account.identity for account in usable}
+        for identity, gate in list(self._gates.items()):
+            if identity not in kept and not gate.remembers:
+                del self._gates[identity]
 
     def of(self, name: str) -> list[Upstream]:
         """The upstreams of one model, one a key."""
@@ -76,67 +99,32 @@ class Catalogue:
             f"no {kind} model is enabled. {lacks or 'The settings name none'}", retry_after=60
         )
 
-    def restore(self, calls: list[tuple[str, int, int]], now_ms: int) -> None:
-        """Enter the calls that earlier processes have begun into windows and budgets."""
-        for upstream in self.upstreams:
-            gate = upstream.gate
+    @property
+    def gates(self) -> list[Gate]:
+        return [upstream.gate for upstream in self.upstreams]
+
+    def restore(
+        self, calls: list[tuple[str, int, int]], now_ms: int, gates: Sequence[Gate] | None = None
+    ) -> None:
+        """Enter the calls that were begun before into windows and budgets; None: of all gates."""
+        for gate in self.gates if gates is None else gates:
             gate.restore([((now_ms - at) / 1000, n) for name, at, n in calls if name == gate.name])
 
-    def learned(self, kept: dict[str, Any]) -> None:
+    def learned(self, kept: dict[str, Any], gates: Sequence[Gate] | None = None) -> None:
         """Let the gates go on with the limits that earlier processes have learned, by gate."""
-        for upstream in self.upstreams:
-            if upstream.gate.name in kept:
-                upstream.gate.learned(kept[upstream.gate.name])
+        for gate in self.gates if gates is None else gates:
+            if gate.name in kept:
+                gate.learned(kept[gate.name])
 
     def longest_window_s(self) -> float:
         return max((u.settings.rpm_window_s for u in self.upstreams), default=60.0)
 
-    @staticmethod
-    def _missing(model: Model, environ: Mapping[str, str]) -> str | None:
-        if not model.enabled:
-            return "enabled = false in the settings"
-        if model.protocol != "openai":
-            return f"protocol {model.protocol!r} is not available in this version"
-        variables = model.key_variables
-        if variables and not any(environ.get(v, "").strip() for v in variables):
-            return f"{' or '.join(variables)} is not set"
-        return None
 
-    @staticmethod
-    def _keys(model: Model, environ: Mapping[str, str]) -> Iterator[str]:
-        for variable in model.key_variables:
-            # Secrets read from a file often end in a line feed.
-            key = environ.get(variable, "").strip()
-            if not (key.isascii() and key.isprintable()):
-                raise ValueError(
-                    f"api_key_env: {variable} holds characters that no HTTP header can carry"
-                )
-            if key:
-                yield key
-
-    def _build(self, name: str, model: Model, environ: Mapping[str, str]) -> Iterator[Upstream]:
-        if model.preset is not None and model.preset not in PRESETS:
-            known = ", ".join(PRESETS)
-            raise ValueError(f"preset: unknown preset {model.preset!r}; known: {known}")
-        preset = PRESETS[model.preset] if model.preset else PLAIN
-        base_url = model.base_url or preset.base_url
-        if base_url is None:
-            raise ValueError("base_url: is required where there is no preset")
-        keys = list(self._keys(model, environ))
-        for index, key in enumerate(keys or [None], 1):
-            gate = self._gate(name if len(keys) <= 1 else f"{name}#{index}", model)
-            yield Upstream(name, model, preset, gate, base_url, key)
-
-    def _gate(self, name: str, model: Model) -> Gate:
-        settings, span_s = self.settings, model.rpm_window_s
-        at_once, rate = model.concurrency, model.rpm
-        return Gate(
-            name,
-            concurrency=CONCURRENCY_START if at_once == "auto" else at_once,
-            window=Window(RPM_START if rate == "auto" else rate, span_s),
-            budget=Budget(model.tpm, span_s),
-            adaptive=Adaptive.of(at_once == "auto", rate == "auto", span_s),
-            breaker=Breaker(settings.breaker.failures, settings.breaker.cooldown_s),
-            retry_base_s=settings.retry.base_s,
-            retry_max_s=settings.retry.max_s,
-        )
+def _upstream(account: Account, gate: Gate, before: Upstream | None) -> Upstream:
+    """The one in use where nothing of it has changed; a run may hold it."""
+    if before is not None and before.settings == account.model:
+        before.gone.clear()
+        return before
+    return Upstream(
+        account.name, account.model, account.preset, gate, account.base_url, account.key
+    )

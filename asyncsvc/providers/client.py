@@ -59,6 +59,10 @@ class Sink(Protocol):
 
     def write(self, delta: Delta) -> None: ...
 
+    def alive(self) -> None:
+        """Something has come, be it no text."""
+        ...
+
     async def drained(self) -> None: ...
 
 
@@ -74,14 +78,11 @@ class Client:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        timeout = httpx.Timeout(
-            connect=self._timeouts.connect_s, read=None, write=WRITE_S, pool=None
-        )
         transport = self._transport or httpx_aiohttp.AiohttpTransport(client=_session)
         self._http = await self._stack.enter_async_context(
             httpx.AsyncClient(
                 transport=BoundedTransport(transport),
-                timeout=timeout,
+                timeout=_timeout(self._timeouts),
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
                 trust_env=False,
@@ -91,6 +92,11 @@ class Client:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
+
+    def apply(self, timeouts: Timeouts) -> None:
+        """Other limits for the calls from now on; those under way keep theirs."""
+        self._timeouts = timeouts
+        self._http.timeout = _timeout(timeouts)
 
     async def chat(
         self,
@@ -103,8 +109,9 @@ class Client:
         """Stream an answer into the sink; cancelling it closes the connection."""
         answer = Answer(dialect=upstream.preset.errors, now_ms=self._now())
         body = upstream.chat_body(messages, params)
+        timeouts = self._timeouts
         try:
-            async with asyncio.timeout(self._timeouts.first_token_s) as limit:
+            async with asyncio.timeout(timeouts.first_token_s) as limit:
                 stream = self._stream(upstream, "/chat/completions", body, sink.head, headers)
                 async with aclosing(stream) as events:
                     async for data in events:
@@ -112,10 +119,12 @@ class Client:
                             answer.done = True
                             limit.reschedule(_soon(LINGER_S))
                         elif not answer.done:
-                            await self._take(data, answer, sink, limit, upstream)
+                            await _take(
+                                data, answer, sink, limit, timeouts.idle_s, upstream.secrets
+                            )
         except TimeoutError:
             if not answer.ended:
-                raise self._late(answer) from None
+                raise _late(answer, timeouts) from None
         except (UpstreamDisconnected, UpstreamInvalid):
             # How the connection ends after the answer's end concerns nobody.
             if not answer.ended:
@@ -126,18 +135,6 @@ class Client:
         answer.check(upstream.preset.empty_answers)
         return answer
 
-    async def _take(
-        self, data: str, answer: Answer, sink: Sink, limit: asyncio.Timeout, upstream: Upstream
-    ) -> None:
-        for delta in answer.take(_json(data), upstream.secrets):
-            sink.write(delta)
-        if sink.full:
-            # A disk that cannot keep up is no silence of the provider.
-            limit.reschedule(None)
-            await sink.drained()
-        if answer.begun:
-            limit.reschedule(_soon(self._timeouts.idle_s))
-
     async def embed(
         self,
         upstream: Upstream,
@@ -147,26 +144,20 @@ class Client:
     ) -> Embeddings:
         """One vector a text, in one call: no more texts than a batch of the preset."""
         body = upstream.embedding_body(texts, params)
+        limit_s = self._timeouts.first_token_s
         try:
-            async with asyncio.timeout(self._timeouts.first_token_s):
+            async with asyncio.timeout(limit_s):
                 parts = [
                     part
                     async for part in self._stream(upstream, "/embeddings", body, on_head, None)
                 ]
         except TimeoutError:
-            raise FirstTokenTimeout(
-                f"no answer within {self._timeouts.first_token_s:g} s"
-            ) from None
+            raise FirstTokenTimeout(f"no answer within {limit_s:g} s") from None
         count = 1 if isinstance(texts, str) else len(texts)
         value = _json("".join(parts))
         if (error := refusal_in(value)) is not None:
             raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
         return embeddings_in(value, count)
-
-    def _late(self, answer: Answer) -> ProviderError:
-        if answer.begun:
-            return IdleTimeout(f"the stream was silent for {self._timeouts.idle_s:g} s")
-        return FirstTokenTimeout(f"no token within {self._timeouts.first_token_s:g} s")
 
     async def _stream(
         self,
@@ -179,6 +170,7 @@ class Client:
         """The data of each event; a plain JSON answer is a single one."""
         sent = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         sent |= upstream.headers() | (headers or {})
+        timeouts = self._timeouts
         try:
             async with self._http.stream(
                 "POST", upstream.base_url + path, content=orjson.dumps(body), headers=sent
@@ -201,7 +193,7 @@ class Client:
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UpstreamInvalid(f"not an address: {error}") from None
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _translate(error, self._timeouts) from error
+            raise _translate(error, timeouts) from error
 
     async def _refusal(self, response: httpx.Response, upstream: Upstream) -> ProviderError:
         body = bytearray()
@@ -220,6 +212,30 @@ class Client:
             upstream.preset.errors,
             now,
         )
+
+
+async def _take(
+    data: str, answer: Answer, sink: Sink, limit: asyncio.Timeout, idle_s: float, secrets: list[str]
+) -> None:
+    for delta in answer.take(_json(data), secrets):
+        sink.write(delta)
+    sink.alive()
+    if sink.full:
+        # A disk that cannot keep up is no silence of the provider.
+        limit.reschedule(None)
+        await sink.drained()
+    if answer.begun:
+        limit.reschedule(_soon(idle_s))
+
+
+def _late(answer: Answer, timeouts: Timeouts) -> ProviderError:
+    if answer.begun:
+        return IdleTimeout(f"the stream was silent for {timeouts.idle_s:g} s")
+    return FirstTokenTimeout(f"no token within {timeouts.first_token_s:g} s")
+
+
+def _timeout(timeouts: Timeouts) -> httpx.Timeout:
+    return httpx.Timeout(connect=timeouts.connect_s, read=None, write=WRITE_S, pool=None)
 
 
 def _session() -> aiohttp.ClientSession:

@@ -7,7 +7,6 @@ that the breaker hears only of the provider's own failures. Limits that are to b
 what `adaptive.py` concludes. Never knows about tasks, lanes or priorities.
 """
 
-import asyncio
 import math
 from collections.abc import Callable
 from contextlib import suppress
@@ -59,18 +58,17 @@ class Gate(Load, Measures):
         Measures.__init__(self)
         self.adaptive = adaptive or Adaptive.of(False, False, window.span_s)
         self.fault: ProviderError | None = None
-        """Why it takes no call any more, until the next start."""
+        """Why it takes no call any more, until the next start or reload."""
         # Called when it has closed, so that whoever stands in it with a permit steps back; when
-        # what counts in the token budget has changed; when a learned limit has changed.
+        # a learned limit has changed.
         self.on_close: Callable[[], None] = lambda: None
-        self.on_room: Callable[[], None] = lambda: None
         self.on_learn: Callable[[], None] = lambda: None
         self._slots = Slots(concurrency)
-        self._base_s, self._max_s = retry_base_s, retry_max_s
+        self.retry_s = retry_base_s, retry_max_s
+        """The first and the longest rest after a refusal that does not say how long."""
         self._cool_until = -math.inf
         self._slowed = 0
         self._exhausted = False
-        self._changed = asyncio.Event()
         self._smooth = self._limiter()
         self._follow()
 
@@ -156,25 +154,10 @@ class Gate(Load, Measures):
         """Seconds until so many tokens fit into the budget; inf: when another call changes."""
         return self.budget.wait(tokens, self.time())
 
-    async def sleep(self, delay: float) -> None:
-        """That long, or until something has changed."""
-        try:
-            async with asyncio.timeout(None if delay == math.inf else delay):
-                await self._changed.wait()
-        except TimeoutError:
-            pass
-
     def freed(self) -> None:
         """A permit came back."""
         self._slots.release()
         self.wake()
-
-    def wake(self) -> None:
-        """Something has changed: whoever waits looks again."""
-        self._changed.set()
-        self._changed = asyncio.Event()
-        if self.budget.limit:
-            self.on_room()
 
     def accepted(self) -> None:
         """A call was taken by the provider."""
@@ -238,9 +221,25 @@ class Gate(Load, Measures):
         return found
 
     def disable(self, error: ProviderError) -> None:
-        """Take no call any more, until the next start."""
+        """Take no call any more, until the next start or reload."""
         self.fault = error
         self.on_close()
+        self.wake()
+
+    def configure(self, at_once: int, rate: int, adaptive: Adaptive) -> None:
+        """Other limits from now on: no call under way is cut, what was called still counts."""
+        self.adaptive = adaptive
+        self._slots.resize(at_once)
+        self.window.limit = rate
+        self._smooth = self._limiter()
+        self._follow()
+        self.wake()
+
+    def pardon(self) -> None:
+        """Try again what the provider had refused for good, or until its quota is renewed."""
+        self.fault = None
+        if self._exhausted:
+            self._exhausted, self._cool_until = False, -math.inf
         self.wake()
 
     def out_of_service(self) -> str | None:
@@ -257,9 +256,9 @@ class Gate(Load, Measures):
                 return
             if learned:
                 breath = self.window.span_s * BREATH * 2.0 ** min(self._slowed, 60)
-                retry_after = min(breath, self._max_s)
+                retry_after = min(breath, self.retry_s[1])
             else:
-                retry_after = backoff(self._slowed, self._base_s, self._max_s)
+                retry_after = backoff(self._slowed, *self.retry_s)
             self._slowed += 1
         self._cool_until = max(self._cool_until, now + retry_after)
 
@@ -282,7 +281,7 @@ class Gate(Load, Measures):
         """Why no call of so many tokens may start now, for people; None where one may."""
         now = self.time()
         if self.fault is not None:
-            return f"{self.name}: disabled until the next start: {self.fault}"
+            return f"{self.name}: disabled until the next start or reload: {self.fault}"
         if self._exhausted and self._cool_until > now:
             return f"{self.name}: quota used up, next in {self._cool_until - now:.0f} s"
         if self._cool_until > now:

@@ -6,8 +6,10 @@ no trace. Never waits, never decides.
 """
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections import deque
+from collections.abc import Callable
 
 from asyncsvc.providers.breaker import Breaker
 from asyncsvc.providers.budget import Budget, Share
@@ -31,6 +33,9 @@ class Load(ABC):
         """Those of them that the provider is known to have accepted."""
         self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
         """When the latest calls began, for people to look at."""
+        self.on_room: Callable[[], None] = lambda: None
+        """Called when what counts in the token budget has changed."""
+        self._changed = asyncio.Event()
 
     @staticmethod
     def time() -> float:
@@ -43,17 +48,30 @@ class Load(ABC):
             self.starts.popleft()
         return len(self.starts)
 
-    @abstractmethod
+    @property
+    def remembers(self) -> bool:
+        """Whether calls of it are under way or still count."""
+        now = self.time()
+        return bool(self.busy or self.window.used(now) or self.budget.used(now))
+
     def wake(self) -> None:
         """Something has changed: whoever waits looks again."""
+        self._changed.set()
+        self._changed = asyncio.Event()
+        if self.budget.limit:
+            self.on_room()
+
+    async def sleep(self, delay: float) -> None:
+        """That long, or until something has changed."""
+        try:
+            async with asyncio.timeout(None if delay == math.inf else delay):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
 
     @abstractmethod
     def rate_wait(self) -> float:
         """Seconds until the rate allows one more call."""
-
-    @abstractmethod
-    async def sleep(self, delay: float) -> None:
-        """That long, or until something has changed."""
 
     @abstractmethod
     def freed(self) -> None:

@@ -14,6 +14,10 @@ from collections import deque
 from contextlib import suppress
 from itertools import islice
 
+KEPT = 10_000
+"""Calls noted of an account without a limit, in case it is given one."""
+LAG = 30
+"""Of the span: how long a call may take to reach the provider."""
 MARGIN_S = 0.002
 """Timers may fire a little early; two calls exactly one span apart are still two."""
 
@@ -21,32 +25,44 @@ MARGIN_S = 0.002
 class Stamp:
     """One call in the log; it occupies the window until `span_s` after `at`."""
 
-    __slots__ = ("at", "refused")
+    __slots__ = ("at", "noted", "refused")
 
     def __init__(self) -> None:
         self.at = math.inf  # reserved, not sent: it may reach the provider at any time yet
         self.refused = False
+        self.noted = True
 
 
 class Window:
     """`limit` calls in any `span_s`; 0 is unlimited. Times are the event loop's.
 
-    `limit` may be set at any time; calls already made count towards the new one.
+    `limit` and the span may be set at any time; calls already made count towards the new ones,
+    as far back as the old span.
     """
 
     def __init__(self, limit: int, span_s: float = 60.0, lag_s: float | None = None) -> None:
         self.limit = limit
         self.span_s = span_s
-        self.lag_s = span_s / 30 if lag_s is None else lag_s
+        self.lag_s = span_s / LAG if lag_s is None else lag_s
         self._log: deque[Stamp] = deque()
         self._refused = 0
+
+    def span(self, span_s: float) -> None:
+        """Another length from now on."""
+        self.span_s, self.lag_s = span_s, span_s / LAG
 
     def reserve(self) -> Stamp:
         """Take a place before the call is made."""
         stamp = Stamp()
-        if self.limit:
-            self._log.append(stamp)
+        self._log.append(stamp)
+        if not self.limit and len(self._log) > KEPT:
+            self._forget()
         return stamp
+
+    def _forget(self) -> None:
+        gone = self._log.popleft()
+        gone.noted = False
+        self._refused -= gone.refused
 
     def sent(self, stamp: Stamp, now: float) -> None:
         """The request is on its way."""
@@ -59,10 +75,11 @@ class Window:
     def refuse(self, stamp: Stamp) -> None:
         """The provider has turned it away. It counts all the same: some providers count it."""
         stamp.refused = True
-        self._refused += stamp in self._log
+        self._refused += stamp.noted
 
     def refund(self, stamp: Stamp) -> None:
         """The call was never made."""
+        stamp.noted = False
         with suppress(ValueError):
             self._log.remove(stamp)
 
@@ -78,7 +95,7 @@ class Window:
         """Calls that count at this moment."""
         log = self._log
         while log and log[0].at + self.span_s + MARGIN_S <= now:
-            self._refused -= log.popleft().refused
+            self._forget()
         return len(log)
 
     def accepted(self, now: float) -> int:

@@ -71,7 +71,8 @@ class Journal:
         """The unfinished tasks by id. Read it, never write it."""
         self.feed = Feed(store)
         self._topics = Topics()
-        self._keep_calls_ms = keep_calls_ms
+        self.keep_calls_ms = keep_calls_ms
+        """How long the starts of calls are kept; it may grow."""
         self._forgot_at = 0
         self._waiting: list[_Append] = []
         self._wanted = asyncio.Event()
@@ -191,7 +192,7 @@ class Journal:
             append.settle(tasks)
         if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
             self._forgot_at = overlay.at
-            await self.store.forget_calls(overlay.at - self._keep_calls_ms)
+            await self.store.forget_calls(overlay.at - self.keep_calls_ms)
 
     async def _strangers(self, appends: list[_Append]) -> dict[str, Task]:
         """The finished tasks that the batch touches: they are not kept in memory."""

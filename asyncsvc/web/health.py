@@ -57,6 +57,7 @@ async def health(request: Request) -> Response:
             "running": len(parts.executor.runs),
             "cache": parts.cache.figures(),
             "worker_restarts": parts.pool.restarts,
+            "workers": parts.pool.figures(),
             "memory_mb": round(process.memory_info().rss / 1e6, 1),
             "pid": os.getpid(),
             "models": models,

@@ -12,6 +12,7 @@ from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.pool import WorkerPool
+from asyncsvc.engine.reloading import Reloader
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
@@ -32,5 +33,6 @@ class House:
     intake: Intake
     control: Control
     pool: WorkerPool
+    reloader: Reloader
     sockets: Sockets
     started_ms: int

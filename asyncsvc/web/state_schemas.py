@@ -127,6 +127,25 @@ class ModelHealth(TypedDict):
     reason: NotRequired[str]
 
 
+class Workers(TypedDict):
+    """Who stands at the gates, and what the watchdog had to do."""
+
+    clerks: Count
+    working: Count
+    restarts: Count
+    cut: Count
+    left_behind: Count
+
+
+class Reloaded(TypedDict):
+    """What a reload has changed, by the settings' names."""
+
+    changed: dict[str, Object]
+    added: list[Name]
+    removed: list[Name]
+    needs_restart: list[str]
+
+
 class Health(TypedDict):
     """What works and what does not."""
 
@@ -144,6 +163,7 @@ class Health(TypedDict):
     running: Count
     cache: CacheFigures
     worker_restarts: Count
+    workers: Workers
     memory_mb: float
     pid: int
     models: dict[str, ModelHealth]

@@ -12,17 +12,21 @@ from pathlib import Path
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.loading import load
 from asyncsvc.server import serve
+from asyncsvc.settings import Settings
 
 
 def _announce(url: str) -> None:
     print(url, flush=True)
 
 
+def _read() -> Settings:
+    return load(Path(sys.argv[1]), os.environ)
+
+
 def main() -> int:
     logging.basicConfig(level=logging.INFO)
     try:
-        settings = load(Path(sys.argv[1]), os.environ)
-        asyncio.run(serve(settings, os.environ, _announce))
+        asyncio.run(serve(_read(), os.environ, _announce, read=_read))
     except (SettingsError, StartError) as error:
         print(error, file=sys.stderr)
         return 2

@@ -1,80 +1,74 @@
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.engine.lane import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Lane, entry_of
-from asyncsvc.tasks.task import Request, Task
+from asyncsvc.engine.lane import Lane, Turns
+from asyncsvc.engine.line import Entry
 
-Move = tuple[str, int, float]
+USERS = "abcd"
+weights = st.fixed_dictionaries({user: st.sampled_from([0.5, 1.0, 2.0, 3.0]) for user in USERS})
 moves = st.lists(
     st.tuples(
         st.sampled_from(["enter", "enter", "leave", "take"]),
-        st.integers(1, 12),
-        st.floats(0, 5, allow_nan=False).map(lambda key: round(key, 1)),
+        st.integers(1, 30),
+        st.sampled_from([None, *USERS]),
+        st.integers(0, 5),
     ),
-    max_size=80,
-)
-arrivals = st.lists(
-    st.tuples(
-        st.integers(0, 5_000),
-        st.sampled_from(sorted(LANE_SLACK_S)),
-        st.integers(0, 9),
-    ),
-    min_size=2,
-    max_size=30,
+    max_size=120,
 )
 
 
-def _play(lane: Lane, model: dict[str, Entry], move: Move) -> None:
-    """The same move in the lane and in a plain dict, which must give the same."""
-    verb, n, key = move
-    entry = Entry(key, n, f"t{n}")
-    if verb == "enter":
-        lane.enter(entry)
-        model.setdefault(entry.task_id, entry)
-    elif verb == "leave":
-        assert lane.leave(entry.task_id) == (model.pop(entry.task_id, None) is not None)
-    elif model:
-        best = min(model.values())
-        assert lane.take() == best
-        del model[best.task_id]
+@given(weights, st.integers(1, 60))
+def test_those_who_wait_are_served_by_weight(given_: dict[str, float], turns: int) -> None:
+    """Each is at most one task away from its share, at any moment."""
+    lane = Lane(Turns(given_))
+    for n in range(400):
+        lane.enter(Entry(n, n, f"t{n}", owner=USERS[n * 4 // 400]))
+    total = sum(given_.values())
+    served: Counter[str | None] = Counter()
+    for count in range(1, turns + 1):
+        served[lane.take().owner] += 1
+        for user, weight in given_.items():
+            # One turn of its own, and one of each other user, may be under way.
+            assert abs(served[user] - count * weight / total) <= 1 + weight * len(USERS)
 
 
 @given(moves)
-def test_a_lane_is_a_sorted_list_of_those_that_wait(played: list[Move]) -> None:
-    lane, model = Lane(long=False), dict[str, Entry]()
-    for move in played:
-        _play(lane, model, move)
-        order = sorted(model.values())
-        assert len(lane) == len(order)
-        assert lane.head() == (order[0] if order else None)
-        assert [lane.ahead_of(entry.rank) for entry in order] == list(range(len(order)))
-        assert all(entry.task_id in lane for entry in order)
-
-
-@given(arrivals)
-def test_none_is_overtaken_by_what_comes_after_its_slack(
-    comers: list[tuple[int, str, int]],
+def test_a_lane_loses_none_and_keeps_each_user_s_order(
+    played: list[tuple[str, int, str | None, int]],
 ) -> None:
-    tasks = [
-        Task(Request(f"t{n}", lane=lane, priority=priority), queued_at=at * 1000, n=n)
-        for n, (at, lane, priority) in enumerate(sorted(comers), 1)
-    ]
-    for task in tasks:
-        request = task.request
-        slack = LANE_SLACK_S[request.lane] + PRIORITY_SLACK_S * (9 - request.priority)
-        ahead = [other for other in tasks if entry_of(other) < entry_of(task)]
-        assert all(other.queued_at <= task.queued_at + slack * 1000 for other in ahead)
+    lane, model = Lane(Turns()), dict[str, Entry]()
+    for verb, n, owner, key in played:
+        entry = Entry(key, n, f"t{n}", owner=owner)
+        if verb == "enter":
+            lane.enter(entry)
+            model.setdefault(entry.task_id, entry)
+        elif verb == "leave":
+            assert lane.leave(entry.task_id) == (model.pop(entry.task_id, None) is not None)
+        elif model:
+            head = lane.head()
+            taken = lane.take()
+            assert taken is head
+            assert taken == min(one for one in model.values() if one.owner == taken.owner)
+            del model[taken.task_id]
+        assert len(lane) == len(model)
+        assert (lane.head() is None) is not bool(model)
+        if model:
+            assert lane.rank() == min(one.rank for one in model.values())
 
 
-@given(arrivals, st.integers(0, 1_000))
-def test_a_later_start_of_the_clock_changes_no_order(
-    comers: list[tuple[int, str, int]], shift: int
+@given(moves, st.sampled_from([None, *USERS]))
+def test_the_place_told_is_the_place_that_it_has(
+    played: list[tuple[str, int, str | None, int]], user: str | None
 ) -> None:
-    def order(offset: int) -> list[str]:
-        tasks = [
-            Task(Request(f"t{n}", lane=lane, priority=prio), queued_at=(at + offset) * 1000, n=n)
-            for n, (at, lane, prio) in enumerate(comers, 1)
-        ]
-        return [entry.task_id for entry in sorted(map(entry_of, tasks))]
-
-    assert order(0) == order(shift)
+    lane = Lane(Turns())
+    for verb, n, owner, key in played:
+        if verb == "take" and len(lane):
+            lane.take()
+        elif verb != "leave":
+            lane.enter(Entry(key, n, f"t{n}", owner=owner))
+    newcomer = Entry(9, 99, "new", owner=user)
+    told = lane.ahead_of(newcomer.rank, user)
+    lane.enter(newcomer)
+    assert [lane.take().task_id for _ in range(told + 1)][-1] == "new"

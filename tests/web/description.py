@@ -4,12 +4,9 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from starlette.routing import BaseRoute
+from asyncsvc.web.routes import ROUTES
 
-from asyncsvc.web import api, docs, health, ws
-
-ROUTES: list[BaseRoute] = [*api.ROUTES, *health.ROUTES, *docs.ROUTES, *ws.ROUTES]
-"""As they are served; `test_the_running_service_has_these_routes` compares."""
+__all__ = ["ROUTES"]
 VERBS = {"get", "post", "put", "patch", "delete"}
 
 

@@ -98,11 +98,11 @@ async def test_a_fault_of_ours_tells_nothing_of_itself(
 async def test_a_disk_that_refuses_is_a_503_and_nothing_is_stored(
     fresh: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("asyncsvc.tasks.store.Store._write", full)
+        patch.setattr("asyncsvc.tasks.store.write", full)
         answer = await fresh.http.post("/tasks", json={"content": "x"})
     error = refused(answer, 503, "overloaded")
     assert "disk is full" in error["message"]

@@ -1,0 +1,131 @@
+"""The accounts that the settings name: one key of one model each, with its limits.
+
+Owns the reading of a model's settings and keys, and what of them becomes a limit of its gate.
+Promises that whatever only shows when a model is built is a SettingsError before anything has
+changed. Never keeps a gate: which account goes on with which gate is for the catalogue to say.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+from asyncsvc.errors import SettingsError
+from asyncsvc.providers.adaptive import CONCURRENCY_START, RPM_START, Adaptive
+from asyncsvc.providers.breaker import Breaker
+from asyncsvc.providers.budget import Budget
+from asyncsvc.providers.dialects import PLAIN, PRESETS, Preset
+from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.window import Window
+from asyncsvc.settings import Model, Settings
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`gate` is its gate's name: the model's, with a number where there are several keys."""
+
+    name: str
+    gate: str
+    model: Model
+    preset: Preset
+    base_url: str
+    key: str | None = field(default=None, repr=False)
+
+    @property
+    def identity(self) -> tuple[str, str | None]:
+        """Whose calls the provider counts together."""
+        return self.gate, self.key
+
+
+@dataclass(frozen=True, slots=True)
+class Accounts:
+    """All of them, and why the other models cannot be used."""
+
+    usable: tuple[Account, ...]
+    disabled: dict[str, str]
+
+
+def read(settings: Settings, environ: Mapping[str, str]) -> Accounts:
+    """Raises SettingsError with one line per fault."""
+    usable: list[Account] = []
+    disabled: dict[str, str] = {}
+    faults = []
+    for name, model in settings.models.items():
+        try:
+            reason = _missing(model, environ)
+            if reason is None:
+                usable += _accounts(name, model, environ)
+            else:
+                disabled[name] = reason
+        except ValueError as error:
+            faults.append(f"models.{name}.{error}")
+    if faults:
+        raise SettingsError(faults)
+    return Accounts(tuple(usable), disabled)
+
+
+def new_gate(account: Account, settings: Settings) -> Gate:
+    """A gate with the account's limits that knows of no call yet."""
+    model, span_s = account.model, account.model.rpm_window_s
+    at_once, rate = model.concurrency, model.rpm
+    return Gate(
+        account.gate,
+        concurrency=CONCURRENCY_START if at_once == "auto" else at_once,
+        window=Window(RPM_START if rate == "auto" else rate, span_s),
+        budget=Budget(model.tpm, span_s),
+        adaptive=Adaptive.of(at_once == "auto", rate == "auto", span_s),
+        breaker=Breaker(settings.breaker.failures, settings.breaker.cooldown_s),
+        retry_base_s=settings.retry.base_s,
+        retry_max_s=settings.retry.max_s,
+    )
+
+
+def adapt(gate: Gate, account: Account, settings: Settings) -> None:
+    """Give a gate in use the account's limits, and let it try what was refused."""
+    model, span_s = account.model, account.model.rpm_window_s
+    if span_s != gate.window.span_s:
+        gate.window.span(span_s)
+        gate.budget.span(span_s)
+    gate.budget.limit = model.tpm
+    gate.breaker.configure(settings.breaker.failures, settings.breaker.cooldown_s)
+    gate.retry_s = settings.retry.base_s, settings.retry.max_s
+    adaptive = gate.adaptive.as_set(model.concurrency == "auto", model.rpm == "auto", span_s)
+    at_once = gate.concurrency if model.concurrency == "auto" else model.concurrency
+    rate = (gate.window.limit or RPM_START) if model.rpm == "auto" else model.rpm
+    gate.configure(at_once, rate, adaptive)
+    gate.pardon()
+
+
+def _missing(model: Model, environ: Mapping[str, str]) -> str | None:
+    if not model.enabled:
+        return "enabled = false in the settings"
+    if model.protocol != "openai":
+        return f"protocol {model.protocol!r} is not available in this version"
+    variables = model.key_variables
+    if variables and not any(environ.get(v, "").strip() for v in variables):
+        return f"{' or '.join(variables)} is not set"
+    return None
+
+
+def _keys(model: Model, environ: Mapping[str, str]) -> Iterator[str]:
+    for variable in model.key_variables:
+        # Secrets read from a file often end in a line feed.
+        key = environ.get(variable, "").strip()
+        if not (key.isascii() and key.isprintable()):
+            raise ValueError(
+                f"api_key_env: {variable} holds characters that no HTTP header can carry"
+            )
+        if key:
+            yield key
+
+
+def _accounts(name: str, model: Model, environ: Mapping[str, str]) -> Iterator[Account]:
+    if model.preset is not None and model.preset not in PRESETS:
+        known = ", ".join(PRESETS)
+        raise ValueError(f"preset: unknown preset {model.preset!r}; known: {known}")
+    preset = PRESETS[model.preset] if model.preset else PLAIN
+    base_url = model.base_url or preset.base_url
+    if base_url is None:
+        raise ValueError("base_url: is required where there is no preset")
+    keys = list(_keys(model, environ))
+    for index, key in enumerate(keys or [None], 1):
+        gate = name if len(keys) <= 1 else f"{name}#{index}"
+        yield Account(name, gate, model, preset, base_url, key)
