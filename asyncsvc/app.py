@@ -30,11 +30,13 @@ from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
+from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
@@ -74,22 +76,24 @@ async def open_house(
         journal = await stack.enter_async_context(Journal(store, now, keep_ms))
         client = await stack.enter_async_context(Client(settings.timeouts, now))
         router = Router(settings.models, settings.routes)
-        seats = [Seat(upstream) for upstream in catalogue.upstreams]
-        chooser = Chooser(seats, router, settings.routing.balance)
-        dispatch = Dispatch(seats, chooser, catalogue.lacking, settings.queue.weights)
-        cache = Cache(settings.cache, catalogue.upstreams, now)
-        await cache.load(store)
-        waiting = WaitingRoom(journal, dispatch, Timers(now), settings, cache)
+        waiting = await _waiting_room(settings, catalogue, router, journal)
         stack.push_async_callback(waiting.close)
+        dispatch, cache = waiting.dispatch, waiting.cache
         executor = Executor(journal, client, waiting, settings)
         stack.push_async_callback(executor.close)
         forecaster = Forecaster(dispatch)
         pool = WorkerPool(dispatch, executor, settings)
+        holds = Holds(journal, catalogue, dispatch)
+        await holds.open()
         await recover(journal, catalogue, waiting)
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
         workers = asyncio.create_task(pool.run(), name="workers")
         stack.push_async_callback(_cancelled, workers)
+        intake = Intake(journal, catalogue, waiting, forecaster, router, settings)
+        recurring = Schedules(journal, intake)
+        stack.push_async_callback(recurring.close)
+        await recurring.open()
         yield House(
             settings=settings,
             journal=journal,
@@ -98,15 +102,29 @@ async def open_house(
             executor=executor,
             cache=cache,
             forecaster=forecaster,
-            intake=Intake(journal, catalogue, waiting, forecaster, router, settings),
+            intake=intake,
             control=Control(journal, waiting, executor),
+            holds=holds,
+            schedules=recurring,
             pool=pool,
             reloader=Reloader(
-                settings, read, journal, catalogue, client, router, waiting, keeper, pool
+                settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
             ),
             sockets=Sockets(),
             started_ms=now(),
         )
+
+
+async def _waiting_room(
+    settings: Settings, catalogue: Catalogue, router: Router, journal: Journal
+) -> WaitingRoom:
+    """Where tasks wait, with the desk that they wait for and the answers that are known."""
+    seats = [Seat(upstream) for upstream in catalogue.upstreams]
+    chooser = Chooser(seats, router, settings.routing.balance)
+    dispatch = Dispatch(seats, chooser, catalogue.lacking, settings.queue.weights)
+    cache = Cache(settings.cache, catalogue.upstreams, journal.now)
+    await cache.load(journal.store)
+    return WaitingRoom(journal, dispatch, Timers(journal.now), settings, cache)
 
 
 async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:

@@ -150,3 +150,13 @@ def test_what_is_kept_goes_with_its_append_or_not_at_all() -> None:
     assert batch.batch().kept == [("k", "a", AT, "1")]
     batch.accept([Kept("k", "a", None)])
     assert batch.batch().kept == [("k", "a", AT, None)]
+
+
+def test_only_what_is_kept_for_good_asks_for_a_sync() -> None:
+    batch = overlay()
+    batch.accept([Kept("a", "k", "1")])
+    assert not batch.batch().durable
+    refused(batch, Kept("a", "l", "1", durable=True), Removal("r"))
+    assert not batch.batch().durable
+    batch.accept([Kept("a", "k", None, durable=True)])
+    assert batch.batch().durable

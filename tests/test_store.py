@@ -368,6 +368,8 @@ async def test_what_is_kept_is_there_until_it_is_forgotten(store: Store) -> None
     await store.commit(Batch(kept=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
     assert await store.kept("a") == [("x", 9, "4")]
     assert await store.kept("b") == [("x", 3, "3")]
+    assert await store.kept_one("b", "x") == "3"
+    assert await store.kept_one("b", "y") is None
 
 
 async def test_what_is_kept_is_found_by_kind_oldest_first(store: Store) -> None:

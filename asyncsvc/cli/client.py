@@ -17,6 +17,7 @@ from asyncsvc.cli.serving import program
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
+NO_CONTENT = 204
 FULL_ID = 36
 """Characters of an id. Fewer are taken for the end of one."""
 NEWEST = 500
@@ -57,6 +58,9 @@ class Api:
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return self._call("POST", path, json=body) if body is not None else self._call("POST", path)
 
+    def delete(self, path: str) -> None:
+        self._call("DELETE", path)
+
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")
 
@@ -86,6 +90,8 @@ class Api:
 
 def decoded(answer: httpx.Response, address: Address) -> dict[str, Any]:
     """The JSON of an answer. Raises Failure with the service's message for an error."""
+    if answer.status_code == NO_CONTENT:
+        return {}
     try:
         body = answer.json()
         message = body["error"]["message"] if answer.is_error else None

@@ -8,17 +8,17 @@ that `serve` pays for nothing but the parser.
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 from typer.main import get_command
 
 from asyncsvc import __version__
+from asyncsvc.cli import levers
 from asyncsvc.cli.failure import FAILED, MISUSED, Failure
+from asyncsvc.cli.options import HERE, THERE, Json, Url
+from asyncsvc.cli.options import reach as _api
 from asyncsvc.errors import AsyncsvcError, SettingsError
-
-if TYPE_CHECKING:
-    from asyncsvc.cli.client import Api
 
 app = typer.Typer(
     name="asyncsvc",
@@ -34,19 +34,8 @@ SettingsFile = Annotated[
     Path | None,
     typer.Option("--settings", metavar="FILE", help="Default: settings.toml, here or with main.py"),
 ]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        metavar="URL",
-        envvar="ASYNCSVC_URL",
-        help="The service. Default: host and port of the settings.",
-    ),
-]
-Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or the end of it.")]
 States = Literal["scheduled", "pending", "running", "paused", "completed", "failed", "cancelled"]
-HERE, THERE = "On this machine", "With a running service"
 
 
 def run(argv: list[str]) -> int:
@@ -287,8 +276,4 @@ def _steer(task_id: str, verb: str, as_json: bool, url: str | None) -> int:
         return asking.steer(api, api.resolve(task_id), verb, as_json)
 
 
-def _api(url: str | None) -> "Api":
-    from asyncsvc.cli import address
-    from asyncsvc.cli.client import Api
-
-    return Api(address.find(url, os.environ))
+levers.add_to(app)

@@ -118,6 +118,7 @@ def task(view: dict[str, Any]) -> RenderableType:
         ("latency", number(meta["latency"], " s") if meta["latency"] is not None else None),
         ("tokens", _tokens(usage)),
         ("session", view["session_id"]),
+        ("schedule", view.get("schedule_id")),
         ("error", _error(view["error"])),
     ]
     for name, value in rows:
@@ -178,6 +179,8 @@ def _limit(item: dict[str, Any], name: str) -> str:
 def _state(item: dict[str, Any]) -> Text:
     if not item["enabled"]:
         return Text(f"disabled: {item['reason']}", "bright_black")
+    if item.get("paused"):
+        return Text("paused", "magenta")
     if item["breaker"] != "closed":
         return Text(f"breaker {item['breaker']}", "red")
     if item["waiting_for"]:

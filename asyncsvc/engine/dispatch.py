@@ -103,6 +103,12 @@ class Dispatch:
         seats = self._chooser.options(task.request, bars).seats
         return bool(seats) and not all_gone(seats)
 
+    def held(self, task: Task, bars: Bars | None = None) -> bool:
+        """Whether somebody holds each model that could serve the task."""
+        seats = self._chooser.options(task.request, bars).seats
+        able = [seat for seat in seats if seat.gate.fault is None]
+        return bool(able) and all(seat.gate.held is not None for seat in able)
+
     def explain(self, request: Request, at: int) -> dict[str, Any]:
         """The decision, each candidate, and which would take the task if it came now."""
         options = self._chooser.options(request)

@@ -52,7 +52,9 @@ class Forecaster:
         if not gates:
             return Forecast(position, None, self._dispatch.nobody(request))
         reasons = [why for gate in gates if (why := gate.describe(tokens))]
-        reason = "; ".join(reasons) if gates and len(reasons) == len(gates) else None
+        # The keys of a model that is held all say the same.
+        said = "; ".join(dict.fromkeys(reasons))
+        reason = said if gates and len(reasons) == len(gates) else None
         return Forecast(position, eta, reason)
 
 
@@ -66,7 +68,7 @@ def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:
     if position <= free:
         return 0.0
     rate = 0.0
-    for gate in gates:
+    for gate in (gate for gate in gates if gate.held is None):
         rates = [gate.concurrency / gate.service_s] if gate.service_s else []
         if gate.window.limit:
             rates.append(gate.window.limit / gate.window.span_s)

@@ -8,7 +8,8 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 from weakref import WeakValueDictionary
@@ -23,6 +24,7 @@ from asyncsvc.errors import (
     AsyncsvcError,
     Conflict,
     InvalidRequest,
+    NoModel,
     Overloaded,
     QueueFull,
     ShuttingDown,
@@ -32,7 +34,7 @@ from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.routing import NAMED, Asked, Router
 from asyncsvc.providers.tokens import context_needed
 from asyncsvc.settings import Settings
-from asyncsvc.tasks.journal import Beside, Birth, Journal, Outcome
+from asyncsvc.tasks.journal import Beside, Birth, Journal, Kept, Outcome
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import Request
 
@@ -49,6 +51,15 @@ class Accepted:
     answer: dict[str, Any]
     repeated: bool = False
     """Whether the answer is that of an earlier submit with the same idempotency key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The schedule that makes a task, and what it writes down in the same transaction."""
+
+    schedule_id: str
+    note: Callable[[str], Kept]
+    """Given the task's id."""
 
 
 class Intake:
@@ -83,7 +94,7 @@ class Intake:
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
         if key is None:
-            return (await self._take([submission], owner, None, also))[0]
+            return (await self._take([submission], owner, None, also=also))[0]
         return await through(self._submit_once(submission, owner, key, also))
 
     async def _submit_once(
@@ -95,7 +106,7 @@ class Intake:
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                return (await self._take([submission], owner, (key, fingerprint), also))[0]
+                return (await self._take([submission], owner, (key, fingerprint), also=also))[0]
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
@@ -111,14 +122,24 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await self._take(submissions, owner, None, also)
+        return await self._take(submissions, owner, None, also=also)
+
+    async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
+        """Take a schedule's task, in one transaction with what the schedule notes of it."""
+        return (await through(self._take([submission], owner, None, origin)))[0]
+
+    def check(self, submission: Submission) -> None:
+        """Refuse what no model of the settings could ever serve. Raises RequestError."""
+        with suppress(NoModel):  # its key may be there by the time that it is needed
+            self._check_model(submission)
 
     async def _take(
         self,
         submissions: Sequence[Submission],
         owner: str | None,
         key: tuple[str, str] | None,
-        also: Also | None,
+        origin: Origin | None = None,
+        also: Also | None = None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
         for submission in submissions:
@@ -128,15 +149,18 @@ class Intake:
         for submission in submissions:
             body = submission.body()
             request = _request(submission, body, owner, now, self._decide(submission))
+            if origin is not None:
+                request = replace(request, schedule_id=origin.schedule_id)
             answer = self._answer(request, submission, now)
             stored = (*key, orjson.dumps(answer).decode()) if key else None
             births.append(Birth(request, orjson.dumps(body), stored))
             taken.append(Accepted(request.id, answer))
-        beside = also([one.task_id for one in taken]) if also else ()
+        notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
+        notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(births)
         # Not after the await: whoever submits may hang up meanwhile, and a task that is on
         # the disk must find its waiting place all the same.
-        await self._journal.append(*births, *beside, then=partial(self._enter, len(births)))
+        await self._journal.append(*births, *notes, then=partial(self._enter, len(births)))
         return taken
 
     def _enter(self, count: int, outcome: Outcome) -> None:

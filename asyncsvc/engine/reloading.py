@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from asyncsvc import live
+from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.keeping import Keeper, learned
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.seats import Seat
@@ -40,6 +41,7 @@ class Reloader:
     waiting: WaitingRoom
     keeper: Keeper
     pool: WorkerPool
+    holds: Holds
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def reload(self) -> Difference:
@@ -74,6 +76,7 @@ class Reloader:
         self.client.apply(settings.timeouts)
         self.waiting.cache.apply(settings.cache)
         self.keeper.listen(self.catalogue.gates)
+        self.holds.apply()
         self.waiting.apply(self._seats(), ttl_changed)
         self.pool.staff()
 

@@ -215,7 +215,7 @@ class WaitingRoom:
             fault = allowance.fault
             error = TaskTimeout("the task's time ran out while it waited for its next try")
             given_up = fault if fault is not None and fault.slow_down else error
-            self._timers.after(task.id, left, lambda: self._later(self._fail(task.id, given_up)))
+            self._timers.after(task.id, left, partial(self._time_is_up, task, given_up))
         else:
             ttl = self._settings.queue.ttl_s
             # One that has started before waits anew. By duration: nobody's patience ends
@@ -223,6 +223,14 @@ class WaitingRoom:
             since = task.queued_at if task.started_at is None else task.updated_at
             left = min(ttl - (self._journal.now() - since) / 1000, ttl)
             self._timers.after(task.id, left, partial(self._expire, task.id))
+
+    def _time_is_up(self, task: Task, error: ProviderError) -> None:
+        """It has waited too long for its next try; but not for a model that somebody holds."""
+        if self.dispatch.held(task, self._bars.get(task.id)):
+            self.forgive(task)
+            self._watch(task)
+        else:
+            self._later(self._fail(task.id, error))
 
     def _expire(self, task_id: str) -> None:
         ttl = self._settings.queue.ttl_s

@@ -86,7 +86,7 @@ def adapt(gate: Gate, account: Account, settings: Settings) -> None:
         gate.budget.span(span_s)
     gate.budget.limit = model.tpm
     gate.breaker.configure(settings.breaker.failures, settings.breaker.cooldown_s)
-    gate.retry_s = settings.retry.base_s, settings.retry.max_s
+    gate.rest.configure(settings.retry.base_s, settings.retry.max_s, span_s)
     adaptive = gate.adaptive.as_set(model.concurrency == "auto", model.rpm == "auto", span_s)
     at_once = gate.concurrency if model.concurrency == "auto" else model.concurrency
     rate = (gate.window.limit or RPM_START) if model.rpm == "auto" else model.rpm

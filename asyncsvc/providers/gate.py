@@ -1,7 +1,7 @@
 """The gate of one provider account: how many calls may be under way, and when the next starts.
 
-Owns the slots, the smoothing limiter, the rate window, the token budget, the breaker and the
-cool-down of one key of one model. Promises never more than `concurrency` calls at once, never
+Owns the slots, the smoothing limiter, the rate window, the token budget, the breaker, the rest
+and the hold of one key of one model. Promises never more than `concurrency` calls at once, never
 more than `rpm` in any window nor `tpm` by its estimates; that each permit is given back once;
 that the breaker hears only of the provider's own failures. Limits that are to be learned follow
 what `adaptive.py` concludes. Never knows about tasks, lanes or priorities.
@@ -21,7 +21,7 @@ from asyncsvc.providers.budget import Budget
 from asyncsvc.providers.headers import RateHeaders
 from asyncsvc.providers.measures import Measures
 from asyncsvc.providers.permit import Load, Permit
-from asyncsvc.providers.retry import LONGEST_S, backoff
+from asyncsvc.providers.rest import Rest
 from asyncsvc.providers.slots import Slots
 from asyncsvc.providers.window import Window
 
@@ -29,11 +29,6 @@ BURST = 4
 """The limiter refills this many times faster than the window allows on average: it evens out
 bursts above the concurrency, while the window decides. At 1 a burst of 40 short calls would
 take a minute although the account allows it at once."""
-BREATH = 1 / 60
-"""Of the window: how long a gate with learned limits rests after a refusal at first. The lower
-limit is the remedy; the rest only keeps a provider from being asked again in the same moment."""
-QUOTA_S = 3600.0
-"""A quota that is used up comes back at a time that few providers tell."""
 COOLING_S = 30.0
 """A pause longer than this is worth asking another model."""
 
@@ -59,16 +54,14 @@ class Gate(Load, Measures):
         self.adaptive = adaptive or Adaptive.of(False, False, window.span_s)
         self.fault: ProviderError | None = None
         """Why it takes no call any more, until the next start or reload."""
+        self.held: str | None = None
+        """Why it takes no call until somebody says otherwise."""
         # Called when it has closed, so that whoever stands in it with a permit steps back; when
         # a learned limit has changed.
         self.on_close: Callable[[], None] = lambda: None
         self.on_learn: Callable[[], None] = lambda: None
         self._slots = Slots(concurrency)
-        self.retry_s = retry_base_s, retry_max_s
-        """The first and the longest rest after a refusal that does not say how long."""
-        self._cool_until = -math.inf
-        self._slowed = 0
-        self._exhausted = False
+        self.rest = Rest(retry_base_s, retry_max_s, window.span_s)
         self._smooth = self._limiter()
         self._follow()
 
@@ -132,19 +125,16 @@ class Gate(Load, Measures):
     def rate_wait(self) -> float:
         """The same, but for the breaker."""
         now = self.time()
-        if self.fault is not None:
+        if self.fault is not None or self.held is not None:
             return math.inf
-        return max(self._cool_until - now, self.window.wait(now), 0.0)
+        return max(self.rest.left(now), self.window.wait(now), 0.0)
 
     def admits(self, long: bool) -> bool:
         """Whether a permit already given may still be used, for a task of that kind.
 
         Long tasks leave one slot to the others where there is more than one.
         """
-        now = self.time()
-        if self.fault is not None or self.busy >= self.concurrency:
-            return False
-        if self._cool_until > now or self.window.wait(now) > 0:
+        if self.rate_wait() > 0 or self.busy >= self.concurrency:
             return False
         if self.breaker_state() is BreakerState.OPEN:
             return False
@@ -163,15 +153,14 @@ class Gate(Load, Measures):
         """A call was taken by the provider."""
         if self.adaptive.learns:
             now = self.time()
-            self._slowed = 0
+            self.rest.answered()
             self.adaptive.accepted(self.at_work, self.window.accepted(now), now)
             self._follow()
 
     def told(self, headers: RateHeaders) -> None:
         """The provider says in headers how much of its limit is left."""
         if headers.wait_s > 0:
-            until = self.time() + min(headers.wait_s, LONGEST_S)
-            self._cool_until = max(self._cool_until, until)
+            self.rest.told(headers.wait_s, self.time())
             self.on_close()
         if headers.limit is not None:
             self.adaptive.told(headers.limit, headers.reset_s)
@@ -180,7 +169,7 @@ class Gate(Load, Measures):
     def succeeded(self, seconds: float) -> None:
         """A call was answered in that time."""
         self.calls += 1
-        self._slowed = 0
+        self.rest.answered()
         self.went_well(seconds)
         self.breaker.succeeded()
         self.wake()
@@ -190,14 +179,14 @@ class Gate(Load, Measures):
         self.calls += 1
         self.errors += 1
         now = self.time()
-        self._exhausted = isinstance(error, QuotaExhausted)
+        self.rest.exhausted = isinstance(error, QuotaExhausted)
         if isinstance(error, UpstreamAuth):
             self.fault = error
-        elif self._exhausted:
-            self._cool(error.retry_after or QUOTA_S, now, learned=False)
+        elif self.rest.exhausted:
+            self.rest.used_up(error.retry_after, now)
         elif error.slow_down:
             learned = permit is not None and self._learn(error, permit, now)
-            self._cool(error.retry_after, now, learned)
+            self.rest.refused(error.retry_after, now, learned)
         elif error.trips:
             self.went_wrong()
             self.breaker.failed(now)
@@ -238,29 +227,22 @@ class Gate(Load, Measures):
     def pardon(self) -> None:
         """Try again what the provider had refused for good, or until its quota is renewed."""
         self.fault = None
-        if self._exhausted:
-            self._exhausted, self._cool_until = False, -math.inf
+        self.rest.pardoned()
+        self.wake()
+
+    def hold(self, reason: str | None) -> None:
+        """Begin no call until it is told None; those under way go on."""
+        self.held = reason
+        if reason is not None:
+            self.on_close()
         self.wake()
 
     def out_of_service(self) -> str | None:
         """Why it is not worth waiting for, for people; None where it is."""
         now = self.time()
-        closed = self.fault is not None or self._cool_until - now > COOLING_S
-        return self.describe() if closed or self.breaker.wait(now) > 0 else None
-
-    def _cool(self, retry_after: float | None, now: float, learned: bool) -> None:
-        # Zero and a date gone by are no answer: coming back at once is what was refused.
-        if not retry_after:
-            # Calls that were under way together are told so together: that is one "slow down".
-            if now < self._cool_until:
-                return
-            if learned:
-                breath = self.window.span_s * BREATH * 2.0 ** min(self._slowed, 60)
-                retry_after = min(breath, self.retry_s[1])
-            else:
-                retry_after = backoff(self._slowed, *self.retry_s)
-            self._slowed += 1
-        self._cool_until = max(self._cool_until, now + retry_after)
+        closed = self.fault is not None or self.held is not None
+        resting = self.rest.left(now) > COOLING_S
+        return self.describe() if closed or resting or self.breaker.wait(now) > 0 else None
 
     def learned(self, kept: dict[str, Any]) -> None:
         """Go on with what an earlier process had learned; what makes no sense is left out."""
@@ -282,10 +264,11 @@ class Gate(Load, Measures):
         now = self.time()
         if self.fault is not None:
             return f"{self.name}: disabled until the next start or reload: {self.fault}"
-        if self._exhausted and self._cool_until > now:
-            return f"{self.name}: quota used up, next in {self._cool_until - now:.0f} s"
-        if self._cool_until > now:
-            return f"{self.name}: asked to slow down, next in {self._cool_until - now:.0f} s"
+        if self.held is not None:
+            return self.held
+        if (left := self.rest.left(now)) > 0:
+            why = "quota used up" if self.rest.exhausted else "asked to slow down"
+            return f"{self.name}: {why}, next in {left:.0f} s"
         if self.breaker.wait(now) > 0:
             return f"{self.name}: breaker open after {self.breaker.failures} failures"
         if (delay := self.window.wait(now)) > 0:

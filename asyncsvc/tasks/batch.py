@@ -44,15 +44,17 @@ class Batch:
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
     beside: list[Beside] = field(default_factory=list)
+    acknowledging: bool = False
+    """Whether something kept must be on the disk before anybody is told."""
 
     @property
     def durable(self) -> bool:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
         the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
         only kept for later is not."""
-        return bool(
-            self.born or self.changed or self.results or self.calls or self.keys or self.deleted
-        ) or any(entry.durable for entry in self.beside)
+        written = self.born or self.changed or self.results or self.calls or self.keys
+        beside = any(entry.durable for entry in self.beside)
+        return bool(written or self.deleted or self.acknowledging or beside)
 
 
 def write(connection: sqlite3.Connection, batch: Batch) -> None:

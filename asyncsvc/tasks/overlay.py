@@ -52,12 +52,13 @@ class Removal:
 class Kept:
     """Something to be remembered that belongs to no task: `value` is JSON text, None forgets.
 
-    It needs no fsync of its own: what a power cut takes of it can be found out again.
+    Unless `durable` it needs no fsync of its own: what a power cut takes can be found out again.
     """
 
     kind: str
     key: str
     value: str | None
+    durable: bool = False
 
 
 Entry = Birth | Change | Removal | Kept | Beside
@@ -82,6 +83,8 @@ class Overlay:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
     beside: list[Beside] = field(default_factory=list)
+    acknowledging: bool = False
+    """Whether something kept must be on the disk before anybody is told."""
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
@@ -101,12 +104,14 @@ class Overlay:
         self.keys += trial.keys
         self.kept.update(trial.kept)
         self.beside += trial.beside
+        self.acknowledging |= trial.acknowledging
         return tasks
 
     def batch(self) -> Batch:
         """The transaction that makes it true."""
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
+        batch.acknowledging = self.acknowledging
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
                 batch.born.append((task, self.bodies[task_id]))
@@ -126,6 +131,7 @@ class Overlay:
     def _enter(self, entry: Entry) -> Task | None:
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
+            self.acknowledging |= entry.durable
             return None
         if isinstance(entry, Beside):
             self.beside.append(entry)

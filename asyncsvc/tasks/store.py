@@ -195,6 +195,12 @@ class Store:
         sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
         return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
 
+    async def kept_one(self, kind: str, key: str) -> str | None:
+        """The JSON text of one thing; None where it is not kept."""
+        sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
+        rows = await self.read(sql, (kind, key))
+        return str(rows[0][0]) if rows else None
+
     async def writable(self) -> bool:
         """Whether the database takes writes at this moment."""
         try:

@@ -136,6 +136,8 @@ class Request:
     created_at: int = 0
     tokens: int = 0
     """About how many tokens a call for it costs, the answer included."""
+    schedule_id: str | None = None
+    """The schedule that has made it."""
 
 
 @dataclass(frozen=True, slots=True)

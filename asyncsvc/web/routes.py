@@ -6,11 +6,15 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, reload, ws
+from asyncsvc.web import api, docs, health, holding, reload, schedules, ws
+from asyncsvc.web.v1 import responses
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
+    *schedules.ROUTES,
+    *holding.ROUTES,
     *reload.ROUTES,
+    *responses.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
     *ws.ROUTES,

@@ -110,6 +110,7 @@ class Summary(TypedDict):
     lane: Lane
     priority: Annotated[int, Field(ge=0, le=9)]
     session_id: str | None
+    schedule_id: Annotated[str | None, Field(description="the schedule that has made it")]
     attempts: Count
     error: TaskError | None
     metadata: Run

@@ -10,9 +10,11 @@ from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
+from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.reloading import Reloader
+from asyncsvc.engine.schedules import Schedules
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
@@ -32,6 +34,8 @@ class House:
     forecaster: Forecaster
     intake: Intake
     control: Control
+    holds: Holds
+    schedules: Schedules
     pool: WorkerPool
     reloader: Reloader
     sockets: Sockets

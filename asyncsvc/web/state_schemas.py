@@ -84,6 +84,8 @@ class ModelState(TypedDict):
     model: Annotated[str, Field(description="the provider's own id")]
     enabled: bool
     reason: Annotated[str | None, Field(description="why it is not enabled")]
+    paused: Annotated[bool, Field(description="held by `POST /models/{name}/pause`")]
+    paused_at: Time | None
     in_flight: Count
     concurrency: int | None
     concurrency_auto: Annotated[bool, Field(description="learned")]

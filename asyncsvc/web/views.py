@@ -30,6 +30,7 @@ def summary(task: Task) -> dict[str, Any]:
         "lane": request.lane,
         "priority": request.priority,
         "session_id": request.session_id,
+        "schedule_id": request.schedule_id,
         "attempts": task.attempts,
         "error": task.error,
         "metadata": {
@@ -110,22 +111,26 @@ def progress_event(house: House, task: Task) -> str:
 
 def models(house: House) -> dict[str, Any]:
     """The models of the settings, in their order."""
-    return {"models": [_model(house, name) for name in house.settings.models]}
+    return {"models": [model(house, name) for name in house.settings.models]}
 
 
-def _model(house: House, name: str) -> dict[str, Any]:
+def model(house: House, name: str) -> dict[str, Any]:
+    """One model of the settings."""
     settings = house.settings.models[name]
     upstreams = house.catalogue.of(name)
     gates = [_gate(upstream) for upstream in upstreams]
     services = [u.gate.service_s for u in upstreams if u.gate.service_s is not None]
     lacks = house.catalogue.lacking().get(name)
+    since = house.holds.since(name)
     states = [gate["breaker"] for gate in gates]
     return {
         "name": name,
         "type": settings.type,
         "model": upstreams[0].model_id if upstreams else settings.model_ids[0],
         "enabled": lacks is None,
-        "reason": lacks,
+        "reason": lacks or (None if since is None else f"{name} is paused"),
+        "paused": since is not None,
+        "paused_at": _time(since),
         "in_flight": sum(gate["in_flight"] for gate in gates),
         "concurrency": _all_keys(settings.concurrency, [u.gate.concurrency for u in upstreams]),
         "concurrency_auto": settings.concurrency == "auto",

@@ -41,7 +41,8 @@ def test_a_process_says_the_same(place: Place) -> None:
 
 HERE = ["serve", "demo", "simulator", "check"]
 STEERING = ["cancel", "pause", "resume", "retry"]
-COMMANDS = [*HERE, *STEERING, "submit", "tasks", "show", "watch", "models", "stats"]
+LEVERS = ["schedules", "schedule", "unschedule", "pause-model", "resume-model"]
+COMMANDS = [*HERE, *STEERING, *LEVERS, "submit", "tasks", "show", "watch", "models", "stats"]
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:

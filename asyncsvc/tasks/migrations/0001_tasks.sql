@@ -22,6 +22,7 @@ CREATE TABLE tasks (
     need          INTEGER NOT NULL,
     created_at    INTEGER NOT NULL,
     tokens        INTEGER NOT NULL,
+    schedule_id   TEXT,
     attempts      INTEGER NOT NULL,
     forgiven      INTEGER NOT NULL,
     starts        INTEGER NOT NULL,

@@ -218,7 +218,9 @@ def _usage(usage: Object | None) -> Object | None:
     """OpenAI's names for the tokens of a chat call."""
     if usage is None:
         return None
-    prompt, answer = (usage.get(f"{name}_tokens_details") or {} for name in ("prompt", "completion"))
+    prompt, answer = (
+        usage.get(f"{name}_tokens_details") or {} for name in ("prompt", "completion")
+    )
     return {
         "input_tokens": usage.get("prompt_tokens", 0),
         "input_tokens_details": {"cached_tokens": prompt.get("cached_tokens") or 0},

@@ -15,6 +15,7 @@ import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from asyncsvc.errors import AsyncsvcError, Conflict, InvalidRequest, NotFound, TaskNotFound
 from asyncsvc.tasks.asked import asked, asking
@@ -72,8 +73,7 @@ async def create(request: Request) -> Response:
     kept = await asked(parts.journal.store, task_id) or kept
     headers = {TASK_ID: task_id}
     if wanted.stream:
-        frames = _frames(parts, task_id, kept, -1, cancels=not wanted.background)
-        return StreamingResponse(frames, media_type=EVENT_STREAM, headers=headers | _NO_STORE)
+        return _Stream(parts, task_id, kept, -1, cancels=not wanted.background)
     if wanted.background:
         return JSON((await told(parts, task_id, kept)).response(), headers=headers)
     return await _whole(request, parts, task_id, kept)
@@ -99,8 +99,7 @@ async def retrieve(request: Request) -> Response:
     after = integer(query.get("starting_after"), "starting_after", -1, -1, None)
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers=headers)
-    frames = _frames(parts, task_id, kept, after, cancels=False)
-    return StreamingResponse(frames, media_type=EVENT_STREAM, headers=headers | _NO_STORE)
+    return _Stream(parts, task_id, kept, after, cancels=False)
 
 
 @operation(answer=Object, errors=("not_found", "illegal_transition"))
@@ -179,9 +178,6 @@ async def told(parts: House, task_id: str, kept: Object) -> Telling:
             telling.take(orjson.loads(row.event(task_id).wire))
         seq = rows[-1].seq
     return telling
-
-
-_NO_STORE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 
 async def _stored(parts: House, request: Request) -> tuple[str, Object]:
@@ -268,38 +264,52 @@ async def _cancel(parts: House, task_id: str) -> None:
         await parts.control.cancel(task_id)
 
 
-async def _frames(
-    parts: House, task_id: str, kept: Object, after: int, *, cancels: bool
-) -> AsyncIterator[str]:
-    """The response's events behind the number `after`, until its last."""
-    telling, ended = Telling(task_id, kept), False
-    async with aclosing(parts.journal.follow(task_id)) as pages:
-        ask = asyncio.ensure_future(anext(pages, None))
+class _Stream(StreamingResponse):
+    """The response's events behind the number `after`, until its last.
+
+    `cancels`: where its client leaves before, the response is cancelled.
+    """
+
+    def __init__(self, parts: House, task_id: str, kept: Object, after: int, cancels: bool) -> None:
+        self._parts = parts
+        self._task_id = task_id
+        self._kept = kept
+        self._after = after
+        self._cancels = cancels
+        headers = {TASK_ID: task_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(self._frames(), media_type=EVENT_STREAM, headers=headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            while True:
-                await asyncio.wait({ask}, timeout=KEEP_ALIVE_S)
-                if not ask.done():
-                    yield ": \n\n"
-                    continue
-                page = ask.result()
-                if page is None:
-                    break
-                ask = asyncio.ensure_future(anext(pages, None))
-                events = [told for e in page for told in telling.take(orjson.loads(e.wire))]
-                if sent := "".join(_frame(e) for e in events if e["sequence_number"] > after):
-                    yield sent
-            ended = True
-        except TaskNotFound:
-            ended = True  # it was deleted just before we came to follow it
+            await super().__call__(scope, receive, send)
         finally:
-            ask.cancel()
-            await asyncio.gather(ask, return_exceptions=True)
-            if cancels and not ended:
-                _LEAVING.add(step := asyncio.ensure_future(_cancel(parts, task_id)))
-                step.add_done_callback(_LEAVING.discard)
+            if self._cancels:
+                await _cancel(self._parts, self._task_id)
 
-
-_LEAVING: set["asyncio.Future[None]"] = set()
+    async def _frames(self) -> AsyncIterator[str]:
+        telling = Telling(self._task_id, self._kept)
+        async with aclosing(self._parts.journal.follow(self._task_id)) as pages:
+            ask = asyncio.ensure_future(anext(pages, None))
+            try:
+                while True:
+                    await asyncio.wait({ask}, timeout=KEEP_ALIVE_S)
+                    if not ask.done():
+                        yield ": \n\n"
+                        continue
+                    if (page := ask.result()) is None:
+                        break
+                    ask = asyncio.ensure_future(anext(pages, None))
+                    said = [one for e in page for one in telling.take(orjson.loads(e.wire))]
+                    frames = [_frame(one) for one in said if one["sequence_number"] > self._after]
+                    if frames:
+                        yield "".join(frames)
+            except TaskNotFound:
+                pass  # it was deleted just before we came to follow it
+            finally:
+                ask.cancel()
+                await asyncio.gather(ask, return_exceptions=True)
+        # To its end, or the service stops: then the task goes on after the next start.
+        self._cancels = False
 
 
 def _frame(event: Object) -> str:

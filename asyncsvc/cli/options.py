@@ -1,0 +1,32 @@
+"""Options that several commands share, and the way to the service.
+
+Owns their names, types and help. Never does anything but open the client.
+"""
+
+import os
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from asyncsvc.cli.client import Api
+
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        metavar="URL",
+        envvar="ASYNCSVC_URL",
+        help="The service. Default: host and port of the settings.",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
+HERE, THERE = "On this machine", "With a running service"
+
+
+def reach(url: str | None) -> "Api":
+    """The service's client, for `with`."""
+    from asyncsvc.cli import address
+    from asyncsvc.cli.client import Api
+
+    return Api(address.find(url, os.environ))
