@@ -165,7 +165,7 @@ class Telling:
             self._tell_of(item, "response.content_part.added", content_index=0, part=item.part())
         item = self._open
         item.texts.append(text)
-        more = {"logprobs": []} if kind == "message" else {}
+        more: Object = {"logprobs": []} if kind == "message" else {}
         self._tell_of(item, f"{event}.delta", content_index=0, delta=text, **more)
 
     def _called(self, call: Object) -> None:
@@ -197,7 +197,7 @@ class Telling:
             return
         part = item.part()
         kind = "output_text" if item.kind == "message" else "reasoning_text"
-        more = {"logprobs": []} if item.kind == "message" else {}
+        more: Object = {"logprobs": []} if item.kind == "message" else {}
         self._tell_of(item, f"response.{kind}.done", content_index=0, text=part["text"], **more)
         self._tell_of(item, "response.content_part.done", content_index=0, part=part)
         item.status = status
