@@ -27,4 +27,8 @@ async def _chat(client: Client, run: Run, body: dict[str, Any]) -> Completed:
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
     answer = await client.chat(run.upstream, messages, body["params"], run)
     usage = answer.usage or estimated_usage(last_user_text(messages), run.text)
-    return Completed(run.text, usage, list(answer.tool_calls.values()))
+    calls = list(answer.tool_calls.values())
+    reason = answer.finish_reason or "stop"
+    if calls and reason == "stop":
+        reason = "tool_calls"  # some providers say "stop" after calls as well
+    return Completed(run.text, usage, calls, reason)

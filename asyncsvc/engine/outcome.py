@@ -33,6 +33,8 @@ class Completed:
     result: str
     usage: dict[str, Any] | None
     tool_calls: list[dict[str, Any]]
+    finish_reason: str | None = None
+    """Why the provider ended it, in OpenAI's words; None for what has no end but the last."""
 
 
 @dataclass(frozen=True, slots=True)

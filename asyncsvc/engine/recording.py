@@ -99,7 +99,8 @@ class Recorder:
         if not cache.worth(member.task, run.upstream):
             return []
         who = (run.model_id, run.upstream.name)
-        answer = Answer.heard(run.heard, outcome.result, outcome.usage, *who)
+        ending = (outcome.usage, *who, outcome.finish_reason)
+        answer = Answer.heard(run.heard, outcome.result, *ending)
         return cache.entries(key, answer.text())
 
     async def _text(self, member: Member) -> str | None:
@@ -117,9 +118,10 @@ class Recorder:
         drafts = member.tape.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
-            case Completed(usage=usage, tool_calls=calls):
+            case Completed(usage=usage, tool_calls=calls, finish_reason=reason):
                 drafts += [Draft(EventType.TOOL_CALL, call) for call in calls]
                 facts |= {"usage": usage, "model": run.model_id, "name": run.upstream.name}
+                facts |= {"finish_reason": reason}
                 drafts.append(status(Cause.COMPLETED, state, error=None, **facts))
             case Failed(error=error):
                 drafts.append(status(Cause.FAILED, state, error=error.as_dict(), **facts))

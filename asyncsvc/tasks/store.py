@@ -110,12 +110,13 @@ class Store:
         rows = await self.read("SELECT result FROM results WHERE task_n = ?", (n,))
         return str(rows[0][0]) if rows else None
 
-    async def text_so_far(self, n: int) -> list[str]:
-        """The data of the chunk events since the last attempt, each JSON."""
+    async def text_so_far(self, n: int, kind: str = "chunk") -> list[str]:
+        """The data of the chunk events since the last attempt, each JSON; or those of another
+        kind."""
         rows = await self.read(
-            "SELECT data FROM events WHERE task_n = ?1 AND type = 'chunk' AND seq > COALESCE("
+            "SELECT data FROM events WHERE task_n = ?1 AND type = ?2 AND seq > COALESCE("
             "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
-            (n,),
+            (n, kind),
         )
         return [row[0] for row in rows]
 

@@ -8,13 +8,15 @@ from starlette.routing import BaseRoute
 
 from asyncsvc.web import api, docs, health, holding, reload, schedules, ws
 from asyncsvc.web.v1 import responses
+from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
     *schedules.ROUTES,
     *holding.ROUTES,
-    *reload.ROUTES,
+    *v1.ROUTES,
     *responses.ROUTES,
+    *reload.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,
     *ws.ROUTES,

@@ -11,7 +11,7 @@ import orjson
 
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.tasks.task import UNFINISHED, State, Task
+from asyncsvc.tasks.task import UNFINISHED, EventType, State, Task
 from asyncsvc.web.state import House
 
 
@@ -39,6 +39,7 @@ def summary(task: Task) -> dict[str, Any]:
             "latency": task.latency,
             "usage": task.usage,
             "cached": task.cached,
+            "finish_reason": task.finish_reason,
             "route": task.route,
         },
         "user_metadata": request.user_metadata,
@@ -69,6 +70,9 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
         result = orjson.loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
+    if task.finish_reason == "tool_calls":
+        calls = await store.text_so_far(task.n, EventType.TOOL_CALL)
+        view["tool_calls"] = [orjson.loads(data) for data in calls]
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}

@@ -52,7 +52,7 @@ def numbers(found: list[Any]) -> list[int]:
 
 async def test_a_response_is_a_task(service: Service, sdk: AsyncOpenAI) -> None:
     raw = await sdk.responses.with_raw_response.create(
-        model="fast", input="What is HTTP?", metadata={"a": "b"}, max_output_tokens=9
+        model="fast", input="What is HTTP?", metadata={"a": "b"}, max_output_tokens=99
     )
     made = raw.parse()
     task = await service.task(task_of(made))
@@ -63,9 +63,47 @@ async def test_a_response_is_a_task(service: Service, sdk: AsyncOpenAI) -> None:
     assert made.metadata == {"a": "b"}
     assert made.usage is not None
     assert made.usage.total_tokens == task["metadata"]["usage"]["total_tokens"]
-    assert task["params"] == {"max_tokens": 9}
+    assert task["params"] == {"max_tokens": 99}
     assert task["user_metadata"] == {"a": "b"}
     assert made.completed_at is not None and made.completed_at >= made.created_at
+
+
+async def test_an_answer_that_reached_its_limit_is_incomplete(sdk: AsyncOpenAI) -> None:
+    made = await sdk.responses.create(model="fast", input="x", max_output_tokens=3)
+    assert made.status == "incomplete"
+    assert made.incomplete_details is not None
+    assert made.incomplete_details.reason == "max_output_tokens"
+    assert made.output_text
+
+
+async def test_tools_are_passed_through_and_their_results_come_back(
+    service: Service, sdk: AsyncOpenAI
+) -> None:
+    tool = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
+    made = await sdk.responses.create(
+        model="fast",
+        input="x",
+        tools=[tool],
+        tool_choice="required",  # type: ignore[list-item]
+    )
+    [call] = made.output
+    assert call.type == "function_call"
+    assert call.name == "weather"
+    answer = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    after = await sdk.responses.create(
+        model="fast",
+        previous_response_id=made.id,
+        input=[answer],  # type: ignore[list-item]
+    )
+    said = {"name": "weather", "arguments": call.arguments}
+    assert (await service.task(task_of(after)))["messages"][1:] == [
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [{"id": call.call_id, "type": "function", "function": said}],
+        },
+        {"role": "tool", "tool_call_id": call.call_id, "content": "rain"},
+    ]
 
 
 async def test_the_stream_is_what_the_sdk_puts_together(sdk: AsyncOpenAI) -> None:

@@ -39,6 +39,7 @@ CREATE TABLE tasks (
     latency       REAL,
     cached        INTEGER NOT NULL,
     error         TEXT,
+    finish_reason TEXT,
     result_preview TEXT
 ) STRICT;
 

@@ -5,7 +5,7 @@ which cannot be honoured. Promises that nothing is dropped in silence that would
 answer: such a field is a 400 that names it, and so is one that nobody knows. Never submits.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, get_args
 
@@ -160,9 +160,9 @@ def key(headers: Headers) -> str | None:
     return found
 
 
-def submission(fields: dict[str, Any], left: Mapping[str, Any] = {}) -> Submission:  # noqa: B006
-    """The task. `left` are the fields of the body that nobody has taken: all must be harmless."""
-    for name, said in left.items():
+def submission(fields: dict[str, Any], left: Iterable[str] = ()) -> Submission:
+    """The task. `left` names the fields of the body that nobody has taken: all must be harmless."""
+    for name in left:
         if name in REFUSED:
             raise InvalidRequest(REFUSED[name], param=name)
         if name not in IGNORED:

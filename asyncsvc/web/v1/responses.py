@@ -15,11 +15,11 @@ import orjson
 from pydantic import ValidationError
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
-from asyncsvc.errors import AsyncsvcError, Conflict, InvalidRequest, NotFound, TaskNotFound
+from asyncsvc.errors import Conflict, InvalidRequest, NotFound, TaskNotFound
 from asyncsvc.tasks.asked import asked, asking
-from asyncsvc.tasks.task import State, Task
+from asyncsvc.tasks.task import State
 from asyncsvc.web import body, errors
 from asyncsvc.web.api import house, integer
 from asyncsvc.web.errors import JSON
@@ -28,12 +28,11 @@ from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
 from asyncsvc.web.submit import ADMISSION
 from asyncsvc.web.v1 import asking as fields
-from asyncsvc.web.v1.errors import TASK_ID, answering, failure, of_task
+from asyncsvc.web.v1.errors import TASK_ID, answering, statuses
+from asyncsvc.web.v1.holding import COMMENT_S, Held, Kept
 from asyncsvc.web.v1.items import CreateResponse, Messages, chat_messages, input_items
 from asyncsvc.web.v1.response_stream import PREFIX, Telling
 
-KEEP_ALIVE_S = 10.0
-"""Between two comments to a client that has nothing to read."""
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
 EVENT_STREAM = "text/event-stream"
 Object = dict[str, Any]
@@ -46,6 +45,8 @@ Object = dict[str, Any]
     example={"model": "auto", "input": "What is HTTP?"},
     errors=(*ADMISSION, "idempotency_conflict"),
     gives=(TASK_ID,),
+    invalid=400,
+    fails=statuses(),
 )
 @answering
 async def create(request: Request) -> Response:
@@ -59,24 +60,23 @@ async def create(request: Request) -> Response:
     if wanted.background and wanted.store is False:
         raise InvalidRequest("a background response needs store: true", param="store")
     messages = wanted.messages(await _earlier(parts, wanted.previous_response_id))
-    submission = fields.submission(
-        fields.named(wanted.model) | {"messages": messages, "params": wanted.params()} | queued
-    )
-    kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
-    accepted = await parts.intake.submit(
-        submission,
-        request.scope["owner"],
-        fields.key(request.headers),
-        lambda ids: [asking(task_id, kept) for task_id in ids],
-    )
-    task_id = accepted.task_id
-    kept = await asked(parts.journal.store, task_id) or kept
-    headers = {TASK_ID: task_id}
+    held = await _held(parts, wanted, queued, request, messages)
+    kept = await asked(parts.journal.store, held.task_id) or {"model": wanted.model}
     if wanted.stream:
-        return _Stream(parts, task_id, kept, -1, cancels=not wanted.background)
+        return Kept(held, Stream(held, kept, -1).give)
     if wanted.background:
-        return JSON((await told(parts, task_id, kept)).response(), headers=headers)
-    return await _whole(request, parts, task_id, kept)
+        return JSON((await told(parts, held.task_id, kept)).response(), headers=held.headers())
+
+    async def give(scope: Scope, receive: Receive, send: Send) -> None:
+        task, failed = await held.finished()
+        headers = held.headers(task.name if task else None)
+        if failed is not None:
+            answer = failed.response(headers)
+        else:
+            answer = JSON((await told(parts, held.task_id, kept)).response(), headers=headers)
+        await answer(scope, receive, send)
+
+    return Kept(held, give)
 
 
 @operation(
@@ -99,7 +99,8 @@ async def retrieve(request: Request) -> Response:
     after = integer(query.get("starting_after"), "starting_after", -1, -1, None)
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers=headers)
-    return _Stream(parts, task_id, kept, after, cancels=False)
+    held = Held(parts, await parts.journal.task(task_id), mine=False)
+    return Kept(held, Stream(held, kept, after).give)
 
 
 @operation(answer=Object, errors=("not_found", "illegal_transition"))
@@ -217,99 +218,61 @@ async def _earlier(parts: House, previous: str | None) -> Messages:
     return messages[head:] + chat_messages(output)
 
 
-async def _whole(request: Request, parts: House, task_id: str, kept: Object) -> Response:
-    """Wait for the end of a response, and end it where its client leaves before."""
-    waits = asyncio.ensure_future(_finished(parts, task_id))
-    left = asyncio.ensure_future(_gone(request))
-    try:
-        await asyncio.wait({waits, left}, return_when=asyncio.FIRST_COMPLETED)
-        if not waits.done():
-            await _cancel(parts, task_id)
-            return Response(status_code=499)  # nobody reads it
-    finally:
-        for step in (waits, left):
-            step.cancel()
-        await asyncio.gather(waits, left, return_exceptions=True)
-    headers, task = {TASK_ID: task_id}, waits.result()
-    if task is None:
-        return failure("cancelled", f"task {task_id} was deleted").response(headers)
-    if not task.finished:
-        again = f"the service is stopping; task {task_id} goes on after its start"
-        return failure("shutting_down", again).response(headers)
-    if task.state is not State.COMPLETED:
-        return of_task(task).response(headers)
-    return JSON((await told(parts, task_id, kept)).response(), headers=headers)
+async def _held(
+    parts: House, wanted: CreateResponse, queued: Object, request: Request, messages: Messages
+) -> Held:
+    """Submit it, and hold it unless it is in the background. Raises RequestError.
 
-
-async def _finished(parts: House, task_id: str) -> Task | None:
-    """The task when there is nothing more to hear of it; None where it was deleted."""
-    try:
-        task = await parts.journal.task(task_id)
-        async with aclosing(parts.journal.follow(task_id, task.seq)) as pages:
-            async for _ in pages:
-                pass
-        return await parts.journal.task(task_id)
-    except TaskNotFound:
-        return None
-
-
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-
-
-async def _cancel(parts: House, task_id: str) -> None:
-    """Its client has left. That it has ended meanwhile is no fault."""
-    with suppress(AsyncsvcError):
-        await parts.control.cancel(task_id)
-
-
-class _Stream(StreamingResponse):
-    """The response's events behind the number `after`, until its last.
-
-    `cancels`: where its client leaves before, the response is cancelled.
+    The same Idempotency-Key finds the same response; one that was cancelled, as it is when a
+    client hangs up and tries again, starts anew.
     """
+    submission = fields.submission(
+        fields.named(wanted.model) | {"messages": messages, "params": wanted.params()} | queued
+    )
+    kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
+    accepted = await parts.intake.submit(
+        submission,
+        request.scope["owner"],
+        fields.key(request.headers),
+        lambda ids: [asking(task_id, kept) for task_id in ids],
+    )
+    task = await parts.journal.task(accepted.task_id)
+    anew = accepted.repeated and task.state is State.CANCELLED
+    if anew:
+        task = await parts.control.retry(task.id)
+    return Held(parts, task, mine=not wanted.background and (anew or not accepted.repeated))
 
-    def __init__(self, parts: House, task_id: str, kept: Object, after: int, cancels: bool) -> None:
-        self._parts = parts
-        self._task_id = task_id
-        self._kept = kept
+
+class Stream:
+    """The events of a response behind the number `after`, until its last."""
+
+    def __init__(self, held: Held, kept: Object, after: int) -> None:
+        self._held = held
+        self._telling = Telling(held.task_id, kept)
         self._after = after
-        self._cancels = cancels
-        headers = {TASK_ID: task_id, "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        super().__init__(self._frames(), media_type=EVENT_STREAM, headers=headers)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        try:
-            await super().__call__(scope, receive, send)
-        finally:
-            if self._cancels:
-                await _cancel(self._parts, self._task_id)
+    async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | self._held.headers()
+        frames = StreamingResponse(self._frames(), media_type=EVENT_STREAM, headers=headers)
+        await frames(scope, _never, send)
 
     async def _frames(self) -> AsyncIterator[str]:
-        telling = Telling(self._task_id, self._kept)
-        async with aclosing(self._parts.journal.follow(self._task_id)) as pages:
-            ask = asyncio.ensure_future(anext(pages, None))
-            try:
-                while True:
-                    await asyncio.wait({ask}, timeout=KEEP_ALIVE_S)
-                    if not ask.done():
+        with suppress(TaskNotFound):  # it was deleted just before we came to follow it
+            async with aclosing(self._held.events((COMMENT_S, COMMENT_S))) as events:
+                async for event in events:
+                    if event is None:
                         yield ": \n\n"
                         continue
-                    if (page := ask.result()) is None:
-                        break
-                    ask = asyncio.ensure_future(anext(pages, None))
-                    said = [one for e in page for one in telling.take(orjson.loads(e.wire))]
+                    said = self._telling.take(orjson.loads(event.wire))
                     frames = [_frame(one) for one in said if one["sequence_number"] > self._after]
                     if frames:
                         yield "".join(frames)
-            except TaskNotFound:
-                pass  # it was deleted just before we came to follow it
-            finally:
-                ask.cancel()
-                await asyncio.gather(ask, return_exceptions=True)
-        # To its end, or the service stops: then the task goes on after the next start.
-        self._cancels = False
+
+
+async def _never() -> Message:
+    """Whoever holds the request looks whether its client has left."""
+    await asyncio.Event().wait()
+    raise AssertionError("an event that nobody sets")
 
 
 def _frame(event: Object) -> str:
