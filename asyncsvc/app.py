@@ -15,6 +15,7 @@ from collections.abc import (
     Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from asyncsvc.clock import Now, now_ms
+from asyncsvc.engine.batching import Batches
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.choice import Chooser
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.filing import Files
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
@@ -38,6 +41,7 @@ from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
+from asyncsvc.engine.steps import Steps
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import AsyncsvcError
@@ -53,6 +57,7 @@ from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
 from asyncsvc.web.submit import Shortcut
+from asyncsvc.web.v1.batch_lines import doors
 
 RECORD_S = 5.0
 """How long a stop tries to record what it interrupts."""
@@ -94,7 +99,11 @@ async def open_house(
         recurring = Schedules(journal, intake)
         stack.push_async_callback(recurring.close)
         await recurring.open()
-        yield House(
+        control = Control(journal, waiting, executor)
+        files = Files(journal, settings.storage.max_file_bytes)
+        steps = partial(Steps, journal, intake, control, files, settings)
+        batches = Batches(journal, files, settings, steps)
+        house = House(
             settings=settings,
             journal=journal,
             catalogue=catalogue,
@@ -103,9 +112,11 @@ async def open_house(
             cache=cache,
             forecaster=forecaster,
             intake=intake,
-            control=Control(journal, waiting, executor),
+            control=control,
             holds=holds,
             schedules=recurring,
+            files=files,
+            batches=batches,
             pool=pool,
             reloader=Reloader(
                 settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
@@ -113,6 +124,9 @@ async def open_house(
             sockets=Sockets(),
             started_ms=now(),
         )
+        for chore in (files.run(), batches.run(doors(house))):
+            stack.push_async_callback(_cancelled, asyncio.create_task(chore))
+        yield house
 
 
 async def _waiting_room(

@@ -7,7 +7,7 @@ what a route does.
 from starlette.routing import BaseRoute
 
 from asyncsvc.web import api, docs, health, holding, reload, schedules, ws
-from asyncsvc.web.v1 import responses
+from asyncsvc.web.v1 import batches, files, responses
 from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
@@ -16,6 +16,8 @@ ROUTES: list[BaseRoute] = [
     *holding.ROUTES,
     *v1.ROUTES,
     *responses.ROUTES,
+    *files.ROUTES,
+    *batches.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
     *docs.ROUTES,

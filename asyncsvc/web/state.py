@@ -5,10 +5,12 @@ Owns the type of starlette's lifespan state. Never holds anything itself.
 
 from dataclasses import dataclass
 
+from asyncsvc.engine.batching import Batches
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.filing import Files
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
@@ -36,6 +38,8 @@ class House:
     control: Control
     holds: Holds
     schedules: Schedules
+    files: Files
+    batches: Batches
     pool: WorkerPool
     reloader: Reloader
     sockets: Sockets

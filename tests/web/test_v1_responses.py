@@ -79,21 +79,26 @@ async def test_an_answer_that_reached_its_limit_is_incomplete(sdk: AsyncOpenAI) 
 async def test_tools_are_passed_through_and_their_results_come_back(
     service: Service, sdk: AsyncOpenAI
 ) -> None:
-    tool = {"type": "function", "name": "weather", "parameters": {"type": "object"}, "strict": True}
+    tool: Any = {
+        "type": "function",
+        "name": "weather",
+        "parameters": {"type": "object"},
+        "strict": True,
+    }
     made = await sdk.responses.create(
         model="fast",
-        input="x",
+        input="[[sim:calls=1]] x",
         tools=[tool],
-        tool_choice="required",  # type: ignore[list-item]
+        tool_choice="required",
     )
     [call] = made.output
     assert call.type == "function_call"
     assert call.name == "weather"
-    answer = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
+    answer: Any = {"type": "function_call_output", "call_id": call.call_id, "output": "rain"}
     after = await sdk.responses.create(
         model="fast",
         previous_response_id=made.id,
-        input=[answer],  # type: ignore[list-item]
+        input=[answer],
     )
     said = {"name": "weather", "arguments": call.arguments}
     assert (await service.task(task_of(after)))["messages"][1:] == [

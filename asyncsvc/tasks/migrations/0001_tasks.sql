@@ -107,7 +107,7 @@ CREATE TABLE responses (
     request BLOB NOT NULL
 ) STRICT;
 
--- Uploaded and made files. `state` is open (being written), ready or gone (being deleted).
+-- Files: `state` is open (being uploaded), growing (an output), ready, or gone (being deleted).
 CREATE TABLE files (
     n          INTEGER PRIMARY KEY AUTOINCREMENT,
     id         TEXT NOT NULL UNIQUE,
@@ -130,24 +130,23 @@ CREATE TABLE pieces (
 
 CREATE UNIQUE INDEX pieces_of_file ON pieces (file_n, at);
 
--- Lines of a file that become tasks. `offset` and `line` say how far it has been read; `job` is
--- everything that only its owner looks at, as JSON.
+-- Lines of a file that become tasks. `job` is how far it is and what it is to become, as JSON.
 CREATE TABLE batches (
-    n          INTEGER PRIMARY KEY AUTOINCREMENT,
-    id         TEXT NOT NULL UNIQUE,
-    state      TEXT NOT NULL,
-    offset     INTEGER NOT NULL,
-    line       INTEGER NOT NULL,
-    job        TEXT NOT NULL
+    n     INTEGER PRIMARY KEY AUTOINCREMENT,
+    id    TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    job   TEXT NOT NULL
 ) STRICT;
 
 CREATE INDEX batches_by_state ON batches (state, n);
 
--- Lines that are tasks and of which the answer is not in an output file yet.
+-- Lines that are tasks, and of which the answer is not in an output file yet. `form` is how the
+-- answer is wanted, where there is a choice.
 CREATE TABLE batch_lines (
     batch_n   INTEGER NOT NULL REFERENCES batches (n) ON DELETE CASCADE,
     line      INTEGER NOT NULL,
     custom_id TEXT NOT NULL,
     task_id   TEXT NOT NULL,
+    form      TEXT,
     PRIMARY KEY (batch_n, line)
 ) STRICT;

@@ -8,9 +8,10 @@ fault that names the field, never a silent loss. Never looks at tasks or models.
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asyncsvc.errors import InvalidRequest
+from asyncsvc.web import errors
 
 Messages = list[dict[str, Any]]
 Object = dict[str, Any]
@@ -238,3 +239,31 @@ def _text(text: Object) -> Object:
             param="text.format",
         )
     return params
+
+
+def listed(found: list[Object], after: str | None, limit: int) -> Object:
+    """A page of a list in OpenAI's shape. Raises InvalidRequest."""
+    if after:
+        places = [index for index, one in enumerate(found) if one["id"] == after]
+        if not places:
+            raise InvalidRequest(f"after names nothing in this list: {after[:80]!r}", param="after")
+        found = found[places[0] + 1 :]
+    page = found[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(found) > limit,
+    }
+
+
+def parse(given: Object) -> CreateResponse:
+    """Raises InvalidRequest."""
+    try:
+        return CreateResponse.model_validate(given)
+    except ValidationError as error:
+        fault = errors.invalid(error)
+        raise InvalidRequest(
+            str(fault).replace("a field of a task", "a field that is known here"), param=fault.param
+        ) from None

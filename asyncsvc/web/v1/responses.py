@@ -12,15 +12,16 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
-from pydantic import ValidationError
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from asyncsvc.errors import Conflict, InvalidRequest, NotFound, TaskNotFound
 from asyncsvc.tasks.asked import asked, asking
+from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import State
-from asyncsvc.web import body, errors
+from asyncsvc.web import body
 from asyncsvc.web.api import house, integer
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
@@ -30,8 +31,16 @@ from asyncsvc.web.submit import ADMISSION
 from asyncsvc.web.v1 import asking as fields
 from asyncsvc.web.v1.errors import TASK_ID, answering, statuses
 from asyncsvc.web.v1.holding import COMMENT_S, Held, Kept
-from asyncsvc.web.v1.items import CreateResponse, Messages, chat_messages, input_items
+from asyncsvc.web.v1.items import (
+    CreateResponse,
+    Messages,
+    chat_messages,
+    input_items,
+    listed,
+    parse,
+)
 from asyncsvc.web.v1.response_stream import PREFIX, Telling
+from asyncsvc.web.v1.schemas_files import ItemsQuery, ResponseQuery
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
 EVENT_STREAM = "text/event-stream"
@@ -53,36 +62,22 @@ async def create(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
     parts = house(request)
     given = await body.read_object(request, parts.settings.queue.max_task_bytes)
-    queued = fields.queued(given, request.headers)
-    if "metadata" in queued:
-        given["metadata"] = queued["metadata"]
-    wanted = parse(given)
-    if wanted.background and wanted.store is False:
-        raise InvalidRequest("a background response needs store: true", param="store")
-    messages = wanted.messages(await _earlier(parts, wanted.previous_response_id))
-    held = await _held(parts, wanted, queued, request, messages)
-    kept = await asked(parts.journal.store, held.task_id) or {"model": wanted.model}
+    wanted, submission, kept = await understood(parts, given, request.headers)
+    held = await _held(parts, wanted, submission, kept, request)
+    kept = await asked(parts.journal.store, held.task_id) or kept
     if wanted.stream:
         return Kept(held, Stream(held, kept, -1).give)
     if wanted.background:
         return JSON((await told(parts, held.task_id, kept)).response(), headers=held.headers())
-
-    async def give(scope: Scope, receive: Receive, send: Send) -> None:
-        task, failed = await held.finished()
-        headers = held.headers(task.name if task else None)
-        if failed is not None:
-            answer = failed.response(headers)
-        else:
-            answer = JSON((await told(parts, held.task_id, kept)).response(), headers=headers)
-        await answer(scope, receive, send)
-
-    return Kept(held, give)
+    return Kept(held, Whole(held, kept).give)
 
 
 @operation(
     answer=Object,
     media=("application/json", EVENT_STREAM),
+    query=ResponseQuery,
     errors=("not_found",),
+    invalid=400,
     gives=(TASK_ID,),
 )
 @answering
@@ -128,7 +123,7 @@ async def delete(request: Request) -> Response:
     return JSON({"id": PREFIX + task_id, "object": "response", "deleted": True})
 
 
-@operation(answer=Object, errors=("not_found",))
+@operation(answer=Object, query=ItemsQuery, errors=("not_found",), invalid=400)
 @answering
 async def items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: what the response was given, newest first."""
@@ -140,34 +135,6 @@ async def items(request: Request) -> Response:
         raise InvalidRequest("order must be asc or desc", param="order")
     found = input_items(kept, task_id)
     return JSON(listed(found if order == "asc" else found[::-1], query.get("after"), limit))
-
-
-def listed(found: list[Object], after: str | None, limit: int) -> Object:
-    """A page of a list in OpenAI's shape. Raises InvalidRequest."""
-    if after:
-        places = [index for index, one in enumerate(found) if one["id"] == after]
-        if not places:
-            raise InvalidRequest(f"after names nothing in this list: {after[:80]!r}", param="after")
-        found = found[places[0] + 1 :]
-    page = found[:limit]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": len(found) > limit,
-    }
-
-
-def parse(given: Object) -> CreateResponse:
-    """Raises InvalidRequest."""
-    try:
-        return CreateResponse.model_validate(given)
-    except ValidationError as error:
-        fault = errors.invalid(error)
-        raise InvalidRequest(
-            str(fault).replace("a field of a task", "a field that is known here"), param=fault.param
-        ) from None
 
 
 async def told(parts: House, task_id: str, kept: Object) -> Telling:
@@ -218,18 +185,32 @@ async def _earlier(parts: House, previous: str | None) -> Messages:
     return messages[head:] + chat_messages(output)
 
 
+async def understood(
+    parts: House, given: Object, headers: Headers
+) -> tuple[CreateResponse, Submission, Object]:
+    """A body as what it asks for, as a task, and as what is kept of it. Raises RequestError."""
+    queued = fields.queued(given, headers)
+    if "metadata" in queued:
+        given["metadata"] = queued["metadata"]
+    wanted = parse(given)
+    if wanted.background and wanted.store is False:
+        raise InvalidRequest("a background response needs store: true", param="store")
+    messages = wanted.messages(await _earlier(parts, wanted.previous_response_id))
+    submission = fields.submission(
+        fields.named(wanted.model) | {"messages": messages, "params": wanted.params()} | queued
+    )
+    kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
+    return wanted, submission, kept
+
+
 async def _held(
-    parts: House, wanted: CreateResponse, queued: Object, request: Request, messages: Messages
+    parts: House, wanted: CreateResponse, submission: Submission, kept: Object, request: Request
 ) -> Held:
     """Submit it, and hold it unless it is in the background. Raises RequestError.
 
     The same Idempotency-Key finds the same response; one that was cancelled, as it is when a
     client hangs up and tries again, starts anew.
     """
-    submission = fields.submission(
-        fields.named(wanted.model) | {"messages": messages, "params": wanted.params()} | queued
-    )
-    kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
     accepted = await parts.intake.submit(
         submission,
         request.scope["owner"],
@@ -241,6 +222,25 @@ async def _held(
     if anew:
         task = await parts.control.retry(task.id)
     return Held(parts, task, mine=not wanted.background and (anew or not accepted.repeated))
+
+
+class Whole:
+    """A response when it is done."""
+
+    def __init__(self, held: Held, kept: Object) -> None:
+        self._held = held
+        self._kept = kept
+
+    async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held = self._held
+        task, failed = await held.finished()
+        headers = held.headers(task.name if task else None)
+        if failed is not None:
+            answer = failed.response(headers)
+        else:
+            told_so = await told(held.house, held.task_id, self._kept)
+            answer = JSON(told_so.response(), headers=headers)
+        await answer(scope, receive, send)
 
 
 class Stream:
