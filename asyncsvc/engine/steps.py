@@ -6,6 +6,7 @@ for, run or not. Never waits for a task.
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -23,11 +24,14 @@ from asyncsvc.tasks.files import GROWING
 from asyncsvc.tasks.journal import Beside, Journal
 from asyncsvc.tasks.lots import CANCELLING, EXPIRING, RUNNING, VALIDATING, Line, Lot
 
+log = logging.getLogger(__name__)
+
 STEP = 50
 """Lines of one transaction."""
 REST_S = 1.0
 """After a refusal of the queue."""
 REST_MOST_S = 5.0
+_FAULT = Failed("internal", "a fault of the service; its log says more")
 DAY_MS = 86_400_000
 PURPOSE = "batch_output"
 _ENDS = {RUNNING: "completed", CANCELLING: "cancelled", EXPIRING: "expired"}
@@ -115,7 +119,8 @@ class Steps:
             lines, offset = await self._read(work, min(room, STEP))
         except NotFound:
             return await self._lose(work)
-        door, prepared, refused = self._doors[work.lot.endpoint], [], []
+        door, prepared = self._doors[work.lot.endpoint], list[tuple[Read, Prepared]]()
+        refused: list[tuple[str, Answered | Failed]] = []
         for line in lines:
             try:
                 ready = await door.prepare(line.body, work.lot.headers)
@@ -123,6 +128,9 @@ class Steps:
                 prepared.append((line, ready))
             except RequestError as error:
                 refused.append((line.custom_id, door.refused(error)))
+            except Exception:  # one line must not hold up all that follow
+                log.exception("a fault of ours with line %d of %s", line.number, work.lot.id)
+                refused.append((line.custom_id, _FAULT))
         lot, pieces = self._written(work.lot, [], refused)
         lot = replace(lot, offset=offset, line=lot.line + len(lines))
         try:
