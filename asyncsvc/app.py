@@ -44,6 +44,7 @@ from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.steps import Steps
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import AsyncsvcError
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
@@ -51,7 +52,7 @@ from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
-from asyncsvc.web import errors
+from asyncsvc.web import errors, views
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
@@ -83,50 +84,55 @@ async def open_house(
         router = Router(settings.models, settings.routes)
         waiting = await _waiting_room(settings, catalogue, router, journal)
         stack.push_async_callback(waiting.close)
-        dispatch, cache = waiting.dispatch, waiting.cache
         executor = Executor(journal, client, waiting, settings)
         stack.push_async_callback(executor.close)
-        forecaster = Forecaster(dispatch)
-        pool = WorkerPool(dispatch, executor, settings)
-        holds = Holds(journal, catalogue, dispatch)
+        forecaster = Forecaster(waiting.dispatch)
+        pool = WorkerPool(waiting.dispatch, executor, settings)
+        holds = Holds(journal, catalogue, waiting.dispatch)
         await holds.open()
         await recover(journal, catalogue, waiting)
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
-        workers = asyncio.create_task(pool.run(), name="workers")
-        stack.push_async_callback(_cancelled, workers)
-        intake = Intake(journal, catalogue, waiting, forecaster, router, settings)
-        recurring = Schedules(journal, intake)
-        stack.push_async_callback(recurring.close)
-        await recurring.open()
+        _begin(stack, pool.run(), "workers")
+        webhooks = Webhooks(journal, settings.webhooks, environ)
+        intake = Intake(journal, catalogue, waiting, forecaster, router, settings, webhooks)
+        schedules = Schedules(journal, intake)
+        stack.push_async_callback(schedules.close)
+        await schedules.open()
         control = Control(journal, waiting, executor)
         files = Files(journal, settings.storage.max_file_bytes)
         steps = partial(Steps, journal, intake, control, files, settings)
         batches = Batches(journal, files, settings, steps)
+        reload_ = settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         house = House(
             settings=settings,
             journal=journal,
             catalogue=catalogue,
-            dispatch=dispatch,
+            dispatch=waiting.dispatch,
             executor=executor,
-            cache=cache,
+            cache=waiting.cache,
             forecaster=forecaster,
             intake=intake,
+            webhooks=webhooks,
             control=control,
             holds=holds,
-            schedules=recurring,
+            schedules=schedules,
             files=files,
             batches=batches,
             pool=pool,
-            reloader=Reloader(
-                settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
-            ),
+            reloader=Reloader(*reload_),
             sockets=Sockets(),
             started_ms=now(),
         )
-        for chore in (files.run(), batches.run(doors(house))):
-            stack.push_async_callback(_cancelled, asyncio.create_task(chore))
+        _begin(stack, webhooks.run(partial(views.whole, house)), "webhooks")
+        _begin(stack, files.run(), "files")
+        _begin(stack, batches.run(doors(house)), "batches")
         yield house
+
+
+def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
+    """Let it run until the house closes."""
+    stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
 async def _waiting_room(

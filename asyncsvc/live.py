@@ -58,6 +58,14 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "exec_allow": _R,
         "unsafe_no_sandbox": _R,
     },
+    "webhooks": {
+        "secret_env": _R,
+        "allow": _R,
+        "at_once": _R,
+        "per_host": _R,
+        "timeout_s": _R,
+        "retry_s": _R,
+    },
     "models": {
         "enabled": _C,
         "type": _C,

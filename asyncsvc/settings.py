@@ -6,55 +6,14 @@ file and the environment is `loading.py`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from ipaddress import ip_address
-from typing import Annotated, Any, Literal
+from typing import Annotated
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
-from pydantic_core import core_schema
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-
-def _not_bool(value: object) -> object:
-    # In Python True is 1, so `rpm = true` would silently mean one call a minute.
-    if isinstance(value, bool):
-        raise ValueError("must be a number, not true or false")
-    return value
-
-
-Int = Annotated[int, BeforeValidator(_not_bool)]
-Seconds = Annotated[float, BeforeValidator(_not_bool), Field(allow_inf_nan=False)]
-
-
-@dataclass(frozen=True)
-class OrAuto:
-    """A whole number within bounds, or the word "auto"."""
-
-    ge: int
-    le: int
-
-    def __get_pydantic_core_schema__(self, _: object, __: object) -> core_schema.CoreSchema:
-        number = core_schema.int_schema(ge=self.ge, le=self.le)
-        return core_schema.no_info_wrap_validator_function(self._check, number)
-
-    def _check(self, value: object, number: core_schema.ValidatorFunctionWrapHandler) -> object:
-        return value if value == "auto" else number(_not_bool(value))
-
-
-IntOrAuto = int | Literal["auto"]
-
-
-class Section(BaseModel):
-    """A table of the file; unknown keys are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from asyncsvc.egress import Egress
+from asyncsvc.model_settings import Model as Model
+from asyncsvc.setting_types import Int, Seconds, Section
 
 
 class Server(Section):
@@ -143,69 +102,30 @@ class Tools(Section):
     unsafe_no_sandbox: bool = Field(False, description="run tools without a sandbox; do not")
 
 
-ModelClass = Literal["simple", "realtime", "reasoning", "batch", "general"]
-
-
-class Model(Section):
-    enabled: bool = Field(True, description="false takes the model out of service")
-    type: Literal["chat", "embedding"] = Field("chat", description="what the model does")
-    protocol: Literal["openai", "openclaw-ws"] = Field("openai", description="how it is spoken to")
-    preset: str | None = Field(None, description="provider's dialect: base URL and parameters")
-    base_url: str | None = Field(None, description="address up to and without /chat/completions")
-    api_key_env: str | None = Field(None, description="variable that holds the key")
-    api_key_envs: list[str] = Field([], description="several such variables, one gate each")
-    model: str | list[str] = Field(description="the provider's model id, or several in order")
-    concurrency: Annotated[IntOrAuto, OrAuto(1, 10_000)] = Field(
-        5, description='calls at once, per key; "auto" learns it'
+class Webhooks(Section):
+    secret_env: str = Field(
+        "ASYNCSVC_WEBHOOK_SECRET",
+        min_length=1,
+        description="variable with the signing secret (base64, whsec_ before it or not); several, "
+        "separated by spaces, each sign; empty: callback_url is refused",
     )
-    rpm: Annotated[IntOrAuto, OrAuto(0, 1_000_000)] = Field(
-        0, description='calls in any window; 0 is unlimited, "auto" learns it'
+    allow: list[str] = Field(
+        [], description="networks and host names that may be called though they are not public"
     )
-    rpm_window_s: Seconds = Field(60.0, gt=0, le=86_400, description="length of that window")
-    tpm: Int = Field(
-        0, ge=0, le=1_000_000_000, description="tokens in any such window; 0 is unlimited"
+    at_once: Int = Field(16, ge=1, le=1000, description="deliveries at once")
+    per_host: Int = Field(4, ge=1, le=1000, description="of these, to one host")
+    timeout_s: Seconds = Field(20, gt=0, le=300, description="one try, from the name to the answer")
+    retry_s: list[Annotated[Seconds, Field(gt=0, le=604_800)]] = Field(
+        [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400],
+        max_length=50,
+        description="waits between the tries, each a fifth more or less by chance",
     )
-    context: Int = Field(131_072, ge=1, description="tokens of context")
-    good_at: list[ModelClass] = Field(["general"], description="classes of tasks it is meant for")
-    weight: Seconds = Field(1.0, gt=0, description="preference among equals")
-    extra_body: dict[str, Any] = Field({}, description="merged into each request")
-    extra_headers: dict[str, str] = Field({}, description="headers sent with each request")
 
-    @field_validator("base_url")
+    @field_validator("allow")
     @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://", "ws://", "wss://")):
-            raise ValueError("must start with http:// or https://")
-        return value.rstrip("/") if value else value
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _some_model(cls, value: object) -> object:
-        ids = [value] if isinstance(value, str) else value
-        if not isinstance(ids, list) or not ids or not all(isinstance(i, str) and i for i in ids):
-            raise ValueError("must be a model id, or a list of them")
+    def _rules(cls, value: list[str]) -> list[str]:
+        Egress(value)
         return value
-
-    @model_validator(mode="after")
-    def _one_way_to_keys(self) -> "Model":
-        if self.api_key_env is not None and self.api_key_envs:
-            raise ValueError("give api_key_env or api_key_envs, not both")
-        return self
-
-    @property
-    def model_ids(self) -> list[str]:
-        """The provider's ids, in the order in which they are tried."""
-        return [self.model] if isinstance(self.model, str) else list(self.model)
-
-    @property
-    def counted(self) -> bool:
-        """Whether calls count against something that outlives the process."""
-        return bool(self.rpm or self.tpm)
-
-    @property
-    def key_variables(self) -> list[str]:
-        """The variables that hold keys; empty where none is needed."""
-        return [self.api_key_env] if self.api_key_env else list(self.api_key_envs)
 
 
 Pool = list[str] | None
@@ -251,6 +171,7 @@ class Settings(Section):
     cache: Cache = Cache()
     limits: Limits = Limits()
     tools: Tools = Tools()
+    webhooks: Webhooks = Webhooks()
     models: dict[str, Model] = Field({}, description="the models, one table each")
     routing: Routing = Routing()
     routes: Routes = Routes()

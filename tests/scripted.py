@@ -156,7 +156,9 @@ class ScriptedClient:
                 if sink.full:
                     await sink.drained()
             elif isinstance(step, dict):
-                answer.tool_calls[len(answer.tool_calls)] = step
+                index = len(answer.tool_calls)
+                answer.tool_calls[index] = step
+                sink.write(Delta("", call={"index": index} | step))
             else:
                 await _pass(step)
 

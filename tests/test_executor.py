@@ -71,7 +71,7 @@ async def test_tool_calls_are_events_before_the_end(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path) as house:
         task_id = await house.submit_script("x", [call])
         await house.finished(task_id)
-        assert (await house.events(task_id))[-2] == ("tool_call", call)
+        assert (await house.events(task_id))[-2] == ("tool_call", {"index": 0} | call)
 
 
 @virtual

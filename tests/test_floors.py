@@ -8,9 +8,16 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {"asyncsvc", "settings", "errors", "clock", "loading", "live", "hangup"}
+GROUND = {
+    *("asyncsvc", "settings", "setting_types", "errors", "clock", "loading", "egress", "signing"),
+    *("live", "hangup", "model_settings"),
+}
 MAY_USE = {
-    "settings": set[str](),
+    "setting_types": set[str](),
+    "egress": set[str](),
+    "settings": {"setting_types", "model_settings", "egress"},
+    "model_settings": {"setting_types"},
+    "signing": {"errors"},
     "errors": set[str](),
     "clock": set[str](),
     "loading": {"settings", "errors"},

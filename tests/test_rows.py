@@ -20,7 +20,7 @@ from asyncsvc.tasks.task import Request, State, Task
 FULL = Task(
     Request(
         "t1", "embedding", "m", "long", 9, "s", "o", 5, 1.5, 2, True, False, "k", {"a": [1]}, "好",
-        {"class": "batch"}, 11, 7, 3,
+        {"class": "batch"}, 11, 7, 3, "daily", "https://h",
     ),
     State.FAILED, 4, 3, 5, 0, 6, 10, 11, 12, 13, 14, "m", "m-1", {"why": 1}, {"n": 2}, 0.25, True,
     {"code": "x"},

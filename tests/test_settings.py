@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from asyncsvc.settings import Model, Section, Settings, is_loopback, tokens
+from asyncsvc.setting_types import Section
+from asyncsvc.settings import Model, Settings, is_loopback, tokens
 
 SECTIONS = [name for name in Settings.model_fields if name != "models"]
 
@@ -204,3 +205,16 @@ def test_routes_name_models_and_classes_that_exist(routes: object, said: str) ->
     fine = Settings.model_validate({"models": models, "routes": {"simple": ["a"]}})
     assert fine.routes.of("simple") == ["a"]
     assert fine.routes.of("batch") is None
+
+
+@pytest.mark.parametrize("rule", ["10.0.0.1/8", "127.1", "http://x", ""])
+def test_what_webhooks_may_call_is_a_network_or_a_name(rule: str) -> None:
+    Settings.model_validate({"webhooks": {"allow": ["10.0.0.0/8", "::1", "hooks.internal"]}})
+    with pytest.raises(ValidationError, match=r"host bits|neither network nor host name"):
+        Settings.model_validate({"webhooks": {"allow": [rule]}})
+
+
+@pytest.mark.parametrize("waits", [[0], [-1], [604_801], [1] * 51, [True], ["soon"]])
+def test_the_waits_of_webhooks_are_seconds(waits: list[object]) -> None:
+    with pytest.raises(ValidationError):
+        Settings.model_validate({"webhooks": {"retry_s": waits}})

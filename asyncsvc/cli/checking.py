@@ -19,6 +19,7 @@ from asyncsvc.cli.serving import program, told
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.loading import load
 from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.signing import Signer
 from asyncsvc.tasks.filelock import FileLock
 from asyncsvc.tasks.migrations import scripts
 
@@ -33,11 +34,14 @@ def check(named: Path | None, environ: Mapping[str, str]) -> int:
     try:
         settings = load(file, environ)
         lines = told(settings, Catalogue(settings, environ), file)
+        variable = settings.webhooks.secret_env
+        signed = bool(Signer.of(variable, environ))
     except SettingsError as error:
         print(f"settings  {file}")
         return _verdict(error.lines)
     for line in lines:
         print(line)
+    print(f"webhooks  {'signed with' if signed else 'refused without a secret in'} {variable}")
     path = Path(settings.storage.path)
     found, faults = database(path)
     print(f"database  {path.absolute()}")

@@ -88,7 +88,7 @@ class Answer:
         finish_reason: str | None = None,
     ) -> "Answer":
         """Of a call: `model` is the provider's id, `name` the model's name."""
-        said = joined(deltas)
+        said = [(delta.reasoning, delta.text) for delta in joined(deltas)]
         return cls(said, None if said else result, usage, model, name, finish_reason)
 
     def text(self) -> str:

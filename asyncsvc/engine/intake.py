@@ -20,6 +20,7 @@ from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
 from asyncsvc.engine.forecast import UNKNOWN, Forecaster
 from asyncsvc.engine.waiting import WaitingRoom, through
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import (
     AsyncsvcError,
     Conflict,
@@ -73,6 +74,7 @@ class Intake:
         forecaster: Forecaster,
         router: Router,
         settings: Settings,
+        webhooks: Webhooks,
     ) -> None:
         self.closed = False
         self._router = router
@@ -81,6 +83,7 @@ class Intake:
         self._waiting = waiting
         self._forecaster = forecaster
         self._settings = settings
+        self._webhooks = webhooks
         self._entering = 0
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock lives as long as somebody holds it or waits for it."""
@@ -144,6 +147,7 @@ class Intake:
         self._check_room(len(submissions))
         for submission in submissions:
             self._check_model(submission)
+            self._webhooks.check(submission.callback_url)
         now = self._journal.now()
         births, taken = [], []
         for submission in submissions:
@@ -266,6 +270,7 @@ def _request(
         need=context_needed(submission.texts(), _max_tokens(submission.params)),
         created_at=now,
         tokens=tokens.expected(body),
+        callback_url=submission.callback_url,
     )
 
 

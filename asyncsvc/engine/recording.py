@@ -118,8 +118,7 @@ class Recorder:
         drafts = member.tape.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
-            case Completed(usage=usage, tool_calls=calls, finish_reason=reason):
-                drafts += [Draft(EventType.TOOL_CALL, call) for call in calls]
+            case Completed(usage=usage, finish_reason=reason):
                 facts |= {"usage": usage, "model": run.model_id, "name": run.upstream.name}
                 facts |= {"finish_reason": reason}
                 drafts.append(status(Cause.COMPLETED, state, error=None, **facts))

@@ -49,8 +49,8 @@ class Member:
             return
         self.live = True
         self.started = asyncio.get_running_loop().time()
-        for reasoning, text in joined(self.run.heard):
-            self.tape.write(Delta(text, reasoning))
+        for delta in joined(self.run.heard):
+            self.tape.write(delta)
 
     async def settled(self) -> None:
         """Wait until no append of its run is under way; none follows."""

@@ -1,6 +1,6 @@
 """Speaking to providers over HTTP.
 
-Owns httpx and aiohttp: nobody else imports them. Promises that a chat call hands on text as it
+Owns httpx: nobody else imports it. Promises that a chat call hands on text as it
 arrives, ends only when the provider said that it was done, keeps to its deadlines, closes
 the connection when it is left, and raises nothing but ProviderError (and CancelledError).
 Never retries, never counts, never waits for a turn.

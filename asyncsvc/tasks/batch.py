@@ -11,6 +11,7 @@ from functools import cache
 from itertools import chain
 from typing import Any
 
+from asyncsvc.tasks.callbacks import CallbackWrites
 from asyncsvc.tasks.rows import INSERT_TASK, UPDATE_TASK, EventRow, life_row, request_row
 from asyncsvc.tasks.task import Task
 
@@ -44,6 +45,7 @@ class Batch:
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
     beside: list[Beside] = field(default_factory=list)
+    callbacks: CallbackWrites = field(default_factory=CallbackWrites)
     acknowledging: bool = False
     """Whether something kept must be on the disk before anybody is told."""
 
@@ -77,6 +79,7 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
         many("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
     if batch.keys:
         many("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+    batch.callbacks.write(many)
     for entry in batch.beside:
         entry.write(connection)
     if batch.deleted:

@@ -20,6 +20,7 @@ from typing import Self
 from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.tasks.batch import Beside
+from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.followers import Feed, Topics
 from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
@@ -31,7 +32,7 @@ log = logging.getLogger(__name__)
 COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
-_NO_STRANGERS = (Birth, Kept, Beside)
+_NO_STRANGERS = (Birth, Kept, Tried, Beside)
 """Entries that are not about a task that there is already."""
 
 
@@ -70,6 +71,8 @@ class Journal:
         self.live: dict[str, Task] = {}
         """The unfinished tasks by id. Read it, never write it."""
         self.feed = Feed(store)
+        self.owed = asyncio.Event()
+        """Set when a task with a callback has ended; whoever delivers clears it."""
         self._topics = Topics()
         self.keep_calls_ms = keep_calls_ms
         """How long the starts of calls are kept; it may grow."""
@@ -186,8 +189,11 @@ class Journal:
                 append.settle(StorageUnavailable(f"this cannot be stored: {error}"))
         if not accepted:
             return
-        await self.store.commit(overlay.batch())
+        batch = overlay.batch()
+        await self.store.commit(batch)
         self._publish(overlay)
+        if batch.callbacks.owed:
+            self.owed.set()
         for append, tasks in accepted:
             append.settle(tasks)
         if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
@@ -219,4 +225,4 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Beside", "Birth", "Change", "Event", "Journal", "Kept", "Removal"]
+__all__ = ["Beside", "Birth", "Change", "Event", "Journal", "Kept", "Removal", "Tried"]

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.tasks.batch import Batch, Beside
+from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.rows import Event, EventRow, dumps
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
@@ -61,7 +62,7 @@ class Kept:
     durable: bool = False
 
 
-Entry = Birth | Change | Removal | Kept | Beside
+Entry = Birth | Change | Removal | Kept | Tried | Beside
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -85,6 +86,7 @@ class Overlay:
     beside: list[Beside] = field(default_factory=list)
     acknowledging: bool = False
     """Whether something kept must be on the disk before anybody is told."""
+    tried: list[Tried] = field(default_factory=list)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
@@ -105,6 +107,7 @@ class Overlay:
         self.kept.update(trial.kept)
         self.beside += trial.beside
         self.acknowledging |= trial.acknowledging
+        self.tried += trial.tried
         return tasks
 
     def batch(self) -> Batch:
@@ -112,15 +115,19 @@ class Overlay:
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         batch.acknowledging = self.acknowledging
+        batch.callbacks.tried += self.tried
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
                 batch.born.append((task, self.bodies[task_id]))
+                if task.finished:
+                    batch.callbacks.note(task, None, self.at)
             elif (before := self.known(task_id)) is None:
                 continue
             elif task is None:
                 batch.deleted.append(before.n)
             elif before.version != task.version:
                 batch.changed.append((task, before.version))
+                batch.callbacks.note(task, before, self.at)
         for n, text in self.results.items():
             batch.results.append((n, text, (text or "")[:PREVIEW_CHARS]))
         return batch
@@ -135,6 +142,9 @@ class Overlay:
             return None
         if isinstance(entry, Beside):
             self.beside.append(entry)
+            return None
+        if isinstance(entry, Tried):
+            self.tried.append(entry)
             return None
         if isinstance(entry, Birth):
             return self._bear(entry)

@@ -15,7 +15,7 @@ from asyncsvc.tasks.task import Request, State, Task
 REQUEST_COLUMNS = (
     "n", "id", "type", "lane", "priority", "wanted_model", "session_id", "owner", "run_at",
     "timeout_s", "max_retries", "retry_unsafe", "cache", "cache_key", "user_metadata", "preview",
-    "decision", "need", "created_at", "tokens", "schedule_id",
+    "decision", "need", "created_at", "tokens", "schedule_id", "callback_url",
 )  # fmt: skip
 LIFE_COLUMNS = (
     "state", "attempts", "forgiven", "starts", "version", "queued_at", "updated_at", "started_at",
@@ -107,7 +107,7 @@ def request_row(task: Task) -> tuple[Any, ...]:
         request.max_retries, int(request.retry_unsafe),
         None if request.cache is None else int(request.cache), request.cache_key,
         dumps(request.user_metadata), request.preview, dumps(request.route), request.need,
-        request.created_at, request.tokens, request.schedule_id,
+        request.created_at, request.tokens, request.schedule_id, request.callback_url,
     )  # fmt: skip
 
 
@@ -116,7 +116,8 @@ def task_of(row: Any, seq: int) -> Task:
     (
         n, id_, type_, lane, priority, wanted, session_id, owner, run_at, timeout_s, max_retries,
         retry_unsafe, cache, cache_key, user_metadata, preview, decision, need, created_at, tokens,
-        schedule_id, state, attempts, forgiven, starts, version, queued_at, updated_at, started_at,
+        schedule_id, callback_url, state, attempts, forgiven, starts, version, queued_at,
+        updated_at, started_at,
         finished_at, next_run_at, name, model, route, usage, latency, cached, error,
         finish_reason,
     ) = row[: len(TASK_COLUMNS)]  # fmt: skip
@@ -124,7 +125,7 @@ def task_of(row: Any, seq: int) -> Task:
         id_, type_, wanted, lane, priority, session_id, owner, run_at, timeout_s, max_retries,
         bool(retry_unsafe), None if cache is None else bool(cache), cache_key,
         _loads(user_metadata), preview, _loads(decision), need, created_at, tokens,
-        schedule_id,
+        schedule_id, callback_url,
     )  # fmt: skip
     return Task(
         request, State(state), attempts, forgiven, starts, seq, version, queued_at, updated_at,

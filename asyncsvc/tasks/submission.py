@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 from pydantic_core import PydanticCustomError
 
 from asyncsvc.clock import from_rfc3339
+from asyncsvc.egress import LONGEST
 
 METADATA_BYTES = 16 * 1024
 PREVIEW_CHARS = 200
@@ -132,6 +133,9 @@ class Submission(BaseModel):
     )
     cache: bool | None = Field(None, description="answer from or into the cache")
     metadata: dict[str, Any] | None = Field(None, description="given back as it was")
+    callback_url: str | None = Field(
+        None, min_length=1, max_length=LONGEST, description="is sent the finished task"
+    )
     retry_unsafe: bool = Field(
         False, description="repeat calls on which an agent gateway may already have acted"
     )

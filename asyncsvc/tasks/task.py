@@ -138,6 +138,8 @@ class Request:
     """About how many tokens a call for it costs, the answer included."""
     schedule_id: str | None = None
     """The schedule that has made it."""
+    callback_url: str | None = None
+    """Where the finished task is to be sent."""
 
 
 @dataclass(frozen=True, slots=True)

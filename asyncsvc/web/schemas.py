@@ -130,6 +130,17 @@ class Item(Summary):
     result_preview: str | None
 
 
+class Callback(TypedDict):
+    """How far it is with telling of the task's end."""
+
+    url: str
+    state: str
+    attempts: Count
+    last_status: int | None
+    last_error: str | None
+    next_at: Time | None
+
+
 class WholeTask(Summary):
     """A task with its texts: `content`, `messages` or `input`, as it was submitted."""
 
@@ -143,6 +154,7 @@ class WholeTask(Summary):
     ]
     tool_calls: NotRequired[Annotated[list[Object], Field(description="in OpenAI's shape")]]
     seq: Annotated[int, Field(ge=1, description="number of its latest event")]
+    callback: Annotated[Callback | None, Field(description="null: nobody wants to be told")]
     position: NotRequired[int | None]
     eta_s: NotRequired[float | None]
 

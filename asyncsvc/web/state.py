@@ -17,6 +17,7 @@ from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.schedules import Schedules
+from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
@@ -35,6 +36,7 @@ class House:
     cache: Cache
     forecaster: Forecaster
     intake: Intake
+    webhooks: Webhooks
     control: Control
     holds: Holds
     schedules: Schedules

@@ -5,12 +5,14 @@ previews instead of texts. Never reads anything but what it is given or the hous
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import orjson
 
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
+from asyncsvc.tasks import callbacks
 from asyncsvc.tasks.task import UNFINISHED, EventType, State, Task
 from asyncsvc.web.state import House
 
@@ -71,12 +73,43 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
         result = orjson.loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
     if task.finish_reason == "tool_calls":
-        calls = await store.text_so_far(task.n, EventType.TOOL_CALL)
-        view["tool_calls"] = [orjson.loads(data) for data in calls]
+        pieces = await store.text_so_far(task.n, EventType.TOOL_CALL)
+        view["tool_calls"] = put_together(orjson.loads(data) for data in pieces)
+    view["callback"] = await _callback(house, task)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
     return view
+
+
+def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tool calls of an answer, whole, from the data of its events."""
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        function = piece["function"]
+        held = calls.get(piece["index"])
+        if held is None:
+            named = {"name": function["name"], "arguments": function["arguments"]}
+            calls[piece["index"]] = {"id": piece["id"], "type": piece["type"], "function": named}
+        else:
+            held["function"]["name"] = function.get("name") or held["function"]["name"]
+            held["function"]["arguments"] += function["arguments"]
+    return [calls[index] for index in sorted(calls)]
+
+
+async def _callback(house: House, task: Task) -> dict[str, Any] | None:
+    """How far it is with telling of the task's end; None where nobody wants to be told."""
+    if task.request.callback_url is None:
+        return None
+    tried = await callbacks.told(house.journal.store, task)
+    return {
+        "url": task.request.callback_url,
+        "state": tried.state,
+        "attempts": tried.attempts,
+        "last_status": tried.last_status,
+        "last_error": tried.last_error,
+        "next_at": _time(tried.next_at),
+    }
 
 
 def progress(house: House, task: Task) -> dict[str, Any]:

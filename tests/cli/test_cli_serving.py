@@ -104,6 +104,16 @@ def test_check_says_what_is_wrong_with_settings(place: Place, wrong: str) -> Non
     assert ended.err.startswith("wrong ") and ended.err.count("\n") == 1
 
 
+def test_check_looks_at_the_secret_of_webhooks_and_never_shows_it(place: Place) -> None:
+    assert "refused without a secret in ASYNCSVC_WEBHOOK_SECRET" in place.run("check").out
+    good = place.run("check", ASYNCSVC_WEBHOOK_SECRET="whsec_" + "abcd" * 10)
+    assert good.code == 0 and "signed with ASYNCSVC_WEBHOOK_SECRET" in good.out
+    for command in ("check", "serve"):
+        bad = place.run(command, ASYNCSVC_WEBHOOK_SECRET="hunter2hunter2")
+        assert bad.code == 2 and "24 to 64 bytes in base64" in bad.err
+        assert "hunter2" not in bad.out + bad.err and "Traceback" not in bad.err
+
+
 def test_check_refuses_what_is_no_database_of_ours(place: Place) -> None:
     (place.folder / "text.db").write_text("this is no database, and long enough to be one" * 9)
     with sqlite3.connect(place.folder / "other.db") as other:

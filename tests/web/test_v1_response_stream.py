@@ -113,6 +113,26 @@ def test_a_tool_call_is_an_item_with_its_arguments() -> None:
     assert deltas[0]["item_id"] == items[1]["id"]
 
 
+def test_calls_that_grow_side_by_side_are_two_items() -> None:
+    def piece(index: int, arguments: str, **first: str) -> Draft:
+        function = {"arguments": arguments} | ({"name": first["id"]} if first else {})
+        return Draft(EventType.TOOL_CALL, {"index": index, "function": function} | first)
+
+    pieces = (piece(0, "", id="a"), piece(1, "{", id="b"), piece(0, "{}"), piece(1, "}"))
+    told, telling = tell(*START, *pieces, DONE)
+    items = telling.response()["output"]
+    assert [(one["call_id"], one["name"], one["arguments"]) for one in items] == [
+        ("a", "a", "{}"),
+        ("b", "b", "{}"),
+    ]
+    assert {one["status"] for one in items} == {"completed"}
+    done = [e for e in told if e["type"] == "response.function_call_arguments.done"]
+    assert [(e["output_index"], e["arguments"]) for e in done] == [(0, "{}"), (1, "{}")]
+    told, _ = tell(*START, *pieces[:2], *AGAIN, *START, chunk("b"), DONE)
+    last = {e["item"]["id"]: e["item"]["status"] for e in told if "item" in e}
+    assert list(last.values()) == ["incomplete", "incomplete", "completed"]
+
+
 def test_what_was_said_before_a_pause_holds_until_the_next_attempt() -> None:
     paused = (*START, chunk("a"), status(Cause.PAUSED, State.RUNNING))
     told, telling = tell(*paused)

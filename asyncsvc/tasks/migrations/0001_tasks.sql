@@ -23,6 +23,7 @@ CREATE TABLE tasks (
     created_at    INTEGER NOT NULL,
     tokens        INTEGER NOT NULL,
     schedule_id   TEXT,
+    callback_url  TEXT,
     attempts      INTEGER NOT NULL,
     forgiven      INTEGER NOT NULL,
     starts        INTEGER NOT NULL,
@@ -100,6 +101,21 @@ CREATE TABLE idempotency (
 ) STRICT;
 
 CREATE INDEX idempotency_by_task ON idempotency (task_n);
+
+-- Finished tasks of which somebody wants to be told: written with the end itself. `seq` is that
+-- of the closing event, so that an end and the one after a /retry are told apart.
+CREATE TABLE callbacks (
+    task_n      INTEGER PRIMARY KEY REFERENCES tasks (n) ON DELETE CASCADE,
+    seq         INTEGER NOT NULL,
+    host        TEXT NOT NULL,
+    state       TEXT NOT NULL,
+    attempts    INTEGER NOT NULL,
+    last_status INTEGER,
+    last_error  TEXT,
+    next_at     INTEGER
+) STRICT;
+
+CREATE INDEX callbacks_due ON callbacks (next_at, task_n, host) WHERE state = 'pending';
 
 -- What /v1/responses was asked, beside the task that does it.
 CREATE TABLE responses (

@@ -35,6 +35,27 @@ PASSED = frozenset(
 )  # fmt: skip
 """Request parameters: they go where the provider's dialect takes them."""
 EMBEDDING_PASSED = frozenset({"dimensions", "input_type", "truncate"})
+NUMBER: tuple[type, ...] = (int, float)
+KINDS: Mapping[str, tuple[type, ...]] = {
+    "temperature": NUMBER,
+    "top_p": NUMBER,
+    "frequency_penalty": NUMBER,
+    "presence_penalty": NUMBER,
+    "max_tokens": (int,),
+    "max_completion_tokens": (int,),
+    "seed": (int,),
+    "dimensions": (int,),
+    "stop": (str, list),
+    "logit_bias": (dict,),
+    "response_format": (dict,),
+    "tools": (list,),
+    "tool_choice": (str, dict),
+    "parallel_tool_calls": (bool,),
+    "reasoning_effort": (str,),
+}
+"""What JSON type a parameter must have: a fault that need not cost a call."""
+WORDS = {int: "a whole number", float: "a number", str: "a string", list: "a list"}
+WORDS |= {dict: "an object", bool: "true or false"}
 OURS = frozenset(
     {
         "lane", "priority", "session_id", "timeout_s", "max_retries", "max_wait_s", "cache",
@@ -79,6 +100,10 @@ def chat(value: dict[str, Any], headers: Headers) -> Call:
             raise InvalidRequest(f"{name} other than {only!r} is not supported", param=name)
     if given.pop("modalities", ["text"]) != ["text"]:
         raise InvalidRequest("modalities must be ['text']", param="modalities")
+    tools = given.get("tools")
+    for index, tool in enumerate(tools if isinstance(tools, list) else []):
+        if not isinstance(tool, dict) or tool.get("type") != "function":
+            raise InvalidRequest(f"tools[{index}] must be of type function", param="tools")
     fields = named(given.pop("model", None)) | {"messages": given.pop("messages", [])}
     fields |= passed(given, PASSED) | queued(given, headers)
     return Call(submission(fields, given), key(headers), stream, usage)
@@ -129,6 +154,11 @@ def passed(given: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """`params` of a submission, taken out of `given`: the known ones, and whatever a client has
     put into an object `params`, which is passed on unseen as that of `POST /tasks` is."""
     params = {name: given.pop(name) for name in sorted(given.keys() & known)}
+    for name, said in params.items():
+        kinds = KINDS.get(name, (object,))
+        if not isinstance(said, kinds) or (isinstance(said, bool) and int in kinds):
+            wanted = WORDS[float] if kinds is NUMBER else " or ".join(WORDS[k] for k in kinds)
+            raise InvalidRequest(f"{name} must be {wanted}", param=name)
     own = given.pop("params", {})
     if not isinstance(own, dict):
         raise InvalidRequest("params must be an object", param="params")
@@ -139,12 +169,12 @@ def queued(given: dict[str, Any], headers: Headers) -> dict[str, Any]:
     """Where it queues, taken out of `given`; the headers `x-lane`, `x-priority` and
     `x-session-id` win. OpenAI's `metadata` is kept with the task."""
     fields = {name: given.pop(name) for name in sorted(given.keys() & (OURS | {"metadata"}))}
-    if lane := headers.get("x-lane"):
+    if (lane := headers.get("x-lane")) is not None:
         fields["lane"] = lane
-    if session := headers.get("x-session-id"):
+    if (session := headers.get("x-session-id")) is not None:
         fields["session_id"] = session
-    if priority := headers.get("x-priority"):
-        if len(priority) > 1 or priority not in "0123456789":
+    if (priority := headers.get("x-priority")) is not None:
+        if len(priority) != 1 or priority not in "0123456789":
             raise InvalidRequest(
                 "x-priority must be a whole number from 0 to 9", param="x-priority"
             )

@@ -25,6 +25,7 @@ from asyncsvc.web.submit import ADMISSION
 from asyncsvc.web.v1 import asking, errors, schemas
 from asyncsvc.web.v1.errors import Failure, answering
 from asyncsvc.web.v1.holding import COMMENT_S, HEAD_S, Held, Kept, hold
+from asyncsvc.web.views import put_together
 
 DONE = b"data: [DONE]\n\n"
 WAITING = b": waiting\n\n"
@@ -103,7 +104,6 @@ class Stream:
         self._begun = False
         self._bound = False
         """Text has been sent: no other attempt can follow."""
-        self._calls = _Calls()
         self._early: list[Event] = []
         """Pieces from before the request, which a later attempt may have made void."""
 
@@ -146,7 +146,7 @@ class Stream:
     def _frames(self, event: Event) -> bytes:
         if event.type == EventType.ATTEMPT:
             self._name = event.data["name"]
-            self._early, self._calls = [], _Calls()
+            self._early = []
         if event.seq < self._held.known:
             self._early += [event] if event.type in PIECES else []
             return b""
@@ -163,7 +163,7 @@ class Stream:
         self._bound = True
         if event.type == EventType.CHUNK:
             return first + self._chunk({"content": data["text"]})
-        return first + self._chunk({"tool_calls": [self._calls.numbered(data)]})
+        return first + self._chunk({"tool_calls": [data]})
 
     def _end(self, task: Task) -> bytes:
         reason = "content_filter" if _filtered(task) else task.finish_reason or "stop"
@@ -187,19 +187,6 @@ class Stream:
             headers = [*SSE, UNBUFFERED, *told]
             await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": data, "more_body": not last})
-
-
-class _Calls:
-    """The tool calls of one attempt, by their index."""
-
-    def __init__(self) -> None:
-        self._count = 0
-
-    def numbered(self, call: dict[str, Any]) -> dict[str, Any]:
-        """A tool call, or a piece of one, as a delta has it."""
-        index = call.get("index", self._count)
-        self._count = max(self._count, index + 1)
-        return {"index": index} | call
 
 
 class _Said:
@@ -233,7 +220,7 @@ class _Said:
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:
-            message |= {"content": self.text or None, "tool_calls": self._calls}
+            message |= {"content": self.text or None, "tool_calls": put_together(self._calls)}
         return message
 
 

@@ -70,6 +70,8 @@ class Telling:
         self._items: list[Item] = []
         """Those that hold: of the latest attempt."""
         self._open: Item | None = None
+        self._calls: dict[int, Item] = {}
+        """The calls that may still grow, by the provider's index."""
         self._told: list[Object] = []
         self._model = str(request["model"])
         self._created_at = 0
@@ -168,40 +170,48 @@ class Telling:
         more: Object = {"logprobs": []} if kind == "message" else {}
         self._tell_of(item, f"{event}.delta", content_index=0, delta=text, **more)
 
-    def _called(self, call: Object) -> None:
-        self._close("completed")
-        item = self._begin("function_call", call)
-        arguments = str(call["function"].get("arguments") or "")
-        item.texts.append(arguments)
-        name = item.call["name"]
-        event = "response.function_call_arguments"
-        self._tell_of(item, f"{event}.delta", delta=arguments)
-        self._tell_of(item, f"{event}.done", name=name, arguments=arguments)
-        item.status = "completed"
-        self._tell_done(item)
+    def _called(self, piece: Object) -> None:
+        """A call, or a piece of one; several may grow side by side."""
+        index, function = piece.get("index", 0), piece["function"]
+        item = self._calls.get(index)
+        if item is None:
+            self._close("completed", calls=False)
+            item = self._calls[index] = self._begin("function_call", piece)
+        arguments = str(function.get("arguments") or "")
+        if arguments:
+            item.texts.append(arguments)
+            self._tell_of(item, "response.function_call_arguments.delta", delta=arguments)
 
     def _begin(self, kind: str, call: Object | None = None) -> Item:
         item = Item(self._made, self._task_id, kind)
         if call is not None:
-            called = {"call_id": call.get("id") or item.id, "name": call["function"]["name"]}
-            item.call = called
+            name = call["function"].get("name") or ""
+            item.call = {"call_id": call.get("id") or item.id, "name": name}
         self._made += 1
         self._items.append(item)
         self._tell("response.output_item.added", output_index=item.index, item=item.shown())
         return item
 
-    def _close(self, status: str) -> None:
-        """End the item that is open: its text is whole, or is all that there will be."""
+    def _close(self, status: str, calls: bool = True) -> None:
+        """End the items that are open: their texts are whole, or are all that there will be."""
         item, self._open = self._open, None
-        if item is None:
-            return
+        if item is not None:
+            self._end_text(item)
+            item.status = status
+            self._tell_done(item)
+        called, self._calls = (self._calls, {}) if calls else ({}, self._calls)
+        for item in called.values():
+            end = {"name": item.call["name"], "arguments": "".join(item.texts)}
+            self._tell_of(item, "response.function_call_arguments.done", **end)
+            item.status = status
+            self._tell_done(item)
+
+    def _end_text(self, item: Item) -> None:
         part = item.part()
         kind = "output_text" if item.kind == "message" else "reasoning_text"
         more: Object = {"logprobs": []} if item.kind == "message" else {}
         self._tell_of(item, f"response.{kind}.done", content_index=0, text=part["text"], **more)
         self._tell_of(item, "response.content_part.done", content_index=0, part=part)
-        item.status = status
-        self._tell_done(item)
 
     def _tell_done(self, item: Item) -> None:
         self._tell("response.output_item.done", output_index=item.index, item=item.shown())
