@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -60,6 +60,13 @@ from asyncsvc.web.state import House
 from asyncsvc.web.submit import Shortcut
 from asyncsvc.web.v1.batch_lines import doors
 
+
+class _Closing(Protocol):
+    async def close(self) -> None: ...
+
+
+P = TypeVar("P", bound=_Closing)
+
 RECORD_S = 5.0
 """How long a stop tries to record what it interrupts."""
 
@@ -77,32 +84,22 @@ async def open_house(
     """
     catalogue = Catalogue(settings, environ)
     async with AsyncExitStack() as stack:
-        store = await Store.open(Path(settings.storage.path), stack)
-        keep_ms = round(catalogue.longest_window_s() * 2000)
-        journal = await stack.enter_async_context(Journal(store, now, keep_ms))
+        journal = await _journal(stack, settings, catalogue, now)
         client = await stack.enter_async_context(Client(settings.timeouts, now))
         router = Router(settings.models, settings.routes)
-        waiting = await _waiting_room(settings, catalogue, router, journal)
-        stack.push_async_callback(waiting.close)
-        executor = Executor(journal, client, waiting, settings)
-        stack.push_async_callback(executor.close)
+        waiting = await _waiting_room(stack, settings, catalogue, router, journal)
+        executor = _closed_with(stack, Executor(journal, client, waiting, settings))
         forecaster = Forecaster(waiting.dispatch)
         pool = WorkerPool(waiting.dispatch, executor, settings)
         holds = Holds(journal, catalogue, waiting.dispatch)
         await holds.open()
         await recover(journal, catalogue, waiting)
-        keeper = Keeper(journal, catalogue.gates)
-        stack.push_async_callback(keeper.close)
+        keeper = _closed_with(stack, Keeper(journal, catalogue.gates))
         _begin(stack, pool.run(), "workers")
         webhooks = Webhooks(journal, settings.webhooks, environ)
         intake = Intake(journal, catalogue, waiting, forecaster, router, settings, webhooks)
-        schedules = Schedules(journal, intake)
-        stack.push_async_callback(schedules.close)
-        await schedules.open()
+        schedules = await _schedules(stack, journal, intake)
         control = Control(journal, waiting, executor)
-        files = Files(journal, settings.storage.max_file_bytes)
-        steps = partial(Steps, journal, intake, control, files, settings)
-        batches = Batches(journal, files, settings, steps)
         reload_ = settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         house = House(
             settings=settings,
@@ -117,17 +114,20 @@ async def open_house(
             control=control,
             holds=holds,
             schedules=schedules,
-            files=files,
-            batches=batches,
+            batches=_batches(journal, intake, control, settings),
             pool=pool,
             reloader=Reloader(*reload_),
             sockets=Sockets(),
             started_ms=now(),
         )
-        _begin(stack, webhooks.run(partial(views.whole, house)), "webhooks")
-        _begin(stack, files.run(), "files")
-        _begin(stack, batches.run(doors(house)), "batches")
+        _begin_chores(stack, house)
         yield house
+
+
+def _begin_chores(stack: AsyncExitStack, house: House) -> None:
+    _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
+    _begin(stack, house.batches.files.run(), "files")
+    _begin(stack, house.batches.run(doors(house)), "batches")
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -135,8 +135,26 @@ def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) ->
     stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
+async def _journal(
+    stack: AsyncExitStack, settings: Settings, catalogue: Catalogue, now: Now
+) -> Journal:
+    store = await Store.open(Path(settings.storage.path), stack)
+    keep_ms = round(catalogue.longest_window_s() * 2000)
+    return await stack.enter_async_context(Journal(store, now, keep_ms))
+
+
+def _batches(journal: Journal, intake: Intake, control: Control, settings: Settings) -> Batches:
+    files = Files(journal, settings)
+    steps = partial(Steps, journal, intake, control, files, settings)
+    return Batches(journal, files, settings, steps)
+
+
 async def _waiting_room(
-    settings: Settings, catalogue: Catalogue, router: Router, journal: Journal
+    stack: AsyncExitStack,
+    settings: Settings,
+    catalogue: Catalogue,
+    router: Router,
+    journal: Journal,
 ) -> WaitingRoom:
     """Where tasks wait, with the desk that they wait for and the answers that are known."""
     seats = [Seat(upstream) for upstream in catalogue.upstreams]
@@ -144,7 +162,19 @@ async def _waiting_room(
     dispatch = Dispatch(seats, chooser, catalogue.lacking, settings.queue.weights)
     cache = Cache(settings.cache, catalogue.upstreams, journal.now)
     await cache.load(journal.store)
-    return WaitingRoom(journal, dispatch, Timers(journal.now), settings, cache)
+    return _closed_with(stack, WaitingRoom(journal, dispatch, Timers(journal.now), settings, cache))
+
+
+async def _schedules(stack: AsyncExitStack, journal: Journal, intake: Intake) -> Schedules:
+    schedules = _closed_with(stack, Schedules(journal, intake))
+    await schedules.open()
+    return schedules
+
+
+def _closed_with(stack: AsyncExitStack, part: P) -> P:
+    """The part, which closes when the house does."""
+    stack.push_async_callback(part.close)
+    return part
 
 
 async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:

@@ -42,7 +42,7 @@ class Batches:
         steps: Callable[[Mapping[str, Door]], Steps],
     ) -> None:
         self._journal = journal
-        self._files = of_files
+        self.files = of_files
         self._settings = settings
         self._make_steps = steps
         self._works: dict[str, Work] = {}
@@ -60,7 +60,7 @@ class Batches:
         owner: str | None,
     ) -> Lot:
         """Durable when it returns. Raises RequestError, StorageUnavailable."""
-        await self._files.get(input_file_id)
+        await self.files.get(input_file_id)
         if len(self._works) >= ACTIVE_MOST:
             raise QueueFull(f"{ACTIVE_MOST} batches are under way", retry_after=60.0)
         now = self._journal.now()

@@ -10,6 +10,7 @@ from contextlib import suppress
 
 from asyncsvc.clock import new_id
 from asyncsvc.errors import NotFound, StorageUnavailable, TaskTooLarge
+from asyncsvc.settings import Settings
 from asyncsvc.tasks import files
 from asyncsvc.tasks.files import File
 from asyncsvc.tasks.journal import Journal
@@ -60,9 +61,9 @@ class Upload:
 class Files:
     """`run` removes what is gone until it is cancelled."""
 
-    def __init__(self, journal: Journal, most: int) -> None:
+    def __init__(self, journal: Journal, settings: Settings) -> None:
         self._journal = journal
-        self._most = most
+        self._storage = settings.storage
         self._gone = asyncio.Event()
 
     @property
@@ -75,7 +76,7 @@ class Files:
     async def upload(self, filename: str, purpose: str) -> Upload:
         """Begin one. Raises StorageUnavailable."""
         now = self.now()
-        upload = Upload(self._journal, PREFIX + new_id(now), self._most)
+        upload = Upload(self._journal, PREFIX + new_id(now), self._storage.max_file_bytes)
         await self._journal.append(files.opened(upload.id, filename, purpose, files.OPEN, now))
         return upload
 

@@ -10,7 +10,6 @@ from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
-from asyncsvc.engine.filing import Files
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
@@ -40,7 +39,6 @@ class House:
     control: Control
     holds: Holds
     schedules: Schedules
-    files: Files
     batches: Batches
     pool: WorkerPool
     reloader: Reloader

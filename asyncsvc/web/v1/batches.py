@@ -40,7 +40,7 @@ Object = dict[str, Any]
     invalid=400,
 )
 @answering
-async def create(request: Request) -> Response:
+async def create_batch(request: Request) -> Response:
     """POST /v1/batches: make each line of a file a task.
 
     `x-lane`, `x-priority` and `x-session-id` are for all of them; without, they wait in `long`.
@@ -67,7 +67,7 @@ async def create(request: Request) -> Response:
 
 @operation(answer=schemas.BatchList, query=schemas.PageQuery, errors=("not_found",), invalid=400)
 @answering
-async def listing(request: Request) -> Response:
+async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the batches, newest first."""
     query = request.query_params
     limit = integer(query.get("limit"), "limit", LIST_DEFAULT, 1, LIST_MOST)
@@ -80,14 +80,14 @@ async def listing(request: Request) -> Response:
 
 @operation(answer=schemas.BatchObject, errors=("not_found",))
 @answering
-async def retrieve(request: Request) -> Response:
+async def show_batch(request: Request) -> Response:
     """GET /v1/batches/{id}: how far it is."""
     return JSON(shown(await house(request).batches.get(request.path_params["batch_id"])))
 
 
 @operation(answer=schemas.BatchObject, errors=("not_found", "illegal_transition"))
 @answering
-async def cancel(request: Request) -> Response:
+async def cancel_batch(request: Request) -> Response:
     """POST /v1/batches/{id}/cancel: end it; what is done stays in its files."""
     return JSON(shown(await house(request).batches.cancel(request.path_params["batch_id"])))
 
@@ -142,7 +142,7 @@ def _metadata(given: Any) -> dict[str, str] | None:
 
 
 ROUTES = [
-    resource("/v1/batches", GET=listing, POST=create),
-    resource("/v1/batches/{batch_id}", GET=retrieve),
-    resource("/v1/batches/{batch_id}/cancel", POST=cancel),
+    resource("/v1/batches", GET=list_batches, POST=create_batch),
+    resource("/v1/batches/{batch_id}", GET=show_batch),
+    resource("/v1/batches/{batch_id}/cancel", POST=cancel_batch),
 ]

@@ -40,12 +40,12 @@ Object = dict[str, Any]
     invalid=400,
 )
 @answering
-async def upload(request: Request) -> Response:
+async def upload_file(request: Request) -> Response:
     """POST /v1/files: a JSON-lines file for a batch, as a multipart form.
 
     It is on the disk when the answer is sent.
     """
-    files = house(request).files
+    files = house(request).batches.files
     form = Form(files, request.headers.get("content-type"))
     try:
         async for chunk in request.stream():
@@ -59,9 +59,9 @@ async def upload(request: Request) -> Response:
 
 @operation(answer=schemas.FileList, query=schemas.FilesQuery, errors=("not_found",), invalid=400)
 @answering
-async def listing(request: Request) -> Response:
+async def list_files(request: Request) -> Response:
     """GET /v1/files: the files, newest first."""
-    files, query = house(request).files, request.query_params
+    files, query = house(request).batches.files, request.query_params
     limit = integer(query.get("limit"), "limit", LIST_MOST, 1, LIST_MOST)
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
@@ -80,16 +80,16 @@ _NO_ENDS = {"first_id": None, "last_id": None}
 
 @operation(answer=schemas.FileObject, errors=("not_found",))
 @answering
-async def retrieve(request: Request) -> Response:
+async def show_file(request: Request) -> Response:
     """GET /v1/files/{id}: one file, without its content."""
-    return JSON(shown(await house(request).files.get(request.path_params["file_id"])))
+    return JSON(shown(await house(request).batches.files.get(request.path_params["file_id"])))
 
 
 @operation(answer=str, media=("application/octet-stream",), errors=("not_found",))
 @answering
-async def content(request: Request) -> Response:
+async def file_content(request: Request) -> Response:
     """GET /v1/files/{id}/content: what is in it."""
-    files = house(request).files
+    files = house(request).batches.files
     found = await files.get(request.path_params["file_id"])
     head = {"Content-Length": str(found.bytes), "X-Content-Type-Options": "nosniff"}
     media = "application/octet-stream"
@@ -100,10 +100,10 @@ async def content(request: Request) -> Response:
 
 @operation(answer=schemas.Deleted, errors=("not_found",))
 @answering
-async def delete(request: Request) -> Response:
+async def delete_file(request: Request) -> Response:
     """DELETE /v1/files/{id}: a batch that reads it fails."""
     file_id = request.path_params["file_id"]
-    await house(request).files.delete(file_id)
+    await house(request).batches.files.delete(file_id)
     return JSON({"id": file_id, "object": "file", "deleted": True})
 
 
@@ -235,7 +235,7 @@ class Form:
 
 
 ROUTES = [
-    resource("/v1/files", GET=listing, POST=upload),
-    resource("/v1/files/{file_id}", GET=retrieve, DELETE=delete),
-    resource("/v1/files/{file_id}/content", GET=content),
+    resource("/v1/files", GET=list_files, POST=upload_file),
+    resource("/v1/files/{file_id}", GET=show_file, DELETE=delete_file),
+    resource("/v1/files/{file_id}/content", GET=file_content),
 ]

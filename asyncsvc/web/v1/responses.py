@@ -58,7 +58,7 @@ Object = dict[str, Any]
     fails=statuses(),
 )
 @answering
-async def create(request: Request) -> Response:
+async def create_response(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
     parts = house(request)
     given = await body.read_object(request, parts.settings.queue.max_task_bytes)
@@ -81,7 +81,7 @@ async def create(request: Request) -> Response:
     gives=(TASK_ID,),
 )
 @answering
-async def retrieve(request: Request) -> Response:
+async def show_response(request: Request) -> Response:
     """GET /v1/responses/{id}: a response as it stands; with `stream=true` its events.
 
     `starting_after=N` leaves out those up to the `sequence_number` N.
@@ -100,7 +100,7 @@ async def retrieve(request: Request) -> Response:
 
 @operation(answer=Object, errors=("not_found", "illegal_transition"))
 @answering
-async def cancel(request: Request) -> Response:
+async def cancel_response(request: Request) -> Response:
     """POST /v1/responses/{id}/cancel: end a response; again is the same as once."""
     parts = house(request)
     task_id, kept = await _stored(parts, request)
@@ -112,7 +112,7 @@ async def cancel(request: Request) -> Response:
 
 @operation(answer=Object, errors=("not_found",))
 @answering
-async def delete(request: Request) -> Response:
+async def delete_response(request: Request) -> Response:
     """DELETE /v1/responses/{id}: remove a response and its task, which is cancelled before."""
     parts = house(request)
     task_id, _ = await _stored(parts, request)
@@ -125,7 +125,7 @@ async def delete(request: Request) -> Response:
 
 @operation(answer=Object, query=ItemsQuery, errors=("not_found",), invalid=400)
 @answering
-async def items(request: Request) -> Response:
+async def response_items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: what the response was given, newest first."""
     parts, query = house(request), request.query_params
     task_id, kept = await _stored(parts, request)
@@ -280,8 +280,8 @@ def _frame(event: Object) -> str:
 
 
 ROUTES = [
-    resource("/v1/responses", POST=create),
-    resource("/v1/responses/{response_id}", GET=retrieve, DELETE=delete),
-    resource("/v1/responses/{response_id}/cancel", POST=cancel),
-    resource("/v1/responses/{response_id}/input_items", GET=items),
+    resource("/v1/responses", POST=create_response),
+    resource("/v1/responses/{response_id}", GET=show_response, DELETE=delete_response),
+    resource("/v1/responses/{response_id}/cancel", POST=cancel_response),
+    resource("/v1/responses/{response_id}/input_items", GET=response_items),
 ]
