@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -36,12 +36,14 @@ from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
+from asyncsvc.engine.monitor import Monitor, Watch
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.steps import Steps
+from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.engine.webhooks import Webhooks
@@ -60,13 +62,6 @@ from asyncsvc.web.state import House
 from asyncsvc.web.submit import Shortcut
 from asyncsvc.web.v1.batch_lines import doors
 
-
-class _Closing(Protocol):
-    async def close(self) -> None: ...
-
-
-P = TypeVar("P", bound=_Closing)
-
 RECORD_S = 5.0
 """How long a stop tries to record what it interrupts."""
 
@@ -77,6 +72,7 @@ async def open_house(
     environ: Mapping[str, str],
     now: Now = now_ms,
     read: Callable[[], Settings] | None = None,
+    watch: Watch = Monitor,
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError.
 
@@ -84,50 +80,76 @@ async def open_house(
     """
     catalogue = Catalogue(settings, environ)
     async with AsyncExitStack() as stack:
-        journal = await _journal(stack, settings, catalogue, now)
+        store = await Store.open(Path(settings.storage.path), stack)
+        keep_ms = round(catalogue.longest_window_s() * 2000)
+        journal = await stack.enter_async_context(Journal(store, now, keep_ms))
         client = await stack.enter_async_context(Client(settings.timeouts, now))
         router = Router(settings.models, settings.routes)
-        waiting = await _waiting_room(stack, settings, catalogue, router, journal)
-        executor = _closed_with(stack, Executor(journal, client, waiting, settings))
-        forecaster = Forecaster(waiting.dispatch)
+        waiting = await _waiting_room(settings, catalogue, router, journal)
+        stack.push_async_callback(waiting.close)
+        executor = Executor(journal, client, waiting, settings)
+        stack.push_async_callback(executor.close)
         pool = WorkerPool(waiting.dispatch, executor, settings)
         holds = Holds(journal, catalogue, waiting.dispatch)
         await holds.open()
         await recover(journal, catalogue, waiting)
-        keeper = _closed_with(stack, Keeper(journal, catalogue.gates))
+        keeper = Keeper(journal, catalogue.gates)
+        stack.push_async_callback(keeper.close)
         _begin(stack, pool.run(), "workers")
-        webhooks = Webhooks(journal, settings.webhooks, environ)
-        intake = Intake(journal, catalogue, waiting, forecaster, router, settings, webhooks)
-        schedules = await _schedules(stack, journal, intake)
-        control = Control(journal, waiting, executor)
-        reload_ = settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
-        house = House(
-            settings=settings,
-            journal=journal,
-            catalogue=catalogue,
-            dispatch=waiting.dispatch,
-            executor=executor,
-            cache=waiting.cache,
-            forecaster=forecaster,
-            intake=intake,
-            webhooks=webhooks,
-            control=control,
-            holds=holds,
-            schedules=schedules,
-            batches=_batches(journal, intake, control, settings),
-            pool=pool,
-            reloader=Reloader(*reload_),
-            sockets=Sockets(),
-            started_ms=now(),
+        reloader = Reloader(
+            settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         )
-        _begin_chores(stack, house)
+        house = await _front(stack, environ, watch, executor, reloader)
+        _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
+        _begin(stack, house.batches.files.run(), "files")
+        _begin(stack, house.batches.run(doors(house)), "batches")
         yield house
 
 
-def _begin_chores(stack: AsyncExitStack, house: House) -> None:
-    _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
-    _begin(stack, house.batches.files.run(), "files")
-    _begin(stack, house.batches.run(doors(house)), "batches")
+async def _front(
+    stack: AsyncExitStack,
+    environ: Mapping[str, str],
+    watch: Watch,
+    executor: Executor,
+    inside: Reloader,
+) -> House:
+    """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
+    settings, journal, waiting = inside.settings, inside.journal, inside.waiting
+    forecaster = Forecaster(waiting.dispatch)
+    webhooks = Webhooks(journal, settings.webhooks, environ)
+    tally = Tally()
+    journal.on_change = tally.changed
+    intake = Intake(
+        journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
+    )
+    monitor = await stack.enter_async_context(watch(journal, intake, settings))
+    schedules = Schedules(journal, intake)
+    stack.push_async_callback(schedules.close)
+    await schedules.open()
+    control, files = Control(journal, waiting, executor), Files(journal, settings)
+    await files.open()
+    steps = partial(Steps, journal, intake, control, files, settings)
+    return House(
+        settings=settings,
+        journal=journal,
+        catalogue=inside.catalogue,
+        dispatch=waiting.dispatch,
+        executor=executor,
+        cache=waiting.cache,
+        forecaster=forecaster,
+        intake=intake,
+        webhooks=webhooks,
+        control=control,
+        holds=inside.holds,
+        schedules=schedules,
+        batches=Batches(journal, files, settings, steps),
+        pool=inside.pool,
+        reloader=inside,
+        tally=tally,
+        monitor=monitor,
+        sockets=Sockets(),
+        started_ms=journal.now(),
+    )
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
@@ -135,26 +157,8 @@ def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) ->
     stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
-async def _journal(
-    stack: AsyncExitStack, settings: Settings, catalogue: Catalogue, now: Now
-) -> Journal:
-    store = await Store.open(Path(settings.storage.path), stack)
-    keep_ms = round(catalogue.longest_window_s() * 2000)
-    return await stack.enter_async_context(Journal(store, now, keep_ms))
-
-
-def _batches(journal: Journal, intake: Intake, control: Control, settings: Settings) -> Batches:
-    files = Files(journal, settings)
-    steps = partial(Steps, journal, intake, control, files, settings)
-    return Batches(journal, files, settings, steps)
-
-
 async def _waiting_room(
-    stack: AsyncExitStack,
-    settings: Settings,
-    catalogue: Catalogue,
-    router: Router,
-    journal: Journal,
+    settings: Settings, catalogue: Catalogue, router: Router, journal: Journal
 ) -> WaitingRoom:
     """Where tasks wait, with the desk that they wait for and the answers that are known."""
     seats = [Seat(upstream) for upstream in catalogue.upstreams]
@@ -162,19 +166,7 @@ async def _waiting_room(
     dispatch = Dispatch(seats, chooser, catalogue.lacking, settings.queue.weights)
     cache = Cache(settings.cache, catalogue.upstreams, journal.now)
     await cache.load(journal.store)
-    return _closed_with(stack, WaitingRoom(journal, dispatch, Timers(journal.now), settings, cache))
-
-
-async def _schedules(stack: AsyncExitStack, journal: Journal, intake: Intake) -> Schedules:
-    schedules = _closed_with(stack, Schedules(journal, intake))
-    await schedules.open()
-    return schedules
-
-
-def _closed_with(stack: AsyncExitStack, part: P) -> P:
-    """The part, which closes when the house does."""
-    stack.push_async_callback(part.close)
-    return part
+    return WaitingRoom(journal, dispatch, Timers(journal.now), settings, cache)
 
 
 async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:

@@ -35,6 +35,7 @@ CLOSE_WITHIN_S = 30.0
 UVICORN_CLOSE_S = 5
 COLLECT_AFTER = (20_000, 20, 100)
 """Allocations, and collections of the next younger generation."""
+DESCRIPTORS = 65_536
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -102,6 +103,7 @@ async def serve(
     SIGHUP, where the system has it, reads the settings again, by asking `read` for them.
     """
     stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
+    make_room_for_connections()
     # The signals are ours from before the store is opened until after it is closed.
     with (
         contextlib.closing(bind(settings.server.host, settings.server.port)) as listener,
@@ -136,6 +138,23 @@ def calm_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(*COLLECT_AFTER)
+
+
+def make_room_for_connections() -> None:
+    """Use as many file descriptors as the system lets us have.
+
+    Many systems give a process 1024 unless it asks: fewer than the connections that the default
+    settings allow, with their calls to providers.
+    """
+    try:
+        import resource
+    except ImportError:
+        return  # a platform that does not count them
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _until(

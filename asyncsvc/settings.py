@@ -87,7 +87,15 @@ class Cache(Section):
 
 class Limits(Section):
     memory_mb: Int = Field(500, ge=64, description="resident memory above which intake refuses")
-    disk_free_mb: Int = Field(200, ge=0, description="free disk below which intake refuses")
+    disk_free_mb: Int = Field(200, ge=0, description="free disk below which intake refuses; 0: any")
+    loop_lag_ms: Int = Field(
+        2000,
+        ge=0,
+        description="delay of the loop (p90 of 10 s) above which intake refuses; 0: any",
+    )
+    fds_share: Seconds = Field(
+        0.9, gt=0, le=1, description="share of the allowed descriptors above which intake refuses"
+    )
 
 
 class Tools(Section):

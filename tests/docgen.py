@@ -15,6 +15,7 @@ from asyncsvc import errors
 from asyncsvc.live import EFFECTS
 from asyncsvc.settings import Model, Settings
 from asyncsvc.tasks.task import TRANSITIONS
+from asyncsvc.web.catalog import ROWS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- made from the code: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -99,6 +100,15 @@ def task_errors() -> str:
     return "\n".join(dict.fromkeys(rows))
 
 
+def metrics() -> str:
+    """Name, kind, labels and meaning of each metric."""
+    rows = ["| metric | kind | labels | meaning |", "| --- | --- | --- | --- |"]
+    for row in ROWS:
+        labels = ", ".join(f"`{label}`" for label in row.labels)
+        rows.append(f"| `{row.shown}` | {row.kind} | {labels} | {row.help} |")
+    return "\n".join(rows)
+
+
 def _all(kind: type[Any]) -> list[type[Any]]:
     return [kind_ for sub in kind.__subclasses__() for kind_ in (sub, *_all(sub))]
 
@@ -108,6 +118,7 @@ MAKERS = {
     "settings": settings,
     "request-errors": request_errors,
     "task-errors": task_errors,
+    "metrics": metrics,
 }
 
 

@@ -6,6 +6,7 @@ would, and opening it again. Use it under `@virtual`.
 
 import asyncio
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 from unittest.mock import patch
@@ -13,6 +14,8 @@ from unittest.mock import patch
 import orjson
 
 from asyncsvc.app import open_house
+from asyncsvc.engine.monitor import Monitor, Rhythm
+from asyncsvc.engine.readings import Readings
 from asyncsvc.live import Difference
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.submission import Submission
@@ -32,6 +35,8 @@ def model(**fields: Any) -> dict[str, Any]:
 
 
 ONE = {"a": model()}
+SELDOM = Rhythm(look_s=1e9, lag_s=1e9, idle_probe_s=1e9)
+"""A monitor that does nothing by itself: a virtual day is not to be made of a million looks."""
 
 
 class EngineHouse:
@@ -55,6 +60,11 @@ class EngineHouse:
         self.wanted = self.settings
         """What a reload finds."""
         self._open: AbstractAsyncContextManager[House] | None = None
+        self.seen = Readings()
+        """What the machine shows."""
+        self.rhythm = SELDOM
+        self.reliefs: list[float] = []
+        """When freed memory was given back."""
 
     def _made(self, models: dict[str, dict[str, Any]], sections: dict[str, Any]) -> Settings:
         storage = {"path": str(self._folder / "tasks.db")}
@@ -70,6 +80,12 @@ class EngineHouse:
     def now(self) -> int:
         return wall_ms() + self.shift_ms
 
+    async def look(self) -> Readings:
+        return self.seen
+
+    async def relieve(self) -> None:
+        self.reliefs.append(loop().time())
+
     # Opening and closing --------------------------------------------------------------------
 
     async def __aenter__(self) -> Self:
@@ -81,8 +97,9 @@ class EngineHouse:
 
     async def reopen(self) -> None:
         with patch("asyncsvc.app.Client", lambda timeouts, now: self.client):
+            watch = partial(Monitor, look=self.look, rhythm=self.rhythm, relieve=self.relieve)
             self._open = open_house(
-                self.settings, self.environ, self.now, lambda: self.wanted.model_copy()
+                self.settings, self.environ, self.now, lambda: self.wanted.model_copy(), watch
             )
             self.house = await self._open.__aenter__()
         await asyncio.sleep(0)

@@ -10,7 +10,7 @@ PACKAGE = ROOT / "asyncsvc"
 
 GROUND = {
     *("asyncsvc", "settings", "setting_types", "errors", "clock", "loading", "egress", "signing"),
-    *("live", "hangup", "model_settings"),
+    *("live", "hangup", "model_settings", "histogram"),
 }
 MAY_USE = {
     "setting_types": set[str](),
@@ -20,6 +20,7 @@ MAY_USE = {
     "signing": {"errors"},
     "errors": set[str](),
     "clock": set[str](),
+    "histogram": set[str](),
     "loading": {"settings", "errors"},
     "live": {"settings"},
     "hangup": set[str](),

@@ -1,6 +1,7 @@
 """The listening socket and the order of starting and stopping, in this process."""
 
 import asyncio
+import resource
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from asyncsvc import server
 from asyncsvc.errors import StartError
-from asyncsvc.server import SEND_BUFFER, bind, serve
+from asyncsvc.server import SEND_BUFFER, bind, make_room_for_connections, serve
 from asyncsvc.settings import Settings
 
 
@@ -107,3 +108,23 @@ async def test_a_server_that_ends_before_it_serves_is_told(
     announced: Callable[[str], None] = pytest.fail
     with pytest.raises(StartError, match="did not start"):
         await serve(settings(tmp_path), {}, announced, nothing)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "then"),
+    [
+        (1024, 4096, 4096),
+        (1024, 1 << 20, 65_536),
+        (1024, resource.RLIM_INFINITY, 65_536),
+        (100_000, 1 << 20, None),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, None),
+    ],
+)
+def test_the_limit_of_descriptors_is_raised_as_far_as_allowed(
+    monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, then: int | None
+) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
+    make_room_for_connections()
+    assert asked == ([] if then is None else [(then, hard)])

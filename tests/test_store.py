@@ -1,9 +1,8 @@
 """The database file: what is committed is there, what is refused has not happened."""
 
-import asyncio
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, closing
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ from asyncsvc.tasks.rows import EventRow
 from asyncsvc.tasks.store import READERS, Store
 from asyncsvc.tasks.task import Request, State, Task
 from tests.builders import AT, store_at
-from tests.virtual_time import virtual
 
 
 @pytest.fixture
@@ -224,23 +222,6 @@ async def test_old_calls_are_forgotten(store: Store) -> None:
     await store.forget_calls(before=2)
     assert await store.calls_since(0) == [("b", 2, 8), ("a", 3, 7)]
     assert await store.calls_since(3) == [("a", 3, 7)]
-
-
-async def test_it_says_whether_it_answers(tmp_path: Path) -> None:
-    async with AsyncExitStack() as stack:
-        store = await Store.open(tmp_path / "x.db", stack)
-        assert await store.writable()
-    assert not await store.writable()
-
-
-@virtual
-async def test_a_writer_that_hangs_is_not_writable(tmp_path: Path) -> None:
-    async def hang(_: str) -> None:
-        await asyncio.Event().wait()
-
-    async with store_at(tmp_path / "x.db") as store:
-        store._writer.execute_fetchall = hang  # type: ignore[method-assign, assignment]
-        assert not await store.writable()
 
 
 # Reading ----------------------------------------------------------------------------------

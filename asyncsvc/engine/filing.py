@@ -59,7 +59,7 @@ class Upload:
 
 
 class Files:
-    """`run` removes what is gone until it is cancelled."""
+    """`open` before the first upload; `run` removes what is gone until it is cancelled."""
 
     def __init__(self, journal: Journal, settings: Settings) -> None:
         self._journal = journal
@@ -97,14 +97,15 @@ class Files:
         """Something is gone: take it away soon."""
         self._gone.set()
 
+    async def open(self) -> None:
+        """Give up what earlier processes were cut off in."""
+        for file_id in await files.cut_off(self.store):
+            await self._journal.append(files.gone(file_id))
+
     async def run(self) -> None:
         """Started with the house, ends when it is cancelled; raises nothing."""
-        first = True
         while True:
             with suppress(StorageUnavailable):
-                if first:
-                    await self._journal.append(files.cut_off())
-                    first = False
                 await self._sweep()
             with suppress(TimeoutError):
                 async with asyncio.timeout(SWEEP_S):
@@ -112,7 +113,8 @@ class Files:
             self._gone.clear()
 
     async def _sweep(self) -> None:
-        await self._journal.append(files.overdue(self.now()))
+        for file_id in await files.overdue(self.store, self.now()):
+            await self._journal.append(files.gone(file_id))
         while dead := await files.dead(self.store):
             for n in dead:
                 await self._journal.append(files.emptied(n))

@@ -6,19 +6,19 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from time import perf_counter
 from typing import Any
 from weakref import WeakValueDictionary
 
 import orjson
 
-from asyncsvc.clock import from_rfc3339, new_id
-from asyncsvc.engine.cache import request_key
+from asyncsvc.engine.drafting import fingerprint, request_of
 from asyncsvc.engine.forecast import UNKNOWN, Forecaster
+from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import (
@@ -28,12 +28,12 @@ from asyncsvc.errors import (
     NoModel,
     Overloaded,
     QueueFull,
+    RequestError,
     ShuttingDown,
+    StorageUnavailable,
 )
-from asyncsvc.providers import tokens
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.routing import NAMED, Asked, Router
-from asyncsvc.providers.tokens import context_needed
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Beside, Birth, Journal, Kept, Outcome
 from asyncsvc.tasks.submission import Submission
@@ -75,8 +75,12 @@ class Intake:
         router: Router,
         settings: Settings,
         webhooks: Webhooks,
+        tally: Tally,
     ) -> None:
         self.closed = False
+        self.overload: Callable[[], Overloaded | None] | None = None
+        """Set while the machine is at its limits: says why, and when to come back."""
+        self._tally = tally
         self._router = router
         self._journal = journal
         self._catalogue = catalogue
@@ -96,6 +100,18 @@ class Intake:
         also: Also | None = None,
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
+        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
+        try:
+            accepted = await self._submit(submission, owner, key, also)
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
+            raise
+        self._tally.submit.observe(perf_counter() - began)
+        return accepted
+
+    async def _submit(
+        self, submission: Submission, owner: str | None, key: str | None, also: Also | None
+    ) -> Accepted:
         if key is None:
             return (await self._take([submission], owner, None, also=also))[0]
         return await through(self._submit_once(submission, owner, key, also))
@@ -104,13 +120,13 @@ class Intake:
         self, submission: Submission, owner: str | None, key: str, also: Also | None
     ) -> Accepted:
         key = f"{owner or ''}\x00{key}"
-        fingerprint = _fingerprint(submission)
+        wanted = fingerprint(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                return (await self._take([submission], owner, (key, fingerprint), also=also))[0]
-        if first[0] != fingerprint:
+                return (await self._take([submission], owner, (key, wanted), also=also))[0]
+        if first[0] != wanted:
             raise Conflict(
                 "idempotency_conflict",
                 "this Idempotency-Key was used for another body; use a new key for a new task",
@@ -125,7 +141,11 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction."""
-        return await self._take(submissions, owner, None, also=also)
+        try:
+            return await self._take(submissions, owner, None, also=also)
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
+            raise
 
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
@@ -135,6 +155,23 @@ class Intake:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
         with suppress(NoModel):  # its key may be there by the time that it is needed
             self._check_model(submission)
+
+    def check_open(self) -> None:
+        """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
+        knowing before a large body is read."""
+        if self.closed:
+            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        if self.overload is not None and (reason := self.overload()) is not None:
+            raise reason
+
+    def turn_away(self) -> None:
+        """The same for whoever has not called `submit` yet, and counted."""
+        if self.closed or self.overload is not None:
+            try:
+                self.check_open()
+            except RequestError as error:
+                self._tally.refuse(error)
+                raise
 
     async def _take(
         self,
@@ -152,7 +189,7 @@ class Intake:
         births, taken = [], []
         for submission in submissions:
             body = submission.body()
-            request = _request(submission, body, owner, now, self._decide(submission))
+            request = request_of(submission, body, owner, now, self._decide(submission))
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
             answer = self._answer(request, submission, now)
@@ -164,19 +201,20 @@ class Intake:
         self._entering += len(births)
         # Not after the await: whoever submits may hang up meanwhile, and a task that is on
         # the disk must find its waiting place all the same.
-        await self._journal.append(*births, *notes, then=partial(self._enter, len(births)))
+        await self._journal.append(*births, *notes, then=partial(self._enter, taken))
         return taken
 
-    def _enter(self, count: int, outcome: Outcome) -> None:
+    def _enter(self, taken: Sequence[Accepted], outcome: Outcome) -> None:
         """They are stored, or refused."""
-        self._entering -= count
+        self._entering -= len(taken)
         if not isinstance(outcome, AsyncsvcError):
-            for task in outcome:
+            for task, accepted in zip(outcome, taken, strict=True):
+                self._tally.promised(task, accepted.answer["eta_s"])
                 self._waiting.admit(task)
 
     def _check_room(self, count: int) -> None:
-        if self.closed:
-            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        if self.closed or self.overload is not None:
+            self.check_open()
         most = self._settings.queue.max_length
         held = len(self._journal.live) + self._entering
         if held + count > most:
@@ -188,20 +226,15 @@ class Intake:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""
         self._check_model(submission)
         now = self._journal.now()
-        request = _request(submission, submission.body(), None, now, self._decide(submission))
+        request = request_of(submission, submission.body(), None, now, self._decide(submission))
         return self._waiting.dispatch.explain(request, now)
 
     def _decide(self, submission: Submission) -> dict[str, Any]:
         """Its class and why."""
         if submission.model is not None:
             return dict(NAMED)
-        asked = Asked(
-            submission.type,
-            submission.asked(),
-            submission.lane,
-            submission.params,
-            submission.route_as,
-        )
+        said, one = submission.asked(), submission
+        asked = Asked(one.type, said, one.lane, one.params, one.route_as)
         return self._router.classify(asked).as_dict()
 
     def _check_model(self, submission: Submission) -> None:
@@ -236,52 +269,3 @@ class Intake:
             "position": forecast.position,
             "eta_s": forecast.eta_s,
         }
-
-
-def _request(
-    submission: Submission,
-    body: dict[str, Any],
-    owner: str | None,
-    now: int,
-    route: dict[str, Any],
-) -> Request:
-    run_at = None
-    if submission.run_at is not None:
-        run_at = from_rfc3339(submission.run_at)
-    elif submission.delay_s:
-        run_at = now + round(submission.delay_s * 1000)
-    return Request(
-        id=new_id(now),
-        type=submission.type,
-        model=submission.model,
-        lane=submission.lane,
-        priority=submission.priority,
-        session_id=submission.session_id,
-        owner=owner,
-        run_at=run_at,
-        timeout_s=submission.timeout_s,
-        max_retries=submission.max_retries,
-        retry_unsafe=submission.retry_unsafe,
-        cache=submission.cache,
-        cache_key=request_key(submission, submission.route_as),
-        user_metadata=submission.metadata,
-        preview=submission.preview(),
-        route=route,
-        need=context_needed(submission.texts(), _max_tokens(submission.params)),
-        created_at=now,
-        tokens=tokens.expected(body),
-        callback_url=submission.callback_url,
-    )
-
-
-def _max_tokens(params: dict[str, Any]) -> int:
-    """How long the answer may become, as far as the request says so."""
-    for name in ("max_tokens", "max_completion_tokens"):
-        if isinstance(value := params.get(name), int):
-            return max(value, 0)
-    return 0
-
-
-def _fingerprint(submission: Submission) -> str:
-    body = orjson.dumps(submission.model_dump(), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(body).hexdigest()

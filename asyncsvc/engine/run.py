@@ -137,6 +137,7 @@ class Run:
         gate = self.upstream.gate
         if isinstance(ending, Completed):
             self.permit.used(total(ending.usage, self.lead.request.tokens))
+            gate.spent(ending.usage)
             gate.succeeded(gate.time() - self.started - self.waited_s)
         elif isinstance(ending, ProviderError):
             gate.failed(ending, self.permit)

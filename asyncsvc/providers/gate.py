@@ -176,8 +176,7 @@ class Gate(Load, Measures):
 
     def failed(self, error: ProviderError, permit: Permit | None = None) -> None:
         """A call failed; the error says what that means for the gate."""
-        self.calls += 1
-        self.errors += 1
+        self.ended_in(error)
         now = self.time()
         self.rest.exhausted = isinstance(error, QuotaExhausted)
         if isinstance(error, UpstreamAuth):

@@ -6,10 +6,16 @@ for knowledge about the next call. Never decides anything.
 
 import asyncio
 import math
+from collections import Counter
+from typing import Any
+
+from asyncsvc.errors import ProviderError
+from asyncsvc.histogram import Histogram
 
 EWMA = 0.2
 STALE_S = 600.0
 """What was measured longer ago says nothing about the next call."""
+CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
 
 
 class Measures:
@@ -18,6 +24,12 @@ class Measures:
     def __init__(self) -> None:
         self.calls = 0
         self.errors = 0
+        self.failures: Counter[str] = Counter()
+        """The errors by their code."""
+        self.seconds = Histogram(CALL_S)
+        """How long the calls took that were answered."""
+        self.tokens: Counter[str] = Counter()
+        """What the answered calls have cost, as the provider says: `prompt`, `completion`."""
         self.service_s: float | None = None
         """Average seconds of a call (EWMA); None before the first."""
         self.error_rate = 0.0
@@ -26,9 +38,22 @@ class Measures:
 
     def went_well(self, seconds: float) -> None:
         """A call was answered in that time."""
+        self.seconds.observe(seconds)
         known = self.service_s
         self.service_s = seconds if known is None else known + EWMA * (seconds - known)
         self._measure(0.0)
+
+    def spent(self, usage: dict[str, Any] | None) -> None:
+        """What a call has cost."""
+        for kind in ("prompt", "completion"):
+            if isinstance(count := (usage or {}).get(f"{kind}_tokens"), int):
+                self.tokens[kind] += max(count, 0)
+
+    def ended_in(self, error: ProviderError) -> None:
+        """A call failed, whoever is to blame."""
+        self.calls += 1
+        self.errors += 1
+        self.failures[error.code] += 1
 
     def went_wrong(self) -> None:
         """A call failed by the provider's fault."""

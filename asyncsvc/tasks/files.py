@@ -88,14 +88,15 @@ def emptied(n: int) -> Beside:
     return Beside(write, durable=False)
 
 
-def overdue(at: int) -> Beside:
-    """All that have expired are gone."""
-    return statement("UPDATE files SET state = 'gone' WHERE expires_at < ?", at, durable=False)
+async def overdue(store: Store, at: int) -> list[str]:
+    """Those that have expired."""
+    sql = "SELECT id FROM files WHERE expires_at < ? AND state = 'ready' LIMIT 100"
+    return [row[0] for row in await store.read(sql, (at,))]
 
 
-def cut_off() -> Beside:
-    """Uploads of an earlier process never become whole."""
-    return statement("UPDATE files SET state = 'gone' WHERE state = 'open'", durable=False)
+async def cut_off(store: Store) -> list[str]:
+    """Uploads of an earlier process, which never become whole. To be asked before the first."""
+    return [row[0] for row in await store.read("SELECT id FROM files WHERE state = 'open'")]
 
 
 async def file(store: Store, file_id: str, at: int) -> File | None:

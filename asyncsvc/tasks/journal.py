@@ -26,6 +26,7 @@ from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Task
+from asyncsvc.tasks.writes import Writes
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,9 @@ class Journal:
         self.feed = Feed(store)
         self.owed = asyncio.Event()
         """Set when a task with a callback has ended; whoever delivers clears it."""
+        self.writes = Writes()
+        self.on_change: Callable[[Task | None, Task], None] = lambda before, after: None
+        """Called for each task that a commit has changed; before None: it was not in memory."""
         self._topics = Topics()
         self.keep_calls_ms = keep_calls_ms
         """How long the starts of calls are kept; it may grow."""
@@ -190,7 +194,8 @@ class Journal:
         if not accepted:
             return
         batch = overlay.batch()
-        await self.store.commit(batch)
+        with self.writes:
+            await self.store.commit(batch)
         self._publish(overlay)
         if batch.callbacks.owed:
             self.owed.set()
@@ -217,6 +222,8 @@ class Journal:
         """The batch is on the disk: make it the truth, then wake whoever follows."""
         self._n = overlay.n
         for task_id, task in overlay.tasks.items():
+            if task is not None:
+                self.on_change(self.live.get(task_id), task)
             if task is None or task.finished:
                 self.live.pop(task_id, None)
             else:

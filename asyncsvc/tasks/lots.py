@@ -114,11 +114,17 @@ async def lines(store: Store, n: int) -> list[Line]:
     return [Line(*row) for row in await store.read(sql, (n,))]
 
 
-def forgotten(before: int) -> Beside:
-    """Those that are finished and have begun before that are gone; their files go by themselves."""
+async def old(store: Store, before: int) -> list[int]:
+    """Those that are finished and have begun before that."""
     places = ", ".join("?" * len(ACTIVE))
-    sql = "DELETE FROM batches WHERE json_extract(job, '$.created_at') < ? AND state NOT IN "
-    return statement(f"{sql}({places})", before, *ACTIVE, durable=False)
+    sql = f"SELECT n FROM batches WHERE state NOT IN ({places}) "
+    sql += "AND json_extract(job, '$.created_at') < ? LIMIT 100"
+    return [row[0] for row in await store.read(sql, (*ACTIVE, before))]
+
+
+def forgotten(n: int) -> Beside:
+    """It is gone; its files go by themselves."""
+    return statement("DELETE FROM batches WHERE n = ?", n, durable=False)
 
 
 def _job(one: Lot) -> str:

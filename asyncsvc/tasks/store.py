@@ -7,7 +7,6 @@ may happen to a task, never checkpoints or writes from a second connection (SQLi
 3.51.3 can corrupt a WAL that way).
 """
 
-import asyncio
 import sqlite3
 from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -201,11 +200,3 @@ class Store:
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))
         return str(rows[0][0]) if rows else None
-
-    async def writable(self) -> bool:
-        """Whether the database takes writes at this moment."""
-        try:
-            async with asyncio.timeout(5):
-                return bool(await self._writer.execute_fetchall("SELECT 1"))
-        except (sqlite3.Error, TimeoutError, ValueError):
-            return False

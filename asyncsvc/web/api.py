@@ -47,6 +47,7 @@ def house(request: Request) -> House:
 async def submit_batch(request: Request) -> Response:
     """POST /tasks/batch: submit up to 1000 tasks, all or none."""
     parts = house(request)
+    parts.intake.turn_away()
     value = await body.read_object(request, parts.settings.queue.max_task_bytes)
     tasks = value.pop("tasks", None)
     if value:

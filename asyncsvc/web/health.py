@@ -1,14 +1,15 @@
 """Whether the service lives, is ready, and is well; and its front door.
 
-Owns /health, /livez, /readyz and /. Promises answers within seconds even when the disk hangs.
-Never changes anything.
+Owns /health, /livez, /readyz and /. Promises answers at once even when the disk hangs: it tells
+what the monitor has seen within the last second, and how the last write went. Never changes a
+task.
 """
 
+import asyncio
 import os
 import sqlite3
 from typing import Any
 
-import psutil
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
@@ -23,23 +24,29 @@ from asyncsvc.web.state_schemas import Front, Health
 
 DEGRADED_BREAKER = "open"
 PLAIN = ("text/plain; charset=utf-8",)
+ALARMS_TOLD = 20
 
 
 @operation(answer=Health)
 async def health(request: Request) -> Response:
     """GET /health: what works and what does not."""
     parts = house(request)
-    sqlite_ok = await parts.journal.store.writable()
+    monitor = parts.monitor
+    monitor.judge()  # the last write may be newer than the last look
     queue_ok = not parts.intake.closed
     models = _models(parts)
-    problems = [] if sqlite_ok else ["the database does not take writes"]
+    reasons = [reason.as_dict() for reason in monitor.alarms.reasons.values()]
+    sqlite_ok = monitor.writes_go_well
+    problems = [reason["message"] for reason in reasons]
     problems += [] if queue_ok else ["the service is stopping"]
     problems += _ailing(parts)
-    process = psutil.Process()
     return JSON(
         {
             "status": "degraded" if problems else "ok",
             "problems": problems,
+            "reasons": reasons,
+            "alarms": monitor.alarms.changes()[-ALARMS_TOLD:],
+            "taking_tasks": queue_ok and parts.intake.overload is None,
             "gateway_running": queue_ok,
             "components": {
                 "queue": queue_ok,
@@ -58,11 +65,35 @@ async def health(request: Request) -> Response:
             "cache": parts.cache.figures(),
             "worker_restarts": parts.pool.restarts,
             "workers": parts.pool.figures(),
-            "memory_mb": round(process.memory_info().rss / 1e6, 1),
+            **_figures(parts),
             "pid": os.getpid(),
             "models": models,
         }
     )
+
+
+def _figures(parts: House) -> dict[str, Any]:
+    """What the machine has shown at the latest look."""
+    monitor, writes = parts.monitor, parts.journal.writes
+    seen, lag = monitor.readings, monitor.lag
+    return {
+        "memory_mb": round(seen.memory / 1e6, 1),
+        "cpu_percent": seen.cpu_percent,
+        "loop_lag_ms": {
+            "p50": round(lag.quantile(0.5) * 1000, 2),
+            "p99": round(lag.quantile(0.99) * 1000, 2),
+        },
+        "fds": {"open": seen.fds, "limit": seen.fds_limit},
+        "storage": {
+            "database_bytes": seen.database,
+            "wal_bytes": seen.wal,
+            "disk_free_mb": None if seen.disk_free is None else seen.disk_free // 1_000_000,
+            "last_write_ok": writes.refusal is None,
+            "last_write_s_ago": round(asyncio.get_running_loop().time() - writes.ended, 3),
+            "writes_refused": writes.refusals,
+        },
+        "websockets": len(parts.sockets),
+    }
 
 
 def _models(parts: House) -> dict[str, dict[str, Any]]:
@@ -101,6 +132,8 @@ async def readyz(request: Request) -> Response:
     parts = house(request)
     if parts.intake.closed:
         return PlainTextResponse("stopping", status_code=503)
+    if (overload := parts.monitor.overload()) is not None:
+        return PlainTextResponse(f"overloaded: {overload}", status_code=503)
     return PlainTextResponse("ok")
 
 

@@ -6,7 +6,7 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, holding, reload, schedules, ws
+from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, ws
 from asyncsvc.web.v1 import batches, files, responses
 from asyncsvc.web.v1 import routes as v1
 
@@ -20,6 +20,7 @@ ROUTES: list[BaseRoute] = [
     *batches.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
+    *metrics.ROUTES,
     *docs.ROUTES,
     *ws.ROUTES,
 ]

@@ -13,9 +13,11 @@ from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.intake import Intake
+from asyncsvc.engine.monitor import Monitor
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.schedules import Schedules
+from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
@@ -42,5 +44,7 @@ class House:
     batches: Batches
     pool: WorkerPool
     reloader: Reloader
+    tally: Tally
+    monitor: Monitor
     sockets: Sockets
     started_ms: int

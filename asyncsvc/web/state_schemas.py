@@ -148,11 +148,46 @@ class Reloaded(TypedDict):
     needs_restart: list[str]
 
 
+class Alarm(TypedDict):
+    """A figure that has come near its limit, gone beyond it or come back."""
+
+    name: str
+    level: str
+    message: str
+    remedy: str
+    value: float
+    limit: float
+    unit: str
+    since: Time
+
+
+class Lag(TypedDict):
+    p50: float
+    p99: float
+
+
+class Descriptors(TypedDict):
+    open: Count | None
+    limit: Count | None
+
+
+class StorageState(TypedDict):
+    database_bytes: Count
+    wal_bytes: Count
+    disk_free_mb: Count | None
+    last_write_ok: bool
+    last_write_s_ago: float
+    writes_refused: Count
+
+
 class Health(TypedDict):
     """What works and what does not."""
 
     status: Literal["ok", "degraded"]
     problems: list[str]
+    reasons: list[Alarm]
+    alarms: Annotated[list[Object], Field(description="the latest changes, oldest first")]
+    taking_tasks: bool
     gateway_running: bool
     components: Components
     v1_compatible: bool
@@ -167,6 +202,11 @@ class Health(TypedDict):
     worker_restarts: Count
     workers: Workers
     memory_mb: float
+    cpu_percent: float | None
+    loop_lag_ms: Lag
+    fds: Descriptors
+    storage: StorageState
+    websockets: Count
     pid: int
     models: dict[str, ModelHealth]
 

@@ -49,6 +49,7 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
     """
     try:
         house: House = scope["state"]["house"]
+        house.intake.turn_away()
         key, announced = _headers(scope)
         limit = house.settings.queue.max_task_bytes
         submission = parse(body.as_object(await body.collect(receive, announced, limit)))

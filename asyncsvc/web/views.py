@@ -146,6 +146,12 @@ def progress_event(house: House, task: Task) -> str:
     return orjson.dumps(event).decode()
 
 
+def alarms(house: House, after: int) -> list[str]:
+    """The alarms since the one with that number, as they are sent; no task's events."""
+    changes = house.monitor.alarms.changes(after)
+    return [orjson.dumps({"op": "alarm", "alarm": change}).decode() for change in changes]
+
+
 def models(house: House) -> dict[str, Any]:
     """The models of the settings, in their order."""
     return {"models": [model(house, name) for name in house.settings.models]}

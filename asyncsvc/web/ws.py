@@ -55,6 +55,7 @@ class Session:
         self._feed: asyncio.Task[None] | None = None
         self._sent: dict[str, int] = {}
         self._sent_id = 0
+        self._alarm = 0
         self._moved = asyncio.Event()
         self._mistakes = 0
 
@@ -165,6 +166,7 @@ class Session:
     def _start_feed(self, after_id: int) -> None:
         self._unsubscribe_all()
         self._sent_id = after_id
+        self._alarm = self._house.monitor.alarms.last
         self._feed = asyncio.create_task(self._follow_all(after_id))
 
     def _start(self, task_id: str, after: int, closes: bool = False) -> None:
@@ -212,9 +214,11 @@ class Session:
         try:
             while True:
                 await asyncio.sleep(TICK_S)
-                await self._socket.send(
-                    [views.progress_event(self._house, task) for task in self._lively()]
-                )
+                told = [views.progress_event(self._house, task) for task in self._lively()]
+                if self._feed is not None:
+                    told += views.alarms(self._house, self._alarm)
+                    self._alarm = self._house.monitor.alarms.last
+                await self._socket.send(told)
         except Closed:
             return
 

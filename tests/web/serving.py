@@ -164,6 +164,8 @@ async def serving(
             "storage": {"path": str(folder / "tasks.db")},
             "retry": {"base_s": 0.01, "max_s": 0.05},
             "models": models,
+            # The process of the tests is no measure of a service.
+            "limits": {"memory_mb": 100_000, "disk_free_mb": 0, "loop_lag_ms": 0},
             **sections,
         }
         values["server"] = {"port": 0, "grace_s": 0.05} | sections.get("server", {})

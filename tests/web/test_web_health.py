@@ -1,11 +1,15 @@
 """/health, /livez, /readyz and the front door."""
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 
-from tests.web.serving import Service, expect, serving
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.store import Store
+from tests.web.serving import Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -55,15 +59,36 @@ async def test_without_a_model_it_is_degraded(tmp_path: Path) -> None:
         assert (await service.http.get("/readyz")).status_code == 200
 
 
-async def test_a_disk_that_refuses_is_told(
-    service: Service, monkeypatch: pytest.MonkeyPatch
+async def test_a_disk_that_refuses_is_told_until_it_takes_a_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def no(_: object) -> bool:
-        return False
+    plain, refusing = Store.commit, True
 
-    monkeypatch.setattr("asyncsvc.tasks.store.Store.writable", no)
+    async def commit(store: Store, batch: Batch) -> None:
+        if refusing:
+            raise StorageUnavailable("the disk is full")
+        await plain(store, batch)
+
+    async with serving(tmp_path) as service:
+        monkeypatch.setattr(Store, "commit", commit)
+        answer = await service.http.post("/tasks", json={"content": "x"})
+        assert "nothing was stored" in refused(answer, 503, "overloaded")["message"]
+        body = expect(await service.http.get("/health"), 200)
+        assert (body["status"], body["components"]["sqlite_persistence"]) == ("degraded", False)
+        assert [reason["name"] for reason in body["reasons"]] == ["storage"]
+        refusing = False
+        async with asyncio.timeout(20):  # nobody submits: the service tries by itself
+            while expect(await service.http.get("/health"), 200)["status"] != "ok":
+                pass
+
+
+async def test_the_machine_is_described(service: Service) -> None:
     body = expect(await service.http.get("/health"), 200)
-    assert (body["status"], body["components"]["sqlite_persistence"]) == ("degraded", False)
+    assert body["storage"]["last_write_ok"] is True
+    assert body["storage"]["disk_free_mb"] > 0
+    assert body["memory_mb"] > 1
+    assert body["loop_lag_ms"].keys() == {"p50", "p99"}
+    assert (body["reasons"], body["taking_tasks"]) == ([], True)
 
 
 async def test_an_open_breaker_is_told(tmp_path: Path) -> None:

@@ -1,0 +1,83 @@
+import asyncio
+import builtins
+import os
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from asyncsvc.engine import readings
+from asyncsvc.engine.readings import Machine, Readings, give_back
+
+
+async def test_it_sees_the_process_and_the_files(tmp_path: Path) -> None:
+    database = tmp_path / "x.db"
+    database.write_bytes(b"x" * 1000)
+    (tmp_path / "x.db-wal").write_bytes(b"x" * 70)
+    look = Machine(database)
+    seen = await look()
+    assert seen.memory > 1_000_000
+    assert seen.disk_free is not None and seen.disk_free > 0
+    assert (seen.database, seen.wal) == (1000, 70)
+    assert seen.fds is not None
+    with (tmp_path / "open").open("w"):
+        more = await look()
+        assert more.fds is not None and more.fds > 0
+    assert await look() is not seen
+
+
+async def test_files_that_are_not_there_have_no_size(tmp_path: Path) -> None:
+    seen = await Machine(tmp_path / "no.db")()
+    assert (seen.database, seen.wal) == (0, 0)
+
+
+async def test_a_folder_that_is_not_there_cannot_be_looked_at(tmp_path: Path) -> None:
+    look = Machine(tmp_path / "gone" / "x.db")
+    for _ in range(2):  # a failed look is not what the next one gives
+        with pytest.raises(FileNotFoundError):
+            await look()
+    os.mkdir(tmp_path / "gone")
+    assert (await look()).memory > 0
+
+
+async def test_a_look_that_hangs_is_given_up_and_not_started_twice(tmp_path: Path) -> None:
+    look = Machine(tmp_path / "x.db")
+    free, starts = asyncio.Event(), []
+
+    async def hang(*_: Any) -> Readings:
+        starts.append(1)
+        await free.wait()
+        return Readings(memory=7)
+
+    with (
+        patch.object(readings, "PATIENCE_S", 0.01),
+        patch("asyncio.to_thread", hang),
+    ):
+        for _ in range(2):
+            with pytest.raises(TimeoutError):
+                await look()
+        free.set()
+        assert (await look()).memory == 7
+        assert len(starts) == 1
+
+
+async def test_a_platform_without_limits_of_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plain = builtins.__import__
+
+    def no_resource(name: str, *rest: Any, **more: Any) -> Any:
+        if name == "resource":
+            raise ImportError(name)
+        return plain(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", no_resource)
+    seen = await Machine(tmp_path / "x.db")()
+    assert (seen.fds, seen.fds_limit) == (None, None)
+
+
+async def test_memory_is_given_back_where_that_is_possible() -> None:
+    await give_back()
+    with patch("ctypes.CDLL", side_effect=OSError):
+        await give_back()
