@@ -8,6 +8,7 @@ import pytest
 from asyncsvc.engine import inputs as module
 from asyncsvc.engine.inputs import Inputs, validated
 from asyncsvc.errors import InvalidRequest
+from asyncsvc.tasks import files
 
 CHAT = "/v1/chat/completions"
 
@@ -32,7 +33,7 @@ def line(custom_id: str, text: str = "é") -> bytes:
 def reading(
     monkeypatch: pytest.MonkeyPatch, data: bytes, size: int = 7, most: int = 10_000
 ) -> Inputs:
-    monkeypatch.setattr(module.files, "piece", Pieces(data, size).piece)
+    monkeypatch.setattr(files, "piece", Pieces(data, size).piece)
     return Inputs(None, 1, most)  # type: ignore[arg-type]
 
 

@@ -75,7 +75,7 @@ def test_what_is_no_item_is_named(item: Any, param: str) -> None:
 
 
 def test_parameters_have_the_names_of_the_chat_call() -> None:
-    function = {"type": "function", "name": "f", "description": None, "parameters": {}}
+    function: Any = {"type": "function", "name": "f", "description": None, "parameters": {}}
     schema = {"type": "json_schema", "name": "s", "schema": {}, "strict": True, "description": None}
     params = asked(
         temperature=0.5,
