@@ -24,7 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
-from asyncsvc.clock import Now, now_ms
+from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.engine.batching import Batches
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.choice import Chooser
@@ -40,6 +40,7 @@ from asyncsvc.engine.monitor import Monitor, Watch
 from asyncsvc.engine.pool import WorkerPool
 from asyncsvc.engine.recovery import recover
 from asyncsvc.engine.reloading import Reloader
+from asyncsvc.engine.retention import Retention
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.steps import Steps
@@ -55,7 +56,9 @@ from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import errors, views
+from asyncsvc.web.attempts import Attempts
 from asyncsvc.web.auth import Doors, Rules
+from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -73,6 +76,7 @@ async def open_house(
     now: Now = now_ms,
     read: Callable[[], Settings] | None = None,
     watch: Watch = Monitor,
+    uptime: Uptime = uptime_ms,
 ) -> AsyncIterator[House]:
     """All parts, open and running. Raises StartError or SettingsError.
 
@@ -96,6 +100,7 @@ async def open_house(
         keeper = Keeper(journal, catalogue.gates)
         stack.push_async_callback(keeper.close)
         _begin(stack, pool.run(), "workers")
+        _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
         reloader = Reloader(
             settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
         )
@@ -129,6 +134,8 @@ async def _front(
     control, files = Control(journal, waiting, executor), Files(journal, settings)
     await files.open()
     steps = partial(Steps, journal, intake, control, files, settings)
+    bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
+    stack.callback(bodies.close)
     return House(
         settings=settings,
         journal=journal,
@@ -148,6 +155,7 @@ async def _front(
         tally=tally,
         monitor=monitor,
         sockets=Sockets(),
+        bodies=bodies,
         started_ms=journal.now(),
     )
 
@@ -221,7 +229,8 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
         yield {"house": house}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    middleware = [Middleware(Doors, rules=rules), Middleware(Shortcut)]
+    doors = Middleware(Doors, rules=rules, attempts=Attempts(server.wrong_tokens))
+    middleware = [doors, Middleware(Shortcut)]
     if server.allowed_origins:
         middleware.insert(
             0,

@@ -3,14 +3,16 @@
 Owns the conversion between timestamps (integer milliseconds since the epoch, UTC) and
 RFC 3339. Promises that everything else takes `now` as an argument of type `Now`, so tests
 can stand still or jump a day. Never measures durations: those use the event loop's clock,
-which no administrator can set back.
+which no administrator can set back; only what must outlive the process uses `uptime_ms`.
 """
 
 import os
+import secrets
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 
 Now = Callable[[], int]
 """Answers the current time in milliseconds since the epoch."""
@@ -23,6 +25,25 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def now_ms() -> int:
     """The system's wall clock in milliseconds since the epoch."""
     return time.time_ns() // 1_000_000
+
+
+Uptime = Callable[[], tuple[str, int]]
+"""Answers (which start of the machine, ms since then): no administrator sets it."""
+
+
+def uptime_ms() -> tuple[str, int]:
+    """The machine's own clock, sleep included; where starts have no name, this process's."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    nanos = time.monotonic_ns() if clock is None else time.clock_gettime_ns(clock)
+    return _boot(), nanos // 1_000_000
+
+
+@lru_cache(maxsize=1)
+def _boot() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+    except OSError:
+        return secrets.token_hex(8)
 
 
 def rfc3339(ms: int) -> str:

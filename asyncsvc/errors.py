@@ -10,10 +10,10 @@ translated at the floor that owns the library.
     ├── IllegalTransition          the state table has no such arrow (409)
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
     ├── RequestError               what a client is told: status, code, param
-    │   ├── InvalidJson 400 · Unauthorized 401 · Forbidden 403
+    │   ├── InvalidJson 400 · InvalidHttp 400 · HeadTooLarge 431 · Unauthorized 401 · Forbidden 403
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
-    │   ├── Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
-    │   └── QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
+    │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
+    │   └── TooManyAttempts 429 · QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
         ├── RateLimited
@@ -88,6 +88,14 @@ class InvalidJson(RequestError):
     status, code = 400, "invalid_json"
 
 
+class InvalidHttp(RequestError):
+    status, code = 400, "invalid_http"
+
+
+class HeadTooLarge(RequestError):
+    status, code = 431, "head_too_large"
+
+
 class Unauthorized(RequestError):
     status, code, type = 401, "unauthorized", "authentication_error"
 
@@ -131,12 +139,22 @@ class Conflict(RequestError):
         self.code = code
 
 
+class RequestTimeout(RequestError):
+    status, code = 408, "request_timeout"
+
+
 class TaskTooLarge(RequestError):
     status, code = 413, "task_too_large"
 
 
 class InvalidRequest(RequestError):
     status, code = 422, "invalid_request"
+
+
+class TooManyAttempts(RequestError):
+    """Too many wrong tokens came from one address."""
+
+    status, code, type = 429, "too_many_attempts", "rate_limit_error"
 
 
 class QueueFull(RequestError):

@@ -22,6 +22,7 @@ from asyncsvc.app import asgi, drain, open_house
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.hangup import hangup
 from asyncsvc.settings import Settings, tokens
+from asyncsvc.web.connections import Connections
 from asyncsvc.web.sockets import EXTENSION
 from asyncsvc.web.state import House
 
@@ -42,11 +43,18 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class SocketProtocol(WebSocketsSansIOProtocol):
     """A WebSocket that can be closed while its buffer is full."""
 
+    when_lost: Callable[[], None] | None = None
+
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions = cast(dict[str, object], self.scope["extensions"])
             extensions[EXTENSION] = self.close_now
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        super().connection_lost(exc)
+        if self.when_lost is not None:
+            self.when_lost()
 
     def close_now(self, code: int, reason: str) -> None:
         """Queue the close frame behind what is buffered; a client that never reads it is cut."""
@@ -111,7 +119,7 @@ async def serve(
         hangup(again.set, stop.set),
     ):
         async with open_house(settings, environ, read=read) as house:
-            server = Server(_config(asgi(house, tokens(settings, environ))))
+            server = Server(_config(asgi(house, tokens(settings, environ)), settings))
             serving = asyncio.create_task(server.serve([listener]), name="server")
             url = _url(settings.server.host, listener)
             calm_collector()
@@ -215,9 +223,15 @@ def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Generator[None, None,
             signal.signal(number, handler)
 
 
-def _config(app: Any) -> uvicorn.Config:
+def _config(app: Any, settings: Settings) -> uvicorn.Config:
+    server = settings.server
+    connections = Connections(
+        server.max_connections, server.client_timeout_s, settings.queue.max_task_bytes
+    )
     return uvicorn.Config(
         app,
+        # uvicorn only calls it; its annotation asks for a class.
+        http=cast(type[asyncio.Protocol], connections.protocol),
         ws=SocketProtocol,
         ws_max_size=FRAME_BYTES,
         ws_per_message_deflate=False,
@@ -225,6 +239,7 @@ def _config(app: Any) -> uvicorn.Config:
         access_log=False,
         server_header=False,
         lifespan="on",
+        timeout_keep_alive=server.keep_alive_s,
         proxy_headers=False,
         timeout_graceful_shutdown=UVICORN_CLOSE_S,
     )

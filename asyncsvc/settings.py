@@ -26,6 +26,15 @@ class Server(Section):
     )
     allowed_origins: list[str] = Field([], description="browser origins allowed beside our own")
     max_connections: Int = Field(1000, ge=1, le=100_000, description="open connections at once")
+    keep_alive_s: Int = Field(
+        15, ge=1, le=3600, description="how long a connection may wait for its next request"
+    )
+    client_timeout_s: Seconds = Field(
+        10.0, ge=0.1, le=3600, description="for a request's head, and for a body without progress"
+    )
+    wrong_tokens: Int = Field(
+        20, ge=1, le=10_000, description="wrong tokens a minute from one address, then 429"
+    )
     grace_s: Seconds = Field(
         10.0, ge=0, le=3600, description="how long a stop lets running tasks finish"
     )
@@ -34,7 +43,7 @@ class Server(Section):
 class Storage(Section):
     path: str = Field("data/asyncsvc.db", min_length=1, description="the SQLite file")
     retention_days: Seconds = Field(
-        7, gt=0, le=36500, description="finished tasks older than this are purged"
+        7, ge=0, le=36500, description="finished tasks older than this are purged; 0: never"
     )
     max_file_bytes: Int = Field(
         209_715_200, ge=1024, le=1 << 40, description="largest file of /v1/files"

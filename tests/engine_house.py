@@ -39,6 +39,16 @@ SELDOM = Rhythm(look_s=1e9, lag_s=1e9, idle_probe_s=1e9)
 """A monitor that does nothing by itself: a virtual day is not to be made of a million looks."""
 
 
+class _NoPurge:
+    """Retention has its own tests; here its looks at the clock would be writes of nobody's."""
+
+    def __init__(self, *_: object) -> None:
+        pass
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
 class EngineHouse:
     """`async with EngineHouse(tmp_path, models) as house`; sections of the settings by name."""
 
@@ -96,7 +106,8 @@ class EngineHouse:
         await self.close()
 
     async def reopen(self) -> None:
-        with patch("asyncsvc.app.Client", lambda timeouts, now: self.client):
+        client = patch("asyncsvc.app.Client", lambda timeouts, now: self.client)
+        with client, patch("asyncsvc.app.Retention", _NoPurge):
             watch = partial(Monitor, look=self.look, rhythm=self.rhythm, relieve=self.relieve)
             self._open = open_house(
                 self.settings, self.environ, self.now, lambda: self.wanted.model_copy(), watch

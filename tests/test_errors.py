@@ -22,13 +22,15 @@ Kind = TypeVar("Kind")
 CLASSES = inspect.getmembers(errors, inspect.isclass)
 ALL = [kind for _, kind in CLASSES if kind.__module__ == errors.__name__]
 TOLD_TO_CLIENTS = {
-    400: {"invalid_json"},
+    400: {"invalid_json", "invalid_http"},
     401: {"unauthorized"},
     404: {"task_not_found", "model_not_found", "not_found"},
     405: {"method_not_allowed"},
+    408: {"request_timeout"},
     413: {"task_too_large"},
     422: {"invalid_request"},
-    429: {"queue_full"},
+    431: {"head_too_large"},
+    429: {"queue_full", "too_many_attempts"},
     503: {"no_model", "overloaded", "shutting_down"},
 }
 OF_FAILED_TASKS = """

@@ -172,7 +172,7 @@ BAD = ["\ud800", 2**70]
         Batch(born=[(task(2), b""), (task(3, owner={"no": "text"}), b"")]),
         Batch(born=[(task(2), b""), (task(1), b"")]),
         Batch(born=[(task(2), b"")], results=[(2, "\ud800", "")]),
-        Batch(born=[(task(2), b"")], events=[event(99, 1)]),
+        Batch(born=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
         Batch(born=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
         Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, "{}")]),
     ],

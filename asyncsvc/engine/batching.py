@@ -151,7 +151,8 @@ class Batches:
         """Take up what earlier processes have left."""
         store = self._journal.store
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
-        for n in await lots.old(store, self._journal.now() - keep_ms - DAY_MS):
+        before = self._journal.now() - keep_ms - DAY_MS
+        for n in await lots.old(store, before) if keep_ms else ():
             await self._journal.append(lots.forgotten(n))
         for lot in await lots.active(store):
             waiting = {line.number: line for line in await lots.lines(store, lot.n)}

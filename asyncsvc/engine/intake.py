@@ -8,15 +8,15 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from time import perf_counter
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 from weakref import WeakValueDictionary
 
 import orjson
 
-from asyncsvc.engine.drafting import fingerprint, request_of
+from asyncsvc.engine.admission import Accepted, Aside, Origin, drafted, fingerprint_of
 from asyncsvc.engine.forecast import UNKNOWN, Forecaster
 from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.waiting import WaitingRoom, through
@@ -33,7 +33,7 @@ from asyncsvc.errors import (
     StorageUnavailable,
 )
 from asyncsvc.providers.catalogue import Catalogue
-from asyncsvc.providers.routing import NAMED, Asked, Router
+from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Beside, Birth, Journal, Kept, Outcome
 from asyncsvc.tasks.submission import Submission
@@ -43,24 +43,8 @@ RETRY_AFTER_S = 5.0
 Also = Callable[[Sequence[str]], Sequence[Beside]]
 """Given the ids of new tasks: what is written in one transaction with them."""
 
-
-@dataclass(frozen=True, slots=True)
-class Accepted:
-    """A task that is in the queue, and what its submitter is told."""
-
-    task_id: str
-    answer: dict[str, Any]
-    repeated: bool = False
-    """Whether the answer is that of an earlier submit with the same idempotency key."""
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """The schedule that makes a task, and what it writes down in the same transaction."""
-
-    schedule_id: str
-    note: Callable[[str], Kept]
-    """Given the task's id."""
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 class Intake:
@@ -97,12 +81,16 @@ class Intake:
         submission: Submission,
         owner: str | None = None,
         key: str | None = None,
+        aside: Aside | None = None,
         also: Also | None = None,
     ) -> Accepted:
-        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored."""
+        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored.
+
+        `aside` is given with large tasks: it does the heavy part where it holds nobody up.
+        """
         began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
         try:
-            accepted = await self._submit(submission, owner, key, also)
+            accepted = await self._submit(submission, owner, key, aside, also)
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
             raise
@@ -110,23 +98,35 @@ class Intake:
         return accepted
 
     async def _submit(
-        self, submission: Submission, owner: str | None, key: str | None, also: Also | None
+        self,
+        submission: Submission,
+        owner: str | None,
+        key: str | None,
+        aside: Aside | None,
+        also: Also | None,
     ) -> Accepted:
         if key is None:
-            return (await self._take([submission], owner, None, also=also))[0]
-        return await through(self._submit_once(submission, owner, key, also))
+            return (await self._take([submission], owner, aside=aside, also=also))[0]
+        return await through(self._submit_once(submission, owner, key, aside, also))
 
     async def _submit_once(
-        self, submission: Submission, owner: str | None, key: str, also: Also | None
+        self,
+        submission: Submission,
+        owner: str | None,
+        key: str,
+        aside: Aside | None,
+        also: Also | None,
     ) -> Accepted:
         key = f"{owner or ''}\x00{key}"
-        wanted = fingerprint(submission)
+        tell = fingerprint_of
+        fingerprint = await aside(tell, submission) if aside else tell(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                return (await self._take([submission], owner, (key, wanted), also=also))[0]
-        if first[0] != wanted:
+                taken = [submission], owner, (key, fingerprint)
+                return (await self._take(*taken, aside=aside, also=also))[0]
+        if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
                 "this Idempotency-Key was used for another body; use a new key for a new task",
@@ -138,18 +138,19 @@ class Intake:
         self,
         submissions: Sequence[Submission],
         owner: str | None = None,
+        aside: Aside | None = None,
         also: Also | None = None,
     ) -> list[Accepted]:
-        """Take all or none, in one transaction."""
+        """Take all or none, in one transaction, with what is to be stored `also`."""
         try:
-            return await self._take(submissions, owner, None, also=also)
+            return await self._take(submissions, owner, aside=aside, also=also)
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
             raise
 
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
-        return (await through(self._take([submission], owner, None, origin)))[0]
+        return (await through(self._take([submission], owner, origin=origin)))[0]
 
     def check(self, submission: Submission) -> None:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
@@ -177,8 +178,9 @@ class Intake:
         self,
         submissions: Sequence[Submission],
         owner: str | None,
-        key: tuple[str, str] | None,
+        key: tuple[str, str] | None = None,
         origin: Origin | None = None,
+        aside: Aside | None = None,
         also: Also | None = None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
@@ -186,15 +188,18 @@ class Intake:
             self._check_model(submission)
             self._webhooks.check(submission.callback_url)
         now = self._journal.now()
+        if aside is None:
+            drafts = drafted(self._router, submissions, owner, now)
+        else:
+            drafts = await aside(drafted, self._router, submissions, owner, now)
+            self._check_room(len(submissions))  # others may have come meanwhile
         births, taken = [], []
-        for submission in submissions:
-            body = submission.body()
-            request = request_of(submission, body, owner, now, self._decide(submission))
+        for submission, (request, body) in zip(submissions, drafts, strict=True):
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
             answer = self._answer(request, submission, now)
             stored = (*key, orjson.dumps(answer).decode()) if key else None
-            births.append(Birth(request, orjson.dumps(body), stored))
+            births.append(Birth(request, body, stored))
             taken.append(Accepted(request.id, answer))
         notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
         notes += also([one.task_id for one in taken]) if also else []
@@ -226,16 +231,8 @@ class Intake:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""
         self._check_model(submission)
         now = self._journal.now()
-        request = request_of(submission, submission.body(), None, now, self._decide(submission))
+        ((request, _),) = drafted(self._router, [submission], None, now)
         return self._waiting.dispatch.explain(request, now)
-
-    def _decide(self, submission: Submission) -> dict[str, Any]:
-        """Its class and why."""
-        if submission.model is not None:
-            return dict(NAMED)
-        said, one = submission.asked(), submission
-        asked = Asked(one.type, said, one.lane, one.params, one.route_as)
-        return self._router.classify(asked).as_dict()
 
     def _check_model(self, submission: Submission) -> None:
         """A chat sent to an embedding model would only fail later, and cost a call."""

@@ -17,8 +17,9 @@ import orjson
 from pydantic import ValidationError
 
 from asyncsvc.clock import new_id, rfc3339
+from asyncsvc.engine.admission import Origin
 from asyncsvc.engine.crontab import Crontab
-from asyncsvc.engine.intake import Intake, Origin
+from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.schedule import Schedule, loads
 from asyncsvc.engine.waiting import through
 from asyncsvc.errors import (

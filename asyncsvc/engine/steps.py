@@ -158,7 +158,7 @@ class Steps:
 
         if prepared:
             wanted = [ready.submission for _, ready in prepared]
-            await self._intake.submit_all(wanted, lot.owner, also)
+            await self._intake.submit_all(wanted, lot.owner, also=also)
         else:
             await self._journal.append(*also(()))
         return taken
@@ -214,7 +214,7 @@ class Steps:
         lot = work.lot
         end = "failed" if lot.errors else _ENDS[lot.state]
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
-        expires = self._journal.now() + keep_ms
+        expires = self._journal.now() + keep_ms if keep_ms else None
         pieces = [
             files.ready(file_id, expires)
             for file_id, size in zip(lot.files, lot.written, strict=True)

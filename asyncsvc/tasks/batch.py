@@ -83,7 +83,9 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
     for entry in batch.beside:
         entry.write(connection)
     if batch.deleted:
-        many("DELETE FROM tasks WHERE n = ?", [(n,) for n in batch.deleted])
+        gone = [(n,) for n in batch.deleted]
+        many("DELETE FROM tasks WHERE n = ?", gone)
+        many("DELETE FROM events WHERE task_n = ?", gone)
     if held := [row for row in batch.kept if row[3] is not None]:
         many("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
     if dropped := [row[:2] for row in batch.kept if row[3] is None]:

@@ -13,9 +13,12 @@ has accepted it: a refused write leaves memory as it was.
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Self, TypeVar
+
+import aiosqlite
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
@@ -39,6 +42,8 @@ _NO_STRANGERS = (Birth, Kept, Tried, Beside)
 
 Outcome = list[Task] | AsyncsvcError
 """The tasks as they stand after an append, or why it was refused."""
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -82,6 +87,7 @@ class Journal:
         """How long the starts of calls are kept; it may grow."""
         self._forgot_at = 0
         self._waiting: list[_Append] = []
+        self._chores: deque[Callable[[], Awaitable[None]]] = deque()
         self._wanted = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self.closing = False
@@ -123,6 +129,29 @@ class Journal:
             self._wanted.set()
         return append.done
 
+    async def between(self, chore: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+        """Do a small chore on the database between two commits. Raises StorageUnavailable.
+
+        One at a time, and a commit after each: chores never hold up more than one commit.
+        """
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        if self.closing:
+            raise StorageUnavailable("the service is stopping")
+
+        async def work() -> None:
+            try:
+                result = await self.store.chore(chore)
+            except Exception as error:
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(result)
+
+        self._chores.append(work)
+        self._wanted.set()
+        return await done
+
     async def task(self, task_id: str) -> Task:
         """The task as it stands, finished or not. Raises TaskNotFound."""
         task = self.live.get(task_id) or await self.store.task(task_id)
@@ -159,7 +188,9 @@ class Journal:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while self._waiting:
+            while self._waiting or self._chores:
+                if self._chores:
+                    await self._chores.popleft()()
                 batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
                 try:
                     await self._commit(batch)
@@ -173,6 +204,8 @@ class Journal:
                 return
 
     async def _commit(self, appends: list[_Append]) -> None:
+        if not appends:
+            return
         strangers = await self._strangers(appends)
         overlay = Overlay(
             (lambda task_id: self.live.get(task_id) or strangers.get(task_id))

@@ -8,12 +8,12 @@ may happen to a task, never checkpoints or writes from a second connection (SQLi
 """
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiosqlite
 
@@ -29,6 +29,8 @@ from asyncsvc.tasks.rows import (
 )
 from asyncsvc.tasks.task import UNFINISHED, Task
 from asyncsvc.tasks.writer import Writer
+
+T = TypeVar("T")
 
 READERS = 2
 PAGE = 500
@@ -77,6 +79,16 @@ class Store:
         """Drop the starts that no window reaches back to. Call it from the writing task only."""
         with suppress(sqlite3.Error):
             await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
+
+    async def chore(self, work: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+        """Small work on the write connection, without fsync. From the writing task only."""
+        try:
+            await self._writer.relax()
+            return await work(self._writer)
+        except sqlite3.Error as error:
+            with suppress(sqlite3.Error):
+                await self._writer.rollback()
+            raise StorageUnavailable(f"the database refused a chore: {error}") from error
 
     # Reading ------------------------------------------------------------------------------
 
@@ -140,7 +152,8 @@ class Store:
     async def counters(self) -> tuple[int, int]:
         """The highest task number and event id ever used."""
         rows = await self.read(
-            "SELECT (SELECT COALESCE(MAX(n), 0) FROM tasks), "
+            "SELECT MAX((SELECT COALESCE(MAX(n), 0) FROM tasks), "
+            "(SELECT COALESCE(MAX(task_n), 0) FROM purged)), "
             "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
         )
         return rows[0][0], rows[0][1]

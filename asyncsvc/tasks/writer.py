@@ -44,6 +44,12 @@ class Writer(aiosqlite.Connection):
         """
         await self._execute(self._transact, work, durable)  # type: ignore[no-untyped-call]
 
+    async def relax(self) -> None:
+        """No fsync for what follows, until the next durable transaction."""
+        if self._full:
+            await self.execute("PRAGMA synchronous=NORMAL")
+            self._full = False
+
     def _transact(self, work: Work, durable: bool) -> None:
         """In the connection's thread."""
         connection = self._conn

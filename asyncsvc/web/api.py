@@ -19,7 +19,7 @@ from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.schemas import BATCH_MOST, PAGE_MOST
 from asyncsvc.web.state import House
-from asyncsvc.web.submit import ADMISSION, parse, submit
+from asyncsvc.web.submit import ADMISSION, parse, read, submit
 
 PAGE_DEFAULT = 50
 LIST_PARAMETERS = frozenset(schemas.ListQuery.__annotations__)
@@ -48,7 +48,16 @@ async def submit_batch(request: Request) -> Response:
     """POST /tasks/batch: submit up to 1000 tasks, all or none."""
     parts = house(request)
     parts.intake.turn_away()
-    value = await body.read_object(request, parts.settings.queue.max_task_bytes)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        submissions = await aside(_read_batch, data)
+        accepted = await parts.intake.submit_all(submissions, request.scope["owner"], aside)
+    told = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
+    return JSON({"tasks": told}, status_code=202)
+
+
+def _read_batch(data: bytes) -> list[Submission]:
+    value = body.as_object(data)
     tasks = value.pop("tasks", None)
     if value:
         raise InvalidRequest(
@@ -61,9 +70,7 @@ async def submit_batch(request: Request) -> Response:
         if not isinstance(one, dict):
             raise InvalidRequest(f"tasks.{index} must be an object", param=f"tasks.{index}")
         submissions.append(parse(one, f"tasks.{index}."))
-    accepted = await parts.intake.submit_all(submissions, request.scope["owner"])
-    told = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
-    return JSON({"tasks": told}, status_code=202)
+    return submissions
 
 
 @operation(
@@ -75,8 +82,9 @@ async def submit_batch(request: Request) -> Response:
 async def route(request: Request) -> Response:
     """POST /route: how a task would be routed; nothing is stored."""
     parts = house(request)
-    value = await body.read_object(request, parts.settings.queue.max_task_bytes)
-    return JSON(parts.intake.route(parse(value)))
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        return JSON(parts.intake.route(await aside(read, data)))
 
 
 @operation(answer=schemas.WholeTask, errors=("task_not_found",))

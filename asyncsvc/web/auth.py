@@ -1,6 +1,6 @@
 """The doors: who may come in, over HTTP and WebSocket alike.
 
-Owns the checks of host, origin, token and the number of connections. Promises the same
+Owns the checks of host, origin and token. Promises the same
 checks for both protocols, a constant-time comparison, and that no token is ever taken from a
 URL. Never knows what is behind the doors.
 """
@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from asyncsvc.errors import Forbidden, Overloaded, RequestError, Unauthorized
+from asyncsvc.errors import Forbidden, Overloaded, RequestError, TooManyAttempts, Unauthorized
 from asyncsvc.settings import is_loopback
+from asyncsvc.web.attempts import Attempts
+from asyncsvc.web.connections import CROWDED
 from asyncsvc.web.errors import response
 
 OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"})
@@ -50,7 +52,7 @@ class Rules:
             max_connections,
         )
 
-    def check(self, scope: Scope) -> str | None:
+    def check(self, scope: Scope, attempts: Attempts) -> str | None:
         """The owner of what follows. Raises RequestError for whom must stay outside."""
         headers = _named(scope)
         host = headers.get(b"host", "")
@@ -64,7 +66,16 @@ class Rules:
             return headers.get(b"x-user", "")[:MAX_OWNER] or None
         if not socket and scope["path"] in OPEN_PATHS and scope["method"] in READS:
             return None
-        return self._owner(_bearer(headers, socket))
+        token = _bearer(headers, socket)
+        if token is None:
+            raise Unauthorized("a bearer token is required")
+        address = (scope.get("client") or ("",))[0]
+        attempts.check(address)
+        try:
+            return self._owner(token)
+        except Unauthorized:
+            attempts.failed(address)
+            raise
 
     def _check_origin(self, origin: str | None, host: str) -> None:
         if origin is None:
@@ -72,9 +83,7 @@ class Rules:
         if origin.lower() not in self.origins | {f"http://{host}", f"https://{host}"}:
             raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
 
-    def _owner(self, token: str | None) -> str:
-        if token is None:
-            raise Unauthorized("a bearer token is required")
+    def _owner(self, token: str) -> str:
         given = _digest(token)
         # All are compared, so that the time says nothing about which one was close.
         matches = [hmac.compare_digest(given, known) for known in self.tokens]
@@ -86,28 +95,27 @@ class Rules:
 class Doors:
     """ASGI middleware: lets pass what the rules allow, and puts `owner` into the scope."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
+    def __init__(self, app: ASGIApp, rules: Rules, attempts: Attempts) -> None:
         self._app = app
         self._rules = rules
-        self.open = 0
+        self._attempts = attempts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        if self.open >= self._rules.max_connections:
+        if CROWDED in scope["state"] and (
+            scope["type"] == "websocket" or scope["path"] not in OPEN_PATHS
+        ):
             most = self._rules.max_connections
             full = Overloaded(f"{most} connections are open already", retry_after=5)
             await _refuse(scope, receive, send, full)
             return
-        self.open += 1
         try:
-            scope["owner"] = self._rules.check(scope)
+            scope["owner"] = self._rules.check(scope, self._attempts)
             await self._app(scope, receive, send)
-        except (Forbidden, Unauthorized) as error:
+        except (Forbidden, Unauthorized, TooManyAttempts) as error:
             await _refuse(scope, receive, send, error)
-        finally:
-            self.open -= 1
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
@@ -115,6 +123,8 @@ async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestErro
         answer = response(error)
         if error.status == 401:
             answer.headers["WWW-Authenticate"] = "Bearer"
+        elif error.status == 503:
+            answer.headers["Connection"] = "close"  # a new one may find a place
         await answer(scope, receive, send)
         return
     # Refused before the handshake, a browser would only learn that "it failed".

@@ -1,73 +1,132 @@
 """Reading a request's body.
 
 Owns the limit on its size and the parsing of JSON. Promises that no more than the limit is
-ever held, whether the length was announced or not, and that what it gives can be written as
-JSON again and is what was sent. Never validates fields.
+ever held, whether the length was announced or not, that large bodies have room (bodies.py)
+before they are read, and that what it gives can be written as JSON again and is what was sent.
+Never validates fields.
 """
 
+import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.types import Receive
 
-from asyncsvc.errors import InvalidJson, InvalidRequest, TaskTooLarge
+from asyncsvc.engine.admission import Aside
+from asyncsvc.errors import InvalidJson, InvalidRequest, RequestTimeout, TaskTooLarge
+from asyncsvc.web import structure
+from asyncsvc.web.bodies import SMALL, Bodies, Hold, at_once
+from asyncsvc.web.structure import DIGITS, LONG, SHALLOW
 
 SPARE = 16
 """Levels of nesting that our own answers may add around what a client has sent."""
-SHALLOW = 200
-"""With fewer brackets than this nothing can be too deep, and the check is left out."""
-INT64, UINT64 = -(1 << 63), (1 << 64) - 1
-_LONG = b"0" * 19
-"""The shortest run of digits that may be a whole number of more than 64 bits."""
-_DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
+GRACE_S = 20.0
+LEAST_RATE = 64 * 1024
+"""Bytes a second that a body must come at after the grace, as it holds the room of others."""
+
+Body = tuple[bytes, Hold | None]
+"""A body, and the room that it holds where it is large: whoever gets it releases it."""
 
 
-async def read(request: Request, limit: int) -> bytes:
-    """The body. Raises TaskTooLarge as soon as it is above the limit."""
-    announced = request.headers.get("content-length", "")
-    return await collect(request.receive, int(announced) if announced.isdigit() else 0, limit)
+async def collect(receive: Receive, announced: int, limit: int, bodies: Bodies) -> Body:
+    """The body, as it comes over ASGI; `announced` is its Content-Length, 0 where unknown.
 
-
-async def collect(receive: Receive, announced: int, limit: int) -> bytes:
-    """The body, as it comes over ASGI; `announced` is its Content-Length, 0 where unknown."""
-    if announced > limit:
-        raise _too_large(limit)
-    parts: list[bytes] = []
-    size, more = 0, True
-    while more:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            # Nobody reads this answer; but a client that leaves is no fault of ours.
-            raise InvalidJson("the client left before the body's end")
-        parts.append(message.get("body", b""))
-        size += len(parts[-1])
-        if size > limit:
+    Raises TaskTooLarge as soon as it is above the limit, Overloaded where there is no room,
+    RequestTimeout where it comes too slowly.
+    """
+    if announced > SMALL or announced > limit:
+        if announced > limit:
             raise _too_large(limit)
-        more = message.get("more_body", False)
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        return await _collect_large(receive, bytearray(), announced, limit, bodies)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _gone()
+    data: bytes = message.get("body", b"")
+    if len(data) <= SMALL and len(data) <= limit and not message.get("more_body", False):
+        return data, None  # as nearly all do
+    gathered, most = bytearray(data), min(SMALL, limit)
+    while message.get("more_body", False) and len(gathered) <= most:
+        message = await _next(receive)
+        gathered += message.get("body", b"")
+    if len(gathered) > limit:
+        raise _too_large(limit)
+    if len(gathered) <= most:
+        return bytes(gathered), None
+    if not message.get("more_body", False):
+        return bytes(gathered), await bodies.hold(len(gathered))
+    # Its length is unknown: there must be room for the largest.
+    return await _collect_large(receive, gathered, limit, limit, bodies)
 
 
-async def read_object(request: Request, limit: int) -> dict[str, Any]:
-    """The body as a JSON object."""
-    return as_object(await read(request, limit))
+async def _collect_large(
+    receive: Receive, gathered: bytearray, expected: int, limit: int, bodies: Bodies
+) -> Body:
+    """The rest, with room for all that is expected."""
+    hold = await bodies.hold(expected)
+    try:
+        async with asyncio.timeout(GRACE_S + expected / LEAST_RATE):
+            more = True
+            while more:
+                message = await _next(receive)
+                gathered += message.get("body", b"")
+                if len(gathered) > limit:
+                    raise _too_large(limit)
+                more = message.get("more_body", False)
+    except BaseException as error:
+        hold.release()
+        if isinstance(error, TimeoutError):
+            raise RequestTimeout("the body came too slowly") from None
+        raise
+    hold.shrink(min(hold.size, len(gathered)))
+    return bytes(gathered), hold
+
+
+async def _next(receive: Receive) -> Any:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _gone()
+    return message
+
+
+@asynccontextmanager
+async def received(
+    request: Request, limit: int, bodies: Bodies
+) -> AsyncIterator[tuple[bytes, Aside]]:
+    """The body, and how to work on it; its room is given back at the end."""
+    announced = request.headers.get("content-length", "")
+    length = int(announced) if announced.isdigit() else 0
+    data, hold = await collect(request.receive, length, limit, bodies)
+    try:
+        yield data, hold.aside if hold is not None else at_once
+    finally:
+        if hold is not None:
+            hold.release()
 
 
 def as_object(body: bytes | str) -> dict[str, Any]:
-    """Raises InvalidJson, or InvalidRequest where it is JSON but nothing that we can take."""
+    """Raises InvalidJson, or InvalidRequest or TaskTooLarge where it is JSON that we cannot
+    take."""
     data = body.encode() if isinstance(body, str) else body
+    large = len(data) > SMALL
+    if large:
+        structure.check(data)
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")
+    if large:
+        return value
     if data.count(b"[") + data.count(b"{") > SHALLOW:
         _check_depth(value)
-    if _LONG in data.translate(_DIGITS):
+    if LONG in data.translate(DIGITS):
         # orjson makes a float of a larger number, and so another number.
-        json.loads(data, parse_int=_fitting)
+        json.loads(data, parse_int=structure.fitting)
     return value
 
 
@@ -79,13 +138,12 @@ def _check_depth(value: dict[str, Any]) -> None:
     try:
         orjson.dumps(wrapped)
     except orjson.JSONEncodeError:
-        raise InvalidRequest("the body is nested too deeply") from None
+        raise structure.too_deep() from None
 
 
-def _fitting(digits: str) -> int:
-    if len(digits) > 20 or not INT64 <= int(digits) <= UINT64:
-        raise InvalidRequest(f"the number {digits[:40]} does not fit into 64 bits")
-    return int(digits)
+def _gone() -> InvalidJson:
+    """Nobody reads this answer; but a client that leaves is no fault of ours."""
+    return InvalidJson("the client left before the body's end")
 
 
 def _too_large(limit: int) -> TaskTooLarge:

@@ -23,10 +23,10 @@ RETRY_AFTER_S = 5.0
 async def reload(request: Request) -> Response:
     """POST /admin/reload: read the settings again; a fault changes nothing."""
     parts = house(request)
-    given = await body.read(request, BODY_BYTES)
-    if given.strip() and (fields := body.as_object(given)):
-        name = next(iter(fields))
-        raise InvalidRequest(f"{name!r} is not a field of a reload; it takes none", param=name)
+    async with body.received(request, BODY_BYTES, parts.bodies) as (given, _):
+        if given.strip() and (fields := body.as_object(given)):
+            name = next(iter(fields))
+            raise InvalidRequest(f"{name!r} is not a field of a reload; it takes none", param=name)
     if parts.intake.closed:
         raise ShuttingDown("the service is stopping", retry_after=RETRY_AFTER_S)
     try:

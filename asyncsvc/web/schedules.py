@@ -20,6 +20,7 @@ from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.schedule_schemas import AllSchedules, NewSchedule, WholeSchedule
+from asyncsvc.web.state import House
 from asyncsvc.web.submit import parse
 
 PATH = "/schedules"
@@ -39,7 +40,13 @@ WHEN = ("run_at", "delay_s")
 async def create(request: Request) -> Response:
     """POST /schedules: make a recurring task."""
     parts = house(request)
-    value = await body.read_object(request, parts.settings.queue.max_task_bytes)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        value = await aside(body.as_object, data)
+        return await _create(request, parts, value)
+
+
+async def _create(request: Request, parts: House, value: dict[str, Any]) -> Response:
     if unknown := [name for name in value if name not in FIELDS]:
         raise InvalidRequest(f"{unknown[0]!r} is not a field of a schedule", param=unknown[0])
     cron = _text(value, "cron")

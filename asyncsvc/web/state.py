@@ -22,6 +22,7 @@ from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Journal
+from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.sockets import Sockets
 
 
@@ -47,4 +48,5 @@ class House:
     tally: Tally
     monitor: Monitor
     sockets: Sockets
+    bodies: Bodies
     started_ms: int

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web import body, errors, schemas
+from asyncsvc.web.bodies import Hold
 from asyncsvc.web.operations import operation
 from asyncsvc.web.schemas import KEY_MOST
 from asyncsvc.web.state import House
@@ -32,6 +33,11 @@ def parse(value: dict[str, Any], prefix: str = "") -> Submission:
         raise errors.invalid(error, prefix) from None
 
 
+def read(data: bytes) -> Submission:
+    """The task in a body. Raises RequestError."""
+    return parse(body.as_object(data))
+
+
 @operation(
     answer=schemas.Accepted,
     status=202,
@@ -47,19 +53,27 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
 
     The answer is sent when the task is on the disk.
     """
+    hold: Hold | None = None
     try:
         house: House = scope["state"]["house"]
         house.intake.turn_away()
         key, announced = _headers(scope)
         limit = house.settings.queue.max_task_bytes
-        submission = parse(body.as_object(await body.collect(receive, announced, limit)))
-        accepted = await house.intake.submit(submission, scope["owner"], key)
+        data, hold = await body.collect(receive, announced, limit, house.bodies)
+        if hold is None:
+            accepted = await house.intake.submit(read(data), scope["owner"], key)
+        else:
+            submission = await hold.aside(read, data)
+            accepted = await house.intake.submit(submission, scope["owner"], key, hold.aside)
     except Exception as error:
         told = errors.as_request_error(error)
         if told is None:
             raise
         await errors.response(told)(scope, receive, send)
         return
+    finally:
+        if hold is not None:
+            hold.release()
     answer = orjson.dumps(accepted.answer)
     location = f"{PATH}/{accepted.task_id}".encode()
     length = str(len(answer)).encode()

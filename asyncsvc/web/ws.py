@@ -15,11 +15,13 @@ import orjson
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from asyncsvc.engine.admission import Aside
 from asyncsvc.errors import AsyncsvcError, InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.tasks.task import State, Task
 from asyncsvc.web import body, views
 from asyncsvc.web.api import integer
 from asyncsvc.web.auth import subprotocol
+from asyncsvc.web.bodies import Room
 from asyncsvc.web.errors import as_request_error
 from asyncsvc.web.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.sse import TICK_S
@@ -91,9 +93,10 @@ class Session:
     async def _message(self, text: str) -> None:
         ref: Any = None
         try:
-            message = body.as_object(text)
-            ref = message.pop("ref", None)
-            answer, then = await self._do(message)
+            async with Room(self._house.bodies, len(text)) as aside:
+                message = await aside(body.as_object, text)
+                ref = message.pop("ref", None)
+                answer, then = await self._do(message, aside)
         except AsyncsvcError as error:
             told = as_request_error(error)
             if told is None:
@@ -110,7 +113,7 @@ class Session:
             await self._socket.close(BAD_MESSAGES, "too many bad messages")
             raise Closed
 
-    async def _do(self, message: dict[str, Any]) -> Done:
+    async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
         op = message.pop("op", None)
         if not isinstance(op, str) or op not in FIELDS:
             raise InvalidRequest(f"op must be one of {', '.join(FIELDS)}", param="op")
@@ -119,7 +122,7 @@ class Session:
         if op == "ping":
             return {"pong": True}, _nothing
         if op == "submit":
-            return await self._submit(message)
+            return await self._submit(message, aside)
         if op != "cancel" and message.get("all") is True:
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
         task_id = message.get("task_id")
@@ -140,11 +143,12 @@ class Session:
         answer = {"task_id": task_id, "status": task.state.value, "seq": task.seq}
         return answer, partial(self._start, task_id, after)
 
-    async def _submit(self, message: dict[str, Any]) -> Done:
+    async def _submit(self, message: dict[str, Any], aside: Aside) -> Done:
         fields = message.get("task")
         if not isinstance(fields, dict):
             raise InvalidRequest("task must be an object", param="task")
-        accepted = await self._house.intake.submit(parse(fields), self._owner)
+        submission = await aside(parse, fields)
+        accepted = await self._house.intake.submit(submission, self._owner, None, aside)
         follow = message.get("subscribe") is True
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 

@@ -16,6 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from asyncsvc.server import Server, _config, bind
+from asyncsvc.settings import Settings
 
 
 async def accept(request: Request) -> Response:
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, required=True)
     options = parser.parse_args()
     listener = bind("127.0.0.1", options.port)
-    server = Server(_config(Starlette(routes=ROUTES)))
+    server = Server(_config(Starlette(routes=ROUTES), Settings()))
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
     with listener, runner:
         runner.run(server.serve([listener]))

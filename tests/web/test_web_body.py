@@ -1,6 +1,7 @@
 """Bodies of every kind: too large, broken, strange."""
 
 import asyncio
+import gzip
 import json
 import logging
 from pathlib import Path
@@ -10,9 +11,10 @@ import pytest
 from starlette.types import Receive
 
 from asyncsvc.errors import InvalidJson, InvalidRequest
-from asyncsvc.web import body
-from asyncsvc.web.body import as_object
-from tests.web.serving import Service, expect, refused, serving
+from asyncsvc.web import bodies, body
+from asyncsvc.web.bodies import Bodies
+from asyncsvc.web.body import Body, as_object
+from tests.web.serving import Service, ask, expect, refused, serving, told
 from tests.web.wire import chunked, head, post, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,6 +51,87 @@ async def test_a_byte_more_is_a_413_and_the_connection_stays_usable(fresh: Servi
         answer413 = await fresh.http.post(path, content=sized(MOST + 1))
         refused(answer413, 413, "task_too_large")
     assert await total(fresh) == 0
+
+
+async def test_many_small_values_are_a_413_on_every_way_in(fresh: Service) -> None:
+    objects = b",".join([b'{"a":1}'] * 1_250_000)
+    for name, path, sent in (
+        ("metadata", "/tasks", b'{"content": "x", "metadata": {"k": [%s]}}' % objects),
+        ("messages", "/tasks", b'{"messages": [%s]}' % objects),
+        ("batch", "/tasks/batch", b'{"tasks": [%s]}' % objects),
+        ("route", "/route", b'{"messages": [%s]}' % objects),
+    ):
+        answer = await fresh.http.post(path, content=sent)
+        assert "200000 JSON values" in refused(answer, 413, "task_too_large")["message"], name
+    async with fresh.ws() as socket:
+        frame = b'{"op": "submit", "ref": "r", "task": {"messages": [%s]}}' % objects[:1_000_000]
+        await socket.send(frame.decode())
+        answer2 = await told(socket)
+        assert answer2["error"]["code"] == "task_too_large"
+        assert (await ask(socket, op="ping"))["op"] == "ok"
+    assert await total(fresh) == 0
+
+
+async def test_many_large_bodies_at_once_wait_their_turn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "FACTOR", 1 << 40)
+    async with serving(tmp_path) as service:
+        answers = await asyncio.gather(
+            *(service.http.post("/tasks", content=sized(4 << 20)) for _ in range(12)),
+            *(service.http.post("/tasks", content=sized(100)) for _ in range(12)),
+        )
+        assert {answer.status_code for answer in answers[12:]} == {202}
+        taken = [answer for answer in answers[:12] if answer.status_code == 202]
+        for answer in answers[:12]:
+            if answer not in taken:
+                refused(answer, 503, "overloaded")
+                assert int(answer.headers["retry-after"]) >= 1
+        assert taken
+        assert await total(service) == len(taken) + 12
+
+
+async def test_a_large_body_that_comes_too_slowly_gives_its_room_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bodies, "FACTOR", 1 << 40)
+    monkeypatch.setattr(body, "GRACE_S", 0.0)
+    monkeypatch.setattr(body, "LEAST_RATE", 1 << 30)
+    async with serving(tmp_path) as service, wire(service.port) as line:
+        line.writer.write(head("POST", "/tasks", f"content-length: {MOST}") + b'{"content": "')
+        async with asyncio.timeout(20):
+            answer = await line.answer()
+        assert (answer.status, answer.code()) == (408, "request_timeout")
+        monkeypatch.undo()
+        assert (await service.http.post("/tasks", content=sized(MOST))).status_code == 202
+
+
+async def test_a_large_task_is_taken_once_for_its_key(service: Service) -> None:
+    sent, headers = sized(1 << 20), {"idempotency-key": "large"}
+    first = await service.http.post("/tasks", content=sent, headers=headers)
+    again = await service.http.post("/tasks", content=sent, headers=headers)
+    assert (first.status_code, again.status_code) == (202, 200)
+    assert first.json() == again.json()
+    other = await service.http.post("/tasks", content=sized(1 << 19), headers=headers)
+    refused(other, 409, "idempotency_conflict")
+
+
+async def test_a_large_batch_and_a_large_frame_are_taken(service: Service) -> None:
+    tasks = [{"content": "x" * 20_000, "delay_s": 3600}] * 100
+    answer = await service.http.post("/tasks/batch", json={"tasks": tasks})
+    assert len(expect(answer, 202)["tasks"]) == 100
+    async with service.ws() as socket:
+        task = {"content": "y" * 500_000, "delay_s": 3600}
+        taken = await ask(socket, op="submit", task=task)
+        assert (await service.task(taken["task_id"]))["content"] == task["content"]
+
+
+async def test_compressed_bodies_are_refused_in_words(service: Service) -> None:
+    headers = {"content-encoding": "gzip"}
+    sent = gzip.compress(b'{"content": "x"}')
+    for path in ("/tasks", "/tasks/batch", "/route"):
+        answer = await service.http.post(path, content=sent, headers=headers)
+        refused(answer, 400, "invalid_json")
 
 
 async def test_an_announced_length_is_refused_before_it_is_sent(service: Service) -> None:
@@ -190,10 +273,10 @@ async def test_a_client_that_leaves_in_the_middle_is_no_fault_of_ours(
     began, over = asyncio.Event(), asyncio.Event()
     collect = body.collect
 
-    async def watched(receive: Receive, announced: int, limit: int) -> bytes:
+    async def watched(receive: Receive, announced: int, limit: int, bodies: Bodies) -> Body:
         began.set()
         try:
-            return await collect(receive, announced, limit)
+            return await collect(receive, announced, limit, bodies)
         finally:
             over.set()
 

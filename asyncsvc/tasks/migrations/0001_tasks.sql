@@ -64,7 +64,7 @@ CREATE TABLE results (
 -- AUTOINCREMENT: an id is never used twice, not even after the newest events were deleted.
 CREATE TABLE events (
     id     INTEGER PRIMARY KEY AUTOINCREMENT,
-    task_n INTEGER NOT NULL REFERENCES tasks (n) ON DELETE CASCADE,
+    task_n INTEGER NOT NULL, -- no reference: of a purged task they go later, a few at a time
     seq    INTEGER NOT NULL,
     type   TEXT NOT NULL,
     ts     INTEGER NOT NULL,
@@ -116,6 +116,11 @@ CREATE TABLE callbacks (
 ) STRICT;
 
 CREATE INDEX callbacks_due ON callbacks (next_at, task_n, host) WHERE state = 'pending';
+
+-- Tasks that are gone and of which events are left. Their numbers must not be given again.
+CREATE TABLE purged (
+    task_n INTEGER PRIMARY KEY
+) STRICT;
 
 -- What /v1/responses was asked, beside the task that does it.
 CREATE TABLE responses (

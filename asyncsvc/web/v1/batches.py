@@ -46,7 +46,8 @@ async def create_batch(request: Request) -> Response:
     `x-lane`, `x-priority` and `x-session-id` are for all of them; without, they wait in `long`.
     """
     parts = house(request)
-    given = await body.read_object(request, BODY_MOST)
+    async with body.received(request, BODY_MOST, parts.bodies) as (data, _):
+        given = body.as_object(data)
     endpoint = given.pop("endpoint", None)
     if endpoint not in ENDPOINTS:
         raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}", param="endpoint")

@@ -53,9 +53,10 @@ async def completions(request: Request) -> Response:
     Hanging up cancels the task. With `stream` the answer comes as server-sent events.
     """
     parts = house(request)
-    value = await body.read_object(request, parts.settings.queue.max_task_bytes)
-    call = asking.chat(value, request.headers)
-    held = await hold(parts, call, request.scope["owner"])
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        call = asking.chat(await aside(body.as_object, data), request.headers)
+        held = await hold(parts, call, request.scope["owner"], aside)
     if call.stream:
         return Kept(held, Stream(held, call.include_usage).give)
     return Kept(held, Whole(held).give)

@@ -40,9 +40,10 @@ async def embeddings(request: Request) -> Response:
     Hanging up cancels the task.
     """
     parts = house(request)
-    value = await body.read_object(request, parts.settings.queue.max_task_bytes)
-    call = asking.embedding(value, request.headers)
-    held = await hold(parts, call, request.scope["owner"])
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        call = asking.embedding(await aside(body.as_object, data), request.headers)
+        held = await hold(parts, call, request.scope["owner"], aside)
 
     async def give(scope: Scope, receive: Receive, send: Send) -> None:
         response = await answered(held, call.base64)

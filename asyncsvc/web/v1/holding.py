@@ -12,6 +12,7 @@ from contextlib import aclosing, suppress
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from asyncsvc.engine.admission import Aside
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.providers.gate import Gate
 from asyncsvc.tasks.journal import Event
@@ -99,13 +100,13 @@ class Held:
                 await self.house.control.cancel(self.task_id)
 
 
-async def hold(house: House, call: Call, owner: str | None) -> Held:
+async def hold(house: House, call: Call, owner: str | None, aside: Aside | None = None) -> Held:
     """Submit it. Raises RequestError.
 
     The same Idempotency-Key finds the same task, under way or finished; one that was cancelled,
     as it is when a client hangs up and tries again, starts anew.
     """
-    accepted = await house.intake.submit(call.submission, owner, call.key)
+    accepted = await house.intake.submit(call.submission, owner, call.key, aside)
     task = await house.journal.task(accepted.task_id)
     if not accepted.repeated:
         return Held(house, task, mine=True)

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
+from asyncsvc.engine.admission import Accepted
 from asyncsvc.errors import Conflict, InvalidRequest, NotFound, TaskNotFound
 from asyncsvc.tasks.asked import asked, asking
 from asyncsvc.tasks.submission import Submission
@@ -61,9 +62,18 @@ Object = dict[str, Any]
 async def create_response(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
     parts = house(request)
-    given = await body.read_object(request, parts.settings.queue.max_task_bytes)
-    wanted, submission, kept = await understood(parts, given, request.headers)
-    held = await _held(parts, wanted, submission, kept, request)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        given = await aside(body.as_object, data)
+        wanted, submission, kept = await understood(parts, given, request.headers)
+        accepted = await parts.intake.submit(
+            submission,
+            request.scope["owner"],
+            fields.key(request.headers),
+            aside,
+            lambda ids: [asking(task_id, kept) for task_id in ids],
+        )
+    held = await _held(parts, accepted, background=bool(wanted.background))
     kept = await asked(parts.journal.store, held.task_id) or kept
     if wanted.stream:
         return Kept(held, Stream(held, kept, -1).give)
@@ -203,25 +213,17 @@ async def understood(
     return wanted, submission, kept
 
 
-async def _held(
-    parts: House, wanted: CreateResponse, submission: Submission, kept: Object, request: Request
-) -> Held:
-    """Submit it, and hold it unless it is in the background. Raises RequestError.
+async def _held(parts: House, accepted: Accepted, background: bool) -> Held:
+    """Hold its task, unless it is in the background.
 
     The same Idempotency-Key finds the same response; one that was cancelled, as it is when a
     client hangs up and tries again, starts anew.
     """
-    accepted = await parts.intake.submit(
-        submission,
-        request.scope["owner"],
-        fields.key(request.headers),
-        lambda ids: [asking(task_id, kept) for task_id in ids],
-    )
     task = await parts.journal.task(accepted.task_id)
     anew = accepted.repeated and task.state is State.CANCELLED
     if anew:
         task = await parts.control.retry(task.id)
-    return Held(parts, task, mine=not wanted.background and (anew or not accepted.repeated))
+    return Held(parts, task, mine=not background and (anew or not accepted.repeated))
 
 
 class Whole:

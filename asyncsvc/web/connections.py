@@ -1,0 +1,208 @@
+"""TCP connections: how many, how slow, how long idle; before anything else looks at them.
+
+Owns the set of open connections and the rules that need no request: the most there may be, the
+time that a head may take, the progress that a body must make, the size of a head. Promises that
+a client which sends a byte a second, or nothing, is cut, and that one too many is told so.
+Never reads a request's meaning, never cuts a client for what we ourselves hold up.
+
+Beyond the most, a few more are let in for supervisors, whose probes are answered at any time:
+the doors refuse all else on them.
+"""
+
+import asyncio
+import json
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from asyncsvc.errors import HeadTooLarge, InvalidHttp, Overloaded, RequestError, RequestTimeout
+
+SPARE = 16
+"""Connections beyond the most that are still answered."""
+CROWDED = "crowded"
+"""In the scope's state of a connection that is one too many."""
+HEAD_BYTES = 64 * 1024
+LEAST_RATE = 1024
+"""Bytes a second that count as progress of a body."""
+LINGER_S = 1.0
+FILES_BESIDE = 256
+"""Descriptors beside the clients' connections: calls upstream, database, tools."""
+
+
+class Connections:
+    """All of them; `protocol` makes one."""
+
+    def __init__(self, most: int, patience_s: float, body_most: int) -> None:
+        self.most = most
+        self.patience_s = patience_s
+        self.wire_most = 8 * body_most + (1 << 20)
+        """Bytes that a request may take, with all that chunks of a byte add to it."""
+        self._open: dict[asyncio.Transport, Connection | None] = {}
+        """By transport; None for those that have become WebSockets."""
+        self._tick: asyncio.TimerHandle | None = None
+        self._every_s = min(1.0, patience_s / 5)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def protocol(self, **parts: Any) -> "Connection":
+        """What uvicorn calls for each new connection."""
+        return Connection(self, **parts)
+
+    def add(self, transport: asyncio.Transport, connection: "Connection") -> None:
+        self._open[transport] = connection
+        if self._tick is None:
+            self._later()
+
+    def became_websocket(self, transport: asyncio.Transport) -> Callable[[], None]:
+        """It has other rules from now on; call the answer when it is lost."""
+        self._open[transport] = None
+        return lambda: self.discard(transport)
+
+    def discard(self, transport: asyncio.Transport) -> None:
+        self._open.pop(transport, None)
+
+    def _later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tick = loop.call_later(self._every_s, self._look) if self._open else None
+
+    def _look(self) -> None:
+        """One round for all is cheaper than a timer for each request."""
+        for connection in list(self._open.values()):
+            if connection is not None:
+                connection.look(self._every_s)
+        self._later()
+
+
+class Connection(HttpToolsProtocol):
+    """One of them, as long as it speaks HTTP."""
+
+    def __init__(self, connections: Connections, **parts: Any) -> None:
+        super().__init__(**parts)
+        self._all = connections
+        self._refused = False
+        self._wire = 0
+        """Bytes since the message began."""
+        self._seen = 0
+        self._seen_scope: Any = None
+        self._quiet_s = 0.0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self._all) >= self._all.most + SPARE:
+            self._refuse(transport)
+            return
+        if len(self._all) >= self._all.most:
+            self.app_state = {**self.app_state, CROWDED: True}
+        self._all.add(transport, self)
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._refused:
+            self._all.discard(self.transport)
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        self._wire += len(data)
+        if self._wire > HEAD_BYTES:
+            self._check_size()
+
+    def on_message_begin(self) -> None:
+        self._wire = 0
+        super().on_message_begin()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        socket: Any = self.transport.get_protocol()
+        socket.when_lost = self._all.became_websocket(self.transport)
+
+    def send_400_response(self, msg: str) -> None:
+        self._cut(InvalidHttp("this is no HTTP request"), asked=True)
+
+    def look(self, elapsed_s: float) -> None:
+        """Cut a client that keeps us waiting for its request."""
+        if self.transport.is_closing():
+            return
+        if self.scope is not self._seen_scope:
+            self._seen_scope, self._seen, self._quiet_s = self.scope, 0, 0.0
+        waits = self._waits_for_client()
+        if waits and not self._in_head() and self._wire - self._seen >= LEAST_RATE * elapsed_s:
+            waits = False
+        self._seen = self._wire
+        self._quiet_s = self._quiet_s + elapsed_s if waits else 0.0
+        if self._quiet_s >= self._all.patience_s:
+            self._cut(RequestTimeout("the request came too slowly"), asked=self._wire > 0)
+
+    def _in_head(self) -> bool:
+        # A head that is complete has its cycle, made with the very same scope.
+        return self.cycle is None or self.cycle.scope is not self.scope
+
+    def _waits_for_client(self) -> bool:
+        if self.timeout_keep_alive_task is not None:
+            return False  # between two requests; uvicorn ends that by itself
+        if self._in_head():
+            return True
+        if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+            return False  # it is we who do not read
+        # After an early answer the rest of the body is still to come, and is thrown away.
+        return self.cycle.more_body or self.cycle.response_complete
+
+    def _check_size(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head():
+            self._cut(HeadTooLarge(f"a request's head may have {HEAD_BYTES} bytes"), asked=True)
+        elif self._wire > self._all.wire_most:
+            self.transport.abort()
+
+    def _cut(self, error: RequestError, asked: bool) -> None:
+        """Tell the client, where it can still be told, and close; `asked`: it has begun to."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            asked = not cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
+        elif cycle is not None and not self._in_head():
+            asked = False  # it has its answer already
+        if asked:
+            self.transport.write(raw(error))
+        self.transport.close()
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        """Answer before the client has asked, and wait for it to have read that: closed at
+        once, a request on its way would destroy the answer."""
+        self._refused = True
+        full = f"{self._all.most} connections are open already"
+        transport.write(raw(Overloaded(full, retry_after=5)))
+        if transport.can_write_eof():
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+
+
+def raw(error: RequestError) -> bytes:
+    """An error as a whole HTTP answer."""
+    body = json.dumps(error.body(), separators=(",", ":")).encode()
+    retry = "" if error.retry_after is None else f"retry-after: {round(error.retry_after)}\r\n"
+    head = (
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"{retry}connection: close\r\n\r\n"
+    )
+    return STATUS_LINE[error.status] + head.encode("ascii") + body
+
+
+def raise_file_limit(connections: int) -> None:
+    """Let this process open a file for each connection: 1024, which is usual, is not enough."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = connections + SPARE + FILES_BESIDE
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
