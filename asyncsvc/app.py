@@ -106,8 +106,7 @@ async def open_house(
         )
         house = await _front(stack, environ, watch, executor, reloader)
         _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
-        _begin(stack, house.batches.files.run(), "files")
-        _begin(stack, house.batches.run(doors(house)), "batches")
+        house.batches.begin(doors(house))
         yield house
 
 
@@ -128,12 +127,14 @@ async def _front(
         journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
     )
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    schedules = Schedules(journal, intake)
-    stack.push_async_callback(schedules.close)
-    await schedules.open()
     control, files = Control(journal, waiting, executor), Files(journal, settings)
     await files.open()
     steps = partial(Steps, journal, intake, control, files, settings)
+    batches = Batches(journal, files, settings, steps)
+    stack.push_async_callback(batches.close)
+    schedules = Schedules(journal, intake)
+    stack.push_async_callback(schedules.close)
+    await schedules.open()
     bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
     stack.callback(bodies.close)
     return House(
@@ -149,7 +150,7 @@ async def _front(
         control=control,
         holds=inside.holds,
         schedules=schedules,
-        batches=Batches(journal, files, settings, steps),
+        batches=batches,
         pool=inside.pool,
         reloader=inside,
         tally=tally,

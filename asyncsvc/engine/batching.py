@@ -32,7 +32,7 @@ ACTIVE_MOST = 100
 
 
 class Batches:
-    """`create`, `get`, `page` and `cancel` for clients; `run` does the work."""
+    """`create`, `get`, `page` and `cancel` for clients; `begin` and `close` the work."""
 
     def __init__(
         self,
@@ -48,6 +48,17 @@ class Batches:
         self._works: dict[str, Work] = {}
         self._turn = asyncio.Lock()
         self._news = asyncio.Event()
+        self._chores: list[asyncio.Task[None]] = []
+
+    def begin(self, doors: Mapping[str, Door]) -> None:
+        """Work until `close`."""
+        self._chores = [asyncio.create_task(one) for one in (self._run(doors), self.files.run())]
+
+    async def close(self) -> None:
+        """Stop between two steps, or in one: it is written or not, never half."""
+        for chore in self._chores:
+            chore.cancel()
+        await asyncio.gather(*self._chores, return_exceptions=True)
 
     # What a client can do ---------------------------------------------------------------------
 
@@ -114,8 +125,8 @@ class Batches:
 
     # The loop ---------------------------------------------------------------------------------
 
-    async def run(self, doors: Mapping[str, Door]) -> None:
-        """Started with the house, ends when it is cancelled; raises nothing."""
+    async def _run(self, doors: Mapping[str, Door]) -> None:
+        """Ends when it is cancelled; raises nothing."""
         steps = self._make_steps(doors)
         opened = False
         while True:

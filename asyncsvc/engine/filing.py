@@ -94,7 +94,7 @@ class Files:
         self.swept()
 
     def swept(self) -> None:
-        """Something is gone: take it away soon."""
+        """Something is gone, or will go: look soon."""
         self._gone.set()
 
     async def open(self) -> None:
@@ -105,12 +105,14 @@ class Files:
     async def run(self) -> None:
         """Started with the house, ends when it is cancelled; raises nothing."""
         while True:
+            self._gone.clear()
+            idle = False
             with suppress(StorageUnavailable):
                 await self._sweep()
+                idle = not await files.expiring(self.store)
             with suppress(TimeoutError):
-                async with asyncio.timeout(SWEEP_S):
+                async with asyncio.timeout(None if idle else SWEEP_S):
                     await self._gone.wait()
-            self._gone.clear()
 
     async def _sweep(self) -> None:
         for file_id in await files.overdue(self.store, self.now()):

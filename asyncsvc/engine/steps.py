@@ -221,6 +221,7 @@ class Steps:
             if size
         ]
         await self.move(work, self.entered(self.entered(lot, "finalizing"), end), pieces)
+        self._files.swept()
 
     # What a step is made of -------------------------------------------------------------------
 

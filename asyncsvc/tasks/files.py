@@ -88,6 +88,12 @@ def emptied(n: int) -> Beside:
     return Beside(write, durable=False)
 
 
+async def expiring(store: Store) -> bool:
+    """Whether any will go by itself."""
+    sql = "SELECT EXISTS (SELECT 1 FROM files WHERE expires_at IS NOT NULL)"
+    return bool((await store.read(sql))[0][0])
+
+
 async def overdue(store: Store, at: int) -> list[str]:
     """Those that have expired."""
     sql = "SELECT id FROM files WHERE expires_at < ? AND state = 'ready' LIMIT 100"

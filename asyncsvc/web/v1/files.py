@@ -215,6 +215,7 @@ class Form:
             raise InvalidRequest("the file is empty", param="file")
         await upload.finish(self._expiry(fields))
         self._upload = None
+        self._files.swept()
         return await self._files.get(upload.id)
 
     def _expiry(self, fields: dict[str, str]) -> int | None:
