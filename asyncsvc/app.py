@@ -34,6 +34,7 @@ from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.filing import Files
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
+from asyncsvc.engine.importing import Importer
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
 from asyncsvc.engine.monitor import Monitor, Watch
@@ -53,6 +54,7 @@ from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
+from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import errors, views
@@ -127,11 +129,8 @@ async def _front(
         journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
     )
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    control, files = Control(journal, waiting, executor), Files(journal, settings)
-    await files.open()
-    steps = partial(Steps, journal, intake, control, files, settings)
-    batches = Batches(journal, files, settings, steps)
-    stack.push_async_callback(batches.close)
+    control = Control(journal, waiting, executor)
+    batches = await _batches(stack, journal, intake, control, settings)
     schedules = Schedules(journal, intake)
     stack.push_async_callback(schedules.close)
     await schedules.open()
@@ -157,8 +156,21 @@ async def _front(
         monitor=monitor,
         sockets=Sockets(),
         bodies=bodies,
+        backups=Backups(journal.store.path, settings.limits.disk_free_mb << 20),
+        importer=Importer(journal, waiting, intake),
         started_ms=journal.now(),
     )
+
+
+async def _batches(
+    stack: AsyncExitStack, journal: Journal, intake: Intake, control: Control, settings: Settings
+) -> Batches:
+    files = Files(journal, settings)
+    await files.open()
+    steps = partial(Steps, journal, intake, control, files, settings)
+    batches = Batches(journal, files, settings, steps)
+    stack.push_async_callback(batches.close)
+    return batches
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -26,7 +26,7 @@ translated at the floor that owns the library.
         └── InterruptedUnknown · InternalError
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class AsyncsvcError(Exception):
@@ -191,6 +191,12 @@ class ProviderError(AsyncsvcError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def bare(self) -> Self:
+        """The same without the frames that it came through. They hold what was being read, up
+        to megabytes, and an error is kept for as long as its task waits for another try."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
 
     def as_dict(self) -> dict[str, Any]:
         """The `error` of a failed task."""

@@ -4,7 +4,8 @@ Owns httpx on this side. Promises that what comes back is JSON, and that everyth
 Failure of one line: the service's own message, or where it was looked for. Never retries.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import quote
@@ -18,6 +19,8 @@ from asyncsvc.cli.serving import program
 CONNECT_S = 5.0
 ANSWER_S = 60.0
 NO_CONTENT = 204
+LONG_S = 3600.0
+"""For what copies or checks everything there is."""
 FULL_ID = 36
 """Characters of an id. Fewer are taken for the end of one."""
 NEWEST = 500
@@ -60,6 +63,32 @@ class Api:
 
     def delete(self, path: str) -> None:
         self._call("DELETE", path)
+
+    def send(self, path: str, content: bytes, query: Mapping[str, Any]) -> dict[str, Any]:
+        """POST bytes as they are."""
+        return self._call("POST", path, content=content, params=query, timeout=LONG_S)
+
+    def patiently(self, path: str) -> dict[str, Any]:
+        """POST what may take a while."""
+        return self._call("POST", path, timeout=LONG_S)
+
+    def discard(self, path: str) -> None:
+        """DELETE what may be left behind."""
+        with suppress(httpx.HTTPError):
+            self._http.delete(path)
+
+    def load(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+        """The parts of an answer, as they come. Raises Failure, also where it is cut."""
+        try:
+            with self._http.stream("GET", path, params=query, timeout=LONG_S) as answer:
+                if answer.is_error:
+                    answer.read()
+                    decoded(answer, self.address)
+                yield from answer.iter_bytes()
+        except httpx.ConnectError as error:
+            raise unreachable(self.address, error) from None
+        except httpx.HTTPError as error:
+            raise Failure(f"{self.address.url} broke off in the middle: {error}") from None
 
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")

@@ -14,9 +14,9 @@ import typer
 from typer.main import get_command
 
 from asyncsvc import __version__
-from asyncsvc.cli import levers
+from asyncsvc.cli import levers, storage_commands
 from asyncsvc.cli.failure import FAILED, MISUSED, Failure
-from asyncsvc.cli.options import HERE, THERE, Json, Url
+from asyncsvc.cli.options import HERE, THERE, Json, SettingsFile, States, Url
 from asyncsvc.cli.options import reach as _api
 from asyncsvc.errors import AsyncsvcError, SettingsError
 
@@ -30,12 +30,7 @@ app = typer.Typer(
 )
 
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
-SettingsFile = Annotated[
-    Path | None,
-    typer.Option("--settings", metavar="FILE", help="Default: settings.toml, here or with main.py"),
-]
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or the end of it.")]
-States = Literal["scheduled", "pending", "running", "paused", "completed", "failed", "cancelled"]
 
 
 def run(argv: list[str]) -> int:
@@ -277,3 +272,4 @@ def _steer(task_id: str, verb: str, as_json: bool, url: str | None) -> int:
 
 
 levers.add_to(app)
+storage_commands.register(app)

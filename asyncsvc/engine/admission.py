@@ -96,7 +96,7 @@ def _request(
         max_retries=submission.max_retries,
         retry_unsafe=submission.retry_unsafe,
         cache=submission.cache,
-        cache_key=request_key(submission),
+        cache_key=request_key(submission, submission.route_as),
         user_metadata=submission.metadata,
         preview=submission.preview(),
         route=route,

@@ -94,14 +94,16 @@ class Executor:
                 self._off(member)
             self._waiting.land(task)
 
-    async def stop(self, task_id: str, cause: Cause) -> bool:
-        """End a task's run and wait until that is recorded; False where there is none."""
+    async def stop(self, task_id: str, cause: Cause) -> Task | None:
+        """End a task's run and wait until that is recorded; the task as the record left it, None
+        where there is no run or it left none. Raises StorageUnavailable where the disk refuses:
+        the call is cut all the same."""
         member = self.runs.get(task_id)
         if member is None:
-            return False
+            return None
         self._leave(member, Stopped(cause))
-        await member.over.wait()
-        return True
+        await member.recorded()
+        return member.closed
 
     def cut(self, run: Run, error: ProviderError) -> None:
         """End a call, for all who share it, as if it had ended with that."""
@@ -111,9 +113,10 @@ class Executor:
     async def interrupt_all(self) -> None:
         """Send every task that runs back to where it can be taken up again; start no more."""
         self._stopping = True
-        await asyncio.gather(
-            *(self.stop(task_id, Cause.INTERRUPTED) for task_id in list(self.runs))
-        )
+        members = list(self.runs.values())
+        for member in members:
+            self._leave(member, Stopped(Cause.INTERRUPTED))
+        await asyncio.gather(*(member.over.wait() for member in members))
 
     async def abandoned(self, task_id: str) -> None:
         """A worker died over the task: see that it is tried again."""
@@ -186,7 +189,7 @@ class Executor:
         for aboard in (self.runs, member.run.members):
             if aboard.get(member.task.id) is member:  # it may have come aboard anew
                 del aboard[member.task.id]
-        member.over.set()
+        member.ended()
 
     def _later(self, step: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(step)
@@ -202,7 +205,7 @@ class Executor:
         except (IllegalTransition, TaskNotFound) as reason:
             return Dropped(reason)
         except ProviderError as fault:
-            return fault
+            return fault.bare()
         except StorageUnavailable:
             # What was heard cannot be kept; when the disk is back, it is asked for again. The
             # pause keeps a full disk from turning this into a spin.
@@ -271,7 +274,7 @@ class Executor:
                 raise died
 
     async def _record(self, member: Member, outcome: Outcome, keep: bool = False) -> None:
-        task = await self._recorder.write(member, outcome, keep)
+        task = member.closed = await self._recorder.write(member, outcome, keep)
         self._off(member)
         if task is not None:
             self._recorder.settle(task, outcome)

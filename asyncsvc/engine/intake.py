@@ -6,8 +6,8 @@ and that the same idempotency key never makes two tasks. Never runs or orders an
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
@@ -226,6 +226,22 @@ class Intake:
             raise QueueFull(
                 f"the queue holds {held} of {most} unfinished tasks", retry_after=RETRY_AFTER_S
             )
+
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Room for so many unfinished tasks while somebody else writes them. Raises
+        RequestError."""
+        self._check_room(count)
+        self._entering += count
+        try:
+            yield
+        finally:
+            self._entering -= count
+
+    def birth(self, submission: Submission, owner: str | None) -> Birth:
+        """The task of a submission as it would be stored now, whatever models there are."""
+        ((request, body),) = drafted(self._router, [submission], owner, self._journal.now())
+        return Birth(request, body)
 
     def route(self, submission: Submission) -> dict[str, Any]:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""

@@ -51,6 +51,7 @@ class Recorder:
                 change = self._closing(member, outcome, await self._text(member))
                 task = (await self._journal.append(change, *kept))[0]
             except StorageUnavailable:
+                member.news.set()
                 if self._journal.closing:
                     return None  # the next process finds it running and takes it up again
                 await asyncio.sleep(STORAGE_PAUSE_S)

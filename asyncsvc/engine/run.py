@@ -14,12 +14,16 @@ from typing import Any
 
 from asyncsvc.engine.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
 from asyncsvc.engine.tape import Tape, joined
-from asyncsvc.errors import IllegalTransition, ProviderError, TaskNotFound
+from asyncsvc.errors import IllegalTransition, ProviderError, StorageUnavailable, TaskNotFound
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.task import Cause, Draft, EventType, Task
+
+RECORDED_WITHIN_S = 30.0
+"""How long whoever stops a run waits for its record. A disk that refuses says so; one that
+hangs says nothing at all."""
 
 
 @dataclass(eq=False)
@@ -38,7 +42,30 @@ class Member:
     """The append of the start. Whoever ends it waits for this: it may still become true."""
     live: bool = False
     """Its start is on the disk: it gets the text as it comes."""
+    closed: Task | None = None
+    """The task as the record of its run left it: by now it may have moved on."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    """It is over, or the disk has refused its record at least once."""
+
+    def ended(self) -> None:
+        self.over.set()
+        self.news.set()
+
+    async def recorded(self) -> None:
+        """Wait until it is over. Raises StorageUnavailable as soon as the disk refuses the
+        record, which is offered again until the disk takes it."""
+        why = "the disk refuses writes"
+        try:
+            async with asyncio.timeout(RECORDED_WITHIN_S):
+                await self.news.wait()
+        except TimeoutError:
+            why = f"the disk has not answered for {RECORDED_WITHIN_S:g} s"
+        if not self.over.is_set():
+            raise StorageUnavailable(
+                f"{why}; the call upstream is cut, and what was asked will be recorded as soon as "
+                "the disk is back: ask again to be sure"
+            )
 
     def begin(self, start: "asyncio.Future[list[Task]]") -> None:
         self.start = start

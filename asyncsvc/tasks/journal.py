@@ -25,7 +25,7 @@ from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable
 from asyncsvc.tasks.batch import Beside
 from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.followers import Feed, Topics
-from asyncsvc.tasks.overlay import Birth, Change, Entry, Kept, Overlay, Removal
+from asyncsvc.tasks.overlay import Arrival, Birth, Change, Entry, Kept, Overlay, Removal
 from asyncsvc.tasks.rows import Event
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.task import Task
@@ -36,9 +36,6 @@ log = logging.getLogger(__name__)
 COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
-_NO_STRANGERS = (Birth, Kept, Tried, Beside)
-"""Entries that are not about a task that there is already."""
-
 
 Outcome = list[Task] | AsyncsvcError
 """The tasks as they stand after an append, or why it was refused."""
@@ -215,25 +212,26 @@ class Journal:
             self._n,
             self.feed.last_id,
         )
-        accepted = []
+        outcomes: list[tuple[_Append, Outcome]] = []
         for append in appends:
             try:
-                accepted.append((append, overlay.accept(append.entries)))
+                outcomes.append((append, overlay.accept(append.entries)))
             except (IllegalTransition, TaskNotFound) as error:
-                append.settle(error)
+                outcomes.append((append, error))
             except (TypeError, ValueError) as error:
                 # JSON cannot hold it: that is the fault of this append, not of its neighbours.
-                append.settle(StorageUnavailable(f"this cannot be stored: {error}"))
-        if not accepted:
-            return
-        batch = overlay.batch()
-        with self.writes:
-            await self.store.commit(batch)
-        self._publish(overlay)
-        if batch.callbacks.owed:
-            self.owed.set()
-        for append, tasks in accepted:
-            append.settle(tasks)
+                refusal = StorageUnavailable(f"this cannot be stored: {error}")
+                outcomes.append((append, refusal))
+        if any(isinstance(outcome, list) for _, outcome in outcomes):
+            batch = overlay.batch()
+            with self.writes:
+                await self.store.commit(batch)
+            self._publish(overlay)
+            if batch.callbacks.owed:
+                self.owed.set()
+        # A refusal waits as well: it may rest on what the batch makes of the task.
+        for append, outcome in outcomes:
+            append.settle(outcome)
         if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
             self._forgot_at = overlay.at
             await self.store.forget_calls(overlay.at - self.keep_calls_ms)
@@ -244,7 +242,7 @@ class Journal:
             entry.task_id
             for append in appends
             for entry in append.entries
-            if not isinstance(entry, _NO_STRANGERS) and entry.task_id not in self.live
+            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
         }
         if not ids:
             return {}
@@ -265,4 +263,14 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Beside", "Birth", "Change", "Event", "Journal", "Kept", "Removal", "Tried"]
+__all__ = [
+    "Arrival",
+    "Beside",
+    "Birth",
+    "Change",
+    "Event",
+    "Journal",
+    "Kept",
+    "Removal",
+    "Tried",
+]

@@ -6,7 +6,7 @@ its last state. Never touches the database, nor the tasks that it was given.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.tasks.batch import Batch, Beside
@@ -23,6 +23,17 @@ class Birth:
     request: Request
     body: bytes
     key: tuple[str, str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A finished task from elsewhere, stored as it was; `drafts` are its events with their times
+    (ms). Nobody here may know its id yet."""
+
+    task: Task
+    drafts: Sequence[tuple[int, Draft]]
+    body: bytes
+    result: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +73,7 @@ class Kept:
     durable: bool = False
 
 
-Entry = Birth | Change | Removal | Kept | Tried | Beside
+Entry = Birth | Arrival | Change | Removal | Kept | Tried | Beside
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -148,6 +159,8 @@ class Overlay:
             return None
         if isinstance(entry, Birth):
             return self._bear(entry)
+        if isinstance(entry, Arrival):
+            return self._arrive(entry)
         task = self._now_known(entry.task_id)
         if task is None:
             raise TaskNotFound(entry.task_id)
@@ -166,6 +179,20 @@ class Overlay:
         if entry.key is not None:
             key, fingerprint, answer = entry.key
             self.keys.append((key, fingerprint, self.n, answer))
+        return task
+
+    def _arrive(self, entry: Arrival) -> Task:
+        count, n = len(entry.drafts), self.n + 1
+        task = replace(entry.task, n=n, seq=count, version=count)
+        rows = [
+            _row(replace(task, seq=seq), draft, self.event_id + seq, at)
+            for seq, (at, draft) in enumerate(entry.drafts, start=1)
+        ]
+        self._record(rows, task)
+        self.n = n
+        self.bodies[task.id] = entry.body
+        if entry.result is not None:
+            self.results[n] = entry.result
         return task
 
     def _change(self, entry: Change, task: Task) -> Task:

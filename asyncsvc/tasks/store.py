@@ -8,7 +8,7 @@ may happen to a task, never checkpoints or writes from a second connection (SQLi
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import cycle
@@ -34,10 +34,16 @@ T = TypeVar("T")
 
 READERS = 2
 PAGE = 500
-"""Events read at once; bounds what one follower can hold in memory."""
+PAGE_BYTES = 256 * 1024
+"""Events read at once, and the characters of their data; a single event may be longer. Bounds
+what one follower can hold in memory."""
+
+DATA = EventRow._fields.index("data")
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
+PROBE = ("probe", "disk", 0, "0")
+"""Something to write where all that matters is whether it can be written."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 
@@ -138,7 +144,7 @@ class Store:
             "WHERE task_n = ? AND seq > ? ORDER BY seq LIMIT ?",
             (n, after, limit),
         )
-        return [EventRow(*row) for row in rows]
+        return [EventRow(*row) for row in _within(rows)]
 
     async def feed(self, after_id: int, limit: int = PAGE) -> list[tuple[EventRow, str]]:
         """All tasks' events with an id above `after_id`, in order, each with its task's id."""
@@ -147,7 +153,7 @@ class Store:
             "JOIN tasks ON tasks.n = task_n WHERE events.id > ? ORDER BY events.id LIMIT ?",
             (after_id, limit),
         )
-        return [(EventRow(*row[:6]), row[6]) for row in rows]
+        return [(EventRow(*row[:6]), row[6]) for row in _within(rows)]
 
     async def counters(self) -> tuple[int, int]:
         """The highest task number and event id ever used."""
@@ -213,3 +219,13 @@ class Store:
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))
         return str(rows[0][0]) if rows else None
+
+
+def _within(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Rows of events up to `PAGE_BYTES`; the first one in any case."""
+    size = 0
+    for row in rows:
+        size += len(row[DATA])
+        if size > PAGE_BYTES and size > len(row[DATA]):
+            return
+        yield row

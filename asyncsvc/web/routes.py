@@ -6,7 +6,7 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, ws
+from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, transfer, ws
 from asyncsvc.web.v1 import batches, files, responses
 from asyncsvc.web.v1 import routes as v1
 
@@ -21,6 +21,7 @@ ROUTES: list[BaseRoute] = [
     *reload.ROUTES,
     *health.ROUTES,
     *metrics.ROUTES,
+    *transfer.ROUTES,
     *docs.ROUTES,
     *ws.ROUTES,
 ]

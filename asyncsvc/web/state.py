@@ -12,6 +12,7 @@ from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
+from asyncsvc.engine.importing import Importer
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.monitor import Monitor
 from asyncsvc.engine.pool import WorkerPool
@@ -21,6 +22,7 @@ from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.settings import Settings
+from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.sockets import Sockets
@@ -49,4 +51,6 @@ class House:
     monitor: Monitor
     sockets: Sockets
     bodies: Bodies
+    backups: Backups
+    importer: Importer
     started_ms: int

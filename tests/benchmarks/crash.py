@@ -1,5 +1,6 @@
 """Kill -9 at random moments under load, and an audit of what is left.
 
+The long form of a release: `python -m tests.benchmarks.crash --kills 200 --rate 50`.
 Promises to end by itself and to leave nothing behind. Broken is whatever a client was told and
 the database does not hold, whatever ran again after it had ended, whatever came twice or not
 at all. It never kills anything but the service that it has started.
@@ -10,9 +11,9 @@ import asyncio
 import random
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import aiohttp
 import orjson
@@ -31,16 +32,23 @@ DRAIN_S = 120.0
 PROFILE: dict[str, dict[str, Any]] = {
     "default": {"first_token_s": 0.03, "tokens_per_s": 300, "answer_tokens": 40},
     "models.quick": {"concurrency": 40},
-    "models.limited": {"concurrency": 5, "rpm": 40, "window_s": 2},
+    "models.limited": {"concurrency": 5},
     "models.flaky": {
         "concurrency": 20,
         "faults": {"500": 0.05, "reset": 0.05, "cut": 0.03, "429-after=0.2": 0.05},
     },
 }
+RATE = {"rpm": 40, "window_s": 2}
+"""Of the limited model: what it allows in how many seconds."""
 TAGS = ("", "", "", "[[sim:500 x1]]", "[[sim:reset at=9 x2]]", "[[sim:429-after=0.3 x1]]")
 
 
-def settings(url: str) -> dict[str, dict[str, Any]]:
+def profile(rate: Mapping[str, int] = RATE) -> dict[str, dict[str, Any]]:
+    """The simulated provider's."""
+    return {**PROFILE, "models.limited": {**PROFILE["models.limited"], **rate}}
+
+
+def settings(url: str, rate: Mapping[str, int] = RATE) -> dict[str, dict[str, Any]]:
     """Settings over the simulated provider at `url`."""
     model = {"base_url": f"{url}/v1", "api_key_envs": []}
     return {
@@ -48,7 +56,8 @@ def settings(url: str) -> dict[str, dict[str, Any]]:
         "breaker": {"failures": 20, "cooldown_s": 0.3},
         "models.quick": {**model, "model": "quick", "concurrency": 40},
         "models.limited": {
-            **model, "model": "limited", "concurrency": 5, "rpm": 40, "rpm_window_s": 2,
+            **model, "model": "limited", "concurrency": 5,
+            "rpm": rate["rpm"], "rpm_window_s": rate["window_s"],
         },
         "models.flaky": {**model, "model": "flaky", "concurrency": 20},
     }  # fmt: skip
@@ -57,9 +66,11 @@ def settings(url: str) -> dict[str, dict[str, Any]]:
 class Crash:
     """One run: `go`, then `judge`."""
 
-    def __init__(self, kills: int, rate: float, seed: int) -> None:
+    rate: ClassVar[Mapping[str, int]] = RATE
+
+    def __init__(self, kills: int, per_s: float, seed: int) -> None:
         self._kills = kills
-        self._rate = rate
+        self._rate = per_s
         self._seed = seed
         self._random = random.Random(seed)
         self._ledger = clients.Ledger()
@@ -69,14 +80,14 @@ class Crash:
         self._enough = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
         self.report = Report(
-            f"crash: {kills} kills at {rate:g} submits/s, seed {seed}", ("what", "value")
+            f"crash: {kills} kills at {per_s:g} submits/s, seed {seed}", ("what", "value")
         )
 
     async def go(self) -> None:
         """The whole run."""
         async with stage.workplace() as (folder, client):
-            async with stage.simulator(folder, PROFILE) as provider:
-                service = stage.service(folder, settings(provider.url))
+            async with stage.simulator(folder, profile(self.rate)) as provider:
+                service = stage.service(folder, settings(provider.url, self.rate))
                 try:
                     await self._under_load(service, client, folder)
                     calls = await stage.all_calls(client, provider.url)
@@ -104,6 +115,7 @@ class Crash:
                 await self._kill_once(service, folder)
                 if number % 10 == 0:
                     progress(f"{number} kills, {len(self._ledger.accepted)} tasks accepted")
+            await self._after_kills(service)
             self._enough.set()
             await load
             await stage.all_done(client, service.url, DRAIN_S)
@@ -126,6 +138,9 @@ class Crash:
             await service.kill()
             self._look(folder)
         self._seen.ready_s.append(await service.start())
+
+    async def _after_kills(self, service: stage.Child) -> None:
+        """The last kill is over, the load goes on."""
 
     def _look(self, folder: Path) -> None:
         accepted = set(self._ledger.accepted.values())

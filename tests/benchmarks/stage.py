@@ -70,6 +70,8 @@ class Child:
         self.ready_s = 0.0
         """How long the latest start took."""
         self.log = folder / f"{name}.log"
+        self.under: Sequence[str] = ()
+        """A command that starts it in its turn, such as a tracer."""
         self._arguments = [sys.executable, *arguments, "--port", str(self.port)]
         self._ready = ready
         self._process: asyncio.subprocess.Process | None = None
@@ -79,8 +81,8 @@ class Child:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ASYNCSVC_")}
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
-                *self._arguments, cwd=ROOT, env=environ, stdout=asyncio.subprocess.DEVNULL,
-                stderr=log,
+                *self.under, *self._arguments, cwd=ROOT, env=environ,
+                stdout=asyncio.subprocess.DEVNULL, stderr=log,
             )  # fmt: skip
 
     async def start(self) -> float:
@@ -122,7 +124,11 @@ class Child:
     async def send(self, number: signal.Signals) -> int:
         """Send a signal and wait until the process is gone; its exit status."""
         if self.process.returncode is None:
-            self.process.send_signal(number)
+            if self.under:
+                for child in psutil.Process(self.process.pid).children():
+                    child.send_signal(number)  # a tracer takes no signals for itself
+            else:
+                self.process.send_signal(number)
         async with asyncio.timeout(STOP_S):
             return await self.process.wait()
 

@@ -8,13 +8,14 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 
 from tests.web.serving import Client
 
@@ -29,13 +30,22 @@ class Process:
     child: asyncio.subprocess.Process
     line: str
     log_path: Path
+    traced: bool = False
+    """`child` is a tracer, which takes no signals for itself."""
+
+    @property
+    def pid(self) -> int:
+        """The process itself."""
+        if not self.traced:
+            return self.child.pid
+        return int(psutil.Process(self.child.pid).children()[0].pid)
 
     @property
     def log(self) -> str:
         return self.log_path.read_text(encoding="utf-8")
 
     def send(self, number: signal.Signals) -> None:
-        self.child.send_signal(number)
+        os.kill(self.pid, number)
 
     async def ended(self) -> int:
         """The exit status, once it has ended by itself."""
@@ -44,28 +54,29 @@ class Process:
 
     async def kill(self) -> None:
         """End it as a power cut would, without any chance to tidy up."""
-        with suppress(ProcessLookupError):
-            self.child.kill()
+        with suppress(ProcessLookupError, psutil.NoSuchProcess, IndexError):
+            self.send(signal.SIGKILL)
         await self.ended()
 
 
 @asynccontextmanager
-async def process(log_path: Path, *argv: str) -> AsyncIterator[Process]:
-    """`python ARGV…` until the block ends."""
+async def process(log_path: Path, *argv: str, under: Sequence[str] = ()) -> AsyncIterator[Process]:
+    """`python ARGV…` until the block ends, started by the command `under`."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith("ASYNCSVC_")}
     log = os.open(log_path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         child = await asyncio.create_subprocess_exec(
-            sys.executable, *argv, cwd=ROOT, env=kept, stdout=asyncio.subprocess.PIPE, stderr=log
-        )
+            *under, sys.executable, *argv, cwd=ROOT, env=kept,
+            stdout=asyncio.subprocess.PIPE, stderr=log,
+        )  # fmt: skip
     finally:
         os.close(log)
     assert child.stdout is not None
-    running = Process(child, "", log_path)
+    running = Process(child, "", log_path, bool(under))
     try:
         async with asyncio.timeout(PATIENCE_S):
             line = (await child.stdout.readline()).decode().strip()
-        running = Process(child, line, log_path)
+        running = Process(child, line, log_path, bool(under))
         yield running
     finally:
         if child.returncode is None:
@@ -104,8 +115,14 @@ async def provider(folder: Path) -> AsyncIterator[Provider]:
             yield Provider(url, http)
 
 
-def settings(folder: Path, url: str, grace_s: float = 0.0, concurrency: int = 4) -> Path:
-    """A settings file with the model `fast` and a database in the folder."""
+def settings(
+    folder: Path,
+    url: str,
+    grace_s: float = 0.0,
+    concurrency: int = 4,
+    database: Path | None = None,
+) -> Path:
+    """A settings file with the model `fast` and a database in the folder, or elsewhere."""
     path = folder / "settings.toml"
     path.write_text(
         f"""
@@ -113,7 +130,7 @@ def settings(folder: Path, url: str, grace_s: float = 0.0, concurrency: int = 4)
 port = 0
 grace_s = {grace_s}
 [storage]
-path = "{folder / "tasks.db"}"
+path = "{database or folder / "tasks.db"}"
 [models.fast]
 base_url = "{url}/v1"
 model = "sim"
@@ -124,15 +141,16 @@ concurrency = {concurrency}
     return path
 
 
-def start(path: Path) -> Any:
+def start(path: Path, under: Sequence[str] = ()) -> Any:
     """The service's process, as a context; its first line is the URL."""
-    return process(path.with_name("service.log"), "-m", "tests.flows.serve", str(path))
+    log = path.with_name("service.log")
+    return process(log, "-m", "tests.flows.serve", str(path), under=under)
 
 
 @asynccontextmanager
-async def service(path: Path) -> AsyncIterator[Remote]:
+async def service(path: Path, under: Sequence[str] = ()) -> AsyncIterator[Remote]:
     """The service with these settings, which must start."""
-    async with start(path) as running:
+    async with start(path, under) as running:
         assert running.line.startswith("http://"), running.log
         async with httpx.AsyncClient(
             base_url=running.line, timeout=httpx.Timeout(PATIENCE_S), trust_env=False

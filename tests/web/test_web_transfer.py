@@ -1,0 +1,154 @@
+"""Copies of the database and tasks as JSON lines, over HTTP."""
+
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import httpx
+import pytest
+
+from asyncsvc.clock import new_id
+from asyncsvc.tasks import backup
+from asyncsvc.web import transfer
+from tests.web.serving import Service, expect, refused, serving
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+TIME = "2026-11-20T21:48:17.783Z"
+
+
+def line(**fields: Any) -> bytes:
+    known = {"task_id": new_id(1_800_000_000_000), "status": "completed", "content": "x"}
+    return json.dumps(known | {"created_at": TIME, "finished_at": TIME} | fields).encode() + b"\n"
+
+
+async def bring(service: Service, body: bytes, **query: Any) -> httpx.Response:
+    return await service.http.post("/admin/import", content=body, params=query)
+
+
+async def test_a_backup_is_made_fetched_and_dropped(fresh: Service, tmp_path: Path) -> None:
+    await fresh.done(task_id := await fresh.submit("hello"))
+    answer = await fresh.http.post("/admin/backup", json={"path": "one.db"})
+    made = expect(answer, 201)
+    assert answer.headers["location"] == "/admin/backup/one.db"
+    assert made["path"] == str(tmp_path / "backups" / "one.db")
+    found = await fresh.http.get("/admin/backup/one.db")
+    assert len(found.content) == made["bytes"]
+    (tmp_path / "mine.db").write_bytes(found.content)
+    assert backup.sha256(tmp_path / "mine.db") == made["sha256"]
+    with closing(sqlite3.connect(tmp_path / "mine.db")) as copy:
+        assert copy.execute("SELECT id FROM tasks").fetchall() == [(task_id,)]
+    taken = await fresh.http.post("/admin/backup", json={"path": "one.db"})
+    assert refused(taken, 422, "invalid_request")["param"] == "path"
+    assert (await fresh.http.delete("/admin/backup/one.db")).status_code == 204
+    refused(await fresh.http.get("/admin/backup/one.db"), 404, "not_found")
+    refused(await fresh.http.delete("/admin/backup/one.db"), 404, "not_found")
+
+
+async def test_without_a_name_it_gets_one_of_its_time(fresh: Service) -> None:
+    names = {expect(await fresh.http.post("/admin/backup"), 201)["name"] for _ in range(2)}
+    assert len(names) == 2
+    assert all(name.startswith("tasks-20") and name.endswith("Z.db") for name in names)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["../x", "/etc/passwd", "a/b", "", ".hidden", "a\x00", "a\\b", "x" * 101, 3, {}, "..", "ä"],
+)
+async def test_no_client_chooses_a_path(service: Service, path: object) -> None:
+    answer = await service.http.post("/admin/backup", json={"path": path})
+    assert refused(answer, 422, "invalid_request")["param"] == "path"
+
+
+@pytest.mark.parametrize("name", ["..%2ftasks.db", "%2e%2e", ".x", "tasks.db%00"])
+async def test_nothing_but_backups_is_given_away(service: Service, name: str) -> None:
+    for verb in ("GET", "DELETE"):
+        answer = await service.http.request(verb, f"/admin/backup/{name}")
+        assert answer.status_code in (404, 405, 422), answer.text
+    assert (await service.http.get("/tasks")).status_code == 200
+
+
+async def test_odd_bodies_of_a_backup_are_refused(service: Service) -> None:
+    refused(await service.http.post("/admin/backup", content=b"{"), 400, "invalid_json")
+    answer = await service.http.post("/admin/backup", json={"file": "x"})
+    assert refused(answer, 422, "invalid_request")["param"] == "file"
+    large = await service.http.post("/admin/backup", content=b" " * 70_000)
+    refused(large, 413, "task_too_large")
+
+
+async def test_a_backup_without_room_is_a_503(tmp_path: Path) -> None:
+    async with serving(tmp_path, limits={"disk_free_mb": 1 << 40}) as service:
+        answer = await service.http.post("/admin/backup")
+        assert "free disk" in refused(answer, 503, "overloaded")["message"]
+        assert int(answer.headers["retry-after"]) >= 1
+        with patch.object(backup.Backups, "busy", True):
+            answer = await service.http.post("/admin/backup")
+        assert "another backup" in refused(answer, 503, "overloaded")["message"]
+
+
+async def test_all_goes_out_and_comes_in_again(fresh: Service, tmp_path: Path) -> None:
+    ids = [await fresh.submit(f"hello {n} ä") for n in range(3)]
+    for task_id in ids:
+        await fresh.done(task_id)
+    later = await fresh.submit("later", delay_s=3600)
+    out = await fresh.http.get("/admin/export")
+    assert out.headers["content-type"].startswith("application/x-ndjson")
+    assert [json.loads(one)["task_id"] for one in out.text.splitlines()] == [*ids, later]
+    async with serving(tmp_path / "other") as other:
+        told = expect(await bring(other, out.content), 200)
+        assert told == {"imported": 4, "finished": 3, "queued": 1, "skipped": 0}
+        for task_id in ids:
+            old, new = await fresh.task(task_id), await other.task(task_id)
+            assert new | {"seq": 0, "updated_at": 0} == old | {"seq": 0, "updated_at": 0}
+        again = await other.http.get("/admin/export", params={"status": "completed"})
+        assert again.content == b"".join(out.content.splitlines(keepends=True)[:3])
+        assert expect(await bring(other, out.content), 200)["skipped"] == 4
+    head = await fresh.http.head("/admin/export")
+    assert (head.status_code, head.content) == (200, b"")
+
+
+async def test_wrong_filters_are_named(service: Service) -> None:
+    for path, param in (("export?status=x", "status"), ("export?limit=1", "limit")):
+        assert (
+            refused(await service.http.get(f"/admin/{path}"), 422, "invalid_request")["param"]
+            == param
+        )
+    answer = await bring(service, b"", line=3)
+    assert refused(answer, 422, "invalid_request")["param"] == "line"
+    answer = await bring(service, b"", first_line=0)
+    assert refused(answer, 422, "invalid_request")["param"] == "first_line"
+
+
+async def test_bad_lines_are_named_and_nothing_is_taken(service: Service) -> None:
+    good = json.loads(first := line())["task_id"]
+    body = first + b"\n{\n" + line(status="new") + b"[]\n" + line(content=None)
+    error = refused(await bring(service, body, first_line=11), 422, "invalid_request")
+    for number, why in ((13, "not valid JSON"), (14, "status"), (15, "object"), (16, "content")):
+        assert f"line {number}: " in error["message"] and why in error["message"]
+    assert error["param"] == "13"
+    refused(await service.http.get(f"/tasks/{good}"), 404, "task_not_found")
+    many = refused(await bring(service, b"x\n" * 30), 422, "invalid_request")["message"]
+    assert "line 10: " in many and "line 11: " not in many and "20 lines more" in many
+
+
+async def test_an_import_is_bounded(tmp_path: Path) -> None:
+    async with serving(tmp_path, queue={"max_task_bytes": 2048}) as service:
+        many = await bring(service, b"x\n" * (transfer.LINES_MOST + 1))
+        assert "at most 1000 lines" in refused(many, 422, "invalid_request")["message"]
+        long = refused(await bring(service, line(result="y" * 3000)), 422, "invalid_request")
+        assert "result" in long["message"]
+        large = await bring(service, b"x" * ((1 << 20) + 5000))
+        refused(large, 413, "task_too_large")
+        assert expect(await bring(service, line(result="y" * 2000)), 200)["imported"] == 1
+
+
+async def test_tokens_guard_all_of_it(tmp_path: Path) -> None:
+    async with serving(tmp_path, {"ASYNCSVC_TOKENS": "secret"}) as service:
+        for verb, path in (
+            ("POST", "backup"), ("GET", "backup/x"), ("DELETE", "backup/x"), ("GET", "export"),
+            ("POST", "import"),
+        ):  # fmt: skip
+            answer = await service.http.request(verb, f"/admin/{path}")
+            refused(answer, 401, "unauthorized")
