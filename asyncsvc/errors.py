@@ -2,7 +2,8 @@
 
 Owns the one tree below. Promises that each class knows its own code, so that nobody maps
 exceptions to codes a second time. Never holds a library's exception type: those are
-translated at the floor that owns the library.
+translated at the floor that owns the library. It is longer than 300 lines because one tree is
+read in one place.
 
     AsyncsvcError
     ├── SettingsError              the settings do not add up; one line per fault
@@ -20,6 +21,7 @@ translated at the floor that owns the library.
         │   └── ConcurrencyLimited  too many calls at once, rather than too many a minute
         ├── UpstreamOverloaded
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
+        │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
         ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
@@ -246,6 +248,12 @@ class GatewayUnavailable(UpstreamOverloaded):
     acted, and it will be back, so the task waits for it at no cost."""
 
     trips, slow_down = False, True
+
+
+class GatewayAway(GatewayUnavailable):
+    """Nobody listens where the gateway should be."""
+
+    code = "upstream_disconnected"
 
 
 class QuotaExhausted(ProviderError):

@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from asyncsvc.engine.aftermath import Aftermath
 from asyncsvc.engine.asking import ask
 from asyncsvc.engine.outcome import (
     Completed,
@@ -59,6 +60,7 @@ class Executor:
         self._client = client
         self._waiting = waiting
         self._settings = settings
+        self._aftermath = Aftermath(journal, client)
         self._recorder = Recorder(journal, waiting, settings)
         self._steps: set[asyncio.Task[None]] = set()
 
@@ -218,12 +220,13 @@ class Executor:
     async def _perform(self, run: Run) -> Completed:
         body = orjson.loads(await self._journal.store.body(run.lead.n))
         run.warnings = run.upstream.warnings(body["params"])
+        await self._aftermath.prepare(run)
         await self._begin(run)
         run.started = asyncio.get_running_loop().time()
         run.permit.sent()
         run.alive()
         self._waiting.cache.misses += self._waiting.cache.key(run.lead) is not None
-        return await ask(self._client, self._journal, run, body)
+        return await self._aftermath.call(run, lambda: ask(self._client, self._journal, run, body))
 
     async def _begin(self, run: Run) -> None:
         """Write the starts of all who are aboard. The call counts once, in the lead's."""

@@ -105,6 +105,12 @@ class Run:
     """Of the time since `started`: spent waiting for the rate between two calls."""
     warnings: list[str] = field(default_factory=list)
     """What is not done as asked."""
+    session_key: str | None = None
+    """The name under which the upstream can be asked what became of the call."""
+    cut: bool = False
+    """It stands for an earlier attempt, cut off when this process or the one before ended."""
+    anew: int = 0
+    """Attempts that followed within this run."""
     starting: bool = False
     """The starts of the members are being written, or have been."""
     over: bool = False
@@ -147,15 +153,17 @@ class Run:
         said: dict[str, Any] = {"warnings": self.warnings} if self.warnings else {}
         shares = task.id != self.lead.id
         why = "shares the call of an equal task" if shares else self.route["why"]
+        known = {} if self.session_key is None else {"session_key": self.session_key}
         return Draft(
             EventType.ATTEMPT,
             {
-                "number": task.starts + 1,
+                "number": task.starts + 1 + self.anew,
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
-                "route": self.route | said,
+                "route": self.route | said | known,
                 **said,
+                **known,
             },
         )
 
@@ -190,6 +198,12 @@ class Run:
         for member in self.members.values():
             if member.live:
                 member.tape.write(delta)
+
+    @property
+    def returns(self) -> bool:
+        """The service stops: the next process asks what became of the call."""
+        outcomes = [m.outcome for m in self.members.values()]
+        return any(isinstance(o, Stopped) and o.cause is Cause.INTERRUPTED for o in outcomes)
 
     async def drained(self) -> None:
         """Wait for all tapes, which is no silence of the provider. Raises what the journal

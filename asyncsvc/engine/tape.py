@@ -93,10 +93,12 @@ class Tape:
 
 
 def _draft(delta: Delta) -> Draft:
+    if delta.event is not None:
+        kind, data = delta.event
+        return Draft(EventType(kind), data)
     if delta.call is not None:
         return Draft(EventType.TOOL_CALL, delta.call)
-    kind = EventType.REASONING if delta.reasoning else EventType.CHUNK
-    return Draft(kind, {"text": delta.text})
+    return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:
@@ -112,6 +114,8 @@ def joined(deltas: Iterable[Delta]) -> list[Delta]:
 
 def _continues(first: Delta, delta: Delta) -> bool:
     """Whether it goes on with what the first has begun."""
+    if first.event is not None or delta.event is not None:
+        return False
     if first.call is None or delta.call is None:
         return first.call is delta.call and first.reasoning == delta.reasoning
     same = first.call["index"] == delta.call["index"]

@@ -25,6 +25,8 @@ class Delta(NamedTuple):
     text: str
     reasoning: bool = False
     call: dict[str, Any] | None = None
+    event: tuple[str, dict[str, Any]] | None = None
+    """In place of text: something that a gateway's agent did, as an event's type and data."""
 
     @property
     def size(self) -> int:

@@ -137,6 +137,15 @@ class Store:
         )
         return [row[0] for row in rows]
 
+    async def ends(self, n: int) -> list[str]:
+        """The data of the status events since the last attempt, each JSON: how that ended."""
+        rows = await self.read(
+            "SELECT data FROM events WHERE task_n = ?1 AND type = 'status' AND seq > COALESCE("
+            "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
+            (n,),
+        )
+        return [row[0] for row in rows]
+
     async def events(self, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
         """A task's events with a seq above `after`, in order."""
         rows = await self.read(

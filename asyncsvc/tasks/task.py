@@ -95,6 +95,7 @@ class EventType(StrEnum):
     TOOL_CALL = "tool_call"
     TOOL_RESULT = "tool_result"
     RETRY = "retry"
+    RECOVERY = "recovery"
 
 
 @dataclass(frozen=True, slots=True)

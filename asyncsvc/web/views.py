@@ -187,6 +187,7 @@ def model(house: House, name: str) -> dict[str, Any]:
         "calls": sum(upstream.gate.calls for upstream in upstreams),
         "errors": sum(upstream.gate.errors for upstream in upstreams),
         "waiting_for": next((gate["waiting_for"] for gate in gates if gate["waiting_for"]), None),
+        "ready": next((u.ready for u in upstreams), None),
         "gates": gates,
     }
 

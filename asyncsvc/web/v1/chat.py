@@ -149,10 +149,10 @@ class Stream:
             self._name = event.data["name"]
             self._early = []
         if event.seq < self._held.known:
-            self._early += [event] if event.type in PIECES else []
+            self._early += [event] if _is_piece(event) else []
             return b""
         early, self._early = self._early, []
-        pieces = [*early, event] if event.type in PIECES else early
+        pieces = [*early, event] if _is_piece(event) else early
         return b"".join(self._piece(piece) for piece in pieces)
 
     def _piece(self, event: Event) -> bytes:
@@ -213,7 +213,7 @@ class _Said:
                 self._texts.append(event.data["text"])
             case EventType.REASONING:
                 self._thoughts.append(event.data["text"])
-            case EventType.TOOL_CALL:
+            case EventType.TOOL_CALL if _is_piece(event):
                 self._calls.append(event.data)
 
     def message(self) -> dict[str, Any]:
@@ -223,6 +223,13 @@ class _Said:
         if self._calls:
             message |= {"content": self.text or None, "tool_calls": put_together(self._calls)}
         return message
+
+
+def _is_piece(event: Event) -> bool:
+    """Whether it is part of the answer. What a gateway's agent has called by itself is not."""
+    if event.type == EventType.TOOL_CALL:
+        return "by" not in event.data
+    return event.type in PIECES
 
 
 def _filtered(task: Task) -> bool:
