@@ -7,6 +7,7 @@ what a route does.
 from starlette.routing import BaseRoute
 
 from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, transfer, ws
+from asyncsvc.web.v1 import batches, files, responses
 from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
@@ -14,6 +15,9 @@ ROUTES: list[BaseRoute] = [
     *schedules.ROUTES,
     *holding.ROUTES,
     *v1.ROUTES,
+    *responses.ROUTES,
+    *files.ROUTES,
+    *batches.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
     *metrics.ROUTES,
