@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.engine.batching import Batches
@@ -64,7 +65,7 @@ from asyncsvc.web.bodies import Bodies
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
-from asyncsvc.web.submit import Shortcut
+from asyncsvc.web.submit import Shortcut, submit
 from asyncsvc.web.v1.batch_lines import doors
 
 RECORD_S = 5.0
@@ -233,7 +234,7 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def asgi(house: House, tokens: Sequence[str]) -> Starlette:
+def asgi(house: House, tokens: Sequence[str]) -> ASGIApp:
     """The web application over an open house."""
     server = house.settings.server
 
@@ -242,26 +243,24 @@ def asgi(house: House, tokens: Sequence[str]) -> Starlette:
         yield {"house": house}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    doors = Middleware(Doors, rules=rules, attempts=Attempts(server.wrong_tokens))
-    middleware = [doors, Middleware(Shortcut)]
-    if server.allowed_origins:
-        middleware.insert(
-            0,
-            Middleware(
-                CORSMiddleware,
-                allow_origins=server.allowed_origins,
-                allow_methods=["*"],
-                allow_headers=["*"],
-                expose_headers=["Location", "Retry-After"],
-            ),
-        )
-    return Starlette(
+    attempts = Attempts(server.wrong_tokens)
+    app = Starlette(
         routes=ROUTES,
-        middleware=middleware,
+        middleware=[Middleware(Doors, rules=rules, attempts=attempts)],
         lifespan=lifespan,
         exception_handlers={
             AsyncsvcError: errors.known,
             HTTPException: errors.http,
             Exception: errors.unknown,
         },
+    )
+    served = Shortcut(app, Doors(submit, rules, attempts))
+    if not server.allowed_origins:
+        return served
+    return CORSMiddleware(
+        served,
+        allow_origins=server.allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After"],
     )

@@ -68,7 +68,7 @@ class Dispatch:
         self._chooser.apply(self.seats, balance)
         self._pools.clear(weights)
         for task, bars in waiting:
-            self._put(task, bars)
+            self._put(task, self._chooser.options(task.request, bars))
         self.match()
 
     @property
@@ -92,11 +92,6 @@ class Dispatch:
     def candidates(self, request: Request) -> tuple[Seat, ...]:
         """The seats that a task of that request waits for as things stand."""
         return self._chooser.serving(self._chooser.options(request))
-
-    def fault_of(self, task: Task, bars: Bars | None = None) -> ProviderError | None:
-        """Why nobody will ever serve the task; None where somebody may."""
-        seats = self._chooser.options(task.request, bars).seats
-        return next((s.gate.fault for s in seats), None) if all_gone(seats) else None
 
     def elsewhere(self, task: Task, bars: Bars) -> bool:
         """Whether an account is left that the bars do not rule out."""
@@ -123,21 +118,22 @@ class Dispatch:
         why = self._chooser.why(seat, options) if seat else "no model can take it now"
         return decision(request) | {"candidates": rows, "chosen": chosen, "why": why}
 
-    def enter(self, task: Task, bars: Bars | None = None) -> None:
-        """The task waits from now on."""
+    def enter(self, task: Task, bars: Bars | None = None) -> ProviderError | None:
+        """The task waits from now on; or why nobody will ever serve it."""
         if task.id in self._pools:
-            return
-        options = self._put(task, bars)
-        # Where none of its seats stands ready it changes nothing, unless one is left free that
-        # is worth it no longer with one more waiting.
+            return None
+        options = self._chooser.options(task.request, bars)
+        if all_gone(options.seats):
+            return next(seat.gate.fault for seat in options.seats)
+        self._put(task, options)
+        # Else it changes nothing, unless a seat is left free that one more makes worth taking.
         if self._patience.leaves or any(seat.ready for seat in options.seats):
             self.match()
+        return None
 
-    def _put(self, task: Task, bars: Bars | None) -> Options:
-        options = self._chooser.options(task.request, bars)
+    def _put(self, task: Task, options: Options) -> None:
         self._chooser.arrived(options)
         self._pools.enter(task, options)
-        return options
 
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""
@@ -293,12 +289,9 @@ class Dispatch:
         if seat.gate.fault is not None:
             for pool in self._pools:
                 if seat in pool.options.seats and all_gone(pool.options.seats):
-                    self._strand(pool, seat.gate.fault)
+                    for task_id in self._pools.empty(pool):
+                        self.on_stranded(task_id, seat.gate.fault)
         self.match()
-
-    def _strand(self, pool: Pool, fault: ProviderError) -> None:
-        for task_id in self._pools.empty(pool):
-            self.on_stranded(task_id, fault)
 
     def _serving(self, pool: Pool) -> tuple[Seat, ...]:
         return self._chooser.serving(pool.options)

@@ -56,9 +56,9 @@ class Forecaster:
         return Forecast(position, eta, None if eta == 0.0 else state.reason)
 
     def _state(self, seats: tuple[Seat, ...], gates: list[Gate], tokens: int) -> "_State":
-        """Looked at once a moment: within one, only calls that begin or end change it."""
+        """Looked at once a moment: within one, only what the gates count as a change changes it."""
         counted = tokens if any(gate.budget.limit for gate in gates) else 0
-        moment = Gate.time(), sum(gate.busy for gate in gates), counted
+        moment = Gate.time(), sum(gate.changes for gate in gates), counted
         known = self._states.get(seats)
         if known is None or known[0] != moment:
             if len(self._states) > STATES_KEPT:

@@ -116,10 +116,8 @@ class WaitingRoom:
 
     def _to_lane(self, task: Task) -> None:
         bars = self._bars.get(task.id)
-        if (fault := self.dispatch.fault_of(task, bars)) is not None:
+        if (fault := self.dispatch.enter(task, bars)) is not None:
             self._strand(task.id, fault)
-        else:
-            self.dispatch.enter(task, bars)
 
     def depart(self, task: Task, board: Board) -> list[Task]:
         """The task's call begins: all who share it, none where one is under way already."""

@@ -34,20 +34,25 @@ def _weight(text: str) -> float:
 
 def expected(body: dict[str, Any]) -> int:
     """About how many tokens a task's call costs: what is asked, and the most of the answer."""
+    if "content" in body:
+        return estimate(body["content"]) + MESSAGE + _answer(body["params"])
     texts = list(_texts(body))
     asked = sum(estimate(text) for text in texts)
     if "input" in body:
         return max(asked, 1)
-    params = body["params"]
-    limits = (params.get("max_completion_tokens"), params.get("max_tokens"))
-    set_ = [limit for limit in limits if type(limit) is int and 0 < limit < 1 << 31]
-    return asked + MESSAGE * len(texts) + (set_[0] if set_ else ANSWER)
+    return asked + MESSAGE * len(texts) + _answer(body["params"])
+
+
+def _answer(params: dict[str, Any]) -> int:
+    """The most of the answer, as far as the request says so."""
+    for name in ("max_completion_tokens", "max_tokens") if params else ():
+        limit = params.get(name)
+        if type(limit) is int and 0 < limit < 1 << 31:
+            return limit
+    return ANSWER
 
 
 def _texts(body: dict[str, Any]) -> Iterator[str]:
-    if "content" in body:
-        yield body["content"]
-        return
     for message in body.get("messages") or []:
         content = message.get("content")
         parts = content if isinstance(content, list) else [{"text": content}]

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asyncsvc.errors import InvalidRequest
@@ -84,14 +85,21 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Shortcut:
-    """ASGI middleware: submits go straight to `submit`, all else to the application."""
+    """An ASGI application: submits go straight to `way`, all else to `app`."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, way: ASGIApp) -> None:
         self._app = app
+        self._way = way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        straight = scope["type"] == "http" and scope["path"] == PATH and scope["method"] == "POST"
-        await (submit if straight else self._app)(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
+            await self._app(scope, receive, send)
+            return
+        try:
+            await self._way(scope, receive, send)
+        except Exception as error:
+            answer = await errors.unknown(Request(scope), error)
+            await answer(scope, receive, send)
 
 
 def _headers(scope: Scope) -> tuple[str | None, int]:

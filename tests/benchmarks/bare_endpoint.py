@@ -47,7 +47,11 @@ def main() -> None:
     options = parser.parse_args()
     listener = bind("127.0.0.1", options.port)
     config = uvicorn.Config(
-        Starlette(routes=ROUTES), log_config=None, access_log=False, server_header=False
+        Starlette(routes=ROUTES),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
     )
     server = Server(config)
     runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
