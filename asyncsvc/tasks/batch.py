@@ -15,9 +15,9 @@ from asyncsvc.tasks.callbacks import CallbackWrites
 from asyncsvc.tasks.rows import INSERT_TASK, UPDATE_TASK, EventRow, life_row, request_row
 from asyncsvc.tasks.task import Task
 
-_COUNTS = (64, 16, 4, 1)
-"""Rows a statement, so that few statements are prepared. 64 tasks are 2,400 values, of at most
-32,766."""
+ROWS_MOST = 64
+"""Rows a statement. Each number of rows is a statement of its own that stays prepared: three tables
+make 192 of them at most. 64 tasks are 2,500 values, of at most 32,766."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +95,10 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
 def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
     """Many rows a statement: `executemany` gives the interpreter's lock away and takes it back
     for each row, and waits up to 5 ms for it each time while the loop is busy."""
-    start = 0
-    for count in _COUNTS:
-        sql = f"{into} VALUES {_places(len(rows[0]), count)}"
-        while len(rows) - start >= count:
-            connection.execute(sql, list(chain.from_iterable(rows[start : start + count])))
-            start += count
+    for start in range(0, len(rows), ROWS_MOST):
+        some = rows[start : start + ROWS_MOST]
+        sql = f"{into} VALUES {_places(len(some[0]), len(some))}"
+        connection.execute(sql, list(chain.from_iterable(some)))
 
 
 def _write_results(

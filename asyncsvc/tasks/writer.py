@@ -27,7 +27,7 @@ class Writer(aiosqlite.Connection):
         """Open it in autocommit mode: transactions are begun by hand."""
 
         def connector() -> sqlite3.Connection:
-            return sqlite3.connect(path, isolation_level=None, cached_statements=256)
+            return sqlite3.connect(path, isolation_level=None, cached_statements=512)
 
         connection = cls(connector, 64)
         await connection
