@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.line import Rank, entry_of, newcomer
+from asyncsvc.engine.sessions import Sessions
 from asyncsvc.providers.gate import Gate
 from asyncsvc.tasks.task import Request, State, Task
 
@@ -26,14 +27,15 @@ UNKNOWN = Forecast(None, None, None)
 
 
 class Forecaster:
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, sessions: Sessions) -> None:
         self._dispatch = dispatch
+        self._sessions = sessions
 
     def of(self, task: Task) -> Forecast:
         """For a task that waits; of any other, nothing is known."""
         if task.state is not State.PENDING:
             return UNKNOWN
-        return self._forecast(task.request, entry_of(task).rank)
+        return self._forecast(task.request, entry_of(task).rank, task.id)
 
     def newcomer(self, request: Request, at: int) -> Forecast:
         """For a task that is about to be submitted."""
@@ -41,21 +43,34 @@ class Forecaster:
             return UNKNOWN
         return self._forecast(request, newcomer(request, at))
 
-    def _forecast(self, request: Request, rank: Rank) -> Forecast:
+    def _forecast(self, request: Request, rank: Rank, task_id: str | None = None) -> Forecast:
         seats = self._dispatch.candidates(request)
         gates = [seat.upstream.gate for seat in seats]
         position = self._dispatch.position(request, rank, seats)
         tokens = request.tokens
+        if request.session_id is not None:
+            before = self._sessions.before(request.session_id, task_id)
+            if before is not None:
+                return Forecast(position, None, f"behind task {before} of its session")
         eta = _eta(gates, position, tokens)
         if eta == 0.0:
-            return Forecast(position, eta, None)
+            return self._patient(request, position)
         if not gates:
             return Forecast(position, None, self._dispatch.nobody(request))
         reasons = [why for gate in gates if (why := gate.describe(tokens))]
         # The keys of a model that is held all say the same.
         said = "; ".join(dict.fromkeys(reasons))
-        reason = said if gates and len(reasons) == len(gates) else None
-        return Forecast(position, eta, reason)
+        if len(reasons) < len(gates):
+            said = f"{position - 1} tasks are before it" if position > 2 else "a task is before it"
+        return Forecast(position, eta, said)
+
+    def _patient(self, request: Request, position: int) -> Forecast:
+        """There is room, but it may be left free for a while."""
+        if (spared := self._dispatch.spared(request)) is None:
+            return Forecast(position, 0.0, None)
+        seat, left = spared
+        why = f"{seat.gate.name}: left free for a faster model, for {left:.0f} s at most"
+        return Forecast(position, round(left, 3), why)
 
 
 def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:

@@ -6,10 +6,22 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, transfer, ws
+from asyncsvc.web import (
+    api,
+    docs,
+    explain,
+    health,
+    holding,
+    metrics,
+    reload,
+    schedules,
+    transfer,
+    ws,
+)
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
+    *explain.ROUTES,
     *schedules.ROUTES,
     *holding.ROUTES,
     *reload.ROUTES,
