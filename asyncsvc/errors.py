@@ -2,7 +2,8 @@
 
 Owns the one tree below. Promises that each class knows its own code, so that nobody maps
 exceptions to codes a second time. Never holds a library's exception type: those are
-translated at the floor that owns the library.
+translated at the floor that owns the library. It is longer than 300 lines because one tree is
+read in one place.
 
     AsyncsvcError
     ├── SettingsError              the settings do not add up; one line per fault
@@ -20,13 +21,14 @@ translated at the floor that owns the library.
         │   └── ConcurrencyLimited  too many calls at once, rather than too many a minute
         ├── UpstreamOverloaded
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
+        │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
         ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class AsyncsvcError(Exception):
@@ -192,6 +194,12 @@ class ProviderError(AsyncsvcError):
         super().__init__(message)
         self.retry_after = retry_after
 
+    def bare(self) -> Self:
+        """The same without the frames that it came through. They hold what was being read, up
+        to megabytes, and an error is kept for as long as its task waits for another try."""
+        self.__cause__ = self.__context__ = None
+        return self.with_traceback(None)
+
     def as_dict(self) -> dict[str, Any]:
         """The `error` of a failed task."""
         return {"code": self.code, "message": str(self), "retryable": self.retryable}
@@ -240,6 +248,12 @@ class GatewayUnavailable(UpstreamOverloaded):
     acted, and it will be back, so the task waits for it at no cost."""
 
     trips, slow_down = False, True
+
+
+class GatewayAway(GatewayUnavailable):
+    """Nobody listens where the gateway should be."""
+
+    code = "upstream_disconnected"
 
 
 class QuotaExhausted(ProviderError):

@@ -11,10 +11,11 @@ from enum import Enum
 from typing import Any, Self
 
 from asyncsvc.engine.run import Run
-from asyncsvc.providers.client import Sink
 from asyncsvc.providers.deltas import Answer, Delta
 from asyncsvc.providers.embeddings import Embeddings
-from asyncsvc.providers.upstream import Upstream
+from asyncsvc.providers.openclaw import SESSION_HEADER, Fate
+from asyncsvc.providers.openclaw import State as FateState
+from asyncsvc.providers.upstream import Sink, Upstream
 from asyncsvc.settings import Timeouts
 from asyncsvc.tasks.submission import last_user_text
 
@@ -57,6 +58,12 @@ class ScriptedClient:
         self.calls: list[Call] = []
         self.before: Callable[[Call], None] = lambda call: None
         """Called at the beginning of each call."""
+        self.fates: list[Fate] = []
+        self.asked: list[str] = []
+        self.aborted: list[str] = []
+        """Session keys of agents' runs, in the order in which they were asked for and ended."""
+        self.keys: list[str] = []
+        """Those under which they were begun."""
         self.usage: dict[str, Any] | None = None
         self.timeouts: Timeouts | None = None
         """Those of the last reload."""
@@ -93,7 +100,7 @@ class ScriptedClient:
         sink: Sink,
         headers: dict[str, str] | None = None,
     ) -> Answer:
-        del headers
+        self.keys += [headers[SESSION_HEADER]] if headers else []
         answer = Answer(usage=self.usage)
         call = self._arrived(upstream, last_user_text(messages), params)
         try:
@@ -110,6 +117,17 @@ class ScriptedClient:
 
     def apply(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
+
+    async def fate(self, upstream: Upstream, key: str) -> Fate:
+        """What `fates` say, one after the other; the last again. Without any it is lost."""
+        self.asked.append(key)
+        if not self.fates:
+            return Fate(FateState.LOST, detail="not there")
+        return self.fates[min(len(self.asked), len(self.fates)) - 1]
+
+    async def abort(self, upstream: Upstream, key: str) -> str:
+        self.aborted.append(key)
+        return "aborted"
 
     async def embed(
         self,
@@ -156,7 +174,9 @@ class ScriptedClient:
                 if sink.full:
                     await sink.drained()
             elif isinstance(step, dict):
-                answer.tool_calls[len(answer.tool_calls)] = step
+                index = len(answer.tool_calls)
+                answer.tool_calls[index] = step
+                sink.write(Delta("", call={"index": index} | step))
             else:
                 await _pass(step)
 

@@ -69,7 +69,6 @@ def test_all_variables_that_would_do_are_named() -> None:
     ("changes", "why"),
     [
         ({"enabled": False}, "enabled = false"),
-        ({"protocol": "openclaw-ws"}, "'openclaw-ws' is not available"),
     ],
 )
 def test_what_cannot_be_used_says_why(changes: dict[str, Any], why: str) -> None:

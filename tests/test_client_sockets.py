@@ -88,6 +88,7 @@ BROKEN: dict[str, type[ProviderError]] = {
     "error-in-stream": UpstreamOverloaded,
     "bad-utf8": UpstreamInvalid,
     "cut": UpstreamDisconnected,
+    "bad-sse": UpstreamDisconnected,
     "huge-line": UpstreamInvalid,
 }
 EARLY = {"hang", "slow-bytes every=0.2"}

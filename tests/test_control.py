@@ -1,4 +1,5 @@
 import asyncio
+import gc
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.task import State, Task
 from tests.engine_house import MOMENT, EngineHouse, model, since
 from tests.scripted import HANG, ScriptedClient
-from tests.virtual_time import virtual
+from tests.virtual_time import loop, virtual
 
 Prepare = Callable[[EngineHouse], Awaitable[str]]
 
@@ -301,3 +302,20 @@ async def test_a_cancelled_call_leaves_its_slot_at_once(tmp_path: Path) -> None:
         await house.house.control.cancel(first)
         await asyncio.sleep(MOMENT)
         assert house.client.running == ["second"]
+
+
+@virtual
+async def test_a_refusal_whose_caller_has_gone_is_nobodys_news(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        complaints: list[str] = []
+        loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
+        task_id = await _completed(house)
+        caller = asyncio.create_task(house.house.control.pause(task_id))
+        caller_again = asyncio.create_task(house.house.control.resume(task_id))
+        for _ in range(2):
+            await asyncio.sleep(0)
+        caller.cancel()
+        caller_again.cancel()
+        await asyncio.sleep(MOMENT)
+        gc.collect()
+        assert caller.cancelled() and caller_again.cancelled() and not complaints

@@ -108,6 +108,14 @@ def test_usage_keeps_what_else_the_provider_says() -> None:
 # Tool calls -----------------------------------------------------------------------------------
 
 
+def test_a_refusal_is_the_answer() -> None:
+    assert taken(chunk(refusal="I cannot", content=None))[1] == [Delta("I cannot")]
+
+
+def opening(name: str) -> dict[str, str]:
+    return {"name": name, "arguments": ""}
+
+
 def test_tool_calls_are_put_together_from_pieces() -> None:
     answer, deltas = taken(
         chunk(tool_calls=[{"index": 0, "id": "c1", "function": {"name": "add", "arguments": ""}}]),
@@ -117,7 +125,12 @@ def test_tool_calls_are_put_together_from_pieces() -> None:
         chunk(**call(1, arguments=None)),
         chunk("tool_calls"),
     )
-    assert deltas == []
+    assert [delta.call for delta in deltas] == [
+        {"index": 0, "id": "c1", "type": "function", "function": opening("add")},
+        {"index": 0, "function": {"arguments": '{"a"'}},
+        {"index": 1, "id": "c2", "type": "function", "function": opening("neg")},
+        {"index": 0, "function": {"arguments": ":1}"}},
+    ]
     assert list(answer.tool_calls.values()) == [
         {"id": "c1", "type": "function", "function": {"name": "add", "arguments": '{"a":1}'}},
         {"id": "c2", "type": "function", "function": {"name": "neg", "arguments": ""}},
@@ -135,6 +148,19 @@ def test_tool_calls_without_an_index_are_separate(index: Any) -> None:
 def test_arguments_may_come_as_an_object() -> None:
     answer, _ = taken(chunk(**call(name="add", arguments={"a": [1, "二"]})))
     assert answer.tool_calls[0]["function"]["arguments"] == '{"a":[1,"二"]}'
+
+
+def test_a_call_without_an_id_is_given_one() -> None:
+    answer, deltas = taken(chunk(**call(0, name="add")), chunk(**call(0, arguments="{}")))
+    assert deltas[0].call is not None
+    assert answer.tool_calls[0]["id"] == deltas[0].call["id"] != ""
+
+
+def test_a_name_may_come_after_the_id() -> None:
+    first = chunk(tool_calls=[{"index": 0, "id": "c1"}])
+    answer, deltas = taken(first, chunk(**call(0, name="add")))
+    assert [d.call["function"]["name"] for d in deltas if d.call is not None] == ["", "add"]
+    assert answer.tool_calls[0]["function"]["name"] == "add"
 
 
 def test_an_id_said_once_or_each_time_is_the_same() -> None:

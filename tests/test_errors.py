@@ -16,6 +16,7 @@ from asyncsvc.errors import (
     RequestError,
     SettingsError,
     TaskNotFound,
+    UpstreamInvalid,
 )
 
 Kind = TypeVar("Kind")
@@ -79,6 +80,18 @@ def test_a_failed_task_s_error() -> None:
     error = errors.RateLimited("slow down", retry_after=2.5)
     assert error.as_dict() == {"code": "rate_limited", "message": "slow down", "retryable": True}
     assert error.retry_after == 2.5
+
+
+def test_a_bare_error_holds_no_frame_and_says_the_same() -> None:
+    try:
+        try:
+            raise ValueError("what was being read")
+        except ValueError as inner:
+            raise UpstreamInvalid("broken", retry_after=2) from inner
+    except UpstreamInvalid as error:
+        kept = error.bare()
+    assert (kept.__traceback__, kept.__cause__, kept.__context__) == (None, None, None)
+    assert (str(kept), kept.retry_after) == ("broken", 2)
 
 
 def test_an_answer_has_the_shape_of_openai_s() -> None:

@@ -71,7 +71,7 @@ async def test_tool_calls_are_events_before_the_end(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path) as house:
         task_id = await house.submit_script("x", [call])
         await house.finished(task_id)
-        assert (await house.events(task_id))[-2] == ("tool_call", call)
+        assert (await house.events(task_id))[-2] == ("tool_call", {"index": 0} | call)
 
 
 @virtual
@@ -169,6 +169,16 @@ async def test_a_retry_is_told_and_scheduled(tmp_path: Path) -> None:
         assert (await house.finished(task_id)).error is None
         assert since() == 30
         assert await house.result(task_id) == await house.said(task_id) == "kept"
+
+
+@virtual
+async def test_what_a_call_was_reading_is_not_kept_until_the_retry(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        later = UpstreamOverloaded("later", retry_after=30)
+        task_id = await house.submit_script("x", [later], ["ok"])
+        await asyncio.sleep(MOMENT)
+        assert (await house.state(task_id), later.__traceback__) == (State.SCHEDULED, None)
+        await house.finished(task_id)
 
 
 @pytest.mark.parametrize("kind", [UpstreamRejected, UpstreamAuth])

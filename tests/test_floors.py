@@ -115,8 +115,9 @@ def test_sizes_names_and_docstrings(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     assert path.stem not in BANNED
-    assert ast.get_docstring(tree), "a module says what it owns"
-    assert text.count("\n") <= 300
+    said = ast.get_docstring(tree)
+    assert said, "a module says what it owns"
+    assert text.count("\n") <= 300 or "300 lines" in said, "a longer module says why"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno < 50, node.name

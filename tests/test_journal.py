@@ -64,6 +64,18 @@ async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journa
     assert append.done()
 
 
+async def test_a_refusal_does_not_speak_of_what_is_not_on_the_disk_yet(journal: Journal) -> None:
+    await journal.append(birth())
+    commits = Commits(journal.store)
+    commits.refuse()
+    cancelled = journal.append(moved("t1", State.PENDING, Cause.CANCELLED))
+    paused = journal.append(moved("t1", State.PENDING, Cause.PAUSED))
+    for append in (cancelled, paused):
+        with pytest.raises(StorageUnavailable):
+            await append
+    assert journal.live["t1"].state is State.PENDING
+
+
 async def test_what_gathers_during_a_commit_goes_into_the_next(journal: Journal) -> None:
     commits = Commits(journal.store)
     commits.free.clear()
@@ -405,8 +417,8 @@ async def test_what_follows_on_an_append_is_done_without_whoever_asked(journal: 
     with pytest.raises(TaskNotFound):
         await refused
     await journal.append(birth("t2"))
-    assert isinstance(heard[0], TaskNotFound)
-    assert heard[1] == [await journal.task("t1")]
+    assert heard[0] == [await journal.task("t1")]
+    assert isinstance(heard[1], TaskNotFound)
 
 
 async def test_a_follow_up_that_fails_harms_no_append(

@@ -109,3 +109,9 @@ def test_every_class_has_a_pool() -> None:
     for name in CLASSES:
         first, rest = ROUTER.pool(name)
         assert first and not set(first) & set(rest)
+
+
+def test_a_class_that_is_named_decides_before_all_else() -> None:
+    asked = Asked("chat", "/think why?", "priority", {"thinking": "on"}, "batch")
+    decision = Router({}, Routes()).classify(asked)
+    assert (decision.name, decision.rule) == ("batch", "field: route_as")

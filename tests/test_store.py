@@ -12,7 +12,7 @@ import pytest
 from asyncsvc.errors import StartError, StorageUnavailable
 from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.rows import EventRow
-from asyncsvc.tasks.store import READERS, Store
+from asyncsvc.tasks.store import PAGE_BYTES, READERS, Store
 from asyncsvc.tasks.task import Request, State, Task
 from tests.builders import AT, store_at
 
@@ -280,6 +280,21 @@ async def test_events_and_feed_come_in_order_and_in_portions(store: Store) -> No
         (1003, "t1"),
         (2001, "t2"),
     ]
+
+
+async def test_a_portion_of_long_events_is_short(store: Store) -> None:
+    long, short = "x" * (PAGE_BYTES // 2), "y"
+    data = [short, long, long, "z" * (2 * PAGE_BYTES), short]
+    events = [event(1, seq, data=f'"{text}"') for seq, text in enumerate(data, 1)]
+    await stored(store, task(1))
+    await store.commit(Batch(events=events))
+    portions, after = [], 0
+    while rows := await store.events(1, after):
+        portions.append([row.seq for row in rows])
+        after = rows[-1].seq
+    assert portions == [[1, 2], [3], [4], [5]]
+    fed = [row.seq for row, _ in await store.feed(0)]
+    assert fed == [1, 2]
 
 
 async def test_pages_are_newest_first_and_go_on_after_the_last_one_seen(store: Store) -> None:

@@ -167,3 +167,18 @@ def test_the_preview_is_the_beginning_of_what_is_asked(body: dict[str, Any], pre
 )
 def test_the_last_user_text(messages: list[dict[str, Any]], text: str) -> None:
     assert last_user_text(messages) == text
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"content": "x", "model": "fast", "route_as": "simple"},
+        {"content": "x", "route_as": "embedding"},
+        {"input": "x", "type": "embedding", "route_as": "simple"},
+        {"content": "x", "route_as": "quick"},
+    ],
+)
+def test_a_class_stands_in_place_of_a_model_and_fits_the_type(fields: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        Submission.model_validate(fields)
+    Submission.model_validate({"content": "x", "route_as": "batch"})

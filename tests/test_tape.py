@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.engine.tape import ROOM, Tape
+from asyncsvc.engine.tape import ROOM, Tape, joined
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.tasks.journal import Change, Journal
-from asyncsvc.tasks.task import Draft, Task
+from asyncsvc.tasks.task import Draft, EventType, Task
 
 
 class _Journal(Journal):
@@ -165,3 +165,30 @@ async def test_an_append_that_was_abandoned_breaks_nothing() -> None:
     await journal.on_disk()
     await tape.drained()
     assert journal.texts == [["a"], ["b"]]
+
+
+def _call(arguments: str, index: int = 0, **opening: str) -> Delta:
+    """A piece of a tool call; with `id` and `name` where it begins."""
+    named = {"name": opening["name"]} if "name" in opening else {}
+    called = {"id": opening["id"], "type": "function"} if "id" in opening else {}
+    function = named | {"arguments": arguments}
+    return Delta("", call={"index": index} | called | {"function": function})
+
+
+def test_pieces_of_one_tool_call_become_one_and_calls_stay_apart() -> None:
+    pieces = [_call("", id="a", name="f"), _call("{"), _call("}"), Delta("x")]
+    pieces += [_call("[", 1), _call("]", 1), _call("", 1, id="b", name="g")]
+    assert joined(pieces) == [
+        _call("{}", id="a", name="f"),
+        Delta("x"),
+        _call("[]", 1),
+        _call("", 1, id="b", name="g"),
+    ]
+
+
+async def test_a_tool_call_is_an_event_and_no_text() -> None:
+    tape, journal = _tape()
+    tape.write(_call("{}", id="a", name="f"))
+    (draft,) = journal.appended[0]
+    assert (draft.type, tape.text) == (EventType.TOOL_CALL, "")
+    assert draft.data["function"] == {"name": "f", "arguments": "{}"}

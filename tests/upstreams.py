@@ -66,6 +66,10 @@ class Sheet:
     def alive(self) -> None:
         return None
 
+    @property
+    def returns(self) -> bool:
+        return False
+
     async def drained(self) -> None:
         await self.dry.wait()
         self.full = False

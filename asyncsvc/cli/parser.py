@@ -172,6 +172,18 @@ def submit(
 
 
 @app.command(rich_help_panel=THERE)
+def chat(
+    model: Annotated[str | None, typer.Option(help="A model of the settings; else routed.")] = None,
+    url: Url = None,
+) -> int:
+    """Converse in the terminal: Ctrl-C cancels the answer, Ctrl-D leaves."""
+    from asyncsvc.cli import conversing
+
+    with _api(url) as api:
+        return conversing.converse(api, model)
+
+
+@app.command(rich_help_panel=THERE)
 def tasks(
     status: Annotated[States | None, typer.Option(help="Only those in this state.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,

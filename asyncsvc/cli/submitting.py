@@ -50,7 +50,7 @@ def watch(api: Api, task_id: str, as_json: bool) -> int:
         return asyncio.run(_print_events(api, task_id))
     transcript = Transcript(sys.stdout, sys.stderr)
     try:
-        asyncio.run(_stream(api, task_id, transcript))
+        asyncio.run(stream(api, task_id, transcript))
     except KeyboardInterrupt:
         transcript.say("left; the task goes on")
         return INTERRUPTED
@@ -65,7 +65,7 @@ def print_json(value: Any) -> None:
 def _see_through(api: Api, task_id: str, as_json: bool) -> int:
     transcript = Transcript(None if as_json else sys.stdout, sys.stderr)
     try:
-        asyncio.run(_stream(api, task_id, transcript))
+        asyncio.run(stream(api, task_id, transcript))
     except KeyboardInterrupt:
         with contextlib.suppress(Failure):  # it ended at this very moment
             api.steer(task_id, "cancel")
@@ -78,7 +78,8 @@ def _see_through(api: Api, task_id: str, as_json: bool) -> int:
     return transcript.exit_code
 
 
-async def _stream(api: Api, task_id: str, transcript: Transcript) -> None:
+async def stream(api: Api, task_id: str, transcript: Transcript) -> None:
+    """One task's events into the transcript, across restarts of the service."""
     from asyncsvc.cli.frames import follow
 
     def lost(why: str) -> None:

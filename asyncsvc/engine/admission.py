@@ -66,7 +66,8 @@ def _decide(router: Router, submission: Submission) -> dict[str, Any]:
     """Its class and why."""
     if submission.model is not None:
         return dict(NAMED)
-    asked = Asked(submission.type, submission.asked(), submission.lane, submission.params)
+    said, one = submission.asked(), submission
+    asked = Asked(one.type, said, one.lane, one.params, one.route_as)
     return router.classify(asked).as_dict()
 
 
@@ -95,7 +96,7 @@ def _request(
         max_retries=submission.max_retries,
         retry_unsafe=submission.retry_unsafe,
         cache=submission.cache,
-        cache_key=request_key(submission),
+        cache_key=request_key(submission, submission.route_as),
         user_metadata=submission.metadata,
         preview=submission.preview(),
         route=route,

@@ -11,6 +11,7 @@ from asyncsvc.engine.embedding import embed
 from asyncsvc.engine.outcome import Completed
 from asyncsvc.engine.run import Run
 from asyncsvc.providers.client import Client
+from asyncsvc.providers.openclaw import SESSION_HEADER
 from asyncsvc.providers.tokens import estimated_usage
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.submission import last_user_text
@@ -25,6 +26,11 @@ async def ask(client: Client, journal: Journal, run: Run, body: dict[str, Any]) 
 
 async def _chat(client: Client, run: Run, body: dict[str, Any]) -> Completed:
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
-    answer = await client.chat(run.upstream, messages, body["params"], run)
+    known = None if run.session_key is None else {SESSION_HEADER: run.session_key}
+    answer = await client.chat(run.upstream, messages, body["params"], run, known)
     usage = answer.usage or estimated_usage(last_user_text(messages), run.text)
-    return Completed(run.text, usage, list(answer.tool_calls.values()))
+    calls = list(answer.tool_calls.values())
+    reason = answer.finish_reason or "stop"
+    if calls and reason == "stop":
+        reason = "tool_calls"  # some providers say "stop" after calls as well
+    return Completed(run.text, usage, calls, reason)

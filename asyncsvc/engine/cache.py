@@ -13,7 +13,7 @@ with the next answer that is written.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import islice
 from typing import Any
 
@@ -75,17 +75,24 @@ class Answer:
     usage: dict[str, Any] | None
     model: str
     name: str
+    finish_reason: str | None = None
 
     @classmethod
     def heard(
-        cls, deltas: Sequence[Delta], result: str, usage: dict[str, Any] | None, *who: str
+        cls,
+        deltas: Sequence[Delta],
+        result: str,
+        usage: dict[str, Any] | None,
+        model: str,
+        name: str,
+        finish_reason: str | None = None,
     ) -> "Answer":
-        """Of a call; `who` is the provider's model id and the model's name."""
-        said = joined(deltas)
-        return cls(said, None if said else result, usage, *who)
+        """Of a call: `model` is the provider's id, `name` the model's name."""
+        said = [(delta.reasoning, delta.text) for delta in joined(deltas)]
+        return cls(said, None if said else result, usage, model, name, finish_reason)
 
     def text(self) -> str:
-        return orjson.dumps([self.said, self.result, self.usage, self.model, self.name]).decode()
+        return orjson.dumps([getattr(self, f.name) for f in fields(self)]).decode()
 
     @classmethod
     def of(cls, text: str) -> "Answer":
@@ -110,6 +117,7 @@ class Answer:
         kinds = {True: EventType.REASONING, False: EventType.CHUNK}
         drafts += [Draft(kinds[reasoning], {"text": text}) for reasoning, text in self.said]
         facts = {"usage": self.usage, "model": self.model, "name": self.name, "latency": 0.0}
+        facts |= {"finish_reason": self.finish_reason}
         drafts.append(status(Cause.COMPLETED, State.RUNNING, error=None, cached=True, **facts))
         result = self.result
         if result is None:

@@ -48,11 +48,12 @@ class Control:
         while True:
             task = await self._journal.task(task_id)
             target(task.state, cause)  # refuse before anything is cut
-            if await self._executor.stop(task_id, cause):
-                task = await self._journal.task(task_id)
-                if task.state is target(State.RUNNING, cause):
-                    return task
+            stopped = await self._executor.stop(task_id, cause)
+            if stopped is not None:
+                if stopped.state is target(State.RUNNING, cause):
+                    return stopped  # whatever somebody else has made of it since
                 # It ended by itself in the same moment, or it waits for its next try.
+                task = await self._journal.task(task_id)
             try:
                 task = await self._move(task_id, cause, task.state)
                 break

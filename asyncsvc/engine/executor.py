@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from asyncsvc.engine.aftermath import Aftermath
 from asyncsvc.engine.asking import ask
 from asyncsvc.engine.outcome import (
     Completed,
@@ -59,6 +60,7 @@ class Executor:
         self._client = client
         self._waiting = waiting
         self._settings = settings
+        self._aftermath = Aftermath(journal, client)
         self._recorder = Recorder(journal, waiting, settings)
         self._steps: set[asyncio.Task[None]] = set()
 
@@ -94,15 +96,16 @@ class Executor:
                 self._off(member)
             self._waiting.land(task)
 
-    async def stop(self, task_id: str, cause: Cause) -> bool:
-        """End a task's run and wait until that is recorded; False where there is none. Raises
-        StorageUnavailable where the disk refuses: the call is cut all the same."""
+    async def stop(self, task_id: str, cause: Cause) -> Task | None:
+        """End a task's run and wait until that is recorded; the task as the record left it, None
+        where there is no run or it left none. Raises StorageUnavailable where the disk refuses:
+        the call is cut all the same."""
         member = self.runs.get(task_id)
         if member is None:
-            return False
+            return None
         self._leave(member, Stopped(cause))
         await member.recorded()
-        return True
+        return member.closed
 
     def cut(self, run: Run, error: ProviderError) -> None:
         """End a call, for all who share it, as if it had ended with that."""
@@ -204,7 +207,7 @@ class Executor:
         except (IllegalTransition, TaskNotFound) as reason:
             return Dropped(reason)
         except ProviderError as fault:
-            return fault
+            return fault.bare()
         except StorageUnavailable:
             # What was heard cannot be kept; when the disk is back, it is asked for again. The
             # pause keeps a full disk from turning this into a spin.
@@ -217,12 +220,13 @@ class Executor:
     async def _perform(self, run: Run) -> Completed:
         body = orjson.loads(await self._journal.store.body(run.lead.n))
         run.warnings = run.upstream.warnings(body["params"])
+        await self._aftermath.prepare(run)
         await self._begin(run)
         run.started = asyncio.get_running_loop().time()
         run.permit.sent()
         run.alive()
         self._waiting.cache.misses += self._waiting.cache.key(run.lead) is not None
-        return await ask(self._client, self._journal, run, body)
+        return await self._aftermath.call(run, lambda: ask(self._client, self._journal, run, body))
 
     async def _begin(self, run: Run) -> None:
         """Write the starts of all who are aboard. The call counts once, in the lead's."""
@@ -273,7 +277,7 @@ class Executor:
                 raise died
 
     async def _record(self, member: Member, outcome: Outcome, keep: bool = False) -> None:
-        task = await self._recorder.write(member, outcome, keep)
+        task = member.closed = await self._recorder.write(member, outcome, keep)
         self._off(member)
         if task is not None:
             self._recorder.settle(task, outcome)

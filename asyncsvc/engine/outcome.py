@@ -33,6 +33,8 @@ class Completed:
     result: str
     usage: dict[str, Any] | None
     tool_calls: list[dict[str, Any]]
+    finish_reason: str | None = None
+    """Why the provider ended it, in OpenAI's words; None for what has no end but the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ def after_fault(
     """What follows from a fault. `model_id`: the provider's id that was called; `begun`: the
     provider had begun to answer; `left_s`: of the task's time; `task` is as it was before this
     attempt was counted; `elsewhere` answers whether another account may still serve it."""
-    if upstream.preset.acts and begun and not task.request.retry_unsafe and _cut(error):
+    if upstream.preset.acts and begun and not task.request.retry_unsafe and cut_off(error):
         return Failed(
             InterruptedUnknown(
                 f"{error}. The gateway's agent may already have acted, so the call is not "
@@ -117,7 +119,7 @@ def after_fault(
     return Failed(error) if delay >= left_s else Retried(error, delay)
 
 
-def _cut(error: ProviderError) -> bool:
+def cut_off(error: ProviderError) -> bool:
     """Whether the call ended with the provider still at work. Who says "slow down" after having
     begun may have acted before its own provider said so."""
     return error.trips or error.slow_down or isinstance(error, TaskTimeout | InternalError)

@@ -100,7 +100,8 @@ class Recorder:
         if not cache.worth(member.task, run.upstream):
             return []
         who = (run.model_id, run.upstream.name)
-        answer = Answer.heard(run.heard, outcome.result, outcome.usage, *who)
+        ending = (outcome.usage, *who, outcome.finish_reason)
+        answer = Answer.heard(run.heard, outcome.result, *ending)
         return cache.entries(key, answer.text())
 
     async def _text(self, member: Member) -> str | None:
@@ -118,9 +119,9 @@ class Recorder:
         drafts = member.tape.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
-            case Completed(usage=usage, tool_calls=calls):
-                drafts += [Draft(EventType.TOOL_CALL, call) for call in calls]
+            case Completed(usage=usage, finish_reason=reason):
                 facts |= {"usage": usage, "model": run.model_id, "name": run.upstream.name}
+                facts |= {"finish_reason": reason}
                 drafts.append(status(Cause.COMPLETED, state, error=None, **facts))
             case Failed(error=error):
                 drafts.append(status(Cause.FAILED, state, error=error.as_dict(), **facts))

@@ -42,6 +42,8 @@ class Member:
     """The append of the start. Whoever ends it waits for this: it may still become true."""
     live: bool = False
     """Its start is on the disk: it gets the text as it comes."""
+    closed: Task | None = None
+    """The task as the record of its run left it: by now it may have moved on."""
     over: asyncio.Event = field(default_factory=asyncio.Event)
     news: asyncio.Event = field(default_factory=asyncio.Event)
     """It is over, or the disk has refused its record at least once."""
@@ -74,8 +76,8 @@ class Member:
             return
         self.live = True
         self.started = asyncio.get_running_loop().time()
-        for reasoning, text in joined(self.run.heard):
-            self.tape.write(Delta(text, reasoning))
+        for delta in joined(self.run.heard):
+            self.tape.write(delta)
 
     async def settled(self) -> None:
         """Wait until no append of its run is under way; none follows."""
@@ -103,6 +105,12 @@ class Run:
     """Of the time since `started`: spent waiting for the rate between two calls."""
     warnings: list[str] = field(default_factory=list)
     """What is not done as asked."""
+    session_key: str | None = None
+    """The name under which the upstream can be asked what became of the call."""
+    cut: bool = False
+    """It stands for an earlier attempt, cut off when this process or the one before ended."""
+    anew: int = 0
+    """Attempts that followed within this run."""
     starting: bool = False
     """The starts of the members are being written, or have been."""
     over: bool = False
@@ -150,15 +158,17 @@ class Run:
             route = {k: v for k, v in route.items() if k not in ("waited", "gate")}
         else:
             why = route["why"]
+        known = {} if self.session_key is None else {"session_key": self.session_key}
         return Draft(
             EventType.ATTEMPT,
             {
-                "number": task.starts + 1,
+                "number": task.starts + 1 + self.anew,
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
-                "route": route | said,
+                "route": route | said | known,
                 **said,
+                **known,
             },
         )
 
@@ -193,6 +203,12 @@ class Run:
         for member in self.members.values():
             if member.live:
                 member.tape.write(delta)
+
+    @property
+    def returns(self) -> bool:
+        """The service stops: the next process asks what became of the call."""
+        outcomes = [m.outcome for m in self.members.values()]
+        return any(isinstance(o, Stopped) and o.cause is Cause.INTERRUPTED for o in outcomes)
 
     async def drained(self) -> None:
         """Wait for all tapes, which is no silence of the provider. Raises what the journal

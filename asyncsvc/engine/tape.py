@@ -50,7 +50,7 @@ class Tape:
         if not delta.reasoning:
             self._parts.append(delta.text)
         self._waiting.append(delta)
-        self._waiting_chars += len(delta.text)
+        self._waiting_chars += delta.size
         if self._append is None and not self._closed:
             self._flush()
 
@@ -77,17 +77,14 @@ class Tape:
         self._append.add_done_callback(self._appended)
 
     def _drafts(self) -> list[Draft]:
-        return [
-            Draft(EventType.REASONING if reasoning else EventType.CHUNK, {"text": text})
-            for reasoning, text in joined(self._waiting)
-        ]
+        return [_draft(delta) for delta in joined(self._waiting)]
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
         self._append = None
         self._error = None if append.cancelled() else append.exception()
         if self._error is not None:
             self._waiting = self._offered + self._waiting
-            self._waiting_chars += sum(len(delta.text) for delta in self._offered)
+            self._waiting_chars += sum(delta.size for delta in self._offered)
         self._offered = []
         if self._waiting and self._error is None and not self._closed:
             self._flush()
@@ -95,11 +92,42 @@ class Tape:
             self._idle.set()
 
 
-def joined(deltas: Iterable[Delta]) -> list[tuple[bool, str]]:
+def _draft(delta: Delta) -> Draft:
+    if delta.event is not None:
+        kind, data = delta.event
+        return Draft(EventType(kind), data)
+    if delta.call is not None:
+        return Draft(EventType.TOOL_CALL, delta.call)
+    return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
+
+
+def joined(deltas: Iterable[Delta]) -> list[Delta]:
     """Neighbours of the same kind become one."""
-    runs: list[tuple[bool, list[str]]] = []
+    runs: list[list[Delta]] = []
     for delta in deltas:
-        if not runs or runs[-1][0] != delta.reasoning:
-            runs.append((delta.reasoning, []))
-        runs[-1][1].append(delta.text)
-    return [(reasoning, "".join(texts)) for reasoning, texts in runs]
+        if runs and _continues(runs[-1][0], delta):
+            runs[-1].append(delta)
+        else:
+            runs.append([delta])
+    return [_one(run) for run in runs]
+
+
+def _continues(first: Delta, delta: Delta) -> bool:
+    """Whether it goes on with what the first has begun."""
+    if first.event is not None or delta.event is not None:
+        return False
+    if first.call is None or delta.call is None:
+        return first.call is delta.call and first.reasoning == delta.reasoning
+    same = first.call["index"] == delta.call["index"]
+    return same and "id" not in delta.call and "name" not in delta.call["function"]
+
+
+def _one(run: list[Delta]) -> Delta:
+    first = run[0]
+    if len(run) == 1:
+        return first
+    if first.call is None:
+        return Delta("".join(delta.text for delta in run), first.reasoning)
+    arguments = [delta.call["function"]["arguments"] for delta in run if delta.call]
+    function = first.call["function"] | {"arguments": "".join(arguments)}
+    return Delta("", call=first.call | {"function": function})

@@ -44,7 +44,15 @@ async def through(step: Coroutine[Any, Any, T]) -> T:
     What is on the disk must also find its waiting place: a client that hangs up between the
     two would leave a task behind that nobody runs before the next start.
     """
-    return await asyncio.shield(asyncio.ensure_future(step))
+    carried = asyncio.ensure_future(step)
+    carried.add_done_callback(_heard)
+    return await asyncio.shield(carried)
+
+
+def _heard(step: "asyncio.Future[T]") -> None:
+    """A refusal that nobody waits for any more is nobody's news, and no fault of ours."""
+    if not step.cancelled():
+        step.exception()
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ class Watchdog:
                 log.error("task %s runs beyond its deadline and is cut", member.task.id)
                 self.cut += 1
                 self._executor.time_is_up(member)
-        timeouts = self._settings.timeouts
+        timeouts = run.upstream.limits(self._settings.timeouts)
         limit_s = timeouts.connect_s + max(timeouts.first_token_s, timeouts.idle_s) + MARGIN_S
         if not run.over and run.silent_s(now) > limit_s:
             log.error("nothing was heard of the call of task %s; it is cut", run.lead.id)

@@ -6,7 +6,7 @@ changed. Never keeps a gate: which account goes on with which gate is for the ca
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import SettingsError
 from asyncsvc.providers.adaptive import CONCURRENCY_START, RPM_START, Adaptive
@@ -97,8 +97,6 @@ def adapt(gate: Gate, account: Account, settings: Settings) -> None:
 def _missing(model: Model, environ: Mapping[str, str]) -> str | None:
     if not model.enabled:
         return "enabled = false in the settings"
-    if model.protocol != "openai":
-        return f"protocol {model.protocol!r} is not available in this version"
     variables = model.key_variables
     if variables and not any(environ.get(v, "").strip() for v in variables):
         return f"{' or '.join(variables)} is not set"
@@ -122,6 +120,11 @@ def _accounts(name: str, model: Model, environ: Mapping[str, str]) -> Iterator[A
         known = ", ".join(PRESETS)
         raise ValueError(f"preset: unknown preset {model.preset!r}; known: {known}")
     preset = PRESETS[model.preset] if model.preset else PLAIN
+    if model.protocol == "openclaw-ws":
+        if not preset.acts:
+            raise ValueError('protocol: openclaw-ws needs preset = "openclaw"')
+        # A run over the socket takes a text and nothing else.
+        preset = replace(preset, allow=frozenset())
     base_url = model.base_url or preset.base_url
     if base_url is None:
         raise ValueError("base_url: is required where there is no preset")

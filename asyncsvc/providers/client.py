@@ -10,10 +10,10 @@ collapses above fifty streams (48 against 3,608 requests a second at 200 in flig
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 import aiohttp
 import httpx
@@ -25,45 +25,29 @@ from asyncsvc.clock import Now
 from asyncsvc.errors import (
     ConnectTimeout,
     FirstTokenTimeout,
+    GatewayAway,
     IdleTimeout,
     ProviderError,
     UpstreamDisconnected,
     UpstreamInvalid,
 )
-from asyncsvc.providers import faults
+from asyncsvc.providers import faults, openclaw, openclaw_chat, openclaw_runs
 from asyncsvc.providers.bounded import BoundedTransport
-from asyncsvc.providers.deltas import Answer, Delta
+from asyncsvc.providers.deltas import Answer
 from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.headers import rate_headers
+from asyncsvc.providers.openclaw import Fate
+from asyncsvc.providers.openclaw_ws import AWAY_S, Gateway, Gateways
 from asyncsvc.providers.retry import retry_after
-from asyncsvc.providers.upstream import Upstream
+from asyncsvc.providers.upstream import Sink, Upstream
 from asyncsvc.settings import Timeouts
 
 WRITE_S = 30.0
 ERROR_BYTES = 64 * 1024
+FETCH_S = 10.0
 LINGER_S = 0.2
 """After [DONE] the body's end follows at once, and the connection can be used again. A
 provider that keeps it open instead costs the connection, not the answer."""
-
-
-class Sink(Protocol):
-    """Where the pieces of an answer go. `head` is told when the provider begins to answer,
-    and whether it has accepted the call."""
-
-    @property
-    def full(self) -> bool:
-        """Whether to wait for `drained` before more is written."""
-        ...
-
-    def head(self, accepted: bool) -> None: ...
-
-    def write(self, delta: Delta) -> None: ...
-
-    def alive(self) -> None:
-        """Something has come, be it no text."""
-        ...
-
-    async def drained(self) -> None: ...
 
 
 class Client:
@@ -76,6 +60,7 @@ class Client:
         self._now = now
         self._transport = transport
         self._stack = AsyncExitStack()
+        self._gateways = Gateways()
 
     async def __aenter__(self) -> Self:
         transport = self._transport or httpx_aiohttp.AiohttpTransport(client=_session)
@@ -88,6 +73,7 @@ class Client:
                 trust_env=False,
             )
         )
+        self._stack.push_async_callback(self._gateways.close)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -107,9 +93,14 @@ class Client:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         """Stream an answer into the sink; cancelling it closes the connection."""
+        timeouts = upstream.limits(self._timeouts)
+        if upstream.settings.protocol == "openclaw-ws":
+            key = (headers or {})[openclaw.SESSION_HEADER]
+            return await openclaw_chat.chat(
+                self._gateway(upstream), upstream, messages, sink, key, timeouts
+            )
         answer = Answer(dialect=upstream.preset.errors, now_ms=self._now())
         body = upstream.chat_body(messages, params)
-        timeouts = self._timeouts
         try:
             async with asyncio.timeout(timeouts.first_token_s) as limit:
                 stream = self._stream(upstream, "/chat/completions", body, sink.head, headers)
@@ -159,6 +150,34 @@ class Client:
             raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
         return embeddings_in(value, count)
 
+    async def fate(self, upstream: Upstream, key: str) -> Fate:
+        """What became of the run of that session. Raises UpstreamAuth, nothing else."""
+        return await openclaw_runs.fate(self.fetch, self._gateway(upstream), upstream, key)
+
+    async def abort(self, upstream: Upstream, key: str) -> str:
+        """End whatever runs in that session; what the gateway said to it, for people."""
+        return await openclaw_runs.abort(self._gateway(upstream), upstream, key)
+
+    async def look(self, upstreams: Sequence[Upstream]) -> None:
+        """Ask the gateways among them whether they are ready; half a second at most."""
+        await openclaw_runs.look(self.fetch, upstreams)
+
+    async def fetch(self, url: str, headers: dict[str, str]) -> tuple[int, Any]:
+        """(status, JSON) of a GET; None where the answer is no JSON. Raises ProviderError."""
+        try:
+            async with asyncio.timeout(FETCH_S):
+                response = await self._http.get(url, headers=headers)
+        except TimeoutError:
+            raise ConnectTimeout(f"no answer within {FETCH_S:g} s") from None
+        except (httpx.InvalidURL, httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            raise _translate(error, self._timeouts) from error
+        with suppress(orjson.JSONDecodeError):
+            return response.status_code, orjson.loads(response.content)
+        return response.status_code, None
+
+    def _gateway(self, upstream: Upstream) -> Gateway:
+        return self._gateways.of(upstream.base_url, upstream.key, self._timeouts.connect_s)
+
     async def _stream(
         self,
         upstream: Upstream,
@@ -193,7 +212,7 @@ class Client:
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UpstreamInvalid(f"not an address: {error}") from None
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _translate(error, timeouts) from error
+            raise _translate(error, timeouts, upstream.preset.acts) from error
 
     async def _refusal(self, response: httpx.Response, upstream: Upstream) -> ProviderError:
         body = bytearray()
@@ -253,13 +272,15 @@ def _soon(seconds: float) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
-def _translate(error: Exception, timeouts: Timeouts) -> ProviderError:
+def _translate(error: Exception, timeouts: Timeouts, comes_back: bool = False) -> ProviderError:
     """A library's exception as one of ours. httpx-aiohttp calls nearly every broken connection
     a ConnectTimeout, so the exception beneath decides."""
     cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
     if isinstance(cause, aiohttp.ServerTimeoutError | httpx.ConnectTimeout):
         return ConnectTimeout(f"no connection within {timeouts.connect_s:g} s")
     if isinstance(cause, aiohttp.ClientConnectorError | httpx.ConnectError):
+        if comes_back:  # a gateway of the user's own: it restarts, and nothing has begun
+            return GatewayAway(f"cannot connect: {cause}", retry_after=AWAY_S)
         return UpstreamDisconnected(f"cannot connect: {cause}")
     if isinstance(cause, aiohttp.InvalidURL | httpx.UnsupportedProtocol):
         return UpstreamInvalid(f"not an address: {cause}")

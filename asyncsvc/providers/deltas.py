@@ -9,6 +9,7 @@ Promises that an answer counts as one only if the provider ended it. Never touch
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from uuid import uuid4
 
 import orjson
 
@@ -18,10 +19,19 @@ from asyncsvc.providers.thinking import ThinkSplitter
 
 
 class Delta(NamedTuple):
-    """A piece of text; `reasoning` tells thinking from answering."""
+    """A piece of text; `reasoning` tells thinking from answering. `call`: a piece of a tool call
+    as OpenAI streams it, always with its index; `text` is empty then."""
 
     text: str
     reasoning: bool = False
+    call: dict[str, Any] | None = None
+    event: tuple[str, dict[str, Any]] | None = None
+    """In place of text: something that a gateway's agent did, as an event's type and data."""
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.call["function"]["arguments"] if self.call else self.text)
 
 
 @dataclass(slots=True)
@@ -89,7 +99,8 @@ class Answer:
         if isinstance(reasoning, str) and reasoning:
             self.begun = True
             yield self._told(reasoning, True)
-        text = piece.get("content")
+        # OpenAI's models refuse in a field beside the text; to a reader it is the answer.
+        text = piece.get("content") or piece.get("refusal")
         if isinstance(text, str) and text:
             self.begun = True
             for part, is_thought in self._splitter.feed(text):
@@ -97,29 +108,40 @@ class Answer:
         calls = piece.get("tool_calls")
         for call in calls if isinstance(calls, list) else []:
             self.begun = True
-            self._tool_call(call)
+            if piece_of_it := self._tool_call(call):
+                yield piece_of_it
         if reason := choice.get("finish_reason"):
             if kind := faults.BY_FINISH.get(str(reason)):
                 raise kind(f"the provider ended the answer with {str(reason)!r}")
             self.finish_reason = str(reason)
 
-    def _tool_call(self, call: Any) -> None:
-        """Put together what comes in pieces: id and name once, the arguments bit by bit."""
+    def _tool_call(self, call: Any) -> Delta | None:
+        """Put together what comes in pieces: id and name once, the arguments bit by bit. Gives
+        what is new; some providers repeat id and name with each piece."""
         if not isinstance(call, dict):
             raise UpstreamInvalid("the provider sent a tool call that is not an object")
         index, piece = call.get("index"), call.get("function") or {}
         if not isinstance(piece, dict):
             raise UpstreamInvalid("the provider sent a function that is not an object")
-        held = self.tool_calls.setdefault(
-            index if isinstance(index, int) else len(self.tool_calls),
-            {"id": None, "type": "function", "function": {"name": "", "arguments": ""}},
-        )
-        held["id"] = call.get("id") or held["id"]
-        held["function"]["name"] = piece.get("name") or held["function"]["name"]
+        number = index if isinstance(index, int) else len(self.tool_calls)
+        held = self.tool_calls.get(number)
+        new: dict[str, Any] = {"index": number}
+        told: dict[str, Any] = {}
+        if held is None:
+            new |= {"id": call.get("id") or f"call_{uuid4().hex}", "type": "function"}
+            told = {"name": ""}
+            held = {"id": new["id"], "type": "function", "function": {"name": "", "arguments": ""}}
+            self.tool_calls[number] = held
+        name = piece.get("name")
+        if isinstance(name, str) and name and not held["function"]["name"]:
+            held["function"]["name"] = told["name"] = name
         arguments = piece.get("arguments") or ""
         if not isinstance(arguments, str):
             arguments = orjson.dumps(arguments).decode()  # whole, as an object
         held["function"]["arguments"] += arguments
+        if not told and not arguments:
+            return None
+        return Delta("", call=new | {"function": told | {"arguments": arguments}})
 
     @property
     def ended(self) -> bool:

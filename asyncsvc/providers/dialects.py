@@ -48,6 +48,8 @@ class Preset:
     """Sent with embedding calls unless the task says otherwise."""
     acts: bool = False
     """A call is a whole agent run: cut off, it may already have done something."""
+    patience_s: float = 0.0
+    """The least that a call may be silent, where that is the provider's way."""
     empty_answers: frozenset[str] = frozenset()
     """Texts that stand for no answer."""
 
@@ -167,6 +169,8 @@ PRESETS: dict[str, Preset] = {
         allow=SAMPLING | {"max_completion_tokens"},
         errors="openclaw",
         acts=True,
+        # No keep-alive; rate-limited by its own provider it was silent for 168 s.
+        patience_s=600.0,
         empty_answers=frozenset({"No response from OpenClaw."}),
     ),
 }

@@ -63,6 +63,8 @@ class Asked:
     text: str
     lane: str = "short"
     params: Mapping[str, Any] = field(default_factory=dict)
+    wanted: str | None = None
+    """The class that was named outright."""
 
 
 class Router:
@@ -130,6 +132,8 @@ def _by_text(asked: Asked, reading: Reading) -> tuple[str, str | None]:
 
 
 def _explicit(asked: Asked) -> Decision | None:
+    if asked.wanted is not None:
+        return Decision(asked.wanted, "field: route_as")
     if asked.type == "embedding":
         return Decision("embedding", "field: type")
     head = asked.text.lstrip()[:16].casefold()

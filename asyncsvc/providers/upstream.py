@@ -5,20 +5,48 @@ that only known parameters and never a client's header reach the provider, that 
 out is said in a warning, and that a key is in no representation of itself. Never sends anything.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
+from asyncsvc.providers import openclaw
+from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.dialects import Preset
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.thinking import SYSTEM
-from asyncsvc.settings import Model
+from asyncsvc.settings import Model, Timeouts
 
 THINKING = "thinking"
 """The parameter that is the service's own: on, off or auto."""
 
 NAMES, NAME_CHARS = 10, 40
 """How much of a client's own words a warning repeats: it is stored with each attempt."""
+
+
+class Sink(Protocol):
+    """Where the pieces of an answer go. `head` is told when the provider begins to answer,
+    and whether it has accepted the call."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `drained` before more is written."""
+        ...
+
+    def head(self, accepted: bool) -> None: ...
+
+    def write(self, delta: Delta) -> None: ...
+
+    def alive(self) -> None:
+        """Something has come, be it no text."""
+        ...
+
+    @property
+    def returns(self) -> bool:
+        """Whether a run that is left now will be asked for later, so that it may go on."""
+        ...
+
+    async def drained(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -33,6 +61,9 @@ class Upstream:
     key: str | None = field(default=None, repr=False)
     gone: set[str] = field(default_factory=set)
     """Ids of which the provider said that they are no more."""
+    ready: bool | None = None
+    """What a gateway last said of itself; None where there is none, or nobody has asked."""
+    looked_at: float = -math.inf
 
     @property
     def model_id(self) -> str:
@@ -51,7 +82,23 @@ class Upstream:
 
     def headers(self) -> dict[str, str]:
         held = {"Authorization": f"Bearer {self.key}"} if self.key else {}
-        return held | self.settings.extra_headers
+        aim = self._aim()
+        return held | dict(aim.headers if aim else {}) | self.settings.extra_headers
+
+    def session_key(self, task_id: str, attempt: int) -> str | None:
+        """The name under which the provider can be asked for that run; None where it has none."""
+        return openclaw.session_key(task_id, attempt) if self.preset.acts else None
+
+    def limits(self, timeouts: Timeouts) -> Timeouts:
+        """The deadlines of a call: an agent's silence of minutes is no failure."""
+        patience = self.preset.patience_s
+        first, idle = max(timeouts.first_token_s, patience), max(timeouts.idle_s, patience)
+        return timeouts.model_copy(update={"first_token_s": first, "idle_s": idle})
+
+    def _aim(self) -> openclaw.Target | None:
+        if not self.preset.acts:
+            return None
+        return openclaw.target(self.model_id, self.settings.extra_headers)
 
     def chat_body(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
         """The body of a streaming chat call. What the settings say wins over the parameters,
@@ -65,7 +112,8 @@ class Upstream:
         mode = dict(self._mode(params) or {})
         if line := mode.pop(SYSTEM, None):
             body["messages"] = _led_by(line, messages)
-        return _merged(body, mode) | {"model": self.model_id}
+        aim = self._aim()
+        return _merged(body, mode) | {"model": aim.model if aim else self.model_id}
 
     def embedding_body(self, texts: str | list[str], params: dict[str, Any]) -> dict[str, Any]:
         """The body of an embedding call."""

@@ -81,6 +81,7 @@ _SPOILED: Mapping[str, _Spoil] = {
     "reset": _reset,
     "hang-stream": _hang,
     "malformed": _half,
+    "bad-sse": _half,
     "cut": _half,
     "error-in-stream": _error,
     "bad-utf8": _bad_utf8,

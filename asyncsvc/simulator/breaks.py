@@ -35,6 +35,11 @@ async def _malformed(exchange: Exchange, chunks: wire.Chunks, fault: Fault) -> b
     return False
 
 
+async def _bad_sse(exchange: Exchange, chunks: wire.Chunks, fault: Fault) -> bool:
+    await exchange.end(b'{"choices":[{"delta":{"content":"no field"}}]}\n\nevent\n\n[DONE]\n\n')
+    return True
+
+
 async def _bad_utf8(exchange: Exchange, chunks: wire.Chunks, fault: Fault) -> bool:
     await exchange.write(chunks.opening() + b'"\xff\xfe\xe4\xbd"' + chunks.closing())
     return False
@@ -61,6 +66,7 @@ BREAKS: Mapping[str, Callable[[Exchange, wire.Chunks, Fault], Awaitable[bool]]] 
     "reset": _reset,
     "hang-stream": _hang,
     "malformed": _malformed,
+    "bad-sse": _bad_sse,
     "bad-utf8": _bad_utf8,
     "error-in-stream": _error,
     "cut": _cut,

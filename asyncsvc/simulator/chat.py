@@ -7,9 +7,12 @@ schedule, so that a late timer does not slow the stream down; what is overdue le
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
-from asyncsvc.simulator import answers, wire
+import orjson
+
+from asyncsvc.simulator import answers, functions, wire
 from asyncsvc.simulator.bodies import send_body
 from asyncsvc.simulator.breaks import BREAKS, writer
 from asyncsvc.simulator.exchange import Exchange
@@ -21,6 +24,7 @@ from asyncsvc.simulator.tags import Tags
 
 MOST_CHUNKS_A_WRITE = 64
 MOST_TAGGED_TOKENS = 1_000_000
+MOST_CALLS = 128
 
 
 @dataclass(slots=True)
@@ -31,6 +35,7 @@ class Plan:
     content: list[str]
     finish: str
     prompt_tokens: int
+    calls: list[dict[str, Any]] = field(default_factory=list)
 
     def usage(self) -> dict[str, object]:
         return wire.usage(self.prompt_tokens, len(self.content), len(self.thoughts))
@@ -73,7 +78,11 @@ def plan_for(turn: Turn) -> Plan:
     count = min(int(wanted.get("tokens", settings.answer_tokens)), MOST_TAGGED_TOKENS)
     thinking = min(int(wanted.get("reasoning", settings.reasoning_tokens)), MOST_TAGGED_TOKENS)
     prompt = turn.tags.text
-    content = answers.compose(prompt, count, label, chance)
+    if request.tools and wanted.get("calls"):
+        made = functions.calls_of(request.tools, min(int(wanted["calls"]), MOST_CALLS), label)
+        thoughts = answers.compose_thoughts(prompt, thinking, chance)
+        return Plan(thoughts, [], "tool_calls", request.prompt_tokens, made)
+    content = _content(request, prompt, count, label, chance)
     kind = turn.fault.kind if turn.fault else ""
     if kind == "empty":
         content = []
@@ -85,6 +94,21 @@ def plan_for(turn: Turn) -> Plan:
     if request.most_tokens is not None and len(content) > request.most_tokens:
         content, finish = content[: request.most_tokens], "length"
     return Plan(thoughts, content, finish, request.prompt_tokens)
+
+
+def _content(
+    request: ChatRequest, prompt: str, count: int, label: str, chance: random.Random
+) -> list[str]:
+    """The tokens of the answer, in the shape that is wanted, up to the first stop sequence."""
+    if request.shape is not None:
+        text = orjson.dumps(functions.sample(request.shape)).decode()
+    else:
+        tokens = answers.compose(prompt, count, label, chance)
+        if not request.stop:
+            return tokens
+        text = "".join(tokens)
+    ends = [at for stop in request.stop if (at := text.find(stop)) >= 0]
+    return answers.tokenize(text[: min(ends)] if ends else text)
 
 
 def pace_for(turn: Turn) -> Pace:
@@ -109,6 +133,8 @@ async def _answer_whole(turn: Turn, plan: Plan, pace: Pace) -> None:
     await exchange.pause_until(exchange.arrived + pace.varied(duration))
     text = "".join(plan.content)
     message: dict[str, object] = {"role": "assistant", "content": text}
+    if plan.calls:
+        message |= {"content": None, "tool_calls": plan.calls}
     if plan.thoughts:
         message["reasoning_content"] = "".join(plan.thoughts)
     payload = wire.completion(
@@ -152,6 +178,9 @@ class ChatStream:
             await self._open()
             for token in self._plan.thoughts:
                 self._queue.append(self._chunks.reasoning(token))
+                await self._next_due()
+            for piece in functions.pieces(self._plan.calls):
+                self._queue.append(self._chunks.tool_call(piece))
                 await self._next_due()
             if not await self._send_content():
                 await self._finish()

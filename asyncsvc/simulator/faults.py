@@ -26,6 +26,7 @@ KINDS: Mapping[str, str] = {
     "reset": "TCP reset after at= tokens",
     "reset-head": "TCP reset before any answer",
     "malformed": "broken JSON after at= tokens",
+    "bad-sse": "lines that are no fields of an event stream after at= tokens, then a clean end",
     "error-in-stream": "an error object in a 200 stream after at= tokens, then [DONE]",
     "error-200": "status 200 with an error object as JSON",
     "bad-utf8": "bytes that are not UTF-8 after at= tokens",

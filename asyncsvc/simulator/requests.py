@@ -25,7 +25,9 @@ class BadRequest(ValueError):
 
 @dataclass(slots=True)
 class ChatRequest:
-    """``prompt`` is the last user message with its tags; ``digest`` is of the whole body."""
+    """``prompt`` is the last user message with its tags; ``digest`` is of the whole body;
+    ``tools`` are (name, schema) of the functions that may be called now; ``shape`` is the schema
+    that the answer must have."""
 
     model: str
     prompt: str
@@ -35,6 +37,9 @@ class ChatRequest:
     most_tokens: int | None
     prompt_tokens: int
     digest: str
+    stop: list[str]
+    tools: list[tuple[str, Any]]
+    shape: Any
 
 
 @dataclass(slots=True)
@@ -71,6 +76,9 @@ def read_chat(body: bytes) -> ChatRequest:
         most_tokens=_most_tokens(data, model),
         prompt_tokens=max(characters, 1),
         digest=blake2b(body, digest_size=8).hexdigest(),
+        stop=_stop(data, model),
+        tools=_tools(data, model) if messages[-1]["role"] != "tool" else [],
+        shape=_shape(data, model),
     )
 
 
@@ -114,6 +122,44 @@ def _model(data: dict[str, Any]) -> str:
     if not isinstance(model, str) or not model or len(model) > 200:
         raise BadRequest("'model' must be a string of 1 to 200 characters", "model")
     return model
+
+
+def _stop(data: dict[str, Any], model: str) -> list[str]:
+    given = data.get("stop") or []
+    texts = [given] if isinstance(given, str) else given
+    if not isinstance(texts, list) or not all(isinstance(t, str) and t for t in texts):
+        raise BadRequest("'stop' must be a string or a list of strings", "stop", model)
+    return texts
+
+
+def _tools(data: dict[str, Any], model: str) -> list[tuple[str, Any]]:
+    given, choice = data.get("tools") or [], data.get("tool_choice")
+    try:
+        found = [(t["function"]["name"], t["function"].get("parameters")) for t in given]
+    except (TypeError, KeyError, AttributeError):
+        raise BadRequest("each tool needs a function with a name", "tools", model) from None
+    if isinstance(choice, dict):
+        function = choice.get("function")
+        wanted = function.get("name") if isinstance(function, dict) else None
+        found = [tool for tool in found if tool[0] == wanted]
+        if not found:
+            raise BadRequest("'tool_choice' names no tool", "tool_choice", model)
+    return [] if choice == "none" else found
+
+
+def _shape(data: dict[str, Any], model: str) -> Any:
+    """The schema of ``response_format``; None where text is wanted."""
+    given = data.get("response_format")
+    kind = given.get("type") if isinstance(given, dict) else given
+    if kind in (None, "text"):
+        return None
+    if kind == "json_object":
+        return {"properties": {"answer": {"type": "string"}}}
+    schema = given.get("json_schema") if isinstance(given, dict) else None
+    if kind != "json_schema" or not isinstance(schema, dict):
+        message = "'response_format' must be text, json_object or json_schema"
+        raise BadRequest(message, "response_format", model)
+    return schema.get("schema") or {}
 
 
 def _most_tokens(data: dict[str, Any], model: str) -> int | None:

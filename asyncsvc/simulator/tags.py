@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from asyncsvc.simulator.faults import Fault, FaultSyntaxError, number, parse_fault
 
 _TAG = re.compile(r"[ \t]?\[\[(sim|id):([^\[\]]*)\]\]")
-_SETTINGS = frozenset({"tokens", "first", "rate", "reasoning"})
+_SETTINGS = frozenset({"tokens", "first", "rate", "reasoning", "calls"})
 MOST_REMEMBERED = 100_000
 
 

@@ -77,6 +77,9 @@ class Chunks:
     def reasoning(self, text: str) -> bytes:
         return self._reasoning + orjson.dumps(text) + self._end
 
+    def tool_call(self, piece: object) -> bytes:
+        return self._start + b'{"tool_calls":[' + orjson.dumps(piece) + b"]" + self._end
+
     def opening(self) -> bytes:
         """The start of a content chunk up to its text, for texts that are not sent at once."""
         return self._content

@@ -214,25 +214,26 @@ class Journal:
             self._n,
             self.feed.last_id,
         )
-        accepted = []
+        outcomes: list[tuple[_Append, Outcome]] = []
         for append in appends:
             try:
-                accepted.append((append, overlay.accept(append.entries)))
+                outcomes.append((append, overlay.accept(append.entries)))
             except (IllegalTransition, TaskNotFound) as error:
-                append.settle(error)
+                outcomes.append((append, error))
             except (TypeError, ValueError) as error:
                 # JSON cannot hold it: that is the fault of this append, not of its neighbours.
-                append.settle(StorageUnavailable(f"this cannot be stored: {error}"))
-        if not accepted:
-            return
-        batch = overlay.batch()
-        with self.writes:
-            await self.store.commit(batch)
-        self._publish(overlay)
-        if batch.callbacks.owed:
-            self.owed.set()
-        for append, tasks in accepted:
-            append.settle(tasks)
+                refusal = StorageUnavailable(f"this cannot be stored: {error}")
+                outcomes.append((append, refusal))
+        if any(isinstance(outcome, list) for _, outcome in outcomes):
+            batch = overlay.batch()
+            with self.writes:
+                await self.store.commit(batch)
+            self._publish(overlay)
+            if batch.callbacks.owed:
+                self.owed.set()
+        # A refusal waits as well: it may rest on what the batch makes of the task.
+        for append, outcome in outcomes:
+            append.settle(outcome)
         if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
             self._forgot_at = overlay.at
             await self.store.forget_calls(overlay.at - self.keep_calls_ms)

@@ -98,6 +98,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, calls: list[Any]
             "latency": task.latency,
             "usage": task.usage,
             "cached": task.cached,
+            "finish_reason": task.finish_reason,
             "route": task.route,
         },
         "user_metadata": request.user_metadata,
@@ -135,6 +136,7 @@ class Served(BaseModel):
     latency: float | None = Field(None, ge=0, allow_inf_nan=False)
     usage: dict[str, Any] | None = None
     cached: bool = False
+    finish_reason: str | None = Field(None, max_length=100)
     route: dict[str, Any] | None = None
 
 
@@ -226,5 +228,6 @@ class Record(BaseModel):
             usage=served.usage,
             latency=served.latency,
             cached=served.cached,
+            finish_reason=served.finish_reason,
             error=None if self.error is None else self.error.model_dump(),
         )

@@ -8,7 +8,7 @@ may happen to a task, never checkpoints or writes from a second connection (SQLi
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AsyncExitStack, suppress
 from functools import partial
 from itertools import cycle
@@ -34,7 +34,11 @@ T = TypeVar("T")
 
 READERS = 2
 PAGE = 500
-"""Events read at once; bounds what one follower can hold in memory."""
+PAGE_BYTES = 256 * 1024
+"""Events read at once, and the characters of their data; a single event may be longer. Bounds
+what one follower can hold in memory."""
+
+DATA = EventRow._fields.index("data")
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
@@ -123,10 +127,20 @@ class Store:
         rows = await self.read("SELECT result FROM results WHERE task_n = ?", (n,))
         return str(rows[0][0]) if rows else None
 
-    async def text_so_far(self, n: int) -> list[str]:
-        """The data of the chunk events since the last attempt, each JSON."""
+    async def text_so_far(self, n: int, kind: str = "chunk") -> list[str]:
+        """The data of the chunk events since the last attempt, each JSON; or those of another
+        kind."""
         rows = await self.read(
-            "SELECT data FROM events WHERE task_n = ?1 AND type = 'chunk' AND seq > COALESCE("
+            "SELECT data FROM events WHERE task_n = ?1 AND type = ?2 AND seq > COALESCE("
+            "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
+            (n, kind),
+        )
+        return [row[0] for row in rows]
+
+    async def ends(self, n: int) -> list[str]:
+        """The data of the status events since the last attempt, each JSON: how that ended."""
+        rows = await self.read(
+            "SELECT data FROM events WHERE task_n = ?1 AND type = 'status' AND seq > COALESCE("
             "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
             (n,),
         )
@@ -139,7 +153,7 @@ class Store:
             "WHERE task_n = ? AND seq > ? ORDER BY seq LIMIT ?",
             (n, after, limit),
         )
-        return [EventRow(*row) for row in rows]
+        return [EventRow(*row) for row in _within(rows)]
 
     async def feed(self, after_id: int, limit: int = PAGE) -> list[tuple[EventRow, str]]:
         """All tasks' events with an id above `after_id`, in order, each with its task's id."""
@@ -148,7 +162,7 @@ class Store:
             "JOIN tasks ON tasks.n = task_n WHERE events.id > ? ORDER BY events.id LIMIT ?",
             (after_id, limit),
         )
-        return [(EventRow(*row[:6]), row[6]) for row in rows]
+        return [(EventRow(*row[:6]), row[6]) for row in _within(rows)]
 
     async def counters(self) -> tuple[int, int]:
         """The highest task number and event id ever used."""
@@ -214,3 +228,13 @@ class Store:
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))
         return str(rows[0][0]) if rows else None
+
+
+def _within(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
+    """Rows of events up to `PAGE_BYTES`; the first one in any case."""
+    size = 0
+    for row in rows:
+        size += len(row[DATA])
+        if size > PAGE_BYTES and size > len(row[DATA]):
+            return
+        yield row

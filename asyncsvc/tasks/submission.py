@@ -25,6 +25,7 @@ THINKING = ("on", "off", "auto")
 """What `params.thinking` may be; an object is a provider's own and passed to where it is known."""
 
 Lane = Literal["priority", "short", "long"]
+RouteAs = Literal["simple", "realtime", "reasoning", "batch", "general", "embedding"]
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
 
@@ -102,6 +103,9 @@ class Submission(BaseModel):
     input: str | list[str] | None = Field(None, description="texts to embed")
     type: Literal["chat", "embedding"] = Field("chat", description="what kind of task")
     model: str | None = Field(None, min_length=1, description="a model's name; null: routed")
+    route_as: RouteAs | None = Field(
+        None, description="the class to route it by; null: by its fields and its text"
+    )
     lane: Lane = Field("short", description="priority, short or long")
     priority: int = Field(5, ge=0, le=9, description="higher first within a lane")
     params: dict[str, Any] = Field(
@@ -189,6 +193,11 @@ class Submission(BaseModel):
             )
         if not getattr(self, given[0]):
             raise _fault(given[0], "must not be empty")
+        if self.route_as is not None:
+            if self.model is not None:
+                raise _fault("route_as", "give model or route_as, not both")
+            if (self.route_as == "embedding") != (self.type == "embedding"):
+                raise _fault("route_as", f"a task of type {self.type} is not of that class")
         if self.run_at is not None and self.delay_s is not None:
             raise _fault("run_at", "give run_at or delay_s, not both")
         return self

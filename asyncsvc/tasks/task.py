@@ -95,6 +95,7 @@ class EventType(StrEnum):
     TOOL_CALL = "tool_call"
     TOOL_RESULT = "tool_result"
     RETRY = "retry"
+    RECOVERY = "recovery"
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +171,8 @@ class Task:
     latency: float | None = None
     cached: bool = False
     error: dict[str, Any] | None = None
+    finish_reason: str | None = None
+    """Why the provider ended the answer, in OpenAI's words."""
     n: int = 0
     """The row's number in the store, in order of arrival; given by the journal."""
 
@@ -260,6 +263,7 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
     if cause is Cause.STARTED:
         changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
         changes |= {"error": None, "usage": None, "latency": None, "cached": False}
+        changes["finish_reason"] = None
     elif task.state is State.RUNNING and cause in REFUNDED:
         changes["attempts"] = task.attempts - 1
     elif cause in (Cause.DUE, Cause.RESUMED) and task.started_at is None:
@@ -267,10 +271,10 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
     elif cause is Cause.RERUN:
         changes |= {"queued_at": at, "forgiven": task.attempts, "started_at": None}
         changes |= {"finished_at": None, "error": None, "usage": None, "latency": None}
-        changes["cached"] = False
+        changes |= {"cached": False, "finish_reason": None}
     if state in FINISHED:
         changes["finished_at"] = at
-    for name in ("usage", "latency", "error", "cached"):
+    for name in ("usage", "latency", "error", "cached", "finish_reason"):
         if name in facts:
             changes[name] = facts[name]
     return replace(task, **changes)

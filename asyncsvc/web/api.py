@@ -222,7 +222,9 @@ async def _lines(parts: House, n: int, task_id: str, after: int) -> Any:
 @operation(answer=state_schemas.Models)
 async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
-    return JSON(views.models(house(request)))
+    parts = house(request)
+    await parts.reloader.client.look(parts.catalogue.upstreams)
+    return JSON(views.models(parts))
 
 
 def integer(text: str | None, name: str, default: int, least: int, most: int | None) -> int:

@@ -243,10 +243,11 @@ def _refusals(one: Served) -> dict[int, list[str]]:
     codes += ["unauthorized"] if one.path not in OPEN_PATHS else []
     codes += WITH_BODY if said.body is not None else []
     codes += ["invalid_request"] if said.query or said.headers else []
-    known = statuses()
-    found: dict[int, list[str]] = {}
+    known = statuses() | {"invalid_request": said.invalid}
+    found = {status: list(codes) for status, codes in said.fails.items()}
     for code in dict.fromkeys(codes):
-        found.setdefault(known[code], []).append(code)
+        told = found.setdefault(known[code], [])
+        told += [] if code in told else [code]
     return found
 
 

@@ -36,6 +36,10 @@ class Operation:
     also: Mapping[int, str] = field(default_factory=dict)
     gives: tuple[str, ...] = ()
     """Headers of the answer."""
+    invalid: int = 422
+    """The status of `invalid_request`: OpenAI's API has another."""
+    fails: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Codes by status, where the answer is that of a task and the task may fail."""
 
 
 def operation(**said: Any) -> Callable[[F], F]:

@@ -18,12 +18,14 @@ from asyncsvc.web import (
     transfer,
     ws,
 )
+from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
     *explain.ROUTES,
     *schedules.ROUTES,
     *holding.ROUTES,
+    *v1.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
     *metrics.ROUTES,

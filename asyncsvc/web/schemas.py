@@ -99,6 +99,7 @@ class Run(TypedDict):
     latency: Annotated[float | None, Field(description="seconds from start to end")]
     usage: Annotated[Object | None, Field(description="tokens, as OpenAI names them")]
     cached: bool
+    finish_reason: Annotated[str | None, Field(description="why it ended, in OpenAI's words")]
     route: Annotated[Object | None, Field(description="its class, and why it went there")]
 
 
@@ -151,6 +152,7 @@ class WholeTask(Summary):
         str | list[list[float]] | None,
         Field(description="the text, so far where it is unfinished; or vectors"),
     ]
+    tool_calls: NotRequired[Annotated[list[Object], Field(description="in OpenAI's shape")]]
     seq: Annotated[int, Field(ge=1, description="number of its latest event")]
     callback: Annotated[Callback | None, Field(description="null: nobody wants to be told")]
     position: NotRequired[int | None]

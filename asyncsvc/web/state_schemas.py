@@ -99,6 +99,9 @@ class ModelState(TypedDict):
     calls: Count
     errors: Count
     waiting_for: str | None
+    ready: Annotated[
+        bool | None, Field(description="what a gateway's /readyz says; null: no gateway")
+    ]
     gates: list[Gate]
 
 

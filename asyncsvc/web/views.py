@@ -5,6 +5,7 @@ previews instead of texts. Never reads anything but what it is given or the hous
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import orjson
@@ -12,7 +13,7 @@ import orjson
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks import callbacks
-from asyncsvc.tasks.task import UNFINISHED, State, Task
+from asyncsvc.tasks.task import UNFINISHED, EventType, State, Task
 from asyncsvc.web.state import House
 
 
@@ -40,6 +41,7 @@ def summary(task: Task) -> dict[str, Any]:
             "latency": task.latency,
             "usage": task.usage,
             "cached": task.cached,
+            "finish_reason": task.finish_reason,
             "route": task.route,
         },
         "user_metadata": request.user_metadata,
@@ -70,11 +72,29 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
         result = orjson.loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
+    if task.finish_reason == "tool_calls":
+        pieces = await store.text_so_far(task.n, EventType.TOOL_CALL)
+        view["tool_calls"] = put_together(orjson.loads(data) for data in pieces)
     view["callback"] = await _callback(house, task)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
     return view
+
+
+def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tool calls of an answer, whole, from the data of its events."""
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        function = piece["function"]
+        held = calls.get(piece["index"])
+        if held is None:
+            named = {"name": function["name"], "arguments": function["arguments"]}
+            calls[piece["index"]] = {"id": piece["id"], "type": piece["type"], "function": named}
+        else:
+            held["function"]["name"] = function.get("name") or held["function"]["name"]
+            held["function"]["arguments"] += function["arguments"]
+    return [calls[index] for index in sorted(calls)]
 
 
 async def _callback(house: House, task: Task) -> dict[str, Any] | None:
@@ -167,6 +187,7 @@ def model(house: House, name: str) -> dict[str, Any]:
         "calls": sum(upstream.gate.calls for upstream in upstreams),
         "errors": sum(upstream.gate.errors for upstream in upstreams),
         "waiting_for": next((gate["waiting_for"] for gate in gates if gate["waiting_for"]), None),
+        "ready": next((u.ready for u in upstreams), None),
         "gates": gates,
     }
 

@@ -1,8 +1,22 @@
 """The benchmarks in short: what they call broken must not be, whatever the speed."""
 
+from typing import Any
+
 import pytest
 
-from tests.benchmarks import crash, isolation, rate, start, stream, submit
+from tests.benchmarks import (
+    crash,
+    crowd,
+    faults,
+    isolation,
+    rate,
+    rate_audit,
+    slow_readers,
+    soak,
+    start,
+    stream,
+    submit,
+)
 from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
 
@@ -31,6 +45,23 @@ async def test_kills_lose_nothing() -> None:
 async def test_restarts_keep_the_rate() -> None:
     scenario = rate.Scenario("restarts", window_s=4, tasks=85, restarts=2)
     assert (await rate.run([scenario])).broken == []
+
+
+async def test_kills_cancellations_and_refusals_keep_the_limits() -> None:
+    assert (await rate_audit.run(rate_audit.Plan(window_s=4, windows=3, kills=2))).broken == []
+
+
+async def test_every_fault_has_its_end() -> None:
+    assert (await faults.run(tasks=3)).broken == []
+
+
+async def test_thousands_of_short_tasks_are_done() -> None:
+    assert (await soak.run(soak.Plan(tasks=3000))).broken == []
+
+
+async def test_a_crowd_comes_back_without_gaps_and_slow_ones_are_closed() -> None:
+    plan = crowd.Plan(clients=60, stream_s=6, slow=10, pairs=1, round_tokens=2000)
+    assert (await crowd.run(plan)).broken == []
 
 
 async def test_every_submit_is_answered_and_stored() -> None:
@@ -82,6 +113,80 @@ def test_an_ideal_schedule_is_held_up_by_slots_and_window() -> None:
     assert rate.ideal(100, 6, scenario, ()) == 101
     assert rate.ideal(100, 41, scenario, ()) == 120
     assert rate.ideal(100, 41, scenario, [(119, 123)]) == 123
+
+
+def call(at: float, until: float, status: int = 200, left: bool = False) -> dict[str, Any]:
+    return {"arrived_at": at, "finished_at": until, "status": status, "client_left": left}
+
+
+def test_a_window_is_half_open_and_slides() -> None:
+    assert rate_audit.most_within([0, 1, 9.9, 10, 10.5], 10) == 4
+    assert rate_audit.most_within([0, 10, 20], 10) == 1
+
+
+def test_calls_at_once_are_counted_from_arrival_to_end() -> None:
+    assert rate_audit.most_at_once([call(0, 3), call(1, 2), call(2, 4)]) == 2
+    assert rate_audit.most_at_once([call(0, 3), call(1, 4), call(2.5, 4)]) == 3
+    assert rate_audit.most_at_once([call(0, 3, left=True), call(2.99, 4)]) == 1
+    assert rate_audit.most_at_once([call(0, 3, left=True), call(2.9, 4)]) == 2
+
+
+def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
+    calls = [call(0, 1), call(5, 6), call(9, 10)]
+    assert rate_audit.allowed(calls, 1, 40, 60, 2, ()) == 2
+    assert rate_audit.allowed(calls, 2, 40, 60, 2, ()) == 1
+    assert rate_audit.allowed(calls, 2, 2, 60, 2, ()) == 60
+    assert rate_audit.allowed(calls, 1, 40, 60, 2, [(0.5, 4)]) == 5
+    refused = [call(0, 0.5, 429), call(5, 6), call(9, 10)]
+    assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == 3.5
+
+
+def failures(*times: tuple[float, float]) -> list[str]:
+    return faults.of_breaker([call(at, until) for at, until in times])
+
+
+def test_a_breaker_opens_at_the_fifth_failure_and_probes_alone() -> None:
+    five = [(0.0, 0.1)] * faults.FAILURES
+    assert failures(*five, (1, 1.1), (2, 2.1)) == []
+    assert "too few" in failures(*five[1:])[0]
+    assert "2 probes" in failures(*five, (1, 1.5), (1.1, 1.2))[0]
+    assert "a probe 0.150 s after" in failures(*five, (1, 1.1), (1.25, 1.3))[0]
+    assert "before the breaker" in failures(*five * 2)[0]
+
+
+def test_a_pause_that_was_asked_for_is_kept() -> None:
+    kind = faults.Kind("429", "429", "completed", None, 1, 3, pause_s=1)
+    assert faults.of_pause(kind, [call(0, 1, 429), call(1.05, 3), call(2, 3)]) == []
+    assert faults.of_pause(kind, [call(0, 1, 429), call(1.5, 3)]) != []
+
+
+def test_the_slope_of_memory_is_per_ten_thousand_tasks() -> None:
+    grows = [soak.Sample(n, n * 1000, 80 + n * 0.2, 60) for n in range(20)]
+    assert soak.slope_mb(grows) == pytest.approx(2.0)
+    assert soak.slope_mb(grows[:1]) == 0
+
+
+def test_a_client_is_held_against_what_is_stored() -> None:
+    stored = life((7, 1, "attempt", {}), (9, 2, "chunk", {"text": "ab"}))
+    first = '{"id":7,"task_id":"t","seq":1,"type":"attempt","ts":"","data":{}}'
+    last = '{"id":9,"task_id":"t","seq":2,"type":"chunk","ts":"","data":{"text":"ab"}}'
+    member = crowd.Member("t", [(1, first), (2, last)])
+    assert crowd.compared(member, stored) == []
+    for wrong in ([(1, first)], [(1, first), (1, first), (2, last)], [(2, last), (1, first)]):
+        assert crowd.compared(crowd.Member("t", wrong), stored) != []
+
+
+@pytest.mark.parametrize("size", [0, 5, 125, 126, 65_535, 65_536])
+def test_frames_are_found_whole(size: int) -> None:
+    if size < 126:
+        head = b"\x81" + bytes([size])
+    elif size < 65_536:
+        head = b"\x81\x7e" + size.to_bytes(2)
+    else:
+        head = b"\x81\x7f" + size.to_bytes(8)
+    whole = head + b"x" * size
+    assert slow_readers.frame_in(whole + b"\x88\x02") == (len(head), len(whole))
+    assert [n for n in range(len(whole)) if slow_readers.frame_in(whole[:n])] == []
 
 
 def test_a_fault_outweighs_a_missed_target() -> None:

@@ -109,13 +109,13 @@ def _path(folder: Path) -> str:
 
 
 def configuration(folder: Path, port: int, model_url: str) -> dict[str, object]:
-    """openclaw.json: the HTTP endpoint on loopback, one agent, one provider at `model_url`."""
-    model = {"id": "fake-1", "name": "Simulated", "contextWindow": 131072, "maxTokens": 8192}
+    """openclaw.json: the HTTP endpoint on loopback, two agents, one provider at `model_url`."""
+    common = {"name": "Simulated", "contextWindow": 131072, "maxTokens": 8192}
     provider = {
         "baseUrl": model_url,
         "apiKey": "none-needed",
         "api": "openai-completions",
-        "models": [model],
+        "models": [{"id": "fake-1", **common}, {"id": "other", **common}],
     }
     return {
         "gateway": {
@@ -138,7 +138,8 @@ def configuration(folder: Path, port: int, model_url: str) -> dict[str, object]:
                 "model": {"primary": "fake/fake-1"},
                 "skipBootstrap": True,
                 "heartbeat": {"every": "0m"},
-            }
+            },
+            "list": [{"id": "main", "default": True}, {"id": "second"}],
         },
     }
 

@@ -91,7 +91,9 @@ def test_each_regular_time_makes_at_most_one_task(cron: str, zone: str, doing: S
         assert len(set(ledger.dues)) == len(ledger.dues)
         rule = Crontab.read(cron, zone, START_MS)
         assert all(rule.after(due - 1) == due for due in ledger.dues)
-        assert all(due <= at for due, at in zip(ledger.dues, ledger.ats, strict=True))
+        # A clock that is set back in the middle of a firing makes it look early.
+        if not any(step == "set" and much < 0 for step, much in doing):
+            assert all(due <= at for due, at in zip(ledger.dues, ledger.ats, strict=True))
         tasks = await house.house.journal.store.read("SELECT COUNT(*) FROM tasks")
         assert tasks[0][0] == len(ledger.dues) == _only(house).runs
 

@@ -171,6 +171,15 @@ async def test_malformed_breaks_one_line(server: Running) -> None:
         whole.json()
 
 
+async def test_lines_that_are_no_fields_end_the_stream_unnoticed(server: Running) -> None:
+    raw = await ask(server, "bad-sse at=2")
+    assert raw.status == 200 and raw.terminated and raw.ended == "eof"
+    assert len(raw.chunks()) == 3 and "[DONE]" not in raw.events()
+    assert b"\n[DONE]\n" in raw.body and b"no field" in raw.body
+    with pytest.raises(orjson.JSONDecodeError):
+        (await ask(server, "bad-sse", stream=False)).json()
+
+
 async def test_error_in_stream(server: Running) -> None:
     raw = await ask(server, "error-in-stream at=4")
     *chunks, error, done = raw.events()

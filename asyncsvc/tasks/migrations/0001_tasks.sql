@@ -40,6 +40,7 @@ CREATE TABLE tasks (
     latency       REAL,
     cached        INTEGER NOT NULL,
     error         TEXT,
+    finish_reason TEXT,
     result_preview TEXT
 ) STRICT;
 

@@ -1,0 +1,1 @@
+"""OpenAI's API, on the same queue: each call is a task."""

@@ -1,0 +1,120 @@
+"""The shapes of OpenAI's API, as types: for the document at `/openapi.json`.
+
+Owns the fields that are told there. Promises to cost nothing at run time. Never validates: what
+a body may hold is decided by `asking.py`.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import Field
+from typing_extensions import TypedDict
+
+from asyncsvc.tasks.submission import MESSAGE, Lane
+from asyncsvc.web.schemas import KEY_MOST
+
+Object = dict[str, Any]
+Which = Annotated[str, Field(min_length=1, description="a model's name, `auto` or `auto:CLASS`")]
+Message = Annotated[Object, Field(json_schema_extra=MESSAGE)]
+
+
+class CallHeaders(TypedDict, total=False):
+    x_lane: Annotated[Lane, Field(alias="x-lane", description="priority, short or long")]
+    x_priority: Annotated[int, Field(alias="x-priority", ge=0, le=9)]
+    x_session_id: Annotated[
+        str,
+        Field(
+            alias="x-session-id",
+            min_length=1,
+            max_length=200,
+            description="tasks of one session run in order",
+        ),
+    ]
+    idempotency_key: Annotated[
+        str,
+        Field(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=KEY_MOST,
+            description="the same key and body find the same task",
+        ),
+    ]
+
+
+class StreamOptions(TypedDict, total=False):
+    include_usage: bool
+
+
+class ChatBody(TypedDict):
+    """A chat completion; further request parameters are passed on to the provider."""
+
+    model: Which
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: NotRequired[bool | None]
+    stream_options: NotRequired[StreamOptions | None]
+    temperature: NotRequired[float | None]
+    max_completion_tokens: NotRequired[int | None]
+    tools: NotRequired[list[Object] | None]
+    tool_choice: NotRequired[str | Object | None]
+    response_format: NotRequired[Object | None]
+    metadata: NotRequired[Object | None]
+
+
+class Choice(TypedDict):
+    index: int
+    message: Object
+    logprobs: None
+    finish_reason: str
+
+
+class Completion(TypedDict):
+    """An answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: Annotated[str, Field(description="the model's name in the settings")]
+    choices: list[Choice]
+    usage: Object | None
+
+
+class EmbeddingsBody(TypedDict):
+    """Texts to embed."""
+
+    model: Which
+    input: str | list[str]
+    encoding_format: NotRequired[Literal["float", "base64"] | None]
+    dimensions: NotRequired[int | None]
+
+
+class Embedding(TypedDict):
+    object: Literal["embedding"]
+    index: int
+    embedding: Annotated[
+        list[float] | str, Field(description="numbers, or base64 of little-endian float32")
+    ]
+
+
+class Embeddings(TypedDict):
+    """Vectors in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Object
+
+
+class Model(TypedDict):
+    """What may be asked for as `model`."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    type: Annotated[str | None, Field(description="chat, embedding or, of `auto`, null: both")]
+
+
+class ModelList(TypedDict):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[Model]

@@ -1,0 +1,286 @@
+"""Every fault of a provider, on many tasks each.
+
+Each kind has a model, and so a gate and a breaker, of its own; all run at once, but for the
+line of 100 MB, which runs alone so that the memory it takes is its own. A kind that is worth
+another try is given twice: for ever, and twice in a row before the provider recovers. Broken is
+another state, code or number of attempts than the kind deserves; a call more than they allow; a
+call within a pause that Retry-After asked for; a breaker that is not open after the fifth
+failure or lets more than one probe through; a stored text that is not the one which the
+provider sent in the last attempt; and memory that grows with the line.
+
+When the breaker opens, the calls that were under way may still end: so up to `CONCURRENCY` - 1
+calls more than five are seen before it, and after it one at a time, each at least the cooldown
+after the failure before it. Where a provider refuses for ever, a task whose time ends while it
+waits is `rate_limited`; one whose time ends in the middle of a call is a `timeout`.
+"""
+
+import argparse
+import asyncio
+import heapq
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from tests.benchmarks import audit, stage
+from tests.benchmarks.report import Report, progress
+
+MAX_RETRIES = 3
+FAILURES = 5
+COOLDOWN_S = 0.3
+CONCURRENCY = 5
+SILENCE_S = 1.0
+NOTICE_S = 0.1
+"""By how much the two processes may differ about when a call has ended, on a busy machine."""
+MEMORY_MB = 250.0
+"""What ten such lines at once (1 GB) may take: each call is cut off at 8 MB, of which the reader
+holds up to three copies."""
+SAMPLE_S = 0.02
+PROFILE: dict[str, dict[str, Any]] = {"default": {"tokens_per_s": 400, "answer_tokens": 12}}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A fault and what must come of it. `attempts` are those counted, `calls` those made."""
+
+    name: str
+    tag: str
+    state: str
+    code: str | None
+    attempts: int
+    calls: int
+    timeout_s: float | None = None
+    pause_s: float = 0.0
+    """No call before so many seconds after a refusal."""
+    opens: bool = False
+    alone: bool = False
+
+    @property
+    def model(self) -> str:
+        return self.name.replace(" ", "-").replace(",", "")
+
+    def task(self, number: int) -> dict[str, Any]:
+        content = f"你好, question {number} [[id:{self.model}-{number}]][[sim:{self.tag}]]"
+        task: dict[str, Any] = {"content": content, "model": self.model}
+        return task if self.timeout_s is None else {**task, "timeout_s": self.timeout_s}
+
+
+def again(name: str, tag: str, code: str, alone: bool = False) -> Iterator[Kind]:
+    """A fault that is worth another try: for ever, and for two calls."""
+    last = 1 + MAX_RETRIES
+    yield Kind(f"{name}, always", tag, "failed", code, last, last, opens=True, alone=alone)
+    yield Kind(f"{name}, twice", f"{tag} x2", "completed", None, 3, 3, alone=alone)
+
+
+def slowed(name: str, tag: str, pause_s: float = 0.0) -> Kind:
+    """Two refusals that cost no attempt."""
+    return Kind(name, f"{tag} x2", "completed", None, 1, 3, pause_s=pause_s)
+
+
+KINDS: tuple[Kind, ...] = (
+    slowed("429 seconds", "429-after=0.2", pause_s=0.2),
+    slowed("429 date", "429-date=2", pause_s=1.0),  # a date has no fractions
+    slowed("429 absent", "429"),
+    slowed("429 garbage", "429-garbage"),
+    Kind("429 for ever", "429-after=0.2", "failed", "rate_limited", 0, 1000, 3.0, 0.2),
+    *again("500", "500", "overloaded"),
+    *again("hang before head", "hang", "first_token_timeout"),
+    *again("hang in stream", "hang-stream at=3", "idle_timeout"),
+    *again("one byte a second", "slow-bytes every=1", "first_token_timeout"),
+    *again("reset before head", "reset-head", "upstream_disconnected"),
+    *again("reset in stream", "reset at=3", "upstream_disconnected"),
+    *again("end in stream", "cut at=3", "upstream_disconnected"),
+    *again("malformed JSON", "malformed at=3", "upstream_invalid"),
+    *again("malformed SSE", "bad-sse at=3", "upstream_disconnected"),
+    *again("200 with error", "error-200", "overloaded"),
+    *again("error in stream", "error-in-stream at=3", "overloaded"),
+    *again("bad UTF-8", "bad-utf8 at=3", "upstream_invalid"),
+    Kind("split UTF-8", "split-utf8", "completed", None, 1, 1),
+    *again("wrong type", "wrong-type", "upstream_invalid"),
+    Kind("no DONE", "no-done", "completed", None, 1, 1),
+    *again("empty", "empty", "empty_answer"),
+    *again("redirect", "redirect", "upstream_invalid"),
+    Kind("400", "400", "failed", "upstream_rejected", 1, 1),
+    Kind("401", "401", "failed", "upstream_auth", 1, 1),
+    *again("line of 100 MB", "huge-line at=3", "upstream_invalid", alone=True),
+)
+
+
+def settings(url: str) -> dict[str, dict[str, Any]]:
+    return {
+        "retry": {"max_retries": MAX_RETRIES, "base_s": 0.05, "max_s": 0.2},
+        "breaker": {"failures": FAILURES, "cooldown_s": COOLDOWN_S},
+        "timeouts": {"first_token_s": SILENCE_S, "idle_s": SILENCE_S, "short_s": 3600},
+    } | {
+        f"models.{kind.model}": {
+            "base_url": f"{url}/v1",
+            "model": kind.model,
+            "concurrency": CONCURRENCY,
+        }
+        for kind in KINDS
+    }
+
+
+async def run(tasks: int) -> Report:
+    """The whole benchmark with so many tasks a kind."""
+    report = Report(
+        f"faults: {tasks} tasks of each of {len(KINDS)} kinds",
+        ("kind", "tasks", "as expected", "code", "most attempts", "calls", "most a task"),
+    )
+    async with stage.workplace() as (folder, client):
+        async with stage.simulator(folder, PROFILE) as provider:
+            service = stage.service(folder, settings(provider.url))
+            async with service:
+                for alone in (False, True):
+                    await _play(client, service, alone, tasks, report)
+                calls = await stage.all_calls(client, provider.url)
+                await service.stop()
+        lives = audit.lives(stage.database(folder))
+        report.broken += audit.shortened(service.faults(), "the service's log")
+    by_kind: dict[str, list[audit.Life]] = defaultdict(list)
+    for life in lives:
+        by_kind[life.marker.rpartition("-")[0]].append(life)
+    by_model: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for call in calls:
+        by_model[call["model"]].append(call)
+    for kind in KINDS:
+        judge(report, kind, tasks, by_kind[kind.model], by_model[kind.model])
+    return report
+
+
+async def _play(
+    client: aiohttp.ClientSession, service: stage.Child, alone: bool, tasks: int, report: Report
+) -> None:
+    """Submit the kinds of one part and wait until all have ended."""
+    kinds = [kind for kind in KINDS if kind.alone is alone]
+    progress(f"{len(kinds)} kinds with {tasks} tasks each")
+    before = most = service.memory_mb()
+    for kind in kinds:
+        bodies = [kind.task(number) for number in range(tasks)]
+        await stage.post(client, f"{service.url}/tasks/batch", {"tasks": bodies})
+    done = asyncio.create_task(stage.all_done(client, service.url, 60 + 12 * tasks))
+    while not done.done():
+        most = max(most, service.memory_mb())
+        await asyncio.sleep(SAMPLE_S)
+    await done
+    if alone:
+        report.notes.append(
+            f"line of 100 MB: {before:.0f} MB resident before, {most:.0f} MB at most"
+        )
+        report.require(
+            most - before < MEMORY_MB, f"the line of 100 MB took {most - before:.0f} MB of memory"
+        )
+
+
+def judge(
+    report: Report, kind: Kind, tasks: int, lives: list[audit.Life], calls: list[dict[str, Any]]
+) -> None:
+    """Put one kind into the table."""
+    by_marker: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for call in calls:
+        by_marker[call["marker"]].append(call)
+    wrong = [fault for life in lives for fault in of_task(kind, life, by_marker[life.marker])]
+    if len(lives) != tasks:
+        wrong.append(f"{len(lives)} tasks are stored, {tasks} were accepted")
+    if kind.opens:
+        wrong += of_breaker(calls)
+    if kind.pause_s:
+        wrong += of_pause(kind, calls)
+    if kind.code == "upstream_auth" and len(calls) > CONCURRENCY:
+        wrong.append(f"{len(calls)} calls with a key that was refused")
+    report.broken += audit.shortened(wrong, kind.name)
+    fine = sum(as_expected(kind, life) for life in lives)
+    report.row(
+        kind.name, len(lives), fine, kind.code or kind.state,
+        max((life.attempts for life in lives), default=0), len(calls),
+        max(map(len, by_marker.values()), default=0),
+    )  # fmt: skip
+
+
+def code(life: audit.Life) -> str | None:
+    return (life.error or {}).get("code")
+
+
+def as_expected(kind: Kind, life: audit.Life) -> bool:
+    return (life.state, code(life)) == (kind.state, kind.code) or out_of_time(kind, life)
+
+
+def out_of_time(kind: Kind, life: audit.Life) -> bool:
+    """Whether a task with a time of its own ran out of it in the middle of its only call."""
+    found = (life.state, code(life), life.attempts)
+    return kind.timeout_s is not None and found == ("failed", "timeout", 1)
+
+
+def of_task(kind: Kind, life: audit.Life, calls: list[dict[str, Any]]) -> list[str]:
+    """What is wrong with one task."""
+    wrong = []
+    if not as_expected(kind, life):
+        wrong.append(f"is {life.state} with {life.error}, not {kind.state} with {kind.code}")
+    # A refused key is known for the tasks after it: they fail without a call.
+    stranded = kind.code == "upstream_auth" and not calls and life.attempts == 0
+    if life.attempts != kind.attempts and not stranded and not out_of_time(kind, life):
+        wrong.append(f"{life.attempts} attempts, not {kind.attempts}")
+    if len(calls) > kind.calls:
+        wrong.append(f"{len(calls)} calls, allowed are {kind.calls}")
+    sent = calls[-1]["text"] if calls else ""
+    result = life.result or ""
+    if not (result == sent if life.state == "completed" else sent.startswith(result)):
+        wrong.append(f"its result is {result!r}, the provider's last text {sent!r}")
+    told = [f"{life.task_id} ({life.marker}): {fault}" for fault in wrong]
+    return told + audit.inspect(life, 1 + MAX_RETRIES)
+
+
+def of_breaker(calls: Sequence[dict[str, Any]]) -> list[str]:
+    """What is wrong with the breaker where every call fails."""
+    ends = sorted(float(call["finished_at"]) for call in calls)
+    if len(ends) <= FAILURES:
+        return [f"{len(ends)} calls are too few to open the breaker"]
+    opened = ends[FAILURES - 1]
+    arrivals = sorted((float(call["arrived_at"]), float(call["finished_at"])) for call in calls)
+    # On a busy machine those that were let through before may arrive a good while after.
+    on_the_way = FAILURES + CONCURRENCY - 1
+    before = sum(at <= opened + NOTICE_S for at, _ in arrivals)
+    wrong = []
+    if before > on_the_way:
+        wrong.append(f"{before} calls before the breaker was open")
+    under_way: list[float] = []
+    last_failure = opened
+    for number, (at, end) in enumerate(arrivals):
+        while under_way and under_way[0] <= at + NOTICE_S:
+            last_failure = max(last_failure, heapq.heappop(under_way))
+        if at > opened + NOTICE_S and (number >= on_the_way or at > opened + COOLDOWN_S):
+            if under_way:
+                wrong.append(f"{len(under_way) + 1} probes at once at {at - opened:.3f} s")
+            if at < last_failure + COOLDOWN_S - NOTICE_S:
+                wrong.append(f"a probe {at - last_failure:.3f} s after a failure")
+        heapq.heappush(under_way, end)
+    return wrong
+
+
+def of_pause(kind: Kind, calls: Sequence[dict[str, Any]]) -> list[str]:
+    """Calls that came although a refusal had asked for more patience. Those that were on their
+    way when it was answered are none of them."""
+    refusals = [float(call["finished_at"]) for call in calls if call["status"] == 429]
+    arrivals = [float(call["arrived_at"]) for call in calls]
+    early = [
+        (at, end)
+        for end in refusals
+        for at in arrivals
+        if end + NOTICE_S < at < end + kind.pause_s - NOTICE_S / 2
+    ]
+    return [f"a call {at - end:.3f} s after a refusal for {kind.pause_s:g} s" for at, end in early]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.faults", description=__doc__)
+    parser.add_argument("--tasks", type=int, default=50, help="tasks of each kind")
+    options = parser.parse_args(argv)
+    return uvloop.run(run(options.tasks)).finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

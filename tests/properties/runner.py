@@ -1,0 +1,85 @@
+"""From a story to what it showed: one virtual loop, one folder in memory, one verdict.
+
+Owns the surroundings of a story. Promises that it runs the same way each time, and that an
+error which the product only logs, or which nobody ever hears of, breaks it as well.
+"""
+
+import itertools
+import logging
+import os
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from asyncsvc.providers.features import Features
+from tests.properties.lives import law
+from tests.properties.steps import Crash, Story
+from tests.properties.still_database import Disk, still
+from tests.properties.story import Telling
+from tests.virtual_time import loop, run_virtual
+
+FEATURES = Features.builtin()
+"""Read once: a house that begins again is a fifth of a story's time otherwise."""
+MEMORY = Path("/dev/shm")
+FOLDER = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
+PROVOKED = ("a fault of ours while running task", "nothing was heard of the call")
+"""What a story's own bug and its silences are logged as."""
+
+
+class _Complaints(logging.Handler):
+    """What the product has logged as an error."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        said = record.getMessage()
+        if not said.startswith(PROVOKED):
+            self.found.append(f"{said}: {record.exc_info[1]!r}" if record.exc_info else said)
+
+
+@contextmanager
+def _listening() -> Iterator[_Complaints]:
+    complaints = _Complaints()
+    ours = logging.getLogger("asyncsvc")
+    was, ours.propagate = ours.propagate, False
+    ours.addHandler(complaints)
+    try:
+        yield complaints
+    finally:
+        ours.removeHandler(complaints)
+        ours.propagate = was
+
+
+def tell(story: Story) -> Counter[str]:
+    """Run it; what happened in it, by kind. Raises Broken."""
+    power = any(isinstance(step, Crash) and step.power for step in story.steps)
+    disk, ids = Disk(power), itertools.count()
+    with (
+        _listening() as complaints,
+        tempfile.TemporaryDirectory(dir=FOLDER, prefix="asyncsvc-story-") as folder,
+        patch(
+            "asyncsvc.clock.os", SimpleNamespace(urandom=lambda _: next(ids).to_bytes(10, "little"))
+        ),
+        patch.object(Features, "builtin", lambda: FEATURES),
+        still(story.turns, disk),
+    ):
+        telling: list[Telling] = []
+
+        async def run() -> None:
+            def heard(_: Any, context: dict[str, Any]) -> None:
+                complaints.found.append(f"{context.get('message')}: {context.get('exception')!r}")
+
+            loop().set_exception_handler(heard)
+            telling.append(Telling(Path(folder), story, disk))
+            await telling[0].tell()
+
+        run_virtual(run())
+        law(not complaints.found, f"errors of ours: {complaints.found}")
+        return telling[0].happened

@@ -1,0 +1,145 @@
+"""What an OpenAI request becomes, and what is refused."""
+
+from typing import Any
+
+import pytest
+from starlette.datastructures import Headers
+
+from asyncsvc.errors import InvalidRequest, ModelNotFound, RequestError
+from asyncsvc.web.v1.asking import Call, chat, embedding, named
+
+MESSAGES = [{"role": "user", "content": "hi"}]
+FUNCTION = {"type": "function", "function": {"name": "f"}}
+
+
+def asked(headers: dict[str, str] | None = None, **fields: Any) -> Call:
+    return chat({"model": "auto", "messages": MESSAGES} | fields, Headers(headers or {}))
+
+
+def test_parameters_go_to_the_provider_and_the_rest_does_not() -> None:
+    call = asked(temperature=0, tools=[FUNCTION], user="u", store=True, service_tier="auto")
+    assert call.submission.params == {"temperature": 0, "tools": [FUNCTION]}
+
+
+def test_null_is_the_same_as_left_out() -> None:
+    call = asked(temperature=None, n=None, stop=None, logprobs=None, audio=None)
+    assert call.submission.params == {}
+
+
+def test_what_says_what_is_so_anyway_is_no_fault() -> None:
+    assert asked(n=1, logprobs=False, modalities=["text"], stream=False).stream is False
+
+
+def test_params_are_passed_unseen() -> None:
+    assert asked(params={"my_own": 1}, seed=2).submission.params == {"my_own": 1, "seed": 2}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("n", 2),
+        ("logprobs", True),
+        ("top_logprobs", 3),
+        ("modalities", ["audio"]),
+        ("functions", []),
+        ("function_call", "auto"),
+        ("audio", {}),
+        ("tools", [{"type": "custom"}]),
+        ("tools", ["x"]),
+        ("tools", {}),
+        ("tool_choice", False),
+        ("temperature", True),
+        ("temperature", "0"),
+        ("max_tokens", 1.5),
+        ("tempratur", 1),
+        ("params", []),
+        ("stream", "yes"),
+        ("stream_options", {"include_usage": True}),
+        ("messages", []),
+        ("messages", [{"role": "nobody"}]),
+        ("lane", "fast"),
+        ("priority", 10),
+        ("model", 7),
+        ("model", ""),
+    ],
+)
+def test_a_refusal_names_its_field(field: str, value: Any) -> None:
+    with pytest.raises(InvalidRequest) as told:
+        asked(**{field: value})
+    assert told.value.param == field
+
+
+@pytest.mark.parametrize("options", [[], {"include_usage": 1}])
+def test_stream_options_are_an_object_of_flags(options: Any) -> None:
+    with pytest.raises(InvalidRequest):
+        asked(stream=True, stream_options=options)
+
+
+def test_usage_is_asked_for_with_a_stream() -> None:
+    call = asked(stream=True, stream_options={"include_usage": True})
+    assert (call.stream, call.include_usage) == (True, True)
+    assert asked(stream=True, stream_options={"include_obfuscation": False}).include_usage is False
+
+
+def test_headers_say_where_it_queues_and_win_over_the_body() -> None:
+    headers = {"x-lane": "long", "x-priority": "0", "x-session-id": "s", "idempotency-key": "k"}
+    call = asked(headers, lane="short", priority=9, timeout_s=5, metadata={"a": "b"})
+    found = call.submission
+    assert (found.lane, found.priority, found.session_id, call.key) == ("long", 0, "s", "k")
+    assert (found.timeout_s, found.metadata) == (5, {"a": "b"})
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"x-priority": "10"},
+        {"x-priority": ""},
+        {"x-priority": "-"},
+        {"x-lane": ""},
+        {"x-session-id": ""},
+        {"idempotency-key": ""},
+        {"idempotency-key": "k" * 256},
+    ],
+)
+def test_a_wrong_header_is_refused(header: dict[str, str]) -> None:
+    with pytest.raises(InvalidRequest):
+        asked(header)
+
+
+def test_a_model_is_named_or_routed() -> None:
+    assert named("fast") == {"model": "fast"}
+    assert named("auto") == {}
+    assert named("auto:batch") == {"route_as": "batch"}
+    assert named("auto:embedding", chat=False) == {"route_as": "embedding"}
+
+
+@pytest.mark.parametrize(("model", "is_chat"), [("auto:embedding", True), ("auto:simple", False)])
+def test_a_class_that_does_not_fit_is_no_model(model: str, is_chat: bool) -> None:
+    with pytest.raises(ModelNotFound):
+        named(model, chat=is_chat)
+
+
+def test_embeddings() -> None:
+    call = embedding(
+        {"model": "auto", "input": ["a"], "dimensions": 3, "encoding_format": "base64"},
+        Headers({"x-lane": "long"}),
+    )
+    assert call.base64 and call.submission.input == ["a"] and call.submission.lane == "long"
+    assert call.submission.params == {"dimensions": 3}
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"input": [1, 2]},
+        {"input": [[1, 2]]},
+        {"input": []},
+        {"input": "a", "encoding_format": "hex"},
+        {"input": "a", "temperature": 0},
+        {"input": "a", "dimensions": "3"},
+        {},
+    ],
+)
+def test_wrong_embeddings_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(RequestError):
+        embedding({"model": "embed"} | fields, Headers())
