@@ -28,7 +28,8 @@ WORDS = {
     "patience": "a free model was left to wait for a faster one",
     "turn": "others had their turn",
     "equal_task": "an equal task was to make the call for both",
-    "other": "no reason known",
+    "start": "its start was being written",
+    "other": "not known: before a restart, or it ended before a start",
 }
 
 

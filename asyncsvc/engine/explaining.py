@@ -19,6 +19,9 @@ from asyncsvc.tasks.task import Cause, EventType, State, Task
 OTHER = "other"
 """Waiting of which no reason is known: in an earlier process, or as it did not end in a start."""
 SHARED = "equal_task"
+START = "start"
+START_MOST_S = 0.1
+"""How long it may take from a turn to the start on the disk, to be taken for just that."""
 
 
 class Story:
@@ -137,7 +140,7 @@ class Story:
             self._account({})
             self._open_s = ms / 1000
 
-    def _account(self, waited: Mapping[str, float]) -> None:
+    def _account(self, waited: Mapping[str, float], started: bool = False) -> None:
         """What the wait for a turn consisted of. Of clocks that disagree the wall clock's sum
         counts, which is what the user sees."""
         whole, self._open_s = self._open_s, 0.0
@@ -148,14 +151,14 @@ class Story:
         for reason, seconds in waited.items():
             self._queued[reason] += seconds * share
         if (left := whole - known * share) > 0.0005:
-            self._queued[OTHER] += left
+            self._queued[START if started and left < START_MOST_S else OTHER] += left
 
     def _begin(self, at: int, data: dict[str, Any]) -> None:
         route = data.get("route") or {}
         waited = route.get("waited") or {}
         if data["why"].startswith("shares"):
             waited = {SHARED: self._open_s}
-        self._account(waited)
+        self._account(waited, started=True)
         said = f"attempt {data['number']} with {data['name']}: {data['why']}"
         if self._timeline:
             self._timeline[-1]["why"] = said

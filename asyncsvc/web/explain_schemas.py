@@ -18,7 +18,7 @@ Reasons = Annotated[
     dict[str, Seconds],
     Field(
         description="seconds by reason: concurrency, rate, slow_down, quota, breaker, held, "
-        "disabled, tokens, patience, turn, equal_task, other"
+        "disabled, tokens, patience, turn, equal_task, start, other"
     ),
 ]
 
