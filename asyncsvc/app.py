@@ -25,11 +25,13 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
+from asyncsvc.engine.batching import Batches
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.choice import Chooser
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.filing import Files
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
 from asyncsvc.engine.importing import Importer
@@ -42,6 +44,7 @@ from asyncsvc.engine.reloading import Reloader
 from asyncsvc.engine.retention import Retention
 from asyncsvc.engine.schedules import Schedules
 from asyncsvc.engine.seats import Seat
+from asyncsvc.engine.steps import Steps
 from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
@@ -62,6 +65,7 @@ from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
 from asyncsvc.web.submit import Shortcut
+from asyncsvc.web.v1.batch_lines import doors
 
 RECORD_S = 5.0
 """How long a stop tries to record what it interrupts."""
@@ -104,6 +108,7 @@ async def open_house(
         )
         house = await _front(stack, environ, watch, executor, reloader)
         _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
+        house.batches.begin(doors(house))
         yield house
 
 
@@ -124,6 +129,8 @@ async def _front(
         journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
     )
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
+    control = Control(journal, waiting, executor)
+    batches = await _batches(stack, journal, intake, control, settings)
     schedules = Schedules(journal, intake)
     stack.push_async_callback(schedules.close)
     await schedules.open()
@@ -139,9 +146,10 @@ async def _front(
         forecaster=forecaster,
         intake=intake,
         webhooks=webhooks,
-        control=Control(journal, waiting, executor),
+        control=control,
         holds=inside.holds,
         schedules=schedules,
+        batches=batches,
         pool=inside.pool,
         reloader=inside,
         tally=tally,
@@ -152,6 +160,17 @@ async def _front(
         importer=Importer(journal, waiting, intake),
         started_ms=journal.now(),
     )
+
+
+async def _batches(
+    stack: AsyncExitStack, journal: Journal, intake: Intake, control: Control, settings: Settings
+) -> Batches:
+    files = Files(journal, settings)
+    await files.open()
+    steps = partial(Steps, journal, intake, control, files, settings)
+    batches = Batches(journal, files, settings, steps)
+    stack.push_async_callback(batches.close)
+    return batches
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:

@@ -45,6 +45,9 @@ class Storage(Section):
     retention_days: Seconds = Field(
         7, ge=0, le=36500, description="finished tasks older than this are purged; 0: never"
     )
+    max_file_bytes: Int = Field(
+        209_715_200, ge=1024, le=1 << 40, description="largest file of /v1/files"
+    )
 
 
 class Queue(Section):

@@ -130,14 +130,18 @@ class Dispatch:
 
     def enter(self, task: Task, bars: Bars | None = None) -> None:
         """The task waits from now on."""
-        if task.id not in self._pools:
-            self._put(task, bars)
+        if task.id in self._pools:
+            return
+        options = self._put(task, bars)
+        # Else it changes nothing, unless a seat is left free that one more makes worth taking.
+        if self._patience.leaves or any(seat.ready for seat in options.seats):
             self.match()
 
-    def _put(self, task: Task, bars: Bars | None) -> None:
+    def _put(self, task: Task, bars: Bars | None) -> Options:
         options = self._chooser.options(task.request, bars)
         self._chooser.arrived(options)
         self._pools.enter(task, options)
+        return options
 
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""
@@ -287,12 +291,9 @@ class Dispatch:
         if seat.gate.fault is not None:
             for pool in self._pools:
                 if seat in pool.options.seats and all_gone(pool.options.seats):
-                    self._strand(pool, seat.gate.fault)
+                    for task_id in self._pools.empty(pool):
+                        self.on_stranded(task_id, seat.gate.fault)
         self.match()
-
-    def _strand(self, pool: Pool, fault: ProviderError) -> None:
-        for task_id in self._pools.empty(pool):
-            self.on_stranded(task_id, fault)
 
     def _serving(self, pool: Pool) -> tuple[Seat, ...]:
         return self._chooser.serving(pool.options)

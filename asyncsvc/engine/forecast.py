@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.line import Rank, entry_of, newcomer
+from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.sessions import Sessions
 from asyncsvc.providers.gate import Gate
 from asyncsvc.tasks.task import Request, State, Task
@@ -23,6 +24,8 @@ class Forecast:
     reason: str | None
 
 
+STATES_KEPT = 256
+
 UNKNOWN = Forecast(None, None, None)
 
 
@@ -30,6 +33,7 @@ class Forecaster:
     def __init__(self, dispatch: Dispatch, sessions: Sessions) -> None:
         self._dispatch = dispatch
         self._sessions = sessions
+        self._states: dict[tuple[Seat, ...], tuple[tuple[float, int, int], _State]] = {}
 
     def of(self, task: Task) -> Forecast:
         """For a task that waits; of any other, nothing is known."""
@@ -47,20 +51,18 @@ class Forecaster:
         seats = self._dispatch.candidates(request)
         gates = [seat.upstream.gate for seat in seats]
         position = self._dispatch.position(request, rank, seats)
-        tokens = request.tokens
+        if not gates:
+            return Forecast(position, None, self._dispatch.nobody(request))
         if request.session_id is not None:
             before = self._sessions.before(request.session_id, task_id)
             if before is not None:
                 return Forecast(position, None, f"behind task {before} of its session")
-        eta = _eta(gates, position, tokens)
+        state = self._state(seats, gates, request.tokens)
+        eta = state.eta(position)
         if eta == 0.0:
             return self._patient(request, position)
-        if not gates:
-            return Forecast(position, None, self._dispatch.nobody(request))
-        reasons = [why for gate in gates if (why := gate.describe(tokens))]
-        # The keys of a model that is held all say the same.
-        said = "; ".join(dict.fromkeys(reasons))
-        if len(reasons) < len(gates):
+        said = state.reason
+        if said is None:
             said = f"{position - 1} tasks are before it" if position > 2 else "a task is before it"
         return Forecast(position, eta, said)
 
@@ -72,25 +74,57 @@ class Forecaster:
         why = f"{seat.gate.name}: left free for a faster model, for {left:.0f} s at most"
         return Forecast(position, round(left, 3), why)
 
+    def _state(self, seats: tuple[Seat, ...], gates: list[Gate], tokens: int) -> "_State":
+        """Looked at once a moment: within one, only what the gates count as a change changes it."""
+        counted = tokens if any(gate.budget.limit for gate in gates) else 0
+        moment = Gate.time(), sum(gate.changes for gate in gates), counted
+        known = self._states.get(seats)
+        if known is None or known[0] != moment:
+            if len(self._states) > STATES_KEPT:
+                self._states.clear()
+            known = self._states[seats] = moment, _look(gates, counted)
+        return known[1]
 
-def _eta(gates: list[Gate], position: int, tokens: int) -> float | None:
-    free, soonest = 0, math.inf
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What some gates promise at one moment."""
+
+    free: int
+    soonest: float
+    rate: float
+    """Calls a second; 0: not known."""
+    reason: str | None
+
+    def eta(self, position: int) -> float | None:
+        if position <= self.free:
+            return 0.0
+        if self.rate <= 0:
+            return None
+        ahead = max(position - max(self.free, 0), 0)
+        return round((self.soonest if self.soonest < math.inf else 0.0) + ahead / self.rate, 3)
+
+
+def _look(gates: list[Gate], tokens: int) -> _State:
+    free, soonest, rate = 0, math.inf, 0.0
     for gate in gates:
         wait = max(gate.wait(), gate.tokens_wait(tokens))
         soonest = min(soonest, wait)
         if wait <= 0:
             free += gate.concurrency - gate.busy
-    if position <= free:
-        return 0.0
-    rate = 0.0
-    for gate in (gate for gate in gates if gate.held is None):
-        rates = [gate.concurrency / gate.service_s] if gate.service_s else []
-        if gate.window.limit:
-            rates.append(gate.window.limit / gate.window.span_s)
-        if gate.budget.limit and tokens:
-            rates.append(gate.budget.limit / tokens / gate.budget.span_s)
-        rate += min(rates, default=0.0)
-    if rate <= 0:
-        return None
-    ahead = max(position - max(free, 0), 0)
-    return round((soonest if soonest < math.inf else 0.0) + ahead / rate, 3)
+        if gate.held is None:
+            rate += _rate(gate, tokens)
+    reasons = [why for gate in gates if (why := gate.describe(tokens))]
+    # The keys of a model that is held all say the same.
+    reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
+    return _State(free, soonest, rate, reason)
+
+
+def _rate(gate: Gate, tokens: int) -> float:
+    """Calls a second that it can make, as far as that is known."""
+    rates = [gate.concurrency / gate.service_s] if gate.service_s else []
+    if gate.window.limit:
+        rates.append(gate.window.limit / gate.window.span_s)
+    if gate.budget.limit and tokens:
+        rates.append(gate.budget.limit / tokens / gate.budget.span_s)
+    return min(rates, default=0.0)

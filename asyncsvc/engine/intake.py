@@ -35,11 +35,13 @@ from asyncsvc.errors import (
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
-from asyncsvc.tasks.journal import Birth, Journal, Outcome
+from asyncsvc.tasks.journal import Beside, Birth, Journal, Kept, Outcome
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import Request
 
 RETRY_AFTER_S = 5.0
+Also = Callable[[Sequence[str]], Sequence[Beside]]
+"""Given the ids of new tasks: what is written in one transaction with them."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -80,6 +82,7 @@ class Intake:
         owner: str | None = None,
         key: str | None = None,
         aside: Aside | None = None,
+        also: Also | None = None,
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored.
 
@@ -87,7 +90,7 @@ class Intake:
         """
         began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
         try:
-            accepted = await self._submit(submission, owner, key, aside)
+            accepted = await self._submit(submission, owner, key, aside, also)
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
             raise
@@ -95,14 +98,24 @@ class Intake:
         return accepted
 
     async def _submit(
-        self, submission: Submission, owner: str | None, key: str | None, aside: Aside | None
+        self,
+        submission: Submission,
+        owner: str | None,
+        key: str | None,
+        aside: Aside | None,
+        also: Also | None,
     ) -> Accepted:
         if key is None:
-            return (await self._take([submission], owner, aside=aside))[0]
-        return await through(self._submit_once(submission, owner, key, aside))
+            return (await self._take([submission], owner, aside=aside, also=also))[0]
+        return await through(self._submit_once(submission, owner, key, aside, also))
 
     async def _submit_once(
-        self, submission: Submission, owner: str | None, key: str, aside: Aside | None
+        self,
+        submission: Submission,
+        owner: str | None,
+        key: str,
+        aside: Aside | None,
+        also: Also | None,
     ) -> Accepted:
         key = f"{owner or ''}\x00{key}"
         tell = fingerprint_of
@@ -111,7 +124,8 @@ class Intake:
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                return (await self._take([submission], owner, (key, fingerprint), aside=aside))[0]
+                taken = [submission], owner, (key, fingerprint)
+                return (await self._take(*taken, aside=aside, also=also))[0]
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
@@ -125,10 +139,11 @@ class Intake:
         submissions: Sequence[Submission],
         owner: str | None = None,
         aside: Aside | None = None,
+        also: Also | None = None,
     ) -> list[Accepted]:
-        """Take all or none, in one transaction."""
+        """Take all or none, in one transaction, with what is to be stored `also`."""
         try:
-            return await self._take(submissions, owner, aside=aside)
+            return await self._take(submissions, owner, aside=aside, also=also)
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
             raise
@@ -166,6 +181,7 @@ class Intake:
         key: tuple[str, str] | None = None,
         origin: Origin | None = None,
         aside: Aside | None = None,
+        also: Also | None = None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
         for submission in submissions:
@@ -185,7 +201,8 @@ class Intake:
             stored = (*key, orjson.dumps(answer).decode()) if key else None
             births.append(Birth(request, body, stored))
             taken.append(Accepted(request.id, answer))
-        notes = [origin.note(one.task_id) for one in taken] if origin else []
+        notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
+        notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(births)
         # Not after the await: whoever submits may hang up meanwhile, and a task that is on
         # the disk must find its waiting place all the same.

@@ -43,6 +43,11 @@ class Patience:
         """Since when a gate with room has been left free although somebody waits."""
         self._asked: set[str] = set()
 
+    @property
+    def leaves(self) -> bool:
+        """Whether any is left free at this moment."""
+        return bool(self._since)
+
     def longer(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
         """Seconds that a call there takes longer than at the faster of `others`, which may serve
         the same tasks; 0 where so many of them wait that it pays all the same."""

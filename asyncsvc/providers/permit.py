@@ -26,6 +26,8 @@ class Load(ABC):
         self.window = window
         self.budget = budget
         self.breaker = breaker
+        self.changes = 0
+        """Counts whatever may change when the next call may begin, but for time."""
         self.busy = 0
         self.long_busy = 0
         self.under_way = 0
@@ -62,6 +64,7 @@ class Load(ABC):
 
     def wake(self) -> None:
         """Something has changed: whoever waits looks again."""
+        self.changes += 1
         self._changed.set()
         self._changed = asyncio.Event()
         if self.budget.limit:
@@ -111,6 +114,7 @@ class Permit:
         self._share = self._gate.budget.reserve(tokens)
         self.long = long
         self._gate.busy += 1
+        self._gate.changes += 1
         self._gate.long_busy += long
 
     def sent(self) -> None:

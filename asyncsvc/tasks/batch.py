@@ -5,7 +5,7 @@ synced. Never begins or ends a transaction.
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import chain
@@ -20,6 +20,18 @@ _COUNTS = (64, 16, 4, 1)
 32,766."""
 
 
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """Rows of tables beside those of tasks, in one transaction with whatever is appended with it.
+
+    `write` is called in the writer's thread after the tasks are there. It must not fail for what
+    it finds in the tables: that would refuse everything that is committed at the same time.
+    """
+
+    write: Callable[[sqlite3.Connection], None]
+    durable: bool = True
+
+
 @dataclass(slots=True)
 class Batch:
     """What one transaction writes. Of `changed`, the number is the version before."""
@@ -32,6 +44,7 @@ class Batch:
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    beside: list[Beside] = field(default_factory=list)
     callbacks: CallbackWrites = field(default_factory=CallbackWrites)
     acknowledging: bool = False
     """Whether something kept must be on the disk before anybody is told."""
@@ -42,7 +55,8 @@ class Batch:
         the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
         only kept for later is not."""
         written = self.born or self.changed or self.results or self.calls or self.keys
-        return bool(written or self.deleted or self.acknowledging)
+        beside = any(entry.durable for entry in self.beside)
+        return bool(written or self.deleted or self.acknowledging or beside)
 
 
 def write(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -66,6 +80,8 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
     if batch.keys:
         many("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
     batch.callbacks.write(many)
+    for entry in batch.beside:
+        entry.write(connection)
     if batch.deleted:
         gone = [(n,) for n in batch.deleted]
         many("DELETE FROM tasks WHERE n = ?", gone)

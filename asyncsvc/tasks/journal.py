@@ -22,6 +22,7 @@ import aiosqlite
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.tasks.batch import Beside
 from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.followers import Feed, Topics
 from asyncsvc.tasks.overlay import Arrival, Birth, Change, Entry, Kept, Overlay, Removal
@@ -35,9 +36,6 @@ log = logging.getLogger(__name__)
 COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
-_NO_STRANGERS = (Birth, Kept, Tried)
-"""Entries that are not about a task that there is already."""
-
 
 Outcome = list[Task] | AsyncsvcError
 """The tasks as they stand after an append, or why it was refused."""
@@ -265,4 +263,14 @@ class Journal:
         self.feed.publish(overlay.events)
 
 
-__all__ = ["Arrival", "Birth", "Change", "Event", "Journal", "Kept", "Removal", "Tried"]
+__all__ = [
+    "Arrival",
+    "Beside",
+    "Birth",
+    "Change",
+    "Event",
+    "Journal",
+    "Kept",
+    "Removal",
+    "Tried",
+]

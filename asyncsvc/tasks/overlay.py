@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.batch import Batch, Beside
 from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.rows import Event, EventRow, dumps
 from asyncsvc.tasks.submission import PREVIEW_CHARS
@@ -73,7 +73,7 @@ class Kept:
     durable: bool = False
 
 
-Entry = Birth | Arrival | Change | Removal | Kept | Tried
+Entry = Birth | Arrival | Change | Removal | Kept | Tried | Beside
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -94,6 +94,7 @@ class Overlay:
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, str]] = field(default_factory=list)
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    beside: list[Beside] = field(default_factory=list)
     acknowledging: bool = False
     """Whether something kept must be on the disk before anybody is told."""
     tried: list[Tried] = field(default_factory=list)
@@ -115,13 +116,14 @@ class Overlay:
         self.calls += trial.calls
         self.keys += trial.keys
         self.kept.update(trial.kept)
+        self.beside += trial.beside
         self.acknowledging |= trial.acknowledging
         self.tried += trial.tried
         return tasks
 
     def batch(self) -> Batch:
         """The transaction that makes it true."""
-        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys)
+        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         batch.acknowledging = self.acknowledging
         batch.callbacks.tried += self.tried
@@ -148,6 +150,9 @@ class Overlay:
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
             self.acknowledging |= entry.durable
+            return None
+        if isinstance(entry, Beside):
+            self.beside.append(entry)
             return None
         if isinstance(entry, Tried):
             self.tried.append(entry)

@@ -13,11 +13,12 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from asyncsvc.errors import HeadTooLarge, InvalidHttp, Overloaded, RequestError, RequestTimeout
+from asyncsvc.web.corked import Corked
 
 SPARE = 16
 """Connections beyond the most that are still answered."""
@@ -95,8 +96,9 @@ class Connection(HttpToolsProtocol):
             return
         if len(self._all) >= self._all.most:
             self.app_state = {**self.app_state, CROWDED: True}
-        self._all.add(transport, self)
-        super().connection_made(transport)
+        corked = cast(asyncio.Transport, Corked(transport))
+        self._all.add(corked, self)
+        super().connection_made(corked)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._refused:

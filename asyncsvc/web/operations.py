@@ -29,6 +29,8 @@ class Operation:
     status: int = 200
     media: tuple[str, ...] = (JSON_MEDIA,)
     body: Any = None
+    takes: str = JSON_MEDIA
+    """What the body is."""
     example: Any = None
     query: Any = None
     headers: Any = None

@@ -18,6 +18,7 @@ from asyncsvc.web import (
     transfer,
     ws,
 )
+from asyncsvc.web.v1 import batches, files, responses
 from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
@@ -26,6 +27,9 @@ ROUTES: list[BaseRoute] = [
     *schedules.ROUTES,
     *holding.ROUTES,
     *v1.ROUTES,
+    *responses.ROUTES,
+    *files.ROUTES,
+    *batches.ROUTES,
     *reload.ROUTES,
     *health.ROUTES,
     *metrics.ROUTES,

@@ -5,6 +5,7 @@ Owns the type of starlette's lifespan state. Never holds anything itself.
 
 from dataclasses import dataclass
 
+from asyncsvc.engine.batching import Batches
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.control import Control
 from asyncsvc.engine.dispatch import Dispatch
@@ -43,6 +44,7 @@ class House:
     control: Control
     holds: Holds
     schedules: Schedules
+    batches: Batches
     pool: WorkerPool
     reloader: Reloader
     tally: Tally

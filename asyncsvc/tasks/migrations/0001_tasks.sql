@@ -121,3 +121,53 @@ CREATE INDEX callbacks_due ON callbacks (next_at, task_n, host) WHERE state = 'p
 CREATE TABLE purged (
     task_n INTEGER PRIMARY KEY
 ) STRICT;
+
+-- What /v1/responses was asked, beside the task that does it.
+CREATE TABLE responses (
+    task_n  INTEGER PRIMARY KEY REFERENCES tasks (n) ON DELETE CASCADE,
+    request BLOB NOT NULL
+) STRICT;
+
+-- Files: `state` is open (being uploaded), growing (an output), ready, or gone (being deleted).
+CREATE TABLE files (
+    n          INTEGER PRIMARY KEY AUTOINCREMENT,
+    id         TEXT NOT NULL UNIQUE,
+    filename   TEXT NOT NULL,
+    purpose    TEXT NOT NULL,
+    state      TEXT NOT NULL,
+    bytes      INTEGER NOT NULL,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER
+) STRICT;
+
+CREATE INDEX files_by_expiry ON files (expires_at) WHERE expires_at IS NOT NULL;
+
+-- A file in pieces; `at` is the offset of the piece's first byte.
+CREATE TABLE pieces (
+    file_n INTEGER NOT NULL REFERENCES files (n),
+    at     INTEGER NOT NULL,
+    data   BLOB NOT NULL
+) STRICT;
+
+CREATE UNIQUE INDEX pieces_of_file ON pieces (file_n, at);
+
+-- Lines of a file that become tasks. `job` is how far it is and what it is to become, as JSON.
+CREATE TABLE batches (
+    n     INTEGER PRIMARY KEY AUTOINCREMENT,
+    id    TEXT NOT NULL UNIQUE,
+    state TEXT NOT NULL,
+    job   TEXT NOT NULL
+) STRICT;
+
+CREATE INDEX batches_by_state ON batches (state, n);
+
+-- Lines that are tasks, and of which the answer is not in an output file yet. `form` is how the
+-- answer is wanted, where there is a choice.
+CREATE TABLE batch_lines (
+    batch_n   INTEGER NOT NULL REFERENCES batches (n) ON DELETE CASCADE,
+    line      INTEGER NOT NULL,
+    custom_id TEXT NOT NULL,
+    task_id   TEXT NOT NULL,
+    form      TEXT,
+    PRIMARY KEY (batch_n, line)
+) STRICT;

@@ -46,13 +46,14 @@ async def embeddings(request: Request) -> Response:
         held = await hold(parts, call, request.scope["owner"], aside)
 
     async def give(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await _response(held, call.base64)
+        response = await answered(held, call.base64)
         await response(scope, receive, send)
 
     return Kept(held, give)
 
 
-async def _response(held: Held, base64: bool) -> Response:
+async def answered(held: Held, base64: bool) -> Response:
+    """The answer, once the task is finished."""
     task, failed = await held.finished()
     headers = held.headers(task.name if task else None)
     if failed is not None:

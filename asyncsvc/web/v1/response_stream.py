@@ -1,0 +1,240 @@
+"""A response told as OpenAI's events, made from its task's journal and from nothing else.
+
+Owns the translation. Promises that the same journal always gives the same events under the same
+`sequence_number`s, from 0 without a gap, whoever asks and however often the service was started
+in between; and that a number which was given away never changes its meaning: a new attempt
+takes nothing back, it marks the items of the one before as incomplete and opens new ones under
+new indexes and ids. The last event's `response.output` is what holds. Never waits, never reads
+a clock.
+"""
+
+from typing import Any
+
+from asyncsvc.clock import from_rfc3339
+
+Object = dict[str, Any]
+PREFIX = "resp_"
+CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
+"""Finish reasons of an answer that is not whole, and OpenAI's word for why."""
+_ECHOED: Object = {
+    "instructions": None, "metadata": {}, "max_output_tokens": None, "temperature": None,
+    "top_p": None, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
+    "previous_response_id": None, "background": False, "store": True,
+    "text": {"format": {"type": "text"}}, "reasoning": {"effort": None, "summary": None},
+    "truncation": "disabled", "service_tier": "default", "user": None,
+}  # fmt: skip
+"""Fields of the request that a response repeats, and what they are where nothing was given."""
+
+
+def response_id(task_id: str) -> str:
+    """OpenAI's name for a task's response."""
+    return PREFIX + task_id
+
+
+class Item:
+    """One item of the output. `index` counts all items there ever were."""
+
+    def __init__(self, index: int, task_id: str, kind: str) -> None:
+        self.index = index
+        self.kind = kind
+        prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}[kind]
+        self.id = f"{prefix}_{task_id}_{index}"
+        self.status = "in_progress"
+        self.texts: list[str] = []
+        self.call: Object = {}
+
+    def part(self) -> Object:
+        text = "".join(self.texts)
+        if self.kind == "reasoning":
+            return {"type": "reasoning_text", "text": text}
+        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+    def shown(self) -> Object:
+        item: Object = {"id": self.id, "type": self.kind, "status": self.status}
+        if self.kind == "function_call":
+            return item | self.call | {"arguments": "".join(self.texts)}
+        content = [self.part()] if self.texts else []
+        if self.kind == "reasoning":
+            return item | {"summary": [], "content": content}
+        return item | {"role": "assistant", "content": content}
+
+
+class Telling:
+    """`take` the journal's events one after the other; each gives the events that follow."""
+
+    def __init__(self, task_id: str, request: Object) -> None:
+        self._task_id = task_id
+        self._request = request
+        self._number = 0
+        self._made = 0
+        self._items: list[Item] = []
+        """Those that hold: of the latest attempt."""
+        self._open: Item | None = None
+        self._calls: dict[int, Item] = {}
+        """The calls that may still grow, by the provider's index."""
+        self._told: list[Object] = []
+        self._model = str(request["model"])
+        self._created_at = 0
+        self._completed_at: int | None = None
+        self._usage: Object | None = None
+        self._error: Object | None = None
+        self._incomplete: Object | None = None
+        self.status = "queued"
+
+    def take(self, event: Object) -> list[Object]:
+        """What one event of the journal adds; its `seq` must follow on the last one's."""
+        self._told = []
+        data = event["data"]
+        match event["type"]:
+            case "status":
+                self._moved(data, from_rfc3339(event["ts"]) // 1000)
+            case "attempt":
+                self._void()
+                self._model, self.status = data["name"], "in_progress"
+                self._tell("response.in_progress", response=self.response(begun=False))
+            case "reasoning":
+                self._said("reasoning", "response.reasoning_text", data["text"])
+            case "chunk":
+                self._said("message", "response.output_text", data["text"])
+            case "tool_call" if "function" in data:
+                self._called(data)
+        return self._told
+
+    def response(self, begun: bool = True) -> Object:
+        """The Response as it stands; `begun`: with its output."""
+        request = self._request
+        given = {k: v if request.get(k) is None else request[k] for k, v in _ECHOED.items()}
+        return given | {
+            "id": response_id(self._task_id),
+            "object": "response",
+            "created_at": self._created_at,
+            "completed_at": self._completed_at,
+            "status": self.status,
+            "model": self._model,
+            "output": [item.shown() for item in self._items] if begun else [],
+            "usage": self._usage,
+            "error": self._error,
+            "incomplete_details": self._incomplete,
+        }
+
+    # What happens to the task -----------------------------------------------------------------
+
+    def _moved(self, data: Object, at: int) -> None:
+        cause, state = data["cause"], data["status"]
+        if cause in ("submitted", "delayed"):
+            self._created_at = at
+            self._tell("response.created", response=self.response(begun=False))
+            self._tell("response.queued", response=self.response(begun=False))
+        elif cause == "rerun":
+            self._void()
+            self.status, self._completed_at = "queued", None
+            self._usage = self._error = self._incomplete = None
+            self._tell("response.queued", response=self.response(begun=False))
+        elif state == "completed":
+            self._completed_at, self._usage = at, _usage(data.get("usage"))
+            why = CUT_SHORT.get(str(data.get("finish_reason")))
+            self._incomplete = {"reason": why} if why else None
+            self._ended("incomplete" if why else "completed", "incomplete" if why else "completed")
+        elif state == "failed":
+            error = data.get("error") or {}
+            self._error = {"code": error.get("code"), "message": error.get("message")}
+            self._ended("failed", "failed")
+        elif state == "cancelled":
+            self._ended("cancelled", "incomplete")
+        elif state != "running":
+            self.status = "queued"  # it waits again; what it has said holds until the next attempt
+
+    def _ended(self, status: str, event: str) -> None:
+        self._close("completed" if status == "completed" else "incomplete")
+        self.status = status
+        self._tell(f"response.{event}", response=self.response())
+
+    def _void(self) -> None:
+        """A new attempt: what was said before does not hold."""
+        self._close("incomplete")
+        for item in self._items:
+            if item.status != "incomplete":
+                item.status = "incomplete"
+                self._tell_done(item)
+        self._items = []
+
+    # What it says -----------------------------------------------------------------------------
+
+    def _said(self, kind: str, event: str, text: str) -> None:
+        if self._open is None or self._open.kind != kind:
+            self._close("completed")
+            item = self._open = self._begin(kind)
+            self._tell_of(item, "response.content_part.added", content_index=0, part=item.part())
+        item = self._open
+        item.texts.append(text)
+        more: Object = {"logprobs": []} if kind == "message" else {}
+        self._tell_of(item, f"{event}.delta", content_index=0, delta=text, **more)
+
+    def _called(self, piece: Object) -> None:
+        """A call, or a piece of one; several may grow side by side."""
+        index, function = piece.get("index", 0), piece["function"]
+        item = self._calls.get(index)
+        if item is None:
+            self._close("completed", calls=False)
+            item = self._calls[index] = self._begin("function_call", piece)
+        arguments = str(function.get("arguments") or "")
+        if arguments:
+            item.texts.append(arguments)
+            self._tell_of(item, "response.function_call_arguments.delta", delta=arguments)
+
+    def _begin(self, kind: str, call: Object | None = None) -> Item:
+        item = Item(self._made, self._task_id, kind)
+        if call is not None:
+            name = call["function"].get("name") or ""
+            item.call = {"call_id": call.get("id") or item.id, "name": name}
+        self._made += 1
+        self._items.append(item)
+        self._tell("response.output_item.added", output_index=item.index, item=item.shown())
+        return item
+
+    def _close(self, status: str, calls: bool = True) -> None:
+        """End the items that are open: their texts are whole, or are all that there will be."""
+        item, self._open = self._open, None
+        if item is not None:
+            self._end_text(item)
+            item.status = status
+            self._tell_done(item)
+        called, self._calls = (self._calls, {}) if calls else ({}, self._calls)
+        for item in called.values():
+            end = {"name": item.call["name"], "arguments": "".join(item.texts)}
+            self._tell_of(item, "response.function_call_arguments.done", **end)
+            item.status = status
+            self._tell_done(item)
+
+    def _end_text(self, item: Item) -> None:
+        part = item.part()
+        kind = "output_text" if item.kind == "message" else "reasoning_text"
+        more: Object = {"logprobs": []} if item.kind == "message" else {}
+        self._tell_of(item, f"response.{kind}.done", content_index=0, text=part["text"], **more)
+        self._tell_of(item, "response.content_part.done", content_index=0, part=part)
+
+    def _tell_done(self, item: Item) -> None:
+        self._tell("response.output_item.done", output_index=item.index, item=item.shown())
+
+    def _tell_of(self, item: Item, kind: str, **data: Any) -> None:
+        self._tell(kind, item_id=item.id, output_index=item.index, **data)
+
+    def _tell(self, kind: str, **data: Any) -> None:
+        self._told.append({"type": kind, "sequence_number": self._number, **data})
+        self._number += 1
+
+
+def _usage(usage: Object | None) -> Object | None:
+    """OpenAI's names for the tokens of a chat call."""
+    if usage is None:
+        return None
+    prompt, answer = (
+        usage.get(f"{name}_tokens_details") or {} for name in ("prompt", "completion")
+    )
+    return {
+        "input_tokens": usage.get("prompt_tokens", 0),
+        "input_tokens_details": {"cached_tokens": prompt.get("cached_tokens") or 0},
+        "output_tokens": usage.get("completion_tokens", 0),
+        "output_tokens_details": {"reasoning_tokens": answer.get("reasoning_tokens") or 0},
+        "total_tokens": usage.get("total_tokens", 0),
+    }

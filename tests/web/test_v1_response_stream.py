@@ -1,0 +1,168 @@
+"""From a task's journal to a response's events: what a retry does, and that numbers stay."""
+
+from typing import Any
+
+import pytest
+
+from asyncsvc.tasks.task import Cause, Draft, EventType, State, apply, born, status
+from asyncsvc.tasks.task import Request as TaskRequest
+from asyncsvc.web.v1.response_stream import Telling
+
+USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
+CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
+START = (
+    status(Cause.STARTED, State.PENDING),
+    Draft(EventType.ATTEMPT, {"number": 1, "model": "m", "name": "fast", "why": "", "route": {}}),
+)
+DONE = status(Cause.COMPLETED, State.RUNNING, usage=USAGE, error=None)
+AGAIN = (status(Cause.RETRYING, State.RUNNING), status(Cause.DUE, State.SCHEDULED))
+FAULT = {"code": "timeout", "message": "too late", "retryable": True}
+
+
+def chunk(text: str) -> Draft:
+    return Draft(EventType.CHUNK, {"text": text})
+
+
+def thought(text: str) -> Draft:
+    return Draft(EventType.REASONING, {"text": text})
+
+
+def journal(*drafts: Draft) -> list[dict[str, Any]]:
+    """The events as they are on the wire; the drafts must be legal one after the other."""
+    task, first = born(TaskRequest("t"), 0)
+    found = [first]
+    for draft in drafts:
+        task = apply(task, draft, 0)
+        found.append(draft)
+    return [
+        {"seq": i, "type": str(one.type), "ts": f"2026-01-01T00:00:{i:02d}Z", "data": one.data}
+        for i, one in enumerate(found, 1)
+    ]
+
+
+def tell(*drafts: Draft) -> tuple[list[dict[str, Any]], Telling]:
+    telling = Telling("t", {"model": "auto", "input": "x"})
+    return [told for event in journal(*drafts) for told in telling.take(event)], telling
+
+
+def output_text(response: dict[str, Any]) -> str:
+    parts = [part for item in response["output"] for part in item.get("content", [])]
+    return "".join(part["text"] for part in parts if part["type"] == "output_text")
+
+
+def test_numbers_are_dense_and_every_prefix_is_told_the_same() -> None:
+    drafts = (*START, thought("h"), chunk("a"), *AGAIN, *START, chunk("b"), chunk("c"), DONE)
+    whole, _ = tell(*drafts)
+    assert [event["sequence_number"] for event in whole] == list(range(len(whole)))
+    for end in range(len(drafts)):
+        part, _ = tell(*drafts[:end])
+        assert part == whole[: len(part)]
+
+
+def test_an_attempt_that_is_void_leaves_incomplete_items_behind() -> None:
+    told, telling = tell(*START, thought("h"), chunk("a"), *AGAIN, *START, chunk("b"), DONE)
+    added = [e["item"]["id"] for e in told if e["type"] == "response.output_item.added"]
+    assert len(set(added)) == 3
+    indexes = [e["output_index"] for e in told if e["type"] == "response.output_item.added"]
+    assert indexes == [0, 1, 2]
+    last = {e["item"]["id"]: e["item"] for e in told if e["type"] == "response.output_item.done"}
+    assert [last[item]["status"] for item in added] == ["incomplete", "incomplete", "completed"]
+    final = told[-1]["response"]
+    assert [item["id"] for item in final["output"]] == added[2:]
+    assert output_text(final) == "b"
+    assert final == telling.response()
+
+
+@pytest.mark.parametrize(
+    ("end", "kind", "state"),
+    [
+        (DONE, "completed", "completed"),
+        (status(Cause.FAILED, State.RUNNING, error=FAULT), "failed", "failed"),
+        (status(Cause.CANCELLED, State.RUNNING), "incomplete", "cancelled"),
+    ],
+)
+def test_each_end_is_told_with_what_was_said(end: Draft, kind: str, state: str) -> None:
+    told, _ = tell(*START, chunk("a"), chunk("b"), end)
+    assert told[-1]["type"] == f"response.{kind}"
+    response = told[-1]["response"]
+    assert response["status"] == state
+    assert output_text(response) == "ab"
+    whole = "completed" if kind == "completed" else "incomplete"
+    assert response["output"][0]["status"] == whole
+    assert (response["error"] is not None) == (kind == "failed")
+    assert (response["completed_at"] is not None) == (kind == "completed")
+
+
+@pytest.mark.parametrize("reason", ["length", "content_filter"])
+def test_an_answer_that_was_cut_short_says_so(reason: str) -> None:
+    end = Draft(EventType.STATUS, DONE.data | {"finish_reason": reason})
+    told, _ = tell(*START, chunk("a"), end)
+    assert told[-1]["type"] == "response.incomplete"
+    said = {"length": "max_output_tokens", "content_filter": "content_filter"}[reason]
+    assert told[-1]["response"]["incomplete_details"] == {"reason": said}
+
+
+def test_a_tool_call_is_an_item_with_its_arguments() -> None:
+    told, telling = tell(*START, chunk("a"), Draft(EventType.TOOL_CALL, CALL), DONE)
+    items = telling.response()["output"]
+    assert [item["type"] for item in items] == ["message", "function_call"]
+    assert items[1]["call_id"] == "c1"
+    assert (items[1]["name"], items[1]["arguments"]) == ("f", '{"a":1}')
+    deltas = [e for e in told if e["type"] == "response.function_call_arguments.delta"]
+    assert [e["delta"] for e in deltas] == ['{"a":1}']
+    assert deltas[0]["item_id"] == items[1]["id"]
+
+
+def test_calls_that_grow_side_by_side_are_two_items() -> None:
+    def piece(index: int, arguments: str, **first: str) -> Draft:
+        function = {"arguments": arguments} | ({"name": first["id"]} if first else {})
+        return Draft(EventType.TOOL_CALL, {"index": index, "function": function} | first)
+
+    pieces = (piece(0, "", id="a"), piece(1, "{", id="b"), piece(0, "{}"), piece(1, "}"))
+    told, telling = tell(*START, *pieces, DONE)
+    items = telling.response()["output"]
+    assert [(one["call_id"], one["name"], one["arguments"]) for one in items] == [
+        ("a", "a", "{}"),
+        ("b", "b", "{}"),
+    ]
+    assert {one["status"] for one in items} == {"completed"}
+    done = [e for e in told if e["type"] == "response.function_call_arguments.done"]
+    assert [(e["output_index"], e["arguments"]) for e in done] == [(0, "{}"), (1, "{}")]
+    told, _ = tell(*START, *pieces[:2], *AGAIN, *START, chunk("b"), DONE)
+    last = {e["item"]["id"]: e["item"]["status"] for e in told if "item" in e}
+    assert list(last.values()) == ["incomplete", "incomplete", "completed"]
+
+
+def test_what_was_said_before_a_pause_holds_until_the_next_attempt() -> None:
+    paused = (*START, chunk("a"), status(Cause.PAUSED, State.RUNNING))
+    told, telling = tell(*paused)
+    assert telling.status == "queued"
+    assert output_text(telling.response()) == "a"
+    told, _ = tell(*paused, status(Cause.CANCELLED, State.PAUSED))
+    assert output_text(told[-1]["response"]) == "a"
+    told, _ = tell(*paused, status(Cause.RESUMED, State.PAUSED), *START, chunk("b"), DONE)
+    assert output_text(told[-1]["response"]) == "b"
+
+
+def test_a_retry_by_hand_goes_on_behind_the_end() -> None:
+    once, _ = tell(*START, chunk("a"), DONE)
+    told, telling = tell(
+        *START, chunk("a"), DONE, status(Cause.RERUN, State.COMPLETED), *START, chunk("b"), DONE
+    )
+    assert told[: len(once)] == once
+    assert told[len(once)]["type"] == "response.output_item.done"
+    assert output_text(telling.response()) == "b"
+    assert telling.response()["usage"]["input_tokens"] == 2
+
+
+def test_tokens_have_openais_names() -> None:
+    usage = USAGE | {"completion_tokens_details": {"reasoning_tokens": 1}}
+    end = Draft(EventType.STATUS, DONE.data | {"usage": usage})
+    _, telling = tell(*START, chunk("a"), end)
+    assert telling.response()["usage"] == {
+        "input_tokens": 2,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 3,
+        "output_tokens_details": {"reasoning_tokens": 1},
+        "total_tokens": 5,
+    }
