@@ -122,7 +122,7 @@ async def _front(
 ) -> House:
     """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
     settings, journal, waiting = inside.settings, inside.journal, inside.waiting
-    forecaster = Forecaster(waiting.dispatch)
+    forecaster = Forecaster(waiting.dispatch, waiting.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
     tally = Tally()
     journal.on_change = tally.changed

@@ -171,6 +171,7 @@ async def test_alarms_outlive_a_full_disk(tmp_path: Path) -> None:
         house.client.on("busy", [HANG])
         await house.submit("busy", timeout_s=500)
         expiring = await house.submit("y")
+        await asyncio.sleep(MOMENT)  # the start of the busy one is on the disk
         store = house.house.journal.store
         with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
             await asyncio.sleep(120)

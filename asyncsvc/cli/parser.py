@@ -207,6 +207,15 @@ def show(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
 
 
 @app.command(rich_help_panel=THERE)
+def explain(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
+    """Say what happened to a task, and what it waited for."""
+    from asyncsvc.cli import explaining
+
+    with _api(url) as api:
+        return explaining.explain(api, api.resolve(task_id), as_json)
+
+
+@app.command(rich_help_panel=THERE)
 def watch(
     task_id: Annotated[
         str | None, typer.Argument(metavar="[ID]", help="Stream this one. Else a live table.")

@@ -21,7 +21,10 @@ from asyncsvc.engine.line import Rank, newcomer
 from asyncsvc.engine.patience import Patience
 from asyncsvc.engine.pools import Pool, Pools
 from asyncsvc.engine.seats import Bars, Options, Seat, Taken, all_gone
+from asyncsvc.engine.timers import Alarm
+from asyncsvc.engine.waits import Waits
 from asyncsvc.errors import ProviderError
+from asyncsvc.providers.obstacles import Reason
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.task import Request, Task
@@ -42,16 +45,18 @@ class Dispatch:
         """Called for a waiting task for which no model is left, with the reason."""
         self._chooser = chooser
         self._lacking = lacking
+        self.waits = Waits()
         self._patience = Patience()
         self._pools = Pools(weights or {})
         self._stopped = False
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm = Alarm(self.match)
         self._listen()
 
     def _listen(self) -> None:
         for seat in self.seats:
             seat.gate.on_close = partial(self._closed, seat)
-            seat.gate.on_room = self._later
+            # What counts in a budget has changed: look again, once the caller is done.
+            seat.gate.on_room = partial(self._alarm.set, 0.0)
 
     def apply(
         self,
@@ -111,7 +116,7 @@ class Dispatch:
         rows = self._chooser.explain(options, self._lacking(), ahead)
         able = [row for row in rows if row["eligible"]]
         ready = self._pick(options, request.lane == "long")
-        if ready is not None and self._patient(ready, options):
+        if ready is not None and self._sparing(ready, options) > 0:
             ready = None
         chosen = ready.upstream.name if ready else soonest(able)
         seat = next((s for s in options.seats if s.upstream.name == chosen), None)
@@ -138,30 +143,22 @@ class Dispatch:
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""
         left = self._pools.leave(task.id)
+        self.waits.left(task.id)
         if not len(self._pools):
             self._patience.settle()
         return left
 
     def position(self, request: Request, rank: Rank, seats: Collection[Seat]) -> int:
         """The place among the tasks that wait for any of these seats; 1 is the next."""
-        ahead = 0
-        for pool in self._pools:
-            if any(seat in seats for seat in self._serving(pool)):
-                for name, lane in pool.lanes.items():
-                    # Users share a lane by turns; of another lane, only urgency counts.
-                    if name == request.lane:
-                        ahead += lane.ahead_of(rank, request.owner)
-                    elif len(lane):
-                        ahead += lane.before(rank)
-        return 1 + ahead
+        pools = (p for p in self._pools if any(seat in seats for seat in self._serving(p)))
+        return 1 + sum(pool.ahead_of(request, rank) for pool in pools)
 
     def depth(self, name: str) -> int:
         """How many wait that the model of that name could serve."""
         return sum(
-            len(lane)
+            len(pool)
             for pool in self._pools
             if any(seat.upstream.name == name for seat in self._serving(pool))
-            for lane in pool.lanes.values()
         )
 
     async def next(self, seat: Seat, permit: Permit) -> Taken | None:
@@ -187,7 +184,7 @@ class Dispatch:
     def stop(self) -> None:
         """Hand out nothing more."""
         self._stopped = True
-        self._set_alarm(math.inf)
+        self._alarm.set(math.inf)
 
     def match(self) -> None:
         """Hand the best waiting task to the best seat with room, until there is none."""
@@ -196,7 +193,7 @@ class Dispatch:
             assert seat.permit is not None and seat.offer is not None
             entry = self._pools.take(lane)
             self._patience.taken(seat.upstream)
-            route = self._route(pool.options, seat)
+            route = self._route(pool.options, seat) | self.waits.taken(entry.task_id, seat.gate)
             seat.permit.reserve(lane.long, entry.tokens)
             seat.offer.set_result(Taken(entry, route))
 
@@ -215,21 +212,25 @@ class Dispatch:
             return None
         heads = self._pools.heads()
         held: set[Seat] = set()
+        met: dict[Seat, Reason] = {}
         soonest = math.inf
         for first, urgent in heads:
             while (seat := self._pick(first.options, urgent.long, held)) is not None:
                 pool, lane = self._turn(first, urgent, seat, heads, held)
                 if (wait := seat.gate.tokens_wait(lane.next().tokens)) > 0:
                     held.add(seat)
+                    met[seat] = "tokens"
                     soonest = min(soonest, wait)
                 elif (wait := self._left(seat, pool.options)) > 0:
                     # Free seats that are slower still are none the better.
+                    met[seat] = "patience"
                     soonest = min(soonest, wait)
                     break
                 else:
                     return pool, lane, seat
         self._patience.settle()
-        self._set_alarm(soonest)
+        self.waits.note(met)
+        self._alarm.set(soonest)
         return None
 
     def _turn(
@@ -256,10 +257,19 @@ class Dispatch:
             return 0.0
         return self._patience.left(seat.upstream, others, self._pools.rivals(options))
 
-    def _patient(self, seat: Seat, options: Options) -> bool:
-        """Whether a task that came now would leave the seat free."""
+    def _sparing(self, seat: Seat, options: Options) -> float:
+        """How long a task that came now would leave the seat free."""
         waiting = max(self._pools.rivals(options), 1)
-        return self._patience.longer(seat.upstream, self._others(seat, options), waiting) > 0
+        return self._patience.spares(seat.upstream, self._others(seat, options), waiting)
+
+    def spared(self, request: Request) -> tuple[Seat, float] | None:
+        """The free seat that is kept from such a task for a faster one, and for how long."""
+        options = self._chooser.options(request)
+        if len(options.primary) == 1 or all(seat.ready for seat in options.primary):
+            return None  # of those that are all free the best is taken
+        seat = self._pick(options, request.lane == "long")
+        left = self._sparing(seat, options) if seat is not None else 0.0
+        return (seat, left) if seat is not None and left > 0 else None
 
     def _others(self, seat: Seat, options: Options) -> list[Upstream]:
         """What may be better to wait for; nothing where the order decides."""
@@ -271,17 +281,6 @@ class Dispatch:
         """How many would gain by the slot of real-time work; 0 while that waits itself."""
         waits = any(pool.options.name == "realtime" and len(pool) for pool in self._pools)
         return 0 if waits else self._pools.rivals(options)
-
-    def _later(self) -> None:
-        """What counts in a budget has changed: look again, once the caller is done."""
-        self._set_alarm(0.0)
-
-    def _set_alarm(self, delay: float) -> None:
-        if self._alarm is not None:
-            self._alarm.cancel()
-        self._alarm = None
-        if delay < math.inf and not self._stopped:
-            self._alarm = asyncio.get_running_loop().call_later(delay, self.match)
 
     def _closed(self, seat: Seat) -> None:
         """The gate has closed: who stands there steps back, who waited for it looks elsewhere."""

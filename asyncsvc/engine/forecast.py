@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.line import Rank, entry_of, newcomer
 from asyncsvc.engine.seats import Seat
+from asyncsvc.engine.sessions import Sessions
 from asyncsvc.providers.gate import Gate
 from asyncsvc.tasks.task import Request, State, Task
 
@@ -29,15 +30,16 @@ UNKNOWN = Forecast(None, None, None)
 
 
 class Forecaster:
-    def __init__(self, dispatch: Dispatch) -> None:
+    def __init__(self, dispatch: Dispatch, sessions: Sessions) -> None:
         self._dispatch = dispatch
+        self._sessions = sessions
         self._states: dict[tuple[Seat, ...], tuple[tuple[float, int, int], _State]] = {}
 
     def of(self, task: Task) -> Forecast:
         """For a task that waits; of any other, nothing is known."""
         if task.state is not State.PENDING:
             return UNKNOWN
-        return self._forecast(task.request, entry_of(task).rank)
+        return self._forecast(task.request, entry_of(task).rank, task.id)
 
     def newcomer(self, request: Request, at: int) -> Forecast:
         """For a task that is about to be submitted."""
@@ -45,15 +47,32 @@ class Forecaster:
             return UNKNOWN
         return self._forecast(request, newcomer(request, at))
 
-    def _forecast(self, request: Request, rank: Rank) -> Forecast:
+    def _forecast(self, request: Request, rank: Rank, task_id: str | None = None) -> Forecast:
         seats = self._dispatch.candidates(request)
         gates = [seat.upstream.gate for seat in seats]
         position = self._dispatch.position(request, rank, seats)
         if not gates:
             return Forecast(position, None, self._dispatch.nobody(request))
+        if request.session_id is not None:
+            before = self._sessions.before(request.session_id, task_id)
+            if before is not None:
+                return Forecast(position, None, f"behind task {before} of its session")
         state = self._state(seats, gates, request.tokens)
         eta = state.eta(position)
-        return Forecast(position, eta, None if eta == 0.0 else state.reason)
+        if eta == 0.0:
+            return self._patient(request, position)
+        said = state.reason
+        if said is None:
+            said = f"{position - 1} tasks are before it" if position > 2 else "a task is before it"
+        return Forecast(position, eta, said)
+
+    def _patient(self, request: Request, position: int) -> Forecast:
+        """There is room, but it may be left free for a while."""
+        if (spared := self._dispatch.spared(request)) is None:
+            return Forecast(position, 0.0, None)
+        seat, left = spared
+        why = f"{seat.gate.name}: left free for a faster model, for {left:.0f} s at most"
+        return Forecast(position, round(left, 3), why)
 
     def _state(self, seats: tuple[Seat, ...], gates: list[Gate], tokens: int) -> "_State":
         """Looked at once a moment: within one, only what the gates count as a change changes it."""

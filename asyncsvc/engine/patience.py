@@ -66,6 +66,11 @@ class Patience:
         longer = takes - spent / rate
         return longer if waiting < SHARE * longer * rate else 0.0
 
+    def spares(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
+        """The seconds of that which are left, for a task that came now; notes nothing."""
+        longer, now = self.longer(account, others, waiting), Gate.time()
+        return max(longer - (now - self._since.get(account.gate.name, now)), 0.0)
+
     def left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
         """Seconds for which it had better stay free; its time runs from the first such answer."""
         longer = self.longer(account, others, waiting)

@@ -86,6 +86,7 @@ class WorkerPool:
                 # What is still being recorded counts too: a disk that takes nothing would
                 # otherwise gather workers without end.
                 while self.working(seat) >= seat.gate.concurrency:
+                    seat.gate.meets("concurrency")
                     await seat.gate.sleep(math.inf)
                 found = await self._turn(seat)
             except Exception:

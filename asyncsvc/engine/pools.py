@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from asyncsvc.engine.lane import Lane, Turns
-from asyncsvc.engine.line import LANE_SLACK_S, Entry, entry_of
+from asyncsvc.engine.line import LANE_SLACK_S, Entry, Rank, entry_of
 from asyncsvc.engine.seats import Options
-from asyncsvc.tasks.task import Task
+from asyncsvc.tasks.task import Request, Task
 
 POOLS_KEPT = 64
 """Pools are made as tasks ask for them; above this many, the empty ones go."""
@@ -26,6 +26,15 @@ class Pool:
 
     def __len__(self) -> int:
         return sum(len(lane) for lane in self.lanes.values())
+
+    def ahead_of(self, request: Request, rank: Rank) -> int:
+        """How many are before that place: users share a lane by turns; of another lane, only
+        urgency counts."""
+        return sum(
+            lane.ahead_of(rank, request.owner) if name == request.lane else lane.before(rank)
+            for name, lane in self.lanes.items()
+            if name == request.lane or len(lane)
+        )
 
 
 class Pools:

@@ -152,7 +152,12 @@ class Run:
         """The event that tells a task of it."""
         said: dict[str, Any] = {"warnings": self.warnings} if self.warnings else {}
         shares = task.id != self.lead.id
-        why = "shares the call of an equal task" if shares else self.route["why"]
+        route = self.route
+        if shares:  # what it has waited for is its own
+            why = "shares the call of an equal task"
+            route = {k: v for k, v in route.items() if k not in ("waited", "gate")}
+        else:
+            why = route["why"]
         known = {} if self.session_key is None else {"session_key": self.session_key}
         return Draft(
             EventType.ATTEMPT,
@@ -161,7 +166,7 @@ class Run:
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
-                "route": self.route | said | known,
+                "route": route | said | known,
                 **said,
                 **known,
             },

@@ -22,6 +22,16 @@ class Sessions:
             members.append(task_id)
         return members[0] == task_id
 
+    def before(self, session_id: str, task_id: str | None = None) -> str | None:
+        """Whom the task, or one that came now, would have to wait for."""
+        members = self._members.get(session_id, ())
+        found = None
+        for member in members:
+            if member == task_id:
+                break
+            found = member
+        return found
+
     def leave(self, session_id: str, task_id: str) -> str | None:
         """Step out; the new head's id where the head has changed."""
         members = self._members.get(session_id)

@@ -81,3 +81,19 @@ class Timers:
         finally:  # an alarm that fails must not silence the others
             if self._heap and self._heap[0][0] < self._next_at:
                 self._sleep(loop, self._heap[0][0])
+
+
+class Alarm:
+    """One alarm of the loop's clock, which may be set anew."""
+
+    def __init__(self, ring: Callable[[], None]) -> None:
+        self._ring = ring
+        self._handle: asyncio.TimerHandle | None = None
+
+    def set(self, delay: float) -> None:
+        """In so many seconds and not when it was set before; inf: not at all."""
+        if self._handle is not None:
+            self._handle.cancel()
+        self._handle = None
+        if delay < math.inf:
+            self._handle = asyncio.get_running_loop().call_later(delay, self._ring)

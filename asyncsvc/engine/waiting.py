@@ -79,7 +79,7 @@ class WaitingRoom:
         self.flights = Flights(dispatch, self._to_lane)
         self._journal = journal
         self._timers = timers
-        self._sessions = Sessions()
+        self.sessions = Sessions()
         self._settings = settings
         self._allowances: dict[str, _Allowance] = {}
         self._bars: dict[str, Bars] = {}
@@ -90,7 +90,7 @@ class WaitingRoom:
         """Let the task wait as its state demands; `delay_s` is known better than the clock."""
         session, mine = task.request.session_id, True
         if session is not None:
-            mine = self._sessions.enter(session, task.id)
+            mine = self.sessions.enter(session, task.id)
         if task.state is State.SCHEDULED:
             self.flights.leave(task)
             self._set_alarm(task, delay_s)
@@ -98,6 +98,8 @@ class WaitingRoom:
             self._watch(task)
             if mine:
                 self._line_up(task)
+            else:
+                self.dispatch.waits.behind(task.id)
 
     def _line_up(self, task: Task) -> None:
         """It is the task's turn to be served: from the cache, or by a call."""
@@ -116,6 +118,7 @@ class WaitingRoom:
 
     def _to_lane(self, task: Task) -> None:
         bars = self._bars.get(task.id)
+        self.dispatch.waits.queued(task.id)
         if (fault := self.dispatch.enter(task, bars)) is not None:
             self._strand(task.id, fault)
 
@@ -174,7 +177,7 @@ class WaitingRoom:
         self._allowances.pop(task.id, None)
         self._bars.pop(task.id, None)
         session = task.request.session_id
-        heir = self._sessions.leave(session, task.id) if session is not None else None
+        heir = self.sessions.leave(session, task.id) if session is not None else None
         if heir is not None and (next_task := self._journal.live.get(heir)) is not None:
             self.admit(next_task)
 

@@ -20,6 +20,7 @@ from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.budget import Budget
 from asyncsvc.providers.headers import RateHeaders
 from asyncsvc.providers.measures import Measures
+from asyncsvc.providers.obstacles import Reason
 from asyncsvc.providers.permit import Load, Permit
 from asyncsvc.providers.rest import Rest
 from asyncsvc.providers.slots import Slots
@@ -102,21 +103,37 @@ class Gate(Load, Measures):
         The permit counts in the rate window only when `reserve` is called, which must follow
         without another `acquire` in between.
         """
+        self.meets("concurrency")
         await self._slots.acquire()
         try:
             smoothed = False
             while True:
                 if (delay := self.wait()) > 0:
+                    self.meets(self._obstacle())
                     await self.sleep(delay)
                 elif smoothed or self._smooth is None:
+                    self.meets(None)
                     return Permit(self, self.breaker.enter())
                 else:
                     # It may take a while, so the rest is judged once more after it.
+                    self.meets("rate")
                     await self._smooth.acquire()
                     smoothed = True
         except BaseException:
             self._slots.release()
             raise
+
+    def _obstacle(self) -> Reason:
+        """Of what the provider's side demands, that which lasts longest."""
+        if self.fault is not None or self.held is not None:
+            return "disabled" if self.fault is not None else "held"
+        now = self.time()
+        waits: dict[Reason, float] = {
+            "quota" if self.rest.exhausted else "slow_down": self.rest.left(now),
+            "breaker": self.breaker.wait(now),
+            "rate": self.window.wait(now),
+        }
+        return max(waits, key=lambda reason: waits[reason])
 
     def wait(self) -> float:
         """Seconds until a call may start as far as the provider is concerned; inf: on change."""

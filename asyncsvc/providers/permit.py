@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from asyncsvc.providers.breaker import Breaker
 from asyncsvc.providers.budget import Budget, Share
+from asyncsvc.providers.obstacles import Obstacles, Reason
 from asyncsvc.providers.window import Stamp, Window
 
 STARTS_KEPT = 10_000
@@ -37,6 +38,7 @@ class Load(ABC):
         """When the latest calls began, for people to look at."""
         self.on_room: Callable[[], None] = lambda: None
         """Called when what counts in the token budget has changed."""
+        self.obstacles = Obstacles()
         self._changed = asyncio.Event()
 
     @staticmethod
@@ -49,6 +51,10 @@ class Load(ABC):
         while self.starts and self.starts[0] < since:
             self.starts.popleft()
         return len(self.starts)
+
+    def meets(self, reason: Reason | None) -> None:
+        """That is what the next call waits for."""
+        self.obstacles.met(reason, self.time())
 
     @property
     def remembers(self) -> bool:

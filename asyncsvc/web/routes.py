@@ -6,12 +6,24 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import api, docs, health, holding, metrics, reload, schedules, transfer, ws
+from asyncsvc.web import (
+    api,
+    docs,
+    explain,
+    health,
+    holding,
+    metrics,
+    reload,
+    schedules,
+    transfer,
+    ws,
+)
 from asyncsvc.web.v1 import batches, files, responses
 from asyncsvc.web.v1 import routes as v1
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,
+    *explain.ROUTES,
     *schedules.ROUTES,
     *holding.ROUTES,
     *v1.ROUTES,

@@ -56,3 +56,22 @@ def test_what_a_state_does_not_allow_is_exit_code_1(service: Place, finished: st
     ended = service.run("resume", finished)
     assert (ended.code, ended.out) == (1, "")
     assert "completed" in ended.err and ended.err.count("\n") == 1
+
+
+def test_a_task_is_explained(service: Place, finished: str) -> None:
+    shown = service.run("explain", finished[-8:])
+    assert (shown.code, shown.err) == (0, "")
+    for part in (finished, "completed", "attempt 1 with fast", "fast (fast-1)", "tokens"):
+        assert part in shown.out
+    assert service.run("explain", finished, "--json").json["timeline"]
+    assert service.run("explain", "zzz").code == 1
+
+
+def test_a_waiting_task_is_explained(service: Place) -> None:
+    service.run("pause-model", "slow")
+    task_id = service.run("submit", "waits", "--model", "slow").out.strip()
+    shown = service.run("explain", task_id)
+    service.run("cancel", task_id)
+    service.run("resume-model", "slow")
+    assert "now at position" in shown.out and "slow is paused" in shown.out
+    assert "the model was paused" in shown.out

@@ -53,11 +53,13 @@ async def test_reading_is_as_described(service: Service, strict: Any) -> None:
     done = await service.submit("tell me", metadata={"a": 1}, session_id="s")
     await service.done(done)
     for path in ("/", "/health", "/livez", "/readyz", "/models", "/tasks/stats", "/docs",
-                 "/openapi.json", "/tasks", f"/tasks/{done}", "/tasks?limit=1"):  # fmt: skip
+                 "/openapi.json", "/tasks", f"/tasks/{done}", "/tasks?limit=1",
+                 f"/tasks/{done}/explain"):  # fmt: skip
         assert await held(service, strict, "GET", path)
     task = await held(service, strict, "GET", f"/tasks/{done}")
     assert task["status"] == "completed" and task["result"]
-    for path in ("/tasks/none", "/tasks?lane=fast", "/tasks/none/events", "/tasks?limit=0"):
+    for path in ("/tasks/none", "/tasks/none/explain", "/tasks?lane=fast", "/tasks/none/events",
+                 "/tasks?limit=0"):  # fmt: skip
         assert (await held(service, strict, "GET", path))["error"]
 
 
@@ -90,6 +92,7 @@ async def test_submitting_is_as_described(service: Service, strict: Any) -> None
 
 async def test_steering_is_as_described(service: Service, strict: Any) -> None:
     task_id = await service.running(HANG)
+    assert await held(service, strict, "GET", f"/tasks/{task_id}/explain")
     for verb in ("pause", "resume", "cancel", "retry", "cancel"):
         assert (await held(service, strict, "POST", f"/tasks/{task_id}/{verb}"))["task_id"]
     assert (await held(service, strict, "POST", f"/tasks/{task_id}/cancel"))["error"]

@@ -207,3 +207,31 @@ async def test_the_models_tell_how_they_are(tmp_path: Path) -> None:
     assert two["latency_s"] > 0
     assert (off["enabled"], dumb["enabled"]) == (False, False)
     assert "NO_KEY" in dumb["reason"] and "enabled" in off["reason"]
+
+
+async def test_a_task_is_explained(service: Service) -> None:
+    task_id = await service.submit("explain me", model="fast")
+    await service.done(task_id)
+    found = expect(await service.http.get(f"/tasks/{task_id}/explain"), 200)
+    assert [step["what"] for step in found["timeline"]] == ["submitted", "started", "completed"]
+    (attempt,) = found["attempts"]
+    assert attempt["name"] == "fast" and attempt["chunks"] > 0 and attempt["characters"] > 0
+    assert found["usage"]["total_tokens"] > 0 and found["now"] is None
+    refused(await service.http.get("/tasks/nobody/explain"), 404, "task_not_found")
+
+
+async def test_a_running_and_a_waiting_task_are_explained(fresh: Service) -> None:
+    held = [await fresh.running(HANG, model="fast") for _ in range(5)]
+    running = expect(await fresh.http.get(f"/tasks/{held[0]}/explain"), 200)
+    assert running["attempts"][0]["outcome"] is None and running["now"]["running_s"] >= 0
+    waiting = await fresh.submit("x", model="fast")
+    now = expect(await fresh.http.get(f"/tasks/{waiting}/explain"), 200)["now"]
+    assert now["position"] == 1 and "5 of 5 calls under way" in now["reason"]
+
+
+async def test_the_user_of_the_header_owns_the_task(service: Service) -> None:
+    body = {"content": "whose?", "model": "fast"}
+    answer = await service.http.post("/tasks", json=body, headers={"x-user": "B"})
+    task_id = expect(answer, 202)["task_id"]
+    assert expect(await service.http.get(f"/tasks/{task_id}/explain"), 200)["owner"] == "B"
+    assert ids(await listed(service, owner="B")) == [task_id]
