@@ -144,6 +144,8 @@ async def test_cancelling_closes_the_call_at_once_and_keeps_the_text(tmp_path: P
         assert call.cancelled and call.ended == 1
         assert await house.result(task_id) == await house.said(task_id) == "some "
         assert (await house.kinds(task_id))[-1] == "cancelled"
+        kind, data = (await house.events(task_id))[-1]
+        assert (kind, data["cause"], data["closed_ms"]) == ("status", "cancelled", 0)
 
 
 @virtual

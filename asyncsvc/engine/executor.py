@@ -170,7 +170,7 @@ class Executor:
         run = member.run
         if member.outcome is not None or run.over or run.scope is None or run.scope.done():
             return
-        member.outcome = outcome
+        member.outcome, member.left = outcome, asyncio.get_running_loop().time()
         if len(run.members) > 1:
             del run.members[member.task.id]
             self._later(self._record(member, outcome))

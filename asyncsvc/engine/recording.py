@@ -115,7 +115,8 @@ class Recorder:
 
     def _closing(self, member: Member, outcome: Outcome, text: str | None) -> Change:
         state, run = self._state(member), member.run
-        latency = round(asyncio.get_running_loop().time() - member.started, 3)
+        now = asyncio.get_running_loop().time()
+        latency = round(now - member.started, 3)
         drafts = member.tape.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
@@ -133,6 +134,8 @@ class Recorder:
                 drafts.append(self._why(error, member.task.attempts + 1, None))
                 drafts.append(status(Cause.DEFERRED, state))
             case Stopped(cause=cause):
+                if run.over:  # else the call goes on for others
+                    facts["closed_ms"] = round((now - member.left) * 1000)
                 drafts.append(status(cause, state, **facts))
             case Dropped():
                 raise AssertionError("a dropped run has nothing to record")

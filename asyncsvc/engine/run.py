@@ -37,6 +37,8 @@ class Member:
     deadline: float
     outcome: Outcome | None = None
     """How it ended for this task alone, while the call went on or because it was cut."""
+    left: float = 0.0
+    """When it was told to end, by the loop's clock."""
     alarm: asyncio.TimerHandle | None = None
     start: "asyncio.Future[list[Task]] | None" = None
     """The append of the start. Whoever ends it waits for this: it may still become true."""
