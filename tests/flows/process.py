@@ -122,7 +122,8 @@ def settings(
     concurrency: int = 4,
     database: Path | None = None,
 ) -> Path:
-    """A settings file with the model `fast` and a database in the folder, or elsewhere."""
+    """A settings file with the model `fast` and a database in the folder, or elsewhere; only a
+    write that fails tells that the disk is full."""
     path = folder / "settings.toml"
     path.write_text(
         f"""
@@ -131,6 +132,9 @@ port = 0
 grace_s = {grace_s}
 [storage]
 path = "{database or folder / "tasks.db"}"
+[limits]
+disk_free_mb = 0
+loop_lag_ms = 0
 [models.fast]
 base_url = "{url}/v1"
 model = "sim"
