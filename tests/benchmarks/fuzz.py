@@ -210,7 +210,7 @@ def _settings(examples: int) -> hypothesis.settings:
     )
 
 
-ROOM = 200
+ROOM = 5000
 """Calls at once: a call of OpenAI's API is answered when its task is done, and tasks that hang
 must not keep it waiting."""
 
@@ -222,7 +222,7 @@ def tables(simulator: stage.Child) -> Mapping[str, Mapping[str, Any]]:
         "timeouts": {"first_token_s": 5},
         "breaker": {"failures": 1000},
         "models.fast": common | {"concurrency": ROOM},
-        "models.embed": common | {"type": "embedding", "concurrency": 20},
+        "models.embed": common | {"type": "embedding", "concurrency": ROOM},
     }
 
 

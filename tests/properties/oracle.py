@@ -63,7 +63,7 @@ class Oracle:
     """By verb and task id."""
     holds: dict[str, Held] = field(default_factory=lambda: defaultdict(Held))
     lives: dict[int, Life] = field(default_factory=dict)
-    results: dict[int, str | None] = field(default_factory=dict)
+    results: dict[tuple[int, int], str | None] = field(default_factory=dict)
     gone: Counter[int] = field(default_factory=Counter)
     """Deleted tasks, by the number of their wish."""
     last_id: int = 0
@@ -162,7 +162,7 @@ class Oracle:
         """Those who are no longer there."""
         for n in self.lives.keys() - found.keys():
             life = self.lives.pop(n)
-            self.results.pop(n, None)
+            self.results = {key: text for key, text in self.results.items() if key[0] != n}
             ended = life.finished or self._may_have_ended(life)
             law(ended and self._may_be_gone(life), f"lost: {life.story()}")
             self.gone[life.wish.number] += 1
@@ -189,13 +189,14 @@ class Oracle:
         law(code == life.code, f"the error is {code}, was {life.code}: {life.story()}")
         if not life.finished:
             law(result is None, f"a result of an unfinished task: {result!r}, {life.story()}")
-            self.results.pop(n, None)
             return
         law((result or "") == life.text, f"result {result!r} of {life.text!r}: {life.story()}")
-        if n not in self.results:
-            self.results[n] = result
+        # By life: between two looks a task may be done again by hand, and be finished again.
+        key = n, life.causes.count("rerun")
+        if key not in self.results:
+            self.results[key] = result
             self._check_text(life)
-        law(self.results[n] == result, f"the result has changed: {life.story()}")
+        law(self.results[key] == result, f"the result has changed: {life.story()}")
 
     # Judging --------------------------------------------------------------------------------
 

@@ -60,6 +60,18 @@ REMEMBERED = {
     "equal tasks, one leaves, one is cut off": Story(
         [*[Submit(shared=True)] * 3, Tick(0.5), Do("cancel", 1), Fault("cut"), Crash(), Tick()]
     ),
+    "cancelled, done again and finished between two looks": Story(
+        [
+            Submit(),
+            *[Submit(shared=True)] * 2,
+            Fault("slow_down"),
+            Tick(3.0),
+            Do(),
+            Do("retry", how="later"),
+            Tick(),
+        ],
+        0,
+    ),
     "a key over a crash and a delete": Story(
         [Submit(keyed=True, how="later"), Crash(), Repeat(), Tick(7.0), Do("delete"), Repeat()]
     ),
