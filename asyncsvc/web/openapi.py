@@ -188,7 +188,7 @@ def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, An
         content: dict[str, Any] = {"schema": types.of(said.body)}
         if said.example is not None:
             content["example"] = said.example
-        entry["requestBody"] = {"required": True, "content": {said.takes: content}}
+        entry["requestBody"] = {"required": said.needs_body, "content": {said.takes: content}}
     entry["responses"] = _answers(one, types, ways)
     return entry
 

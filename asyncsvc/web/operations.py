@@ -30,6 +30,7 @@ class Operation:
     media: tuple[str, ...] = (JSON_MEDIA,)
     body: Any = None
     takes: str = JSON_MEDIA
+    needs_body: bool = True
     """What the body is."""
     example: Any = None
     query: Any = None

@@ -46,6 +46,7 @@ BUSY_S = 5.0
     answer=MadeBackup,
     status=201,
     body=BackupWish,
+    needs_body=False,
     errors=("overloaded",),
     gives=("Location",),
     example={},
