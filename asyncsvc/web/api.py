@@ -232,10 +232,9 @@ def integer(text: str | None, name: str, default: int, least: int, most: int | N
     if text is None or text == "":
         return default
     allowed = f"{name} must be a whole number from {least}" + (f" to {most}" if most else "")
-    try:
-        value = int(text)
-    except ValueError:
-        raise InvalidRequest(f"{allowed}, got {text[:40]!r}", param=name) from None
+    if not (text.isascii() and text.removeprefix("-").isdigit()):
+        raise InvalidRequest(f"{allowed}, got {text[:40]!r}", param=name)
+    value = int(text[:40])
     if value < least or value > (most or (1 << 62)):
         raise InvalidRequest(f"{allowed}, got {text[:40]!r}", param=name)
     return value

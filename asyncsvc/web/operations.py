@@ -30,8 +30,8 @@ class Operation:
     media: tuple[str, ...] = (JSON_MEDIA,)
     body: Any = None
     takes: str = JSON_MEDIA
-    needs_body: bool = True
     """What the body is."""
+    needs_body: bool = True
     example: Any = None
     query: Any = None
     headers: Any = None

@@ -136,6 +136,8 @@ async def take_in(request: Request) -> Response:
     parts, query = house(request), request.query_params
     if unknown := set(query) - {"first_line"}:
         raise InvalidRequest(f"{min(unknown)!r} is not a parameter", param=min(unknown))
+    if query.get("first_line") == "":
+        raise InvalidRequest("first_line must be a whole number from 1", param="first_line")
     first = integer(query.get("first_line"), "first_line", 1, 1, None)
     limit = TEXTS * parts.settings.queue.max_task_bytes + (1 << 20)
     async with body.received(request, limit, parts.bodies) as (data, _):
