@@ -21,6 +21,8 @@ from asyncsvc.web.operations import JSON_MEDIA, Operation, declared
 from asyncsvc.web.resources import Resource
 from asyncsvc.web.schemas import Refusal
 
+STREAM_MEDIA = "text/event-stream"
+
 REF = "#/components/schemas/{model}"
 SERVICE = frozenset({"", "health", "livez", "readyz", "metrics", "openapi.json", "docs"})
 """First segments of paths that are about the service itself."""
@@ -222,7 +224,11 @@ def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]
     )
     first = answers[said.status] = {"description": meaning or HTTPStatus(said.status).phrase}
     if said.answer is not None:
-        first["content"] = {kind: {"schema": types.of(said.answer)} for kind in said.media}
+        # A stream's events have many shapes: the pages of the protocol tell them.
+        first["content"] = {
+            kind: {} if kind == STREAM_MEDIA else {"schema": types.of(said.answer)}
+            for kind in said.media
+        }
     if said.gives:
         first["headers"] = {name: {"schema": {"type": "string"}} for name in said.gives}
     if said.status == 202 and "Location" in said.gives:

@@ -151,7 +151,7 @@ class Fuzz:
     def _set_apart(self, case: AnyCase) -> None:
         """A session of its own: a held call would wait for a task of its session that is paused."""
         name = next((name for name in case.headers or {} if name.lower() == SESSION), None)
-        if name is not None and case.headers and len(str(case.headers[name])) <= SESSION_ROOM:
+        if name is not None and case.headers and 0 < len(str(case.headers[name])) <= SESSION_ROOM:
             case.headers[name] = f"{case.headers[name]}{self.done}"
 
     def _checks(self, case: AnyCase, answer: Response) -> list[Any]:
