@@ -106,9 +106,9 @@ def _parameter(parameter: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def _answer(status: str, answer: Mapping[str, Any]) -> tuple[str, str, str]:
     kinds = [
-        f"{_kind(content['schema'])} as <code>{escape(media)}</code>"
+        f"{_kind(content.get('schema', {}))} as <code>{escape(media)}</code>"
         if media != "application/json"
-        else _kind(content["schema"])
+        else _kind(content.get("schema", {}))
         for media, content in answer.get("content", {}).items()
     ]
     headers = "".join(f"; header <code>{escape(name)}</code>" for name in answer.get("headers", {}))
