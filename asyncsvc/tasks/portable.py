@@ -12,7 +12,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, rfc3339
-from asyncsvc.tasks.rows import SELECT_TASK, TASK_COLUMNS, task_of
+from asyncsvc.tasks.rows import SELECT_TASK, TASK_COLUMNS, served, task_of
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, EventType, Request, State, Task, status
@@ -92,15 +92,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, calls: list[Any]
         "cache": request.cache,
         "attempts": task.attempts,
         "error": task.error,
-        "metadata": {
-            "model": task.model,
-            "name": task.name,
-            "latency": task.latency,
-            "usage": task.usage,
-            "cached": task.cached,
-            "finish_reason": task.finish_reason,
-            "route": task.route,
-        },
+        "metadata": served(task),
         "user_metadata": request.user_metadata,
         "created_at": rfc3339(request.created_at),
         "started_at": _time(task.started_at),

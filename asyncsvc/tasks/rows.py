@@ -87,6 +87,19 @@ def _loads(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
 
 
+def served(task: Task) -> dict[str, Any]:
+    """Who has served the task, and how: `metadata` wherever a task is told."""
+    return {
+        "model": task.model,
+        "name": task.name,
+        "latency": task.latency,
+        "usage": task.usage,
+        "cached": task.cached,
+        "finish_reason": task.finish_reason,
+        "route": task.route,
+    }
+
+
 def life_row(task: Task) -> tuple[Any, ...]:
     """The values of LIFE_COLUMNS. A route that is still the request's is not written twice."""
     return (

@@ -11,7 +11,6 @@ the doors refuse all else on them.
 
 import asyncio
 import json
-import sys
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -28,8 +27,6 @@ HEAD_BYTES = 64 * 1024
 LEAST_RATE = 1024
 """Bytes a second that count as progress of a body."""
 LINGER_S = 1.0
-FILES_BESIDE = 256
-"""Descriptors beside the clients' connections: calls upstream, database, tools."""
 
 
 class Connections:
@@ -194,17 +191,3 @@ def raw(error: RequestError) -> bytes:
         f"{retry}connection: close\r\n\r\n"
     )
     return STATUS_LINE[error.status] + head.encode("ascii") + body
-
-
-def raise_file_limit(connections: int) -> None:
-    """Let this process open a file for each connection: 1024, which is usual, is not enough."""
-    if sys.platform == "win32":
-        return
-    import resource
-
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = connections + SPARE + FILES_BESIDE
-    if hard != resource.RLIM_INFINITY:
-        wanted = min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -13,6 +13,7 @@ import orjson
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks import callbacks
+from asyncsvc.tasks.rows import served
 from asyncsvc.tasks.task import UNFINISHED, EventType, State, Task
 from asyncsvc.web.state import House
 
@@ -35,15 +36,7 @@ def summary(task: Task) -> dict[str, Any]:
         "schedule_id": request.schedule_id,
         "attempts": task.attempts,
         "error": task.error,
-        "metadata": {
-            "model": task.model,
-            "name": task.name,
-            "latency": task.latency,
-            "usage": task.usage,
-            "cached": task.cached,
-            "finish_reason": task.finish_reason,
-            "route": task.route,
-        },
+        "metadata": served(task),
         "user_metadata": request.user_metadata,
         "created_at": rfc3339(request.created_at),
         "updated_at": rfc3339(task.updated_at),

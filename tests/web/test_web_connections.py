@@ -1,8 +1,6 @@
 """Connections before anything is asked on them: too many, too slow, too idle, too large."""
 
 import asyncio
-import resource
-import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -10,7 +8,8 @@ from pathlib import Path
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from asyncsvc.web.connections import FILES_BESIDE, HEAD_BYTES, SPARE, raise_file_limit
+from asyncsvc.server import make_room_for_connections
+from asyncsvc.web.connections import HEAD_BYTES, SPARE
 from tests.web.serving import Service, ask, serving
 from tests.web.wire import Wire, chunked, head, post, wire
 
@@ -86,7 +85,7 @@ async def test_sockets_count_until_they_are_closed(tmp_path: Path) -> None:
 
 
 async def test_a_thousand_connections_work(tmp_path: Path) -> None:
-    raise_file_limit(3000)  # both ends are in this process
+    make_room_for_connections()  # both ends are in this process
     async with serving(tmp_path) as service, AsyncExitStack() as stack:
         lines = [await stack.enter_async_context(wire(service.port)) for _ in range(1000)]
         answers = await asyncio.gather(*(line.ask(GET) for line in lines))
@@ -191,16 +190,3 @@ async def test_chunks_with_endless_trailers_are_cut(
                 while True:
                     line.writer.write(b"x: " + b"y" * 65536 + b"\r\n")
                     await line.writer.drain()
-
-
-async def test_open_files_are_allowed_as_far_as_possible(monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: told.append(pair))
-    needed = 1000 + SPARE + FILES_BESIDE
-    for limits in ((1024, 4096), (1024, 1100), (9999, 9999), (1024, -1), (-1, -1)):
-        monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
-        raise_file_limit(1000)
-    assert told == [(needed, 4096), (1100, 1100), (needed, -1)]
-    monkeypatch.setattr(sys, "platform", "win32")
-    raise_file_limit(10**6)
-    assert len(told) == 3
