@@ -20,6 +20,7 @@ from pathlib import Path
 from statistics import linear_regression, median
 from time import perf_counter
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import psutil
@@ -61,7 +62,10 @@ class Sample:
     at_s: float
     answered: int
     memory_mb: float
+    upstream: int
+    """Connections to the provider, which the service keeps open for the next calls."""
     descriptors: int
+    """All others."""
 
 
 @dataclass
@@ -148,6 +152,7 @@ class Soak:
     ) -> None:
         """What the system says of the process; the provider says how far it is."""
         process = psutil.Process(service.process.pid)
+        port = urlsplit(provider_url).port or 0
         next_sample = 0.0
         while True:
             async with client.get(provider_url) as answer:
@@ -155,8 +160,7 @@ class Soak:
             now = perf_counter() - self._began
             if now >= next_sample:
                 next_sample = now + SAMPLE_S
-                memory = float(process.memory_info().rss) / 1e6
-                self.seen.samples.append(Sample(now, self._answered, memory, process.num_fds()))
+                self.seen.samples.append(sample(process, now, self._answered, port))
             await asyncio.sleep(0.02)
 
     async def _probe(self, port: int) -> None:
@@ -225,6 +229,11 @@ class Soak:
         report.row("descriptors after warm-up", early)
         report.row("descriptors at the end", late)
         report.require(late - early <= DESCRIPTORS, f"descriptors grew from {early} to {late}")
+        upstream = max(s.upstream for s in samples)
+        report.row("connections to the provider, at most", upstream)
+        report.require(
+            upstream <= CONCURRENCY + DESCRIPTORS, f"{upstream} connections for {CONCURRENCY} calls"
+        )
         if plan.tasks >= ENOUGH_TASKS:
             slope = slope_mb(warm)
             report.row("memory per 10,000 tasks after warm-up, MB", slope)
@@ -241,6 +250,19 @@ class Soak:
         report.row("loop lag, ms", lag)
         report.notes.append(f"loop lag: {by}")
         report.target(lag < LAG_MS, f"loop lag {lag:.1f} ms ({by}), target {LAG_MS:g} ms")
+
+
+def sample(process: psutil.Process, at_s: float, answered: int, provider_port: int) -> Sample:
+    """What the system says of the service.
+
+    Connections to the provider are counted apart: how many there are follows the load, up to the
+    limit of calls at once, and a slow machine reaches it late.
+    """
+    memory = float(process.memory_info().rss) / 1e6
+    held = process.num_fds()
+    peers = [c.raddr for c in process.net_connections("tcp") if c.raddr]
+    upstream = sum(peer.port == provider_port for peer in peers)
+    return Sample(at_s, answered, memory, upstream, held - upstream)
 
 
 def slope_mb(samples: Sequence[Sample]) -> float:
