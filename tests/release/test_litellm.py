@@ -34,7 +34,11 @@ def litellm() -> Any:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else it asks the network
         pytest.importorskip("litellm", reason="pip install '.[release]'")
-        return import_module("litellm")
+        found = import_module("litellm")
+    # A Responses API stream of a name that it does not know is made up of the whole answer.
+    known = {"litellm_provider": "openai", "mode": "chat", "supports_native_streaming": True}
+    found.register_model({"openai/fast": known})
+    return found
 
 
 @pytest.fixture
@@ -120,6 +124,7 @@ async def test_responses_streamed(litellm: Any, at: dict[str, Any]) -> None:
     streams.append([event async for event in later])
     for events in streams:
         said = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+        assert [event.type for event in events[:2]] == ["response.created", "response.queued"]
         assert events[-1].type == "response.completed"
         assert events[-1].response.output[0].content[0].text == said
 
@@ -145,6 +150,16 @@ async def test_a_tool_call_over_responses(litellm: Any, at: dict[str, Any]) -> N
     said = await litellm.aresponses(**at, input="How is it? [[sim:calls=1]]", tools=[tool])
     calls = [item for item in said.output if item.type == "function_call"]
     assert [call.arguments for call in calls] == [CALLED]
+
+
+async def test_a_chat_over_responses(litellm: Any, at: dict[str, Any]) -> None:
+    asked = at | {"model": "openai/responses/fast", "stream": True}
+    said = await litellm.acompletion(**(asked | {"messages": user("Tell me.")}))
+    assert litellm.stream_chunk_builder([piece async for piece in said]).choices[0].message.content
+    calling = asked | {"messages": user("[[sim:calls=2]] go"), "tools": [TOOL]}
+    pieces = [piece async for piece in await litellm.acompletion(**calling)]
+    message = litellm.stream_chunk_builder(pieces).choices[0].message
+    assert [call.function.arguments for call in message.tool_calls] == [CALLED] * 2
 
 
 async def test_failures_are_the_librarys_own_exceptions(litellm: Any, at: dict[str, Any]) -> None:
