@@ -166,7 +166,7 @@ def test_a_pause_that_was_asked_for_is_kept() -> None:
 
 
 def test_the_slope_of_memory_is_per_ten_thousand_tasks() -> None:
-    grows = [soak.Sample(n, n * 1000, 80 + n * 0.2, 60) for n in range(20)]
+    grows = [soak.Sample(n, n * 1000, 80 + n * 0.2, 0, 60) for n in range(20)]
     assert soak.slope_mb(grows) == pytest.approx(2.0)
     assert soak.slope_mb(grows[:1]) == 0
 
