@@ -29,6 +29,9 @@ LIMITS = {
     "format": "{}",
 }
 
+TITLES = {"v1": "OpenAI"}
+"""Of tags that say little by themselves."""
+
 
 def page(document: Mapping[str, Any]) -> str:
     """The whole page."""
@@ -64,16 +67,20 @@ def _contents(groups: Mapping[str, list[Found]]) -> str:
     told = []
     for name, found in groups.items():
         lines = "".join(
-            f'<li><a href="#{escape(one["operationId"])}">{escape(one["summary"])}</a></li>'
+            f'<li><a href="#{escape(one["operationId"])}">{_inline(one["summary"])}</a></li>'
             for _, _, one, _ in found
         )
-        told.append(f'<h2><a href="#{escape(name)}">{escape(name)}</a></h2><ul>{lines}</ul>')
+        told.append(f'<h2><a href="#{escape(name)}">{_title(name)}</a></h2><ul>{lines}</ul>')
     return "".join(told) + '<h2><a href="#types">Types</a></h2>'
 
 
 def _group(name: str, found: list[Found]) -> str:
     told = "".join(_one(*one) for one in found)
-    return f'<section id="{escape(name)}"><h2>{escape(name)}</h2>{told}</section>'
+    return f'<section id="{escape(name)}"><h2>{_title(name)}</h2>{told}</section>'
+
+
+def _title(tag: str) -> str:
+    return escape(TITLES.get(tag, tag))
 
 
 def _one(path: str, verb: str, one: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> str:

@@ -132,6 +132,12 @@ def test_what_may_be_submitted_is_described(body: dict[str, Any], described: Any
         assert allowed
 
 
+def test_the_page_names_whose_api_it_is_and_shows_code_as_code(described: dict[str, Any]) -> None:
+    contents = page(described).split("<main>")[0]
+    assert ">OpenAI</a>" in contents and ">v1</a>" not in contents
+    assert "<code>stream=true</code>" in contents and "`" not in contents.split("</style>")[1]
+
+
 def test_the_page_escapes_what_it_shows(described: dict[str, Any]) -> None:
     sly = "<script>alert(1)</script>"
     info = described["info"] | {"title": sly, "version": sly, "description": f"`{sly}`"}
