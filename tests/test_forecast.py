@@ -89,7 +89,7 @@ async def test_a_cooling_model_is_waited_for(tmp_path: Path) -> None:
         await asyncio.sleep(MOMENT)
         answer = await house.answer("y", priority=9)
         assert answer["message"] == "accepted; a: asked to slow down, next in 30 s"
-        assert answer["eta_s"] is None
+        assert answer["eta_s"] == 29.999  # it is the next, and that moment is known
 
 
 @virtual
@@ -110,3 +110,31 @@ async def test_those_who_came_in_the_same_millisecond_are_ahead(tmp_path: Path) 
         await asyncio.sleep(MOMENT)
         positions = [(await house.answer(f"p{n}"))["position"] for n in range(4)]
         assert positions == [1, 2, 3, 4]
+
+
+@virtual
+async def test_calls_that_are_spread_over_time_are_waited_for(tmp_path: Path) -> None:
+    models = {"a": model(concurrency=2, rpm=40)}
+    async with EngineHouse(tmp_path, models) as house:
+        for name in "xy":  # the burst; after it the next may start each 60 / (4 · 40) s
+            await house.finished(await house.submit(name))
+        await asyncio.sleep(MOMENT)
+        first = await house.submit("z")
+        waiting = await house.task(first)
+        forecast = house.house.forecaster.of(waiting)
+        assert (forecast.position, forecast.eta_s) == (1, 0.374)
+        assert forecast.reason == "a: calls are spread over time, next in 0.4 s"
+        begun = asyncio.get_running_loop().time()
+        await house.finished(first)
+        assert round(house.client.of("z")[0].started - begun, 3) == forecast.eta_s
+
+
+@virtual
+async def test_whoever_comes_while_a_clerk_stands_ready_starts_now(tmp_path: Path) -> None:
+    models = {"a": model(concurrency=2, rpm=40)}
+    async with EngineHouse(tmp_path, models) as house:
+        for name in "xy":
+            await house.finished(await house.submit(name))
+        await asyncio.sleep(0.5)
+        answer = await house.answer("z")
+        assert (answer["position"], answer["eta_s"], answer["message"]) == (1, 0.0, "accepted")

@@ -91,7 +91,8 @@ class _State:
     """What some gates promise at one moment."""
 
     free: int
-    soonest: float
+    next_s: float
+    """Seconds until the next may start where that hangs on nothing but time; else inf."""
     rate: float
     """Calls a second; 0: not known."""
     reason: str | None
@@ -99,25 +100,29 @@ class _State:
     def eta(self, position: int) -> float | None:
         if position <= self.free:
             return 0.0
+        ahead = position - self.free
         if self.rate <= 0:
-            return None
-        ahead = max(position - max(self.free, 0), 0)
-        return round((self.soonest if self.soonest < math.inf else 0.0) + ahead / self.rate, 3)
+            # The first of those who wait for a moment, not for a slot, is known all the same.
+            return round(self.next_s, 3) if ahead == 1 and self.next_s < math.inf else None
+        if self.next_s == math.inf:
+            return round(ahead / self.rate, 3)
+        return round(self.next_s + (ahead - 1) / self.rate, 3)
 
 
 def _look(gates: list[Gate], tokens: int) -> _State:
-    free, soonest, rate = 0, math.inf, 0.0
+    free, next_s, rate = 0, math.inf, 0.0
     for gate in gates:
         wait = max(gate.wait(), gate.tokens_wait(tokens))
-        soonest = min(soonest, wait)
         if wait <= 0:
-            free += gate.concurrency - gate.busy
+            free += max(int(gate.room()), 0)
+        if gate.busy < gate.concurrency and (wait := max(wait, gate.spread_wait())) > 0:
+            next_s = min(next_s, wait)
         if gate.held is None:
             rate += _rate(gate, tokens)
     reasons = [why for gate in gates if (why := gate.describe(tokens))]
     # The keys of a model that is held all say the same.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
-    return _State(free, soonest, rate, reason)
+    return _State(free, next_s, rate, reason)
 
 
 def _rate(gate: Gate, tokens: int) -> float:
