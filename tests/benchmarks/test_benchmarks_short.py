@@ -17,6 +17,7 @@ from tests.benchmarks import (
     start,
     stream,
     submit,
+    verdict,
 )
 from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
@@ -145,6 +146,14 @@ def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
     assert rate_audit.allowed(calls, 1, 40, 60, 2, [(0.5, 4)]) == 5
     refused = [call(0, 0.5, 429), call(5, 6), call(9, 10)]
     assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == 3.5
+
+
+def test_a_kill_costs_no_attempt() -> None:
+    retried = life((1, 1, "status", {"cause": "retrying"}), (2, 2, "status", {"cause": "failed"}))
+    outcomes = ["500", "disconnected", "429-after", "rejected", "completed", "reset"]
+    calls = [{"outcome": outcome} for outcome in outcomes]
+    assert verdict.blamed(retried, calls) == []
+    assert verdict.blamed(retried, calls[:-1]) != []
 
 
 def gone(start: float, end: float, refused: bool = False) -> gatekeeping.Run:
