@@ -35,6 +35,8 @@ from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
+AT_A_TIME = 500
+"""Alarms that are set without a pause; about 5 ms."""
 T = TypeVar("T")
 
 
@@ -126,14 +128,20 @@ class WaitingRoom:
     def apply(self, seats: Sequence[Seat], ttl_changed: bool) -> None:
         """Other seats and settings from now on: everything may be tried again, everywhere."""
         self._bars.clear()
-        live = self._journal.live
-        found = [(live[i], None) for i in self.dispatch.waiting if i in live]
-        settings = self._settings
-        self.dispatch.apply(seats, settings.routing.balance, settings.queue.weights, found)
+        live, settings = self._journal.live, self._settings
+        self.dispatch.apply(seats, settings.routing.balance, settings.queue.weights, live)
         if ttl_changed:
-            for task in live.values():
-                if task.state is State.PENDING and self.allowances.of(task) is None:
-                    self._watch(task)
+            self._later(self._watch_all(list(live)))
+
+    async def _watch_all(self, task_ids: list[str]) -> None:
+        """Set the alarms of all who wait anew, a few at a time: none of them is due so soon that
+        it matters, and thousands at once would hold up everybody else."""
+        for number, task_id in enumerate(task_ids, 1):
+            task = self._journal.live.get(task_id)
+            if task is not None and task.state is State.PENDING and not self.allowances.of(task):
+                self._watch(task)
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
 
     def bar(self, task: Task, upstream: Upstream, fault: ProviderError) -> bool:
         """Do not ask that account again for the task; whether another one is left."""
