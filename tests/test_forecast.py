@@ -138,3 +138,19 @@ async def test_whoever_comes_while_a_clerk_stands_ready_starts_now(tmp_path: Pat
         await asyncio.sleep(0.5)
         answer = await house.answer("z")
         assert (answer["position"], answer["eta_s"], answer["message"]) == (1, 0.0, "accepted")
+
+
+@virtual
+async def test_a_model_that_rests_long_does_not_put_off_those_that_another_serves(
+    tmp_path: Path,
+) -> None:
+    client = ScriptedClient([10.0, "ok"])
+    async with EngineHouse(tmp_path, {"a": model(), "b": model()}, client) as house:
+        for task_id in await house.submit_many(["x", "y"]):
+            await house.finished(task_id)
+        gates = {gate.name: gate for gate in house.house.catalogue.gates}
+        gates["b"].failed(RateLimited("slow", retry_after=25))
+        await house.submit("z")
+        await asyncio.sleep(MOMENT)
+        forecast = await _forecast(house, await house.submit("w"))
+        assert (forecast.position, forecast.eta_s) == (1, 10.0)

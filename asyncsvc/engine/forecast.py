@@ -92,7 +92,7 @@ class _State:
 
     free: int
     next_s: float
-    """Seconds until the next may start where that hangs on nothing but time; else inf."""
+    """Seconds until the next may start, once the free ones are taken; inf: not known."""
     rate: float
     """Calls a second; 0: not known."""
     reason: str | None
@@ -100,25 +100,30 @@ class _State:
     def eta(self, position: int) -> float | None:
         if position <= self.free:
             return 0.0
-        ahead = position - self.free
-        if self.rate <= 0:
-            # The first of those who wait for a moment, not for a slot, is known all the same.
-            return round(self.next_s, 3) if ahead == 1 and self.next_s < math.inf else None
         if self.next_s == math.inf:
-            return round(ahead / self.rate, 3)
-        return round(self.next_s + (ahead - 1) / self.rate, 3)
+            return None
+        after = position - self.free - 1
+        if after and self.rate <= 0:
+            return None
+        return round(self.next_s + (after / self.rate if after else 0.0), 3)
 
 
 def _look(gates: list[Gate], tokens: int) -> _State:
-    free, next_s, rate = 0, math.inf, 0.0
+    free, next_s, rate, turning = 0, math.inf, 0.0, 0.0
     for gate in gates:
+        calls = _rate(gate, tokens)
         wait = max(gate.wait(), gate.tokens_wait(tokens))
         if wait <= 0:
             free += max(int(gate.room()), 0)
-        if gate.busy < gate.concurrency and (wait := max(wait, gate.spread_wait())) > 0:
-            next_s = min(next_s, wait)
+        full = gate.busy >= gate.concurrency
+        if (wait := max(wait, gate.spread_wait())) <= 0:
+            turning += calls
+        elif not full or calls:
+            next_s = min(next_s, max(wait, 1 / calls) if full else wait)
         if gate.held is None:
-            rate += _rate(gate, tokens)
+            rate += calls
+    if turning:
+        next_s = min(next_s, 1 / turning)  # one of the calls under way ends
     reasons = [why for gate in gates if (why := gate.describe(tokens))]
     # The keys of a model that is held all say the same.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
