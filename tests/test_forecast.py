@@ -1,6 +1,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from asyncsvc.engine.forecast import Forecast
 from asyncsvc.errors import RateLimited, UpstreamOverloaded
 from tests.engine_house import MOMENT, EngineHouse, model
@@ -154,3 +156,38 @@ async def test_a_model_that_rests_long_does_not_put_off_those_that_another_serve
         await asyncio.sleep(MOMENT)
         forecast = await _forecast(house, await house.submit("w"))
         assert (forecast.position, forecast.eta_s) == (1, 10.0)
+
+
+@virtual
+async def test_what_the_window_has_room_for_goes_at_the_pace_of_the_limiter(
+    tmp_path: Path,
+) -> None:
+    models = {"a": model(concurrency=2, rpm=10)}
+    async with EngineHouse(tmp_path, models) as house:
+        for name in "xy":
+            await house.finished(await house.submit(name))
+        ids = await house.submit_many([f"{n}" for n in range(8)])
+        await asyncio.sleep(MOMENT)
+        told = [(await _forecast(house, task_id)).eta_s for task_id in ids]
+        begun = asyncio.get_running_loop().time()
+        for task_id in ids:
+            await house.finished(task_id)
+        took = [house.client.of(f"{n}")[0].started - begun for n in range(8)]
+        assert told == [pytest.approx(seconds, abs=0.01) for seconds in took]
+        ninth = (await _forecast(house, await house.submit("z"))).eta_s
+        assert ninth is not None and ninth > 40
+
+
+@virtual
+async def test_a_slot_that_ends_soon_is_the_next_where_the_window_has_room(
+    tmp_path: Path,
+) -> None:
+    client = ScriptedClient([1.0, "ok"])
+    async with EngineHouse(tmp_path, {"a": model(concurrency=2, rpm=40)}, client) as house:
+        await house.finished(await house.submit("x"))
+        await asyncio.sleep(10)
+        await house.submit_many(["y", "z"])
+        await asyncio.sleep(0.9)
+        forecast = await _forecast(house, await house.submit("w"))
+        assert (forecast.position, forecast.eta_s) == (1, 0.5)
+        assert forecast.reason == "a: 2 of 2 calls under way"

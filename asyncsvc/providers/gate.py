@@ -129,6 +129,12 @@ class Gate(Closures, Measures):
         """Seconds until a permit can be had as far as the evening out of bursts is concerned."""
         return 0.0 if self.standing else self._smooth.wait(self.time())
 
+    def burst(self) -> tuple[int, float]:
+        """How many calls the window has room for, and at how many a second they are let through;
+        (0, 0) where it has none or there is no limit."""
+        left = self.window.limit - self.window.used(self.time())
+        return (left, self._smooth.per_s) if left > 0 else (0, 0.0)
+
     def room(self) -> float:
         """How many calls may begin in this moment, all else being ready."""
         slots = self.concurrency - self.busy

@@ -23,7 +23,8 @@ class Smoothing:
     def __init__(self, at_once: int, limit: int, span_s: float) -> None:
         self._limiter = AsyncLimiter(at_once, at_once * span_s / (limit * BURST)) if limit else None
         self._most = float(at_once)
-        self._per_s = limit * BURST / span_s
+        self.per_s = limit * BURST / span_s
+        """Calls a second, once the burst is over; 0 without a limit."""
         # The limiter's level as it was at a time of the loop; it does not tell its own.
         self._level = 0.0
         self._at = 0.0
@@ -50,7 +51,7 @@ class Smoothing:
         """Seconds until the next may begin; 0: now."""
         if self._limiter is None or self.room(now) >= 1:
             return 0.0
-        return (self._left(now) + 1.0 - self._most) / self._per_s
+        return (self._left(now) + 1.0 - self._most) / self.per_s
 
     def _left(self, now: float) -> float:
-        return max(self._level - (now - self._at) * self._per_s, 0.0)
+        return max(self._level - (now - self._at) * self.per_s, 0.0)
