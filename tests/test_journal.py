@@ -2,16 +2,17 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from pathlib import Path
 
 import pytest
 
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.tasks import journal as journal_module
+from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.journal import Birth, Change, Journal, Removal
 from asyncsvc.tasks.store import Store
-from asyncsvc.tasks.task import Cause, Draft, EventType, Request, State, status
+from asyncsvc.tasks.task import Cause, Draft, EventType, Request, State, Task, status
 from tests.builders import (
     AT,
     Commits,
@@ -85,6 +86,47 @@ async def test_what_gathers_during_a_commit_goes_into_the_next(journal: Journal)
     commits.free.set()
     await asyncio.gather(first, *rest)
     assert [len(batch.born) for batch in commits.batches] == [1, 50]
+
+
+async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Journal) -> None:
+    order: list[str] = []
+    began = asyncio.Event()
+    commit = journal.store.commit
+
+    def noted(batch: Batch) -> Awaitable[None]:
+        order.append("written: " + " ".join(task.id for task, _ in batch.born))
+        began.set()
+        return commit(batch)
+
+    journal.store.commit = noted  # type: ignore[method-assign]
+
+    def append(name: str) -> "asyncio.Future[list[Task]]":
+        return journal.append(birth(name), then=lambda _: order.append(f"told: {name}"))
+
+    first = append("a")
+    await began.wait()
+    second, third = append("b"), append("c")
+    await asyncio.gather(first, second, third)
+    assert order == ["written: a", "written: b c", "told: a", "told: b", "told: c"]
+
+
+async def test_who_waited_is_told_though_the_next_commit_fails_at_once(journal: Journal) -> None:
+    commit = journal.store.commit
+    began = asyncio.Event()
+
+    def failing(batch: Batch) -> Awaitable[None]:
+        if began.is_set():
+            raise StorageUnavailable("full")
+        began.set()
+        return commit(batch)
+
+    journal.store.commit = failing  # type: ignore[method-assign]
+    first = journal.append(birth("a"))
+    await began.wait()
+    second = journal.append(birth("b"))
+    assert [task.id for task in await first] == ["a"]
+    with pytest.raises(StorageUnavailable):
+        await second
 
 
 async def test_a_commit_takes_a_bounded_number(

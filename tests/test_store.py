@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StartError, StorageUnavailable
-from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.batch import ROWS_MOST, Batch
 from asyncsvc.tasks.rows import EventRow
 from asyncsvc.tasks.store import PAGE_BYTES, READERS, Store
 from asyncsvc.tasks.task import Request, State, Task
@@ -184,6 +184,92 @@ async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, ba
     assert await listed(store) == [1]
     await stored(store, task(2))
     assert await listed(store) == [2, 1]
+
+
+def newborn(*tasks: Task) -> Batch:
+    """Nothing but new tasks, each with its first event."""
+    batch = Batch(born=[(one, b"body of %d" % one.n) for one in tasks])
+    batch.events = [event(one.n, 1, "status", '{"status":"pending"}') for one in tasks]
+    assert batch.only_births
+    return batch
+
+
+async def contents(store: Store) -> dict[str, list[Any]]:
+    tables = ("tasks", "bodies", "events", "sqlite_sequence")
+    return {table: await store.read(f"SELECT * FROM {table}") for table in tables}
+
+
+async def test_a_batch_of_births_is_stored_as_any_other_is(store: Store, tmp_path: Path) -> None:
+    odd: dict[str, Any] = {
+        "priority": 9,
+        "owner": "who",
+        "user_metadata": {"a": [1]},
+        "run_at": AT,
+        "cache": True,
+    }
+    tasks = [task(1), task(2, **odd), task(3, State.SCHEDULED)]
+    await store.commit(newborn(*tasks))
+    async with store_at(tmp_path / "other.db") as other:
+        batch = newborn(*tasks)
+        batch.keys = [("key", "print", 1, "{}")]
+        assert not batch.only_births
+        await other.commit(batch)
+        assert await contents(store) == await contents(other)
+    assert await store.task("t2") == replace(tasks[1], seq=1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        task(3, session_id="\ud800"),
+        task(3, priority=2**70),
+        task(3, owner={"no": "text"}),
+        task(1),
+        replace(task(3), request=Request("t1", created_at=AT)),
+    ],
+)
+async def test_births_are_stored_all_or_none(store: Store, bad: Task) -> None:
+    await stored(store, task(1))
+    before = await contents(store)
+    with pytest.raises(StorageUnavailable, match="refused a write"):
+        await store.commit(newborn(task(2), bad))
+    assert await contents(store) == before
+    await store.commit(newborn(task(2)))
+    assert await listed(store) == [2, 1]
+
+
+async def test_births_are_synced(store: Store) -> None:
+    await store.commit(Batch(events=[event(9, 1)]))
+    assert await pragma(store, "synchronous") == 1
+    await store.commit(newborn(task(1)))
+    assert await pragma(store, "synchronous") == 2
+
+
+async def test_births_on_a_full_disk_are_refused(store: Store) -> None:
+    await page_limit(store, 4)
+    large = newborn(task(1))
+    large.born = [(task(1), b"x" * 100_000)]
+    with pytest.raises(StorageUnavailable, match="full"):
+        await store.commit(large)
+    assert await listed(store) == []
+    await page_limit(store, None)
+    await store.commit(large)
+    assert await store.body(1) == b"x" * 100_000
+
+
+async def test_more_births_than_a_statement_takes_are_one_transaction(store: Store) -> None:
+    tasks = [task(n) for n in range(1, ROWS_MOST + 2)]
+    batch = Batch(born=[(one, b"") for one in tasks], events=[event(n.n, 1) for n in tasks])
+    assert not batch.only_births
+    batch.born.append((task(1), b""))
+    with pytest.raises(StorageUnavailable):
+        await store.commit(batch)
+    assert await listed(store) == []
+
+
+def test_an_event_of_another_task_is_no_birth() -> None:
+    assert not Batch(born=[(task(1), b"")], events=[event(2, 1)]).only_births
+    assert not Batch(born=[(task(1), b"")]).only_births
 
 
 async def test_a_nul_in_a_text_comes_back(store: Store) -> None:

@@ -12,6 +12,8 @@ from typing import Any, ParamSpec
 
 import aiosqlite
 
+from asyncsvc.tasks.writer import Writer
+
 P = ParamSpec("P")
 TURNS = 2_000
 START_MS = 1_800_000_000_000
@@ -102,9 +104,24 @@ def run_virtual(work: Coroutine[Any, Any, None]) -> None:
         finally:
             running.busy -= 1
 
+    transact: Any = Writer.transact
+
+    def counted_too(self: Writer, *args: Any) -> Any:
+        running = loop()
+        running.busy += 1
+        done = transact(self, *args)
+        done.add_done_callback(functools.partial(_no_longer_busy, running))
+        return done
+
     aiosqlite.Connection._execute = counted  # type: ignore[method-assign]
+    Writer.transact = counted_too  # type: ignore[method-assign, assignment]
     try:
         with asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner:
             runner.run(work)
     finally:
         aiosqlite.Connection._execute = plain  # type: ignore[method-assign]
+        Writer.transact = transact  # type: ignore[method-assign]
+
+
+def _no_longer_busy(running: VirtualLoop, _: object) -> None:
+    running.busy -= 1

@@ -7,17 +7,42 @@ synced. Never begins or ends a transaction.
 import sqlite3
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from itertools import chain
 from typing import Any
 
 from asyncsvc.tasks.callbacks import CallbackWrites
-from asyncsvc.tasks.rows import INSERT_TASK, UPDATE_TASK, EventRow, life_row, request_row
+from asyncsvc.tasks.rows import (
+    INSERT_TASK,
+    TASK_COLUMNS,
+    UPDATE_TASK,
+    EventRow,
+    life_row,
+    request_row,
+)
 from asyncsvc.tasks.task import Task
 
 ROWS_MOST = 64
 """Rows a statement. Each number of rows is a statement of its own that stays prepared: three tables
 make 192 of them at most. 64 tasks are 2,500 values, of at most 32,766."""
+
+_EVENT = [f"event_{name}" for name in EventRow._fields]
+_BIRTH = (*TASK_COLUMNS, "body", *_EVENT)
+
+
+def _new(columns: Sequence[str]) -> str:
+    return ", ".join(f"NEW.{name}" for name in columns)
+
+
+PREPARED = (
+    f"CREATE TEMP VIEW births ({', '.join(_BIRTH)}) AS SELECT {', '.join(['NULL'] * len(_BIRTH))}",
+    f"""CREATE TEMP TRIGGER birth INSTEAD OF INSERT ON births BEGIN
+    {INSERT_TASK} VALUES ({_new(TASK_COLUMNS)});
+    INSERT INTO bodies (task_n, body) VALUES (NEW.n, NEW.body);
+    INSERT INTO events VALUES ({_new(_EVENT)});
+    END""",
+)
+"""What `births` needs on its connection."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +82,32 @@ class Batch:
         written = self.born or self.changed or self.results or self.calls or self.keys
         beside = any(entry.durable for entry in self.beside)
         return bool(written or self.deleted or self.acknowledging or beside)
+
+    @property
+    def only_births(self) -> bool:
+        """Whether it is nothing but new tasks, each with its first event, in one statement."""
+        born, events = self.born, self.events
+        if len(born) != len(events) or len(born) > ROWS_MOST:
+            return False
+        beside = self.changed or self.results or self.calls or self.keys or self.deleted
+        callbacks = self.callbacks.owed or self.callbacks.tried
+        if beside or self.kept or self.beside or callbacks:
+            return False
+        return all(born[i][0].n == event.task_n for i, event in enumerate(events))
+
+
+def births(batch: Batch) -> Callable[[sqlite3.Connection], None]:
+    """What is `only_births`, as one statement, which is a transaction of its own.
+
+    Each statement gives the interpreter's lock away several times, and the writer's thread waits
+    for the busy loop each time that it wants it back. The rows are made here and not there for
+    the same reason.
+    """
+    rows = [
+        (*request_row(task), *life_row(task), body, *event)
+        for (task, body), event in zip(batch.born, batch.events, strict=True)
+    ]
+    return partial(_insert, into="INSERT INTO births", rows=rows)
 
 
 def write(connection: sqlite3.Connection, batch: Batch) -> None:
@@ -98,7 +149,8 @@ def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[A
     for start in range(0, len(rows), ROWS_MOST):
         some = rows[start : start + ROWS_MOST]
         sql = f"{into} VALUES {_places(len(some[0]), len(some))}"
-        connection.execute(sql, list(chain.from_iterable(some)))
+        # Not `execute`, which gives the lock away once more to ask for the last row's id.
+        connection.executemany(sql, (list(chain.from_iterable(some)),))
 
 
 def _write_results(

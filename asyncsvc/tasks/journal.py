@@ -8,7 +8,8 @@ hold up the writer.
 
 One task commits at a time, and what gathers meanwhile goes into the next commit. An append is
 applied when its commit begins, on an overlay that becomes the truth only when the database
-has accepted it: a refused write leaves memory as it was.
+has accepted it: a refused write leaves memory as it was. Whoever waits for a commit is told while
+the next one is already being written.
 """
 
 import asyncio
@@ -84,6 +85,8 @@ class Journal:
         """How long the starts of calls are kept; it may grow."""
         self._forgot_at = 0
         self._waiting: list[_Append] = []
+        self._untold: list[tuple[_Append, Outcome]] = []
+        """Done, and nobody knows yet. Never left so while the loop does something else."""
         self._chores: deque[Callable[[], Awaitable[None]]] = deque()
         self._wanted = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -187,6 +190,7 @@ class Journal:
             self._wanted.clear()
             while self._waiting or self._chores:
                 if self._chores:
+                    self._tell()
                     await self._chores.popleft()()
                 batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
                 try:
@@ -195,8 +199,8 @@ class Journal:
                     if not isinstance(error, StorageUnavailable):
                         log.exception("a commit failed")
                         error = StorageUnavailable(f"internal: {error}")
-                    for append in batch:
-                        append.settle(error)
+                    self._untold += [(append, error) for append in batch]
+            self._tell()
             if self.closing:
                 return
 
@@ -225,16 +229,24 @@ class Journal:
         if any(isinstance(outcome, list) for _, outcome in outcomes):
             batch = overlay.batch()
             with self.writes:
-                await self.store.commit(batch)
+                committing = self.store.commit(batch)
+                self._tell()
+                await committing
             self._publish(overlay)
             if batch.callbacks.owed:
                 self.owed.set()
         # A refusal waits as well: it may rest on what the batch makes of the task.
-        for append, outcome in outcomes:
-            append.settle(outcome)
+        self._untold += outcomes
         if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
             self._forgot_at = overlay.at
+            self._tell()
             await self.store.forget_calls(overlay.at - self.keep_calls_ms)
+
+    def _tell(self) -> None:
+        """Tell those whose appends are done, in their order."""
+        untold, self._untold = self._untold, []
+        for append, outcome in untold:
+            append.settle(outcome)
 
     async def _strangers(self, appends: list[_Append]) -> dict[str, Task]:
         """The finished tasks that the batch touches: they are not kept in memory."""
@@ -246,6 +258,7 @@ class Journal:
         }
         if not ids:
             return {}
+        self._tell()
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
 

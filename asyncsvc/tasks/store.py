@@ -18,7 +18,7 @@ from typing import Any, Self, TypeVar
 import aiosqlite
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.tasks.batch import Batch, write
+from asyncsvc.tasks.batch import PREPARED, Batch, births, write
 from asyncsvc.tasks.filelock import FileLock
 from asyncsvc.tasks.migrations import migrate
 from asyncsvc.tasks.rows import (
@@ -62,6 +62,8 @@ class Store:
         stack.enter_context(FileLock(path))
         writer = await migrate(path)
         stack.push_async_callback(writer.close)
+        for statement in PREPARED:
+            await writer.execute(statement)
         readers = []
         for _ in range(READERS):
             reader = await stack.enter_async_context(
@@ -74,12 +76,14 @@ class Store:
 
     # Writing ------------------------------------------------------------------------------
 
-    async def commit(self, batch: Batch) -> None:
-        """Write it all or nothing. Raises StorageUnavailable, after which nothing is changed."""
-        try:
-            await self._writer.transact(partial(write, batch=batch), batch.durable)
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            raise StorageUnavailable(f"the database refused a write: {error}") from error
+    def commit(self, batch: Batch) -> Awaitable[None]:
+        """Write it all or nothing: begun when this returns, done when it was awaited.
+
+        Raises StorageUnavailable, after which nothing is changed.
+        """
+        alone = batch.only_births
+        work = births(batch) if alone else partial(write, batch=batch)
+        return _committed(self._writer.transact(work, batch.durable, alone))
 
     async def forget_calls(self, before: int) -> None:
         """Drop the starts that no window reaches back to. Call it from the writing task only."""
@@ -228,6 +232,13 @@ class Store:
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))
         return str(rows[0][0]) if rows else None
+
+
+async def _committed(writing: Awaitable[None]) -> None:
+    try:
+        await writing
+    except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+        raise StorageUnavailable(f"the database refused a write: {error}") from error
 
 
 def _within(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:

@@ -4,9 +4,11 @@ Owns the beginning and the end of a transaction. Promises that it is committed w
 returns and rolled back when it raises. Never knows what is written.
 """
 
+import asyncio
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -37,12 +39,18 @@ class Writer(aiosqlite.Connection):
         super().__init__(connector, chunk)
         self._full = True
 
-    async def transact(self, work: Work, durable: bool) -> None:
+    def transact(self, work: Work, durable: bool, alone: bool = False) -> "asyncio.Future[None]":
         """Do the work in a transaction; synced to the disk where it is `durable`.
 
-        Raises what sqlite3 raises, after which nothing is changed.
+        The thread has it when this returns. `alone`: it is a single statement, and so a
+        transaction by itself. Raises what sqlite3 raises, after which nothing is changed.
         """
-        await self._execute(self._transact, work, durable)  # type: ignore[no-untyped-call]
+        if self._connection is None:
+            raise sqlite3.ProgrammingError("the connection is closed")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # As aiosqlite does it, but for a coroutine that would begin only when it is awaited.
+        self._tx.put_nowait((done, partial(self._transact, work, durable, alone)))
+        return done
 
     async def relax(self) -> None:
         """No fsync for what follows, until the next durable transaction."""
@@ -50,12 +58,15 @@ class Writer(aiosqlite.Connection):
             await self.execute("PRAGMA synchronous=NORMAL")
             self._full = False
 
-    def _transact(self, work: Work, durable: bool) -> None:
+    def _transact(self, work: Work, durable: bool, alone: bool) -> None:
         """In the connection's thread."""
         connection = self._conn
         if durable != self._full:
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._full = durable
+        if alone:
+            work(connection)
+            return
         try:
             connection.execute("BEGIN IMMEDIATE")
             work(connection)

@@ -195,7 +195,7 @@ def test_a_start_that_the_gate_sent_back_makes_no_call() -> None:
 
 
 def test_the_slope_of_memory_is_per_ten_thousand_tasks() -> None:
-    grows = [soak.Sample(n, n * 1000, 80 + n * 0.2, 20, 40) for n in range(20)]
+    grows = [soak.Sample(n, n * 1000, 80 + n * 0.2, 3, 60) for n in range(20)]
     assert soak.slope_mb(grows) == pytest.approx(2.0)
     assert soak.slope_mb(grows[:1]) == 0
 

@@ -104,10 +104,10 @@ def still(turns: int, disk: Disk) -> Iterator[None]:
     Queue.turns = turns
     plain = Writer._transact
 
-    def transact(self: Writer, work: Work, durable: bool) -> None:
+    def transact(self: Writer, work: Work, durable: bool, alone: bool) -> None:
         path = _path(self._conn)
         disk.before(path, durable)
-        plain(self, work, durable)
+        plain(self, work, durable, alone)
         disk.after(path, durable)
 
     with (

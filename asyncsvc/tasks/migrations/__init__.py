@@ -21,6 +21,8 @@ PRAGMAS = (
     "synchronous=FULL",
     "foreign_keys=ON",
     "journal_size_limit=67108864",
+    # Or a large statement within a transaction keeps what it would undo in a file of its own.
+    "temp_store=MEMORY",
 )
 
 
