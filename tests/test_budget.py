@@ -31,6 +31,17 @@ def test_without_a_limit_only_so_many_are_noted() -> None:
     assert budget.used(0.0) == KEPT
 
 
+def test_it_is_whole_again_when_the_latest_call_no_longer_counts() -> None:
+    budget = Budget(100)
+    assert budget.whole(0.0) == 0
+    share = budget.reserve(10)
+    called(budget, 10, 5.0)
+    assert budget.whole(6.0) == math.inf
+    budget.refund(share)
+    assert 58 < budget.whole(6.0) < 60
+    assert budget.whole(66.0) == 0
+
+
 def test_tokens_stay_where_they_are_when_the_span_changes() -> None:
     budget = Budget(100)
     called(budget, 100, 0.0)

@@ -1,6 +1,6 @@
 import pytest
 
-from asyncsvc.providers.headers import RateHeaders, duration, rate_headers
+from asyncsvc.providers.headers import RateHeaders, duration, rate_headers, told
 
 
 @pytest.mark.parametrize(
@@ -21,6 +21,27 @@ from asyncsvc.providers.headers import RateHeaders, duration, rate_headers
 )
 def test_a_duration_is_read_or_is_none(text: str | None, seconds: float | None) -> None:
     assert duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0, "0ms"),
+        (0.0121, "13ms"),
+        (1.0, "1s"),
+        (8.6401, "8.641s"),
+        (59.9999, "60s"),
+        (360.0, "6m0s"),
+        (360.2, "6m1s"),
+        (3630.0, "1h0m30s"),
+    ],
+)
+def test_a_duration_is_written_so_that_it_is_read_and_never_shorter(
+    seconds: float, text: str
+) -> None:
+    assert told(seconds) == text
+    read = duration(text)
+    assert read is not None and read >= seconds
 
 
 def of(**fields: str) -> RateHeaders | None:

@@ -53,6 +53,18 @@ def test_a_head_later_than_the_lag_changes_nothing() -> None:
     assert window.wait(30.0) == 32 + MARGIN_S
 
 
+def test_it_is_whole_again_when_the_latest_call_no_longer_counts() -> None:
+    window = Window(3, 60.0)
+    assert window.whole(0.0) == 0
+    late = window.reserve()
+    call(window, 5.0)
+    assert window.whole(6.0) == math.inf
+    window.sent(late, 7.0)
+    window.head(late, 8.0)
+    assert window.whole(10.0) == pytest.approx(58.0 + MARGIN_S)
+    assert window.whole(69.0) == 0
+
+
 def test_the_lag_grows_with_the_span() -> None:
     assert Window(1).lag_s == 2
     assert Window(1, 6.0).lag_s == pytest.approx(0.2)

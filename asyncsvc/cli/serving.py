@@ -81,6 +81,8 @@ def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, 
 
 def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     """What was found, for the person at the terminal."""
+    from asyncsvc.providers.openclaw_room import crowded
+
     enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
     names = {**{name: "" for name in enabled}, **catalogue.disabled}
     width = max((len(name) for name in names), default=0)
@@ -93,7 +95,8 @@ def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     if not enabled:
         lines.append("no model is enabled, so no task is taken: set one of the variables above,")
         lines.append(f"or see it work without any key: {program()} demo")
-    return lines
+    cores = os.cpu_count() or 1
+    return lines + [f"note      {each}" for each in crowded(catalogue.upstreams, cores)]
 
 
 def program() -> str:

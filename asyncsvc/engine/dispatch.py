@@ -149,8 +149,13 @@ class Dispatch:
 
     def position(self, request: Request, rank: Rank, seats: Collection[Seat]) -> int:
         """The place among the tasks that wait for any of these seats; 1 is the next."""
-        pools = (p for p in self._pools if any(seat in seats for seat in self._serving(p)))
-        return 1 + sum(pool.ahead_of(request, rank) for pool in pools)
+        place = 1
+        for pool in self._pools:  # no generators: each submit comes here
+            for seat in self._serving(pool):
+                if seat in seats:
+                    place += pool.ahead_of(request, rank)
+                    break
+        return place
 
     def depth(self, name: str) -> int:
         """How many wait that the model of that name could serve."""

@@ -30,11 +30,13 @@ class Pool:
     def ahead_of(self, request: Request, rank: Rank) -> int:
         """How many are before that place: users share a lane by turns; of another lane, only
         urgency counts."""
-        return sum(
-            lane.ahead_of(rank, request.owner) if name == request.lane else lane.before(rank)
-            for name, lane in self.lanes.items()
-            if name == request.lane or len(lane)
-        )
+        ahead, mine = 0, request.lane
+        for name, lane in self.lanes.items():
+            if name == mine:
+                ahead += lane.ahead_of(rank, request.owner)
+            elif len(lane):
+                ahead += lane.before(rank)
+        return ahead
 
 
 class Pools:

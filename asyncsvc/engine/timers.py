@@ -30,6 +30,7 @@ class Timers:
         self._set: dict[str, int] = {}
         """Which entry of the heap is an alarm's; any other of that name is dead."""
         self._number = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._next: asyncio.TimerHandle | None = None
         self._next_at = math.inf
 
@@ -43,7 +44,9 @@ class Timers:
 
     def after(self, name: str, seconds: float, call: Callable[[], None]) -> None:
         """Call after a duration."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
+        if loop is None:
+            loop = self._loop = asyncio.get_running_loop()
         when = loop.time() + max(seconds, 0.0)
         self._number += 1
         self._set[name] = self._number

@@ -95,3 +95,10 @@ class Budget:
                 if over <= 0:
                     return max(share.at + self.span_s + MARGIN_S - now, 1e-9)
         return math.inf
+
+    def whole(self, now: float) -> float:
+        """Seconds until none counts any more; inf where that hangs on a call not yet sent."""
+        if not self.used(now):
+            return 0.0
+        last = max(share.at for share in self._log if share.tokens)
+        return last + self.span_s + MARGIN_S - now

@@ -1,9 +1,10 @@
-"""What a provider tells about its limits in headers.
+"""What is told about limits in headers.
 
-Owns the reading of `x-ratelimit-*`. Promises None for anything that it does not understand.
-Never decides what follows.
+Owns the reading of a provider's `x-ratelimit-*`, and how a duration is written in ours. Promises
+None for anything that it does not understand. Never decides what follows.
 """
 
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -47,6 +48,17 @@ def duration(text: str | None) -> float | None:
     if not parts or "".join(number + unit for number, unit in parts) != text:
         return None
     return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+
+
+def told(seconds: float) -> str:
+    """A duration as OpenAI writes it, no shorter than it is: `12ms`, `8.64s`, `6m0s`, `1h0m30s`."""
+    if seconds < 1:
+        return f"{math.ceil(seconds * 1000)}ms"
+    if seconds < 60:
+        return f"{math.ceil(seconds * 1000) / 1000:g}s"
+    minutes, rest = divmod(math.ceil(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes}m{rest}s" if hours else f"{minutes}m{rest}s"
 
 
 def _whole(text: str | None) -> int | None:

@@ -109,3 +109,9 @@ class Window:
         # Of a log that a smaller limit has made too long, all that is beyond it must go.
         last = max(stamp.at for stamp in islice(self._log, used - self.limit + 1))
         return max(last + self.span_s + MARGIN_S - now, 0.0)
+
+    def whole(self, now: float) -> float:
+        """Seconds until none counts any more; inf where that hangs on a call not yet sent."""
+        if not self.used(now):
+            return 0.0
+        return max(stamp.at for stamp in self._log) + self.span_s + MARGIN_S - now

@@ -94,6 +94,7 @@ class Journal:
         self._n = 0
 
     async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
         self._n, self.feed.last_id = await self.store.counters()
         self.live = {task.id: task for task in await self.store.unfinished()}
         self._writer = asyncio.create_task(self._write(), name="journal")
@@ -121,7 +122,7 @@ class Journal:
         changed. Abandoning the future does not take the append back; `then` is called with the
         outcome even so, and before the future knows of it.
         """
-        append = _Append(entries, asyncio.get_running_loop().create_future(), then)
+        append = _Append(entries, self._loop.create_future(), then)
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
         else:
@@ -134,7 +135,7 @@ class Journal:
 
         One at a time, and a commit after each: chores never hold up more than one commit.
         """
-        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[T] = self._loop.create_future()
         if self.closing:
             raise StorageUnavailable("the service is stopping")
 

@@ -96,6 +96,15 @@ def test_check_works_beside_a_running_service(service: Place) -> None:
     assert "in use by a running asyncsvc" in ended.out
 
 
+def test_check_says_where_a_gateway_is_given_more_than_it_takes(place: Place) -> None:
+    model = '[models.claw]\npreset = "openclaw"\nmodel = "openclaw"\nconcurrency = {}\n'
+    for concurrency, said in ((5, False), (9999, True)):
+        (place.folder / "settings.toml").write_text(model.format(concurrency))
+        ended = place.run("check")
+        assert ended.code == 0
+        assert ("note      claw: 9999 runs at once" in ended.out) is said
+
+
 @pytest.mark.parametrize("wrong", ["x = [", "[server]\nport = 'a'", "[models.a]\nmodel = 'b'"])
 def test_check_says_what_is_wrong_with_settings(place: Place, wrong: str) -> None:
     (place.folder / "settings.toml").write_text(wrong)

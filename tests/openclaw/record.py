@@ -12,6 +12,7 @@ import orjson
 from websockets.asyncio.client import ClientConnection, connect
 
 from tests.flows.openclaw_gateway import install
+from tests.openclaw import record_http
 from tests.openclaw.stage import Stage, staged
 
 HERE = Path(__file__).with_name("recorded")
@@ -29,6 +30,7 @@ async def record(folder: Path) -> None:
         await stage.pace(200, 20)
         _write("abort.json", await _exchange(stage, token, abort=True), token, folder)
         _write("wrong_token.json", await _handshake(stage, "not-the-token"), token, folder)
+        await record_http.record(stage, folder)
 
 
 async def _handshake(stage: Stage, token: str) -> list[dict[str, Any]]:

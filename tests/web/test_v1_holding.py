@@ -7,6 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
+from asyncsvc.providers.headers import duration
 from asyncsvc.web.v1 import chat
 from tests.web.serving import HANG, PATIENCE_S, Service, expect, refused, serving
 
@@ -104,6 +105,9 @@ async def test_limits_are_told_where_there_are_some(fresh: Service, tmp_path: An
     assert answer.headers["x-ratelimit-remaining-requests"] == "9"
     assert answer.headers["x-ratelimit-limit-tokens"] == "1000"
     assert 0 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 1000
+    for what in ("requests", "tokens"):
+        reset = duration(answer.headers[f"x-ratelimit-reset-{what}"])
+        assert reset is not None and 30 < reset < 63
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -26,6 +26,7 @@ def test_parts_become_parts() -> None:
         {"type": "input_image", "image_url": "http://i", "detail": "low"},
         {"type": "input_image", "image_url": "http://j"},
         {"type": "input_audio", "input_audio": audio},
+        {"type": "input_file", "file_data": "data:,x", "filename": "x.txt"},
     )
     assert chat_messages([given]) == [
         user(
@@ -33,6 +34,7 @@ def test_parts_become_parts() -> None:
             {"type": "image_url", "image_url": {"url": "http://i", "detail": "low"}},
             {"type": "image_url", "image_url": {"url": "http://j"}},
             {"type": "input_audio", "input_audio": audio},
+            {"type": "file", "file": {"file_data": "data:,x", "filename": "x.txt"}},
         )
     ]
 

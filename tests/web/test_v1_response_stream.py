@@ -131,6 +131,7 @@ def test_calls_that_grow_side_by_side_are_two_items() -> None:
     told, _ = tell(*START, *pieces[:2], *AGAIN, *START, chunk("b"), DONE)
     last = {e["item"]["id"]: e["item"]["status"] for e in told if "item" in e}
     assert list(last.values()) == ["incomplete", "incomplete", "completed"]
+    assert not [e for e in told if e["type"] == "response.function_call_arguments.done"]
 
 
 def test_what_was_said_before_a_pause_holds_until_the_next_attempt() -> None:

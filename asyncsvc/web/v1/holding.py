@@ -6,6 +6,7 @@ its task. Never knows what is being answered.
 """
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
 
@@ -14,7 +15,10 @@ from starlette.types import Receive, Scope, Send
 
 from asyncsvc.engine.admission import Aside
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.providers.budget import Budget
 from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.headers import told
+from asyncsvc.providers.window import Window
 from asyncsvc.tasks.journal import Event
 from asyncsvc.tasks.task import State, Task
 from asyncsvc.web.state import House
@@ -149,14 +153,18 @@ async def _left(receive: Receive) -> None:
 def _limits(house: House, name: str) -> dict[str, str]:
     """OpenAI's headers on the limits of a model, over all its keys, as they are now."""
     gates = [upstream.gate for upstream in house.catalogue.of(name)]
-    requests = [(g.window.limit, g.window.used(g.time())) for g in gates]
-    tokens = [(g.budget.limit, g.budget.used(g.time())) for g in gates]
+    requests: list[Window | Budget] = [gate.window for gate in gates]
+    tokens: list[Window | Budget] = [gate.budget for gate in gates]
     found = {}
-    for what, used in (("requests", requests), ("tokens", tokens)):
-        if used and all(limit for limit, _ in used):
-            found[f"x-ratelimit-limit-{what}"] = str(sum(limit for limit, _ in used))
-            left = sum(max(limit - taken, 0) for limit, taken in used)
+    for what, logs in (("requests", requests), ("tokens", tokens)):
+        if logs and all(log.limit for log in logs):
+            now = gates[0].time()
+            found[f"x-ratelimit-limit-{what}"] = str(sum(log.limit for log in logs))
+            left = sum(max(log.limit - log.used(now), 0) for log in logs)
             found[f"x-ratelimit-remaining-{what}"] = str(left)
+            whole = max(log.whole(now) for log in logs)
+            if math.isfinite(whole):
+                found[f"x-ratelimit-reset-{what}"] = told(whole)
     return found
 
 

@@ -160,8 +160,12 @@ def _part(part: Any, where: str) -> Object:
         return {"type": "image_url", "image_url": image}
     elif kind == "input_audio" and isinstance(part.get("input_audio"), dict):
         return {"type": "input_audio", "input_audio": part["input_audio"]}
+    elif kind == "input_file" and isinstance(part.get("file_data"), str):
+        kept = ("file_data", "filename")
+        return {"type": "file", "file": {k: part[k] for k in kept if part.get(k) is not None}}
     raise InvalidRequest(
-        f"{where} must be input_text with a text, input_image with an image_url, or input_audio",
+        f"{where} must be input_text with a text, input_image with an image_url, input_audio, or "
+        "input_file with file_data",
         param=where,
     )
 

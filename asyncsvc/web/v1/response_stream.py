@@ -201,8 +201,10 @@ class Telling:
             self._tell_done(item)
         called, self._calls = (self._calls, {}) if calls else ({}, self._calls)
         for item in called.values():
-            end = {"name": item.call["name"], "arguments": "".join(item.texts)}
-            self._tell_of(item, "response.function_call_arguments.done", **end)
+            if status == "completed":
+                # A client may act on it: half a call must never come as a whole one.
+                end = {"name": item.call["name"], "arguments": "".join(item.texts)}
+                self._tell_of(item, "response.function_call_arguments.done", **end)
             item.status = status
             self._tell_done(item)
 
