@@ -20,6 +20,7 @@ read in one place.
         ├── RateLimited
         │   └── ConcurrencyLimited  too many calls at once, rather than too many a minute
         ├── UpstreamOverloaded
+        │   ├── GateClosed          between the permit and the call: nobody was called
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
         │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
@@ -241,6 +242,13 @@ class ConcurrencyLimited(RateLimited):
 
 class UpstreamOverloaded(ProviderError):
     code = "overloaded"
+
+
+class GateClosed(UpstreamOverloaded):
+    """The account's gate has closed after the permit was given and before the call was made:
+    the breaker opened, or it was asked to rest, or somebody holds it. Nobody was called."""
+
+    trips, slow_down = False, True
 
 
 class GatewayUnavailable(UpstreamOverloaded):

@@ -1,6 +1,8 @@
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from asyncsvc.engine.forecast import Forecast
 from asyncsvc.errors import RateLimited, UpstreamOverloaded
 from tests.engine_house import MOMENT, EngineHouse, model
@@ -89,7 +91,7 @@ async def test_a_cooling_model_is_waited_for(tmp_path: Path) -> None:
         await asyncio.sleep(MOMENT)
         answer = await house.answer("y", priority=9)
         assert answer["message"] == "accepted; a: asked to slow down, next in 30 s"
-        assert answer["eta_s"] is None
+        assert answer["eta_s"] == 29.999  # it is the next, and that moment is known
 
 
 @virtual
@@ -110,3 +112,82 @@ async def test_those_who_came_in_the_same_millisecond_are_ahead(tmp_path: Path) 
         await asyncio.sleep(MOMENT)
         positions = [(await house.answer(f"p{n}"))["position"] for n in range(4)]
         assert positions == [1, 2, 3, 4]
+
+
+@virtual
+async def test_calls_that_are_spread_over_time_are_waited_for(tmp_path: Path) -> None:
+    models = {"a": model(concurrency=2, rpm=40)}
+    async with EngineHouse(tmp_path, models) as house:
+        for name in "xy":  # the burst; after it the next may start each 60 / (4 · 40) s
+            await house.finished(await house.submit(name))
+        await asyncio.sleep(MOMENT)
+        first = await house.submit("z")
+        waiting = await house.task(first)
+        forecast = house.house.forecaster.of(waiting)
+        assert (forecast.position, forecast.eta_s) == (1, 0.374)
+        assert forecast.reason == "a: calls are spread over time, next in 0.4 s"
+        begun = asyncio.get_running_loop().time()
+        await house.finished(first)
+        assert round(house.client.of("z")[0].started - begun, 3) == forecast.eta_s
+
+
+@virtual
+async def test_whoever_comes_while_a_clerk_stands_ready_starts_now(tmp_path: Path) -> None:
+    models = {"a": model(concurrency=2, rpm=40)}
+    async with EngineHouse(tmp_path, models) as house:
+        for name in "xy":
+            await house.finished(await house.submit(name))
+        await asyncio.sleep(0.5)
+        answer = await house.answer("z")
+        assert (answer["position"], answer["eta_s"], answer["message"]) == (1, 0.0, "accepted")
+
+
+@virtual
+async def test_a_model_that_rests_long_does_not_put_off_those_that_another_serves(
+    tmp_path: Path,
+) -> None:
+    client = ScriptedClient([10.0, "ok"])
+    async with EngineHouse(tmp_path, {"a": model(), "b": model()}, client) as house:
+        for task_id in await house.submit_many(["x", "y"]):
+            await house.finished(task_id)
+        gates = {gate.name: gate for gate in house.house.catalogue.gates}
+        gates["b"].failed(RateLimited("slow", retry_after=25))
+        await house.submit("z")
+        await asyncio.sleep(MOMENT)
+        forecast = await _forecast(house, await house.submit("w"))
+        assert (forecast.position, forecast.eta_s) == (1, 10.0)
+
+
+@virtual
+async def test_what_the_window_has_room_for_goes_at_the_pace_of_the_limiter(
+    tmp_path: Path,
+) -> None:
+    models = {"a": model(concurrency=2, rpm=10)}
+    async with EngineHouse(tmp_path, models) as house:
+        for name in "xy":
+            await house.finished(await house.submit(name))
+        ids = await house.submit_many([f"{n}" for n in range(8)])
+        await asyncio.sleep(MOMENT)
+        told = [(await _forecast(house, task_id)).eta_s for task_id in ids]
+        begun = asyncio.get_running_loop().time()
+        for task_id in ids:
+            await house.finished(task_id)
+        took = [house.client.of(f"{n}")[0].started - begun for n in range(8)]
+        assert told == [pytest.approx(seconds, abs=0.01) for seconds in took]
+        ninth = (await _forecast(house, await house.submit("z"))).eta_s
+        assert ninth is not None and ninth > 40
+
+
+@virtual
+async def test_a_slot_that_ends_soon_is_the_next_where_the_window_has_room(
+    tmp_path: Path,
+) -> None:
+    client = ScriptedClient([1.0, "ok"])
+    async with EngineHouse(tmp_path, {"a": model(concurrency=2, rpm=40)}, client) as house:
+        await house.finished(await house.submit("x"))
+        await asyncio.sleep(10)
+        await house.submit_many(["y", "z"])
+        await asyncio.sleep(0.9)
+        forecast = await _forecast(house, await house.submit("w"))
+        assert (forecast.position, forecast.eta_s) == (1, 0.5)
+        assert forecast.reason == "a: 2 of 2 calls under way"

@@ -14,6 +14,7 @@ from asyncsvc.errors import (
     EmptyAnswer,
     Expired,
     FirstTokenTimeout,
+    GateClosed,
     IdleTimeout,
     InternalError,
     InterruptedUnknown,
@@ -279,3 +280,46 @@ async def test_a_gate_that_learns_rests_only_for_a_breath_but_obeys_retry_after(
     first.release()
     await asyncio.sleep(20)
     assert learning.admits(False)
+
+
+@virtual
+async def test_the_next_call_of_a_permit_waits_for_an_open_breaker_and_is_its_probe() -> None:
+    broken = gate(2)
+    permit = await called(broken)
+    trip(broken)
+    await permit.again()
+    assert loop().time() == 30
+    other = waiting(broken)
+    await asyncio.sleep(100)
+    assert not other.done()
+    permit.release()
+    await settle()
+    assert other.done()
+
+
+@virtual
+async def test_a_permit_from_before_the_breaker_opened_becomes_the_probe() -> None:
+    broken = gate(2)
+    permit = await broken.acquire()
+    permit.reserve(False)
+    trip(broken)
+    with pytest.raises(GateClosed, match="breaker open after 5 failures"):
+        permit.confirm()
+    await asyncio.sleep(30)
+    permit.confirm()
+    assert broken.breaker.wait(loop().time()) == math.inf
+
+
+@virtual
+async def test_a_probe_steps_back_where_an_older_call_fails_before_it_is_made() -> None:
+    broken = gate(2)
+    old = await called(broken)
+    trip(broken)
+    await asyncio.sleep(30)
+    probe = await broken.acquire()
+    probe.reserve(False)
+    broken.failed(UpstreamOverloaded("x"), old)
+    with pytest.raises(GateClosed):
+        probe.confirm()
+    probe.release()
+    assert broken.wait() == 30

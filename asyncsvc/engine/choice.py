@@ -244,7 +244,7 @@ def _unbarred(seats: Sequence[Seat], bars: Bars) -> list[Seat]:
 
 def _eta(gate: Gate, ahead: int) -> float | None:
     """Seconds until a task behind so many others would be done there; None: not known."""
-    service, wait = gate.expected_s(), gate.wait()
+    service, wait = gate.expected_s(), max(gate.wait(), gate.spread_wait())
     if service is None or wait == math.inf:
         return None
     before = max(gate.busy + ahead + 1 - gate.concurrency, 0)

@@ -63,7 +63,7 @@ class Control:
             self._waiting.done(task)
         else:
             self._waiting.remove(task)
-            self._waiting.forgive(task)
+            self._waiting.allowances.drop(task)
         return task
 
     async def _queue(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:

@@ -11,7 +11,7 @@ All decisions fall in `match`, a plain function called whenever a task or a seat
 
 import asyncio
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -63,23 +63,22 @@ class Dispatch:
         seats: Sequence[Seat],
         balance: bool,
         weights: Mapping[str, float],
-        waiting: Iterable[tuple[Task, Bars | None]],
+        live: Mapping[str, Task],
     ) -> None:
-        """Other seats from now on, and those who wait choose anew among them."""
+        """Other seats from now on, and those who wait choose anew among them, whatever has
+        refused them; `live`: all tasks."""
         for seat in set(self.seats).difference(seats):
             self.withdraw(seat)
         self.seats = tuple(seats)
         self._listen()
         self._chooser.apply(self.seats, balance)
-        self._pools.clear(weights)
-        for task, bars in waiting:
-            self._put(task, self._chooser.options(task.request, bars))
-        self.match()
 
-    @property
-    def waiting(self) -> list[str]:
-        """The ids of all who wait."""
-        return self._pools.waiting
+        def choose(task_id: str) -> Options | None:
+            task = live.get(task_id)
+            return None if task is None else self._chooser.options(task.request)
+
+        self._pools.regroup(weights, choose)
+        self.match()
 
     def nobody(self, request: Request) -> str | None:
         """Why there is no model at all for a task, in words; None where there is one."""

@@ -20,6 +20,7 @@ from asyncsvc.engine.asking import ask
 from asyncsvc.engine.outcome import (
     Completed,
     Dropped,
+    Failed,
     Outcome,
     Retried,
     Stopped,
@@ -35,7 +36,6 @@ from asyncsvc.errors import (
     ProviderError,
     StorageUnavailable,
     TaskNotFound,
-    TaskTimeout,
 )
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.permit import Permit
@@ -180,9 +180,9 @@ class Executor:
 
     def time_is_up(self, member: Member) -> None:
         """The task's time is at its end."""
-        limit = self._waiting.limit_s(member.task)
-        error = TaskTimeout(f"the task took longer than {limit:g} s")
-        self._leave(member, self._after_fault(member, error))
+        error = self._waiting.allowances.over(member.task, member.run.begun)
+        outcome = Failed(error) if error.slow_down else self._after_fault(member, error)
+        self._leave(member, outcome)
 
     def _off(self, member: Member) -> None:
         """The task's run is over."""
@@ -221,7 +221,9 @@ class Executor:
         body = orjson.loads(await self._journal.store.body(run.lead.n))
         run.warnings = run.upstream.warnings(body["params"])
         await self._aftermath.prepare(run)
+        run.permit.confirm()  # nothing is written yet: best to know it now
         await self._begin(run)
+        run.permit.confirm()
         run.started = asyncio.get_running_loop().time()
         run.permit.sent()
         run.alive()

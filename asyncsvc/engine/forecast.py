@@ -91,33 +91,61 @@ class _State:
     """What some gates promise at one moment."""
 
     free: int
-    soonest: float
+    next_s: float
+    """Seconds until the next may start, once the free ones are taken; inf: not known."""
     rate: float
-    """Calls a second; 0: not known."""
+    """Calls a second in the long run; 0: not known."""
+    quick: int
+    """How many of those that wait the windows still have room for."""
+    pace: float
+    """Calls a second of which these are made."""
     reason: str | None
 
     def eta(self, position: int) -> float | None:
         if position <= self.free:
             return 0.0
-        if self.rate <= 0:
+        if self.next_s == math.inf:
             return None
-        ahead = max(position - max(self.free, 0), 0)
-        return round((self.soonest if self.soonest < math.inf else 0.0) + ahead / self.rate, 3)
+        after = position - self.free - 1
+        rate = self.pace if after < self.quick else self.rate
+        if after and rate <= 0:
+            return None
+        return round(self.next_s + (after / rate if after else 0.0), 3)
 
 
 def _look(gates: list[Gate], tokens: int) -> _State:
-    free, soonest, rate = 0, math.inf, 0.0
+    free, next_s, rate, turning = 0, math.inf, 0.0, 0.0
+    quick, pace = 0, 0.0
     for gate in gates:
+        calls = _rate(gate, tokens)
+        left, quicker = _burst(gate, calls)
         wait = max(gate.wait(), gate.tokens_wait(tokens))
-        soonest = min(soonest, wait)
         if wait <= 0:
-            free += gate.concurrency - gate.busy
+            free += max(int(gate.room()), 0)
+        full = gate.busy >= gate.concurrency
+        if (wait := max(wait, gate.spread_wait())) <= 0:
+            turning += quicker
+        elif not full or calls:
+            next_s = min(next_s, max(wait, 1 / calls) if full else wait)
         if gate.held is None:
-            rate += _rate(gate, tokens)
+            rate, quick, pace = rate + calls, quick + left, pace + quicker
+    if turning:
+        next_s = min(next_s, 1 / turning)  # one of the calls under way ends
     reasons = [why for gate in gates if (why := gate.describe(tokens))]
     # The keys of a model that is held all say the same.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
-    return _State(free, soonest, rate, reason)
+    return _State(free, next_s, rate, quick - free, pace, reason)
+
+
+def _burst(gate: Gate, calls: float) -> tuple[int, float]:
+    """How many calls its window has room for, and at how many a second they go; none, and as in
+    the long run, where something else is in the way or the slots are full for nobody knows how
+    long."""
+    left, per_s = gate.burst()
+    full = gate.busy >= gate.concurrency
+    if not left or gate.wait() > 0 or gate.budget.limit or (full and not gate.service_s):
+        return 0, calls
+    return left, min(per_s, gate.concurrency / gate.service_s if gate.service_s else math.inf)
 
 
 def _rate(gate: Gate, tokens: int) -> float:

@@ -10,7 +10,7 @@ is at the tag that its last task left behind, or at that of the task served last
 was away; whoever has the smallest is next, and of equals the more urgent task.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import floor
 
 from asyncsvc.engine.line import Entry, Line, Rank
@@ -87,6 +87,20 @@ class Lane:
         line.enter(entry)
         if self._head is not None and self.turns.of(entry) < self.turns.of(self._head):
             self._head = entry
+
+    def lines(self) -> list[tuple[str | None, Line]]:
+        """Each user's line."""
+        return list(self._lines.items())
+
+    def take_over(self, owner: str | None, line: Line, entries: Sequence[Entry]) -> None:
+        """Some of a line from elsewhere, which nobody uses any more; none of them waits here."""
+        self._owners.update(dict.fromkeys((entry.task_id for entry in entries), owner))
+        mine = self._lines.get(owner)
+        if mine is None and len(entries) == len(line):
+            self._lines[owner] = line
+        else:
+            self._lines.setdefault(owner, Line()).fill(entries)
+        self._head = None
 
     def leave(self, task_id: str) -> bool:
         """Step out, wherever in line; False where it was not waiting here."""

@@ -5,7 +5,7 @@ at most, and that the users' turns count over all pools: a user who is served by
 had that turn at every other. Never looks at gates, never chooses a seat.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from asyncsvc.engine.lane import Lane, Turns
@@ -57,11 +57,6 @@ class Pools:
     def __iter__(self) -> Iterator[Pool]:
         return iter(self._pools.values())
 
-    @property
-    def waiting(self) -> list[str]:
-        """The ids of all who wait."""
-        return list(self._lanes)
-
     def enter(self, task: Task, options: Options) -> None:
         lane = self._lanes[task.id] = self._pool(options).lanes[task.request.lane]
         lane.enter(entry_of(task))
@@ -81,11 +76,26 @@ class Pools:
         """Let all go that wait there; their ids."""
         return [self.take(lane).task_id for lane in pool.lanes.values() for _ in range(len(lane))]
 
-    def clear(self, weights: Mapping[str, float]) -> None:
-        """Nobody waits any more; the weights are these from now on."""
+    def regroup(
+        self, weights: Mapping[str, float], choose: Callable[[str], Options | None]
+    ) -> None:
+        """Everybody chooses anew, None: waits no longer; the weights are these from now on.
+
+        It falls between two steps of the loop, with ten thousand waiting: so those who stay
+        together move as a line, and none of them is put in its place one by one.
+        """
         for turns in self._turns.values():
             turns.weigh(weights)
+        before = list(self)
         self._pools, self._lanes = {}, {}
+        for pool in before:
+            for name, lane in pool.lanes.items():
+                for owner, line in lane.lines():
+                    for options, entries in _chosen(line.entries(), choose):
+                        there = self._pool(options).lanes[name]
+                        there.take_over(owner, line, entries)
+                        ids = (entry.task_id for entry in entries)
+                        self._lanes.update(dict.fromkeys(ids, there))
 
     def heads(self) -> list[tuple[Pool, Lane]]:
         """The lanes in which somebody waits, the most urgent first."""
@@ -107,3 +117,16 @@ class Pools:
             lanes = {name: Lane(turns, name == "long") for name, turns in self._turns.items()}
             pool = self._pools[options] = Pool(options, lanes)
         return pool
+
+
+def _chosen(
+    entries: Sequence[Entry], choose: Callable[[str], Options | None]
+) -> list[tuple[Options, list[Entry]]]:
+    """By what they choose."""
+    found: dict[int, tuple[Options, list[Entry]]] = {}
+    for entry in entries:
+        # By identity: who chooses makes them once, and to compare them costs more than all else.
+        options = choose(entry.task_id)
+        if options is not None:
+            found.setdefault(id(options), (options, []))[1].append(entry)
+    return list(found.values())

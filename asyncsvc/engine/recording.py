@@ -48,6 +48,8 @@ class Recorder:
         while True:
             try:
                 await member.settled()
+                if isinstance(outcome, Deferred) and self._state(member) is State.PENDING:
+                    return self._journal.live.get(member.task.id)  # it never began
                 change = self._closing(member, outcome, await self._text(member))
                 task = (await self._journal.append(change, *kept))[0]
             except StorageUnavailable:
@@ -67,9 +69,9 @@ class Recorder:
             self._waiting.done(task)
             return
         if isinstance(outcome, Retried | Deferred):
-            self._waiting.blame(task, outcome.error)
+            self._waiting.allowances.blame(task, outcome.error)
         elif isinstance(outcome, Stopped):
-            self._waiting.forgive(task)
+            self._waiting.allowances.drop(task)  # by no fault of its own
         delay = outcome.delay_s if isinstance(outcome, Retried) else None
         self._waiting.admit(task, delay)
 

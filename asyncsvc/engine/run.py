@@ -14,7 +14,13 @@ from typing import Any
 
 from asyncsvc.engine.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
 from asyncsvc.engine.tape import Tape, joined
-from asyncsvc.errors import IllegalTransition, ProviderError, StorageUnavailable, TaskNotFound
+from asyncsvc.errors import (
+    GateClosed,
+    IllegalTransition,
+    ProviderError,
+    StorageUnavailable,
+    TaskNotFound,
+)
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.tokens import total
@@ -181,10 +187,12 @@ class Run:
             self.permit.used(total(ending.usage, self.lead.request.tokens))
             gate.spent(ending.usage)
             gate.succeeded(gate.time() - self.started - self.waited_s)
-        elif isinstance(ending, ProviderError):
-            gate.failed(ending, self.permit)
+        elif isinstance(ending, Failed) and ending.error.slow_down:
+            pass  # its time was over: the refusal is one that the gate has heard of
         elif isinstance(ending, Failed | Retried | Deferred):
             gate.failed(ending.error, self.permit)
+        elif isinstance(ending, ProviderError) and not isinstance(ending, GateClosed):
+            gate.failed(ending, self.permit)
 
     # What the client needs of a sink ----------------------------------------------------------
 

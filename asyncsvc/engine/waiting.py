@@ -1,19 +1,19 @@
 """Where a task waits that neither runs nor is finished.
 
-Owns the way from a state to a waiting place: lane, session, flight or alarm; and how long a
-task may take. Promises that every pending task is in a lane, behind its session's head or in a
+Owns the way from a state to a waiting place: lane, session, flight or alarm; and for how
+long. Promises that every pending task is in a lane, behind its session's head or in a
 flight, every scheduled one has an alarm, that a task whose answer is known is given it without
 waiting, and that a task that never gets its turn fails in the end. Never runs a task.
 """
 
 import asyncio
 from collections.abc import Coroutine, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, TypeVar
 
 import orjson
 
+from asyncsvc.engine.allowances import Allowances
 from asyncsvc.engine.cache import Answer, Cache
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.flights import Board, Flights
@@ -35,6 +35,8 @@ from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
+AT_A_TIME = 500
+"""Alarms that are set without a pause; about 5 ms."""
 T = TypeVar("T")
 
 
@@ -55,14 +57,6 @@ def _heard(step: "asyncio.Future[T]") -> None:
         step.exception()
 
 
-@dataclass(slots=True)
-class _Allowance:
-    """When a task that has started must be done, by the loop's clock, and its last fault."""
-
-    until: float
-    fault: ProviderError | None = None
-
-
 class WaitingRoom:
     """`admit` whatever is to wait, `remove` what waits no longer, `done` what is finished."""
 
@@ -81,7 +75,7 @@ class WaitingRoom:
         self._timers = timers
         self.sessions = Sessions()
         self._settings = settings
-        self._allowances: dict[str, _Allowance] = {}
+        self.allowances = Allowances(settings)
         self._bars: dict[str, Bars] = {}
         dispatch.on_stranded = self._strand
         self._steps: set[asyncio.Task[None]] = set()
@@ -134,14 +128,20 @@ class WaitingRoom:
     def apply(self, seats: Sequence[Seat], ttl_changed: bool) -> None:
         """Other seats and settings from now on: everything may be tried again, everywhere."""
         self._bars.clear()
-        live = self._journal.live
-        found = [(live[i], None) for i in self.dispatch.waiting if i in live]
-        settings = self._settings
-        self.dispatch.apply(seats, settings.routing.balance, settings.queue.weights, found)
+        live, settings = self._journal.live, self._settings
+        self.dispatch.apply(seats, settings.routing.balance, settings.queue.weights, live)
         if ttl_changed:
-            for task in live.values():
-                if task.state is State.PENDING and task.id not in self._allowances:
-                    self._watch(task)
+            self._later(self._watch_all(list(live)))
+
+    async def _watch_all(self, task_ids: list[str]) -> None:
+        """Set the alarms of all who wait anew, a few at a time: none of them is due so soon that
+        it matters, and thousands at once would hold up everybody else."""
+        for number, task_id in enumerate(task_ids, 1):
+            task = self._journal.live.get(task_id)
+            if task is not None and task.state is State.PENDING and not self.allowances.of(task):
+                self._watch(task)
+            if number % AT_A_TIME == 0:
+                await asyncio.sleep(0)
 
     def bar(self, task: Task, upstream: Upstream, fault: ProviderError) -> bool:
         """Do not ask that account again for the task; whether another one is left."""
@@ -174,7 +174,7 @@ class WaitingRoom:
     def done(self, task: Task) -> None:
         """The task is finished: whoever was behind it in its session is next."""
         self.remove(task)
-        self._allowances.pop(task.id, None)
+        self.allowances.drop(task)
         self._bars.pop(task.id, None)
         session = task.request.session_id
         heir = self.sessions.leave(session, task.id) if session is not None else None
@@ -184,31 +184,12 @@ class WaitingRoom:
     def begin(self, task: Task) -> float:
         """The task starts: until when it may take, by the loop's clock, retries included."""
         self._timers.clear(task.id)
-        allowance = self._allowances.get(task.id)
-        if allowance is None:
-            now = asyncio.get_running_loop().time()
-            allowance = self._allowances[task.id] = _Allowance(now + self.limit_s(task))
-        return allowance.until
-
-    def blame(self, task: Task, fault: ProviderError) -> None:
-        """Remember why it has to wait again, for the case that its time runs out meanwhile."""
-        if allowance := self._allowances.get(task.id):
-            allowance.fault = fault
-
-    def forgive(self, task: Task) -> None:
-        """It was stopped by no fault of its own: its time begins anew with its next start."""
-        self._allowances.pop(task.id, None)
+        return self.allowances.begin(task)
 
     async def said(self, task: Task) -> str | None:
         """What it said in its last attempt: its result, if it ends while it does not run."""
         rows = await self._journal.store.text_so_far(task.n) if task.starts else []
         return "".join(orjson.loads(row)["text"] for row in rows) or None
-
-    def limit_s(self, task: Task) -> float:
-        """How long the task may take from its start, retries included."""
-        timeouts = self._settings.timeouts
-        default = timeouts.long_s if task.request.lane == "long" else timeouts.short_s
-        return task.request.timeout_s or default
 
     async def close(self) -> None:
         self._timers.close()
@@ -218,12 +199,10 @@ class WaitingRoom:
 
     def _watch(self, task: Task) -> None:
         """Set the alarm for the end of its patience."""
-        allowance = self._allowances.get(task.id)
-        if allowance is not None:
+        if (allowance := self.allowances.of(task)) is not None:
             left = allowance.until - asyncio.get_running_loop().time()
-            fault = allowance.fault
             error = TaskTimeout("the task's time ran out while it waited for its next try")
-            given_up = fault if fault is not None and fault.slow_down else error
+            given_up = allowance.refusal or error
             self._timers.after(task.id, left, partial(self._time_is_up, task, given_up))
         else:
             ttl = self._settings.queue.ttl_s
@@ -236,7 +215,7 @@ class WaitingRoom:
     def _time_is_up(self, task: Task, error: ProviderError) -> None:
         """It has waited too long for its next try; but not for a model that somebody holds."""
         if self.dispatch.held(task, self._bars.get(task.id)):
-            self.forgive(task)
+            self.allowances.drop(task)
             self._watch(task)
         else:
             self._later(self._fail(task.id, error))

@@ -1,7 +1,8 @@
 """A circuit breaker: leaves a provider alone that fails again and again.
 
-Owns the count of consecutive failures. Promises one probe at a time while half open. Never
-counts what was not the provider's fault: the caller reports only what trips it.
+Owns the count of consecutive failures. Promises one probe at a time while half open, as long as
+whoever calls asks `allows` in the moment of the call. Never counts what was not the provider's
+fault: the caller reports only what trips it.
 """
 
 import math
@@ -42,6 +43,13 @@ class Breaker:
         if self._probing:
             return math.inf
         return max(self._opened_at + self._cooldown_s - now, 0.0)
+
+    def allows(self, probe: bool, now: float) -> bool:
+        """Whether a call let through earlier may still be made, `probe`: as the probe. What has
+        failed meanwhile counts, for the probe too."""
+        if self._opened_at is None:
+            return True
+        return probe and now >= self._opened_at + self._cooldown_s
 
     def enter(self) -> bool:
         """Let a call pass; True where it is the probe."""

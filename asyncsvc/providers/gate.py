@@ -12,29 +12,25 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from aiolimiter import AsyncLimiter
-
 from asyncsvc.errors import ConcurrencyLimited, ProviderError, QuotaExhausted, UpstreamAuth
 from asyncsvc.providers.adaptive import Adaptive
 from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.budget import Budget
+from asyncsvc.providers.closures import Closures
 from asyncsvc.providers.headers import RateHeaders
 from asyncsvc.providers.measures import Measures
 from asyncsvc.providers.obstacles import Reason
-from asyncsvc.providers.permit import Load, Permit
+from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.rest import Rest
 from asyncsvc.providers.slots import Slots
+from asyncsvc.providers.smoothing import Smoothing
 from asyncsvc.providers.window import Window
 
-BURST = 4
-"""The limiter refills this many times faster than the window allows on average: it evens out
-bursts above the concurrency, while the window decides. At 1 a burst of 40 short calls would
-take a minute although the account allows it at once."""
 COOLING_S = 30.0
 """A pause longer than this is worth asking another model."""
 
 
-class Gate(Load, Measures):
+class Gate(Closures, Measures):
     """Calls to one account. Reports of how a call went come through `succeeded` and `failed`."""
 
     def __init__(
@@ -49,21 +45,14 @@ class Gate(Load, Measures):
         retry_base_s: float = 1.0,
         retry_max_s: float = 60.0,
     ) -> None:
-        self.name = name
-        Load.__init__(self, window, budget or Budget(0), breaker)
+        rest = Rest(retry_base_s, retry_max_s, window.span_s)
+        Closures.__init__(self, name, window, budget or Budget(0), breaker, rest)
         Measures.__init__(self)
         self.adaptive = adaptive or Adaptive.of(False, False, window.span_s)
-        self.fault: ProviderError | None = None
-        """Why it takes no call any more, until the next start or reload."""
-        self.held: str | None = None
-        """Why it takes no call until somebody says otherwise."""
-        # Called when it has closed, so that whoever stands in it with a permit steps back; when
-        # a learned limit has changed.
-        self.on_close: Callable[[], None] = lambda: None
+        # Called when a learned limit has changed.
         self.on_learn: Callable[[], None] = lambda: None
         self._slots = Slots(concurrency)
-        self.rest = Rest(retry_base_s, retry_max_s, window.span_s)
-        self._smooth = self._limiter()
+        self._smooth = self._smoothing()
         self._follow()
 
     @property
@@ -77,11 +66,8 @@ class Gate(Load, Measures):
         learned = self.adaptive.concurrency
         return learned.ceiling if learned is not None else self._slots.limit
 
-    def _limiter(self) -> AsyncLimiter | None:
-        limit, at_once = self.window.limit, self.concurrency
-        if not limit:
-            return None
-        return AsyncLimiter(at_once, at_once * self.window.span_s / (limit * BURST))
+    def _smoothing(self) -> Smoothing:
+        return Smoothing(self.concurrency, self.window.limit, self.window.span_s)
 
     def _follow(self) -> None:
         """Take over what has been learned."""
@@ -93,7 +79,7 @@ class Gate(Load, Measures):
         if found != (self.concurrency, self.window.limit):
             self.window.limit = found[1]
             self._slots.resize(found[0])
-            self._smooth = self._limiter()
+            self._smooth = self._smoothing()
             self.on_learn()
             self.wake()
 
@@ -111,7 +97,7 @@ class Gate(Load, Measures):
                 if (delay := self.wait()) > 0:
                     self.meets(self._obstacle())
                     await self.sleep(delay)
-                elif smoothed or self._smooth is None:
+                elif smoothed or self._smooth.free:
                     self.meets(None)
                     return Permit(self, self.breaker.enter())
                 else:
@@ -139,12 +125,20 @@ class Gate(Load, Measures):
         """Seconds until a call may start as far as the provider is concerned; inf: on change."""
         return max(self.breaker.wait(self.time()), self.rate_wait())
 
-    def rate_wait(self) -> float:
-        """The same, but for the breaker."""
-        now = self.time()
-        if self.fault is not None or self.held is not None:
-            return math.inf
-        return max(self.rest.left(now), self.window.wait(now), 0.0)
+    def spread_wait(self) -> float:
+        """Seconds until a permit can be had as far as the evening out of bursts is concerned."""
+        return 0.0 if self.standing else self._smooth.wait(self.time())
+
+    def burst(self) -> tuple[int, float]:
+        """How many calls the window has room for, and at how many a second they are let through;
+        (0, 0) where it has none or there is no limit."""
+        left = self.window.limit - self.window.used(self.time())
+        return (left, self._smooth.per_s) if left > 0 else (0, 0.0)
+
+    def room(self) -> float:
+        """How many calls may begin in this moment, all else being ready."""
+        slots = self.concurrency - self.busy
+        return min(slots, self.standing + self._smooth.room(self.time()))
 
     def admits(self, long: bool) -> bool:
         """Whether a permit already given may still be used, for a task of that kind.
@@ -225,32 +219,13 @@ class Gate(Load, Measures):
         self._follow()
         return found
 
-    def disable(self, error: ProviderError) -> None:
-        """Take no call any more, until the next start or reload."""
-        self.fault = error
-        self.on_close()
-        self.wake()
-
     def configure(self, at_once: int, rate: int, adaptive: Adaptive) -> None:
         """Other limits from now on: no call under way is cut, what was called still counts."""
         self.adaptive = adaptive
         self._slots.resize(at_once)
         self.window.limit = rate
-        self._smooth = self._limiter()
+        self._smooth = self._smoothing()
         self._follow()
-        self.wake()
-
-    def pardon(self) -> None:
-        """Try again what the provider had refused for good, or until its quota is renewed."""
-        self.fault = None
-        self.rest.pardoned()
-        self.wake()
-
-    def hold(self, reason: str | None) -> None:
-        """Begin no call until it is told None; those under way go on."""
-        self.held = reason
-        if reason is not None:
-            self.on_close()
         self.wake()
 
     def out_of_service(self) -> str | None:
@@ -295,4 +270,6 @@ class Gate(Load, Measures):
             return f"{self.name}: {self.budget.used(now)} of {self.budget.limit} tokens used"
         if self.busy >= self.concurrency:
             return f"{self.name}: {self.busy} of {self.concurrency} calls under way"
+        if (delay := self.spread_wait()) > 0:
+            return f"{self.name}: calls are spread over time, next in {delay:.1f} s"
         return None

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 
+from asyncsvc.errors import GateClosed
 from asyncsvc.providers.breaker import Breaker
 from asyncsvc.providers.budget import Budget, Share
 from asyncsvc.providers.obstacles import Obstacles, Reason
@@ -28,6 +29,8 @@ class Load(ABC):
         self.breaker = breaker
         self.changes = 0
         """Counts whatever may change when the next call may begin, but for time."""
+        self.standing = 0
+        """Permits given for which no task has been found yet."""
         self.busy = 0
         self.long_busy = 0
         self.under_way = 0
@@ -83,6 +86,10 @@ class Load(ABC):
         """Seconds until the rate allows one more call."""
 
     @abstractmethod
+    def closed(self, probe: bool) -> str | None:
+        """Why a call that has its permit must not be made now; None where it may be."""
+
+    @abstractmethod
     def freed(self) -> None:
         """A permit came back."""
 
@@ -105,6 +112,8 @@ class Permit:
         self._under_way = False
         self.long = False
         self.sent_at: float | None = None
+        gate.standing += 1
+        gate.changes += 1
         self.beside = 0
         """How many other calls were under way when this one was refused."""
 
@@ -113,9 +122,22 @@ class Permit:
         self._stamp = self._gate.window.reserve()
         self._share = self._gate.budget.reserve(tokens)
         self.long = long
+        self._gate.standing -= 1
         self._gate.busy += 1
         self._gate.changes += 1
         self._gate.long_busy += long
+
+    def confirm(self) -> None:
+        """The last look before the call, which must follow at once. Raises GateClosed.
+
+        Between the permit and the call lie the reading of the body and a commit. What closes the
+        gate meanwhile sends back those who stand in it; those on their way find out here.
+        """
+        gate = self._gate
+        if not self._probe and gate.breaker.wait(gate.time()) == 0:
+            self._probe = gate.breaker.enter()
+        if (why := gate.closed(self._probe)) is not None:
+            raise GateClosed(why)
 
     def sent(self) -> None:
         """The call is on its way."""
@@ -165,15 +187,19 @@ class Permit:
 
     async def again(self) -> None:
         """Reserve one more call under the same slot, as soon as the rate allows it; the one
-        before must be over. The breaker is not asked: the call before has just gone well."""
+        before must be over. Where the breaker has opened meanwhile, this may become the probe."""
         gate = self._gate
         gate.under_way -= self._under_way
         gate.at_work -= self._at_work
         self._under_way = self._at_work = self._answered = False
-        while (delay := gate.rate_wait()) > 0:
+        while (delay := max(gate.rate_wait(), self._breaker_wait())) > 0:
             await gate.sleep(delay)
+        self._probe = self._probe or gate.breaker.enter()
         self._stamp = gate.window.reserve()
         self.sent_at = None
+
+    def _breaker_wait(self) -> float:
+        return 0.0 if self._probe else self._gate.breaker.wait(self._gate.time())
 
     def release(self) -> None:
         if self._released:
@@ -182,7 +208,9 @@ class Permit:
         gate = self._gate
         gate.under_way -= self._under_way
         gate.at_work -= self._at_work
-        if self._stamp is not None:
+        if self._stamp is None:
+            gate.standing -= 1
+        else:
             gate.busy -= 1
             gate.long_busy -= self.long
             if self.sent_at is None:

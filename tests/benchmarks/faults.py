@@ -10,23 +10,23 @@ provider sent in the last attempt; and memory that grows with the line.
 
 When the breaker opens, the calls that were under way may still end: so up to `CONCURRENCY` - 1
 calls more than five are seen before it, and after it one at a time, each at least the cooldown
-after the failure before it. Where a provider refuses for ever, a task whose time ends while it
-waits is `rate_limited`; one whose time ends in the middle of a call is a `timeout`.
+after the failure before it; none that had its permit before is made after it (gatekeeping.py).
+Where a provider refuses for ever, a task is `rate_limited` when its time ends, be it while it
+waits or in the middle of a call that has not been answered.
 """
 
 import argparse
 import asyncio
-import heapq
 import sys
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 import uvloop
 
-from tests.benchmarks import audit, stage
+from tests.benchmarks import audit, gatekeeping, stage
 from tests.benchmarks.report import Report, progress
 
 MAX_RETRIES = 3
@@ -34,8 +34,6 @@ FAILURES = 5
 COOLDOWN_S = 0.3
 CONCURRENCY = 5
 SILENCE_S = 1.0
-NOTICE_S = 0.1
-"""By how much the two processes may differ about when a call has ended, on a busy machine."""
 MEMORY_MB = 250.0
 """What ten such lines at once (1 GB) may take: each call is cut off at 8 MB, of which the reader
 holds up to three copies."""
@@ -57,6 +55,8 @@ class Kind:
     pause_s: float = 0.0
     """No call before so many seconds after a refusal."""
     opens: bool = False
+    silence_s: float = 0.0
+    """How long the provider says nothing, at the least, before a call has failed."""
     alone: bool = False
 
     @property
@@ -69,10 +69,13 @@ class Kind:
         return task if self.timeout_s is None else {**task, "timeout_s": self.timeout_s}
 
 
-def again(name: str, tag: str, code: str, alone: bool = False) -> Iterator[Kind]:
+def again(
+    name: str, tag: str, code: str, alone: bool = False, silence_s: float = 0.0
+) -> Iterator[Kind]:
     """A fault that is worth another try: for ever, and for two calls."""
     last = 1 + MAX_RETRIES
-    yield Kind(f"{name}, always", tag, "failed", code, last, last, opens=True, alone=alone)
+    always = Kind(f"{name}, always", tag, "failed", code, last, last, opens=True, alone=alone)
+    yield replace(always, silence_s=silence_s)
     yield Kind(f"{name}, twice", f"{tag} x2", "completed", None, 3, 3, alone=alone)
 
 
@@ -88,9 +91,9 @@ KINDS: tuple[Kind, ...] = (
     slowed("429 garbage", "429-garbage"),
     Kind("429 for ever", "429-after=0.2", "failed", "rate_limited", 0, 1000, 3.0, 0.2),
     *again("500", "500", "overloaded"),
-    *again("hang before head", "hang", "first_token_timeout"),
-    *again("hang in stream", "hang-stream at=3", "idle_timeout"),
-    *again("one byte a second", "slow-bytes every=1", "first_token_timeout"),
+    *again("hang before head", "hang", "first_token_timeout", silence_s=SILENCE_S),
+    *again("hang in stream", "hang-stream at=3", "idle_timeout", silence_s=SILENCE_S),
+    *again("one byte a second", "slow-bytes every=1", "first_token_timeout", silence_s=SILENCE_S),
     *again("reset before head", "reset-head", "upstream_disconnected"),
     *again("reset in stream", "reset at=3", "upstream_disconnected"),
     *again("end in stream", "cut at=3", "upstream_disconnected"),
@@ -140,6 +143,7 @@ async def run(tasks: int) -> Report:
                 calls = await stage.all_calls(client, provider.url)
                 await service.stop()
         lives = audit.lives(stage.database(folder))
+        starts = gatekeeping.starts(stage.database(folder))
         report.broken += audit.shortened(service.faults(), "the service's log")
     by_kind: dict[str, list[audit.Life]] = defaultdict(list)
     for life in lives:
@@ -148,7 +152,7 @@ async def run(tasks: int) -> Report:
     for call in calls:
         by_model[call["model"]].append(call)
     for kind in KINDS:
-        judge(report, kind, tasks, by_kind[kind.model], by_model[kind.model])
+        judge(report, kind, tasks, by_kind[kind.model], by_model[kind.model], starts)
     return report
 
 
@@ -177,7 +181,12 @@ async def _play(
 
 
 def judge(
-    report: Report, kind: Kind, tasks: int, lives: list[audit.Life], calls: list[dict[str, Any]]
+    report: Report,
+    kind: Kind,
+    tasks: int,
+    lives: list[audit.Life],
+    calls: list[dict[str, Any]],
+    starts: Mapping[str, list[gatekeeping.Start]],
 ) -> None:
     """Put one kind into the table."""
     by_marker: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -186,10 +195,7 @@ def judge(
     wrong = [fault for life in lives for fault in of_task(kind, life, by_marker[life.marker])]
     if len(lives) != tasks:
         wrong.append(f"{len(lives)} tasks are stored, {tasks} were accepted")
-    if kind.opens:
-        wrong += of_breaker(calls)
-    if kind.pause_s:
-        wrong += of_pause(kind, calls)
+    wrong += of_gate(kind, lives, by_marker, starts)
     if kind.code == "upstream_auth" and len(calls) > CONCURRENCY:
         wrong.append(f"{len(calls)} calls with a key that was refused")
     report.broken += audit.shortened(wrong, kind.name)
@@ -206,13 +212,13 @@ def code(life: audit.Life) -> str | None:
 
 
 def as_expected(kind: Kind, life: audit.Life) -> bool:
-    return (life.state, code(life)) == (kind.state, kind.code) or out_of_time(kind, life)
+    return (life.state, code(life)) == (kind.state, kind.code) or unheard(kind, life)
 
 
-def out_of_time(kind: Kind, life: audit.Life) -> bool:
-    """Whether a task with a time of its own ran out of it in the middle of its only call."""
-    found = (life.state, code(life), life.attempts)
-    return kind.timeout_s is not None and found == ("failed", "timeout", 1)
+def unheard(kind: Kind, life: audit.Life) -> bool:
+    """Whether a task with a time of its own ran out of it in its first call, unanswered."""
+    out = (life.state, code(life)) == ("failed", "timeout")
+    return kind.timeout_s is not None and out and not life.causes("deferred")
 
 
 def of_task(kind: Kind, life: audit.Life, calls: list[dict[str, Any]]) -> list[str]:
@@ -222,7 +228,9 @@ def of_task(kind: Kind, life: audit.Life, calls: list[dict[str, Any]]) -> list[s
         wrong.append(f"is {life.state} with {life.error}, not {kind.state} with {kind.code}")
     # A refused key is known for the tasks after it: they fail without a call.
     stranded = kind.code == "upstream_auth" and not calls and life.attempts == 0
-    if life.attempts != kind.attempts and not stranded and not out_of_time(kind, life):
+    # One whose time ends in a call has made that attempt.
+    cut = kind.timeout_s is not None and life.attempts == 1
+    if life.attempts != kind.attempts and not stranded and not cut:
         wrong.append(f"{life.attempts} attempts, not {kind.attempts}")
     if len(calls) > kind.calls:
         wrong.append(f"{len(calls)} calls, allowed are {kind.calls}")
@@ -234,45 +242,24 @@ def of_task(kind: Kind, life: audit.Life, calls: list[dict[str, Any]]) -> list[s
     return told + audit.inspect(life, 1 + MAX_RETRIES)
 
 
-def of_breaker(calls: Sequence[dict[str, Any]]) -> list[str]:
-    """What is wrong with the breaker where every call fails."""
-    ends = sorted(float(call["finished_at"]) for call in calls)
-    if len(ends) <= FAILURES:
-        return [f"{len(ends)} calls are too few to open the breaker"]
-    opened = ends[FAILURES - 1]
-    arrivals = sorted((float(call["arrived_at"]), float(call["finished_at"])) for call in calls)
-    # On a busy machine those that were let through before may arrive a good while after.
-    on_the_way = FAILURES + CONCURRENCY - 1
-    before = sum(at <= opened + NOTICE_S for at, _ in arrivals)
-    wrong = []
-    if before > on_the_way:
-        wrong.append(f"{before} calls before the breaker was open")
-    under_way: list[float] = []
-    last_failure = opened
-    for number, (at, end) in enumerate(arrivals):
-        while under_way and under_way[0] <= at + NOTICE_S:
-            last_failure = max(last_failure, heapq.heappop(under_way))
-        if at > opened + NOTICE_S and (number >= on_the_way or at > opened + COOLDOWN_S):
-            if under_way:
-                wrong.append(f"{len(under_way) + 1} probes at once at {at - opened:.3f} s")
-            if at < last_failure + COOLDOWN_S - NOTICE_S:
-                wrong.append(f"a probe {at - last_failure:.3f} s after a failure")
-        heapq.heappush(under_way, end)
+def of_gate(
+    kind: Kind,
+    lives: Sequence[audit.Life],
+    calls: Mapping[str, list[dict[str, Any]]],
+    starts: Mapping[str, list[gatekeeping.Start]],
+) -> list[str]:
+    """What its gate has let through and must not."""
+    wrong: list[str] = []
+    made: list[gatekeeping.Run] = []
+    for life in lives:
+        mine, own = starts.get(life.task_id, []), calls.get(life.marker, [])
+        wrong += gatekeeping.of_calls(mine, own)
+        made += gatekeeping.runs(mine, own)
+    if kind.opens:
+        wrong += gatekeeping.of_breaker(made, FAILURES, CONCURRENCY, COOLDOWN_S, kind.silence_s)
+    if kind.pause_s:
+        wrong += gatekeeping.of_pause(made, kind.pause_s)
     return wrong
-
-
-def of_pause(kind: Kind, calls: Sequence[dict[str, Any]]) -> list[str]:
-    """Calls that came although a refusal had asked for more patience. Those that were on their
-    way when it was answered are none of them."""
-    refusals = [float(call["finished_at"]) for call in calls if call["status"] == 429]
-    arrivals = [float(call["arrived_at"]) for call in calls]
-    early = [
-        (at, end)
-        for end in refusals
-        for at in arrivals
-        if end + NOTICE_S < at < end + kind.pause_s - NOTICE_S / 2
-    ]
-    return [f"a call {at - end:.3f} s after a refusal for {kind.pause_s:g} s" for at, end in early]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -8,6 +8,7 @@ from tests.benchmarks import (
     crash,
     crowd,
     faults,
+    gatekeeping,
     isolation,
     rate,
     rate_audit,
@@ -16,6 +17,7 @@ from tests.benchmarks import (
     start,
     stream,
     submit,
+    verdict,
 )
 from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
@@ -146,23 +148,50 @@ def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
     assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == 3.5
 
 
-def failures(*times: tuple[float, float]) -> list[str]:
-    return faults.of_breaker([call(at, until) for at, until in times])
+def test_a_kill_costs_no_attempt() -> None:
+    retried = life((1, 1, "status", {"cause": "retrying"}), (2, 2, "status", {"cause": "failed"}))
+    outcomes = ["500", "disconnected", "429-after", "rejected", "completed", "reset"]
+    calls = [{"outcome": outcome} for outcome in outcomes]
+    assert verdict.blamed(retried, calls) == []
+    assert verdict.blamed(retried, calls[:-1]) != []
+
+
+def gone(start: float, end: float, refused: bool = False) -> gatekeeping.Run:
+    return gatekeeping.Run(start, end, start + 0.01, refused)
+
+
+def failures(*times: tuple[float, float], silence_s: float = 0.0) -> list[str]:
+    return gatekeeping.of_breaker([gone(*each) for each in times], 5, 5, 0.3, silence_s)
 
 
 def test_a_breaker_opens_at_the_fifth_failure_and_probes_alone() -> None:
-    five = [(0.0, 0.1)] * faults.FAILURES
-    assert failures(*five, (1, 1.1), (2, 2.1)) == []
-    assert "too few" in failures(*five[1:])[0]
-    assert "2 probes" in failures(*five, (1, 1.5), (1.1, 1.2))[0]
-    assert "a probe 0.150 s after" in failures(*five, (1, 1.1), (1.25, 1.3))[0]
+    five = [(0.0, 0.1)] * 5
+    under_way = [(0.05, 9.0)] * 4  # their ends are not their failures'
+    assert failures(*five, *under_way, (1, 1.1), (2, 2.1)) == []
+    assert "too few" in failures(*five)[0]
+    assert "a probe 0.110 s after" in failures(*five, (1, 1.5), (1.1, 1.2))[0]
+    assert "a probe 0.260 s after" in failures(*five, (1, 1.1), (1.25, 1.3))[0]
+    assert "a probe 1.210 s after" in failures(*five, (2, 3), (3.2, 4.3), silence_s=1.0)[0]
+    assert "the first probe 0.210 s after" in failures(*five, (0.2, 0.3))[0]
     assert "before the breaker" in failures(*five * 2)[0]
 
 
+def test_a_machine_that_stands_still_is_no_fault_of_the_breaker() -> None:
+    five = [(0.0, 5.0)] * 5
+    assert failures(*five, *[(0.4 * n, 5.0) for n in range(1, 12)], (5.1, 5.2)) == []
+
+
 def test_a_pause_that_was_asked_for_is_kept() -> None:
-    kind = faults.Kind("429", "429", "completed", None, 1, 3, pause_s=1)
-    assert faults.of_pause(kind, [call(0, 1, 429), call(1.05, 3), call(2, 3)]) == []
-    assert faults.of_pause(kind, [call(0, 1, 429), call(1.5, 3)]) != []
+    refused = gone(0, 0.1, refused=True)
+    assert gatekeeping.of_pause([refused, gone(0.05, 3), gone(1.02, 3)], 1) == []
+    assert gatekeeping.of_pause([refused, gone(0.5, 3)], 1) != []
+
+
+def test_a_start_that_the_gate_sent_back_makes_no_call() -> None:
+    sent_back = gatekeeping.Start(0, 1, "deferred", "overloaded")
+    refused = gatekeeping.Start(0, 1, "deferred", "rate_limited")
+    assert gatekeeping.of_calls([sent_back, refused], [call(0, 1)]) == []
+    assert gatekeeping.of_calls([sent_back, refused], [call(0, 1)] * 2) != []
 
 
 def test_the_slope_of_memory_is_per_ten_thousand_tasks() -> None:

@@ -36,6 +36,29 @@ class Kills:
         self.finished = now
 
 
+def blamed(life: audit.Life, calls: list[dict[str, Any]]) -> list[str]:
+    """Attempts that were counted as failed although the provider has not failed them: of a kill,
+    say. Being told to slow down costs none, nor does a call that was cut."""
+    failed = life.causes("retrying", "failed")
+    own = [c["outcome"] for c in calls if c["outcome"] not in ("completed", "disconnected")]
+    faults = [kind for kind in own if kind != "rejected" and not kind.startswith("429")]
+    if failed <= len(faults):
+        return []
+    return [f"{life.task_id}: {failed} failed attempts, the provider's faults are {faults}"]
+
+
+def failures(lives: Sequence[audit.Life]) -> list[str]:
+    """What the tasks that failed have failed of, for people."""
+    failed = [life for life in lives if life.state == "failed"]
+    return [
+        f"failed: {life.task_id} ({life.marker}) after {life.attempts} attempts, "
+        f"{life.causes('interrupted')} kills: {(life.error or {}).get('code')}: "
+        f"{(life.error or {}).get('message')}; before: "
+        + (", ".join(e[3]["why"]["code"] for e in life.events if e[2] == "retry") or "nothing")
+        for life in failed[: audit.MOST_FAULTS_SHOWN * 2]
+    ]
+
+
 @dataclass
 class Verdict:
     """`judge` once, with nobody using the database any more."""
@@ -64,6 +87,10 @@ class Verdict:
         report.broken += audit.shortened(
             [f for life in lives for f in audit.against_calls(life, by_marker[life.marker])],
             "task and provider",
+        )
+        report.broken += audit.shortened(
+            [fault for life in lives for fault in blamed(life, by_marker[life.marker])],
+            "an attempt that no fault of the provider has cost",
         )
         report.broken += audit.shortened(self._twins(lives), "submitted once, stored twice")
         report.broken += audit.shortened(self._ends(lives), "ended wrongly")
@@ -121,6 +148,7 @@ class Verdict:
         for life in lives:
             ends[life.state] += 1
         cut = sum(life.causes("interrupted") for life in lives)
+        report.notes += failures(lives)
         report.row("accepted", len(self.ledger.accepted))
         report.row("submits without an answer", self.ledger.unsure)
         for state, count in sorted(ends.items()):

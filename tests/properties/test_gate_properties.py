@@ -9,7 +9,13 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncsvc.errors import ProviderError, RateLimited, UpstreamOverloaded, UpstreamRejected
+from asyncsvc.errors import (
+    GateClosed,
+    ProviderError,
+    RateLimited,
+    UpstreamOverloaded,
+    UpstreamRejected,
+)
 from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.window import Window
@@ -119,8 +125,11 @@ caller = st.tuples(
     st.sampled_from(["ok", "unused", "unsent", *ERRORS]),
     st.one_of(st.none(), st.floats(0, 60)),
     st.booleans(),
+    st.sampled_from([0.0, 0.0, 1.0, 15.0]),
 )
-Caller = tuple[float, float, str, float | None, bool]
+Caller = tuple[float, float, str, float | None, bool, float]
+"""The last: how long it prepares its call when it has its permit, as with a slow disk."""
+COOLDOWN_S = 10.0
 
 
 @dataclass
@@ -134,15 +143,16 @@ class Crowd:
     most: int = 0
     most_probes: int = 0
     sent: list[float] = field(default_factory=list)
+    failed_at: float = -math.inf
 
     async def caller(self, plan: Caller) -> None:
-        arrives, holds, end, patience, long = plan
+        arrives, holds, end, patience, long, prepares = plan
         await asyncio.sleep(arrives)
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
-                await self._call(holds, end, long)
+                await self._call(holds, end, long, prepares)
 
-    async def _call(self, holds: float, end: str, long: bool) -> None:
+    async def _call(self, holds: float, end: str, long: bool, prepares: float) -> None:
         gate = self.gate
         async with self.turn:
             permit = await gate.acquire()
@@ -150,13 +160,15 @@ class Crowd:
                 end = "unused"
             if end != "unused":
                 permit.reserve(long)
-        open_before = gate.breaker_state() is not BreakerState.CLOSED
+        probing = False
         self.running += 1
-        self.probes += open_before
         self.most = max(self.most, self.running)
-        self.most_probes = max(self.most_probes, self.probes)
         try:
             if end not in ("unused", "unsent"):
+                await asyncio.sleep(prepares)
+                permit.confirm()
+                probing = gate.breaker_state() is not BreakerState.CLOSED
+                self._goes(probing)
                 permit.sent()
                 self.sent.append(loop().time())
                 permit.head()
@@ -165,11 +177,23 @@ class Crowd:
                 gate.succeeded(holds)
             elif end in ERRORS:
                 gate.failed(ERRORS[end]())
+                if end == "overloaded":
+                    self.failed_at = loop().time()
+        except GateClosed:
+            assert gate.describe() is not None
         finally:
             self.running -= 1
-            self.probes -= open_before
+            self.probes -= probing
             permit.release()
             permit.release()
+
+    def _goes(self, probing: bool) -> None:
+        """A call is made."""
+        self.probes += probing
+        self.most_probes = max(self.most_probes, self.probes)
+        assert self.gate.rest.left(loop().time()) <= 0
+        if probing:
+            assert loop().time() >= self.failed_at + COOLDOWN_S
 
 
 @settings(max_examples=150, deadline=None)
@@ -183,7 +207,7 @@ def test_whatever_callers_do_the_gate_keeps_its_limits_and_ends_empty(
 ) -> None:
     async def check() -> None:
         gate = Gate(
-            "m", concurrency=concurrency, window=Window(rpm), breaker=Breaker(3, cooldown_s=10.0)
+            "m", concurrency=concurrency, window=Window(rpm), breaker=Breaker(3, COOLDOWN_S)
         )
         crowd = Crowd(gate)
         await asyncio.gather(*(crowd.caller(plan) for plan in plans))

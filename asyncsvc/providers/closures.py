@@ -1,0 +1,71 @@
+"""What closes an account: a fault for good, somebody's hold, a rest that it was asked for.
+
+Owns these three, apart from the breaker and the window. Promises that whoever stands in the gate
+with a permit is told when it closes. Never knows how a call went.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Callable
+
+from asyncsvc.errors import ProviderError
+from asyncsvc.providers.breaker import Breaker
+from asyncsvc.providers.budget import Budget
+from asyncsvc.providers.permit import Load
+from asyncsvc.providers.rest import Rest
+from asyncsvc.providers.window import Window
+
+
+class Closures(Load):
+    """The gate is built upon it."""
+
+    def __init__(
+        self, name: str, window: Window, budget: Budget, breaker: Breaker, rest: Rest
+    ) -> None:
+        Load.__init__(self, window, budget, breaker)
+        self.name = name
+        self.fault: ProviderError | None = None
+        """Why it takes no call any more, until the next start or reload."""
+        self.held: str | None = None
+        """Why it takes no call until somebody says otherwise."""
+        self.rest = rest
+        # Called when it has closed, so that whoever stands in it with a permit steps back.
+        self.on_close: Callable[[], None] = lambda: None
+
+    def rate_wait(self) -> float:
+        """Seconds until a call may start as far as all but the breaker are concerned."""
+        now = self.time()
+        if self.fault is not None or self.held is not None:
+            return math.inf
+        return max(self.rest.left(now), self.window.wait(now), 0.0)
+
+    def closed(self, probe: bool) -> str | None:
+        """Why a call that has its permit must not be made now; None where it may be."""
+        now = self.time()
+        resting = self.fault is not None or self.held is not None or self.rest.left(now) > 0
+        if not resting and self.breaker.allows(probe, now):
+            return None
+        return self.describe() or f"{self.name}: the breaker waits for its probe"
+
+    @abstractmethod
+    def describe(self, tokens: int = 1) -> str | None:
+        """Why no call of so many tokens may start now, for people; None where one may."""
+
+    def disable(self, error: ProviderError) -> None:
+        """Take no call any more, until the next start or reload."""
+        self.fault = error
+        self.on_close()
+        self.wake()
+
+    def pardon(self) -> None:
+        """Try again what the provider had refused for good, or until its quota is renewed."""
+        self.fault = None
+        self.rest.pardoned()
+        self.wake()
+
+    def hold(self, reason: str | None) -> None:
+        """Begin no call until it is told None; those under way go on."""
+        self.held = reason
+        if reason is not None:
+            self.on_close()
+        self.wake()
