@@ -146,6 +146,28 @@ async def test_a_submit_is_carried_out_though_its_caller_has_gone(tmp_path: Path
         assert len(house.client.calls) == 1
 
 
+@virtual
+async def test_a_batch_with_a_key_is_taken_once(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        asked = [_submission(), _submission()]
+        first = await house.house.intake.submit_all(asked, key="k")
+        await house.restart()
+        again = await house.house.intake.submit_all(asked, key="k")
+        assert [one.task_id for one in again] == [one.task_id for one in first]
+        assert {one.repeated for one in first} == {False}
+        assert {one.repeated for one in again} == {True}
+        assert await _stored(house) == 2
+
+
+@virtual
+async def test_a_batch_of_one_is_another_body_than_its_task(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        await house.house.intake.submit(_submission(), key="k")
+        with pytest.raises(Conflict):
+            await house.house.intake.submit_all([_submission()], key="k")
+        assert await _stored(house) == 1
+
+
 # Batches ------------------------------------------------------------------------------------
 
 

@@ -115,7 +115,10 @@ def _max_tokens(params: dict[str, Any]) -> int:
     return 0
 
 
-def fingerprint_of(submission: Submission) -> str:
-    """Tells two bodies of one idempotency key apart."""
-    body = orjson.dumps(submission.model_dump(), option=orjson.OPT_SORT_KEYS)
-    return hashlib.sha256(body).hexdigest()
+def fingerprint_of(asked: Submission | Sequence[Submission]) -> str:
+    """Tells two bodies of one idempotency key apart, also one task from a batch of one."""
+    if isinstance(asked, Submission):
+        value: Any = asked.model_dump()
+    else:
+        value = [one.model_dump() for one in asked]
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()

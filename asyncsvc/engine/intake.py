@@ -107,42 +107,47 @@ class Intake:
     ) -> Accepted:
         if key is None:
             return (await self._take([submission], owner, aside=aside, also=also))[0]
-        return await through(self._submit_once(submission, owner, key, aside, also))
+        return (await through(self._take_once(submission, owner, key, aside, also)))[0]
 
-    async def _submit_once(
+    async def _take_once(
         self,
-        submission: Submission,
+        asked: Submission | Sequence[Submission],
         owner: str | None,
         key: str,
         aside: Aside | None,
-        also: Also | None,
-    ) -> Accepted:
+        also: Also | None = None,
+    ) -> list[Accepted]:
+        """One submission, or several as one body."""
         key = f"{owner or ''}\x00{key}"
         tell = fingerprint_of
-        fingerprint = await aside(tell, submission) if aside else tell(submission)
+        fingerprint = await aside(tell, asked) if aside else tell(asked)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                taken = [submission], owner, (key, fingerprint)
-                return (await self._take(*taken, aside=aside, also=also))[0]
+                submissions = [asked] if isinstance(asked, Submission) else asked
+                taken = submissions, owner, (key, fingerprint)
+                return await self._take(*taken, aside=aside, also=also)
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
                 "this Idempotency-Key was used for another body; use a new key for a new task",
             )
-        answer = orjson.loads(first[1])
-        return Accepted(answer["task_id"], answer, repeated=True)
+        answers = orjson.loads(first[1])
+        return [Accepted(answer["task_id"], answer, repeated=True) for answer in answers]
 
     async def submit_all(
         self,
         submissions: Sequence[Submission],
         owner: str | None = None,
+        key: str | None = None,
         aside: Aside | None = None,
         also: Also | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction, with what is to be stored `also`."""
         try:
+            if key is not None:
+                return await through(self._take_once(submissions, owner, key, aside, also))
             return await self._take(submissions, owner, aside=aside, also=also)
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
@@ -198,9 +203,11 @@ class Intake:
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
             answer = self._answer(request, submission, now)
-            stored = (*key, orjson.dumps(answer).decode()) if key else None
-            births.append(Birth(request, body, stored))
+            births.append(Birth(request, body))
             taken.append(Accepted(request.id, answer))
+        if key is not None:  # with the first task, which stands for all
+            answers = orjson.dumps([one.answer for one in taken]).decode()
+            births[0] = replace(births[0], key=(*key, answers))
         notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
         notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(births)

@@ -18,7 +18,7 @@ from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
 
 @dataclass(frozen=True, slots=True)
 class Birth:
-    """A task to be stored. `key` is (idempotency key, fingerprint, first answer)."""
+    """A task to be stored. `key` is (idempotency key, fingerprint, first answers)."""
 
     request: Request
     body: bytes

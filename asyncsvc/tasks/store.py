@@ -185,7 +185,7 @@ class Store:
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def first_answer(self, key: str) -> tuple[str, str] | None:
-        """(fingerprint, answer) that an idempotency key had."""
+        """(fingerprint, answers) that an idempotency key had."""
         rows = await self.read("SELECT fingerprint, answer FROM idempotency WHERE key = ?", (key,))
         return (rows[0][0], rows[0][1]) if rows else None
 

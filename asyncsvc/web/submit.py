@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -102,14 +103,24 @@ class Shortcut:
             await answer(scope, receive, send)
 
 
+def idempotency_key(headers: Headers) -> str | None:
+    """The key of a request that any route has. Raises InvalidRequest."""
+    found = headers.get("idempotency-key")
+    return None if found is None else _checked(found)
+
+
+def _checked(key: str) -> str:
+    if not 0 < len(key) <= KEY_MOST:
+        raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
+    return key
+
+
 def _headers(scope: Scope) -> tuple[str | None, int]:
     """(idempotency key, announced length)."""
     key, announced = None, 0
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
-            key = value.decode("latin-1")
-            if not 0 < len(key) <= KEY_MOST:
-                raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
+            key = _checked(value.decode("latin-1"))
         elif name == b"content-length" and value.isdigit():
             announced = int(value)
     return key, announced

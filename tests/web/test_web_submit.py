@@ -190,6 +190,26 @@ async def test_the_same_key_with_another_body_is_a_conflict(service: Service) ->
     refused(answer, 409, "idempotency_conflict")
 
 
+async def test_a_batch_with_a_key_gives_the_first_answer_again(fresh: Service) -> None:
+    headers = {"idempotency-key": "k"}
+    body = {"tasks": [{"content": "x"}, {"content": "y"}]}
+    first = await fresh.http.post("/tasks/batch", json=body, headers=headers)
+    second = await fresh.http.post("/tasks/batch", json=body, headers=headers)
+    assert (first.status_code, second.status_code) == (202, 200)
+    assert first.json() == second.json()
+    other = await fresh.http.post(
+        "/tasks/batch", json={"tasks": body["tasks"][:1]}, headers=headers
+    )
+    refused(other, 409, "idempotency_conflict")
+    assert expect(await fresh.http.get("/tasks/stats"), 200)["total"] == 2
+
+
+async def test_a_key_of_a_batch_has_a_length(service: Service) -> None:
+    body, headers = {"tasks": [{"content": "x"}]}, {"idempotency-key": "k" * 256}
+    answer = await service.http.post("/tasks/batch", json=body, headers=headers)
+    refused(answer, 422, "invalid_request")
+
+
 async def test_one_key_at_the_same_moment_makes_one_task(service: Service) -> None:
     posts = [
         service.http.post("/tasks", json={"content": "x"}, headers={"idempotency-key": "at once"})

@@ -13,8 +13,7 @@ from starlette.datastructures import Headers
 
 from asyncsvc.errors import InvalidRequest, ModelNotFound
 from asyncsvc.tasks.submission import RouteAs, Submission
-from asyncsvc.web.schemas import KEY_MOST
-from asyncsvc.web.submit import parse
+from asyncsvc.web.submit import idempotency_key, parse
 
 AUTO = "auto"
 CHAT_CLASSES = tuple(name for name in get_args(RouteAs) if name != "embedding")
@@ -106,7 +105,7 @@ def chat(value: dict[str, Any], headers: Headers) -> Call:
             raise InvalidRequest(f"tools[{index}] must be of type function", param="tools")
     fields = named(given.pop("model", None)) | {"messages": given.pop("messages", [])}
     fields |= passed(given, PASSED) | queued(given, headers)
-    return Call(submission(fields, given), key(headers), stream, usage)
+    return Call(submission(fields, given), idempotency_key(headers), stream, usage)
 
 
 def embedding(value: dict[str, Any], headers: Headers) -> Call:
@@ -124,7 +123,7 @@ def embedding(value: dict[str, Any], headers: Headers) -> Call:
         )
     fields = named(given.pop("model", None), chat=False) | {"type": "embedding", "input": texts}
     fields |= passed(given, EMBEDDING_PASSED) | queued(given, headers)
-    return Call(submission(fields, given), key(headers), base64=form == "base64")
+    return Call(submission(fields, given), idempotency_key(headers), base64=form == "base64")
 
 
 def present(value: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,14 +179,6 @@ def queued(given: dict[str, Any], headers: Headers) -> dict[str, Any]:
             )
         fields["priority"] = int(priority)
     return fields
-
-
-def key(headers: Headers) -> str | None:
-    """The Idempotency-Key."""
-    found = headers.get("idempotency-key")
-    if found is not None and not 0 < len(found) <= KEY_MOST:
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
-    return found
 
 
 def submission(fields: dict[str, Any], left: Iterable[str] = ()) -> Submission:

@@ -28,7 +28,7 @@ from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
-from asyncsvc.web.submit import ADMISSION
+from asyncsvc.web.submit import ADMISSION, idempotency_key
 from asyncsvc.web.v1 import asking as fields
 from asyncsvc.web.v1.errors import TASK_ID, answering, statuses
 from asyncsvc.web.v1.holding import COMMENT_S, Held, Kept
@@ -69,7 +69,7 @@ async def create_response(request: Request) -> Response:
         accepted = await parts.intake.submit(
             submission,
             request.scope["owner"],
-            fields.key(request.headers),
+            idempotency_key(request.headers),
             aside,
             lambda ids: [asking(task_id, kept) for task_id in ids],
         )
