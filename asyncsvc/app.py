@@ -130,7 +130,7 @@ async def _front(
         journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
     )
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    control = Control(journal, waiting, executor)
+    control = Control(journal, waiting, executor, intake)
     batches = await _batches(stack, journal, intake, control, settings)
     schedules = Schedules(journal, intake)
     stack.push_async_callback(schedules.close)

@@ -5,7 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.errors import IllegalTransition, RateLimited, TaskNotFound, UpstreamRejected
+from asyncsvc.errors import (
+    IllegalTransition,
+    QueueFull,
+    RateLimited,
+    TaskNotFound,
+    UpstreamRejected,
+)
 from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.task import State, Task
 from tests.engine_house import MOMENT, EngineHouse, model, since
@@ -188,6 +194,22 @@ async def test_cancelling_what_is_paused_keeps_what_it_had_said(tmp_path: Path) 
         task_id = await _paused(house)
         await house.house.control.cancel(task_id)
         assert await house.result(task_id) == await house.said(task_id) == "some "
+
+
+@virtual
+async def test_a_retry_needs_room_in_the_queue(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, queue={"max_length": 1}) as house:
+        task_id = await _completed(house)
+        other = await house.submit_script("busy", [50.0, "ok"])
+        with pytest.raises(QueueFull):
+            await house.house.control.retry(task_id)
+        assert (await house.house.journal.task(task_id)).state is State.COMPLETED
+        with pytest.raises(IllegalTransition):
+            await house.house.control.retry(other)
+        await house.finished(other)
+        assert (await house.house.control.retry(task_id)).state is State.PENDING
+        with pytest.raises(QueueFull):
+            await house.submit("no room beside it")
 
 
 @pytest.mark.parametrize("prepare", FINISHED)

@@ -1,10 +1,12 @@
 """Steering a task that is already in the queue: cancel, pause, resume, retry, delete.
 
-Owns the verbs. Promises that each is durable when it returns, and that IllegalTransition
-means that nothing has changed. Never touches a run itself: it tells the executor.
+Owns the verbs. Promises that each is durable when it returns, that IllegalTransition means that
+nothing has changed, and that a retry needs room in the queue as a new task does. Never touches a
+run itself: it tells the executor.
 """
 
 from asyncsvc.engine.executor import Executor
+from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import IllegalTransition
 from asyncsvc.tasks.journal import Change, Journal, Removal
@@ -14,7 +16,10 @@ from asyncsvc.tasks.task import Cause, State, Task, status, target
 class Control:
     """Each verb gives the task as it then stands; raises TaskNotFound, IllegalTransition."""
 
-    def __init__(self, journal: Journal, waiting: WaitingRoom, executor: Executor) -> None:
+    def __init__(
+        self, journal: Journal, waiting: WaitingRoom, executor: Executor, intake: Intake
+    ) -> None:
+        self._intake = intake
         self._journal = journal
         self._waiting = waiting
         self._executor = executor
@@ -36,13 +41,19 @@ class Control:
         return await through(self._queue(task_id, cause, State.PAUSED, **facts))
 
     async def retry(self, task_id: str) -> Task:
-        """Start a finished task anew under the same id."""
-        task = await self._journal.task(task_id)
-        return await through(self._queue(task_id, Cause.RERUN, task.state))
+        """Start a finished task anew under the same id. Raises RequestError where no task is
+        taken: it is work as any other, and finished ones are many more than the queue holds."""
+        return await through(self._rerun(task_id))
 
     async def delete(self, task_id: str) -> None:
         """Remove a finished task with all its events."""
         await self._journal.append(Removal(task_id))
+
+    async def _rerun(self, task_id: str) -> Task:
+        task = await self._journal.task(task_id)
+        target(task.state, Cause.RERUN)  # what can never be is said before what may be later
+        with self._intake.room(1):
+            return await self._queue(task_id, Cause.RERUN, task.state)
 
     async def _end(self, task_id: str, cause: Cause) -> Task:
         while True:

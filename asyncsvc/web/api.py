@@ -161,7 +161,9 @@ async def resume(request: Request) -> Response:
     return await _steer(request, "resume")
 
 
-@operation(answer=schemas.WholeTask, errors=STEERING)
+@operation(
+    answer=schemas.WholeTask, errors=(*STEERING, "queue_full", "overloaded", "shutting_down")
+)
 async def retry(request: Request) -> Response:
     """POST /tasks/{id}/retry: start a finished task anew, under the same id."""
     return await _steer(request, "retry")

@@ -133,7 +133,9 @@ class Asking:
         self.oracle.look()
         lives = self.oracle.lives.values()
         live = sum(not life.finished or life.events[-1].ts == wall_ms() for life in lives)
+        verbs = self.oracle.verbs.items()
         entering = sum(asked.open for asked in self.oracle.submits.values())
+        entering += sum(asked.open for (verb, _), asked in verbs if verb == "retry")
         law(live + entering > ROOM, f"full with {live} and {entering} of {ROOM}")
 
     async def do(self, step: Do) -> None:
@@ -156,6 +158,11 @@ class Asking:
         except TaskNotFound:
             asked.open -= 1
             law(self.oracle.verbs["delete", task_id].most, f"{task_id} is not found")
+        except QueueFull:
+            law(step.verb == "retry", f"{step.verb} of {task_id} needs no room")
+            self._is_full()
+            asked.open -= 1
+            self.happened["retry without room"] += 1
         except (ShuttingDown, StorageUnavailable) as refusal:
             asked.open -= 1
             self.happened[type(refusal).__name__] += 1
