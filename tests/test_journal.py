@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.tasks import journal as journal_module
 from asyncsvc.tasks.batch import Batch
+from asyncsvc.tasks.followers import TAIL
 from asyncsvc.tasks.journal import Birth, Change, Journal, Removal
-from asyncsvc.tasks.store import Store
+from asyncsvc.tasks.store import PAGE, Store
 from asyncsvc.tasks.task import Cause, Draft, EventType, Request, State, Task, status
 from tests.builders import (
     AT,
@@ -390,10 +392,32 @@ async def test_a_follower_ends_when_its_task_is_deleted(journal: Journal) -> Non
     follower = await waiting_at_the_end(journal, "t1")
     gone = journal.append(moved("t1", State.PENDING, Cause.CANCELLED), Removal("t1"))
     assert (await gone)[-1].finished
-    await follower
+    assert await follower == [1, 2]
     assert await journal.store.task("t1") is None
     with pytest.raises(TaskNotFound):
         await journal.task("t1")
+
+
+async def test_a_follower_whose_task_is_deleted_midway_is_told_so(journal: Journal) -> None:
+    await journal.append(birth(), begun())
+    await asyncio.gather(*(journal.append(said("t1", "a")) for _ in range(PAGE + TAIL)))
+    await journal.append(ended())
+    async with aclosing(journal.follow("t1")) as pages:
+        assert len(await anext(pages)) == PAGE
+        await journal.append(Removal("t1"))
+        with pytest.raises(TaskNotFound):
+            [page async for page in pages]
+
+
+async def test_a_follower_whose_task_is_deleted_gets_what_memory_has(journal: Journal) -> None:
+    await journal.append(birth())
+    async with aclosing(journal.follow("t1")) as pages:
+        assert [event.seq for event in await anext(pages)] == [1]
+        await journal.append(begun())
+        await journal.append(ended())
+        await journal.append(Removal("t1"))
+        rest = [event.seq async for page in pages for event in page]
+    assert rest == [2, 3, 4]
 
 
 async def test_a_follower_stays_over_a_rerun_in_the_same_commit(journal: Journal) -> None:

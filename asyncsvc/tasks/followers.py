@@ -41,6 +41,8 @@ class Topic(_Signal):
     def __init__(self) -> None:
         super().__init__()
         self.followers = 0
+        self.gone = False
+        """Whether the task was deleted: what is not in memory is nowhere."""
         self._events: deque[Event] = deque(maxlen=TAIL)
         self._last: int | None = None
 
@@ -52,6 +54,10 @@ class Topic(_Signal):
     def add(self, event: Event) -> None:
         self._events.append(event)
         self._last = event.seq
+
+    def behind(self, cursor: int) -> bool:
+        """Whether there has been more than that."""
+        return self._last is not None and cursor < self._last
 
     def tail(self, cursor: int) -> list[Event] | None:
         """The events after `cursor`; None where memory does not reach back so far."""
@@ -95,6 +101,7 @@ class Topics:
             self._topics[task_id].wake()
         for task_id in gone:
             if topic := self._topics.get(task_id):
+                topic.gone = True
                 topic.close()
 
     def close(self) -> None:

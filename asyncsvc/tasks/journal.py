@@ -164,7 +164,8 @@ class Journal:
         """Pages of the task's events with a seq above `after`, each once and in order.
 
         Ends after the last event of a finished task, or when the journal is released. Raises
-        TaskNotFound. Whoever does not ask for more gets nothing and costs nothing.
+        TaskNotFound, also where the task is deleted before all was given. Whoever does not ask
+        for more gets nothing and costs nothing.
         """
         with self._topics.topic(task_id) as topic:
             task = await self.task(task_id)
@@ -180,9 +181,14 @@ class Journal:
                     cursor = page[-1].seq
                     yield page
                 elif task_id not in self.live:
-                    return
+                    break
                 else:
                     await grew.wait()
+            if topic.gone and (page := topic.tail(cursor)):
+                cursor = page[-1].seq
+                yield page
+            if topic.behind(cursor) and (topic.gone or not topic.closed):
+                raise TaskNotFound(task_id)
 
     async def _write(self) -> None:
         """Started with the journal, ends when it is closed and empty; raises nothing."""

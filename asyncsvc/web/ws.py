@@ -7,7 +7,7 @@ cannot be done. Never queues events: each follower reads the journal at its sock
 
 import asyncio
 from collections.abc import Callable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
 
@@ -134,7 +134,7 @@ class Session:
         if op == "unsubscribe":
             self._stop(task_id)
             return {"task_id": task_id}, _nothing
-        return await self._subscribe(task_id, _number(message, "after"))
+        return await self._subscribe(task_id, body.number(message, "after"))
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
         task = await self._house.journal.task(task_id)
@@ -154,7 +154,7 @@ class Session:
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
         last = self._house.journal.feed.last_id
-        after_id = _number(message, "after_id") if "after_id" in message else last
+        after_id = body.number(message, "after_id") if "after_id" in message else last
         if after_id > last:
             raise InvalidRequest(
                 f"after_id is {after_id}, the last event is {last}", param="after_id"
@@ -194,7 +194,12 @@ class Session:
                     self._moved.set()
             if closes and not self._house.sockets.stopping:
                 await self._socket.close(DONE)
-        except (Closed, TaskNotFound):
+        except TaskNotFound as gone:  # deleted before all of it was sent
+            with suppress(Closed):
+                await self._complain(gone, None)
+                if closes:
+                    await self._socket.close(NO_TASK, gone.code)
+        except Closed:
             return
         finally:
             if self._follows.get(task_id) is asyncio.current_task():
@@ -246,13 +251,6 @@ def _nothing() -> None:
 
 def _dumps(value: dict[str, Any]) -> str:
     return orjson.dumps(value).decode()
-
-
-def _number(message: dict[str, Any], name: str) -> int:
-    value = message.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRequest(f"{name} must be a whole number from 0", param=name)
-    return value
 
 
 async def many(websocket: WebSocket) -> None:

@@ -14,8 +14,11 @@ from typing import Any
 
 import pytest
 
+from asyncsvc.errors import TaskNotFound
+from asyncsvc.tasks.journal import Journal
+from asyncsvc.tasks.rows import Event
 from asyncsvc.web import sockets
-from tests.web.serving import Service, message, serving
+from tests.web.serving import Service, ask, message, rest, serving
 from tests.web.wire import head
 
 PATIENCE_S = 30.0
@@ -151,3 +154,26 @@ async def test_a_slow_reader_of_an_event_stream_holds_up_nothing(impatient: Serv
         request = head("GET", f"/tasks/{task_id}/events", "accept: text/event-stream")
         await loop.sock_sendall(stream, request)
         assert (await impatient.done(task_id))["status"] == "completed"
+
+
+@pytest.mark.parametrize("path", ["/ws/tasks/{}", "/ws"])
+async def test_a_task_that_is_deleted_before_all_was_sent_is_said_to_be_gone(
+    impatient: Service, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    task_id = await impatient.submit("x")
+    await impatient.done(task_id)
+
+    async def gone(_: Journal, name: str, after: int) -> AsyncIterator[list[Event]]:
+        raise TaskNotFound(name)
+        yield []
+
+    monkeypatch.setattr(Journal, "follow", gone)
+    async with impatient.ws(path.format(task_id)) as ws:
+        if path == "/ws":
+            assert (await ask(ws, op="subscribe", task_id=task_id))["op"] == "ok"
+        said = await message(ws)
+        assert (said["op"], said["error"]["code"]) == ("error", "task_not_found")
+        if path == "/ws":
+            assert (await ask(ws, op="ping"))["op"] == "ok"
+        else:
+            assert (await rest(ws))[1] == 4404
