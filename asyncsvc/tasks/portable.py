@@ -85,6 +85,8 @@ def _line(task: Task, body: dict[str, Any], result: str | None, calls: list[Any]
         "priority": request.priority,
         "session_id": request.session_id,
         "owner": request.owner,
+        # Of a finished task whoever has run it tells, and tells it only once.
+        "callback_url": None if task.finished else request.callback_url,
         "run_at": _time(request.run_at),
         "timeout_s": request.timeout_s,
         "max_retries": request.max_retries,
@@ -167,6 +169,8 @@ class Record(BaseModel):
         asked = {k: v for k, v in line.items() if k in Submission.model_fields}
         asked = {k: v for k, v in asked.items() if k not in NOT_TAKEN_BACK}
         asked["metadata"] = line.get("user_metadata")
+        if line.get("status") in FINISHED:
+            asked.pop("callback_url", None)
         submission = Submission.model_validate(asked)
         return cls.model_validate({**line, "submission": submission})
 

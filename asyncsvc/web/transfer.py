@@ -152,7 +152,9 @@ async def _take_in(parts: House, lines: list[bytes], first: int) -> Response:
         if not line.strip():
             continue
         try:
-            records.append(_record(line, parts.settings.queue.max_task_bytes))
+            record = _record(line, parts.settings.queue.max_task_bytes)
+            parts.webhooks.check(record.submission.callback_url)
+            records.append(record)
         except (InvalidRequest, InvalidJson) as fault:
             faults.append((number, str(fault).replace("the body", "it")))
         await asyncio.sleep(0)  # a long line takes a while: others have their turn in between

@@ -76,3 +76,9 @@ def test_exit_codes(status: str, code: int) -> None:
     transcript = Transcript(None, io.StringIO())
     transcript.take({"type": "status", "data": {"status": status, "cause": "x"}})
     assert transcript.exit_code == code
+
+
+def test_a_task_that_runs_at_no_model_yet_is_said_to_run_and_no_more() -> None:
+    running = ("status", {"status": "running", "cause": "started"})
+    err = written(running, ATTEMPT, err=Tty())[1]
+    assert "running …" in err and "running on fast …" in err and "None" not in err

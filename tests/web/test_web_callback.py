@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import json
 import os
 import re
 import sys
@@ -211,3 +212,38 @@ async def test_deleting_withdraws(tmp_path: Path) -> None:
         other = await service.submit("x", callback_url=receiver.url)
         await settled(service, other, "failed")
         assert [post.task()["task_id"] for post in receiver.posts].count(task_id) == 1
+
+
+async def test_an_import_brings_the_callbacks_of_what_is_not_finished(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+    async with receiving() as receiver:
+        async with hooked(tmp_path / "one") as one:
+            told = await one.submit("told", callback_url=receiver.url)
+            await settled(one, told)
+            owed = await one.submit("owed", callback_url=receiver.url, delay_s=3600)
+            expect(await one.steer(owed, "pause"), 200)
+            exported = (await one.http.get("/admin/export")).content
+        async with hooked(tmp_path / "two") as two:
+            taken = expect(await two.http.post("/admin/import", content=exported), 200)
+            assert (taken["finished"], taken["queued"]) == (1, 1)
+            expect(await two.steer(owed, "cancel"), 200)
+            await settled(two, owed)
+            assert (await two.task(told))["callback"] is None
+        assert [post.task()["task_id"] for post in await receiver.came(2)] == [told, owed]
+
+
+async def test_an_imported_callback_is_judged_as_a_submitted_one(tmp_path: Path) -> None:
+    record = {
+        "task_id": "01a1fbd8-25f0-7787-9ec7-641426077007",
+        "status": "paused",
+        "content": "x",
+        "created_at": "2026-11-20T21:48:17.783Z",
+        "callback_url": "http://10.0.0.1/",
+    }
+    async with hooked(tmp_path) as service:
+        answer = await service.http.post("/admin/import", content=json.dumps(record))
+        assert (
+            "line 1: callback_url: 10.0.0.1" in refused(answer, 422, "invalid_request")["message"]
+        )
+        assert expect(await service.http.get("/tasks/stats"), 200)["total"] == 0
