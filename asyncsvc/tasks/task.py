@@ -197,12 +197,21 @@ def status(cause: Cause, source: State | None, **facts: Any) -> Draft:
     )
 
 
+ASKED = {Cause.POSTPONED: "resumed", Cause.RERUN: "retried"}
+"""What a client calls it, where its word is another one than ours."""
+
+
+def asked(cause: Cause) -> str:
+    """The cause in the words of whoever asked for it."""
+    return ASKED.get(cause, cause.value)
+
+
 def target(source: State | None, cause: Cause) -> State:
     """Where an arrow leads."""
     try:
         return TRANSITIONS[source][cause]
     except KeyError:
-        raise IllegalTransition(source.value if source else "new", cause.value) from None
+        raise IllegalTransition(source.value if source else "new", asked(cause)) from None
 
 
 SUBMITTED = status(Cause.SUBMITTED, None)
