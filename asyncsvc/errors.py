@@ -74,6 +74,8 @@ class RequestError(AsyncsvcError):
         super().__init__(message)
         self.param = param
         self.retry_after = retry_after
+        self.at: int | None = None
+        """Which one it is about, where several came at once."""
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the answer."""

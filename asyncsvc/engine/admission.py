@@ -115,7 +115,8 @@ def _max_tokens(params: dict[str, Any]) -> int:
     return 0
 
 
-def fingerprint_of(submission: Submission) -> str:
-    """Tells two bodies of one idempotency key apart."""
-    body = orjson.dumps(submission.model_dump(), option=orjson.OPT_SORT_KEYS)
+def fingerprint_of(submissions: Sequence[Submission], together: bool) -> str:
+    """Tells two bodies of one idempotency key apart; a batch is never the body of one task."""
+    fields = [submission.model_dump() for submission in submissions]
+    body = orjson.dumps(fields if together else fields[0], option=orjson.OPT_SORT_KEYS)
     return hashlib.sha256(body).hexdigest()

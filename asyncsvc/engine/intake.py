@@ -107,32 +107,32 @@ class Intake:
     ) -> Accepted:
         if key is None:
             return (await self._take([submission], owner, aside=aside, also=also))[0]
-        return await through(self._submit_once(submission, owner, key, aside, also))
+        return (await through(self._once([submission], owner, key, False, aside, also)))[0]
 
-    async def _submit_once(
+    async def _once(
         self,
-        submission: Submission,
+        submissions: Sequence[Submission],
         owner: str | None,
         key: str,
+        together: bool,
         aside: Aside | None,
         also: Also | None,
-    ) -> Accepted:
+    ) -> list[Accepted]:
+        asked, tell = (submissions, together), fingerprint_of
+        fingerprint = await aside(tell, *asked) if aside else tell(*asked)
         key = f"{owner or ''}\x00{key}"
-        tell = fingerprint_of
-        fingerprint = await aside(tell, submission) if aside else tell(submission)
         lock = self._keys.setdefault(key, asyncio.Lock())
         async with lock:  # two submits with one key at the same moment are one task
             first = await self._journal.store.first_answer(key)
             if first is None:
-                taken = [submission], owner, (key, fingerprint)
-                return (await self._take(*taken, aside=aside, also=also))[0]
+                taken = submissions, owner, (key, fingerprint)
+                return await self._take(*taken, aside=aside, also=also)
         if first[0] != fingerprint:
             raise Conflict(
                 "idempotency_conflict",
                 "this Idempotency-Key was used for another body; use a new key for a new task",
             )
-        answer = orjson.loads(first[1])
-        return Accepted(answer["task_id"], answer, repeated=True)
+        return [Accepted(one["task_id"], one, repeated=True) for one in orjson.loads(first[1])]
 
     async def submit_all(
         self,
@@ -140,10 +140,13 @@ class Intake:
         owner: str | None = None,
         aside: Aside | None = None,
         also: Also | None = None,
+        key: str | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction, with what is to be stored `also`."""
         try:
-            return await self._take(submissions, owner, aside=aside, also=also)
+            if key is None:
+                return await self._take(submissions, owner, aside=aside, also=also)
+            return await through(self._once(submissions, owner, key, True, aside, also))
         except (RequestError, StorageUnavailable) as error:
             self._tally.refuse(error)
             raise
@@ -184,9 +187,13 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
-        for submission in submissions:
-            self._check_model(submission)
-            self._webhooks.check(submission.callback_url)
+        for index, submission in enumerate(submissions):
+            try:
+                self._check_model(submission)
+                self._webhooks.check(submission.callback_url)
+            except RequestError as error:
+                error.at = index
+                raise
         now = self._journal.now()
         if aside is None:
             drafts = drafted(self._router, submissions, owner, now)
@@ -197,10 +204,11 @@ class Intake:
         for submission, (request, body) in zip(submissions, drafts, strict=True):
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
-            answer = self._answer(request, submission, now)
-            stored = (*key, orjson.dumps(answer).decode()) if key else None
-            births.append(Birth(request, body, stored))
-            taken.append(Accepted(request.id, answer))
+            births.append(Birth(request, body))
+            taken.append(Accepted(request.id, self._answer(request, submission, now)))
+        if key is not None:  # of several, the first holds it for all of them
+            said = orjson.dumps([one.answer for one in taken]).decode()
+            births[0] = replace(births[0], key=(*key, said))
         notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
         notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(births)

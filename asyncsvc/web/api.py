@@ -10,7 +10,7 @@ from typing import Any, get_args
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from asyncsvc.errors import InvalidRequest
+from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.task import State
 from asyncsvc.web import body, schemas, sse, state_schemas, views
@@ -19,7 +19,7 @@ from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.schemas import BATCH_MOST, PAGE_MOST
 from asyncsvc.web.state import House
-from asyncsvc.web.submit import ADMISSION, parse, read, submit
+from asyncsvc.web.submit import ADMISSION, idempotency_key, parse, read, submit
 
 PAGE_DEFAULT = 50
 LIST_PARAMETERS = frozenset(schemas.ListQuery.__annotations__)
@@ -41,19 +41,28 @@ def house(request: Request) -> House:
     answer=schemas.AcceptedAll,
     status=202,
     body=schemas.Batch,
-    errors=ADMISSION,
+    headers=schemas.SubmitHeaders,
+    errors=(*ADMISSION, "idempotency_conflict"),
+    also={200: "the first answer again, for an Idempotency-Key that was used before"},
     example={"tasks": [{"content": "What is HTTP?"}, {"content": "And what is HTTPS?"}]},
 )
 async def submit_batch(request: Request) -> Response:
     """POST /tasks/batch: submit up to 1000 tasks, all or none."""
     parts = house(request)
     parts.intake.turn_away()
+    key = idempotency_key(request.headers.get("idempotency-key"))
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         submissions = await aside(_read_batch, data)
-        accepted = await parts.intake.submit_all(submissions, request.scope["owner"], aside)
+        owner = request.scope["owner"]
+        try:
+            accepted = await parts.intake.submit_all(submissions, owner, aside, key=key)
+        except RequestError as error:
+            if error.at is not None and error.param is not None:
+                error.param = f"tasks.{error.at}.{error.param}"
+            raise
     told = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
-    return JSON({"tasks": told}, status_code=202)
+    return JSON({"tasks": told}, status_code=200 if accepted[0].repeated else 202)
 
 
 def _read_batch(data: bytes) -> list[Submission]:

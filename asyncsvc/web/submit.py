@@ -102,14 +102,19 @@ class Shortcut:
             await answer(scope, receive, send)
 
 
+def idempotency_key(given: str | None) -> str | None:
+    """The Idempotency-Key of a request's headers. Raises InvalidRequest."""
+    if given is not None and not 0 < len(given) <= KEY_MOST:
+        raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
+    return given
+
+
 def _headers(scope: Scope) -> tuple[str | None, int]:
     """(idempotency key, announced length)."""
     key, announced = None, 0
     for name, value in scope["headers"]:
         if name == b"idempotency-key":
-            key = value.decode("latin-1")
-            if not 0 < len(key) <= KEY_MOST:
-                raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
+            key = idempotency_key(value.decode("latin-1"))
         elif name == b"content-length" and value.isdigit():
             announced = int(value)
     return key, announced

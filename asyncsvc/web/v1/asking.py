@@ -13,8 +13,7 @@ from starlette.datastructures import Headers
 
 from asyncsvc.errors import InvalidRequest, ModelNotFound
 from asyncsvc.tasks.submission import RouteAs, Submission
-from asyncsvc.web.schemas import KEY_MOST
-from asyncsvc.web.submit import parse
+from asyncsvc.web.submit import idempotency_key, parse
 
 AUTO = "auto"
 CHAT_CLASSES = tuple(name for name in get_args(RouteAs) if name != "embedding")
@@ -184,10 +183,7 @@ def queued(given: dict[str, Any], headers: Headers) -> dict[str, Any]:
 
 def key(headers: Headers) -> str | None:
     """The Idempotency-Key."""
-    found = headers.get("idempotency-key")
-    if found is not None and not 0 < len(found) <= KEY_MOST:
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
-    return found
+    return idempotency_key(headers.get("idempotency-key"))
 
 
 def submission(fields: dict[str, Any], left: Iterable[str] = ()) -> Submission:
