@@ -100,7 +100,8 @@ def waiting(card: Card) -> str:
     """What a task is waiting for, in a few words."""
     if card.status == "running":
         done = f", {card.tokens} tokens" if card.tokens else ""
-        return f"{'thinking' if card.thoughts else 'running'} on {card.name}{done} …"
+        where = f" on {card.name}" if card.name else ""  # told a moment after the start
+        return f"{'thinking' if card.thoughts else 'running'}{where}{done} …"
     place = f", position {card.position}" if card.position else ""
     eta = f", about {card.eta_s:.0f} s" if card.eta_s else ""
     reason = f" ({card.reason})" if card.reason else ""

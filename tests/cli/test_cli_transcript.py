@@ -76,3 +76,9 @@ def test_exit_codes(status: str, code: int) -> None:
     transcript = Transcript(None, io.StringIO())
     transcript.take({"type": "status", "data": {"status": status, "cause": "x"}})
     assert transcript.exit_code == code
+
+
+def test_before_its_model_is_known_a_running_task_runs_on_nothing() -> None:
+    _, err = written(("status", {"status": "running", "cause": "started"}), err=Tty())
+    assert "running …" in err
+    assert "None" not in err
