@@ -178,7 +178,7 @@ async def test_in_the_background_followed_left_and_taken_up_again(
     made = await sdk.responses.create(
         model="fast", input="[[sim:tokens=30]][[sim:rate=60]] x", background=True
     )
-    assert made.status == "queued"
+    assert made.status in ("queued", "in_progress")
     seen = []
     async with await sdk.responses.retrieve(made.id, stream=True) as stream:
         async for event in stream:
