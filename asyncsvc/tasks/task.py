@@ -201,17 +201,17 @@ ASKED = {Cause.POSTPONED: "resumed", Cause.RERUN: "retried"}
 """What a client calls it, where its word is another one than ours."""
 
 
-def asked(cause: Cause) -> str:
-    """The cause in the words of whoever asked for it."""
-    return ASKED.get(cause, cause.value)
-
-
 def target(source: State | None, cause: Cause) -> State:
     """Where an arrow leads."""
     try:
         return TRANSITIONS[source][cause]
     except KeyError:
-        raise IllegalTransition(source.value if source else "new", asked(cause)) from None
+        raise refusal(source.value if source else "new", cause) from None
+
+
+def refusal(state: str, cause: Cause) -> IllegalTransition:
+    """What to raise where no arrow leads from the state."""
+    return IllegalTransition(state, cause.value, ASKED.get(cause))
 
 
 SUBMITTED = status(Cause.SUBMITTED, None)
