@@ -262,5 +262,5 @@ def asgi(house: House, tokens: Sequence[str]) -> ASGIApp:
         allow_origins=server.allowed_origins,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Location", "Retry-After"],
+        expose_headers=["Location", "Retry-After", "X-Task-Id"],
     )

@@ -64,7 +64,7 @@ def from_rfc3339(text: str) -> int:
     ValueError for a time without an offset, OverflowError for one that is outside of the
     years 1 to 9999 in UTC.
     """
-    stamp = datetime.fromisoformat(text)
+    stamp = datetime.fromisoformat(text.upper())  # RFC 3339 lets t and z be small
     if stamp.tzinfo is None:
         raise ValueError("a time needs an offset, such as Z")
     return (stamp.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)

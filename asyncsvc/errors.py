@@ -49,10 +49,11 @@ class StartError(AsyncsvcError):
 
 
 class IllegalTransition(AsyncsvcError):
-    """The state table has no arrow for this; the task is unchanged."""
+    """The state table has no arrow for this; the task is unchanged. `word` is what people call
+    the cause, where that is another word."""
 
-    def __init__(self, state: str, cause: str) -> None:
-        super().__init__(f"a task that is {state} cannot be {cause}")
+    def __init__(self, state: str, cause: str, word: str | None = None) -> None:
+        super().__init__(f"a task that is {state} cannot be {word or cause}")
         self.state = state
         self.cause = cause
 
@@ -74,6 +75,8 @@ class RequestError(AsyncsvcError):
         super().__init__(message)
         self.param = param
         self.retry_after = retry_after
+        self.at: int | None = None
+        """Which one it is about, where several came at once."""
 
     def body(self) -> dict[str, Any]:
         """The JSON body of the answer."""

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from asyncsvc.errors import SettingsError
-from asyncsvc.settings import Model, Settings, is_loopback, tokens
+from asyncsvc.settings import Model, Settings, Variable, is_loopback, tokens
 
 PREFIX = "ASYNCSVC_"
 DEFAULT_FILE = "settings.toml"
@@ -56,10 +56,11 @@ def load(
 
 def _check_exposure(settings: Settings, environ: Mapping[str, str]) -> None:
     if not is_loopback(settings.server.host) and not tokens(settings, environ):
+        variable = settings.server.auth_tokens_env or "the variable that auth_tokens_env names"
         raise SettingsError(
             [
                 f"server.host: {settings.server.host!r} can be reached from other machines, so "
-                f"{settings.server.auth_tokens_env} must hold a token first "
+                f"{variable} must hold a token first "
                 "(comma-separated bearer tokens)"
             ]
         )
@@ -115,7 +116,7 @@ def _value(text: str) -> Any:
     if text[:1] in "[{":
         with contextlib.suppress(ValueError):
             return json.loads(text)
-    return text
+    return Variable(text)
 
 
 def _guess(word: str, known: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, field_validator, model_validator
 from pydantic_core import core_schema
 
-from asyncsvc.setting_types import Int, Seconds, Section, not_bool
+from asyncsvc.setting_types import Bool, Int, Seconds, Section, numeral
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class OrAuto:
         return core_schema.no_info_wrap_validator_function(self._check, number)
 
     def _check(self, value: object, number: core_schema.ValidatorFunctionWrapHandler) -> object:
-        return value if value == "auto" else number(not_bool(value))
+        return "auto" if value == "auto" else number(numeral(value))
 
 
 IntOrAuto = int | Literal["auto"]
@@ -35,7 +35,7 @@ ModelClass = Literal["simple", "realtime", "reasoning", "batch", "general"]
 
 
 class Model(Section):
-    enabled: bool = Field(True, description="false takes the model out of service")
+    enabled: Bool = Field(True, description="false takes the model out of service")
     type: Literal["chat", "embedding"] = Field("chat", description="what the model does")
     protocol: Literal["openai", "openclaw-ws"] = Field("openai", description="how it is spoken to")
     preset: str | None = Field(None, description="provider's dialect: base URL and parameters")

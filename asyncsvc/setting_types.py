@@ -1,7 +1,7 @@
 """The kinds of values that settings are made of.
 
-Owns the types that several sections use. Promises that true is no number and that an unknown
-key is a fault. Never knows a section.
+Owns the types that several sections use. Promises that true and "8000" are no numbers in the
+file, and that an unknown key is a fault. Never knows a section.
 """
 
 from typing import Annotated
@@ -9,15 +9,28 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
-def not_bool(value: object) -> object:
+class Variable(str):
+    """A value from the environment, where all is text: the field's type converts it."""
+
+
+def numeral(value: object) -> object:
     # In Python True is 1, so `rpm = true` would silently mean one call a minute.
     if isinstance(value, bool):
         raise ValueError("must be a number, not true or false")
+    if isinstance(value, str) and not isinstance(value, Variable):
+        raise ValueError("must be a number, not text")
     return value
 
 
-Int = Annotated[int, BeforeValidator(not_bool)]
-Seconds = Annotated[float, BeforeValidator(not_bool), Field(allow_inf_nan=False)]
+def _truth(value: object) -> object:
+    if not isinstance(value, bool | Variable):
+        raise ValueError("must be true or false")
+    return value
+
+
+Int = Annotated[int, BeforeValidator(numeral)]
+Seconds = Annotated[float, BeforeValidator(numeral), Field(allow_inf_nan=False)]
+Bool = Annotated[bool, BeforeValidator(_truth)]
 
 
 class Section(BaseModel):

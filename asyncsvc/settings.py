@@ -8,12 +8,14 @@ file and the environment is `loading.py`.
 from collections.abc import Mapping
 from ipaddress import ip_address
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from asyncsvc.egress import Egress
 from asyncsvc.model_settings import Model as Model
-from asyncsvc.setting_types import Int, Seconds, Section
+from asyncsvc.setting_types import Bool, Int, Seconds, Section
+from asyncsvc.setting_types import Variable as Variable
 
 
 class Server(Section):
@@ -38,6 +40,15 @@ class Server(Section):
     grace_s: Seconds = Field(
         10.0, ge=0, le=3600, description="how long a stop lets running tasks finish"
     )
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _origins(cls, value: list[str]) -> list[str]:
+        for origin in value:
+            parts = urlsplit(origin.rstrip("/"))
+            if not (parts.scheme and parts.hostname) or parts.path or parts.query:
+                raise ValueError("must be origins, each such as https://app.example.org:8443")
+        return value
 
 
 class Storage(Section):
@@ -89,7 +100,7 @@ class Breaker(Section):
 
 
 class Cache(Section):
-    enabled: bool = Field(True, description="answer repeated deterministic requests from memory")
+    enabled: Bool = Field(True, description="answer repeated deterministic requests from memory")
     ttl_s: Seconds = Field(3600, gt=0, description="how long an answer may be repeated")
     max_bytes: Int = Field(67_108_864, ge=0, description="memory for cached answers")
 
@@ -108,7 +119,7 @@ class Limits(Section):
 
 
 class Tools(Section):
-    enabled: bool = Field(True, description="let agent tasks use tools")
+    enabled: Bool = Field(True, description="let agent tasks use tools")
     workspace: str = Field("data/workspaces", min_length=1, description="folder of the tools")
     timeout_s: Seconds = Field(30, gt=0, description="longest run of one tool call")
     max_output_bytes: Int = Field(65_536, ge=1024, description="output kept of one call")
@@ -116,7 +127,7 @@ class Tools(Section):
         ["python3", "ls", "cat", "grep", "head", "tail", "wc", "sort", "find"],
         description="programs that exec_command may start",
     )
-    unsafe_no_sandbox: bool = Field(False, description="run tools without a sandbox; do not")
+    unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
 
 
 class Webhooks(Section):
@@ -163,7 +174,7 @@ class Routes(Section):
 
 
 class Routing(Section):
-    balance: bool = Field(
+    balance: Bool = Field(
         True,
         description="among models with room the one expected to be done first; false: the first "
         "in order of preference",

@@ -66,6 +66,21 @@ def test_the_command_line_wins_over_the_environment(file: Path) -> None:
     assert settings.storage.path == "a"
 
 
+def test_numbers_are_text_in_the_environment_only(file: Path) -> None:
+    settings = loaded(file, "", ASYNCSVC_SERVER__PORT="9", ASYNCSVC_CACHE__ENABLED="false")
+    assert (settings.server.port, settings.cache.enabled) == (9, False)
+    found = faults_of(file, '[server]\nport = "9"\n[cache]\nenabled = "false"\n')
+    assert [line.partition(", got")[0] for line in found] == [
+        "server.port: must be a number, not text",
+        "cache.enabled: must be true or false",
+    ]
+
+
+def test_tokens_of_no_variable_do_not_open_the_service(file: Path) -> None:
+    (fault,) = faults_of(file, '[server]\nhost = "0.0.0.0"\nauth_tokens_env = ""\n')
+    assert "so the variable that auth_tokens_env names must hold a token first" in fault
+
+
 def test_the_names_of_variables_may_be_in_lower_case(file: Path) -> None:
     assert loaded(file, "", asyncsvc_server__port="5").server.port == 5
 

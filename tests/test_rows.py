@@ -14,6 +14,7 @@ from asyncsvc.tasks.rows import (
     life_row,
     request_row,
     task_of,
+    told,
 )
 from asyncsvc.tasks.task import Request, State, Task
 
@@ -66,3 +67,10 @@ def test_an_event_on_the_wire_is_json_with_the_time_in_words() -> None:
 def test_nothing_is_not_the_word_null() -> None:
     assert dumps(None) is None
     assert dumps({}) == "{}"
+
+
+def test_an_event_tells_when_a_task_is_due_in_words() -> None:
+    data = {"status": "scheduled", "next_run_at": 1_763_629_200_123}
+    assert orjson.loads(told(data)) == data | {"next_run_at": "2025-11-20T09:00:00.123Z"}
+    assert data["next_run_at"] == 1_763_629_200_123
+    assert orjson.loads(told({"text": "好"})) == {"text": "好"}

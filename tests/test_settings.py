@@ -7,7 +7,7 @@ import pytest
 from pydantic import BaseModel, ValidationError
 
 from asyncsvc.setting_types import Section
-from asyncsvc.settings import Model, Settings, is_loopback, tokens
+from asyncsvc.settings import Model, Settings, Variable, is_loopback, tokens
 
 SECTIONS = [name for name in Settings.model_fields if name != "models"]
 
@@ -64,7 +64,11 @@ def test_an_unknown_section_is_a_fault() -> None:
 
 
 IMPOSSIBLE = [
-    *(("server", "port", value) for value in (-1, 65536, "x", 1.5, True, None)),
+    *(("server", "port", value) for value in (-1, 65536, "x", "8000", 1.5, True, None)),
+    *(
+        ("server", "allowed_origins", [value])
+        for value in ("*", "", "app", "http://", "http://a/b")
+    ),
     *(("server", "max_connections", value) for value in (0, 100_001)),
     *(("server", "grace_s", value) for value in (-0.1, 3601, float("nan"), False)),
     *(("server", "keep_alive_s", value) for value in (0, 3601, 1.5)),
@@ -74,7 +78,7 @@ IMPOSSIBLE = [
     *(("storage", "retention_days", value) for value in (-1, 36501, float("inf"))),
     *(("queue", "max_length", value) for value in (0, 10_000_001)),
     *(("queue", "max_task_bytes", value) for value in (1023, (1 << 30) + 1)),
-    *(("queue", "ttl_s", value) for value in (0, "soon")),
+    *(("queue", "ttl_s", value) for value in (0, "soon", "60")),
     *(
         ("timeouts", key, 0)
         for key in ("short_s", "long_s", "connect_s", "first_token_s", "idle_s")
@@ -83,7 +87,7 @@ IMPOSSIBLE = [
     ("retry", "base_s", 0),
     ("breaker", "failures", 0),
     ("breaker", "cooldown_s", 0),
-    ("cache", "enabled", "perhaps"),
+    *(("cache", "enabled", value) for value in ("perhaps", "yes", 1, 0, None)),
     ("cache", "max_bytes", -1),
     ("limits", "memory_mb", 63),
     ("limits", "disk_free_mb", -1),
@@ -148,7 +152,7 @@ def test_what_a_limit_cannot_be(key: str, value: Any) -> None:
 
 
 def test_a_limit_from_the_environment_is_text() -> None:
-    assert (model(rpm="40").rpm, model(concurrency="auto").concurrency) == (40, "auto")
+    assert (model(rpm=Variable("40")).rpm, model(concurrency="auto").concurrency) == (40, "auto")
 
 
 @pytest.mark.parametrize("name", ["nvidia-1", "a.b_c", "模型", "x" * 64])

@@ -10,7 +10,7 @@ from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import IllegalTransition
 from asyncsvc.tasks.journal import Change, Journal, Removal
-from asyncsvc.tasks.task import Cause, State, Task, status, target
+from asyncsvc.tasks.task import Cause, State, Task, refusal, status, target
 
 
 class Control:
@@ -83,7 +83,7 @@ class Control:
             task = await self._move(task_id, cause, source, **facts)
         except IllegalTransition as moved:
             # Somebody was faster; say so in the words of what was asked.
-            raise IllegalTransition(moved.state, cause.value) from None
+            raise refusal(moved.state, cause) from None
         self._waiting.admit(task)
         return task
 

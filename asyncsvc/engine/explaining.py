@@ -186,7 +186,7 @@ def _why(
         return "answered from the cache"
     if error is None:
         due = data.get("next_run_at")
-        return None if due is None else f"not before {rfc3339(due)}"
+        return None if due is None else f"not before {due}"
     said = f"{error['code']}: {error['message']}"
     if retry is None or data["status"] == State.FAILED:
         return said

@@ -189,9 +189,13 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
-        for submission in submissions:
-            self._check_model(submission)
-            self._webhooks.check(submission.callback_url)
+        for index, submission in enumerate(submissions):
+            try:
+                self._check_model(submission)
+                self._webhooks.check(submission.callback_url)
+            except RequestError as error:
+                error.at = index
+                raise
         now = self._journal.now()
         if aside is None:
             drafts = drafted(self._router, submissions, owner, now)

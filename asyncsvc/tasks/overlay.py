@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.tasks.batch import Batch, Beside
 from asyncsvc.tasks.callbacks import Tried
-from asyncsvc.tasks.rows import Event, EventRow, dumps
+from asyncsvc.tasks.rows import Event, EventRow, told
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
 
@@ -220,4 +220,4 @@ class Overlay:
 
 def _row(task: Task, draft: Draft, event_id: int, at: int) -> EventRow:
     """Raises TypeError or ValueError for data that JSON cannot hold."""
-    return EventRow(event_id, task.n, task.seq, str(draft.type), at, dumps(draft.data) or "{}")
+    return EventRow(event_id, task.n, task.seq, str(draft.type), at, told(draft.data))

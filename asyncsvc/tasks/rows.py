@@ -83,6 +83,14 @@ def dumps(value: Any) -> str | None:
     return None if value is None else orjson.dumps(value).decode()
 
 
+def told(data: dict[str, Any]) -> str:
+    """An event's data as JSON text. The engine counts in ms, clients are told RFC 3339."""
+    due = data.get("next_run_at")
+    if due is not None:
+        data = data | {"next_run_at": rfc3339(due)}
+    return orjson.dumps(data).decode()
+
+
 def _loads(text: str | None) -> Any:
     return None if text is None else orjson.loads(text)
 

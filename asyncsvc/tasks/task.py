@@ -197,12 +197,21 @@ def status(cause: Cause, source: State | None, **facts: Any) -> Draft:
     )
 
 
+ASKED = {Cause.POSTPONED: "resumed", Cause.RERUN: "retried"}
+"""What a client calls it, where its word is another one than ours."""
+
+
 def target(source: State | None, cause: Cause) -> State:
     """Where an arrow leads."""
     try:
         return TRANSITIONS[source][cause]
     except KeyError:
-        raise IllegalTransition(source.value if source else "new", cause.value) from None
+        raise refusal(source.value if source else "new", cause) from None
+
+
+def refusal(state: str, cause: Cause) -> IllegalTransition:
+    """What to raise where no arrow leads from the state."""
+    return IllegalTransition(state, cause.value, ASKED.get(cause))
 
 
 SUBMITTED = status(Cause.SUBMITTED, None)

@@ -10,7 +10,7 @@ from typing import Any, get_args
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from asyncsvc.errors import InvalidRequest
+from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.task import State
 from asyncsvc.web import body, schemas, sse, state_schemas, views
@@ -50,10 +50,17 @@ async def submit_batch(request: Request) -> Response:
     """POST /tasks/batch: submit up to 1000 tasks, all or none."""
     parts = house(request)
     parts.intake.turn_away()
-    key, limit = idempotency_key(request.headers), parts.settings.queue.max_task_bytes
+    key = idempotency_key(request.headers)
+    limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         submissions = await aside(_read_batch, data)
-        accepted = await parts.intake.submit_all(submissions, request.scope["owner"], key, aside)
+        owner = request.scope["owner"]
+        try:
+            accepted = await parts.intake.submit_all(submissions, owner, key, aside)
+        except RequestError as error:
+            if error.at is not None and error.param is not None:
+                error.param = f"tasks.{error.at}.{error.param}"
+            raise
     told = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
     return JSON({"tasks": told}, status_code=200 if accepted[0].repeated else 202)
 

@@ -148,11 +148,3 @@ def _gone() -> InvalidJson:
 
 def _too_large(limit: int) -> TaskTooLarge:
     return TaskTooLarge(f"the body is larger than {limit} bytes")
-
-
-def number(message: dict[str, Any], name: str) -> int:
-    """A field that is a whole number from 0, or left out (0). Raises InvalidRequest."""
-    value = message.get(name, 0)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRequest(f"{name} must be a whole number from 0", param=name)
-    return value

@@ -1,6 +1,6 @@
 """The WebSocket routes: one task's stream, and many over one socket.
 
-Owns the messages of the protocol. Promises each event once and in order from the cursor that
+Owns the sessions. Promises each event once and in order from the cursor that
 a client gives, progress once a second for what it follows, and an `error` message for what
 cannot be done. Never queues events: each follower reads the journal at its socket's pace.
 """
@@ -16,13 +16,13 @@ from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
 from asyncsvc.engine.admission import Aside
-from asyncsvc.errors import AsyncsvcError, InvalidRequest, RequestError, TaskNotFound
+from asyncsvc.errors import AsyncsvcError, InvalidRequest, NotFound, RequestError, TaskNotFound
 from asyncsvc.tasks.task import State, Task
-from asyncsvc.web import body, views
+from asyncsvc.web import body, views, wishes
 from asyncsvc.web.api import integer
 from asyncsvc.web.auth import subprotocol
 from asyncsvc.web.bodies import Room
-from asyncsvc.web.errors import as_request_error
+from asyncsvc.web.errors import as_request_error, response
 from asyncsvc.web.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.sse import TICK_S
 from asyncsvc.web.state import House
@@ -32,13 +32,6 @@ MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
 FEED_WAITING = 100
 """Waiting tasks of which the whole feed tells the progress; running ones are all told."""
-FIELDS = {
-    "subscribe": {"task_id", "after", "all", "after_id"},
-    "unsubscribe": {"task_id", "all"},
-    "submit": {"task", "subscribe"},
-    "cancel": {"task_id"},
-    "ping": set[str](),
-}
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
 
 
@@ -114,16 +107,12 @@ class Session:
             raise Closed
 
     async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
-        op = message.pop("op", None)
-        if not isinstance(op, str) or op not in FIELDS:
-            raise InvalidRequest(f"op must be one of {', '.join(FIELDS)}", param="op")
-        if unknown := message.keys() - FIELDS[op]:
-            raise InvalidRequest(f"{min(unknown)!r} is not a field of {op}", param=min(unknown))
+        op = wishes.op(message)
         if op == "ping":
             return {"pong": True}, _nothing
         if op == "submit":
             return await self._submit(message, aside)
-        if op != "cancel" and message.get("all") is True:
+        if op != "cancel" and wishes.of_all(message):
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
         task_id = message.get("task_id")
         if not isinstance(task_id, str):
@@ -134,7 +123,7 @@ class Session:
         if op == "unsubscribe":
             self._stop(task_id)
             return {"task_id": task_id}, _nothing
-        return await self._subscribe(task_id, body.number(message, "after"))
+        return await self._subscribe(task_id, wishes.number(message, "after"))
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
         task = await self._house.journal.task(task_id)
@@ -147,14 +136,14 @@ class Session:
         fields = message.get("task")
         if not isinstance(fields, dict):
             raise InvalidRequest("task must be an object", param="task")
+        follow = wishes.flag(message, "subscribe")
         submission = await aside(parse, fields)
         accepted = await self._house.intake.submit(submission, self._owner, None, aside)
-        follow = message.get("subscribe") is True
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
         last = self._house.journal.feed.last_id
-        after_id = body.number(message, "after_id") if "after_id" in message else last
+        after_id = wishes.number(message, "after_id") if "after_id" in message else last
         if after_id > last:
             raise InvalidRequest(
                 f"after_id is {after_id}, the last event is {last}", param="after_id"
@@ -294,4 +283,14 @@ async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
         house.sockets.discard(socket)
 
 
-ROUTES = [WebSocketRoute("/ws", many), WebSocketRoute("/ws/tasks/{task_id}", one)]
+async def nowhere(websocket: WebSocket) -> None:
+    """Any other path: the router alone would say 403, which means something else here."""
+    path = websocket.url.path
+    await websocket.send_denial_response(response(NotFound(f"there is no socket at {path}")))
+
+
+ROUTES = [
+    WebSocketRoute("/ws", many),
+    WebSocketRoute("/ws/tasks/{task_id}", one),
+    WebSocketRoute("/{path:path}", nowhere),
+]

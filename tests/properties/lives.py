@@ -6,6 +6,7 @@ product's table shows here. Never touches a database.
 """
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
 FINISHED = {"completed", "failed", "cancelled"}
@@ -151,7 +152,7 @@ class Life:
             self.forgiven, self.not_before, self.started_ever = self.used, 0, False
             self.cached, self.code = False, None
         elif cause == "retrying":
-            self.not_before = event.data["next_run_at"] - ROUNDED_MS
+            self.not_before = _ms(event.data["next_run_at"]) - ROUNDED_MS
         elif cause == "resumed" and self.started_ever:
             self.not_before = 0
         if cause in ANEW:
@@ -164,7 +165,7 @@ class Life:
         delay = self.wish.delay_s
         law((delay is None) == (cause == "submitted"), f"{event} with a delay of {delay}")
         if delay is not None:
-            self.not_before = event.data["next_run_at"]
+            self.not_before = _ms(event.data["next_run_at"])
             law(self.not_before >= event.ts + delay * 999, f"{event} is due too early")
 
     def _started(self, event: Told) -> None:
@@ -208,3 +209,9 @@ class Life:
             for event in self.events
         ]
         return f"task {self.wish.number} ({self.wish}): {' '.join(said)}"
+
+
+def _ms(text: str) -> int:
+    return (datetime.fromisoformat(text) - datetime.fromtimestamp(0, UTC)) // timedelta(
+        milliseconds=1
+    )

@@ -147,7 +147,8 @@ async def test_allowed_origins_may_read_and_write_across_sites(tmp_path: Path) -
         answer = await service.http.post("/tasks", content=BODY, headers=headers)
         assert answer.status_code == 202
         assert answer.headers["access-control-allow-origin"] == allowed
-        assert "Location" in answer.headers["access-control-expose-headers"]
+        shown = answer.headers["access-control-expose-headers"].split(", ")
+        assert shown == ["Location", "Retry-After", "X-Task-Id"]
         async with service.ws(additional_headers=headers) as socket:
             assert (await ask(socket, op="ping"))["op"] == "ok"
         headers = GOOD | {"origin": OTHER}

@@ -68,6 +68,22 @@ async def test_a_scheduled_task_resumes_to_its_time(service: Service) -> None:
     assert (task["status"], task["next_run_at"]) == ("scheduled", due)
 
 
+async def test_events_tell_a_time_as_the_task_does(service: Service) -> None:
+    task_id = await service.submit(delay_s=3600)
+    for verb in ("pause", "resume"):
+        expect(await service.steer(task_id, verb), 200)
+    due = (await service.task(task_id))["next_run_at"]
+    told = [e["data"].get("next_run_at") for e in await service.events(task_id)]
+    assert told == [due, None, due]
+
+
+async def test_a_refusal_is_in_the_words_of_the_verb(service: Service) -> None:
+    task_id = await service.submit(delay_s=3600)
+    for verb, word in (("resume", "resumed"), ("retry", "retried")):
+        answer = refused(await service.steer(task_id, verb), 409, "illegal_transition")
+        assert answer["message"] == f"a task that is scheduled cannot be {word}"
+
+
 async def test_a_retry_starts_a_finished_task_anew(service: Service) -> None:
     task_id = await service.submit("[[sim:400 x1]]")
     task = await service.done(task_id)

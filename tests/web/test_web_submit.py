@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.web.serving import HANG, Service, expect, refused, serving
@@ -190,20 +191,6 @@ async def test_the_same_key_with_another_body_is_a_conflict(service: Service) ->
     refused(answer, 409, "idempotency_conflict")
 
 
-async def test_a_batch_with_a_key_gives_the_first_answer_again(fresh: Service) -> None:
-    headers = {"idempotency-key": "k"}
-    body = {"tasks": [{"content": "x"}, {"content": "y"}]}
-    first = await fresh.http.post("/tasks/batch", json=body, headers=headers)
-    second = await fresh.http.post("/tasks/batch", json=body, headers=headers)
-    assert (first.status_code, second.status_code) == (202, 200)
-    assert first.json() == second.json()
-    other = await fresh.http.post(
-        "/tasks/batch", json={"tasks": body["tasks"][:1]}, headers=headers
-    )
-    refused(other, 409, "idempotency_conflict")
-    assert expect(await fresh.http.get("/tasks/stats"), 200)["total"] == 2
-
-
 async def test_a_key_of_a_batch_has_a_length(service: Service) -> None:
     body, headers = {"tasks": [{"content": "x"}]}, {"idempotency-key": "k" * 256}
     answer = await service.http.post("/tasks/batch", json=body, headers=headers)
@@ -266,8 +253,35 @@ WRONG_BATCHES: list[tuple[Any, str | None]] = [
     ({"tasks": [{"content": "x"}, {"content": "x", "colour": 1}]}, "tasks.1.colour"),
     ({"tasks": [{"content": "x"}, {"content": "x", "priority": 11}]}, "tasks.1.priority"),
     ({"tasks": [{"content": "x"}], "atomic": True}, "atomic"),
-    ({"tasks": [{"content": "x"}, {"content": "x", "model": "embed"}]}, "model"),
+    ({"tasks": [{"content": "x"}, {"content": "x", "model": "embed"}]}, "tasks.1.model"),
 ]
+
+
+async def test_a_batch_with_a_key_is_taken_once(fresh: Service) -> None:
+    batch = {"tasks": [{"content": f"{i}", "delay_s": 3600 * i} for i in range(3)]}
+
+    async def again(body: dict[str, Any], path: str = "/tasks/batch") -> httpx.Response:
+        return await fresh.http.post(path, json=body, headers={"idempotency-key": "k"})
+
+    first, second = await asyncio.gather(again(batch), again(batch))
+    assert sorted([first.status_code, second.status_code]) == [200, 202]
+    assert first.json() == second.json()
+    assert [one["status"] for one in first.json()["tasks"]] == ["pending", *["scheduled"] * 2]
+    refused(await again({"tasks": batch["tasks"][:2]}), 409, "idempotency_conflict")
+    refused(await again({"tasks": batch["tasks"][::-1]}), 409, "idempotency_conflict")
+    refused(await again(batch["tasks"][0], "/tasks"), 409, "idempotency_conflict")
+    assert expect(await fresh.http.get("/tasks/stats"), 200)["total"] == 3
+
+
+async def test_a_batch_of_one_with_a_key_is_no_single_task(fresh: Service) -> None:
+    headers = {"idempotency-key": "one"}
+    body = {"content": "x", "delay_s": 3600}
+    for status in (202, 200):
+        answer = await fresh.http.post("/tasks/batch", json={"tasks": [body]}, headers=headers)
+        assert len(expect(answer, status)["tasks"]) == 1
+    refused(
+        await fresh.http.post("/tasks", json=body, headers=headers), 409, "idempotency_conflict"
+    )
 
 
 async def test_one_wrong_task_refuses_the_whole_batch(fresh: Service) -> None:

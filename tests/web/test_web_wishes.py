@@ -1,0 +1,60 @@
+"""What may be asked for over a WebSocket, and what is refused by name."""
+
+from typing import Any
+
+import pytest
+from websockets.exceptions import InvalidStatus
+
+from asyncsvc.errors import InvalidRequest
+from asyncsvc.web import wishes
+from tests.web.serving import Service, ask
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+PASSED_OVER: list[tuple[dict[str, Any], str]] = [
+    ({"op": "subscribe", "all": True, "after": 3}, "after"),
+    ({"op": "subscribe", "all": True, "task_id": "t"}, "task_id"),
+    ({"op": "subscribe", "all": "yes"}, "all"),
+    ({"op": "subscribe", "all": 1}, "all"),
+    ({"op": "subscribe", "task_id": "t", "after_id": 3}, "after_id"),
+    ({"op": "unsubscribe", "all": True, "task_id": "t"}, "task_id"),
+    ({"op": "submit", "task": {"content": "x"}, "subscribe": "yes"}, "subscribe"),
+    ({"op": "submit", "task": {"content": "x"}, "subscribe": 1}, "subscribe"),
+    ({"op": "ping", "task_id": "t"}, "task_id"),
+]
+
+
+async def test_a_field_without_effect_is_refused_by_name(fresh: Service) -> None:
+    for message, param in PASSED_OVER:
+        async with fresh.ws() as socket:
+            answer = await ask(socket, ref="r", **message)
+        assert (answer["op"], answer["ref"]) == ("error", "r"), message
+        assert (answer["error"]["code"], answer["error"]["param"]) == ("invalid_request", param)
+    assert (await fresh.http.get("/tasks/stats")).json()["total"] == 0
+
+
+@pytest.mark.parametrize("path", ["/ws/", "/ws/nothing/here", "/nope", "/tasks"])
+async def test_a_socket_where_there_is_none_is_a_404_in_our_shape(
+    service: Service, path: str
+) -> None:
+    with pytest.raises(InvalidStatus) as refusal:
+        async with service.ws(path):
+            pass
+    answer = refusal.value.response
+    assert answer.status_code == 404
+    assert b'"code":"not_found"' in (answer.body or b"")
+    assert answer.headers["content-type"] == "application/json"
+
+
+@pytest.mark.parametrize("value", [-1, 1.0, "1", True, None])
+async def test_a_cursor_is_a_whole_number(value: Any) -> None:
+    with pytest.raises(InvalidRequest) as fault:
+        wishes.number({"after": value}, "after")
+    assert fault.value.param == "after"
+
+
+@pytest.mark.parametrize("message", [{}, {"op": None}, {"op": ["ping"]}, {"op": "PING"}])
+async def test_an_op_is_one_of_ours(message: dict[str, Any]) -> None:
+    with pytest.raises(InvalidRequest) as fault:
+        wishes.op(message)
+    assert fault.value.param == "op"
