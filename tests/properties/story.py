@@ -186,12 +186,15 @@ class Telling:
         self.oracle.close()
         await self.house.close()
         await self._silence()
+        self.oracle.look(alive=False)  # what it wrote while it closed belongs to its own time
+        self.oracle.close()
         self._asking.stopping = False
         await self._open()
 
     async def _end(self) -> None:
         """Faults are over: all is finished but what is paused, and then that as well."""
         await self._answers()
+        await asyncio.sleep(1)  # what was asked for and not waited for is carried out all the same
         self.provider.temper.clear()
         for name in MODELS:
             await self._asking.hold(Hold(name, free=True))
