@@ -41,6 +41,9 @@ ARROWS: dict[str | None, dict[str, str]] = {
 FREE = {"deferred", "interrupted", "paused"}
 """Leaving `running` this way gives the attempt back."""
 ANEW = {"rerun", "paused", "interrupted"}
+CLOSED = "overloaded"
+"""The code of a task that is deferred because its gate has closed; a provider that defers one says
+`rate_limited`, or is away."""
 """After these a task's time begins anew with its next start."""
 TRIED_AGAIN = {
     "connect_timeout", "first_token_timeout", "idle_timeout", "overloaded",
@@ -107,6 +110,10 @@ class Life:
     """When its time began to run."""
     doubt: bool = False
     """Its model was held: whether its time began anew is not known from outside."""
+    called: bool = True
+    """Whether the attempt made its call: a gate that closes under it sends it back before."""
+    refused: bool = False
+    """Whether a provider has refused it since its time began."""
     started_ever: bool = False
     causes: list[str] = field(default_factory=list)
     cached: bool = False
@@ -135,6 +142,8 @@ class Life:
             self.text += event.data["text"]
         elif event.type == "retry":
             law(event.data["attempt"] == self.used, f"{event} in attempt {self.used}")
+            self.called = event.data["delay_s"] is not None or event.data["why"]["code"] != CLOSED
+            self.refused |= self.called
 
     def _move(self, event: Told, cause: str) -> None:
         source = self.state
@@ -155,8 +164,9 @@ class Life:
             self.not_before = _ms(event.data["next_run_at"]) - ROUNDED_MS
         elif cause == "resumed" and self.started_ever:
             self.not_before = 0
-        if cause in ANEW:
-            self.began, self.doubt = None, False
+        uncalled = cause == "deferred" and not self.called and not self.refused
+        if cause in ANEW or (uncalled and self.used == self.forgiven):
+            self.began, self.doubt, self.refused = None, False, False
         if self.state in FINISHED:
             self._ended(event, cause)
 

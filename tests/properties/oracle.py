@@ -81,7 +81,7 @@ class Oracle:
         """A process begins there; the file is opened when there is reason to."""
         self._path = path
         for life in self.lives.values():
-            life.began = None
+            life.began, life.refused = None, False
 
     def close(self) -> None:
         if self._store is not None:
