@@ -9,7 +9,17 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
 GROUND = {
-    *("asyncsvc", "settings", "setting_types", "errors", "clock", "loading", "egress", "signing"),
+    *(
+        "asyncsvc",
+        "settings",
+        "setting_types",
+        "errors",
+        "clock",
+        "record",
+        "loading",
+        "egress",
+        "signing",
+    ),
     *("live", "hangup", "model_settings", "histogram"),
 }
 MAY_USE = {

@@ -7,7 +7,6 @@ that it may run in another thread. Never decides whether a task is taken.
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import orjson
@@ -17,6 +16,7 @@ from asyncsvc.engine.cache import request_key
 from asyncsvc.providers import tokens
 from asyncsvc.providers.routing import NAMED, Asked, Router
 from asyncsvc.providers.tokens import context_needed
+from asyncsvc.record import record
 from asyncsvc.tasks.journal import Kept
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import Request
@@ -31,7 +31,7 @@ class Aside(Protocol):
     async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Accepted:
     """A task that is in the queue, and what its submitter is told."""
 
@@ -41,7 +41,7 @@ class Accepted:
     """Whether the answer is that of an earlier submit with the same idempotency key."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Origin:
     """The schedule that makes a task, and what it writes down in the same transaction."""
 

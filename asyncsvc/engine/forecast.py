@@ -5,17 +5,17 @@ only where there is something to estimate from. Never promises the user that it 
 """
 
 import math
-from dataclasses import dataclass
 
 from asyncsvc.engine.dispatch import Dispatch
 from asyncsvc.engine.line import Rank, entry_of, newcomer
 from asyncsvc.engine.seats import Seat
 from asyncsvc.engine.sessions import Sessions
 from asyncsvc.providers.gate import Gate
+from asyncsvc.record import record
 from asyncsvc.tasks.task import Request, State, Task
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Forecast:
     """`position` 1 is the next; `eta_s` seconds until the start; None: not known."""
 
@@ -86,7 +86,7 @@ class Forecaster:
         return known[1]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class _State:
     """What some gates promise at one moment."""
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
+from asyncsvc.record import record
 from asyncsvc.tasks.batch import Batch, Beside
 from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.rows import Event, EventRow, told
@@ -16,7 +17,7 @@ from asyncsvc.tasks.submission import PREVIEW_CHARS
 from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Birth:
     """A task to be stored. `key` is (idempotency key, fingerprint, first answers)."""
 
@@ -25,7 +26,7 @@ class Birth:
     key: tuple[str, str, str] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Arrival:
     """A finished task from elsewhere, stored as it was; `drafts` are its events with their times
     (ms). Nobody here may know its id yet."""
@@ -36,7 +37,7 @@ class Arrival:
     result: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Change:
     """Events to be added to one task, with what only the database needs.
 
@@ -53,14 +54,14 @@ class Change:
     source: State | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Removal:
     """A finished task to be deleted with all its events."""
 
     task_id: str
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Kept:
     """Something to be remembered that belongs to no task: `value` is JSON text, None forgets.
 

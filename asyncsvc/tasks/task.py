@@ -5,11 +5,12 @@ refused. Promises that `apply` is pure and that an illegal event raises IllegalT
 and changes nothing. Never does I/O, never asks for the time.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
 from asyncsvc.errors import IllegalTransition
+from asyncsvc.record import record
 
 
 class State(StrEnum):
@@ -98,7 +99,7 @@ class EventType(StrEnum):
     RECOVERY = "recovery"
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Draft:
     """An event before the journal gives it its number, id and time."""
 
@@ -106,7 +107,7 @@ class Draft:
     data: dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Request:
     """What was asked; never changes. Times are ms since the epoch, durations seconds.
 
@@ -143,7 +144,7 @@ class Request:
     """Where the finished task is to be sent."""
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Task:
     """A request and how far it has come.
 
