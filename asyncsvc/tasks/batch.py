@@ -24,7 +24,7 @@ from asyncsvc.tasks.task import Task
 
 ROWS_MOST = 64
 """Rows a statement. Each number of rows is a statement of its own that stays prepared: three tables
-make 192 of them at most. 64 tasks are 2,500 values, of at most 32,766."""
+and the view make 256 of them at most. 64 new tasks are 3,000 values, of at most 32,766."""
 
 _EVENT = [f"event_{name}" for name in EventRow._fields]
 _BIRTH = (*TASK_COLUMNS, "body", *_EVENT)
@@ -144,8 +144,8 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
 
 
 def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
-    """Many rows a statement: `executemany` gives the interpreter's lock away and takes it back
-    for each row, and waits up to 5 ms for it each time while the loop is busy."""
+    """Many rows a statement: row by row, the interpreter's lock is given away and taken back for
+    each, and a busy loop makes the thread wait for it every time."""
     for start in range(0, len(rows), ROWS_MOST):
         some = rows[start : start + ROWS_MOST]
         sql = f"{into} VALUES {_places(len(some[0]), len(some))}"
