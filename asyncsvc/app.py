@@ -17,7 +17,7 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -26,6 +26,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
+from asyncsvc.engine.admission import Admission
 from asyncsvc.engine.batching import Batches
 from asyncsvc.engine.cache import Cache
 from asyncsvc.engine.choice import Chooser
@@ -62,6 +63,7 @@ from asyncsvc.web import errors, views
 from asyncsvc.web.attempts import Attempts
 from asyncsvc.web.auth import Doors, Rules
 from asyncsvc.web.bodies import Bodies
+from asyncsvc.web.express import Express
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
@@ -126,9 +128,8 @@ async def _front(
     webhooks = Webhooks(journal, settings.webhooks, environ)
     tally = Tally()
     journal.on_change = tally.changed
-    intake = Intake(
-        journal, inside.catalogue, waiting, forecaster, inside.router, settings, webhooks, tally
-    )
+    admission = Admission(inside.catalogue, forecaster, inside.router, webhooks)
+    intake = Intake(journal, admission, waiting, settings, tally)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
     control = Control(journal, waiting, executor, intake)
     batches = await _batches(stack, journal, intake, control, settings)
@@ -234,7 +235,14 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def asgi(house: House, tokens: Sequence[str]) -> ASGIApp:
+class Web(NamedTuple):
+    """What the HTTP server is given: the application, and the way past it."""
+
+    app: ASGIApp
+    express: Express
+
+
+def web(house: House, tokens: Sequence[str]) -> Web:
     """The web application over an open house."""
     server = house.settings.server
 
@@ -243,10 +251,10 @@ def asgi(house: House, tokens: Sequence[str]) -> ASGIApp:
         yield {"house": house}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    attempts = Attempts(server.wrong_tokens)
+    doors = Doors(rules, Attempts(server.wrong_tokens))
     app = Starlette(
         routes=ROUTES,
-        middleware=[Middleware(Doors, rules=rules, attempts=attempts)],
+        middleware=[Middleware(doors.behind)],
         lifespan=lifespan,
         exception_handlers={
             AsyncsvcError: errors.known,
@@ -254,13 +262,13 @@ def asgi(house: House, tokens: Sequence[str]) -> ASGIApp:
             Exception: errors.unknown,
         },
     )
-    served = Shortcut(app, Doors(submit, rules, attempts))
-    if not server.allowed_origins:
-        return served
-    return CORSMiddleware(
-        served,
-        allow_origins=server.allowed_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "X-Task-Id"],
-    )
+    served: ASGIApp = Shortcut(app, doors.behind(submit))
+    if server.allowed_origins:
+        served = CORSMiddleware(
+            served,
+            allow_origins=server.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After", "X-Task-Id"],
+        )
+    return Web(served, Express(house.intake, house.settings, doors))

@@ -9,6 +9,7 @@ which no administrator can set back; only what must outlive the process uses `up
 import os
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -19,6 +20,8 @@ Now = Callable[[], int]
 
 
 _48_BITS = (1 << 48) - 1
+_RANDOM: deque[bytes] = deque()
+"""Ten bytes an id, each used once; any thread may take some."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -73,6 +76,12 @@ def from_rfc3339(text: str) -> int:
 def new_id(at_ms: int) -> str:
     """A UUID of version 7 (RFC 9562): sorts by time, so index pages fill in order."""
     at = f"{at_ms & _48_BITS:012x}"
-    rest = os.urandom(10)
+    try:
+        rest = _RANDOM.pop()
+    except IndexError:
+        # Each visit to the system's source gives the interpreter's lock away: hence many at once.
+        many = os.urandom(10 * 256)
+        _RANDOM.extend(many[i : i + 10] for i in range(0, len(many), 10))
+        rest = _RANDOM.pop()
     text = rest.hex()
     return f"{at[:8]}-{at[8:]}-7{text[:3]}-{'89ab'[rest[9] & 3]}{text[3:6]}-{text[6:18]}"

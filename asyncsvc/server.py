@@ -19,7 +19,7 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from asyncsvc.app import asgi, drain, open_house
+from asyncsvc.app import Web, drain, open_house, web
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.hangup import hangup
 from asyncsvc.settings import Settings, tokens
@@ -123,7 +123,7 @@ async def serve(
         hangup(again.set, stop.set),
     ):
         async with open_house(settings, environ, read=read) as house:
-            server = Server(_config(asgi(house, tokens(settings, environ)), settings))
+            server = Server(_config(web(house, tokens(settings, environ)), settings))
             serving = asyncio.create_task(server.serve([listener]), name="server")
             url = _url(settings.server.host, listener)
             calm_collector()
@@ -228,13 +228,12 @@ def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Generator[None, None,
             signal.signal(number, handler)
 
 
-def _config(app: Any, settings: Settings) -> uvicorn.Config:
+def _config(web: Web, settings: Settings) -> uvicorn.Config:
     server = settings.server
-    connections = Connections(
-        server.max_connections, server.client_timeout_s, settings.queue.max_task_bytes
-    )
+    most = settings.queue.max_task_bytes
+    connections = Connections(server.max_connections, server.client_timeout_s, most, web.express)
     return uvicorn.Config(
-        app,
+        web.app,
         # uvicorn only calls it; its annotation asks for a class.
         http=cast(type[asyncio.Protocol], connections.protocol),
         ws=SocketProtocol,

@@ -152,7 +152,7 @@ async def test_what_is_no_sound_copy_is_refused(
     path = tmp_path / "a.db"
     if spoil in (_cut, _scratched, _orphaned):
         await filled(path)
-        assert inspect(path) == (3, 1)
+        assert inspect(path) == (3, 2)
     spoil(path)
     with pytest.raises(NotACopy, match=why):
         inspect(path)

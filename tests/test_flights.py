@@ -260,7 +260,7 @@ async def test_one_behind_the_head_of_its_session_takes_no_part(tmp_path: Path) 
         assert since() == 20
 
 
-def test_no_second_call_departs_before_the_first_has_landed() -> None:
+async def test_no_second_call_departs_before_the_first_has_landed() -> None:
     flights = Flights(Dispatch([], Chooser([], Router({}, Routes())), dict))
     one, two, three = (Task(Request(name), n=n) for n, name in enumerate("abc", 1))
     flights.enter("k", one)

@@ -1,5 +1,4 @@
 import asyncio
-from functools import partial
 from typing import Any
 
 from asyncsvc.clock import Now
@@ -14,7 +13,7 @@ class _Bell:
         self.timers = Timers(now)
         self.rang: list[float] = []
 
-    def ring(self) -> None:
+    def ring(self, _: str) -> None:
         self.rang.append(round(loop().time(), 3))
 
 
@@ -116,8 +115,8 @@ async def test_closing_silences_all() -> None:
 async def test_an_alarm_may_set_itself_again() -> None:
     bell = _Bell()
 
-    def again() -> None:
-        bell.ring()
+    def again(name: str) -> None:
+        bell.ring(name)
         if len(bell.rang) < 3:
             bell.timers.after("t", 5, again)
 
@@ -128,19 +127,18 @@ async def test_an_alarm_may_set_itself_again() -> None:
 
 @virtual
 async def test_alarms_ring_in_order_however_they_were_set() -> None:
-    bell, rang = _Bell(), list[int]()
-    for due in (30, 10, 20, 10):
-        bell.timers.after(f"{due} {len(rang)} {due % 3}", due, partial(rang.append, due))
-    bell.timers.after("again", 10, partial(rang.append, 11))
+    bell, rang = _Bell(), list[str]()
+    for name, due in (("d", 30), ("a", 10), ("c", 20), ("b", 10)):
+        bell.timers.after(name, due, rang.append)
     await asyncio.sleep(100)
-    assert rang == [10, 11, 20, 30]
+    assert "".join(rang) == "abcd"
 
 
 @virtual
 async def test_an_alarm_that_fails_silences_no_other() -> None:
     bell, faults = _Bell(), list[dict[str, Any]]()
     loop().set_exception_handler(lambda _, context: faults.append(context))
-    bell.timers.after("bad", 10, partial(list[int]().remove, 1))
+    bell.timers.after("bad", 10, list[str]().remove)
     bell.timers.after("good", 10, bell.ring)
     await asyncio.sleep(100)
     assert (bell.rang, len(faults)) == ([10], 1)

@@ -67,7 +67,23 @@ TEXT = "a" * 40
     ],
 )
 def test_what_a_call_is_expected_to_cost(body: dict[str, Any], tokens: int) -> None:
-    assert expected(body) == tokens
+    assert expected(body)[1] == tokens
+
+
+@pytest.mark.parametrize(
+    ("body", "need"),
+    [
+        ({"content": TEXT, "params": {}}, 12),
+        ({"content": "你" * 100, "params": {"max_tokens": 100}}, 75 + 100),
+        ({"content": TEXT, "params": {"max_completion_tokens": 7}}, 12 + 7),
+        ({"content": TEXT, "params": {"max_tokens": -5, "max_completion_tokens": 7}}, 12),
+        ({"messages": [{"role": "user", "content": TEXT}] * 2, "params": {"max_tokens": 9}}, 32),
+        ({"input": [TEXT, TEXT, ""], "params": {}}, 23),
+        ({"input": "", "params": {}}, 0),
+    ],
+)
+def test_the_context_that_it_needs_has_a_margin(body: dict[str, Any], need: int) -> None:
+    assert expected(body)[0] == need
 
 
 def test_of_a_long_text_a_sample_is_enough() -> None:

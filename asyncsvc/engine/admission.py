@@ -1,8 +1,8 @@
-"""From a submission to what is stored of it.
+"""From a submission to what is stored of it, and to what its submitter is told.
 
-Owns the request that a submission makes, and what its submitter is told. Promises to be the part
-of admission that takes the longer the larger a task is, and to touch nothing that others use, so
-that it may run in another thread. Never decides whether a task is taken.
+Owns the checks of a single submission, the request that it makes and the words of its answer.
+Promises that `drafted`, the part that takes the longer the larger a task is, touches nothing that
+others use, so that it may run in another thread. Never looks at room, never stores anything.
 """
 
 import hashlib
@@ -13,9 +13,12 @@ import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
+from asyncsvc.engine.forecast import UNKNOWN, Forecaster
+from asyncsvc.engine.webhooks import Webhooks
+from asyncsvc.errors import InvalidRequest, Overloaded
 from asyncsvc.providers import tokens
+from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.routing import NAMED, Asked, Router
-from asyncsvc.providers.tokens import context_needed
 from asyncsvc.record import record
 from asyncsvc.tasks.journal import Kept
 from asyncsvc.tasks.submission import Submission
@@ -50,16 +53,72 @@ class Origin:
     """Given the task's id."""
 
 
+class Admission:
+    """`check` a submission, draft it by `drafted`, and say by `answer` when it would start."""
+
+    def __init__(
+        self, catalogue: Catalogue, forecaster: Forecaster, router: Router, webhooks: Webhooks
+    ) -> None:
+        self.router = router
+        self._catalogue = catalogue
+        self._forecaster = forecaster
+        self._webhooks = webhooks
+
+    def check(self, submission: Submission) -> None:
+        """Raises RequestError for what could not be served or told of its end."""
+        self.check_model(submission)
+        if submission.callback_url is not None:
+            self._webhooks.check(submission.callback_url)
+
+    def check_model(self, submission: Submission) -> None:
+        """A chat sent to an embedding model would only fail later, and cost a call."""
+        kind = "embedding" if submission.type == "embedding" else "chat"
+        self._catalogue.require(submission.model, kind)
+        if submission.model is None:
+            return
+        model = self._catalogue.settings.models[submission.model]
+        if model.type != submission.type:
+            raise InvalidRequest(
+                f"model {submission.model} is of type {model.type}, the task of type "
+                f"{submission.type}",
+                param="model",
+            )
+
+    def answer(self, request: Request, submission: Submission, now: int) -> dict[str, Any]:
+        """What its submitter is told. Raises Overloaded where it would start too late for it."""
+        forecast = self._forecaster.newcomer(request, now)
+        limit = submission.max_wait_s
+        if limit is not None and forecast.eta_s is not None and forecast.eta_s > limit:
+            raise Overloaded(
+                f"the task would start in about {forecast.eta_s:.0f} s, later than "
+                f"max_wait_s = {limit:g}",
+                retry_after=forecast.eta_s - limit,
+            )
+        message = "accepted" if forecast.reason is None else f"accepted; {forecast.reason}"
+        return {
+            "task_id": request.id,
+            "status": "pending" if forecast is not UNKNOWN else "scheduled",
+            "message": message,
+            "model": request.model,
+            "position": forecast.position,
+            "eta_s": forecast.eta_s,
+        }
+
+
 def drafted(
     router: Router, submissions: Sequence[Submission], owner: str | None, now: int
 ) -> list[tuple[Request, bytes]]:
     """Of each: its request with class and reasons, and its body as it is stored."""
-    drafts = []
-    for submission in submissions:
-        body = submission.body()
-        request = _request(submission, body, owner, now, _decide(router, submission))
-        drafts.append((request, orjson.dumps(body)))
-    return drafts
+    return [draft(router, submission, owner, now) for submission in submissions]
+
+
+def draft(
+    router: Router, submission: Submission, owner: str | None, now: int
+) -> tuple[Request, bytes]:
+    """The same of one."""
+    body = submission.body()
+    request = _request(submission, body, owner, now, _decide(router, submission))
+    return request, orjson.dumps(body)
 
 
 def _decide(router: Router, submission: Submission) -> dict[str, Any]:
@@ -83,6 +142,7 @@ def _request(
         run_at = from_rfc3339(submission.run_at)
     elif submission.delay_s:
         run_at = now + round(submission.delay_s * 1000)
+    need, cost = tokens.expected(body)
     return Request(
         id=new_id(now),
         type=submission.type,
@@ -100,19 +160,11 @@ def _request(
         user_metadata=submission.metadata,
         preview=submission.preview(),
         route=route,
-        need=context_needed(submission.texts(), _max_tokens(submission.params)),
+        need=need,
         created_at=now,
-        tokens=tokens.expected(body),
+        tokens=cost,
         callback_url=submission.callback_url,
     )
-
-
-def _max_tokens(params: dict[str, Any]) -> int:
-    """How long the answer may become, as far as the request says so."""
-    for name in ("max_tokens", "max_completion_tokens"):
-        if isinstance(value := params.get(name), int):
-            return max(value, 0)
-    return 0
 
 
 def fingerprint_of(asked: Submission | Sequence[Submission]) -> str:

@@ -41,7 +41,7 @@ class Allowances:
 
     def of(self, task: Task) -> Allowance | None:
         """None where it has not started."""
-        return self._found.get(task.id)
+        return self._found.get(task.request.id)
 
     def begin(self, task: Task) -> float:
         """The task starts: until when it may take, by the loop's clock, retries included."""

@@ -124,20 +124,18 @@ class Dispatch:
 
     def enter(self, task: Task, bars: Bars | None = None) -> ProviderError | None:
         """The task waits from now on; or why nobody will ever serve it."""
-        if task.id in self._pools:
+        if task.request.id in self._pools:
             return None
         options = self._chooser.options(task.request, bars)
-        if all_gone(options.seats):
-            return next(seat.gate.fault for seat in options.seats)
-        self._put(task, options)
-        # Else it changes nothing, unless a seat is left free that one more makes worth taking.
-        if self._patience.leaves or any(seat.ready for seat in options.seats):
-            self.match()
-        return None
-
-    def _put(self, task: Task, options: Options) -> None:
+        seats = options.seats
+        if all_gone(seats):
+            return next(seat.gate.fault for seat in seats)
         self._chooser.arrived(options)
         self._pools.enter(task, options)
+        # Else it changes nothing, unless a seat is left free that one more makes worth taking.
+        if self._patience.leaves or any(seat.ready for seat in seats):
+            self.match()
+        return None
 
     def leave(self, task: Task) -> bool:
         """The task waits no longer; False where it did not wait."""

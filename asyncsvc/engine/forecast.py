@@ -4,6 +4,7 @@ Owns the estimate from the gates' state and their measured service times. Promis
 only where there is something to estimate from. Never promises the user that it is right.
 """
 
+import asyncio
 import math
 
 from asyncsvc.engine.dispatch import Dispatch
@@ -33,6 +34,7 @@ class Forecaster:
     def __init__(self, dispatch: Dispatch, sessions: Sessions) -> None:
         self._dispatch = dispatch
         self._sessions = sessions
+        self._loop = asyncio.get_running_loop()
         self._states: dict[tuple[Seat, ...], tuple[tuple[float, int, int], _State]] = {}
 
     def of(self, task: Task) -> Forecast:
@@ -49,15 +51,14 @@ class Forecaster:
 
     def _forecast(self, request: Request, rank: Rank, task_id: str | None = None) -> Forecast:
         seats = self._dispatch.candidates(request)
-        gates = [seat.upstream.gate for seat in seats]
         position = self._dispatch.position(request, rank, seats)
-        if not gates:
+        if not seats:
             return Forecast(position, None, self._dispatch.nobody(request))
         if request.session_id is not None:
             before = self._sessions.before(request.session_id, task_id)
             if before is not None:
                 return Forecast(position, None, f"behind task {before} of its session")
-        state = self._state(seats, gates, request.tokens)
+        state = self._state(seats, request.tokens)
         eta = state.eta(position)
         if eta == 0.0:
             return self._patient(request, position)
@@ -74,15 +75,23 @@ class Forecaster:
         why = f"{seat.gate.name}: left free for a faster model, for {left:.0f} s at most"
         return Forecast(position, round(left, 3), why)
 
-    def _state(self, seats: tuple[Seat, ...], gates: list[Gate], tokens: int) -> "_State":
+    def _state(self, seats: tuple[Seat, ...], tokens: int) -> "_State":
         """Looked at once a moment: within one, only what the gates count as a change changes it."""
-        counted = tokens if any(gate.budget.limit for gate in gates) else 0
-        moment = Gate.time(), sum(gate.changes for gate in gates), counted
+        counted = changes = 0
+        for seat in seats:
+            gate = seat.upstream.gate
+            changes += gate.changes
+            if gate.budget.limit:
+                counted = tokens
+        moment = self._loop.time(), changes, counted
         known = self._states.get(seats)
         if known is None or known[0] != moment:
             if len(self._states) > STATES_KEPT:
                 self._states.clear()
-            known = self._states[seats] = moment, _look(gates, counted)
+            known = self._states[seats] = (
+                moment,
+                _look([seat.upstream.gate for seat in seats], counted),
+            )
         return known[1]
 
 

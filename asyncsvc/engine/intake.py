@@ -16,15 +16,20 @@ from weakref import WeakValueDictionary
 
 import orjson
 
-from asyncsvc.engine.admission import Accepted, Aside, Origin, drafted, fingerprint_of
-from asyncsvc.engine.forecast import UNKNOWN, Forecaster
+from asyncsvc.engine.admission import (
+    Accepted,
+    Admission,
+    Aside,
+    Origin,
+    draft,
+    drafted,
+    fingerprint_of,
+)
 from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.waiting import WaitingRoom, through
-from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import (
     AsyncsvcError,
     Conflict,
-    InvalidRequest,
     NoModel,
     Overloaded,
     QueueFull,
@@ -32,49 +37,73 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.providers.catalogue import Catalogue
-from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Beside, Birth, Journal, Kept, Outcome
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.tasks.task import Request
+from asyncsvc.tasks.task import Task
 
 RETRY_AFTER_S = 5.0
 Also = Callable[[Sequence[str]], Sequence[Beside]]
 """Given the ids of new tasks: what is written in one transaction with them."""
+Told = Callable[[Accepted | AsyncsvcError], None]
+"""Hears of a task that is on the disk, or why it is not."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Intake:
-    """`submit` one, `submit_all` several at once."""
+    """`submit` one, `submit_all` several at once; `offer` one without waiting."""
 
     def __init__(
         self,
         journal: Journal,
-        catalogue: Catalogue,
+        admission: Admission,
         waiting: WaitingRoom,
-        forecaster: Forecaster,
-        router: Router,
         settings: Settings,
-        webhooks: Webhooks,
         tally: Tally,
     ) -> None:
         self.closed = False
         self.overload: Callable[[], Overloaded | None] | None = None
         """Set while the machine is at its limits: says why, and when to come back."""
         self._tally = tally
-        self._router = router
         self._journal = journal
-        self._catalogue = catalogue
+        self._admission = admission
+        self._router = admission.router
         self._waiting = waiting
-        self._forecaster = forecaster
         self._settings = settings
-        self._webhooks = webhooks
         self._entering = 0
         self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         """A lock lives as long as somebody holds it or waits for it."""
+
+    def offer(self, submission: Submission, owner: str | None, told: Told) -> None:
+        """Take one task, and tell when it is on the disk. Raises RequestError where it is not
+        taken; then nobody is told anything."""
+        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
+        try:
+            self._check_room(1)
+            self._admission.check(submission)
+            now = self._journal.now()
+            request, body = draft(self._router, submission, owner, now)
+            taken = Accepted(request.id, self._admission.answer(request, submission, now))
+        except RequestError as error:
+            self._tally.refuse(error)
+            raise
+        self._entering += 1
+        self._journal.post([Birth(request, body)], partial(self._settled, taken, began, told))
+
+    def _settled(self, taken: Accepted, began: float, told: Told, outcome: Outcome) -> None:
+        self._entering -= 1
+        if isinstance(outcome, AsyncsvcError):
+            if isinstance(outcome, RequestError | StorageUnavailable):
+                self._tally.refuse(outcome)
+            told(outcome)
+            return
+        try:
+            self._place(outcome[0], taken)
+        finally:  # it is on the disk whatever else fails
+            self._tally.submit.observe(perf_counter() - began)
+            told(taken)
 
     async def submit(
         self,
@@ -88,7 +117,7 @@ class Intake:
 
         `aside` is given with large tasks: it does the heavy part where it holds nobody up.
         """
-        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
+        began = perf_counter()
         try:
             accepted = await self._submit(submission, owner, key, aside, also)
         except (RequestError, StorageUnavailable) as error:
@@ -160,7 +189,7 @@ class Intake:
     def check(self, submission: Submission) -> None:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
         with suppress(NoModel):  # its key may be there by the time that it is needed
-            self._check_model(submission)
+            self._admission.check_model(submission)
 
     def check_open(self) -> None:
         """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
@@ -191,8 +220,7 @@ class Intake:
         self._check_room(len(submissions))
         for index, submission in enumerate(submissions):
             try:
-                self._check_model(submission)
-                self._webhooks.check(submission.callback_url)
+                self._admission.check(submission)
             except RequestError as error:
                 error.at = index
                 raise
@@ -206,7 +234,7 @@ class Intake:
         for submission, (request, body) in zip(submissions, drafts, strict=True):
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
-            answer = self._answer(request, submission, now)
+            answer = self._admission.answer(request, submission, now)
             births.append(Birth(request, body))
             taken.append(Accepted(request.id, answer))
         if key is not None:  # with the first task, which stands for all
@@ -225,8 +253,11 @@ class Intake:
         self._entering -= len(taken)
         if not isinstance(outcome, AsyncsvcError):
             for task, accepted in zip(outcome, taken, strict=True):
-                self._tally.promised(task, accepted.answer["eta_s"])
-                self._waiting.admit(task)
+                self._place(task, accepted)
+
+    def _place(self, task: Task, accepted: Accepted) -> None:
+        self._tally.promised(task, accepted.answer["eta_s"])
+        self._waiting.admit(task)
 
     def _check_room(self, count: int) -> None:
         if self.closed or self.overload is not None:
@@ -251,45 +282,11 @@ class Intake:
 
     def birth(self, submission: Submission, owner: str | None) -> Birth:
         """The task of a submission as it would be stored now, whatever models there are."""
-        ((request, body),) = drafted(self._router, [submission], owner, self._journal.now())
-        return Birth(request, body)
+        return Birth(*draft(self._router, submission, owner, self._journal.now()))
 
     def route(self, submission: Submission) -> dict[str, Any]:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""
-        self._check_model(submission)
+        self._admission.check_model(submission)
         now = self._journal.now()
-        ((request, _),) = drafted(self._router, [submission], None, now)
+        request, _ = draft(self._router, submission, None, now)
         return self._waiting.dispatch.explain(request, now)
-
-    def _check_model(self, submission: Submission) -> None:
-        """A chat sent to an embedding model would only fail later, and cost a call."""
-        kind = "embedding" if submission.type == "embedding" else "chat"
-        self._catalogue.require(submission.model, kind)
-        if submission.model is None:
-            return
-        model = self._catalogue.settings.models[submission.model]
-        if model.type != submission.type:
-            raise InvalidRequest(
-                f"model {submission.model} is of type {model.type}, the task of type "
-                f"{submission.type}",
-                param="model",
-            )
-
-    def _answer(self, request: Request, submission: Submission, now: int) -> dict[str, Any]:
-        forecast = self._forecaster.newcomer(request, now)
-        limit = submission.max_wait_s
-        if limit is not None and forecast.eta_s is not None and forecast.eta_s > limit:
-            raise Overloaded(
-                f"the task would start in about {forecast.eta_s:.0f} s, later than "
-                f"max_wait_s = {limit:g}",
-                retry_after=forecast.eta_s - limit,
-            )
-        message = "accepted" if forecast.reason is None else f"accepted; {forecast.reason}"
-        return {
-            "task_id": request.id,
-            "status": "pending" if forecast is not UNKNOWN else "scheduled",
-            "message": message,
-            "model": request.model,
-            "position": forecast.position,
-            "eta_s": forecast.eta_s,
-        }

@@ -73,6 +73,11 @@ class Lane:
     def __len__(self) -> int:
         return len(self._owners)
 
+    @property
+    def waits(self) -> bool:
+        """Whether anybody does."""
+        return bool(self._lines)
+
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._owners
 

@@ -30,11 +30,10 @@ class Pool:
     def ahead_of(self, request: Request, rank: Rank) -> int:
         """How many are before that place: users share a lane by turns; of another lane, only
         urgency counts."""
-        ahead, mine = 0, request.lane
+        mine = request.lane
+        ahead = self.lanes[mine].ahead_of(rank, request.owner)
         for name, lane in self.lanes.items():
-            if name == mine:
-                ahead += lane.ahead_of(rank, request.owner)
-            elif len(lane):
+            if name != mine and lane.waits:
                 ahead += lane.before(rank)
         return ahead
 
@@ -58,7 +57,8 @@ class Pools:
         return iter(self._pools.values())
 
     def enter(self, task: Task, options: Options) -> None:
-        lane = self._lanes[task.id] = self._pool(options).lanes[task.request.lane]
+        request = task.request
+        lane = self._lanes[request.id] = self._pool(options).lanes[request.lane]
         lane.enter(entry_of(task))
 
     def leave(self, task_id: str) -> bool:

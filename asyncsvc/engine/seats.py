@@ -62,7 +62,7 @@ class Options:
 
     @property
     def seats(self) -> tuple[Seat, ...]:
-        return self.primary + self.standing_in
+        return self.primary + self.standing_in if self.standing_in else self.primary
 
 
 NOBODY = Options(None, ())
@@ -70,4 +70,7 @@ NOBODY = Options(None, ())
 
 def all_gone(seats: Sequence[Seat]) -> bool:
     """Whether all of them, and there are some, take no call any more."""
-    return bool(seats) and all(seat.gate.fault is not None for seat in seats)
+    for seat in seats:
+        if seat.upstream.gate.fault is None:
+            return False
+    return bool(seats)

@@ -17,16 +17,17 @@ from heapq import heapify, heappop, heappush
 from asyncsvc.clock import Now
 
 LONGEST_SLEEP_S = 60.0
+Call = Callable[[str], None]
 DEAD_MOST = 64
 """Cleared alarms that stay in the heap beside as many as there are live ones."""
 
 
 class Timers:
-    """Alarms by name; setting one again replaces it."""
+    """Alarms by name, which is what they call with; setting one again replaces it."""
 
     def __init__(self, now: Now) -> None:
         self._now = now
-        self._heap: list[tuple[float, int, str, Callable[[], None]]] = []
+        self._heap: list[tuple[float, int, str, Call]] = []
         self._set: dict[str, int] = {}
         """Which entry of the heap is an alarm's; any other of that name is dead."""
         self._number = 0
@@ -34,23 +35,23 @@ class Timers:
         self._next: asyncio.TimerHandle | None = None
         self._next_at = math.inf
 
-    def at(self, name: str, when_ms: int, call: Callable[[], None]) -> None:
+    def at(self, name: str, when_ms: int, call: Call) -> None:
         """Call at a wall-clock time, at once where it is past."""
         left = (when_ms - self._now()) / 1000
         if left <= 0:
             self.after(name, 0.0, call)
         else:
-            self.after(name, min(left, LONGEST_SLEEP_S), lambda: self.at(name, when_ms, call))
+            self.after(name, min(left, LONGEST_SLEEP_S), lambda _: self.at(name, when_ms, call))
 
-    def after(self, name: str, seconds: float, call: Callable[[], None]) -> None:
+    def after(self, name: str, seconds: float, call: Call) -> None:
         """Call after a duration."""
         loop = self._loop
         if loop is None:
             loop = self._loop = asyncio.get_running_loop()
-        when = loop.time() + max(seconds, 0.0)
-        self._number += 1
-        self._set[name] = self._number
-        heappush(self._heap, (when, self._number, name, call))
+        when = loop.time() + (seconds if seconds > 0.0 else 0.0)
+        self._number = number = self._number + 1
+        self._set[name] = number
+        heappush(self._heap, (when, number, name, call))
         if when < self._next_at:
             self._sleep(loop, when)
 
@@ -80,7 +81,7 @@ class Timers:
                 _, number, name, call = heappop(self._heap)
                 if self._set.get(name) == number:
                     del self._set[name]
-                    call()
+                    call(name)
         finally:  # an alarm that fails must not silence the others
             if self._heap and self._heap[0][0] < self._next_at:
                 self._sleep(loop, self._heap[0][0])

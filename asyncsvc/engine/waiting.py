@@ -90,10 +90,12 @@ class WaitingRoom:
             self._set_alarm(task, delay_s)
         elif task.state is State.PENDING:
             self._watch(task)
-            if mine:
-                self._line_up(task)
-            else:
+            if not mine:
                 self.dispatch.waits.behind(task.id)
+            elif task.request.cache_key is None:
+                self._to_lane(task)
+            else:
+                self._line_up(task)
 
     def _line_up(self, task: Task) -> None:
         """It is the task's turn to be served: from the cache, or by a call."""
@@ -111,10 +113,11 @@ class WaitingRoom:
             self._later(self._answer(task, answer))
 
     def _to_lane(self, task: Task) -> None:
-        bars = self._bars.get(task.id)
-        self.dispatch.waits.queued(task.id)
+        task_id = task.request.id
+        bars = self._bars.get(task_id) if self._bars else None
+        self.dispatch.waits.queued(task_id)
         if (fault := self.dispatch.enter(task, bars)) is not None:
-            self._strand(task.id, fault)
+            self._strand(task_id, fault)
 
     def depart(self, task: Task, board: Board) -> list[Task]:
         """The task's call begins: all who share it, none where one is under way already."""
@@ -157,8 +160,8 @@ class WaitingRoom:
         self._later(self._fail(task_id, fault))
 
     def _set_alarm(self, task: Task, delay_s: float | None) -> None:
-        def due() -> None:
-            self._later(self._become(task.id, Cause.DUE))
+        def due(task_id: str) -> None:
+            self._later(self._become(task_id, Cause.DUE))
 
         if delay_s is not None:
             self._timers.after(task.id, delay_s, due)
@@ -205,14 +208,15 @@ class WaitingRoom:
             given_up = allowance.refusal or error
             self._timers.after(task.id, left, partial(self._time_is_up, task, given_up))
         else:
-            ttl = self._settings.queue.ttl_s
             # One that has started before waits anew. By duration: nobody's patience ends
             # because somebody sets the clock.
             since = task.queued_at if task.started_at is None else task.updated_at
-            left = min(ttl - (self._journal.now() - since) / 1000, ttl)
-            self._timers.after(task.id, left, partial(self._expire, task.id))
+            waited = (self._journal.now() - since) / 1000
+            ttl = self._settings.queue.ttl_s
+            left = ttl - waited if waited > 0 else ttl
+            self._timers.after(task.request.id, left, self._expire)
 
-    def _time_is_up(self, task: Task, error: ProviderError) -> None:
+    def _time_is_up(self, task: Task, error: ProviderError, _: str) -> None:
         """It has waited too long for its next try; but not for a model that somebody holds."""
         if self.dispatch.held(task, self._bars.get(task.id)):
             self.allowances.drop(task)

@@ -22,6 +22,7 @@ class Waits:
     """`queued` and `behind` when it begins, `left` when it ends, `taken` for the account."""
 
     def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
         self._lane: dict[str, float] = {}
         self._session: dict[str, float] = {}
         self._met: set[Seat] = set()
@@ -31,11 +32,11 @@ class Waits:
 
     def queued(self, task_id: str) -> None:
         """It waits in a lane; one that does already goes on waiting."""
-        self._lane.setdefault(task_id, asyncio.get_running_loop().time())
+        self._lane.setdefault(task_id, self._loop.time())
 
     def behind(self, task_id: str) -> None:
         """It waits for an earlier task of its session."""
-        self._session.setdefault(task_id, asyncio.get_running_loop().time())
+        self._session.setdefault(task_id, self._loop.time())
 
     def left(self, task_id: str) -> None:
         """It waits no longer, or begins anew."""

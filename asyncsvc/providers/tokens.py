@@ -6,7 +6,7 @@ marked as estimated.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 ANSWER = 512
@@ -32,15 +32,30 @@ def _weight(text: str) -> float:
     return len(text) * (wide * 0.65 + (1 - wide) / 4)
 
 
-def expected(body: dict[str, Any]) -> int:
-    """About how many tokens a task's call costs: what is asked, and the most of the answer."""
+def expected(body: dict[str, Any]) -> tuple[int, int]:
+    """Of a task's call, about: the context that it needs, with a margin of 15 % on the texts; and
+    how many tokens it costs, of what is asked and the most of the answer."""
+    params = body["params"]
     if "content" in body:
-        return estimate(body["content"]) + MESSAGE + _answer(body["params"])
-    texts = list(_texts(body))
-    asked = sum(estimate(text) for text in texts)
-    if "input" in body:
-        return max(asked, 1)
-    return asked + MESSAGE * len(texts) + _answer(body["params"])
+        weight = _weight(body["content"])
+        asked = max(1, round(weight)) + MESSAGE + _answer(params)
+    else:
+        texts = list(_texts(body))
+        weight = sum(map(_weight, texts))
+        asked = sum(map(estimate, texts))
+        if "input" in body:
+            asked = max(asked, 1)
+        else:
+            asked += MESSAGE * len(texts) + _answer(params)
+    return math.ceil(weight * MARGIN) + _room(params), asked
+
+
+def _room(params: dict[str, Any]) -> int:
+    """How long the answer may become, as far as the request says so."""
+    for name in ("max_tokens", "max_completion_tokens") if params else ():
+        if isinstance(value := params.get(name), int):
+            return max(value, 0)
+    return 0
 
 
 def _answer(params: dict[str, Any]) -> int:
@@ -66,11 +81,6 @@ def total(usage: dict[str, Any] | None, otherwise: int) -> int:
     """All tokens of a call by its usage, or what it was taken for where that does not say."""
     found = (usage or {}).get("total_tokens")
     return found if type(found) is int and 0 <= found < 1 << 31 else otherwise
-
-
-def context_needed(texts: Iterable[str], max_tokens: int) -> int:
-    """Tokens of context for texts and answer, with a margin of 15 % on the estimate."""
-    return math.ceil(sum(map(_weight, texts)) * MARGIN) + max_tokens
 
 
 def estimated_usage(asked: str, answered: str) -> dict[str, Any]:

@@ -17,32 +17,54 @@ from asyncsvc.tasks.rows import (
     TASK_COLUMNS,
     UPDATE_TASK,
     EventRow,
+    dumps,
     life_row,
     request_row,
 )
-from asyncsvc.tasks.task import Task
+from asyncsvc.tasks.task import EventType, State, Task
 
 ROWS_MOST = 64
 """Rows a statement. Each number of rows is a statement of its own that stays prepared: three tables
-and the view make 256 of them at most. 64 new tasks are 3,000 values, of at most 32,766."""
+and the view in two widths make 320 of them at most. 64 new tasks are 2,600 values, of at most
+32,766."""
+UNBEGUN = frozenset({State.PENDING, State.SCHEDULED})
 
-_EVENT = [f"event_{name}" for name in EventRow._fields]
-_BIRTH = (*TASK_COLUMNS, "body", *_EVENT)
+_USUAL = (
+    "n", "id", "type", "lane", "priority", "wanted_model", "owner", "preview", "decision", "need",
+    "created_at", "tokens", "state", "queued_at", "updated_at",
+)  # fmt: skip
+_RARE = (
+    "session_id", "run_at", "timeout_s", "max_retries", "retry_unsafe", "cache", "cache_key",
+    "user_metadata", "schedule_id", "callback_url", "next_run_at",
+)  # fmt: skip
+"""Nothing of it is asked for by most tasks: then it is not handed over at all."""
+_UNBORN = {"attempts": 0, "forgiven": 0, "starts": 0, "version": 1, "cached": 0}
+"""What every new task has; all that is named nowhere here is NULL."""
+_OF_EVENT = ("body", "event_id", "event_data")
 
 
-def _new(columns: Sequence[str]) -> str:
-    return ", ".join(f"NEW.{name}" for name in columns)
+def _new(column: str) -> str:
+    if column == "retry_unsafe":
+        return "COALESCE(NEW.retry_unsafe, 0)"
+    if column in _USUAL or column in _RARE:
+        return f"NEW.{column}"
+    return str(_UNBORN.get(column, "NULL"))
 
 
+_BIRTH = (*_USUAL, *_OF_EVENT, *_RARE)
 PREPARED = (
     f"CREATE TEMP VIEW births ({', '.join(_BIRTH)}) AS SELECT {', '.join(['NULL'] * len(_BIRTH))}",
     f"""CREATE TEMP TRIGGER birth INSTEAD OF INSERT ON births BEGIN
-    {INSERT_TASK} VALUES ({_new(TASK_COLUMNS)});
+    {INSERT_TASK} VALUES ({", ".join(_new(column) for column in TASK_COLUMNS)});
     INSERT INTO bodies (task_n, body) VALUES (NEW.n, NEW.body);
-    INSERT INTO events VALUES ({_new(_EVENT)});
+    INSERT INTO events VALUES
+        (NEW.event_id, NEW.n, 1, '{EventType.STATUS}', NEW.updated_at, NEW.event_data);
     END""",
 )
 """What `births` needs on its connection."""
+_PLAIN, _WHOLE = (
+    f"INSERT INTO births ({', '.join(columns)})" for columns in (_USUAL + _OF_EVENT, _BIRTH)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,21 +115,52 @@ class Batch:
         callbacks = self.callbacks.owed or self.callbacks.tried
         if beside or self.kept or self.beside or callbacks:
             return False
-        return all(born[i][0].n == event.task_n for i, event in enumerate(events))
+        return all(_is_birth(born[i][0], event) for i, event in enumerate(events))
+
+
+def _is_birth(task: Task, event: EventRow) -> bool:
+    first = task.n == event.task_n and event.seq == task.version == 1
+    return first and event.type == EventType.STATUS and task.state in UNBEGUN
 
 
 def births(batch: Batch) -> Callable[[sqlite3.Connection], None]:
     """What is `only_births`, as one statement, which is a transaction of its own.
 
     Each statement gives the interpreter's lock away several times, and the writer's thread waits
-    for the busy loop each time that it wants it back. The rows are made here and not there for
-    the same reason.
+    for the busy loop each time that it wants it back; and it holds the lock for each value that
+    it is given. So the rows are made here and not there, and hold what must be said only.
     """
     rows = [
-        (*request_row(task), *life_row(task), body, *event)
+        (*_usual(task), body, event.id, event.data)
         for (task, body), event in zip(batch.born, batch.events, strict=True)
     ]
-    return partial(_insert, into="INSERT INTO births", rows=rows)
+    rare = [_rare(task) for task, _ in batch.born]
+    if any(rare):
+        nothing = (None,) * len(_RARE)
+        rows = [(*row, *(more or nothing)) for row, more in zip(rows, rare, strict=True)]
+        return partial(_insert, into=_WHOLE, rows=rows)
+    return partial(_insert, into=_PLAIN, rows=rows)
+
+
+def _usual(task: Task) -> tuple[Any, ...]:
+    """The values of _USUAL."""
+    request = task.request
+    return (
+        task.n, request.id, request.type, request.lane, request.priority, request.model,
+        request.owner, request.preview, dumps(request.route), request.need, request.created_at,
+        request.tokens, task.state.value, task.queued_at, task.updated_at,
+    )  # fmt: skip
+
+
+def _rare(task: Task) -> tuple[Any, ...]:
+    """The values of _RARE; empty where there is none."""
+    one = task.request
+    found = (
+        one.session_id, one.run_at, one.timeout_s, one.max_retries, int(one.retry_unsafe) or None,
+        None if one.cache is None else int(one.cache), one.cache_key, dumps(one.user_metadata),
+        one.schedule_id, one.callback_url, task.next_run_at,
+    )  # fmt: skip
+    return () if found.count(None) == len(found) else found
 
 
 def write(connection: sqlite3.Connection, batch: Batch) -> None:

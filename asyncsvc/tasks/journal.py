@@ -16,13 +16,13 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Self, TypeVar
 
 import aiosqlite
 
 from asyncsvc.clock import Now
-from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.tasks.appends import Append, Outcome
 from asyncsvc.tasks.batch import Beside
 from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.followers import Feed, Topics
@@ -38,32 +38,7 @@ COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
 
-Outcome = list[Task] | AsyncsvcError
-"""The tasks as they stand after an append, or why it was refused."""
-
 T = TypeVar("T")
-
-
-@dataclass(slots=True)
-class _Append:
-    entries: Sequence[Entry]
-    done: "asyncio.Future[list[Task]]"
-    then: Callable[[Outcome], None] | None
-
-    def settle(self, outcome: Outcome) -> None:
-        if self.then is not None:
-            try:
-                self.then(outcome)
-            except Exception:
-                log.exception("what follows on an append has failed")
-        if self.done.done():
-            return  # whoever asked has gone; the append stands all the same
-        if isinstance(outcome, AsyncsvcError):
-            self.done.set_exception(outcome)
-            # A run that was cut leaves its last append behind: its error is nobody's news.
-            self.done.exception()
-        else:
-            self.done.set_result(outcome)
 
 
 class Journal:
@@ -84,8 +59,8 @@ class Journal:
         self.keep_calls_ms = keep_calls_ms
         """How long the starts of calls are kept; it may grow."""
         self._forgot_at = 0
-        self._waiting: list[_Append] = []
-        self._untold: list[tuple[_Append, Outcome]] = []
+        self._waiting: list[Append] = []
+        self._untold: list[tuple[Append, Outcome]] = []
         """Done, and nobody knows yet. Never left so while the loop does something else."""
         self._chores: deque[Callable[[], Awaitable[None]]] = deque()
         self._wanted = asyncio.Event()
@@ -122,13 +97,20 @@ class Journal:
         changed. Abandoning the future does not take the append back; `then` is called with the
         outcome even so, and before the future knows of it.
         """
-        append = _Append(entries, self._loop.create_future(), then)
+        done: asyncio.Future[list[Task]] = self._loop.create_future()
+        self._enqueue(Append(entries, then, done))
+        return done
+
+    def post(self, entries: Sequence[Entry], then: Callable[[Outcome], None]) -> None:
+        """The same for whoever does not wait: `then` is called with the outcome."""
+        self._enqueue(Append(entries, then))
+
+    def _enqueue(self, append: Append) -> None:
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
         else:
             self._waiting.append(append)
             self._wanted.set()
-        return append.done
 
     async def between(self, chore: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
         """Do a small chore on the database between two commits. Raises StorageUnavailable.
@@ -211,7 +193,7 @@ class Journal:
             if self.closing:
                 return
 
-    async def _commit(self, appends: list[_Append]) -> None:
+    async def _commit(self, appends: list[Append]) -> None:
         if not appends:
             return
         strangers = await self._strangers(appends)
@@ -223,7 +205,7 @@ class Journal:
             self._n,
             self.feed.last_id,
         )
-        outcomes: list[tuple[_Append, Outcome]] = []
+        outcomes: list[tuple[Append, Outcome]] = []
         for append in appends:
             try:
                 outcomes.append((append, overlay.accept(append.entries)))
@@ -255,7 +237,7 @@ class Journal:
         for append, outcome in untold:
             append.settle(outcome)
 
-    async def _strangers(self, appends: list[_Append]) -> dict[str, Task]:
+    async def _strangers(self, appends: list[Append]) -> dict[str, Task]:
         """The finished tasks that the batch touches: they are not kept in memory."""
         ids = {
             entry.task_id
@@ -291,6 +273,7 @@ __all__ = [
     "Event",
     "Journal",
     "Kept",
+    "Outcome",
     "Removal",
     "Tried",
 ]

@@ -14,7 +14,7 @@ from asyncsvc.tasks.batch import Batch, Beside
 from asyncsvc.tasks.callbacks import Tried
 from asyncsvc.tasks.rows import Event, EventRow, told
 from asyncsvc.tasks.submission import PREVIEW_CHARS
-from asyncsvc.tasks.task import Cause, Draft, Request, State, Task, apply, born
+from asyncsvc.tasks.task import SUBMITTED, Cause, Draft, Request, State, Task, apply, born
 
 
 @record
@@ -148,6 +148,8 @@ class Overlay:
         return self.tasks[task_id] if task_id in self.tasks else self.known(task_id)
 
     def _enter(self, entry: Entry) -> Task | None:
+        if isinstance(entry, Birth):
+            return self._bear(entry)
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
             self.acknowledging |= entry.durable
@@ -158,8 +160,6 @@ class Overlay:
         if isinstance(entry, Tried):
             self.tried.append(entry)
             return None
-        if isinstance(entry, Birth):
-            return self._bear(entry)
         if isinstance(entry, Arrival):
             return self._arrive(entry)
         task = self._now_known(entry.task_id)
@@ -173,10 +173,15 @@ class Overlay:
         return self._change(entry, task)
 
     def _bear(self, entry: Birth) -> Task:
-        task, draft = born(entry.request, self.at, self.n + 1)
-        self._record([_row(task, draft, self.event_id + 1, self.at)], task)
+        request = entry.request
+        task, draft = born(request, self.at, self.n + 1)
+        row = _row(task, draft, self.event_id + 1, self.at)
         self.n += 1
-        self.bodies[task.id] = entry.body
+        self.event_id += 1
+        self.rows.append(row)
+        self.events.append(row.event(request.id))
+        self.tasks[request.id] = task
+        self.bodies[request.id] = entry.body
         if entry.key is not None:
             key, fingerprint, answer = entry.key
             self.keys.append((key, fingerprint, self.n, answer))
@@ -221,4 +226,8 @@ class Overlay:
 
 def _row(task: Task, draft: Draft, event_id: int, at: int) -> EventRow:
     """Raises TypeError or ValueError for data that JSON cannot hold."""
-    return EventRow(event_id, task.n, task.seq, str(draft.type), at, told(draft.data))
+    data = _SUBMITTED if draft is SUBMITTED else told(draft.data)
+    return EventRow(event_id, task.n, task.seq, draft.type.value, at, data)
+
+
+_SUBMITTED = told(SUBMITTED.data)

@@ -183,6 +183,8 @@ class Submission(BaseModel):
 
     @model_validator(mode="after")
     def _what_to_do(self) -> Self:
+        if self.content and self.type == "chat" and self.messages is None and self.input is None:
+            return self._addressed()  # as nearly all are
         given = [n for n in ("content", "messages", "input") if getattr(self, n) is not None]
         wanted = ("input",) if self.type == "embedding" else ("content", "messages")
         if len(given) != 1 or given[0] not in wanted:
@@ -193,6 +195,10 @@ class Submission(BaseModel):
             )
         if not getattr(self, given[0]):
             raise _fault(given[0], "must not be empty")
+        return self._addressed()
+
+    def _addressed(self) -> Self:
+        """By whom and when it is to be done."""
         if self.route_as is not None:
             if self.model is not None:
                 raise _fault("route_as", "give model or route_as, not both")
@@ -208,14 +214,6 @@ class Submission(BaseModel):
             return {"content": self.content, "params": self.params}
         given = {"messages": self.messages, "input": self.input}
         return {n: v for n, v in given.items() if v is not None} | {"params": self.params}
-
-    def texts(self) -> list[str]:
-        """All text that the provider will be sent."""
-        if self.input is not None:
-            return [self.input] if isinstance(self.input, str) else self.input
-        if self.content is not None:
-            return [self.content]
-        return [text for message in self.messages or [] for text in _texts(message)]
 
     def asked(self) -> str:
         """What is asked: the last user message, or the first text to embed."""

@@ -7,18 +7,19 @@ URL. Never knows what is behind the doors.
 
 import hashlib
 import hmac
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 from urllib.parse import urlsplit
 
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from asyncsvc.errors import Forbidden, Overloaded, RequestError, TooManyAttempts, Unauthorized
+from asyncsvc.errors import Forbidden, Overloaded, RequestError, Unauthorized
 from asyncsvc.settings import is_loopback
 from asyncsvc.web.attempts import Attempts
-from asyncsvc.web.connections import CROWDED
 from asyncsvc.web.errors import response
 
 OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"})
@@ -27,6 +28,8 @@ READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SUBPROTOCOL = "asyncsvc"
 BEARER_PROTOCOL = "bearer."
 MAX_OWNER = 200
+CROWDED = "crowded"
+"""In the scope's state of a connection that is one too many."""
 LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-user", b"sec-websocket-protocol"})
 
 
@@ -52,7 +55,7 @@ class Rules:
             max_connections,
         )
 
-    def check(self, scope: Scope, attempts: Attempts) -> str | None:
+    def check(self, scope: Mapping[str, Any], attempts: Attempts) -> str | None:
         """The owner of what follows. Raises RequestError for whom must stay outside."""
         headers = _named(scope)
         host = headers.get(b"host", "")
@@ -93,39 +96,49 @@ class Rules:
 
 
 class Doors:
-    """ASGI middleware: lets pass what the rules allow, and puts `owner` into the scope."""
+    """What stands before everything: `enter` for a request, `behind` for an application."""
 
-    def __init__(self, app: ASGIApp, rules: Rules, attempts: Attempts) -> None:
-        self._app = app
+    def __init__(self, rules: Rules, attempts: Attempts) -> None:
         self._rules = rules
         self._attempts = attempts
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] not in ("http", "websocket"):
-            await self._app(scope, receive, send)
-            return
+    def enter(self, scope: Mapping[str, Any]) -> str | None:
+        """The owner of what follows. Raises RequestError for whom must stay outside."""
         if CROWDED in scope["state"] and (
             scope["type"] == "websocket" or scope["path"] not in OPEN_PATHS
         ):
             most = self._rules.max_connections
-            full = Overloaded(f"{most} connections are open already", retry_after=5)
-            await _refuse(scope, receive, send, full)
-            return
-        try:
-            scope["owner"] = self._rules.check(scope, self._attempts)
-            await self._app(scope, receive, send)
-        except (Forbidden, Unauthorized, TooManyAttempts) as error:
-            await _refuse(scope, receive, send, error)
+            raise Overloaded(f"{most} connections are open already", retry_after=5)
+        return self._rules.check(scope, self._attempts)
+
+    def behind(self, app: ASGIApp) -> ASGIApp:
+        """The application for those who may enter; `owner` is in their scope."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] in ("http", "websocket"):
+                try:
+                    scope["owner"] = self.enter(scope)
+                except RequestError as error:
+                    await _refuse(scope, receive, send, error)
+                    return
+            await app(scope, receive, send)
+
+        return guarded
+
+
+def refusal(error: RequestError) -> Response:
+    """What the doors answer over HTTP."""
+    answer = response(error)
+    if error.status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    elif error.status == 503:
+        answer.headers["Connection"] = "close"  # a new one may find a place
+    return answer
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
     if scope["type"] == "http":
-        answer = response(error)
-        if error.status == 401:
-            answer.headers["WWW-Authenticate"] = "Bearer"
-        elif error.status == 503:
-            answer.headers["Connection"] = "close"  # a new one may find a place
-        await answer(scope, receive, send)
+        await refusal(error)(scope, receive, send)
         return
     # Refused before the handshake, a browser would only learn that "it failed".
     socket = WebSocket(scope, receive, send)
@@ -138,7 +151,7 @@ def subprotocol(scope: Scope) -> str | None:
     return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
 
 
-def _named(scope: Scope) -> dict[bytes, str]:
+def _named(scope: Mapping[str, Any]) -> dict[bytes, str]:
     """The headers that the rules look at; of one that is sent twice, the first counts."""
     found: dict[bytes, str] = {}
     for name, value in scope["headers"]:

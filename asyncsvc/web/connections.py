@@ -12,17 +12,23 @@ the doors refuse all else on them.
 import asyncio
 import json
 from collections.abc import Callable
+from functools import partial
 from typing import Any, cast
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 
 from asyncsvc.errors import HeadTooLarge, InvalidHttp, Overloaded, RequestError, RequestTimeout
+from asyncsvc.web.auth import CROWDED
 from asyncsvc.web.corked import Corked
+from asyncsvc.web.express import Express
+from asyncsvc.web.submit import Answer
 
 SPARE = 16
 """Connections beyond the most that are still answered."""
-CROWDED = "crowded"
-"""In the scope's state of a connection that is one too many."""
 HEAD_BYTES = 64 * 1024
 LEAST_RATE = 1024
 """Bytes a second that count as progress of a body."""
@@ -32,7 +38,8 @@ LINGER_S = 1.0
 class Connections:
     """All of them; `protocol` makes one."""
 
-    def __init__(self, most: int, patience_s: float, body_most: int) -> None:
+    def __init__(self, most: int, patience_s: float, body_most: int, express: Express) -> None:
+        self.express = express
         self.most = most
         self.patience_s = patience_s
         self.wire_most = 8 * body_most + (1 << 20)
@@ -86,6 +93,8 @@ class Connection(HttpToolsProtocol):
         self._seen = 0
         self._seen_scope: Any = None
         self._quiet_s = 0.0
+        self._held = False
+        """Whether the current request is left for `Express`, once its body is there."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self._all) >= self._all.most + SPARE:
@@ -113,6 +122,40 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._wire = 0
         super().on_message_begin()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not self._all.express.suits(cycle.scope):
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._held = True
+        else:  # it came in full behind an earlier one
+            self._take(cycle)
+
+    def on_message_complete(self) -> None:
+        super().on_message_complete()
+        if self._held:
+            self._held = False
+            self._take(self.cycle)
+
+    def _take(self, cycle: RequestResponseCycle) -> None:
+        self._all.express.take(cycle.scope, bytes(cycle.body), partial(self._answer, cycle))
+
+    def _answer(self, cycle: RequestResponseCycle, answer: Answer) -> None:
+        """Write it as uvicorn would."""
+        if cycle.disconnected:
+            return
+        status, headers, body = answer
+        lines = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+            if name == b"connection" and value == b"close":
+                cycle.keep_alive = False
+        lines += (b"" if cycle.keep_alive else b"connection: close\r\n", b"\r\n", body)
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join(lines))
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()

@@ -91,7 +91,12 @@ async def http(request: Request, error: Exception) -> Response:
 
 async def unknown(request: Request, error: Exception) -> Response:
     """For a fault of ours."""
-    log.error("a fault of ours at %s %s", request.method, request.url.path, exc_info=error)
+    return fault(request.method, request.url.path, error)
+
+
+def fault(method: str, path: str, error: Exception) -> Response:
+    """The same, of which the log has the traceback."""
+    log.error("a fault of ours at %s %s", method, path, exc_info=error)
     body = {
         "message": "a fault of the service; its log says more",
         "type": "server_error",

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from asyncsvc.engine.admission import Accepted
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web import body, errors, schemas
@@ -25,6 +26,18 @@ PATH = "/tasks"
 ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
 """Codes of a submit that is not taken."""
 _JSON = (b"content-type", b"application/json")
+
+
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body."""
+
+
+def answer_of(accepted: Accepted) -> Answer:
+    """What the submitter of a task is answered."""
+    content = orjson.dumps(accepted.answer)
+    location = f"{PATH}/{accepted.task_id}".encode()
+    headers = [_JSON, (b"content-length", b"%d" % len(content)), (b"location", location)]
+    return 200 if accepted.repeated else 202, headers, content
 
 
 def parse(value: dict[str, Any], prefix: str = "") -> Submission:
@@ -76,13 +89,9 @@ async def submit(scope: Scope, receive: Receive, send: Send) -> None:
     finally:
         if hold is not None:
             hold.release()
-    answer = orjson.dumps(accepted.answer)
-    location = f"{PATH}/{accepted.task_id}".encode()
-    length = str(len(answer)).encode()
-    headers = [_JSON, (b"content-length", length), (b"location", location)]
-    status = 200 if accepted.repeated else 202
+    status, headers, content = answer_of(accepted)
     await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": answer})
+    await send({"type": "http.response.body", "body": content})
 
 
 class Shortcut:

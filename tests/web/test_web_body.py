@@ -283,7 +283,7 @@ async def test_a_client_that_leaves_in_the_middle_is_no_fault_of_ours(
     monkeypatch.setattr(body, "collect", watched)
     with caplog.at_level(logging.WARNING):
         async with asyncio.timeout(20), wire(fresh.port) as line:
-            line.writer.write(head("POST", "/tasks", "content-length: 1000") + b'{"content": "')
+            line.writer.write(head("POST", "/tasks", "content-length: 20000") + b'{"content": "')
             await began.wait()
             line.writer.transport.abort()
             await over.wait()
