@@ -8,7 +8,7 @@ import pytest
 from asyncsvc.engine import tally as module
 from asyncsvc.engine.tally import Tally
 from asyncsvc.errors import ContentFiltered, Overloaded, QueueFull, StorageUnavailable
-from asyncsvc.tasks.task import Request, Task
+from asyncsvc.tasks.task import Request, State, Task
 from tests.builders import AT, Commits
 from tests.engine_house import EngineHouse, model
 from tests.scripted import HANG
@@ -120,7 +120,9 @@ async def test_who_starts_early_counts_as_an_error_too(tmp_path: Path) -> None:
 async def test_a_promise_ends_with_a_pause_and_with_the_task(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path) as house:
         await house.finished(await house.submit_script("x", [1.0, "ok"]))
-        await house.submit_script("h", [HANG])
+        hanging = await house.submit_script("h", [HANG])
+        while await house.state(hanging) is not State.RUNNING:
+            await asyncio.sleep(0.01)
         paused, cancelled = await house.submit("p"), await house.submit("c")
         assert _tally(house)._promised.keys() == {paused, cancelled}
         await house.house.control.pause(paused)
