@@ -121,7 +121,7 @@ async def test_a_promise_ends_with_a_pause_and_with_the_task(tmp_path: Path) -> 
     async with EngineHouse(tmp_path) as house:
         await house.finished(await house.submit_script("x", [1.0, "ok"]))
         hanging = await house.submit_script("h", [HANG])
-        while await house.state(hanging) is not State.RUNNING:
+        while await house.state(hanging) is not State.RUNNING:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         paused, cancelled = await house.submit("p"), await house.submit("c")
         assert _tally(house)._promised.keys() == {paused, cancelled}
