@@ -67,7 +67,6 @@ from asyncsvc.web.express import Express
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.sockets import Sockets
 from asyncsvc.web.state import House
-from asyncsvc.web.submit import Shortcut, submit
 from asyncsvc.web.v1.batch_lines import doors
 
 RECORD_S = 5.0
@@ -262,10 +261,10 @@ def web(house: House, tokens: Sequence[str]) -> Web:
             Exception: errors.unknown,
         },
     )
-    served: ASGIApp = Shortcut(app, doors.behind(submit))
+    served: ASGIApp = app
     if server.allowed_origins:
         served = CORSMiddleware(
-            served,
+            app,
             allow_origins=server.allowed_origins,
             allow_methods=["*"],
             allow_headers=["*"],

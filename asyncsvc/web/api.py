@@ -262,7 +262,7 @@ def _before(cursor: str | None) -> int | None:
 
 
 ROUTES = [
-    resource("/tasks", apps={"POST": submit}, GET=listing),
+    resource("/tasks", POST=submit, GET=listing),
     resource("/tasks/batch", POST=submit_batch),
     resource("/tasks/stats", GET=stats),
     resource("/tasks/{task_id}", GET=show, DELETE=delete),

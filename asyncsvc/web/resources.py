@@ -10,26 +10,23 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, request_response
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 Verb = Callable[[Request], Awaitable[Response]]
 
 
 class Resource:
-    """ASGI application of one path: each method's function, by its name; `apps` are methods
-    whose function is an ASGI application itself."""
+    """ASGI application of one path: each method's function, by its name."""
 
-    def __init__(self, apps: Mapping[str, ASGIApp], verbs: Mapping[str, Verb]) -> None:
-        self.verbs: Mapping[str, Verb | ASGIApp] = {**apps, **verbs}
+    def __init__(self, verbs: Mapping[str, Verb]) -> None:
+        self.verbs = verbs
         """What each method calls; `operations.declared` tells what is said of it."""
         known = dict(verbs)
         if "GET" in known:
             known["HEAD"] = known["GET"]
         known["OPTIONS"] = self._options
-        self._allow = {"Allow": ", ".join(sorted({*known, *apps}))}
-        self._apps: dict[str, ASGIApp] = {
-            name: request_response(function) for name, function in known.items()
-        } | dict(apps)
+        self._allow = {"Allow": ", ".join(sorted(known))}
+        self._apps = {name: request_response(function) for name, function in known.items()}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._apps.get(scope["method"])
@@ -41,6 +38,6 @@ class Resource:
         return Response(status_code=204, headers=self._allow)
 
 
-def resource(path: str, apps: Mapping[str, ASGIApp] | None = None, **verbs: Verb) -> Route:
+def resource(path: str, **verbs: Verb) -> Route:
     """One route for all methods of a path: two would each answer 405 for the other's."""
-    return Route(path, Resource(apps or {}, verbs))
+    return Route(path, Resource(verbs))

@@ -46,8 +46,7 @@ FILLED_S = 4.0
 """From the submit of the streams, by when all clients are connected and slow ones are full."""
 CLOSED_S = 9.0
 """From their connection, by when all slow ones are closed: five seconds after they are full."""
-LARGE = "Everything [[sim:tokens=400000]][[sim:rate=0]]"
-"""Far more than the buffers of a client that does not read."""
+LARGE = "Everything [[sim:tokens={tokens}]][[sim:rate=0]]"
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,8 @@ class Plan:
     slow: int = 100
     pairs: int = 4
     round_tokens: int = 40_000
+    large_tokens: int = 400_000
+    """Of what slow clients do not read: far more than all buffers on its way."""
 
 
 def settings(url: str) -> dict[str, dict[str, Any]]:
@@ -219,7 +220,7 @@ async def beside_slow_ones(report: Report, plan: Plan) -> None:
         stage.simulator(folder, profile) as provider,
         stage.service(folder, settings(provider.url)) as service,
     ):
-        (large,) = await _tasks(client, service.url, [LARGE])
+        (large,) = await _tasks(client, service.url, [LARGE.format(tokens=plan.large_tokens)])
         await stage.all_done(client, service.url, PATIENCE_S)
         took: dict[bool, list[float]] = {False: [], True: []}
         used: dict[bool, list[float]] = {False: [], True: []}

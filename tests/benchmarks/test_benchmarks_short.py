@@ -67,7 +67,7 @@ async def test_thousands_of_short_tasks_are_done() -> None:
 
 
 async def test_a_crowd_comes_back_without_gaps_and_slow_ones_are_closed() -> None:
-    plan = crowd.Plan(clients=60, stream_s=6, slow=10, pairs=1, round_tokens=2000)
+    plan = crowd.Plan(60, stream_s=6, slow=10, pairs=1, round_tokens=2000, large_tokens=120_000)
     assert (await crowd.run(plan)).broken == []
 
 

@@ -24,7 +24,7 @@ from tests.properties.steps import (
     Turn,
 )
 
-STORIES = int(os.environ.get("ASYNCSVC_TESTS_STORIES", "150"))
+STORIES = int(os.environ.get("ASYNCSVC_TESTS_STORIES", "100"))
 SEED = int(os.environ.get("ASYNCSVC_TESTS_SEED", random.SystemRandom().randrange(1 << 32)))
 
 

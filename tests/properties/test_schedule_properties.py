@@ -30,7 +30,7 @@ steps = st.one_of(
 )
 Steps = list[tuple[str, float]]
 few = settings(
-    max_examples=25,
+    max_examples=15,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
     phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.target, Phase.shrink],

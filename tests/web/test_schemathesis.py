@@ -10,7 +10,7 @@ import pytest
 
 from tests.benchmarks.fuzz import run
 
-CASES = int(os.environ.get("ASYNCSVC_TESTS_FUZZ_CASES", "600"))
+CASES = int(os.environ.get("ASYNCSVC_TESTS_FUZZ_CASES", "400"))
 SEED = int(os.environ.get("ASYNCSVC_TESTS_FUZZ_SEED", "1"))
 
 
