@@ -169,7 +169,7 @@ async def test_a_stop_with_a_full_disk_ends_and_loses_nothing(
     with small_disk(tmp_path / "disk", SIZE) as disk:
         path = settings(tmp_path, sim.url, database=disk / DATABASE)
         async with service(path) as remote:
-            task_id = await remote.running("[[sim:hang-stream at=3 x1]]")
+            task_id = await remote.speaking("[[sim:hang-stream at=3 x1]]")
             ballast = fill(disk)
             await until(remote, set(), 503)
             remote.process.child.terminate()

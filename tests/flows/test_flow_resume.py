@@ -41,7 +41,7 @@ async def test_the_whole_feed_resumes_after_a_restart(tmp_path: Path, sim: Provi
 async def test_an_eventsource_resumes_after_a_restart(tmp_path: Path, sim: Provider) -> None:
     path = settings(tmp_path, sim.url)
     async with service(path) as first:
-        task_id = await first.running("[[sim:hang-stream at=5 x1]]")
+        task_id = await first.speaking("[[sim:hang-stream at=5 x1]]")
         await stopped(first)
     async with service(path) as second:
         headers = {"accept": "text/event-stream", "last-event-id": "3"}

@@ -27,7 +27,7 @@ async def test_what_ends_within_the_grace_is_completed_and_the_rest_goes_on_late
     path = settings(tmp_path, sim.url, grace_s=3.0, concurrency=2)
     async with service(path) as first:
         quick = await first.submit("[[sim:tokens=30]][[sim:rate=40]]")
-        stuck = await first.running("[[sim:hang-stream at=4 x1]][[id:stuck]]")
+        stuck = await first.speaking("[[sim:hang-stream at=4 x1]][[id:stuck]]")
         waiting = await first.submit("w [[id:w]]")
         async with first.ws(f"/ws/tasks/{stuck}") as socket, first.ws() as idle:
             first.process.send(signal.SIGTERM)
@@ -76,7 +76,7 @@ async def test_a_second_signal_skips_the_grace(
 ) -> None:
     path = settings(tmp_path, sim.url, grace_s=FOREVER)
     async with service(path) as first:
-        task_id = await first.running("[[sim:hang x1]]")
+        task_id = await first.speaking("[[sim:hang-stream at=1 x1]]")
         first.process.send(number)
         await draining(first)
         first.process.send(number)

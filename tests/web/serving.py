@@ -56,10 +56,17 @@ class Client:
         return await self.http.post(f"/tasks/{task_id}/{verb}")
 
     async def running(self, content: str = HANG, **more: Any) -> str:
-        """The id of a new task that runs."""
-        task_id = await self.submit(content, **more)
+        """The id of a new task that runs; its call is about to be made."""
+        return await self.came(await self.submit(content, **more), "attempt")
+
+    async def speaking(self, content: str, **more: Any) -> str:
+        """The id of a new task whose answer has begun: the provider has seen its call."""
+        return await self.came(await self.submit(content, **more), "chunk")
+
+    async def came(self, task_id: str, kind: str) -> str:
+        """The same id, once the task has had an event of that kind."""
         async with self.ws(f"/ws/tasks/{task_id}") as socket:
-            while (await message(socket))["type"] != "attempt":
+            while (await message(socket))["type"] != kind:
                 pass
         return task_id
 

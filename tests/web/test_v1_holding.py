@@ -84,9 +84,9 @@ async def test_a_second_reader_leaves_the_task_alone(fresh: Service) -> None:
 async def test_a_task_that_is_paused_and_resumed_is_waited_for(fresh: Service) -> None:
     headers = {"x-session-id": "p"}
     asking = asyncio.ensure_future(
-        fresh.http.post(CHAT, json=body("[[sim:hang x1]] go"), headers=headers)
+        fresh.http.post(CHAT, json=body("[[sim:hang-stream at=1 x1]] go"), headers=headers)
     )
-    task_id = await task_of_session(fresh, "p")
+    task_id = await fresh.came(await task_of_session(fresh, "p"), "chunk")
     await fresh.steer(task_id, "pause")
     await fresh.steer(task_id, "resume")
     answer = expect(await asking, 200)

@@ -185,7 +185,7 @@ async def test_the_receiver_of_the_manual_works(tmp_path: Path) -> None:
     )
     try:
         assert child.stdout is not None
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(3 * PATIENCE_S):
             port = int(await child.stdout.readline())
             async with hooked(tmp_path, environ) as service:
                 url = f"http://127.0.0.1:{port}/"
