@@ -81,7 +81,7 @@ def new_id(at_ms: int) -> str:
     except IndexError:
         # Each visit to the system's source gives the interpreter's lock away: hence many at once.
         many = os.urandom(10 * 256)
-        _RANDOM.extend(many[i : i + 10] for i in range(0, len(many), 10))
-        rest = _RANDOM.pop()
+        _RANDOM.extend(many[i : i + 10] for i in range(10, len(many), 10))
+        rest = many[:10]
     text = rest.hex()
     return f"{at[:8]}-{at[8:]}-7{text[:3]}-{'89ab'[rest[9] & 3]}{text[3:6]}-{text[6:18]}"
