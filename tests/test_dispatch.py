@@ -59,6 +59,8 @@ async def test_the_least_urgent_is_overtaken_only_within_its_slack(tmp_path: Pat
 async def test_a_task_goes_to_the_first_model_with_room(tmp_path: Path) -> None:
     async with EngineHouse(tmp_path, AB, client=_slow()) as house:
         first = await house.submit("one")
+        while not house.client.calls:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
         await house.submit("two")
         third = await house.submit("three")
         for task_id in (first, third):
