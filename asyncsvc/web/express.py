@@ -4,8 +4,8 @@ Owns the way of nearly all submits: small, of known length, without an Idempoten
 browser of another origin. Promises the same checks and the same answers as the application gives
 (web/submit.py), which takes all others. Never reads from a connection, never writes to one.
 
-An ASGI call costs a task of the loop, an event, six coroutines and three messages: a third of
-what a submit took (docs/decisions/0030-a-submit-in-one-step.md).
+An ASGI call costs a task of the loop, an event, six coroutines and three messages
+(docs/decisions/0030-a-submit-in-one-step.md).
 """
 
 from collections.abc import Callable, Mapping
