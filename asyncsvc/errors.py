@@ -24,7 +24,9 @@ read in one place.
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
         │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
-        ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
+        ├── UpstreamAuth · ContextTooLong · ContentFiltered · ModelGone
+        ├── UpstreamRejected
+        │   └── FieldRefused        the provider does not know a field that the service added
         ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
@@ -279,6 +281,15 @@ class UpstreamAuth(ProviderError):
 
 class UpstreamRejected(ProviderError):
     code, retryable, again, trips = "upstream_rejected", False, False, False
+
+
+class FieldRefused(UpstreamRejected):
+    """The provider refused the call and named a field that the service had added by itself;
+    `fields` are to be left out when it is asked again."""
+
+    def __init__(self, message: str, fields: frozenset[str]) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class ContextTooLong(ProviderError):

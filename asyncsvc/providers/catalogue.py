@@ -124,6 +124,7 @@ def _upstream(account: Account, gate: Gate, before: Upstream | None) -> Upstream
     """The one in use where nothing of it has changed; a run may hold it."""
     if before is not None and before.settings == account.model:
         before.gone.clear()
+        before.refused.clear()
         return before
     return Upstream(
         account.name, account.model, account.preset, gate, account.base_url, account.key
