@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from asyncsvc.providers import openclaw
 from asyncsvc.providers.deltas import Delta
-from asyncsvc.providers.dialects import Preset
+from asyncsvc.providers.dialects import TOOLS, Preset
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.messages import led_by, sendable
 from asyncsvc.providers.thinking import SYSTEM
@@ -162,7 +162,8 @@ class Upstream:
             said.append(f"{who} cannot stop thinking, so it was asked to think as little as it can")
         elif mode is not None and not isinstance(mode, str) and not self._takes_raw(mode):
             said.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
-        left = sorted(name for name in params if name != THINKING and not self._takes(name, params))
+        given = (name for name in _given(params) if name != THINKING)
+        left = sorted(name for name in given if not self._takes(name, params))
         if left:
             names = ", ".join(name[:NAME_CHARS] for name in left[:NAMES])
             more = f" and {len(left) - NAMES} more" if len(left) > NAMES else ""
@@ -184,10 +185,21 @@ class Upstream:
 
     def _sent(self, params: dict[str, Any]) -> dict[str, Any]:
         called = self.preset.called
-        taken = [name for name in params if self._takes(name, params)]
+        taken = [name for name in _given(params) if self._takes(name, params)]
         # Who gives both names means the one that the provider knows.
         taken.sort(key=lambda name: name == called(name))
         return {called(name): params[name] for name in taken}
+
+
+def _given(params: Mapping[str, Any]) -> list[str]:
+    """The parameters that say something: null is the same as left out, and so is a list of no
+    tools, which strict providers refuse, with what chooses among them."""
+    no_tools = not params.get("tools")
+    return [
+        name
+        for name, value in params.items()
+        if value is not None and not (name in TOOLS and no_tools and "tools" in params)
+    ]
 
 
 def named_in(own: Mapping[str, Sequence[str]], status: int, body: bytes) -> frozenset[str]:

@@ -12,6 +12,7 @@ from typing import Any, get_args
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import InvalidRequest, ModelNotFound
+from asyncsvc.tasks import parameters
 from asyncsvc.tasks.submission import RouteAs, Submission
 from asyncsvc.web.submit import idempotency_key, parse
 
@@ -34,27 +35,6 @@ PASSED = frozenset(
 )  # fmt: skip
 """Request parameters: they go where the provider's dialect takes them."""
 EMBEDDING_PASSED = frozenset({"dimensions", "input_type", "truncate"})
-NUMBER: tuple[type, ...] = (int, float)
-KINDS: Mapping[str, tuple[type, ...]] = {
-    "temperature": NUMBER,
-    "top_p": NUMBER,
-    "frequency_penalty": NUMBER,
-    "presence_penalty": NUMBER,
-    "max_tokens": (int,),
-    "max_completion_tokens": (int,),
-    "seed": (int,),
-    "dimensions": (int,),
-    "stop": (str, list),
-    "logit_bias": (dict,),
-    "response_format": (dict,),
-    "tools": (list,),
-    "tool_choice": (str, dict),
-    "parallel_tool_calls": (bool,),
-    "reasoning_effort": (str,),
-}
-"""What JSON type a parameter must have: a fault that need not cost a call."""
-WORDS = {int: "a whole number", float: "a number", str: "a string", list: "a list"}
-WORDS |= {dict: "an object", bool: "true or false"}
 OURS = frozenset(
     {
         "lane", "priority", "session_id", "timeout_s", "max_retries", "max_wait_s", "cache",
@@ -153,15 +133,20 @@ def passed(given: dict[str, Any], known: frozenset[str]) -> dict[str, Any]:
     """`params` of a submission, taken out of `given`: the known ones, and whatever a client has
     put into an object `params`, which is passed on unseen as that of `POST /tasks` is."""
     params = {name: given.pop(name) for name in sorted(given.keys() & known)}
-    for name, said in params.items():
-        kinds = KINDS.get(name, (object,))
-        if not isinstance(said, kinds) or (isinstance(said, bool) and int in kinds):
-            wanted = WORDS[float] if kinds is NUMBER else " or ".join(WORDS[k] for k in kinds)
-            raise InvalidRequest(f"{name} must be {wanted}", param=name)
+    check(params)
     own = given.pop("params", {})
     if not isinstance(own, dict):
         raise InvalidRequest("params must be an object", param="params")
     return {"params": params | own}
+
+
+def check(params: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
+    """Raises InvalidRequest for a parameter of a wrong type or range. `names` are those that the
+    client has used, where they are others."""
+    if (fault := parameters.fault(params)) is not None:
+        name, wanted = fault
+        name = (names or {}).get(name, name)
+        raise InvalidRequest(f"{name} {wanted}", param=name)
 
 
 def queued(given: dict[str, Any], headers: Headers) -> dict[str, Any]:

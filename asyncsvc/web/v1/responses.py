@@ -44,6 +44,8 @@ from asyncsvc.web.v1.response_stream import PREFIX, Telling
 from asyncsvc.web.v1.schemas_files import ItemsQuery, ResponseQuery
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
+NAMES = {"reasoning_effort": "reasoning.effort", "response_format": "text.format"}
+"""What a chat parameter is called in the Responses API."""
 EVENT_STREAM = "text/event-stream"
 Object = dict[str, Any]
 
@@ -206,8 +208,10 @@ async def understood(
     if wanted.background and wanted.store is False:
         raise InvalidRequest("a background response needs store: true", param="store")
     messages = wanted.messages(await _earlier(parts, wanted.previous_response_id))
+    params = wanted.params()
+    fields.check(params, NAMES)
     submission = fields.submission(
-        fields.named(wanted.model) | {"messages": messages, "params": wanted.params()} | queued
+        fields.named(wanted.model) | {"messages": messages, "params": params} | queued
     )
     kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
     return wanted, submission, kept
