@@ -50,9 +50,13 @@ PARAMS: dict[str, Any] = {
 def _time(text: str) -> str:
     try:
         from_rfc3339(text)
-    except (ValueError, OverflowError) as error:
-        raise ValueError("must be an RFC 3339 time such as 2026-11-20T09:00:00Z") from error
+    except (ValueError, OverflowError):
+        raise ValueError("must be an RFC 3339 time such as 2026-11-20T09:00:00Z") from None
     return text
+
+
+Moment = Annotated[str, AfterValidator(_time)]
+"""A time of RFC 3339, as it was written."""
 
 
 def _size(value: Any) -> int:
@@ -117,7 +121,7 @@ class Submission(BaseModel):
     session_id: str | None = Field(
         None, min_length=1, max_length=200, description="tasks of one session run in order"
     )
-    run_at: Annotated[str, AfterValidator(_time)] | None = Field(
+    run_at: Moment | None = Field(
         None,
         description="not before this time (RFC 3339)",
         json_schema_extra={"format": "date-time"},
