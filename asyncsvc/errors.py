@@ -14,6 +14,7 @@ read in one place.
     │   ├── InvalidJson 400 · InvalidHttp 400 · HeadTooLarge 431 · Unauthorized 401 · Forbidden 403
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
     │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
+    │   ├── UnsupportedEncoding 415
     │   └── TooManyAttempts 429 · QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
@@ -153,6 +154,10 @@ class RequestTimeout(RequestError):
 
 class TaskTooLarge(RequestError):
     status, code = 413, "task_too_large"
+
+
+class UnsupportedEncoding(RequestError):
+    status, code = 415, "unsupported_encoding"
 
 
 class InvalidRequest(RequestError):

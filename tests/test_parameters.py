@@ -13,7 +13,7 @@ from asyncsvc.web.errors import invalid
 from asyncsvc.web.v1.asking import chat
 from tests.upstreams import upstream
 
-WRONG = [
+WRONG: list[tuple[str, list[Any]]] = [
     ("temperature", ["hot", "0.5", True, [], {}, -0.1]),
     ("top_p", ["x", 2, -1, 1.01]),
     ("max_tokens", [-1, 0, 1.5, 2.0, "5", True]),
