@@ -27,7 +27,10 @@ Scope = Mapping[str, Any]
 Reply = Callable[[Answer], None]
 
 UNSUITED = frozenset(
-    {b"idempotency-key", b"origin", b"transfer-encoding", b"expect", b"content-encoding"}
+    {
+        *(b"idempotency-key", b"origin", b"transfer-encoding", b"content-encoding"),
+        *(b"expect", b"upgrade"),
+    }
 )
 """Headers that ask for more than one step."""
 
