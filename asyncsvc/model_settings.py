@@ -76,7 +76,8 @@ class Model(Section):
     @classmethod
     def _usage(cls, value: object) -> object:
         """true and false read well in a file: ask, or do not."""
-        return {True: "stream_options", False: "none"}[value] if type(value) is bool else value
+        words = {"true": "stream_options", "false": "none"}
+        return words.get(str(value).lower(), value)
 
     @field_validator("model", mode="before")
     @classmethod

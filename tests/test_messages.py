@@ -117,3 +117,30 @@ def test_odd_parts_pass_as_they_are(content: list[Any]) -> None:
 @pytest.mark.parametrize("calls", ["x", [1], [{"function": "f"}], {"a": 1}])
 def test_odd_tool_calls_pass_as_they_are(calls: Any) -> None:
     assert sent({"role": "assistant", "content": "", "tool_calls": calls})["tool_calls"] == calls
+
+
+@pytest.mark.parametrize("name", ["deepseek", "zhipu", "nvidia"])
+def test_functions_of_the_older_way_become_tools(name: str) -> None:
+    call = {"name": "f", "arguments": "{}"}
+    asked: list[Message] = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": None, "function_call": call},
+        {"role": "function", "name": "f", "content": "5"},
+    ]
+    _, called, result = sendable(asked, PRESETS[name])
+    (tool,) = called["tool_calls"]
+    assert tool == {"id": result["tool_call_id"], "type": "function", "function": call}
+    assert called.keys() == {"role", "content", "tool_calls"}
+    assert result == {"role": "tool", "tool_call_id": tool["id"], "content": "5"}
+    assert sendable(asked, OPENAI) == asked
+
+
+def test_a_result_without_a_call_goes_as_it_is() -> None:
+    message = {"role": "function", "name": "f", "content": "5"}
+    assert sent(message, STRINGS) == message
+
+
+@pytest.mark.parametrize("name", [["f"], None, {}])
+def test_odd_names_of_functions_are_no_fault_of_the_service(name: Any) -> None:
+    call = {"role": "assistant", "content": "", "function_call": {"name": name}}
+    assert len(sendable([call, {"role": "function", "name": name, "content": ""}], PLAIN)) == 2

@@ -17,9 +17,10 @@ SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
 TOOLS = frozenset({"tools", "tool_choice"})
 EMBEDDING = frozenset({"input_type", "truncate", "dimensions", "encoding_format"})
 
-ROLES: Mapping[str, str] = {"developer": "system"}
+ROLES: Mapping[str, str] = {"developer": "system", "function": "tool"}
 """Roles that are sent under another name. OpenAI itself takes `system` wherever it takes
-`developer`, and most others know `system` alone, so this holds for an unknown provider as well."""
+`developer`, and most others know `system` alone, so this holds for an unknown provider as well.
+The role `function` belongs to the way of calling functions from before there were tools."""
 ECHOED = frozenset({"annotations", "audio", "refusal", "citations", "images"})
 """Fields of an answer that clients send back with it; a model reads none of them."""
 SIGNED = frozenset({"extra_content", "reasoning_details", "index"})

@@ -16,11 +16,15 @@ JOINT = "\n"
 CALL = frozenset({"id", "type", "function"})
 """What makes a tool call: no preset can refuse these."""
 
+FUNCTION = "function"
+
 Message = dict[str, Any]
 
 
 def sendable(messages: Sequence[Message], preset: Preset) -> list[Message]:
     """The messages as that provider takes them."""
+    if FUNCTION in preset.roles:
+        messages = _with_tools(messages)
     return [_message(message, preset) for message in messages]
 
 
@@ -43,7 +47,8 @@ def _message(message: Message, preset: Preset) -> Message:
         if name == "content"
         or not (value is None or value == [] or name in preset.drop_in_messages)
     }
-    if isinstance(role := sent.get("role"), str):
+    role = message.get("role")
+    if isinstance(role, str) and role != FUNCTION:
         sent["role"] = preset.roles.get(role, role)
     if isinstance(calls := sent.get("tool_calls"), list):
         sent["tool_calls"] = [_call(call, preset) for call in calls]
@@ -52,6 +57,27 @@ def _message(message: Message, preset: Preset) -> Message:
     if "content" in sent:
         sent["content"] = _content(sent, preset)
     return sent
+
+
+def _with_tools(messages: Sequence[Message]) -> list[Message]:
+    """The messages with tool calls in place of `function_call`, and with their results: the older
+    way has no ids, and each result answers the latest call of that name."""
+    ids: dict[str, str] = {}
+    found = []
+    for number, message in enumerate(messages):
+        call = message.get("function_call")
+        name = call.get("name") if isinstance(call, dict) else message.get("name")
+        if not isinstance(name, str):
+            pass
+        elif isinstance(call, dict) and not message.get("tool_calls"):
+            made = ids[name] = f"call_{number}"
+            message = {k: v for k, v in message.items() if k != "function_call"}
+            message["tool_calls"] = [{"id": made, "type": FUNCTION, FUNCTION: call}]
+        elif message.get("role") == FUNCTION and name in ids:
+            kept = {k: v for k, v in message.items() if k != "name"}
+            message = kept | {"role": "tool", "tool_call_id": ids[name]}
+        found.append(message)
+    return found
 
 
 def _content(message: Message, preset: Preset) -> Any:

@@ -19,7 +19,7 @@ Object = dict[str, Any]
 class _Open(BaseModel):
     """An object of which only some fields are known."""
 
-    model_config = ConfigDict(extra="allow", strict=True)
+    model_config = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)
 
 
 class Function(_Open):
