@@ -14,7 +14,7 @@ from asyncsvc.engine.seats import Seat
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.obstacles import Reason
 
-RESTS: tuple[Reason, ...] = ("slow_down", "quota", "breaker")
+RESTS: tuple[Reason, ...] = ("slow_down", "quota")
 """The waits that an answer of the provider has caused."""
 INSTANT_S = 0.001
 """Less than that is no waiting."""

@@ -31,8 +31,6 @@ class Closures(Load):
         """Why it takes no call until somebody says otherwise."""
         self.rest = rest
         self.refusals = Refusals()
-        self.breaker_cause: ProviderError | None = None
-        """The last failure or refusal that counted for the breaker."""
         # Called when it has closed, so that whoever stands in it with a permit steps back.
         self.on_close: Callable[[], None] = lambda: None
 
@@ -82,12 +80,17 @@ class Closures(Load):
             return str(self.refusals.last)
         return None
 
+    def rest_left(self) -> float:
+        """Seconds for which an answer of the provider keeps the account from its next call; inf
+        while a probe is under way, not above 0: none does."""
+        left = self.rest.left(self.time())
+        return max(left, self.breaker.wait(self.time())) if self.refusals.resting else left
+
     def refusal(self) -> ProviderError | None:
         """For which answer of the provider no call may start at this moment; None: for none."""
-        now = self.time()
-        if self.rest.left(now) > 0:
+        if self.rest.left(self.time()) > 0:
             return self.rest.why or RateLimited("a header says that nothing is left of the limit")
-        return self.breaker_cause if self.breaker.wait(now) > 0 else None
+        return self.refusals.last if self.rest_left() > 0 else None
 
     def hold(self, reason: str | None) -> None:
         """Begin no call until it is told None; those under way go on."""

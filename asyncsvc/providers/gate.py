@@ -124,8 +124,8 @@ class Gate(Closures, Measures):
             return "disabled" if self.fault is not None else "held"
         now = self.time()
         waits: dict[Reason, float] = {
-            "quota" if self.rest.exhausted else "slow_down": self.rest.left(now),
-            "breaker": self.breaker.wait(now),
+            "breaker": self.breaker.wait(now) if not self.refusals.resting else 0.0,
+            "quota" if self.rest.exhausted else "slow_down": self.rest_left(),
             "rate": self.window.wait(now),
         }
         return max(waits, key=lambda reason: waits[reason])
@@ -218,7 +218,6 @@ class Gate(Closures, Measures):
             self.rest.refused(error.retry_after, now, learned, error)
         elif error.trips:
             self.went_wrong()
-            self.breaker_cause = error
             self.breaker.failed(now)
         if self.wait() > 0:
             self.on_close()
@@ -231,7 +230,6 @@ class Gate(Closures, Measures):
         sent_at = permit.sent_at if permit is not None else None
         seconds = self.refusals.refused(error, request, sent_at, now)
         if seconds is not None:
-            self.breaker_cause = error
             self.breaker.open_for(seconds, now)
 
     def _learn(self, error: ProviderError, permit: Permit, now: float) -> bool:
