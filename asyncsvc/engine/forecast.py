@@ -61,7 +61,9 @@ class Forecaster:
             before = self._sessions.before(request.session_id, task_id)
             if before is not None:
                 why = f"behind task {before} of its session"
-                return Forecast(position, None, why, state.closed_s)
+                if state.closed_s > 0 and state.reason:
+                    why = f"{why}; {state.reason}"
+                return Forecast(position, state.rest_s, why, state.closed_s)
         eta = state.eta(position)
         if eta == 0.0:
             return self._patient(request, position)
@@ -115,6 +117,11 @@ class _State:
     closed_s: float
     """Seconds until the first of them takes a call again; 0 where one does, inf: not known."""
 
+    @property
+    def rest_s(self) -> float | None:
+        """The start of those of which only is known that all wait: the end of that wait."""
+        return round(self.closed_s, 3) if 0 < self.closed_s < math.inf else None
+
     def eta(self, position: int) -> float | None:
         if position <= self.free:
             return 0.0
@@ -123,8 +130,7 @@ class _State:
         after = position - self.free - 1
         rate = self.pace if after < self.quick else self.rate
         if after and rate <= 0:
-            # How long those before it take is not known; how long all of them wait is.
-            return round(self.closed_s, 3) if 0 < self.closed_s < math.inf else None
+            return self.rest_s
         return round(self.next_s + (after / rate if after else 0.0), 3)
 
 
@@ -134,7 +140,7 @@ def _look(gates: list[Gate], tokens: int) -> _State:
     for gate in gates:
         calls = _rate(gate, tokens)
         left, quicker = _burst(gate, calls)
-        closed_s = min(closed_s, gate.wait())
+        closed_s = min(closed_s, _closed(gate))
         wait = max(gate.wait(), gate.tokens_wait(tokens))
         if wait <= 0:
             free += max(int(gate.room()), 0)
@@ -151,6 +157,15 @@ def _look(gates: list[Gate], tokens: int) -> _State:
     # The keys of a model that is held all say the same.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
     return _State(free, next_s, rate, quick - free, pace, reason, max(closed_s, 0.0))
+
+
+def _closed(gate: Gate) -> float:
+    """Seconds in which it surely takes no call. When a probe or a call under way ends, is not
+    known."""
+    wait = gate.wait()
+    if wait == math.inf and gate.held is None and gate.fault is None:
+        return 0.0
+    return wait
 
 
 def _burst(gate: Gate, calls: float) -> tuple[int, float]:
