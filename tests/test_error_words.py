@@ -118,6 +118,15 @@ def test_a_request_beyond_the_whole_limit_never_passes(
         (401, words("该令牌已过期"), UpstreamAuth),
         (401, b"Invalid token", UpstreamAuth),
         (400, words("invalid token in logit_bias"), UpstreamRejected),
+        (400, words("frequency_penalty(频率惩罚)错误"), UpstreamRejected),
+        (400, words("max_tokens is too large: 100000. The model supports at most 16384 completion "
+                    "tokens"), UpstreamRejected),
+        (400, words("max_tokens (9000) exceeds the limit of 4096 tokens"), UpstreamRejected),
+        (400, words("'max_tokens' is too large: 9000. This model's maximum context length is 8192"),
+         ContextTooLong),
+        (401, words("Access denied due to invalid subscription key or wrong API endpoint."),
+         UpstreamAuth),
+        (403, words("The security token included in the request is invalid."), UpstreamAuth),
         # Models
         (404, words("model 'x:7b' not found, try pulling it first"), ModelGone),
         (404, words("The model `qwen2.5` does not exist"), ModelGone),

@@ -203,6 +203,7 @@ BY_TEXT: tuple[Rule, ...] = (
         r"(?:does not|doesn't|do not|not) support",
         known=True,
     ),
+    _rule(UpstreamRejected, "400 422", r"^\W{0,3}max_(?:\w{1,11}_)?tokens\b(?!.{0,200}context)"),
     TOO_LONG,
     _rule(
         ContentFiltered,
@@ -226,28 +227,29 @@ BY_TEXT: tuple[Rule, ...] = (
         RateLimited,
         f"400 403 {_WRAPPED}",
         r"too many requests|rate[ _-]?limit|\bqps\b|throttl|\b[rt]pm (?:limit|rate)",
-        r"requests? (?:rate|frequency)|请求过于频繁|频率|限流|速率限制",
+        r"requests? (?:rate|frequency)|(?:请求|访问)(?:过于频繁|频率)|频率限制|限流|速率限制",
     ),
     _rule(
         UpstreamAuth,
         "400 401 403",
         r"\b(?:invalid|incorrect|wrong|expired|revoked|missing|unknown|no|bad)"
-        r" (?:\S{1,20} ){0,2}?(?:x-)?api[ _-]?keys?\b",
+        r" (?:\S{1,20} ){0,2}?(?:x-)?(?:api|subscription|access|secret)[ _-]?keys?\b",
         r"\bapi[ _-]?key\b[^\n]{0,60}?\b(?:invalid|not valid|incorrect|expired|revoked|disabled"
         r"|not found|does not exist|missing|not active|leaked|blocked|suspended|required)\b",
         r"\b(?:provide|supply|include|check|set)\b[^\n]{0,30}\bapi[ _-]?key\b",
         r"\b(?:account|organi[sz]ation|workspace|subscription|consumer)\b[^\n]{0,60}?"
         r"\b(?:suspended|deactivated|disabled|terminated|banned|not found|does not exist|on hold"
         r"|locked|inactive|not active|closed)\b",
-        r"无效的? ?(?:令牌|密钥|api)|(?:令牌|密钥|key)[^\n]{0,12}(?:无效|过期|不存在|已被?禁用)",
+        r"无效的? ?(?:令牌|密钥|api)|(?:令牌|密钥|key)[^\n]{0,12}(?:无效|过期|不存在|不可用|禁用)",
         r"(?:用户|账[号户])[^\n]{0,8}(?:封禁|禁用|停用|冻结)",
     ),
     _rule(
         UpstreamAuth,
         "401 403",
         r"\b(?:invalid|incorrect|expired|revoked|no) (?:\S{1,20} ){0,2}?(?:tokens?|credentials?)\b",
-        r"\b(?:token|credentials?) (?:\S{1,20} ){0,3}?(?:invalid|expired|revoked)\b",
+        r"\b(?:token|credentials?) (?:\S{1,20} ){0,6}?(?:invalid|expired|revoked)\b",
         r"user not found|no such user|invalid authentication|authentication fails|身份验证失败",
+        r"invalid username or password|未提供令牌",
         known=True,
     ),
     _rule(

@@ -287,7 +287,8 @@ class Gate(Closures, Measures):
             return self.held
         if (left := self.rest.left(now)) > 0:
             why = "quota used up" if self.rest.exhausted else "asked to slow down"
-            return f"{self.name}: {why}, next in {left:.0f} s"
+            words = f": {str(self.rest.why)[:WORDS]}" if self.rest.exhausted else ""
+            return f"{self.name}: {why}, next in {left:.0f} s{words}"
         if (left := self.breaker.wait(now)) > 0:
             if self.refusals.resting and (refusal := self.refusals.last) is not None:
                 when = "a probe is under way" if left == math.inf else f"a probe in {left:.0f} s"
