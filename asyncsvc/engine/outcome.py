@@ -18,7 +18,9 @@ from asyncsvc.errors import (
     ProviderError,
     QuotaExhausted,
     TaskTimeout,
+    Unexplained,
     UpstreamAuth,
+    UpstreamUnsupported,
 )
 from asyncsvc.providers.retry import backoff
 from asyncsvc.providers.upstream import Upstream
@@ -71,7 +73,7 @@ class Dropped:
     reason: AsyncsvcError
 
 
-REFUSED = UpstreamAuth | QuotaExhausted | ModelGone | ContextTooLong
+REFUSED = UpstreamAuth | QuotaExhausted | ModelGone | ContextTooLong | UpstreamUnsupported
 """The account cannot serve the task, but another may."""
 
 Outcome = Completed | Failed | Retried | Deferred | Stopped | Dropped
@@ -120,6 +122,7 @@ def after_fault(
 
 
 def cut_off(error: ProviderError) -> bool:
-    """Whether the call ended with the provider still at work. Who says "slow down" after having
-    begun may have acted before its own provider said so."""
-    return error.trips or error.slow_down or isinstance(error, TaskTimeout | InternalError)
+    """Whether the call ended with the provider still at work. A gateway that has begun and then
+    passes on a refusal of its own provider may have acted before."""
+    passed_on = error.slow_down or isinstance(error, Unexplained)
+    return error.trips or passed_on or isinstance(error, TaskTimeout | InternalError)
