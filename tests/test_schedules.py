@@ -7,7 +7,7 @@ import pytest
 
 from asyncsvc.engine import schedules as module
 from asyncsvc.engine.schedule import Schedule
-from asyncsvc.engine.schedules import BODY, KIND
+from asyncsvc.engine.schedules import BODY, KIND, Wish
 from asyncsvc.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -29,9 +29,9 @@ assert START_MS % (HOUR * 1000) == 0
 
 
 async def make(house: EngineHouse, cron: str = HOURLY, **fields: Any) -> Schedule:
-    owner = fields.pop("owner", None)
+    owner, name = fields.pop("owner", None), fields.pop("name", None)
     submission = Submission.model_validate({"content": "tick"} | fields)
-    return await house.house.schedules.create(cron, "UTC", submission, owner)
+    return (await house.house.schedules.create(Wish(cron, "UTC", submission, owner, name)))[0]
 
 
 def now(house: EngineHouse, made: Schedule) -> Schedule:

@@ -136,7 +136,8 @@ minutes = st.one_of(
     st.integers(0, 59).map(str),
 )
 hours = st.one_of(
-    st.sampled_from(["*", "*/2", "0", "1", "2", "3", "0-3", "1-3", "23", "22-23", "0-23/3"]), numbers
+    st.sampled_from(["*", "*/2", "0", "1", "2", "3", "0-3", "1-3", "23", "22-23", "0-23/3"]),
+    numbers,
 )
 days = st.sampled_from(["*", "*", "*", "1", "L", "*/2", "1-7", "28-31", "30"])
 months = st.sampled_from(["*", "*", "3-4", "*/2", "9,10,11", "12"])

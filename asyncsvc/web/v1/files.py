@@ -14,6 +14,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from asyncsvc.engine.filing import Files, Upload
+from asyncsvc.engine.idempotency import Key, fingerprint
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks import files as rows
 from asyncsvc.tasks.files import File
@@ -21,6 +22,8 @@ from asyncsvc.web.api import house, integer
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
+from asyncsvc.web.schemas import SubmitHeaders
+from asyncsvc.web.submit import idempotency_key
 from asyncsvc.web.v1 import schemas_files as schemas
 from asyncsvc.web.v1.errors import answering
 
@@ -37,6 +40,8 @@ Object = dict[str, Any]
     answer=schemas.FileObject,
     body=schemas.FileForm,
     takes="multipart/form-data",
+    headers=SubmitHeaders,
+    errors=("idempotency_conflict",),
     invalid=400,
 )
 @answering
@@ -46,18 +51,19 @@ async def upload_file(request: Request) -> Response:
     It is on the disk when the answer is sent.
     """
     files = house(request).batches.files
+    key = idempotency_key(request.headers)
     form = Form(files, request.headers.get("content-type"))
     try:
         async for chunk in request.stream():
             await form.take(chunk)
-        return JSON(shown(await form.done()))
+        return JSON(shown(await form.done(request.scope["owner"], key)))
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it
     finally:
         await form.close()
 
 
-@operation(answer=schemas.FileList, query=schemas.FilesQuery, errors=("not_found",), invalid=400)
+@operation(answer=schemas.FileList, query=schemas.FilesQuery, invalid=400)
 @answering
 async def list_files(request: Request) -> Response:
     """GET /v1/files: the files, newest first."""
@@ -67,7 +73,7 @@ async def list_files(request: Request) -> Response:
     if order not in ("asc", "desc"):
         raise InvalidRequest("order must be asc or desc", param="order")
     after = query.get("after")
-    n = (await files.get(after)).n if after else None
+    n = None if after is None else await files.place(after)
     purpose = query.get("purpose")
     found = await rows.page(files.store, purpose, n, order == "asc", limit + 1, files.now())
     page = [shown(one) for one in found[:limit]]
@@ -146,7 +152,7 @@ class Form:
         self._disposition = b""
         self._events: list[tuple[str, bytes]] = []
         """What the parser has found in a chunk and nobody has seen to."""
-        self._name = ""
+        self._name = self._filename = ""
         self._parser = MultipartParser(
             boundary,
             {
@@ -199,10 +205,12 @@ class Form:
             if self._upload is not None:
                 raise InvalidRequest("send one file at a time", param="file")
             filename = options.get(b"filename", b"").decode("utf-8", "replace")[-NAME_MOST:]
-            self._upload = await self._files.upload(filename or "upload.jsonl", PURPOSE)
+            self._filename = filename or "upload.jsonl"
+            self._upload = await self._files.upload(self._filename, PURPOSE)
 
-    async def done(self) -> File:
-        """The file, whole and on the disk. Raises RequestError."""
+    async def done(self, owner: str | None, key: str | None) -> File:
+        """The file, whole and on the disk; with a known Idempotency-Key the one that it has made.
+        Raises RequestError."""
         if not self._whole:
             raise InvalidRequest("the multipart form has no end")
         upload = self._upload
@@ -213,26 +221,31 @@ class Form:
             raise InvalidRequest(f"purpose must be {PURPOSE}", param="purpose")
         if not upload.size:
             raise InvalidRequest("the file is empty", param="file")
-        await upload.finish(self._expiry(fields))
+        expires_s = _expiry(fields)
+        expires_at = None if expires_s is None else self._files.now() + expires_s * 1000
+        asked = (self._filename, expires_s, upload.digest.hexdigest())
+        one = None if key is None else Key.of(owner, key, fingerprint("file", *asked))
+        file = await self._files.take(upload, expires_at, one)
         self._upload = None
         self._files.swept()
-        return await self._files.get(upload.id)
-
-    def _expiry(self, fields: dict[str, str]) -> int | None:
-        seconds, anchor = (fields.get(f"expires_after[{name}]") for name in ("seconds", "anchor"))
-        if seconds is None and anchor is None:
-            return None
-        name = "expires_after"
-        if anchor != "created_at":
-            raise InvalidRequest(f"{name}.anchor must be created_at", param=f"{name}.anchor")
-        whole = integer(seconds, f"{name}.seconds", 0, EXPIRY_LEAST_S, EXPIRY_MOST_S)
-        return self._files.now() + whole * 1000
+        return file
 
     async def close(self) -> None:
         """Leave nothing behind of a file that did not become whole."""
         if self._upload is not None:
             await self._upload.abandon()
             self._files.swept()
+
+
+def _expiry(fields: dict[str, str]) -> int | None:
+    """Seconds until the file expires. Raises InvalidRequest."""
+    seconds, anchor = (fields.get(f"expires_after[{name}]") for name in ("seconds", "anchor"))
+    if seconds is None and anchor is None:
+        return None
+    name = "expires_after"
+    if anchor != "created_at":
+        raise InvalidRequest(f"{name}.anchor must be created_at", param=f"{name}.anchor")
+    return integer(seconds, f"{name}.seconds", 0, EXPIRY_LEAST_S, EXPIRY_MOST_S)
 
 
 ROUTES = [
