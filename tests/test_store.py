@@ -174,7 +174,7 @@ BAD = ["\ud800", 2**70]
         Batch(born=[(task(2), b"")], results=[(2, "\ud800", "")]),
         Batch(born=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
         Batch(born=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
-        Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, "{}")]),
+        Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, 2, "{}")]),
     ],
 )
 async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, batch: Batch) -> None:

@@ -11,7 +11,11 @@ from typing import Any
 import orjson
 
 from asyncsvc.engine.crontab import Crontab
+from asyncsvc.engine.idempotency import fingerprint
+from asyncsvc.tasks.submission import Submission
 
+KIND = "schedule"
+"""What the table `kept` calls a schedule."""
 SPANS_KEPT = 8
 """Each stop and each setting of the clock may add a span; above this many, the oldest join."""
 SETTLED_MS = 60_000
@@ -95,6 +99,27 @@ class Schedule:
 
     def dumps(self) -> str:
         return orjson.dumps(asdict(self)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client wants to have done again and again."""
+
+    cron: str
+    timezone: str
+    submission: Submission
+    owner: str | None = None
+    name: str | None = None
+
+    def schedule(self, schedule_id: str, at: int, due: int | None) -> Schedule:
+        preview = self.submission.preview()
+        return Schedule(
+            schedule_id, self.cron, self.timezone, self.owner, preview, at, due, name=self.name
+        )
+
+    def fingerprint(self) -> str:
+        task = self.submission.model_dump()
+        return fingerprint(KIND, self.name, self.cron, self.timezone, task)
 
 
 def loads(text: str) -> Schedule:

@@ -19,9 +19,9 @@ from pydantic import ValidationError
 from asyncsvc.clock import new_id, rfc3339
 from asyncsvc.engine.admission import Origin
 from asyncsvc.engine.crontab import Crontab
-from asyncsvc.engine.idempotency import Key, Keys, fingerprint
+from asyncsvc.engine.idempotency import Key, Keys
 from asyncsvc.engine.intake import Intake
-from asyncsvc.engine.schedule import Schedule, loads
+from asyncsvc.engine.schedule import KIND, Schedule, Wish, loads
 from asyncsvc.engine.waiting import through
 from asyncsvc.errors import (
     AsyncsvcError,
@@ -38,34 +38,13 @@ from asyncsvc.tasks.submission import Submission
 
 log = logging.getLogger(__name__)
 
-KIND, BODY = "schedule", "schedule-task"
-"""What the table `kept` calls them. The body is written once, not with each firing."""
+BODY = "schedule-task"
+"""What the table `kept` calls a task's body, which is written once, not with each firing."""
 MOST = 1000
 LOOK_S = 60.0
 """Nobody waits longer than this without a look at the wall clock, which somebody may set."""
 RETRY_BASE_S, RETRY_MAX_S = 1.0, 60.0
 FULL_RETRY_S = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What a client wants to have done again and again."""
-
-    cron: str
-    timezone: str
-    submission: Submission
-    owner: str | None = None
-    name: str | None = None
-
-    def schedule(self, schedule_id: str, at: int, due: int | None) -> Schedule:
-        preview = self.submission.preview()
-        return Schedule(
-            schedule_id, self.cron, self.timezone, self.owner, preview, at, due, name=self.name
-        )
-
-    def fingerprint(self) -> str:
-        task = self.submission.model_dump()
-        return fingerprint(KIND, self.name, self.cron, self.timezone, task)
 
 
 @dataclass(eq=False, slots=True)
@@ -238,7 +217,7 @@ class Schedules:
         entry.alarm = None
         due = entry.schedule.due_at
         if due is not None and due <= self._journal.now():
-            self._later(self._fire(entry))
+            self._later(self._fire(entry, due))
         else:
             self._wait(entry)
 
@@ -247,13 +226,12 @@ class Schedules:
         self._steps.add(running)
         running.add_done_callback(self._steps.discard)
 
-    async def _fire(self, entry: _Entry) -> None:
-        """Make the task that is due, or note why not and come back to it."""
+    async def _fire(self, entry: _Entry, due: int) -> None:
+        """Make the task that was due then, or note why not and come back to it."""
         async with entry.turn:
             if entry.gone:
                 return
-            due = entry.schedule.due_at
-            if due is None or due > self._journal.now():  # it was replaced meanwhile
+            if entry.schedule.due_at != due:  # it was replaced meanwhile
                 self._wait(entry)
                 return
             try:

@@ -11,8 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.clock import rfc3339
-from asyncsvc.engine.schedule import Schedule
-from asyncsvc.engine.schedules import Wish
+from asyncsvc.engine.schedule import Schedule, Wish
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web import body
@@ -70,11 +69,11 @@ async def _create(request: Request, parts: House, value: dict[str, Any]) -> Resp
     task = value.get("task")
     if not isinstance(task, dict):
         raise InvalidRequest("task must be an object with the fields of a task", param="task")
-    for name in WHEN:
-        if task.get(name) is not None:
+    for field in WHEN:
+        if task.get(field) is not None:
             raise InvalidRequest(
-                f"task.{name}: the schedule says when its task runs; leave it out",
-                param=f"task.{name}",
+                f"task.{field}: the schedule says when its task runs; leave it out",
+                param=f"task.{field}",
             )
     wish = Wish(cron, timezone, parse(task, "task."), request.scope["owner"], name)
     key = idempotency_key(request.headers)

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.engine.crontab import Crontab
-from asyncsvc.engine.schedule import Schedule
-from asyncsvc.engine.schedules import KIND, Wish
+from asyncsvc.engine.schedule import KIND, Schedule, Wish
 from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.submission import Submission
