@@ -6,7 +6,6 @@ it is whole, and that an upload which breaks off leaves nothing behind. Never lo
 """
 
 import asyncio
-import hashlib
 from collections.abc import Sequence
 from contextlib import suppress
 
@@ -29,8 +28,6 @@ class Upload:
 
     def __init__(self, journal: Journal, file_id: str, most: int) -> None:
         self.id = file_id
-        self.digest = hashlib.sha256()
-        """Of what has come so far."""
         self.size = 0
         self._journal = journal
         self._most = most
@@ -42,7 +39,6 @@ class Upload:
         self.size += len(data)
         if self.size > self._most:
             raise TaskTooLarge(f"the file is larger than {self._most} bytes", param="file")
-        self.digest.update(data)
         self._held += data
         while len(self._held) >= files.PIECE:
             await self._flush()

@@ -6,6 +6,7 @@ into a file.
 """
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
@@ -52,11 +53,11 @@ async def upload_file(request: Request) -> Response:
     """
     files = house(request).batches.files
     key = idempotency_key(request.headers)
-    form = Form(files, request.headers.get("content-type"))
+    form = Form(files, request.headers.get("content-type"), request.scope["owner"], key)
     try:
         async for chunk in request.stream():
             await form.take(chunk)
-        return JSON(shown(await form.done(request.scope["owner"], key)))
+        return JSON(shown(await form.done()))
     except ClientDisconnect:
         return Response(status_code=499)  # nobody reads it
     finally:
@@ -136,14 +137,20 @@ def shown(one: File) -> Object:
 
 class Form:
     """A multipart form while it comes: the part named `file` goes to an upload, small fields are
-    kept. `take` each chunk, then `done`; `close` in any case."""
+    kept. `take` each chunk, then `done`; `close` in any case. `key` is an Idempotency-Key."""
 
-    def __init__(self, files: Files, content_type: str | None) -> None:
+    def __init__(
+        self, files: Files, content_type: str | None, owner: str | None, key: str | None
+    ) -> None:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise InvalidRequest("send the file as multipart/form-data with a boundary")
         self._files = files
+        self._owner = owner
+        self._key = key
+        self._digest = None if key is None else sha256()
+        """Of the file's content, which only a key needs."""
         self._fields: dict[str, bytes] = {}
         self._upload: Upload | None = None
         self._whole = False
@@ -187,6 +194,8 @@ class Form:
         if kind == "head":
             await self._begin(data)
         elif kind == "data" and self._name == "file" and self._upload is not None:
+            if self._digest is not None:
+                self._digest.update(data)
             await self._upload.write(data)
         elif kind == "data":
             held = self._fields[self._name] = self._fields.get(self._name, b"") + data
@@ -208,7 +217,7 @@ class Form:
             self._filename = filename or "upload.jsonl"
             self._upload = await self._files.upload(self._filename, PURPOSE)
 
-    async def done(self, owner: str | None, key: str | None) -> File:
+    async def done(self) -> File:
         """The file, whole and on the disk; with a known Idempotency-Key the one that it has made.
         Raises RequestError."""
         if not self._whole:
@@ -223,12 +232,16 @@ class Form:
             raise InvalidRequest("the file is empty", param="file")
         expires_s = _expiry(fields)
         expires_at = None if expires_s is None else self._files.now() + expires_s * 1000
-        asked = (self._filename, expires_s, upload.digest.hexdigest())
-        one = None if key is None else Key.of(owner, key, fingerprint("file", *asked))
-        file = await self._files.take(upload, expires_at, one)
+        file = await self._files.take(upload, expires_at, self._made(expires_s))
         self._upload = None
         self._files.swept()
         return file
+
+    def _made(self, expires_s: int | None) -> Key | None:
+        if self._key is None or self._digest is None:
+            return None
+        asked = (self._filename, expires_s, self._digest.hexdigest())
+        return Key.of(self._owner, self._key, fingerprint("file", *asked))
 
     async def close(self) -> None:
         """Leave nothing behind of a file that did not become whole."""
