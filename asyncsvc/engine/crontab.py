@@ -182,7 +182,9 @@ def _check(expression: str) -> None:
         raise _invalid(f"{len(fields)} fields are given")
     for field, (name, most, _) in zip(fields, FIELDS[-len(fields) :], strict=True):
         for item in field.split(","):
-            step = item.partition("/")[2]
+            span, _, step = item.partition("/")
+            if step and span.upper() in ("L", "LW"):
+                raise _invalid(f"{item!r}: the last day has no step")
             if step.isdigit() and not 1 <= int(step) <= most:
                 raise _invalid(f"the step of {name} must be from 1 to {most}, not {step}")
 

@@ -253,8 +253,9 @@ def cursor(text: str | None, name: str, last: int, default: int = 0) -> int:
     """A number that a client has been given, the `last` one at most. Raises InvalidRequest."""
     if text is None:
         return default
-    if text.isascii() and text.isdigit() and len(text) <= len(str(last)) and int(text) <= last:
-        return int(text)
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+    if 0 <= value <= last and str(value) == text:
+        return value
     raise InvalidRequest(
         f"{name}: {text[:40]!r} is not one of our cursors, which are whole numbers; the last one "
         f"is {last}",
