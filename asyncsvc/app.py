@@ -36,6 +36,7 @@ from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.filing import Files
 from asyncsvc.engine.forecast import Forecaster
 from asyncsvc.engine.holding import Holds
+from asyncsvc.engine.idempotency import Keys
 from asyncsvc.engine.importing import Importer
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.keeping import Keeper
@@ -128,11 +129,12 @@ async def _front(
     tally = Tally()
     journal.on_change = tally.changed
     admission = Admission(inside.catalogue, forecaster, inside.router, webhooks)
-    intake = Intake(journal, admission, waiting, settings, tally)
+    keys = Keys(journal)
+    intake = Intake(journal, admission, waiting, settings, tally, keys)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
     control = Control(journal, waiting, executor, intake)
-    batches = await _batches(stack, journal, intake, control, settings)
-    schedules = Schedules(journal, intake)
+    batches = await _batches(stack, journal, intake, control, keys, settings)
+    schedules = Schedules(journal, intake, keys)
     stack.push_async_callback(schedules.close)
     await schedules.open()
     bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
@@ -164,12 +166,17 @@ async def _front(
 
 
 async def _batches(
-    stack: AsyncExitStack, journal: Journal, intake: Intake, control: Control, settings: Settings
+    stack: AsyncExitStack,
+    journal: Journal,
+    intake: Intake,
+    control: Control,
+    keys: Keys,
+    settings: Settings,
 ) -> Batches:
-    files = Files(journal, settings)
+    files = Files(journal, settings, keys)
     await files.open()
     steps = partial(Steps, journal, intake, control, files, settings)
-    batches = Batches(journal, files, settings, steps)
+    batches = Batches(journal, files, settings, keys, steps)
     stack.push_async_callback(batches.close)
     return batches
 

@@ -21,6 +21,7 @@ Now = Callable[[], int]
 
 
 _48_BITS = (1 << 48) - 1
+_ID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 _RANDOM: deque[bytes] = deque()
 """Ten bytes an id, each used once; any thread may take some."""
 _RFC3339 = re.compile(
@@ -88,6 +89,13 @@ def from_rfc3339(text: str) -> int:
     if (first.day, first.hour, first.minute) != (1, 0, 0):
         raise ValueError("a leap second ends a month, in UTC")
     return minute * 60_000
+
+
+def time_of(an_id: str) -> int | None:
+    """When an id of `new_id` was made, in ms; None: it is no such id."""
+    if _ID.fullmatch(an_id) is None:
+        return None
+    return int(an_id[:8] + an_id[9:13], 16)
 
 
 def new_id(at_ms: int) -> str:

@@ -80,3 +80,49 @@ async def test_not_too_many_lines_and_not_too_many_faults(monkeypatch: pytest.Mo
     monkeypatch.setattr(module, "ERRORS_MOST", 2)
     _, faults = await validated(reading(monkeypatch, b"{\n{\n{\n"), CHAT)
     assert [one["line"] for one in faults] == [1, 2]
+
+
+@pytest.mark.parametrize("size", [1, 2, 7, 10_000])
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+async def test_a_bom_is_taken_at_the_head_and_where_files_were_joined(
+    monkeypatch: pytest.MonkeyPatch, size: int, end: bytes
+) -> None:
+    bom = b"\xef\xbb\xbf"
+    data = bom + line("a") + b"\r\n\r\n" + bom + line("b") + end
+    inputs = reading(monkeypatch, data, size)
+    assert await validated(inputs, CHAT) == (2, [])
+    first, offset = await inputs.some(0, 0, 1)
+    second, _ = await inputs.some(offset, 1, 9)
+    assert [one.custom_id for one in first + second] == ["a", "b"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
+@pytest.mark.parametrize("bom", [False, True])
+async def test_another_encoding_is_named(
+    monkeypatch: pytest.MonkeyPatch, encoding: str, bom: bool
+) -> None:
+    text = ("\ufeff" if bom and encoding[-2:] in ("le", "be") else "") + line("a").decode() + "\n"
+    total, [fault] = await validated(reading(monkeypatch, text.encode(encoding), 5_000), CHAT)
+    assert (total, fault["code"], fault["line"]) == (0, "invalid_encoding", 1)
+    assert encoding[:6].upper() in fault["message"] and "UTF-8" in fault["message"]
+
+
+async def test_a_fault_has_the_number_that_an_editor_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = b"\n\n" + line("a") + b"\n  \n{\n\n" + line("a") + b"\n"
+    total, faults = await validated(reading(monkeypatch, data, 50), CHAT)
+    assert (total, [fault["line"] for fault in faults]) == (3, [5, 7])
+    long = reading(monkeypatch, b"\n" + line("a") + b"\n\n" + line("b", "x" * 500), 50, 200)
+    _, [fault] = await validated(long, CHAT)
+    assert (fault["code"], fault["line"]) == ("line_too_long", 4)
+    assert "200 bytes" in fault["message"]
+
+
+async def test_a_line_in_latin_1_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = line("a") + b"\n" + line("b").decode().encode("latin-1") + b"\n"
+    _, [fault] = await validated(reading(monkeypatch, data, 50), CHAT)
+    assert (fault["code"], fault["line"]) == ("invalid_json_line", 2)
+
+
+async def test_a_file_of_nothing_but_a_bom_is_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    _, [fault] = await validated(reading(monkeypatch, b"\xef\xbb\xbf\r\n"), CHAT)
+    assert fault["code"] == "empty_file"

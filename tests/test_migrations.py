@@ -130,3 +130,33 @@ async def test_only_the_migrations_that_are_missing_run(
     monkeypatch.setattr(migrations, "scripts", lambda: more)
     assert await asked(path, "user_version") == [newest + 1]
     assert await asked(path, "user_version") == [newest + 1]
+
+
+async def test_keys_of_an_older_schema_stand_for_all_tasks_of_their_answer(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    older = [sql for version, sql in scripts() if version <= 2]
+    with closing(sqlite3.connect(path)) as connection:
+        for sql in older:
+            connection.executescript(sql)
+        rows = [(n, f"t{n}") for n in (4, 5, 6, 9)]
+        connection.executemany(
+            "INSERT INTO tasks (n, id, state, type, lane, priority, retry_unsafe, preview, need, "
+            "created_at, tokens, attempts, forgiven, starts, version, queued_at, updated_at, "
+            "cached) VALUES (?, ?, 'completed', 'chat', 'short', 5, 0, '', 0, 0, 0, 0, 0, 0, 1, "
+            "0, 0, 0)",
+            rows,
+        )
+        connection.execute("INSERT INTO idempotency VALUES ('many', 'p', 4, '[{},{},{}]')")
+        connection.execute("INSERT INTO idempotency VALUES ('one', 'p', 9, '[{}]')")
+        connection.execute("PRAGMA user_version=2")
+        connection.commit()
+    writer = await migrate(path)
+    try:
+        left = []
+        for n in (4, 6, 5, 9):
+            await writer.execute("DELETE FROM tasks WHERE n = ?", (n,))
+            found = await writer.execute_fetchall("SELECT key FROM idempotency ORDER BY key")
+            left.append([row[0] for row in found])
+    finally:
+        await writer.close()
+    assert left == [["many", "one"], ["many", "one"], ["one"], []]

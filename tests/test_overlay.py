@@ -124,7 +124,7 @@ def test_calls_and_keys_are_written_with_what_they_belong_to() -> None:
     batch.accept([Change("r", [], call="gate"), Birth(Request("a"), b"", ("key", "print", "{}"))])
     written = batch.batch()
     assert written.calls == [("gate", AT, 0)]
-    assert written.keys == [("key", "print", 11, "{}")]
+    assert written.keys == [("key", "print", 11, 11, "{}")]
     assert written.durable
 
 

@@ -42,7 +42,7 @@ def events(n: int, count: int, first_id: int) -> list[EventRow]:
 async def filled(store: Store, tasks: list[Task], each: int, body: bytes = b"{}") -> None:
     rows = [row for i, t in enumerate(tasks) for row in events(t.n, each, 1 + i * each)]
     results: list[tuple[int, str | None, str]] = [(t.n, "text", "text") for t in tasks]
-    keys = [(f"key {t.n}", "print", t.n, "{}") for t in tasks]
+    keys = [(f"key {t.n}", "print", t.n, t.n, "{}") for t in tasks]
     await store.commit(
         Batch(born=[(t, body) for t in tasks], events=rows, results=results, keys=keys)
     )

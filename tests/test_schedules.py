@@ -1,4 +1,5 @@
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,8 +7,8 @@ import orjson
 import pytest
 
 from asyncsvc.engine import schedules as module
-from asyncsvc.engine.schedule import Schedule
-from asyncsvc.engine.schedules import BODY, KIND
+from asyncsvc.engine.schedule import KIND, Schedule, Wish
+from asyncsvc.engine.schedules import BODY
 from asyncsvc.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -29,9 +30,9 @@ assert START_MS % (HOUR * 1000) == 0
 
 
 async def make(house: EngineHouse, cron: str = HOURLY, **fields: Any) -> Schedule:
-    owner = fields.pop("owner", None)
+    owner, name = fields.pop("owner", None), fields.pop("name", None)
     submission = Submission.model_validate({"content": "tick"} | fields)
-    return await house.house.schedules.create(cron, "UTC", submission, owner)
+    return (await house.house.schedules.create(Wish(cron, "UTC", submission, owner, name)))[0]
 
 
 def now(house: EngineHouse, made: Schedule) -> Schedule:
@@ -374,3 +375,89 @@ async def test_the_oldest_is_the_first_also_after_a_restart(tmp_path: Path) -> N
         assert [one.id for one in house.house.schedules.all()] == ids
         await house.restart()
         assert [one.id for one in house.house.schedules.all()] == ids
+
+
+# A name that is known already ---------------------------------------------------------------
+
+
+@virtual
+async def test_another_cron_under_the_same_name_counts_from_now(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        made = await make(house, name="n")
+        await asyncio.sleep(1.5 * HOUR)
+        changed = await make(house, "45 * * * *", name="n")
+        assert (changed.id, changed.runs, changed.due_at) == (made.id, 1, at_ms(1.75 * HOUR))
+        await house.restart()
+        await asyncio.sleep(HOUR)
+        assert await fired(house) == [HOUR, round(1.75 * HOUR)]
+        assert len(house.house.schedules.all()) == 1
+
+
+@virtual
+async def test_a_deploy_every_minute_neither_loses_nor_repeats_a_firing(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        for number in range(150):
+            await make(house, name="n", content=f"version {number}")
+            await asyncio.sleep(MINUTE)
+        assert await fired(house) == [HOUR, 2 * HOUR]
+
+
+@virtual
+async def test_the_same_times_under_the_same_name_still_make_up_for_a_missed_one(
+    tmp_path: Path,
+) -> None:
+    async with EngineHouse(tmp_path) as house:
+        made = await make(house, name="n", content="old")
+        house.house.intake.fire = NEVER  # type: ignore[method-assign]
+        await asyncio.sleep(HOUR + 1)
+        assert now(house, made).last_error is not None
+        changed = await make(house, name="n", content="new")
+        assert (changed.due_at, changed.last_error) == (at_ms(HOUR), None)
+        del house.house.intake.fire
+        await asyncio.sleep(MINUTE)
+        seen = now(house, made)
+        assert (seen.runs, seen.last_task_id is not None) == (1, True)
+        assert (await house.task(str(seen.last_task_id))).request.preview == "new"
+
+
+@virtual
+async def test_a_firing_that_a_new_cron_overtakes_is_not_made(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        await make(house, name="n")
+        await asyncio.sleep(HOUR - 1)
+        commits = Commits(house.house.journal.store)
+        commits.free.clear()
+        changing = asyncio.create_task(make(house, "30 * * * *", name="n"))
+        await asyncio.sleep(2)  # the old time comes while the new one is being written
+        commits.free.set()
+        changed = await changing
+        await asyncio.sleep(1)
+        assert await fired(house) == []
+        assert changed.due_at == at_ms(1.5 * HOUR)
+        await asyncio.sleep(HOUR)
+        assert await fired(house) == [round(1.5 * HOUR)]
+
+
+@virtual
+async def test_a_disk_that_refuses_a_change_leaves_the_schedule_as_it_was(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        made = await make(house, name="n")
+        commits = Commits(house.house.journal.store)
+        commits.refuse()
+        with pytest.raises(StorageUnavailable):
+            await make(house, "30 * * * *", name="n")
+        commits.refusal = None
+        assert now(house, made) == made
+
+
+@virtual
+async def test_an_expression_that_is_no_longer_known_is_mended_by_its_name(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        made = await make(house, name="n")
+        broken = replace(made, cron="*/61 * * * *")
+        await house.house.journal.append(Kept(KIND, made.id, broken.dumps(), durable=True))
+        await house.restart()
+        assert now(house, made).due_at is None
+        await make(house, name="n")
+        await asyncio.sleep(HOUR + 1)
+        assert await fired(house) == [HOUR]

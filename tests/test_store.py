@@ -99,7 +99,7 @@ async def test_a_batch_is_written_whole(store: Store) -> None:
         events=[event(1, 1), event(1, 2)],
         results=[(1, "text", "te")],
         calls=[("gate", AT, 7)],
-        keys=[("key", "print", 1, "{}")],
+        keys=[("key", "print", 1, 1, "{}")],
     )
     await store.commit(batch)
     assert await store.task("t1") == replace(after, seq=2)
@@ -112,7 +112,7 @@ async def test_a_batch_is_written_whole(store: Store) -> None:
 
 async def test_what_is_deleted_takes_everything_with_it(store: Store) -> None:
     await stored(store, task(1))
-    keys = [("key", "print", 1, "{}")]
+    keys = [("key", "print", 1, 1, "{}")]
     await store.commit(Batch(events=[event(1, 1)], results=[(1, "text", "text")], keys=keys))
     await store.commit(Batch(deleted=[1]))
     assert await store.task("t1") is None
@@ -146,7 +146,7 @@ async def test_a_task_changes_only_from_the_version_that_was_seen(store: Store) 
         (Batch(changed=[(replace(task(1), version=2), 1)]), True),
         (Batch(results=[(1, "x", "x")]), True),
         (Batch(calls=[("gate", 1, 7)]), True),
-        (Batch(keys=[("key", "print", 1, "{}")]), True),
+        (Batch(keys=[("key", "print", 1, 1, "{}")]), True),
         (Batch(deleted=[1]), True),
     ],
 )
@@ -174,7 +174,7 @@ BAD = ["\ud800", 2**70]
         Batch(born=[(task(2), b"")], results=[(2, "\ud800", "")]),
         Batch(born=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
         Batch(born=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
-        Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, "{}")]),
+        Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, 2, "{}")]),
     ],
 )
 async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, batch: Batch) -> None:
@@ -211,7 +211,7 @@ async def test_a_batch_of_births_is_stored_as_any_other_is(store: Store, tmp_pat
     await store.commit(newborn(*tasks))
     async with store_at(tmp_path / "other.db") as other:
         batch = newborn(*tasks)
-        batch.keys = [("key", "print", 1, "{}")]
+        batch.keys = [("key", "print", 1, 1, "{}")]
         assert not batch.only_births
         await other.commit(batch)
         assert await contents(store) == await contents(other)

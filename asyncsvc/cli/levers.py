@@ -41,6 +41,9 @@ def schedule(
     timezone: Annotated[
         str, typer.Option(metavar="TZ", help="An IANA name such as Europe/Berlin.")
     ] = "UTC",
+    name: Annotated[
+        str | None, typer.Option(help="A known name replaces what its schedule does.")
+    ] = None,
     model: Annotated[str | None, typer.Option(help="A model of the settings; else routed.")] = None,
     lane: Annotated[
         Literal["priority", "short", "long"], typer.Option(help="Which queue.")
@@ -56,7 +59,7 @@ def schedule(
     if model is not None:
         task["model"] = model
     with reach(url) as api:
-        return scheduling.schedule(api, cron, timezone, task, as_json)
+        return scheduling.schedule(api, cron, timezone, name, task, as_json)
 
 
 def unschedule(

@@ -48,9 +48,12 @@ def _said(one: dict[str, Any], asked: Any) -> Any:
     return Text.assemble((error["code"], "red"), "  ", asked) if error else asked
 
 
-def schedule(api: Api, cron: str, timezone: str, task: dict[str, Any], as_json: bool) -> int:
-    """Make one; its id, or all of it."""
-    made = api.post("/schedules", {"cron": cron, "timezone": timezone, "task": task})
+def schedule(
+    api: Api, cron: str, timezone: str, name: str | None, task: dict[str, Any], as_json: bool
+) -> int:
+    """Make a schedule, or replace what the one of that name does; print its id, or all of it."""
+    body = {"cron": cron, "timezone": timezone, "task": task}
+    made = api.post("/schedules", body if name is None else body | {"name": name})
     if as_json:
         print_json(made)
         return 0

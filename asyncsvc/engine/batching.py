@@ -15,8 +15,10 @@ from asyncsvc.clock import new_id
 from asyncsvc.engine.doors import Door
 from asyncsvc.engine.filing import PREFIX as FILE
 from asyncsvc.engine.filing import Files
+from asyncsvc.engine.idempotency import Key, Keys, fingerprint
 from asyncsvc.engine.steps import DAY_MS, REST_S, Steps, Work
-from asyncsvc.errors import Conflict, NotFound, QueueFull, StorageUnavailable
+from asyncsvc.engine.waiting import through
+from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, StorageUnavailable
 from asyncsvc.settings import Settings
 from asyncsvc.tasks import lots
 from asyncsvc.tasks.journal import Journal
@@ -25,6 +27,8 @@ from asyncsvc.tasks.lots import ACTIVE, CANCELLING, VALIDATING, Lot
 log = logging.getLogger(__name__)
 
 PREFIX = "batch_"
+PURPOSE = "batch"
+"""Of a file that can be a batch's input."""
 WINDOW = 500
 """Lines that may be tasks at once, of all batches; never more than a quarter of the queue."""
 POLL_S = 0.25
@@ -39,11 +43,13 @@ class Batches:
         journal: Journal,
         of_files: Files,
         settings: Settings,
+        keys: Keys,
         steps: Callable[[Mapping[str, Door]], Steps],
     ) -> None:
         self._journal = journal
         self.files = of_files
         self._settings = settings
+        self._keys = keys
         self._make_steps = steps
         self._works: dict[str, Work] = {}
         self._turn = asyncio.Lock()
@@ -69,27 +75,56 @@ class Batches:
         metadata: dict[str, str] | None,
         headers: dict[str, str],
         owner: str | None,
+        key: str | None = None,
     ) -> Lot:
-        """Durable when it returns. Raises RequestError, StorageUnavailable."""
-        await self.files.get(input_file_id)
-        if len(self._works) >= ACTIVE_MOST:
-            raise QueueFull(f"{ACTIVE_MOST} batches are under way", retry_after=60.0)
-        now = self._journal.now()
-        lot = Lot(
-            id=PREFIX + new_id(now),
+        """Durable when it returns; with a known Idempotency-Key the batch that it has made.
+
+        Raises RequestError, StorageUnavailable.
+        """
+        wanted = Lot(
+            id="",
             n=0,
             state=VALIDATING,
             endpoint=endpoint,
             input_file_id=input_file_id,
-            created_at=now,
-            expires_at=now + DAY_MS,
+            created_at=0,
+            expires_at=0,
             owner=owner,
             headers=headers,
             metadata=metadata,
+        )
+        return await through(self._create(wanted, key))
+
+    async def _create(self, wanted: Lot, key: str | None) -> Lot:
+        if key is None:
+            return await self._begin(wanted)
+        asked = (wanted.endpoint, wanted.input_file_id, wanted.metadata, wanted.headers)
+        one = Key.of(wanted.owner, key, fingerprint("batch", *asked))
+        async with self._keys.once(one) as made:
+            first = None if made is None else await lots.lot(self._journal.store, made)
+            return first or await self._begin(wanted, one)
+
+    async def _begin(self, wanted: Lot, key: Key | None = None) -> Lot:
+        found = await self.files.get(wanted.input_file_id)
+        if found.purpose != PURPOSE:
+            raise InvalidRequest(
+                f"input_file_id: the file {found.id} has the purpose {found.purpose}; the input of "
+                f"a batch is a file that was uploaded with the purpose {PURPOSE}",
+                param="input_file_id",
+            )
+        if len(self._works) >= ACTIVE_MOST:
+            raise QueueFull(f"{ACTIVE_MOST} batches are under way", retry_after=60.0)
+        now = self._journal.now()
+        lot = replace(
+            wanted,
+            id=PREFIX + new_id(now),
+            created_at=now,
+            expires_at=now + DAY_MS,
             files=(FILE + new_id(now), FILE + new_id(now)),
         )
+        beside = [] if key is None else [key.made(lot.id)]
         async with self._turn:
-            await self._journal.append(lots.begun(lot))
+            await self._journal.append(lots.begun(lot), *beside)
             made = await self.get(lot.id)
             self._works[lot.id] = Work(made)
         self._news.set()
@@ -103,8 +138,16 @@ class Batches:
         return found
 
     async def page(self, after: str | None, limit: int) -> list[Lot]:
-        """Newest first. Raises NotFound."""
-        before = (await self.get(after)).n if after else None
+        """Newest first, `after` the batch of that id. Raises InvalidRequest."""
+        before = None
+        if after is not None:
+            last = await lots.lot(self._journal.store, after)
+            if last is None:
+                raise InvalidRequest(
+                    f"after: {after[:80]!r} is not one of our cursors: there is no such batch",
+                    param="after",
+                )
+            before = last.n
         return await lots.page(self._journal.store, before, limit)
 
     async def cancel(self, lot_id: str) -> Lot:

@@ -6,14 +6,17 @@ it is whole, and that an upload which breaks off leaves nothing behind. Never lo
 """
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import suppress
 
-from asyncsvc.clock import new_id
-from asyncsvc.errors import NotFound, StorageUnavailable, TaskTooLarge
+from asyncsvc.clock import new_id, time_of
+from asyncsvc.engine.idempotency import Key, Keys
+from asyncsvc.engine.waiting import through
+from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTooLarge
 from asyncsvc.settings import Settings
 from asyncsvc.tasks import files
 from asyncsvc.tasks.files import File
-from asyncsvc.tasks.journal import Journal
+from asyncsvc.tasks.journal import Beside, Journal
 from asyncsvc.tasks.store import Store
 
 SWEEP_S = 60.0
@@ -40,11 +43,11 @@ class Upload:
         while len(self._held) >= files.PIECE:
             await self._flush()
 
-    async def finish(self, expires_at: int | None) -> None:
+    async def finish(self, expires_at: int | None, beside: Sequence[Beside] = ()) -> None:
         """It is whole and on the disk when this returns. Raises StorageUnavailable."""
         while self._held:
             await self._flush()
-        await self._journal.append(files.ready(self.id, expires_at))
+        await self._journal.append(files.ready(self.id, expires_at), *beside)
 
     async def abandon(self) -> None:
         """It will never be whole."""
@@ -61,8 +64,9 @@ class Upload:
 class Files:
     """`open` before the first upload; `run` removes what is gone until it is cancelled."""
 
-    def __init__(self, journal: Journal, settings: Settings) -> None:
+    def __init__(self, journal: Journal, settings: Settings, keys: Keys) -> None:
         self._journal = journal
+        self._keys = keys
         self._storage = settings.storage
         self._gone = asyncio.Event()
 
@@ -80,11 +84,44 @@ class Files:
         await self._journal.append(files.opened(upload.id, filename, purpose, files.OPEN, now))
         return upload
 
+    async def take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
+        """The file of a whole upload, or the one that the key has made before; the upload is
+        finished or abandoned. Raises Conflict, StorageUnavailable."""
+        return await through(self._take(upload, expires_at, key))
+
+    async def _take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
+        if key is None:
+            await upload.finish(expires_at)
+            return await self.get(upload.id)
+        async with self._keys.once(key) as made:
+            first = None if made is None else await files.file(self.store, made, self.now())
+            if first is not None:
+                await upload.abandon()
+                self.swept()
+                return first
+            await upload.finish(expires_at, [key.made(upload.id)])
+            return await self.get(upload.id)
+
     async def get(self, file_id: str) -> File:
         """Raises NotFound."""
         found = await files.file(self.store, file_id, self.now())
         if found is None:
             raise NotFound(f"there is no file {file_id[:80]!r}", param="file_id")
+        return found
+
+    async def place(self, file_id: str) -> float:
+        """Where a list goes on behind that file, though it may be deleted since it was listed.
+        Raises InvalidRequest."""
+        found: float | None = await files.place(self.store, file_id)
+        if found is None and file_id.startswith(PREFIX):
+            at = time_of(file_id.removeprefix(PREFIX))
+            if at is not None and at <= self.now():
+                found = await files.place_at(self.store, at)
+        if found is None:
+            raise InvalidRequest(
+                f"after: {file_id[:80]!r} is not one of our cursors: there was no such file",
+                param="after",
+            )
         return found
 
     async def delete(self, file_id: str) -> None:

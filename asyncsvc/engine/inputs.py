@@ -21,6 +21,9 @@ LINES_MOST = 50_000
 ERRORS_MOST = 100
 STEP_BYTES = 1 << 20
 """Where a step ends however few lines it has."""
+BOM = b"\xef\xbb\xbf"
+"""PowerShell and some editors put one at the head of a file in UTF-8, and so into the middle of
+files that were joined."""
 ID_MOST = 512
 METHOD = "POST"
 Fault = dict[str, Any]
@@ -43,6 +46,10 @@ class Inputs:
         self._n = n
         self._line_most = line_most
 
+    async def head(self) -> bytes:
+        """The first bytes of the file."""
+        return (await files.piece(self._store, self._n, 0))[:4]
+
     async def lines(self, offset: int) -> AsyncIterator[tuple[bytes, int]]:
         """(line, offset behind it) from an offset that is the start of a line. Raises
         InvalidRequest for a line that is too long."""
@@ -53,13 +60,13 @@ class Inputs:
             start = 0
             while (end := held.find(b"\n", start)) >= 0:
                 offset += end + 1 - start
-                yield self._checked(bytes(held[start:end])), offset
+                yield self._checked(bytes(held[start:end])).removeprefix(BOM), offset
                 start = end + 1
             del held[:start]
             self._checked(held)
             await asyncio.sleep(0)
         if held:
-            yield bytes(held), offset + len(held)
+            yield bytes(held).removeprefix(BOM), offset + len(held)
 
     async def some(self, offset: int, line: int, most: int) -> tuple[list[Read], int]:
         """At most so many lines behind `line`, and the offset behind them."""
@@ -77,31 +84,49 @@ class Inputs:
 
     def _checked(self, line: Any) -> Any:
         if len(line) > self._line_most:
-            raise InvalidRequest(f"a line is longer than {self._line_most} bytes")
+            raise InvalidRequest(
+                f"this line is longer than {self._line_most} bytes, which a task may have"
+            )
         return line
 
 
 async def validated(inputs: Inputs, endpoint: str) -> tuple[int, list[Fault]]:
     """(how many lines there are, what is wrong with them)."""
-    total, faults = 0, list[Fault]()
+    total, number, faults = 0, 0, list[Fault]()
     seen: set[bytes] = set()
+    if (encoding := other_encoding(await inputs.head())) is not None:
+        message = f"the file is in {encoding}; save it as UTF-8"
+        return 0, [_said("invalid_encoding", message) | {"line": 1}]
     try:
         async for text, _ in inputs.lines(0):
+            number += 1  # of the file, as an editor shows it
             if not text.strip():
                 continue
             total += 1
             if (fault := _fault(text, endpoint, seen)) is not None:
-                faults.append(fault | {"line": total})
+                faults.append(fault | {"line": number})
             if total > LINES_MOST:
-                message = f"a batch has at most {LINES_MOST} lines"
-                faults.append(_said("too_many_lines", message) | {"line": total})
+                message = f"a batch has at most {LINES_MOST} lines, this file has more"
+                faults.append(_said("too_many_lines", message) | {"line": number})
             if len(faults) >= ERRORS_MOST or total > LINES_MOST:
                 break
     except InvalidRequest as error:
-        faults.append(_said("line_too_long", str(error)) | {"line": total + 1})
+        faults.append(_said("line_too_long", str(error)) | {"line": number + 1})
     if not total and not faults:
         faults.append(_said("empty_file", "the input file has no lines"))
     return total, faults
+
+
+def other_encoding(head: bytes) -> str | None:
+    """The encoding of JSON text that begins with these bytes, where it is not UTF-8."""
+    if head[:4] in (b"\xff\xfe\0\0", b"\0\0\xfe\xff"):
+        return "UTF-32"
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "UTF-16"
+    # JSON begins with an ASCII character: without a BOM its zero bytes tell.
+    if head[:3] == b"\0\0\0" or (head[:1] != b"\0" and head[1:4] == b"\0\0\0"):
+        return "UTF-32"
+    return "UTF-16" if b"\0" in head[:2] else None
 
 
 def _fault(text: bytes, endpoint: str, seen: set[bytes]) -> Fault | None:

@@ -5,14 +5,12 @@ that a task is durable before it is acknowledged, that a batch is taken wholly o
 and that the same idempotency key never makes two tasks. Never runs or orders anything.
 """
 
-import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
-from weakref import WeakValueDictionary
 
 import orjson
 
@@ -25,11 +23,11 @@ from asyncsvc.engine.admission import (
     drafted,
     fingerprint_of,
 )
+from asyncsvc.engine.idempotency import Key, Keys
 from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.waiting import WaitingRoom, through
 from asyncsvc.errors import (
     AsyncsvcError,
-    Conflict,
     NoModel,
     Overloaded,
     QueueFull,
@@ -62,6 +60,7 @@ class Intake:
         waiting: WaitingRoom,
         settings: Settings,
         tally: Tally,
+        keys: Keys,
     ) -> None:
         self.closed = False
         self.overload: Callable[[], Overloaded | None] | None = None
@@ -73,8 +72,7 @@ class Intake:
         self._waiting = waiting
         self._settings = settings
         self._entering = 0
-        self._keys: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        """A lock lives as long as somebody holds it or waits for it."""
+        self._keys = keys
 
     def offer(self, submission: Submission, owner: str | None, told: Told) -> None:
         """Take one task, and tell when it is on the disk. Raises RequestError where it is not
@@ -148,22 +146,13 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         """One submission, or several as one body."""
-        key = f"{owner or ''}\x00{key}"
         tell = fingerprint_of
-        fingerprint = await aside(tell, asked) if aside else tell(asked)
-        lock = self._keys.setdefault(key, asyncio.Lock())
-        async with lock:  # two submits with one key at the same moment are one task
-            first = await self._journal.store.first_answer(key)
-            if first is None:
+        body = await aside(tell, asked) if aside else tell(asked)
+        wanted = Key.of(owner, key, body)
+        async with self._keys.once(wanted) as answers:
+            if answers is None:
                 submissions = [asked] if isinstance(asked, Submission) else asked
-                taken = submissions, owner, (key, fingerprint)
-                return await self._take(*taken, aside=aside, also=also)
-        if first[0] != fingerprint:
-            raise Conflict(
-                "idempotency_conflict",
-                "this Idempotency-Key was used for another body; use a new key for a new task",
-            )
-        answers = orjson.loads(first[1])
+                return await self._take(submissions, owner, wanted, aside=aside, also=also)
         return [Accepted(answer["task_id"], answer, repeated=True) for answer in answers]
 
     async def submit_all(
@@ -213,7 +202,7 @@ class Intake:
         self,
         submissions: Sequence[Submission],
         owner: str | None,
-        key: tuple[str, str] | None = None,
+        key: Key | None = None,
         origin: Origin | None = None,
         aside: Aside | None = None,
         also: Also | None = None,
@@ -241,7 +230,8 @@ class Intake:
             taken.append(Accepted(request.id, answer))
         if key is not None:  # with the first task, which stands for all
             answers = orjson.dumps([one.answer for one in taken]).decode()
-            births[0] = replace(births[0], key=(*key, answers))
+            named = (key.name, key.fingerprint, answers)
+            births[0] = replace(births[0], key=named, count=len(births))
         notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
         notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(births)

@@ -11,7 +11,11 @@ from typing import Any
 import orjson
 
 from asyncsvc.engine.crontab import Crontab
+from asyncsvc.engine.idempotency import fingerprint
+from asyncsvc.tasks.submission import Submission
 
+KIND = "schedule"
+"""What the table `kept` calls a schedule."""
 SPANS_KEPT = 8
 """Each stop and each setting of the clock may add a span; above this many, the oldest join."""
 SETTLED_MS = 60_000
@@ -42,6 +46,8 @@ class Schedule:
     """Why the last firing was refused, with the time; None where it was not."""
     done: Spans = field(default=())
     """Spans of time, both ends included, in which each regular time is dealt with."""
+    name: str | None = None
+    """One owner has one schedule of a name."""
 
     def fired(self, rule: Crontab, task_id: str, at: int) -> "Schedule":
         """After its due time has made a task at `at`."""
@@ -59,6 +65,19 @@ class Schedule:
             runs=self.runs + 1,
             last_error=None,
         )
+
+    def replaced(self, by: "Schedule", rule: Crontab, at: int) -> "Schedule":
+        """With what another one of its name is to do from `at` on.
+
+        Where that has the same regular times, the one that this waits for stays, even if it is
+        past: a change of the task neither loses a firing nor repeats one.
+        """
+        same = (by.cron, by.timezone) == (self.cron, self.timezone)
+        due = self.due_at if same else None
+        after = replace(
+            self, cron=by.cron, timezone=by.timezone, preview=by.preview, last_error=None
+        )
+        return replace(after, due_at=after.following(rule, at) if due is None else due)
 
     def following(self, rule: Crontab, at: int) -> int | None:
         """The first regular time after `at` that is not dealt with."""
@@ -80,6 +99,27 @@ class Schedule:
 
     def dumps(self) -> str:
         return orjson.dumps(asdict(self)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What a client wants to have done again and again."""
+
+    cron: str
+    timezone: str
+    submission: Submission
+    owner: str | None = None
+    name: str | None = None
+
+    def schedule(self, schedule_id: str, at: int, due: int | None) -> Schedule:
+        preview = self.submission.preview()
+        return Schedule(
+            schedule_id, self.cron, self.timezone, self.owner, preview, at, due, name=self.name
+        )
+
+    def fingerprint(self) -> str:
+        task = self.submission.model_dump()
+        return fingerprint(KIND, self.name, self.cron, self.timezone, task)
 
 
 def loads(text: str) -> Schedule:

@@ -19,8 +19,9 @@ from pydantic import ValidationError
 from asyncsvc.clock import new_id, rfc3339
 from asyncsvc.engine.admission import Origin
 from asyncsvc.engine.crontab import Crontab
+from asyncsvc.engine.idempotency import Key, Keys
 from asyncsvc.engine.intake import Intake
-from asyncsvc.engine.schedule import Schedule, loads
+from asyncsvc.engine.schedule import KIND, Schedule, Wish, loads
 from asyncsvc.engine.waiting import through
 from asyncsvc.errors import (
     AsyncsvcError,
@@ -37,8 +38,8 @@ from asyncsvc.tasks.submission import Submission
 
 log = logging.getLogger(__name__)
 
-KIND, BODY = "schedule", "schedule-task"
-"""What the table `kept` calls them. The body is written once, not with each firing."""
+BODY = "schedule-task"
+"""What the table `kept` calls a task's body, which is written once, not with each firing."""
 MOST = 1000
 LOOK_S = 60.0
 """Nobody waits longer than this without a look at the wall clock, which somebody may set."""
@@ -66,11 +67,13 @@ class _Entry:
 class Schedules:
     """`open` when intake is, `close` before the journal is."""
 
-    def __init__(self, journal: Journal, intake: Intake) -> None:
+    def __init__(self, journal: Journal, intake: Intake, keys: Keys) -> None:
         self._journal = journal
         self._intake = intake
+        self._keys = keys
         self._entries: dict[str, _Entry] = {}
-        self._entering = 0
+        self._placing = asyncio.Lock()
+        """Held while a schedule is made, so that a name or a key makes one of two at once."""
         self._steps: set[asyncio.Task[None]] = set()
 
     async def open(self) -> None:
@@ -98,11 +101,13 @@ class Schedules:
 
     # What a client can do ---------------------------------------------------------------------
 
-    async def create(
-        self, cron: str, timezone: str, submission: Submission, owner: str | None = None
-    ) -> Schedule:
-        """Durable when it returns. Raises RequestError or StorageUnavailable."""
-        return await through(self._create(cron, timezone, submission, owner))
+    async def create(self, wish: Wish, key: str | None = None) -> tuple[Schedule, bool]:
+        """The schedule, and whether it is new: a known name replaces what its schedule does, a
+        known Idempotency-Key changes nothing. Durable when it returns.
+
+        Raises RequestError or StorageUnavailable.
+        """
+        return await through(self._create(wish, key))
 
     def all(self) -> list[Schedule]:
         """Oldest first."""
@@ -122,33 +127,55 @@ class Schedules:
         """No task comes of it from now on; those that have come stay. Raises NotFound."""
         await through(self._delete(self._entry(schedule_id)))
 
-    async def _create(
-        self, cron: str, timezone: str, submission: Submission, owner: str | None
-    ) -> Schedule:
+    async def _create(self, wish: Wish, key: str | None) -> tuple[Schedule, bool]:
+        async with self._placing:
+            if key is None:
+                return await self._place(wish)
+            one = Key.of(wish.owner, key, wish.fingerprint())
+            async with self._keys.once(one) as made:
+                if (entry := self._entries.get(made)) is not None:
+                    return entry.schedule, False
+                return await self._place(wish, one)
+
+    async def _place(self, wish: Wish, key: Key | None = None) -> tuple[Schedule, bool]:
         now = self._journal.now()
         if self._intake.closed:
             raise ShuttingDown("the service is stopping; try again", retry_after=LOOK_S)
-        held = len(self._entries) + self._entering
-        if held >= MOST:
+        rule = Crontab.read(wish.cron, wish.timezone, now)
+        self._intake.check(wish.submission)
+        schedule = wish.schedule(new_id(now), now, rule.after(now))
+        if (entry := self._named(wish)) is not None:
+            async with entry.turn:  # a firing under way would write the old one down again
+                if not entry.gone:
+                    schedule = entry.schedule.replaced(schedule, rule, now)
+                    await self._write(schedule, wish.submission, key)
+                    entry.schedule, entry.rule, entry.refused = schedule, rule, 0
+                    self._wait(entry)
+                    return entry.schedule, False
+        if len(self._entries) >= MOST:
             raise QueueFull(
-                f"there are {held} of {MOST} schedules; delete one first", retry_after=FULL_RETRY_S
+                f"there are {len(self._entries)} of {MOST} schedules; delete one first",
+                retry_after=FULL_RETRY_S,
             )
-        rule = Crontab.read(cron, timezone, now)
-        self._intake.check(submission)
-        schedule = Schedule(
-            new_id(now), cron, timezone, owner, submission.preview(), now, rule.after(now)
-        )
-        body = submission.model_dump_json(exclude_unset=True)
-        self._entering += 1
-        try:
-            await self._journal.append(
-                Kept(BODY, schedule.id, body, durable=True), _kept(schedule, durable=True)
-            )
-        finally:
-            self._entering -= 1
+        await self._write(schedule, wish.submission, key)
         entry = self._entries[schedule.id] = _Entry(schedule, rule)
         self._wait(entry)
-        return schedule
+        return schedule, True
+
+    def _named(self, wish: Wish) -> _Entry | None:
+        """The owner's schedule of that name."""
+        if wish.name is None:
+            return None
+        asked = (wish.owner, wish.name)
+        entries = self._entries.values()
+        return next((e for e in entries if (e.schedule.owner, e.schedule.name) == asked), None)
+
+    async def _write(self, schedule: Schedule, submission: Submission, key: Key | None) -> None:
+        body = submission.model_dump_json(exclude_unset=True)
+        beside = [] if key is None else [key.made(schedule.id)]
+        await self._journal.append(
+            Kept(BODY, schedule.id, body, durable=True), _kept(schedule, durable=True), *beside
+        )
 
     async def _delete(self, entry: _Entry) -> None:
         async with entry.turn:  # a firing under way would write it down again
@@ -190,7 +217,7 @@ class Schedules:
         entry.alarm = None
         due = entry.schedule.due_at
         if due is not None and due <= self._journal.now():
-            self._later(self._fire(entry))
+            self._later(self._fire(entry, due))
         else:
             self._wait(entry)
 
@@ -199,10 +226,13 @@ class Schedules:
         self._steps.add(running)
         running.add_done_callback(self._steps.discard)
 
-    async def _fire(self, entry: _Entry) -> None:
-        """Make the task that is due, or note why not and come back to it."""
+    async def _fire(self, entry: _Entry, due: int) -> None:
+        """Make the task that was due then, or note why not and come back to it."""
         async with entry.turn:
             if entry.gone:
+                return
+            if entry.schedule.due_at != due:  # it was replaced meanwhile
+                self._wait(entry)
                 return
             try:
                 await self._submit(entry)

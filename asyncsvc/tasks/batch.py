@@ -88,7 +88,7 @@ class Batch:
     events: list[EventRow] = field(default_factory=list)
     results: list[tuple[int, str | None, str]] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
-    keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+    keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
     kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
     beside: list[Beside] = field(default_factory=list)
@@ -182,7 +182,8 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
     if batch.calls:
         many("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
     if batch.keys:
-        many("INSERT INTO idempotency VALUES (?, ?, ?, ?)", batch.keys)
+        columns = "key, fingerprint, task_n, last_n, answer"
+        many(f"INSERT INTO idempotency ({columns}) VALUES (?, ?, ?, ?, ?)", batch.keys)
     batch.callbacks.write(many)
     for entry in batch.beside:
         entry.write(connection)

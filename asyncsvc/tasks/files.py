@@ -113,9 +113,9 @@ async def file(store: Store, file_id: str, at: int) -> File | None:
 
 
 async def page(
-    store: Store, purpose: str | None, after: int | None, oldest: bool, limit: int, at: int
+    store: Store, purpose: str | None, after: float | None, oldest: bool, limit: int, at: int
 ) -> list[File]:
-    """Files that are whole, by age; `after` is the `n` of the last one seen."""
+    """Files that are whole, by age; `after` is the `place` of the last one seen."""
     clauses, values = ["state = 'ready'", "COALESCE(expires_at, ?) >= ?"], [at, at]
     given: list[Any] = [*values]
     if purpose is not None:
@@ -127,6 +127,18 @@ async def page(
     order = "ASC" if oldest else "DESC"
     sql = f"SELECT {_COLUMNS} FROM files WHERE {' AND '.join(clauses)} ORDER BY n {order} LIMIT ?"
     return [File(*row) for row in await store.read(sql, (*given, limit))]
+
+
+async def place(store: Store, file_id: str) -> int | None:
+    """Where a file is in the order of age, also while it is being taken away."""
+    rows = await store.read("SELECT n FROM files WHERE id = ?", (file_id,))
+    return int(rows[0][0]) if rows else None
+
+
+async def place_at(store: Store, at: int) -> float:
+    """Where a file of that time was: behind those that are not younger."""
+    rows = await store.read("SELECT COALESCE(MAX(n), 0) FROM files WHERE created_at <= ?", (at,))
+    return float(rows[0][0]) + 0.5
 
 
 async def piece(store: Store, n: int, offset: int) -> bytes:

@@ -68,6 +68,11 @@ class Journal:
         self.closing = False
         self._n = 0
 
+    @property
+    def newest(self) -> int:
+        """The number of the newest task."""
+        return self._n
+
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
         self._n, self.feed.last_id = await self.store.counters()

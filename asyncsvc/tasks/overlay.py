@@ -19,11 +19,13 @@ from asyncsvc.tasks.task import SUBMITTED, Cause, Draft, Request, State, Task, a
 
 @record
 class Birth:
-    """A task to be stored. `key` is (idempotency key, fingerprint, first answers)."""
+    """A task to be stored. `key` is (idempotency key, fingerprint, first answers), and stands for
+    so many tasks: this one and those that follow in the same append."""
 
     request: Request
     body: bytes
     key: tuple[str, str, str] | None = None
+    count: int = 1
 
 
 @record
@@ -93,7 +95,7 @@ class Overlay:
     rows: list[EventRow] = field(default_factory=list)
     events: list[Event] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
-    keys: list[tuple[str, str, int, str]] = field(default_factory=list)
+    keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
     kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
     beside: list[Beside] = field(default_factory=list)
     acknowledging: bool = False
@@ -184,7 +186,7 @@ class Overlay:
         self.bodies[request.id] = entry.body
         if entry.key is not None:
             key, fingerprint, answer = entry.key
-            self.keys.append((key, fingerprint, self.n, answer))
+            self.keys.append((key, fingerprint, self.n, self.n + entry.count - 1, answer))
         return task
 
     def _arrive(self, entry: Arrival) -> Task:

@@ -172,7 +172,8 @@ class Store:
         """The highest task number and event id ever used."""
         rows = await self.read(
             "SELECT MAX((SELECT COALESCE(MAX(n), 0) FROM tasks), "
-            "(SELECT COALESCE(MAX(task_n), 0) FROM purged)), "
+            "(SELECT COALESCE(MAX(task_n), 0) FROM purged), "
+            "(SELECT COALESCE(MAX(last_n), 0) FROM idempotency)), "
             "COALESCE((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
         )
         return rows[0][0], rows[0][1]
@@ -185,7 +186,7 @@ class Store:
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def first_answer(self, key: str) -> tuple[str, str] | None:
-        """(fingerprint, answers) that an idempotency key had."""
+        """(fingerprint, answer as JSON) that an idempotency key had."""
         rows = await self.read("SELECT fingerprint, answer FROM idempotency WHERE key = ?", (key,))
         return (rows[0][0], rows[0][1]) if rows else None
 

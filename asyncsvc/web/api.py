@@ -124,13 +124,11 @@ async def listing(request: Request) -> Response:
             raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
     parts, model = house(request), query.get("model")
     named = model and parts.catalogue.name_of(model)
-    rows = await parts.journal.store.page(
-        where, named, query.get("q"), _before(query.get("cursor")), limit + 1
-    )
+    before = _before(query.get("cursor"), parts.journal.newest)
+    rows = await parts.journal.store.page(where, named, query.get("q"), before, limit + 1)
     shown, more = rows[:limit], len(rows) > limit
-    last = str(shown[-1][0].n).encode() if more else None
-    cursor = base64.urlsafe_b64encode(last).decode().rstrip("=") if last else None
-    return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": cursor})
+    following = _cursor(shown[-1][0].n) if more else None
+    return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": following})
 
 
 @operation(answer=state_schemas.Stats)
@@ -206,18 +204,17 @@ async def events(request: Request) -> Response:
     """
     parts, task_id = house(request), request.path_params["task_id"]
     live = "text/event-stream" in request.headers.get("accept", "")
-    last = request.headers.get("last-event-id") if live else None
-    after = integer(last or request.query_params.get("after"), "after", 0, 0, None)
+    # An EventSource that has seen no id sends none, and some send an empty one.
+    last = request.headers.get("last-event-id") or None if live else None
     task = await parts.journal.task(task_id)
-    if after > task.seq and not task.finished:
-        raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
+    after = cursor(last or request.query_params.get("after"), "after", task.seq)
     kind = "text/event-stream" if live else "application/x-ndjson"
     if request.method == "HEAD":
         return Response(media_type=kind)  # nobody reads the stream, so it must not run
     if not live:
         lines = _lines(parts, task.n, task_id, after)
         return StreamingResponse(lines, media_type=kind)
-    if last is not None and task.finished and after >= task.seq:
+    if last is not None and task.finished and after == task.seq:
         return Response(status_code=204)  # tells an EventSource not to come back
     return StreamingResponse(
         sse.stream(parts, task_id, after),
@@ -253,14 +250,36 @@ def integer(text: str | None, name: str, default: int, least: int, most: int | N
     return value
 
 
-def _before(cursor: str | None) -> int | None:
-    if not cursor:
+def cursor(text: str | None, name: str, last: int, default: int = 0) -> int:
+    """A number that a client has been given, the `last` one at most. Raises InvalidRequest."""
+    if text is None:
+        return default
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+    if 0 <= value <= last and str(value) == text:
+        return value
+    raise InvalidRequest(
+        f"{name}: {text[:40]!r} is not one of our cursors, which are whole numbers; the last one "
+        f"is {last}",
+        param=name,
+    )
+
+
+def _cursor(n: int) -> str:
+    """The cursor behind the task of that number."""
+    return base64.urlsafe_b64encode(str(n).encode()).decode().rstrip("=")
+
+
+def _before(given: str | None, newest: int) -> int | None:
+    """The number of the task that a cursor of ours stands behind. Raises InvalidRequest."""
+    if given is None:
         return None
     try:
-        padded = cursor + "=" * (-len(cursor) % 4)
-        return int(base64.urlsafe_b64decode(padded))
+        n = int(base64.urlsafe_b64decode(given[:80] + "=" * (-len(given[:80]) % 4)))
     except (ValueError, UnicodeEncodeError):
-        raise InvalidRequest("cursor is not one of ours", param="cursor") from None
+        n = 0
+    if 0 < n <= newest and _cursor(n) == given:
+        return n
+    raise InvalidRequest(f"cursor: {given[:40]!r} is not one of our cursors", param="cursor")
 
 
 ROUTES = [

@@ -15,7 +15,13 @@ from asyncsvc.web.schemas import Count, Object, TaskId, Time
 ScheduleId = Annotated[str, Field(description="a schedule's id")]
 
 
+Name = Annotated[str, Field(min_length=1, max_length=100)]
+
+
 class NewSchedule(TypedDict):
+    name: NotRequired[
+        Annotated[Name | None, Field(description="a known one replaces what its schedule does")]
+    ]
     cron: Annotated[str, Field(min_length=1, description="five fields, or six with seconds")]
     timezone: NotRequired[Annotated[str, Field(min_length=1, description="IANA name; UTC")]]
     task: Submission
@@ -25,6 +31,7 @@ class Schedule(TypedDict):
     """A recurring task."""
 
     schedule_id: ScheduleId
+    name: Name | None
     cron: str
     timezone: str
     content_preview: str
@@ -34,7 +41,7 @@ class Schedule(TypedDict):
     last_due_at: Annotated[Time | None, Field(description="the time that the last run was for")]
     last_task_id: TaskId | None
     runs: Count
-    last_error: Annotated[str | None, Field(description="why the last run was refused")]
+    last_error: Annotated[Object | None, Field(description="why the last run was refused")]
 
 
 class WholeSchedule(Schedule):

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.clock import rfc3339
-from asyncsvc.engine.schedule import Schedule
+from asyncsvc.engine.schedule import Schedule, Wish
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web import body
@@ -20,11 +20,13 @@ from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.schedule_schemas import AllSchedules, NewSchedule, WholeSchedule
+from asyncsvc.web.schemas import SubmitHeaders
 from asyncsvc.web.state import House
-from asyncsvc.web.submit import parse
+from asyncsvc.web.submit import idempotency_key, parse
 
 PATH = "/schedules"
-FIELDS = ("cron", "timezone", "task")
+FIELDS = ("name", "cron", "timezone", "task")
+NAME_MOST = 100
 WHEN = ("run_at", "delay_s")
 """What says when a task runs: in a schedule that is said by the schedule."""
 
@@ -33,12 +35,22 @@ WHEN = ("run_at", "delay_s")
     answer=WholeSchedule,
     status=201,
     body=NewSchedule,
-    errors=("model_not_found", "queue_full", "shutting_down"),
+    headers=SubmitHeaders,
+    errors=("model_not_found", "queue_full", "shutting_down", "idempotency_conflict"),
+    also={200: "the schedule of that name, replaced, or of an Idempotency-Key used before"},
     gives=("Location",),
-    example={"cron": "0 9 * * 1-5", "timezone": "Europe/Berlin", "task": {"content": "News?"}},
+    example={
+        "name": "news",
+        "cron": "0 9 * * 1-5",
+        "timezone": "Europe/Berlin",
+        "task": {"content": "News?"},
+    },
 )
 async def create(request: Request) -> Response:
-    """POST /schedules: make a recurring task."""
+    """POST /schedules: make a recurring task.
+
+    A `name` that the owner has used before replaces what that schedule does.
+    """
     parts = house(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
@@ -49,26 +61,30 @@ async def create(request: Request) -> Response:
 async def _create(request: Request, parts: House, value: dict[str, Any]) -> Response:
     if unknown := [name for name in value if name not in FIELDS]:
         raise InvalidRequest(f"{unknown[0]!r} is not a field of a schedule", param=unknown[0])
+    name = _text(value, "name") if value.get("name") is not None else None
+    if name is not None and len(name) > NAME_MOST:
+        raise InvalidRequest(f"name must have at most {NAME_MOST} characters", param="name")
     cron = _text(value, "cron")
     timezone = _text(value, "timezone", "UTC")
     task = value.get("task")
     if not isinstance(task, dict):
         raise InvalidRequest("task must be an object with the fields of a task", param="task")
-    for name in WHEN:
-        if task.get(name) is not None:
+    for field in WHEN:
+        if task.get(field) is not None:
             raise InvalidRequest(
-                f"task.{name}: the schedule says when its task runs; leave it out",
-                param=f"task.{name}",
+                f"task.{field}: the schedule says when its task runs; leave it out",
+                param=f"task.{field}",
             )
-    submission = parse(task, "task.")
+    wish = Wish(cron, timezone, parse(task, "task."), request.scope["owner"], name)
+    key = idempotency_key(request.headers)
     try:
-        made = await parts.schedules.create(cron, timezone, submission, request.scope["owner"])
+        made, new = await parts.schedules.create(wish, key)
     except RequestError as error:
         if error.param in Submission.model_fields:
             error.param = f"task.{error.param}"
         raise
     headers = {"Location": f"{PATH}/{made.id}"}
-    return JSON(_view(made) | {"task": task}, status_code=201, headers=headers)
+    return JSON(_view(made) | {"task": task}, status_code=201 if new else 200, headers=headers)
 
 
 @operation(answer=AllSchedules, errors=("invalid_request",))
@@ -105,6 +121,7 @@ def _text(value: dict[str, Any], name: str, default: str | None = None) -> str:
 def _view(schedule: Schedule) -> dict[str, Any]:
     return {
         "schedule_id": schedule.id,
+        "name": schedule.name,
         "cron": schedule.cron,
         "timezone": schedule.timezone,
         "content_preview": schedule.preview,

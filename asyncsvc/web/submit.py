@@ -81,5 +81,7 @@ def idempotency_key(headers: Headers) -> str | None:
     """The key of a request that any route has. Raises InvalidRequest."""
     key = headers.get("idempotency-key")
     if key is not None and not 0 < len(key) <= KEY_MOST:
-        raise InvalidRequest(f"Idempotency-Key must have 1 to {KEY_MOST} characters")
+        raise InvalidRequest(
+            f"Idempotency-Key must have 1 to {KEY_MOST} characters", param="Idempotency-Key"
+        )
     return key

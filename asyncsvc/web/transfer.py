@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response, StreamingResponse
 
 from asyncsvc.clock import rfc3339
+from asyncsvc.engine.inputs import BOM, other_encoding
 from asyncsvc.errors import InvalidJson, InvalidRequest, NotFound, Overloaded
 from asyncsvc.tasks import portable
 from asyncsvc.tasks.portable import Record
@@ -141,12 +142,15 @@ async def take_in(request: Request) -> Response:
     first = integer(query.get("first_line"), "first_line", 1, 1, None)
     limit = TEXTS * parts.settings.queue.max_task_bytes + (1 << 20)
     async with body.received(request, limit, parts.bodies) as (data, _):
-        return await _take_in(parts, data.split(b"\n"), first)
+        if (encoding := other_encoding(data[:4])) is not None:
+            raise InvalidRequest(f"the lines are in {encoding}; save the file as UTF-8")
+        lines = [line.removeprefix(BOM) for line in data.split(b"\n")]
+        return await _take_in(parts, lines, first)
 
 
 async def _take_in(parts: House, lines: list[bytes], first: int) -> Response:
-    if sum(1 for line in lines if line.strip()) > LINES_MOST:
-        raise InvalidRequest(f"at most {LINES_MOST} lines in one request")
+    if (count := sum(1 for line in lines if line.strip())) > LINES_MOST:
+        raise InvalidRequest(f"at most {LINES_MOST} lines in one request, {count} are given")
     records, faults = [], []
     for number, line in enumerate(lines, start=first):
         if not line.strip():

@@ -7,11 +7,12 @@ a field that has no effect in an op is refused by name. Never does what is asked
 from typing import Any
 
 from asyncsvc.errors import InvalidRequest
+from asyncsvc.web.schemas import KEY_MOST
 
 FIELDS = {
     "subscribe": {"task_id", "after", "all", "after_id"},
     "unsubscribe": {"task_id", "all"},
-    "submit": {"task", "subscribe"},
+    "submit": {"task", "subscribe", "idempotency_key"},
     "cancel": {"task_id"},
     "ping": set[str](),
 }
@@ -33,6 +34,15 @@ def flag(message: dict[str, Any], name: str) -> bool:
     if not isinstance(value, bool):
         raise InvalidRequest(f"{name} must be true or false", param=name)
     return value
+
+
+def key(message: dict[str, Any]) -> str | None:
+    """The Idempotency-Key of a submit. Raises InvalidRequest."""
+    name = "idempotency_key"
+    value = message.get(name)
+    if value is None or (isinstance(value, str) and 0 < len(value) <= KEY_MOST):
+        return value
+    raise InvalidRequest(f"{name} must be a string of 1 to {KEY_MOST} characters", param=name)
 
 
 def of_all(message: dict[str, Any]) -> bool:

@@ -19,7 +19,7 @@ from asyncsvc.engine.admission import Aside
 from asyncsvc.errors import AsyncsvcError, InvalidRequest, NotFound, RequestError, TaskNotFound
 from asyncsvc.tasks.task import State, Task
 from asyncsvc.web import body, views, wishes
-from asyncsvc.web.api import integer
+from asyncsvc.web.api import cursor
 from asyncsvc.web.auth import subprotocol
 from asyncsvc.web.bodies import Room
 from asyncsvc.web.errors import as_request_error, response
@@ -127,7 +127,7 @@ class Session:
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
         task = await self._house.journal.task(task_id)
-        if after > task.seq and not task.finished:
+        if after > task.seq:
             raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
         answer = {"task_id": task_id, "status": task.state.value, "seq": task.seq}
         return answer, partial(self._start, task_id, after)
@@ -137,8 +137,9 @@ class Session:
         if not isinstance(fields, dict):
             raise InvalidRequest("task must be an object", param="task")
         follow = wishes.flag(message, "subscribe")
+        key = wishes.key(message)
         submission = await aside(parse, fields)
-        accepted = await self._house.intake.submit(submission, self._owner, None, aside)
+        accepted = await self._house.intake.submit(submission, self._owner, key, aside)
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
@@ -255,9 +256,7 @@ async def one(websocket: WebSocket) -> None:
     try:
         task = await house.journal.task(task_id)
         code = BAD_MESSAGES
-        after = integer(websocket.query_params.get("after"), "after", 0, 0, None)
-        if after > task.seq and not task.finished:
-            raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
+        after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
         problem = error
     if problem is None:

@@ -25,6 +25,14 @@ def test_a_schedule_is_made_listed_and_deleted_by_the_end_of_its_id(service: Pla
     assert "no schedule whose id" in service.run("unschedule", schedule_id[-8:]).err
 
 
+def test_a_schedule_of_a_known_name_is_replaced(service: Place) -> None:
+    first = service.run("schedule", *DAILY, "--name", "news")
+    again = service.run("schedule", "@weekly", "other", "--name", "news", "--json")
+    assert (again.code, again.json["schedule_id"]) == (0, first.out.strip())
+    assert (again.json["name"], again.json["cron"]) == ("news", "@weekly")
+    assert service.run("unschedule", first.out.strip()).code == 0
+
+
 def test_json_is_what_the_service_said(service: Place) -> None:
     made = service.run("schedule", "@daily", "-", "--priority", "9", "--json", text="from stdin")
     assert made.json["task"] == {"content": "from stdin", "lane": "short", "priority": 9}

@@ -10,8 +10,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.engine.crontab import Crontab
-from asyncsvc.engine.schedule import Schedule
-from asyncsvc.engine.schedules import KIND
+from asyncsvc.engine.schedule import KIND, Schedule, Wish
 from asyncsvc.tasks.batch import Batch
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.submission import Submission
@@ -147,7 +146,9 @@ def test_undisturbed_every_regular_time_makes_its_task(cron: str, zone: str, up:
 async def _begin(house: EngineHouse, cron: str, zone: str) -> _Ledger:
     ledger = _Ledger()
     ledger.listen(house.house.journal.store)
-    await house.house.schedules.create(cron, zone, Submission.model_validate({"content": "tick"}))
+    await house.house.schedules.create(
+        Wish(cron, zone, Submission.model_validate({"content": "tick"}))
+    )
     return ledger
 
 

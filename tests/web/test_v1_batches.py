@@ -242,3 +242,21 @@ def sync_life(url: str) -> None:
 
 async def test_the_sync_client_does_the_same(service: Service) -> None:
     await asyncio.to_thread(sync_life, service.url)
+
+
+async def test_what_a_batch_has_written_is_no_input(sdk: AsyncOpenAI, service: Service) -> None:
+    done = await ended(sdk, await begin(sdk, [line("good"), line("wrong", n=2)]))
+    for file_id in (done.output_file_id, done.error_file_id):
+        body = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
+        answer = await service.http.post("/v1/batches", json=body)
+        error = refused(answer, 400, "invalid_request")
+        assert error["param"] == "input_file_id"
+        assert "batch_output" in error["message"]
+
+
+async def test_a_file_as_powershell_writes_it_is_taken(sdk: AsyncOpenAI) -> None:
+    data = b"\xef\xbb\xbf" + text([line("a"), line("b")]).replace(b"\n", b"\r\n").rstrip()
+    held = await sdk.files.create(file=("in.jsonl", data), purpose="batch")
+    begun = await sdk.batches.create(input_file_id=held.id, endpoint=CHAT, completion_window="24h")
+    done = await ended(sdk, begun)
+    assert (done.status, done.request_counts.completed) == ("completed", 2)

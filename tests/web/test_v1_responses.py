@@ -195,8 +195,12 @@ async def test_in_the_background_followed_left_and_taken_up_again(
     assert done.status == "completed"
     assert done.background is True
     assert done.to_dict() == whole[-1].response.to_dict()
-    later = await sdk.responses.retrieve(made.id, stream=True, starting_after=len(whole) + 3)
+    later = await sdk.responses.retrieve(made.id, stream=True, starting_after=len(whole) - 1)
     assert await events(later) == []
+    for wrong in (len(whole), len(whole) + 3, 1 << 63):
+        with pytest.raises(openai.BadRequestError, match="not one of our cursors") as refusal:
+            await sdk.responses.retrieve(made.id, stream=True, starting_after=wrong)
+        assert refusal.value.param == "starting_after"
 
 
 async def test_cancel_ends_the_task_and_can_be_repeated(service: Service, sdk: AsyncOpenAI) -> None:

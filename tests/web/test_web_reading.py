@@ -158,7 +158,7 @@ async def test_stored_events_are_json_lines_from_any_after(service: Service) -> 
     last = events[-1]["data"]
     assert (last["status"], last["error"]) == ("completed", None)
     assert last["usage"]["total_tokens"] and last["latency"] > 0
-    for after in (0, 1, 5, len(events) - 1, len(events), len(events) + 9):
+    for after in (0, 1, 5, len(events) - 1, len(events)):
         assert await service.events(task_id, after) == events[after:]
 
 

@@ -152,3 +152,25 @@ async def test_tokens_guard_all_of_it(tmp_path: Path) -> None:
         ):  # fmt: skip
             answer = await service.http.request(verb, f"/admin/{path}")
             refused(answer, 401, "unauthorized")
+
+
+@pytest.mark.parametrize("end", [b"", b"\n", b"\r\n"])
+async def test_an_import_takes_a_bom_and_blank_lines(service: Service, end: bytes) -> None:
+    bom = b"\xef\xbb\xbf"
+    data = bom + line().strip() + b"\r\n\r\n  \n" + bom + line().strip() + end
+    assert expect(await bring(service, data), 200)["imported"] == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+async def test_an_import_in_another_encoding_is_refused_by_name(
+    service: Service, encoding: str
+) -> None:
+    answer = await bring(service, line().decode().encode(encoding))
+    message = refused(answer, 422, "invalid_request")["message"]
+    assert encoding[:6].upper() in message and "UTF-8" in message
+
+
+async def test_an_import_of_the_same_lines_makes_nothing_twice(service: Service) -> None:
+    data = line() + line(status="pending", finished_at=None, run_at="2099-01-01T00:00:00Z")
+    first, again = [expect(await bring(service, data), 200) for _ in range(2)]
+    assert (first["imported"], again["imported"], again["skipped"]) == (2, 0, 2)

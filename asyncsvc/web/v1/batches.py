@@ -15,6 +15,8 @@ from asyncsvc.web.api import house, integer
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
+from asyncsvc.web.schemas import SubmitHeaders
+from asyncsvc.web.submit import idempotency_key
 from asyncsvc.web.v1 import asking
 from asyncsvc.web.v1 import schemas_files as schemas
 from asyncsvc.web.v1.errors import answering
@@ -36,7 +38,8 @@ Object = dict[str, Any]
         "endpoint": "/v1/chat/completions",
         "completion_window": WINDOW,
     },
-    errors=("not_found", "queue_full"),
+    headers=SubmitHeaders,
+    errors=("not_found", "queue_full", "idempotency_conflict"),
     invalid=400,
 )
 @answering
@@ -62,11 +65,12 @@ async def create_batch(request: Request) -> Response:
         raise InvalidRequest(f"{name!r} is not a field of a batch", param=name)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     asking.queued({}, request.headers)  # a wrong priority is told now, not with every line
-    lot = await parts.batches.create(endpoint, file_id, metadata, headers, request.scope["owner"])
+    owner, key = request.scope["owner"], idempotency_key(request.headers)
+    lot = await parts.batches.create(endpoint, file_id, metadata, headers, owner, key)
     return JSON(shown(lot))
 
 
-@operation(answer=schemas.BatchList, query=schemas.PageQuery, errors=("not_found",), invalid=400)
+@operation(answer=schemas.BatchList, query=schemas.PageQuery, invalid=400)
 @answering
 async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the batches, newest first."""

@@ -6,6 +6,7 @@ into a file.
 """
 
 from collections.abc import AsyncIterator
+from hashlib import sha256
 from typing import Any
 
 from python_multipart.exceptions import FormParserError
@@ -14,6 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from asyncsvc.engine.filing import Files, Upload
+from asyncsvc.engine.idempotency import Key, fingerprint
 from asyncsvc.errors import InvalidRequest, UnsupportedEncoding
 from asyncsvc.tasks import files as rows
 from asyncsvc.tasks.files import File
@@ -22,6 +24,8 @@ from asyncsvc.web.encodings import coding
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
+from asyncsvc.web.schemas import SubmitHeaders
+from asyncsvc.web.submit import idempotency_key
 from asyncsvc.web.v1 import schemas_files as schemas
 from asyncsvc.web.v1.errors import answering
 
@@ -38,6 +42,8 @@ Object = dict[str, Any]
     answer=schemas.FileObject,
     body=schemas.FileForm,
     takes="multipart/form-data",
+    headers=SubmitHeaders,
+    errors=("idempotency_conflict",),
     invalid=400,
 )
 @answering
@@ -49,7 +55,8 @@ async def upload_file(request: Request) -> Response:
     files = house(request).batches.files
     if coding(request.headers.getlist("content-encoding")) is not None:
         raise UnsupportedEncoding("a form is taken as it is, not compressed")
-    form = Form(files, request.headers.get("content-type"))
+    key = idempotency_key(request.headers)
+    form = Form(files, request.headers.get("content-type"), request.scope["owner"], key)
     try:
         async for chunk in request.stream():
             await form.take(chunk)
@@ -60,7 +67,7 @@ async def upload_file(request: Request) -> Response:
         await form.close()
 
 
-@operation(answer=schemas.FileList, query=schemas.FilesQuery, errors=("not_found",), invalid=400)
+@operation(answer=schemas.FileList, query=schemas.FilesQuery, invalid=400)
 @answering
 async def list_files(request: Request) -> Response:
     """GET /v1/files: the files, newest first."""
@@ -70,7 +77,7 @@ async def list_files(request: Request) -> Response:
     if order not in ("asc", "desc"):
         raise InvalidRequest("order must be asc or desc", param="order")
     after = query.get("after")
-    n = (await files.get(after)).n if after else None
+    n = None if after is None else await files.place(after)
     purpose = query.get("purpose")
     found = await rows.page(files.store, purpose, n, order == "asc", limit + 1, files.now())
     page = [shown(one) for one in found[:limit]]
@@ -133,14 +140,20 @@ def shown(one: File) -> Object:
 
 class Form:
     """A multipart form while it comes: the part named `file` goes to an upload, small fields are
-    kept. `take` each chunk, then `done`; `close` in any case."""
+    kept. `take` each chunk, then `done`; `close` in any case. `key` is an Idempotency-Key."""
 
-    def __init__(self, files: Files, content_type: str | None) -> None:
+    def __init__(
+        self, files: Files, content_type: str | None, owner: str | None, key: str | None
+    ) -> None:
         kind, options = parse_options_header(content_type)
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise InvalidRequest("send the file as multipart/form-data with a boundary")
         self._files = files
+        self._owner = owner
+        self._key = key
+        self._digest = None if key is None else sha256()
+        """Of the file's content, which only a key needs."""
         self._fields: dict[str, bytes] = {}
         self._upload: Upload | None = None
         self._whole = False
@@ -149,7 +162,7 @@ class Form:
         self._disposition = b""
         self._events: list[tuple[str, bytes]] = []
         """What the parser has found in a chunk and nobody has seen to."""
-        self._name = ""
+        self._name = self._filename = ""
         self._parser = MultipartParser(
             boundary,
             {
@@ -184,6 +197,8 @@ class Form:
         if kind == "head":
             await self._begin(data)
         elif kind == "data" and self._name == "file" and self._upload is not None:
+            if self._digest is not None:
+                self._digest.update(data)
             await self._upload.write(data)
         elif kind == "data":
             held = self._fields[self._name] = self._fields.get(self._name, b"") + data
@@ -202,10 +217,12 @@ class Form:
             if self._upload is not None:
                 raise InvalidRequest("send one file at a time", param="file")
             filename = options.get(b"filename", b"").decode("utf-8", "replace")[-NAME_MOST:]
-            self._upload = await self._files.upload(filename or "upload.jsonl", PURPOSE)
+            self._filename = filename or "upload.jsonl"
+            self._upload = await self._files.upload(self._filename, PURPOSE)
 
     async def done(self) -> File:
-        """The file, whole and on the disk. Raises RequestError."""
+        """The file, whole and on the disk; with a known Idempotency-Key the one that it has made.
+        Raises RequestError."""
         if not self._whole:
             raise InvalidRequest("the multipart form has no end")
         upload = self._upload
@@ -216,26 +233,35 @@ class Form:
             raise InvalidRequest(f"purpose must be {PURPOSE}", param="purpose")
         if not upload.size:
             raise InvalidRequest("the file is empty", param="file")
-        await upload.finish(self._expiry(fields))
+        expires_s = _expiry(fields)
+        expires_at = None if expires_s is None else self._files.now() + expires_s * 1000
+        file = await self._files.take(upload, expires_at, self._made(expires_s))
         self._upload = None
         self._files.swept()
-        return await self._files.get(upload.id)
+        return file
 
-    def _expiry(self, fields: dict[str, str]) -> int | None:
-        seconds, anchor = (fields.get(f"expires_after[{name}]") for name in ("seconds", "anchor"))
-        if seconds is None and anchor is None:
+    def _made(self, expires_s: int | None) -> Key | None:
+        if self._key is None or self._digest is None:
             return None
-        name = "expires_after"
-        if anchor != "created_at":
-            raise InvalidRequest(f"{name}.anchor must be created_at", param=f"{name}.anchor")
-        whole = integer(seconds, f"{name}.seconds", 0, EXPIRY_LEAST_S, EXPIRY_MOST_S)
-        return self._files.now() + whole * 1000
+        asked = (self._filename, expires_s, self._digest.hexdigest())
+        return Key.of(self._owner, self._key, fingerprint("file", *asked))
 
     async def close(self) -> None:
         """Leave nothing behind of a file that did not become whole."""
         if self._upload is not None:
             await self._upload.abandon()
             self._files.swept()
+
+
+def _expiry(fields: dict[str, str]) -> int | None:
+    """Seconds until the file expires. Raises InvalidRequest."""
+    seconds, anchor = (fields.get(f"expires_after[{name}]") for name in ("seconds", "anchor"))
+    if seconds is None and anchor is None:
+        return None
+    name = "expires_after"
+    if anchor != "created_at":
+        raise InvalidRequest(f"{name}.anchor must be created_at", param=f"{name}.anchor")
+    return integer(seconds, f"{name}.seconds", 0, EXPIRY_LEAST_S, EXPIRY_MOST_S)
 
 
 ROUTES = [

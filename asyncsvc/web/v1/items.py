@@ -247,10 +247,13 @@ def _text(text: Object) -> Object:
 
 def listed(found: list[Object], after: str | None, limit: int) -> Object:
     """A page of a list in OpenAI's shape. Raises InvalidRequest."""
-    if after:
+    if after is not None:
         places = [index for index, one in enumerate(found) if one["id"] == after]
         if not places:
-            raise InvalidRequest(f"after names nothing in this list: {after[:80]!r}", param="after")
+            raise InvalidRequest(
+                f"after: {after[:80]!r} is not one of our cursors: this list has no such id",
+                param="after",
+            )
         found = found[places[0] + 1 :]
     page = found[:limit]
     return {

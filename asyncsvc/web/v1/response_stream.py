@@ -81,6 +81,11 @@ class Telling:
         self._incomplete: Object | None = None
         self.status = "queued"
 
+    @property
+    def last(self) -> int:
+        """The last `sequence_number` that was given away; -1: none."""
+        return self._number - 1
+
     def take(self, event: Object) -> list[Object]:
         """What one event of the journal adds; its `seq` must follow on the last one's."""
         self._told = []

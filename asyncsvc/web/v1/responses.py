@@ -23,7 +23,7 @@ from asyncsvc.tasks.asked import asked, asking
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import State
 from asyncsvc.web import body
-from asyncsvc.web.api import house, integer
+from asyncsvc.web.api import cursor, house, integer
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
@@ -103,7 +103,7 @@ async def show_response(request: Request) -> Response:
     headers = {TASK_ID: task_id}
     if query.get("stream", "false").lower() not in ("true", "1"):
         return JSON((await told(parts, task_id, kept)).response(), headers=headers)
-    after = integer(query.get("starting_after"), "starting_after", -1, -1, None)
+    after = await _starting_after(parts, query.get("starting_after"), task_id, kept)
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers=headers)
     held = Held(parts, await parts.journal.task(task_id), mine=False)
@@ -147,6 +147,14 @@ async def response_items(request: Request) -> Response:
         raise InvalidRequest("order must be asc or desc", param="order")
     found = input_items(kept, task_id)
     return JSON(listed(found if order == "asc" else found[::-1], query.get("after"), limit))
+
+
+async def _starting_after(parts: House, given: str | None, task_id: str, kept: Object) -> int:
+    """The `sequence_number` that a client has seen last; -1: none. Raises InvalidRequest."""
+    if given is None or given == "-1":
+        return -1
+    last = (await told(parts, task_id, kept)).last
+    return cursor(given, "starting_after", last)
 
 
 async def told(parts: House, task_id: str, kept: Object) -> Telling:
