@@ -1,8 +1,27 @@
-"""What holds for all tests."""
+"""What holds for all tests: signals, the number of workers, which tests are slow."""
 
+import os
 import signal
+from pathlib import Path
+
+import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a job in the background of a script. Our children would ignore Ctrl-C as well, and half
     # of what a terminal does could not be tried.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+SLOW = ("benchmarks", "cli", "flows", "openclaw", "release", "wild")
+"""Folders whose tests start processes of their own or wait for a real clock."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """One worker more than cores, so that a core has work while a test waits for a process."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(here).parts[0] in SLOW:
+            item.add_marker("slow")

@@ -57,13 +57,19 @@ def _key(request: Request, queued_at: int) -> float:
     return queued_at / 1000 + slack
 
 
-class Line(asyncio.PriorityQueue[Entry]):
-    """A priority queue that knows its head, and from which a task may step out."""
+class Line:
+    """A priority queue of waiting tasks whose first can be looked at, and which any may leave.
+
+    Built on `asyncio.PriorityQueue` by its public methods: the first task is taken out of the
+    queue to be looked at, and put back when a more urgent one arrives.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        # The heap gives the next; this list gives the place of any. Both hold the same tasks,
-        # but that the heap may still hold some which have stepped out.
+        self._queue: asyncio.PriorityQueue[Entry] = asyncio.PriorityQueue()
+        self._first: Entry | None = None
+        """Taken out of the queue; at most as large as all that is in it."""
+        # The queue gives the next; this list gives the place of any. Both hold the same tasks,
+        # but that the queue may still hold some which have left.
         self._ranks: list[Rank] = []
         self._waiting: dict[str, Entry] = {}
 
@@ -74,26 +80,27 @@ class Line(asyncio.PriorityQueue[Entry]):
         return task_id in self._waiting
 
     def enter(self, entry: Entry) -> None:
-        """Wait in line; a task that waits already stays where it is."""
+        """Add a task; a task that waits already keeps its place."""
         if entry.task_id in self._waiting:
             return
         self._waiting[entry.task_id] = entry
         insort(self._ranks, entry.rank)
-        self.put_nowait(entry)
+        self._put(entry)
 
     def entries(self) -> list[Entry]:
-        """All who wait, in no order."""
+        """All waiting tasks, in no order."""
         return list(self._waiting.values())
 
     def fill(self, entries: Iterable[Entry]) -> None:
-        """Many at once, none of whom waits here: far cheaper than one by one."""
-        self._waiting.update((entry.task_id, entry) for entry in entries)
-        ordered = sorted(self._waiting.values())
-        self._ranks = [entry.rank for entry in ordered]
-        self._queue: list[Entry] = ordered  # what is in order is a heap
+        """Add many tasks at once, none of which waits here: far cheaper than one by one."""
+        added = sorted(entries)
+        self._waiting.update((entry.task_id, entry) for entry in added)
+        self._ranks = sorted(entry.rank for entry in self._waiting.values())
+        for entry in added:
+            self._put(entry)
 
     def leave(self, task_id: str) -> bool:
-        """Step out, wherever in line; False where it was not waiting here."""
+        """Remove a task from any place; False where it was not waiting here."""
         entry = self._waiting.pop(task_id, None)
         if entry is None:
             return False
@@ -101,29 +108,34 @@ class Line(asyncio.PriorityQueue[Entry]):
         return True
 
     def head(self) -> Entry | None:
-        """The next in line, without taking it."""
-        while not self.empty():
-            entry = self._peek()
-            if self._waiting.get(entry.task_id) is entry:
-                return entry
-            self.get_nowait()  # it stepped out, and perhaps came back with another key
-        return None
+        """The next task, without removing it."""
+        while True:
+            if self._first is None:
+                if self._queue.empty():
+                    return None
+                self._first = self._queue.get_nowait()
+            if self._waiting.get(self._first.task_id) is self._first:
+                return self._first
+            self._first = None  # it left, and perhaps came back with another key
 
     def first(self) -> Rank:
-        """The place of the next in line; somebody must wait."""
+        """The rank of the next task; one must wait."""
         return self._ranks[0]
 
     def take(self) -> Entry:
-        """The next in line; somebody must wait."""
+        """Remove the next task and return it; one must wait."""
         head = self.head()
         assert head is not None
-        self.get_nowait()
+        self._first = None
         self.leave(head.task_id)
         return head
 
     def ahead_of(self, rank: Rank) -> int:
-        """How many wait before that place, whether anybody waits there or not."""
+        """How many tasks wait before that rank, whether one waits there or not."""
         return bisect_left(self._ranks, rank)
 
-    def _peek(self) -> Entry:
-        return self._queue[0]
+    def _put(self, entry: Entry) -> None:
+        if self._first is not None and entry < self._first:
+            self._queue.put_nowait(self._first)
+            self._first = None
+        self._queue.put_nowait(entry)
