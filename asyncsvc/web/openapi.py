@@ -34,7 +34,7 @@ OWN_CODES = {
 }
 """Codes that their classes are given when they are raised."""
 ALWAYS = ("forbidden_host", "overloaded")
-WITH_BODY = ("invalid_json", "task_too_large", "invalid_request")
+WITH_BODY = ("invalid_json", "task_too_large", "unsupported_encoding", "invalid_request")
 GIVEN = {
     401: {"WWW-Authenticate": "`Bearer`"},
     429: {"Retry-After": "seconds"},

@@ -40,4 +40,6 @@ class Resource:
 
 def resource(path: str, **verbs: Verb) -> Route:
     """One route for all methods of a path: two would each answer 405 for the other's."""
-    return Route(path, Resource(verbs))
+    route = Route(path, Resource(verbs))
+    route.path = route.path_format  # as it is described: without how its parts are matched
+    return route

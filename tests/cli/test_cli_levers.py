@@ -63,7 +63,7 @@ def test_an_end_that_fits_several_is_not_enough(service: Place) -> None:
         (("schedule", "@daily", "x", "--timezone", "Mars/Base"), "no time zone 'Mars/Base'"),
         (("schedule", "@daily", "x", "--model", "nope"), "no model 'nope'"),
         (("pause-model", "nope"), "no model 'nope'"),
-        (("resume-model", "a/b"), "there is nothing at"),
+        (("resume-model", "a/b"), "no model 'a/b'"),
     ],
 )
 def test_what_the_service_refuses_is_one_line(
