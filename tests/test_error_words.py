@@ -102,6 +102,8 @@ def test_a_request_beyond_the_whole_limit_never_passes(
         (500, words("insufficient balance (1008)"), QuotaExhausted),
         (403, words("Your credit balance is too low to access the API"), QuotaExhausted),
         (400, words("Your account is in arrears"), QuotaExhausted),
+        (403, words("Key limit exceeded (total limit)."), QuotaExhausted),
+        (429, words("Too many tokens, please wait before trying again."), RateLimited),
         (402, b"", QuotaExhausted),
         (402, words("or fewer max_tokens. You can only afford 13141"), RequestTooCostly),
         (429, {"error": {"message": "free-models-per-day", "code": 429}}, QuotaExhausted),
