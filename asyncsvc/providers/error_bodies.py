@@ -107,7 +107,7 @@ class Report:
     codes: list[str] = field(default_factory=list)
     text: str = ""
     page: bool = False
-    """The body is HTML: a box on the way wrote it, not the provider."""
+    """The body is HTML: a proxy or a firewall wrote it, not the provider's API."""
     relayed: bool = False
     """The words are those of a provider behind the provider, about a key of its own."""
     named: list[tuple[str, Any]] = field(default_factory=list)

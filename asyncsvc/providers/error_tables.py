@@ -130,7 +130,7 @@ DIALECTS: Mapping[str, Kinds] = {
     "nvidia": {},
     "openrouter": {},
     **_NUMBERED,
-    # Here insufficient_quota is said of tokens a minute, not of money [help.aliyun.com,
+    # Here insufficient_quota means tokens a minute, not money [help.aliyun.com,
     # model-studio/error-code, token-limit].
     "dashscope": {
         **_each(

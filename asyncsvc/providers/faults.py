@@ -141,7 +141,7 @@ def _kind(status: int, report: Report, text: str, dialect: str, window_s: float 
         return _by_status(status, report.page)
     if kind is RateLimited and CONCURRENT.search(text):
         return ConcurrencyLimited  # some have one code for all limits
-    # A page is written by a box on the way; a relayed body is about a key of the relay's.
+    # A proxy or a firewall writes pages; a relayed body is about a key of the relay's.
     return UNEXPLAINED.get(kind, kind) if report.page or report.relayed else kind
 
 
