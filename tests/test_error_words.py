@@ -102,6 +102,8 @@ def test_a_request_beyond_the_whole_limit_never_passes(
         (500, words("insufficient balance (1008)"), QuotaExhausted),
         (403, words("Your credit balance is too low to access the API"), QuotaExhausted),
         (400, words("Your account is in arrears"), QuotaExhausted),
+        (403, words("Key limit exceeded (total limit)."), QuotaExhausted),
+        (429, words("Too many tokens, please wait before trying again."), RateLimited),
         (402, b"", QuotaExhausted),
         (402, words("or fewer max_tokens. You can only afford 13141"), RequestTooCostly),
         (429, {"error": {"message": "free-models-per-day", "code": 429}}, QuotaExhausted),
@@ -268,6 +270,7 @@ def openrouter(reset: str, remaining: str = "0") -> Any:
         (words("limit of requests per day reached"), {"retry-after": "40000"},
          QuotaExhausted, 40000),
         (words("请在30秒后重试"), {}, RateLimited, 30),
+        (words("requests per second"), {"retry-after": "9"}, RateLimited, 9),
         ({"error": {"code": "insufficient_quota", "message": "billing"}},
          {"retry-after": "3"}, QuotaExhausted, 3),
     ],
@@ -278,6 +281,14 @@ def test_the_shortest_named_time_that_fits_the_limit_counts(
     error = means(429, body, headers)
     assert type(error) is kind
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("Model is loading, try again in 20 s", 20), ("retry, or wait 24 hours for help", None)],
+)
+def test_a_fault_that_passes_is_tried_again_soon(text: str, seconds: float | None) -> None:
+    assert means(500, words(text)).retry_after == seconds
 
 
 BAD = [

@@ -41,7 +41,8 @@ EVERYBODY: Kinds = {
     **_each(
         QuotaExhausted,
         "insufficient_quota billing_hard_limit_reached exceeded_current_quota_error "
-        "insufficient_user_quota pre_consume_token_quota_failed billing_not_active",
+        "insufficient_user_quota pre_consume_token_quota_failed billing_not_active "
+        "quota_exceeded usage_limit_reached",
     ),
     **_each(
         ContextTooLong,
@@ -129,7 +130,7 @@ DIALECTS: Mapping[str, Kinds] = {
     "nvidia": {},
     "openrouter": {},
     **_NUMBERED,
-    # Here insufficient_quota is said of tokens a minute, not of money [help.aliyun.com,
+    # Here insufficient_quota means tokens a minute, not money [help.aliyun.com,
     # model-studio/error-code, token-limit].
     "dashscope": {
         **_each(
@@ -185,7 +186,7 @@ TOO_LONG = _rule(
     r"\b(?:prompt|input|sequence|messages?) length\b[^\n]{0,30}?(?:exceed|greater|longer|over)",
     r"range of input length|input length (?:should|must|exceeds)",
     r"\btokens?(?: count)?\b[^\n]{0,40}?\bexceeds?\b|exceeds? [^\n]{0,40}?\btokens?\b",
-    r"exceeded model token limit|too many (?:input |total )?tokens|too long for",
+    r"exceeded model token limit|too many (?:input |total )?tokens(?!, please wait)|too long for",
     r"reduce (?:the length|the number of|your (?:prompt|input|message))|decrease input length",
     r"shorten (?:your|the) (?:prompt|input|message)|`inputs` tokens",
     r"上下文(?:长度|窗口)|(?:输入|提示词)[^\n]{0,12}(?:过长|太长|超)|超[出过][^\n]{0,12}(?:长度|token)",
@@ -222,7 +223,11 @@ BY_TEXT: tuple[Rule, ...] = (
         r"billing (?:hard )?limit|spend(?:ing)? limit|in arrears|payment required",
         r"余额不足|欠费|额度不足|额度已用",
     ),
-    _rule(QuotaExhausted, "400 403", r"quota (?:is |has been )?(?:exceeded|exhausted)"),
+    _rule(
+        QuotaExhausted,
+        "400 403",
+        r"quota (?:is |has been )?(?:exceeded|exhausted)|key limit exceeded",
+    ),
     _rule(
         RateLimited,
         f"400 403 {_WRAPPED}",

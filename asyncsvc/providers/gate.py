@@ -172,7 +172,7 @@ class Gate(Closures, Measures):
     def accepted(self) -> None:
         """A call was taken by the provider."""
         if self.refusals.passed():
-            # A box on the way would have refused it: the others need not wait for its end.
+            # A proxy or a wrong key would have shown by now: the others need not wait for its end.
             self.breaker.succeeded()
         if self.adaptive.learns:
             now = self.time()
