@@ -24,7 +24,7 @@ from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.hangup import hangup
 from asyncsvc.settings import Settings, tokens
 from asyncsvc.web.connections import Connections
-from asyncsvc.web.sockets import EXTENSION
+from asyncsvc.web.sockets import CLOSE_WITHIN_S, EXTENSION
 from asyncsvc.web.state import House
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,6 @@ FRAME_BYTES = 1 << 20
 SEND_BUFFER = 256 * 1024
 """The kernel's buffer for one client. By itself it grows to megabytes, in which the events of a
 client that does not read would pile up unseen."""
-CLOSE_WITHIN_S = 30.0
 UVICORN_CLOSE_S = 5
 COLLECT_AFTER = (20_000, 20, 100)
 """Allocations, and collections of the next younger generation."""

@@ -2,11 +2,14 @@
 
 Owns uploads under way and the removal of what is deleted or has expired. Promises that an upload
 holds one piece in memory and waits for the disk with each, that nothing of a file is seen before
-it is whole, and that an upload which breaks off leaves nothing behind. Never looks into a file.
+it is whole, that an upload which breaks off leaves nothing behind, and that a file which is
+deleted while it is downloaded is still sent to its end. Never looks into a file.
 """
 
 import asyncio
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 from asyncsvc.clock import new_id
 from asyncsvc.errors import NotFound, StorageUnavailable, TaskTooLarge
@@ -65,6 +68,8 @@ class Files:
         self._journal = journal
         self._storage = settings.storage
         self._gone = asyncio.Event()
+        self._readers: Counter[int] = Counter()
+        """Downloads under way, by the file's `n`."""
 
     @property
     def store(self) -> Store:
@@ -93,6 +98,18 @@ class Files:
         await self._journal.append(files.gone(file_id))
         self.swept()
 
+    @contextmanager
+    def reading(self, n: int) -> Iterator[None]:
+        """Keep the content of the file for as long as the block lasts."""
+        self._readers[n] += 1
+        try:
+            yield
+        finally:
+            self._readers[n] -= 1
+            if not self._readers[n]:
+                del self._readers[n]
+                self.swept()
+
     def swept(self) -> None:
         """Something is gone, or will go: look soon."""
         self._gone.set()
@@ -117,6 +134,6 @@ class Files:
     async def _sweep(self) -> None:
         for file_id in await files.overdue(self.store, self.now()):
             await self._journal.append(files.gone(file_id))
-        while dead := await files.dead(self.store):
+        while dead := await files.dead(self.store, self._readers):
             for n in dead:
                 await self._journal.append(files.emptied(n))
