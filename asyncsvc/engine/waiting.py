@@ -11,8 +11,6 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import orjson
-
 from asyncsvc.engine.allowances import Allowances
 from asyncsvc.engine.cache import Answer, Cache
 from asyncsvc.engine.dispatch import Dispatch
@@ -22,6 +20,7 @@ from asyncsvc.engine.sessions import Sessions
 from asyncsvc.engine.timers import Timers
 from asyncsvc.errors import (
     ContextTooLong,
+    DatabaseDamaged,
     Expired,
     IllegalTransition,
     ProviderError,
@@ -32,6 +31,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
@@ -191,8 +191,11 @@ class WaitingRoom:
 
     async def said(self, task: Task) -> str | None:
         """What it said in its last attempt: its result, if it ends while it does not run."""
-        rows = await self._journal.store.text_so_far(task.n) if task.starts else []
-        return "".join(orjson.loads(row)["text"] for row in rows) or None
+        try:
+            rows = await self._journal.store.text_so_far(task.n) if task.starts else []
+            return "".join(loads(row)["text"] for row in rows) or None
+        except DatabaseDamaged:
+            return None  # a task whose text is damaged must end all the same
 
     async def close(self) -> None:
         self._timers.close()

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import orjson
 
 from asyncsvc.clock import rfc3339
+from asyncsvc.errors import DatabaseDamaged
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.task import Request, State, Task
 
 REQUEST_COLUMNS = (
@@ -30,6 +32,8 @@ UPDATE_TASK = (
     "WHERE n = ? AND version = ?"
 )
 SELECT_TASK = f"SELECT {', '.join(f'tasks.{name}' for name in TASK_COLUMNS)}"
+
+_STATES = frozenset(State)
 
 
 class EventRow(NamedTuple):
@@ -65,7 +69,7 @@ class Event:
 
     @property
     def data(self) -> Any:
-        return orjson.loads(self._row.data)
+        return loads(self._row.data)
 
     @property
     def wire(self) -> str:
@@ -92,7 +96,7 @@ def told(data: dict[str, Any]) -> str:
 
 
 def _loads(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
+    return None if text is None else loads(text)
 
 
 def served(task: Task) -> dict[str, Any]:
@@ -133,7 +137,7 @@ def request_row(task: Task) -> tuple[Any, ...]:
 
 
 def task_of(row: Any, seq: int) -> Task:
-    """The task of a row that begins with TASK_COLUMNS."""
+    """The task of a row that begins with TASK_COLUMNS. Raises DatabaseDamaged."""
     (
         n, id_, type_, lane, priority, wanted, session_id, owner, run_at, timeout_s, max_retries,
         retry_unsafe, cache, cache_key, user_metadata, preview, decision, need, created_at, tokens,
@@ -148,6 +152,8 @@ def task_of(row: Any, seq: int) -> Task:
         _loads(user_metadata), preview, _loads(decision), need, created_at, tokens,
         schedule_id, callback_url,
     )  # fmt: skip
+    if state not in _STATES:
+        raise DatabaseDamaged("the database is damaged: a task is in no state that there is")
     return Task(
         request, State(state), attempts, forgiven, starts, seq, version, queued_at, updated_at,
         started_at, finished_at, next_run_at, name, model,

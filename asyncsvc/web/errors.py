@@ -16,14 +16,17 @@ from starlette.responses import Response
 
 from asyncsvc.errors import (
     Conflict,
+    DatabaseDamaged,
     IllegalTransition,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    ReadRefused,
     RequestError,
     StorageUnavailable,
 )
+from asyncsvc.tasks import refusals
 
 log = logging.getLogger(__name__)
 
@@ -46,10 +49,20 @@ def as_request_error(error: Exception) -> RequestError | None:
     if isinstance(error, IllegalTransition):
         return Conflict("illegal_transition", str(error))
     if isinstance(error, StorageUnavailable):
-        return Overloaded(f"nothing was stored: {error}", retry_after=STORAGE_RETRY_S)
+        return _storage(error)
+    if isinstance(error, MemoryError):
+        return Overloaded("there is no memory left for this", retry_after=STORAGE_RETRY_S)
     if isinstance(error, ValidationError):
         return invalid(error)
     return None
+
+
+def _storage(error: StorageUnavailable) -> Overloaded:
+    """Damage does not pass by itself, so nothing is said of trying again."""
+    if isinstance(error, DatabaseDamaged):
+        return Overloaded(f"{error}; {refusals.REMEDY}")
+    done = "" if isinstance(error, ReadRefused) else "nothing was stored: "
+    return Overloaded(f"{done}{error}", retry_after=STORAGE_RETRY_S)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
@@ -72,10 +85,12 @@ def response(error: RequestError) -> Response:
     return JSON(error.body(), status_code=error.status, headers=headers)
 
 
-async def known(_: Request, error: Exception) -> Response:
+async def known(request: Request, error: Exception) -> Response:
     """For what `as_request_error` knows."""
+    if isinstance(error, DatabaseDamaged):
+        request.state.house.journal.store.refusals.note(error)
     told = as_request_error(error)
-    return await unknown(_, error) if told is None else response(told)
+    return await unknown(request, error) if told is None else response(told)
 
 
 async def http(request: Request, error: Exception) -> Response:

@@ -116,7 +116,8 @@ def refusal(error: RequestError) -> Failure:
         str(error),
         error.param,
         error.retry_after,
-        should_retry=error.status != 409,
+        # Of a refusal that passes the service says when; of a damaged database it does not.
+        should_retry=error.status != 409 and (error.status < 500 or error.retry_after is not None),
     )
 
 
