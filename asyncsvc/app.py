@@ -183,7 +183,9 @@ async def _front(
         monitor=monitor,
         sockets=Sockets(),
         bodies=bodies,
-        backups=Backups(journal.store.path, settings.limits.disk_free_mb << 20),
+        backups=Backups(
+            journal.store.path, settings.limits.disk_free_mb << 20, journal.store.files.check
+        ),
         importer=Importer(journal, waiting, intake),
         started_ms=journal.now(),
     )

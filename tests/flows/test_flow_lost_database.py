@@ -207,7 +207,7 @@ async def test_the_log_of_a_database_that_took_the_place_is_left_alone(
         assert await remote.process.ended() == 1
     with closing(sqlite3.connect(tmp_path / NAME)) as found:
         assert found.execute("SELECT name FROM sqlite_schema").fetchall() == [("precious",)]
-    assert not list(tmp_path.glob("*.kept-*"))
+    assert not [name for name in os.listdir(tmp_path) if ".kept-" in name]
 
 
 async def test_a_disk_that_is_taken_away(tmp_path: Path, sim: Provider) -> None:
