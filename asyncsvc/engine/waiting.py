@@ -11,6 +11,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
+from asyncsvc.clock import left_ms
 from asyncsvc.engine.allowances import Allowances
 from asyncsvc.engine.cache import Answer, Cache
 from asyncsvc.engine.dispatch import Dispatch
@@ -163,10 +164,14 @@ class WaitingRoom:
         def due(task_id: str) -> None:
             self._later(self._become(task_id, Cause.DUE))
 
+        due_at, request = task.next_run_at or 0, task.request
         if delay_s is not None:
             self._timers.after(task.id, delay_s, due)
+        elif due_at == request.run_at and not request.delayed:
+            self._timers.at(task.id, due_at, due)
         else:
-            self._timers.at(task.id, task.next_run_at or 0, due)
+            left = left_ms(due_at, task.updated_at, self._journal.now())
+            self._timers.after(task.id, left / 1000, due)
 
     def remove(self, task: Task) -> None:
         """The task is paused, or about to run: it waits no longer, but keeps its session."""

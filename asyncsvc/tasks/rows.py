@@ -18,6 +18,7 @@ REQUEST_COLUMNS = (
     "n", "id", "type", "lane", "priority", "wanted_model", "session_id", "owner", "run_at",
     "timeout_s", "max_retries", "retry_unsafe", "cache", "cache_key", "user_metadata", "preview",
     "decision", "need", "created_at", "tokens", "schedule_id", "callback_url",
+    "delayed",
 )  # fmt: skip
 LIFE_COLUMNS = (
     "state", "attempts", "forgiven", "starts", "version", "queued_at", "updated_at", "started_at",
@@ -133,6 +134,7 @@ def request_row(task: Task) -> tuple[Any, ...]:
         None if request.cache is None else int(request.cache), request.cache_key,
         dumps(request.user_metadata), request.preview, dumps(request.route), request.need,
         request.created_at, request.tokens, request.schedule_id, request.callback_url,
+        int(request.delayed) or None,
     )  # fmt: skip
 
 
@@ -141,7 +143,7 @@ def task_of(row: Any, seq: int) -> Task:
     (
         n, id_, type_, lane, priority, wanted, session_id, owner, run_at, timeout_s, max_retries,
         retry_unsafe, cache, cache_key, user_metadata, preview, decision, need, created_at, tokens,
-        schedule_id, callback_url, state, attempts, forgiven, starts, version, queued_at,
+        schedule_id, callback_url, delayed, state, attempts, forgiven, starts, version, queued_at,
         updated_at, started_at,
         finished_at, next_run_at, name, model, route, usage, latency, cached, error,
         finish_reason,
@@ -150,7 +152,7 @@ def task_of(row: Any, seq: int) -> Task:
         id_, type_, wanted, lane, priority, session_id, owner, run_at, timeout_s, max_retries,
         bool(retry_unsafe), None if cache is None else bool(cache), cache_key,
         _loads(user_metadata), preview, _loads(decision), need, created_at, tokens,
-        schedule_id, callback_url,
+        schedule_id, callback_url, bool(delayed),
     )  # fmt: skip
     if state not in _STATES:
         raise DatabaseDamaged("the database is damaged: a task is in no state that there is")
