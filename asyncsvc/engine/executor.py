@@ -13,6 +13,7 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
+from asyncsvc import memory
 from asyncsvc.engine.aftermath import Aftermath
 from asyncsvc.engine.asking import ask
 from asyncsvc.engine.outcome import (
@@ -211,6 +212,8 @@ class Executor:
         except DatabaseDamaged as damaged:
             # It cannot be read next time either: so it costs an attempt.
             return InternalError(str(damaged))
+        except MemoryError:
+            return InternalError("there was no memory left for this call")
         except StorageUnavailable:
             # What was heard cannot be kept; when the disk is back, it is asked for again. The
             # pause keeps a full disk from turning this into a spin.
@@ -221,7 +224,9 @@ class Executor:
             return InternalError(f"a fault of ours: {type(fault).__name__}")
 
     async def _perform(self, run: Run) -> Completed:
-        body = loads(await self._journal.store.body(run.lead.n))
+        raw = await self._journal.store.body(run.lead.n)
+        memory.expect(len(raw))
+        body = loads(raw)
         run.warnings = run.upstream.warnings(body["params"])
         await self._aftermath.prepare(run)
         run.permit.confirm()  # nothing is written yet: best to know it now
