@@ -53,15 +53,12 @@ from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import (
     AsyncsvcError,
-    DatabaseDamaged,
-    StartError,
     StorageUnavailable,
 )
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
-from asyncsvc.tasks import refusals
 from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.migrations import unusable
@@ -97,8 +94,6 @@ async def open_house(
         path = Path(settings.storage.path)
         try:
             house = await _opened(stack, settings, environ, now, read, watch, uptime)
-        except DatabaseDamaged as error:
-            raise StartError(f"storage.path: {path}: {error}; {refusals.REMEDY}") from None
         except StorageUnavailable as error:
             raise unusable(path, error) from None
         yield house

@@ -13,7 +13,6 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-from asyncsvc import memory
 from asyncsvc.engine.aftermath import Aftermath
 from asyncsvc.engine.asking import ask
 from asyncsvc.engine.outcome import (
@@ -209,11 +208,8 @@ class Executor:
             return Dropped(reason)
         except ProviderError as fault:
             return fault.bare()
-        except DatabaseDamaged as damaged:
-            # It cannot be read next time either: so it costs an attempt.
-            return InternalError(str(damaged))
-        except MemoryError:
-            return InternalError("there was no memory left for this call")
+        except (DatabaseDamaged, MemoryError) as fault:  # as it may be next time: an attempt
+            return InternalError(str(fault) or "there was no memory left for this call")
         except StorageUnavailable:
             # What was heard cannot be kept; when the disk is back, it is asked for again. The
             # pause keeps a full disk from turning this into a spin.
@@ -224,9 +220,7 @@ class Executor:
             return InternalError(f"a fault of ours: {type(fault).__name__}")
 
     async def _perform(self, run: Run) -> Completed:
-        raw = await self._journal.store.body(run.lead.n)
-        memory.expect(len(raw))
-        body = loads(raw)
+        body = loads(await self._journal.store.body(run.lead.n))
         run.warnings = run.upstream.warnings(body["params"])
         await self._aftermath.prepare(run)
         run.permit.confirm()  # nothing is written yet: best to know it now

@@ -17,6 +17,7 @@ from typing import Any, Self, TypeVar
 
 import aiosqlite
 
+from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.tasks.batch import PREPARED, Batch, births, write
 from asyncsvc.tasks.filelock import DatabaseLock, FileLock
@@ -139,13 +140,18 @@ class Store:
         return [task_of(row, row[-1]) for row in rows]
 
     async def body(self, n: int) -> bytes:
-        """What was asked, as JSON."""
+        """What was asked, as JSON. Raises MemoryError where there is none to read it with."""
         rows = await self.read("SELECT body FROM bodies WHERE task_n = ?", (n,))
-        return bytes(rows[0][0]) if rows else b"{}"
+        found = bytes(rows[0][0]) if rows else b"{}"
+        memory.expect(len(found))
+        return found
 
     async def result(self, n: int) -> str | None:
+        """What was answered. Raises MemoryError where there is none to show it with."""
         rows = await self.read("SELECT result FROM results WHERE task_n = ?", (n,))
-        return str(rows[0][0]) if rows else None
+        found = str(rows[0][0]) if rows else None
+        memory.expect(len(found or ""))
+        return found
 
     async def text_so_far(self, n: int, kind: str = "chunk") -> list[str]:
         """The data of the chunk events since the last attempt, each JSON; or those of another

@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import orjson
 
-from asyncsvc import memory
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks import callbacks
@@ -59,10 +58,8 @@ def item(task: Task, result_preview: str | None) -> dict[str, Any]:
 async def whole(house: House, task: Task) -> dict[str, Any]:
     """A task with its texts; the result of an unfinished one is the text so far."""
     store = house.journal.store
-    raw = await store.body(task.n)
+    body: dict[str, Any] = loads(await store.body(task.n))
     result: Any = await store.result(task.n)
-    memory.expect(len(raw) + len(result or ""))
-    body: dict[str, Any] = loads(raw)
     if result is None and task.state in UNFINISHED and task.starts:
         parts = [loads(data)["text"] for data in await store.text_so_far(task.n)]
         result = "".join(parts) or None

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import aiosqlite
 
-from asyncsvc.errors import StartError
+from asyncsvc.errors import DatabaseDamaged, StartError
+from asyncsvc.tasks.refusals import REMEDY
 from asyncsvc.tasks.writer import Writer
 
 MAGIC = b"SQLite format 3\0"
@@ -84,6 +85,8 @@ def look_at(path: Path) -> None:
 
 def unusable(path: Path, error: Exception) -> StartError:
     """Why the service cannot start on a database, with the figure where the disk is full."""
+    if isinstance(error, DatabaseDamaged):
+        return StartError(f"storage.path: {path}: {error}; {REMEDY}")
     free = shutil.disk_usage(path.absolute().parent).free
     if free < ROOM_BYTES:
         return StartError(
