@@ -65,6 +65,12 @@ def _storage(error: StorageUnavailable) -> Overloaded:
     return Overloaded(f"{done}{error}", retry_after=STORAGE_RETRY_S)
 
 
+def note(request: Request, error: Exception) -> None:
+    """Remember damage that was found in what the database gave."""
+    if isinstance(error, DatabaseDamaged):
+        request.state.house.journal.store.refusals.note(error)
+
+
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
     """The first fault of a body, in words, with the field that it is about."""
     fault = error.errors(include_url=False)[0]
@@ -87,8 +93,7 @@ def response(error: RequestError) -> Response:
 
 async def known(request: Request, error: Exception) -> Response:
     """For what `as_request_error` knows."""
-    if isinstance(error, DatabaseDamaged):
-        request.state.house.journal.store.refusals.note(error)
+    note(request, error)
     told = as_request_error(error)
     return await unknown(request, error) if told is None else response(told)
 

@@ -87,6 +87,11 @@ def unusable(path: Path, error: Exception) -> StartError:
     """Why the service cannot start on a database, with the figure where the disk is full."""
     if isinstance(error, DatabaseDamaged):
         return StartError(f"storage.path: {path}: {error}; {REMEDY}")
+    if "locked" in str(error):
+        return StartError(
+            f"storage.path: {path} cannot be opened: {error}: another program has it open; "
+            "end that program and start again"
+        )
     free = shutil.disk_usage(path.absolute().parent).free
     if free < ROOM_BYTES:
         return StartError(

@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from asyncsvc.errors import RequestError
 from asyncsvc.tasks.task import State, Task
-from asyncsvc.web.errors import JSON, as_request_error
+from asyncsvc.web.errors import JSON, as_request_error, note
 
 TASK_ID = "x-task-id"
 SHOULD_RETRY = "x-should-retry"
@@ -132,6 +132,7 @@ def answering(function: Verb) -> Verb:
         try:
             return await function(request)
         except Exception as error:
+            note(request, error)
             told = as_request_error(error)
             if told is None:
                 raise
