@@ -35,7 +35,7 @@ if sys.platform == "win32":  # pragma: no cover
         file.seek(0)
 
     def _mark(descriptor: int) -> None:
-        """Not needed: a lock file that is open cannot be removed on Windows."""
+        """Not needed: a lock file that is open cannot be removed here."""
 
 else:
     import fcntl
@@ -142,6 +142,8 @@ class DatabaseLock:
         self._descriptor: int | None = None
 
     def __enter__(self) -> Self:
+        if sys.platform == "win32":
+            return self  # there an open file can be neither removed nor replaced
         try:
             descriptor = os.open(self._database, os.O_RDWR)
         except OSError:
