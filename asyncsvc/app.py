@@ -52,13 +52,17 @@ from asyncsvc.engine.tally import Tally
 from asyncsvc.engine.timers import Timers
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.engine.webhooks import Webhooks
-from asyncsvc.errors import AsyncsvcError
+from asyncsvc.errors import (
+    AsyncsvcError,
+    StorageUnavailable,
+)
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.routing import Router
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.backup import Backups
 from asyncsvc.tasks.journal import Journal
+from asyncsvc.tasks.migrations import unusable
 from asyncsvc.tasks.store import Store
 from asyncsvc.web import errors, views
 from asyncsvc.web.attempts import Attempts
@@ -87,32 +91,49 @@ async def open_house(
 
     `settings` are the house's from here on: a reload changes them to what `read` says.
     """
-    catalogue = Catalogue(settings, environ)
     async with AsyncExitStack() as stack:
-        store = await Store.open(Path(settings.storage.path), stack)
-        keep_ms = round(catalogue.longest_window_s() * 2000)
-        journal = await stack.enter_async_context(Journal(store, now, keep_ms))
-        client = await stack.enter_async_context(Client(settings.timeouts, now))
-        router = Router(settings.models, settings.routes)
-        waiting = await _waiting_room(settings, catalogue, router, journal)
-        stack.push_async_callback(waiting.close)
-        executor = Executor(journal, client, waiting, settings)
-        stack.push_async_callback(executor.close)
-        pool = WorkerPool(waiting.dispatch, executor, settings)
-        holds = Holds(journal, catalogue, waiting.dispatch)
-        await holds.open()
-        await recover(journal, catalogue, waiting)
-        keeper = Keeper(journal, catalogue.gates)
-        stack.push_async_callback(keeper.close)
-        _begin(stack, pool.run(), "workers")
-        _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
-        reloader = Reloader(
-            settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
-        )
-        house = await _front(stack, environ, watch, executor, reloader)
-        _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
-        house.batches.begin(doors(house))
+        path = Path(settings.storage.path)
+        try:
+            house = await _opened(stack, settings, environ, now, read, watch, uptime)
+        except StorageUnavailable as error:
+            raise unusable(path, error) from None
         yield house
+
+
+async def _opened(
+    stack: AsyncExitStack,
+    settings: Settings,
+    environ: Mapping[str, str],
+    now: Now,
+    read: Callable[[], Settings] | None,
+    watch: Watch,
+    uptime: Uptime,
+) -> House:
+    catalogue = Catalogue(settings, environ)
+    store = await Store.open(Path(settings.storage.path), stack)
+    keep_ms = round(catalogue.longest_window_s() * 2000)
+    journal = await stack.enter_async_context(Journal(store, now, keep_ms))
+    client = await stack.enter_async_context(Client(settings.timeouts, now))
+    router = Router(settings.models, settings.routes)
+    waiting = await _waiting_room(settings, catalogue, router, journal)
+    stack.push_async_callback(waiting.close)
+    executor = Executor(journal, client, waiting, settings)
+    stack.push_async_callback(executor.close)
+    pool = WorkerPool(waiting.dispatch, executor, settings)
+    holds = Holds(journal, catalogue, waiting.dispatch)
+    await holds.open()
+    await recover(journal, catalogue, waiting)
+    keeper = Keeper(journal, catalogue.gates)
+    stack.push_async_callback(keeper.close)
+    _begin(stack, pool.run(), "workers")
+    _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
+    reloader = Reloader(
+        settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
+    )
+    house = await _front(stack, environ, watch, executor, reloader)
+    _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
+    house.batches.begin(doors(house))
+    return house
 
 
 async def _front(
@@ -159,7 +180,9 @@ async def _front(
         monitor=monitor,
         sockets=Sockets(),
         bodies=bodies,
-        backups=Backups(journal.store.path, settings.limits.disk_free_mb << 20),
+        backups=Backups(
+            journal.store.path, settings.limits.disk_free_mb << 20, journal.store.files.check
+        ),
         importer=Importer(journal, waiting, intake),
         started_ms=journal.now(),
     )
@@ -264,6 +287,7 @@ def web(house: House, tokens: Sequence[str]) -> Web:
         lifespan=lifespan,
         exception_handlers={
             AsyncsvcError: errors.known,
+            MemoryError: errors.known,
             HTTPException: errors.http,
             Exception: errors.unknown,
         },

@@ -57,6 +57,14 @@ def _boot() -> str:
         return secrets.token_hex(8)
 
 
+def left_ms(due: int, set_at: int, now: int) -> int:
+    """How much is left of a wait that was set at one time to be over at another.
+
+    A clock that was set back in between never makes it longer than it was.
+    """
+    return max(0, min(due - now, due - set_at))
+
+
 def rfc3339(ms: int) -> str:
     """A timestamp as `2026-11-20T18:34:16.123Z`."""
     whole, milli = divmod(ms, 1000)

@@ -10,6 +10,9 @@ read in one place.
     ├── StartError                 the service cannot start here (lock, schema, directory)
     ├── IllegalTransition          the state table has no such arrow (409)
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
+    │   ├── ReadRefused            … or a read
+    │   ├── DatabaseLost           the file was removed or replaced while it is open
+    │   └── DatabaseDamaged        the file's content is damaged: waiting does not help
     ├── RequestError               what a client is told: status, code, param
     │   ├── InvalidJson 400 · InvalidHttp 400 · HeadTooLarge 431 · Unauthorized 401 · Forbidden 403
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
@@ -67,6 +70,18 @@ class IllegalTransition(AsyncsvcError):
 
 class StorageUnavailable(AsyncsvcError):
     """The database refused a write; whatever waited for it has not happened."""
+
+
+class ReadRefused(StorageUnavailable):
+    """The database refused a read."""
+
+
+class DatabaseLost(StorageUnavailable):
+    """The database's file is no longer where it was opened: what is written would be gone."""
+
+
+class DatabaseDamaged(StorageUnavailable):
+    """Something in the database cannot be read as it was written; trying again cannot help."""
 
 
 class RequestError(AsyncsvcError):

@@ -20,11 +20,11 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from asyncsvc.app import Web, drain, open_house, web
-from asyncsvc.errors import SettingsError, StartError
+from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.hangup import hangup
 from asyncsvc.settings import Settings, tokens
 from asyncsvc.web.connections import Connections
-from asyncsvc.web.sockets import EXTENSION
+from asyncsvc.web.sockets import CLOSE_WITHIN_S, EXTENSION
 from asyncsvc.web.state import House
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,6 @@ FRAME_BYTES = 1 << 20
 SEND_BUFFER = 256 * 1024
 """The kernel's buffer for one client. By itself it grows to megabytes, in which the events of a
 client that does not read would pile up unseen."""
-CLOSE_WITHIN_S = 30.0
 UVICORN_CLOSE_S = 5
 COLLECT_AFTER = (20_000, 20, 100)
 """Allocations, and collections of the next younger generation."""
@@ -112,7 +111,8 @@ async def serve(
 ) -> None:
     """Serve until a signal comes, or until `beside`, which is given the URL, has returned.
 
-    SIGHUP, where the system has it, reads the settings again, by asking `read` for them.
+    SIGHUP, where the system has it, reads the settings again, by asking `read` for them. Raises
+    DatabaseLost after the stop where the database's file is no longer in its place.
     """
     stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
     make_room_for_connections()
@@ -138,6 +138,9 @@ async def serve(
                 await drain(house, settings.server.grace_s, hurry)
                 server.should_exit = True
                 await serving
+            lost = await asyncio.to_thread(house.journal.store.files.fault)
+        if lost is not None:
+            raise DatabaseLost(f"{lost}; what was written since may be gone")
 
 
 def calm_collector() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
+from asyncsvc.clock import Now
 from asyncsvc.engine import webhooks
 from asyncsvc.engine.posting import Answer
 from asyncsvc.engine.webhooks import Webhooks
@@ -70,9 +71,9 @@ def made(journal: Journal, **rules: Any) -> Webhooks:
 
 @asynccontextmanager
 async def telling(
-    folder: Path, view: webhooks.View = view, **rules: Any
+    folder: Path, view: webhooks.View = view, now: Now = wall_ms, **rules: Any
 ) -> AsyncIterator[tuple[Journal, Webhooks]]:
-    async with journal_at(folder / "t.db", wall_ms) as journal:
+    async with journal_at(folder / "t.db", now) as journal:
         hooks = made(journal, **rules)
         running = asyncio.create_task(hooks.run(view))
         try:

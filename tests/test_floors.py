@@ -20,7 +20,7 @@ GROUND = {
         "egress",
         "signing",
     ),
-    *("live", "hangup", "model_settings", "histogram"),
+    *("live", "hangup", "model_settings", "histogram", "memory"),
 }
 MAY_USE = {
     "setting_types": set[str](),
@@ -31,6 +31,7 @@ MAY_USE = {
     "errors": set[str](),
     "clock": set[str](),
     "histogram": set[str](),
+    "memory": set[str](),
     "loading": {"settings", "errors"},
     "live": {"settings"},
     "hangup": set[str](),

@@ -58,7 +58,7 @@ BEYOND: list[tuple[str, dict[str, int], str]] = [
 
 @pytest.mark.parametrize(("name", "seen", "said"), BEYOND)
 def test_beyond_a_limit_no_task_is_taken_until_it_is_over(
-    tmp_path: Path, name: str, seen: dict[str, int], said: str
+    tmp_path: Path, name: str, seen: dict[str, Any], said: str
 ) -> None:
     @virtual
     async def run() -> None:
@@ -90,7 +90,7 @@ NEAR = [
 
 
 @pytest.mark.parametrize(("name", "seen"), NEAR)
-def test_near_a_limit_it_is_only_said(tmp_path: Path, name: str, seen: dict[str, int]) -> None:
+def test_near_a_limit_it_is_only_said(tmp_path: Path, name: str, seen: dict[str, Any]) -> None:
     @virtual
     async def run() -> None:
         async with _house(tmp_path) as house:

@@ -1,6 +1,5 @@
 import asyncio
 import builtins
-import os
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -11,11 +10,15 @@ from asyncsvc.engine import readings
 from asyncsvc.engine.readings import Machine, Readings, give_back
 
 
+def nothing() -> None:
+    """Nothing is wrong with the files."""
+
+
 async def test_it_sees_the_process_and_the_files(tmp_path: Path) -> None:
     database = tmp_path / "x.db"
     database.write_bytes(b"x" * 1000)
     (tmp_path / "x.db-wal").write_bytes(b"x" * 70)
-    look = Machine(database)
+    look = Machine(database, nothing)
     seen = await look()
     assert seen.memory > 1_000_000
     assert seen.disk_free is not None and seen.disk_free > 0
@@ -28,21 +31,33 @@ async def test_it_sees_the_process_and_the_files(tmp_path: Path) -> None:
 
 
 async def test_files_that_are_not_there_have_no_size(tmp_path: Path) -> None:
-    seen = await Machine(tmp_path / "no.db")()
+    seen = await Machine(tmp_path / "no.db", nothing)()
     assert (seen.database, seen.wal) == (0, 0)
 
 
-async def test_a_folder_that_is_not_there_cannot_be_looked_at(tmp_path: Path) -> None:
-    look = Machine(tmp_path / "gone" / "x.db")
-    for _ in range(2):  # a failed look is not what the next one gives
-        with pytest.raises(FileNotFoundError):
+async def test_a_folder_that_is_not_there_has_no_figure_and_is_told(tmp_path: Path) -> None:
+    look = Machine(tmp_path / "gone" / "x.db", lambda: "it is gone")
+    seen = await look()
+    assert (seen.disk_free, seen.misplaced) == (None, "it is gone")
+    assert seen.memory > 0
+
+
+async def test_a_failed_look_is_not_what_the_next_one_gives(tmp_path: Path) -> None:
+    faults = [OSError("no"), OSError("no")]
+
+    def misplaced() -> None:
+        if faults:
+            raise faults.pop()
+
+    look = Machine(tmp_path / "x.db", misplaced)
+    for _ in range(2):
+        with pytest.raises(OSError, match="no"):
             await look()
-    os.mkdir(tmp_path / "gone")
     assert (await look()).memory > 0
 
 
 async def test_a_look_that_hangs_is_given_up_and_not_started_twice(tmp_path: Path) -> None:
-    look = Machine(tmp_path / "x.db")
+    look = Machine(tmp_path / "x.db", nothing)
     free, starts = asyncio.Event(), []
 
     async def hang(*_: Any) -> Readings:
@@ -73,7 +88,7 @@ async def test_a_platform_without_limits_of_descriptors(
         return plain(name, *rest, **more)
 
     monkeypatch.setattr(builtins, "__import__", no_resource)
-    seen = await Machine(tmp_path / "x.db")()
+    seen = await Machine(tmp_path / "x.db", nothing)()
     assert (seen.fds, seen.fds_limit) == (None, None)
 
 

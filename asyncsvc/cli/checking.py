@@ -20,7 +20,7 @@ from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.loading import load
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.signing import Signer
-from asyncsvc.tasks.filelock import FileLock
+from asyncsvc.tasks.filelock import DatabaseLock, FileLock
 from asyncsvc.tasks.migrations import scripts
 
 
@@ -91,9 +91,10 @@ def _place_for(path: Path) -> tuple[str, list[str]]:
 
 
 def _holder(path: Path) -> str:
-    if not path.with_name(path.name + ".lock").exists():
-        return "not in use"
     try:
+        with DatabaseLock(path):
+            if not path.with_name(path.name + ".lock").exists():
+                return "not in use"
         with FileLock(path):
             return "not in use"
     except StartError as error:

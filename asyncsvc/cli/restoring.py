@@ -20,7 +20,7 @@ from asyncsvc.cli.serving import overrides, program
 from asyncsvc.clock import now_ms
 from asyncsvc.loading import load
 from asyncsvc.tasks.backup import NotACopy, duplicate, exchange, inspect, keep_calls
-from asyncsvc.tasks.filelock import FileLock
+from asyncsvc.tasks.filelock import DatabaseLock, FileLock
 
 STD = "-"
 
@@ -35,7 +35,7 @@ def restore(file: str, named: Path | None, db: Path | None, environ: Mapping[str
             raise Failure(f"{file}: there is no such file", MISUSED)
         if database.exists() and source.samefile(database):
             raise Failure(f"{file} is the database itself", MISUSED)
-    with FileLock(database):
+    with FileLock(database), DatabaseLock(database):
         return _exchanged(source, file, database)
 
 

@@ -183,6 +183,7 @@ def _request(
         created_at=now,
         tokens=cost,
         callback_url=submission.callback_url,
+        delayed=submission.run_at is None and run_at is not None,
     )
 
 

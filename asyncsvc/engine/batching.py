@@ -53,6 +53,8 @@ class Batches:
         self._make_steps = steps
         self._works: dict[str, Work] = {}
         self._turn = asyncio.Lock()
+        self._refusal = ""
+        """Why the last step waits, as it was logged."""
         self._news = asyncio.Event()
         self._chores: list[asyncio.Task[None]] = []
 
@@ -193,9 +195,13 @@ class Batches:
     async def _patiently(self, step: Awaitable[bool]) -> bool:
         """What the disk refuses is tried again; a fault of ours must not end all batches."""
         try:
-            return await step
+            done = await step
+            self._refusal = ""
+            return done
         except StorageUnavailable as error:
-            log.warning("batches wait: %s", error)
+            if str(error) != self._refusal:  # once, however often it is tried again
+                log.warning("batches wait: %s", error)
+            self._refusal = str(error)
         except Exception:
             log.exception("a fault of ours while a batch was under way")
             await asyncio.sleep(REST_S)

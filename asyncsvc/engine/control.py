@@ -5,6 +5,7 @@ nothing has changed, and that a retry needs room in the queue as a new task does
 run itself: it tells the executor.
 """
 
+from asyncsvc.clock import left_ms
 from asyncsvc.engine.executor import Executor
 from asyncsvc.engine.intake import Intake
 from asyncsvc.engine.waiting import WaitingRoom, through
@@ -35,8 +36,11 @@ class Control:
     async def resume(self, task_id: str) -> Task:
         """Queue a paused task again, or schedule it where its time has not come."""
         task = await self._journal.task(task_id)
-        run_at = task.request.run_at
-        later = run_at is not None and run_at > self._journal.now() and task.started_at is None
+        request, now = task.request, self._journal.now()
+        run_at = request.run_at
+        if run_at is not None and request.delayed:
+            run_at = now + left_ms(run_at, request.created_at, now)
+        later = run_at is not None and run_at > now and task.started_at is None
         cause, facts = (Cause.POSTPONED, {"next_run_at": run_at}) if later else (Cause.RESUMED, {})
         return await through(self._queue(task_id, cause, State.PAUSED, **facts))
 

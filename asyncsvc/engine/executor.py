@@ -13,8 +13,6 @@ from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from asyncsvc.engine.aftermath import Aftermath
 from asyncsvc.engine.asking import ask
 from asyncsvc.engine.outcome import (
@@ -31,6 +29,7 @@ from asyncsvc.engine.run import Member, Run
 from asyncsvc.engine.tape import Tape
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import (
+    DatabaseDamaged,
     IllegalTransition,
     InternalError,
     ProviderError,
@@ -43,6 +42,7 @@ from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.task import Cause, State, Task, status
 
 log = logging.getLogger(__name__)
@@ -209,6 +209,8 @@ class Executor:
             return Dropped(reason)
         except ProviderError as fault:
             return fault.bare()
+        except (DatabaseDamaged, MemoryError) as fault:  # as it may be next time: an attempt
+            return InternalError(str(fault) or "there was no memory left for this call")
         except StorageUnavailable:
             # What was heard cannot be kept; when the disk is back, it is asked for again. The
             # pause keeps a full disk from turning this into a spin.
@@ -219,7 +221,7 @@ class Executor:
             return InternalError(f"a fault of ours: {type(fault).__name__}")
 
     async def _perform(self, run: Run) -> Completed:
-        body = orjson.loads(await self._journal.store.body(run.lead.n))
+        body = loads(await self._journal.store.body(run.lead.n))
         run.warnings = run.upstream.warnings(body["params"])
         await self._aftermath.prepare(run)
         run.permit.confirm()  # nothing is written yet: best to know it now

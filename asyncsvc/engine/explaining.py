@@ -10,9 +10,8 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
 from asyncsvc.clock import rfc3339
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.rows import EventRow
 from asyncsvc.tasks.task import Cause, EventType, State, Task
 
@@ -43,7 +42,7 @@ class Story:
         self._retry: dict[str, Any] | None = None
 
     def add(self, row: EventRow) -> None:
-        data = orjson.loads(row.data)
+        data = loads(row.data)
         match row.type:
             case EventType.STATUS:
                 self._move(row.ts, data)

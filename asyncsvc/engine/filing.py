@@ -2,12 +2,14 @@
 
 Owns uploads under way and the removal of what is deleted or has expired. Promises that an upload
 holds one piece in memory and waits for the disk with each, that nothing of a file is seen before
-it is whole, and that an upload which breaks off leaves nothing behind. Never looks into a file.
+it is whole, that an upload which breaks off leaves nothing behind, and that a file which is
+deleted while it is downloaded is still sent to its end. Never looks into a file.
 """
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 from asyncsvc.clock import new_id, time_of
 from asyncsvc.engine.idempotency import Key, Keys
@@ -69,6 +71,8 @@ class Files:
         self._keys = keys
         self._storage = settings.storage
         self._gone = asyncio.Event()
+        self._readers: Counter[int] = Counter()
+        """Downloads under way, by the file's `n`."""
 
     @property
     def store(self) -> Store:
@@ -130,6 +134,18 @@ class Files:
         await self._journal.append(files.gone(file_id))
         self.swept()
 
+    @contextmanager
+    def reading(self, n: int) -> Iterator[None]:
+        """Keep the content of the file for as long as the block lasts."""
+        self._readers[n] += 1
+        try:
+            yield
+        finally:
+            self._readers[n] -= 1
+            if not self._readers[n]:
+                del self._readers[n]
+                self.swept()
+
     def swept(self) -> None:
         """Something is gone, or will go: look soon."""
         self._gone.set()
@@ -154,6 +170,6 @@ class Files:
     async def _sweep(self) -> None:
         for file_id in await files.overdue(self.store, self.now()):
             await self._journal.append(files.gone(file_id))
-        while dead := await files.dead(self.store):
+        while dead := await files.dead(self.store, self._readers):
             for n in dead:
                 await self._journal.append(files.emptied(n))

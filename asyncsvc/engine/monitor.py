@@ -23,6 +23,7 @@ from asyncsvc.engine.lag import EVERY_S, LoopLag
 from asyncsvc.engine.readings import Look, Machine, Readings, give_back
 from asyncsvc.errors import Overloaded
 from asyncsvc.settings import Settings
+from asyncsvc.tasks import opened, refusals
 from asyncsvc.tasks.journal import Journal, Kept
 from asyncsvc.tasks.task import Task
 
@@ -70,7 +71,8 @@ class Monitor:
         self.alarms = Alarms(journal.now)
         self.rhythm = rhythm or Rhythm()
         self.lag = LoopLag(self.rhythm.lag_s)
-        self._look = look or Machine(Path(settings.storage.path).absolute())
+        database = Path(settings.storage.path).absolute()
+        self._look = look or Machine(database, journal.store.files.fault)
         self._journal = journal
         self._intake = intake
         self._settings = settings
@@ -96,9 +98,10 @@ class Monitor:
 
     @property
     def writes_go_well(self) -> bool:
-        """Whether the database takes writes, as far as the last one shows."""
+        """Whether the database takes writes, as far as the last one shows, and keeps them."""
         writes = self._journal.writes
-        return writes.refusal is None and writes.under_way_s() < HUNG_S
+        sound = self.readings.misplaced is None and self._journal.store.refusals.damage is None
+        return sound and writes.refusal is None and writes.under_way_s() < HUNG_S
 
     def overload(self) -> Overloaded | None:
         """Why no task may be taken at this moment, as an answer to a client."""
@@ -167,6 +170,7 @@ class Monitor:
         yield self._loop()
         yield self._queue()
         yield self._storage()
+        yield self._database()
         if self.readings.fds is not None and self.readings.fds_limit:
             yield self._descriptors(self.readings.fds, self.readings.fds_limit)
 
@@ -252,6 +256,16 @@ class Monitor:
             # nobody anything, and whoever submits would wait with it.
             worst=Level.OVERLOADED if hung >= HUNG_S else Level.DEGRADED,
         )
+
+    def _database(self) -> Figure:
+        """A file that is not in its place takes no task: what is written would be gone. One that
+        is damaged takes tasks: most of it can be read and written."""
+        lost, damage = self.readings.misplaced, self._journal.store.refusals.damage
+        if lost is not None:
+            return Figure("database", 1.0, lost, opened.REMEDY)
+        used = 0.0 if damage is None else 1.0
+        said = damage or "the database's files are in their place and nothing is damaged"
+        return Figure("database", used, said, refusals.REMEDY, worst=Level.DEGRADED)
 
 
 Watch = Callable[[Journal, Intake, Settings], Monitor]

@@ -30,6 +30,8 @@ class Readings:
     fds_limit: int | None = None
     database: int = 0
     wal: int = 0
+    misplaced: str | None = None
+    """Why the database's files are not those that were opened; None where they are."""
 
 
 Look = Callable[[], Awaitable[Readings]]
@@ -39,8 +41,9 @@ Look = Callable[[], Awaitable[Readings]]
 class Machine:
     """The real machine; an instance is a `Look`."""
 
-    def __init__(self, database: Path) -> None:
+    def __init__(self, database: Path, misplaced: Callable[[], str | None]) -> None:
         self._database = database
+        self._misplaced = misplaced
         self._wal = database.with_name(f"{database.name}-wal")
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first answer is always 0
@@ -61,12 +64,13 @@ class Machine:
         fds, limit = _descriptors(self._process)
         return Readings(
             memory=self._process.memory_info().rss,
-            disk_free=psutil.disk_usage(str(self._database.parent)).free,
+            disk_free=_free(self._database.parent),
             cpu_percent=self._process.cpu_percent(),
             fds=fds,
             fds_limit=limit,
             database=_size(self._database),
             wal=_size(self._wal),
+            misplaced=self._misplaced(),
         )
 
 
@@ -93,8 +97,15 @@ def _descriptors(process: psutil.Process) -> tuple[int | None, int | None]:
     return process.num_fds(), None if limit == resource.RLIM_INFINITY else limit
 
 
+def _free(folder: Path) -> int | None:
+    try:
+        return psutil.disk_usage(str(folder)).free
+    except (FileNotFoundError, NotADirectoryError):
+        return None  # it was removed: `misplaced` says so
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return 0

@@ -10,6 +10,7 @@ import logging
 from asyncsvc.engine.keeping import learned
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.tasks.durations import calls_until
 from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import Cause, State, status
 
@@ -20,7 +21,11 @@ async def recover(journal: Journal, catalogue: Catalogue, waiting: WaitingRoom) 
     """Call it before the workers start; gives the number of tasks that had been cut off."""
     now = journal.now()
     reach = round((catalogue.longest_window_s() * 1.1 + 1) * 1000)
-    catalogue.restore(await journal.store.calls_since(now - reach), now)
+    calls = await journal.store.calls_since(now - reach)
+    catalogue.restore(calls, now)
+    if any(at > now for _, at, _ in calls):
+        # The clock was set back. They count as made just now, once: not at each start again.
+        await journal.append(calls_until(now))
     catalogue.learned(await learned(journal.store))
     cut = [task.id for task in journal.live.values() if task.state is State.RUNNING]
     if cut:

@@ -11,8 +11,7 @@ from collections.abc import Coroutine, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
-import orjson
-
+from asyncsvc.clock import left_ms
 from asyncsvc.engine.allowances import Allowances
 from asyncsvc.engine.cache import Answer, Cache
 from asyncsvc.engine.dispatch import Dispatch
@@ -22,6 +21,7 @@ from asyncsvc.engine.sessions import Sessions
 from asyncsvc.engine.timers import Timers
 from asyncsvc.errors import (
     ContextTooLong,
+    DatabaseDamaged,
     Expired,
     IllegalTransition,
     ProviderError,
@@ -32,6 +32,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 from asyncsvc.tasks.journal import Change, Journal
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
@@ -169,10 +170,14 @@ class WaitingRoom:
         def due(task_id: str) -> None:
             self._later(self._become(task_id, Cause.DUE))
 
+        due_at, request = task.next_run_at or 0, task.request
         if delay_s is not None:
             self._timers.after(task.id, delay_s, due)
+        elif due_at == request.run_at and not request.delayed:
+            self._timers.at(task.id, due_at, due)
         else:
-            self._timers.at(task.id, task.next_run_at or 0, due)
+            left = left_ms(due_at, task.updated_at, self._journal.now())
+            self._timers.after(task.id, left / 1000, due)
 
     def remove(self, task: Task) -> None:
         """The task is paused, or about to run: it waits no longer, but keeps its session."""
@@ -199,8 +204,11 @@ class WaitingRoom:
 
     async def said(self, task: Task) -> str | None:
         """What it said in its last attempt: its result, if it ends while it does not run."""
-        rows = await self._journal.store.text_so_far(task.n) if task.starts else []
-        return "".join(orjson.loads(row)["text"] for row in rows) or None
+        try:
+            rows = await self._journal.store.text_so_far(task.n) if task.starts else []
+            return "".join(loads(row)["text"] for row in rows) or None
+        except DatabaseDamaged:
+            return None  # a task whose text is damaged must end all the same
 
     async def close(self) -> None:
         self._timers.close()

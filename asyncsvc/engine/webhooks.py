@@ -25,6 +25,7 @@ from asyncsvc.settings import Webhooks as Rules
 from asyncsvc.signing import Signer
 from asyncsvc.tasks import callbacks
 from asyncsvc.tasks.callbacks import Delivery, Owed, Tried
+from asyncsvc.tasks.durations import deliveries_bounded, deliveries_shifted
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.task import Task
 
@@ -33,6 +34,8 @@ log = logging.getLogger(__name__)
 STORAGE_PAUSE_S = 0.5
 LOOK_AGAIN_S = 60.0
 """While something is owed: a wall clock that was set is noticed by then."""
+SET_BACK_MS = 1000
+"""A clock that is set back by less is only corrected."""
 REST_OF_LOOKS = 9
 """A tenth of the time at most goes into looking for what is due."""
 LONGEST_REST_S = 1.0
@@ -71,6 +74,8 @@ class Webhooks:
         self._lookup: Lookup = lookup or self._names
         self._draw = draw
         self._under_way: dict[int, tuple[Owed, asyncio.Task[None]]] = {}
+        self._ahead_ms = 0.0
+        """By how much the wall clock is ahead of the loop's, as far as what is owed goes by it."""
 
     @property
     def under_way(self) -> int:
@@ -98,10 +103,12 @@ class Webhooks:
         try:
             if not self._signer:
                 await self._idle()
+            await self._bound()
             while True:
                 self._journal.owed.clear()  # before looking: what ends meanwhile sets it again
                 began = self._now()
                 try:
+                    await self._follow_the_clock()
                     await self._begin_due(view)
                     wait_s = await self._pause()
                 except StorageUnavailable:
@@ -113,6 +120,26 @@ class Webhooks:
                         await self._journal.owed.wait()
         finally:
             await self._cut()
+
+    async def _bound(self) -> None:
+        """What an earlier process owes waits no longer than its own delay from now on."""
+        while not self._journal.closing:
+            try:
+                if await callbacks.pending(self._journal.store):
+                    await self._journal.append(deliveries_bounded(self._journal.now()))
+                break
+            except StorageUnavailable:
+                await asyncio.sleep(STORAGE_PAUSE_S)
+        self._ahead_ms = self._journal.now() - self._now() * 1000
+
+    async def _follow_the_clock(self) -> None:
+        """Delays are durations: where the wall clock was set back, they are set back with it."""
+        ahead = self._journal.now() - self._now() * 1000
+        back = round(self._ahead_ms - ahead)
+        if back > SET_BACK_MS:
+            await self._journal.append(deliveries_shifted(-back))
+        if back > SET_BACK_MS or back < 0:
+            self._ahead_ms = ahead
 
     async def _idle(self) -> None:
         owed = await callbacks.pending(self._journal.store)

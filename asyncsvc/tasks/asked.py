@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 
 from asyncsvc.tasks.batch import Beside
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.store import Store
 
 
@@ -31,5 +32,5 @@ async def asked(store: Store, task_id: str) -> dict[str, Any] | None:
         "SELECT request FROM responses WHERE task_n = (SELECT n FROM tasks WHERE id = ?)",
         (task_id,),
     )
-    found: dict[str, Any] | None = orjson.loads(rows[0][0]) if rows else None
+    found: dict[str, Any] | None = loads(rows[0][0]) if rows else None
     return found

@@ -16,9 +16,10 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from asyncsvc.errors import StorageUnavailable
+from asyncsvc.errors import DatabaseDamaged, StorageUnavailable
 from asyncsvc.tasks.migrations import MAGIC, scripts
 from asyncsvc.tasks.placing import new_file, sync_folder
+from asyncsvc.tasks.refusals import damage
 
 STEP_PAGES = 256
 """Pages copied before it looks whether it is still wanted: about a megabyte."""
@@ -28,6 +29,10 @@ SIDE = ("-wal", "-shm")
 
 class NotACopy(Exception):
     """The file cannot be used; the message says why."""
+
+
+class Damaged(NotACopy):
+    """The content of the file is damaged."""
 
 
 class Unwanted(Exception):
@@ -48,10 +53,17 @@ class Copy:
 class Backups:
     """Copies of one database in a folder beside it, one at a time."""
 
-    def __init__(self, database: Path, reserve_bytes: int = 0) -> None:
+    def __init__(
+        self,
+        database: Path,
+        reserve_bytes: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
         self.folder = database.parent / "backups"
         self._database = database
         self._reserve = reserve_bytes
+        self._check = check
+        """Raises DatabaseLost where the name leads to another file than the service has open."""
         self._busy = False
 
     @property
@@ -61,7 +73,7 @@ class Backups:
 
     async def make(self, name: str) -> Copy:
         """A copy called `name`. Raises FileExistsError, or StorageUnavailable where there is no
-        room or the copy is not sound."""
+        room, the copy is not sound (DatabaseDamaged) or the file is not in its place."""
         self._busy, wanted = True, threading.Event()
         wanted.set()
         work = asyncio.ensure_future(asyncio.to_thread(self._make, name, wanted.is_set))
@@ -70,7 +82,12 @@ class Backups:
         except (sqlite3.Error, OSError, NotACopy) as error:
             if isinstance(error, FileExistsError):
                 raise
-            raise StorageUnavailable(f"no copy could be made: {error}") from error
+            said = f"no copy could be made: {' '.join(str(error).split())}"
+            if isinstance(error, Damaged) or (
+                isinstance(error, sqlite3.Error) and damage(error) is not None
+            ):
+                raise DatabaseDamaged(f"the database is damaged: {said}") from error
+            raise StorageUnavailable(said) from error
         finally:
             wanted.clear()  # a thread cannot be cancelled: it is told, and waited for
             if not work.done():
@@ -79,6 +96,7 @@ class Backups:
             self._busy = False
 
     def _make(self, name: str, wanted: Callable[[], bool]) -> Copy:
+        self._check()
         target = self.folder / name
         self.folder.mkdir(mode=0o700, exist_ok=True)
         log = self._database.with_name(f"{self._database.name}-wal")
@@ -142,12 +160,13 @@ def inspect(path: Path) -> tuple[int, int]:
                 raise NotACopy("it is another program's database")
             faults = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
             if faults != ["ok"]:
-                raise NotACopy(f"it is damaged: {'; '.join(faults)}")
+                raise Damaged(f"it is damaged: {'; '.join(faults)}")
             if copy.execute("PRAGMA foreign_key_check").fetchone() is not None:
-                raise NotACopy("it is damaged: rows refer to tasks that are not there")
+                raise Damaged("it is damaged: rows refer to tasks that are not there")
             (tasks,) = copy.execute("SELECT COUNT(*) FROM tasks").fetchone()
     except sqlite3.Error as error:
-        raise NotACopy(f"it cannot be read as a database: {error}") from None
+        kind = NotACopy if damage(error) is None else Damaged
+        raise kind(f"it cannot be read as a database: {error}") from None
     return int(tasks), int(schema)
 
 

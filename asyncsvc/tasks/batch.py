@@ -35,7 +35,7 @@ _USUAL = (
 )  # fmt: skip
 _RARE = (
     "session_id", "run_at", "timeout_s", "max_retries", "retry_unsafe", "cache", "cache_key",
-    "user_metadata", "schedule_id", "callback_url", "next_run_at",
+    "user_metadata", "schedule_id", "callback_url", "next_run_at", "delayed",
 )  # fmt: skip
 """Nothing of it is asked for by most tasks: then it is not handed over at all."""
 _UNBORN = {"attempts": 0, "forgiven": 0, "starts": 0, "version": 1, "cached": 0}
@@ -158,7 +158,7 @@ def _rare(task: Task) -> tuple[Any, ...]:
     found = (
         one.session_id, one.run_at, one.timeout_s, one.max_retries, int(one.retry_unsafe) or None,
         None if one.cache is None else int(one.cache), one.cache_key, dumps(one.user_metadata),
-        one.schedule_id, one.callback_url, task.next_run_at,
+        one.schedule_id, one.callback_url, task.next_run_at, int(one.delayed) or None,
     )  # fmt: skip
     return () if found.count(None) == len(found) else found
 

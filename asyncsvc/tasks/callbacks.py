@@ -65,9 +65,11 @@ class Reads(Protocol):
 class CallbackWrites:
     """What one transaction changes in the table."""
 
-    owed: list[tuple[int, int, str, int]] = field(default_factory=list)
+    owed: list[tuple[int, int, str, int, int]] = field(default_factory=list)
     withdrawn: list[tuple[int]] = field(default_factory=list)
     tried: list[Tried] = field(default_factory=list)
+    tried_at: int = 0
+    """When it was decided how long each waits for its next try."""
 
     def note(self, task: Task, before: Task | None, at: int) -> None:
         """A task has changed: with its end it owes a delivery, with a /retry no longer."""
@@ -75,7 +77,7 @@ class CallbackWrites:
         if url is None:
             return
         if task.finished:
-            self.owed.append((n, task.seq, host_of(url), at))
+            self.owed.append((n, task.seq, host_of(url), at, at))
         elif before is not None and before.finished:
             self.withdrawn.append((n,))
 
@@ -84,15 +86,15 @@ class CallbackWrites:
             many("DELETE FROM callbacks WHERE task_n = ?", self.withdrawn)
         if self.owed:
             many(
-                "INSERT OR REPLACE INTO callbacks (task_n, seq, host, state, attempts, next_at) "
-                "VALUES (?, ?, ?, 'pending', 0, ?)",
+                "INSERT OR REPLACE INTO callbacks (task_n, seq, host, state, attempts, next_at, "
+                "set_at) VALUES (?, ?, ?, 'pending', 0, ?, ?)",
                 self.owed,
             )
         if self.tried:
             many(
                 "UPDATE callbacks SET state = ?3, attempts = ?4, last_status = ?5, "
-                "last_error = ?6, next_at = ?7 WHERE task_n = ?1 AND seq = ?2",
-                [tuple(one) for one in self.tried],
+                "last_error = ?6, next_at = ?7, set_at = ?8 WHERE task_n = ?1 AND seq = ?2",
+                [(*one, self.tried_at) for one in self.tried],
             )
 
 

@@ -6,8 +6,11 @@ because of a large file. Never holds more than a piece in memory.
 """
 
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
+
+import orjson
 
 from asyncsvc.tasks.batch import Beside
 from asyncsvc.tasks.store import Store
@@ -148,6 +151,10 @@ async def piece(store: Store, n: int, offset: int) -> bytes:
     return bytes(rows[0][1])[offset - rows[0][0] :] if rows else b""
 
 
-async def dead(store: Store) -> list[int]:
-    """Files that are gone and still have to be taken away."""
-    return [row[0] for row in await store.read("SELECT n FROM files WHERE state = 'gone' LIMIT 8")]
+async def dead(store: Store, busy: Iterable[int]) -> list[int]:
+    """Files that are gone and still have to be taken away, but for those in `busy`."""
+    sql = (
+        "SELECT n FROM files WHERE state = 'gone' "
+        "AND n NOT IN (SELECT value FROM json_each(?)) LIMIT 8"
+    )
+    return [row[0] for row in await store.read(sql, (orjson.dumps(list(busy)).decode(),))]

@@ -190,6 +190,8 @@ class Journal:
                 try:
                     await self._commit(batch)
                 except Exception as error:
+                    if isinstance(error, MemoryError):
+                        error = StorageUnavailable("there is no memory left for this write")
                     if not isinstance(error, StorageUnavailable):
                         log.exception("a commit failed")
                         error = StorageUnavailable(f"internal: {error}")

@@ -14,6 +14,7 @@ import orjson
 
 from asyncsvc.tasks.batch import Beside
 from asyncsvc.tasks.files import statement
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.store import Store
 
 VALIDATING, RUNNING, CANCELLING = "validating", "in_progress", "cancelling"
@@ -132,6 +133,6 @@ def _job(one: Lot) -> str:
 
 
 def _lot(row: Any) -> Lot:
-    job = orjson.loads(row[2])
+    job = loads(row[2])
     pairs = {name: tuple(job[name]) for name in ("written", "files")}
     return Lot(**(job | pairs), n=row[0], state=row[1])

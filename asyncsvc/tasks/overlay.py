@@ -130,6 +130,7 @@ class Overlay:
         batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
         batch.acknowledging = self.acknowledging
         batch.callbacks.tried += self.tried
+        batch.callbacks.tried_at = self.at
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
                 batch.born.append((task, self.bodies[task_id]))

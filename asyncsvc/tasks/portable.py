@@ -12,6 +12,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, rfc3339
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.rows import SELECT_TASK, TASK_COLUMNS, served, task_of
 from asyncsvc.tasks.store import Store
 from asyncsvc.tasks.submission import Moment, Submission
@@ -61,10 +62,10 @@ async def _page(store: Store, after: int, last: int, where: str, state: str | No
         (after, last),
     ):
         # Those of an earlier attempt are void.
-        calls[n] = [] if kind == "attempt" else [*calls.get(n, []), orjson.loads(data)]
+        calls[n] = [] if kind == "attempt" else [*calls.get(n, []), loads(data)]
     width = len(TASK_COLUMNS)
     return [
-        _line(task, orjson.loads(row[width]), row[width + 1], calls.get(task.n, []))
+        _line(task, loads(row[width]), row[width + 1], calls.get(task.n, []))
         for row in rows
         for task in (task_of(row, 0),)
     ]
@@ -73,7 +74,7 @@ async def _page(store: Store, after: int, last: int, where: str, state: str | No
 def _line(task: Task, body: dict[str, Any], result: str | None, calls: list[Any]) -> bytes:
     request = task.request
     if task.request.type == "embedding" and result and task.state is State.COMPLETED:
-        shown = orjson.loads(result)
+        shown = loads(result)
     else:
         shown = result if task.finished else None
     told = {

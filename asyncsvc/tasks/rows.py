@@ -10,12 +10,15 @@ from typing import Any, NamedTuple
 import orjson
 
 from asyncsvc.clock import rfc3339
+from asyncsvc.errors import DatabaseDamaged
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.task import Request, State, Task
 
 REQUEST_COLUMNS = (
     "n", "id", "type", "lane", "priority", "wanted_model", "session_id", "owner", "run_at",
     "timeout_s", "max_retries", "retry_unsafe", "cache", "cache_key", "user_metadata", "preview",
     "decision", "need", "created_at", "tokens", "schedule_id", "callback_url",
+    "delayed",
 )  # fmt: skip
 LIFE_COLUMNS = (
     "state", "attempts", "forgiven", "starts", "version", "queued_at", "updated_at", "started_at",
@@ -30,6 +33,8 @@ UPDATE_TASK = (
     "WHERE n = ? AND version = ?"
 )
 SELECT_TASK = f"SELECT {', '.join(f'tasks.{name}' for name in TASK_COLUMNS)}"
+
+_STATES = frozenset(State)
 
 
 class EventRow(NamedTuple):
@@ -65,7 +70,7 @@ class Event:
 
     @property
     def data(self) -> Any:
-        return orjson.loads(self._row.data)
+        return loads(self._row.data)
 
     @property
     def wire(self) -> str:
@@ -92,7 +97,7 @@ def told(data: dict[str, Any]) -> str:
 
 
 def _loads(text: str | None) -> Any:
-    return None if text is None else orjson.loads(text)
+    return None if text is None else loads(text)
 
 
 def served(task: Task) -> dict[str, Any]:
@@ -129,15 +134,16 @@ def request_row(task: Task) -> tuple[Any, ...]:
         None if request.cache is None else int(request.cache), request.cache_key,
         dumps(request.user_metadata), request.preview, dumps(request.route), request.need,
         request.created_at, request.tokens, request.schedule_id, request.callback_url,
+        int(request.delayed) or None,
     )  # fmt: skip
 
 
 def task_of(row: Any, seq: int) -> Task:
-    """The task of a row that begins with TASK_COLUMNS."""
+    """The task of a row that begins with TASK_COLUMNS. Raises DatabaseDamaged."""
     (
         n, id_, type_, lane, priority, wanted, session_id, owner, run_at, timeout_s, max_retries,
         retry_unsafe, cache, cache_key, user_metadata, preview, decision, need, created_at, tokens,
-        schedule_id, callback_url, state, attempts, forgiven, starts, version, queued_at,
+        schedule_id, callback_url, delayed, state, attempts, forgiven, starts, version, queued_at,
         updated_at, started_at,
         finished_at, next_run_at, name, model, route, usage, latency, cached, error,
         finish_reason,
@@ -146,8 +152,10 @@ def task_of(row: Any, seq: int) -> Task:
         id_, type_, wanted, lane, priority, session_id, owner, run_at, timeout_s, max_retries,
         bool(retry_unsafe), None if cache is None else bool(cache), cache_key,
         _loads(user_metadata), preview, _loads(decision), need, created_at, tokens,
-        schedule_id, callback_url,
+        schedule_id, callback_url, bool(delayed),
     )  # fmt: skip
+    if state not in _STATES:
+        raise DatabaseDamaged("the database is damaged: a task is in no state that there is")
     return Task(
         request, State(state), attempts, forgiven, starts, seq, version, queued_at, updated_at,
         started_at, finished_at, next_run_at, name, model,

@@ -1,15 +1,15 @@
 """The database: one SQLite file, one writer, a few readers.
 
 Owns the connections, the schema and every SQL statement on tasks and events. Promises that
-`commit` is all or nothing and, where `durable`, on the disk when it returns; that a task's
-row changes only from the version that the caller saw (a task ends once). Never decides what
-may happen to a task, never checkpoints or writes from a second connection (SQLite before
-3.51.3 can corrupt a WAL that way).
+`commit` is all or nothing and, where `durable`, on the disk when it returns, in the file that the
+next process opens; that a task's row changes only from the version that the caller saw (a task
+ends once). Never decides what may happen to a task, never checkpoints or writes from a second
+connection (SQLite before 3.51.3 can corrupt a WAL that way).
 """
 
 import sqlite3
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -17,10 +17,13 @@ from typing import Any, Self, TypeVar
 
 import aiosqlite
 
+from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.tasks.batch import PREPARED, Batch, births, write
-from asyncsvc.tasks.filelock import FileLock
-from asyncsvc.tasks.migrations import migrate
+from asyncsvc.tasks.filelock import DatabaseLock, FileLock
+from asyncsvc.tasks.migrations import connected, look_at, unusable
+from asyncsvc.tasks.opened import OpenedFiles
+from asyncsvc.tasks.refusals import Refusals
 from asyncsvc.tasks.rows import (
     SELECT_TASK,
     TASK_COLUMNS,
@@ -51,28 +54,34 @@ _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 class Store:
     """Open with `async with Store.open(path)`."""
 
-    def __init__(self, path: Path, writer: Writer, readers: Sequence[Any]) -> None:
+    def __init__(
+        self, path: Path, writer: Writer, readers: Sequence[Any], files: OpenedFiles
+    ) -> None:
         self.path = path
+        self.files = files
+        self.refusals = Refusals(path)
         self._writer = writer
         self._readers = cycle(readers)
 
     @classmethod
     async def open(cls, path: Path, stack: AsyncExitStack) -> Self:
         """Lock, open, check and migrate. Raises StartError with what to do about it."""
-        stack.enter_context(FileLock(path))
-        writer = await migrate(path)
-        stack.push_async_callback(writer.close)
-        for statement in PREPARED:
-            await writer.execute(statement)
-        readers = []
-        for _ in range(READERS):
-            reader = await stack.enter_async_context(
-                aiosqlite.connect(path, isolation_level=None, cached_statements=256)
-            )
-            for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
-                await reader.execute(f"PRAGMA {pragma}")
-            readers.append(reader)
-        return cls(path, writer, readers)
+        lock = stack.enter_context(FileLock(path))
+        look_at(path)
+        files = OpenedFiles(path, lock, stack.enter_context(DatabaseLock(path)))
+        connections = AsyncExitStack()
+        stack.push_async_callback(_closed, connections, files)
+        writer = await connected(path)
+        connections.push_async_callback(writer.close)
+        try:
+            for statement in PREPARED:
+                await writer.execute(statement)
+            readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
+        except sqlite3.Error as error:
+            raise unusable(path, error) from None
+        files.remember()
+        writer.guard, writer.guard_committed = files.check, files.check_committed
+        return cls(path, writer, readers, files)
 
     # Writing ------------------------------------------------------------------------------
 
@@ -83,7 +92,15 @@ class Store:
         """
         alone = batch.only_births
         work = births(batch) if alone else partial(write, batch=batch)
-        return _committed(self._writer.transact(work, batch.durable, alone))
+        return self._committed(self._writer.transact(work, batch.durable, alone))
+
+    async def _committed(self, writing: Awaitable[None]) -> None:
+        try:
+            await writing
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
+            raise self.refusals.of_write(error) from error
+        except MemoryError:
+            raise StorageUnavailable("there is no memory left for this write") from None
 
     async def forget_calls(self, before: int) -> None:
         """Drop the starts that no window reaches back to. Call it from the writing task only."""
@@ -98,7 +115,7 @@ class Store:
         except sqlite3.Error as error:
             with suppress(sqlite3.Error):
                 await self._writer.rollback()
-            raise StorageUnavailable(f"the database refused a chore: {error}") from error
+            raise self.refusals.of_write(error) from error
 
     # Reading ------------------------------------------------------------------------------
 
@@ -107,7 +124,7 @@ class Store:
         try:
             return list(await next(self._readers).execute_fetchall(sql, values))
         except sqlite3.Error as error:
-            raise StorageUnavailable(f"the database refused a read: {error}") from error
+            raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):
             return []  # a value that SQLite cannot hold is in no row
 
@@ -123,13 +140,18 @@ class Store:
         return [task_of(row, row[-1]) for row in rows]
 
     async def body(self, n: int) -> bytes:
-        """What was asked, as JSON."""
+        """What was asked, as JSON. Raises MemoryError where there is none to read it with."""
         rows = await self.read("SELECT body FROM bodies WHERE task_n = ?", (n,))
-        return bytes(rows[0][0]) if rows else b"{}"
+        found = bytes(rows[0][0]) if rows else b"{}"
+        memory.expect(len(found))
+        return found
 
     async def result(self, n: int) -> str | None:
+        """What was answered. Raises MemoryError where there is none to show it with."""
         rows = await self.read("SELECT result FROM results WHERE task_n = ?", (n,))
-        return str(rows[0][0]) if rows else None
+        found = str(rows[0][0]) if rows else None
+        memory.expect(len(found or ""))
+        return found
 
     async def text_so_far(self, n: int, kind: str = "chunk") -> list[str]:
         """The data of the chunk events since the last attempt, each JSON; or those of another
@@ -235,11 +257,20 @@ class Store:
         return str(rows[0][0]) if rows else None
 
 
-async def _committed(writing: Awaitable[None]) -> None:
-    try:
-        await writing
-    except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-        raise StorageUnavailable(f"the database refused a write: {error}") from error
+@asynccontextmanager
+async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
+    """A read connection that has the log open already: a log which was removed would be made
+    anew by the first read, and the two would not agree."""
+    async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as reader:
+        for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
+            await reader.execute(f"PRAGMA {pragma}")
+        await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
+        yield reader
+
+
+async def _closed(connections: AsyncExitStack, files: OpenedFiles) -> None:
+    with files.sheltered():
+        await connections.aclose()
 
 
 def _within(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:

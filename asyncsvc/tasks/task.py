@@ -142,6 +142,8 @@ class Request:
     """The schedule that has made it."""
     callback_url: str | None = None
     """Where the finished task is to be sent."""
+    delayed: bool = False
+    """Whether `run_at` came from `delay_s`: then the wait is a duration and no moment."""
 
 
 @record

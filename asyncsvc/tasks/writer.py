@@ -1,7 +1,8 @@
 """The write connection: a whole transaction in one visit to its thread.
 
 Owns the beginning and the end of a transaction. Promises that it is committed when `transact`
-returns and rolled back when it raises. Never knows what is written.
+returns and rolled back when it raises; that a durable one is acknowledged only while `guard` and
+`guard_committed` raise nothing. Never knows what is written.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from typing import Self
 
 import aiosqlite
 
+Guard = Callable[[], None]
 Work = Callable[[sqlite3.Connection], None]
 
 
@@ -38,6 +40,10 @@ class Writer(aiosqlite.Connection):
     def __init__(self, connector: Callable[[], sqlite3.Connection], chunk: int) -> None:
         super().__init__(connector, chunk)
         self._full = True
+        self.guard: Guard = _nothing
+        """Called before a durable commit, in the connection's thread; what it raises undoes it."""
+        self.guard_committed: Guard = _nothing
+        """Called behind one: what it raises is raised instead of an acknowledgement."""
 
     def transact(self, work: Work, durable: bool, alone: bool = False) -> "asyncio.Future[None]":
         """Do the work in a transaction; synced to the disk where it is `durable`.
@@ -65,14 +71,27 @@ class Writer(aiosqlite.Connection):
             connection.execute(f"PRAGMA synchronous={'FULL' if durable else 'NORMAL'}")
             self._full = durable
         if alone:
+            if durable:
+                self.guard()
             work(connection)
-            return
+        else:
+            self._whole(connection, work, durable)
+        if durable:
+            self.guard_committed()
+
+    def _whole(self, connection: sqlite3.Connection, work: Work, durable: bool) -> None:
         try:
             connection.execute("BEGIN IMMEDIATE")
             work(connection)
+            if durable:
+                self.guard()
             connection.execute("COMMIT")
         except BaseException:
             with suppress(sqlite3.Error):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
             raise
+
+
+def _nothing() -> None:
+    """No guard."""

@@ -5,10 +5,11 @@ and codes. Never keeps anything between two requests.
 """
 
 import base64
-from typing import Any, get_args
+from collections.abc import AsyncIterator
+from typing import get_args
 
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Lane, Submission
@@ -19,6 +20,7 @@ from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.schemas import BATCH_MOST, PAGE_MOST
 from asyncsvc.web.state import House
+from asyncsvc.web.streaming import Streamed, begun
 from asyncsvc.web.submit import ADMISSION, idempotency_key, parse, read, submit
 
 PAGE_DEFAULT = 50
@@ -212,18 +214,17 @@ async def events(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(media_type=kind)  # nobody reads the stream, so it must not run
     if not live:
-        lines = _lines(parts, task.n, task_id, after)
-        return StreamingResponse(lines, media_type=kind)
+        return Streamed(await begun(_lines(parts, task.n, task_id, after)), media_type=kind)
     if last is not None and task.finished and after == task.seq:
         return Response(status_code=204)  # tells an EventSource not to come back
-    return StreamingResponse(
+    return Streamed(
         sse.stream(parts, task_id, after),
         media_type=kind,
         headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
     )
 
 
-async def _lines(parts: House, n: int, task_id: str, after: int) -> Any:
+async def _lines(parts: House, n: int, task_id: str, after: int) -> AsyncIterator[str]:
     while rows := await parts.journal.store.events(n, after):
         after = rows[-1].seq
         yield "".join(f"{row.event(task_id).wire}\n" for row in rows)

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import ParamSpec, TypeVar
 
+from asyncsvc import memory
 from asyncsvc.engine.admission import Aside
 from asyncsvc.errors import Overloaded
 
@@ -54,10 +55,16 @@ class Hold:
         self.shrink(0)
 
     async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do work, in the thread where the body is large."""
+        """Do work, in the thread where the body is large. Raises MemoryError before the work
+        where the system has no memory for it."""
         if self.size <= ASIDE_BYTES:
             return work(*args, **kwargs)
-        return await self._bodies.thread(lambda: work(*args, **kwargs))
+
+        def worked() -> T:
+            memory.expect(self.size)
+            return work(*args, **kwargs)
+
+        return await self._bodies.thread(worked)
 
 
 class Bodies:

@@ -25,6 +25,8 @@ from asyncsvc.web.structure import DIGITS, LONG, SHALLOW
 
 BOM = b"\xef\xbb\xbf"
 """A byte order mark, which some programs write before UTF-8; JSON has none (RFC 8259, 8.1)."""
+NO_MEMORY = "memory"
+"""In what orjson says of a text for which it was given none; none of its other words has it."""
 SPARE = 16
 """Levels of nesting that our own answers may add around what a client has sent."""
 GRACE_S = 20.0
@@ -147,6 +149,8 @@ def as_object(body: bytes | str) -> dict[str, Any]:
     try:
         value = orjson.loads(data)
     except orjson.JSONDecodeError as error:
+        if NO_MEMORY in str(error).lower():
+            raise MemoryError from None
         raise InvalidJson(f"the body is not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise InvalidRequest("the body must be a JSON object")

@@ -1,9 +1,11 @@
 """TCP connections: how many, how slow, how long idle; before anything else looks at them.
 
 Owns the set of open connections and the rules that need no request: the most there may be, the
-time that a head may take, the progress that a body must make, the size of a head. Promises that
-a client which sends a byte a second, or nothing, is cut, and that one too many is told so.
-Never reads a request's meaning, never cuts a client for what we ourselves hold up.
+time that a head may take, the progress that a body must make, the size of a head, the time that
+an answer may wait for its reader. Promises that a client which sends a byte a second, or nothing,
+is cut, that a client which does not read its answer is cut, whatever the answer is, and that one
+too many is told so. Never reads a request's meaning, never cuts a client for what the service
+itself holds up.
 
 Beyond the most, a few more are let in for supervisors, whose probes are answered at any time:
 the doors refuse all else on them.
@@ -11,6 +13,7 @@ the doors refuse all else on them.
 
 import asyncio
 import json
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -25,8 +28,11 @@ from asyncsvc.errors import HeadTooLarge, InvalidHttp, Overloaded, RequestError,
 from asyncsvc.web.auth import CROWDED
 from asyncsvc.web.corked import Corked
 from asyncsvc.web.express import Express
+from asyncsvc.web.sockets import CLOSE_WITHIN_S, STALL_S
 from asyncsvc.web.submit import Answer
 from asyncsvc.web.upgrades import Parser
+
+log = logging.getLogger(__name__)
 
 SPARE = 16
 """Connections beyond the most that are still answered."""
@@ -39,16 +45,25 @@ LINGER_S = 1.0
 class Connections:
     """All of them; `protocol` makes one."""
 
-    def __init__(self, most: int, patience_s: float, body_most: int, express: Express) -> None:
+    def __init__(
+        self,
+        most: int,
+        patience_s: float,
+        body_most: int,
+        express: Express,
+        stall_s: float = STALL_S,
+    ) -> None:
         self.express = express
         self.most = most
         self.patience_s = patience_s
+        self.stall_s = stall_s
+        """How long an answer may find no room while its reader takes nothing."""
         self.wire_most = 8 * body_most + (1 << 20)
         """Bytes that a request may take, with all that chunks of a byte add to it."""
         self._open: dict[asyncio.Transport, Connection | None] = {}
         """By transport; None for those that have become WebSockets."""
         self._tick: asyncio.TimerHandle | None = None
-        self._every_s = min(1.0, patience_s / 5)
+        self._every_s = min(1.0, patience_s / 5, stall_s / 5)
 
     def __len__(self) -> int:
         return len(self._open)
@@ -95,6 +110,9 @@ class Connection(HttpToolsProtocol):
         self._seen = 0
         self._seen_scope: Any = None
         self._quiet_s = 0.0
+        self._taken = 0
+        self._unread_s = 0.0
+        """How long the client has taken nothing of what waits for it."""
         self._held = False
         """Whether the current request is left for `Express`, once its body is there."""
 
@@ -104,7 +122,8 @@ class Connection(HttpToolsProtocol):
             return
         if len(self._all) >= self._all.most:
             self.app_state = {**self.app_state, CROWDED: True}
-        corked = cast(asyncio.Transport, Corked(transport))
+        self._corked = Corked(transport)
+        corked = cast(asyncio.Transport, self._corked)
         self._all.add(corked, self)
         super().connection_made(corked)
 
@@ -174,7 +193,12 @@ class Connection(HttpToolsProtocol):
         self._cut(InvalidHttp("this is no HTTP request"), asked=True)
 
     def look(self, elapsed_s: float) -> None:
-        """Cut a client that keeps us waiting for its request."""
+        """Cut a client that does not read its answer, or that does not send its request."""
+        if self._stalled(elapsed_s):
+            path = "" if self.scope is None else self.scope["path"]
+            log.info("a client that does not read its answer is disconnected: %s", path)
+            self.transport.abort()
+            return
         if self.transport.is_closing():
             return
         if self.scope is not self._seen_scope:
@@ -186,6 +210,23 @@ class Connection(HttpToolsProtocol):
         self._quiet_s = self._quiet_s + elapsed_s if waits else 0.0
         if self._quiet_s >= self._all.patience_s:
             self._cut(RequestTimeout("the request came too slowly"), asked=self._wire > 0)
+
+    def _stalled(self, elapsed_s: float) -> bool:
+        """Whether the client has taken nothing for too long of an answer that waits for it.
+
+        The rule of the WebSockets (sockets.py): where the buffer is full, `stall_s`; where it is
+        not, or the connection is closing, the time that a closing may take.
+        """
+        if not self.transport.get_write_buffer_size():
+            self._unread_s = 0.0
+            return False
+        taken, before = self._corked.taken(), self._taken
+        self._taken = taken
+        if taken != before:
+            self._unread_s = 0.0
+            return False
+        self._unread_s += elapsed_s
+        return self._unread_s >= (self._all.stall_s if self.flow.write_paused else CLOSE_WITHIN_S)
 
     def _in_head(self) -> bool:
         # A head that is complete has its cycle, made with the very same scope.

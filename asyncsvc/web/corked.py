@@ -8,7 +8,28 @@ second was a tenth of all that the answer cost.
 """
 
 import asyncio
+import sys
 from typing import Any
+
+if sys.platform == "linux":
+    import fcntl
+    import struct
+    import termios
+
+    def queued(descriptor: int) -> int:
+        """Bytes of a TCP connection that the system holds, as the other side has not received
+        them."""
+        try:
+            found = fcntl.ioctl(descriptor, termios.TIOCOUTQ, struct.pack("i", 0))
+        except (OSError, ValueError):  # it is closed
+            return 0
+        return int(struct.unpack("i", found)[0])
+
+else:  # pragma: no cover
+
+    def queued(descriptor: int) -> int:
+        """Not told here."""
+        return 0
 
 
 class Corked:
@@ -17,6 +38,7 @@ class Corked:
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._head = b""
+        self._written = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -28,7 +50,17 @@ class Corked:
             self._head = data
             asyncio.get_running_loop().call_soon(self._flush)
             return
-        self._transport.write(data)
+        self._put(data)
+
+    def taken(self) -> int:
+        """Bytes written so far that the other side has received, where the system tells; else
+        those that the system has taken. It takes them in lumps of a third of its buffer, for
+        which a slow reader may need a while."""
+        return self._written - self._transport.get_write_buffer_size() - self._queued()
+
+    def _queued(self) -> int:
+        socket = self._transport.get_extra_info("socket")
+        return 0 if socket is None else queued(socket.fileno())
 
     def close(self) -> None:
         self._flush()
@@ -41,4 +73,8 @@ class Corked:
     def _flush(self) -> None:
         if self._head:
             head, self._head = self._head, b""
-            self._transport.write(head)
+            self._put(head)
+
+    def _put(self, data: bytes) -> None:
+        self._written += len(data)
+        self._transport.write(data)

@@ -16,15 +16,18 @@ from starlette.responses import Response
 
 from asyncsvc.errors import (
     Conflict,
+    DatabaseDamaged,
     IllegalTransition,
     InvalidRequest,
     MethodNotAllowed,
     NotFound,
     Overloaded,
+    ReadRefused,
     RequestError,
     StorageUnavailable,
     UnsupportedEncoding,
 )
+from asyncsvc.tasks import refusals
 
 log = logging.getLogger(__name__)
 
@@ -47,10 +50,26 @@ def as_request_error(error: Exception) -> RequestError | None:
     if isinstance(error, IllegalTransition):
         return Conflict("illegal_transition", str(error))
     if isinstance(error, StorageUnavailable):
-        return Overloaded(f"nothing was stored: {error}", retry_after=STORAGE_RETRY_S)
+        return _storage(error)
+    if isinstance(error, MemoryError):
+        return Overloaded("there is no memory left for this", retry_after=STORAGE_RETRY_S)
     if isinstance(error, ValidationError):
         return invalid(error)
     return None
+
+
+def _storage(error: StorageUnavailable) -> Overloaded:
+    """Damage does not pass by itself, so nothing is said of trying again."""
+    if isinstance(error, DatabaseDamaged):
+        return Overloaded(f"{error}; {refusals.REMEDY}")
+    done = "" if isinstance(error, ReadRefused) else "nothing was stored: "
+    return Overloaded(f"{done}{error}", retry_after=STORAGE_RETRY_S)
+
+
+def note(request: Request, error: Exception) -> None:
+    """Remember damage that was found in what the database gave."""
+    if isinstance(error, DatabaseDamaged):
+        request.state.house.journal.store.refusals.note(error)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
@@ -75,10 +94,11 @@ def response(error: RequestError) -> Response:
     return JSON(error.body(), status_code=error.status, headers=headers)
 
 
-async def known(_: Request, error: Exception) -> Response:
+async def known(request: Request, error: Exception) -> Response:
     """For what `as_request_error` knows."""
+    note(request, error)
     told = as_request_error(error)
-    return await unknown(_, error) if told is None else response(told)
+    return await unknown(request, error) if told is None else response(told)
 
 
 async def http(request: Request, error: Exception) -> Response:

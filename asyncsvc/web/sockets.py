@@ -15,6 +15,8 @@ DONE, STOPPING, NOT_UTF8, REFUSED, TOO_SLOW = 1000, 1001, 1007, 1008, 1013
 BAD_MESSAGES, NO_TASK = 4400, 4404
 STALL_S = 5.0
 """How long one frame may find no room before the reader counts as too slow."""
+CLOSE_WITHIN_S = 30.0
+"""How long a client has to take what is still sent to it when it is closed."""
 CHECK_EVERY = 16
 FLUSH_S = 2.0
 """How long a stop waits for the readers to have heard of everything."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response, StreamingResponse
+from starlette.responses import FileResponse, Response
 
 from asyncsvc.clock import rfc3339
 from asyncsvc.engine.inputs import BOM, other_encoding
@@ -26,6 +26,7 @@ from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
+from asyncsvc.web.streaming import Streamed, begun
 from asyncsvc.web.transfer_schemas import (
     BackupWish,
     ExportQuery,
@@ -124,7 +125,7 @@ async def export(request: Request) -> Response:
     kind = "application/x-ndjson"
     if request.method == "HEAD":
         return Response(media_type=kind)  # nobody reads the stream, so it must not run
-    return StreamingResponse(portable.lines(parts.journal.store, state), media_type=kind)
+    return Streamed(await begun(portable.lines(parts.journal.store, state)), media_type=kind)
 
 
 @operation(

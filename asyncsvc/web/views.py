@@ -13,6 +13,7 @@ import orjson
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks import callbacks
+from asyncsvc.tasks.refusals import loads
 from asyncsvc.tasks.rows import served
 from asyncsvc.tasks.task import UNFINISHED, EventType, State, Task
 from asyncsvc.web.state import House
@@ -57,17 +58,17 @@ def item(task: Task, result_preview: str | None) -> dict[str, Any]:
 async def whole(house: House, task: Task) -> dict[str, Any]:
     """A task with its texts; the result of an unfinished one is the text so far."""
     store = house.journal.store
-    body: dict[str, Any] = orjson.loads(await store.body(task.n))
+    body: dict[str, Any] = loads(await store.body(task.n))
     result: Any = await store.result(task.n)
     if result is None and task.state in UNFINISHED and task.starts:
-        parts = [orjson.loads(data)["text"] for data in await store.text_so_far(task.n)]
+        parts = [loads(data)["text"] for data in await store.text_so_far(task.n)]
         result = "".join(parts) or None
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
-        result = orjson.loads(result)
+        result = loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
     if task.finish_reason == "tool_calls":
         pieces = await store.text_so_far(task.n, EventType.TOOL_CALL)
-        view["tool_calls"] = put_together(orjson.loads(data) for data in pieces)
+        view["tool_calls"] = put_together(loads(data) for data in pieces)
     view["callback"] = await _callback(house, task)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)

@@ -90,7 +90,7 @@ class Session:
                 message = await aside(body.as_object, text)
                 ref = message.pop("ref", None)
                 answer, then = await self._do(message, aside)
-        except AsyncsvcError as error:
+        except (AsyncsvcError, MemoryError) as error:
             told = as_request_error(error)
             if told is None:
                 raise

@@ -58,6 +58,36 @@ def test_a_database_in_use_is_one_line_and_exit_code_1(service: Place) -> None:
     assert ended.err.count("\n") == 1 and "in use by another asyncsvc" in ended.err
 
 
+def test_a_database_that_was_removed_is_the_last_line_and_exit_code_1(
+    place: Place, tmp_path: Path
+) -> None:
+    database = tmp_path / "gone" / "a.db"
+    with place.start("--port", "0", "--db", str(database)) as process:
+        process.until("listening on http://127.0.0.1:")
+        database.unlink()
+        process.signal(signal.SIGTERM)
+        ended = process.ended()
+    assert ended.code == 1
+    assert "Traceback" not in ended.err
+    last = ended.err.strip().splitlines()[-1]
+    assert str(database) in last and "is no longer there" in last
+
+
+def test_check_knows_a_running_service_whose_lock_file_was_removed(
+    place: Place, tmp_path: Path
+) -> None:
+    database = tmp_path / "a.db"
+    variables = {"ASYNCSVC_STORAGE__PATH": str(database)}
+    with place.start("--port", "0", **variables) as process:
+        process.until("listening on http://127.0.0.1:")
+        Path(f"{database}.lock").unlink()
+        checked = place.run("check", **variables)
+        assert "in use by a running asyncsvc" in checked.out + checked.err
+        assert place.run("restore", str(database), **variables).code != 0
+        process.signal(signal.SIGTERM)
+        process.ended()
+
+
 def test_wrong_settings_are_all_said_and_exit_code_2(place: Place) -> None:
     (place.folder / "wrong.toml").write_text("[server]\nprot = 1\nport = 70000\n")
     ended = place.run("serve", "--settings", "wrong.toml")

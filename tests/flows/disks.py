@@ -66,3 +66,14 @@ def failing(call: str, error: str, when: str) -> list[str]:
     need(None if shutil.which("strace") else "strace is not installed")
     inject = f"inject={call}:error={error}:when={when}"
     return ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={call}", "-e", inject]
+
+
+@contextmanager
+def unmounted(disk: Path) -> Iterator[None]:
+    """Take a mounted disk away from its folder, though files on it are open; at the end another
+    one is there, so that it can be taken away as any other."""
+    subprocess.run([*_root(), "umount", "--lazy", str(disk)], check=True)
+    try:
+        yield
+    finally:
+        need(_mount("-t", "tmpfs", "tmpfs", str(disk)))

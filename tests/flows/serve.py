@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from asyncsvc.errors import SettingsError, StartError
+from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.loading import load
 from asyncsvc.server import serve
 from asyncsvc.settings import Settings
@@ -30,6 +30,9 @@ def main() -> int:
     except (SettingsError, StartError) as error:
         print(error, file=sys.stderr)
         return 2
+    except DatabaseLost as error:
+        print(error, file=sys.stderr)
+        return 1
     return 0
 
 

@@ -4,6 +4,7 @@ import asyncio
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
@@ -139,7 +140,7 @@ class _Machine:
     async def _look(self) -> Readings:
         return self.seen
 
-    async def shows(self, **seen: int) -> None:
+    async def shows(self, **seen: Any) -> None:
         """Returns when the service has seen it."""
         self.seen = replace(self.seen, **seen)
         for _ in range(2):  # a look may have been under way

@@ -5,16 +5,21 @@ newer asyncsvc has written, stops the start with a clear line and is left as it 
 goes back to an older schema.
 """
 
+import shutil
 import sqlite3
 from importlib import resources
 from pathlib import Path
 
 import aiosqlite
 
-from asyncsvc.errors import StartError
+from asyncsvc.errors import DatabaseDamaged, StartError
+from asyncsvc.tasks.refusals import REMEDY
 from asyncsvc.tasks.writer import Writer
 
 MAGIC = b"SQLite format 3\0"
+ROOM_BYTES = 256 * 1024
+"""What a start writes at most where nothing is to be migrated: the index of the log (32 KiB), the
+head of the log, the record of tasks that were cut off."""
 PRAGMAS = (
     "busy_timeout=5000",
     "journal_mode=WAL",
@@ -34,8 +39,16 @@ def scripts() -> list[tuple[int, str]]:
 
 async def migrate(path: Path) -> Writer:
     """The write connection, with the newest schema. Raises StartError."""
-    _look_at(path)
-    connection = await Writer.connect(path)
+    look_at(path)
+    return await connected(path)
+
+
+async def connected(path: Path) -> Writer:
+    """The same of a file that was looked at. Raises StartError."""
+    try:
+        connection = await Writer.connect(path)
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from None
     try:
         current = await _version(connection, path)  # before WAL, which rewrites the header
         for pragma in PRAGMAS:
@@ -43,18 +56,18 @@ async def migrate(path: Path) -> Writer:
         await _upgrade(connection, current)
     except sqlite3.DatabaseError as error:
         await connection.close()
-        raise StartError(
-            f"storage.path: {path} cannot be used: {error}; it was not changed. "
-            "Restore a backup or choose another file with --db FILE"
-        ) from None
+        raise unusable(path, error) from None
     except StartError:
         await connection.close()
         raise
     return connection
 
 
-def _look_at(path: Path) -> None:
-    """SQLite takes a short file that is no database for an empty one, and would overwrite it."""
+def look_at(path: Path) -> None:
+    """Make the file where there is none. Raises StartError where it is something else.
+
+    SQLite takes a short file that is no database for an empty one, and would overwrite it.
+    """
     try:
         with path.open("ab+") as file:
             file.seek(0)
@@ -68,6 +81,28 @@ def _look_at(path: Path) -> None:
         raise StartError(
             f"storage.path: {path} is not a database; choose another file with --db FILE"
         )
+
+
+def unusable(path: Path, error: Exception) -> StartError:
+    """Why the service cannot start on a database, with the figure where the disk is full."""
+    if isinstance(error, DatabaseDamaged):
+        return StartError(f"storage.path: {path}: {error}; {REMEDY}")
+    if "locked" in str(error):
+        return StartError(
+            f"storage.path: {path} cannot be opened: {error}: another program has it open; "
+            "end that program and start again"
+        )
+    free = shutil.disk_usage(path.absolute().parent).free
+    if free < ROOM_BYTES:
+        return StartError(
+            f"storage.path: {path} cannot be opened: {error}; its disk has {free} bytes free and a "
+            f"start needs about {ROOM_BYTES}. Make room there, or move the file and its -wal to "
+            "another disk and set storage.path; nothing in it was changed"
+        )
+    return StartError(
+        f"storage.path: {path} cannot be used: {error}; it was not changed. "
+        "Restore a backup or choose another file with --db FILE"
+    )
 
 
 async def _version(connection: aiosqlite.Connection, path: Path) -> int:

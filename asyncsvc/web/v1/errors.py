@@ -17,7 +17,7 @@ from starlette.responses import Response
 
 from asyncsvc.errors import RequestError
 from asyncsvc.tasks.task import State, Task
-from asyncsvc.web.errors import JSON, as_request_error
+from asyncsvc.web.errors import JSON, as_request_error, note
 
 TASK_ID = "x-task-id"
 SHOULD_RETRY = "x-should-retry"
@@ -116,7 +116,8 @@ def refusal(error: RequestError) -> Failure:
         str(error),
         error.param,
         error.retry_after,
-        should_retry=error.status != 409,
+        # Of a refusal that passes the service says when; of a damaged database it does not.
+        should_retry=error.status != 409 and (error.status < 500 or error.retry_after is not None),
     )
 
 
@@ -131,6 +132,7 @@ def answering(function: Verb) -> Verb:
         try:
             return await function(request)
         except Exception as error:
+            note(request, error)
             told = as_request_error(error)
             if told is None:
                 raise

@@ -12,11 +12,12 @@ from typing import Any
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from asyncsvc.engine.filing import Files, Upload
 from asyncsvc.engine.idempotency import Key, fingerprint
-from asyncsvc.errors import InvalidRequest, UnsupportedEncoding
+from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.tasks import files as rows
 from asyncsvc.tasks.files import File
 from asyncsvc.web.api import house, integer
@@ -25,6 +26,7 @@ from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.schemas import SubmitHeaders
+from asyncsvc.web.streaming import Streamed
 from asyncsvc.web.submit import idempotency_key
 from asyncsvc.web.v1 import schemas_files as schemas
 from asyncsvc.web.v1.errors import answering
@@ -105,7 +107,7 @@ async def file_content(request: Request) -> Response:
     media = "application/octet-stream"
     if request.method == "HEAD":
         return Response(headers=head, media_type=media)
-    return StreamingResponse(_pieces(files, found), headers=head, media_type=media)
+    return Download(files, found, headers=head, media_type=media)
 
 
 @operation(answer=schemas.Deleted, errors=("not_found",))
@@ -117,9 +119,25 @@ async def delete_file(request: Request) -> Response:
     return JSON({"id": file_id, "object": "file", "deleted": True})
 
 
+class Download(Streamed):
+    """A file's content; deleting the file meanwhile does not cut it."""
+
+    def __init__(self, files: Files, found: File, **how: Any) -> None:
+        super().__init__(_pieces(files, found), **how)
+        self._files = files
+        self._file = found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._files.reading(self._file.n):
+            await super().__call__(scope, receive, send)
+
+
 async def _pieces(files: Files, found: File) -> AsyncIterator[bytes]:
     offset = 0
-    while data := await rows.piece(files.store, found.n, offset):
+    while offset < found.bytes:
+        data = await rows.piece(files.store, found.n, offset)
+        if not data:
+            raise NotFound(f"the content of file {found.id} ends at byte {offset}")
         offset += len(data)
         yield data
 

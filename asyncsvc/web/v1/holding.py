@@ -14,7 +14,12 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from asyncsvc.engine.admission import Aside
-from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.errors import (
+    AsyncsvcError,
+    IllegalTransition,
+    StorageUnavailable,
+    TaskNotFound,
+)
 from asyncsvc.providers.budget import Budget
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.headers import told
@@ -22,6 +27,7 @@ from asyncsvc.providers.window import Window
 from asyncsvc.tasks.journal import Event
 from asyncsvc.tasks.task import State, Task
 from asyncsvc.web.state import House
+from asyncsvc.web.streaming import Watched, cut
 from asyncsvc.web.v1.asking import Call
 from asyncsvc.web.v1.errors import TASK_ID, Failure, failure, of_task
 
@@ -141,18 +147,28 @@ class Kept(Response):
         self._give = give
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        giving = asyncio.ensure_future(self._give(scope, receive, send))
+        watched = Watched(send)
+        giving = asyncio.ensure_future(self._give(scope, receive, watched))
         leaving = asyncio.ensure_future(_left(receive))
         try:
             await asyncio.wait({giving, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if giving.done():
-                giving.result()
+                await self._given(giving, watched.begun, scope)
                 return
         finally:
             giving.cancel()
             leaving.cancel()
             await asyncio.gather(giving, leaving, return_exceptions=True)
         await self._held.give_up()
+
+    async def _given(self, giving: "asyncio.Future[None]", begun: bool, scope: Scope) -> None:
+        """The answer has come to its end, or has failed: where it has begun, it is cut."""
+        try:
+            giving.result()
+        except AsyncsvcError as error:
+            if not begun:
+                raise
+            cut(scope, error)
 
 
 async def _left(receive: Receive) -> None:

@@ -1,0 +1,59 @@
+"""Streamed answers: what happens when the rest of one cannot be read.
+
+Owns the end of a stream that fails after its head was sent. Promises that the connection is then
+closed before the body's end, so that a client never takes a part for the whole, with one log line
+and no traceback. Never decides how long a slow reader is waited for (connections.py).
+"""
+
+import logging
+from collections.abc import AsyncIterator
+from typing import AnyStr
+
+from starlette.responses import StreamingResponse
+from starlette.types import Message, Receive, Scope, Send
+
+from asyncsvc.errors import AsyncsvcError
+
+log = logging.getLogger(__name__)
+
+
+class Streamed(StreamingResponse):
+    """A streamed answer, cut where its content fails. Raises nothing that is known."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        except AsyncsvcError as error:
+            cut(scope, error)
+
+
+class Watched:
+    """The `send` of a request, and whether an answer has begun."""
+
+    def __init__(self, send: Send) -> None:
+        self.begun = False
+        self._send = send
+
+    async def __call__(self, message: Message) -> None:
+        self.begun = True
+        await self._send(message)
+
+
+def cut(scope: Scope, error: AsyncsvcError) -> None:
+    """Log why the answer ends early. The server closes the connection of an answer that has not
+    come to its end."""
+    log.warning("the answer to %s %s is cut: %s", scope["method"], scope["path"], error)
+
+
+async def begun(content: AsyncIterator[AnyStr]) -> AsyncIterator[AnyStr]:
+    """The same content once its first part is read. Raises what reading that part raises, so
+    that it is answered with a status."""
+    first = await anext(content, None)
+
+    async def whole() -> AsyncIterator[AnyStr]:
+        if first is not None:
+            yield first
+        async for part in content:
+            yield part
+
+    return whole()

@@ -1,0 +1,68 @@
+"""Large bodies where the system gives little memory: refused as overload, and the service lives."""
+
+import asyncio
+import sys
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.flows.process import Provider, service, settings
+from tests.web.serving import expect, refused
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="no limit can be set from outside")
+MIB = 1 << 20
+BODIES = (
+    b'{"content": "' + b"x" * 9_000_000 + b'", "delay_s": 3600}',
+    b'{"content": "' + "你".encode() * 3_000_000 + b'", "delay_s": 3600}',
+    b'{"content": "' + b"\\u0001" * 1_500_000 + b'", "delay_s": 3600}',
+)
+
+
+def limit(pid: int, more: int) -> None:
+    """Let the process take so many bytes of address space beyond what it has."""
+    import resource
+
+    room = psutil.Process(pid).memory_info().vms + more
+    resource.prlimit(pid, resource.RLIMIT_AS, (room, resource.RLIM_INFINITY))
+
+
+@pytest.mark.parametrize("more", [60, 250, 330, 400, 480])
+async def test_twelve_large_submits_at_once(tmp_path: Path, sim: Provider, more: int) -> None:
+    async with service(settings(tmp_path, sim.url)) as remote:
+        await remote.submit("x", delay_s=3600)
+        limit(remote.process.pid, more * MIB)
+        counts: Counter[int] = Counter()
+        for path in ("/tasks", "/v1/chat/completions"):
+            answers = await asyncio.gather(
+                *(remote.http.post(path, content=BODIES[n % 3]) for n in range(12))
+            )
+            for answer in answers:
+                counts[answer.status_code] += 1
+                if answer.status_code == 503:
+                    refused(answer, 503, "overloaded")
+                    assert int(answer.headers["retry-after"]) >= 1
+                elif path == "/tasks":
+                    assert answer.status_code == 202, answer.text
+                else:  # the body is read, and is not what the path takes
+                    assert answer.status_code == 400 and "model" in answer.text
+        assert counts[503] or more > 400
+        limit(remote.process.pid, 2048 * MIB)
+        assert (await remote.done(await remote.submit("small")))["status"] == "completed"
+        listed = expect(await remote.http.get("/tasks?limit=50&status=scheduled"), 200)["tasks"]
+        assert len(listed) == 1 + counts[202]
+        assert "Traceback" not in remote.process.log
+
+
+async def test_a_large_task_is_neither_shown_nor_sent_where_there_is_no_memory(
+    tmp_path: Path, sim: Provider
+) -> None:
+    async with service(settings(tmp_path, sim.url)) as remote:
+        answer = await remote.http.post("/tasks", content=BODIES[0])
+        task_id = expect(answer, 202)["task_id"]
+        limit(remote.process.pid, 60 * MIB)
+        refused(await remote.http.get(f"/tasks/{task_id}"), 503, "overloaded")
+        limit(remote.process.pid, 2048 * MIB)
+        assert len((await remote.task(task_id))["content"]) == 9_000_000
+        assert "Traceback" not in remote.process.log
