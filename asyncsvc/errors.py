@@ -25,7 +25,7 @@ read in one place.
         │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
-        ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
+        ├── UpstreamDisconnected · UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
 
@@ -303,8 +303,15 @@ class UpstreamInvalid(ProviderError):
     code = "upstream_invalid"
 
 
+class UpstreamTooLarge(ProviderError):
+    code, again = "upstream_too_large", False
+
+
 class EmptyAnswer(ProviderError):
-    code = "empty_answer"
+    """The provider ended the answer without any: that is about the request, so it says nothing of
+    the provider's health."""
+
+    code, trips = "empty_answer", False
 
 
 class InterruptedUnknown(ProviderError):

@@ -1,21 +1,30 @@
 """The pieces of a streamed answer.
 
-Owns the reading of chat chunks in the shapes that providers send: empty `choices`, usage
-anywhere, `reasoning` or `reasoning_content`, thinking between tags in the text, tool calls in
-pieces, a whole answer at once, errors with and without an `error` around them.
-Promises that an answer counts as one only if the provider ended it. Never touches a socket.
+Owns the reading of chat chunks in the shapes that providers send: deltas, whole messages and both
+at once, content in parts, usage anywhere, thinking under several names or between tags, tool calls
+in pieces, errors in every place. Promises that nothing is given out twice, that an odd frame is
+left out instead of ending the stream, and that an answer counts as one only if the provider
+finished it. Never touches a socket.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
-from uuid import uuid4
-
-import orjson
 
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
-from asyncsvc.providers import faults
-from asyncsvc.providers.thinking import ThinkSplitter
+from asyncsvc.providers import content, faults, finish, usage
+from asyncsvc.providers.message_fields import Fields, Room
+from asyncsvc.providers.thinking import Thoughts, ThinkSplitter, closes_unopened
+from asyncsvc.providers.tool_calls import ToolCalls
+
+MESSAGE = "message"
+"""The event that carries an answer's further fields."""
+THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
+"""The names of a text of thinking."""
+READ = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *THINKING})
+UNKEPT = frozenset({"token_ids", "prompt_token_ids", "logprobs", "usage", "error"})
+"""Diagnostics of each token: no next turn needs them, and they are larger than the answer."""
+TEXT_SEEN = 64
+Object = dict[str, Any]
 
 
 class Delta(NamedTuple):
@@ -24,9 +33,11 @@ class Delta(NamedTuple):
 
     text: str
     reasoning: bool = False
-    call: dict[str, Any] | None = None
-    event: tuple[str, dict[str, Any]] | None = None
-    """In place of text: something that a gateway's agent did, as an event's type and data."""
+    call: Object | None = None
+    event: tuple[str, Object] | None = None
+    """In place of text: something else of an answer, as an event's type and data."""
+    refusal: bool = False
+    """The text is the model's refusal, which OpenAI's models send in a field of its own."""
 
     @property
     def size(self) -> int:
@@ -34,142 +45,330 @@ class Delta(NamedTuple):
         return len(self.call["function"]["arguments"] if self.call else self.text)
 
 
-@dataclass(slots=True)
 class Answer:
-    """What is known of an answer beside its text. `dialect` names the table of its errors."""
+    """What is known of an answer. `take` each frame, `rest` at the end, then `check`.
 
-    begun: bool = False
-    done: bool = False
-    text_seen: str = ""
-    """The beginning of the text: enough to recognise an answer that is none."""
-    usage: dict[str, Any] | None = None
-    finish_reason: str | None = None
-    tool_calls: dict[int, dict[str, Any]] = field(default_factory=dict)
-    dialect: str = "any"
-    now_ms: int | None = None
-    thought: bool = False
-    spoken: bool = False
-    """Whether the text holds anything but white space."""
-    _splitter: ThinkSplitter = field(default_factory=ThinkSplitter)
+    `dialect` names the table of its errors; `unopened`: the model may begin to think without an
+    opening tag; `after_tool`: the last message of the request is a tool's result.
+    """
 
-    def take(self, chunk: Any, secrets: Iterable[str]) -> Iterator[Delta]:
-        """The text in one chunk. Raises ProviderError for an error in disguise."""
-        if not isinstance(chunk, dict):
-            raise UpstreamInvalid("the provider sent a chunk that is not an object")
-        if chunk.get("error"):
-            raise self._fault(chunk["error"], secrets)
-        if isinstance(chunk.get("usage"), dict):
-            self.usage = _usage(chunk["usage"])
-        choices = chunk.get("choices")
-        if choices is None and "usage" not in chunk:
-            if any(isinstance(chunk.get(name), str) for name in ("message", "detail", "title")):
-                raise self._fault(chunk, secrets)
-            raise UpstreamInvalid("the provider sent a chunk without choices")
-        for choice in choices if isinstance(choices, list) else []:
-            yield from self._choice(choice)
+    def __init__(
+        self,
+        *,
+        dialect: str = "any",
+        now_ms: int | None = None,
+        unopened: bool = False,
+        after_tool: bool = False,
+    ) -> None:
+        self.begun = False
+        self.done = False
+        """The provider has sent [DONE]."""
+        self.text_seen = ""
+        """The beginning of the text: enough to recognise an answer that is none."""
+        self.usage: Object | None = None
+        self.ending: finish.Ending | None = None
+        self.thought = False
+        self._dialect = dialect
+        self._now_ms = now_ms
+        self._after_tool = after_tool
+        self._splitter = ThinkSplitter(unopened)
+        self._thoughts = Thoughts()
+        self._room = Room()
+        self._calls = ToolCalls(self._room)
+        self._fields = Fields(self._room)
+        self._raw: list[str] = []
+        """The content as it came, tags included."""
+        self._text: list[str] = []
+        self._by_delta = False
+        """Text has come in a delta, so a whole message is a repetition."""
+        self._in_pieces = False
+        """What is called a message is a delta."""
+        self._flowing = False
+        """Plain text goes through as it is."""
+        self._went_on = False
+        """Text has come after a finish reason, which therefore was no end."""
+        self._alone = False
+        """The last finish reason came without text, or usage came after it."""
+        self._odd = ""
+        """The first frame that held nothing of an answer."""
+
+    # Reading ----------------------------------------------------------------------------------
+
+    def take(self, chunk: Any, secrets: Iterable[str]) -> Iterable[Delta]:
+        """The pieces in one frame. Raises ProviderError for an error in disguise."""
+        if self._flowing and (text := _plain(chunk)) is not None:
+            self._raw.append(text)
+            self._text.append(text)
+            return (Delta(text),)
+        return self._read(chunk, secrets)
 
     def rest(self) -> Iterator[Delta]:
-        """What was held back because it could have become a tag; to be taken at the end."""
-        for text, is_thought in self._splitter.end():
-            yield self._told(text, is_thought)
+        """What was held back until the end; to be taken when no more frames come."""
+        self._flowing = False
+        cut = self.ending is not None and self.ending.meaning == finish.LENGTH
+        for text, is_thought in self._splitter.end(cut):
+            yield from self._told(text, is_thought)
+        for piece in self._calls.rest():
+            yield Delta("", call=piece)
+        if self._fields.changed and self.ended:
+            self._fields.changed = False
+            yield Delta("", event=(MESSAGE, self._fields.held))
+
+    def _read(self, chunk: Any, secrets: Iterable[str]) -> Iterator[Delta]:
+        if isinstance(chunk, list):
+            for each in chunk:
+                if isinstance(each, dict):
+                    yield from self._read(each, secrets)
+            return
+        if not isinstance(chunk, dict):
+            self._skip(chunk)
+            return
+        if (error := _error_in(chunk)) is not None:
+            raise self._fault(error, secrets)
+        choices = chunk.get("choices")
+        choices = choices if isinstance(choices, list) else []
+        for choice in choices:
+            if isinstance(choice, dict) and choice.get("index") in (None, 0, "0"):
+                yield from self._choice(choice, secrets)
+        self._count(chunk)
+        if not choices and self.usage is None:
+            self._skip(chunk)
+
+    def _skip(self, frame: Any) -> None:
+        if not self._odd:
+            self._odd = ", ".join(map(str, frame))[:200] if isinstance(frame, dict) else "no object"
+
+    def _count(self, chunk: Object) -> None:
+        """The usage, wherever it is told."""
+        places = [chunk, chunk.get("x_groq")]
+        for holder in places:
+            if isinstance(holder, dict) and isinstance(holder.get("usage"), dict):
+                self.usage = usage.told(self.usage, holder["usage"])
+                self._alone |= self.ending is not None
 
     def _fault(self, error: Any, secrets: Iterable[str]) -> ProviderError:
-        return faults.of_stream(error, secrets, self.dialect, self.now_ms)
+        return faults.of_stream(error, secrets, self._dialect, self._now_ms)
 
-    def _told(self, text: str, is_thought: bool) -> Delta:
+    def _choice(self, choice: Object, secrets: Iterable[str]) -> Iterator[Delta]:
+        delta, whole = choice.get("delta"), choice.get("message")
+        for holder in (choice, delta, whole):
+            if isinstance(holder, dict):
+                if (error := _error_in({"error": holder.get("error")})) is not None:
+                    raise self._fault(error, secrets)
+                if isinstance(holder.get("usage"), dict):  # Moonshot
+                    self.usage = usage.told(self.usage, holder["usage"])
+        if not delta and not whole and choice.get("text"):
+            delta = {"content": choice["text"]}  # the older kind of completions
+        end = finish.ending(choice.get("finish_reason"))
+        pieces = 0
+        if isinstance(delta, dict):
+            for piece in self._delta(delta, closing=end is not None):
+                pieces += 1
+                yield piece
+        if isinstance(whole, dict):
+            for piece in self._whole(whole):
+                pieces += 1
+                yield piece
+        self._went_on |= pieces > 0 and self.ending is not None
+        if end is not None:
+            self._end(end, alone=not pieces)
+        self._flowing = self._splitter.answering and self.ending is None and self._by_delta
+
+    def _end(self, end: finish.Ending, alone: bool) -> None:
+        if not isinstance(end.meaning, str):
+            raise end.meaning(f"the provider ended the answer with {end.word!r}")
+        self.ending, self._alone = end, alone
+
+    def _delta(self, piece: Object, closing: bool) -> Iterator[Delta]:
+        """A piece that goes on with what came before."""
+        yield from self._think(piece, self._thoughts.take)
+        if given := piece.get("content"):
+            if not isinstance(given, str):
+                read = content.read(given)
+                yield from self._thinking(self._thoughts.take("content", read.thought))
+                for name, parts in read.kept.items():
+                    self._keep(name, parts, closing)
+                yield from self._refuse(read.refusal)
+                given = read.text
+            if given:
+                self._by_delta = True
+                yield from self._feed(given)
+        if isinstance(piece.get("refusal"), str):
+            yield from self._refuse(piece["refusal"])
+        calls, old = piece.get("tool_calls"), piece.get("function_call")
+        if not calls and isinstance(old, dict):
+            calls = [{"function": old}]
+        for call in calls if isinstance(calls, list) else [calls] if calls else []:
+            for part in self._calls.take(call):
+                yield Delta("", call=part)
+            self.begun |= bool(self._calls)
+        for name in piece.keys() - READ:
+            self._keep(name, piece[name], closing)
+
+    def _whole(self, message: Object) -> Iterator[Delta]:
+        """A whole message: what it has beyond the pieces that came before."""
+        read = content.read(message.get("content") or "")
+        if self._in_pieces or self._is_piece(read.text):
+            self._in_pieces = True
+            yield from self._delta(message, closing=False)
+            return
+        yield from self._think(message, lambda _, text: self._thoughts.whole(text))
+        yield from self._thinking(self._thoughts.whole(read.thought) if read.thought else "")
+        yield from self._whole_text(read.text)
+        refusal = read.refusal or message.get("refusal")
+        if isinstance(refusal, str):
+            said = "".join(self._text)
+            yield from self._refuse(refusal[len(said) :] if refusal.startswith(said) else "")
+        calls, old = message.get("tool_calls"), message.get("function_call")
+        if not calls and isinstance(old, dict):
+            calls = [{"function": old}]
+        for part in self._calls.repeat(calls) if isinstance(calls, list) else []:
+            yield Delta("", call=part)
+        self.begun |= bool(self._calls)
+        more = {name: message[name] for name in message.keys() - READ} | read.kept
+        for name, value in more.items():
+            self._keep(name, value, whole=True)
+
+    def _is_piece(self, text: str) -> bool:
+        """Whether a message is a delta by another name: it does not begin with what came before."""
+        raw = "".join(self._raw)
+        if self._by_delta or not raw or not text:
+            return False
+        return not text.startswith(raw)
+
+    def _whole_text(self, text: str) -> Iterator[Delta]:
+        raw = "".join(self._raw)
+        if not raw and closes_unopened(text):
+            self._splitter = ThinkSplitter(unopened=True)
+        if text.startswith(raw):
+            yield from self._feed(text[len(raw) :])
+            return
+        # Thinking between tags that only one of the two has.
+        splitter, told = ThinkSplitter(), "".join(self._text)
+        parts = [*splitter.feed(text), *splitter.end()]
+        answer = "".join(part for part, is_thought in parts if not is_thought)
+        if told and answer.startswith(told):
+            yield from self._told(answer[len(told) :], False)
+
+    # What is given out ------------------------------------------------------------------------
+
+    def _think(self, piece: Object, take: Any) -> Iterator[Delta]:
+        """The thinking in fields; the same text under two names is one."""
+        before = ""
+        for name in THINKING:
+            text = piece.get(name)
+            if isinstance(text, str):
+                if text and text != before:
+                    yield from self._thinking(take(name, text))
+                    before = text
+            elif text and not isinstance(text, bool):
+                self._keep(name, text)
+
+    def _thinking(self, text: str) -> Iterator[Delta]:
+        if text:
+            self._splitter.no_tags()
+            self.begun = self.thought = True
+            yield Delta(text, True)
+
+    def _feed(self, text: str) -> Iterator[Delta]:
+        if text:
+            self.begun = True
+            self._raw.append(text)
+            for part, is_thought in self._splitter.feed(text):
+                yield from self._told(part, is_thought)
+
+    def _told(self, text: str, is_thought: bool, refusal: bool = False) -> Iterator[Delta]:
         if is_thought:
             self.thought = True
+            if new := self._thoughts.take("tag", text):
+                yield Delta(new, True)
+        elif text:
+            self._text.append(text)
+            if len(self.text_seen) < TEXT_SEEN:
+                self.text_seen += text[:TEXT_SEEN]
+            yield Delta(text, refusal=refusal)
+
+    def _refuse(self, text: str) -> Iterator[Delta]:
+        if text:
+            self.begun = True
+            yield from self._told(text, False, refusal=True)
+
+    def _keep(self, name: str, value: Any, closing: bool = False, whole: bool = False) -> None:
+        """A field that has no meaning here, for the next turn."""
+        if value is None or name in UNKEPT:
+            return
+        if whole:
+            self._fields.put(name, value)
         else:
-            self.spoken |= not text.isspace()
-            if len(self.text_seen) < 64:
-                self.text_seen += text[:64]
-        return Delta(text, is_thought)
+            self._fields.add(name, value, closing)
+        self.begun |= bool(self._fields.held)
 
-    def _choice(self, choice: Any) -> Iterator[Delta]:
-        if not isinstance(choice, dict):
-            raise UpstreamInvalid("the provider sent a choice that is not an object")
-        # Moonshot has the usage in here [platform.moonshot.cn, streaming].
-        if isinstance(choice.get("usage"), dict):
-            self.usage = _usage(choice["usage"])
-        # A provider that does not stream sends the whole message at once.
-        piece = choice.get("delta") or choice.get("message") or {}
-        if not isinstance(piece, dict):
-            raise UpstreamInvalid("the provider sent a piece that is not an object")
-        reasoning = piece.get("reasoning_content") or piece.get("reasoning")
-        if isinstance(reasoning, str) and reasoning:
-            self.begun = True
-            yield self._told(reasoning, True)
-        # OpenAI's models refuse in a field beside the text; to a reader it is the answer.
-        text = piece.get("content") or piece.get("refusal")
-        if isinstance(text, str) and text:
-            self.begun = True
-            for part, is_thought in self._splitter.feed(text):
-                yield self._told(part, is_thought)
-        calls = piece.get("tool_calls")
-        for call in calls if isinstance(calls, list) else []:
-            self.begun = True
-            if piece_of_it := self._tool_call(call):
-                yield piece_of_it
-        if reason := choice.get("finish_reason"):
-            if kind := faults.BY_FINISH.get(str(reason)):
-                raise kind(f"the provider ended the answer with {str(reason)!r}")
-            self.finish_reason = str(reason)
+    # The end ----------------------------------------------------------------------------------
 
-    def _tool_call(self, call: Any) -> Delta | None:
-        """Put together what comes in pieces: id and name once, the arguments bit by bit. Gives
-        what is new; some providers repeat id and name with each piece."""
-        if not isinstance(call, dict):
-            raise UpstreamInvalid("the provider sent a tool call that is not an object")
-        index, piece = call.get("index"), call.get("function") or {}
-        if not isinstance(piece, dict):
-            raise UpstreamInvalid("the provider sent a function that is not an object")
-        number = index if isinstance(index, int) else len(self.tool_calls)
-        held = self.tool_calls.get(number)
-        new: dict[str, Any] = {"index": number}
-        told: dict[str, Any] = {}
-        if held is None:
-            new |= {"id": call.get("id") or f"call_{uuid4().hex}", "type": "function"}
-            told = {"name": ""}
-            held = {"id": new["id"], "type": "function", "function": {"name": "", "arguments": ""}}
-            self.tool_calls[number] = held
-        name = piece.get("name")
-        if isinstance(name, str) and name and not held["function"]["name"]:
-            held["function"]["name"] = told["name"] = name
-        arguments = piece.get("arguments") or ""
-        if not isinstance(arguments, str):
-            arguments = orjson.dumps(arguments).decode()  # whole, as an object
-        held["function"]["arguments"] += arguments
-        if not told and not arguments:
+    @property
+    def finish_reason(self) -> str | None:
+        """The reason in OpenAI's words; None where the provider has told none yet."""
+        if self.ending is None or not isinstance(self.ending.meaning, str):
             return None
-        return Delta("", call=new | {"function": told | {"arguments": arguments}})
+        return finish.reason_of(self.ending.meaning, bool(self._calls))
 
     @property
     def ended(self) -> bool:
         """Whether the provider said that this is all. Some send no [DONE], some close late."""
-        return self.done or self.finish_reason is not None
+        return self.done or (self.ending is not None and (self._alone or not self._went_on))
+
+    @property
+    def certain(self) -> bool:
+        """Whether it has ended even if the connection breaks now: a finish reason that comes with
+        text may be in each frame."""
+        return self.done or (self.ending is not None and self._alone)
 
     def check(self, empty_answers: Iterable[str]) -> None:
         """The stream is over: raises ProviderError unless it was an answer."""
         if not self.ended:
+            if self._odd and not self.begun:
+                raise UpstreamInvalid(f"the provider sent no answer, but: {self._odd}")
             raise UpstreamDisconnected("the stream ended in the middle of the answer")
-        if self.tool_calls:
+        if self._calls or self.finish_reason == finish.LENGTH:
             return
-        if self.thought and not self.spoken:
-            raise EmptyAnswer("the provider ended the answer after nothing but thinking")
-        if not self.text_seen or self.text_seen in empty_answers:
+        if self.text_seen in empty_answers:
+            raise EmptyAnswer("the provider ended the answer without any text")
+        answered = self.thought or self._fields.held or usage.counted(self.usage)
+        if not (self.text_seen or answered or self._after_tool):
             raise EmptyAnswer("the provider ended the answer without any text")
 
 
-def _usage(given: dict[str, Any]) -> dict[str, Any]:
-    prompt, completion = _count(given, "prompt_tokens"), _count(given, "completion_tokens")
-    total = _count(given, "total_tokens") or prompt + completion
-    return given | {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": total,
-    }
+PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 
 
-def _count(given: dict[str, Any], name: str) -> int:
-    value = given.get(name)
-    return value if isinstance(value, int) else 0
+def _plain(chunk: Any) -> str | None:
+    """The text of a frame that has nothing else, as nearly all have; None for any other."""
+    try:
+        (choice,) = chunk["choices"]
+        delta = choice["delta"]
+        text = delta["content"]
+    except (KeyError, TypeError, ValueError):
+        return None
+    if type(text) is not str or not text or choice.get("finish_reason") is not None:
+        return None
+    if chunk.get("usage") or chunk.get("error") or choice.get("index", 0) != 0:
+        return None
+    if len(choice) > 2 and not choice.keys() <= PLAIN_CHOICE:
+        return None
+    if len(delta) > 1:
+        for name, value in delta.items():
+            if value is not None and name != "content" and name != "role":  # noqa: PLR1714
+                return None
+    return text
+
+
+def _error_in(chunk: Object) -> Any:
+    """The error that a frame tells of, with or without an `error` around it; None for none."""
+    error = chunk.get("error")
+    if error and not (isinstance(error, dict) and not any(error.values())):
+        return error
+    if "choices" not in chunk or chunk["choices"] is None:
+        told = any(isinstance(chunk.get(name), str) for name in ("message", "detail", "title"))
+        if told and "usage" not in chunk:
+            return chunk
+    return None
