@@ -10,9 +10,9 @@ from typing import Any
 from asyncsvc.engine.embedding import embed
 from asyncsvc.engine.outcome import Completed
 from asyncsvc.engine.run import Run
+from asyncsvc.providers import usage
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.openclaw import SESSION_HEADER
-from asyncsvc.providers.tokens import estimated_usage
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.submission import last_user_text
 
@@ -28,9 +28,7 @@ async def _chat(client: Client, run: Run, body: dict[str, Any]) -> Completed:
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
     known = None if run.session_key is None else {SESSION_HEADER: run.session_key}
     answer = await client.chat(run.upstream, messages, body["params"], run, known)
-    usage = answer.usage or estimated_usage(last_user_text(messages), run.text)
-    calls = list(answer.tool_calls.values())
-    reason = answer.finish_reason or "stop"
-    if calls and reason == "stop":
-        reason = "tool_calls"  # some providers say "stop" after calls as well
-    return Completed(run.text, usage, calls, reason)
+    wrote = "".join(delta.written for delta in run.heard)
+    counts = usage.completed(answer.usage, last_user_text(messages), wrote)
+    raw = answer.ending.word if answer.ending else None
+    return Completed(run.text, counts, answer.called, answer.finish_reason, raw)

@@ -29,7 +29,7 @@ async def embed(run: Run, client: Client, journal: Journal, body: dict[str, Any]
         found = await client.embed(run.upstream, batch, body["params"], run.head)
         vectors += found.vectors
         usages.append(found.usage or estimated_usage("".join(batch), ""))
-    return Completed(orjson.dumps(vectors).decode(), summed(usages), [])
+    return Completed(orjson.dumps(vectors).decode(), summed(usages))
 
 
 async def _announce(run: Run, journal: Journal) -> None:

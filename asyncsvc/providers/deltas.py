@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import content, faults, finish, usage
 from asyncsvc.providers.message_fields import Fields, Room
-from asyncsvc.providers.thinking import Thoughts, ThinkSplitter, closes_unopened
+from asyncsvc.providers.thinking import ThinkSplitter, Thoughts, closes_unopened
 from asyncsvc.providers.tool_calls import ToolCalls
 
 MESSAGE = "message"
@@ -40,9 +40,14 @@ class Delta(NamedTuple):
     """The text is the model's refusal, which OpenAI's models send in a field of its own."""
 
     @property
+    def written(self) -> str:
+        """What the model wrote: text, thinking or arguments."""
+        return self.call["function"]["arguments"] if self.call else self.text
+
+    @property
     def size(self) -> int:
         """Characters."""
-        return len(self.call["function"]["arguments"] if self.call else self.text)
+        return len(self.written)
 
 
 class Answer:
@@ -116,14 +121,13 @@ class Answer:
 
     def _read(self, chunk: Any, secrets: Iterable[str]) -> Iterator[Delta]:
         if isinstance(chunk, list):
-            for each in chunk:
-                if isinstance(each, dict):
-                    yield from self._read(each, secrets)
+            for each in filter(lambda one: isinstance(one, dict), chunk):
+                yield from self._read(each, secrets)
             return
         if not isinstance(chunk, dict):
             self._skip(chunk)
             return
-        if (error := _error_in(chunk)) is not None:
+        if (error := faults.error_in(chunk)) is not None:
             raise self._fault(error, secrets)
         choices = chunk.get("choices")
         choices = choices if isinstance(choices, list) else []
@@ -153,7 +157,8 @@ class Answer:
         delta, whole = choice.get("delta"), choice.get("message")
         for holder in (choice, delta, whole):
             if isinstance(holder, dict):
-                if (error := _error_in({"error": holder.get("error")})) is not None:
+                inside = holder.get("error")
+                if inside and (error := faults.error_in({"error": inside})) is not None:
                     raise self._fault(error, secrets)
                 if isinstance(holder.get("usage"), dict):  # Moonshot
                     self.usage = usage.told(self.usage, holder["usage"])
@@ -306,11 +311,15 @@ class Answer:
     # The end ----------------------------------------------------------------------------------
 
     @property
-    def finish_reason(self) -> str | None:
-        """The reason in OpenAI's words; None where the provider has told none yet."""
-        if self.ending is None or not isinstance(self.ending.meaning, str):
-            return None
-        return finish.reason_of(self.ending.meaning, bool(self._calls))
+    def called(self) -> bool:
+        """Whether the answer calls tools."""
+        return bool(self._calls)
+
+    @property
+    def finish_reason(self) -> str:
+        """The reason in OpenAI's words, as far as the provider has told it."""
+        told = self.ending.meaning if self.ending else finish.STOP
+        return finish.reason_of(str(told), self.called)
 
     @property
     def ended(self) -> bool:
@@ -357,18 +366,6 @@ def _plain(chunk: Any) -> str | None:
         return None
     if len(delta) > 1:
         for name, value in delta.items():
-            if value is not None and name != "content" and name != "role":  # noqa: PLR1714
+            if value is not None and name != "content" and name != "role":
                 return None
     return text
-
-
-def _error_in(chunk: Object) -> Any:
-    """The error that a frame tells of, with or without an `error` around it; None for none."""
-    error = chunk.get("error")
-    if error and not (isinstance(error, dict) and not any(error.values())):
-        return error
-    if "choices" not in chunk or chunk["choices"] is None:
-        told = any(isinstance(chunk.get(name), str) for name in ("message", "detail", "title"))
-        if told and "usage" not in chunk:
-            return chunk
-    return None

@@ -25,7 +25,6 @@ from asyncsvc.errors import (
     QuotaExhausted,
     RateLimited,
     UpstreamAuth,
-    UpstreamDisconnected,
     UpstreamInvalid,
     UpstreamOverloaded,
     UpstreamRejected,
@@ -161,13 +160,6 @@ BY_STATUS: dict[int, Kind] = {
     429: RateLimited,
     451: ContentFiltered,
 }
-BY_FINISH: Kinds = {
-    "content_filter": ContentFiltered,
-    "sensitive": ContentFiltered,
-    "network_error": UpstreamDisconnected,
-    "model_context_window_exceeded": ContextTooLong,
-}
-"""Reasons for which a stream ends without being an answer."""
 
 _KEY_LIKE = re.compile(r"\b(?:sk|nvapi|tp|key)-[A-Za-z0-9_*-]{6,}|Bearer\s+[^\s\"']+")
 _MOMENT = re.compile(

@@ -25,6 +25,8 @@ class Switch:
     """Off only makes it think less."""
     raw: bool = False
     """The provider has a parameter `thinking` of its own, an object, which is passed on."""
+    opens: bool = False
+    """Thinking is asked for by the model's chat template, which may write the opening tag."""
 
     def body(self, mode: str) -> Mapping[str, Any] | None:
         """What the mode adds to a request; None where it cannot be chosen."""
@@ -35,16 +37,18 @@ class Switch:
 SWITCHES: Mapping[str, Switch] = {
     "none": Switch(),
     "unknown": Switch(raw=True),
-    "always_on": Switch(on={}),
+    "always_on": Switch(on={}, opens=True),
     "glm": Switch({"thinking": {"type": "enabled"}}, {"thinking": {"type": "disabled"}}, raw=True),
     "enable_thinking": Switch({"enable_thinking": True}, {"enable_thinking": False}),
     "template_enable": Switch(
         {"chat_template_kwargs": {"enable_thinking": True}},
         {"chat_template_kwargs": {"enable_thinking": False}},
+        opens=True,
     ),
     "template_thinking": Switch(
         {"chat_template_kwargs": {"thinking": True}},
         {"chat_template_kwargs": {"thinking": False}},
+        opens=True,
     ),
     "effort": Switch({"reasoning_effort": "high"}, {"reasoning_effort": "low"}, lowers=True),
     "effort_absent": Switch({"reasoning_effort": "high"}, {}),

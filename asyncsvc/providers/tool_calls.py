@@ -259,7 +259,7 @@ def _index(value: Any) -> int | None:
         return int(value) if value.removeprefix("-").isdecimal() and len(value) < 10 else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
-    return int(value) if value == value and abs(value) < 1 << 31 else None  # noqa: PLR0124
+    return int(value) if value == value and abs(value) < 1 << 31 else None
 
 
 def _json(value: Any) -> str:

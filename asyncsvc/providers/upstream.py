@@ -6,19 +6,23 @@ out is said in a warning, and that a key is in no representation of itself. Neve
 """
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from asyncsvc.providers import openclaw
 from asyncsvc.providers.deltas import Delta
-from asyncsvc.providers.dialects import Preset
+from asyncsvc.providers.dialects import THINKERS, Preset
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.thinking import SYSTEM
 from asyncsvc.settings import Model, Timeouts
 
 THINKING = "thinking"
 """The parameter that is the service's own: on, off or auto."""
+
+TEMPLATE = "chat_template_kwargs"
+"""The parameter with which a model's chat template is told to think."""
 
 NAMES, NAME_CHARS = 10, 40
 """How much of a client's own words a warning repeats: it is stored with each attempt."""
@@ -146,6 +150,17 @@ class Upstream:
             more = f" and {len(left) - NAMES} more" if len(left) > NAMES else ""
             said.append(f"{who} does not take {names}{more} as given; left out")
         return said
+
+    def thinks(self, params: dict[str, Any]) -> bool:
+        """Whether the model's prompt may end with the opening tag of its thinking, so that its
+        text begins as thinking without a tag."""
+        template = [holder.get(TEMPLATE) for holder in (params, self.settings.extra_body)]
+        if any(isinstance(given, dict) and True in given.values() for given in template):
+            return True
+        if re.search(THINKERS[0], self.model_id, re.IGNORECASE):
+            return True
+        switch = self.preset.switch(self.model_id)
+        return switch.opens and (switch.off is None or params.get(THINKING) == "on")
 
     def _mode(self, params: dict[str, Any]) -> Mapping[str, Any] | None:
         """What the mode of thinking adds to the body; None where it cannot be chosen."""

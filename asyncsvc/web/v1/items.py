@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.web import errors
+from asyncsvc.web.v1.sealed import opened
 
 Messages = list[dict[str, Any]]
 Object = dict[str, Any]
@@ -22,6 +23,8 @@ PASSED = {
     "parallel_tool_calls": "parallel_tool_calls",
 }
 """Fields that are a parameter of the chat call as they are, and its name there."""
+_OF_CALL = frozenset({"type", "id", "call_id", "name", "arguments", "status"})
+_OF_MESSAGE = frozenset({"role", "content", "tool_calls"})
 _TEXT = ("input_text", "output_text", "text", "refusal")
 
 
@@ -99,7 +102,8 @@ def chat_messages(items: Iterable[Any]) -> Messages:
             case "function_call_output":
                 messages.append(_output(item, where))
             case "reasoning":
-                continue  # what a model thought is not said to it again
+                # What a model thought is not said to it again, but for what it needs back.
+                _carried(messages, opened(item.get("encrypted_content")))
             case other:
                 raise InvalidRequest(
                     f"{where}: items of type {str(other)[:40]!r} are not known here",
@@ -175,7 +179,17 @@ def _call(item: Object, where: str) -> Object:
     for field, value in (("call_id", call_id), ("name", name), ("arguments", arguments)):
         if not isinstance(value, str):
             raise InvalidRequest(f"{where}.{field} must be a string", param=f"{where}.{field}")
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    more = {name: value for name, value in item.items() if name not in _OF_CALL}
+    call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
+    return more | call
+
+
+def _carried(messages: Messages, fields: Object) -> None:
+    """Give the fields of a message back to the answer that they came with: the latest one."""
+    answer = messages[-1] if messages else {}
+    if answer.get("role") == "assistant":
+        more = {name: value for name, value in fields.items() if name not in _OF_MESSAGE}
+        messages[-1] = more | answer
 
 
 def _called(messages: Messages, call: Object) -> None:

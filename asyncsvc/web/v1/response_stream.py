@@ -11,8 +11,11 @@ a clock.
 from typing import Any
 
 from asyncsvc.clock import from_rfc3339
+from asyncsvc.providers.tool_calls import LATE_ID
+from asyncsvc.web.v1.sealed import sealed
 
 Object = dict[str, Any]
+_OF_CALL = frozenset({"index", "id", "type", "function", "status", "by", LATE_ID})
 PREFIX = "resp_"
 CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's word for why."""
@@ -42,9 +45,14 @@ class Item:
         self.status = "in_progress"
         self.texts: list[str] = []
         self.call: Object = {}
+        self.refusal = False
+        self.opaque: str | None = None
+        """For a reasoning item: what the next turn needs, for the service alone."""
 
     def part(self) -> Object:
         text = "".join(self.texts)
+        if self.refusal:
+            return {"type": "refusal", "refusal": text}
         if self.kind == "reasoning":
             return {"type": "reasoning_text", "text": text}
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
@@ -55,7 +63,8 @@ class Item:
             return item | self.call | {"arguments": "".join(self.texts)}
         content = [self.part()] if self.texts else []
         if self.kind == "reasoning":
-            return item | {"summary": [], "content": content}
+            opaque = {} if self.opaque is None else {"encrypted_content": self.opaque}
+            return item | {"summary": [], "content": content} | opaque
         return item | {"role": "assistant", "content": content}
 
 
@@ -94,10 +103,14 @@ class Telling:
                 self._tell("response.in_progress", response=self.response(begun=False))
             case "reasoning":
                 self._said("reasoning", "response.reasoning_text", data["text"])
+            case "chunk" if data.get("refusal"):
+                self._said("message", "response.refusal", data["text"], refusal=True)
             case "chunk":
                 self._said("message", "response.output_text", data["text"])
             case "tool_call" if "function" in data:
                 self._called(data)
+            case "message":
+                self._keep(data)
         return self._told
 
     def response(self, begun: bool = True) -> Object:
@@ -160,14 +173,15 @@ class Telling:
 
     # What it says -----------------------------------------------------------------------------
 
-    def _said(self, kind: str, event: str, text: str) -> None:
-        if self._open is None or self._open.kind != kind:
+    def _said(self, kind: str, event: str, text: str, refusal: bool = False) -> None:
+        if self._open is None or (self._open.kind, self._open.refusal) != (kind, refusal):
             self._close("completed")
             item = self._open = self._begin(kind)
+            item.refusal = refusal
             self._tell_of(item, "response.content_part.added", content_index=0, part=item.part())
         item = self._open
         item.texts.append(text)
-        more: Object = {"logprobs": []} if kind == "message" else {}
+        more: Object = {"logprobs": []} if event == "response.output_text" else {}
         self._tell_of(item, f"{event}.delta", content_index=0, delta=text, **more)
 
     def _called(self, piece: Object) -> None:
@@ -177,6 +191,9 @@ class Telling:
         if item is None:
             self._close("completed", calls=False)
             item = self._calls[index] = self._begin("function_call", piece)
+        item.call |= _kept(piece)
+        if function.get("name"):
+            item.call["name"] = function["name"]
         arguments = str(function.get("arguments") or "")
         if arguments:
             item.texts.append(arguments)
@@ -186,7 +203,7 @@ class Telling:
         item = Item(self._made, self._task_id, kind)
         if call is not None:
             name = call["function"].get("name") or ""
-            item.call = {"call_id": call.get("id") or item.id, "name": name}
+            item.call = {"call_id": call.get("id") or item.id, "name": name} | _kept(call)
         self._made += 1
         self._items.append(item)
         self._tell("response.output_item.added", output_index=item.index, item=item.shown())
@@ -208,8 +225,20 @@ class Telling:
             item.status = status
             self._tell_done(item)
 
+    def _keep(self, fields: Object) -> None:
+        """Fields of the message that have no place in an item: a reasoning item carries them, and
+        a client gives it back as it is."""
+        self._close("completed")
+        item = self._begin("reasoning")
+        item.opaque, item.status = sealed(fields), "completed"
+        self._tell_done(item)
+
     def _end_text(self, item: Item) -> None:
         part = item.part()
+        if item.refusal:
+            self._tell_of(item, "response.refusal.done", content_index=0, refusal=part["refusal"])
+            self._tell_of(item, "response.content_part.done", content_index=0, part=part)
+            return
         kind = "output_text" if item.kind == "message" else "reasoning_text"
         more: Object = {"logprobs": []} if item.kind == "message" else {}
         self._tell_of(item, f"response.{kind}.done", content_index=0, text=part["text"], **more)
@@ -224,6 +253,12 @@ class Telling:
     def _tell(self, kind: str, **data: Any) -> None:
         self._told.append({"type": kind, "sequence_number": self._number, **data})
         self._number += 1
+
+
+def _kept(piece: Object) -> Object:
+    """What a function call's item holds beside OpenAI's fields; the id as it is by now."""
+    kept = {name: value for name, value in piece.items() if name not in _OF_CALL}
+    return kept | ({"call_id": piece[LATE_ID]} if LATE_ID in piece else {})
 
 
 def _usage(usage: Object | None) -> Object | None:
