@@ -11,19 +11,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
-from asyncsvc.providers import content, faults, finish, usage
+from asyncsvc.providers import faults, finish, usage
 from asyncsvc.providers.message_fields import Fields, Room
+from asyncsvc.providers.pieces import Piece, read
 from asyncsvc.providers.thinking import ThinkSplitter, Thoughts, closes_unopened
 from asyncsvc.providers.tool_calls import ToolCalls
 
 MESSAGE = "message"
 """The event that carries an answer's further fields."""
-THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
-"""The names of a text of thinking."""
-READ = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *THINKING})
-UNKEPT = frozenset({"token_ids", "prompt_token_ids", "logprobs", "usage", "error"})
-"""Diagnostics of each token: no next turn needs them, and they are larger than the answer."""
-TEXT_SEEN = 64
 Object = dict[str, Any]
 
 
@@ -68,8 +63,6 @@ class Answer:
         self.begun = False
         self.done = False
         """The provider has sent [DONE]."""
-        self.text_seen = ""
-        """The beginning of the text: enough to recognise an answer that is none."""
         self.usage: Object | None = None
         self.ending: finish.Ending | None = None
         self.thought = False
@@ -135,7 +128,7 @@ class Answer:
             if isinstance(choice, dict) and choice.get("index") in (None, 0, "0"):
                 yield from self._choice(choice, secrets)
         self._count(chunk)
-        if not choices and self.usage is None:
+        if "choices" not in chunk and self.usage is None:
             self._skip(chunk)
 
     def _skip(self, frame: Any) -> None:
@@ -167,13 +160,15 @@ class Answer:
         end = finish.ending(choice.get("finish_reason"))
         pieces = 0
         if isinstance(delta, dict):
-            for piece in self._delta(delta, closing=end is not None):
+            for one in self._delta(read(delta), closing=end is not None):
                 pieces += 1
-                yield piece
+                yield one
         if isinstance(whole, dict):
-            for piece in self._whole(whole):
+            piece = read(whole)
+            self._in_pieces |= self._is_piece(piece.text)
+            for one in self._delta(piece, False) if self._in_pieces else self._whole(piece):
                 pieces += 1
-                yield piece
+                yield one
         self._went_on |= pieces > 0 and self.ending is not None
         if end is not None:
             self._end(end, alone=not pieces)
@@ -184,62 +179,40 @@ class Answer:
             raise end.meaning(f"the provider ended the answer with {end.word!r}")
         self.ending, self._alone = end, alone
 
-    def _delta(self, piece: Object, closing: bool) -> Iterator[Delta]:
+    def _delta(self, piece: Piece, closing: bool) -> Iterator[Delta]:
         """A piece that goes on with what came before."""
-        yield from self._think(piece, self._thoughts.take)
-        if given := piece.get("content"):
-            if not isinstance(given, str):
-                read = content.read(given)
-                yield from self._thinking(self._thoughts.take("content", read.thought))
-                for name, parts in read.kept.items():
-                    self._keep(name, parts, closing)
-                yield from self._refuse(read.refusal)
-                given = read.text
-            if given:
-                self._by_delta = True
-                yield from self._feed(given)
-        if isinstance(piece.get("refusal"), str):
-            yield from self._refuse(piece["refusal"])
-        calls, old = piece.get("tool_calls"), piece.get("function_call")
-        if not calls and isinstance(old, dict):
-            calls = [{"function": old}]
-        for call in calls if isinstance(calls, list) else [calls] if calls else []:
+        for source, text in piece.thoughts:
+            yield from self._think(self._thoughts.take(source, text))
+        self._by_delta |= bool(piece.text)
+        yield from self._feed(piece.text)
+        yield from self._refuse(piece.refusal)
+        for call in piece.calls:
+            self.begun = True
             for part in self._calls.take(call):
                 yield Delta("", call=part)
-            self.begun |= bool(self._calls)
-        for name in piece.keys() - READ:
-            self._keep(name, piece[name], closing)
+        for name, value in piece.fields.items():
+            self.begun = True
+            self._fields.add(name, value, closing)
 
-    def _whole(self, message: Object) -> Iterator[Delta]:
+    def _whole(self, piece: Piece) -> Iterator[Delta]:
         """A whole message: what it has beyond the pieces that came before."""
-        read = content.read(message.get("content") or "")
-        if self._in_pieces or self._is_piece(read.text):
-            self._in_pieces = True
-            yield from self._delta(message, closing=False)
-            return
-        yield from self._think(message, lambda _, text: self._thoughts.whole(text))
-        yield from self._thinking(self._thoughts.whole(read.thought) if read.thought else "")
-        yield from self._whole_text(read.text)
-        refusal = read.refusal or message.get("refusal")
-        if isinstance(refusal, str):
-            said = "".join(self._text)
-            yield from self._refuse(refusal[len(said) :] if refusal.startswith(said) else "")
-        calls, old = message.get("tool_calls"), message.get("function_call")
-        if not calls and isinstance(old, dict):
-            calls = [{"function": old}]
-        for part in self._calls.repeat(calls) if isinstance(calls, list) else []:
+        for _, text in piece.thoughts:
+            yield from self._think(self._thoughts.whole(text))
+        yield from self._whole_text(piece.text)
+        said = "".join(self._text)
+        if piece.refusal.startswith(said):
+            yield from self._refuse(piece.refusal[len(said) :])
+        for part in self._calls.repeat(piece.calls):
+            self.begun = True
             yield Delta("", call=part)
-        self.begun |= bool(self._calls)
-        more = {name: message[name] for name in message.keys() - READ} | read.kept
-        for name, value in more.items():
-            self._keep(name, value, whole=True)
+        for name, value in piece.fields.items():
+            self.begun = True
+            self._fields.put(name, value)
 
     def _is_piece(self, text: str) -> bool:
         """Whether a message is a delta by another name: it does not begin with what came before."""
         raw = "".join(self._raw)
-        if self._by_delta or not raw or not text:
-            return False
-        return not text.startswith(raw)
+        return bool(raw and text) and not self._by_delta and not text.startswith(raw)
 
     def _whole_text(self, text: str) -> Iterator[Delta]:
         raw = "".join(self._raw)
@@ -257,19 +230,13 @@ class Answer:
 
     # What is given out ------------------------------------------------------------------------
 
-    def _think(self, piece: Object, take: Any) -> Iterator[Delta]:
-        """The thinking in fields; the same text under two names is one."""
-        before = ""
-        for name in THINKING:
-            text = piece.get(name)
-            if isinstance(text, str):
-                if text and text != before:
-                    yield from self._thinking(take(name, text))
-                    before = text
-            elif text and not isinstance(text, bool):
-                self._keep(name, text)
+    def text(self, text: str) -> Delta:
+        """A piece of text as it is, for an answer that does not come in chunks."""
+        self.begun = True
+        self._text.append(text)
+        return Delta(text)
 
-    def _thinking(self, text: str) -> Iterator[Delta]:
+    def _think(self, text: str) -> Iterator[Delta]:
         if text:
             self._splitter.no_tags()
             self.begun = self.thought = True
@@ -289,24 +256,12 @@ class Answer:
                 yield Delta(new, True)
         elif text:
             self._text.append(text)
-            if len(self.text_seen) < TEXT_SEEN:
-                self.text_seen += text[:TEXT_SEEN]
             yield Delta(text, refusal=refusal)
 
     def _refuse(self, text: str) -> Iterator[Delta]:
         if text:
             self.begun = True
             yield from self._told(text, False, refusal=True)
-
-    def _keep(self, name: str, value: Any, closing: bool = False, whole: bool = False) -> None:
-        """A field that has no meaning here, for the next turn."""
-        if value is None or name in UNKEPT:
-            return
-        if whole:
-            self._fields.put(name, value)
-        else:
-            self._fields.add(name, value, closing)
-        self.begun |= bool(self._fields.held)
 
     # The end ----------------------------------------------------------------------------------
 
@@ -338,13 +293,17 @@ class Answer:
             if self._odd and not self.begun:
                 raise UpstreamInvalid(f"the provider sent no answer, but: {self._odd}")
             raise UpstreamDisconnected("the stream ended in the middle of the answer")
-        if self._calls or self.finish_reason == finish.LENGTH:
+        if self.called or self.finish_reason == finish.LENGTH:
             return
-        if self.text_seen in empty_answers:
-            raise EmptyAnswer("the provider ended the answer without any text")
         answered = self.thought or self._fields.held or usage.counted(self.usage)
-        if not (self.text_seen or answered or self._after_tool):
+        empty = not (self._text or answered or self._after_tool)
+        if empty or self._stands_for_none(empty_answers):
             raise EmptyAnswer("the provider ended the answer without any text")
+
+    def _stands_for_none(self, empty_answers: Iterable[str]) -> bool:
+        """Whether the text is one by which a gateway says that there is none."""
+        size = sum(map(len, self._text))
+        return any(size == len(each) and "".join(self._text) == each for each in empty_answers)
 
 
 PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})

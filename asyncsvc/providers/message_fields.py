@@ -56,11 +56,9 @@ class Fields:
         before = self.held.get(name)
         if before == value or _empty(value):
             return
-        if closing and isinstance(before, list) and isinstance(value, list):
-            if value[: len(before)] == before:
-                self.put(name, value)
-                return
-        if self._fits(value):
+        if closing and _repeats(before, value):
+            self.put(name, value)
+        elif self._fits(value):
             self.held[name] = value if before is None else _merged(name, before, value, DEEPEST)
             self.changed = True
 
@@ -77,6 +75,11 @@ class Fields:
         size = _size(value)
         self._room.take(max(size - before, 0))
         return size > 0
+
+
+def _repeats(before: Any, value: Any) -> bool:
+    """Whether a list begins with all that came before."""
+    return isinstance(before, list) and isinstance(value, list) and value[: len(before)] == before
 
 
 def _empty(value: Any) -> bool:

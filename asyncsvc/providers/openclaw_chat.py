@@ -140,9 +140,7 @@ class _Run:
             return
         text, self._said = whole[len(self._said) :], whole
         if text:
-            self.answer.begun = True
-            self.answer.text_seen = whole[:64]
-            self._sink.write(Delta(text))
+            self._sink.write(self.answer.text(text))
 
     def _agent(self, event: Payload) -> None:
         """A tool that the agent uses, as it begins and ends."""

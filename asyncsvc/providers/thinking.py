@@ -89,7 +89,8 @@ class ThinkSplitter:
     def feed(self, text: str) -> Iterator[tuple[str, bool]]:
         """The piece, as thought or answer."""
         if self._at is _At.ANSWER:
-            yield text, False
+            if text:
+                yield text, False
             return
         self._held += text
         if self._at is _At.START:
@@ -165,27 +166,28 @@ class Thoughts:
             held = self._held[source] = self._held.get(source, "") + text
             if self.text.strip().startswith(held.strip()):
                 return ""
-            text = _beyond(self.text, held)
+            text = beyond(self.text, held)
         self._sources.add(source)
         self.text += text
         return text
 
     def whole(self, text: str) -> str:
         """What all of the thinking adds to what came so far; nothing where it is another text."""
-        new = _beyond(self.text, text) if _continues(self.text, text) else ""
+        new = beyond(self.text, text) if continues(self.text, text) else ""
         self.text += new
         return new
 
 
-def _continues(text: str, whole: str) -> bool:
+def continues(text: str, whole: str) -> bool:
+    """Whether a whole text begins with one that is known, blanks around them aside."""
     return whole.strip().startswith(text.strip())
 
 
-def _beyond(text: str, whole: str) -> str:
+def beyond(text: str, whole: str) -> str:
     """The rest of a text that begins with one that is known; all of it where it does not."""
     if whole.startswith(text):
         return whole[len(text) :]
-    if not _continues(text, whole):
+    if not continues(text, whole):
         return whole
     return whole.strip()[len(text.strip()) :]
 
