@@ -14,7 +14,7 @@ from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, Up
 from asyncsvc.providers import faults, finish, usage
 from asyncsvc.providers.message_fields import Fields, Room
 from asyncsvc.providers.pieces import Piece, read
-from asyncsvc.providers.thinking import ThinkSplitter, Thoughts, closes_unopened
+from asyncsvc.providers.thinking import ThinkSplitter, Thoughts, beyond, closes_unopened, continues
 from asyncsvc.providers.tool_calls import ToolCalls
 
 MESSAGE = "message"
@@ -124,10 +124,15 @@ class Answer:
             raise self._fault(error, secrets)
         choices = chunk.get("choices")
         choices = choices if isinstance(choices, list) else []
+        wrote = 0
+        holders = [chunk, chunk.get("x_groq")]  # Groq has the usage in a field of its own
         for choice in choices:
             if isinstance(choice, dict) and choice.get("index") in (None, 0, "0"):
-                yield from self._choice(choice, secrets)
-        self._count(chunk)
+                for delta in self._choice(choice, secrets):
+                    wrote += 1
+                    yield delta
+                holders += [choice, choice.get("delta")]  # Moonshot
+        self._count([one for one in holders if isinstance(one, dict)], wrote > 0)
         if "choices" not in chunk and self.usage is None:
             self._skip(chunk)
 
@@ -135,13 +140,12 @@ class Answer:
         if not self._odd:
             self._odd = ", ".join(map(str, frame))[:200] if isinstance(frame, dict) else "no object"
 
-    def _count(self, chunk: Object) -> None:
-        """The usage, wherever it is told."""
-        places = [chunk, chunk.get("x_groq")]
-        for holder in places:
-            if isinstance(holder, dict) and isinstance(holder.get("usage"), dict):
+    def _count(self, holders: list[Object], wrote: bool) -> None:
+        """The usage, wherever it is told. The first one, or one without text, follows the end."""
+        for holder in holders:
+            if isinstance(holder.get("usage"), dict):
+                self._alone |= self.ending is not None and (self.usage is None or not wrote)
                 self.usage = usage.told(self.usage, holder["usage"])
-                self._alone |= self.ending is not None
 
     def _fault(self, error: Any, secrets: Iterable[str]) -> ProviderError:
         return faults.of_stream(error, secrets, self._dialect, self._now_ms)
@@ -153,8 +157,6 @@ class Answer:
                 inside = holder.get("error")
                 if inside and (error := faults.error_in({"error": inside})) is not None:
                     raise self._fault(error, secrets)
-                if isinstance(holder.get("usage"), dict):  # Moonshot
-                    self.usage = usage.told(self.usage, holder["usage"])
         if not delta and not whole and choice.get("text"):
             delta = {"content": choice["text"]}  # the older kind of completions
         end = finish.ending(choice.get("finish_reason"))
@@ -165,11 +167,12 @@ class Answer:
                 yield one
         if isinstance(whole, dict):
             piece = read(whole)
-            self._in_pieces |= self._is_piece(piece.text)
+            self._in_pieces |= self._is_delta(piece)
             for one in self._delta(piece, False) if self._in_pieces else self._whole(piece):
                 pieces += 1
                 yield one
-        self._went_on |= pieces > 0 and self.ending is not None
+        if pieces and self.ending is not None:
+            self._went_on, self._alone = True, False
         if end is not None:
             self._end(end, alone=not pieces)
         self._flowing = self._splitter.answering and self.ending is None and self._by_delta
@@ -183,7 +186,7 @@ class Answer:
         """A piece that goes on with what came before."""
         for source, text in piece.thoughts:
             yield from self._think(self._thoughts.take(source, text))
-        self._by_delta |= bool(piece.text)
+        self._by_delta |= bool(piece.text or piece.thoughts) and not self._in_pieces
         yield from self._feed(piece.text)
         yield from self._refuse(piece.refusal)
         for call in piece.calls:
@@ -209,10 +212,13 @@ class Answer:
             self.begun = True
             self._fields.put(name, value)
 
-    def _is_piece(self, text: str) -> bool:
+    def _is_delta(self, message: Piece) -> bool:
         """Whether a message is a delta by another name: it does not begin with what came before."""
-        raw = "".join(self._raw)
-        return bool(raw and text) and not self._by_delta and not text.startswith(raw)
+        if self._by_delta:
+            return False
+        known = [("".join(self._raw), message.text)]
+        known += [(self._thoughts.text, text) for _, text in message.thoughts]
+        return any(before and text and not text.startswith(before) for before, text in known)
 
     def _whole_text(self, text: str) -> Iterator[Delta]:
         raw = "".join(self._raw)
@@ -221,12 +227,12 @@ class Answer:
         if text.startswith(raw):
             yield from self._feed(text[len(raw) :])
             return
-        # Thinking between tags that only one of the two has.
+        # Blanks, or thinking between tags, that only one of the two has.
         splitter, told = ThinkSplitter(), "".join(self._text)
         parts = [*splitter.feed(text), *splitter.end()]
         answer = "".join(part for part, is_thought in parts if not is_thought)
-        if told and answer.startswith(told):
-            yield from self._told(answer[len(told) :], False)
+        if continues(told, answer):
+            yield from self._told(beyond(told, answer), False)
 
     # What is given out ------------------------------------------------------------------------
 
