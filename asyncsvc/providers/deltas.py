@@ -4,7 +4,8 @@ Owns the reading of chat chunks in the shapes that providers send: deltas, whole
 at once, content in parts, usage anywhere, thinking under several names or between tags, tool calls
 in pieces, errors in every place. Promises that nothing is given out twice, that an odd frame is
 left out instead of ending the stream, and that an answer counts as one only if the provider
-finished it. Never touches a socket.
+finished it. Never touches a socket. It is longer than 300 lines because one answer is read in one
+place.
 """
 
 from collections.abc import Iterable, Iterator
@@ -13,8 +14,15 @@ from typing import Any, NamedTuple
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import faults, finish, usage
 from asyncsvc.providers.message_fields import Fields, Room
-from asyncsvc.providers.pieces import Piece, read
-from asyncsvc.providers.thinking import ThinkSplitter, Thoughts, beyond, closes_unopened, continues
+from asyncsvc.providers.pieces import Piece, plain, read
+from asyncsvc.providers.thinking import (
+    ThinkSplitter,
+    Thoughts,
+    beyond,
+    closes_unopened,
+    continues,
+    untagged,
+)
 from asyncsvc.providers.tool_calls import ToolCalls
 
 MESSAGE = "message"
@@ -82,7 +90,7 @@ class Answer:
         self._in_pieces = False
         """What is called a message is a delta."""
         self._flowing = False
-        """Plain text goes through as it is."""
+        """A frame of plain text goes through as it is."""
         self._went_on = False
         """Text has come after a finish reason, which therefore was no end."""
         self._alone = False
@@ -94,10 +102,15 @@ class Answer:
 
     def take(self, chunk: Any, secrets: Iterable[str]) -> Iterable[Delta]:
         """The pieces in one frame. Raises ProviderError for an error in disguise."""
-        if self._flowing and (text := _plain(chunk)) is not None:
-            self._raw.append(text)
-            self._text.append(text)
-            return (Delta(text),)
+        if self._flowing and (found := plain(chunk)) is not None:
+            name, text = found
+            if name == self._thoughts.source:
+                self._thoughts.add(text)
+                return (Delta(text, True),)
+            if name == "content" and self._splitter.answering and self._by_delta:
+                self._raw.append(text)
+                self._text.append(text)
+                return (Delta(text),)
         return self._read(chunk, secrets)
 
     def rest(self) -> Iterator[Delta]:
@@ -175,7 +188,7 @@ class Answer:
             self._went_on, self._alone = True, False
         if end is not None:
             self._end(end, alone=not pieces)
-        self._flowing = self._splitter.answering and self.ending is None and self._by_delta
+        self._flowing = self._by_delta and self.ending is None
 
     def _end(self, end: finish.Ending, alone: bool) -> None:
         if not isinstance(end.meaning, str):
@@ -228,9 +241,7 @@ class Answer:
             yield from self._feed(text[len(raw) :])
             return
         # Blanks, or thinking between tags, that only one of the two has.
-        splitter, told = ThinkSplitter(), "".join(self._text)
-        parts = [*splitter.feed(text), *splitter.end()]
-        answer = "".join(part for part, is_thought in parts if not is_thought)
+        told, answer = "".join(self._text), untagged(text)
         if continues(told, answer):
             yield from self._told(beyond(told, answer), False)
 
@@ -310,27 +321,3 @@ class Answer:
         """Whether the text is one by which a gateway says that there is none."""
         size = sum(map(len, self._text))
         return any(size == len(each) and "".join(self._text) == each for each in empty_answers)
-
-
-PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
-
-
-def _plain(chunk: Any) -> str | None:
-    """The text of a frame that has nothing else, as nearly all have; None for any other."""
-    try:
-        (choice,) = chunk["choices"]
-        delta = choice["delta"]
-        text = delta["content"]
-    except (KeyError, TypeError, ValueError):
-        return None
-    if type(text) is not str or not text or choice.get("finish_reason") is not None:
-        return None
-    if chunk.get("usage") or chunk.get("error") or choice.get("index", 0) != 0:
-        return None
-    if len(choice) > 2 and not choice.keys() <= PLAIN_CHOICE:
-        return None
-    if len(delta) > 1:
-        for name, value in delta.items():
-            if value is not None and name != "content" and name != "role":
-                return None
-    return text

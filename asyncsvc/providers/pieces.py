@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 Object = dict[str, Any]
 THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
 """The names of a text of thinking."""
+TEXT_FIELDS = frozenset({"content", *THINKING})
 READ = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *THINKING})
 UNKEPT = frozenset({"token_ids", "prompt_token_ids", "logprobs", "usage", "error"})
 """Diagnostics of each token: no next turn needs them, and they are larger than the answer."""
@@ -19,6 +20,7 @@ THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_text", "thinking_delta
 IMAGES = frozenset({"image_url", "image", "output_image", "input_image"})
 PLAIN_THOUGHT = frozenset({"type", "text", "thinking", "reasoning", "summary", "closed", "index"})
 """What a part of thinking holds beside a signature."""
+PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 
 
 class Piece(NamedTuple):
@@ -37,9 +39,9 @@ class Piece(NamedTuple):
 def read(message: Object) -> Piece:
     """The values of a message or of a delta."""
     fields = {
-        name: value
-        for name, value in message.items()
-        if name not in READ and name not in UNKEPT and value is not None
+        name: message[name]
+        for name in message.keys() - READ - UNKEPT
+        if message[name] is not None
     }
     thoughts: list[tuple[str, str]] = []
     for name in THINKING:
@@ -56,7 +58,7 @@ def read(message: Object) -> Piece:
         refusal = refusal or refused
         fields |= kept
         if thought:
-            thoughts.append(("content", thought))
+            thoughts.append(("parts", thought))
     if refusal and text == refusal:
         text = ""  # for clients that read the content alone
     calls = message.get("tool_calls")
@@ -64,6 +66,29 @@ def read(message: Object) -> Piece:
     if not calls and isinstance(message.get("function_call"), dict):
         calls = [{"function": message["function_call"]}]  # the older kind
     return Piece(text, thoughts, refusal, calls, fields)
+
+
+def plain(chunk: Any) -> tuple[str, str] | None:
+    """(field, text) of a frame that has one text and nothing else, as nearly all have; None for
+    any other frame."""
+    try:
+        (choice,) = chunk["choices"]
+        delta = choice["delta"]
+        if choice.get("finish_reason") is not None or choice.get("index", 0) != 0:
+            return None
+        if chunk.get("usage") or chunk.get("error"):
+            return None
+        found = None
+        for name, value in delta.items():
+            if value and name != "role":
+                if found is not None or name not in TEXT_FIELDS:
+                    return None
+                found = name, value
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return None
+    if found is None or type(found[1]) is not str:
+        return None
+    return found if len(choice) < 4 or choice.keys() <= PLAIN_CHOICE else None
 
 
 def _parts(content: Any) -> tuple[str, str, str, dict[str, list[Any]]]:

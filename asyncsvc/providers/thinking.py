@@ -146,6 +146,13 @@ def closes_unopened(text: str) -> bool:
     return bool(closed) and OPEN not in thought and after.startswith(("\n", "\r"))
 
 
+def untagged(text: str) -> str:
+    """The answer in a whole text that may begin with thinking between tags."""
+    splitter = ThinkSplitter()
+    parts = [*splitter.feed(text), *splitter.end()]
+    return "".join(part for part, is_thought in parts if not is_thought)
+
+
 class Thoughts:
     """The thinking of one answer, each part once.
 
@@ -154,27 +161,44 @@ class Thoughts:
     """
 
     def __init__(self) -> None:
-        self.text = ""
-        self._sources: set[str] = set()
-        """Those that are taken as they come."""
+        self.source: str | None = None
+        """The only one so far."""
+        self._parts: list[str] = []
+        self._taken: set[str] = set()
+        """Sources that are taken as they come."""
         self._held: dict[str, str] = {}
         """Of the others: what may be a repetition so far."""
 
+    @property
+    def text(self) -> str:
+        """All thinking so far."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    def add(self, text: str) -> None:
+        """One more piece of the only source."""
+        self._parts.append(text)
+
     def take(self, source: str, text: str) -> str:
         """What a piece adds to the thinking."""
-        if self._sources and source not in self._sources:
+        if not self._taken:
+            self.source = source
+        elif source != self.source:
+            self.source = None
+        if self._taken and source not in self._taken:
             held = self._held[source] = self._held.get(source, "") + text
             if self.text.strip().startswith(held.strip()):
                 return ""
             text = beyond(self.text, held)
-        self._sources.add(source)
-        self.text += text
+        self._taken.add(source)
+        self._parts.append(text)
         return text
 
     def whole(self, text: str) -> str:
         """What all of the thinking adds to what came so far; nothing where it is another text."""
         new = beyond(self.text, text) if continues(self.text, text) else ""
-        self.text += new
+        self._parts.append(new)
         return new
 
 
