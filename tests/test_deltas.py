@@ -43,7 +43,7 @@ def test_text_in_pieces() -> None:
 
 @pytest.mark.parametrize("name", ["reasoning_content", "reasoning"])
 def test_thinking_under_either_name(name: str) -> None:
-    answer, deltas = taken(chunk(**{name: "hm"}), chunk(content="so"))
+    _answer, deltas = taken(chunk(**{name: "hm"}), chunk(content="so"))
     assert deltas == [Delta("hm", reasoning=True), Delta("so")]
 
 
@@ -52,7 +52,7 @@ def test_both_names_at_once_are_one_thought() -> None:
 
 
 def test_thinking_between_tags_in_the_text() -> None:
-    answer, deltas = taken(
+    _answer, deltas = taken(
         *(chunk(content=text) for text in ("\n<th", "ink>h", "m</thi", "nk>\n", "\nso", " <think>"))
     )
     assert deltas == [Delta("h", True), Delta("m", True), Delta("so"), Delta(" <think>")]
@@ -69,7 +69,7 @@ def test_an_answer_that_may_become_thinking_has_begun() -> None:
     "odd", [{"content": None}, {"content": 7}, {"content": [None, 3]}, "x", [1]]
 )
 def test_what_is_no_text_is_no_piece(odd: Any) -> None:
-    answer, deltas = taken({"choices": [{"delta": odd}]}, chunk(content="x"))
+    _answer, deltas = taken({"choices": [{"delta": odd}]}, chunk(content="x"))
     assert deltas == [Delta("x")]
 
 
@@ -395,7 +395,7 @@ def test_a_closing_message_repeats_nothing(closing: list[Any]) -> None:
 def test_a_closing_message_adds_what_it_has_beyond_the_pieces() -> None:
     answer, deltas = taken(*HELLO, whole("Hello world!", reasoning_content="hmm"))
     assert told(deltas) == ("Hello world!", "hmm")
-    answer, deltas = taken(chunk(content="<think>h"), whole("<think>hm</think>\nso"))
+    _answer, deltas = taken(chunk(content="<think>h"), whole("<think>hm</think>\nso"))
     assert told(deltas) == ("so", "hm")
 
 
@@ -427,7 +427,7 @@ def test_a_closing_message_repeats_no_tool_call() -> None:
     assert taken(*pieces, closing)[1] == taken(*pieces)[1]
     nameless = [{"type": one["type"], "function": one["function"]} for one in calls]
     assert taken(*pieces, whole(None, "tool_calls", tool_calls=nameless))[1] == taken(*pieces)[1]
-    late, deltas = taken(pieces[0], closing)
+    _late, deltas = taken(pieces[0], closing)
     assert [d.call["id"] for d in deltas if d.call] == ["a", "b"]
 
 
@@ -445,7 +445,7 @@ def test_a_closing_message_repeats_no_tool_call() -> None:
     ],
 )
 def test_the_same_thinking_in_two_places_is_one(frames: list[Any]) -> None:
-    answer, deltas = taken(*frames, chunk(content="so"), chunk("stop"))
+    _answer, deltas = taken(*frames, chunk(content="so"), chunk("stop"))
     assert told(deltas) == ("so", "hm")
 
 

@@ -118,7 +118,7 @@ class Answer:
         self._flowing = False
         cut = self.ending is not None and self.ending.meaning == finish.LENGTH
         for text, is_thought in self._splitter.end(cut):
-            yield from self._told(text, is_thought)
+            yield from self._text_piece(text, is_thought)
         for piece in self._calls.rest():
             yield Delta("", call=piece)
         if self._fields.changed and self.ended:
@@ -158,7 +158,7 @@ class Answer:
         for holder in holders:
             if isinstance(holder.get("usage"), dict):
                 self._alone |= self.ending is not None and (self.usage is None or not wrote)
-                self.usage = usage.told(self.usage, holder["usage"])
+                self.usage = usage.updated(self.usage, holder["usage"])
 
     def _fault(self, error: Any, secrets: Iterable[str]) -> ProviderError:
         return faults.of_stream(error, secrets, self._dialect, self._now_ms)
@@ -243,7 +243,7 @@ class Answer:
         # Blanks, or thinking between tags, that only one of the two has.
         told, answer = "".join(self._text), untagged(text)
         if continues(told, answer):
-            yield from self._told(beyond(told, answer), False)
+            yield from self._text_piece(beyond(told, answer), False)
 
     # What is given out ------------------------------------------------------------------------
 
@@ -264,9 +264,9 @@ class Answer:
             self.begun = True
             self._raw.append(text)
             for part, is_thought in self._splitter.feed(text):
-                yield from self._told(part, is_thought)
+                yield from self._text_piece(part, is_thought)
 
-    def _told(self, text: str, is_thought: bool, refusal: bool = False) -> Iterator[Delta]:
+    def _text_piece(self, text: str, is_thought: bool, refusal: bool = False) -> Iterator[Delta]:
         if is_thought:
             self.thought = True
             if new := self._thoughts.take("tag", text):
@@ -278,7 +278,7 @@ class Answer:
     def _refuse(self, text: str) -> Iterator[Delta]:
         if text:
             self.begun = True
-            yield from self._told(text, False, refusal=True)
+            yield from self._text_piece(text, False, refusal=True)
 
     # The end ----------------------------------------------------------------------------------
 

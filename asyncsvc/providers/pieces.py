@@ -39,9 +39,7 @@ class Piece(NamedTuple):
 def read(message: Object) -> Piece:
     """The values of a message or of a delta."""
     fields = {
-        name: message[name]
-        for name in message.keys() - READ - UNKEPT
-        if message[name] is not None
+        name: message[name] for name in message.keys() - READ - UNKEPT if message[name] is not None
     }
     thoughts: list[tuple[str, str]] = []
     for name in THINKING:

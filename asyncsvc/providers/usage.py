@@ -30,7 +30,7 @@ DETAIL_BYTES = 16 * 1024
 """Room for what a provider tells beside the counts."""
 
 
-def told(before: dict[str, Any] | None, given: Mapping[str, Any]) -> dict[str, Any] | None:
+def updated(before: dict[str, Any] | None, given: Mapping[str, Any]) -> dict[str, Any] | None:
     """The usage after one more report. A later report wins for the counts that it has; a zero
     never replaces a count, for a provider may close a stream with zeros."""
     held = before or {}
