@@ -173,7 +173,7 @@ def test_frames_in_a_list_are_frames() -> None:
 @pytest.mark.parametrize("frame", [{"model": "m", "id": 3}, "text", [1]])
 def test_nothing_but_odd_frames_is_told_as_what_it_is(frame: Any) -> None:
     answer, _ = taken(frame)
-    with pytest.raises((UpstreamInvalid, UpstreamDisconnected), match="no answer|in the middle"):
+    with pytest.raises((UpstreamInvalid, UpstreamDisconnected), match=r"no answer|in the middle"):
         answer.check([])
 
 
@@ -393,7 +393,7 @@ def test_a_closing_message_repeats_nothing(closing: list[Any]) -> None:
 
 
 def test_a_closing_message_adds_what_it_has_beyond_the_pieces() -> None:
-    answer, deltas = taken(*HELLO, whole("Hello world!", reasoning_content="hmm"))
+    _, deltas = taken(*HELLO, whole("Hello world!", reasoning_content="hmm"))
     assert told(deltas) == ("Hello world!", "hmm")
     _answer, deltas = taken(chunk(content="<think>h"), whole("<think>hm</think>\nso"))
     assert told(deltas) == ("so", "hm")
@@ -522,7 +522,7 @@ def test_further_fields_of_an_answer_without_an_end_are_not_given_out() -> None:
 def test_further_fields_are_bounded() -> None:
     big = {"images": [{"url": "x" * (1 << 20)}]}
     with pytest.raises(UpstreamTooLarge, match="4 MiB"):
-        taken(*(chunk(**{f"{name}": big}) for name in "abcdef"))
+        taken(*({"choices": [{"delta": {name: big}}]} for name in "abcdef"))
 
 
 json_values = st.recursive(

@@ -30,7 +30,10 @@ def merged(*pieces: Any, closing: Any = None) -> Any:
             [{"index": 0, "text": "a", "id": "x"}, {"index": 1, "text": "b"}],
         ),
         (
-            [[{"index": 0, "type": "text", "text": "a"}], [{"index": 0, "type": "sig", "data": "b"}]],
+            [
+                [{"index": 0, "type": "text", "text": "a"}],
+                [{"index": 0, "type": "sig", "data": "b"}],
+            ],
             [{"index": 0, "type": "text", "text": "a"}, {"index": 0, "type": "sig", "data": "b"}],
         ),
         ([{"id": "a", "data": "x"}, {"transcript": "t"}, {"data": "y"}],

@@ -59,9 +59,12 @@ def test_an_id_in_each_piece_is_one_call(id_: Any) -> None:
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [((0, 0), ("a", "b")), ((None, None), ("a", "b")), ((0, 0), (None, None)), ((1, 2), (None, "b")),
-     ((None, None), (None, None)), (("0", "1"), ("a", "b")), ((0, 1), ("a", "a")), ((-1, 0), (3, 4))],
-)  # fmt: skip
+    [
+        *(((0, 0), ("a", "b")), ((None, None), ("a", "b")), ((0, 0), (None, None))),
+        *(((1, 2), (None, "b")), ((None, None), (None, None)), (("0", "1"), ("a", "b"))),
+        *(((0, 1), ("a", "a")), ((-1, 0), (3, 4))),
+    ],
+)
 def test_two_whole_calls_stay_apart(first: tuple[Any, Any], second: tuple[Any, Any]) -> None:
     pieces = [
         piece(name, arguments, id_, index=index)

@@ -154,7 +154,7 @@ class Answer:
             self._odd = ", ".join(map(str, frame))[:200] if isinstance(frame, dict) else "no object"
 
     def _count(self, holders: list[Object], wrote: bool) -> None:
-        """The usage, wherever it is told. The first one, or one without text, follows the end."""
+        """The usage, wherever it stands. The first one, or one without text, follows the end."""
         for holder in holders:
             if isinstance(holder.get("usage"), dict):
                 self._alone |= self.ending is not None and (self.usage is None or not wrote)
@@ -215,9 +215,9 @@ class Answer:
         for _, text in piece.thoughts:
             yield from self._think(self._thoughts.whole(text))
         yield from self._whole_text(piece.text)
-        said = "".join(self._text)
-        if piece.refusal.startswith(said):
-            yield from self._refuse(piece.refusal[len(said) :])
+        known = "".join(self._text)
+        if piece.refusal.startswith(known):
+            yield from self._refuse(piece.refusal[len(known) :])
         for part in self._calls.repeat(piece.calls):
             self.begun = True
             yield Delta("", call=part)
@@ -241,9 +241,9 @@ class Answer:
             yield from self._feed(text[len(raw) :])
             return
         # Blanks, or thinking between tags, that only one of the two has.
-        told, answer = "".join(self._text), untagged(text)
-        if continues(told, answer):
-            yield from self._text_piece(beyond(told, answer), False)
+        known, answer = "".join(self._text), untagged(text)
+        if continues(known, answer):
+            yield from self._text_piece(beyond(known, answer), False)
 
     # What is given out ------------------------------------------------------------------------
 
@@ -289,13 +289,13 @@ class Answer:
 
     @property
     def finish_reason(self) -> str:
-        """The reason in OpenAI's words, as far as the provider has told it."""
-        told = self.ending.meaning if self.ending else finish.STOP
-        return finish.reason_of(str(told), self.called)
+        """The reason in OpenAI's words; `stop` where the provider has given none."""
+        meaning = self.ending.meaning if self.ending else finish.STOP
+        return finish.reason_of(str(meaning), self.called)
 
     @property
     def ended(self) -> bool:
-        """Whether the provider said that this is all. Some send no [DONE], some close late."""
+        """Whether the provider has ended the answer. Some send no [DONE], some close late."""
         return self.done or (self.ending is not None and (self._alone or not self._went_on))
 
     @property

@@ -87,7 +87,7 @@ class Ending(NamedTuple):
 
 
 def ending(value: Any) -> Ending | None:
-    """The end that a `finish_reason` tells of; None where it tells of none."""
+    """The end that a `finish_reason` stands for; None where it stands for none."""
     if isinstance(value, dict):
         value = value.get("type") or value.get("reason")
     if value is None or value is False or isinstance(value, dict | list | float):

@@ -1,4 +1,4 @@
-"""Thinking: how it is asked for, and how it is told from the answer that it stands in.
+"""Thinking: how it is asked for, and how it is split from the answer that it stands in.
 
 Owns the ways in which providers let thinking be switched, as data, and the splitting of text
 that a model writes between <think> and </think>. Promises that a tag is found wherever the

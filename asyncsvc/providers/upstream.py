@@ -22,7 +22,7 @@ THINKING = "thinking"
 """The parameter that is the service's own: on, off or auto."""
 
 TEMPLATE = "chat_template_kwargs"
-"""The parameter with which a model's chat template is told to think."""
+"""The parameter that switches thinking in a model's chat template."""
 
 NAMES, NAME_CHARS = 10, 40
 """How much of a client's own words a warning repeats: it is stored with each attempt."""

@@ -27,7 +27,7 @@ NAMES: Mapping[str, tuple[str, ...]] = {
 """The names of each count; the first with a usable value is taken."""
 MOST = 1 << 31
 DETAIL_BYTES = 16 * 1024
-"""Room for what a provider tells beside the counts."""
+"""Room for what a report holds beside the counts."""
 
 
 def updated(before: dict[str, Any] | None, given: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -51,7 +51,7 @@ def updated(before: dict[str, Any] | None, given: Mapping[str, Any]) -> dict[str
 
 
 def counted(usage: Mapping[str, Any] | None) -> bool:
-    """Whether a provider told of any tokens at all."""
+    """Whether a provider has reported any tokens."""
     return usage is not None and any(usage.get(name) for name in NAMES)
 
 

@@ -22,7 +22,7 @@ PAGE_BYTES = 4 << 20
 """Texts that are held at once, unless one task alone has more."""
 NOT_TAKEN_BACK = frozenset({"metadata", "delay_s", "max_wait_s"})
 """Fields of a submit that are something else in a line, or were over when it was taken."""
-Said = dict[str, Any]
+Beside = dict[str, Any]
 """What an answer holds beside its text: `tool_calls`, each piece an event, and `message`."""
 ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
@@ -56,27 +56,27 @@ async def _page(store: Store, after: int, last: int, where: str, state: str | No
         f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?3 ORDER BY n",
         (after, state, last),
     )
-    said: dict[int, Said] = {}
+    beside: dict[int, Beside] = {}
     for n, kind, data in await store.read(
         "SELECT task_n, type, data FROM events WHERE task_n > ? AND task_n <= ? "
         "AND type IN ('attempt', 'tool_call', 'message') ORDER BY task_n, seq",
         (after, last),
     ):
         if kind == EventType.ATTEMPT:
-            said[n] = {}  # what an earlier attempt said is void
+            beside[n] = {}  # an earlier attempt is void
         elif kind == EventType.TOOL_CALL:
-            said.setdefault(n, {}).setdefault("tool_calls", []).append(orjson.loads(data))
+            beside.setdefault(n, {}).setdefault("tool_calls", []).append(orjson.loads(data))
         else:
-            said.setdefault(n, {})["message"] = orjson.loads(data)
+            beside.setdefault(n, {})["message"] = orjson.loads(data)
     width = len(TASK_COLUMNS)
     return [
-        _line(task, orjson.loads(row[width]), row[width + 1], said.get(task.n, {}))
+        _line(task, orjson.loads(row[width]), row[width + 1], beside.get(task.n, {}))
         for row in rows
         for task in (task_of(row, 0),)
     ]
 
 
-def _line(task: Task, body: dict[str, Any], result: str | None, said: Said) -> bytes:
+def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) -> bytes:
     request = task.request
     if task.request.type == "embedding" and result and task.state is State.COMPLETED:
         shown = orjson.loads(result)
@@ -107,7 +107,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, said: Said) -> b
         "finished_at": _time(task.finished_at),
         "result": shown,
     }
-    return orjson.dumps(told | body | said) + b"\n"
+    return orjson.dumps(told | body | beside) + b"\n"
 
 
 def _time(ms: int | None) -> str | None:

@@ -15,7 +15,9 @@ from tests.web.serving import Service, expect, model, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 SIGNED = {"extra_content": {"google": {"thought_signature": "SIG=="}}}
-DETAILS = {"reasoning_details": [{"type": "reasoning.encrypted", "data": "OPAQUE", "index": 0}]}
+DETAILS: dict[str, Any] = {
+    "reasoning_details": [{"type": "reasoning.encrypted", "data": "OPAQUE", "index": 0}]
+}
 TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
 
 
@@ -60,9 +62,13 @@ async def provided(
     provider = Provider(*answers)
     server = await asyncio.start_server(provider.answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-    async with server, serving(folder, models={"m": model(url, **settings)}) as service:
-        async with AsyncOpenAI(base_url=f"{service.url}/v1", api_key="x", max_retries=0) as sdk:
-            yield service, provider, sdk
+    models = {"m": model(url, **settings)}
+    async with (
+        server,
+        serving(folder, models=models) as service,
+        AsyncOpenAI(base_url=f"{service.url}/v1", api_key="x", max_retries=0) as sdk,
+    ):
+        yield service, provider, sdk
 
 
 async def test_a_task_shows_what_the_next_turn_needs(tmp_path: Path) -> None:
@@ -225,7 +231,8 @@ async def test_an_answer_that_is_none_closes_no_model(tmp_path: Path) -> None:
 
 
 async def test_an_export_has_it_all(tmp_path: Path) -> None:
-    (tmp_path / "one").mkdir(), (tmp_path / "two").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
     async with provided(tmp_path / "one", CALLING) as (service, _, _sdk):
         before = await service.done(task_id := await service.submit("x"))
         lines = (await service.http.get("/admin/export")).content

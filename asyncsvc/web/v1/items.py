@@ -102,7 +102,7 @@ def chat_messages(items: Iterable[Any]) -> Messages:
             case "function_call_output":
                 messages.append(_output(item, where))
             case "reasoning":
-                # What a model thought is not said to it again, but for what it needs back.
+                # Thinking is not sent back, only the fields that the model needs again.
                 _carried(messages, opened(item.get("encrypted_content")))
             case other:
                 raise InvalidRequest(
