@@ -120,17 +120,21 @@ class Answer:
         what is new; some providers repeat id and name with each piece."""
         if not isinstance(call, dict):
             raise UpstreamInvalid("the provider sent a tool call that is not an object")
+        call = _as_function(call)
         index, piece = call.get("index"), call.get("function") or {}
         if not isinstance(piece, dict):
             raise UpstreamInvalid("the provider sent a function that is not an object")
         number = index if isinstance(index, int) else len(self.tool_calls)
         held = self.tool_calls.get(number)
         new: dict[str, Any] = {"index": number}
+        if call.get("type") == "custom":
+            new["type"] = "custom"
         told: dict[str, Any] = {}
         if held is None:
-            new |= {"id": call.get("id") or f"call_{uuid4().hex}", "type": "function"}
+            new = {"id": call.get("id") or f"call_{uuid4().hex}", "type": "function"} | new
             told = {"name": ""}
-            held = {"id": new["id"], "type": "function", "function": {"name": "", "arguments": ""}}
+            held = new | {"function": {"name": "", "arguments": ""}}
+            del held["index"]
             self.tool_calls[number] = held
         name = piece.get("name")
         if isinstance(name, str) and name and not held["function"]["name"]:
@@ -158,6 +162,15 @@ class Answer:
             raise EmptyAnswer("the provider ended the answer after nothing but thinking")
         if not self.text_seen or self.text_seen in empty_answers:
             raise EmptyAnswer("the provider ended the answer without any text")
+
+
+def _as_function(call: dict[str, Any]) -> dict[str, Any]:
+    """A custom tool's call with name and input where a function's call has name and arguments."""
+    held = call.get("custom")
+    if not isinstance(held, dict):
+        return call
+    given = {"name": held.get("name"), "arguments": held.get("input")}
+    return call | {"type": "custom", "function": given}
 
 
 def _usage(given: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,8 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     view = summary(task) | body | {"result": result, "seq": task.seq}
     if task.finish_reason == "tool_calls":
         pieces = await store.text_so_far(task.n, EventType.TOOL_CALL)
-        view["tool_calls"] = put_together(orjson.loads(data) for data in pieces)
+        calls = put_together(orjson.loads(data) for data in pieces)
+        view["tool_calls"] = [call_shown(call) for call in calls]
     view["callback"] = await _callback(house, task)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
@@ -83,11 +84,21 @@ def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         held = calls.get(piece["index"])
         if held is None:
             named = {"name": function["name"], "arguments": function["arguments"]}
+            named |= {"namespace": function["namespace"]} if "namespace" in function else {}
             calls[piece["index"]] = {"id": piece["id"], "type": piece["type"], "function": named}
         else:
             held["function"]["name"] = function.get("name") or held["function"]["name"]
             held["function"]["arguments"] += function["arguments"]
     return [calls[index] for index in sorted(calls)]
+
+
+def call_shown(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool call, or a piece of one, in OpenAI's shape: a custom tool has a name and an input."""
+    if call.get("type") != "custom":
+        return call
+    held = call["function"]
+    given = {"input" if name == "arguments" else name: value for name, value in held.items()}
+    return {name: value for name, value in call.items() if name != "function"} | {"custom": given}
 
 
 async def _callback(house: House, task: Task) -> dict[str, Any] | None:

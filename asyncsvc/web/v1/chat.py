@@ -25,7 +25,7 @@ from asyncsvc.web.submit import ADMISSION
 from asyncsvc.web.v1 import asking, errors, schemas
 from asyncsvc.web.v1.errors import Failure, answering
 from asyncsvc.web.v1.holding import COMMENT_S, HEAD_S, Held, Kept, hold
-from asyncsvc.web.views import put_together
+from asyncsvc.web.views import call_shown, put_together
 
 DONE = b"data: [DONE]\n\n"
 WAITING = b": waiting\n\n"
@@ -164,7 +164,7 @@ class Stream:
         self._bound = True
         if event.type == EventType.CHUNK:
             return first + self._chunk({"content": data["text"]})
-        return first + self._chunk({"tool_calls": [data]})
+        return first + self._chunk({"tool_calls": [call_shown(data)]})
 
     def _end(self, task: Task) -> bytes:
         reason = "content_filter" if _filtered(task) else task.finish_reason or "stop"
@@ -221,7 +221,8 @@ class _Said:
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:
-            message |= {"content": self.text or None, "tool_calls": put_together(self._calls)}
+            calls = [call_shown(call) for call in put_together(self._calls)]
+            message |= {"content": self.text or None, "tool_calls": calls}
         return message
 
 

@@ -1,0 +1,98 @@
+"""Stored responses: as they stand now, and as the beginning of the next request.
+
+Owns what a request to `/v1/responses` means together with the responses that came before. Promises
+that a response which was not to be stored is not found. Never submits.
+"""
+
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.datastructures import Headers
+
+from asyncsvc.errors import Conflict, InvalidRequest
+from asyncsvc.tasks import asked as stored
+from asyncsvc.tasks.submission import Submission
+from asyncsvc.tasks.task import State
+from asyncsvc.web.state import House
+from asyncsvc.web.v1 import asking, fields
+from asyncsvc.web.v1.items import Messages, chat_messages
+from asyncsvc.web.v1.references import References
+from asyncsvc.web.v1.response_request import CreateResponse, read
+from asyncsvc.web.v1.response_stream import PREFIX, Telling
+
+Object = dict[str, Any]
+
+
+async def as_told(parts: House, task_id: str, kept: Object) -> Telling:
+    """The response as far as its journal goes now."""
+    task, telling = await parts.journal.task(task_id), Telling(task_id, kept)
+    seq, store = 0, parts.journal.store
+    while rows := await store.events(task.n, seq):
+        for row in rows:
+            telling.take(orjson.loads(row.event(task_id).wire))
+        seq = rows[-1].seq
+    return telling
+
+
+async def find(parts: House, wanted: str) -> tuple[str, Object] | None:
+    if not wanted.startswith(PREFIX):
+        return None
+    task_id = wanted.removeprefix(PREFIX)
+    kept = await stored.asked(parts.journal.store, task_id)
+    return None if kept is None or kept.get("store") is False else (task_id, kept)
+
+
+async def understood(
+    parts: House, given: Object, headers: Headers
+) -> tuple[CreateResponse, Submission, Object]:
+    """A body as what it asks for, as a task, and as what is kept of it. Raises RequestError."""
+    given = fields.present(given)
+    queued = fields.queued(given, headers)
+    if "metadata" in queued:
+        given["metadata"] = queued["metadata"]
+    earlier, known = await _earlier(parts, given.get("previous_response_id"))
+    given["input"] = await References(partial(_output, parts), known).resolved(given.get("input"))
+    asked = read(given, earlier)
+    wanted = asked.wanted
+    if wanted.background and wanted.store is False:
+        raise InvalidRequest("a background response needs store: true", param="store")
+    submission = asking.submission(
+        asking.named(wanted.model) | {"messages": asked.messages, "params": asked.params} | queued,
+        asked.notes,
+    )
+    return wanted, submission, asked.kept
+
+
+async def _earlier(parts: House, previous: Any) -> tuple[Messages, frozenset[str]]:
+    """The messages up to a response without its instructions, and the tasks that they come from.
+    Raises InvalidRequest."""
+    if not isinstance(previous, str):
+        return [], frozenset()
+    found = await find(parts, previous)
+    if found is None:
+        raise InvalidRequest(
+            f"there is no response {previous[:80]!r}", param="previous_response_id"
+        )
+    task_id, kept = found
+    task = await parts.journal.task(task_id)
+    if task.state is not State.COMPLETED:
+        raise Conflict(
+            "illegal_transition", f"{previous} is {task.state.value}: only a completed one goes on"
+        )
+    messages: Messages = orjson.loads(await parts.journal.store.body(task.n))["messages"]
+    head = kept.get("head", 0 if kept.get("instructions") is None else 1)
+    output = (await as_told(parts, task_id, kept)).response()["output"]
+    known = {task_id}
+    while (before := kept.get("previous_response_id")) and (older := await find(parts, before)):
+        task_id, kept = older
+        known.add(task_id)
+    return messages[head:] + chat_messages(output), frozenset(known)
+
+
+async def _output(parts: House, task_id: str) -> tuple[Object, list[Object]] | None:
+    """What is stored of a response: the request, and the output so far."""
+    found = await find(parts, PREFIX + task_id)
+    if found is None:
+        return None
+    return found[1], (await as_told(parts, *found)).response()["output"]
