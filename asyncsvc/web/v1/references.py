@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from asyncsvc.errors import InvalidRequest
+from asyncsvc.web.v1 import thoughts
 from asyncsvc.web.v1.items import input_items
 
 Object = dict[str, Any]
@@ -27,17 +28,13 @@ class References:
         self._known = known
         self._found: dict[str, dict[str, Object]] = {}
 
-    async def resolved(self, items: Any) -> Any:
+    async def resolved(self, items: list[Any]) -> list[Any]:
         """The input with the items that its references mean. Raises InvalidRequest."""
-        if not isinstance(items, list):
-            return items
         resolved = []
         for index, item in enumerate(items):
-            if not isinstance(item, dict):
-                resolved.append(item)
-            elif _is_reference(item):
+            if _is_reference(item):
                 resolved += await self._referenced(item.get("id"), f"input[{index}].id")
-            elif item.get("type") == "reasoning" and not item.get("content"):
+            elif _is_bare_thought(item):
                 resolved.append(await self._stored(str(item.get("id"))) or item)
             else:
                 resolved.append(item)
@@ -69,7 +66,23 @@ class References:
         return {item["id"]: item for item in [*input_items(kept, task_id), *output]}
 
 
-def _is_reference(item: Object) -> bool:
+def refers(items: Any) -> bool:
+    """Whether an input names items by their ids alone."""
+    return isinstance(items, list) and any(
+        _is_reference(item) or _is_bare_thought(item) for item in items
+    )
+
+
+def _is_reference(item: Any) -> bool:
     """Its type may be left out."""
+    if not isinstance(item, dict):
+        return False
     kind = item.get("type")
     return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
+
+
+def _is_bare_thought(item: Any) -> bool:
+    """A reasoning item whose text the client was not given, or has not kept."""
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    return isinstance(item.get("id"), str) and not thoughts.text(item)

@@ -14,6 +14,7 @@ from asyncsvc.errors import InvalidRequest
 from asyncsvc.web import errors
 from asyncsvc.web.v1 import fields, tools
 from asyncsvc.web.v1.items import Conversation, Messages, conversation
+from asyncsvc.web.v1.thoughts import ENCRYPTED
 from asyncsvc.web.v1.tools import Choice, Tool
 
 Object = dict[str, Any]
@@ -114,7 +115,7 @@ def read(given: Object, earlier: Messages) -> Asked:
     if said.left_out:
         kinds = ", ".join(dict.fromkeys(said.left_out))
         notes.append(f"items of type {kinds} stand for no chat message; left out")
-    unused = [name for name in wanted.include or [] if name != "reasoning.encrypted_content"]
+    unused = [name for name in wanted.include or [] if name != ENCRYPTED]
     notes += fields.without_effect([f"include {name[:60]}" for name in unused])
     kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
     kept |= {name: given[name] for name in ECHOED if name in given}

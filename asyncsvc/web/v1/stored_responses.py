@@ -17,7 +17,7 @@ from asyncsvc.tasks.task import State
 from asyncsvc.web.state import House
 from asyncsvc.web.v1 import asking, fields
 from asyncsvc.web.v1.items import Messages, chat_messages
-from asyncsvc.web.v1.references import References
+from asyncsvc.web.v1.references import References, refers
 from asyncsvc.web.v1.response_request import CreateResponse, read
 from asyncsvc.web.v1.response_stream import PREFIX, Telling
 
@@ -51,8 +51,10 @@ async def understood(
     queued = fields.queued(given, headers)
     if "metadata" in queued:
         given["metadata"] = queued["metadata"]
-    earlier, known = await _earlier(parts, given.get("previous_response_id"))
-    given["input"] = await References(partial(_output, parts), known).resolved(given.get("input"))
+    earlier = await _earlier(parts, previous := given.get("previous_response_id"))
+    if refers(given.get("input")):
+        known = await _behind(parts, previous)
+        given["input"] = await References(partial(_output, parts), known).resolved(given["input"])
     asked = read(given, earlier)
     wanted = asked.wanted
     if wanted.background and wanted.store is False:
@@ -64,11 +66,20 @@ async def understood(
     return wanted, submission, asked.kept
 
 
-async def _earlier(parts: House, previous: Any) -> tuple[Messages, frozenset[str]]:
-    """The messages up to a response without its instructions, and the tasks that they come from.
-    Raises InvalidRequest."""
+async def _behind(parts: House, previous: Any) -> frozenset[str]:
+    """The tasks of a response and of all that came before it."""
+    known = set()
+    while isinstance(previous, str) and (found := await find(parts, previous)) is not None:
+        task_id, kept = found
+        known.add(task_id)
+        previous = kept.get("previous_response_id")
+    return frozenset(known)
+
+
+async def _earlier(parts: House, previous: Any) -> Messages:
+    """What was said up to a response, its instructions left out. Raises InvalidRequest."""
     if not isinstance(previous, str):
-        return [], frozenset()
+        return []
     found = await find(parts, previous)
     if found is None:
         raise InvalidRequest(
@@ -83,11 +94,7 @@ async def _earlier(parts: House, previous: Any) -> tuple[Messages, frozenset[str
     messages: Messages = orjson.loads(await parts.journal.store.body(task.n))["messages"]
     head = kept.get("head", 0 if kept.get("instructions") is None else 1)
     output = (await as_told(parts, task_id, kept)).response()["output"]
-    known = {task_id}
-    while (before := kept.get("previous_response_id")) and (older := await find(parts, before)):
-        task_id, kept = older
-        known.add(task_id)
-    return messages[head:] + chat_messages(output), frozenset(known)
+    return messages[head:] + chat_messages(output)
 
 
 async def _output(parts: House, task_id: str) -> tuple[Object, list[Object]] | None:

@@ -7,11 +7,53 @@ client sees the same text. Promises that content of another service is read as n
 
 import zlib
 from base64 import b64decode, b64encode
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
+ENCRYPTED = "reasoning.encrypted_content"
+"""What a client lists under `include` that wants `encrypted_content`."""
 MARK = "asyncsvc1."
 MOST_CHARS = 4 << 20
 """Of thinking that is unpacked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thinking:
+    """How a response tells its thinking: as the content of an item, or as its summary where the
+    request asks for one. `sealed`: with `encrypted_content`."""
+
+    summary: bool = False
+    sealed: bool = False
+
+    @classmethod
+    def of(cls, request: dict[str, Any]) -> Self:
+        """As a request to `/v1/responses` asks for it."""
+        wanted = request.get("reasoning") or {}
+        asked = wanted.get("summary") or wanted.get("generate_summary")
+        return cls(bool(asked), ENCRYPTED in (request.get("include") or []))
+
+    @property
+    def event(self) -> str:
+        return f"response.reasoning_{'summary_' if self.summary else ''}text"
+
+    @property
+    def part(self) -> str:
+        return "summary_text" if self.summary else "reasoning_text"
+
+    @property
+    def part_event(self) -> str:
+        return "response.reasoning_summary_part" if self.summary else "response.content_part"
+
+    @property
+    def place(self) -> dict[str, Any]:
+        return {"summary_index" if self.summary else "content_index": 0}
+
+    def shown(self, text: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
+        """The fields of a reasoning item."""
+        sealed = {"encrypted_content": packed(text)} if self.sealed and text else {}
+        if self.summary:
+            return {"summary": parts, **sealed}
+        return {"summary": [], "content": parts, **sealed}
 
 
 def packed(text: str) -> str:
