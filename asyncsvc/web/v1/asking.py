@@ -19,6 +19,8 @@ AUTO = "auto"
 CHAT_CLASSES = tuple(name for name in get_args(RouteAs) if name != "embedding")
 OF_EMBEDDING = fields.SERVICE | fields.CHAT
 """Fields without effect on an embedding."""
+PROMPTS_MOST = 100
+"""Prompts in one legacy completion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,47 @@ def embedding(value: dict[str, Any], headers: Headers) -> Call:
     params, notes = fields.parameters(given, OF_EMBEDDING)
     made = submission(asked | {"params": params}, notes)
     return Call(made, idempotency_key(headers), base64=form == "base64")
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """A legacy completion, understood: a task for each prompt."""
+
+    prompts: list[str]
+    submissions: list[Submission]
+    key: str | None
+    stream: bool
+    include_usage: bool
+    echo: bool
+
+
+def completions(value: dict[str, Any], headers: Headers) -> Completions:
+    """A legacy completion: each prompt is one user message. Raises InvalidRequest or
+    ModelNotFound."""
+    given = fields.present(value)
+    stream, usage = streaming(given)
+    prompts, echo = _prompts(given.pop("prompt", None)), given.pop("echo", False)
+    if not isinstance(echo, bool):
+        raise InvalidRequest("echo must be true or false", param="echo")
+    for name, only in (("best_of", 1), ("suffix", "")):
+        if given.pop(name, only) != only:
+            raise InvalidRequest(f"{name} other than {only!r} is not supported", param=name)
+    asked = named(given.pop("model", None)) | fields.queued(given, headers)
+    params, notes = fields.parameters(given)
+    made = [submission(asked | {"content": one, "params": params}, notes) for one in prompts]
+    return Completions(prompts, made, idempotency_key(headers), stream, usage, echo)
+
+
+def _prompts(prompt: Any) -> list[str]:
+    found = [prompt] if isinstance(prompt, str) else prompt
+    texts = isinstance(found, list) and all(isinstance(one, str) and one for one in found)
+    if not texts or not 0 < len(found) <= PROMPTS_MOST:
+        raise InvalidRequest(
+            f"prompt must be a text or a list of 1 to {PROMPTS_MOST} texts; lists of tokens mean "
+            "nothing to another model than the one they were made for",
+            param="prompt",
+        )
+    return list(found)
 
 
 def named(model: Any, chat: bool = True) -> dict[str, Any]:

@@ -70,13 +70,16 @@ class Whole:
         self._said = _Said()
 
     async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self.answered())(scope, receive, send)
+
+    async def answered(self) -> Response:
+        """The answer, once the task is finished."""
         with suppress(TaskNotFound):
             async with aclosing(self._held.events()) as events:
                 async for event in events:
                     if event is not None:
                         self._said.take(event)
-        response = self._response(*await self._held.ended())
-        await response(scope, receive, send)
+        return self._response(*await self._held.ended())
 
     def _response(self, task: Task | None, failed: Failure | None) -> Response:
         headers = self._held.headers(task.name if task else None)
@@ -96,6 +99,8 @@ class Whole:
 
 class Stream:
     """An answer as server-sent events."""
+
+    KIND = "chat.completion.chunk"
 
     def __init__(self, held: Held, include_usage: bool) -> None:
         self._held = held
@@ -171,14 +176,20 @@ class Stream:
         first = b"" if self._begun else self._chunk({"role": "assistant", "content": ""})
         last = first + self._chunk({}, reason)
         if self._usage:
-            envelope = _envelope(self._held, "chat.completion.chunk", self._name)
+            envelope = _envelope(self._held, self.KIND, self._name)
             last += _data(envelope | {"choices": [], "usage": task.usage})
         return last + DONE
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        envelope = _envelope(self._held, "chat.completion.chunk", self._name)
+        choice = self._choice(delta, reason)
+        if choice is None:
+            return b""
+        envelope = _envelope(self._held, self.KIND, self._name)
         return _data(envelope | {"choices": [choice]} | self._usage)
+
+    def _choice(self, delta: dict[str, Any], reason: str | None) -> dict[str, Any] | None:
+        """A choice with that piece of the message; None: the stream has no place for it."""
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
 
     async def _send(self, send: Send, data: bytes, last: bool = False) -> None:
         if not self._open:
@@ -240,7 +251,7 @@ def _filtered(task: Task) -> bool:
 
 def _envelope(held: Held, kind: str, name: str | None) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{held.task_id}",
+        "id": f"{'chatcmpl' if kind.startswith('chat') else 'cmpl'}-{held.task_id}",
         "object": kind,
         "created": held.created,
         "model": name or "",

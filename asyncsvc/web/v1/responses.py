@@ -18,6 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from asyncsvc.engine.admission import Accepted
 from asyncsvc.errors import InvalidRequest, NotFound, TaskNotFound
+from asyncsvc.providers.tokens import of_prompt
 from asyncsvc.tasks import asked as stored
 from asyncsvc.tasks.task import State
 from asyncsvc.web import body
@@ -27,13 +28,22 @@ from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
 from asyncsvc.web.submit import ADMISSION, idempotency_key
+from asyncsvc.web.v1 import fields
+from asyncsvc.web.v1.asking import AUTO
 from asyncsvc.web.v1.errors import TASK_ID, answering, statuses
 from asyncsvc.web.v1.holding import COMMENT_S, Held, Kept
 from asyncsvc.web.v1.items import input_items, listed
 from asyncsvc.web.v1.response_request import CreateResponse
 from asyncsvc.web.v1.response_stream import PREFIX, Telling
 from asyncsvc.web.v1.schemas_files import ItemsQuery, ResponseQuery
-from asyncsvc.web.v1.stored_responses import as_told, find, understood
+from asyncsvc.web.v1.schemas_responses import (
+    CountTokens,
+    DeletedResponse,
+    InputItems,
+    InputTokens,
+    ResponseObject,
+)
+from asyncsvc.web.v1.stored_responses import as_told, find, understood, with_history
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
 EVENT_STREAM = "text/event-stream"
@@ -41,7 +51,7 @@ Object = dict[str, Any]
 
 
 @operation(
-    answer=Object,
+    answer=ResponseObject,
     media=("application/json", EVENT_STREAM),
     body=CreateResponse,
     example={"model": "auto", "input": "What is HTTP?"},
@@ -75,7 +85,7 @@ async def create_response(request: Request) -> Response:
 
 
 @operation(
-    answer=Object,
+    answer=ResponseObject,
     media=("application/json", EVENT_STREAM),
     query=ResponseQuery,
     errors=("not_found",),
@@ -100,7 +110,7 @@ async def show_response(request: Request) -> Response:
     return Kept(held, Stream(held, kept, after).give)
 
 
-@operation(answer=Object, errors=("not_found", "illegal_transition"))
+@operation(answer=ResponseObject, errors=("not_found", "illegal_transition"))
 @answering
 async def cancel_response(request: Request) -> Response:
     """POST /v1/responses/{id}/cancel: end a response; again is the same as once."""
@@ -112,7 +122,7 @@ async def cancel_response(request: Request) -> Response:
     return JSON((await as_told(parts, task_id, kept)).response(), headers={TASK_ID: task_id})
 
 
-@operation(answer=Object, errors=("not_found",))
+@operation(answer=DeletedResponse, errors=("not_found",))
 @answering
 async def delete_response(request: Request) -> Response:
     """DELETE /v1/responses/{id}: remove a response and its task, which is cancelled before."""
@@ -125,7 +135,7 @@ async def delete_response(request: Request) -> Response:
     return JSON({"id": PREFIX + task_id, "object": "response", "deleted": True})
 
 
-@operation(answer=Object, query=ItemsQuery, errors=("not_found",), invalid=400)
+@operation(answer=InputItems, query=ItemsQuery, errors=("not_found",), invalid=400)
 @answering
 async def response_items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: what the response was given, newest first."""
@@ -159,6 +169,19 @@ async def _held(parts: House, accepted: Accepted, background: bool) -> Held:
     if anew:
         task = await parts.control.retry(task.id)
     return Held(parts, task, mine=not background and (anew or not accepted.repeated))
+
+
+@operation(answer=InputTokens, body=CountTokens, errors=("illegal_transition",), invalid=400)
+@answering
+async def input_tokens(request: Request) -> Response:
+    """POST /v1/responses/input_tokens: about how many tokens a request would have."""
+    parts = house(request)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        given = {"model": AUTO} | fields.present(await aside(body.as_object, data))
+        asked = await with_history(parts, given)
+    count = of_prompt(asked.messages, asked.params)
+    return JSON({"object": "response.input_tokens", "input_tokens": count})
 
 
 class Whole:
@@ -218,6 +241,7 @@ def _frame(event: Object) -> str:
 
 ROUTES = [
     resource("/v1/responses", POST=create_response),
+    resource("/v1/responses/input_tokens", POST=input_tokens),
     resource("/v1/responses/{response_id}", GET=show_response, DELETE=delete_response),
     resource("/v1/responses/{response_id}/cancel", POST=cancel_response),
     resource("/v1/responses/{response_id}/input_items", GET=response_items),

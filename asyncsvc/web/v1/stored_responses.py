@@ -18,7 +18,7 @@ from asyncsvc.web.state import House
 from asyncsvc.web.v1 import asking, fields
 from asyncsvc.web.v1.items import Messages, chat_messages
 from asyncsvc.web.v1.references import References, refers
-from asyncsvc.web.v1.response_request import CreateResponse, read
+from asyncsvc.web.v1.response_request import Asked, CreateResponse, read
 from asyncsvc.web.v1.response_stream import PREFIX, Telling
 
 Object = dict[str, Any]
@@ -51,11 +51,7 @@ async def understood(
     queued = fields.queued(given, headers)
     if "metadata" in queued:
         given["metadata"] = queued["metadata"]
-    earlier = await _earlier(parts, previous := given.get("previous_response_id"))
-    if refers(given.get("input")):
-        known = await _behind(parts, previous)
-        given["input"] = await References(partial(_output, parts), known).resolved(given["input"])
-    asked = read(given, earlier)
+    asked = await with_history(parts, given)
     wanted = asked.wanted
     if wanted.background and wanted.store is False:
         raise InvalidRequest("a background response needs store: true", param="store")
@@ -64,6 +60,16 @@ async def understood(
         asked.notes,
     )
     return wanted, submission, asked.kept
+
+
+async def with_history(parts: House, given: Object) -> Asked:
+    """A body together with the responses and items that it names. Raises RequestError."""
+    earlier = await _earlier(parts, previous := given.get("previous_response_id"))
+    if refers(given.get("input")):
+        known = await _behind(parts, previous)
+        resolved = await References(partial(_output, parts), known).resolved(given["input"])
+        given = given | {"input": resolved}
+    return read(given, earlier)
 
 
 async def _behind(parts: House, previous: Any) -> frozenset[str]:
