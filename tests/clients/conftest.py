@@ -1,4 +1,4 @@
-"""The service with two models of one scripted provider: one by the plain preset, one by OpenAI's."""
+"""The service with models of one scripted provider, each by another preset."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,8 +13,6 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
-
-from tests.web.serving import PATIENCE_S
 
 Object = dict[str, Any]
 PIECE_CHARS = 5
@@ -79,16 +78,13 @@ async def scripted_provider() -> AsyncIterator[ScriptedProvider]:
     """On a free port, in this loop."""
     provider = ScriptedProvider()
     routes = [Route("/v1/chat/completions", provider.answer, methods=["POST"])]
-    config = uvicorn.Config(Starlette(routes=routes), port=0, log_level="warning", lifespan="off")
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve())
-    try:
-        async with asyncio.timeout(PATIENCE_S):
-            while not server.started:
-                await asyncio.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        provider.base_url = f"http://127.0.0.1:{port}/v1"
-        yield provider
-    finally:
-        server.should_exit = True
-        await serving
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        provider.base_url = f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        config = uvicorn.Config(Starlette(routes=routes), log_level="warning", lifespan="off")
+        server = uvicorn.Server(config)
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            yield provider
+        finally:
+            server.should_exit = True
+            await serving

@@ -82,7 +82,8 @@ class Conversation:
                     f"{where}: items of type {kind[:40]!r} are not known here",
                     param=f"{where}.type",
                 )
-        self._thought = ""
+        if kind.endswith(OUTPUT) or item.get("role", "assistant") != "assistant":
+            self._thought = ""
 
     def _say(self, message: Object) -> None:
         last = self.messages[-1] if self.messages else {}
@@ -99,6 +100,7 @@ class Conversation:
             self.messages.append(last)
         if self._thought:
             last.setdefault("reasoning_content", self._thought)
+            self._thought = ""
         last.setdefault("tool_calls", []).append(call)
 
     def _output(self, call_id: str, output: Any, where: str) -> None:
