@@ -37,7 +37,7 @@ class ScriptedProvider:
 
     async def answer(self, request: Request) -> Response:
         self.asked.append(await request.json())
-        planned = self.answers.pop(0) if self.answers else {"text": "ok"}
+        planned: Object = self.answers.pop(0) if self.answers else {"text": "ok"}
         if "status" in planned:
             return JSONResponse({"error": planned["error"]}, planned["status"])
         frames = (f"data: {json.dumps(frame)}\n\n" for frame in _frames(planned))
