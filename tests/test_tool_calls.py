@@ -142,10 +142,21 @@ def test_further_fields_of_a_call_are_kept() -> None:
     assert call["extra_content"] == extra["extra_content"]
     (call,) = calls_of(piece("f", "{}", "a"), piece(None, "", "a", **extra))
     assert call["extra_content"] == extra["extra_content"]
-    (call,) = calls_of({"id": "a", "type": "custom", "custom": {"name": "n", "input": "i"}})
-    assert (call["type"], call["custom"]) == ("custom", {"name": "n", "input": "i"})
+    (call,) = calls_of({"id": "a", "type": "retrieval", "retrieval": {"query": "q"}})
+    assert (call["type"], call["retrieval"]) == ("retrieval", {"query": "q"})
     (call,) = calls_of({"id": "a", "function": {"name": "f", "arguments": "{}", "strict": True}})
     assert call["function"] == {"name": "f", "arguments": "{}", "strict": True}
+
+
+def test_a_custom_call_has_its_input_as_arguments_and_its_type_in_each_piece() -> None:
+    pieces: list[dict[str, Any]] = [
+        {"id": "a", "index": 0, "type": "custom", "custom": {"name": "n", "input": "x"}},
+        {"index": 0, "custom": {"input": "y"}},
+    ]
+    out = given_out(*pieces)
+    assert [each["type"] for each in out] == ["custom", "custom"]
+    (call,) = put_together(out)
+    assert (call["type"], call["function"]) == ("custom", {"name": "n", "arguments": "xy"})
 
 
 @pytest.mark.parametrize("odd", ["x", 3, None, [], {}, {"index": 0}, {"function": "x"}])

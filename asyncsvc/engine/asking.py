@@ -13,6 +13,8 @@ from asyncsvc.engine.run import Run
 from asyncsvc.providers import usage
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.openclaw import SESSION_HEADER
+from asyncsvc.providers.tool_answers import ToolSink
+from asyncsvc.providers.tools import converted, plain
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.submission import last_user_text
 
@@ -27,7 +29,12 @@ async def ask(client: Client, journal: Journal, run: Run, body: dict[str, Any]) 
 async def _chat(client: Client, run: Run, body: dict[str, Any]) -> Completed:
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
     known = None if run.session_key is None else {SESSION_HEADER: run.session_key}
-    answer = await client.chat(run.upstream, messages, body["params"], run, known)
+    params, back = body["params"], None
+    if not plain(params):
+        back = ToolSink(run, converted(params.get("tools"), run.upstream.preset.tools))
+    answer = await client.chat(run.upstream, messages, params, back or run, known)
+    if back is not None:
+        back.finish()
     wrote = "".join(delta.written for delta in run.heard)
     counts = usage.completed(answer.usage, last_user_text(messages), wrote)
     raw = answer.ending.word if answer.ending else None

@@ -15,6 +15,8 @@ from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import Draft, EventType, Task
 
 ROOM = 1 << 20
+PIECE = frozenset({"index", "type", "function"})
+"""What a piece of a tool call holds that only goes on with one."""
 
 
 class Tape:
@@ -128,7 +130,7 @@ def _continues(first: Delta, delta: Delta) -> bool:
         return first.call is delta.call and kinds[0] == kinds[1]
     same = first.call["index"] == delta.call["index"]
     # Only arguments: a name, a late id and further fields are in an event of their own.
-    return same and len(delta.call) == 2 and len(delta.call["function"]) == 1
+    return same and delta.call.keys() <= PIECE and len(delta.call["function"]) == 1
 
 
 def _one(run: list[Delta]) -> Delta:

@@ -21,6 +21,8 @@ from asyncsvc.providers.message_fields import Fields, Room
 Object = dict[str, Any]
 KNOWN = frozenset({"index", "id", "type", "function"})
 KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
+FUNCTION, CUSTOM = "function", "custom"
+"""Types of calls that are put together; a call of any other type is kept as it is."""
 LATE_ID = "late_id"
 """In a piece: the provider's id of a call that was given out under another."""
 
@@ -34,11 +36,10 @@ class _Call:
     id: str | None = None
     given: str | None = None
     """The id under which it was given out."""
-    type: str = "function"
+    type: str = FUNCTION
     name: str = ""
     arguments: str = ""
-    pending: str = ""
-    """Arguments that were not given out yet."""
+    pending: str = ""  # arguments that were not given out yet
     shown_name: str = ""
 
     def accepts(self, piece: "_Piece") -> bool:
@@ -61,8 +62,8 @@ class _Call:
             and _whole(self.arguments)
         )
 
-    def take(self, piece: "_Piece") -> None:
-        """Add what the piece has."""
+    def take(self, piece: "_Piece") -> Iterator[Object]:
+        """Add what the piece has, and give out what is new."""
         self.type = piece.type or self.type
         if piece.name and piece.name != self.name:
             grown = not self.name or piece.name.startswith(self.name)
@@ -74,6 +75,8 @@ class _Call:
             self.fields.add(name, value)
         for name, value in piece.function.items():
             self.function.add(name, value)
+        if (new := self.shown()) is not None:
+            yield new
 
     def shown(self, last: bool = False) -> Object | None:
         """What is new, as OpenAI streams it; None where nothing is, or not enough yet. `last`:
@@ -92,6 +95,8 @@ class _Call:
             return None
         self.shown_name = self.name
         more = self._fields() if changed else {}
+        if self.type != FUNCTION:
+            more = more | {"type": self.type}
         return {"index": self.number} | late | more | {"function": self._function(named)}
 
     def _fields(self) -> Object:
@@ -130,8 +135,7 @@ class ToolCalls:
     _calls: list[_Call] = field(default_factory=list)
     _by_id: dict[str, _Call] = field(default_factory=dict)
     _by_index: dict[int, _Call] = field(default_factory=dict)
-    _held: list[_Call] = field(default_factory=list)
-    """Calls that may not have been given out yet: the newest."""
+    _held: list[_Call] = field(default_factory=list)  # the newest: maybe not given out yet
 
     def __len__(self) -> int:
         return len(self._calls)
@@ -146,8 +150,7 @@ class ToolCalls:
             yield from self._begin(piece)
         else:
             self._name_it(found, piece.id)
-            found.take(piece)
-            yield from _new(found)
+            yield from found.take(piece)
 
     def repeat(self, given: list[Any]) -> Iterator[Object]:
         """The calls of a whole message, of which some or all came before."""
@@ -167,8 +170,7 @@ class ToolCalls:
             for name, value in piece.fields.items():
                 found.fields.put(name, value)
             piece.fields = {}
-            found.take(piece)
-            yield from _new(found)
+            yield from found.take(piece)
 
     def rest(self) -> Iterator[Object]:
         """What was held back; to be taken at the end."""
@@ -212,8 +214,7 @@ class ToolCalls:
         if piece.index is not None:
             self._by_index[piece.index] = call
         self._name_it(call, piece.id)
-        call.take(piece)
-        yield from _new(call)
+        yield from call.take(piece)
 
     def _name_it(self, call: _Call, id_: str | None) -> None:
         """The provider's id, unless another call has it."""
@@ -222,15 +223,14 @@ class ToolCalls:
             self._by_id[id_] = call
 
 
-def _new(call: _Call) -> Iterator[Object]:
-    if (piece := call.shown()) is not None:
-        yield piece
-
-
 def _read(given: Any) -> _Piece | None:
     if not isinstance(given, dict):
         return None
-    function = given.get("function")
+    function, custom = given.get("function"), given.get(CUSTOM)
+    if isinstance(custom, dict):
+        # A custom tool has an input where a function has arguments.
+        given = {**given, "type": CUSTOM, CUSTOM: None}
+        function = {"arguments" if name == "input" else name: custom[name] for name in custom}
     if not isinstance(function, dict):
         function = {}
     id_, kind, name = given.get("id"), given.get("type"), function.get("name")

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from asyncsvc.providers import openclaw
+from asyncsvc.providers import openclaw, tools
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.dialects import THINKERS, Preset
 from asyncsvc.providers.gate import Gate
@@ -109,7 +109,9 @@ class Upstream:
         and a mode of thinking that the task asks for over both."""
         if unwanted := self.preset.drop_in_messages:
             messages = [{k: v for k, v in said.items() if k not in unwanted} for said in messages]
-        body: dict[str, Any] = self._sent(params) | {"messages": messages, "stream": True}
+        messages = tools.fitted_messages(messages, self.preset.tools)
+        sent = self._sent(tools.fitted(params, self.preset.tools))
+        body: dict[str, Any] = sent | {"messages": messages, "stream": True}
         if self.preset.ask_usage:
             body["stream_options"] = {"include_usage": True}
         body |= self.settings.extra_body
@@ -144,6 +146,8 @@ class Upstream:
             said.append(f"{who} cannot stop thinking, so it was asked to think as little as it can")
         elif mode is not None and not isinstance(mode, str) and not self._takes_raw(mode):
             said.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
+        if without := tools.left_out(params, self.preset.tools):
+            said.append(f"{who} does not take {' and '.join(without)}; left out")
         left = sorted(name for name in params if name != THINKING and not self._takes(name, params))
         if left:
             names = ", ".join(name[:NAME_CHARS] for name in left[:NAMES])

@@ -5,10 +5,19 @@ must not pass in silence) and that what passed can be stored. Never looks at set
 or the queue: whether a task is taken is the intake's business.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from asyncsvc.clock import from_rfc3339
@@ -215,6 +224,11 @@ class Submission(BaseModel):
         given = {"messages": self.messages, "input": self.input}
         return {n: v for n, v in given.items() if v is not None} | {"params": self.params}
 
+    @property
+    def notes(self) -> list[str]:
+        """What of the request that the task was made from has no effect, in words."""
+        return []
+
     def asked(self) -> str:
         """What is asked: the last user message, or the first text to embed."""
         if self.content is not None:
@@ -226,6 +240,19 @@ class Submission(BaseModel):
     def preview(self) -> str:
         """The first 200 characters of what is asked, for lists."""
         return self.asked()[:PREVIEW_CHARS]
+
+
+class Noted(Submission):
+    """A submission made from another API's request, with notes on it."""
+
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
+
+    def note(self, sentences: Iterable[str]) -> None:
+        self._notes += sentences
 
 
 def last_user_text(messages: list[dict[str, Any]]) -> str:

@@ -83,7 +83,7 @@ async def _beside_text(house: House, task: Task) -> dict[str, Any]:
     if task.finish_reason in ("tool_calls", "length"):
         pieces = [orjson.loads(p) for p in await store.text_so_far(task.n, EventType.TOOL_CALL)]
         if calls := put_together(piece for piece in pieces if "by" not in piece):
-            found["tool_calls"] = calls
+            found["tool_calls"] = [call_shown(call) for call in calls]
     if fields := await store.text_so_far(task.n, EventType.MESSAGE):
         found["message"] = orjson.loads(fields[-1])
     return found
@@ -101,6 +101,15 @@ def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         call |= {k: v for k, v in piece.items() if k not in ("index", "function", LATE_ID)}
         call["id"] = piece.get(LATE_ID, call["id"])
     return [calls[index] for index in sorted(calls)]
+
+
+def call_shown(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool call, or a piece of one, in OpenAI's shape: a custom tool has a name and an input."""
+    if call.get("type") != "custom":
+        return call
+    held = call["function"]
+    given = {"input" if name == "arguments" else name: value for name, value in held.items()}
+    return {name: value for name, value in call.items() if name != "function"} | {"custom": given}
 
 
 async def _callback(house: House, task: Task) -> dict[str, Any] | None:

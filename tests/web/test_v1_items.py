@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.web.v1.items import chat_messages, input_items, listed, parse
+from asyncsvc.web.v1.items import chat_messages, input_items, listed
+from asyncsvc.web.v1.response_request import Asked, read
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 CALLED = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
@@ -15,8 +16,8 @@ def user(*parts: Any) -> dict[str, Any]:
     return {"role": "user", "content": list(parts)}
 
 
-def asked(**fields: Any) -> Any:
-    return parse({"model": "m", "input": "x"} | fields)
+def asked(**fields: Any) -> Asked:
+    return read({"model": "m", "input": "x"} | fields, [])
 
 
 def test_parts_become_parts() -> None:
@@ -52,7 +53,7 @@ def test_calls_that_follow_each_other_are_one_message() -> None:
         {"role": "assistant", "content": None, "tool_calls": [CALLED, CALLED]},
         {"role": "tool", "tool_call_id": "c", "content": "o"},
         {"role": "assistant", "content": "n", "tool_calls": [CALLED]},
-        {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "p"}]},
+        {"role": "tool", "tool_call_id": "c", "content": "p"},
     ]
 
 
@@ -87,7 +88,7 @@ def test_parameters_have_the_names_of_the_chat_call() -> None:
         text={"format": schema, "verbosity": "low"},
         reasoning={"effort": "low"},
         user="u",
-    ).params()
+    ).params
     assert params == {
         "temperature": 0.5,
         "max_tokens": 7,
@@ -100,19 +101,19 @@ def test_parameters_have_the_names_of_the_chat_call() -> None:
         },
         "reasoning_effort": "low",
     }
-    assert asked(text={"format": {"type": "json_object"}}).params() == {
+    assert asked(text={"format": {"type": "json_object"}}).params == {
         "response_format": {"type": "json_object"}
     }
-    assert asked(text={"format": {"type": "text"}}, reasoning={}).params() == {}
-    assert asked(tool_choice="none").params() == {"tool_choice": "none"}
+    assert asked(text={"format": {"type": "text"}}, reasoning={}).params == {}
+    assert asked(tool_choice="none").params == {"tool_choice": "none"}
 
 
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"tools": [{"type": "function"}]}, "tools[0].name"),
-        ({"tools": [{"type": "mcp"}]}, "tools[0]"),
-        ({"tool_choice": {"type": "mcp"}}, "tool_choice"),
+        ({"tools": [{"type": ""}]}, "tools[0]"),
+        ({"tool_choice": {"type": "custom"}}, "tool_choice"),
         ({"text": {"format": []}}, None),
         ({"text": {"format": {"type": "json_schema"}}}, "text.format"),
         ({"text": {"format": "json"}}, "text.format"),
@@ -120,17 +121,17 @@ def test_parameters_have_the_names_of_the_chat_call() -> None:
 )
 def test_a_wrong_parameter_is_named(fields: Any, param: str | None) -> None:
     if param is None:
-        assert asked(**fields).params() == {}
+        assert asked(**fields).params == {}
         return
     with pytest.raises(InvalidRequest) as refused:
-        asked(**fields).params()
+        asked(**fields).params
     assert refused.value.param == param
 
 
 def test_items_are_shown_with_ids() -> None:
     request = {"input": [{"role": "assistant", "content": "a"}, CALL, user({"type": "x"})]}
     shown = input_items(request, "t")
-    assert [item["id"] for item in shown] == ["msg_t_0", "item_t_1", "msg_t_2"]
+    assert [item["id"] for item in shown] == ["msg_t_in0", "item_t_in1", "msg_t_in2"]
     assert shown[0]["content"] == [{"type": "output_text", "text": "a", "annotations": []}]
     assert shown[2]["content"] == [{"type": "x"}]
     assert input_items({"input": "a"}, "t")[0]["content"] == [{"type": "input_text", "text": "a"}]

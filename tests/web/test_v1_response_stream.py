@@ -162,7 +162,7 @@ def test_tokens_have_openais_names() -> None:
     _, telling = tell(*START, chunk("a"), end)
     assert telling.response()["usage"] == {
         "input_tokens": 2,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": 3,
         "output_tokens_details": {"reasoning_tokens": 1},
         "total_tokens": 5,

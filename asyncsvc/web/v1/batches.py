@@ -15,7 +15,7 @@ from asyncsvc.web.api import house, integer
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
-from asyncsvc.web.v1 import asking
+from asyncsvc.web.v1 import fields
 from asyncsvc.web.v1 import schemas_files as schemas
 from asyncsvc.web.v1.errors import answering
 
@@ -61,7 +61,7 @@ async def create_batch(request: Request) -> Response:
         name = min(given)
         raise InvalidRequest(f"{name!r} is not a field of a batch", param=name)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
-    asking.queued({}, request.headers)  # a wrong priority is told now, not with every line
+    fields.queued({}, request.headers)  # a wrong priority is told now, not with every line
     lot = await parts.batches.create(endpoint, file_id, metadata, headers, request.scope["owner"])
     return JSON(shown(lot))
 

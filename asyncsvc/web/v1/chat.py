@@ -26,7 +26,7 @@ from asyncsvc.web.submit import ADMISSION
 from asyncsvc.web.v1 import asking, errors, schemas
 from asyncsvc.web.v1.errors import Failure, answering
 from asyncsvc.web.v1.holding import COMMENT_S, HEAD_S, Held, Kept, hold
-from asyncsvc.web.views import put_together
+from asyncsvc.web.views import call_shown, put_together
 
 DONE = b"data: [DONE]\n\n"
 WAITING = b": waiting\n\n"
@@ -71,13 +71,16 @@ class Whole:
         self._said = _Said()
 
     async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self.answered())(scope, receive, send)
+
+    async def answered(self) -> Response:
+        """The answer, once the task is finished."""
         with suppress(TaskNotFound):
             async with aclosing(self._held.events()) as events:
                 async for event in events:
                     if event is not None:
                         self._said.take(event)
-        response = self._response(*await self._held.ended())
-        await response(scope, receive, send)
+        return self._response(*await self._held.ended())
 
     def _response(self, task: Task | None, failed: Failure | None) -> Response:
         headers = self._held.headers(task.name if task else None)
@@ -97,6 +100,8 @@ class Whole:
 
 class Stream:
     """An answer as server-sent events."""
+
+    KIND = "chat.completion.chunk"
 
     def __init__(self, held: Held, include_usage: bool) -> None:
         self._held = held
@@ -170,22 +175,29 @@ class Stream:
             return first + self._chunk(data)
         # An id that was given out is kept: clients join what they are sent.
         call = {name: value for name, value in data.items() if name != LATE_ID}
-        empty = call.keys() == {"index", "function"} and call["function"] == {"arguments": ""}
-        return first if empty else first + self._chunk({"tool_calls": [call]})
+        if call.keys() == {"index", "function"} and call["function"] == {"arguments": ""}:
+            return first
+        return first + self._chunk({"tool_calls": [call_shown(call)]})
 
     def _end(self, task: Task) -> bytes:
         reason = "content_filter" if _filtered(task) else task.finish_reason or "stop"
         first = b"" if self._begun else self._chunk({"role": "assistant", "content": ""})
         last = first + self._chunk({}, reason)
         if self._usage:
-            envelope = _envelope(self._held, "chat.completion.chunk", self._name)
+            envelope = _envelope(self._held, self.KIND, self._name)
             last += _data(envelope | {"choices": [], "usage": task.usage})
         return last + DONE
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        envelope = _envelope(self._held, "chat.completion.chunk", self._name)
+        choice = self._choice(delta, reason)
+        if choice is None:
+            return b""
+        envelope = _envelope(self._held, self.KIND, self._name)
         return _data(envelope | {"choices": [choice]} | self._usage)
+
+    def _choice(self, delta: dict[str, Any], reason: str | None) -> dict[str, Any] | None:
+        """A choice with that piece of the message; None: the stream has no place for it."""
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
 
     async def _send(self, send: Send, data: bytes, last: bool = False) -> None:
         if not self._open:
@@ -240,7 +252,8 @@ class _Said:
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:
-            message |= {"content": self.text or None, "tool_calls": put_together(self._calls)}
+            calls = [call_shown(call) for call in put_together(self._calls)]
+            message |= {"content": self.text or None, "tool_calls": calls}
         return message
 
 
@@ -258,7 +271,7 @@ def _filtered(task: Task) -> bool:
 
 def _envelope(held: Held, kind: str, name: str | None) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{held.task_id}",
+        "id": f"{'chatcmpl' if kind.startswith('chat') else 'cmpl'}-{held.task_id}",
         "object": kind,
         "created": held.created,
         "model": name or "",

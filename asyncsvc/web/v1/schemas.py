@@ -13,6 +13,9 @@ from asyncsvc.tasks.submission import MESSAGE, Lane
 from asyncsvc.web.schemas import KEY_MOST
 
 Object = dict[str, Any]
+OPEN = {"extra": "allow"}
+"""Of bodies with further parameters."""
+Text = Annotated[str, Field(min_length=1)]
 Which = Annotated[str, Field(min_length=1, description="a model's name, `auto` or `auto:CLASS`")]
 Message = Annotated[Object, Field(json_schema_extra=MESSAGE)]
 
@@ -47,6 +50,8 @@ class StreamOptions(TypedDict, total=False):
 class ChatBody(TypedDict):
     """A chat completion; further request parameters are passed on to the provider."""
 
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
     model: Which
     messages: Annotated[list[Message], Field(min_length=1)]
     stream: NotRequired[bool | None]
@@ -74,6 +79,38 @@ class Completion(TypedDict):
     created: int
     model: Annotated[str, Field(description="the model's name in the settings")]
     choices: list[Choice]
+    usage: Object | None
+
+
+class CompletionsBody(TypedDict):
+    """A legacy completion; further request parameters are passed on to the provider."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    model: Which
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=100)]
+    stream: NotRequired[bool | None]
+    stream_options: NotRequired[StreamOptions | None]
+    echo: NotRequired[Annotated[bool | None, Field(description="begin with the prompt")]]
+    temperature: NotRequired[float | None]
+    max_tokens: NotRequired[int | None]
+
+
+class TextChoice(TypedDict):
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: Literal["stop", "length", "content_filter"]
+
+
+class TextCompletion(TypedDict):
+    """The texts that follow the prompts, in their order."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: Annotated[str, Field(description="the model's name in the settings")]
+    choices: list[TextChoice]
     usage: Object | None
 
 
