@@ -24,7 +24,12 @@ read in one place.
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
         │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
-        ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
+        │   └── RequestTooCostly    the balance is too low for this request, not for a smaller one
+        ├── UpstreamRejected
+        │   └── UpstreamUnsupported the account cannot do what this request asks for
+        ├── Unexplained             a refusal that names neither key, account nor model
+        │   └── AuthUnexplained · ModelUnexplained
+        ├── UpstreamAuth · ContextTooLong · ContentFiltered · ModelGone
         ├── UpstreamDisconnected · UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
@@ -273,12 +278,46 @@ class QuotaExhausted(ProviderError):
     code, again, trips = "quota_exhausted", False, False
 
 
+class RequestTooCostly(QuotaExhausted):
+    """The balance does not cover this request; a smaller one may pass."""
+
+
+class Unexplained(ProviderError):
+    """A 401, 403 or 404 that names neither the key, the account nor the model.
+
+    A proxy, a firewall or a challenge page sends such answers as often as the provider does.
+    `status` and the words tell whether two of them are alike.
+    """
+
+    trips = False
+
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, status: int | None = None
+    ) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.status = status
+
+
+class AuthUnexplained(Unexplained):
+    code = "upstream_auth"
+
+
+class ModelUnexplained(Unexplained):
+    code = "model_gone"
+
+
 class UpstreamAuth(ProviderError):
+    """The provider names the key or the account that it refuses."""
+
     code, retryable, again, trips = "upstream_auth", False, False, False
 
 
 class UpstreamRejected(ProviderError):
     code, retryable, again, trips = "upstream_rejected", False, False, False
+
+
+class UpstreamUnsupported(UpstreamRejected):
+    """The account cannot do what this request asks for; another account may."""
 
 
 class ContextTooLong(ProviderError):

@@ -95,7 +95,12 @@ def task_errors() -> str:
     rows = ["| code | tried again by itself | `/retry` can help |", "| --- | --- | --- |"]
     for kind in _all(errors.ProviderError):
         again = "waits, at no cost" if kind.slow_down else "yes" if kind.again else "no"
-        rows.append(f"| `{kind.code}` | {again} | {'yes' if kind.retryable else 'no'} |")
+        if kind is errors.Unexplained:
+            continue
+        name = f"`{kind.code}`"
+        if issubclass(kind, errors.Unexplained):
+            name += ", where neither key, account nor model is named"
+        rows.append(f"| {name} | {again} | {'yes' if kind.retryable else 'no'} |")
     # Kinds of one error may differ in what is no business of a client.
     return "\n".join(dict.fromkeys(rows))
 

@@ -11,14 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.errors import (
+    AuthUnexplained,
     ConcurrencyLimited,
     ContentFiltered,
     ContextTooLong,
     ModelGone,
+    ModelUnexplained,
     ProviderError,
     QuotaExhausted,
     RateLimited,
-    UpstreamAuth,
     UpstreamInvalid,
     UpstreamOverloaded,
     UpstreamRejected,
@@ -121,11 +122,12 @@ def test_a_time_in_another_error_is_no_reset() -> None:
 
 BY_STATUS = {
     UpstreamInvalid: [204, 206, 301, 307],
-    UpstreamRejected: [400, 405, 409, 415, 418, 422],
-    UpstreamAuth: [401, 403],
+    UpstreamRejected: [400, 405, 415, 418, 422],
+    AuthUnexplained: [401, 403],
     QuotaExhausted: [402],
-    ModelGone: [404, 410],
-    UpstreamOverloaded: [408, 425, 500, 502, 503, 504, 520, 529],
+    ModelUnexplained: [404],
+    ModelGone: [410],
+    UpstreamOverloaded: [408, 409, 421, 425, 498, 499, 500, 502, 503, 504, *range(520, 527), 529],
     ContextTooLong: [413],
     RateLimited: [429],
     ContentFiltered: [451],
@@ -178,7 +180,9 @@ def test_a_known_type_stands_in_for_a_missing_or_unknown_code(code: str | None) 
         ({"code": "²²²", "message": "x"}, UpstreamOverloaded),
         ({"message": "x"}, UpstreamOverloaded),
         ("x", UpstreamOverloaded),
-        ({"code": 401, "message": "x"}, UpstreamAuth),
+        ({"code": 401, "message": "x"}, AuthUnexplained),
+        ({"message": "x", "base_resp": 3}, UpstreamOverloaded),
+        ([{"code": 429, "message": "x"}], RateLimited),
     ],
 )
 def test_what_an_error_inside_a_stream_means(error: Any, kind: type[ProviderError]) -> None:
@@ -213,8 +217,15 @@ def test_what_looks_like_a_key_goes_even_if_it_is_not_ours(leak: str) -> None:
     assert clean(f'Incorrect: "{leak}".', []).startswith('Incorrect: "[key]"')
 
 
-def test_an_empty_secret_hides_nothing() -> None:
-    assert clean("plain words", [""]) == "plain words"
+@pytest.mark.parametrize("secret", ["", "any", "none", "EMPTY", "sk-1234"])
+def test_a_placeholder_for_a_key_hides_nothing(secret: str) -> None:
+    text = f"Too many words, none is EMPTY, {secret}."
+    assert clean(text, [secret]) == text
+
+
+def test_a_short_key_goes_as_a_whole_word_only() -> None:
+    said = clean("many passwords, key=password and passwordpassword", ["password"])
+    assert said == "many passwords, key=[key] and [key]"
 
 
 def test_a_key_at_the_cut_does_not_show_its_first_half() -> None:

@@ -4,7 +4,14 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.engine.forecast import Forecast
-from asyncsvc.errors import RateLimited, UpstreamOverloaded
+from asyncsvc.errors import (
+    AuthUnexplained,
+    Overloaded,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    UpstreamOverloaded,
+)
 from tests.engine_house import MOMENT, EngineHouse, model
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import virtual
@@ -191,3 +198,74 @@ async def test_a_slot_that_ends_soon_is_the_next_where_the_window_has_room(
         forecast = await _forecast(house, await house.submit("w"))
         assert (forecast.position, forecast.eta_s) == (1, 0.5)
         assert forecast.reason == "a: 2 of 2 calls under way"
+
+
+# While a model rests --------------------------------------------------------------------------
+
+RESTS = [
+    RateLimited("slow", retry_after=600.0),
+    QuotaExhausted("no balance", retry_after=600.0),
+]
+
+
+@pytest.mark.parametrize("rest", RESTS, ids=["rate", "quota"])
+@pytest.mark.parametrize("before", [0, 1, 5])
+@pytest.mark.parametrize("session", [None, "s"])
+def test_whoever_cannot_wait_for_a_rest_is_refused_in_every_place(
+    tmp_path: Path, rest: ProviderError, before: int, session: str | None
+) -> None:
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path, {"a": model()}) as house:
+            house.house.catalogue.gates[0].failed(rest)
+            fields = {} if session is None else {"session_id": session}
+            for number in range(before):
+                await house.submit(f"before {number}", **fields)
+            await asyncio.sleep(100)
+            with pytest.raises(Overloaded) as found:
+                await house.submit("x", max_wait_s=5, **fields)
+            assert found.value.retry_after == pytest.approx(495, abs=1)
+            answer = await house.answer("y", max_wait_s=501, **fields)
+            assert answer["eta_s"] == pytest.approx(500, abs=1)
+            assert "next in 500 s" in answer["message"]
+
+    check()
+
+
+@virtual
+async def test_a_rest_holds_for_max_wait_after_a_reload(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, {"a": model()}) as house:
+        house.house.catalogue.gates[0].failed(RateLimited("slow", retry_after=600.0))
+        await house.submit_many(["x", "y"])
+        await house.reload({"a": model(concurrency=2)})
+        with pytest.raises(Overloaded):
+            await house.submit("z", max_wait_s=5)
+
+
+@virtual
+async def test_a_model_that_is_paused_starts_no_task_in_time(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, {"a": model()}) as house:
+        await house.house.holds.pause("a")
+        with pytest.raises(Overloaded, match="a is paused"):
+            await house.submit("x", max_wait_s=1000)
+
+
+@virtual
+async def test_another_model_that_is_free_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, {"a": model(), "b": model()}) as house:
+        house.house.catalogue.gates[0].failed(RateLimited("slow", retry_after=600.0))
+        assert (await house.answer("x", max_wait_s=5))["eta_s"] == 0
+
+
+@virtual
+async def test_a_probe_under_way_is_no_reason_to_refuse(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, {"a": model(concurrency=2)}) as house:
+        house.client.default = [9.0, "ok"]
+        house.house.catalogue.gates[0].failed(AuthUnexplained("no", status=403))
+        await house.submit("probe")
+        with pytest.raises(Overloaded):
+            await house.submit("x", max_wait_s=1)
+        await asyncio.sleep(3)
+        assert house.client.running == ["probe"]
+        answer = await house.answer("y", max_wait_s=1)
+        assert "a probe is under way" in answer["message"]

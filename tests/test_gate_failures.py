@@ -103,11 +103,11 @@ async def test_a_retry_after_of_nothing_is_no_leave_to_hammer() -> None:
 
 TRIPPING: list[type[ProviderError]] = [
     *(ConnectTimeout, FirstTokenTimeout, IdleTimeout, UpstreamOverloaded),
-    *(UpstreamDisconnected, UpstreamInvalid, InterruptedUnknown),
+    *(UpstreamDisconnected, UpstreamInvalid, UpstreamTooLarge, InterruptedUnknown),
 ]
 HARMLESS: list[type[ProviderError]] = [
     *(RateLimited, QuotaExhausted, UpstreamAuth, UpstreamRejected, ContextTooLong, InternalError),
-    *(ContentFiltered, ModelGone, TaskTimeout, Expired, EmptyAnswer, UpstreamTooLarge),
+    *(ContentFiltered, ModelGone, TaskTimeout, Expired, EmptyAnswer),
 ]
 
 

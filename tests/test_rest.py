@@ -1,7 +1,7 @@
 import pytest
 
+from asyncsvc.providers.named_times import HOUR_S
 from asyncsvc.providers.rest import BREATH, QUOTA_S, Rest
-from asyncsvc.providers.retry import LONGEST_S
 
 
 def rest() -> Rest:
@@ -60,4 +60,4 @@ def test_a_quota_comes_back_in_an_hour_where_nobody_says() -> None:
 def test_a_header_cannot_close_it_for_ever() -> None:
     resting = rest()
     resting.told(1e9, 0.0)
-    assert resting.left(0.0) == LONGEST_S
+    assert resting.left(0.0) == HOUR_S

@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from email.utils import formatdate
 
 import pytest
@@ -53,9 +54,31 @@ def test_what_nobody_understands_is_as_if_it_were_not_there(header: str | None) 
     assert retry_after(header, START_MS) is None
 
 
-@pytest.mark.parametrize("header", ["9" * 30, "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_nobody_waits_longer_than_a_day(header: str) -> None:
-    assert retry_after(header, START_MS) == LONGEST_S
+@pytest.mark.parametrize(
+    "header",
+    ["9" * 30, "9" * 5000, "Fri, 31 Dec 9999 23:59:59 GMT", "2099-01-01T00:00:00Z", "9999999"],
+)
+def test_a_time_beyond_a_month_makes_no_sense(header: str) -> None:
+    assert retry_after(header, START_MS) is None
+
+
+def test_no_header_asks_for_more_than_a_day() -> None:
+    assert retry_after("90000", START_MS) == LONGEST_S
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        f"{START_MS // 1000 + 3}",
+        f"{START_MS + 3000}",
+        "3s",
+        "3000ms",
+        formatdate(START_MS / 1000 + 3, usegmt=True),
+        datetime.fromtimestamp(START_MS / 1000 + 3, UTC).isoformat(),
+    ],
+)
+def test_each_spelling_of_three_seconds(header: str) -> None:
+    assert retry_after(header, START_MS) == pytest.approx(3, abs=0.001)
 
 
 @given(st.text() | st.from_regex(r"\w{3}, \d{1,2} \w{3} \d{1,22} \d\d?:\d\d?:\d\d? [+\w-]{0,6}"))

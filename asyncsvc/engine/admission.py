@@ -6,6 +6,7 @@ others use, so that it may run in another thread. Never looks at room, never sto
 """
 
 import hashlib
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, ParamSpec, Protocol, TypeVar
 
@@ -13,7 +14,7 @@ import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.engine.cache import request_key
-from asyncsvc.engine.forecast import UNKNOWN, Forecaster
+from asyncsvc.engine.forecast import UNKNOWN, Forecast, Forecaster
 from asyncsvc.engine.webhooks import Webhooks
 from asyncsvc.errors import InvalidRequest, Overloaded
 from asyncsvc.providers import tokens
@@ -24,6 +25,8 @@ from asyncsvc.tasks.journal import Kept
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.task import Request
 
+CLOSED_S = 60.0
+"""When to submit again where nothing says when a model takes calls."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -87,13 +90,8 @@ class Admission:
     def answer(self, request: Request, submission: Submission, now: int) -> dict[str, Any]:
         """What its submitter is told. Raises Overloaded where it would start too late for it."""
         forecast = self._forecaster.newcomer(request, now)
-        limit = submission.max_wait_s
-        if limit is not None and forecast.eta_s is not None and forecast.eta_s > limit:
-            raise Overloaded(
-                f"the task would start in about {forecast.eta_s:.0f} s, later than "
-                f"max_wait_s = {limit:g}",
-                retry_after=forecast.eta_s - limit,
-            )
+        if submission.max_wait_s is not None:
+            _check_wait(forecast, submission.max_wait_s)
         message = "accepted" if forecast.reason is None else f"accepted; {forecast.reason}"
         return {
             "task_id": request.id,
@@ -103,6 +101,20 @@ class Admission:
             "position": forecast.position,
             "eta_s": forecast.eta_s,
         }
+
+
+def _check_wait(forecast: Forecast, limit: float) -> None:
+    """Raises Overloaded where the task starts later than that, as far as anything is known."""
+    least = max(forecast.eta_s or 0.0, forecast.least_s)
+    if least <= limit:
+        return
+    why = f": {forecast.reason}" if forecast.reason else ""
+    if least == math.inf:
+        raise Overloaded(f"no model takes calls at the moment{why}", retry_after=CLOSED_S)
+    raise Overloaded(
+        f"the task would start in about {least:.0f} s, later than max_wait_s = {limit:g}{why}",
+        retry_after=least - limit,
+    )
 
 
 def drafted(

@@ -22,7 +22,7 @@ from asyncsvc.engine.patience import Patience
 from asyncsvc.engine.pools import Pool, Pools
 from asyncsvc.engine.seats import Bars, Options, Seat, Taken, all_gone
 from asyncsvc.engine.timers import Alarm
-from asyncsvc.engine.waits import Waits
+from asyncsvc.engine.waits import Waits, rested
 from asyncsvc.errors import ProviderError
 from asyncsvc.providers.obstacles import Reason
 from asyncsvc.providers.permit import Permit
@@ -107,6 +107,19 @@ class Dispatch:
         seats = self._chooser.options(task.request, bars).seats
         able = [seat for seat in seats if seat.gate.fault is None]
         return bool(able) and all(seat.gate.held is not None for seat in able)
+
+    def refusal(self, task: Task, bars: Bars | None = None) -> ProviderError | None:
+        """For which answer of a provider no model takes a call at this moment, of those that
+        could serve the task; None where one does."""
+        seats = self._chooser.serving(self._chooser.options(task.request, bars))
+        gates = [seat.gate for seat in seats if seat.gate.fault is None and seat.gate.held is None]
+        soonest = min(gates, key=lambda gate: gate.wait(), default=None)
+        return None if soonest is None else soonest.refusal()
+
+    def rested(self, task: Task, since: float, bars: Bars | None = None) -> float:
+        """How long since then the task has waited because of such answers alone."""
+        seats = self._chooser.serving(self._chooser.options(task.request, bars))
+        return rested(since, [seat.gate for seat in seats])
 
     def explain(self, request: Request, at: int) -> dict[str, Any]:
         """The decision, each candidate, and which would take the task if it came now."""

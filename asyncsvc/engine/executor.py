@@ -37,6 +37,7 @@ from asyncsvc.errors import (
     ProviderError,
     StorageUnavailable,
     TaskNotFound,
+    Unexplained,
 )
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.permit import Permit
@@ -269,7 +270,7 @@ class Executor:
             if isinstance(outcome, ProviderError):
                 outcome = self._after_fault(member, outcome)
             if isinstance(outcome, Retried):
-                if outcome.error.trips or isinstance(outcome.error, EmptyAnswer):
+                if outcome.error.trips or isinstance(outcome.error, EmptyAnswer | Unexplained):
                     self._waiting.bar(member.task, run.upstream, outcome.error)
                 delay = delays.setdefault(member.task.tries, outcome.delay_s)
                 if delay < member.deadline - asyncio.get_running_loop().time():

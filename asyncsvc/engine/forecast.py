@@ -18,11 +18,13 @@ from asyncsvc.tasks.task import Request, State, Task
 
 @record
 class Forecast:
-    """`position` 1 is the next; `eta_s` seconds until the start; None: not known."""
+    """`position` 1 is the next; `eta_s` seconds until the start; None: not known. `least_s`:
+    the task waits so long at any rate; inf where no model takes calls."""
 
     position: int | None
     eta_s: float | None
     reason: str | None
+    least_s: float = 0.0
 
 
 STATES_KEPT = 256
@@ -54,18 +56,21 @@ class Forecaster:
         position = self._dispatch.position(request, rank, seats)
         if not seats:
             return Forecast(position, None, self._dispatch.nobody(request))
+        state = self._state(seats, request.tokens)
         if request.session_id is not None:
             before = self._sessions.before(request.session_id, task_id)
             if before is not None:
-                return Forecast(position, None, f"behind task {before} of its session")
-        state = self._state(seats, request.tokens)
+                why = f"behind task {before} of its session"
+                if state.closed_s > 0 and state.reason:
+                    why = f"{why}; {state.reason}"
+                return Forecast(position, state.rest_s, why, state.closed_s)
         eta = state.eta(position)
         if eta == 0.0:
             return self._patient(request, position)
         said = state.reason
         if said is None:
             said = f"{position - 1} tasks are before it" if position > 2 else "a task is before it"
-        return Forecast(position, eta, said)
+        return Forecast(position, eta, said, state.closed_s)
 
     def _patient(self, request: Request, position: int) -> Forecast:
         """There is room, but it may be left free for a while."""
@@ -109,6 +114,13 @@ class _State:
     pace: float
     """Calls a second of which these are made."""
     reason: str | None
+    closed_s: float
+    """Seconds until the first of them takes a call again; 0 where one does, inf: not known."""
+
+    @property
+    def rest_s(self) -> float | None:
+        """The start of those of which only is known that all wait: the end of that wait."""
+        return round(self.closed_s, 3) if 0 < self.closed_s < math.inf else None
 
     def eta(self, position: int) -> float | None:
         if position <= self.free:
@@ -118,16 +130,17 @@ class _State:
         after = position - self.free - 1
         rate = self.pace if after < self.quick else self.rate
         if after and rate <= 0:
-            return None
+            return self.rest_s
         return round(self.next_s + (after / rate if after else 0.0), 3)
 
 
 def _look(gates: list[Gate], tokens: int) -> _State:
     free, next_s, rate, turning = 0, math.inf, 0.0, 0.0
-    quick, pace = 0, 0.0
+    quick, pace, closed_s = 0, 0.0, math.inf
     for gate in gates:
         calls = _rate(gate, tokens)
         left, quicker = _burst(gate, calls)
+        closed_s = min(closed_s, _closed(gate))
         wait = max(gate.wait(), gate.tokens_wait(tokens))
         if wait <= 0:
             free += max(int(gate.room()), 0)
@@ -143,7 +156,16 @@ def _look(gates: list[Gate], tokens: int) -> _State:
     reasons = [why for gate in gates if (why := gate.describe(tokens))]
     # The keys of a model that is held all say the same.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
-    return _State(free, next_s, rate, quick - free, pace, reason)
+    return _State(free, next_s, rate, quick - free, pace, reason, max(closed_s, 0.0))
+
+
+def _closed(gate: Gate) -> float:
+    """Seconds in which it surely takes no call. When a probe or a call under way ends, is not
+    known."""
+    wait = gate.wait()
+    if wait == math.inf and gate.held is None and gate.fault is None:
+        return 0.0
+    return wait
 
 
 def _burst(gate: Gate, calls: float) -> tuple[int, float]:

@@ -20,6 +20,7 @@ from asyncsvc.errors import (
     QuotaExhausted,
     TaskTimeout,
     UpstreamAuth,
+    UpstreamUnsupported,
 )
 from asyncsvc.providers.retry import backoff
 from asyncsvc.providers.upstream import Upstream
@@ -75,7 +76,7 @@ class Dropped:
     reason: AsyncsvcError
 
 
-REFUSED = UpstreamAuth | QuotaExhausted | ModelGone | ContextTooLong
+REFUSED = UpstreamAuth | QuotaExhausted | ModelGone | ContextTooLong | UpstreamUnsupported
 """The account cannot serve the task, but another may."""
 
 Outcome = Completed | Failed | Retried | Deferred | Stopped | Dropped

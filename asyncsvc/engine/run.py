@@ -192,9 +192,9 @@ class Run:
         elif isinstance(ending, Failed) and ending.error.slow_down:
             pass  # its time was over: the refusal is one that the gate has heard of
         elif isinstance(ending, Failed | Retried | Deferred):
-            gate.failed(ending.error, self.permit)
+            gate.failed(ending.error, self.permit, self.lead.id)
         elif isinstance(ending, ProviderError) and not isinstance(ending, GateClosed):
-            gate.failed(ending, self.permit)
+            gate.failed(ending, self.permit, self.lead.id)
 
     # What the client needs of a sink ----------------------------------------------------------
 

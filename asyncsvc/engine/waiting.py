@@ -35,6 +35,8 @@ from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
+LEAST_S = 0.05
+"""Between two looks at a task whose time is nearly over."""
 AT_A_TIME = 500
 """Alarms that are set without a pause; about 5 ms."""
 T = TypeVar("T")
@@ -77,6 +79,8 @@ class WaitingRoom:
         self._settings = settings
         self.allowances = Allowances(settings)
         self._bars: dict[str, Bars] = {}
+        self._since: dict[str, float] = {}
+        """Since when each task with a time of its own waits, by the loop's clock."""
         dispatch.on_stranded = self._strand
         self._steps: set[asyncio.Task[None]] = set()
 
@@ -171,6 +175,7 @@ class WaitingRoom:
     def remove(self, task: Task) -> None:
         """The task is paused, or about to run: it waits no longer, but keeps its session."""
         self._timers.clear(task.id)
+        self._since.pop(task.id, None)
         self.dispatch.leave(task)
         self.flights.leave(task)
 
@@ -187,6 +192,7 @@ class WaitingRoom:
     def begin(self, task: Task) -> float:
         """The task starts: until when it may take, by the loop's clock, retries included."""
         self._timers.clear(task.id)
+        self._since.pop(task.id, None)
         return self.allowances.begin(task)
 
     async def said(self, task: Task) -> str | None:
@@ -201,20 +207,32 @@ class WaitingRoom:
         await asyncio.gather(*self._steps, return_exceptions=True)
 
     def _watch(self, task: Task) -> None:
-        """Set the alarm for the end of its patience."""
+        """Set the alarm for the end of the task's wait."""
         if (allowance := self.allowances.of(task)) is not None:
             left = allowance.until - asyncio.get_running_loop().time()
-            error = TaskTimeout("the task's time ran out while it waited for its next try")
+            last = "" if allowance.fault is None else f"; the last one failed: {allowance.fault}"
+            error = TaskTimeout(f"the task's time ran out while it waited for its next try{last}")
             given_up = allowance.refusal or error
             self._timers.after(task.id, left, partial(self._time_is_up, task, given_up))
-        else:
-            # One that has started before waits anew. By duration: nobody's patience ends
-            # because somebody sets the clock.
-            since = task.queued_at if task.started_at is None else task.updated_at
-            waited = (self._journal.now() - since) / 1000
-            ttl = self._settings.queue.ttl_s
-            left = ttl - waited if waited > 0 else ttl
-            self._timers.after(task.request.id, left, self._expire)
+            return
+        left, call = self._ttl_left(task), self._expire
+        if (limit := task.request.timeout_s) is not None:
+            now = asyncio.get_running_loop().time()
+            since = self._since.setdefault(task.id, now)
+            sooner = max(limit - self._rested(task, since), LEAST_S)
+            if sooner < left:
+                left, call = sooner, self._look
+        self._timers.after(task.request.id, left, call)
+
+    def _ttl_left(self, task: Task) -> float:
+        # One that has started before waits anew. By duration: a clock that is set ends no wait.
+        since = task.queued_at if task.started_at is None else task.updated_at
+        waited = (self._journal.now() - since) / 1000
+        ttl = self._settings.queue.ttl_s
+        return ttl - waited if waited > 0 else ttl
+
+    def _rested(self, task: Task, since: float) -> float:
+        return self.dispatch.rested(task, since, self._bars.get(task.id))
 
     def _time_is_up(self, task: Task, error: ProviderError, _: str) -> None:
         """It has waited too long for its next try; but not for a model that somebody holds."""
@@ -229,6 +247,23 @@ class WaitingRoom:
         self._later(
             self._fail(task_id, Expired(f"the task waited longer than {ttl:g} s for its turn"))
         )
+
+    def _look(self, task_id: str) -> None:
+        """End the wait of a task that has a time of its own, or look again later.
+
+        The time of a task begins with its start. What the refusal of a provider costs before
+        that counts as well: the submitter of a task with a time is answered within that time.
+        """
+        task = self._journal.live.get(task_id)
+        if task is None or task.state is not State.PENDING:
+            return
+        limit, since = task.request.timeout_s, self._since.get(task_id)
+        if limit is not None and since is not None and self._rested(task, since) >= limit:
+            refusal = self.dispatch.refusal(task, self._bars.get(task_id))
+            if refusal is not None:
+                self._later(self._fail(task_id, refusal))
+                return
+        self._watch(task)
 
     def _later(self, step: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(step)

@@ -14,6 +14,8 @@ from asyncsvc.engine.seats import Seat
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.obstacles import Reason
 
+RESTS: tuple[Reason, ...] = ("slow_down", "quota")
+"""The waits that an answer of the provider has caused."""
 INSTANT_S = 0.001
 """Less than that is no waiting."""
 
@@ -72,6 +74,13 @@ class Waits:
             reasons = min(found, key=lambda each: sum(each.values()), default={})
             waited |= reasons | {"turn": now - since - sum(reasons.values())}
         return {name: round(s, 3) for name, s in waited.items() if s >= INSTANT_S}
+
+
+def rested(since: float, gates: Iterable[Gate]) -> float:
+    """Seconds since then in which all gates waited because of an answer of their provider."""
+    now = Gate.time()
+    found = (gate.obstacles.between(since, now) for gate in gates)
+    return min((sum(each.get(reason, 0.0) for reason in RESTS) for each in found), default=0.0)
 
 
 def standing(gate: Gate) -> dict[str, Any]:

@@ -22,6 +22,8 @@ class Breaker:
         self.failures = 0
         self.configure(failures, cooldown_s)
         self._opened_at: float | None = None
+        self._open_s: float | None = None
+        """How long it stays open this time; None: for the cooldown."""
         self._probing = False
 
     def configure(self, failures: int, cooldown_s: float) -> None:
@@ -32,7 +34,7 @@ class Breaker:
     def state(self, now: float) -> BreakerState:
         if self._opened_at is None:
             return BreakerState.CLOSED
-        if self._probing or now >= self._opened_at + self._cooldown_s:
+        if self._probing or now >= self._due(self._opened_at):
             return BreakerState.HALF_OPEN
         return BreakerState.OPEN
 
@@ -42,14 +44,17 @@ class Breaker:
             return 0.0
         if self._probing:
             return math.inf
-        return max(self._opened_at + self._cooldown_s - now, 0.0)
+        return max(self._due(self._opened_at) - now, 0.0)
+
+    def _due(self, opened_at: float) -> float:
+        return opened_at + (self._cooldown_s if self._open_s is None else self._open_s)
 
     def allows(self, probe: bool, now: float) -> bool:
         """Whether a call let through earlier may still be made, `probe`: as the probe. What has
         failed meanwhile counts, for the probe too."""
         if self._opened_at is None:
             return True
-        return probe and now >= self._opened_at + self._cooldown_s
+        return probe and now >= self._due(self._opened_at)
 
     def enter(self) -> bool:
         """Let a call pass; True where it is the probe."""
@@ -70,4 +75,9 @@ class Breaker:
     def failed(self, now: float) -> None:
         self.failures += 1
         if self.failures >= self._limit:
-            self._opened_at = now
+            self._opened_at, self._open_s = now, None
+
+    def open_for(self, seconds: float, now: float) -> None:
+        """Open it at once, for so long; then one probe may pass."""
+        if self.wait(now) < seconds or self._probing:
+            self._opened_at, self._open_s = now, seconds

@@ -15,6 +15,9 @@ from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Settings
 
+NO_MODEL_S = 60.0
+"""When to ask again for a model that cannot be used."""
+
 
 class Catalogue:
     """All models by name. Raises SettingsError for what only shows when they are built."""
@@ -72,11 +75,13 @@ class Catalogue:
         return self._named.get(name, [])
 
     def lacking(self) -> dict[str, str]:
-        """Why a model cannot be used, from the start or since its provider refused for good."""
+        """Why a model cannot be used, from the start or since its provider refused for good or
+        again and again."""
         found = dict(self.disabled)
         for upstream in self.upstreams:
-            if all(each.gate.fault for each in self.of(upstream.name)):
-                found[upstream.name] = str(upstream.gate.fault)
+            reasons = [each.gate.closed_to_new() for each in self.of(upstream.name)]
+            if all(reasons):
+                found[upstream.name] = str(reasons[-1])
         return found
 
     def require(self, name: str | None, kind: str) -> None:
@@ -84,19 +89,24 @@ class Catalogue:
         if name is not None and name not in self.settings.models:
             known = ", ".join(self.settings.models) or "none"
             raise ModelNotFound(f"there is no model {name!r}; known: {known}", param="model")
+        retry_after = NO_MODEL_S
         for upstream in self.upstreams if name is None else self._named.get(name, ()):
-            if not upstream.gate.fault and (name or upstream.settings.type == kind):
-                return
+            if name or upstream.settings.type == kind:
+                if upstream.gate.closed_to_new() is None:
+                    return
+                retry_after = min(retry_after, upstream.gate.wait())
         lacking = self.lacking()
         if name is not None:
-            raise NoModel(f"model {name} is disabled: {lacking[name]}", retry_after=60)
+            why = f"model {name} is disabled: {lacking[name]}"
+            raise NoModel(why, retry_after=retry_after)
         lacks = "; ".join(
             f"{other}: {why}"
             for other, why in lacking.items()
             if self.settings.models[other].type == kind
         )
         raise NoModel(
-            f"no {kind} model is enabled. {lacks or 'The settings name none'}", retry_after=60
+            f"no {kind} model is enabled. {lacks or 'The settings name none'}",
+            retry_after=retry_after,
         )
 
     @property

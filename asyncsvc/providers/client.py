@@ -38,7 +38,6 @@ from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.headers import rate_headers
 from asyncsvc.providers.openclaw import Fate
 from asyncsvc.providers.openclaw_ws import AWAY_S, Gateway, Gateways
-from asyncsvc.providers.retry import retry_after
 from asyncsvc.providers.upstream import Sink, Upstream
 from asyncsvc.settings import Timeouts
 
@@ -200,8 +199,9 @@ class Client:
                 "POST", upstream.base_url + path, content=orjson.dumps(body), headers=sent
             ) as response:
                 on_head(response.status_code == 200)
-                if (told := rate_headers(response.headers)) is not None:
-                    upstream.gate.told(told)
+                if (told := rate_headers(response.headers, self._now())) is not None:
+                    # The times of a refusal are weighed with those in its body.
+                    upstream.gate.told(told, rest=response.status_code == 200)
                 if response.status_code != 200:
                     raise await self._refusal(response, upstream)
                 if "application/json" in response.headers.get("content-type", ""):
@@ -227,14 +227,13 @@ class Client:
                 body += part
                 if len(body) > ERROR_BYTES:
                     break
-        now = self._now()
         return faults.of_response(
             response.status_code,
             bytes(body),
             upstream.secrets,
-            retry_after(response.headers.get("retry-after"), now),
-            upstream.preset.errors,
-            now,
+            dialect=upstream.preset.errors,
+            now_ms=self._now(),
+            headers=response.headers,
         )
 
 

@@ -1,17 +1,18 @@
-"""What closes an account: a fault for good, somebody's hold, a rest that it was asked for.
+"""What closes an account: a fault for good, an operator's hold, a rest, unexplained refusals.
 
-Owns these three, apart from the breaker and the window. Promises that whoever stands in the gate
-with a permit is told when it closes. Never knows how a call went.
+Owns these four, apart from the breaker and the window. Promises that a holder of a permit learns
+when the account closes. Never knows how a call went.
 """
 
 import math
 from abc import abstractmethod
 from collections.abc import Callable
 
-from asyncsvc.errors import ProviderError
+from asyncsvc.errors import ProviderError, RateLimited
 from asyncsvc.providers.breaker import Breaker
 from asyncsvc.providers.budget import Budget
 from asyncsvc.providers.permit import Load
+from asyncsvc.providers.refusals import Refusals
 from asyncsvc.providers.rest import Rest
 from asyncsvc.providers.window import Window
 
@@ -29,6 +30,7 @@ class Closures(Load):
         self.held: str | None = None
         """Why it takes no call until somebody says otherwise."""
         self.rest = rest
+        self.refusals = Refusals()
         # Called when it has closed, so that whoever stands in it with a permit steps back.
         self.on_close: Callable[[], None] = lambda: None
 
@@ -61,7 +63,34 @@ class Closures(Load):
         """Try again what the provider had refused for good, or until its quota is renewed."""
         self.fault = None
         self.rest.pardoned()
+        if self.refusals.resting:
+            self.breaker.succeeded()
+        self.refusals.answered()
         self.wake()
+
+    def closed_to_new(self) -> str | None:
+        """Why the account takes no new task, for people; None where it does.
+
+        After the same refusal of two different requests it takes none while it rests. Tasks that
+        wait go on waiting: each rest ends in a probe, and a success opens the account again.
+        """
+        if self.fault is not None:
+            return str(self.fault)
+        if self.refusals.repeated and self.breaker.wait(self.time()) > 0:
+            return str(self.refusals.last)
+        return None
+
+    def rest_left(self) -> float:
+        """Seconds for which an answer of the provider keeps the account from its next call; inf
+        while a probe is under way, not above 0: none does."""
+        left = self.rest.left(self.time())
+        return max(left, self.breaker.wait(self.time())) if self.refusals.resting else left
+
+    def refusal(self) -> ProviderError | None:
+        """For which answer of the provider no call may start at this moment; None: for none."""
+        if self.rest.left(self.time()) > 0:
+            return self.rest.why or RateLimited("a header says that nothing is left of the limit")
+        return self.refusals.last if self.rest_left() > 0 else None
 
     def hold(self, reason: str | None) -> None:
         """Begin no call until it is told None; those under way go on."""

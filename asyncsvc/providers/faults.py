@@ -1,286 +1,216 @@
 """What a provider means by an error: from status and body to the class that knows what to do.
 
-Owns one table for each error dialect. Promises a message in words with the provider's own text,
-without keys and of bounded length, for any body: an object, a string, HTML, nothing. Never
-raises, and never branches on a provider's name.
+Owns the order of judgement and the wording of the message. Promises a message in words with the
+provider's own text, without keys and of bounded length, for any body: an object, a list, a
+string, HTML, nothing. Never raises, and never branches on a provider's name.
 
-The order of judgement: the body's codes in the dialect's table, then in everybody's, words in
-the text, the status. Why: docs/decisions/0009-error-tables.md.
+The order: a request that can never pass, the body's codes in the dialect's table, then in the
+table of all, words in the text, the status. A page of HTML and the words of a provider behind the
+provider never speak of the account. Why: docs/decisions/0009-error-tables.md and
+docs/decisions/0033-one-answer-one-request.md.
 """
 
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
-
-import orjson
 
 from asyncsvc.errors import (
     ConcurrencyLimited,
-    ContentFiltered,
     ContextTooLong,
-    GatewayUnavailable,
-    ModelGone,
     ProviderError,
     QuotaExhausted,
     RateLimited,
-    UpstreamAuth,
+    Unexplained,
     UpstreamInvalid,
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.providers.error_bodies import error_in
+from asyncsvc.providers import error_bodies, named_times
+from asyncsvc.providers.error_bodies import Report, error_in
+from asyncsvc.providers.error_tables import (
+    BY_STATUS,
+    BY_TEXT,
+    CONCURRENT,
+    DIALECTS,
+    EVERYBODY,
+    LIMIT,
+    NO_CHANNEL,
+    REQUESTED,
+    TOO_LARGE,
+    TOO_LONG,
+    UNEXPLAINED,
+    UNKNOWN,
+    Kind,
+)
+from asyncsvc.providers.named_times import DAY_S, HOUR_S, reset_in
 
-__all__ = ["error_in", "of_response", "of_stream"]
+__all__ = [
+    "DIALECTS",
+    "EVERYBODY",
+    "MESSAGE_CHARS",
+    "clean",
+    "error_in",
+    "of_response",
+    "of_stream",
+]
 
 MESSAGE_CHARS = 500
-LONGEST_RESET_S = 32 * 86_400.0
-"""Quotas are renewed by the month at the latest; a time beyond that was misread."""
-
-Kind = type[ProviderError]
-Kinds = Mapping[str, Kind]
-
-
-def _each(kind: Kind, codes: str) -> dict[str, Kind]:
-    return dict.fromkeys(codes.split(), kind)
-
-
-EVERYBODY: Kinds = {
-    **_each(
-        QuotaExhausted,
-        "insufficient_quota billing_hard_limit_reached exceeded_current_quota_error",
-    ),
-    **_each(ContextTooLong, "context_length_exceeded exceed_context_size_error"),
-    **_each(ContentFiltered, "content_filter content_policy_violation"),
-    **_each(ModelGone, "model_not_found"),
-    **_each(UpstreamAuth, "invalid_api_key authentication_error"),
-    **_each(RateLimited, "rate_limit_exceeded rate_limit_error rate_limited"),
-}
-_NUMBERED: Mapping[str, Kinds] = {
-    # docs.bigmodel.cn, "api-code"; the codes come as strings, many of them with status 429.
-    "zhipu": {
-        **_each(UpstreamAuth, "1000 1001 1002 1003 1004 1110 1111 1112 1121 1220"),
-        **_each(QuotaExhausted, "1113 1304 1308 1309 1310"),
-        **_each(UpstreamRejected, "1210 1213 1214 1215"),
-        # 1311 is a plan without that model: another id may be in the plan.
-        **_each(ModelGone, "1211 1221 1222 1311"),
-        **_each(UpstreamOverloaded, "1230 1234 1305 1312"),
-        **_each(ContextTooLong, "1261"),
-        **_each(ContentFiltered, "1301"),
-        **_each(ConcurrencyLimited, "1302"),
-        **_each(RateLimited, "1303 1313"),
-    },
-    # The native SDK's names; what the compatible endpoint sends is not documented.
-    "hunyuan": {
-        **_each(ConcurrencyLimited, "FailedOperation.EngineServerLimitExceeded"),
-        **_each(
-            UpstreamOverloaded,
-            "FailedOperation.EngineRequestTimeout FailedOperation.EngineServerError",
-        ),
-        **_each(RateLimited, "RequestLimitExceeded"),
-        **_each(
-            QuotaExhausted,
-            "LimitExceeded FailedOperation.FreeResourcePackExhausted "
-            "FailedOperation.ResourcePackExhausted FailedOperation.ServiceStopArrears",
-        ),
-        **_each(UpstreamAuth, "FailedOperation.ServiceNotActivated AuthFailure"),
-    },
-    # cloud.tencent.com/document/product/1823/131595
-    "tokenhub": {
-        **_each(UpstreamAuth, "401001 401002 401003"),
-        **_each(QuotaExhausted, "401007 401008 403004 FREE_QUOTA_EXHAUSTED"),
-        **_each(RateLimited, "429001 429002"),
-        **_each(ContentFiltered, "451001"),
-        **_each(UpstreamOverloaded, "502001 503001"),
-    },
-    # docs.siliconflow.cn, "error-code"; its rate limits have no code, only status and text.
-    "siliconflow": {
-        **_each(ModelGone, "20012"),
-        **_each(UpstreamOverloaded, "50603 50508 50501 50505"),
-        **_each(QuotaExhausted, "30001"),
-    },
-}
-DIALECTS: Mapping[str, Kinds] = {
-    "openai": {},
-    "nvidia": {},
-    "openrouter": {},
-    **_NUMBERED,
-    # Here insufficient_quota is said of tokens a minute, not of money [help.aliyun.com,
-    # model-studio/error-code, token-limit].
-    "dashscope": {
-        **_each(
-            RateLimited,
-            "Throttling Throttling.RateQuota Throttling.AllocationQuota insufficient_quota "
-            "limit_requests",
-        ),
-        **_each(QuotaExhausted, "Arrearage AllocationQuota.FreeTierOnly"),
-        **_each(ContentFiltered, "DataInspectionFailed data_inspection_failed"),
-        **_each(UpstreamAuth, "InvalidApiKey"),
-    },
-    "openclaw": {
-        **_each(GatewayUnavailable, "gateway_unavailable service_unavailable"),
-        **_each(UpstreamAuth, "unauthorized"),
-        **_each(UpstreamOverloaded, "api_error server_error"),
-    },
-    # For a provider without a preset, which may be a proxy before any of these: their codes
-    # do not overlap, and mean nothing else anywhere.
-    "any": {code: kind for table in _NUMBERED.values() for code, kind in table.items()},
-}
-"""What a code means, by the table that a preset names."""
-
-_WORDS: tuple[tuple[str, frozenset[int], Kind], ...] = (
-    (r"concurren|并发", frozenset({429}), ConcurrencyLimited),
-    (
-        r"context (?:length|window|size)|maximum context|too many tokens|prompt is too long"
-        r"|exceeded model token limit|上下文长度",
-        frozenset({400, 413, 422}),
-        ContextTooLong,
-    ),
-    (
-        r"insufficient (?:quota|balance|credit)|exceeded your current quota|余额不足|欠费",
-        frozenset({400, 402, 403, 429}),
-        QuotaExhausted,
-    ),
-    (r"\bmoderation\b|\bflagged\b", frozenset({403}), ContentFiltered),
-    (r"not found for account|end of life", frozenset({400, 404, 410}), ModelGone),
-    (r"gateway is temporarily unavailable", frozenset({503}), GatewayUnavailable),
-)
-BY_TEXT = tuple((re.compile(words, re.IGNORECASE), at, kind) for words, at, kind in _WORDS)
-"""(words, statuses, class): for providers that put the reason into the text only."""
-
-BY_STATUS: dict[int, Kind] = {
-    401: UpstreamAuth,
-    402: QuotaExhausted,
-    403: UpstreamAuth,
-    404: ModelGone,
-    408: UpstreamOverloaded,
-    410: ModelGone,
-    413: ContextTooLong,
-    425: UpstreamOverloaded,
-    429: RateLimited,
-    451: ContentFiltered,
-}
+HEAD_CHARS, TAIL_CHARS = 3000, 1000
+"""Of a long text, what is searched for words."""
+SHORTEST_KEY = 8
+"""A shorter secret is a placeholder such as `any`, and part of common words."""
+LONG_KEY = 16
+"""A secret from this length on is no word of a language: it goes wherever it stands."""
 
 _KEY_LIKE = re.compile(r"\b(?:sk|nvapi|tp|key)-[A-Za-z0-9_*-]{6,}|Bearer\s+[^\s\"']+")
-_MOMENT = re.compile(
-    r"(\d{4})[-/](\d\d?)[-/](\d\d?)[ T](\d\d?):(\d\d)(?::(\d\d))?(?:\.\d+)?(Z|[+-]00:?00)?", re.A
-)
-_BEIJING = timezone(timedelta(hours=8))
 
 
 def of_response(
     status: int,
     body: bytes,
     secrets: Iterable[str],
-    retry_after: float | None,
+    retry_after: float | None = None,
     dialect: str = "any",
     now_ms: int | None = None,
+    headers: Mapping[str, str] | None = None,
 ) -> ProviderError:
-    """The error that an answer with that status stands for. `dialect` names the table; `now_ms`
-    is for times that the text names."""
-    codes, text = read(body)
-    kind = _kind(status, codes, text, dialect)
-    return _error(kind, f"answered {status}", text, secrets, retry_after, now_ms)
+    """The error that an answer with that status stands for.
+
+    `dialect` names the table of codes, `now_ms` is for moments that the answer names. Times are
+    read from `headers`, or given as `retry_after`.
+    """
+    report = error_bodies.read_body(body)
+    times = named_times.in_headers(headers, now_ms or 0) if headers is not None else []
+    if retry_after is not None:
+        times.append(retry_after)
+    return _judged(f"answered {status}", status, report, secrets, times, dialect, now_ms)
 
 
 def of_stream(
     error: Any, secrets: Iterable[str], dialect: str = "any", now_ms: int | None = None
 ) -> ProviderError:
-    """The error that an error object inside a stream of status 200 stands for."""
-    codes, text = _of_object({"error": error})
-    otherwise = 400 if "invalid_request_error" in codes else 500
-    status = next((int(c) for c in codes if c.isdecimal() and len(c) == 3), otherwise)
-    kind = _kind(status, codes, text, dialect)
-    return _error(kind, "broke off", text, secrets, None, now_ms)
+    """The error that an error inside a stream of status 200 stands for: an object, a list, or
+    plain words."""
+    report = error_bodies.read(error)
+    otherwise = 400 if "invalid_request_error" in report.codes else UNKNOWN
+    numbers = (int(code) for code in report.codes if code.isdecimal() and code.isascii())
+    status = next((number for number in numbers if 300 <= number <= 599), otherwise)
+    return _judged("broke off", status, report, secrets, [], dialect, now_ms)
 
 
-def _error(
-    kind: Kind,
+def _judged(
     what: str,
-    text: str,
+    status: int,
+    report: Report,
     secrets: Iterable[str],
-    retry_after: float | None,
+    header_times: list[float],
+    dialect: str,
     now_ms: int | None,
 ) -> ProviderError:
-    if issubclass(kind, QuotaExhausted) and retry_after is None and now_ms is not None:
-        retry_after = reset_in(text, now_ms)
-    said = clean(text, secrets) or "no explanation given"
-    return kind(f"the provider {what}: {said}", retry_after=retry_after)
+    text = _searched(report.text)
+    window_s = named_times.window_s(f"{text} {_limits(report)}")
+    kind = _kind(status, report, text, dialect, window_s)
+    times = named_times.in_sentence(text)
+    if now_ms is not None:
+        times += named_times.in_fields(report.named, now_ms)
+    kind = _by_window(kind, window_s, times)
+    if not times and now_ms is not None and issubclass(kind, QuotaExhausted):
+        times += [] if (reset := reset_in(text, now_ms)) is None else [reset]
+    if not (times or issubclass(kind, QuotaExhausted) or (window_s or 0.0) >= DAY_S):
+        header_times = [min(seconds, HOUR_S) for seconds in header_times]
+    asked = named_times.shortest(times, header_times)
+    if asked is not None and window_s is not None and issubclass(kind, RateLimited):
+        asked = min(asked, window_s)
+    message = f"the provider {what}: {clean(report.text, secrets) or 'no explanation given'}"
+    if issubclass(kind, Unexplained):
+        return kind(message, retry_after=asked, status=status)
+    return kind(message, retry_after=asked)
 
 
-def _kind(status: int, codes: list[str], text: str, dialect: str) -> Kind:
-    for table in (DIALECTS[dialect], EVERYBODY):
-        for code in codes:
-            if code in table:
-                return _sharper(table[code], text)
-    for words, statuses, kind in BY_TEXT:
-        if status in statuses and words.search(text):
-            return kind
-    if status in BY_STATUS:
-        return BY_STATUS[status]
-    if status >= 500:
+def _kind(status: int, report: Report, text: str, dialect: str, window_s: float | None) -> Kind:
+    if _never_passes(status, text):
+        return ContextTooLong
+    if NO_CHANNEL.search(text):
+        return UpstreamOverloaded
+    kind = _by_code(report.codes, dialect) or _by_text(status, text, window_s)
+    if kind is None:
+        return _by_status(status, report.page)
+    if kind is RateLimited and CONCURRENT.search(text):
+        return ConcurrencyLimited  # some have one code for all limits
+    # A page is written by a box on the way; a relayed body is about a key of the relay's.
+    return UNEXPLAINED.get(kind, kind) if report.page or report.relayed else kind
+
+
+def _never_passes(status: int, text: str) -> bool:
+    """Whether the request is larger than the whole limit: sent again, it is refused again."""
+    if status not in (400, 413, 429, UNKNOWN):
+        return False
+    limit, requested = LIMIT.search(text), REQUESTED.search(text)
+    if limit is not None and requested is not None:
+        return int(requested[1].replace(",", "")) > int(limit[1].replace(",", ""))
+    return TOO_LARGE.search(text) is not None
+
+
+def _by_code(codes: list[str], dialect: str) -> Kind | None:
+    table = DIALECTS[dialect]
+    for code in codes:
+        if code in table:
+            return table[code]
+    return next((EVERYBODY[c.lower()] for c in codes if c.lower() in EVERYBODY), None)
+
+
+def _by_text(status: int, text: str, window_s: float | None) -> Kind | None:
+    if status == 429 and CONCURRENT.search(text):
+        return ConcurrencyLimited
+    for rule in BY_TEXT:
+        # So many tokens per minute are a rate, not a length.
+        if rule is TOO_LONG and window_s is not None:
+            continue
+        if status in rule.statuses and rule.words.search(text):
+            return rule.kind
+    return None
+
+
+def _by_status(status: int, page: bool) -> Kind:
+    kind = BY_STATUS.get(status)
+    if kind is not None:
+        return UNEXPLAINED.get(kind, kind) if page else kind
+    if status >= 500 or status == UNKNOWN:
         return UpstreamOverloaded
     return UpstreamRejected if status >= 400 else UpstreamInvalid
 
 
-def _sharper(kind: Kind, text: str) -> Kind:
-    """Providers that have one code for all limits say in the text which one it was."""
-    return ConcurrencyLimited if kind is RateLimited and BY_TEXT[0][0].search(text) else kind
+def _by_window(kind: Kind, window_s: float | None, times: list[float]) -> Kind:
+    """The named window decides whether it is a rate or a quota, whatever the words are."""
+    if kind is QuotaExhausted:
+        short = window_s is not None and window_s < HOUR_S
+        soon = min(times, default=HOUR_S) < HOUR_S
+        return RateLimited if short or soon else kind
+    if kind is RateLimited and window_s is not None and window_s >= DAY_S:
+        return kind if min(times, default=DAY_S) < HOUR_S else QuotaExhausted
+    return kind
 
 
-def reset_in(text: str, now_ms: int) -> float | None:
-    """Seconds until the first time to come that a text names; without a zone it is Beijing's,
-    for only Chinese providers say it in words."""
-    for match in _MOMENT.finditer(text):
-        *parts, zone = match.groups(default="0")
-        try:
-            year, month, day, hour, minute, second = map(int, parts)
-            place = _BEIJING if zone == "0" else UTC
-            when = datetime(year, month, day, hour, minute, second, tzinfo=place)
-        except ValueError:
-            continue
-        left = when.timestamp() - now_ms / 1000
-        if 0 < left <= LONGEST_RESET_S:
-            return left
-    return None
+def _limits(report: Report) -> str:
+    """The values of an error's fields that name a limit, such as Gemini's `quotaId`."""
+    found = [str(value) for name, value in report.named if "quota" in name or "limit" in name]
+    return _searched(" ".join(found))
 
 
-def read(body: bytes) -> tuple[list[str], str]:
-    """(codes, text) of an error body in any of the shapes that providers use."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return [], body.decode(errors="replace")
-    if isinstance(value, dict):
-        return _of_object(value)
-    return [], value if isinstance(value, str) else body.decode(errors="replace")
-
-
-def _of_object(value: dict[str, Any]) -> tuple[list[str], str]:
-    error = value.get("error") or value
-    if not isinstance(error, dict):
-        return _codes(value), _words(error)
-    text = error.get("message") or error.get("detail") or error.get("title") or error
-    return _codes(error), _words(text)
-
-
-def _codes(error: dict[str, Any]) -> list[str]:
-    """The more exact one first; a type stands in for a code that is missing or unknown."""
-    found = (error.get("code"), error.get("type"))
-    return [str(code) for code in found if isinstance(code, str | int)]
-
-
-def _words(value: Any) -> str:
-    try:
-        return str(value)
-    except RecursionError:
-        return "an explanation too deep to read"
+def _searched(text: str) -> str:
+    if len(text) <= HEAD_CHARS + TAIL_CHARS:
+        return text
+    return f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
 
 
 def clean(text: str, secrets: Iterable[str]) -> str:
     """The provider's words, on one line, cut, without anything that looks like a key."""
     for secret in secrets:
-        if secret:
+        if len(secret) >= LONG_KEY:
             text = text.replace(secret, "[key]")
+        elif len(secret) >= SHORTEST_KEY:
+            # As a whole word, perhaps repeated: such a key may be part of other words.
+            whole = rf"(?<![A-Za-z0-9])(?:{re.escape(secret)})+(?![A-Za-z0-9])"
+            text = re.sub(whole, "[key]", text)
     text = " ".join(_KEY_LIKE.sub("[key]", text).split())
     return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 1] + "…"

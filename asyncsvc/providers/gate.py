@@ -12,7 +12,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from asyncsvc.errors import ConcurrencyLimited, ProviderError, QuotaExhausted, UpstreamAuth
+from asyncsvc.errors import (
+    ConcurrencyLimited,
+    ProviderError,
+    QuotaExhausted,
+    RequestTooCostly,
+    Unexplained,
+    UpstreamAuth,
+)
 from asyncsvc.providers.adaptive import Adaptive
 from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.budget import Budget
@@ -28,6 +35,8 @@ from asyncsvc.providers.window import Window
 
 COOLING_S = 30.0
 """A pause longer than this is worth asking another model."""
+WORDS = 160
+"""Characters of the provider's words in a reason."""
 
 
 class Gate(Closures, Measures):
@@ -115,8 +124,8 @@ class Gate(Closures, Measures):
             return "disabled" if self.fault is not None else "held"
         now = self.time()
         waits: dict[Reason, float] = {
-            "quota" if self.rest.exhausted else "slow_down": self.rest.left(now),
-            "breaker": self.breaker.wait(now),
+            "breaker": self.breaker.wait(now) if not self.refusals.resting else 0.0,
+            "quota" if self.rest.exhausted else "slow_down": self.rest_left(),
             "rate": self.window.wait(now),
         }
         return max(waits, key=lambda reason: waits[reason])
@@ -162,15 +171,19 @@ class Gate(Closures, Measures):
 
     def accepted(self) -> None:
         """A call was taken by the provider."""
+        if self.refusals.passed():
+            # A box on the way would have refused it: the others need not wait for its end.
+            self.breaker.succeeded()
         if self.adaptive.learns:
             now = self.time()
             self.rest.answered()
             self.adaptive.accepted(self.at_work, self.window.accepted(now), now)
             self._follow()
 
-    def told(self, headers: RateHeaders) -> None:
-        """The provider says in headers how much of its limit is left."""
-        if headers.wait_s > 0:
+    def told(self, headers: RateHeaders, rest: bool = True) -> None:
+        """The provider says in headers how much of its limit is left; `rest`: wait until it is
+        whole where nothing is left."""
+        if rest and headers.wait_s > 0:
             self.rest.told(headers.wait_s, self.time())
             self.on_close()
         if headers.limit is not None:
@@ -181,28 +194,43 @@ class Gate(Closures, Measures):
         """A call was answered in that time."""
         self.calls += 1
         self.rest.answered()
+        self.refusals.answered()
         self.went_well(seconds)
         self.breaker.succeeded()
         self.wake()
 
-    def failed(self, error: ProviderError, permit: Permit | None = None) -> None:
-        """A call failed; the error says what that means for the gate."""
+    def failed(
+        self, error: ProviderError, permit: Permit | None = None, request: str | None = None
+    ) -> None:
+        """A call failed; the error says what that means for the gate. `request` tells two tasks
+        apart."""
         self.ended_in(error)
         now = self.time()
-        self.rest.exhausted = isinstance(error, QuotaExhausted)
         if isinstance(error, UpstreamAuth):
             self.fault = error
-        elif self.rest.exhausted:
-            self.rest.used_up(error.retry_after, now)
+        elif isinstance(error, Unexplained):
+            self._doubt(error, permit, request, now)
+        elif isinstance(error, QuotaExhausted):
+            if not isinstance(error, RequestTooCostly):
+                self.rest.used_up(error.retry_after, now, error)
         elif error.slow_down:
             learned = permit is not None and self._learn(error, permit, now)
-            self.rest.refused(error.retry_after, now, learned)
+            self.rest.refused(error.retry_after, now, learned, error)
         elif error.trips:
             self.went_wrong()
             self.breaker.failed(now)
         if self.wait() > 0:
             self.on_close()
         self.wake()
+
+    def _doubt(
+        self, error: Unexplained, permit: Permit | None, request: str | None, now: float
+    ) -> None:
+        """A refusal names neither key, account nor model: rest, then let one probe pass."""
+        sent_at = permit.sent_at if permit is not None else None
+        seconds = self.refusals.refused(error, request, sent_at, now)
+        if seconds is not None:
+            self.breaker.open_for(seconds, now)
 
     def _learn(self, error: ProviderError, permit: Permit, now: float) -> bool:
         """Lower the limit that explains the refusal; False where none does."""
@@ -260,7 +288,10 @@ class Gate(Closures, Measures):
         if (left := self.rest.left(now)) > 0:
             why = "quota used up" if self.rest.exhausted else "asked to slow down"
             return f"{self.name}: {why}, next in {left:.0f} s"
-        if self.breaker.wait(now) > 0:
+        if (left := self.breaker.wait(now)) > 0:
+            if self.refusals.resting and (refusal := self.refusals.last) is not None:
+                when = "a probe is under way" if left == math.inf else f"a probe in {left:.0f} s"
+                return f"{self.name}: rests after a refusal, {when}: {str(refusal)[:WORDS]}"
             return f"{self.name}: breaker open after {self.breaker.failures} failures"
         if (delay := self.window.wait(now)) > 0:
             used, limit = self.window.used(now), self.window.limit

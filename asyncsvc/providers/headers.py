@@ -5,12 +5,12 @@ None for anything that it does not understand. Never decides what follows.
 """
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|h|m|s)")
-_UNIT_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+from asyncsvc.providers.named_times import HOUR_S, duration, seconds_until
+
+__all__ = ["RateHeaders", "duration", "rate_headers", "told"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,27 +27,17 @@ class RateHeaders:
         return self.reset_s or 0.0 if self.remaining == 0 else 0.0
 
 
-def rate_headers(headers: Mapping[str, str]) -> RateHeaders | None:
-    """`x-ratelimit-{limit,remaining,reset}-requests`, as OpenAI sends them."""
+def rate_headers(headers: Mapping[str, str], now_ms: int | None = None) -> RateHeaders | None:
+    """`x-ratelimit-{limit,remaining,reset}-requests`, as OpenAI sends them. `now_ms` is for
+    resets that name a moment."""
     limit = _whole(headers.get("x-ratelimit-limit-requests"))
     remaining = _whole(headers.get("x-ratelimit-remaining-requests"))
-    reset = duration(headers.get("x-ratelimit-reset-requests"))
     if limit is None and remaining is None:
         return None
-    return RateHeaders(limit, remaining, reset)
-
-
-def duration(text: str | None) -> float | None:
-    """Seconds of `12ms`, `6m0s`, `1h2m`, or a plain number of seconds."""
-    if text is None:
-        return None
-    text = text.strip()
-    if re.fullmatch(r"\d+(?:\.\d+)?", text):
-        return float(text)
-    parts = _PART.findall(text)
-    if not parts or "".join(number + unit for number, unit in parts) != text:
-        return None
-    return sum(float(number) * _UNIT_S[unit] for number, unit in parts)
+    named = headers.get("x-ratelimit-reset-requests")
+    reset = duration(named) if now_ms is None else seconds_until(named, now_ms)
+    # No body gives a reason for a longer wait.
+    return RateHeaders(limit, remaining, None if reset is None else min(reset, HOUR_S))
 
 
 def told(seconds: float) -> str:

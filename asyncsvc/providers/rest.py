@@ -1,13 +1,16 @@
 """How long an account rests after its provider has asked for that.
 
-Owns the cool-down: until when, whether a used-up quota is the reason, and how it grows from one
-refusal to the next. Promises that calls refused together count as one refusal. Never decides
-whether an answer was a refusal. Times are the event loop's seconds.
+Owns the cooldown: until when, for which refusal, and how it grows from one refusal to the next.
+Promises that calls refused together count as one refusal, and that the time that a provider
+names takes the place of one that was guessed. Never decides whether an answer was a refusal.
+Times are the event loop's seconds.
 """
 
 import math
 
-from asyncsvc.providers.retry import LONGEST_S, backoff
+from asyncsvc.errors import ProviderError, QuotaExhausted
+from asyncsvc.providers.named_times import HOUR_S
+from asyncsvc.providers.retry import backoff
 
 BREATH = 1 / 60
 """Of the window: how long a gate with learned limits rests after a refusal at first. The lower
@@ -21,19 +24,26 @@ class Rest:
 
     def __init__(self, base_s: float, max_s: float, span_s: float) -> None:
         self.configure(base_s, max_s, span_s)
+        self.why: ProviderError | None = None
+        """The refusal for which the account rests, or has rested last; None: a header asked."""
         self._until = -math.inf
+        self._named = False
+        """Whether the provider named the time."""
         self._slowed = 0
-        self.exhausted = False
-        """Whether the last failure was that of a quota."""
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether it is a quota that is used up."""
+        return isinstance(self.why, QuotaExhausted)
 
     def configure(self, base_s: float, max_s: float, span_s: float) -> None:
         """The first and the longest rest after a refusal that does not say how long; the window."""
         self._base_s, self._max_s, self._span_s = base_s, max_s, span_s
 
     def pardoned(self) -> None:
-        """Somebody says that the quota may be there again."""
+        """An operator asks for another try: the quota may be there again."""
         if self.exhausted:
-            self.exhausted, self._until = False, -math.inf
+            self.why, self._until, self._named = None, -math.inf, False
 
     def left(self, now: float) -> float:
         """Seconds still to rest; not above 0: none."""
@@ -45,23 +55,37 @@ class Rest:
 
     def told(self, wait_s: float, now: float) -> None:
         """The provider has said in a header for how long."""
-        self._until = max(self._until, now + min(wait_s, LONGEST_S))
+        self._begin(now + min(wait_s, HOUR_S), None, named=True)
 
-    def used_up(self, retry_after: float | None, now: float) -> None:
+    def used_up(
+        self, retry_after: float | None, now: float, why: ProviderError | None = None
+    ) -> None:
         """A quota is at its end."""
-        self._until = max(self._until, now + (retry_after or QUOTA_S))
+        self._begin(now + (retry_after or QUOTA_S), why, named=bool(retry_after))
 
-    def refused(self, retry_after: float | None, now: float, learned: bool) -> None:
+    def refused(
+        self,
+        retry_after: float | None,
+        now: float,
+        learned: bool,
+        why: ProviderError | None = None,
+    ) -> None:
         """Asked to slow down; `learned`: a lower limit is the answer to it."""
         # Zero and a date gone by are no answer: coming back at once is what was refused.
-        if not retry_after:
-            # Calls that were under way together are told so together: that is one "slow down".
-            if now < self._until:
-                return
-            if learned:
-                breath = self._span_s * BREATH * 2.0 ** min(self._slowed, 60)
-                retry_after = min(breath, self._max_s)
-            else:
-                retry_after = backoff(self._slowed, self._base_s, self._max_s)
-            self._slowed += 1
-        self._until = max(self._until, now + retry_after)
+        if retry_after:
+            self._begin(now + retry_after, why, named=True)
+            return
+        # Calls that were under way together are refused together: that is one "slow down".
+        if now < self._until:
+            return
+        if learned:
+            breath = self._span_s * BREATH * 2.0 ** min(self._slowed, 60)
+            guess = min(breath, self._max_s)
+        else:
+            guess = backoff(self._slowed, self._base_s, self._max_s)
+        self._slowed += 1
+        self._begin(now + guess, why, named=False)
+
+    def _begin(self, until: float, why: ProviderError | None, named: bool) -> None:
+        if until > self._until or (named and not self._named):
+            self._until, self.why, self._named = until, why, named

@@ -6,11 +6,11 @@ Never decides whether to try again; the error's class knows that.
 
 import random
 from collections.abc import Callable
-from datetime import UTC
-from email.utils import parsedate_to_datetime
+
+from asyncsvc.providers.named_times import seconds_until
 
 LONGEST_S = 86_400.0
-"""More than a day is a mistake or a jest, and would close a gate until the next start."""
+"""The longest wait that a header alone may ask for."""
 
 
 def backoff(
@@ -26,18 +26,9 @@ def backoff(
 
 
 def retry_after(header: str | None, now_ms: int) -> float | None:
-    """Seconds that a Retry-After header asks for: a number or an HTTP date (RFC 9110, 10.2.3).
+    """Seconds that a Retry-After header asks for: a number, a date, a moment since 1970.
 
-    At most a day; None where there is no such header or nobody could say what it means.
+    At most a day; None where there is no such header or it makes no sense.
     """
-    if header is None:
-        return None
-    text = header.strip()
-    if text.replace(".", "", 1).isdigit() and text.isascii():
-        return min(float(text), LONGEST_S)
-    try:
-        when = parsedate_to_datetime(text)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    stamp = (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
-    return min(max(stamp - now_ms / 1000, 0.0), LONGEST_S)
+    seconds = seconds_until(header, now_ms)
+    return None if seconds is None else min(seconds, LONGEST_S)

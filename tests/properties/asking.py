@@ -12,6 +12,7 @@ from typing import Any
 from asyncsvc.errors import (
     Conflict,
     IllegalTransition,
+    NoModel,
     QueueFull,
     ShuttingDown,
     StorageUnavailable,
@@ -74,7 +75,10 @@ class Asking:
         limit_s = step.timeout_s or (LONG_S if step.lane == "long" else SHORT_S)
         retries = MOST_RETRIES if step.max_retries is None else step.max_retries
         self.oracle.wishes.append(
-            Wish(number, content, step.session, step.delay_s, retries, round(limit_s * 1000))
+            Wish(
+                *(number, content, step.session, step.delay_s, retries, round(limit_s * 1000)),
+                timed=step.timeout_s is not None,
+            )
         )
         fields = {
             "content": content,
@@ -117,9 +121,12 @@ class Asking:
             each.open += 1
         try:
             accepted = await taking
-        except (QueueFull, ShuttingDown, StorageUnavailable, Conflict) as refusal:
+        except (QueueFull, ShuttingDown, StorageUnavailable, Conflict, NoModel) as refusal:
             self.happened[type(refusal).__name__] += 1
-            law(self.stopping or isinstance(refusal, QueueFull | Conflict), repr(refusal))
+            known = isinstance(refusal, QueueFull | Conflict | NoModel)
+            law(self.stopping or known, repr(refusal))
+            if isinstance(refusal, NoModel):
+                law(self.oracle.provider.denied >= 2, f"nothing was refused twice: {refusal}")
             if isinstance(refusal, QueueFull):
                 self._is_full()
             accepted = None

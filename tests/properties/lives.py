@@ -49,6 +49,10 @@ TRIED_AGAIN = {
     "connect_timeout", "first_token_timeout", "idle_timeout", "overloaded",
     "upstream_disconnected", "upstream_invalid", "empty_answer", "internal",
 }  # fmt: skip
+UNNAMED = {"upstream_auth", "model_gone"}
+"""The codes of refusals that name nothing: no others are given in a story."""
+BY_OTHERS = UNNAMED | {"rate_limited", "quota_exhausted", "upstream_rejected"}
+"""A task that waits never fails with the refusal of another task's call, but by its own time."""
 SHARED = "shared"
 """What all ask who may be given the same answer."""
 TTL_MS = 120_000
@@ -88,6 +92,8 @@ class Wish:
     delay_s: float | None
     max_retries: int
     limit_ms: int
+    timed: bool = False
+    """Whether the limit is the task's own."""
 
 
 @dataclass
@@ -168,7 +174,7 @@ class Life:
         if cause in ANEW or (uncalled and self.used == self.forgiven):
             self.began, self.doubt, self.refused = None, False, False
         if self.state in FINISHED:
-            self._ended(event, cause)
+            self._ended(event, cause, source)
 
     def _born(self, event: Told, cause: str) -> None:
         self.born = event.ts
@@ -187,16 +193,21 @@ class Life:
         if self.began is None:
             self.began = event.ts
 
-    def _ended(self, event: Told, cause: str) -> None:
+    def _ended(self, event: Told, cause: str, source: str | None) -> None:
         self.cached = bool(event.data.get("cached"))
         if cause != "failed":
             return
         self.code = event.data["error"]["code"]
         tries, most = self.used - self.forgiven, 1 + self.wish.max_retries
         left = self.wish.limit_ms - (event.ts - self.began if self.began is not None else 0)
+        if source == "pending" and self.code in BY_OTHERS and not self.doubt:
+            waited = event.ts - self.events[-2].ts
+            own = left <= 1 if self.began is not None else self.wish.timed
+            law(own, f"failed by the refusal of another task, {self.code}")
+            law(self.began is not None or waited >= self.wish.limit_ms - 60, f"after {waited} ms")
         if self.code == "timeout":
             law(left <= 1 or self.doubt, f"timed out with {left} ms left")
-        elif self.code in TRIED_AGAIN:
+        elif self.code in TRIED_AGAIN or (self.code in UNNAMED and source == "running"):
             law(tries == most or left <= LONGEST_DELAY_MS, f"gave up after {tries} of {most} tries")
         elif self.code == "expired":
             waited = event.ts - self.events[-2].ts

@@ -176,7 +176,8 @@ class Oracle:
         cancelled = self.verbs["cancel", life.id].most > life.causes.count("cancelled")
         if life.state == "running":
             return life.wish.content not in {call.prompt for call in self.provider.under_way()}
-        given_up = life.state == "pending" and (life.began is not None or waited >= TTL_MS)
+        limit_ms = life.wish.limit_ms if life.wish.timed else TTL_MS
+        given_up = life.state == "pending" and (life.began is not None or waited >= limit_ms)
         return cancelled or given_up or life.wish.content == SHARED
 
     def _same(self, life: Life, row: Any) -> None:

@@ -9,7 +9,10 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 from asyncsvc.errors import (
+    AuthUnexplained,
     ContentFiltered,
+    ModelUnexplained,
+    QuotaExhausted,
     RateLimited,
     UpstreamDisconnected,
     UpstreamOverloaded,
@@ -43,6 +46,11 @@ class Provider(ScriptedClient):
     def ended_well(self, call: Call) -> bool:
         return call.ended is not None and not call.cancelled and self.kinds[call] in _ENDED_WELL
 
+    @property
+    def denied(self) -> int:
+        """How many calls were refused without a name."""
+        return sum(kind in ("denied", "page") for kind in self.kinds.values())
+
     def under_way(self) -> Iterator[Call]:
         return (call for call in self.calls if call.ended is None)
 
@@ -63,6 +71,9 @@ def _script(kind: str, number: int) -> Script:
         "empty": (0.5,),
         "filtered": (*begun, ContentFiltered("not that")),
         "rejected": (UpstreamRejected("not you"),),
+        "denied": (0.5, AuthUnexplained("denied", status=403)),
+        "page": (ModelUnexplained("an HTML page: 404 Not Found", status=404),),
+        "quota_9": (QuotaExhausted("used up", retry_after=9),),
         "bug": (*begun, RuntimeError("a fault of ours, for the sake of the story")),
     }
     return scripts[kind]

@@ -118,7 +118,7 @@ class Story:
 
 KINDS = [
     "slow_down", "slow_down_7", "overloaded", "overloaded_3", "hang", "stall", "cut", "empty",
-    "filtered", "rejected", "slow", "thinking", "bug",
+    "filtered", "rejected", "slow", "thinking", "bug", "denied", "page", "quota_9",
 ]  # fmt: skip
 
 _how = st.sampled_from(["wait", "wait", "later", "leave"])

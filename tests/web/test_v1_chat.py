@@ -61,6 +61,9 @@ class Script:
         completed = self._task.state is State.COMPLETED
         return self._task, None if completed else of_task(self._task)
 
+    def waiting(self) -> str:
+        return ": waiting\n\n"
+
     async def give_up(self) -> None:
         self.given_up = True
 

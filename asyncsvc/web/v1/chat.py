@@ -29,7 +29,6 @@ from asyncsvc.web.v1.holding import COMMENT_S, HEAD_S, Held, Kept, hold
 from asyncsvc.web.views import call_shown, put_together
 
 DONE = b"data: [DONE]\n\n"
-WAITING = b": waiting\n\n"
 SSE = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
 UNBUFFERED = (b"x-accel-buffering", b"no")
 FILTERED = "content_filtered"
@@ -120,7 +119,7 @@ class Stream:
             async with aclosing(self._held.events((HEAD_S, COMMENT_S))) as events:
                 async for event in events:
                     if event is None:
-                        await self._send(send, WAITING)
+                        await self._send(send, self._held.waiting().encode())
                     elif (lost := self._void(event)) is not None:
                         break
                     elif data := self._frames(event):

@@ -51,6 +51,16 @@ class Held:
         sent = {TASK_ID: self.task_id, "x-request-id": self.task_id}
         return sent | (_limits(self.house, name) if name else {})
 
+    def waiting(self) -> str:
+        """A comment for a stream that has nothing else to send: what the task waits for."""
+        task = self.house.journal.live.get(self.task_id)
+        if task is None or task.state is not State.PENDING:
+            return ": waiting\n\n"
+        forecast = self.house.forecaster.of(task)
+        why = "" if forecast.reason is None else f" {' '.join(forecast.reason.split())}"
+        start = "" if forecast.eta_s is None else f", start in about {forecast.eta_s:.0f} s"
+        return f": waiting:{why}{start}\n\n" if why else ": waiting\n\n"
+
     async def events(
         self, ticks: tuple[float, float] | None = None
     ) -> AsyncGenerator[Event | None]:

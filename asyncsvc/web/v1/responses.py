@@ -221,7 +221,7 @@ class Stream:
             async with aclosing(self._held.events((COMMENT_S, COMMENT_S))) as events:
                 async for event in events:
                     if event is None:
-                        yield ": \n\n"
+                        yield self._held.waiting()
                         continue
                     said = self._telling.take(orjson.loads(event.wire))
                     frames = [_frame(one) for one in said if one["sequence_number"] > self._after]
