@@ -315,6 +315,19 @@ def test_a_text_that_only_resembles_it_is_an_answer(text: str) -> None:
 # When an end is one --------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"choices": [{"delta": {}, "finishReason": "STOP"}]},
+        {"choices": [{"delta": {"finish_reason": "stop"}}]},
+        {"choices": [{"delta": {}, "finish_reason": None, "stop_reason": "end_turn"}]},
+    ],
+)
+def test_a_reason_in_another_field_is_one(frame: dict[str, Any]) -> None:
+    answer, deltas = taken(chunk(content="x"), frame)
+    assert (deltas, answer.ended, answer.finish_reason) == ([Delta("x")], True, "stop")
+
+
 @pytest.mark.parametrize("word", ["null", "None", "", "undefined", None, False, {}, []])
 def test_a_word_for_no_end_is_none(word: Any) -> None:
     answer, _ = taken({"choices": [{"delta": {"content": "x"}, "finish_reason": word}]})
@@ -472,6 +485,11 @@ def test_content_in_parts(content: Any, text: str, thought: str) -> None:
     assert told(taken(chunk(content=content))[1]) == (text, thought)
 
 
+def test_thinking_in_parts() -> None:
+    parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]
+    assert told(taken(chunk(reasoning_content=parts), chunk(content="so"))[1]) == ("so", "hm")
+
+
 def test_parts_that_are_no_text_are_kept() -> None:
     image = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
     signed = {"type": "thinking", "thinking": "h", "signature": "SIG"}
@@ -505,6 +523,14 @@ def test_further_fields_come_merged_and_once_at_the_end() -> None:
         "provider": "x",
     }
     assert [delta.event for delta in deltas if delta.event] == [("message", fields)]
+
+
+def test_sources_beside_the_choices_belong_to_the_message() -> None:
+    frames = [chunk(content=text) | {"citations": ["u", "v"]} for text in "ab"]
+    _, deltas = taken(*frames, chunk("stop") | {"citations": ["u", "v"]})
+    assert [delta.event for delta in deltas if delta.event] == [
+        ("message", {"citations": ["u", "v"]})
+    ]
 
 
 def test_a_closing_message_replaces_further_fields() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import faults, finish, usage
 from asyncsvc.providers.message_fields import Fields, Room
-from asyncsvc.providers.pieces import Piece, plain, read
+from asyncsvc.providers.pieces import OF_FRAME, Piece, plain, read
 from asyncsvc.providers.thinking import (
     ThinkSplitter,
     Thoughts,
@@ -145,6 +145,8 @@ class Answer:
                     wrote += 1
                     yield delta
                 holders += [choice, choice.get("delta")]  # Moonshot
+        for name in OF_FRAME:
+            self._fields.put(name, chunk.get(name))
         self._count([one for one in holders if isinstance(one, dict)], wrote > 0)
         if "choices" not in chunk and self.usage is None:
             self._skip(chunk)
@@ -172,7 +174,7 @@ class Answer:
                     raise self._fault(error, secrets)
         if not delta and not whole and choice.get("text"):
             delta = {"content": choice["text"]}  # the older kind of completions
-        end = finish.ending(choice.get("finish_reason"))
+        end = finish.of_choice(choice, delta)
         pieces = 0
         if isinstance(delta, dict):
             for one in self._delta(read(delta), closing=end is not None):

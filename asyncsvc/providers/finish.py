@@ -18,6 +18,8 @@ from asyncsvc.errors import (
 )
 
 STOP, LENGTH, TOOL_CALLS = "stop", "length", "tool_calls"
+FIELDS = ("finish_reason", "finishReason", "stop_reason")
+"""Where a choice or its delta may have the word; the first that stands for an end is taken."""
 WORD_CHARS = 100
 """The longest part of a provider's word that is stored."""
 
@@ -96,6 +98,15 @@ def ending(value: Any) -> Ending | None:
     letters = _OTHERS.sub("", word.lower()).removeprefix(_PREFIX)
     meaning = MEANINGS.get(letters, STOP) if letters else None
     return None if meaning is None else Ending(word, meaning)
+
+
+def of_choice(choice: Mapping[str, Any], delta: Any) -> Ending | None:
+    """The end that a choice tells of, by itself or in its delta."""
+    for holder in (choice, delta if isinstance(delta, dict) else {}):
+        for name in FIELDS:
+            if name in holder and (found := ending(holder[name])) is not None:
+                return found
+    return None
 
 
 def reason_of(meaning: str, calls: bool) -> str:

@@ -7,13 +7,18 @@ compares a piece with another one.
 
 from typing import Any, NamedTuple
 
+from asyncsvc.providers import finish
+
 Object = dict[str, Any]
 THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text")
 """The names of a text of thinking."""
 TEXT_FIELDS = frozenset({"content", *THINKING})
 READ = frozenset({"role", "content", "refusal", "tool_calls", "function_call", *THINKING})
-UNKEPT = frozenset({"token_ids", "prompt_token_ids", "logprobs", "usage", "error"})
-"""Diagnostics of each token: no next turn needs them, and they are larger than the answer."""
+UNKEPT = frozenset({"token_ids", "prompt_token_ids", "logprobs", "usage", "error", *finish.FIELDS})
+"""Diagnostics of each token, which no next turn needs and which are larger than the answer; and
+what is read elsewhere."""
+OF_FRAME = ("citations", "search_results")
+"""Fields of a message that some providers put beside the choices."""
 
 TEXTS = frozenset({"text", "output_text", "input_text", "text_delta", "markdown"})
 THOUGHTS = frozenset({"thinking", "reasoning", "reasoning_text", "thinking_delta", "thought"})
@@ -47,6 +52,8 @@ def read(message: Object) -> Piece:
         if isinstance(value, str):
             if value and value not in (text for _, text in thoughts):
                 thoughts.append((name, value))
+        elif inner := _text(value):
+            thoughts.append((name, inner))
         elif value and not isinstance(value, bool):
             fields[name] = value
     text, refusal = message.get("content"), message.get("refusal")
