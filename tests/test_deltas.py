@@ -361,6 +361,7 @@ def test_a_reason_beside_the_last_text_ends_it_unless_the_connection_breaks() ->
     answer.check([])
     answer, _ = taken(chunk("stop", content="Hello") | {"usage": {"prompt_tokens": 3}})
     assert answer.certain
+    assert taken(whole("Hello"))[0].certain
 
 
 # Whole and in pieces --------------------------------------------------------------------------

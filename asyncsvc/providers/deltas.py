@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import faults, finish, usage
 from asyncsvc.providers.message_fields import Fields, Room
-from asyncsvc.providers.pieces import OF_FRAME, Piece, plain, read
+from asyncsvc.providers.pieces import OF_FRAME, Piece, joined, plain, read
 from asyncsvc.providers.thinking import (
     ThinkSplitter,
     Thoughts,
@@ -189,7 +189,8 @@ class Answer:
         if pieces and self.ending is not None:
             self._went_on, self._alone = True, False
         if end is not None:
-            self._end(end, alone=not pieces)
+            message = isinstance(whole, dict) and not delta and not self._in_pieces
+            self._end(end, alone=not pieces or message)
         self._flowing = self._by_delta and self.ending is None
 
     def _end(self, end: finish.Ending, alone: bool) -> None:
@@ -217,7 +218,7 @@ class Answer:
         for _, text in piece.thoughts:
             yield from self._think(self._thoughts.whole(text))
         yield from self._whole_text(piece.text)
-        known = "".join(self._text)
+        known = joined(self._text)
         if piece.refusal.startswith(known):
             yield from self._refuse(piece.refusal[len(known) :])
         for part in self._calls.repeat(piece.calls):
@@ -231,19 +232,19 @@ class Answer:
         """Whether a message is a delta by another name: it does not begin with what came before."""
         if self._by_delta:
             return False
-        known = [("".join(self._raw), message.text)]
+        known = [(joined(self._raw), message.text)]
         known += [(self._thoughts.text, text) for _, text in message.thoughts]
         return any(before and text and not text.startswith(before) for before, text in known)
 
     def _whole_text(self, text: str) -> Iterator[Delta]:
-        raw = "".join(self._raw)
+        raw = joined(self._raw)
         if not raw and closes_unopened(text):
             self._splitter = ThinkSplitter(unopened=True)
         if text.startswith(raw):
             yield from self._feed(text[len(raw) :])
             return
         # Blanks, or thinking between tags, that only one of the two has.
-        known, answer = "".join(self._text), untagged(text)
+        known, answer = joined(self._text), untagged(text)
         if continues(known, answer):
             yield from self._text_piece(beyond(known, answer), False)
 

@@ -73,6 +73,13 @@ def read(message: Object) -> Piece:
     return Piece(text, thoughts, refusal, calls, fields)
 
 
+def joined(texts: list[str]) -> str:
+    """The texts as one; the list then holds it alone, so that the next time is cheap."""
+    if len(texts) > 1:
+        texts[:] = ["".join(texts)]
+    return texts[0] if texts else ""
+
+
 def plain(chunk: Any) -> tuple[str, str] | None:
     """(field, text) of a frame that has one text and nothing else, as nearly all have; None for
     any other frame."""
