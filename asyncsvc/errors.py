@@ -14,6 +14,7 @@ read in one place.
     │   ├── InvalidJson 400 · InvalidHttp 400 · HeadTooLarge 431 · Unauthorized 401 · Forbidden 403
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
     │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
+    │   ├── UnsupportedEncoding 415
     │   └── TooManyAttempts 429 · QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
@@ -24,7 +25,9 @@ read in one place.
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
         │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
-        ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
+        ├── UpstreamAuth · ContextTooLong · ContentFiltered · ModelGone
+        ├── UpstreamRejected
+        │   └── FieldRefused        the provider does not know a field that the service added
         ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
@@ -153,6 +156,10 @@ class TaskTooLarge(RequestError):
     status, code = 413, "task_too_large"
 
 
+class UnsupportedEncoding(RequestError):
+    status, code = 415, "unsupported_encoding"
+
+
 class InvalidRequest(RequestError):
     status, code = 422, "invalid_request"
 
@@ -279,6 +286,15 @@ class UpstreamAuth(ProviderError):
 
 class UpstreamRejected(ProviderError):
     code, retryable, again, trips = "upstream_rejected", False, False, False
+
+
+class FieldRefused(UpstreamRejected):
+    """The provider refused the call and named a field that the service had added by itself;
+    `fields` are to be left out when it is asked again."""
+
+    def __init__(self, message: str, fields: frozenset[str]) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class ContextTooLong(ProviderError):

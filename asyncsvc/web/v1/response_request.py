@@ -25,6 +25,8 @@ PASSED = {
     "parallel_tool_calls": "parallel_tool_calls",
 }
 """Fields that are a parameter of the chat call as they are, and its name there."""
+NAMES = {"reasoning_effort": "reasoning.effort", "response_format": "text.format"}
+"""What a chat parameter is called in the Responses API."""
 ECHOED = ("truncation", "max_tool_calls", "service_tier", "user", "safety_identifier",
           "prompt_cache_key", "prompt_cache_retention")  # fmt: skip
 """Fields without effect here that a response repeats."""
@@ -108,10 +110,12 @@ def read(given: Object, earlier: Messages) -> Asked:
     rest = {name: value for name, value in given.items() if name not in CreateResponse.model_fields}
     more, notes = fields.parameters(rest)
     said, head = wanted.said(), wanted.head()
-    params = wanted.params() | more
-    given_tools = {"tools": [*(wanted.tools or []), *said.tools], "tool_choice": wanted.tool_choice}
-    if given_tools["tools"] or wanted.tool_choice is not None:
-        params |= tools.checked({k: v for k, v in given_tools.items() if v})
+    params = wanted.params()
+    fields.check(params, NAMES)
+    params |= more
+    given_tools = [*(wanted.tools or []), *said.tools]
+    chosen: Object = {} if wanted.tool_choice is None else {"tool_choice": wanted.tool_choice}
+    params |= tools.checked(chosen | ({"tools": given_tools} if given_tools else {}))
     if said.left_out:
         kinds = ", ".join(dict.fromkeys(said.left_out))
         notes.append(f"items of type {kinds} stand for no chat message; left out")
