@@ -28,7 +28,7 @@ read in one place.
         ├── UpstreamAuth · ContextTooLong · ContentFiltered · ModelGone
         ├── UpstreamRejected
         │   └── FieldRefused        the provider does not know a field that the service added
-        ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
+        ├── UpstreamDisconnected · UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
 
@@ -319,8 +319,15 @@ class UpstreamInvalid(ProviderError):
     code = "upstream_invalid"
 
 
+class UpstreamTooLarge(ProviderError):
+    code, again = "upstream_too_large", False
+
+
 class EmptyAnswer(ProviderError):
-    code = "empty_answer"
+    """The provider ended the answer without any: that is about the request, so it says nothing of
+    the provider's health."""
+
+    code, trips = "empty_answer", False
 
 
 class InterruptedUnknown(ProviderError):

@@ -31,6 +31,7 @@ from asyncsvc.engine.run import Member, Run
 from asyncsvc.engine.tape import Tape
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import (
+    EmptyAnswer,
     IllegalTransition,
     InternalError,
     ProviderError,
@@ -268,7 +269,7 @@ class Executor:
             if isinstance(outcome, ProviderError):
                 outcome = self._after_fault(member, outcome)
             if isinstance(outcome, Retried):
-                if outcome.error.trips:
+                if outcome.error.trips or isinstance(outcome.error, EmptyAnswer):
                     self._waiting.bar(member.task, run.upstream, outcome.error)
                 delay = delays.setdefault(member.task.tries, outcome.delay_s)
                 if delay < member.deadline - asyncio.get_running_loop().time():

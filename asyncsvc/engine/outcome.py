@@ -12,6 +12,7 @@ from typing import Any
 from asyncsvc.errors import (
     AsyncsvcError,
     ContextTooLong,
+    EmptyAnswer,
     InternalError,
     InterruptedUnknown,
     ModelGone,
@@ -32,9 +33,12 @@ class Completed:
 
     result: str
     usage: dict[str, Any] | None
-    tool_calls: list[dict[str, Any]]
+    tool_calls: bool = False
+    """The answer calls tools."""
     finish_reason: str | None = None
     """Why the provider ended it, in OpenAI's words; None for what has no end but the last."""
+    finish_reason_raw: str | None = None
+    """The same in the provider's own word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,4 +126,8 @@ def after_fault(
 def cut_off(error: ProviderError) -> bool:
     """Whether the call ended with the provider still at work. Who says "slow down" after having
     begun may have acted before its own provider said so."""
-    return error.trips or error.slow_down or isinstance(error, TaskTimeout | InternalError)
+    return (
+        error.trips
+        or error.slow_down
+        or isinstance(error, EmptyAnswer | TaskTimeout | InternalError)
+    )

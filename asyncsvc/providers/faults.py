@@ -25,11 +25,13 @@ from asyncsvc.errors import (
     QuotaExhausted,
     RateLimited,
     UpstreamAuth,
-    UpstreamDisconnected,
     UpstreamInvalid,
     UpstreamOverloaded,
     UpstreamRejected,
 )
+from asyncsvc.providers.error_bodies import error_in
+
+__all__ = ["error_in", "of_response", "of_stream"]
 
 MESSAGE_CHARS = 500
 LONGEST_RESET_S = 32 * 86_400.0
@@ -158,13 +160,6 @@ BY_STATUS: dict[int, Kind] = {
     429: RateLimited,
     451: ContentFiltered,
 }
-BY_FINISH: Kinds = {
-    "content_filter": ContentFiltered,
-    "sensitive": ContentFiltered,
-    "network_error": UpstreamDisconnected,
-    "model_context_window_exceeded": ContextTooLong,
-}
-"""Reasons for which a stream ends without being an answer."""
 
 _KEY_LIKE = re.compile(r"\b(?:sk|nvapi|tp|key)-[A-Za-z0-9_*-]{6,}|Bearer\s+[^\s\"']+")
 _MOMENT = re.compile(

@@ -100,6 +100,7 @@ class Run(TypedDict):
     usage: Annotated[Object | None, Field(description="tokens, as OpenAI names them")]
     cached: bool
     finish_reason: Annotated[str | None, Field(description="why it ended, in OpenAI's words")]
+    finish_reason_raw: Annotated[str | None, Field(description="the provider's own word for it")]
     route: Annotated[Object | None, Field(description="its class, and why it went there")]
 
 
@@ -153,6 +154,9 @@ class WholeTask(Summary):
         Field(description="the text, so far where it is unfinished; or vectors"),
     ]
     tool_calls: NotRequired[Annotated[list[Object], Field(description="in OpenAI's shape")]]
+    message: NotRequired[
+        Annotated[Object, Field(description="further fields of the answer, for the next turn")]
+    ]
     seq: Annotated[int, Field(ge=1, description="number of its latest event")]
     callback: Annotated[Callback | None, Field(description="null: nobody wants to be told")]
     position: NotRequired[int | None]

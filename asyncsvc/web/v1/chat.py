@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from asyncsvc.errors import TaskNotFound
+from asyncsvc.providers.tool_calls import LATE_ID
 from asyncsvc.tasks.journal import Event
 from asyncsvc.tasks.task import EventType, Task
 from asyncsvc.web import body
@@ -32,7 +33,7 @@ WAITING = b": waiting\n\n"
 SSE = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
 UNBUFFERED = (b"x-accel-buffering", b"no")
 FILTERED = "content_filtered"
-PIECES = frozenset({EventType.CHUNK, EventType.REASONING, EventType.TOOL_CALL})
+PIECES = frozenset({EventType.CHUNK, EventType.REASONING, EventType.TOOL_CALL, EventType.MESSAGE})
 
 
 @operation(
@@ -168,8 +169,14 @@ class Stream:
             return first + self._chunk({"reasoning_content": data["text"]})
         self._bound = True
         if event.type == EventType.CHUNK:
-            return first + self._chunk({"content": data["text"]})
-        return first + self._chunk({"tool_calls": [call_shown(data)]})
+            refused = {"refusal": data["text"]} if data.get("refusal") else {}
+            return first + self._chunk({"content": data["text"]} | refused)
+        if event.type == EventType.MESSAGE:
+            return first + self._chunk(data)
+        # An id that was given out is kept: clients join what they are sent.
+        call = {name: value for name, value in data.items() if name != LATE_ID}
+        empty = call.keys() == {"index", "function"} and call["function"] == {"arguments": ""}
+        return first if empty else first + self._chunk({"tool_calls": [call_shown(call)]})
 
     def _end(self, task: Task) -> bytes:
         reason = "content_filter" if _filtered(task) else task.finish_reason or "stop"
@@ -211,6 +218,8 @@ class _Said:
         self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._calls: list[dict[str, Any]] = []
+        self._refusals: list[str] = []
+        self._fields: dict[str, Any] = {}
 
     @property
     def text(self) -> str:
@@ -221,14 +230,24 @@ class _Said:
             case EventType.ATTEMPT:
                 self._clear()
             case EventType.CHUNK:
-                self._texts.append(event.data["text"])
+                data = event.data
+                self._texts.append(data["text"])
+                self._refusals += [data["text"]] if data.get("refusal") else []
             case EventType.REASONING:
                 self._thoughts.append(event.data["text"])
             case EventType.TOOL_CALL if _is_piece(event):
                 self._calls.append(event.data)
+            case EventType.MESSAGE:
+                self._fields = event.data
 
     def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        """The message in OpenAI's shape. The content repeats a refusal, for the clients that read
+        nothing else; those that parse the content look for a refusal first."""
+        message: dict[str, Any] = self._fields | {
+            "role": "assistant",
+            "content": self.text,
+            "refusal": "".join(self._refusals) or None,
+        }
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:

@@ -60,7 +60,7 @@ class Conversation:
         if not isinstance(kind, str):
             raise InvalidRequest(f"{where}.type must be a string", param=f"{where}.type")
         if kind == "reasoning":
-            self._thought = thoughts.text(item)
+            self._think(item)
             return
         match kind:
             case "message":
@@ -84,6 +84,14 @@ class Conversation:
                 )
         if kind.endswith(OUTPUT) or item.get("role", "assistant") != "assistant":
             self._thought = ""
+
+    def _think(self, item: Object) -> None:
+        """Thinking goes with the calls that follow it, other fields with the message before."""
+        last = self.messages[-1] if self.messages else {}
+        fields = thoughts.carried(item)
+        if fields and last.get("role") == "assistant":
+            self.messages[-1] = fields | last
+        self._thought = thoughts.text(item)
 
     def _say(self, message: Object) -> None:
         last = self.messages[-1] if self.messages else {}

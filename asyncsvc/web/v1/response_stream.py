@@ -11,9 +11,12 @@ a clock.
 from typing import Any
 
 from asyncsvc.clock import from_rfc3339
+from asyncsvc.providers.tool_calls import LATE_ID
+from asyncsvc.web.v1.sealed import sealed
 from asyncsvc.web.v1.thoughts import Thinking
 
 Object = dict[str, Any]
+_OF_CALL = frozenset({"index", "id", "type", "function", "status", "by", LATE_ID})
 PREFIX = "resp_"
 CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's word for why."""
@@ -64,9 +67,14 @@ class Item:
         self.texts: list[str] = []
         self.call: Object = {}
         self.thinking = thinking
+        self.refusal = False
+        self.opaque: str | None = None
+        """For a reasoning item: what the next turn needs, for the service alone."""
 
     def part(self) -> Object:
         text = "".join(self.texts)
+        if self.refusal:
+            return {"type": "refusal", "refusal": text}
         if self.kind == "reasoning":
             return {"type": self.thinking.part, "text": text}
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
@@ -86,17 +94,8 @@ class Item:
             return item | self.call | {CALLS[self.kind]: "".join(self.texts)}
         content = [self.part()] if self.texts else []
         if self.kind == "reasoning":
-            return item | self.thinking.shown("".join(self.texts), content)
+            return item | self.thinking.shown("".join(self.texts), content, self.opaque)
         return item | {"role": "assistant", "content": content}
-
-
-def _call_shown(call: Object, item_id: str) -> Object:
-    """A call's own fields: also what its provider has added, which the next turn may need."""
-    function = call["function"]
-    space = {"namespace": function["namespace"]} if "namespace" in function else {}
-    added = {k: v for k, v in call.items() if k not in ("index", "id", "type", "function")}
-    known = {"call_id": call.get("id") or item_id, "name": function.get("name") or ""}
-    return added | known | space
 
 
 class Telling:
@@ -135,10 +134,14 @@ class Telling:
                 self._tell("response.in_progress", response=self.response(begun=False))
             case "reasoning":
                 self._said("reasoning", self._thinking.event, data["text"])
+            case "chunk" if data.get("refusal"):
+                self._said("message", "response.refusal", data["text"], refusal=True)
             case "chunk":
                 self._said("message", "response.output_text", data["text"])
             case "tool_call" if "function" in data:
                 self._called(data)
+            case "message":
+                self._keep(data)
         return self._told
 
     def response(self, begun: bool = True) -> Object:
@@ -201,14 +204,15 @@ class Telling:
 
     # What it says -----------------------------------------------------------------------------
 
-    def _said(self, kind: str, event: str, text: str) -> None:
-        if self._open is None or self._open.kind != kind:
+    def _said(self, kind: str, event: str, text: str, refusal: bool = False) -> None:
+        if self._open is None or (self._open.kind, self._open.refusal) != (kind, refusal):
             self._close("completed")
             item = self._open = self._begin(kind)
+            item.refusal = refusal
             self._tell_of(item, item.part_event("added"), **item.place(), part=item.part())
         item = self._open
         item.texts.append(text)
-        more: Object = {"logprobs": []} if kind == "message" else {}
+        more: Object = {"logprobs": []} if event == "response.output_text" else {}
         self._tell_of(item, f"{event}.delta", **item.place(), delta=text, **more)
 
     def _called(self, piece: Object) -> None:
@@ -220,6 +224,9 @@ class Telling:
             custom = piece.get("type") == "custom"
             item = self._begin("custom_tool_call" if custom else "function_call", piece)
             self._calls[index] = item
+        item.call |= _kept(piece)
+        if function.get("name"):
+            item.call["name"] = function["name"]
         arguments = str(function.get("arguments") or "")
         if arguments:
             item.texts.append(arguments)
@@ -228,7 +235,8 @@ class Telling:
     def _begin(self, kind: str, call: Object | None = None) -> Item:
         item = Item(self._made, self._task_id, kind, self._thinking)
         if call is not None:
-            item.call = _call_shown(call, item.id)
+            name = call["function"].get("name") or ""
+            item.call = {"call_id": call.get("id") or item.id, "name": name} | _kept(call)
         self._made += 1
         self._items.append(item)
         self._tell("response.output_item.added", output_index=item.index, item=item.shown())
@@ -250,8 +258,20 @@ class Telling:
             item.status = status
             self._tell_done(item)
 
+    def _keep(self, fields: Object) -> None:
+        """Fields of the message that have no place in an item: a reasoning item carries them, and
+        a client gives it back as it is."""
+        self._close("completed")
+        item = self._begin("reasoning")
+        item.opaque, item.status = sealed(fields), "completed"
+        self._tell_done(item)
+
     def _end_text(self, item: Item) -> None:
         part, place = item.part(), item.place()
+        if item.refusal:
+            self._tell_of(item, "response.refusal.done", **place, refusal=part["refusal"])
+            self._tell_of(item, item.part_event("done"), **place, part=part)
+            return
         kind = self._thinking.event if item.kind == "reasoning" else "response.output_text"
         more: Object = {"logprobs": []} if item.kind == "message" else {}
         self._tell_of(item, f"{kind}.done", **place, text=part["text"], **more)
@@ -266,6 +286,14 @@ class Telling:
     def _tell(self, kind: str, **data: Any) -> None:
         self._told.append({"type": kind, "sequence_number": self._number, **data})
         self._number += 1
+
+
+def _kept(piece: Object) -> Object:
+    """What a call's item holds beside OpenAI's fields; the id as it is by now."""
+    kept = {name: value for name, value in piece.items() if name not in _OF_CALL}
+    if "namespace" in piece["function"]:
+        kept["namespace"] = piece["function"]["namespace"]
+    return kept | ({"call_id": piece[LATE_ID]} if LATE_ID in piece else {})
 
 
 def _error(error: Object) -> Object:
