@@ -14,6 +14,7 @@ from asyncsvc.errors import InvalidRequest
 from asyncsvc.web import errors
 from asyncsvc.web.v1 import fields, tools
 from asyncsvc.web.v1.items import Conversation, Messages, conversation
+from asyncsvc.web.v1.schemas import with_parameters
 from asyncsvc.web.v1.thoughts import ENCRYPTED
 from asyncsvc.web.v1.tools import Choice, Tool
 
@@ -32,12 +33,16 @@ ECHOED = ("truncation", "max_tool_calls", "service_tier", "user", "safety_identi
 """Fields without effect here that a response repeats."""
 
 
+def open_body(schema: Object) -> None:
+    """The schema with further parameters, which are not read here."""
+    with_parameters(schema)
+    schema["additionalProperties"] = True
+
+
 class CreateResponse(BaseModel):
     """A response to ask for; further request parameters are passed on to the provider."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"additionalProperties": True}
-    )
+    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=open_body)
 
     model: str = Field(min_length=1, description="a model's name, auto, or auto:reasoning")
     input: Annotated[str, Field(min_length=1)] | Annotated[list[Object], Field(min_length=1)] = (
