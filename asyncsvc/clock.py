@@ -7,6 +7,7 @@ which no administrator can set back; only what must outlive the process uses `up
 """
 
 import os
+import re
 import secrets
 import time
 from collections import deque
@@ -22,6 +23,12 @@ Now = Callable[[], int]
 _48_BITS = (1 << 48) - 1
 _RANDOM: deque[bytes] = deque()
 """Ten bytes an id, each used once; any thread may take some."""
+_RFC3339 = re.compile(
+    r"(\d{4}-\d\d-\d\d[Tt ](?:[01]\d|2[0-3]):[0-5]\d:)([0-5]\d|60)"
+    r"((?:\.\d+)?(?:[Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d))",
+    re.ASCII,
+)
+"""Narrower than ISO 8601: no week dates, no days of the year, no offsets with seconds."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -64,13 +71,23 @@ def _second(whole: int) -> str:
 def from_rfc3339(text: str) -> int:
     """Milliseconds since the epoch, cut off and not rounded: what is read can be written.
 
-    ValueError for a time without an offset, OverflowError for one that is outside of the
-    years 1 to 9999 in UTC.
+    A leap second is the first moment of the next minute. ValueError for what is no RFC 3339 time,
+    OverflowError for one that is outside of the years 1 to 9999 in UTC.
     """
-    stamp = datetime.fromisoformat(text.upper())  # RFC 3339 lets t and z be small
-    if stamp.tzinfo is None:
-        raise ValueError("a time needs an offset, such as Z")
-    return (stamp.astimezone(UTC) - _EPOCH) // timedelta(milliseconds=1)
+    found = _RFC3339.fullmatch(text)
+    if found is None:
+        raise ValueError("not a time of RFC 3339")
+    head, second, rest = found.groups()
+    leap = second == "60"
+    stamp = datetime.fromisoformat(f"{head}{'59' if leap else second}{rest}".upper())
+    since = stamp.astimezone(UTC) - _EPOCH
+    if not leap:
+        return since // timedelta(milliseconds=1)
+    minute = since // timedelta(minutes=1) + 1
+    first = _EPOCH + timedelta(minutes=minute)
+    if (first.day, first.hour, first.minute) != (1, 0, 0):
+        raise ValueError("a leap second ends a month, in UTC")
+    return minute * 60_000
 
 
 def new_id(at_ms: int) -> str:

@@ -14,6 +14,7 @@ read in one place.
     │   ├── InvalidJson 400 · InvalidHttp 400 · HeadTooLarge 431 · Unauthorized 401 · Forbidden 403
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
     │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
+    │   ├── UnsupportedEncoding 415
     │   └── TooManyAttempts 429 · QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
@@ -26,7 +27,8 @@ read in one place.
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         │   └── RequestTooCostly    the balance is too low for this request, not for a smaller one
         ├── UpstreamRejected
-        │   └── UpstreamUnsupported the account cannot do what this request asks for
+        │   ├── UpstreamUnsupported the account cannot do what this request asks for
+        │   └── FieldRefused        the provider does not know a field that the service added
         ├── Unexplained             a refusal that names neither key, account nor model
         │   └── AuthUnexplained · ModelUnexplained
         ├── UpstreamAuth · ContextTooLong · ContentFiltered · ModelGone
@@ -156,6 +158,10 @@ class RequestTimeout(RequestError):
 
 class TaskTooLarge(RequestError):
     status, code = 413, "task_too_large"
+
+
+class UnsupportedEncoding(RequestError):
+    status, code = 415, "unsupported_encoding"
 
 
 class InvalidRequest(RequestError):
@@ -318,6 +324,15 @@ class UpstreamRejected(ProviderError):
 
 class UpstreamUnsupported(UpstreamRejected):
     """The account cannot do what this request asks for; another account may."""
+
+
+class FieldRefused(UpstreamRejected):
+    """The provider refused the call and named a field that the service had added by itself;
+    `fields` are to be left out when it is asked again."""
+
+    def __init__(self, message: str, fields: frozenset[str]) -> None:
+        super().__init__(message)
+        self.fields = fields
 
 
 class ContextTooLong(ProviderError):

@@ -78,6 +78,8 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "api_key_env": _C,
         "api_key_envs": _C,
         "model": _C,
+        "usage": _C,
+        "aliases": _A,
         "concurrency": _C,
         "rpm": _C,
         "rpm_window_s": _C,

@@ -103,12 +103,14 @@ def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
 def _known(part: str, table: Mapping[str, Any]) -> str:
     """The table's key that a part of a variable's name means, or the part itself.
 
-    A model may be written nvidia-1 in the file; a variable's name cannot hold that.
+    A model may be called openai/gpt-5.1 in the file; a variable's name cannot hold that.
     """
+    if part in table:
+        return part
     return next((key for key in table if key.lower().translate(_TO_VARIABLE) == part), part)
 
 
-_TO_VARIABLE = str.maketrans("-.", "__")
+_TO_VARIABLE = str.maketrans(dict.fromkeys("-./:@", "_"))
 
 
 def _value(text: str) -> Any:

@@ -43,6 +43,12 @@ class Model(Section):
     api_key_env: str | None = Field(None, description="variable that holds the key")
     api_key_envs: list[str] = Field([], description="several such variables, one gate each")
     model: str | list[str] = Field(description="the provider's model id, or several in order")
+    usage: Literal["auto", "stream_options", "none"] = Field(
+        "auto",
+        description='how usage is asked for in a stream: "auto" is the preset\'s way, '
+        '"stream_options" always asks, "none" never does',
+    )
+    aliases: list[str] = Field([], description="other names under which the model can be asked for")
     concurrency: Annotated[IntOrAuto, OrAuto(1, 10_000)] = Field(
         5, description='calls at once, per key; "auto" learns it'
     )
@@ -65,6 +71,13 @@ class Model(Section):
         if value is not None and not value.startswith(("http://", "https://", "ws://", "wss://")):
             raise ValueError("must start with http:// or https://")
         return value.rstrip("/") if value else value
+
+    @field_validator("usage", mode="before")
+    @classmethod
+    def _usage(cls, value: object) -> object:
+        """true and false read well in a file: ask, or do not."""
+        words = {"true": "stream_options", "false": "none"}
+        return words.get(str(value).lower(), value)
 
     @field_validator("model", mode="before")
     @classmethod

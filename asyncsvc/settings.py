@@ -157,6 +157,9 @@ class Webhooks(Section):
 
 
 Pool = list[str] | None
+NAME_CHARS = 64
+NAME_SIGNS = "_-./:@"
+"""What a model's name may hold beside letters and digits, as the names of vendors do."""
 
 
 class Routes(Section):
@@ -207,11 +210,18 @@ class Settings(Section):
     @field_validator("models")
     @classmethod
     def _names(cls, models: dict[str, Model]) -> dict[str, Model]:
-        for name in models:
-            if not name or len(name) > 64 or not all(c.isalnum() or c in "_-." for c in name):
-                raise ValueError(f"model name {name!r} may hold letters, digits and _ - . only")
-            if name == "auto":
-                raise ValueError("no model can be called auto: that word asks for routing")
+        owners: dict[str, str] = {}
+        for name, model in models.items():
+            _check_name(name)
+            for alias in model.aliases:
+                _check_name(alias)
+                if alias in models:
+                    raise ValueError(f"{name}.aliases: {alias!r} is the name of a model")
+                if alias in owners:
+                    raise ValueError(
+                        f"{name}.aliases: {alias!r} is an alias of {owners[alias]} already"
+                    )
+                owners[alias] = name
         return models
 
     @field_validator("routes")
@@ -223,6 +233,19 @@ class Settings(Section):
             if pool is not None:
                 _check_pool(name, pool, models)
         return routes
+
+
+def _check_name(name: str) -> None:
+    """Names stand in addresses: each part between slashes must be one that no client rewrites."""
+    sound = name.isprintable() and all(c.isalnum() or c in NAME_SIGNS for c in name)
+    parts = name.split("/")
+    if not name or len(name) > NAME_CHARS or not sound or {"", ".", ".."} & set(parts):
+        raise ValueError(
+            f"model name {name[:NAME_CHARS]!r} may hold at most {NAME_CHARS} letters, digits and "
+            f"{' '.join(NAME_SIGNS)}, in parts between slashes that are neither empty nor . or .."
+        )
+    if name == "auto" or name.startswith("auto:"):
+        raise ValueError(f"no model can be called {name}: the word auto asks for routing")
 
 
 def _check_pool(name: str, pool: list[str], models: Mapping[str, Model]) -> None:

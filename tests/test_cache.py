@@ -93,7 +93,7 @@ async def test_embeddings_are_repeated_by_default(tmp_path: Path) -> None:
         (None, {"temperature": 0.0, "top_p": 1}, True),
         (None, {}, False),
         (None, {"temperature": 0.1}, False),
-        (None, {"temperature": False}, False),
+        (None, {"temperature": None}, False),
         (True, {}, True),
         (True, {"temperature": 1}, True),
         (False, {"temperature": 0}, False),

@@ -56,7 +56,7 @@ async def test_a_request_is_what_the_upstream_says() -> None:
     assert orjson.loads(request.content) == account.chat_body(ASK, {"temperature": 1})
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["content-type"] == "application/json"
-    assert request.headers["accept"] == "text/event-stream"
+    assert request.headers["accept"] == "text/event-stream, application/json"
     assert (request.headers["x-agent"], request.headers["x-session"]) == ("main", "s")
 
 

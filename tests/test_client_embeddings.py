@@ -65,7 +65,10 @@ async def test_a_count_that_differs_is_refused(data: Any) -> None:
     "body",
     [
         *(None, 7, "x", [], {}, {"data": None}, {"data": "x"}, {"data": [1]}),
-        {"data": [{"embedding": [1]}]},
+        {"data": [{"embedding": [[1]]}]},
+        {"data": [{"embedding": [True]}]},
+        {"data": [{"embedding": [None, 1]}]},
+        {"data": [{"embedding": ["1"]}]},
         {"data": [{"index": 0}]},
         {"data": [row(0, "x")]},
         {"data": [row(0, None)]},
@@ -76,6 +79,88 @@ async def test_a_count_that_differs_is_refused(data: Any) -> None:
 async def test_what_holds_no_embeddings_is_refused(body: Any) -> None:
     with pytest.raises(UpstreamInvalid, match="holds no embeddings"):
         await embed("a", httpx.Response(200, headers=JSON, content=orjson.dumps(body)))
+
+
+def rows_of(indexes: list[Any]) -> dict[str, Any]:
+    """A row for each index, whose vector is its position."""
+    return {"data": [row(index, position) for position, index in enumerate(indexes)]}
+
+
+@pytest.mark.parametrize(
+    ("indexes", "order"),
+    [
+        ([None, None, None], [0, 1, 2]),
+        ([0, 0, 0], [0, 1, 2]),
+        ([-1, -1, -1], [0, 1, 2]),
+        (["a", "b", "c"], [0, 1, 2]),
+        (["2", "0", "1"], [1, 2, 0]),
+        ([2.0, 1.0, 0.0], [2, 1, 0]),
+        ([3, 1, 2], [1, 2, 0]),
+        ([64, 65, 66], [0, 1, 2]),
+        ([None, 1, None], [0, 1, 2]),
+        ([[0], [1], [2]], [0, 1, 2]),
+        ([True, True, True], [0, 1, 2]),
+    ],
+)
+async def test_indexes_decide_where_they_tell_and_positions_where_they_do_not(
+    indexes: list[Any], order: list[float]
+) -> None:
+    found = await embed(["a", "b", "c"], httpx.Response(200, json=rows_of(indexes)))
+    assert found.vectors == [[float(position)] for position in order]
+
+
+async def test_rows_without_the_field_index_are_taken_by_position() -> None:
+    body = {"data": [{"embedding": [1.0]}, {"embedding": [2.0]}]}
+    found = await embed(["a", "b"], httpx.Response(200, json=body))
+    assert found.vectors == [[1.0], [2.0]]
+
+
+@pytest.mark.parametrize(
+    "indexes", [[0, 0, 1], [-1, -2, -3], [2, 0, None], [5, 3, 4], [0, 1, -1], [None, 0, None, 0]]
+)
+async def test_indexes_that_contradict_each_other_are_refused(indexes: list[Any]) -> None:
+    texts = ["a"] * len(indexes)
+    with pytest.raises(UpstreamInvalid, match="do not tell which text"):
+        await embed(texts, httpx.Response(200, json=rows_of(indexes)))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        [[1, 2], [3, 4]],
+        {"embeddings": [[1, 2], [3, 4]], "model": "m"},
+        {"embeddings": {"float": [[1, 2], [3, 4]]}, "texts": ["a", "b"]},
+        {"data": [[1, 2], [3, 4]]},
+        [{"index": 1, "embedding": [3, 4]}, {"index": 0, "embedding": [1, 2]}],
+    ],
+)
+async def test_other_spellings_of_the_same_vectors(body: Any) -> None:
+    found = await embed(["a", "b"], httpx.Response(200, json=body))
+    assert found.vectors == [[1.0, 2.0], [3.0, 4.0]]
+
+
+async def test_the_one_vector_of_the_one_text() -> None:
+    found = await embed("a", httpx.Response(200, json={"embedding": [1, 2]}))
+    assert found.vectors == [[1.0, 2.0]]
+
+
+async def test_vectors_of_different_lengths_are_refused() -> None:
+    body = {"data": [row(0, 1), {"index": 1, "embedding": [1, 2]}]}
+    with pytest.raises(UpstreamInvalid, match="different lengths: 1 to 2"):
+        await embed(["a", "b"], httpx.Response(200, json=body))
+
+
+@pytest.mark.parametrize("accept", ["application/json"])
+async def test_embeddings_are_asked_for_as_json(accept: str) -> None:
+    asked: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request)
+        return httpx.Response(200, json={"data": [row(0, 1)]})
+
+    async with client(httpx.MockTransport(answer)) as made:
+        await made.embed(upstream(), "a", {}, unheard)
+    assert asked[0].headers["accept"] == accept
 
 
 async def test_vectors_in_base64_are_unpacked() -> None:

@@ -40,6 +40,8 @@ def test_a_timestamp_in_words(ms: int, text: str) -> None:
         "2025-11-20 04:00:00.000-05:00",
         "2025-11-20t09:00:00z",
         "2025-11-20T09:00:00.000999Z",
+        "2025-11-20T09:00:00." + "0" * 60 + "Z",
+        "2025-11-20T09:00:00-00:00",
     ],
 )
 def test_a_time_may_be_written_in_other_ways(text: str) -> None:
@@ -47,14 +49,37 @@ def test_a_time_may_be_written_in_other_ways(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "now", "2025-11-20", "2025-11-20T09:00:00", "2025-02-30T00:00:00Z", "\ud800"]
+    "text",
+    [
+        *("", "now", "2025-11-20", "2025-11-20T09:00:00", "2025-02-30T00:00:00Z", "\ud800"),
+        *("2025-W47-4T09:00:00Z", "2025-324T09:00:00Z", "20251120T090000Z", "2025-11-20T09Z"),
+        *("2025-11-20T09:00Z", "2025-11-20T09:00:00+01", "2025-11-20T09:00:00+0100"),
+        *("2025-11-20T09:00:00+01:00:30", "2025-11-20T09:00:00,5Z", "2025-11-20T09:00:00.Z"),
+        *("2025-11-20T24:00:00Z", "2025-11-20T09:60:00Z", "2025-11-20T09:00:61Z"),
+        *("2025-11-20T09:00:00+24:00", "2025-11-20T09:00:00Z ", " 2025-11-20T09:00:00Z"),
+        *("2025-11-20T09:00:60Z", "2025-11-20T23:59:60Z", "2016-12-31T23:59:60+01:00"),
+        *("٢025-11-20T09:00:00Z", "2025-11-20T09:00:00Z\n", "0000-01-01T00:00:00Z"),
+    ],
 )
 def test_what_is_no_time_is_refused(text: str) -> None:
     with pytest.raises(ValueError):
         from_rfc3339(text)
 
 
-@pytest.mark.parametrize("text", ["9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("2016-12-31T23:59:60Z", "2016-12-31T23:59:60.999z", "2016-12-31T15:59:60-08:00"),
+        *("2017-01-01T00:59:60+01:00", "2017-01-01T05:29:60+05:30"),
+    ],
+)
+def test_a_leap_second_is_the_first_moment_of_the_next_minute(text: str) -> None:
+    assert rfc3339(from_rfc3339(text)) == "2017-01-01T00:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    "text", ["9999-12-31T23:59:60Z", "9999-12-31T23:59:59-01:00", "0001-01-01T00:00:00+01:00"]
+)
 def test_a_time_that_could_not_be_written_again_is_refused(text: str) -> None:
     with pytest.raises(OverflowError):
         from_rfc3339(text)

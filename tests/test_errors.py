@@ -29,6 +29,7 @@ TOLD_TO_CLIENTS = {
     405: {"method_not_allowed"},
     408: {"request_timeout"},
     413: {"task_too_large"},
+    415: {"unsupported_encoding"},
     422: {"invalid_request"},
     431: {"head_too_large"},
     429: {"queue_full", "too_many_attempts"},

@@ -59,6 +59,28 @@ def test_the_environment_wins_over_the_file(file: Path) -> None:
     assert (settings.server.port, settings.server.max_connections) == (2, 7)
 
 
+@pytest.mark.parametrize(
+    ("name", "variable"),
+    [
+        ("openai/gpt-5.1", "OPENAI_GPT_5_1"),
+        ("qwen3:8b", "QWEN3_8B"),
+        ("@cf/meta/llama-3", "_CF_META_LLAMA_3"),
+    ],
+)
+def test_a_name_with_signs_is_written_with_underscores(
+    file: Path, name: str, variable: str
+) -> None:
+    text = f'[models."{name}"]\nmodel = "m"\nbase_url = "http://x"\n'
+    settings = loaded(file, text, **{f"ASYNCSVC_MODELS__{variable}__RPM": "30"})
+    assert {name: model.rpm for name, model in settings.models.items()} == {name: 30}
+
+
+def test_the_name_as_it_is_written_goes_before_one_that_is_alike(file: Path) -> None:
+    text = "".join(f'[models."{n}"]\nmodel = "m"\nbase_url = "http://x"\n' for n in ("a-b", "a_b"))
+    settings = loaded(file, text, ASYNCSVC_MODELS__A_B__RPM="30")
+    assert [model.rpm for model in settings.models.values()] == [0, 30]
+
+
 def test_the_command_line_wins_over_the_environment(file: Path) -> None:
     file.write_text("[server]\nport = 1\ngrace_s = 5\n[storage]\npath = 'a'")
     settings = load(file, {"ASYNCSVC_SERVER__PORT": "2"}, {"server": {"port": 3}})

@@ -1,5 +1,6 @@
 """What can be set, and what is impossible."""
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -155,14 +156,55 @@ def test_a_limit_from_the_environment_is_text() -> None:
     assert (model(rpm=Variable("40")).rpm, model(concurrency="auto").concurrency) == (40, "auto")
 
 
-@pytest.mark.parametrize("name", ["nvidia-1", "a.b_c", "模型", "x" * 64])
+@pytest.mark.parametrize(
+    "name",
+    ["nvidia-1", "a.b_c", "模型", "x" * 64, "openai/gpt-5.1", "qwen3:8b", "@cf/x/y", "automatic"],
+)
 def test_names_of_models(name: str) -> None:
     assert list(Settings.model_validate({"models": {name: {"model": "m"}}}).models) == [name]
 
 
-@pytest.mark.parametrize("name", ["", "a b", "a/b", "x" * 65, "auto"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "a b",
+        "a\nb",
+        "a#1",
+        "x" * 65,
+        "auto",
+        "auto:batch",
+        "/a",
+        "a/",
+        "a//b",
+        "a/../b",
+        ".",
+        "..",
+    ],
+)
 def test_names_that_no_model_can_have(name: str) -> None:
     assert faults(models={name: {"model": "m"}}) == ["models"]
+    assert faults(models={"a": {"model": "m", "aliases": [name]}}) == ["models"]
+
+
+def test_a_model_has_aliases() -> None:
+    given = {"models": {"a": {"model": "m", "aliases": ["gpt-4o", "vendor/x"]}}}
+    assert Settings.model_validate(given).models["a"].aliases == ["gpt-4o", "vendor/x"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        (["x"], ["x"], "b.aliases: 'x' is an alias of a already"),
+        (["b"], [], "a.aliases: 'b' is the name of a model"),
+        (["a"], [], "a.aliases: 'a' is the name of a model"),
+        (["x", "x"], [], "a.aliases: 'x' is an alias of a already"),
+    ],
+)
+def test_an_alias_means_one_model(first: list[str], second: list[str], words: str) -> None:
+    models = {"a": {"model": "m", "aliases": first}, "b": {"model": "m", "aliases": second}}
+    with pytest.raises(ValidationError, match=re.escape(words)):
+        Settings.model_validate({"models": models})
 
 
 @pytest.mark.parametrize(

@@ -144,6 +144,8 @@ def test_further_fields_of_a_call_are_kept() -> None:
     assert call["extra_content"] == extra["extra_content"]
     (call,) = calls_of({"id": "a", "type": "retrieval", "retrieval": {"query": "q"}})
     assert (call["type"], call["retrieval"]) == ("retrieval", {"query": "q"})
+    (call,) = calls_of({"id": "a", "type": "custom", "custom": {"name": "n", "input": "i"}})
+    assert (call["type"], call["function"]) == ("custom", {"name": "n", "arguments": "i"})
     (call,) = calls_of({"id": "a", "function": {"name": "f", "arguments": "{}", "strict": True}})
     assert call["function"] == {"name": "f", "arguments": "{}", "strict": True}
 

@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.providers.dialects import PLAIN, PRESETS, Preset
+from asyncsvc.providers.upstream import CHAT, EMBEDDINGS
 from tests.upstreams import ASK, KEY, upstream
 
 
@@ -106,8 +107,10 @@ def test_a_system_line_comes_first() -> None:
         *ASK,
     ]
     assert asked[0]["content"] == "be brief"
-    parts = [{"role": "system", "content": [{"type": "text", "text": "x"}]}]
-    assert len(upstream(preset=SYSTEM).chat_body(parts, OFF)["messages"]) == 2
+    parts = [{"role": "developer", "content": [{"type": "text", "text": "x"}]}]
+    (led,) = upstream(preset=SYSTEM).chat_body(parts, OFF)["messages"]
+    assert led["role"] == "system"
+    assert [part["text"] for part in led["content"]] == ["detailed thinking off\n\n", "x"]
 
 
 @pytest.mark.parametrize("preset", [GLM, PLAIN])
@@ -211,3 +214,38 @@ def test_where_thinking_may_begin_without_a_tag(
 ) -> None:
     account = upstream(preset=preset, model=model, extra_body=extra_body)
     assert account.thinks(params) is thinks
+
+
+@pytest.mark.parametrize(
+    ("usage", "asks", "sent"),
+    [
+        ("auto", True, True),
+        ("auto", False, False),
+        ("stream_options", False, True),
+        ("none", True, False),
+        (False, True, False),
+    ],
+)
+def test_the_setting_usage_decides_whether_usage_is_asked_for(
+    usage: Any, asks: bool, sent: bool
+) -> None:
+    account = upstream(preset=Preset(ask_usage=asks), usage=usage)
+    assert ("stream_options" in account.chat_body(ASK, {})) == sent
+
+
+def test_a_field_that_the_provider_does_not_know_is_left_out() -> None:
+    account = upstream(preset=Preset(embed_params={"input_type": "passage"}))
+    account.refused |= {"stream_options", "input_type"}
+    assert "stream_options" not in account.chat_body(ASK, {})
+    assert "input_type" not in account.embedding_body("x", {})
+    assert account.embedding_body("x", {"input_type": "query"})["input_type"] == "query"
+
+
+def test_what_a_task_or_the_settings_ask_for_is_no_field_of_the_service() -> None:
+    assert set(upstream().own_fields(CHAT, {})) == {"stream_options"}
+    own = {"stream_options": {"include_usage": True}}
+    assert upstream(extra_body=own).own_fields(CHAT, {}) == {}
+    assert upstream(usage="stream_options").own_fields(CHAT, {}) == {}
+    preset = Preset(embed_params={"input_type": "passage"})
+    assert set(upstream(preset=preset).own_fields(EMBEDDINGS, {})) == {"input_type"}
+    assert upstream(preset=preset).own_fields(EMBEDDINGS, {"input_type": "query"}) == {}

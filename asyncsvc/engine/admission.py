@@ -67,6 +67,13 @@ class Admission:
         self._forecaster = forecaster
         self._webhooks = webhooks
 
+    def named(self, submission: Submission) -> Submission:
+        """The same with the model's name where an alias is given."""
+        asked = submission.model
+        if asked is None or (name := self._catalogue.name_of(asked)) == asked:
+            return submission
+        return submission.model_copy(update={"model": name})
+
     def check(self, submission: Submission) -> None:
         """Raises RequestError for what could not be served or told of its end."""
         self.check_model(submission)

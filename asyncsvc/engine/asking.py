@@ -9,6 +9,7 @@ from typing import Any
 
 from asyncsvc.engine.embedding import embed
 from asyncsvc.engine.outcome import Completed
+from asyncsvc.engine.repeating import without_refused_fields
 from asyncsvc.engine.run import Run
 from asyncsvc.providers import usage
 from asyncsvc.providers.client import Client
@@ -23,16 +24,18 @@ async def ask(client: Client, journal: Journal, run: Run, body: dict[str, Any]) 
     """`body` is the task's, as the store has it. Raises what the client raises."""
     if run.lead.request.type == "embedding":
         return await embed(run, client, journal, body)
-    return await _chat(client, run, body)
+    return await _chat(client, journal, run, body)
 
 
-async def _chat(client: Client, run: Run, body: dict[str, Any]) -> Completed:
+async def _chat(client: Client, journal: Journal, run: Run, body: dict[str, Any]) -> Completed:
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
     known = None if run.session_key is None else {SESSION_HEADER: run.session_key}
     params, back = body["params"], None
     if not plain(params):
         back = ToolSink(run, converted(params.get("tools"), run.upstream.preset.tools))
-    answer = await client.chat(run.upstream, messages, params, back or run, known)
+    answer = await without_refused_fields(
+        run, journal, lambda: client.chat(run.upstream, messages, params, back or run, known)
+    )
     if back is not None:
         back.finish()
     wrote = "".join(delta.written for delta in run.heard)

@@ -5,18 +5,20 @@ summed over the calls, and that each call counts for the account's rate and is o
 before it is made. Never keeps anything of an attempt that failed: the next asks for all again.
 """
 
-import asyncio
 from collections import Counter
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 
 from asyncsvc.engine.outcome import Completed
+from asyncsvc.engine.repeating import announce, without_refused_fields
 from asyncsvc.engine.run import Run
 from asyncsvc.providers.client import Client
+from asyncsvc.providers.embeddings import same_length
 from asyncsvc.providers.tokens import estimated_usage
-from asyncsvc.tasks.journal import Change, Journal
+from asyncsvc.tasks.journal import Journal
 
 
 async def embed(run: Run, client: Client, journal: Journal, body: dict[str, Any]) -> Completed:
@@ -25,25 +27,16 @@ async def embed(run: Run, client: Client, journal: Journal, body: dict[str, Any]
     usages: list[dict[str, Any]] = []
     for index, batch in enumerate(run.upstream.batches(body["input"])):
         if index:
-            await _announce(run, journal)
-        found = await client.embed(run.upstream, batch, body["params"], run.head)
+            await announce(run, journal)
+        found = await without_refused_fields(
+            run,
+            journal,
+            partial(client.embed, run.upstream, batch, body["params"], run.head),
+        )
         vectors += found.vectors
         usages.append(found.usage or estimated_usage("".join(batch), ""))
+    same_length(vectors)
     return Completed(orjson.dumps(vectors).decode(), summed(usages))
-
-
-async def _announce(run: Run, journal: Journal) -> None:
-    """One more call: it waits for the rate as a task would, and a restart will know of it."""
-    loop = asyncio.get_running_loop()
-    since = loop.time()
-    run.heard_at = None
-    await run.permit.again()
-    run.waited_s += loop.time() - since
-    if run.upstream.settings.counted:
-        anyone = next(iter(run.members))
-        await asyncio.shield(journal.append(Change(anyone, [], call=run.upstream.gate.name)))
-    run.permit.sent()
-    run.alive()
 
 
 def summed(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:

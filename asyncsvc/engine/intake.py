@@ -82,6 +82,7 @@ class Intake:
         began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
         try:
             self._check_room(1)
+            submission = self._admission.named(submission)
             self._admission.check(submission)
             now = self._journal.now()
             request, body = draft(self._router, submission, owner, now)
@@ -189,7 +190,7 @@ class Intake:
     def check(self, submission: Submission) -> None:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
         with suppress(NoModel):  # its key may be there by the time that it is needed
-            self._admission.check_model(submission)
+            self._admission.check_model(self._admission.named(submission))
 
     def check_open(self) -> None:
         """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
@@ -218,6 +219,7 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         self._check_room(len(submissions))
+        submissions = [self._admission.named(one) for one in submissions]
         for index, submission in enumerate(submissions):
             try:
                 self._admission.check(submission)
@@ -282,10 +284,12 @@ class Intake:
 
     def birth(self, submission: Submission, owner: str | None) -> Birth:
         """The task of a submission as it would be stored now, whatever models there are."""
+        submission = self._admission.named(submission)
         return Birth(*draft(self._router, submission, owner, self._journal.now()))
 
     def route(self, submission: Submission) -> dict[str, Any]:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""
+        submission = self._admission.named(submission)
         self._admission.check_model(submission)
         now = self._journal.now()
         request, _ = draft(self._router, submission, None, now)

@@ -58,6 +58,9 @@ class Catalogue:
             name: [upstream for upstream in upstreams if upstream.name == name]
             for name in self.settings.models
         }
+        self._aliases = {
+            alias: name for name, model in self.settings.models.items() for alias in model.aliases
+        }
         self.disabled.clear()
         self.disabled.update(found.disabled)
         self._tidy(found.usable)
@@ -69,6 +72,10 @@ class Catalogue:
         for identity, gate in list(self._gates.items()):
             if identity not in kept and not gate.remembers:
                 del self._gates[identity]
+
+    def name_of(self, asked: str) -> str:
+        """The model's name for a name or an alias; the word itself where there is no such model."""
+        return self._aliases.get(asked, asked)
 
     def of(self, name: str) -> list[Upstream]:
         """The upstreams of one model, one a key."""
@@ -134,6 +141,7 @@ def _upstream(account: Account, gate: Gate, before: Upstream | None) -> Upstream
     """The one in use where nothing of it has changed; a run may hold it."""
     if before is not None and before.settings == account.model:
         before.gone.clear()
+        before.refused.clear()
         return before
     return Upstream(
         account.name, account.model, account.preset, gate, account.base_url, account.key

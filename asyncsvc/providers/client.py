@@ -10,7 +10,7 @@ collapses above fifty streams (48 against 3,608 requests a second at 200 in flig
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, Self
@@ -24,12 +24,14 @@ from httpx_sse import EventSource, SSEError
 from asyncsvc.clock import Now
 from asyncsvc.errors import (
     ConnectTimeout,
+    FieldRefused,
     FirstTokenTimeout,
     GatewayAway,
     IdleTimeout,
     ProviderError,
     UpstreamDisconnected,
     UpstreamInvalid,
+    UpstreamRejected,
 )
 from asyncsvc.providers import faults, openclaw, openclaw_chat, openclaw_runs
 from asyncsvc.providers.bounded import BoundedTransport
@@ -38,12 +40,16 @@ from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.headers import rate_headers
 from asyncsvc.providers.openclaw import Fate
 from asyncsvc.providers.openclaw_ws import AWAY_S, Gateway, Gateways
-from asyncsvc.providers.upstream import Sink, Upstream
+from asyncsvc.providers.upstream import CHAT, EMBEDDINGS, Sink, Upstream, named_in
 from asyncsvc.settings import Timeouts
 
 WRITE_S = 30.0
+JSON_TYPE = "application/json"
 ERROR_BYTES = 64 * 1024
 FETCH_S = 10.0
+CHAT_TYPES = "text/event-stream, application/json"
+"""What a chat call accepts. A server whose errors are JSON may refuse a request for an event stream
+alone with 406 (RFC 9110, 12.5.1)."""
 LINGER_S = 0.2
 """After [DONE] the body's end follows at once, and the connection can be used again. A
 provider that keeps it open instead costs the connection, not the answer."""
@@ -105,9 +111,12 @@ class Client:
             after_tool=bool(messages) and messages[-1].get("role") in ("tool", "function"),
         )
         body = upstream.chat_body(messages, params)
+        own = upstream.own_fields(CHAT, params)
         try:
             async with asyncio.timeout(timeouts.first_token_s) as limit:
-                stream = self._stream(upstream, "/chat/completions", body, sink.head, headers)
+                stream = self._stream(
+                    upstream, CHAT, body, sink.head, headers, accept=CHAT_TYPES, own=own
+                )
                 async with aclosing(stream) as events:
                     async for data in events:
                         if data == "[DONE]":
@@ -139,12 +148,15 @@ class Client:
     ) -> Embeddings:
         """One vector a text, in one call: no more texts than a batch of the preset."""
         body = upstream.embedding_body(texts, params)
+        own = upstream.own_fields(EMBEDDINGS, params)
         limit_s = self._timeouts.first_token_s
         try:
             async with asyncio.timeout(limit_s):
                 parts = [
                     part
-                    async for part in self._stream(upstream, "/embeddings", body, on_head, None)
+                    async for part in self._stream(
+                        upstream, EMBEDDINGS, body, on_head, None, accept=JSON_TYPE, own=own
+                    )
                 ]
         except TimeoutError:
             raise FirstTokenTimeout(f"no answer within {limit_s:g} s") from None
@@ -189,9 +201,13 @@ class Client:
         body: dict[str, Any],
         on_head: Callable[[bool], None],
         headers: dict[str, str] | None,
+        *,
+        accept: str,
+        own: Mapping[str, Sequence[str]],
     ) -> AsyncGenerator[str]:
-        """The data of each event; a plain JSON answer is a single one."""
-        sent = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        """The data of each event; a plain JSON answer is a single one. `own` are the fields of
+        the body that the service adds by itself."""
+        sent = {"Content-Type": JSON_TYPE, "Accept": accept}
         sent |= upstream.headers() | (headers or {})
         timeouts = self._timeouts
         try:
@@ -203,7 +219,7 @@ class Client:
                     # The times of a refusal are weighed with those in its body.
                     upstream.gate.told(told, rest=response.status_code == 200)
                 if response.status_code != 200:
-                    raise await self._refusal(response, upstream)
+                    raise await self._refusal(response, upstream, own)
                 if "application/json" in response.headers.get("content-type", ""):
                     yield (await response.aread()).decode()
                     return
@@ -219,7 +235,9 @@ class Client:
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise _translate(error, timeouts, upstream.preset.acts) from error
 
-    async def _refusal(self, response: httpx.Response, upstream: Upstream) -> ProviderError:
+    async def _refusal(
+        self, response: httpx.Response, upstream: Upstream, own: Mapping[str, Sequence[str]]
+    ) -> ProviderError:
         body = bytearray()
         # The status alone says enough where the explanation cannot be read.
         with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError):
@@ -227,7 +245,7 @@ class Client:
                 body += part
                 if len(body) > ERROR_BYTES:
                     break
-        return faults.of_response(
+        error = faults.of_response(
             response.status_code,
             bytes(body),
             upstream.secrets,
@@ -235,6 +253,10 @@ class Client:
             now_ms=self._now(),
             headers=response.headers,
         )
+        named = named_in(own, response.status_code, bytes(body))
+        if named and isinstance(error, UpstreamRejected):
+            return FieldRefused(str(error), named)
+        return error
 
 
 async def _take(

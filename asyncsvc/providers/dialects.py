@@ -18,6 +18,15 @@ SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
 TOOLS = frozenset({"tools", "tool_choice"})
 EMBEDDING = frozenset({"input_type", "truncate", "dimensions", "encoding_format"})
 
+ROLES: Mapping[str, str] = {"developer": "system", "function": "tool"}
+"""Roles that are sent under another name. OpenAI itself takes `system` wherever it takes
+`developer`, and most others know `system` alone, so this holds for an unknown provider as well.
+The role `function` belongs to the way of calling functions from before there were tools."""
+ECHOED = frozenset({"annotations", "audio", "refusal", "citations", "images"})
+"""Fields of an answer that clients send back with it; a model reads none of them."""
+SIGNED = frozenset({"extra_content", "reasoning_details", "index"})
+"""What one provider's next turn needs and a strict other one refuses."""
+
 THINKERS = (r"-thinking|deepseek-r1|qwq", "always_on")
 """Models that can do nothing else, wherever they are served."""
 
@@ -36,8 +45,12 @@ class Preset:
     rename: Mapping[str, str] = field(default_factory=dict)
     only: Mapping[str, Any] = field(default_factory=dict)
     """Parameters that are taken with this one value."""
+    roles: Mapping[str, str] = field(default_factory=lambda: ROLES)
+    """Roles of messages that the provider knows by another name."""
     drop_in_messages: frozenset[str] = frozenset()
-    """Keys of a message that are refused."""
+    """Keys of a message, or of a tool call in it, that are refused."""
+    join_text: bool = False
+    """Whether content must be a string where it is nothing but text; parts are joined."""
     ask_usage: bool = True
     """Whether `stream_options.include_usage` is understood; others send usage anyway."""
     errors: str = "any"
@@ -82,6 +95,8 @@ PRESETS: dict[str, Preset] = {
         thinking_by_id=((r"^(gpt-[5-9]|o\d)", "effort"),),
         # Reasoning models refuse the old name; all take the new one.
         rename={"max_tokens": "max_completion_tokens"},
+        roles={},
+        drop_in_messages=SIGNED | {"reasoning_content", "reasoning", "citations", "images"},
         errors="openai",
         embed_batch=96,
         tools={"custom": None},
@@ -99,7 +114,8 @@ PRESETS: dict[str, Preset] = {
         ),
         rename={"max_completion_tokens": "max_tokens"},
         only={"tool_choice": "auto"},
-        drop_in_messages=frozenset({"name"}),
+        drop_in_messages=ECHOED | SIGNED | {"name"},
+        join_text=True,
         ask_usage=False,
         errors="zhipu",
         tools={"web_search": {"enable": True}, "retrieval": None, "mcp": None},
@@ -107,12 +123,16 @@ PRESETS: dict[str, Preset] = {
     "hunyuan": Preset(
         "https://api.hunyuan.cloud.tencent.com/v1",
         thinking_by_id=((r"hunyuan-a13b", "enable_thinking"), (r"hunyuan-t1", "always_on")),
+        drop_in_messages=ECHOED | SIGNED,
+        join_text=True,
         errors="hunyuan",
     ),
     "tencent-tokenhub": Preset(
         "https://tokenhub.tencentmaas.com/v1",
         thinking="effort_absent",
         only={"tool_choice": "auto"},
+        drop_in_messages=ECHOED | SIGNED,
+        join_text=True,
         errors="tokenhub",
     ),
     "nvidia": Preset(
@@ -130,6 +150,8 @@ PRESETS: dict[str, Preset] = {
         | EMBEDDING
         | {"response_format", "chat_template_kwargs", "reasoning_budget", "reasoning_effort"},
         rename={"max_completion_tokens": "max_tokens"},
+        drop_in_messages=ECHOED | SIGNED,
+        join_text=True,
         errors="nvidia",
         embed_params={"input_type": "passage"},
     ),
@@ -137,10 +159,19 @@ PRESETS: dict[str, Preset] = {
         "https://api.siliconflow.cn/v1",
         thinking="enable_thinking",
         thinking_by_id=(THINKERS, (r"instruct|coder", "none")),
+        drop_in_messages=ECHOED | SIGNED,
+        join_text=True,
         errors="siliconflow",
         embed_batch=32,
     ),
-    "deepseek": Preset("https://api.deepseek.com", thinking="glm", errors="openai"),
+    "deepseek": Preset(
+        "https://api.deepseek.com",
+        thinking="glm",
+        # Its reader of JSON knows strings alone: "invalid type: sequence, expected a string".
+        drop_in_messages=ECHOED | SIGNED,
+        join_text=True,
+        errors="openai",
+    ),
     "moonshot": Preset(
         "https://api.moonshot.cn/v1",
         thinking_by_id=(
@@ -148,6 +179,8 @@ PRESETS: dict[str, Preset] = {
             (r"kimi-k[3-9]", "effort"),
             (r"kimi-k2\.[5-9]", "glm"),
         ),
+        drop_in_messages=ECHOED | SIGNED,
+        join_text=True,
         errors="openai",
         tools={"builtin_function": None},
     ),
@@ -164,18 +197,26 @@ PRESETS: dict[str, Preset] = {
         errors="openrouter",
         tools={"openrouter:web_search": None, "openrouter:datetime": None},
     ),
-    "ollama": Preset("http://localhost:11434/v1", thinking="effort", errors="openai"),
+    "ollama": Preset(
+        "http://localhost:11434/v1", thinking="effort", join_text=True, errors="openai"
+    ),
     "vllm": Preset(
         "http://localhost:8000/v1",
         thinking="template_enable",
         thinking_by_id=(THINKERS, (r"deepseek|granite|kimi", "template_thinking")),
+        # Many chat templates know strings alone.
+        join_text=True,
         errors="openai",
     ),
-    "llama.cpp": Preset("http://127.0.0.1:8080/v1", thinking="template_enable", errors="openai"),
+    "llama.cpp": Preset(
+        "http://127.0.0.1:8080/v1", thinking="template_enable", join_text=True, errors="openai"
+    ),
     "openclaw": Preset(
         "http://127.0.0.1:18789/v1",
         # `user` would tie our clients' calls to one of the gateway's sessions.
         allow=SAMPLING | {"max_completion_tokens"},
+        roles={},
+        drop_in_messages=ECHOED | SIGNED,
         errors="openclaw",
         acts=True,
         # No keep-alive; rate-limited by its own provider it was silent for 168 s.

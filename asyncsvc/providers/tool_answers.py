@@ -103,19 +103,6 @@ class ToolSink:
             if rest := text.end():
                 self._sink.write(_custom({"index": index}, {}, rest))
 
-    def whole(self, call: dict[str, Any]) -> dict[str, Any]:
-        """A whole call, with the tool that the client has declared."""
-        function = call["function"]
-        origin = self._origin(function.get("name"))
-        if origin is None:
-            return call
-        named = _named(function, origin)
-        if not origin.custom:
-            return call | {"function": named}
-        text = Text()
-        words = text.feed(function.get("arguments") or "") + text.end()
-        return call | {"type": CUSTOM, "function": named | {"arguments": words}}
-
     def _call(self, delta: Delta, call: dict[str, Any]) -> Delta:
         index, function = call["index"], call["function"]
         if function.get("name") and (origin := self._origin(function["name"])) is not None:

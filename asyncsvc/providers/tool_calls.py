@@ -16,13 +16,10 @@ from uuid import uuid4
 
 import orjson
 
+from asyncsvc.providers.call_pieces import CUSTOM, Piece, read
 from asyncsvc.providers.message_fields import Fields, Room
 
 Object = dict[str, Any]
-KNOWN = frozenset({"index", "id", "type", "function"})
-KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
-FUNCTION, CUSTOM = "function", "custom"
-"""Types of calls that are put together; a call of any other type is kept as it is."""
 LATE_ID = "late_id"
 """In a piece: the provider's id of a call that was given out under another."""
 
@@ -36,13 +33,13 @@ class _Call:
     id: str | None = None
     given: str | None = None
     """The id under which it was given out."""
-    type: str = FUNCTION
+    type: str = "function"
     name: str = ""
     arguments: str = ""
     pending: str = ""  # arguments that were not given out yet
     shown_name: str = ""
 
-    def accepts(self, piece: "_Piece") -> bool:
+    def accepts(self, piece: Piece) -> bool:
         """Whether a piece without another id may belong to this call, by its name."""
         if not piece.name or not self.name:
             return True
@@ -53,7 +50,7 @@ class _Call:
         same = piece.index is not None and piece.index == self.index
         return same and not self.arguments and not _whole(piece.arguments)
 
-    def repeats(self, piece: "_Piece") -> bool:
+    def repeats(self, piece: Piece) -> bool:
         """Whether the piece is the whole call once more."""
         return (
             piece.id is not None
@@ -62,7 +59,7 @@ class _Call:
             and _whole(self.arguments)
         )
 
-    def take(self, piece: "_Piece") -> Iterator[Object]:
+    def take(self, piece: Piece) -> Iterator[Object]:
         """Add what the piece has, and give out what is new."""
         self.type = piece.type or self.type
         if piece.name and piece.name != self.name:
@@ -95,9 +92,8 @@ class _Call:
             return None
         self.shown_name = self.name
         more = self._fields() if changed else {}
-        if self.type != FUNCTION:
-            more = more | {"type": self.type}
-        return {"index": self.number} | late | more | {"function": self._function(named)}
+        custom = {"type": CUSTOM} if self.type == CUSTOM else {}
+        return {"index": self.number} | custom | late | more | {"function": self._function(named)}
 
     def _fields(self) -> Object:
         self.fields.changed = False
@@ -108,23 +104,6 @@ class _Call:
         self.function.changed = False
         arguments, self.pending = self.pending, ""
         return named | {"arguments": arguments} | more
-
-
-@dataclass(slots=True)
-class _Piece:
-    """One piece, with values of the right types."""
-
-    index: int | None
-    id: str | None
-    type: str | None
-    name: str
-    arguments: str
-    fields: Object
-    function: Object
-
-    @property
-    def empty(self) -> bool:
-        return not (self.id or self.name or self.arguments or self.fields or self.function)
 
 
 @dataclass(slots=True)
@@ -142,7 +121,7 @@ class ToolCalls:
 
     def take(self, given: Any) -> Iterator[Object]:
         """One piece as a provider sends it; what is no object is left out."""
-        piece = _read(given)
+        piece = read(given)
         if piece is None or piece.empty:
             return
         found = self._find(piece)
@@ -156,7 +135,7 @@ class ToolCalls:
         """The calls of a whole message, of which some or all came before."""
         free = list(self._calls)
         for place, each in enumerate(given):
-            piece = _read(each)
+            piece = read(each)
             if piece is None or piece.empty:
                 continue
             found = self._same(piece, free, place)
@@ -178,7 +157,7 @@ class ToolCalls:
             if (piece := call.shown(last=True)) is not None:
                 yield piece
 
-    def _find(self, piece: _Piece) -> _Call | None:
+    def _find(self, piece: Piece) -> _Call | None:
         """The call that the piece goes on with; None where it begins one."""
         last = self._calls[-1] if self._calls else None
         current = last if piece.index is None else self._by_index.get(piece.index)
@@ -192,7 +171,7 @@ class ToolCalls:
             return current if current and current.accepts(piece) else None
         return current or last
 
-    def _same(self, piece: _Piece, free: list[_Call], place: int) -> _Call | None:
+    def _same(self, piece: Piece, free: list[_Call], place: int) -> _Call | None:
         """The call that a whole one repeats."""
         if piece.id is not None and (known := self._by_id.get(piece.id)) is not None:
             return known
@@ -204,7 +183,7 @@ class ToolCalls:
                 return call
         return None
 
-    def _begin(self, piece: _Piece) -> Iterator[Object]:
+    def _begin(self, piece: Piece) -> Iterator[Object]:
         for earlier in self._held:
             if earlier.given is None and (held := earlier.shown(last=True)) is not None:
                 yield held
@@ -221,53 +200,6 @@ class ToolCalls:
         if id_ is not None and call.id is None and id_ not in self._by_id:
             call.id = id_
             self._by_id[id_] = call
-
-
-def _read(given: Any) -> _Piece | None:
-    if not isinstance(given, dict):
-        return None
-    function, custom = given.get("function"), given.get(CUSTOM)
-    if isinstance(custom, dict):
-        # A custom tool has an input where a function has arguments.
-        given = {**given, "type": CUSTOM, CUSTOM: None}
-        function = {"arguments" if name == "input" else name: custom[name] for name in custom}
-    if not isinstance(function, dict):
-        function = {}
-    id_, kind, name = given.get("id"), given.get("type"), function.get("name")
-    if isinstance(id_, int | float) and not isinstance(id_, bool):
-        id_ = str(id_)
-    arguments = function.get("arguments")
-    return _Piece(
-        _index(given.get("index")),
-        id_ if isinstance(id_, str) and id_ else None,
-        kind if isinstance(kind, str) and kind else None,
-        name if isinstance(name, str) else "",
-        arguments if isinstance(arguments, str) else _json(arguments),
-        {key: value for key, value in given.items() if key not in KNOWN and value is not None},
-        {
-            key: value
-            for key, value in function.items()
-            if key not in KNOWN_OF_FUNCTION and value is not None
-        },
-    )
-
-
-def _index(value: Any) -> int | None:
-    """A place in the provider's list, in any spelling; None where it is none."""
-    if isinstance(value, str):
-        value = value.strip()
-        return int(value) if value.removeprefix("-").isdecimal() and len(value) < 10 else None
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    return int(value) if value == value and abs(value) < 1 << 31 else None
-
-
-def _json(value: Any) -> str:
-    """Arguments that came as an object."""
-    try:
-        return "" if value is None else orjson.dumps(value).decode()
-    except TypeError:  # too deep for JSON
-        return ""
 
 
 def _whole(arguments: str) -> bool:

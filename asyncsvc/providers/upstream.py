@@ -7,17 +7,20 @@ out is said in a warning, and that a key is in no representation of itself. Neve
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from asyncsvc.providers import openclaw, tools
 from asyncsvc.providers.deltas import Delta
-from asyncsvc.providers.dialects import THINKERS, Preset
+from asyncsvc.providers.dialects import THINKERS, TOOLS, Preset
 from asyncsvc.providers.gate import Gate
+from asyncsvc.providers.messages import led_by, sendable
 from asyncsvc.providers.thinking import SYSTEM
 from asyncsvc.settings import Model, Timeouts
 
+CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"
+STREAM_OPTIONS, USAGE = "stream_options", "include_usage"
 THINKING = "thinking"
 """The parameter that is the service's own: on, off or auto."""
 
@@ -68,6 +71,8 @@ class Upstream:
     ready: bool | None = None
     """What a gateway last said of itself; None where there is none, or nobody has asked."""
     looked_at: float = -math.inf
+    refused: set[str] = field(default_factory=set)
+    """Fields that the service adds by itself and that this provider does not know."""
 
     @property
     def model_id(self) -> str:
@@ -107,24 +112,40 @@ class Upstream:
     def chat_body(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
         """The body of a streaming chat call. What the settings say wins over the parameters,
         and a mode of thinking that the task asks for over both."""
-        if unwanted := self.preset.drop_in_messages:
-            messages = [{k: v for k, v in said.items() if k not in unwanted} for said in messages]
-        messages = tools.fitted_messages(messages, self.preset.tools)
+        messages = sendable(tools.fitted_messages(messages, self.preset.tools), self.preset)
         sent = self._sent(tools.fitted(params, self.preset.tools))
         body: dict[str, Any] = sent | {"messages": messages, "stream": True}
-        if self.preset.ask_usage:
-            body["stream_options"] = {"include_usage": True}
+        if self._asks_usage and STREAM_OPTIONS not in self.refused:
+            body[STREAM_OPTIONS] = {USAGE: True}
         body |= self.settings.extra_body
         mode = dict(self._mode(params) or {})
         if line := mode.pop(SYSTEM, None):
-            body["messages"] = _led_by(line, messages)
+            body["messages"] = led_by(line, messages)
         aim = self._aim()
         return _merged(body, mode) | {"model": aim.model if aim else self.model_id}
 
     def embedding_body(self, texts: str | list[str], params: dict[str, Any]) -> dict[str, Any]:
         """The body of an embedding call."""
-        body = dict(self.preset.embed_params) | self._sent(params) | {"input": texts}
+        own = {k: v for k, v in self.preset.embed_params.items() if k not in self.refused}
+        body = own | self._sent(params) | {"input": texts}
         return body | self.settings.extra_body | {"model": self.model_id}
+
+    def own_fields(self, path: str, params: dict[str, Any]) -> dict[str, Sequence[str]]:
+        """The fields of such a body that neither the task nor the settings ask for, each with the
+        words by which a provider that does not know it may name it."""
+        own: dict[str, Sequence[str]] = {}
+        if path == EMBEDDINGS:
+            sent = self._sent(params)
+            own = {name: (name,) for name in self.preset.embed_params if name not in sent}
+        elif self._asks_usage and self.settings.usage == "auto":
+            own = {STREAM_OPTIONS: (STREAM_OPTIONS, USAGE)}
+        taken = self.refused | self.settings.extra_body.keys()
+        return {name: words for name, words in own.items() if name not in taken}
+
+    @property
+    def _asks_usage(self) -> bool:
+        wanted = self.settings.usage
+        return self.preset.ask_usage if wanted == "auto" else wanted == STREAM_OPTIONS
 
     def batches(self, texts: str | list[str]) -> list[str | list[str]]:
         """The texts in portions that one embedding call takes."""
@@ -148,7 +169,8 @@ class Upstream:
             said.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
         if without := tools.left_out(params, self.preset.tools):
             said.append(f"{who} does not take {' and '.join(without)}; left out")
-        left = sorted(name for name in params if name != THINKING and not self._takes(name, params))
+        given = (name for name in _given(params) if name != THINKING)
+        left = sorted(name for name in given if not self._takes(name, params))
         if left:
             names = ", ".join(name[:NAME_CHARS] for name in left[:NAMES])
             more = f" and {len(left) - NAMES} more" if len(left) > NAMES else ""
@@ -181,10 +203,29 @@ class Upstream:
 
     def _sent(self, params: dict[str, Any]) -> dict[str, Any]:
         called = self.preset.called
-        taken = [name for name in params if self._takes(name, params)]
+        taken = [name for name in _given(params) if self._takes(name, params)]
         # Who gives both names means the one that the provider knows.
         taken.sort(key=lambda name: name == called(name))
         return {called(name): params[name] for name in taken}
+
+
+def _given(params: Mapping[str, Any]) -> list[str]:
+    """The parameters that say something: null is the same as left out, and so is a list of no
+    tools, which strict providers refuse, with what chooses among them."""
+    no_tools = not params.get("tools")
+    return [
+        name
+        for name, value in params.items()
+        if value is not None and not (name in TOOLS and no_tools and "tools" in params)
+    ]
+
+
+def named_in(own: Mapping[str, Sequence[str]], status: int, body: bytes) -> frozenset[str]:
+    """Those of the fields that a refusal with that status and body names."""
+    if status not in (400, 422):
+        return frozenset()
+    text = body.decode(errors="replace").lower()
+    return frozenset(name for name, words in own.items() if any(word in text for word in words))
 
 
 def _merged(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
@@ -195,12 +236,3 @@ def _merged(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(held, dict) and isinstance(value, dict)
         merged[name] = held | value if both else value
     return merged
-
-
-def _led_by(line: str, messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The messages with that line before everything that a system message says."""
-    first = messages[0] if messages else {}
-    said = first.get("content")
-    if first.get("role") == "system" and isinstance(said, str):
-        return [first | {"content": f"{line}\n\n{said}"}, *messages[1:]]
-    return [{"role": "system", "content": line}, *messages]

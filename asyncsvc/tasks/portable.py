@@ -9,12 +9,12 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, rfc3339
 from asyncsvc.tasks.rows import SELECT_TASK, TASK_COLUMNS, served, task_of
 from asyncsvc.tasks.store import Store
-from asyncsvc.tasks.submission import Submission
+from asyncsvc.tasks.submission import Moment, Submission
 from asyncsvc.tasks.task import FINISHED, Cause, Draft, EventType, Request, State, Task, status
 
 PAGE_TASKS = 200
@@ -114,15 +114,6 @@ def _time(ms: int | None) -> str | None:
     return None if ms is None else rfc3339(ms)
 
 
-def _moment(text: str) -> str:
-    try:
-        from_rfc3339(text)
-    except (ValueError, OverflowError):
-        raise ValueError("must be an RFC 3339 time such as 2026-11-20T09:00:00Z") from None
-    return text
-
-
-Moment = Annotated[str, AfterValidator(_moment)]
 Count = Annotated[int, Field(ge=0, le=1 << 31)]
 
 

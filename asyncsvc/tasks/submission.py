@@ -22,6 +22,7 @@ from pydantic_core import PydanticCustomError
 
 from asyncsvc.clock import from_rfc3339
 from asyncsvc.egress import LONGEST
+from asyncsvc.tasks import parameters
 
 METADATA_BYTES = 16 * 1024
 PREVIEW_CHARS = 200
@@ -43,13 +44,19 @@ MESSAGE: dict[str, Any] = {
     "required": ["role"],
     "properties": {
         "role": {"enum": sorted(ROLES)},
-        "content": {"type": ["string", "array", "null"]},
+        "content": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+                {"type": "null"},
+            ]
+        },
     },
 }
 PARAMS: dict[str, Any] = {
     "propertyNames": {"not": {"enum": sorted(OURS)}},
     "properties": {
-        "n": {"const": 1},
+        **parameters.schema(),
         "thinking": {"anyOf": [{"enum": list(THINKING)}, {"not": {"type": "string"}}]},
     },
 }
@@ -58,9 +65,13 @@ PARAMS: dict[str, Any] = {
 def _time(text: str) -> str:
     try:
         from_rfc3339(text)
-    except (ValueError, OverflowError) as error:
-        raise ValueError("must be an RFC 3339 time such as 2026-11-20T09:00:00Z") from error
+    except (ValueError, OverflowError):
+        raise ValueError("must be an RFC 3339 time such as 2026-11-20T09:00:00Z") from None
     return text
+
+
+Moment = Annotated[str, AfterValidator(_time)]
+"""A time of RFC 3339, as it was written."""
 
 
 def _size(value: Any) -> int:
@@ -79,13 +90,26 @@ def _fault(param: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("value_error", "{said}", {"param": param, "said": message})
 
 
-def _only(name: str, kinds: list[str], task: str) -> dict[str, Any]:
+def _needs(name: str, kind: dict[str, Any]) -> dict[str, Any]:
     """In JSON Schema: what is to be done stands in this field and in no other."""
     others = {other: {"type": "null"} for other in ("content", "messages", "input")}
-    said = others | {name: {"type": kinds, "minLength": 1, "minItems": 1}}
-    kind = {"type": {"const": task}}
-    needed = [name] if task == "chat" else [name, "type"]
-    return {"required": needed, "properties": said | kind}
+    fields = others | {name: kind}
+    return {"required": [name], "properties": fields, "additionalProperties": True}
+
+
+_LIST = {"type": "array", "items": {}, "minItems": 1}
+_TEXT = {"type": "string", "minLength": 1}
+# As conditions, not as alternatives: programs that make types of a schema would make three types
+# of one body, each with those fields alone.
+_TO_DO: dict[str, Any] = {
+    "if": {"required": ["type"], "properties": {"type": {"const": "embedding"}}},
+    "then": _needs("input", {"anyOf": [_TEXT, _LIST]}),
+    "else": {
+        "if": {"required": ["content"], "properties": {"content": {"type": "string"}}},
+        "then": _needs("content", _TEXT),
+        "else": _needs("messages", _LIST),
+    },
+}
 
 
 class Submission(BaseModel):
@@ -94,13 +118,7 @@ class Submission(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
-        json_schema_extra={
-            "oneOf": [
-                _only("content", ["string"], "chat"),
-                _only("messages", ["array"], "chat"),
-                _only("input", ["string", "array"], "embedding"),
-            ]
-        },
+        json_schema_extra=_TO_DO,
     )
 
     content: str | None = Field(None, min_length=1, description="one user message")
@@ -125,7 +143,7 @@ class Submission(BaseModel):
     session_id: str | None = Field(
         None, min_length=1, max_length=200, description="tasks of one session run in order"
     )
-    run_at: Annotated[str, AfterValidator(_time)] | None = Field(
+    run_at: Moment | None = Field(
         None,
         description="not before this time (RFC 3339)",
         json_schema_extra={"format": "date-time"},
@@ -173,10 +191,15 @@ class Submission(BaseModel):
     @field_validator("params")
     @classmethod
     def _params(cls, value: dict[str, Any]) -> dict[str, Any]:
-        if taken := OURS & value.keys():
-            raise ValueError(f"{sorted(taken)[0]} is set by the service, leave it out of params")
-        if value.get("n", 1) != 1:
+        if not value:
+            return value
+        for name in sorted(OURS & value.keys()):
+            if value[name] is not None:
+                raise ValueError(f"{name} is set by the service, leave it out of params")
+        if value.get("n") is not None and (type(value["n"]) is not int or value["n"] != 1):
             raise ValueError("n must be 1: a task has one answer")
+        if (fault := parameters.fault(value)) is not None:
+            raise _fault(f"params.{fault[0]}", fault[1])
         thinking = value.get("thinking")
         if isinstance(thinking, str) and thinking not in THINKING:
             raise ValueError(f"thinking must be one of {', '.join(THINKING)}")

@@ -122,8 +122,10 @@ async def listing(request: Request) -> Response:
     for column, (name, known) in CHOICES.items():
         if column in where and where[column] not in known:
             raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
-    rows = await house(request).journal.store.page(
-        where, query.get("model"), query.get("q"), _before(query.get("cursor")), limit + 1
+    parts, model = house(request), query.get("model")
+    named = model and parts.catalogue.name_of(model)
+    rows = await parts.journal.store.page(
+        where, named, query.get("q"), _before(query.get("cursor")), limit + 1
     )
     shown, more = rows[:limit], len(rows) > limit
     last = str(shown[-1][0].n).encode() if more else None

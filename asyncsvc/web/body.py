@@ -20,8 +20,11 @@ from asyncsvc.engine.admission import Aside
 from asyncsvc.errors import InvalidJson, InvalidRequest, RequestTimeout, TaskTooLarge
 from asyncsvc.web import structure
 from asyncsvc.web.bodies import SMALL, Bodies, Hold, at_once
+from asyncsvc.web.encodings import Inflater, coding
 from asyncsvc.web.structure import DIGITS, LONG, SHALLOW
 
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark, which some programs write before UTF-8; JSON has none (RFC 8259, 8.1)."""
 SPARE = 16
 """Levels of nesting that our own answers may add around what a client has sent."""
 GRACE_S = 20.0
@@ -99,7 +102,10 @@ async def received(
     """The body, and how to work on it; its room is given back at the end."""
     announced = request.headers.get("content-length", "")
     length = int(announced) if announced.isdigit() else 0
+    encoding = coding(request.headers.getlist("content-encoding"))
     data, hold = await collect(request.receive, length, limit, bodies)
+    if encoding is not None and data:
+        data, hold = await _inflated(data, hold, encoding, limit, bodies)
     try:
         yield data, hold.aside if hold is not None else at_once
     finally:
@@ -107,10 +113,34 @@ async def received(
             hold.release()
 
 
+async def _inflated(
+    data: bytes, hold: Hold | None, encoding: str, limit: int, bodies: Bodies
+) -> Body:
+    """A compressed body as it was before. Raises TaskTooLarge where more than the limit would come
+    out; a large one has room before it is inflated."""
+    if hold is not None:
+        hold.release()  # kept, it could wait for room that it holds itself
+    body = Inflater(data, encoding)
+    small = body.more(min(SMALL, limit) + 1)
+    if body.ended and len(small) <= min(SMALL, limit):
+        return small, None
+    hold = await bodies.hold(limit)
+    try:
+        rest = await hold.aside(body.more, limit + 1 - len(small))
+        if len(small) + len(rest) > limit or not body.ended:
+            raise _too_large(limit)
+        hold.shrink(min(hold.size, len(small) + len(rest)))
+        return small + rest, hold
+    except BaseException:
+        hold.release()
+        raise
+
+
 def as_object(body: bytes | str) -> dict[str, Any]:
     """Raises InvalidJson, or InvalidRequest or TaskTooLarge where it is JSON that we cannot
     take."""
     data = body.encode() if isinstance(body, str) else body
+    data = data.removeprefix(BOM)
     large = len(data) > SMALL
     if large:
         structure.check(data)

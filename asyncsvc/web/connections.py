@@ -26,6 +26,7 @@ from asyncsvc.web.auth import CROWDED
 from asyncsvc.web.corked import Corked
 from asyncsvc.web.express import Express
 from asyncsvc.web.submit import Answer
+from asyncsvc.web.upgrades import Parser
 
 SPARE = 16
 """Connections beyond the most that are still answered."""
@@ -86,6 +87,7 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, connections: Connections, **parts: Any) -> None:
         super().__init__(**parts)
+        self.parser = self._requests = Parser(self)
         self._all = connections
         self._refused = False
         self._wire = 0
@@ -131,7 +133,13 @@ class Connection(HttpToolsProtocol):
         else:  # it came in full behind an earlier one
             self._take(cycle)
 
+    def on_headers_complete(self) -> None:
+        if not self._requests.ignores():
+            super().on_headers_complete()
+
     def on_message_complete(self) -> None:
+        if self._requests.ignores():
+            return  # the message follows once more
         super().on_message_complete()
         if self._held:
             self._held = False

@@ -23,6 +23,7 @@ from asyncsvc.errors import (
     Overloaded,
     RequestError,
     StorageUnavailable,
+    UnsupportedEncoding,
 )
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,8 @@ def response(error: RequestError) -> Response:
     headers = {}
     if error.retry_after is not None:
         headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = "gzip, deflate"
     return JSON(error.body(), status_code=error.status, headers=headers)
 
 

@@ -26,7 +26,12 @@ from asyncsvc.web.submit import PATH, Answer
 Scope = Mapping[str, Any]
 Reply = Callable[[Answer], None]
 
-UNSUITED = frozenset({b"idempotency-key", b"origin", b"transfer-encoding", b"expect", b"upgrade"})
+UNSUITED = frozenset(
+    {
+        *(b"idempotency-key", b"origin", b"transfer-encoding", b"content-encoding"),
+        *(b"expect", b"upgrade"),
+    }
+)
 """Headers that ask for more than one step."""
 
 

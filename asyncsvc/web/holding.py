@@ -12,13 +12,14 @@ from asyncsvc.web.api import house
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
+from asyncsvc.web.state import House
 from asyncsvc.web.state_schemas import ModelState
 
 
 @operation(answer=ModelState, errors=("model_not_found",))
 async def pause(request: Request) -> Response:
     """POST /models/{name}/pause: begin no call there."""
-    parts, name = house(request), request.path_params["name"]
+    parts, name = _named(request)
     await parts.holds.pause(name)
     return JSON(views.model(parts, name))
 
@@ -26,12 +27,18 @@ async def pause(request: Request) -> Response:
 @operation(answer=ModelState, errors=("model_not_found",))
 async def resume(request: Request) -> Response:
     """POST /models/{name}/resume: let calls begin there again."""
-    parts, name = house(request), request.path_params["name"]
+    parts, name = _named(request)
     await parts.holds.resume(name)
     return JSON(views.model(parts, name))
 
 
+def _named(request: Request) -> tuple[House, str]:
+    """The model's name for the name or the alias in the path."""
+    parts = house(request)
+    return parts, parts.catalogue.name_of(request.path_params["name"])
+
+
 ROUTES = [
-    resource("/models/{name}/pause", POST=pause),
-    resource("/models/{name}/resume", POST=resume),
+    resource("/models/{name:path}/pause", POST=pause),
+    resource("/models/{name:path}/resume", POST=resume),
 ]

@@ -16,6 +16,8 @@ from asyncsvc.tasks.task import EventType, State
 PAGE_MOST = 500
 BATCH_MOST = 1000
 KEY_MOST = 255
+MOST = 1 << 62
+"""The largest number that a query takes."""
 
 Name = Annotated[str, Field(description="a model's name in the settings")]
 TaskId = Annotated[str, Field(description="a task's id")]
@@ -183,13 +185,18 @@ class ListQuery(TypedDict, total=False):
 
 
 class EventsQuery(TypedDict, total=False):
-    after: Annotated[int, Field(ge=0, description="the last event that is known already")]
+    after: Annotated[int, Field(ge=0, le=MOST, description="the last event that is known already")]
 
 
 class EventsHeaders(TypedDict, total=False):
     last_event_id: Annotated[
         int,
-        Field(alias="Last-Event-ID", ge=0, description="in place of `after`, for a live stream"),
+        Field(
+            alias="Last-Event-ID",
+            ge=0,
+            le=MOST,
+            description="in place of `after`, for a live stream",
+        ),
     ]
 
 

@@ -11,7 +11,7 @@ from contextlib import suppress
 
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
-DONE, STOPPING, REFUSED, TOO_SLOW = 1000, 1001, 1008, 1013
+DONE, STOPPING, NOT_UTF8, REFUSED, TOO_SLOW = 1000, 1001, 1007, 1008, 1013
 BAD_MESSAGES, NO_TASK = 4400, 4404
 STALL_S = 5.0
 """How long one frame may find no room before the reader counts as too slow."""
@@ -71,7 +71,7 @@ class Socket:
             await self._socket.close(code, reason)
 
     async def receive(self) -> str:
-        """The next message. Raises Closed."""
+        """The next message, of text or of bytes that are UTF-8. Raises Closed."""
         try:
             message = await self._socket.receive()
         except RuntimeError:
@@ -80,11 +80,13 @@ class Socket:
             self._closed = True
             raise Closed
         text: str | None = message.get("text")
-        return (
-            text
-            if text is not None
-            else bytes(message.get("bytes") or b"").decode("utf-8", "replace")
-        )
+        if text is not None:
+            return text
+        try:
+            return bytes(message.get("bytes") or b"").decode()
+        except UnicodeDecodeError:
+            await self.close(NOT_UTF8, "a message must be UTF-8")
+            raise Closed from None
 
 
 class Sockets:

@@ -80,6 +80,7 @@ class Gate(TypedDict):
 
 class ModelState(TypedDict):
     name: Name
+    aliases: Annotated[list[str], Field(description="other names for it in a request")]
     type: Kind
     model: Annotated[str, Field(description="the provider's own id")]
     enabled: bool

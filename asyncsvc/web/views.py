@@ -183,6 +183,7 @@ def model(house: House, name: str) -> dict[str, Any]:
     states = [gate["breaker"] for gate in gates]
     return {
         "name": name,
+        "aliases": settings.aliases,
         "type": settings.type,
         "model": upstreams[0].model_id if upstreams else settings.model_ids[0],
         "enabled": lacks is None,

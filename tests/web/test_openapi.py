@@ -32,7 +32,7 @@ def test_every_method_served_is_described_and_nothing_else(described: dict[str, 
     for route in ROUTES:
         if isinstance(route, Route):
             assert isinstance(route.endpoint, Resource), f"{route.path} cannot be described"
-            really |= {(route.path, method) for method in route.endpoint.verbs}
+            really |= {(route.path_format, method) for method in route.endpoint.verbs}
     assert told == really
 
 
@@ -86,7 +86,7 @@ def test_every_code_of_a_refusal_has_its_status() -> None:
     known = statuses()
     assert known["task_not_found"] == 404 and known["idempotency_conflict"] == 409
     assert known["shutting_down"] == 503 and known["forbidden_origin"] == 403
-    assert set(known.values()) == {400, 401, 403, 404, 405, 408, 409, 413, 422, 429, 431, 503}
+    assert set(known.values()) == {400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 431, 503}
 
 
 BODIES: list[dict[str, Any]] = [

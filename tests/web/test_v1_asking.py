@@ -58,7 +58,7 @@ def test_a_field_of_no_known_name_goes_to_the_provider() -> None:
     assert call.submission.notes == []
 
 
-SERVICE_FIELDS = {
+SERVICE_FIELDS: dict[str, Any] = {
     "client_metadata": {"a": "b"},
     "prompt_cache_key": "k",
     "prompt_cache_retention": "24h",

@@ -314,3 +314,39 @@ async def test_what_was_said_in_chunks_is_the_result(service: Service) -> None:
     task = await service.done(task_id)
     lines = await service.events(task_id)
     assert "".join(e["data"]["text"] for e in lines if e["type"] == "chunk") == task["result"]
+
+
+@pytest.mark.parametrize(
+    ("path", "wrap", "param"),
+    [
+        ("/tasks", lambda task: task, "params.temperature"),
+        ("/tasks/batch", lambda task: {"tasks": [task]}, "tasks.0.params.temperature"),
+        (
+            "/schedules",
+            lambda task: {"cron": "0 0 * * *", "timezone": "UTC", "task": task},
+            "task.params.temperature",
+        ),
+        ("/route", lambda task: task, "params.temperature"),
+    ],
+)
+async def test_a_wrong_parameter_is_refused_on_every_door(
+    service: Service, path: str, wrap: Any, param: str
+) -> None:
+    task = {"content": "hi", "params": {"temperature": "hot"}}
+    answer = await service.http.post(path, json=wrap(task))
+    assert refused(answer, 422, "invalid_request")["param"] == param
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}]}, "max_tokens"),
+        ("/v1/embeddings", {"input": "x"}, "dimensions"),
+        ("/v1/responses", {"input": "x"}, "max_output_tokens"),
+    ],
+)
+async def test_a_wrong_parameter_is_refused_by_openai_s_api(
+    service: Service, path: str, body: dict[str, Any], param: str
+) -> None:
+    answer = await service.http.post(path, json={"model": "auto", **body, param: -1})
+    assert refused(answer, 400, "invalid_request")["param"] == param

@@ -286,7 +286,7 @@ async def test_a_feed_is_whole_though_tasks_were_deleted(fresh: Service) -> None
 
 BAD: list[tuple[str | bytes, str]] = [
     ("hello", "invalid_json"), ("", "invalid_json"), ("[" * 3000, "invalid_json"),
-    ('{"op": "ping", "ref": "\\ud800"}', "invalid_json"), (b"\xff\xfe", "invalid_json"),
+    ('{"op": "ping", "ref": "\\ud800"}', "invalid_json"), (b"\x00", "invalid_json"),
     ("[]", "invalid_request"), ("null", "invalid_request"), ("{}", "invalid_request"),
     ('{"op": "dance"}', "invalid_request"), ('{"op": []}', "invalid_request"),
     ('{"op": {}}', "invalid_request"), ('{"op": null}', "invalid_request"),

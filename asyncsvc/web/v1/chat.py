@@ -174,9 +174,8 @@ class Stream:
             return first + self._chunk(data)
         # An id that was given out is kept: clients join what they are sent.
         call = {name: value for name, value in data.items() if name != LATE_ID}
-        if call.keys() == {"index", "function"} and call["function"] == {"arguments": ""}:
-            return first
-        return first + self._chunk({"tool_calls": [call_shown(call)]})
+        empty = call.keys() == {"index", "function"} and call["function"] == {"arguments": ""}
+        return first if empty else first + self._chunk({"tool_calls": [call_shown(call)]})
 
     def _end(self, task: Task) -> bytes:
         reason = "content_filter" if _filtered(task) else task.finish_reason or "stop"

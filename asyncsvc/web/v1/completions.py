@@ -45,7 +45,7 @@ COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
     fails=errors.statuses(),
 )
 @answering
-async def completions(request: Request) -> Response:
+async def text_completions(request: Request) -> Response:
     """POST /v1/completions: texts in the shape of OpenAI's legacy API, a task for each prompt.
 
     Hanging up cancels the tasks. With `stream` the texts come as server-sent events.

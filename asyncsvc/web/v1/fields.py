@@ -13,6 +13,7 @@ from typing import Any
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import InvalidRequest
+from asyncsvc.tasks import parameters as known
 
 Object = dict[str, Any]
 
@@ -56,29 +57,9 @@ REFUSED = {
 """Fields that would change the answer and cannot be honoured."""
 ONLY: tuple[tuple[str, Any], ...] = (("n", 1), ("logprobs", False), ("top_logprobs", 0))
 """Fields that are taken with the one value that says what is so anyway."""
+TOOLS = frozenset({"tools", "tool_choice"})
+"""Checked by `tools.py`, which takes more shapes than one."""
 NAME_CHARS = 80
-
-NUMBER: tuple[type, ...] = (int, float)
-KINDS: Mapping[str, tuple[type, ...]] = {
-    "temperature": NUMBER,
-    "top_p": NUMBER,
-    "frequency_penalty": NUMBER,
-    "presence_penalty": NUMBER,
-    "max_tokens": (int,),
-    "max_completion_tokens": (int,),
-    "seed": (int,),
-    "dimensions": (int,),
-    "stop": (str, list),
-    "logit_bias": (dict,),
-    "response_format": (dict,),
-    "tools": (list,),
-    "tool_choice": (str, dict),
-    "parallel_tool_calls": (bool,),
-    "reasoning_effort": (str,),
-}
-"""What JSON type a parameter must have: a fault that need not cost a call."""
-WORDS = {int: "a whole number", float: "a number", str: "a string", list: "a list"}
-WORDS |= {dict: "an object", bool: "true or false"}
 
 
 def present(value: Mapping[str, Any]) -> Object:
@@ -106,8 +87,8 @@ def parameters(given: Object, ignored: frozenset[str] = SERVICE) -> tuple[Object
         if name in ignored or _OF_A_SERVICE.search(name):
             unused.append(name[:NAME_CHARS])
         else:
-            _check_kind(name, value)
             params[name] = value
+    check({name: value for name, value in params.items() if name not in TOOLS})
     return params | own, without_effect(unused)
 
 
@@ -136,8 +117,10 @@ def queued(given: Object, headers: Headers) -> Object:
     return fields
 
 
-def _check_kind(name: str, value: Any) -> None:
-    kinds = KINDS.get(name, (object,))
-    if not isinstance(value, kinds) or (isinstance(value, bool) and int in kinds):
-        wanted = WORDS[float] if kinds is NUMBER else " or ".join(WORDS[k] for k in kinds)
-        raise InvalidRequest(f"{name} must be {wanted}", param=name)
+def check(params: Mapping[str, Any], names: Mapping[str, str] | None = None) -> None:
+    """Raises InvalidRequest for a parameter of a wrong type or range. `names` are those that the
+    client has used, where they are others."""
+    if (fault := known.fault(params)) is not None:
+        name, wanted = fault
+        name = (names or {}).get(name, name)
+        raise InvalidRequest(f"{name} {wanted}", param=name)

@@ -14,10 +14,11 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
 from asyncsvc.engine.filing import Files, Upload
-from asyncsvc.errors import InvalidRequest
+from asyncsvc.errors import InvalidRequest, UnsupportedEncoding
 from asyncsvc.tasks import files as rows
 from asyncsvc.tasks.files import File
 from asyncsvc.web.api import house, integer
+from asyncsvc.web.encodings import coding
 from asyncsvc.web.errors import JSON
 from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
@@ -46,6 +47,8 @@ async def upload_file(request: Request) -> Response:
     It is on the disk when the answer is sent.
     """
     files = house(request).batches.files
+    if coding(request.headers.getlist("content-encoding")) is not None:
+        raise UnsupportedEncoding("a form is taken as it is, not compressed")
     form = Form(files, request.headers.get("content-type"))
     try:
         async for chunk in request.stream():

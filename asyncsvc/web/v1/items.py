@@ -14,7 +14,6 @@ import orjson
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.web.v1 import thoughts
 from asyncsvc.web.v1.parts import output_content, parts_of
-from asyncsvc.web.v1.sealed import opened
 
 Messages = list[dict[str, Any]]
 Object = dict[str, Any]
@@ -61,10 +60,7 @@ class Conversation:
         if not isinstance(kind, str):
             raise InvalidRequest(f"{where}.type must be a string", param=f"{where}.type")
         if kind == "reasoning":
-            if given := opened(item.get("encrypted_content")):
-                self._give_back(given)
-                return
-            self._thought = thoughts.text(item)
+            self._think(item)
             return
         match kind:
             case "message":
@@ -89,11 +85,13 @@ class Conversation:
         if kind.endswith(OUTPUT) or item.get("role", "assistant") != "assistant":
             self._thought = ""
 
-    def _give_back(self, given: Object) -> None:
-        """Fields of a provider's message go to the answer that they came with: the latest one."""
+    def _think(self, item: Object) -> None:
+        """Thinking goes with the calls that follow it, other fields with the message before."""
         last = self.messages[-1] if self.messages else {}
-        if last.get("role") == "assistant":
-            last |= {name: value for name, value in given.items() if name not in last}
+        fields = thoughts.carried(item)
+        if fields and last.get("role") == "assistant":
+            self.messages[-1] = fields | last
+        self._thought = thoughts.text(item)
 
     def _say(self, message: Object) -> None:
         last = self.messages[-1] if self.messages else {}

@@ -1,7 +1,7 @@
 """`GET /v1/models`.
 
-Owns the list of what may be called: the models of the settings that are enabled, `auto` and its
-classes. Promises that each id in it can be asked for. Never calls a provider.
+Owns the list of what may be called: the models of the settings that are enabled, their aliases,
+`auto` and its classes. Promises that each id in it can be asked for. Never calls a provider.
 """
 
 from collections.abc import Iterator
@@ -37,7 +37,7 @@ async def show(request: Request) -> Response:
     for model in _known(parts):
         if model["id"] == wanted:
             return JSON(model)
-    why = parts.catalogue.lacking().get(wanted)
+    why = parts.catalogue.lacking().get(parts.catalogue.name_of(wanted))
     said = f"model {wanted} is disabled: {why}" if why else f"there is no model {wanted[:80]!r}"
     raise ModelNotFound(said, param="model")
 
@@ -47,7 +47,8 @@ def _known(parts: House) -> Iterator[dict[str, Any]]:
     enabled = {n: s for n, s in parts.settings.models.items() if n not in lacking}
     for name, settings in enabled.items():
         owner = settings.preset or OWNER
-        yield _model(name, since, owner, settings.type)
+        for known in (name, *settings.aliases):
+            yield _model(known, since, owner, settings.type)
     if enabled:
         yield _model(AUTO, since, OWNER, None)
     if any(settings.type == "chat" for settings in enabled.values()):

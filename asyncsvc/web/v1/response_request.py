@@ -14,6 +14,7 @@ from asyncsvc.errors import InvalidRequest
 from asyncsvc.web import errors
 from asyncsvc.web.v1 import fields, tools
 from asyncsvc.web.v1.items import Conversation, Messages, conversation
+from asyncsvc.web.v1.schemas import with_parameters
 from asyncsvc.web.v1.thoughts import ENCRYPTED
 from asyncsvc.web.v1.tools import Choice, Tool
 
@@ -25,17 +26,23 @@ PASSED = {
     "parallel_tool_calls": "parallel_tool_calls",
 }
 """Fields that are a parameter of the chat call as they are, and its name there."""
+NAMES = {"reasoning_effort": "reasoning.effort", "response_format": "text.format"}
+"""What a chat parameter is called in the Responses API."""
 ECHOED = ("truncation", "max_tool_calls", "service_tier", "user", "safety_identifier",
           "prompt_cache_key", "prompt_cache_retention")  # fmt: skip
 """Fields without effect here that a response repeats."""
 
 
+def open_body(schema: Object) -> None:
+    """The schema with further parameters, which are not read here."""
+    with_parameters(schema)
+    schema["additionalProperties"] = True
+
+
 class CreateResponse(BaseModel):
     """A response to ask for; further request parameters are passed on to the provider."""
 
-    model_config = ConfigDict(
-        extra="ignore", strict=True, json_schema_extra={"additionalProperties": True}
-    )
+    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=open_body)
 
     model: str = Field(min_length=1, description="a model's name, auto, or auto:reasoning")
     input: Annotated[str, Field(min_length=1)] | Annotated[list[Object], Field(min_length=1)] = (
@@ -108,10 +115,12 @@ def read(given: Object, earlier: Messages) -> Asked:
     rest = {name: value for name, value in given.items() if name not in CreateResponse.model_fields}
     more, notes = fields.parameters(rest)
     said, head = wanted.said(), wanted.head()
-    params = wanted.params() | more
-    given_tools = {"tools": [*(wanted.tools or []), *said.tools], "tool_choice": wanted.tool_choice}
-    if given_tools["tools"] or wanted.tool_choice is not None:
-        params |= tools.checked({k: v for k, v in given_tools.items() if v})
+    params = wanted.params()
+    fields.check(params, NAMES)
+    params |= more
+    given_tools = [*(wanted.tools or []), *said.tools]
+    chosen: Object = {} if wanted.tool_choice is None else {"tool_choice": wanted.tool_choice}
+    params |= tools.checked(chosen | ({"tools": given_tools} if given_tools else {}))
     if said.left_out:
         kinds = ", ".join(dict.fromkeys(said.left_out))
         notes.append(f"items of type {kinds} stand for no chat message; left out")

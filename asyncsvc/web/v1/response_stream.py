@@ -17,7 +17,7 @@ from asyncsvc.web.v1.sealed import sealed
 from asyncsvc.web.v1.thoughts import Thinking
 
 Object = dict[str, Any]
-_OF_CALL = frozenset({"index", "id", "type", "function", "status", LATE_ID})
+_OF_CALL = frozenset({"index", "id", "type", "function", "status", "by", LATE_ID})
 PREFIX = "resp_"
 CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's word for why."""
@@ -59,10 +59,10 @@ class Item:
         self.status = "in_progress"
         self.texts: list[str] = []
         self.call: Object = {}
+        self.thinking = thinking
         self.refusal = False
         self.opaque: str | None = None
         """For a reasoning item: what the next turn needs, for the service alone."""
-        self.thinking = thinking
 
     def part(self) -> Object:
         text = "".join(self.texts)
@@ -87,19 +87,8 @@ class Item:
             return item | self.call | {CALLS[self.kind]: "".join(self.texts)}
         content = [self.part()] if self.texts else []
         if self.kind == "reasoning":
-            if self.opaque is not None:
-                return item | {"summary": [], "encrypted_content": self.opaque}
-            return item | self.thinking.shown("".join(self.texts), content)
+            return item | self.thinking.shown("".join(self.texts), content, self.opaque)
         return item | {"role": "assistant", "content": content}
-
-
-def _call_shown(call: Object, item_id: str) -> Object:
-    """A call's own fields: also what its provider has added, which the next turn may need."""
-    function = call["function"]
-    space = {"namespace": function["namespace"]} if "namespace" in function else {}
-    added = {k: v for k, v in call.items() if k not in _OF_CALL}
-    known = {"call_id": call.get("id") or item_id, "name": function.get("name") or ""}
-    return added | known | space
 
 
 class Telling:
@@ -228,8 +217,9 @@ class Telling:
             custom = piece.get("type") == "custom"
             item = self._begin("custom_tool_call" if custom else "function_call", piece)
             self._calls[index] = item
-        else:
-            item.call |= _added(piece)
+        item.call |= _kept(piece)
+        if function.get("name"):
+            item.call["name"] = function["name"]
         arguments = str(function.get("arguments") or "")
         if arguments:
             item.texts.append(arguments)
@@ -238,7 +228,8 @@ class Telling:
     def _begin(self, kind: str, call: Object | None = None) -> Item:
         item = Item(self._made, self._task_id, kind, self._thinking)
         if call is not None:
-            item.call = _call_shown(call, item.id)
+            name = call["function"].get("name") or ""
+            item.call = {"call_id": call.get("id") or item.id, "name": name} | _kept(call)
         self._made += 1
         self._items.append(item)
         self._tell("response.output_item.added", output_index=item.index, item=item.shown())
@@ -272,7 +263,7 @@ class Telling:
         part, place = item.part(), item.place()
         if item.refusal:
             self._tell_of(item, "response.refusal.done", **place, refusal=part["refusal"])
-            self._tell_of(item, "response.content_part.done", **place, part=part)
+            self._tell_of(item, item.part_event("done"), **place, part=part)
             return
         kind = self._thinking.event if item.kind == "reasoning" else "response.output_text"
         more: Object = {"logprobs": []} if item.kind == "message" else {}
@@ -290,8 +281,9 @@ class Telling:
         self._number += 1
 
 
-def _added(piece: Object) -> Object:
-    """What a later piece changes of a call's item: its name, its id, fields of its provider."""
-    added = {name: value for name, value in piece.items() if name not in _OF_CALL}
-    added |= {"name": name} if (name := piece["function"].get("name")) else {}
-    return added | ({"call_id": piece[LATE_ID]} if LATE_ID in piece else {})
+def _kept(piece: Object) -> Object:
+    """What a call's item holds beside OpenAI's fields; the id as it is by now."""
+    kept = {name: value for name, value in piece.items() if name not in _OF_CALL}
+    if "namespace" in piece["function"]:
+        kept["namespace"] = piece["function"]["namespace"]
+    return kept | ({"call_id": piece[LATE_ID]} if LATE_ID in piece else {})

@@ -5,16 +5,16 @@ next turn: providers want it back beside the calls that it led to. It is packed,
 client sees the same text. Promises that content of another service is read as no thinking.
 """
 
-import zlib
-from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any, Self
 
+from asyncsvc.web.v1.sealed import opened, sealed
+
 ENCRYPTED = "reasoning.encrypted_content"
 """What a client lists under `include` that wants `encrypted_content`."""
-MARK = "asyncsvc1."
-MOST_CHARS = 4 << 20
-"""Of thinking that is unpacked."""
+FIELD = "reasoning_content"
+"""What the thinking of a message is called in a chat call."""
+OF_MESSAGE = frozenset({"role", "content", "tool_calls", FIELD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +48,16 @@ class Thinking:
     def place(self) -> dict[str, Any]:
         return {"summary_index" if self.summary else "content_index": 0}
 
-    def shown(self, text: str, parts: list[dict[str, Any]]) -> dict[str, Any]:
-        """The fields of a reasoning item."""
-        sealed = {"encrypted_content": packed(text)} if self.sealed and text else {}
+    def shown(
+        self, text: str, parts: list[dict[str, Any]], opaque: str | None = None
+    ) -> dict[str, Any]:
+        """The fields of a reasoning item; `opaque` is what it carries in place of thinking."""
+        if opaque is None and self.sealed and text:
+            opaque = sealed({FIELD: text})
+        more = {} if opaque is None else {"encrypted_content": opaque}
         if self.summary:
-            return {"summary": parts, **sealed}
-        return {"summary": [], "content": parts, **sealed}
-
-
-def packed(text: str) -> str:
-    """`encrypted_content` for that thinking."""
-    return MARK + b64encode(zlib.compress(text.encode())).decode("ascii")
+            return {"summary": parts, **more}
+        return {"summary": [], "content": parts, **more}
 
 
 def text(item: dict[str, Any]) -> str:
@@ -69,13 +68,11 @@ def text(item: dict[str, Any]) -> str:
         texts = [part.get("text") for part in parts if isinstance(part, dict)]
         if found := "".join(text for text in texts if isinstance(text, str)):
             return found
-    sealed = item.get("encrypted_content")
-    return _unpacked(sealed) if isinstance(sealed, str) and sealed.startswith(MARK) else ""
+    carried = opened(item.get("encrypted_content")).get(FIELD)
+    return carried if isinstance(carried, str) else ""
 
 
-def _unpacked(sealed: str) -> str:
-    try:
-        data = b64decode(sealed.removeprefix(MARK), validate=True)
-        return zlib.decompressobj().decompress(data, MOST_CHARS).decode()
-    except (ValueError, zlib.error):
-        return ""
+def carried(item: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a message that a reasoning item carries beside thinking."""
+    fields = opened(item.get("encrypted_content"))
+    return {name: value for name, value in fields.items() if name not in OF_MESSAGE}

@@ -25,7 +25,9 @@ def checked(params: Object) -> Object:
     """`tools` and `tool_choice` of the parameters, in chat's shape. Raises InvalidRequest."""
     found: Object = {}
     tools = params.get("tools")
-    if isinstance(tools, list):
+    if tools is not None and not isinstance(tools, list):
+        raise InvalidRequest("tools must be a list of objects with a type", param="tools")
+    if tools is not None:
         found["tools"] = [tool(one, f"tools[{index}]") for index, one in enumerate(tools)]
     if (given := params.get("tool_choice")) is not None:
         found["tool_choice"] = choice(given)
