@@ -38,7 +38,7 @@ CHUNK = {"id": "x", "object": "chat.completion.chunk"}
         ([{"error": {"code": 400, "message": "k"}}], ["400"], "k"),
         ({"error": {"error": {"code": "c", "message": "deep"}}}, ["c"], "deep"),
         ({"error": '{"error": {"message": "in a string"}}'}, [], "in a string"),
-        ({"error": True, "message": "said beside"}, [], "said beside"),
+        ({"error": True, "message": "words beside"}, [], "words beside"),
         ({"choices": None, "code": 500, "message": "q"}, ["500"], "q"),
         ({"Response": {"Error": {"Code": "AuthFailure", "Message": "m"}}}, ["AuthFailure"], "m"),
         ({"choices": [{"delta": {}}], "error": {"message": "late"}}, [], "late"),

@@ -102,6 +102,8 @@ def test_a_request_beyond_the_whole_limit_never_passes(
         (500, words("insufficient balance (1008)"), QuotaExhausted),
         (403, words("Your credit balance is too low to access the API"), QuotaExhausted),
         (400, words("Your account is in arrears"), QuotaExhausted),
+        (403, words("Key limit exceeded (total limit)."), QuotaExhausted),
+        (429, words("Too many tokens, please wait before trying again."), RateLimited),
         (402, b"", QuotaExhausted),
         (402, words("or fewer max_tokens. You can only afford 13141"), RequestTooCostly),
         (429, {"error": {"message": "free-models-per-day", "code": 429}}, QuotaExhausted),
@@ -118,6 +120,15 @@ def test_a_request_beyond_the_whole_limit_never_passes(
         (401, words("该令牌已过期"), UpstreamAuth),
         (401, b"Invalid token", UpstreamAuth),
         (400, words("invalid token in logit_bias"), UpstreamRejected),
+        (400, words("frequency_penalty(频率惩罚)错误"), UpstreamRejected),
+        (400, words("max_tokens is too large: 100000. The model supports at most 16384 completion "
+                    "tokens"), UpstreamRejected),
+        (400, words("max_tokens (9000) exceeds the limit of 4096 tokens"), UpstreamRejected),
+        (400, words("'max_tokens' is too large: 9000. This model's maximum context length is 8192"),
+         ContextTooLong),
+        (401, words("Access denied due to invalid subscription key or wrong API endpoint."),
+         UpstreamAuth),
+        (403, words("The security token included in the request is invalid."), UpstreamAuth),
         # Models
         (404, words("model 'x:7b' not found, try pulling it first"), ModelGone),
         (404, words("The model `qwen2.5` does not exist"), ModelGone),
@@ -259,6 +270,7 @@ def openrouter(reset: str, remaining: str = "0") -> Any:
         (words("limit of requests per day reached"), {"retry-after": "40000"},
          QuotaExhausted, 40000),
         (words("请在30秒后重试"), {}, RateLimited, 30),
+        (words("requests per second"), {"retry-after": "9"}, RateLimited, 9),
         ({"error": {"code": "insufficient_quota", "message": "billing"}},
          {"retry-after": "3"}, QuotaExhausted, 3),
     ],
@@ -269,6 +281,14 @@ def test_the_shortest_named_time_that_fits_the_limit_counts(
     error = means(429, body, headers)
     assert type(error) is kind
     assert error.retry_after == (None if seconds is None else pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("Model is loading, try again in 20 s", 20), ("retry, or wait 24 hours for help", None)],
+)
+def test_a_fault_that_passes_is_tried_again_soon(text: str, seconds: float | None) -> None:
+    assert means(500, words(text)).retry_after == seconds
 
 
 BAD = [

@@ -4,20 +4,24 @@ import pytest
 
 from asyncsvc.engine.outcome import Deferred, Failed, Retried, after_fault
 from asyncsvc.errors import (
+    AuthUnexplained,
     ConcurrencyLimited,
     ContextTooLong,
     GatewayUnavailable,
     InternalError,
     InterruptedUnknown,
     ModelGone,
+    ModelUnexplained,
     ProviderError,
     QuotaExhausted,
     RateLimited,
+    RequestTooCostly,
     TaskTimeout,
     UpstreamAuth,
     UpstreamDisconnected,
     UpstreamOverloaded,
     UpstreamRejected,
+    UpstreamUnsupported,
 )
 from asyncsvc.providers.catalogue import Catalogue
 from asyncsvc.providers.upstream import Upstream
@@ -68,6 +72,8 @@ def test_what_cannot_get_better_is_not_tried_again(kind: type[ProviderError]) ->
         (QuotaExhausted, True),
         (ContextTooLong, True),
         (ModelGone, True),
+        (UpstreamUnsupported, True),
+        (RequestTooCostly, True),
         (UpstreamRejected, False),
         (TaskTimeout, False),
     ],
@@ -79,7 +85,13 @@ def test_what_another_account_may_serve_moves_on_for_free(
     assert isinstance(after, Deferred if moves else Failed)
 
 
-@pytest.mark.parametrize("kind", [UpstreamDisconnected, UpstreamOverloaded, InternalError])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(UpstreamDisconnected, UpstreamOverloaded, InternalError),
+        *(AuthUnexplained, ModelUnexplained),
+    ],
+)
 def test_what_may_pass_is_tried_again(kind: type[ProviderError]) -> None:
     outcome = _after(kind("x"))
     assert isinstance(outcome, Retried)
@@ -146,7 +158,10 @@ def test_two_calls_to_a_model_that_is_gone_drop_it_once() -> None:
 
 @pytest.mark.parametrize(
     "kind",
-    [UpstreamDisconnected, TaskTimeout, InternalError, RateLimited, GatewayUnavailable],
+    [
+        *(UpstreamDisconnected, TaskTimeout, InternalError, RateLimited, GatewayUnavailable),
+        AuthUnexplained,
+    ],
 )
 def test_an_agent_cut_in_mid_run_is_not_repeated(kind: type[ProviderError]) -> None:
     outcome = _after(kind("x"), upstream=_upstream(preset="openclaw"), begun=True)

@@ -24,6 +24,7 @@ from asyncsvc.engine.seats import Bars, Options, Seat, Taken, all_gone
 from asyncsvc.engine.timers import Alarm
 from asyncsvc.engine.waits import Waits, rested
 from asyncsvc.errors import ProviderError
+from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.obstacles import Reason
 from asyncsvc.providers.permit import Permit
 from asyncsvc.providers.upstream import Upstream
@@ -111,15 +112,17 @@ class Dispatch:
     def refusal(self, task: Task, bars: Bars | None = None) -> ProviderError | None:
         """For which answer of a provider no model takes a call at this moment, of those that
         could serve the task; None where one does."""
-        seats = self._chooser.serving(self._chooser.options(task.request, bars))
-        gates = [seat.gate for seat in seats if seat.gate.fault is None and seat.gate.held is None]
-        soonest = min(gates, key=lambda gate: gate.wait(), default=None)
+        soonest = min(self._open(task, bars), key=lambda gate: gate.wait(), default=None)
         return None if soonest is None else soonest.refusal()
 
     def rested(self, task: Task, since: float, bars: Bars | None = None) -> float:
         """How long since then the task has waited because of such answers alone."""
+        return rested(since, self._open(task, bars))
+
+    def _open(self, task: Task, bars: Bars | None) -> list[Gate]:
+        """The gates that the task waits for, and that neither an operator nor a fault closes."""
         seats = self._chooser.serving(self._chooser.options(task.request, bars))
-        return rested(since, [seat.gate for seat in seats])
+        return [seat.gate for seat in seats if seat.gate.fault is None and seat.gate.held is None]
 
     def explain(self, request: Request, at: int) -> dict[str, Any]:
         """The decision, each candidate, and which would take the task if it came now."""

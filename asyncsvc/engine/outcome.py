@@ -19,6 +19,7 @@ from asyncsvc.errors import (
     ProviderError,
     QuotaExhausted,
     TaskTimeout,
+    Unexplained,
     UpstreamAuth,
     UpstreamUnsupported,
 )
@@ -125,10 +126,8 @@ def after_fault(
 
 
 def cut_off(error: ProviderError) -> bool:
-    """Whether the call ended with the provider still at work. Who says "slow down" after having
-    begun may have acted before its own provider said so."""
-    return (
-        error.trips
-        or error.slow_down
-        or isinstance(error, EmptyAnswer | TaskTimeout | InternalError)
-    )
+    """Whether the call ended with the provider still at work. A gateway that has begun and then
+    passes on a refusal of its own provider may have acted before."""
+    passed_on = error.slow_down or isinstance(error, Unexplained)
+    other = isinstance(error, EmptyAnswer | TaskTimeout | InternalError)
+    return error.trips or passed_on or other

@@ -37,6 +37,8 @@ from asyncsvc.tasks.task import FINISHED, Cause, Draft, State, Task, status
 STORAGE_PAUSE_S = 1.0
 LEAST_S = 0.05
 """Between two looks at a task whose time is nearly over."""
+MOMENT_S = 1.0
+"""Between two looks at a task whose time is over while no model rests."""
 AT_A_TIME = 500
 """Alarms that are set without a pause; about 5 ms."""
 T = TypeVar("T")
@@ -219,7 +221,9 @@ class WaitingRoom:
         if (limit := task.request.timeout_s) is not None:
             now = asyncio.get_running_loop().time()
             since = self._since.setdefault(task.id, now)
-            sooner = max(limit - self._rested(task, since), LEAST_S)
+            sooner = limit - self._rested(task, since)
+            # After a rest that is over, the next that counts is as long as the limit, or nearly.
+            sooner = max(sooner, LEAST_S) if sooner > 0 else max(limit, MOMENT_S)
             if sooner < left:
                 left, call = sooner, self._look
         self._timers.after(task.request.id, left, call)

@@ -38,13 +38,19 @@ def error_in(value: Any) -> Any | None:
     The result is what `faults.of_stream` takes. `error: {}`, `""`, null and `{"code": 0}` are
     no errors.
     """
+    if isinstance(value, dict):
+        # Nearly every chunk of a stream ends here.
+        plain = "error" not in value and "base_resp" not in value and value.get("choices")
+        return None if plain else _in_object(value)
     if isinstance(value, str):
         return value if _says(value) else None
     if isinstance(value, list):
         found = (error_in(each) for each in value[:16] if isinstance(each, dict))
         return next((error for error in found if error is not None), None)
-    if not isinstance(value, dict):
-        return None
+    return None
+
+
+def _in_object(value: dict[str, Any]) -> Any | None:
     error = value.get("error")
     if error is not None and _says(error):
         return error if isinstance(error, dict | list) else value
@@ -107,7 +113,7 @@ class Report:
     codes: list[str] = field(default_factory=list)
     text: str = ""
     page: bool = False
-    """The body is HTML: a box on the way wrote it, not the provider."""
+    """The body is HTML: a proxy or a firewall wrote it, not the provider's API."""
     relayed: bool = False
     """The words are those of a provider behind the provider, about a key of its own."""
     named: list[tuple[str, Any]] = field(default_factory=list)

@@ -40,7 +40,8 @@ EVERYBODY: Kinds = {
     **_each(
         QuotaExhausted,
         "insufficient_quota billing_hard_limit_reached exceeded_current_quota_error "
-        "insufficient_user_quota pre_consume_token_quota_failed billing_not_active",
+        "insufficient_user_quota pre_consume_token_quota_failed billing_not_active "
+        "quota_exceeded usage_limit_reached",
     ),
     **_each(
         ContextTooLong,
@@ -128,7 +129,7 @@ DIALECTS: Mapping[str, Kinds] = {
     "nvidia": {},
     "openrouter": {},
     **_NUMBERED,
-    # Here insufficient_quota is said of tokens a minute, not of money [help.aliyun.com,
+    # Here insufficient_quota means tokens a minute, not money [help.aliyun.com,
     # model-studio/error-code, token-limit].
     "dashscope": {
         **_each(
@@ -184,7 +185,7 @@ TOO_LONG = _rule(
     r"\b(?:prompt|input|sequence|messages?) length\b[^\n]{0,30}?(?:exceed|greater|longer|over)",
     r"range of input length|input length (?:should|must|exceeds)",
     r"\btokens?(?: count)?\b[^\n]{0,40}?\bexceeds?\b|exceeds? [^\n]{0,40}?\btokens?\b",
-    r"exceeded model token limit|too many (?:input |total )?tokens|too long for",
+    r"exceeded model token limit|too many (?:input |total )?tokens(?!, please wait)|too long for",
     r"reduce (?:the length|the number of|your (?:prompt|input|message))|decrease input length",
     r"shorten (?:your|the) (?:prompt|input|message)|`inputs` tokens",
     r"上下文(?:长度|窗口)|(?:输入|提示词)[^\n]{0,12}(?:过长|太长|超)|超[出过][^\n]{0,12}(?:长度|token)",
@@ -202,6 +203,7 @@ BY_TEXT: tuple[Rule, ...] = (
         r"(?:does not|doesn't|do not|not) support",
         known=True,
     ),
+    _rule(UpstreamRejected, "400 422", r"^\W{0,3}max_(?:\w{1,11}_)?tokens\b(?!.{0,200}context)"),
     TOO_LONG,
     _rule(
         ContentFiltered,
@@ -220,33 +222,38 @@ BY_TEXT: tuple[Rule, ...] = (
         r"billing (?:hard )?limit|spend(?:ing)? limit|in arrears|payment required",
         r"余额不足|欠费|额度不足|额度已用",
     ),
-    _rule(QuotaExhausted, "400 403", r"quota (?:is |has been )?(?:exceeded|exhausted)"),
+    _rule(
+        QuotaExhausted,
+        "400 403",
+        r"quota (?:is |has been )?(?:exceeded|exhausted)|key limit exceeded",
+    ),
     _rule(
         RateLimited,
         f"400 403 {_WRAPPED}",
         r"too many requests|rate[ _-]?limit|\bqps\b|throttl|\b[rt]pm (?:limit|rate)",
-        r"requests? (?:rate|frequency)|请求过于频繁|频率|限流|速率限制",
+        r"requests? (?:rate|frequency)|(?:请求|访问)(?:过于频繁|频率)|频率限制|限流|速率限制",
     ),
     _rule(
         UpstreamAuth,
         "400 401 403",
         r"\b(?:invalid|incorrect|wrong|expired|revoked|missing|unknown|no|bad)"
-        r" (?:\S{1,20} ){0,2}?(?:x-)?api[ _-]?keys?\b",
+        r" (?:\S{1,20} ){0,2}?(?:x-)?(?:api|subscription|access|secret)[ _-]?keys?\b",
         r"\bapi[ _-]?key\b[^\n]{0,60}?\b(?:invalid|not valid|incorrect|expired|revoked|disabled"
         r"|not found|does not exist|missing|not active|leaked|blocked|suspended|required)\b",
         r"\b(?:provide|supply|include|check|set)\b[^\n]{0,30}\bapi[ _-]?key\b",
         r"\b(?:account|organi[sz]ation|workspace|subscription|consumer)\b[^\n]{0,60}?"
         r"\b(?:suspended|deactivated|disabled|terminated|banned|not found|does not exist|on hold"
         r"|locked|inactive|not active|closed)\b",
-        r"无效的? ?(?:令牌|密钥|api)|(?:令牌|密钥|key)[^\n]{0,12}(?:无效|过期|不存在|已被?禁用)",
+        r"无效的? ?(?:令牌|密钥|api)|(?:令牌|密钥|key)[^\n]{0,12}(?:无效|过期|不存在|不可用|禁用)",
         r"(?:用户|账[号户])[^\n]{0,8}(?:封禁|禁用|停用|冻结)",
     ),
     _rule(
         UpstreamAuth,
         "401 403",
         r"\b(?:invalid|incorrect|expired|revoked|no) (?:\S{1,20} ){0,2}?(?:tokens?|credentials?)\b",
-        r"\b(?:token|credentials?) (?:\S{1,20} ){0,3}?(?:invalid|expired|revoked)\b",
+        r"\b(?:token|credentials?) (?:\S{1,20} ){0,6}?(?:invalid|expired|revoked)\b",
         r"user not found|no such user|invalid authentication|authentication fails|身份验证失败",
+        r"invalid username or password|未提供令牌",
         known=True,
     ),
     _rule(

@@ -42,7 +42,7 @@ from asyncsvc.providers.error_tables import (
     UNKNOWN,
     Kind,
 )
-from asyncsvc.providers.named_times import DAY_S, HOUR_S, reset_in
+from asyncsvc.providers.named_times import DAY_S, HOUR_S, MINUTE_S, reset_in
 
 __all__ = [
     "DIALECTS",
@@ -114,13 +114,15 @@ def _judged(
     if now_ms is not None:
         times += named_times.in_fields(report.named, now_ms)
     kind = _by_window(kind, window_s, times)
+    if issubclass(kind, UpstreamOverloaded):
+        times = [seconds for seconds in times if seconds <= MINUTE_S]  # advice for people
     if not times and now_ms is not None and issubclass(kind, QuotaExhausted):
         times += [] if (reset := reset_in(text, now_ms)) is None else [reset]
     if not (times or issubclass(kind, QuotaExhausted) or (window_s or 0.0) >= DAY_S):
         header_times = [min(seconds, HOUR_S) for seconds in header_times]
     asked = named_times.shortest(times, header_times)
     if asked is not None and window_s is not None and issubclass(kind, RateLimited):
-        asked = min(asked, window_s)
+        asked = min(asked, max(window_s, MINUTE_S))
     message = f"the provider {what}: {clean(report.text, secrets) or 'no explanation given'}"
     if issubclass(kind, Unexplained):
         return kind(message, retry_after=asked, status=status)
@@ -137,7 +139,7 @@ def _kind(status: int, report: Report, text: str, dialect: str, window_s: float 
         return _by_status(status, report.page)
     if kind is RateLimited and CONCURRENT.search(text):
         return ConcurrencyLimited  # some have one code for all limits
-    # A page is written by a box on the way; a relayed body is about a key of the relay's.
+    # A proxy or a firewall writes pages; a relayed body is about a key of the relay's.
     return UNEXPLAINED.get(kind, kind) if report.page or report.relayed else kind
 
 

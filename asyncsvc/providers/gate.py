@@ -172,7 +172,7 @@ class Gate(Closures, Measures):
     def accepted(self) -> None:
         """A call was taken by the provider."""
         if self.refusals.passed():
-            # A box on the way would have refused it: the others need not wait for its end.
+            # A proxy or a wrong key would have shown by now: the others need not wait for its end.
             self.breaker.succeeded()
         if self.adaptive.learns:
             now = self.time()
@@ -287,7 +287,8 @@ class Gate(Closures, Measures):
             return self.held
         if (left := self.rest.left(now)) > 0:
             why = "quota used up" if self.rest.exhausted else "asked to slow down"
-            return f"{self.name}: {why}, next in {left:.0f} s"
+            words = f": {str(self.rest.why)[:WORDS]}" if self.rest.exhausted else ""
+            return f"{self.name}: {why}, next in {left:.0f} s{words}"
         if (left := self.breaker.wait(now)) > 0:
             if self.refusals.resting and (refusal := self.refusals.last) is not None:
                 when = "a probe is under way" if left == math.inf else f"a probe in {left:.0f} s"

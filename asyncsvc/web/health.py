@@ -113,9 +113,9 @@ def _ailing(parts: House) -> list[str]:
     gates = [upstream.gate for upstream in upstreams]
     refused = [f"model {gate.name}: {gate.fault}" for gate in gates if gate.fault is not None]
     opened = [
-        f"model {upstream.name}: breaker open"
-        for upstream in upstreams
-        if upstream.gate.breaker_state().value == DEGRADED_BREAKER
+        f"model {gate.describe()}" if gate.refusals.resting else f"model {name}: breaker open"
+        for name, gate in ((upstream.name, upstream.gate) for upstream in upstreams)
+        if gate.breaker_state().value == DEGRADED_BREAKER
     ]
     return [*none, *refused, *opened]
 
