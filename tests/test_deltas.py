@@ -371,7 +371,7 @@ def whole(text: str | None = None, finish: str | None = "stop", **more: Any) -> 
     return {"choices": [{"message": {"content": text, **more}, "finish_reason": finish}]}
 
 
-def told(deltas: list[Delta]) -> tuple[str, str]:
+def texts_of(deltas: list[Delta]) -> tuple[str, str]:
     """(text, thinking)."""
     texts = [delta for delta in deltas if delta.call is None and delta.event is None]
     parts = {
@@ -402,15 +402,15 @@ HELLO = [chunk(reasoning_content="hm"), chunk(content="Hello"), chunk(content=" 
 )
 def test_a_closing_message_repeats_nothing(closing: list[Any]) -> None:
     answer, deltas = taken(*HELLO, *closing)
-    assert told(deltas) == ("Hello world", "hm")
+    assert texts_of(deltas) == ("Hello world", "hm")
     answer.check([])
 
 
 def test_a_closing_message_adds_what_it_has_beyond_the_pieces() -> None:
     _, deltas = taken(*HELLO, whole("Hello world!", reasoning_content="hmm"))
-    assert told(deltas) == ("Hello world!", "hmm")
+    assert texts_of(deltas) == ("Hello world!", "hmm")
     _answer, deltas = taken(chunk(content="<think>h"), whole("<think>hm</think>\nso"))
-    assert told(deltas) == ("so", "hm")
+    assert texts_of(deltas) == ("so", "hm")
 
 
 def test_a_message_beside_each_delta_is_the_sum_so_far() -> None:
@@ -419,16 +419,16 @@ def test_a_message_beside_each_delta_is_the_sum_so_far() -> None:
         text += piece
         (choice,) = chunk(content=piece)["choices"]
         frames.append({"choices": [choice | {"message": {"content": text, "reasoning": "hm"}}]})
-    assert told(taken(*frames, chunk("stop"))[1]) == ("Hello world", "hm")
+    assert texts_of(taken(*frames, chunk("stop"))[1]) == ("Hello world", "hm")
 
 
 def test_messages_alone_may_be_sums_or_pieces() -> None:
     sums = [whole("Hel", None), whole("Hello", None), whole("Hello world")]
-    assert told(taken(*sums)[1]) == ("Hello world", "")
+    assert texts_of(taken(*sums)[1]) == ("Hello world", "")
     pieces = [whole("Hel", None), whole("lo", None), whole(" world")]
-    assert told(taken(*pieces)[1]) == ("Hello world", "")
+    assert texts_of(taken(*pieces)[1]) == ("Hello world", "")
     thoughts = [whole(None, None, reasoning="a"), whole(None, None, reasoning="b"), whole("so")]
-    assert told(taken(*thoughts)[1]) == ("so", "ab")
+    assert texts_of(taken(*thoughts)[1]) == ("so", "ab")
 
 
 def test_a_closing_message_repeats_no_tool_call() -> None:
@@ -460,12 +460,12 @@ def test_a_closing_message_repeats_no_tool_call() -> None:
 )
 def test_the_same_thinking_in_two_places_is_one(frames: list[Any]) -> None:
     _answer, deltas = taken(*frames, chunk(content="so"), chunk("stop"))
-    assert told(deltas) == ("so", "hm")
+    assert texts_of(deltas) == ("so", "hm")
 
 
 def test_other_thinking_in_another_place_is_kept() -> None:
     frames = [chunk(reasoning_content="one"), chunk(content="<think>two</think>so")]
-    assert told(taken(*frames)[1]) == ("so", "onetwo")
+    assert texts_of(taken(*frames)[1]) == ("so", "onetwo")
 
 
 # Shapes of content ----------------------------------------------------------------------------
@@ -483,12 +483,12 @@ def test_other_thinking_in_another_place_is_kept() -> None:
     ],
 )
 def test_content_in_parts(content: Any, text: str, thought: str) -> None:
-    assert told(taken(chunk(content=content))[1]) == (text, thought)
+    assert texts_of(taken(chunk(content=content))[1]) == (text, thought)
 
 
 def test_thinking_in_parts() -> None:
     parts = [{"type": "text", "text": "h"}, {"type": "text", "text": "m"}]
-    assert told(taken(chunk(reasoning_content=parts), chunk(content="so"))[1]) == ("so", "hm")
+    assert texts_of(taken(chunk(reasoning_content=parts), chunk(content="so"))[1]) == ("so", "hm")
 
 
 def test_parts_that_are_no_text_are_kept() -> None:
@@ -503,7 +503,7 @@ def test_parts_that_are_no_text_are_kept() -> None:
 
 def test_the_older_kind_of_completions() -> None:
     frames = [{"choices": [{"text": text, "index": 0}]} for text in ("Hello", " world")]
-    assert told(taken(*frames, chunk("stop"))[1]) == ("Hello world", "")
+    assert texts_of(taken(*frames, chunk("stop"))[1]) == ("Hello world", "")
 
 
 # Further fields -------------------------------------------------------------------------------
