@@ -30,12 +30,12 @@ read in one place.
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         │   └── RequestTooCostly    the balance is too low for this request, not for a smaller one
         ├── UpstreamRejected
-        │   ├── FieldRefused        the provider does not know a field that the service added
-        │   └── UpstreamUnsupported the account cannot do what this request asks for
+        │   ├── UpstreamUnsupported the account cannot do what this request asks for
+        │   └── FieldRefused        the provider does not know a field that the service added
         ├── Unexplained             a refusal that names neither key, account nor model
         │   └── AuthUnexplained · ModelUnexplained
         ├── UpstreamAuth · ContextTooLong · ContentFiltered · ModelGone
-        ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
+        ├── UpstreamDisconnected · UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
 
@@ -337,6 +337,10 @@ class UpstreamRejected(ProviderError):
     code, retryable, again, trips = "upstream_rejected", False, False, False
 
 
+class UpstreamUnsupported(UpstreamRejected):
+    """The account cannot do what this request asks for; another account may."""
+
+
 class FieldRefused(UpstreamRejected):
     """The provider refused the call and named a field that the service had added by itself;
     `fields` are to be left out when it is asked again."""
@@ -344,10 +348,6 @@ class FieldRefused(UpstreamRejected):
     def __init__(self, message: str, fields: frozenset[str]) -> None:
         super().__init__(message)
         self.fields = fields
-
-
-class UpstreamUnsupported(UpstreamRejected):
-    """The account cannot do what this request asks for; another account may."""
 
 
 class ContextTooLong(ProviderError):
@@ -372,8 +372,15 @@ class UpstreamInvalid(ProviderError):
     code = "upstream_invalid"
 
 
+class UpstreamTooLarge(ProviderError):
+    code, again = "upstream_too_large", False
+
+
 class EmptyAnswer(ProviderError):
-    code = "empty_answer"
+    """The provider ended the answer without any: that is about the request, so it says nothing of
+    the provider's health."""
+
+    code, trips = "empty_answer", False
 
 
 class InterruptedUnknown(ProviderError):

@@ -101,7 +101,8 @@ class ScriptedClient:
         headers: dict[str, str] | None = None,
     ) -> Answer:
         self.keys += [headers[SESSION_HEADER]] if headers else []
-        answer = Answer(usage=self.usage)
+        answer = Answer()
+        answer.usage = self.usage
         call = self._arrived(upstream, last_user_text(messages), params)
         try:
             await self._play(call, sink, answer)
@@ -169,14 +170,13 @@ class ScriptedClient:
                 delta = Delta(step) if isinstance(step, str) else step
                 sink.head(True)
                 call.said.append(delta.text)
-                answer.text_seen += "" if delta.reasoning else delta.text
+                answer.text(delta.text) if delta.text and not delta.reasoning else None
                 sink.write(delta)
                 if sink.full:
                     await sink.drained()
             elif isinstance(step, dict):
-                index = len(answer.tool_calls)
-                answer.tool_calls[index] = step
-                sink.write(Delta("", call={"index": index} | step))
+                for delta in answer.take({"choices": [{"delta": {"tool_calls": [step]}}]}, ()):
+                    sink.write(delta)
             else:
                 await _pass(step)
 

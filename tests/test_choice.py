@@ -6,6 +6,7 @@ import pytest
 
 from asyncsvc.errors import (
     ContextTooLong,
+    EmptyAnswer,
     ModelGone,
     ProviderError,
     QuotaExhausted,
@@ -147,11 +148,12 @@ async def test_an_open_breaker_moves_what_waits_to_the_model_that_stands_in(
 
 
 @virtual
+@pytest.mark.parametrize("fault", [UpstreamDisconnected("cut"), EmptyAnswer("nothing")])
 async def test_what_broke_in_mid_stream_goes_on_elsewhere_with_its_text_void(
-    tmp_path: Path,
+    tmp_path: Path, fault: ProviderError
 ) -> None:
     async with EngineHouse(tmp_path, TWO) as house:
-        house.client.of_model["a"] = ["half", UpstreamDisconnected("cut")]
+        house.client.of_model["a"] = ["half", fault]
         task_id = await house.submit(THINK)
         task = await house.finished(task_id)
         assert (_names(house), task.attempts) == (["a", "b"], 2)

@@ -35,6 +35,7 @@ from tests.upstreams import (
     client,
     event,
     failure,
+    in_turn,
     piece,
     stream,
     upstream,
@@ -97,12 +98,23 @@ async def test_what_could_have_become_a_tag_is_not_lost_at_the_end() -> None:
     assert sheet.text == " \n<th"
 
 
-async def test_nothing_but_thinking_is_an_empty_answer() -> None:
-    sheet = Sheet()
-    error = await failure(
-        stream(piece("<think>h"), piece("m</think>\n", "stop"), DONE), sheet=sheet
-    )
-    assert (type(error), sheet.thoughts, sheet.text) == (EmptyAnswer, "hm", "")
+async def test_nothing_but_thinking_is_an_answer_without_text() -> None:
+    _, sheet = await chat(stream(piece("<think>h"), piece("m</think>\n", "stop"), DONE))
+    assert (sheet.thoughts, sheet.text) == ("hm", "")
+
+
+async def test_nothing_after_the_result_of_a_tool_is_an_answer_without_text() -> None:
+    asked = [*ASK, {"role": "tool", "tool_call_id": "a", "content": "42"}]
+    async with client(in_turn([stream(piece(finish="stop"), DONE)])) as made:
+        answer = await made.chat(upstream(), asked, {}, Sheet())
+    assert answer.finish_reason == "stop"
+
+
+async def test_a_reason_in_each_frame_and_a_cut_is_no_answer() -> None:
+    frames = [piece("Hello", "stop"), piece(" world", "stop")]
+    for end in ([httpx.ReadError("reset")], []):
+        error = await failure(stream(*frames, *end))
+        assert type(error) is UpstreamDisconnected
 
 
 async def test_separators_of_lines_inside_json_are_text() -> None:
@@ -121,7 +133,7 @@ async def test_an_answer_that_does_not_stream(before: bytes, kind: str) -> None:
     reply = httpx.Response(200, headers={"content-type": kind}, content=body)
     answer, sheet = await chat(reply)
     assert (sheet.text, sheet.thoughts) == ("Hello", "hm")
-    assert answer.usage == {"prompt_tokens": 0, "completion_tokens": 0, "total_tokens": 0}
+    assert answer.usage is None
 
 
 async def test_thinking_tool_calls_and_usage_come_together() -> None:
@@ -137,9 +149,11 @@ async def test_thinking_tool_calls_and_usage_come_together() -> None:
         )
     )
     assert (sheet.thoughts, sheet.text) == ("hm", "")
-    assert answer.tool_calls[0]["function"] == {"name": "add", "arguments": "{}"}
-    assert answer.usage is not None
-    assert answer.usage["total_tokens"] == 5
+    assert [delta.call["function"] for delta in sheet.deltas if delta.call] == [
+        {"name": "add", "arguments": "{"},
+        {"arguments": "}"},
+    ]
+    assert answer.usage == {"prompt_tokens": 2, "completion_tokens": 3}
 
 
 async def test_how_the_connection_ends_after_the_answer_concerns_nobody() -> None:
@@ -157,7 +171,7 @@ WRONG: list[tuple[str, httpx.Response, type[ProviderError], str]] = [
     ("nothing", stream(b""), UpstreamDisconnected, "in the middle"),
     ("only done", stream(DONE), EmptyAnswer, "without any text"),
     ("broken JSON", stream(HELLO, event(b'{"choices":[')), UpstreamInvalid, "broken JSON"),
-    ("no object", stream(HELLO, event([1])), UpstreamInvalid, "not an object"),
+    ("no object", stream(HELLO, event([1])), UpstreamDisconnected, "in the middle"),
     ("bad UTF-8", stream(HELLO, b"data: \xff\xfe\n\n"), UpstreamInvalid, "not UTF-8"),
     (
         *("error", stream(HELLO, event({"error": {"message": "m", "code": 429}}), DONE)),

@@ -160,3 +160,18 @@ async def test_keys_of_an_older_schema_stand_for_all_tasks_of_their_answer(tmp_p
     finally:
         await writer.close()
     assert left == [["many", "one"], ["many", "one"], ["one"], []]
+
+
+async def test_answers_stored_in_the_older_form_are_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "scripts", lambda: scripts()[:2])
+        await asked(path, "user_version")
+    row = "INSERT INTO kept (kind, key, at, value) VALUES"
+    database(path, f"{row} ('answer', 'k', 1, '[]')", f"{row} ('limits', 'k', 1, '[]')")
+    await asked(path, "user_version")
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT kind FROM kept").fetchall() == [("limits",)]
+        assert connection.execute("SELECT finish_reason_raw FROM tasks").fetchall() == []

@@ -7,6 +7,7 @@ from asyncsvc.errors import (
     AuthUnexplained,
     ConcurrencyLimited,
     ContextTooLong,
+    EmptyAnswer,
     GatewayUnavailable,
     InternalError,
     InterruptedUnknown,
@@ -160,6 +161,7 @@ def test_two_calls_to_a_model_that_is_gone_drop_it_once() -> None:
     "kind",
     [
         *(UpstreamDisconnected, TaskTimeout, InternalError, RateLimited, GatewayUnavailable),
+        EmptyAnswer,
         AuthUnexplained,
     ],
 )

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.providers.thinking import CLOSE, OPEN, SWITCHES, ThinkSplitter
+from asyncsvc.providers.thinking import (
+    CLOSE,
+    OPEN,
+    SWITCHES,
+    ThinkSplitter,
+    Thoughts,
+    closes_unopened,
+)
 
 
 def split(*pieces: str) -> list[tuple[str, bool]]:
@@ -43,6 +50,67 @@ def split(*pieces: str) -> list[tuple[str, bool]]:
 def test_thought_and_answer_come_apart(text: str, parts: list[tuple[str, bool]]) -> None:
     assert split(text) == parts
     assert split(*text) == parts
+
+
+def split_unopened(*pieces: str, cut: bool = False, field: bool = False) -> list[tuple[str, bool]]:
+    splitter = ThinkSplitter(unopened=True)
+    if field:
+        splitter.no_tags()
+    found = [part for piece in pieces for part in splitter.feed(piece)]
+    found += splitter.end(cut)
+    return [
+        ("".join(text for text, _ in same), thought)
+        for thought, same in groupby(found, key=lambda part: part[1])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("hm</think>\n\nso", [("hm", True), ("so", False)]),
+        ("<think>hm</think>so", [("hm", True), ("so", False)]),
+        ("hm</think>", [("hm", True)]),
+        ("just an answer", [("just an answer", True), ("just an answer", False)]),
+        ("a</thin", [("a</thin", True), ("a</thin", False)]),
+        ("", []),
+    ],
+)
+def test_thinking_may_begin_without_a_tag(text: str, parts: list[tuple[str, bool]]) -> None:
+    assert split_unopened(text) == parts
+    assert split_unopened(*text) == parts
+
+
+def test_thinking_cut_at_its_limit_is_no_answer() -> None:
+    assert split_unopened("hm", " and", cut=True) == [("hm and", True)]
+
+
+def test_thinking_in_a_field_leaves_the_text_alone() -> None:
+    assert split_unopened("so", field=True) == [("so", False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        ("hm\n</think>\nso", True),
+        ("hm</think>so", False),
+        ("<think>hm</think>\nso", False),
+        ("so", False),
+    ],
+)
+def test_a_whole_text_shows_whether_its_thinking_has_no_opening_tag(
+    text: str, closed: bool
+) -> None:
+    assert closes_unopened(text) is closed
+
+
+def test_a_second_source_of_thinking_adds_only_what_is_new() -> None:
+    thoughts = Thoughts()
+    taken = [
+        thoughts.take(*each) for each in (("a", "one "), ("b", "on"), ("b", "e two"), ("b", "!"))
+    ]
+    assert taken == ["one ", "", "two", "!"]
+    assert (thoughts.text, thoughts.source) == ("one two!", None)
+    assert thoughts.whole("one two!?") == "?"
 
 
 tagged = st.lists(

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.providers.dialects import PLAIN, Preset
+from asyncsvc.providers.dialects import PLAIN, PRESETS, Preset
 from asyncsvc.providers.upstream import CHAT, EMBEDDINGS
 from tests.upstreams import ASK, KEY, upstream
 
@@ -192,6 +192,28 @@ def test_texts_in_batches() -> None:
     assert account.batches("one") == ["one"]
     assert account.batches(["a", "b"]) == [["a", "b"]]
     assert account.batches(["a", "b", "c", "d", "e"]) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+@pytest.mark.parametrize(
+    ("model", "preset", "extra_body", "params", "thinks"),
+    [
+        ("some-model", PLAIN, {}, {}, False),
+        ("some-model", PLAIN, {}, {"thinking": "on"}, False),
+        ("qwen3", PRESETS["vllm"], {}, {}, False),
+        ("qwen3", PRESETS["vllm"], {}, {"thinking": "off"}, False),
+        ("qwen3", PRESETS["vllm"], {}, {"thinking": "on"}, True),
+        ("DeepSeek-R1-Distill", PLAIN, {}, {}, True),
+        ("m", PLAIN, {}, {"chat_template_kwargs": {"enable_thinking": True}}, True),
+        ("m", PLAIN, {"chat_template_kwargs": {"thinking": True}}, {}, True),
+        ("m", PLAIN, {"chat_template_kwargs": {"thinking": False}}, {}, False),
+        ("m", PLAIN, {}, {"chat_template_kwargs": "x"}, False),
+    ],
+)
+def test_where_thinking_may_begin_without_a_tag(
+    model: str, preset: Preset, extra_body: Any, params: dict[str, Any], thinks: bool
+) -> None:
+    account = upstream(preset=preset, model=model, extra_body=extra_body)
+    assert account.thinks(params) is thinks
 
 
 @pytest.mark.parametrize(

@@ -135,8 +135,10 @@ def draft(
     router: Router, submission: Submission, owner: str | None, now: int
 ) -> tuple[Request, bytes]:
     """The same of one."""
-    body = submission.body()
-    request = _request(submission, body, owner, now, _decide(router, submission))
+    body, route = submission.body(), _decide(router, submission)
+    if submission.notes:
+        route["warnings"] = submission.notes
+    request = _request(submission, body, owner, now, route)
     return request, orjson.dumps(body)
 
 

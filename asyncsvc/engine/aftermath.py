@@ -129,7 +129,7 @@ class Aftermath:
         run.write(Delta(fate.text[len(run.text) :]))
         await run.drained()
         usage = fate.usage or estimated_usage("", fate.text)
-        return Completed(run.text, usage, [])
+        return Completed(run.text, usage, finish_reason="stop")
 
     async def _begin_anew(self, run: Run, why: str) -> None:
         """What was said is void: say so, and begin a new tape."""

@@ -11,9 +11,11 @@ from asyncsvc.engine.embedding import embed
 from asyncsvc.engine.outcome import Completed
 from asyncsvc.engine.repeating import without_refused_fields
 from asyncsvc.engine.run import Run
+from asyncsvc.providers import usage
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.openclaw import SESSION_HEADER
-from asyncsvc.providers.tokens import estimated_usage
+from asyncsvc.providers.tool_answers import ToolSink
+from asyncsvc.providers.tools import converted, plain
 from asyncsvc.tasks.journal import Journal
 from asyncsvc.tasks.submission import last_user_text
 
@@ -28,12 +30,15 @@ async def ask(client: Client, journal: Journal, run: Run, body: dict[str, Any]) 
 async def _chat(client: Client, journal: Journal, run: Run, body: dict[str, Any]) -> Completed:
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
     known = None if run.session_key is None else {SESSION_HEADER: run.session_key}
+    params, back = body["params"], None
+    if not plain(params):
+        back = ToolSink(run, converted(params.get("tools"), run.upstream.preset.tools))
     answer = await without_refused_fields(
-        run, journal, lambda: client.chat(run.upstream, messages, body["params"], run, known)
+        run, journal, lambda: client.chat(run.upstream, messages, params, back or run, known)
     )
-    usage = answer.usage or estimated_usage(last_user_text(messages), run.text)
-    calls = list(answer.tool_calls.values())
-    reason = answer.finish_reason or "stop"
-    if calls and reason == "stop":
-        reason = "tool_calls"  # some providers say "stop" after calls as well
-    return Completed(run.text, usage, calls, reason)
+    if back is not None:
+        back.finish()
+    wrote = "".join(delta.written for delta in run.heard)
+    counts = usage.completed(answer.usage, last_user_text(messages), wrote)
+    raw = answer.ending.word if answer.ending else None
+    return Completed(run.text, counts, answer.called, answer.finish_reason, raw)

@@ -13,14 +13,14 @@ with the next answer that is written.
 import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 import orjson
 
 from asyncsvc.clock import Now
-from asyncsvc.engine.tape import joined
+from asyncsvc.engine.tape import drafts
 from asyncsvc.providers.deltas import Delta
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.settings import Cache as CacheSettings
@@ -69,59 +69,49 @@ def _digest(value: Any) -> str:
 class Answer:
     """A finished answer; `result` is set where it is not what the chunks join to."""
 
-    said: list[tuple[bool, str]]
-    """(whether it is reasoning, text), in order."""
+    events: list[tuple[str, dict[str, Any]]]
+    """(type, data) of each event of the answer, in order."""
     result: str | None
-    usage: dict[str, Any] | None
-    model: str
-    name: str
-    finish_reason: str | None = None
+    facts: dict[str, Any]
+    """How it ended: usage, finish reason, the provider's id of the model, the model's name."""
 
     @classmethod
-    def heard(
-        cls,
-        deltas: Sequence[Delta],
-        result: str,
-        usage: dict[str, Any] | None,
-        model: str,
-        name: str,
-        finish_reason: str | None = None,
-    ) -> "Answer":
-        """Of a call: `model` is the provider's id, `name` the model's name."""
-        said = [(delta.reasoning, delta.text) for delta in joined(deltas)]
-        return cls(said, None if said else result, usage, model, name, finish_reason)
+    def of_call(cls, deltas: Sequence[Delta], result: str, facts: dict[str, Any]) -> "Answer":
+        """The answer that a call gave."""
+        events = [(draft.type.value, draft.data) for draft in drafts(deltas)]
+        return cls(events, None if events else result, facts)
 
     def text(self) -> str:
-        return orjson.dumps([getattr(self, f.name) for f in fields(self)]).decode()
+        return orjson.dumps([self.events, self.result, self.facts]).decode()
 
     @classmethod
     def of(cls, text: str) -> "Answer":
-        said, *rest = orjson.loads(text)
-        return cls([(reasoning, piece) for reasoning, piece in said], *rest)
+        events, result, facts = orjson.loads(text)
+        return cls([(kind, data) for kind, data in events], result, facts)
 
     def replay(self, task: Task) -> Change:
         """The whole life of a task that is given this answer, as one append."""
+        name = self.facts["name"]
         drafts = [
             status(Cause.STARTED, State.PENDING),
             Draft(
                 EventType.ATTEMPT,
                 {
                     "number": task.starts + 1,
-                    "model": self.model,
-                    "name": self.name,
+                    "model": self.facts["model"],
+                    "name": name,
                     "why": "cached",
-                    "route": {"reason": "cached", "model": self.name},
+                    "route": {"reason": "cached", "model": name},
                 },
             ),
         ]
-        kinds = {True: EventType.REASONING, False: EventType.CHUNK}
-        drafts += [Draft(kinds[reasoning], {"text": text}) for reasoning, text in self.said]
-        facts = {"usage": self.usage, "model": self.model, "name": self.name, "latency": 0.0}
-        facts |= {"finish_reason": self.finish_reason}
-        drafts.append(status(Cause.COMPLETED, State.RUNNING, error=None, cached=True, **facts))
+        drafts += [Draft(EventType(kind), data) for kind, data in self.events]
+        facts = self.facts | {"latency": 0.0, "cached": True, "error": None}
+        drafts.append(status(Cause.COMPLETED, State.RUNNING, **facts))
         result = self.result
         if result is None:
-            result = "".join(text for reasoning, text in self.said if not reasoning)
+            chunks = (data["text"] for kind, data in self.events if kind == EventType.CHUNK)
+            result = "".join(chunks)
         return Change(task.id, drafts, result=result or None, source=State.PENDING)
 
 

@@ -36,7 +36,7 @@ async def embed(run: Run, client: Client, journal: Journal, body: dict[str, Any]
         vectors += found.vectors
         usages.append(found.usage or estimated_usage("".join(batch), ""))
     same_length(vectors)
-    return Completed(orjson.dumps(vectors).decode(), summed(usages), [])
+    return Completed(orjson.dumps(vectors).decode(), summed(usages))
 
 
 def summed(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:

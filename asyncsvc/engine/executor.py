@@ -30,6 +30,7 @@ from asyncsvc.engine.tape import Tape
 from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import (
     DatabaseDamaged,
+    EmptyAnswer,
     IllegalTransition,
     InternalError,
     ProviderError,
@@ -271,7 +272,7 @@ class Executor:
             if isinstance(outcome, ProviderError):
                 outcome = self._after_fault(member, outcome)
             if isinstance(outcome, Retried):
-                if outcome.error.trips or isinstance(outcome.error, Unexplained):
+                if outcome.error.trips or isinstance(outcome.error, EmptyAnswer | Unexplained):
                     self._waiting.bar(member.task, run.upstream, outcome.error)
                 delay = delays.setdefault(member.task.tries, outcome.delay_s)
                 if delay < member.deadline - asyncio.get_running_loop().time():

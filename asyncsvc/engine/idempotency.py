@@ -20,6 +20,7 @@ from asyncsvc.errors import Conflict
 from asyncsvc.tasks.batch import Beside
 from asyncsvc.tasks.files import statement
 from asyncsvc.tasks.journal import Journal
+from asyncsvc.tasks.refusals import loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ class Keys:
                     "idempotency_conflict",
                     "this Idempotency-Key was used for another body; use a new key",
                 )
-            yield orjson.loads(first[1])
+            yield loads(first[1])
 
 
 def fingerprint(kind: str, *parts: Any) -> str:

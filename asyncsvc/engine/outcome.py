@@ -12,6 +12,7 @@ from typing import Any
 from asyncsvc.errors import (
     AsyncsvcError,
     ContextTooLong,
+    EmptyAnswer,
     InternalError,
     InterruptedUnknown,
     ModelGone,
@@ -34,9 +35,12 @@ class Completed:
 
     result: str
     usage: dict[str, Any] | None
-    tool_calls: list[dict[str, Any]]
+    tool_calls: bool = False
+    """The answer calls tools."""
     finish_reason: str | None = None
     """Why the provider ended it, in OpenAI's words; None for what has no end but the last."""
+    finish_reason_raw: str | None = None
+    """The same in the provider's own word."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,4 +129,5 @@ def cut_off(error: ProviderError) -> bool:
     """Whether the call ended with the provider still at work. A gateway that has begun and then
     passes on a refusal of its own provider may have acted before."""
     passed_on = error.slow_down or isinstance(error, Unexplained)
-    return error.trips or passed_on or isinstance(error, TaskTimeout | InternalError)
+    other = isinstance(error, EmptyAnswer | TaskTimeout | InternalError)
+    return error.trips or passed_on or other

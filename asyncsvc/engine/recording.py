@@ -97,14 +97,14 @@ class Recorder:
         """What the cache wants written; only whole answers that are nothing but text."""
         cache, run = self._waiting.cache, member.run
         key = cache.key(member.task)
-        if key is None or not isinstance(outcome, Completed) or outcome.tool_calls:
+        if key is None or not isinstance(outcome, Completed):
+            return []
+        if outcome.tool_calls or not outcome.result:
             return []
         if not cache.worth(member.task, run.upstream):
             return []
-        who = (run.model_id, run.upstream.name)
-        ending = (outcome.usage, *who, outcome.finish_reason)
-        answer = Answer.heard(run.heard, outcome.result, *ending)
-        return cache.entries(key, answer.text())
+        facts = _facts(outcome) | {"model": run.model_id, "name": run.upstream.name}
+        return cache.entries(key, Answer.of_call(run.heard, outcome.result, facts).text())
 
     async def _text(self, member: Member) -> str | None:
         """What the task has said: in this attempt, or in the one before if this never began."""
@@ -122,9 +122,8 @@ class Recorder:
         drafts = member.tape.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
-            case Completed(usage=usage, finish_reason=reason):
-                facts |= {"usage": usage, "model": run.model_id, "name": run.upstream.name}
-                facts |= {"finish_reason": reason}
+            case Completed():
+                facts |= _facts(outcome) | {"model": run.model_id, "name": run.upstream.name}
                 drafts.append(status(Cause.COMPLETED, state, error=None, **facts))
             case Failed(error=error):
                 drafts.append(status(Cause.FAILED, state, error=error.as_dict(), **facts))
@@ -156,6 +155,15 @@ class Recorder:
         if delay is not None:
             data["when"] = rfc3339(self._journal.now() + round(delay * 1000))
         return Draft(EventType.RETRY, data)
+
+
+def _facts(outcome: Completed) -> dict[str, Any]:
+    """How the answer ended, for its closing event."""
+    return {
+        "usage": outcome.usage,
+        "finish_reason": outcome.finish_reason,
+        "finish_reason_raw": outcome.finish_reason_raw,
+    }
 
 
 def _ends(drafts: Sequence[Draft]) -> bool:

@@ -158,7 +158,9 @@ class Run:
 
     def attempt(self, task: Task) -> Draft:
         """The event that tells a task of it."""
-        said: dict[str, Any] = {"warnings": self.warnings} if self.warnings else {}
+        notes = (task.request.route or {}).get("warnings", [])
+        warnings = [*notes, *self.warnings]
+        said: dict[str, Any] = {"warnings": warnings} if warnings else {}
         shares = task.id != self.lead.id
         route = self.route
         if shares:  # what it has waited for is its own

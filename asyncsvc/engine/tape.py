@@ -15,6 +15,8 @@ from asyncsvc.tasks.journal import Change, Journal
 from asyncsvc.tasks.task import Draft, EventType, Task
 
 ROOM = 1 << 20
+PIECE = frozenset({"index", "type", "function"})
+"""What a piece of a tool call holds that only goes on with one."""
 
 
 class Tape:
@@ -77,7 +79,7 @@ class Tape:
         self._append.add_done_callback(self._appended)
 
     def _drafts(self) -> list[Draft]:
-        return [_draft(delta) for delta in joined(self._waiting)]
+        return drafts(self._waiting)
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
         self._append = None
@@ -98,7 +100,14 @@ def _draft(delta: Delta) -> Draft:
         return Draft(EventType(kind), data)
     if delta.call is not None:
         return Draft(EventType.TOOL_CALL, delta.call)
+    if delta.refusal:
+        return Draft(EventType.CHUNK, {"text": delta.text, "refusal": True})
     return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
+
+
+def drafts(deltas: Iterable[Delta]) -> list[Draft]:
+    """The events of these pieces."""
+    return [_draft(delta) for delta in joined(deltas)]
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:
@@ -117,9 +126,11 @@ def _continues(first: Delta, delta: Delta) -> bool:
     if first.event is not None or delta.event is not None:
         return False
     if first.call is None or delta.call is None:
-        return first.call is delta.call and first.reasoning == delta.reasoning
+        kinds = (first.reasoning, first.refusal), (delta.reasoning, delta.refusal)
+        return first.call is delta.call and kinds[0] == kinds[1]
     same = first.call["index"] == delta.call["index"]
-    return same and "id" not in delta.call and "name" not in delta.call["function"]
+    # Only arguments: a name, a late id and further fields are in an event of their own.
+    return same and delta.call.keys() <= PIECE and len(delta.call["function"]) == 1
 
 
 def _one(run: list[Delta]) -> Delta:
@@ -127,7 +138,7 @@ def _one(run: list[Delta]) -> Delta:
     if len(run) == 1:
         return first
     if first.call is None:
-        return Delta("".join(delta.text for delta in run), first.reasoning)
+        return first._replace(text="".join(delta.text for delta in run))
     arguments = [delta.call["function"]["arguments"] for delta in run if delta.call]
     function = first.call["function"] | {"arguments": "".join(arguments)}
     return Delta("", call=first.call | {"function": function})

@@ -104,7 +104,12 @@ class Client:
             return await openclaw_chat.chat(
                 self._gateway(upstream), upstream, messages, sink, key, timeouts
             )
-        answer = Answer(dialect=upstream.preset.errors, now_ms=self._now())
+        answer = Answer(
+            dialect=upstream.preset.errors,
+            now_ms=self._now(),
+            unopened=upstream.thinks(params),
+            after_tool=bool(messages) and messages[-1].get("role") in ("tool", "function"),
+        )
         body = upstream.chat_body(messages, params)
         own = upstream.own_fields(CHAT, params)
         try:
@@ -125,8 +130,8 @@ class Client:
             if not answer.ended:
                 raise _late(answer, timeouts) from None
         except (UpstreamDisconnected, UpstreamInvalid):
-            # How the connection ends after the answer's end concerns nobody.
-            if not answer.ended:
+            # How the connection ends after the answer's end does not matter.
+            if not answer.certain:
                 raise
         finally:
             for delta in answer.rest():

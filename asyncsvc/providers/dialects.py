@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from asyncsvc.providers.thinking import SWITCHES, Switch
+from asyncsvc.providers.tools import Taken
 
 SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})
 TOOLS = frozenset({"tools", "tool_choice"})
@@ -65,6 +66,8 @@ class Preset:
     """The least that a call may be silent, where that is the provider's way."""
     empty_answers: frozenset[str] = frozenset()
     """Texts that stand for no answer."""
+    tools: Taken = field(default_factory=dict)
+    """Kinds of tools beside `function` that the chat API takes, as `tools.py` reads them."""
 
     def switch(self, model_id: str) -> Switch:
         """How thinking is switched for that model."""
@@ -96,6 +99,7 @@ PRESETS: dict[str, Preset] = {
         drop_in_messages=SIGNED | {"reasoning_content", "reasoning", "citations", "images"},
         errors="openai",
         embed_batch=96,
+        tools={"custom": None},
     ),
     "zhipu": Preset(
         "https://open.bigmodel.cn/api/paas/v4",
@@ -114,6 +118,7 @@ PRESETS: dict[str, Preset] = {
         join_text=True,
         ask_usage=False,
         errors="zhipu",
+        tools={"web_search": {"enable": True}, "retrieval": None, "mcp": None},
     ),
     "hunyuan": Preset(
         "https://api.hunyuan.cloud.tencent.com/v1",
@@ -177,6 +182,7 @@ PRESETS: dict[str, Preset] = {
         drop_in_messages=ECHOED | SIGNED,
         join_text=True,
         errors="openai",
+        tools={"builtin_function": None},
     ),
     "dashscope": Preset(
         "https://dashscope.aliyuncs.com/compatible-mode/v1",
@@ -186,7 +192,10 @@ PRESETS: dict[str, Preset] = {
         embed_batch=10,
     ),
     "openrouter": Preset(
-        "https://openrouter.ai/api/v1", thinking="openrouter", errors="openrouter"
+        "https://openrouter.ai/api/v1",
+        thinking="openrouter",
+        errors="openrouter",
+        tools={"openrouter:web_search": None, "openrouter:datetime": None},
     ),
     "ollama": Preset(
         "http://localhost:11434/v1", thinking="effort", join_text=True, errors="openai"

@@ -21,7 +21,6 @@ from asyncsvc.errors import (
     RateLimited,
     RequestTooCostly,
     UpstreamAuth,
-    UpstreamDisconnected,
     UpstreamOverloaded,
     UpstreamRejected,
     UpstreamUnsupported,
@@ -292,10 +291,3 @@ UNEXPLAINED: Mapping[Kind, Kind] = {
     QuotaExhausted: RateLimited,
 }
 """What a body means that cannot speak of the account: an HTML page, a provider further behind."""
-BY_FINISH: Kinds = {
-    "content_filter": ContentFiltered,
-    "sensitive": ContentFiltered,
-    "network_error": UpstreamDisconnected,
-    "model_context_window_exceeded": ContextTooLong,
-}
-"""Reasons for which a stream ends without being an answer."""

@@ -28,7 +28,6 @@ from asyncsvc.errors import (
 from asyncsvc.providers import error_bodies, named_times
 from asyncsvc.providers.error_bodies import Report, error_in
 from asyncsvc.providers.error_tables import (
-    BY_FINISH,
     BY_STATUS,
     BY_TEXT,
     CONCURRENT,
@@ -46,7 +45,6 @@ from asyncsvc.providers.error_tables import (
 from asyncsvc.providers.named_times import DAY_S, HOUR_S, MINUTE_S, reset_in
 
 __all__ = [
-    "BY_FINISH",
     "DIALECTS",
     "EVERYBODY",
     "MESSAGE_CHARS",

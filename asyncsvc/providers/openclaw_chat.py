@@ -16,7 +16,7 @@ from asyncsvc.errors import (
     ProviderError,
     UpstreamDisconnected,
 )
-from asyncsvc.providers import openclaw
+from asyncsvc.providers import finish, openclaw
 from asyncsvc.providers.deltas import Answer, Delta
 from asyncsvc.providers.openclaw_ws import Gateway, Payload, fault_in
 from asyncsvc.providers.upstream import Sink, Upstream
@@ -116,7 +116,7 @@ class _Run:
             case "final":
                 self._catch_up(event)
                 self.answer.done = True
-                self.answer.finish_reason = str(event.get("stopReason") or "stop")
+                self.answer.ending = finish.ending(event.get("stopReason") or "stop")
                 message = event.get("message")
                 if isinstance(message, dict):
                     self.answer.usage = openclaw.usage_in(message.get("usage"))
@@ -140,9 +140,7 @@ class _Run:
             return
         text, self._said = whole[len(self._said) :], whole
         if text:
-            self.answer.begun = self.answer.spoken = True
-            self.answer.text_seen = whole[:64]
-            self._sink.write(Delta(text))
+            self._sink.write(self.answer.text(text))
 
     def _agent(self, event: Payload) -> None:
         """A tool that the agent uses, as it begins and ends."""

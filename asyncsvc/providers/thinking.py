@@ -1,9 +1,9 @@
-"""Thinking: how it is asked for, and how it is told from the answer that it stands in.
+"""Thinking: how it is asked for, and how it is split from the answer that it stands in.
 
 Owns the ways in which providers let thinking be switched, as data, and the splitting of text
 that a model writes between <think> and </think>. Promises that a tag is found wherever the
 provider cuts its pieces, that nothing is held back longer than it may still become a tag, and
-that an answer that does not begin with the tag is not touched. Never knows a provider.
+that an answer without a tag is not touched. Never knows a provider.
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,6 +25,8 @@ class Switch:
     """Off only makes it think less."""
     raw: bool = False
     """The provider has a parameter `thinking` of its own, an object, which is passed on."""
+    opens: bool = False
+    """Thinking is asked for by the model's chat template, which may write the opening tag."""
 
     def body(self, mode: str) -> Mapping[str, Any] | None:
         """What the mode adds to a request; None where it cannot be chosen."""
@@ -35,16 +37,18 @@ class Switch:
 SWITCHES: Mapping[str, Switch] = {
     "none": Switch(),
     "unknown": Switch(raw=True),
-    "always_on": Switch(on={}),
+    "always_on": Switch(on={}, opens=True),
     "glm": Switch({"thinking": {"type": "enabled"}}, {"thinking": {"type": "disabled"}}, raw=True),
     "enable_thinking": Switch({"enable_thinking": True}, {"enable_thinking": False}),
     "template_enable": Switch(
         {"chat_template_kwargs": {"enable_thinking": True}},
         {"chat_template_kwargs": {"enable_thinking": False}},
+        opens=True,
     ),
     "template_thinking": Switch(
         {"chat_template_kwargs": {"thinking": True}},
         {"chat_template_kwargs": {"thinking": False}},
+        opens=True,
     ),
     "effort": Switch({"reasoning_effort": "high"}, {"reasoning_effort": "low"}, lowers=True),
     "effort_absent": Switch({"reasoning_effort": "high"}, {}),
@@ -58,55 +62,158 @@ OPEN, CLOSE = "<think>", "</think>"
 
 class _At(Enum):
     START = "nothing but spaces so far, or a part of the tag"
+    PRESUMED = "before a closing tag whose opening tag is in the prompt"
     THOUGHT = "after the opening tag"
     BETWEEN = "after the closing tag, before the answer"
     ANSWER = "in the answer"
 
 
 class ThinkSplitter:
-    """`feed` pieces of text, then `end`: both give (text, is it thought) as far as it is known."""
+    """`feed` pieces of text, then `end`: both give (text, is it thought) as far as it is known.
 
-    def __init__(self) -> None:
+    `unopened`: the model thinks, and its prompt may have ended with the opening tag, so that the
+    text begins as thinking without it. Where no closing tag comes, the text was the answer.
+    """
+
+    def __init__(self, unopened: bool = False) -> None:
         self._at = _At.START
+        self._unopened = unopened
         self._held = ""
+        self._presumed: list[str] = []
+
+    @property
+    def answering(self) -> bool:
+        """Whether all text from now on is answer, as it comes."""
+        return self._at is _At.ANSWER
 
     def feed(self, text: str) -> Iterator[tuple[str, bool]]:
         """The piece, as thought or answer."""
+        if self._at is _At.ANSWER:
+            if text:
+                yield text, False
+            return
         self._held += text
         if self._at is _At.START:
             self._start()
-        if self._at is _At.THOUGHT:
+        if self._at in (_At.THOUGHT, _At.PRESUMED):
             yield from self._thought()
         if self._at is _At.BETWEEN:
             # Templates put an empty line after the tag, which belongs to neither.
             self._held = self._held.lstrip("\r\n")
             if self._held:
                 self._at = _At.ANSWER
-        if self._at is _At.ANSWER:
-            yield from self.end()
+        if self._at is _At.ANSWER and self._held:
+            held, self._held = self._held, ""
+            yield held, False
 
-    def end(self) -> Iterator[tuple[str, bool]]:
-        """What was held back until now."""
+    def end(self, cut: bool = False) -> Iterator[tuple[str, bool]]:
+        """What was held back until now. `cut`: the answer ended at its limit of tokens."""
         held, self._held = self._held, ""
         if held:
-            yield held, self._at is _At.THOUGHT
+            yield held, self._at in (_At.THOUGHT, _At.PRESUMED)
+        if self._at is _At.PRESUMED and not cut:
+            yield "".join([*self._presumed, held]), False
+        self._at, self._presumed = _At.ANSWER, []
+
+    def no_tags(self) -> None:
+        """The thinking comes in a field of its own, so none without a tag is in the text."""
+        self._unopened = False
 
     def _start(self) -> None:
         begun = self._held.lstrip()
         if begun.startswith(OPEN):
             self._at, self._held = _At.THOUGHT, begun[len(OPEN) :]
         elif not OPEN.startswith(begun):
-            self._at = _At.ANSWER
+            self._at = _At.PRESUMED if self._unopened else _At.ANSWER
 
     def _thought(self) -> Iterator[tuple[str, bool]]:
         thought, closed, after = self._held.partition(CLOSE)
         if closed:
             self._at, self._held = _At.BETWEEN, after
+            self._presumed = []
         else:
             sure = len(thought) - _tag_begun(thought)
             thought, self._held = thought[:sure], thought[sure:]
         if thought:
+            if self._at is _At.PRESUMED:
+                self._presumed.append(thought)
             yield thought, True
+
+
+def closes_unopened(text: str) -> bool:
+    """Whether a whole text begins with thinking that has a closing tag alone."""
+    thought, closed, after = text.partition(CLOSE)
+    return bool(closed) and OPEN not in thought and after.startswith(("\n", "\r"))
+
+
+def untagged(text: str) -> str:
+    """The answer in a whole text that may begin with thinking between tags."""
+    splitter = ThinkSplitter()
+    parts = [*splitter.feed(text), *splitter.end()]
+    return "".join(part for part, is_thought in parts if not is_thought)
+
+
+class Thoughts:
+    """The thinking of one answer, each part once.
+
+    Some providers send the same thinking under two names, or in a field and between tags. The
+    source that comes first is taken as it comes; another one is taken from where it differs.
+    """
+
+    def __init__(self) -> None:
+        self.source: str | None = None
+        """The only one so far."""
+        self._parts: list[str] = []
+        self._taken: set[str] = set()
+        """Sources that are taken as they come."""
+        self._held: dict[str, str] = {}
+        """Of the others: what may be a repetition so far."""
+
+    @property
+    def text(self) -> str:
+        """All thinking so far."""
+        if len(self._parts) > 1:
+            self._parts = ["".join(self._parts)]
+        return self._parts[0] if self._parts else ""
+
+    def add(self, text: str) -> None:
+        """One more piece of the only source."""
+        self._parts.append(text)
+
+    def take(self, source: str, text: str) -> str:
+        """What a piece adds to the thinking."""
+        if not self._taken:
+            self.source = source
+        elif source != self.source:
+            self.source = None
+        if self._taken and source not in self._taken:
+            held = self._held[source] = self._held.get(source, "") + text
+            if self.text.strip().startswith(held.strip()):
+                return ""
+            text = beyond(self.text, held)
+        self._taken.add(source)
+        self._parts.append(text)
+        return text
+
+    def whole(self, text: str) -> str:
+        """What all of the thinking adds to what came so far; nothing where it is another text."""
+        new = beyond(self.text, text) if continues(self.text, text) else ""
+        self._parts.append(new)
+        return new
+
+
+def continues(text: str, whole: str) -> bool:
+    """Whether a whole text begins with one that is known, blanks around them aside."""
+    return whole.strip().startswith(text.strip())
+
+
+def beyond(text: str, whole: str) -> str:
+    """The rest of a text that begins with one that is known; all of it where it does not."""
+    if whole.startswith(text):
+        return whole[len(text) :]
+    if not continues(text, whole):
+        return whole
+    return whole.strip()[len(text.strip()) :]
 
 
 def _tag_begun(text: str) -> int:

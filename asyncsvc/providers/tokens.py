@@ -9,6 +9,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import orjson
+
 ANSWER = 512
 """Tokens of an answer for which the request sets no limit."""
 MESSAGE = 4
@@ -48,6 +50,14 @@ def expected(body: dict[str, Any]) -> tuple[int, int]:
         else:
             asked += MESSAGE * len(texts) + _answer(params)
     return math.ceil(weight * MARGIN) + _room(params), asked
+
+
+def of_prompt(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
+    """Of what a chat call is given, about: its messages and the description of its tools."""
+    said = sum(estimate(text) + MESSAGE for text in _texts({"messages": messages}))
+    calls = [call for one in messages for call in one.get("tool_calls") or []]
+    given = [value for name in ("tools", "response_format") if (value := params.get(name))]
+    return said + sum(estimate(orjson.dumps(one).decode()) for one in [*calls, *given])
 
 
 def _room(params: dict[str, Any]) -> int:

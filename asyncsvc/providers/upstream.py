@@ -6,13 +6,14 @@ out is said in a warning, and that a key is in no representation of itself. Neve
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from asyncsvc.providers import openclaw
+from asyncsvc.providers import openclaw, tools
 from asyncsvc.providers.deltas import Delta
-from asyncsvc.providers.dialects import TOOLS, Preset
+from asyncsvc.providers.dialects import THINKERS, TOOLS, Preset
 from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.messages import led_by, sendable
 from asyncsvc.providers.thinking import SYSTEM
@@ -22,6 +23,9 @@ CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"
 STREAM_OPTIONS, USAGE = "stream_options", "include_usage"
 THINKING = "thinking"
 """The parameter that is the service's own: on, off or auto."""
+
+TEMPLATE = "chat_template_kwargs"
+"""The parameter that switches thinking in a model's chat template."""
 
 NAMES, NAME_CHARS = 10, 40
 """How much of a client's own words a warning repeats: it is stored with each attempt."""
@@ -108,8 +112,9 @@ class Upstream:
     def chat_body(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
         """The body of a streaming chat call. What the settings say wins over the parameters,
         and a mode of thinking that the task asks for over both."""
-        messages = sendable(messages, self.preset)
-        body: dict[str, Any] = self._sent(params) | {"messages": messages, "stream": True}
+        messages = sendable(tools.fitted_messages(messages, self.preset.tools), self.preset)
+        sent = self._sent(tools.fitted(params, self.preset.tools))
+        body: dict[str, Any] = sent | {"messages": messages, "stream": True}
         if self._asks_usage and STREAM_OPTIONS not in self.refused:
             body[STREAM_OPTIONS] = {USAGE: True}
         body |= self.settings.extra_body
@@ -162,6 +167,8 @@ class Upstream:
             said.append(f"{who} cannot stop thinking, so it was asked to think as little as it can")
         elif mode is not None and not isinstance(mode, str) and not self._takes_raw(mode):
             said.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
+        if without := tools.left_out(params, self.preset.tools):
+            said.append(f"{who} does not take {' and '.join(without)}; left out")
         given = (name for name in _given(params) if name != THINKING)
         left = sorted(name for name in given if not self._takes(name, params))
         if left:
@@ -169,6 +176,17 @@ class Upstream:
             more = f" and {len(left) - NAMES} more" if len(left) > NAMES else ""
             said.append(f"{who} does not take {names}{more} as given; left out")
         return said
+
+    def thinks(self, params: dict[str, Any]) -> bool:
+        """Whether the model's prompt may end with the opening tag of its thinking, so that its
+        text begins as thinking without a tag."""
+        template = [holder.get(TEMPLATE) for holder in (params, self.settings.extra_body)]
+        if any(isinstance(given, dict) and True in given.values() for given in template):
+            return True
+        if re.search(THINKERS[0], self.model_id, re.IGNORECASE):
+            return True
+        switch = self.preset.switch(self.model_id)
+        return switch.opens and (switch.off is None or params.get(THINKING) == "on")
 
     def _mode(self, params: dict[str, Any]) -> Mapping[str, Any] | None:
         """What the mode of thinking adds to the body; None where it cannot be chosen."""

@@ -246,7 +246,7 @@ class ChatStream:
     async def _finish(self) -> None:
         kind = self._fault.kind if self._fault else ""
         self._queue.append(self._chunks.finish(self._plan.finish))
-        if self._turn.request.include_usage:
+        if self._turn.request.include_usage and kind != "empty":
             self._queue.append(self._chunks.usage(self._plan.usage()))
         if kind != "no-done":
             self._queue.append(wire.DONE)

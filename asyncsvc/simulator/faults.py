@@ -34,7 +34,7 @@ KINDS: Mapping[str, str] = {
     "wrong-type": "a text/html page with status 200",
     "no-done": "right, but without [DONE]",
     "cut": "a clean end after at= tokens, without finish_reason and [DONE]",
-    "empty": "an answer without content",
+    "empty": "an answer without content and usage",
     "huge-line": "one line of size= bytes (default 100 MB) after at= tokens",
     "redirect": "307 to another path",
     "keepalive": "right, with comments and blank lines in between",

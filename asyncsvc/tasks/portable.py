@@ -23,6 +23,8 @@ PAGE_BYTES = 4 << 20
 """Texts that are held at once, unless one task alone has more."""
 NOT_TAKEN_BACK = frozenset({"metadata", "delay_s", "max_wait_s"})
 """Fields of a submit that are something else in a line, or were over when it was taken."""
+Beside = dict[str, Any]
+"""What an answer holds beside its text: `tool_calls`, each piece an event, and `message`."""
 ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
@@ -55,23 +57,27 @@ async def _page(store: Store, after: int, last: int, where: str, state: str | No
         f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?3 ORDER BY n",
         (after, state, last),
     )
-    calls: dict[int, list[Any]] = {}
+    beside: dict[int, Beside] = {}
     for n, kind, data in await store.read(
         "SELECT task_n, type, data FROM events WHERE task_n > ? AND task_n <= ? "
-        "AND type IN ('attempt', 'tool_call') ORDER BY task_n, seq",
+        "AND type IN ('attempt', 'tool_call', 'message') ORDER BY task_n, seq",
         (after, last),
     ):
-        # Those of an earlier attempt are void.
-        calls[n] = [] if kind == "attempt" else [*calls.get(n, []), loads(data)]
+        if kind == EventType.ATTEMPT:
+            beside[n] = {}  # an earlier attempt is void
+        elif kind == EventType.TOOL_CALL:
+            beside.setdefault(n, {}).setdefault("tool_calls", []).append(loads(data))
+        else:
+            beside.setdefault(n, {})["message"] = loads(data)
     width = len(TASK_COLUMNS)
     return [
-        _line(task, loads(row[width]), row[width + 1], calls.get(task.n, []))
+        _line(task, loads(row[width]), row[width + 1], beside.get(task.n, {}))
         for row in rows
         for task in (task_of(row, 0),)
     ]
 
 
-def _line(task: Task, body: dict[str, Any], result: str | None, calls: list[Any]) -> bytes:
+def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) -> bytes:
     request = task.request
     if task.request.type == "embedding" and result and task.state is State.COMPLETED:
         shown = loads(result)
@@ -102,7 +108,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, calls: list[Any]
         "finished_at": _time(task.finished_at),
         "result": shown,
     }
-    return orjson.dumps(told | body | ({"tool_calls": calls} if calls else {})) + b"\n"
+    return orjson.dumps(told | body | beside) + b"\n"
 
 
 def _time(ms: int | None) -> str | None:
@@ -123,6 +129,7 @@ class Served(BaseModel):
     usage: dict[str, Any] | None = None
     cached: bool = False
     finish_reason: str | None = Field(None, max_length=100)
+    finish_reason_raw: str | None = Field(None, max_length=100)
     route: dict[str, Any] | None = None
 
 
@@ -153,6 +160,7 @@ class Record(BaseModel):
     finished_at: Moment | None = None
     result: str | list[list[float]] | None = None
     tool_calls: list[dict[str, Any]] = Field([], max_length=1000)
+    message: dict[str, Any] | None = None
     submission: Submission
 
     @classmethod
@@ -192,6 +200,8 @@ class Record(BaseModel):
             if isinstance(self.result, str) and self.result:
                 found.append((over, Draft(EventType.CHUNK, {"text": self.result})))
             found += [(over, Draft(EventType.TOOL_CALL, call)) for call in self.tool_calls]
+            if self.message:
+                found.append((over, Draft(EventType.MESSAGE, self.message)))
         error = None if self.error is None else self.error.model_dump()
         facts = {"usage": self.metadata.usage, "latency": self.metadata.latency, "error": error}
         found.append((over, status(Cause(self.status.value), source, **facts)))
@@ -217,5 +227,6 @@ class Record(BaseModel):
             latency=served.latency,
             cached=served.cached,
             finish_reason=served.finish_reason,
+            finish_reason_raw=served.finish_reason_raw,
             error=None if self.error is None else self.error.model_dump(),
         )

@@ -23,7 +23,7 @@ REQUEST_COLUMNS = (
 LIFE_COLUMNS = (
     "state", "attempts", "forgiven", "starts", "version", "queued_at", "updated_at", "started_at",
     "finished_at", "next_run_at", "name", "model", "route", "usage", "latency", "cached", "error",
-    "finish_reason",
+    "finish_reason", "finish_reason_raw",
 )  # fmt: skip
 TASK_COLUMNS = REQUEST_COLUMNS + LIFE_COLUMNS
 
@@ -109,6 +109,7 @@ def served(task: Task) -> dict[str, Any]:
         "usage": task.usage,
         "cached": task.cached,
         "finish_reason": task.finish_reason,
+        "finish_reason_raw": task.finish_reason_raw,
         "route": task.route,
     }
 
@@ -120,7 +121,7 @@ def life_row(task: Task) -> tuple[Any, ...]:
         task.updated_at, task.started_at, task.finished_at, task.next_run_at, task.name,
         task.model, None if task.route is task.request.route else dumps(task.route),
         dumps(task.usage), task.latency, int(task.cached), dumps(task.error),
-        task.finish_reason,
+        task.finish_reason, task.finish_reason_raw,
     )  # fmt: skip
 
 
@@ -146,7 +147,7 @@ def task_of(row: Any, seq: int) -> Task:
         schedule_id, callback_url, delayed, state, attempts, forgiven, starts, version, queued_at,
         updated_at, started_at,
         finished_at, next_run_at, name, model, route, usage, latency, cached, error,
-        finish_reason,
+        finish_reason, finish_reason_raw,
     ) = row[: len(TASK_COLUMNS)]  # fmt: skip
     request = Request(
         id_, type_, wanted, lane, priority, session_id, owner, run_at, timeout_s, max_retries,
@@ -160,5 +161,5 @@ def task_of(row: Any, seq: int) -> Task:
         request, State(state), attempts, forgiven, starts, seq, version, queued_at, updated_at,
         started_at, finished_at, next_run_at, name, model,
         request.route if route is None else _loads(route), _loads(usage), latency,
-        bool(cached), _loads(error), finish_reason, n,
+        bool(cached), _loads(error), finish_reason, finish_reason_raw, n,
     )  # fmt: skip

@@ -5,10 +5,19 @@ must not pass in silence) and that what passed can be stored. Never looks at set
 or the queue: whether a task is taken is the intake's business.
 """
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 from asyncsvc.clock import from_rfc3339
@@ -35,7 +44,13 @@ MESSAGE: dict[str, Any] = {
     "required": ["role"],
     "properties": {
         "role": {"enum": sorted(ROLES)},
-        "content": {"type": ["string", "array", "null"]},
+        "content": {
+            "anyOf": [
+                {"type": "string"},
+                {"type": "array", "items": {"type": "object", "additionalProperties": True}},
+                {"type": "null"},
+            ]
+        },
     },
 }
 PARAMS: dict[str, Any] = {
@@ -75,13 +90,26 @@ def _fault(param: str, message: str) -> PydanticCustomError:
     return PydanticCustomError("value_error", "{said}", {"param": param, "said": message})
 
 
-def _only(name: str, kinds: list[str], task: str) -> dict[str, Any]:
+def _needs(name: str, kind: dict[str, Any]) -> dict[str, Any]:
     """In JSON Schema: what is to be done stands in this field and in no other."""
     others = {other: {"type": "null"} for other in ("content", "messages", "input")}
-    said = others | {name: {"type": kinds, "minLength": 1, "minItems": 1}}
-    kind = {"type": {"const": task}}
-    needed = [name] if task == "chat" else [name, "type"]
-    return {"required": needed, "properties": said | kind}
+    fields = others | {name: kind}
+    return {"required": [name], "properties": fields, "additionalProperties": True}
+
+
+_LIST = {"type": "array", "items": {}, "minItems": 1}
+_TEXT = {"type": "string", "minLength": 1}
+# As conditions, not as alternatives: programs that make types of a schema would make three types
+# of one body, each with those fields alone.
+_TO_DO: dict[str, Any] = {
+    "if": {"required": ["type"], "properties": {"type": {"const": "embedding"}}},
+    "then": _needs("input", {"anyOf": [_TEXT, _LIST]}),
+    "else": {
+        "if": {"required": ["content"], "properties": {"content": {"type": "string"}}},
+        "then": _needs("content", _TEXT),
+        "else": _needs("messages", _LIST),
+    },
+}
 
 
 class Submission(BaseModel):
@@ -90,13 +118,7 @@ class Submission(BaseModel):
     model_config = ConfigDict(
         extra="forbid",
         strict=True,
-        json_schema_extra={
-            "oneOf": [
-                _only("content", ["string"], "chat"),
-                _only("messages", ["array"], "chat"),
-                _only("input", ["string", "array"], "embedding"),
-            ]
-        },
+        json_schema_extra=_TO_DO,
     )
 
     content: str | None = Field(None, min_length=1, description="one user message")
@@ -225,6 +247,11 @@ class Submission(BaseModel):
         given = {"messages": self.messages, "input": self.input}
         return {n: v for n, v in given.items() if v is not None} | {"params": self.params}
 
+    @property
+    def notes(self) -> list[str]:
+        """What of the request that the task was made from has no effect, in words."""
+        return []
+
     def asked(self) -> str:
         """What is asked: the last user message, or the first text to embed."""
         if self.content is not None:
@@ -236,6 +263,19 @@ class Submission(BaseModel):
     def preview(self) -> str:
         """The first 200 characters of what is asked, for lists."""
         return self.asked()[:PREVIEW_CHARS]
+
+
+class Noted(Submission):
+    """A submission made from another API's request, with notes on it."""
+
+    _notes: list[str] = PrivateAttr(default_factory=list)
+
+    @property
+    def notes(self) -> list[str]:
+        return self._notes
+
+    def note(self, sentences: Iterable[str]) -> None:
+        self._notes += sentences
 
 
 def last_user_text(messages: list[dict[str, Any]]) -> str:

@@ -95,6 +95,8 @@ class EventType(StrEnum):
     REASONING = "reasoning"
     TOOL_CALL = "tool_call"
     TOOL_RESULT = "tool_result"
+    MESSAGE = "message"
+    """Further fields of the answer's message, for the next turn."""
     RETRY = "retry"
     RECOVERY = "recovery"
 
@@ -176,6 +178,8 @@ class Task:
     error: dict[str, Any] | None = None
     finish_reason: str | None = None
     """Why the provider ended the answer, in OpenAI's words."""
+    finish_reason_raw: str | None = None
+    """The same in the provider's own word."""
     n: int = 0
     """The row's number in the store, in order of arrival; given by the journal."""
 
@@ -263,6 +267,10 @@ def apply(task: Task, draft: Draft, at: int) -> Task:
     return replace(task, seq=task.seq + 1)
 
 
+FACTS = ("usage", "latency", "error", "cached", "finish_reason", "finish_reason_raw")
+"""What a status event may tell of an attempt."""
+
+
 def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
     state = target(task.state, cause)
     changes: dict[str, Any] = {
@@ -275,7 +283,7 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
     if cause is Cause.STARTED:
         changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
         changes |= {"error": None, "usage": None, "latency": None, "cached": False}
-        changes["finish_reason"] = None
+        changes |= {"finish_reason": None, "finish_reason_raw": None}
     elif task.state is State.RUNNING and cause in REFUNDED:
         changes["attempts"] = task.attempts - 1
     elif cause in (Cause.DUE, Cause.RESUMED) and task.started_at is None:
@@ -283,10 +291,10 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
     elif cause is Cause.RERUN:
         changes |= {"queued_at": at, "forgiven": task.attempts, "started_at": None}
         changes |= {"finished_at": None, "error": None, "usage": None, "latency": None}
-        changes |= {"cached": False, "finish_reason": None}
+        changes |= {"cached": False, "finish_reason": None, "finish_reason_raw": None}
     if state in FINISHED:
         changes["finished_at"] = at
-    for name in ("usage", "latency", "error", "cached", "finish_reason"):
+    for name in FACTS:
         if name in facts:
             changes[name] = facts[name]
     return replace(task, **changes)

@@ -6,6 +6,7 @@ imported before the document is asked for: it is of no use to a submit.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -41,6 +42,16 @@ GIVEN = {
     503: {"Retry-After": "seconds"},
 }
 """Headers of refusals."""
+TAGS = {
+    "tasks": "Submit, read, follow and steer tasks.",
+    "v1": "OpenAI's API, on the same queue.",
+    "models": "The models of the settings, and what they can take now.",
+    "schedules": "Tasks that come again and again.",
+    "route": "How a task would be routed.",
+    "admin": "Reloading the settings, backups, exports and imports.",
+    "service": "Health, metrics and this description.",
+}
+"""What is behind the first segment of a path."""
 ABOUT = """\
 Durable tasks for language models: submit, follow, steer.
 
@@ -79,7 +90,8 @@ class Served:
         first, _, rest = (inspect.getdoc(self.function) or self.id).partition("\n")
         label, colon, meaning = first.partition(": ")
         said = meaning if colon and label.startswith(self.method) else first
-        return said[:1].upper() + said[1:].rstrip("."), rest.strip()
+        summary = said[:1].upper() + said[1:].rstrip(".")
+        return summary, rest.strip() or f"{summary}."
 
 
 def served(routes: Iterable[BaseRoute]) -> Iterator[Served]:
@@ -115,10 +127,19 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         entry[one.method.lower()] = _operation(one, types, ways)
     return {
         "openapi": "3.1.0",
-        "info": {"title": "asyncsvc", "version": __version__, "description": ABOUT},
+        "info": {
+            "title": "asyncsvc",
+            "version": __version__,
+            "description": ABOUT,
+            "contact": {"name": "asyncsvc"},
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        },
         "servers": [{"url": "/"}],
         "security": [{}, {"bearer": []}],
-        "tags": [{"name": name} for name in dict.fromkeys(one.tag for one in all_served)],
+        "tags": [
+            {"name": name, "description": TAGS.get(name, f"Operations on {name}.")}
+            for name in dict.fromkeys(one.tag for one in all_served)
+        ],
         "paths": paths,
         "components": {
             "schemas": types.named(),
@@ -151,7 +172,7 @@ class _Types:
         asked = [(n, "validation", TypeAdapter(kind)) for n, kind in enumerate(self._kinds)]
         made, rest = TypeAdapter.json_schemas(asked, ref_template=REF)  # type: ignore[arg-type]
         self._made = {n: schema for (n, _), schema in made.items()}
-        self.components: dict[str, Any] = rest.get("$defs", {})
+        self.components: dict[str, Any] = _without_defaults(rest.get("$defs", {}))
 
     def of(self, kind: Any) -> dict[str, Any]:
         """The schema of a type: mostly a reference."""
@@ -170,6 +191,22 @@ class _Types:
         """The components; not those whose fields stand among the parameters."""
         apart = {kind.__name__ for kind in self._apart}
         return {name: schema for name, schema in self.components.items() if name not in apart}
+
+
+def _without_defaults(schema: Any) -> Any:
+    """The same with each default in the words of its field: programs that make types of a schema
+    take a field with a default for one that is always there."""
+    if isinstance(schema, list):
+        return [_without_defaults(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _without_defaults(value) for name, value in schema.items()}
+    if "default" in found and not isinstance(found["default"], dict):
+        default = found.pop("default")
+        if default is not None:
+            words = f"{found.get('description', '')} (default: `{json.dumps(default)}`)"
+            found["description"] = words.strip()
+    return found
 
 
 def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]:

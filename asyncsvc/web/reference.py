@@ -143,10 +143,7 @@ def _type(name: str, schema: Mapping[str, Any]) -> str:
     rows = []
     for field, said in schema.get("properties", {}).items():
         need = ' <span class="need">required</span>' if field in needed else ""
-        default = ""
-        if said.get("default") is not None:
-            default = f" Default <code>{escape(json.dumps(said['default']))}</code>."
-        about = f"{_inline(said.get('description', ''))}{default}"
+        about = _inline(said.get("description", ""))
         rows.append((f"<code>{escape(field)}</code>{need}", _kind(said), about))
     table = _table(("field", "type", ""), rows) if rows else f"<p>{_kind(schema)}</p>"
     return (

@@ -16,6 +16,8 @@ from asyncsvc.tasks.task import EventType, State
 PAGE_MOST = 500
 BATCH_MOST = 1000
 KEY_MOST = 255
+MOST = 1 << 62
+"""The largest number that a query takes."""
 
 Name = Annotated[str, Field(description="a model's name in the settings")]
 TaskId = Annotated[str, Field(description="a task's id")]
@@ -100,6 +102,7 @@ class Run(TypedDict):
     usage: Annotated[Object | None, Field(description="tokens, as OpenAI names them")]
     cached: bool
     finish_reason: Annotated[str | None, Field(description="why it ended, in OpenAI's words")]
+    finish_reason_raw: Annotated[str | None, Field(description="the provider's own word for it")]
     route: Annotated[Object | None, Field(description="its class, and why it went there")]
 
 
@@ -153,6 +156,9 @@ class WholeTask(Summary):
         Field(description="the text, so far where it is unfinished; or vectors"),
     ]
     tool_calls: NotRequired[Annotated[list[Object], Field(description="in OpenAI's shape")]]
+    message: NotRequired[
+        Annotated[Object, Field(description="further fields of the answer, for the next turn")]
+    ]
     seq: Annotated[int, Field(ge=1, description="number of its latest event")]
     callback: Annotated[Callback | None, Field(description="null: nobody wants to be told")]
     position: NotRequired[int | None]
@@ -179,13 +185,18 @@ class ListQuery(TypedDict, total=False):
 
 
 class EventsQuery(TypedDict, total=False):
-    after: Annotated[int, Field(ge=0, description="the last event that is known already")]
+    after: Annotated[int, Field(ge=0, le=MOST, description="the last event that is known already")]
 
 
 class EventsHeaders(TypedDict, total=False):
     last_event_id: Annotated[
         int,
-        Field(alias="Last-Event-ID", ge=0, description="in place of `after`, for a live stream"),
+        Field(
+            alias="Last-Event-ID",
+            ge=0,
+            le=MOST,
+            description="in place of `after`, for a live stream",
+        ),
     ]
 
 

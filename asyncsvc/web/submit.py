@@ -4,7 +4,7 @@ Owns the route for all submits that `Express` does not take, and the words that 
 that the answer is sent when the task is on the disk. Never decides whether a task is taken.
 """
 
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from pydantic import ValidationError
@@ -38,10 +38,18 @@ def answer_of(accepted: Accepted) -> Answer:
     return 200 if accepted.repeated else 202, headers, content
 
 
+S = TypeVar("S", bound=Submission)
+
+
 def parse(value: dict[str, Any], prefix: str = "") -> Submission:
     """One task's fields. Raises InvalidRequest."""
+    return parse_as(Submission, value, prefix)
+
+
+def parse_as(kind: type[S], value: dict[str, Any], prefix: str = "") -> S:
+    """One task's fields, as a submission of that kind. Raises InvalidRequest."""
     try:
-        return Submission.model_validate(value)
+        return kind.model_validate(value)
     except ValidationError as error:
         raise errors.invalid(error, prefix) from None
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import orjson
 
 from asyncsvc.clock import rfc3339
+from asyncsvc.providers.tool_calls import LATE_ID
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks import callbacks
 from asyncsvc.tasks.refusals import loads
@@ -66,9 +67,7 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
         result = loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
-    if task.finish_reason == "tool_calls":
-        pieces = await store.text_so_far(task.n, EventType.TOOL_CALL)
-        view["tool_calls"] = put_together(loads(data) for data in pieces)
+    view |= await _beside_text(house, task)
     view["callback"] = await _callback(house, task)
     if task.state is State.PENDING:
         forecast = house.forecaster.of(task)
@@ -76,19 +75,42 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     return view
 
 
+async def _beside_text(house: House, task: Task) -> dict[str, Any]:
+    """What an answer holds beside its text: tool calls, and fields for the next turn."""
+    found: dict[str, Any] = {}
+    if task.state is not State.COMPLETED or task.request.type == "embedding":
+        return found
+    store = house.journal.store
+    if task.finish_reason in ("tool_calls", "length"):
+        pieces = [loads(p) for p in await store.text_so_far(task.n, EventType.TOOL_CALL)]
+        if calls := put_together(piece for piece in pieces if "by" not in piece):
+            found["tool_calls"] = [call_shown(call) for call in calls]
+    if fields := await store.text_so_far(task.n, EventType.MESSAGE):
+        found["message"] = loads(fields[-1])
+    return found
+
+
 def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """The tool calls of an answer, whole, from the data of its events."""
     calls: dict[int, dict[str, Any]] = {}
     for piece in pieces:
-        function = piece["function"]
-        held = calls.get(piece["index"])
-        if held is None:
-            named = {"name": function["name"], "arguments": function["arguments"]}
-            calls[piece["index"]] = {"id": piece["id"], "type": piece["type"], "function": named}
-        else:
-            held["function"]["name"] = function.get("name") or held["function"]["name"]
-            held["function"]["arguments"] += function["arguments"]
+        call = calls.setdefault(
+            piece["index"], {"id": None, "type": "function", "function": {"arguments": ""}}
+        )
+        function, before = piece["function"], call["function"]["arguments"]
+        call["function"] |= function | {"arguments": before + function.get("arguments", "")}
+        call |= {k: v for k, v in piece.items() if k not in ("index", "function", LATE_ID)}
+        call["id"] = piece.get(LATE_ID, call["id"])
     return [calls[index] for index in sorted(calls)]
+
+
+def call_shown(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool call, or a piece of one, in OpenAI's shape: a custom tool has a name and an input."""
+    if call.get("type") != "custom":
+        return call
+    held = call["function"]
+    given = {"input" if name == "arguments" else name: value for name, value in held.items()}
+    return {name: value for name, value in call.items() if name != "function"} | {"custom": given}
 
 
 async def _callback(house: House, task: Task) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ def test_every_method_served_is_described_and_nothing_else(described: dict[str, 
     for route in ROUTES:
         if isinstance(route, Route):
             assert isinstance(route.endpoint, Resource), f"{route.path} cannot be described"
-            really |= {(route.path, method) for method in route.endpoint.verbs}
+            really |= {(route.path_format, method) for method in route.endpoint.verbs}
     assert told == really
 
 

@@ -30,6 +30,83 @@ def test_what_says_what_is_so_anyway_is_no_fault() -> None:
     assert asked(n=1, logprobs=False, modalities=["text"], stream=False).stream is False
 
 
+@pytest.mark.parametrize(
+    ("tools", "param"),
+    [
+        (["x"], "tools[0]"),
+        ([{}], "tools[0]"),
+        ([FUNCTION, {"type": "custom"}], "tools[1].name"),
+        ([{"type": "function", "function": {}}], "tools[0].function.name"),
+        ([{"type": "namespace", "name": "n"}], "tools[0].tools"),
+        ([{"type": "namespace", "name": "n", "tools": [{"type": "function"}]}],
+         "tools[0].tools[0].name"),
+    ],
+)  # fmt: skip
+def test_a_tool_without_a_name_is_refused_by_its_place(tools: list[Any], param: str) -> None:
+    with pytest.raises(InvalidRequest) as told:
+        asked(tools=tools)
+    assert told.value.param == param
+
+
+def test_a_field_of_no_known_name_goes_to_the_provider() -> None:
+    call = asked(top_n_sigma=1.5, dry_multiplier=0.8, adapter_id="a")
+    assert call.submission.params == {
+        "top_n_sigma": 1.5,
+        "dry_multiplier": 0.8,
+        "adapter_id": "a",
+    }
+    assert call.submission.notes == []
+
+
+SERVICE_FIELDS: dict[str, Any] = {
+    "client_metadata": {"a": "b"},
+    "prompt_cache_key": "k",
+    "prompt_cache_retention": "24h",
+    "prompt_cache_breakpoint": 3,
+    "safety_identifier": "s",
+    "truncation": "auto",
+    "max_tool_calls": 3,
+    "include": [],
+    "store": False,
+    "user": "u",
+    "service_tier": "flex",
+    "litellm_metadata": {},
+}
+
+
+def test_a_field_of_a_service_is_left_out_with_a_note() -> None:
+    call = asked(**SERVICE_FIELDS)
+    assert call.submission.params == {}
+    [note] = call.submission.notes
+    assert all(name in note for name in SERVICE_FIELDS)
+
+
+def test_null_needs_no_note() -> None:
+    call = asked(conversation=None, prompt=None, functions=None, **dict.fromkeys(SERVICE_FIELDS))
+    assert (call.submission.params, call.submission.notes) == ({}, [])
+
+
+def test_a_sampling_parameter_has_no_effect_on_embeddings() -> None:
+    made = embedding({"model": "embed", "input": "a", "temperature": 0, "user": "u"}, Headers())
+    assert made.submission.params == {}
+    assert made.submission.notes == ["without effect here: temperature, user"]
+
+
+def test_tools_in_the_shape_of_the_responses_api_are_taken() -> None:
+    flat = {"type": "function", "name": "f", "parameters": {}, "strict": True, "defer_loading": 1}
+    custom = {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "lark",
+                                                       "definition": "start: A"}}  # fmt: skip
+    params = asked(tools=[flat, custom], tool_choice={"type": "function", "name": "f"})
+    assert params.submission.params == {
+        "tools": [
+            {"type": "function", "function": {"name": "f", "parameters": {}, "strict": True}},
+            {"type": "custom", "custom": {"name": "c", "format": {
+                "type": "grammar", "grammar": {"syntax": "lark", "definition": "start: A"}}}},
+        ],
+        "tool_choice": {"type": "function", "function": {"name": "f"}},
+    }  # fmt: skip
+
+
 def test_params_are_passed_unseen() -> None:
     assert asked(params={"my_own": 1}, seed=2).submission.params == {"my_own": 1, "seed": 2}
 
@@ -42,16 +119,19 @@ def test_params_are_passed_unseen() -> None:
         ("top_logprobs", 3),
         ("modalities", ["audio"]),
         ("functions", []),
+        ("tool_choice", {}),
+        ("tool_choice", "maybe"),
+        ("tool_choice", {"type": "function"}),
+        ("conversation", "conv_1"),
+        ("prompt", {"id": "pmpt_1"}),
+        ("previous_response_id", "resp_1"),
         ("function_call", "auto"),
         ("audio", {}),
-        ("tools", [{"type": "custom"}]),
-        ("tools", ["x"]),
         ("tools", {}),
         ("tool_choice", False),
         ("temperature", True),
         ("temperature", "0"),
         ("max_tokens", 1.5),
-        ("tempratur", 1),
         ("params", []),
         ("stream", "yes"),
         ("stream_options", {"include_usage": True}),
@@ -135,7 +215,6 @@ def test_embeddings() -> None:
         {"input": [[1, 2]]},
         {"input": []},
         {"input": "a", "encoding_format": "hex"},
-        {"input": "a", "temperature": 0},
         {"input": "a", "dimensions": "3"},
         {},
     ],

@@ -6,6 +6,7 @@ import pytest
 
 from asyncsvc.tasks.task import Cause, Draft, EventType, State, apply, born, status
 from asyncsvc.tasks.task import Request as TaskRequest
+from asyncsvc.web.v1.items import chat_messages
 from asyncsvc.web.v1.response_stream import Telling
 
 USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
@@ -162,8 +163,42 @@ def test_tokens_have_openais_names() -> None:
     _, telling = tell(*START, chunk("a"), end)
     assert telling.response()["usage"] == {
         "input_tokens": 2,
-        "input_tokens_details": {"cached_tokens": 0},
+        "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": 3,
         "output_tokens_details": {"reasoning_tokens": 1},
         "total_tokens": 5,
     }
+
+
+def test_a_refusal_is_a_part_of_its_own() -> None:
+    refused = Draft(EventType.CHUNK, {"text": "no", "refusal": True})
+    events, telling = tell(*START, chunk("a"), refused, refused, DONE)
+    kinds = [event["type"] for event in events]
+    assert kinds.count("response.refusal.delta") == 2
+    (end,) = [event for event in events if event["type"] == "response.refusal.done"]
+    assert end["refusal"] == "nono"
+    parts = [part for item in telling.response()["output"] for part in item["content"]]
+    assert parts[0]["text"] == "a"
+    assert parts[1] == {"type": "refusal", "refusal": "nono"}
+
+
+def test_further_fields_of_a_message_come_in_a_reasoning_item_that_can_be_given_back() -> None:
+    fields = {"reasoning_details": [{"data": "OPAQUE"}]}
+    _, telling = tell(*START, chunk("a"), Draft(EventType.MESSAGE, fields), DONE)
+    message, item = telling.response()["output"]
+    assert (item["type"], item["status"], item["summary"]) == ("reasoning", "completed", [])
+    assert chat_messages([message, item]) == [
+        {"role": "assistant", "content": "a", **fields},
+    ]
+    other = item | {"encrypted_content": "gAAAA another service's"}
+    assert chat_messages([message, other]) == [{"role": "assistant", "content": "a"}]
+
+
+def test_a_later_piece_of_a_call_may_bring_its_id_and_further_fields() -> None:
+    late = {"index": 0, "late_id": "real", "more": {"x": 1}, "function": {"arguments": ""}}
+    begin = Draft(EventType.TOOL_CALL, {"index": 0, **CALL})
+    events, telling = tell(*START, begin, Draft(EventType.TOOL_CALL, late), DONE)
+    (item,) = telling.response()["output"]
+    assert (item["call_id"], item["more"]) == ("real", {"x": 1})
+    done = [e["item"] for e in events if e["type"] == "response.output_item.done"]
+    assert done == [item]

@@ -16,13 +16,14 @@ from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.tasks.asked import asked, asking
 from asyncsvc.tasks.task import State, Task
 from asyncsvc.web.state import House
-from asyncsvc.web.v1 import asking as fields
+from asyncsvc.web.v1 import asking as requests
 from asyncsvc.web.v1 import responses
 from asyncsvc.web.v1.asking import Call
 from asyncsvc.web.v1.chat import Whole
 from asyncsvc.web.v1.embeddings import answered
 from asyncsvc.web.v1.errors import refusal
 from asyncsvc.web.v1.holding import Held
+from asyncsvc.web.v1.stored_responses import understood
 
 LANE = "long"
 BASE64 = "base64"
@@ -55,7 +56,7 @@ class Chat(_Door):
     """/v1/chat/completions"""
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
-        return _prepared(fields.chat(_queued(body), Headers(headers)))
+        return _prepared(requests.chat(_queued(body), Headers(headers)))
 
     async def _answer(self, held: Held, task: Task, form: str | None) -> tuple[int, Object]:
         return await captured(Whole(held).give)
@@ -65,7 +66,7 @@ class Embeddings(_Door):
     """/v1/embeddings"""
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
-        return _prepared(fields.embedding(_queued(body), Headers(headers)))
+        return _prepared(requests.embedding(_queued(body), Headers(headers)))
 
     async def _answer(self, held: Held, task: Task, form: str | None) -> tuple[int, Object]:
         return await captured(await answered(held, form == BASE64))
@@ -75,9 +76,7 @@ class Responses(_Door):
     """/v1/responses"""
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
-        wanted, submission, kept = await responses.understood(
-            self._house, _queued(body), Headers(headers)
-        )
+        wanted, submission, kept = await understood(self._house, _queued(body), Headers(headers))
         if wanted.stream or wanted.background:
             name = "stream" if wanted.stream else "background"
             raise InvalidRequest(f"{name} means nothing in a batch", param=name)

@@ -17,7 +17,7 @@ from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.schemas import SubmitHeaders
 from asyncsvc.web.submit import idempotency_key
-from asyncsvc.web.v1 import asking
+from asyncsvc.web.v1 import fields
 from asyncsvc.web.v1 import schemas_files as schemas
 from asyncsvc.web.v1.errors import answering
 
@@ -64,7 +64,7 @@ async def create_batch(request: Request) -> Response:
         name = min(given)
         raise InvalidRequest(f"{name!r} is not a field of a batch", param=name)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
-    asking.queued({}, request.headers)  # a wrong priority is told now, not with every line
+    fields.queued({}, request.headers)  # a wrong priority is told now, not with every line
     owner, key = request.scope["owner"], idempotency_key(request.headers)
     lot = await parts.batches.create(endpoint, file_id, metadata, headers, owner, key)
     return JSON(shown(lot))

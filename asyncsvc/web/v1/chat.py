@@ -15,6 +15,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from asyncsvc.errors import TaskNotFound
+from asyncsvc.providers.tool_calls import LATE_ID
 from asyncsvc.tasks.journal import Event
 from asyncsvc.tasks.task import EventType, Task
 from asyncsvc.web import body
@@ -25,13 +26,13 @@ from asyncsvc.web.submit import ADMISSION
 from asyncsvc.web.v1 import asking, errors, schemas
 from asyncsvc.web.v1.errors import Failure, answering
 from asyncsvc.web.v1.holding import COMMENT_S, HEAD_S, Held, Kept, hold
-from asyncsvc.web.views import put_together
+from asyncsvc.web.views import call_shown, put_together
 
 DONE = b"data: [DONE]\n\n"
 SSE = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
 UNBUFFERED = (b"x-accel-buffering", b"no")
 FILTERED = "content_filtered"
-PIECES = frozenset({EventType.CHUNK, EventType.REASONING, EventType.TOOL_CALL})
+PIECES = frozenset({EventType.CHUNK, EventType.REASONING, EventType.TOOL_CALL, EventType.MESSAGE})
 
 
 @operation(
@@ -69,13 +70,16 @@ class Whole:
         self._said = _Said()
 
     async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (await self.answered())(scope, receive, send)
+
+    async def answered(self) -> Response:
+        """The answer, once the task is finished."""
         with suppress(TaskNotFound):
             async with aclosing(self._held.events()) as events:
                 async for event in events:
                     if event is not None:
                         self._said.take(event)
-        response = self._response(*await self._held.ended())
-        await response(scope, receive, send)
+        return self._response(*await self._held.ended())
 
     def _response(self, task: Task | None, failed: Failure | None) -> Response:
         headers = self._held.headers(task.name if task else None)
@@ -95,6 +99,8 @@ class Whole:
 
 class Stream:
     """An answer as server-sent events."""
+
+    KIND = "chat.completion.chunk"
 
     def __init__(self, held: Held, include_usage: bool) -> None:
         self._held = held
@@ -162,22 +168,34 @@ class Stream:
             return first + self._chunk({"reasoning_content": data["text"]})
         self._bound = True
         if event.type == EventType.CHUNK:
-            return first + self._chunk({"content": data["text"]})
-        return first + self._chunk({"tool_calls": [data]})
+            refused = {"refusal": data["text"]} if data.get("refusal") else {}
+            return first + self._chunk({"content": data["text"]} | refused)
+        if event.type == EventType.MESSAGE:
+            return first + self._chunk(data)
+        # An id that was given out is kept: clients join what they are sent.
+        call = {name: value for name, value in data.items() if name != LATE_ID}
+        empty = call.keys() == {"index", "function"} and call["function"] == {"arguments": ""}
+        return first if empty else first + self._chunk({"tool_calls": [call_shown(call)]})
 
     def _end(self, task: Task) -> bytes:
         reason = "content_filter" if _filtered(task) else task.finish_reason or "stop"
         first = b"" if self._begun else self._chunk({"role": "assistant", "content": ""})
         last = first + self._chunk({}, reason)
         if self._usage:
-            envelope = _envelope(self._held, "chat.completion.chunk", self._name)
+            envelope = _envelope(self._held, self.KIND, self._name)
             last += _data(envelope | {"choices": [], "usage": task.usage})
         return last + DONE
 
     def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
-        choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
-        envelope = _envelope(self._held, "chat.completion.chunk", self._name)
+        choice = self._choice(delta, reason)
+        if choice is None:
+            return b""
+        envelope = _envelope(self._held, self.KIND, self._name)
         return _data(envelope | {"choices": [choice]} | self._usage)
+
+    def _choice(self, delta: dict[str, Any], reason: str | None) -> dict[str, Any] | None:
+        """A choice with that piece of the message; None: the stream has no place for it."""
+        return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
 
     async def _send(self, send: Send, data: bytes, last: bool = False) -> None:
         if not self._open:
@@ -199,6 +217,8 @@ class _Said:
         self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._calls: list[dict[str, Any]] = []
+        self._refusals: list[str] = []
+        self._fields: dict[str, Any] = {}
 
     @property
     def text(self) -> str:
@@ -209,18 +229,29 @@ class _Said:
             case EventType.ATTEMPT:
                 self._clear()
             case EventType.CHUNK:
-                self._texts.append(event.data["text"])
+                data = event.data
+                self._texts.append(data["text"])
+                self._refusals += [data["text"]] if data.get("refusal") else []
             case EventType.REASONING:
                 self._thoughts.append(event.data["text"])
             case EventType.TOOL_CALL if _is_piece(event):
                 self._calls.append(event.data)
+            case EventType.MESSAGE:
+                self._fields = event.data
 
     def message(self) -> dict[str, Any]:
-        message: dict[str, Any] = {"role": "assistant", "content": self.text, "refusal": None}
+        """The message in OpenAI's shape. The content repeats a refusal, for the clients that read
+        nothing else; those that parse the content look for a refusal first."""
+        message: dict[str, Any] = self._fields | {
+            "role": "assistant",
+            "content": self.text,
+            "refusal": "".join(self._refusals) or None,
+        }
         if self._thoughts:
             message["reasoning_content"] = "".join(self._thoughts)
         if self._calls:
-            message |= {"content": self.text or None, "tool_calls": put_together(self._calls)}
+            calls = [call_shown(call) for call in put_together(self._calls)]
+            message |= {"content": self.text or None, "tool_calls": calls}
         return message
 
 
@@ -238,7 +269,7 @@ def _filtered(task: Task) -> bool:
 
 def _envelope(held: Held, kind: str, name: str | None) -> dict[str, Any]:
     return {
-        "id": f"chatcmpl-{held.task_id}",
+        "id": f"{'chatcmpl' if kind.startswith('chat') else 'cmpl'}-{held.task_id}",
         "object": kind,
         "created": held.created,
         "model": name or "",

@@ -9,11 +9,12 @@ import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing, suppress
+from typing import Protocol
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from asyncsvc.engine.admission import Aside
+from asyncsvc.engine.admission import Accepted, Aside
 from asyncsvc.errors import (
     AsyncsvcError,
     IllegalTransition,
@@ -126,7 +127,11 @@ async def hold(house: House, call: Call, owner: str | None, aside: Aside | None 
     The same Idempotency-Key finds the same task, under way or finished; one that was cancelled,
     as it is when a client hangs up and tries again, starts anew.
     """
-    accepted = await house.intake.submit(call.submission, owner, call.key, aside)
+    return await taken(house, await house.intake.submit(call.submission, owner, call.key, aside))
+
+
+async def taken(house: House, accepted: Accepted) -> Held:
+    """Hold a task that was submitted."""
     task = await house.journal.task(accepted.task_id)
     if not accepted.repeated:
         return Held(house, task, mine=True)
@@ -135,13 +140,19 @@ async def hold(house: House, call: Call, owner: str | None, aside: Aside | None 
     return Held(house, await house.control.retry(task.id), mine=True, after=task.seq)
 
 
+class Leaves(Protocol):
+    """A task, or several, with the request that waits for them."""
+
+    async def give_up(self) -> None: ...
+
+
 Give = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 class Kept(Response):
     """The answer to a held request: `give` sends it, unless the client hangs up before."""
 
-    def __init__(self, held: Held, give: Give) -> None:
+    def __init__(self, held: Leaves, give: Give) -> None:
         super().__init__()
         self._held = held
         self._give = give

@@ -1,111 +1,178 @@
 """Items of the Responses API, and the chat messages that they mean.
 
-Owns the fields of `POST /v1/responses` and the way from them to a chat task: input items,
-instructions, tools, format of the text, reasoning. Promises that what cannot be passed on is a
-fault that names the field, never a silent loss. Never looks at tasks or models.
+Owns the way from input items to messages, and the items of a stored request. Promises that a call
+is followed by its outputs, whatever stood between them; that an item which no chat message can
+stand for is named in a note or, where OpenAI's API does not know it, a fault. Never looks at
+tasks or models.
 """
 
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import orjson
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.web import errors
+from asyncsvc.web.v1 import thoughts
+from asyncsvc.web.v1.parts import output_content, parts_of
 
 Messages = list[dict[str, Any]]
 Object = dict[str, Any]
-PASSED = {
-    "temperature": "temperature",
-    "top_p": "top_p",
-    "max_output_tokens": "max_tokens",
-    "parallel_tool_calls": "parallel_tool_calls",
-}
-"""Fields that are a parameter of the chat call as they are, and its name there."""
-_TEXT = ("input_text", "output_text", "text", "refusal")
+
+ROLES = ("user", "assistant", "system", "developer")
+OF_SERVICE = frozenset(
+    {
+        "web_search_call", "file_search_call", "image_generation_call", "code_interpreter_call",
+        "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "compaction",
+        "compaction_summary", "compaction_trigger", "context_compaction", "program",
+        "program_output", "ghost_snapshot", "tool_search_call", "tool_search_output",
+    }
+)  # fmt: skip
+"""Kinds of items about what OpenAI's service did by itself: no chat message stands for them."""
+CALL, OUTPUT = "_call", "_call_output"
+_OF_AN_ITEM = frozenset(
+    {
+        "id", "type", "status", "role", "content", "phase", "call_id", "name", "arguments",
+        "input", "namespace", "caller", "async", "created_by", "agent", "metadata",
+        "internal_chat_message_metadata_passthrough",
+    }
+)  # fmt: skip
+"""Fields that have a meaning in the Responses API. Others are a provider's own: the next turn
+may need them."""
 
 
-class CreateResponse(BaseModel):
-    """The body of `POST /v1/responses`."""
+class Conversation:
+    """Messages made from items one after the other. `left_out` names kinds of items."""
 
-    model_config = ConfigDict(extra="forbid", strict=True)
+    def __init__(self) -> None:
+        self.messages: Messages = []
+        self.left_out: list[str] = []
+        self.tools: list[Any] = []
+        """Tools that an item has brought along."""
+        self._thought = ""
+        self._call_ids: dict[str, str] = {}
+        """By the id of a call's item, which some outputs name."""
 
-    model: str = Field(min_length=1, description="a model's name, auto, or auto:reasoning")
-    input: Annotated[str, Field(min_length=1)] | list[Object] = Field(
-        description="a text, or a list of items"
-    )
-    instructions: str | None = Field(None, description="a system message for this answer only")
-    stream: bool | None = Field(None, description="answer with server-sent events")
-    stream_options: Object | None = Field(None, description="accepted, without effect")
-    background: bool | None = Field(None, description="answer at once; the task goes on by itself")
-    store: bool | None = Field(None, description="false: the response cannot be read again")
-    previous_response_id: str | None = Field(None, description="goes on from that response")
-    metadata: dict[str, str] | None = Field(None, description="given back as it was")
-    max_output_tokens: Annotated[int, Field(ge=1)] | None = None
-    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
-    top_p: Annotated[float, Field(ge=0, le=1)] | None = None
-    tools: list[Object] | None = Field(None, description="functions; they are called by the client")
-    tool_choice: str | Object | None = None
-    parallel_tool_calls: bool | None = None
-    text: Object | None = Field(None, description="format: text, json_object or json_schema")
-    reasoning: Object | None = Field(None, description="effort, passed on")
-    include: list[str] | None = Field(None, description="accepted, without effect")
-    truncation: Literal["disabled"] | None = None
-    service_tier: str | None = Field(None, description="accepted, without effect")
-    prompt_cache_key: str | None = Field(None, description="accepted, without effect")
-    safety_identifier: str | None = Field(None, description="accepted, never passed on")
-    user: str | None = Field(None, description="accepted, never passed on")
+    def add(self, item: Any, where: str) -> None:
+        """Raises InvalidRequest."""
+        if not isinstance(item, dict):
+            raise InvalidRequest(f"{where} must be an object", param=where)
+        kind = item.get("type", "message")
+        if not isinstance(kind, str):
+            raise InvalidRequest(f"{where}.type must be a string", param=f"{where}.type")
+        if kind == "reasoning":
+            self._think(item)
+            return
+        match kind:
+            case "message":
+                self._say(_message(item, where))
+            case "function_call" | "custom_tool_call":
+                self._call(_call(item, where))
+            case "mcp_call":
+                self._mcp(item, where)
+            case "additional_tools" if isinstance(item.get("tools"), list):
+                self.tools += item["tools"]
+            case _ if kind in OF_SERVICE:
+                self.left_out.append(kind)
+            case _ if kind.endswith(OUTPUT):
+                self._output(self._call_id(item, where), _output(item, kind), where)
+            case _ if kind.endswith(CALL):
+                self._builtin(item, kind, where)
+            case _:
+                raise InvalidRequest(
+                    f"{where}: items of type {kind[:40]!r} are not known here",
+                    param=f"{where}.type",
+                )
+        if kind.endswith(OUTPUT) or item.get("role", "assistant") != "assistant":
+            self._thought = ""
 
-    def params(self) -> Object:
-        """The parameters of the chat call. Raises InvalidRequest."""
-        given = {name: getattr(self, field) for field, name in PASSED.items()}
-        params = {name: value for name, value in given.items() if value is not None}
-        if self.tools:
-            params["tools"] = [_tool(tool, i) for i, tool in enumerate(self.tools)]
-        if self.tool_choice is not None:
-            params["tool_choice"] = _choice(self.tool_choice)
-        if self.text is not None:
-            params |= _text(self.text)
-        if self.reasoning is not None and self.reasoning.get("effort") is not None:
-            params["reasoning_effort"] = self.reasoning["effort"]
-        return params
+    def _think(self, item: Object) -> None:
+        """Thinking goes with the calls that follow it, other fields with the message before."""
+        last = self.messages[-1] if self.messages else {}
+        fields = thoughts.carried(item)
+        if fields and last.get("role") == "assistant":
+            self.messages[-1] = fields | last
+        self._thought = thoughts.text(item)
 
-    def messages(self, earlier: Messages) -> Messages:
-        """The conversation: what was said `earlier`, then this input. Raises InvalidRequest."""
-        if isinstance(self.input, str):
-            said: Messages = [{"role": "user", "content": self.input}]
+    def _say(self, message: Object) -> None:
+        last = self.messages[-1] if self.messages else {}
+        if message["role"] == "assistant" and last.get("tool_calls") and not last["content"]:
+            last["content"] = message["content"]  # said with its calls
         else:
-            said = chat_messages(self.input)
-        if not said:
-            raise InvalidRequest("input must hold at least one message", param="input")
-        head: Messages = []
-        if self.instructions is not None:
-            head = [{"role": "system", "content": self.instructions}]
-        return head + earlier + said
+            self.messages.append(message)
+
+    def _call(self, call: Object) -> None:
+        """Calls that follow each other, or what was said with them, are one message."""
+        last = self.messages[-1] if self.messages else {}
+        if last.get("role") != "assistant":
+            last = {"role": "assistant", "content": None}
+            self.messages.append(last)
+        if self._thought:
+            last.setdefault("reasoning_content", self._thought)
+            self._thought = ""
+        last.setdefault("tool_calls", []).append(call)
+
+    def _output(self, call_id: str, output: Any, where: str) -> None:
+        """Providers want the output of a call right behind it."""
+        text, shown = output_content(output, f"{where}.output")
+        told: Messages = [{"role": "tool", "tool_call_id": call_id, "content": text}]
+        place = self._behind(call_id)
+        self.messages[place:place] = told
+        if shown:
+            place = self._behind(call_id)
+            self.messages.insert(place, {"role": "user", "content": shown})
+
+    def _behind(self, call_id: str) -> int:
+        """Where an output of that call goes."""
+        for index in range(len(self.messages) - 1, -1, -1):
+            calls = self.messages[index].get("tool_calls") or []
+            if any(call["id"] == call_id for call in calls):
+                index += 1
+                while index < len(self.messages) and self.messages[index]["role"] == "tool":
+                    index += 1
+                return index
+        return len(self.messages)
+
+    def _call_id(self, item: Object, where: str) -> str:
+        """The id of the call that the item is, or is the output of."""
+        call_id = item.get("call_id")
+        if call_id is None and item["type"] != "function_call_output":
+            call_id = self._call_ids.get(str(item.get("id")), item.get("id"))
+        if not isinstance(call_id, str) or not call_id:
+            raise InvalidRequest(f"{where}.call_id must be a string", param=f"{where}.call_id")
+        return call_id
+
+    def _mcp(self, item: Object, where: str) -> None:
+        """A call that OpenAI's service has made, with its output in the same item."""
+        call = item | {"call_id": item.get("call_id") or item.get("id")}
+        self._call(_call(call, where))
+        output = item.get("output") or item.get("error") or ""
+        text = output if isinstance(output, str) else orjson.dumps(output).decode()
+        self._output(call["call_id"], text, where)
+
+    def _builtin(self, item: Object, kind: str, where: str) -> None:
+        """A call of a tool that OpenAI's API has by its kind, such as a shell."""
+        call_id = self._call_id(item, where)
+        self._call_ids[str(item.get("id"))] = call_id
+        known = ("id", "type", "call_id", "status", "caller", "environment")
+        given = {k: v for k, v in item.items() if k not in known and v is not None}
+        action = next(iter(given.values())) if len(given) == 1 else given
+        arguments = orjson.dumps(action if isinstance(action, dict) else given).decode()
+        name = kind.removesuffix(CALL)
+        function = {"name": name, "arguments": arguments}
+        self._call({"id": call_id, "type": "function", "function": function})
+
+
+def conversation(items: Iterable[Any]) -> Conversation:
+    """What a list of items means. Raises InvalidRequest."""
+    found = Conversation()
+    for index, item in enumerate(items):
+        found.add(item, f"input[{index}]")
+    return found
 
 
 def chat_messages(items: Iterable[Any]) -> Messages:
     """The chat messages that a list of items means. Raises InvalidRequest."""
-    messages: Messages = []
-    for index, item in enumerate(items):
-        where = f"input[{index}]"
-        if not isinstance(item, dict):
-            raise InvalidRequest(f"{where} must be an object", param=where)
-        match item.get("type", "message"):
-            case "message":
-                messages.append(_message(item, where))
-            case "function_call":
-                _called(messages, _call(item, where))
-            case "function_call_output":
-                messages.append(_output(item, where))
-            case "reasoning":
-                continue  # what a model thought is not said to it again
-            case other:
-                raise InvalidRequest(
-                    f"{where}: items of type {str(other)[:40]!r} are not known here",
-                    param=f"{where}.type",
-                )
-    return messages
+    return conversation(items).messages
 
 
 def input_items(request: Object, task_id: str) -> list[Object]:
@@ -113,136 +180,7 @@ def input_items(request: Object, task_id: str) -> list[Object]:
     given = request["input"]
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
-    return [_shown(item, f"{task_id}_{index}") for index, item in enumerate(given)]
-
-
-def _shown(item: Object, suffix: str) -> Object:
-    kind = item.get("type", "message")
-    shown = {"id": f"{'msg' if kind == 'message' else 'item'}_{suffix}", "type": kind} | item
-    if kind == "message":
-        shown.setdefault("status", "completed")
-        if isinstance(shown.get("content"), str):
-            part = "output_text" if shown.get("role") == "assistant" else "input_text"
-            extra: Object = {"annotations": []} if part == "output_text" else {}
-            shown["content"] = [{"type": part, "text": shown["content"], **extra}]
-    return shown
-
-
-def _message(item: Object, where: str) -> Object:
-    role = item.get("role")
-    if role not in ("user", "assistant", "system", "developer"):
-        raise InvalidRequest(
-            f"{where}.role must be user, assistant, system or developer", param=f"{where}.role"
-        )
-    content = item.get("content")
-    if isinstance(content, str):
-        return {"role": role, "content": content}
-    if not isinstance(content, list) or not content:
-        raise InvalidRequest(
-            f"{where}.content must be a string or a list of parts", param=f"{where}.content"
-        )
-    parts = [_part(part, f"{where}.content[{i}]") for i, part in enumerate(content)]
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        return {"role": role, "content": parts[0]["text"]}
-    return {"role": role, "content": parts}
-
-
-def _part(part: Any, where: str) -> Object:
-    kind = part.get("type") if isinstance(part, dict) else None
-    if kind in _TEXT:
-        text = part.get("refusal" if kind == "refusal" else "text")
-        if isinstance(text, str):
-            return {"type": "text", "text": text}
-    elif kind == "input_image" and isinstance(part.get("image_url"), str):
-        image = {"url": part["image_url"]}
-        if part.get("detail") is not None:
-            image["detail"] = part["detail"]
-        return {"type": "image_url", "image_url": image}
-    elif kind == "input_audio" and isinstance(part.get("input_audio"), dict):
-        return {"type": "input_audio", "input_audio": part["input_audio"]}
-    elif kind == "input_file" and isinstance(part.get("file_data"), str):
-        kept = ("file_data", "filename")
-        return {"type": "file", "file": {k: part[k] for k in kept if part.get(k) is not None}}
-    raise InvalidRequest(
-        f"{where} must be input_text with a text, input_image with an image_url, input_audio, or "
-        "input_file with file_data",
-        param=where,
-    )
-
-
-def _call(item: Object, where: str) -> Object:
-    call_id, name, arguments = (item.get(k) for k in ("call_id", "name", "arguments"))
-    for field, value in (("call_id", call_id), ("name", name), ("arguments", arguments)):
-        if not isinstance(value, str):
-            raise InvalidRequest(f"{where}.{field} must be a string", param=f"{where}.{field}")
-    return {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
-
-
-def _called(messages: Messages, call: Object) -> None:
-    """Calls that follow each other, or what was said with them, are one message."""
-    last = messages[-1] if messages else {}
-    if last.get("role") == "assistant":
-        last.setdefault("tool_calls", []).append(call)
-    else:
-        messages.append({"role": "assistant", "content": None, "tool_calls": [call]})
-
-
-def _output(item: Object, where: str) -> Object:
-    call_id, output = item.get("call_id"), item.get("output")
-    if not isinstance(call_id, str):
-        raise InvalidRequest(f"{where}.call_id must be a string", param=f"{where}.call_id")
-    if isinstance(output, list):
-        output = [_part(part, f"{where}.output[{i}]") for i, part in enumerate(output)]
-    elif not isinstance(output, str):
-        raise InvalidRequest(f"{where}.output must be a string or parts", param=f"{where}.output")
-    return {"role": "tool", "tool_call_id": call_id, "content": output}
-
-
-def _tool(tool: Object, index: int) -> Object:
-    where = f"tools[{index}]"
-    if tool.get("type") != "function":
-        raise InvalidRequest(
-            f"{where}: only tools of type function are passed on, this one is of type "
-            f"{str(tool.get('type'))[:40]!r}",
-            param=where,
-        )
-    if not isinstance(tool.get("name"), str):
-        raise InvalidRequest(f"{where}.name must be a string", param=f"{where}.name")
-    kept = ("name", "description", "parameters", "strict")
-    return {
-        "type": "function",
-        "function": {name: tool[name] for name in kept if tool.get(name) is not None},
-    }
-
-
-def _choice(choice: str | Object) -> str | Object:
-    if isinstance(choice, str):
-        if choice in ("none", "auto", "required"):
-            return choice
-    elif choice.get("type") == "function" and isinstance(choice.get("name"), str):
-        return {"type": "function", "function": {"name": choice["name"]}}
-    raise InvalidRequest(
-        "tool_choice must be none, auto, required or a function by name", param="tool_choice"
-    )
-
-
-def _text(text: Object) -> Object:
-    params: Object = {}
-    if text.get("verbosity") is not None:
-        params["verbosity"] = text["verbosity"]
-    given = text.get("format") or {"type": "text"}
-    kind = given.get("type") if isinstance(given, dict) else None
-    if kind == "json_object":
-        params["response_format"] = {"type": "json_object"}
-    elif kind == "json_schema" and isinstance(given.get("schema"), dict):
-        schema = {k: v for k, v in given.items() if k != "type" and v is not None}
-        params["response_format"] = {"type": "json_schema", "json_schema": schema}
-    elif kind != "text":
-        raise InvalidRequest(
-            "text.format must be of type text, json_object, or json_schema with a schema",
-            param="text.format",
-        )
-    return params
+    return [_shown(item, f"{task_id}_in{index}") for index, item in enumerate(given)]
 
 
 def listed(found: list[Object], after: str | None, limit: int) -> Object:
@@ -265,12 +203,65 @@ def listed(found: list[Object], after: str | None, limit: int) -> Object:
     }
 
 
-def parse(given: Object) -> CreateResponse:
-    """Raises InvalidRequest."""
-    try:
-        return CreateResponse.model_validate(given)
-    except ValidationError as error:
-        fault = errors.invalid(error)
+def _shown(item: Object, suffix: str) -> Object:
+    kind = item.get("type", "message")
+    shown = {"id": f"{'msg' if kind == 'message' else 'item'}_{suffix}", "type": kind} | item
+    if kind == "message":
+        shown.setdefault("status", "completed")
+        if isinstance(shown.get("content"), str):
+            part = "output_text" if shown.get("role") == "assistant" else "input_text"
+            extra: Object = {"annotations": []} if part == "output_text" else {}
+            shown["content"] = [{"type": part, "text": shown["content"], **extra}]
+    return shown
+
+
+def _message(item: Object, where: str) -> Object:
+    role = item.get("role")
+    if role not in ROLES:
         raise InvalidRequest(
-            str(fault).replace("a field of a task", "a field that is known here"), param=fault.param
-        ) from None
+            f"{where}.role must be user, assistant, system or developer", param=f"{where}.role"
+        )
+    content = item.get("content")
+    message: Object = {"role": role}
+    if role == "assistant":
+        message |= _own(item)
+        if content is None or content == []:
+            return message | {"content": ""}
+    if isinstance(content, str):
+        return message | {"content": content}
+    if not isinstance(content, list) or not content:
+        raise InvalidRequest(
+            f"{where}.content must be a string or a list of parts", param=f"{where}.content"
+        )
+    parts = parts_of(content, f"{where}.content")
+    if role == "assistant" and all(part["type"] == "text" for part in parts):
+        return message | {"content": "".join(part["text"] for part in parts)}
+    if len(parts) == 1 and parts[0]["type"] == "text":
+        return message | {"content": parts[0]["text"]}
+    return message | {"content": parts}
+
+
+def _output(item: Object, kind: str) -> Any:
+    """The output, where a kind may have none its state."""
+    if kind in ("function_call_output", "custom_tool_call_output"):
+        return item.get("output")
+    return item.get("output") or str(item.get("status") or "")
+
+
+def _call(item: Object, where: str) -> Object:
+    kind = "custom" if item.get("type") == "custom_tool_call" else "function"
+    given = "input" if kind == "custom" else "arguments"
+    inner: Object = {}
+    for field in ("call_id", "name", given):
+        if not isinstance(item.get(field), str):
+            raise InvalidRequest(f"{where}.{field} must be a string", param=f"{where}.{field}")
+        inner[field] = item[field]
+    call_id = inner.pop("call_id")
+    if isinstance(item.get("namespace"), str):
+        inner["namespace"] = item["namespace"]
+    return _own(item) | {"id": call_id, "type": kind, kind: inner}
+
+
+def _own(item: Object) -> Object:
+    """The fields that a provider has given to a message or to a call."""
+    return {k: v for k, v in item.items() if k not in _OF_AN_ITEM and v is not None}

@@ -11,17 +11,29 @@ a clock.
 from typing import Any
 
 from asyncsvc.clock import from_rfc3339
+from asyncsvc.providers.tool_calls import LATE_ID
+from asyncsvc.web.v1.response_ends import error_of, usage_of
+from asyncsvc.web.v1.sealed import sealed
+from asyncsvc.web.v1.thoughts import Thinking
 
 Object = dict[str, Any]
+_OF_CALL = frozenset({"index", "id", "type", "function", "status", "by", LATE_ID})
 PREFIX = "resp_"
 CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an answer that is not whole, and OpenAI's word for why."""
+CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
+"""Kinds of items that are calls, and the field with what the tool is given."""
+CALL_EVENTS = {
+    "function_call": "response.function_call_arguments",
+    "custom_tool_call": "response.custom_tool_call_input",
+}
 _ECHOED: Object = {
     "instructions": None, "metadata": {}, "max_output_tokens": None, "temperature": None,
     "top_p": None, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
     "previous_response_id": None, "background": False, "store": True,
     "text": {"format": {"type": "text"}}, "reasoning": {"effort": None, "summary": None},
-    "truncation": "disabled", "service_tier": "default", "user": None,
+    "truncation": "disabled", "service_tier": "default", "user": None, "max_tool_calls": None,
+    "prompt_cache_key": None, "safety_identifier": None, "top_logprobs": 0,
 }  # fmt: skip
 """Fields of the request that a response repeats, and what they are where nothing was given."""
 
@@ -31,31 +43,51 @@ def response_id(task_id: str) -> str:
     return PREFIX + task_id
 
 
+PREFIXES = {
+    "message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"
+}  # fmt: skip
+"""Of the ids of items, by their kind."""
+
+
 class Item:
     """One item of the output. `index` counts all items there ever were."""
 
-    def __init__(self, index: int, task_id: str, kind: str) -> None:
+    def __init__(self, index: int, task_id: str, kind: str, thinking: Thinking) -> None:
         self.index = index
         self.kind = kind
-        prefix = {"message": "msg", "reasoning": "rs", "function_call": "fc"}[kind]
-        self.id = f"{prefix}_{task_id}_{index}"
+        self.id = f"{PREFIXES[kind]}_{task_id}_{index}"
         self.status = "in_progress"
         self.texts: list[str] = []
         self.call: Object = {}
+        self.thinking = thinking
+        self.refusal = False
+        self.opaque: str | None = None
+        """For a reasoning item: what the next turn needs, for the service alone."""
 
     def part(self) -> Object:
         text = "".join(self.texts)
+        if self.refusal:
+            return {"type": "refusal", "refusal": text}
         if self.kind == "reasoning":
-            return {"type": "reasoning_text", "text": text}
+            return {"type": self.thinking.part, "text": text}
         return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
+
+    def place(self) -> Object:
+        """Where its part is, as events say it."""
+        return self.thinking.place if self.kind == "reasoning" else {"content_index": 0}
+
+    def part_event(self, what: str) -> str:
+        """The event of its part that is `added` or `done`."""
+        kind = self.thinking.part_event if self.kind == "reasoning" else "response.content_part"
+        return f"{kind}.{what}"
 
     def shown(self) -> Object:
         item: Object = {"id": self.id, "type": self.kind, "status": self.status}
-        if self.kind == "function_call":
-            return item | self.call | {"arguments": "".join(self.texts)}
+        if self.kind in CALLS:
+            return item | self.call | {CALLS[self.kind]: "".join(self.texts)}
         content = [self.part()] if self.texts else []
         if self.kind == "reasoning":
-            return item | {"summary": [], "content": content}
+            return item | self.thinking.shown("".join(self.texts), content, self.opaque)
         return item | {"role": "assistant", "content": content}
 
 
@@ -73,6 +105,7 @@ class Telling:
         self._calls: dict[int, Item] = {}
         """The calls that may still grow, by the provider's index."""
         self._told: list[Object] = []
+        self._thinking = Thinking.of(request)
         self._model = str(request["model"])
         self._created_at = 0
         self._completed_at: int | None = None
@@ -98,11 +131,15 @@ class Telling:
                 self._model, self.status = data["name"], "in_progress"
                 self._tell("response.in_progress", response=self.response(begun=False))
             case "reasoning":
-                self._said("reasoning", "response.reasoning_text", data["text"])
+                self._said("reasoning", self._thinking.event, data["text"])
+            case "chunk" if data.get("refusal"):
+                self._said("message", "response.refusal", data["text"], refusal=True)
             case "chunk":
                 self._said("message", "response.output_text", data["text"])
             case "tool_call" if "function" in data:
                 self._called(data)
+            case "message":
+                self._keep(data)
         return self._told
 
     def response(self, begun: bool = True) -> Object:
@@ -136,13 +173,13 @@ class Telling:
             self._usage = self._error = self._incomplete = None
             self._tell("response.queued", response=self.response(begun=False))
         elif state == "completed":
-            self._completed_at, self._usage = at, _usage(data.get("usage"))
+            self._completed_at, self._usage = at, usage_of(data.get("usage"))
             why = CUT_SHORT.get(str(data.get("finish_reason")))
             self._incomplete = {"reason": why} if why else None
             self._ended("incomplete" if why else "completed", "incomplete" if why else "completed")
         elif state == "failed":
             error = data.get("error") or {}
-            self._error = {"code": error.get("code"), "message": error.get("message")}
+            self._error = error_of(error)
             self._ended("failed", "failed")
         elif state == "cancelled":
             self._ended("cancelled", "incomplete")
@@ -165,15 +202,16 @@ class Telling:
 
     # What it says -----------------------------------------------------------------------------
 
-    def _said(self, kind: str, event: str, text: str) -> None:
-        if self._open is None or self._open.kind != kind:
+    def _said(self, kind: str, event: str, text: str, refusal: bool = False) -> None:
+        if self._open is None or (self._open.kind, self._open.refusal) != (kind, refusal):
             self._close("completed")
             item = self._open = self._begin(kind)
-            self._tell_of(item, "response.content_part.added", content_index=0, part=item.part())
+            item.refusal = refusal
+            self._tell_of(item, item.part_event("added"), **item.place(), part=item.part())
         item = self._open
         item.texts.append(text)
-        more: Object = {"logprobs": []} if kind == "message" else {}
-        self._tell_of(item, f"{event}.delta", content_index=0, delta=text, **more)
+        more: Object = {"logprobs": []} if event == "response.output_text" else {}
+        self._tell_of(item, f"{event}.delta", **item.place(), delta=text, **more)
 
     def _called(self, piece: Object) -> None:
         """A call, or a piece of one; several may grow side by side."""
@@ -181,17 +219,22 @@ class Telling:
         item = self._calls.get(index)
         if item is None:
             self._close("completed", calls=False)
-            item = self._calls[index] = self._begin("function_call", piece)
+            custom = piece.get("type") == "custom"
+            item = self._begin("custom_tool_call" if custom else "function_call", piece)
+            self._calls[index] = item
+        item.call |= _kept(piece)
+        if function.get("name"):
+            item.call["name"] = function["name"]
         arguments = str(function.get("arguments") or "")
         if arguments:
             item.texts.append(arguments)
-            self._tell_of(item, "response.function_call_arguments.delta", delta=arguments)
+            self._tell_of(item, f"{CALL_EVENTS[item.kind]}.delta", delta=arguments)
 
     def _begin(self, kind: str, call: Object | None = None) -> Item:
-        item = Item(self._made, self._task_id, kind)
+        item = Item(self._made, self._task_id, kind, self._thinking)
         if call is not None:
             name = call["function"].get("name") or ""
-            item.call = {"call_id": call.get("id") or item.id, "name": name}
+            item.call = {"call_id": call.get("id") or item.id, "name": name} | _kept(call)
         self._made += 1
         self._items.append(item)
         self._tell("response.output_item.added", output_index=item.index, item=item.shown())
@@ -208,17 +251,29 @@ class Telling:
         for item in called.values():
             if status == "completed":
                 # A client may act on it: half a call must never come as a whole one.
-                end = {"name": item.call["name"], "arguments": "".join(item.texts)}
-                self._tell_of(item, "response.function_call_arguments.done", **end)
+                end = {"name": item.call["name"], CALLS[item.kind]: "".join(item.texts)}
+                self._tell_of(item, f"{CALL_EVENTS[item.kind]}.done", **end)
             item.status = status
             self._tell_done(item)
 
+    def _keep(self, fields: Object) -> None:
+        """Fields of the message that have no place in an item: a reasoning item carries them, and
+        a client gives it back as it is."""
+        self._close("completed")
+        item = self._begin("reasoning")
+        item.opaque, item.status = sealed(fields), "completed"
+        self._tell_done(item)
+
     def _end_text(self, item: Item) -> None:
-        part = item.part()
-        kind = "output_text" if item.kind == "message" else "reasoning_text"
+        part, place = item.part(), item.place()
+        if item.refusal:
+            self._tell_of(item, "response.refusal.done", **place, refusal=part["refusal"])
+            self._tell_of(item, item.part_event("done"), **place, part=part)
+            return
+        kind = self._thinking.event if item.kind == "reasoning" else "response.output_text"
         more: Object = {"logprobs": []} if item.kind == "message" else {}
-        self._tell_of(item, f"response.{kind}.done", content_index=0, text=part["text"], **more)
-        self._tell_of(item, "response.content_part.done", content_index=0, part=part)
+        self._tell_of(item, f"{kind}.done", **place, text=part["text"], **more)
+        self._tell_of(item, item.part_event("done"), **place, part=part)
 
     def _tell_done(self, item: Item) -> None:
         self._tell("response.output_item.done", output_index=item.index, item=item.shown())
@@ -231,17 +286,9 @@ class Telling:
         self._number += 1
 
 
-def _usage(usage: Object | None) -> Object | None:
-    """OpenAI's names for the tokens of a chat call."""
-    if usage is None:
-        return None
-    prompt, answer = (
-        usage.get(f"{name}_tokens_details") or {} for name in ("prompt", "completion")
-    )
-    return {
-        "input_tokens": usage.get("prompt_tokens", 0),
-        "input_tokens_details": {"cached_tokens": prompt.get("cached_tokens") or 0},
-        "output_tokens": usage.get("completion_tokens", 0),
-        "output_tokens_details": {"reasoning_tokens": answer.get("reasoning_tokens") or 0},
-        "total_tokens": usage.get("total_tokens", 0),
-    }
+def _kept(piece: Object) -> Object:
+    """What a call's item holds beside OpenAI's fields; the id as it is by now."""
+    kept = {name: value for name, value in piece.items() if name not in _OF_CALL}
+    if "namespace" in piece["function"]:
+        kept["namespace"] = piece["function"]["namespace"]
+    return kept | ({"call_id": piece[LATE_ID]} if LATE_ID in piece else {})

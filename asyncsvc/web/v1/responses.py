@@ -12,15 +12,14 @@ from contextlib import aclosing, suppress
 from typing import Any
 
 import orjson
-from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from asyncsvc.engine.admission import Accepted
-from asyncsvc.errors import Conflict, InvalidRequest, NotFound, TaskNotFound
-from asyncsvc.tasks.asked import asked, asking
-from asyncsvc.tasks.submission import Submission
+from asyncsvc.errors import InvalidRequest, NotFound, TaskNotFound
+from asyncsvc.providers.tokens import of_prompt
+from asyncsvc.tasks import asked as stored
 from asyncsvc.tasks.task import State
 from asyncsvc.web import body
 from asyncsvc.web.api import cursor, house, integer
@@ -29,29 +28,30 @@ from asyncsvc.web.operations import operation
 from asyncsvc.web.resources import resource
 from asyncsvc.web.state import House
 from asyncsvc.web.submit import ADMISSION, idempotency_key
-from asyncsvc.web.v1 import asking as fields
+from asyncsvc.web.v1 import fields
+from asyncsvc.web.v1.asking import AUTO
 from asyncsvc.web.v1.errors import TASK_ID, answering, statuses
 from asyncsvc.web.v1.holding import COMMENT_S, Held, Kept
-from asyncsvc.web.v1.items import (
-    CreateResponse,
-    Messages,
-    chat_messages,
-    input_items,
-    listed,
-    parse,
-)
+from asyncsvc.web.v1.items import input_items, listed
+from asyncsvc.web.v1.response_request import CreateResponse
 from asyncsvc.web.v1.response_stream import PREFIX, Telling
 from asyncsvc.web.v1.schemas_files import ItemsQuery, ResponseQuery
+from asyncsvc.web.v1.schemas_responses import (
+    CountTokens,
+    DeletedResponse,
+    InputItems,
+    InputTokens,
+    ResponseObject,
+)
+from asyncsvc.web.v1.stored_responses import as_told, find, understood, with_history
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
-NAMES = {"reasoning_effort": "reasoning.effort", "response_format": "text.format"}
-"""What a chat parameter is called in the Responses API."""
 EVENT_STREAM = "text/event-stream"
 Object = dict[str, Any]
 
 
 @operation(
-    answer=Object,
+    answer=ResponseObject,
     media=("application/json", EVENT_STREAM),
     body=CreateResponse,
     example={"model": "auto", "input": "What is HTTP?"},
@@ -73,19 +73,19 @@ async def create_response(request: Request) -> Response:
             request.scope["owner"],
             idempotency_key(request.headers),
             aside,
-            lambda ids: [asking(task_id, kept) for task_id in ids],
+            lambda ids: [stored.asking(task_id, kept) for task_id in ids],
         )
     held = await _held(parts, accepted, background=bool(wanted.background))
-    kept = await asked(parts.journal.store, held.task_id) or kept
+    kept = await stored.asked(parts.journal.store, held.task_id) or kept
     if wanted.stream:
         return Kept(held, Stream(held, kept, -1).give)
     if wanted.background:
-        return JSON((await told(parts, held.task_id, kept)).response(), headers=held.headers())
+        return JSON((await as_told(parts, held.task_id, kept)).response(), headers=held.headers())
     return Kept(held, Whole(held, kept).give)
 
 
 @operation(
-    answer=Object,
+    answer=ResponseObject,
     media=("application/json", EVENT_STREAM),
     query=ResponseQuery,
     errors=("not_found",),
@@ -102,7 +102,7 @@ async def show_response(request: Request) -> Response:
     task_id, kept = await _stored(parts, request)
     headers = {TASK_ID: task_id}
     if query.get("stream", "false").lower() not in ("true", "1"):
-        return JSON((await told(parts, task_id, kept)).response(), headers=headers)
+        return JSON((await as_told(parts, task_id, kept)).response(), headers=headers)
     after = await _starting_after(parts, query.get("starting_after"), task_id, kept)
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers=headers)
@@ -110,7 +110,7 @@ async def show_response(request: Request) -> Response:
     return Kept(held, Stream(held, kept, after).give)
 
 
-@operation(answer=Object, errors=("not_found", "illegal_transition"))
+@operation(answer=ResponseObject, errors=("not_found", "illegal_transition"))
 @answering
 async def cancel_response(request: Request) -> Response:
     """POST /v1/responses/{id}/cancel: end a response; again is the same as once."""
@@ -119,10 +119,10 @@ async def cancel_response(request: Request) -> Response:
     task = await parts.journal.task(task_id)
     if task.state is not State.CANCELLED:
         task = await parts.control.cancel(task_id)
-    return JSON((await told(parts, task_id, kept)).response(), headers={TASK_ID: task_id})
+    return JSON((await as_told(parts, task_id, kept)).response(), headers={TASK_ID: task_id})
 
 
-@operation(answer=Object, errors=("not_found",))
+@operation(answer=DeletedResponse, errors=("not_found",))
 @answering
 async def delete_response(request: Request) -> Response:
     """DELETE /v1/responses/{id}: remove a response and its task, which is cancelled before."""
@@ -135,7 +135,7 @@ async def delete_response(request: Request) -> Response:
     return JSON({"id": PREFIX + task_id, "object": "response", "deleted": True})
 
 
-@operation(answer=Object, query=ItemsQuery, errors=("not_found",), invalid=400)
+@operation(answer=InputItems, query=ItemsQuery, errors=("not_found",), invalid=400)
 @answering
 async def response_items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: what the response was given, newest first."""
@@ -153,76 +153,17 @@ async def _starting_after(parts: House, given: str | None, task_id: str, kept: O
     """The `sequence_number` that a client has seen last; -1: none. Raises InvalidRequest."""
     if given is None or given == "-1":
         return -1
-    last = (await told(parts, task_id, kept)).last
+    last = (await as_told(parts, task_id, kept)).last
     return cursor(given, "starting_after", last)
-
-
-async def told(parts: House, task_id: str, kept: Object) -> Telling:
-    """The response as far as its journal goes now."""
-    task, telling = await parts.journal.task(task_id), Telling(task_id, kept)
-    seq, store = 0, parts.journal.store
-    while rows := await store.events(task.n, seq):
-        for row in rows:
-            telling.take(orjson.loads(row.event(task_id).wire))
-        seq = rows[-1].seq
-    return telling
 
 
 async def _stored(parts: House, request: Request) -> tuple[str, Object]:
     """The task of the response in the path, and what was asked. Raises NotFound."""
     wanted = request.path_params["response_id"]
-    found = await _find(parts, wanted)
+    found = await find(parts, wanted)
     if found is None:
         raise NotFound(f"there is no response {wanted[:80]!r}", param="response_id")
     return found
-
-
-async def _find(parts: House, wanted: str) -> tuple[str, Object] | None:
-    if not wanted.startswith(PREFIX):
-        return None
-    task_id = wanted.removeprefix(PREFIX)
-    kept = await asked(parts.journal.store, task_id)
-    return None if kept is None or kept.get("store") is False else (task_id, kept)
-
-
-async def _earlier(parts: House, previous: str | None) -> Messages:
-    """What was said up to a response, its instructions left out. Raises InvalidRequest."""
-    if previous is None:
-        return []
-    where = "previous_response_id"
-    found = await _find(parts, previous)
-    if found is None:
-        raise InvalidRequest(f"there is no response {previous[:80]!r}", param=where)
-    task_id, kept = found
-    task = await parts.journal.task(task_id)
-    if task.state is not State.COMPLETED:
-        raise Conflict(
-            "illegal_transition", f"{previous} is {task.state.value}: only a completed one goes on"
-        )
-    messages: Messages = orjson.loads(await parts.journal.store.body(task.n))["messages"]
-    head = 0 if kept.get("instructions") is None else 1
-    output = (await told(parts, task_id, kept)).response()["output"]
-    return messages[head:] + chat_messages(output)
-
-
-async def understood(
-    parts: House, given: Object, headers: Headers
-) -> tuple[CreateResponse, Submission, Object]:
-    """A body as what it asks for, as a task, and as what is kept of it. Raises RequestError."""
-    queued = fields.queued(given, headers)
-    if "metadata" in queued:
-        given["metadata"] = queued["metadata"]
-    wanted = parse(given)
-    if wanted.background and wanted.store is False:
-        raise InvalidRequest("a background response needs store: true", param="store")
-    messages = wanted.messages(await _earlier(parts, wanted.previous_response_id))
-    params = wanted.params()
-    fields.check(params, NAMES)
-    submission = fields.submission(
-        fields.named(wanted.model) | {"messages": messages, "params": params} | queued
-    )
-    kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
-    return wanted, submission, kept
 
 
 async def _held(parts: House, accepted: Accepted, background: bool) -> Held:
@@ -236,6 +177,19 @@ async def _held(parts: House, accepted: Accepted, background: bool) -> Held:
     if anew:
         task = await parts.control.retry(task.id)
     return Held(parts, task, mine=not background and (anew or not accepted.repeated))
+
+
+@operation(answer=InputTokens, body=CountTokens, errors=("illegal_transition",), invalid=400)
+@answering
+async def input_tokens(request: Request) -> Response:
+    """POST /v1/responses/input_tokens: about how many tokens a request would have."""
+    parts = house(request)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        given = {"model": AUTO} | fields.present(await aside(body.as_object, data))
+        asked = await with_history(parts, given)
+    count = of_prompt(asked.messages, asked.params)
+    return JSON({"object": "response.input_tokens", "input_tokens": count})
 
 
 class Whole:
@@ -252,7 +206,7 @@ class Whole:
         if failed is not None:
             answer = failed.response(headers)
         else:
-            told_so = await told(held.house, held.task_id, self._kept)
+            told_so = await as_told(held.house, held.task_id, self._kept)
             answer = JSON(told_so.response(), headers=headers)
         await answer(scope, receive, send)
 
@@ -295,6 +249,7 @@ def _frame(event: Object) -> str:
 
 ROUTES = [
     resource("/v1/responses", POST=create_response),
+    resource("/v1/responses/input_tokens", POST=input_tokens),
     resource("/v1/responses/{response_id}", GET=show_response, DELETE=delete_response),
     resource("/v1/responses/{response_id}/cancel", POST=cancel_response),
     resource("/v1/responses/{response_id}/input_items", GET=response_items),

@@ -6,13 +6,55 @@ a body may hold is decided by `asking.py`.
 
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
+from asyncsvc.tasks import parameters
 from asyncsvc.tasks.submission import MESSAGE, Lane
 from asyncsvc.web.schemas import KEY_MOST
+from asyncsvc.web.v1 import fields
+from asyncsvc.web.v1.tools import Choice as ToolChoice
+from asyncsvc.web.v1.tools import Tool
 
 Object = dict[str, Any]
+BITS = 63
+"""A whole number must fit so many bits and a sign, for it is stored as JSON."""
+
+
+REFUSED: Object = {name: {"type": "null"} for name in fields.REFUSED} | {
+    "logprobs": {"type": ["boolean", "null"], "not": {"const": True}},
+    "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 0},
+    "modalities": {
+        "type": ["array", "null"],
+        "items": {"type": "string", "enum": ["text"]},
+        "minItems": 1,
+        "maxItems": 1,
+    },
+}
+"""Parameters that are taken only where they ask for nothing."""
+
+
+def with_parameters(schema: Object) -> None:
+    """The well-known parameters among the fields of a body."""
+    known = {name: _bounded(field) for name, field in parameters.schema().items()}
+    known |= REFUSED
+    schema["properties"] = known | schema["properties"]
+
+
+def _bounded(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_bounded(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _bounded(value) for name, value in schema.items()}
+    if found.get("type") == "integer":
+        return {"minimum": -(2**BITS), "maximum": 2**BITS - 1} | found
+    return found
+
+
+OPEN = ConfigDict(extra="allow", json_schema_extra=with_parameters)
+"""Of bodies with further parameters, of which the well-known are told."""
+Text = Annotated[str, Field(min_length=1)]
 Which = Annotated[str, Field(min_length=1, description="a model's name, `auto` or `auto:CLASS`")]
 Message = Annotated[Object, Field(json_schema_extra=MESSAGE)]
 
@@ -47,15 +89,14 @@ class StreamOptions(TypedDict, total=False):
 class ChatBody(TypedDict):
     """A chat completion; further request parameters are passed on to the provider."""
 
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
     model: Which
     messages: Annotated[list[Message], Field(min_length=1)]
     stream: NotRequired[bool | None]
     stream_options: NotRequired[StreamOptions | None]
-    temperature: NotRequired[float | None]
-    max_completion_tokens: NotRequired[int | None]
-    tools: NotRequired[list[Object] | None]
-    tool_choice: NotRequired[str | Object | None]
-    response_format: NotRequired[Object | None]
+    tools: NotRequired[list[Tool] | None]
+    tool_choice: NotRequired[ToolChoice | None]
     metadata: NotRequired[Object | None]
 
 
@@ -74,6 +115,36 @@ class Completion(TypedDict):
     created: int
     model: Annotated[str, Field(description="the model's name in the settings")]
     choices: list[Choice]
+    usage: Object | None
+
+
+class CompletionsBody(TypedDict):
+    """A legacy completion; further request parameters are passed on to the provider."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    model: Which
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=100)]
+    stream: NotRequired[bool | None]
+    stream_options: NotRequired[StreamOptions | None]
+    echo: NotRequired[Annotated[bool | None, Field(description="begin with the prompt")]]
+
+
+class TextChoice(TypedDict):
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: Literal["stop", "length", "content_filter"]
+
+
+class TextCompletion(TypedDict):
+    """The texts that follow the prompts, in their order."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: Annotated[str, Field(description="the model's name in the settings")]
+    choices: list[TextChoice]
     usage: Object | None
 
 

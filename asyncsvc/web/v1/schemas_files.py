@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from asyncsvc.web.schemas import MOST
+
 Object = dict[str, Any]
 Seconds = Annotated[int, Field(description="seconds since the epoch")]
 Order = Literal["asc", "desc"]
@@ -117,5 +119,5 @@ class ItemsQuery(PageQuery, total=False):
 
 class ResponseQuery(TypedDict, total=False):
     stream: bool
-    starting_after: Annotated[int, Field(ge=-1)]
+    starting_after: Annotated[int, Field(ge=-1, le=MOST)]
     include: str

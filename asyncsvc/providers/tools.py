@@ -1,0 +1,283 @@
+"""The tools of a request, as a provider takes them.
+
+Owns the conversion of a request's tools, tool choice and earlier tool calls: `custom` tools and
+`namespace` groups become functions, kinds that the provider takes are passed on, all others are
+left out. Promises that a name is converted alike in each turn of a conversation, and that what
+is left out can be read in `left_out`. Never reads an answer (that is `tool_answers.py`).
+"""
+
+import hashlib
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+Object = dict[str, Any]
+Taken = Mapping[str, Object | None]
+"""Kinds of tools beside `function` that a provider takes. The value stands under the kind's name
+where the client's tool has nothing there; None: the tool is sent as it is."""
+
+FUNCTION, CUSTOM, NAMESPACE = "function", "custom", "namespace"
+INPUT = "input"
+"""The one parameter of a function that stands for a custom tool."""
+NAME_CHARS = 64
+"""The longest function name that OpenAI's API takes."""
+CHOICES = frozenset({"tool_choice", "parallel_tool_calls"})
+_VERSION = re.compile(r"(_preview)?(_\d{4}_\d{2}_\d{2})?$")
+_NOT_IN_A_NAME = re.compile(r"[^a-zA-Z0-9_-]")
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The client's tool behind a function that the provider was given."""
+
+    name: str
+    namespace: str | None = None
+    custom: bool = False
+
+
+@dataclass(slots=True)
+class Converted:
+    """The tools for one provider. `origins` holds the functions that stand for another tool."""
+
+    sent: list[Object] = field(default_factory=list)
+    origins: dict[str, Origin] = field(default_factory=dict)
+    left_out: list[str] = field(default_factory=list)
+
+
+def plain(params: Mapping[str, Any]) -> bool:
+    """Whether the request's tools are functions only, which every provider takes as they are."""
+    tools = params.get("tools")
+    if isinstance(tools, list) and not all(_kind(tool) == FUNCTION for tool in tools):
+        return False
+    choice = params.get("tool_choice")
+    return not isinstance(choice, dict) or choice.get("type") == FUNCTION
+
+
+def converted(tools: Any, taken: Taken) -> Converted:
+    """A request's tools for a provider that takes these kinds beside functions."""
+    found = Converted()
+    for tool in tools if isinstance(tools, list) else []:
+        _add(found, tool, taken)
+    return found
+
+
+def fitted(params: Object, taken: Taken) -> Object:
+    """The parameters with tools and tool choice as the provider takes them."""
+    if plain(params):
+        return params
+    found = converted(params.get("tools"), taken)
+    choice = params.get("tool_choice")
+    if isinstance(choice, dict) and choice.get("type") == "allowed_tools":
+        found.sent, choice = _allowed(found, choice)
+    rest = {name: value for name, value in params.items() if name not in CHOICES}
+    if not found.sent:
+        rest.pop("tools", None)
+        return rest
+    rest["tools"] = found.sent
+    if "parallel_tool_calls" in params:
+        rest["parallel_tool_calls"] = params["parallel_tool_calls"]
+    chosen = _chosen(choice, found) if isinstance(choice, dict) else choice
+    return rest if chosen is None else rest | {"tool_choice": chosen}
+
+
+def fitted_messages(messages: list[Object], taken: Taken) -> list[Object]:
+    """The messages, with earlier calls of other tools than functions as the provider takes them."""
+    if not any(_converts(call, taken) for said in messages for call in _calls(said)):
+        return messages
+    return [
+        said | {"tool_calls": [_earlier(call, taken) for call in calls]}
+        if (calls := list(_calls(said)))
+        else said
+        for said in messages
+    ]
+
+
+def left_out(params: Mapping[str, Any], taken: Taken) -> list[str]:
+    """In words: the tools that a provider is not sent, and a choice that fell with them."""
+    if plain(params):
+        return []
+    found, told = converted(params.get("tools"), taken), []
+    if found.left_out:
+        told.append(f"tools of type {', '.join(dict.fromkeys(found.left_out))}")
+    choice: Any = params.get("tool_choice")
+    named = isinstance(choice, dict) and choice.get("type") != "allowed_tools"
+    if named and _chosen(choice, found) is None:
+        told.append(f"tool_choice {str(choice.get('type'))[:40]}")
+    return told
+
+
+def function_name(name: str, namespace: str | None) -> str:
+    """The function that stands for a tool of a namespace, by a name that providers take."""
+    if namespace is None:
+        return name
+    whole = f"{namespace}{name}" if namespace.endswith("__") else f"{namespace}__{name}"
+    clean = _NOT_IN_A_NAME.sub("_", whole)
+    if clean == whole and len(whole) <= NAME_CHARS:
+        return whole
+    return f"{clean[: NAME_CHARS - 9]}_{hashlib.sha256(whole.encode()).hexdigest()[:8]}"
+
+
+def custom_arguments(text: str) -> str:
+    """The arguments of the function that stands for a custom tool with this input."""
+    return orjson.dumps({INPUT: text}).decode()
+
+
+def _kind(tool: Any) -> str | None:
+    kind = tool.get("type") if isinstance(tool, dict) else None
+    return kind if isinstance(kind, str) else None
+
+
+def _add(found: Converted, tool: Any, taken: Taken) -> None:
+    kind = _kind(tool)
+    if kind == FUNCTION:
+        found.sent.append(tool)
+    elif kind == CUSTOM and CUSTOM not in taken and isinstance(_name(tool), str):
+        _add_function(found, _custom_function(tool), Origin(_name(tool), custom=True))
+    elif kind == NAMESPACE and isinstance(tool.get("tools"), list):
+        for one in tool["tools"]:
+            _add_member(found, one, tool)
+    elif kind is not None and (sent := _passed(tool, kind, taken)) is not None:
+        found.sent.append(sent)
+    else:
+        found.left_out.append(str(kind)[:40])
+
+
+def _add_member(found: Converted, tool: Any, group: Object) -> None:
+    """One tool of a namespace, whose description goes before the tool's own."""
+    kind = _kind(tool)
+    if kind not in (FUNCTION, CUSTOM) or not isinstance(_name(tool), str):
+        found.left_out.append(str(kind)[:40])
+        return
+    made = _custom_function(tool) if kind == CUSTOM else {**_inner(tool)}
+    origin = Origin(made["name"], str(group.get("name") or ""), kind == CUSTOM)
+    about = (group.get("description"), made.get("description"))
+    words = "\n\n".join(text for text in about if isinstance(text, str) and text)
+    if words:
+        made["description"] = words
+    made["name"] = function_name(origin.name, origin.namespace)
+    _add_function(found, made, origin)
+
+
+def _add_function(found: Converted, function: Object, origin: Origin) -> None:
+    found.sent.append({"type": FUNCTION, "function": function})
+    found.origins[function["name"]] = origin
+
+
+def _inner(tool: Object) -> Object:
+    """A tool's own fields, in chat's shape or in that of the Responses API."""
+    held = tool.get(tool["type"])
+    if isinstance(held, dict):
+        return held
+    kept = ("name", "description", "parameters", "strict", "format")
+    return {name: tool[name] for name in kept if tool.get(name) is not None}
+
+
+def _custom_function(tool: Object) -> Object:
+    """A function with one text as its parameter. A grammar is told in the text's description."""
+    given = _inner(tool)
+    form = given.get("format") or {}
+    grammar = form.get("grammar") or form if isinstance(form, dict) else {}
+    about = "The whole input of the tool, as plain text."
+    if isinstance(grammar.get("definition"), str):
+        about += f" It follows this {grammar.get('syntax', '')} grammar:\n{grammar['definition']}"
+    schema = {
+        "type": "object",
+        "properties": {INPUT: {"type": "string", "description": about}},
+        "required": [INPUT],
+        "additionalProperties": False,
+    }
+    words = given.get("description")
+    told = {"description": words} if isinstance(words, str) else {}
+    return {"name": given["name"], **told, "parameters": schema}
+
+
+def _passed(tool: Object, kind: str, taken: Taken) -> Object | None:
+    """A tool that the provider runs itself, in its shape; None: the provider does not take it."""
+    known = kind if kind in taken else _VERSION.sub("", kind)
+    if known not in taken:
+        return None
+    needed = taken[known]
+    if needed is None or known in tool:
+        return tool | {"type": known}
+    return {"type": known, known: dict(needed)}
+
+
+def _chosen(choice: Object, found: Converted) -> Any:
+    """The choice for a provider; None: the tool is not there, the model chooses by itself."""
+    kind = choice.get("type")
+    held = choice.get(kind) if isinstance(kind, str) else None
+    name = held.get("name") if isinstance(held, dict) else choice.get("name")
+    if kind in (FUNCTION, CUSTOM):
+        sent = next((n for n, o in found.origins.items() if _fits(n, o, name, choice)), None)
+        if sent is not None:
+            return {"type": FUNCTION, "function": {"name": sent}}
+        return choice if any(_name(tool) == name for tool in found.sent) else None
+    return choice if any(tool["type"] == kind for tool in found.sent) else None
+
+
+def _fits(sent: str, origin: Origin, name: Any, choice: Object) -> bool:
+    wanted = choice.get("namespace")
+    if wanted is not None:
+        return (origin.name, origin.namespace) == (name, wanted)
+    return name in (sent, origin.name)
+
+
+def _name(tool: Object) -> Any:
+    held = tool.get(tool["type"])
+    return held.get("name") if isinstance(held, dict) else tool.get("name")
+
+
+def _allowed(found: Converted, choice: Object) -> tuple[list[Object], Any]:
+    """Only the tools that the choice allows, and whether one of them must be called."""
+    held = choice.get("allowed_tools")
+    given = held if isinstance(held, dict) else choice
+    wanted = [one for one in given.get("tools") or [] if isinstance(one, dict)]
+    sent = [tool for tool in found.sent if any(_allows(one, tool, found) for one in wanted)]
+    mode = given.get("mode")
+    return sent, mode if mode in ("auto", "required") else "auto"
+
+
+def _allows(wanted: Object, tool: Object, found: Converted) -> bool:
+    kind = wanted.get("type")
+    held = wanted.get(kind) if isinstance(kind, str) else None
+    name = held.get("name") if isinstance(held, dict) else wanted.get("name")
+    if tool["type"] != FUNCTION:
+        return bool(tool["type"] == kind and name in (None, _name(tool)))
+    sent = tool["function"]["name"]
+    origin = found.origins.get(sent)
+    if origin is None:
+        return bool(kind == FUNCTION and name == sent)
+    if kind == NAMESPACE:
+        return origin.namespace == name
+    return _fits(sent, origin, name, wanted)
+
+
+def _calls(said: Object) -> Iterator[Any]:
+    calls = said.get("tool_calls")
+    return iter(calls if isinstance(calls, list) else ())
+
+
+def _converts(call: Any, taken: Taken) -> bool:
+    if not isinstance(call, dict):
+        return False
+    if call.get("type") == CUSTOM:
+        return CUSTOM not in taken or "namespace" in _inner(call)
+    function = call.get(FUNCTION)
+    return isinstance(function, dict) and "namespace" in function
+
+
+def _earlier(call: Any, taken: Taken) -> Any:
+    """A call that the model has made, under the name that the provider knows."""
+    if not _converts(call, taken):
+        return call
+    kind = CUSTOM if call.get("type") == CUSTOM else FUNCTION
+    given = dict(call[kind])
+    space = given.pop("namespace", None)
+    if kind == CUSTOM:
+        given = {"name": given.get("name"), "arguments": custom_arguments(given.get(INPUT) or "")}
+    given["name"] = function_name(str(given["name"]), space)
+    rest = {name: value for name, value in call.items() if name != kind}
+    return rest | {"type": FUNCTION, FUNCTION: given}

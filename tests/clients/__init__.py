@@ -1,0 +1,1 @@
+"""Programs that speak OpenAI's API, as they really send their requests."""
