@@ -1,9 +1,11 @@
 """Agent libraries of Python as they come, against the service's process. Opt-in: `-m release`."""
 
+from collections.abc import AsyncIterator
 from importlib import import_module
 from typing import Any
 
 import pytest
+import pytest_asyncio
 from openai import AsyncOpenAI
 from pydantic import BaseModel
 
@@ -26,8 +28,10 @@ class Weather(BaseModel):
     days: int
 
 
-def sdk(remote: Remote) -> AsyncOpenAI:
-    return AsyncOpenAI(base_url=f"{remote.url}/v1", api_key=TOKEN, max_retries=0)
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def sdk(remote: Remote) -> AsyncIterator[AsyncOpenAI]:
+    async with AsyncOpenAI(base_url=f"{remote.url}/v1", api_key=TOKEN, max_retries=0) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
@@ -38,9 +42,9 @@ def agents() -> Any:
     return found
 
 
-def agent(agents: Any, remote: Remote, api: str, **more: Any) -> Any:
+def agent(agents: Any, sdk: AsyncOpenAI, api: str, **more: Any) -> Any:
     kind = "OpenAIResponsesModel" if api == "responses" else "OpenAIChatCompletionsModel"
-    model = getattr(agents, kind)(model="fast", openai_client=sdk(remote))
+    model = getattr(agents, kind)(model="fast", openai_client=sdk)
 
     @agents.function_tool  # type: ignore[untyped-decorator]
     def weather(city: str, days: int) -> str:
@@ -50,8 +54,8 @@ def agent(agents: Any, remote: Remote, api: str, **more: Any) -> Any:
 
 
 @APIS
-async def test_openai_agents_call_tools_and_go_on(agents: Any, remote: Remote, api: str) -> None:
-    made = agent(agents, remote, api, instructions="Be short.")
+async def test_openai_agents_call_tools_and_go_on(agents: Any, sdk: AsyncOpenAI, api: str) -> None:
+    made = agent(agents, sdk, api, instructions="Be short.")
     first = await agents.Runner.run(made, CALLING)
     assert first.final_output
     later = [*first.to_input_list(), {"role": "user", "content": "And now?"}]
@@ -61,13 +65,13 @@ async def test_openai_agents_call_tools_and_go_on(agents: Any, remote: Remote, a
     assert streamed.final_output and "run_item_stream_event" in kinds
 
 
-async def test_openai_agents_with_all_their_settings(agents: Any, remote: Remote) -> None:
+async def test_openai_agents_with_all_their_settings(agents: Any, sdk: AsyncOpenAI) -> None:
     settings = agents.ModelSettings(
         truncation="auto", store=True, metadata={"a": "b"}, prompt_cache_retention="24h",
         response_include=["reasoning.encrypted_content"], parallel_tool_calls=True,
         verbosity="low", extra_body={"seed": 3, "params": {"top_k": 4}},
     )  # fmt: skip
-    made = agent(agents, remote, "responses", model_settings=settings)
+    made = agent(agents, sdk, "responses", model_settings=settings)
     made.tools.append(agents.WebSearchTool())
     first = await agents.Runner.run(made, "Hello.")
     again = await agents.Runner.run(made, "More.", previous_response_id=first.last_response_id)
@@ -75,8 +79,8 @@ async def test_openai_agents_with_all_their_settings(agents: Any, remote: Remote
 
 
 @APIS
-async def test_openai_agents_of_a_given_shape(agents: Any, remote: Remote, api: str) -> None:
-    made = agent(agents, remote, api, output_type=Weather)
+async def test_openai_agents_of_a_given_shape(agents: Any, sdk: AsyncOpenAI, api: str) -> None:
+    made = agent(agents, sdk, api, output_type=Weather)
     made.tools = []
     found = (await agents.Runner.run(made, "Where?")).final_output
     assert isinstance(found, Weather)
@@ -89,11 +93,11 @@ def pydantic_ai() -> Any:
 
 
 @APIS
-async def test_pydantic_ai(pydantic_ai: Any, remote: Remote, api: str) -> None:
+async def test_pydantic_ai(pydantic_ai: Any, sdk: AsyncOpenAI, api: str) -> None:
     models = import_module("pydantic_ai.models.openai")
     providers = import_module("pydantic_ai.providers.openai")
     kind = models.OpenAIResponsesModel if api == "responses" else models.OpenAIChatModel
-    model = kind("fast", provider=providers.OpenAIProvider(openai_client=sdk(remote)))
+    model = kind("fast", provider=providers.OpenAIProvider(openai_client=sdk))
     made = pydantic_ai.Agent(model)
 
     @made.tool_plain  # type: ignore[untyped-decorator]
@@ -120,8 +124,7 @@ async def test_llm_asks_both_endpoints(
     ]
     (tmp_path / "extra-openai-models.yaml").write_text("".join(lines), encoding="utf-8")
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
-    monkeypatch.setenv("OPENAI_API_KEY", TOKEN)
     cli, runner = import_module("llm.cli").cli, import_module("click.testing").CliRunner()
     for kind in ("chat", "text"):
-        said = runner.invoke(cli, ["-m", f"svc-{kind}", "Tell me."])
+        said = runner.invoke(cli, ["-m", f"svc-{kind}", "--key", TOKEN, "Tell me."])
         assert said.exit_code == 0 and len(said.output) > 20, said.output
