@@ -119,7 +119,7 @@ async def test_llm_asks_both_endpoints(
     pytest.importorskip("llm", reason="pip install '.[release]'")
     lines = [
         f"- model_id: svc-{kind}\n  model_name: fast\n  api_base: {remote.url}/v1\n"
-        f"  completion: {str(kind == 'text').lower()}\n"
+        f"  api_key_name: svc\n  completion: {str(kind == 'text').lower()}\n"
         for kind in ("chat", "text")
     ]
     (tmp_path / "extra-openai-models.yaml").write_text("".join(lines), encoding="utf-8")
