@@ -30,6 +30,9 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
+from asyncsvc.providers.error_bodies import error_in
+
+__all__ = ["error_in", "of_response", "of_stream"]
 
 MESSAGE_CHARS = 500
 LONGEST_RESET_S = 32 * 86_400.0
