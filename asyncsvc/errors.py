@@ -25,7 +25,7 @@ read in one place.
         │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
-        ├── UpstreamDisconnected · UpstreamInvalid · EmptyAnswer
+        ├── UpstreamDisconnected · UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
 
@@ -301,6 +301,12 @@ class UpstreamDisconnected(ProviderError):
 
 class UpstreamInvalid(ProviderError):
     code = "upstream_invalid"
+
+
+class UpstreamTooLarge(ProviderError):
+    """The answer is larger than any honest one; another try would only fetch it again."""
+
+    code, retryable, again, trips = "upstream_too_large", False, False, False
 
 
 class EmptyAnswer(ProviderError):

@@ -1,9 +1,9 @@
 """Speaking to providers over HTTP.
 
-Owns httpx: nobody else imports it. Promises that a chat call hands on text as it
-arrives, ends only when the provider said that it was done, keeps to its deadlines, closes
-the connection when it is left, and raises nothing but ProviderError (and CancelledError).
-Never retries, never counts, never waits for a turn.
+Owns the calls over httpx. Promises that a chat call hands on text as it arrives, ends only when the
+provider ended the answer, keeps to its deadlines, closes the connection when it is left, and raises
+nothing but ProviderError (and CancelledError). Never tries again after a byte of an answer, never
+counts, never waits for a turn.
 
 httpx runs over aiohttp's connector: its own pool scans all connections on each request and
 collapses above fifty streams (48 against 3,608 requests a second at 200 in flight).
@@ -13,29 +13,31 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiohttp
 import httpx
-import httpx_aiohttp
 import orjson
-from httpx_sse import EventSource, SSEError
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import (
     ConnectTimeout,
     FirstTokenTimeout,
     GatewayAway,
-    IdleTimeout,
     ProviderError,
     UpstreamDisconnected,
     UpstreamInvalid,
+    UpstreamTooLarge,
 )
 from asyncsvc.providers import faults, openclaw, openclaw_chat, openclaw_runs
-from asyncsvc.providers.bounded import BoundedTransport
+from asyncsvc.providers.bounded import MOST_BYTES, BoundedTransport
+from asyncsvc.providers.chat_reading import LINGER_S, ChatReading, odd_error
+from asyncsvc.providers.connections import ONCE, Connections
 from asyncsvc.providers.deltas import Answer
 from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
+from asyncsvc.providers.frames import Frames, Mark, Odd
 from asyncsvc.providers.headers import rate_headers
+from asyncsvc.providers.inflating import ACCEPTED
 from asyncsvc.providers.openclaw import Fate
 from asyncsvc.providers.openclaw_ws import AWAY_S, Gateway, Gateways
 from asyncsvc.providers.retry import retry_after
@@ -45,9 +47,9 @@ from asyncsvc.settings import Timeouts
 WRITE_S = 30.0
 ERROR_BYTES = 64 * 1024
 FETCH_S = 10.0
-LINGER_S = 0.2
-"""After [DONE] the body's end follows at once, and the connection can be used again. A
-provider that keeps it open instead costs the connection, not the answer."""
+EXPLAIN_S = 5.0
+"""How long the explanation of a refusal may take."""
+WITHOUT_CONTENT = frozenset({204, 205})
 
 
 class Client:
@@ -63,10 +65,11 @@ class Client:
         self._gateways = Gateways()
 
     async def __aenter__(self) -> Self:
-        transport = self._transport or httpx_aiohttp.AiohttpTransport(client=_session)
+        transport = self._transport or Connections()
         self._http = await self._stack.enter_async_context(
             httpx.AsyncClient(
                 transport=BoundedTransport(transport),
+                headers={"Accept-Encoding": ACCEPTED},
                 timeout=_timeout(self._timeouts),
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -99,31 +102,30 @@ class Client:
             return await openclaw_chat.chat(
                 self._gateway(upstream), upstream, messages, sink, key, timeouts
             )
-        answer = Answer(dialect=upstream.preset.errors, now_ms=self._now())
+        now_ms = self._now()
+        answer = Answer(dialect=upstream.preset.errors, now_ms=now_ms)
         body = upstream.chat_body(messages, params)
+        frames = Frames()
+        deadline = asyncio.timeout(timeouts.first_token_s)
+        reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms)
         try:
-            async with asyncio.timeout(timeouts.first_token_s) as limit:
+            async with deadline:
                 stream = self._stream(upstream, "/chat/completions", body, sink.head, headers)
-                async with aclosing(stream) as events:
-                    async for data in events:
-                        if data == "[DONE]":
-                            answer.done = True
-                            limit.reschedule(_soon(LINGER_S))
-                        elif not answer.done:
-                            await _take(
-                                data, answer, sink, limit, timeouts.idle_s, upstream.secrets
-                            )
+                async with aclosing(stream) as parts:
+                    async for part in parts:
+                        await reading.take(frames.feed(part))
+                await reading.take(frames.end())
         except TimeoutError:
             if not answer.ended:
-                raise _late(answer, timeouts) from None
-        except (UpstreamDisconnected, UpstreamInvalid):
+                raise reading.late() from None
+        except (UpstreamDisconnected, UpstreamInvalid, UpstreamTooLarge):
             # How the connection ends after the answer's end concerns nobody.
             if not answer.ended:
                 raise
         finally:
             for delta in answer.rest():
                 sink.write(delta)
-        answer.check(upstream.preset.empty_answers)
+        reading.end(empty=frames.empty)
         return answer
 
     async def embed(
@@ -135,20 +137,34 @@ class Client:
     ) -> Embeddings:
         """One vector a text, in one call: no more texts than a batch of the preset."""
         body = upstream.embedding_body(texts, params)
-        limit_s = self._timeouts.first_token_s
-        try:
-            async with asyncio.timeout(limit_s):
-                parts = [
-                    part
-                    async for part in self._stream(upstream, "/embeddings", body, on_head, None)
-                ]
-        except TimeoutError:
-            raise FirstTokenTimeout(f"no answer within {limit_s:g} s") from None
+        value = await self._whole(upstream, "/embeddings", body, on_head)
         count = 1 if isinstance(texts, str) else len(texts)
-        value = _json("".join(parts))
         if (error := refusal_in(value)) is not None:
             raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
         return embeddings_in(value, count)
+
+    async def _whole(
+        self, upstream: Upstream, path: str, body: dict[str, Any], on_head: Callable[[bool], None]
+    ) -> Any:
+        """The document that an answer consists of."""
+        limit_s = self._timeouts.first_token_s
+        frames, found = Frames(final=True), list[Any]()
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                async with aclosing(self._stream(upstream, path, body, on_head, None)) as parts:
+                    async for part in parts:
+                        found += [f for f in frames.feed(part) if not isinstance(f, Mark)]
+                        if found:
+                            limit.reschedule(asyncio.get_running_loop().time() + LINGER_S)
+                found += [f for f in frames.end() if not isinstance(f, Mark)]
+        except TimeoutError:
+            if not found:
+                raise FirstTokenTimeout(f"no answer within {limit_s:g} s") from None
+        if not found:
+            raise UpstreamInvalid("the provider sent broken JSON: the body is empty")
+        if isinstance(found[0], Odd):
+            raise odd_error(found[0], upstream, self._now())
+        return found[0]
 
     async def fate(self, upstream: Upstream, key: str) -> Fate:
         """What became of the run of that session. Raises UpstreamAuth, nothing else."""
@@ -166,13 +182,14 @@ class Client:
         """(status, JSON) of a GET; None where the answer is no JSON. Raises ProviderError."""
         try:
             async with asyncio.timeout(FETCH_S):
-                response = await self._http.get(url, headers=headers)
+                async with self._http.stream("GET", url, headers=headers) as response:
+                    body = await _up_to(MOST_BYTES, response)
         except TimeoutError:
             raise ConnectTimeout(f"no answer within {FETCH_S:g} s") from None
         except (httpx.InvalidURL, httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise _translate(error, self._timeouts) from error
         with suppress(orjson.JSONDecodeError):
-            return response.status_code, orjson.loads(response.content)
+            return response.status_code, orjson.loads(body)
         return response.status_code, None
 
     def _gateway(self, upstream: Upstream) -> Gateway:
@@ -185,47 +202,43 @@ class Client:
         body: dict[str, Any],
         on_head: Callable[[bool], None],
         headers: dict[str, str] | None,
-    ) -> AsyncGenerator[str]:
-        """The data of each event; a plain JSON answer is a single one."""
+    ) -> AsyncGenerator[bytes]:
+        """The body of an answer in the parts in which it comes."""
         sent = {"Content-Type": "application/json", "Accept": "text/event-stream"}
         sent |= upstream.headers() | (headers or {})
-        timeouts = self._timeouts
+        timeouts, acts = self._timeouts, upstream.preset.acts
         try:
             async with self._http.stream(
-                "POST", upstream.base_url + path, content=orjson.dumps(body), headers=sent
+                "POST",
+                upstream.base_url + path,
+                content=orjson.dumps(body),
+                headers=sent,
+                extensions={ONCE: acts},
             ) as response:
-                on_head(response.status_code == 200)
+                accepted = response.is_success and response.status_code not in WITHOUT_CONTENT
+                on_head(accepted)
                 if (told := rate_headers(response.headers)) is not None:
                     upstream.gate.told(told)
-                if response.status_code != 200:
+                if not accepted:
                     raise await self._refusal(response, upstream)
-                if "application/json" in response.headers.get("content-type", ""):
-                    yield (await response.aread()).decode()
-                    return
-                async with aclosing(EventSource(response).aiter_sse()) as events:
-                    async for event in events:
-                        yield event.data
-        except SSEError as error:
-            raise UpstreamInvalid(f"the provider sent no event stream: {error}") from None
-        except UnicodeDecodeError:
-            raise UpstreamInvalid("the provider sent text that is not UTF-8") from None
+                async with aclosing(_parts(response)) as parts:
+                    async for part in parts:
+                        yield part
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UpstreamInvalid(f"not an address: {error}") from None
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _translate(error, timeouts, upstream.preset.acts) from error
+            raise _translate(error, timeouts, acts) from error
 
     async def _refusal(self, response: httpx.Response, upstream: Upstream) -> ProviderError:
-        body = bytearray()
-        # The status alone says enough where the explanation cannot be read.
-        with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError):
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > ERROR_BYTES:
-                    break
+        body = b""
+        # The status alone says enough where the explanation cannot be read, or does not end.
+        with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError, TimeoutError):
+            async with asyncio.timeout(EXPLAIN_S):
+                body = await _up_to(ERROR_BYTES, response)
         now = self._now()
         return faults.of_response(
             response.status_code,
-            bytes(body),
+            body,
             upstream.secrets,
             retry_after(response.headers.get("retry-after"), now),
             upstream.preset.errors,
@@ -233,43 +246,24 @@ class Client:
         )
 
 
-async def _take(
-    data: str, answer: Answer, sink: Sink, limit: asyncio.Timeout, idle_s: float, secrets: list[str]
-) -> None:
-    for delta in answer.take(_json(data), secrets):
-        sink.write(delta)
-    sink.alive()
-    if sink.full:
-        # A disk that cannot keep up is no silence of the provider.
-        limit.reschedule(None)
-        await sink.drained()
-    if answer.begun:
-        limit.reschedule(_soon(idle_s))
+def _parts(response: httpx.Response) -> AsyncGenerator[bytes]:
+    """The body as it comes. It is a generator, which is to be closed before the response is."""
+    return cast(AsyncGenerator[bytes], response.aiter_bytes())
 
 
-def _late(answer: Answer, timeouts: Timeouts) -> ProviderError:
-    if answer.begun:
-        return IdleTimeout(f"the stream was silent for {timeouts.idle_s:g} s")
-    return FirstTokenTimeout(f"no token within {timeouts.first_token_s:g} s")
+async def _up_to(most: int, response: httpx.Response) -> bytes:
+    """The beginning of a body."""
+    body = bytearray()
+    async with aclosing(_parts(response)) as parts:
+        async for part in parts:
+            body += part
+            if len(body) >= most:
+                break
+    return bytes(body[:most])
 
 
 def _timeout(timeouts: Timeouts) -> httpx.Timeout:
     return httpx.Timeout(connect=timeouts.connect_s, read=None, write=WRITE_S, pool=None)
-
-
-def _session() -> aiohttp.ClientSession:
-    # No limit of its own: the gates decide how many calls are under way.
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        max_field_size=32 * 1024,
-    )
-
-
-def _soon(seconds: float) -> float:
-    return asyncio.get_running_loop().time() + seconds
 
 
 def _translate(error: Exception, timeouts: Timeouts, comes_back: bool = False) -> ProviderError:
@@ -285,10 +279,3 @@ def _translate(error: Exception, timeouts: Timeouts, comes_back: bool = False) -
     if isinstance(cause, aiohttp.InvalidURL | httpx.UnsupportedProtocol):
         return UpstreamInvalid(f"not an address: {cause}")
     return UpstreamDisconnected(f"the connection broke: {cause or type(cause).__name__}")
-
-
-def _json(data: str) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamInvalid(f"the provider sent broken JSON: {error}") from None

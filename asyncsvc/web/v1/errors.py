@@ -39,6 +39,7 @@ FAILED: Mapping[str, tuple[int, str, str, bool]] = {
     "upstream_auth": (502, SERVER, "upstream_auth", False),
     "upstream_disconnected": (502, SERVER, "upstream_disconnected", False),
     "upstream_invalid": (502, SERVER, "upstream_invalid", False),
+    "upstream_too_large": (502, SERVER, "upstream_too_large", False),
     "empty_answer": (502, SERVER, "empty_answer", False),
     "interrupted_unknown": (502, SERVER, "interrupted_unknown", False),
     "overloaded": (503, SERVER, "overloaded", True),
