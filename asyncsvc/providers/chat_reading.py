@@ -22,6 +22,7 @@ from asyncsvc.providers import faults
 from asyncsvc.providers.bounded import MOST_BYTES
 from asyncsvc.providers.deltas import Answer
 from asyncsvc.providers.frames import Mark, Odd
+from asyncsvc.providers.lenient_json import is_text
 from asyncsvc.providers.upstream import Sink, Upstream
 from asyncsvc.settings import Timeouts
 
@@ -137,12 +138,13 @@ class ChatReading:
             raise UpstreamDisconnected("the provider accepted the call and sent nothing")
         answer.check(self._upstream.preset.empty_answers)
 
-    def late(self) -> ProviderError:
-        """The time is over although the answer is not."""
-        if self._odd is not None and not self._answer.begun:
-            return odd_error(self._odd, self._upstream, self._now_ms)
+    def late(self, left: list[Any]) -> ProviderError:
+        """The time is over although the answer is not; `left` is what was not complete."""
         if self._answer.begun:
             return IdleTimeout(f"the stream was silent for {self._timeouts.idle_s:g} s")
+        odd = next((frame for frame in left if isinstance(frame, Odd)), self._odd)
+        if odd is not None and not odd.like_json:
+            return odd_error(odd, self._upstream, self._now_ms)
         return FirstTokenTimeout(f"no token within {self._timeouts.first_token_s:g} s")
 
     def _ends_in(self, seconds: float) -> None:
@@ -153,7 +155,7 @@ def odd_error(odd: Odd, upstream: Upstream, now_ms: int) -> ProviderError:
     """What was sent in place of an answer, as an error with the provider's words."""
     if odd.like_json:
         return UpstreamInvalid(odd.why)
-    if not odd.whole and not odd.is_text:
+    if not odd.whole and not is_text(odd.data):
         return UpstreamInvalid("the provider sent text that is not UTF-8")
     secrets, dialect = upstream.secrets, upstream.preset.errors
     if odd.whole:

@@ -117,7 +117,7 @@ class Client:
                 await reading.take(frames.end())
         except TimeoutError:
             if not answer.ended:
-                raise reading.late() from None
+                raise reading.late(frames.end()) from None
         except (UpstreamDisconnected, UpstreamInvalid, UpstreamTooLarge):
             # How the connection ends after the answer's end concerns nobody.
             if not answer.ended:

@@ -39,14 +39,6 @@ class Odd(NamedTuple):
     """The data is all there was: the body held nothing of an event stream."""
 
     @property
-    def is_text(self) -> bool:
-        try:
-            self.data.decode()
-        except UnicodeDecodeError:
-            return False
-        return True
-
-    @property
     def like_json(self) -> bool:
         return self.data.lstrip(BLANKS)[:1] in (b"{", b"[")
 
@@ -63,8 +55,8 @@ class EventStream:
     `final`: the body is one document, which may stand there without any field.
     """
 
-    def __init__(self, halves: Halves, *, final: bool = False) -> None:
-        self._halves = halves
+    def __init__(self, *, final: bool = False) -> None:
+        self._halves = Halves(final=final)
         self._final = final
         self._tail: list[bytes] = []
         self._held = 0
@@ -113,6 +105,8 @@ class EventStream:
         self._dispatch(found)
         if found and isinstance(found[-1], Odd) and found[-1].like_json and self._tail:
             found.pop()
+        if (rest := self._halves.rest()) is not None:
+            found.append(rest)
         return found + self._strays()
 
     def _lines(self, lines: Iterable[bytes]) -> list[Any]:
@@ -126,7 +120,10 @@ class EventStream:
                         pass
                     else:
                         if value.__class__ is dict:
-                            found += self._mended(line[5:], value)
+                            if self._name or self._halves.held:
+                                found += self._mended(line[5:], value)
+                            else:
+                                found.append(value)
                             continue
                 self._datum(line[5:], found)
             elif not line:
@@ -136,6 +133,7 @@ class EventStream:
                     found.append(Mark.PULSE)
             else:
                 self._field(line)
+        self._seen = self._seen or bool(found)
         return found
 
     def _datum(self, data: bytes, found: list[Any]) -> None:
@@ -143,7 +141,7 @@ class EventStream:
         if data[:1] == b" ":
             data = data[1:]
         if not self._data and data.strip(BLANKS) == DONE_DATA:
-            found.append(Mark.DONE)
+            found += self._done()
             return
         self._data.append(data)
         self._hold(len(data))
@@ -186,22 +184,32 @@ class EventStream:
         except NotJson as error:
             why = f"the provider sent broken JSON: {error}"
             plain = data.removeprefix(b"data:").strip(BLANKS)
-            return [Mark.DONE if plain == DONE_DATA else Odd(data, why)]
-        found = [self._frame(value) for value in values]
-        return [*found, Mark.DONE] if rest.strip() == "[DONE]" else found
+            return self._done() if plain == DONE_DATA else [Odd(data, why)]
+        found = [each for value in values for each in self._closed(value)]
+        return found + self._done() if rest.strip() == "[DONE]" else found
 
-    def _mended(self, data: bytes, value: Any) -> tuple[Any, ...]:
+    def _mended(self, data: bytes, value: Any) -> list[Any]:
         """The value with the halves of characters that earlier frames have left open."""
         if self._halves.held:
             try:
                 value = self._halves.mend(value)
             except NotUtf8 as error:
-                return (Odd(data, f"the provider sent text that is not UTF-8: {error}"),)
-        return (self._frame(value),)
+                return [Odd(data, f"the provider sent text that is not UTF-8: {error}")]
+        return self._closed(value)
+
+    def _closed(self, value: Any) -> list[Any]:
+        """The frame, and before one that finishes the answer what is still open of its text."""
+        frame = self._frame(value)
+        if self._halves.held and _finishes(frame) and (rest := self._halves.rest()) is not None:
+            return [rest, frame]
+        return [frame]
+
+    def _done(self) -> list[Any]:
+        rest = self._halves.rest()
+        return [Mark.DONE] if rest is None else [rest, Mark.DONE]
 
     def _frame(self, value: Any) -> Any:
         """The value; that of an event by the name of error says so itself."""
-        self._seen = True
         if self._name == b"error" and not (isinstance(value, dict) and value.get("error")):
             return {"error": value}
         return value
@@ -218,3 +226,9 @@ class EventStream:
         if self._final:
             return values
         return [v for v in values if isinstance(v, dict) and not v.get("choices")]
+
+
+def _finishes(frame: Any) -> bool:
+    choices = frame.get("choices") if isinstance(frame, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return isinstance(first, dict) and bool(first.get("finish_reason"))

@@ -29,7 +29,6 @@ class Frames:
         self.empty = True
         """Nothing but white space has come."""
         self._final = final
-        self._halves = Halves(final=final)
         self._body: _Sniffed | EventStream | _Whole | _Page = _Sniffed()
 
     def feed(self, part: bytes) -> list[Any]:
@@ -43,19 +42,14 @@ class Frames:
         return body.feed(part)
 
     def end(self) -> list[Any]:
-        """What the end of the body completes, and the halves of characters left open."""
+        """What the end of the body completes."""
         body = self._body
-        if isinstance(body, _Sniffed):
-            return []
-        found = body.end()
-        if (rest := self._halves.rest()) is not None:
-            found.append(rest)
-        return found
+        return [] if isinstance(body, _Sniffed) else body.end()
 
     def _reader(self, first: bytes) -> "EventStream | _Whole | _Page":
         if first in (b"{", b"["):
             return _Whole(Halves(final=True))
-        return _Page() if first == b"<" else EventStream(self._halves, final=self._final)
+        return _Page() if first == b"<" else EventStream(final=self._final)
 
 
 class _Sniffed:

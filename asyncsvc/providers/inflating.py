@@ -13,7 +13,7 @@ ACCEPTED = "gzip, deflate"
 """Both can be decompressed with a bound on what comes out."""
 PIECE_BYTES = 64 * 1024
 _GZIP = b"\x1f\x8b"
-_AUTO = zlib.MAX_WBITS | 16
+_WITH_HEADER = zlib.MAX_WBITS | 16
 
 
 class Inflater:
@@ -25,7 +25,7 @@ class Inflater:
         self._begun = False
         self._plain = False
         self._ended = False
-        self._engine = zlib.decompressobj(_AUTO)
+        self._engine = zlib.decompressobj(_WITH_HEADER)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
         """What the data stands for. Raises UpstreamInvalid."""
@@ -60,17 +60,18 @@ class Inflater:
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:
         while not self._ended:
-            piece = self._engine.decompress(data, PIECE_BYTES)
-            data = self._engine.unconsumed_tail
-            if piece:
-                yield piece
             if self._engine.eof:
-                data = self._engine.unused_data
-                # gzip may consist of several members; what follows them else is padding.
-                if self._encoding != "gzip" or (data and data[:1] != _GZIP[:1]):
+                if not data:
+                    return
+                # gzip may consist of several members; anything else after one is padding.
+                if self._encoding != "gzip" or data[:1] != _GZIP[:1]:
                     self._ended = True
                     return
-                self._engine = zlib.decompressobj(_AUTO)
+                self._engine = zlib.decompressobj(_WITH_HEADER)
+            piece = self._engine.decompress(data, PIECE_BYTES)
+            if piece:
+                yield piece
+            data = self._engine.unused_data if self._engine.eof else self._engine.unconsumed_tail
             if not data and len(piece) < PIECE_BYTES:
                 return
 

@@ -50,7 +50,7 @@ def _tolerant(data: bytes, halves: "Halves") -> tuple[list[Any], str]:
         except (ValueError, RecursionError) as error:
             if found:
                 break
-            if not _is_text(data):
+            if not is_text(data):
                 raise NotUtf8("it holds bytes of no character") from None
             raise NotJson(_shown(error)) from None
         found.append(halves.mend(value))
@@ -60,7 +60,8 @@ def _tolerant(data: bytes, halves: "Halves") -> tuple[list[Any], str]:
     return found, text[at:].encode("utf-8", "replace").decode()
 
 
-def _is_text(data: bytes) -> bool:
+def is_text(data: bytes) -> bool:
+    """Whether it is UTF-8."""
     try:
         data.decode()
     except UnicodeDecodeError:

@@ -109,7 +109,7 @@ KINDS: tuple[Kind, ...] = (
     *again("redirect", "redirect", "upstream_invalid"),
     Kind("400", "400", "failed", "upstream_rejected", 1, 1),
     Kind("401", "401", "failed", "upstream_auth", 1, 1),
-    *again("line of 100 MB", "huge-line at=3", "upstream_invalid", alone=True),
+    Kind("line of 100 MB", "huge-line at=3", "failed", "upstream_too_large", 1, 1, alone=True),
 )
 
 
