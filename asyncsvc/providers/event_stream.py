@@ -20,6 +20,8 @@ BLANKS = b" \t\r\n"
 STRAY_BYTES = 4096
 """How much is kept of lines that are no fields: enough for their words."""
 DONE_DATA = b"[DONE]"
+LINE_COST = 64
+"""What a line of data costs in memory beside its bytes."""
 LF, CR, COLON = 10, 13, 58
 
 
@@ -90,7 +92,7 @@ class EventStream:
         if lines and self._tail:
             lines[0] = b"".join(self._tail) + lines[0]
             self._tail.clear()
-            self._held = sum(map(len, self._data))
+            self._held = sum(map(len, self._data)) + LINE_COST * len(self._data)
         found = self._lines(lines)
         if rest:
             self._tail.append(rest)
@@ -124,6 +126,7 @@ class EventStream:
                                 found += self._mended(line[5:], value)
                             else:
                                 found.append(value)
+                            self._open = False
                             continue
                 self._datum(line[5:], found)
             elif not line:
@@ -144,7 +147,7 @@ class EventStream:
             found += self._done()
             return
         self._data.append(data)
-        self._hold(len(data))
+        self._hold(len(data) + LINE_COST)
 
     def _hold(self, size: int) -> None:
         self._held += size
@@ -157,6 +160,7 @@ class EventStream:
             self._name = value.strip(BLANKS)
         elif name == b"data":
             self._data.append(b"")
+            self._hold(LINE_COST)
         elif name not in (b"id", b"retry"):
             if len(self._stray) < STRAY_BYTES:
                 self._stray += line[:STRAY_BYTES] + b"\n"

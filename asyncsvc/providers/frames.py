@@ -78,6 +78,7 @@ class _Whole:
         self._halves = halves
         self._body = bytearray()
         self._next_try = 0
+        self._given = False
 
     def feed(self, part: bytes) -> list[Any]:
         self._body += part
@@ -94,6 +95,7 @@ class _Whole:
             return []
         self._body.clear()
         self._next_try = 0
+        self._given = True
         return [value]
 
     def end(self) -> list[Any]:
@@ -102,10 +104,11 @@ class _Whole:
             return []
         try:
             values, _ = documents(data, self._halves)
-        except NotUtf8 as error:
-            return [Odd(data, f"the provider sent text that is not UTF-8: {error}", whole=True)]
         except NotJson as error:
-            return [Odd(data, f"the provider sent broken JSON: {error}", whole=True)]
+            if self._given:
+                return []  # words after a document
+            fault = "text that is not UTF-8" if isinstance(error, NotUtf8) else "broken JSON"
+            return [Odd(data, f"the provider sent {fault}: {error}", whole=True)]
         return values
 
 
