@@ -25,7 +25,9 @@ read in one place.
         │       └── GatewayAway      nobody listens there, as while it restarts
         ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
         ├── UpstreamAuth · UpstreamRejected · ContextTooLong · ContentFiltered · ModelGone
-        ├── UpstreamDisconnected · UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
+        ├── UpstreamDisconnected
+        │   └── KeptConnectionLost   a connection that was kept had been forgotten: at no cost
+        ├── UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
 
@@ -297,6 +299,13 @@ class UpstreamDisconnected(ProviderError):
     """The connection broke: refused, reset, or ended in the middle of a stream."""
 
     code = "upstream_disconnected"
+
+
+class KeptConnectionLost(UpstreamDisconnected):
+    """A connection that was kept broke before any byte of an answer came: the other side had
+    dropped it. That says nothing of the provider; the task is called again at no cost."""
+
+    trips, slow_down = False, True
 
 
 class UpstreamInvalid(ProviderError):

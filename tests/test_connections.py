@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.errors import UpstreamDisconnected
+from asyncsvc.errors import KeptConnectionLost, UpstreamDisconnected
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.dialects import Preset
 from tests.upstreams import ASK, DONE, GOOD, Sheet, client, piece, upstream
@@ -32,6 +32,12 @@ def connections(provider: Provider) -> int:
     return sum(request.idle_s is None for request in provider.requests)
 
 
+async def lost(made: Client, provider: Provider, **account: Any) -> UpstreamDisconnected:
+    with pytest.raises(UpstreamDisconnected) as found:
+        await ask(made, provider, **account)
+    return found.value
+
+
 async def warmed(made: Client, provider: Provider, count: int = 5) -> None:
     """So many kept connections, idle for a while."""
     texts = await asyncio.gather(*(ask(made, provider) for _ in range(count)))
@@ -41,43 +47,50 @@ async def warmed(made: Client, provider: Provider, count: int = 5) -> None:
 
 
 @pytest.mark.parametrize("end", [[{"reset": True}], [{"close": True}]])
-async def test_kept_connections_that_are_dead_cost_nothing(end: list[Object]) -> None:
+async def test_one_lost_connection_is_told_and_the_other_kept_ones_are_dropped(
+    end: list[Object],
+) -> None:
     script = {"script": [{"when": AGAIN, "steps": end}, SLOW]}
     async with asyncio.timeout(GUARD_S), Provider(script) as provider, client() as made:
         await warmed(made, provider)
+        error = await lost(made, provider)
+        assert type(error) is KeptConnectionLost
+        assert (error.slow_down, error.trips) == (True, False)
         assert await ask(made, provider) == "Hello"
-        # One request on a dead connection, the next on a new one; the other dead ones are gone.
-        assert len(provider.requests) == 7
         assert connections(provider) == 6
         assert await ask(made, provider) == "Hello"
         assert connections(provider) == 6
+        assert len(provider.requests) == 8
 
 
-async def test_many_calls_at_once_on_dead_connections() -> None:
-    script = {"script": [{"when": AGAIN, "steps": [{"reset": True}]}, SLOW]}
-    async with asyncio.timeout(GUARD_S), Provider(script) as provider, client() as made:
-        await warmed(made, provider, 20)
-        texts = await asyncio.gather(*(ask(made, provider) for _ in range(30)))
-    assert texts == ["Hello"] * 30
-
-
-async def test_an_agent_gateway_is_never_called_again_unasked() -> None:
+async def test_an_agent_gateway_may_have_begun() -> None:
     script = {"script": [{"when": AGAIN, "steps": [{"reset": True}]}, SLOW]}
     acting = Preset(acts=True)
     async with asyncio.timeout(GUARD_S), Provider(script) as provider, client() as made:
         await warmed(made, provider, 3)
-        with pytest.raises(UpstreamDisconnected):
-            await ask(made, provider, preset=acting)
+        assert type(await lost(made, provider, preset=acting)) is UpstreamDisconnected
         assert len(provider.requests) == 4
         assert await ask(made, provider, preset=acting) == "Hello"
-        assert len(provider.requests) == 5
+
+
+async def test_a_question_that_does_no_harm_is_asked_again() -> None:
+    script = {
+        "script": [
+            {"when": AGAIN, "steps": [{"reset": True}]},
+            {"head": "HTTP/1.1 200 OK\r\nContent-Length: 8", "body": '{"a": 1}'},
+        ]
+    }
+    async with asyncio.timeout(GUARD_S), Provider(script) as provider, client() as made:
+        for _ in range(2):
+            assert await made.fetch(f"{provider.base_url}/x", {}) == (200, {"a": 1})
+            await asyncio.sleep(IDLE_S)
+    assert len(provider.requests) == 3
 
 
 async def test_a_new_connection_that_fails_is_a_failure() -> None:
     script = {"script": [{"steps": [{"reset": True}]}]}
     async with asyncio.timeout(GUARD_S), Provider(script) as provider, client() as made:
-        with pytest.raises(UpstreamDisconnected):
-            await ask(made, provider)
+        assert type(await lost(made, provider)) is UpstreamDisconnected
     assert len(provider.requests) == 1
 
 
@@ -93,17 +106,27 @@ async def test_what_breaks_after_the_answer_has_begun_is_a_failure(steps: list[O
     script = {"script": [{"when": AGAIN, "steps": steps}, SLOW]}
     async with asyncio.timeout(GUARD_S), Provider(script) as provider, client() as made:
         await warmed(made, provider, 2)
-        with pytest.raises(UpstreamDisconnected):
-            await ask(made, provider)
+        assert type(await lost(made, provider)) is UpstreamDisconnected
     assert len(provider.requests) == 3
 
 
-async def test_a_provider_that_drops_each_kept_connection_is_not_called_for_ever() -> None:
-    script = {"script": [{"when": {"idle_over_s": -1}, "steps": [{"reset": True}]}, ANSWER]}
+async def test_an_account_whose_calls_are_lost_again_and_again_has_another_fault() -> None:
+    kept = {"idle_over_s": -1}
+    script = {"script": [{"when": kept | {"field": "seed"}, "steps": [{"reset": True}]}, ANSWER]}
     async with asyncio.timeout(GUARD_S), Provider(script) as provider, client() as made:
+        kinds = []
         for _ in range(4):
-            assert await ask(made, provider) == "Hello"
-    assert len(provider.requests) == 7
+            # Another account of the same origin keeps a connection each time.
+            other = upstream(provider.base_url)
+            other.gate.name = "other"
+            await made.chat(other, ASK, {}, Sheet())
+            with pytest.raises(UpstreamDisconnected) as found:
+                await made.chat(upstream(provider.base_url), ASK, {"seed": 1}, Sheet())
+            kinds.append(type(found.value))
+        assert kinds == [KeptConnectionLost] * 2 + [UpstreamDisconnected] * 2
+        assert await ask(made, provider) == "Hello"
+        with pytest.raises(KeptConnectionLost):
+            await made.chat(upstream(provider.base_url), ASK, {"seed": 1}, Sheet())
 
 
 async def test_calls_under_way_on_connections_of_that_origin_go_on() -> None:
@@ -122,7 +145,7 @@ async def test_calls_under_way_on_connections_of_that_origin_go_on() -> None:
         await sheet.wrote.wait()
         assert await ask(made, provider) == "Hello"
         await asyncio.sleep(IDLE_S)
-        assert await ask(made, provider) == "Hello"
+        assert type(await lost(made, provider)) is KeptConnectionLost
         assert not under_way.done()
         assert await under_way == "Hello"
 
@@ -133,6 +156,6 @@ async def test_other_origins_keep_their_connections() -> None:
     async with asyncio.timeout(GUARD_S), Provider(dead) as one, Provider(alive) as other:
         async with client() as made:
             await asyncio.gather(warmed(made, one), warmed(made, other))
-            assert await ask(made, one) == "Hello"
+            assert type(await lost(made, one)) is KeptConnectionLost
             assert await ask(made, other) == "Hello"
         assert connections(other) == 5

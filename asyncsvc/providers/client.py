@@ -24,6 +24,7 @@ from asyncsvc.errors import (
     ConnectTimeout,
     FirstTokenTimeout,
     GatewayAway,
+    KeptConnectionLost,
     ProviderError,
     UpstreamDisconnected,
     UpstreamInvalid,
@@ -32,7 +33,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers import faults, openclaw, openclaw_chat, openclaw_runs
 from asyncsvc.providers.bounded import MOST_BYTES, BoundedTransport
 from asyncsvc.providers.chat_reading import LINGER_S, ChatReading, odd_error
-from asyncsvc.providers.connections import ONCE, Connections
+from asyncsvc.providers.connections import Connections, Forgotten, Losses
 from asyncsvc.providers.deltas import Answer
 from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.frames import Frames, Mark, Odd
@@ -63,6 +64,7 @@ class Client:
         self._transport = transport
         self._stack = AsyncExitStack()
         self._gateways = Gateways()
+        self._losses = Losses()
 
     async def __aenter__(self) -> Self:
         transport = self._transport or Connections()
@@ -182,15 +184,28 @@ class Client:
         """(status, JSON) of a GET; None where the answer is no JSON. Raises ProviderError."""
         try:
             async with asyncio.timeout(FETCH_S):
-                async with self._http.stream("GET", url, headers=headers) as response:
-                    body = await _up_to(MOST_BYTES, response)
+                return await self._get(url, headers)
         except TimeoutError:
             raise ConnectTimeout(f"no answer within {FETCH_S:g} s") from None
         except (httpx.InvalidURL, httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise _translate(error, self._timeouts) from error
+
+    async def _get(self, url: str, headers: dict[str, str]) -> tuple[int, Any]:
+        """A GET does no harm twice, so it is made again where a kept connection was lost."""
+        try:
+            status, body = await self._read(url, headers)
+        except Forgotten:
+            try:
+                status, body = await self._read(url, headers)
+            except Forgotten as error:
+                raise UpstreamDisconnected(f"the connection broke: {error}") from None
         with suppress(orjson.JSONDecodeError):
-            return response.status_code, orjson.loads(body)
-        return response.status_code, None
+            return status, orjson.loads(body)
+        return status, None
+
+    async def _read(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        async with self._http.stream("GET", url, headers=headers) as response:
+            return response.status_code, await _up_to(MOST_BYTES, response)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
         return self._gateways.of(upstream.base_url, upstream.key, self._timeouts.connect_s)
@@ -213,8 +228,8 @@ class Client:
                 upstream.base_url + path,
                 content=orjson.dumps(body),
                 headers=sent,
-                extensions={ONCE: acts},
             ) as response:
+                self._losses.answered(upstream.gate.name)
                 accepted = response.is_success and response.status_code not in WITHOUT_CONTENT
                 on_head(accepted)
                 if (told := rate_headers(response.headers)) is not None:
@@ -226,6 +241,10 @@ class Client:
                         yield part
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UpstreamInvalid(f"not an address: {error}") from None
+        except Forgotten as error:
+            if acts or not self._losses.lost(upstream.gate.name, error.pool):
+                raise UpstreamDisconnected(f"the connection broke: {error}") from error
+            raise KeptConnectionLost(f"a kept connection was lost: {error}") from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise _translate(error, timeouts, acts) from error
 
@@ -266,14 +285,14 @@ def _timeout(timeouts: Timeouts) -> httpx.Timeout:
     return httpx.Timeout(connect=timeouts.connect_s, read=None, write=WRITE_S, pool=None)
 
 
-def _translate(error: Exception, timeouts: Timeouts, comes_back: bool = False) -> ProviderError:
+def _translate(error: Exception, timeouts: Timeouts, acts: bool = False) -> ProviderError:
     """A library's exception as one of ours. httpx-aiohttp calls nearly every broken connection
-    a ConnectTimeout, so the exception beneath decides."""
+    a ConnectTimeout, so the exception beneath decides. `acts`: the provider is an agent gateway."""
     cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
     if isinstance(cause, aiohttp.ServerTimeoutError | httpx.ConnectTimeout):
         return ConnectTimeout(f"no connection within {timeouts.connect_s:g} s")
     if isinstance(cause, aiohttp.ClientConnectorError | httpx.ConnectError):
-        if comes_back:  # a gateway of the user's own: it restarts, and nothing has begun
+        if acts:  # a gateway of the user's own: it restarts, and nothing has begun
             return GatewayAway(f"cannot connect: {cause}", retry_after=AWAY_S)
         return UpstreamDisconnected(f"cannot connect: {cause}")
     if isinstance(cause, aiohttp.InvalidURL | httpx.UnsupportedProtocol):

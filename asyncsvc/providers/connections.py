@@ -1,15 +1,15 @@
 """Connections to providers, kept and used again.
 
 Owns one pool of connections for each origin. Promises that a call which fails on a kept connection
-before any byte of an answer is made again on a new one, and that the kept connections of that
-origin are then dropped: a balancer that forgot one has forgotten all. A request with the extension
-`ONCE` is never made again. Never makes a call again after anything of an answer has come.
+before any byte of an answer raises `Forgotten`, and that the kept connections of that origin are
+then dropped: a balancer that forgot one has forgotten all. Never makes a call a second time.
 """
 
 import ssl
 from collections.abc import AsyncIterator
 from contextvars import ContextVar
 from dataclasses import dataclass
+from itertools import count
 from types import SimpleNamespace
 from typing import cast
 
@@ -19,12 +19,39 @@ import httpx_aiohttp
 
 KEPT_S = 30.0
 """How long a connection may be idle and still be used again."""
-TRIES = 3
-"""Calls that begin to fail on kept connections again and again are no matter of keeping."""
-ONCE = "asyncsvc.once"
+MOST_LOST = 2
 _HEAD_BYTES = 32 * 1024
 
 Origin = tuple[str, str, int | None]
+
+
+class Forgotten(httpx.ReadError):
+    """A kept connection had been dropped by the other side. `pool` numbers the connections that
+    were dropped together."""
+
+    def __init__(self, cause: BaseException, request: httpx.Request, pool: int) -> None:
+        super().__init__(str(cause) or type(cause).__name__, request=request)
+        self.pool = pool
+
+
+class Losses:
+    """How many pools in a row an account's calls have lost, without an answer in between."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, int]] = {}
+
+    def lost(self, account: str, pool: int) -> bool:
+        """Whether the loss is explained by a forgotten connection. An account whose calls are
+        lost again and again has another fault."""
+        last, lost = self._found.get(account, (0, 0))
+        if pool != last:
+            lost += 1
+            self._found[account] = (pool, lost)
+        return lost <= MOST_LOST
+
+    def answered(self, account: str) -> None:
+        if account in self._found:
+            del self._found[account]
 
 
 @dataclass(eq=False, slots=True)
@@ -38,7 +65,8 @@ _attempt: ContextVar[_Attempt | None] = ContextVar("attempt", default=None)
 class Pool:
     """The connections to one origin. It is closed once it is retired and no call is under way."""
 
-    def __init__(self, verify: ssl.SSLContext) -> None:
+    def __init__(self, number: int, verify: ssl.SSLContext) -> None:
+        self.number = number
         self._transport = httpx_aiohttp.AiohttpTransport(verify=verify, client=_session)
         self._calls = 0
         self._retired = False
@@ -95,29 +123,27 @@ class Connections(httpx.AsyncBaseTransport):
     def __init__(self) -> None:
         self._verify = ssl.create_default_context()
         self._pools: dict[Origin, Pool] = {}
+        self._numbers = count(1)
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         origin = (request.url.scheme, request.url.host, request.url.port)
-        left = 1 if request.extensions.get(ONCE) else TRIES
-        while True:
-            left -= 1
-            pool = self._pools.get(origin)
-            if pool is None:
-                pool = self._pools[origin] = Pool(self._verify)
-            attempt = _Attempt()
-            token = _attempt.set(attempt)
-            try:
-                return await pool.request(request)
-            except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-                if not (attempt.reused and _broke(error)):
-                    raise
-                if self._pools.get(origin) is pool:
-                    del self._pools[origin]
-                    await pool.retire()
-                if not left:
-                    raise
-            finally:
-                _attempt.reset(token)
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = Pool(next(self._numbers), self._verify)
+        attempt = _Attempt()
+        token = _attempt.set(attempt)
+        try:
+            return await pool.request(request)
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            if not (attempt.reused and _broke(error)):
+                raise
+            if self._pools.get(origin) is pool:
+                del self._pools[origin]
+                await pool.retire()
+            cause = error.__cause__ or error
+            raise Forgotten(cause, request, pool.number) from cause
+        finally:
+            _attempt.reset(token)
 
     async def aclose(self) -> None:
         pools, self._pools = list(self._pools.values()), {}

@@ -20,6 +20,7 @@ BLANKS = b" \t\r\n"
 STRAY_BYTES = 4096
 """How much is kept of lines that are no fields: enough for their words."""
 DONE_DATA = b"[DONE]"
+FIELDS = (b"data:", b"event:", b"id:", b"retry:")
 LINE_COST = 64
 """What a line of data costs in memory beside its bytes."""
 LF, CR, COLON = 10, 13, 58
@@ -102,10 +103,11 @@ class EventStream:
     def end(self) -> list[Any]:
         """An event counts without the blank line after it. An object that is cut off is none."""
         found: list[Any] = []
-        if self._tail:
-            found = self._lines([b"".join(self._tail)])
+        tail = b"".join(self._tail)
+        if not any(field.startswith(tail) for field in FIELDS):
+            found = self._lines([tail])
         self._dispatch(found)
-        if found and isinstance(found[-1], Odd) and found[-1].like_json and self._tail:
+        if found and isinstance(found[-1], Odd) and found[-1].like_json and tail:
             found.pop()
         if (rest := self._halves.rest()) is not None:
             found.append(rest)

@@ -12,7 +12,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
-from asyncsvc.errors import ConcurrencyLimited, ProviderError, QuotaExhausted, UpstreamAuth
+from asyncsvc.errors import (
+    ConcurrencyLimited,
+    KeptConnectionLost,
+    ProviderError,
+    QuotaExhausted,
+    UpstreamAuth,
+)
 from asyncsvc.providers.adaptive import Adaptive
 from asyncsvc.providers.breaker import Breaker, BreakerState
 from asyncsvc.providers.budget import Budget
@@ -194,6 +200,8 @@ class Gate(Closures, Measures):
             self.fault = error
         elif self.rest.exhausted:
             self.rest.used_up(error.retry_after, now)
+        elif isinstance(error, KeptConnectionLost):
+            pass  # the next call opens a connection: nothing to wait for
         elif error.slow_down:
             learned = permit is not None and self._learn(error, permit, now)
             self.rest.refused(error.retry_after, now, learned)
