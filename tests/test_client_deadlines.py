@@ -161,7 +161,8 @@ async def test_a_refusal_whose_explanation_does_not_end_is_told_soon() -> None:
     reply = httpx.Response(401, stream=Script([b"bad key", 1000.0]))
     error = await failure(reply, **IMPATIENT)
     assert type(error) is UpstreamAuth
-    assert loop().time() == pytest.approx(5)
+    assert "bad key" in str(error)
+    assert loop().time() == pytest.approx(1)
 
 
 @virtual

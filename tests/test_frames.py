@@ -103,6 +103,7 @@ def test_a_frame_does_not_wait_for_the_line_after_it() -> None:
 JSON: list[tuple[bytes, list[Any]]] = [
     (b'{"a":1}', [A]),
     (b'\xef\xbb\xbf\n {"a":1}\n', [A]),
+    (b'\n\xef\xbb\xbf \r\n{"a":1}\n', [A]),
     (b'{"a":1}\n{"b":[2,"x"]}\n', [A, B]),
     (b'{"a":1} trailing words', [A]),
     (b'[{"a":1}]', [[A]]),

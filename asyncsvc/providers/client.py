@@ -48,8 +48,8 @@ from asyncsvc.settings import Timeouts
 WRITE_S = 30.0
 ERROR_BYTES = 64 * 1024
 FETCH_S = 10.0
-EXPLAIN_S = 5.0
-"""How long the explanation of a refusal may take."""
+EXPLAIN_S = 1.0
+"""How long the explanation of a refusal may take: it follows the head at once."""
 WITHOUT_CONTENT = frozenset({204, 205})
 
 
@@ -204,8 +204,10 @@ class Client:
         return status, None
 
     async def _read(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        body = bytearray()
         async with self._http.stream("GET", url, headers=headers) as response:
-            return response.status_code, await _up_to(MOST_BYTES, response)
+            await _read_into(body, response, MOST_BYTES)
+        return response.status_code, bytes(body)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
         return self._gateways.of(upstream.base_url, upstream.key, self._timeouts.connect_s)
@@ -249,15 +251,15 @@ class Client:
             raise _translate(error, timeouts, acts) from error
 
     async def _refusal(self, response: httpx.Response, upstream: Upstream) -> ProviderError:
-        body = b""
+        body = bytearray()
         # The status alone says enough where the explanation cannot be read, or does not end.
         with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError, TimeoutError):
             async with asyncio.timeout(EXPLAIN_S):
-                body = await _up_to(ERROR_BYTES, response)
+                await _read_into(body, response, ERROR_BYTES)
         now = self._now()
         return faults.of_response(
             response.status_code,
-            body,
+            bytes(body),
             upstream.secrets,
             retry_after(response.headers.get("retry-after"), now),
             upstream.preset.errors,
@@ -270,15 +272,13 @@ def _parts(response: httpx.Response) -> AsyncGenerator[bytes]:
     return cast(AsyncGenerator[bytes], response.aiter_bytes())
 
 
-async def _up_to(most: int, response: httpx.Response) -> bytes:
-    """The beginning of a body."""
-    body = bytearray()
+async def _read_into(body: bytearray, response: httpx.Response, most: int) -> None:
+    """Read the beginning of a body."""
     async with aclosing(_parts(response)) as parts:
         async for part in parts:
-            body += part
+            body += part[: most - len(body)]
             if len(body) >= most:
-                break
-    return bytes(body[:most])
+                return
 
 
 def _timeout(timeouts: Timeouts) -> httpx.Timeout:

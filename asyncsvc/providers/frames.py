@@ -57,18 +57,19 @@ class _Sniffed:
 
     def __init__(self) -> None:
         self._head = b""
+        self._marked = False
 
     def feed(self, part: bytes) -> bytes | None:
         """The body from that byte on, or None where it has not come yet."""
-        head = self._head + part
-        if not BOM.startswith(head):
+        head = (self._head + part).lstrip(BLANKS)
+        if not self._marked and BOM.startswith(head):
+            self._marked = head == BOM
+            self._head = b"" if self._marked else head
+            return None
+        if not self._marked:
             head = head.removeprefix(BOM).lstrip(BLANKS)
-            if head:
-                return head
-            self._head = b" "  # no byte order mark can follow
-        else:
-            self._head = head
-        return None
+        self._head = b""
+        return head or None
 
 
 class _Whole:
