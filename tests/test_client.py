@@ -190,7 +190,7 @@ async def test_a_piece_with_bytes_of_no_character_is_no_answer(content: bytes) -
 async def test_a_usage_after_done_counts() -> None:
     usage = event({"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}})
     answer, sheet = await chat(stream(GOOD, usage, piece(" and more")))
-    assert (sheet.text, answer.usage and answer.usage["total_tokens"]) == ("Hello", 5)
+    assert (sheet.text, answer.usage and answer.usage["completion_tokens"]) == ("Hello", 3)
 
 
 async def test_what_is_left_out_is_logged_without_its_contents(

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError, UpstreamAuth
+from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError
 from tests.upstreams import (
     DONE,
     GOOD,
@@ -160,7 +160,7 @@ def test_the_words_of_a_body_without_an_end_are_in_the_error(words: bytes) -> No
 async def test_a_refusal_whose_explanation_does_not_end_is_told_soon() -> None:
     reply = httpx.Response(401, stream=Script([b"bad key", 1000.0]))
     error = await failure(reply, **IMPATIENT)
-    assert type(error) is UpstreamAuth
+    assert error.code == "upstream_auth"
     assert "bad key" in str(error)
     assert loop().time() == pytest.approx(1)
 
