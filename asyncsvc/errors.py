@@ -35,7 +35,9 @@ read in one place.
         ├── Unexplained             a refusal that names neither key, account nor model
         │   └── AuthUnexplained · ModelUnexplained
         ├── UpstreamAuth · ContextTooLong · ContentFiltered · ModelGone
-        ├── UpstreamDisconnected · UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
+        ├── UpstreamDisconnected
+        │   └── KeptConnectionLost   a connection that was kept had been forgotten: at no cost
+        ├── UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
         └── InterruptedUnknown · InternalError
 """
 
@@ -368,12 +370,21 @@ class UpstreamDisconnected(ProviderError):
     code = "upstream_disconnected"
 
 
+class KeptConnectionLost(UpstreamDisconnected):
+    """A connection that was kept broke before any byte of an answer came: the other side had
+    dropped it. That says nothing of the provider; the task is called again at no cost."""
+
+    trips, slow_down = False, True
+
+
 class UpstreamInvalid(ProviderError):
     code = "upstream_invalid"
 
 
 class UpstreamTooLarge(ProviderError):
-    code, again = "upstream_too_large", False
+    """The answer is larger than any honest one; another try would only fetch it again."""
+
+    code, retryable, again, trips = "upstream_too_large", False, False, False
 
 
 class EmptyAnswer(ProviderError):

@@ -78,8 +78,12 @@ class Timeouts(Section):
     short_s: Seconds = Field(300, gt=0, description="whole task, lanes short and priority")
     long_s: Seconds = Field(86_400, gt=0, description="whole task, lane long")
     connect_s: Seconds = Field(10, gt=0, description="to connect to the provider")
-    first_token_s: Seconds = Field(120, gt=0, description="from sending to the first token")
-    idle_s: Seconds = Field(120, gt=0, description="silence within a stream")
+    first_token_s: Seconds = Field(
+        120, gt=0, description="from sending to the first token, whatever comes before it"
+    )
+    idle_s: Seconds = Field(
+        120, gt=0, description="silence within a stream; comments and empty events are none"
+    )
 
 
 class Retry(Section):

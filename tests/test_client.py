@@ -18,6 +18,7 @@ from asyncsvc.errors import (
     UpstreamDisconnected,
     UpstreamInvalid,
     UpstreamOverloaded,
+    UpstreamTooLarge,
 )
 from asyncsvc.providers.client import ERROR_BYTES
 from asyncsvc.providers.dialects import Preset
@@ -63,6 +64,7 @@ async def test_a_request_is_what_the_upstream_says() -> None:
 # Right answers in odd shapes ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("size", [1, 5, 1 << 20])
 @pytest.mark.parametrize(
     "body",
     [
@@ -77,11 +79,140 @@ async def test_a_request_is_what_the_upstream_says() -> None:
         GOOD.removesuffix(DONE),
         GOOD.replace(piece(finish="stop"), b""),
         GOOD + piece(" and more") + b"data: {broken",
+        # The standard, and how providers depart from it.
+        b"\xef\xbb\xbf" + GOOD,
+        b"\r\n\r\n" + GOOD,
+        b"retry: 3000\n\nid: 0\n\nid\n\nevent: heartbeat\n\ndata\n\ndata:\n\ndata: \n\n" + GOOD,
+        GOOD.replace(b"\n\n", b"\n"),
+        GOOD.replace(b"\n\n", b"\r\n"),
+        GOOD.replace(b"\n\n", b"\r"),
+        GOOD.replace(b"data: ", b"data: data: "),
+        GOOD.replace(b"data: ", b"data: data: ").replace(b"\n\n", b"\n"),
+        GOOD.removesuffix(DONE).removesuffix(b"\n\n"),
+        GOOD.removesuffix(b"\n\n"),
+        GOOD.replace(b"[DONE]", b" [DONE] "),
+        GOOD.replace(b"[DONE]", b"[DONE]\n\ndata: [DONE]"),
+        b"x-trace: 1\nunknown\n" + GOOD,
+        GOOD.replace(b"data: {", b"data: {\ndata:  "),
+        GOOD.replace(b"data: {", b"data: \xef\xbb\xbf{"),
+        # Frames that hold nothing of the answer.
+        HELLO[:-2] + b"\n\ndata: {oops\n\n" + piece(finish="stop"),
+        HELLO + b"data: ok\n\n" + piece(finish="stop"),
+        HELLO + b"data: \xff\n\n" + piece(finish="stop"),
+        HELLO + b"<!-- a proxy was here -->\n\n" + piece(finish="stop"),
+        # NaN and Infinity where no number was asked for; a control character is no matter.
+        GOOD.replace(b'"index":0', b'"index":0,"logprob":-Infinity,"p":NaN,"q":1e999'),
+        # JSON in one piece, in several, and a line each.
+        event({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]})[6:],
+        b"\xef\xbb\xbf \n"
+        + event(
+            {"choices": [{"text": "", "message": {"content": "Hello"}, "finish_reason": "stop"}]}
+        )[6:],
+        GOOD.replace(b"data: ", b"").replace(b"\n\n", b"\n"),
+        b"["
+        + GOOD.removesuffix(DONE)
+        .removesuffix(b"\n\n")
+        .replace(b"data: ", b"")
+        .replace(b"\n\n", b",")
+        + b"]",
     ],
 )
-async def test_a_right_answer_in_any_shape(body: bytes) -> None:
-    answer, sheet = await chat(stream(body))
+async def test_a_right_answer_in_any_shape(body: bytes, size: int) -> None:
+    parts = [body[i : i + size] for i in range(0, len(body), size)]
+    answer, sheet = await chat(stream(*parts))
     assert (sheet.text, sheet.heads, answer.ended) == ("Hello", 1, True)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *(None, "", "text/plain", "Text/Event-Stream;Charset=UTF-8", "application/octet-stream"),
+        *("text/html", "application/json", "text/event-stream;charset=ISO-8859-1", "nonsense"),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 201, 202, 206, 299])
+async def test_the_first_byte_tells_what_a_body_is(kind: str | None, status: int) -> None:
+    headers = {} if kind is None else {"content-type": kind}
+    whole = {"choices": [{"message": {"content": "你好 é"}, "finish_reason": "stop"}]}
+    for body in (piece("你好 é", "stop") + DONE, orjson.dumps(whole)):
+        reply = httpx.Response(status, headers=headers, stream=Script([body]))
+        answer, sheet = await chat(reply)
+        assert (sheet.text, sheet.accepted, answer.ended) == ("你好 é", True, True)
+
+
+async def test_a_page_is_told_by_its_title_whatever_its_type_is() -> None:
+    page = b"\n <!DOCTYPE html><html><head><title>Just a moment...</title></head></html>"
+    for kind in ("text/html", "application/json", "text/event-stream"):
+        reply = httpx.Response(200, headers={"content-type": kind}, stream=Script([page]))
+        error = await failure(reply)
+        assert type(error) is UpstreamInvalid
+        assert "Just a moment..." in str(error)
+
+
+def named(content: str) -> bytes:
+    """A piece whose text is written as it stands in JSON."""
+    return event(b'{"choices":[{"index":0,"delta":{"content":"' + content.encode() + b'"}}]}')
+
+
+@pytest.mark.parametrize(
+    ("pieces", "text"),
+    [
+        ([r"a\ud83d", r"\ude00b"], "a😀b"),
+        ([r"\ud83d\ude00", r"\ud83d", r"\udc80"], "😀💀"),
+        ([r"a\ud83d", "b"], "a\ufffdb"),
+        ([r"\ude00", "b"], "\ufffdb"),
+        (["a", r"b\ud83d"], "ab\ufffd"),
+        (["tab\tfeed\x0cescape\x1b"], "tab\tfeed\x0cescape\x1b"),
+    ],
+)
+async def test_the_halves_of_a_character_are_joined(pieces: list[str], text: str) -> None:
+    answer, sheet = await chat(stream(*map(named, pieces), piece(finish="stop"), DONE))
+    assert sheet.text == text
+    assert answer.ended
+
+
+async def test_a_character_cut_between_two_frames_comes_whole() -> None:
+    whole = named("a😀b你").split("你".encode())
+    cut = whole[0].index("😀".encode()) + 2
+    end = b'"}}]}\n\n'
+    head = named("").removesuffix(end)
+    parts = [whole[0][:cut] + end, head + whole[0][cut:] + whole[1]]
+    _, sheet = await chat(stream(*parts, piece(finish="stop"), DONE))
+    assert sheet.text == "a😀b"
+
+
+@pytest.mark.parametrize("content", [b"\xff", b"a\xc3(", b"\xed\xa0\x80x", b"\xf0\x9f\x98x"])
+async def test_a_piece_with_bytes_of_no_character_is_no_answer(content: bytes) -> None:
+    bad = named("@").replace(b"@", content)
+    error = await failure(stream(HELLO, bad, piece(finish="stop"), DONE))
+    assert type(error) is UpstreamInvalid
+    assert "not UTF-8" in str(error)
+
+
+async def test_a_usage_after_done_counts() -> None:
+    usage = event({"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}})
+    answer, sheet = await chat(stream(GOOD, usage, piece(" and more")))
+    assert (sheet.text, answer.usage and answer.usage["completion_tokens"]) == ("Hello", 3)
+
+
+async def test_what_is_left_out_is_logged_without_its_contents(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await chat(stream(HELLO, b"data: a secret\n\n", piece(finish="stop"), DONE))
+    (record,) = [r for r in caplog.records if "left out" in r.message]
+    assert "8 bytes" in record.message
+    assert "secret" not in record.message
+
+
+async def test_an_answer_without_text_says_what_could_not_be_read() -> None:
+    error = await failure(stream(event(b"quota of the day used up"), piece(finish="stop"), DONE))
+    assert "quota of the day used up" in str(error)
+
+
+async def test_the_text_of_an_answer_is_bounded() -> None:
+    parts = [piece("x" * (1 << 20))] * 12
+    error = await failure(stream(*parts, piece(finish="stop"), DONE))
+    assert type(error) is UpstreamTooLarge
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 7])
@@ -168,7 +299,8 @@ WRONG: list[tuple[str, httpx.Response, type[ProviderError], str]] = [
     ("cut", stream(HELLO), UpstreamDisconnected, "in the middle"),
     ("reset", stream(HELLO, httpx.ReadError("x")), UpstreamDisconnected, "connection broke: x"),
     ("no text", stream(piece(finish="stop"), DONE), EmptyAnswer, "without any text"),
-    ("nothing", stream(b""), UpstreamDisconnected, "in the middle"),
+    ("nothing", stream(b""), UpstreamDisconnected, "sent nothing"),
+    ("white space", stream(b" \r\n\n"), UpstreamDisconnected, "sent nothing"),
     ("only done", stream(DONE), EmptyAnswer, "without any text"),
     ("broken JSON", stream(HELLO, event(b'{"choices":[')), UpstreamInvalid, "broken JSON"),
     ("no object", stream(HELLO, event([1])), UpstreamDisconnected, "in the middle"),
@@ -177,22 +309,44 @@ WRONG: list[tuple[str, httpx.Response, type[ProviderError], str]] = [
         *("error", stream(HELLO, event({"error": {"message": "m", "code": 429}}), DONE)),
         *(RateLimited, "broke off: m"),
     ),
-    ("huge", stream(HELLO, *[b"x" * (1 << 20)] * 100), UpstreamInvalid, "more than"),
-    ("page", httpx.Response(200, html="<p>hi</p>"), UpstreamInvalid, "no event stream"),
-    ("untyped", httpx.Response(200, content=GOOD), UpstreamInvalid, "no event stream"),
+    ("huge", stream(HELLO, *[b"x" * (1 << 20)] * 100), UpstreamTooLarge, "more than"),
+    ("huge body", stream(b"{", *[b"x" * (1 << 20)] * 100), UpstreamTooLarge, "more than"),
+    ("page", httpx.Response(200, html="<h1>Sorry</h1>"), UpstreamInvalid, "Sorry"),
+    ("page later", stream(HELLO, b"<h1>Sorry</h1>\n"), UpstreamOverloaded, "Sorry"),
+    ("words", stream(b"upstream is busy"), UpstreamInvalid, "upstream is busy"),
+    ("words as data", stream(HELLO, event(b"request timed out")), UpstreamOverloaded, "timed out"),
+    (
+        *("bare error later", stream(HELLO, b'{"error": {"message": "m", "code": 429}}\n')),
+        *(RateLimited, "broke off: m"),
+    ),
+    (
+        *("named error", stream(HELLO, b'event: error\ndata: {"detail": "m"}\n\n')),
+        *(UpstreamOverloaded, "broke off: m"),
+    ),
+    (
+        *("list of errors", httpx.Response(200, json=[{"error": {"message": "m", "code": 429}}])),
+        *(RateLimited, "broke off: m"),
+    ),
     ("JSON error", httpx.Response(200, json={"error": "m"}), UpstreamOverloaded, "broke off: m"),
     ("JSON cut", httpx.Response(200, json={"choices": []}), UpstreamDisconnected, "middle"),
     (
         *("JSON bad UTF-8",),
-        httpx.Response(200, headers={"content-type": "application/json"}, content=b'"\xff"'),
+        httpx.Response(200, headers={"content-type": "application/json"}, content=b'{"a":"\xff"}'),
         *(UpstreamInvalid, "not UTF-8"),
     ),
     (
         *("broken gzip",),
         httpx.Response(
-            200, headers=STREAM | {"content-encoding": "gzip"}, stream=Script([b"no gzip at all"])
+            200,
+            headers=STREAM | {"content-encoding": "gzip"},
+            stream=Script([b"\x1f\x8bno gzip at all"]),
         ),
-        *(UpstreamDisconnected, "connection broke"),
+        *(UpstreamInvalid, "not the gzip"),
+    ),
+    (
+        *("unasked encoding",),
+        httpx.Response(200, headers=STREAM | {"content-encoding": "br"}, stream=Script([b"x"])),
+        *(UpstreamInvalid, "'br', which was not asked for"),
     ),
     ("redirect", httpx.Response(307, headers={"location": "/x"}), UpstreamInvalid, "307"),
     ("no content", httpx.Response(204), UpstreamInvalid, "204"),

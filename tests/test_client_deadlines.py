@@ -3,10 +3,23 @@
 import asyncio
 from typing import Any
 
+import httpx
 import pytest
 
 from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError
-from tests.upstreams import DONE, GOOD, HELLO, Reply, Sheet, chat, failure, piece, stream
+from tests.upstreams import (
+    DONE,
+    GOOD,
+    HELLO,
+    Reply,
+    Script,
+    Sheet,
+    chat,
+    event,
+    failure,
+    piece,
+    stream,
+)
 from tests.virtual_time import loop, virtual
 
 IMPATIENT: dict[str, Any] = {"connect_s": 5, "first_token_s": 60, "idle_s": 20}
@@ -42,9 +55,24 @@ def test_silence_within_the_stream() -> None:
     check_late(IdleTimeout, 25, 5.0, stream(HELLO, 1000.0), text="Hello")
 
 
-def test_comments_do_not_hide_silence() -> None:
-    pulse: list[bytes | float] = [b": keep-alive\n\n", 5.0]
-    check_late(IdleTimeout, 20, stream(HELLO, *pulse * 100), text="Hello")
+@pytest.mark.parametrize(
+    "sign", [b": keep-alive\n\n", b"event: ping\n\n", b"data:\n\n", b"id: 7\n\n", piece()]
+)
+def test_within_the_stream_whatever_comes_is_a_sign_of_life(sign: bytes) -> None:
+    pulse: list[bytes | float] = [sign, 19.0]
+
+    @virtual
+    async def check() -> None:
+        body = [HELLO, *pulse * 5, piece(" world"), *pulse * 5, piece(finish="stop"), DONE]
+        _, sheet = await chat(stream(*body), **IMPATIENT)
+        assert sheet.text == "Hello world"
+        assert loop().time() == pytest.approx(190)
+
+    check()
+
+
+def test_signs_of_life_that_cease_are_silence() -> None:
+    check_late(IdleTimeout, 29, stream(HELLO, 9.0, b": keep-alive\n\n", 1000.0), text="Hello")
 
 
 def test_one_byte_a_second_is_silence_while_no_piece_is_whole() -> None:
@@ -68,17 +96,73 @@ def test_thinking_and_tool_calls_are_tokens(begun: bytes) -> None:
     check_late(IdleTimeout, 20, stream(begun, 1000.0))
 
 
-@pytest.mark.parametrize(("end", "at"), [(GOOD, 0.2), (GOOD.removesuffix(DONE), 20)])
-def test_a_connection_kept_open_after_the_answer_costs_no_answer(end: bytes, at: float) -> None:
+USAGE = event({"choices": [], "usage": {"prompt_tokens": 2, "completion_tokens": 3}})
+ENDED = GOOD.removesuffix(DONE)
+WHOLE = event({"choices": [{"message": {"content": "Hello"}, "finish_reason": "stop"}]})
+PULSES: list[bytes | float] = [b": keep-alive\n\n", 0.3] * 20
+
+
+@pytest.mark.parametrize(
+    ("end", "at"),
+    [
+        ([GOOD], 0.2),
+        ([ENDED], 1),
+        ([ENDED, *PULSES], 1),
+        ([ENDED, 0.5, USAGE], 0.7),
+        ([ENDED + USAGE], 0.2),
+        ([ENDED + USAGE, *PULSES], 0.2),
+        ([GOOD, USAGE], 0.2),
+        ([piece("Hel"), piece("lo", "stop")], 1),
+        ([WHOLE], 1),
+        ([WHOLE[6:]], 1),
+        ([piece("Hello", "stop") + piece(finish="stop")], 1),
+    ],
+)
+def test_a_connection_kept_open_after_the_answer_holds_it_no_longer_than_a_grace(
+    end: list[bytes | float], at: float
+) -> None:
     @virtual
     async def check() -> None:
-        reply = stream(end, 1000.0)
+        reply = stream(*end, 1000.0)
         _, sheet = await chat(reply, **IMPATIENT)
         assert sheet.text == "Hello"
         assert reply.is_closed
         assert loop().time() == pytest.approx(at)
 
     check()
+
+
+def test_where_each_piece_has_a_finish_reason_none_is_an_end() -> None:
+    @virtual
+    async def check() -> None:
+        pieces = [part for text in "Hello" for part in (piece(text, "stop"), 5.0)]
+        _, sheet = await chat(stream(*pieces, piece(finish="stop"), 1000.0), **IMPATIENT)
+        assert sheet.text == "Hello"
+        assert loop().time() == pytest.approx(26)
+
+    check()
+
+
+@pytest.mark.parametrize(
+    "words", [b"upstream is busy", b"<title>upstream is busy", b"data: upstream is busy\n\n"]
+)
+def test_the_words_of_a_body_without_an_end_are_in_the_error(words: bytes) -> None:
+    @virtual
+    async def check() -> None:
+        error = await failure(stream(words, 1000.0), **IMPATIENT)
+        assert "upstream is busy" in str(error)
+        assert loop().time() == pytest.approx(60)
+
+    check()
+
+
+@virtual
+async def test_a_refusal_whose_explanation_does_not_end_is_told_soon() -> None:
+    reply = httpx.Response(401, stream=Script([b"bad key", 1000.0]))
+    error = await failure(reply, **IMPATIENT)
+    assert error.code == "upstream_auth"
+    assert "bad key" in str(error)
+    assert loop().time() == pytest.approx(1)
 
 
 @virtual

@@ -22,6 +22,7 @@ from asyncsvc.errors import (
     UpstreamInvalid,
     UpstreamOverloaded,
     UpstreamRejected,
+    UpstreamTooLarge,
 )
 from asyncsvc.providers.deltas import Answer
 from asyncsvc.simulator import Profile, Running, running
@@ -89,7 +90,7 @@ BROKEN: dict[str, type[ProviderError]] = {
     "bad-utf8": UpstreamInvalid,
     "cut": UpstreamDisconnected,
     "bad-sse": UpstreamDisconnected,
-    "huge-line": UpstreamInvalid,
+    "huge-line": UpstreamTooLarge,
 }
 EARLY = {"hang", "slow-bytes every=0.2"}
 
@@ -208,7 +209,7 @@ SPOILT: dict[str, type[ProviderError]] = {
     "reset-head": UpstreamDisconnected,
     "malformed": UpstreamInvalid,
     "bad-utf8": UpstreamInvalid,
-    "huge-line": UpstreamInvalid,
+    "huge-line": UpstreamTooLarge,
     "wrong-type": UpstreamInvalid,
 }
 

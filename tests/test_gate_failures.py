@@ -18,6 +18,7 @@ from asyncsvc.errors import (
     IdleTimeout,
     InternalError,
     InterruptedUnknown,
+    KeptConnectionLost,
     ModelGone,
     ProviderError,
     QuotaExhausted,
@@ -97,6 +98,27 @@ async def test_a_retry_after_of_nothing_is_no_leave_to_hammer() -> None:
     cool = gate()
     cool.failed(RateLimited("x", retry_after=0.0))
     assert cool.wait() > 0
+
+
+@virtual
+async def test_a_lost_connection_leaves_nothing_to_wait_for() -> None:
+    open_gate = gate()
+    for _ in range(20):
+        open_gate.failed(KeptConnectionLost("x"))
+    assert open_gate.wait() == 0
+    assert open_gate.breaker_state() is BreakerState.CLOSED
+
+
+@virtual
+async def test_a_probe_on_a_lost_connection_lets_the_next_one_try() -> None:
+    broken = gate(3)
+    trip(broken)
+    await asyncio.sleep(31)
+    probe = await called(broken)
+    broken.failed(KeptConnectionLost("x"), probe)
+    probe.release()
+    assert broken.wait() == 0
+    assert broken.breaker_state() is BreakerState.HALF_OPEN
 
 
 # The breaker ----------------------------------------------------------------------------------

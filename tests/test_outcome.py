@@ -11,6 +11,7 @@ from asyncsvc.errors import (
     GatewayUnavailable,
     InternalError,
     InterruptedUnknown,
+    KeptConnectionLost,
     ModelGone,
     ModelUnexplained,
     ProviderError,
@@ -140,7 +141,8 @@ def test_a_retry_that_would_come_too_late_is_none() -> None:
 
 
 def test_slow_down_is_free_whatever_was_used_up() -> None:
-    assert isinstance(_after(RateLimited("x"), Task(Request("t"), attempts=99)), Deferred)
+    for error in (RateLimited("x"), KeptConnectionLost("x")):
+        assert isinstance(_after(error, Task(Request("t"), attempts=99)), Deferred)
 
 
 def test_a_model_that_is_gone_is_replaced_by_the_next_id() -> None:

@@ -1,9 +1,9 @@
 """Speaking to providers over HTTP.
 
-Owns httpx: nobody else imports it. Promises that a chat call hands on text as it
-arrives, ends only when the provider said that it was done, keeps to its deadlines, closes
-the connection when it is left, and raises nothing but ProviderError (and CancelledError).
-Never retries, never counts, never waits for a turn.
+Owns the calls over httpx. Promises that a chat call hands on text as it arrives, ends only when the
+provider ended the answer, keeps to its deadlines, closes the connection when it is left, and raises
+nothing but ProviderError (and CancelledError). Never tries again after a byte of an answer, never
+counts, never waits for a turn.
 
 httpx runs over aiohttp's connector: its own pool scans all connections on each request and
 collapses above fifty streams (48 against 3,608 requests a second at 200 in flight).
@@ -13,13 +13,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import aiohttp
 import httpx
-import httpx_aiohttp
 import orjson
-from httpx_sse import EventSource, SSEError
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import (
@@ -27,17 +25,22 @@ from asyncsvc.errors import (
     FieldRefused,
     FirstTokenTimeout,
     GatewayAway,
-    IdleTimeout,
+    KeptConnectionLost,
     ProviderError,
     UpstreamDisconnected,
     UpstreamInvalid,
     UpstreamRejected,
+    UpstreamTooLarge,
 )
 from asyncsvc.providers import faults, openclaw, openclaw_chat, openclaw_runs
-from asyncsvc.providers.bounded import BoundedTransport
+from asyncsvc.providers.bounded import MOST_BYTES, BoundedTransport
+from asyncsvc.providers.chat_reading import LINGER_S, ChatReading, odd_error
+from asyncsvc.providers.connections import Connections, Forgotten, Losses
 from asyncsvc.providers.deltas import Answer
 from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
+from asyncsvc.providers.frames import Frames, Mark, Odd
 from asyncsvc.providers.headers import rate_headers
+from asyncsvc.providers.inflating import ACCEPTED
 from asyncsvc.providers.openclaw import Fate
 from asyncsvc.providers.openclaw_ws import AWAY_S, Gateway, Gateways
 from asyncsvc.providers.upstream import CHAT, EMBEDDINGS, Sink, Upstream, named_in
@@ -50,9 +53,9 @@ FETCH_S = 10.0
 CHAT_TYPES = "text/event-stream, application/json"
 """What a chat call accepts. A server whose errors are JSON may refuse a request for an event stream
 alone with 406 (RFC 9110, 12.5.1)."""
-LINGER_S = 0.2
-"""After [DONE] the body's end follows at once, and the connection can be used again. A
-provider that keeps it open instead costs the connection, not the answer."""
+EXPLAIN_S = 1.0
+"""How long the explanation of a refusal may take: it follows the head at once."""
+WITHOUT_CONTENT = frozenset({204, 205})
 
 
 class Client:
@@ -66,12 +69,14 @@ class Client:
         self._transport = transport
         self._stack = AsyncExitStack()
         self._gateways = Gateways()
+        self._losses = Losses()
 
     async def __aenter__(self) -> Self:
-        transport = self._transport or httpx_aiohttp.AiohttpTransport(client=_session)
+        transport = self._transport or Connections()
         self._http = await self._stack.enter_async_context(
             httpx.AsyncClient(
                 transport=BoundedTransport(transport),
+                headers={"Accept-Encoding": ACCEPTED},
                 timeout=_timeout(self._timeouts),
                 follow_redirects=False,
                 cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
@@ -104,39 +109,38 @@ class Client:
             return await openclaw_chat.chat(
                 self._gateway(upstream), upstream, messages, sink, key, timeouts
             )
+        now_ms = self._now()
         answer = Answer(
             dialect=upstream.preset.errors,
-            now_ms=self._now(),
+            now_ms=now_ms,
             unopened=upstream.thinks(params),
             after_tool=bool(messages) and messages[-1].get("role") in ("tool", "function"),
         )
         body = upstream.chat_body(messages, params)
         own = upstream.own_fields(CHAT, params)
+        frames = Frames()
+        deadline = asyncio.timeout(timeouts.first_token_s)
+        reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms)
         try:
-            async with asyncio.timeout(timeouts.first_token_s) as limit:
+            async with deadline:
                 stream = self._stream(
                     upstream, CHAT, body, sink.head, headers, accept=CHAT_TYPES, own=own
                 )
-                async with aclosing(stream) as events:
-                    async for data in events:
-                        if data == "[DONE]":
-                            answer.done = True
-                            limit.reschedule(_soon(LINGER_S))
-                        elif not answer.done:
-                            await _take(
-                                data, answer, sink, limit, timeouts.idle_s, upstream.secrets
-                            )
+                async with aclosing(stream) as parts:
+                    async for part in parts:
+                        await reading.take(frames.feed(part))
+                await reading.take(frames.end())
         except TimeoutError:
             if not answer.ended:
-                raise _late(answer, timeouts) from None
-        except (UpstreamDisconnected, UpstreamInvalid):
+                raise reading.late(frames.end()) from None
+        except (UpstreamDisconnected, UpstreamInvalid, UpstreamTooLarge):
             # How the connection ends after the answer's end does not matter.
             if not answer.certain:
                 raise
         finally:
             for delta in answer.rest():
                 sink.write(delta)
-        answer.check(upstream.preset.empty_answers)
+        reading.end(empty=frames.empty)
         return answer
 
     async def embed(
@@ -149,22 +153,40 @@ class Client:
         """One vector a text, in one call: no more texts than a batch of the preset."""
         body = upstream.embedding_body(texts, params)
         own = upstream.own_fields(EMBEDDINGS, params)
-        limit_s = self._timeouts.first_token_s
-        try:
-            async with asyncio.timeout(limit_s):
-                parts = [
-                    part
-                    async for part in self._stream(
-                        upstream, EMBEDDINGS, body, on_head, None, accept=JSON_TYPE, own=own
-                    )
-                ]
-        except TimeoutError:
-            raise FirstTokenTimeout(f"no answer within {limit_s:g} s") from None
+        value = await self._whole(upstream, EMBEDDINGS, body, on_head, own)
         count = 1 if isinstance(texts, str) else len(texts)
-        value = _json("".join(parts))
         if (error := refusal_in(value)) is not None:
             raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
         return embeddings_in(value, count)
+
+    async def _whole(
+        self,
+        upstream: Upstream,
+        path: str,
+        body: dict[str, Any],
+        on_head: Callable[[bool], None],
+        own: Mapping[str, Sequence[str]],
+    ) -> Any:
+        """The document that an answer consists of."""
+        limit_s = self._timeouts.first_token_s
+        frames, found = Frames(final=True), list[Any]()
+        stream = self._stream(upstream, path, body, on_head, None, accept=JSON_TYPE, own=own)
+        try:
+            async with asyncio.timeout(limit_s) as limit:
+                async with aclosing(stream) as parts:
+                    async for part in parts:
+                        found += [f for f in frames.feed(part) if not isinstance(f, Mark)]
+                        if found:
+                            limit.reschedule(asyncio.get_running_loop().time() + LINGER_S)
+                found += [f for f in frames.end() if not isinstance(f, Mark)]
+        except TimeoutError:
+            if not found:
+                raise FirstTokenTimeout(f"no answer within {limit_s:g} s") from None
+        if not found:
+            raise UpstreamInvalid("the provider sent broken JSON: the body is empty")
+        if isinstance(found[0], Odd):
+            raise odd_error(found[0], upstream, self._now())
+        return found[0]
 
     async def fate(self, upstream: Upstream, key: str) -> Fate:
         """What became of the run of that session. Raises UpstreamAuth, nothing else."""
@@ -182,14 +204,30 @@ class Client:
         """(status, JSON) of a GET; None where the answer is no JSON. Raises ProviderError."""
         try:
             async with asyncio.timeout(FETCH_S):
-                response = await self._http.get(url, headers=headers)
+                return await self._get(url, headers)
         except TimeoutError:
             raise ConnectTimeout(f"no answer within {FETCH_S:g} s") from None
         except (httpx.InvalidURL, httpx.HTTPError, aiohttp.ClientError, OSError) as error:
             raise _translate(error, self._timeouts) from error
+
+    async def _get(self, url: str, headers: dict[str, str]) -> tuple[int, Any]:
+        """A GET does no harm twice, so it is made again where a kept connection was lost."""
+        try:
+            status, body = await self._read(url, headers)
+        except Forgotten:
+            try:
+                status, body = await self._read(url, headers)
+            except Forgotten as error:
+                raise UpstreamDisconnected(f"the connection broke: {error}") from None
         with suppress(orjson.JSONDecodeError):
-            return response.status_code, orjson.loads(response.content)
-        return response.status_code, None
+            return status, orjson.loads(body)
+        return status, None
+
+    async def _read(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
+        body = bytearray()
+        async with self._http.stream("GET", url, headers=headers) as response:
+            await _read_into(body, response, MOST_BYTES)
+        return response.status_code, bytes(body)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
         return self._gateways.of(upstream.base_url, upstream.key, self._timeouts.connect_s)
@@ -204,47 +242,47 @@ class Client:
         *,
         accept: str,
         own: Mapping[str, Sequence[str]],
-    ) -> AsyncGenerator[str]:
-        """The data of each event; a plain JSON answer is a single one. `own` are the fields of
-        the body that the service adds by itself."""
+    ) -> AsyncGenerator[bytes]:
+        """The body of an answer in the parts in which it comes. `own` are the fields of the
+        request that the service adds by itself."""
         sent = {"Content-Type": JSON_TYPE, "Accept": accept}
         sent |= upstream.headers() | (headers or {})
-        timeouts = self._timeouts
+        timeouts, acts = self._timeouts, upstream.preset.acts
         try:
             async with self._http.stream(
-                "POST", upstream.base_url + path, content=orjson.dumps(body), headers=sent
+                "POST",
+                upstream.base_url + path,
+                content=orjson.dumps(body),
+                headers=sent,
             ) as response:
-                on_head(response.status_code == 200)
+                self._losses.answered(upstream.gate.name)
+                accepted = response.is_success and response.status_code not in WITHOUT_CONTENT
+                on_head(accepted)
                 if (told := rate_headers(response.headers, self._now())) is not None:
                     # The times of a refusal are weighed with those in its body.
-                    upstream.gate.told(told, rest=response.status_code == 200)
-                if response.status_code != 200:
+                    upstream.gate.told(told, rest=accepted)
+                if not accepted:
                     raise await self._refusal(response, upstream, own)
-                if "application/json" in response.headers.get("content-type", ""):
-                    yield (await response.aread()).decode()
-                    return
-                async with aclosing(EventSource(response).aiter_sse()) as events:
-                    async for event in events:
-                        yield event.data
-        except SSEError as error:
-            raise UpstreamInvalid(f"the provider sent no event stream: {error}") from None
-        except UnicodeDecodeError:
-            raise UpstreamInvalid("the provider sent text that is not UTF-8") from None
+                async with aclosing(_parts(response)) as parts:
+                    async for part in parts:
+                        yield part
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UpstreamInvalid(f"not an address: {error}") from None
+        except Forgotten as error:
+            if acts or not self._losses.lost(upstream.gate.name, error.pool):
+                raise UpstreamDisconnected(f"the connection broke: {error}") from error
+            raise KeptConnectionLost(f"a kept connection was lost: {error}") from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _translate(error, timeouts, upstream.preset.acts) from error
+            raise _translate(error, timeouts, acts) from error
 
     async def _refusal(
         self, response: httpx.Response, upstream: Upstream, own: Mapping[str, Sequence[str]]
     ) -> ProviderError:
         body = bytearray()
-        # The status alone says enough where the explanation cannot be read.
-        with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError):
-            async for part in response.aiter_bytes():
-                body += part
-                if len(body) > ERROR_BYTES:
-                    break
+        # The status alone says enough where the explanation cannot be read, or does not end.
+        with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError, TimeoutError):
+            async with asyncio.timeout(EXPLAIN_S):
+                await _read_into(body, response, ERROR_BYTES)
         error = faults.of_response(
             response.status_code,
             bytes(body),
@@ -259,62 +297,34 @@ class Client:
         return error
 
 
-async def _take(
-    data: str, answer: Answer, sink: Sink, limit: asyncio.Timeout, idle_s: float, secrets: list[str]
-) -> None:
-    for delta in answer.take(_json(data), secrets):
-        sink.write(delta)
-    sink.alive()
-    if sink.full:
-        # A disk that cannot keep up is no silence of the provider.
-        limit.reschedule(None)
-        await sink.drained()
-    if answer.begun:
-        limit.reschedule(_soon(idle_s))
+def _parts(response: httpx.Response) -> AsyncGenerator[bytes]:
+    """The body as it comes. It is a generator, which is to be closed before the response is."""
+    return cast(AsyncGenerator[bytes], response.aiter_bytes())
 
 
-def _late(answer: Answer, timeouts: Timeouts) -> ProviderError:
-    if answer.begun:
-        return IdleTimeout(f"the stream was silent for {timeouts.idle_s:g} s")
-    return FirstTokenTimeout(f"no token within {timeouts.first_token_s:g} s")
+async def _read_into(body: bytearray, response: httpx.Response, most: int) -> None:
+    """Read the beginning of a body."""
+    async with aclosing(_parts(response)) as parts:
+        async for part in parts:
+            body += part[: most - len(body)]
+            if len(body) >= most:
+                return
 
 
 def _timeout(timeouts: Timeouts) -> httpx.Timeout:
     return httpx.Timeout(connect=timeouts.connect_s, read=None, write=WRITE_S, pool=None)
 
 
-def _session() -> aiohttp.ClientSession:
-    # No limit of its own: the gates decide how many calls are under way.
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=30)
-    return aiohttp.ClientSession(
-        connector=connector,
-        timeout=aiohttp.ClientTimeout(total=None),
-        cookie_jar=aiohttp.DummyCookieJar(),
-        max_field_size=32 * 1024,
-    )
-
-
-def _soon(seconds: float) -> float:
-    return asyncio.get_running_loop().time() + seconds
-
-
-def _translate(error: Exception, timeouts: Timeouts, comes_back: bool = False) -> ProviderError:
+def _translate(error: Exception, timeouts: Timeouts, acts: bool = False) -> ProviderError:
     """A library's exception as one of ours. httpx-aiohttp calls nearly every broken connection
-    a ConnectTimeout, so the exception beneath decides."""
+    a ConnectTimeout, so the exception beneath decides. `acts`: the provider is an agent gateway."""
     cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
     if isinstance(cause, aiohttp.ServerTimeoutError | httpx.ConnectTimeout):
         return ConnectTimeout(f"no connection within {timeouts.connect_s:g} s")
     if isinstance(cause, aiohttp.ClientConnectorError | httpx.ConnectError):
-        if comes_back:  # a gateway of the user's own: it restarts, and nothing has begun
+        if acts:  # a gateway of the user's own: it restarts, and nothing has begun
             return GatewayAway(f"cannot connect: {cause}", retry_after=AWAY_S)
         return UpstreamDisconnected(f"cannot connect: {cause}")
     if isinstance(cause, aiohttp.InvalidURL | httpx.UnsupportedProtocol):
         return UpstreamInvalid(f"not an address: {cause}")
     return UpstreamDisconnected(f"the connection broke: {cause or type(cause).__name__}")
-
-
-def _json(data: str) -> Any:
-    try:
-        return orjson.loads(data)
-    except orjson.JSONDecodeError as error:
-        raise UpstreamInvalid(f"the provider sent broken JSON: {error}") from None

@@ -94,7 +94,10 @@ class Answer:
         self._went_on = False
         """Text has come after a finish reason, which therefore was no end."""
         self._alone = False
-        """The last finish reason came without text, or usage came after it."""
+        """The last finish reason came without text or after text that had none, or usage came
+        after it."""
+        self._open_text = False
+        """Text has come in a frame without a finish reason."""
         self._odd = ""
         """The first frame that held nothing of an answer."""
 
@@ -190,7 +193,9 @@ class Answer:
             self._went_on, self._alone = True, False
         if end is not None:
             message = isinstance(whole, dict) and not delta and not self._in_pieces
-            self._end(end, alone=not pieces or message)
+            self._end(end, alone=not pieces or message or self._open_text)
+        elif pieces:
+            self._open_text = True
         self._flowing = self._by_delta and self.ending is None
 
     def _end(self, end: finish.Ending, alone: bool) -> None:

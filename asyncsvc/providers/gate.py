@@ -14,6 +14,7 @@ from typing import Any
 
 from asyncsvc.errors import (
     ConcurrencyLimited,
+    KeptConnectionLost,
     ProviderError,
     QuotaExhausted,
     RequestTooCostly,
@@ -213,6 +214,8 @@ class Gate(Closures, Measures):
         elif isinstance(error, QuotaExhausted):
             if not isinstance(error, RequestTooCostly):
                 self.rest.used_up(error.retry_after, now, error)
+        elif isinstance(error, KeptConnectionLost):
+            pass  # the next call opens a connection: nothing to wait for
         elif error.slow_down:
             learned = permit is not None and self._learn(error, permit, now)
             self.rest.refused(error.retry_after, now, learned, error)

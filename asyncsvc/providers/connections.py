@@ -1,0 +1,181 @@
+"""Connections to providers, kept and used again.
+
+Owns one pool of connections for each origin. Promises that a call which fails on a kept connection
+before any byte of an answer raises `Forgotten`, and that the kept connections of that origin are
+then dropped: a balancer that forgot one has forgotten all. Never makes a call a second time.
+"""
+
+import ssl
+from collections.abc import AsyncIterator
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import count
+from types import SimpleNamespace
+from typing import cast
+
+import aiohttp
+import httpx
+import httpx_aiohttp
+
+KEPT_S = 30.0
+"""How long a connection may be idle and still be used again."""
+MOST_LOST = 2
+_HEAD_BYTES = 32 * 1024
+
+Origin = tuple[str, str, int | None]
+
+
+class Forgotten(httpx.ReadError):
+    """A kept connection had been dropped by the other side. `pool` numbers the connections that
+    were dropped together."""
+
+    def __init__(self, cause: BaseException, request: httpx.Request, pool: int) -> None:
+        super().__init__(str(cause) or type(cause).__name__, request=request)
+        self.pool = pool
+
+
+class Losses:
+    """How many pools in a row an account's calls have lost, without an answer in between."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, tuple[int, int]] = {}
+
+    def lost(self, account: str, pool: int) -> bool:
+        """Whether the loss is explained by a forgotten connection. An account whose calls are
+        lost again and again has another fault."""
+        last, lost = self._found.get(account, (0, 0))
+        if pool != last:
+            lost += 1
+            self._found[account] = (pool, lost)
+        return lost <= MOST_LOST
+
+    def answered(self, account: str) -> None:
+        if account in self._found:
+            del self._found[account]
+
+
+@dataclass(eq=False, slots=True)
+class _Attempt:
+    reused: bool = False
+
+
+_attempt: ContextVar[_Attempt | None] = ContextVar("attempt", default=None)
+
+
+class Pool:
+    """The connections to one origin. It is closed once it is retired and no call is under way."""
+
+    def __init__(self, number: int, verify: ssl.SSLContext) -> None:
+        self.number = number
+        self._transport = httpx_aiohttp.AiohttpTransport(verify=verify, client=_session)
+        self._calls = 0
+        self._retired = False
+
+    async def request(self, request: httpx.Request) -> httpx.Response:
+        self._calls += 1
+        try:
+            response = await self._transport.handle_async_request(request)
+        except BaseException:
+            await self.leave()
+            raise
+        stream = cast(httpx.AsyncByteStream, response.stream)
+        response.stream = _Leased(stream, self)
+        return response
+
+    async def leave(self) -> None:
+        """A call has ended."""
+        self._calls -= 1
+        if self._retired and not self._calls:
+            await self._transport.aclose()
+
+    async def retire(self) -> None:
+        """Close it as soon as the calls under way have ended."""
+        self._retired = True
+        if not self._calls:
+            await self._transport.aclose()
+
+    async def aclose(self) -> None:
+        await self._transport.aclose()
+
+
+class _Leased(httpx.AsyncByteStream):
+    """A body that tells its pool when it is closed."""
+
+    def __init__(self, inner: httpx.AsyncByteStream, pool: Pool) -> None:
+        self._inner = inner
+        self._pool: Pool | None = pool
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return self._inner.__aiter__()
+
+    async def aclose(self) -> None:
+        try:
+            await self._inner.aclose()
+        finally:
+            if (pool := self._pool) is not None:
+                self._pool = None
+                await pool.leave()
+
+
+class Connections(httpx.AsyncBaseTransport):
+    """A transport over one pool for each origin."""
+
+    def __init__(self) -> None:
+        self._verify = ssl.create_default_context()
+        self._pools: dict[Origin, Pool] = {}
+        self._numbers = count(1)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        origin = (request.url.scheme, request.url.host, request.url.port)
+        pool = self._pools.get(origin)
+        if pool is None:
+            pool = self._pools[origin] = Pool(next(self._numbers), self._verify)
+        attempt = _Attempt()
+        token = _attempt.set(attempt)
+        try:
+            return await pool.request(request)
+        except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            if not (attempt.reused and _broke(error)):
+                raise
+            if self._pools.get(origin) is pool:
+                del self._pools[origin]
+                await pool.retire()
+            cause = error.__cause__ or error
+            raise Forgotten(cause, request, pool.number) from cause
+        finally:
+            _attempt.reset(token)
+
+    async def aclose(self) -> None:
+        pools, self._pools = list(self._pools.values()), {}
+        for pool in pools:
+            await pool.aclose()
+
+
+def _broke(error: Exception) -> bool:
+    """Whether the connection ended without a byte of an answer."""
+    cause = error.__cause__ if isinstance(error, httpx.HTTPError) and error.__cause__ else error
+    if isinstance(cause, aiohttp.ServerDisconnectedError):
+        return isinstance(cause.message, str)  # else the head of an answer that broke off
+    timed_out = isinstance(cause, aiohttp.ServerTimeoutError | aiohttp.ClientConnectorError)
+    return isinstance(cause, aiohttp.ClientConnectionError | ConnectionError) and not timed_out
+
+
+async def _note_reuse(
+    _: aiohttp.ClientSession, __: SimpleNamespace, ___: aiohttp.TraceConnectionReuseconnParams
+) -> None:
+    if (attempt := _attempt.get()) is not None:
+        attempt.reused = True
+
+
+def _session() -> aiohttp.ClientSession:
+    trace = aiohttp.TraceConfig()
+    trace.on_connection_reuseconn.append(_note_reuse)
+    # No limit of its own: the gates decide how many calls are under way.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
+    return aiohttp.ClientSession(
+        connector=connector,
+        timeout=aiohttp.ClientTimeout(total=None),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        max_field_size=_HEAD_BYTES,
+        trace_configs=[trace],
+    )
