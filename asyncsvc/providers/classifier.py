@@ -84,7 +84,7 @@ class Classifier:
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """From a file's bytes: one line of JSON, the pieces one a line, then a row of weights each."""
+        """From a file's bytes: a line of JSON, the pieces one a line, and a row of weights each."""
         end = data.index(b"\n")
         head = json.loads(data[:end])
         middle = end + 1 + head["bytes"]

@@ -20,7 +20,7 @@ _QUOTE = re.compile(r'(["“「])[^"“”「」]{24,}(["”」])')
 _DIGIT, _DIGITS = re.compile(r"\d"), re.compile(r"\d+")
 _WORD = re.compile(r"[a-z]+(?:'[a-z]+)?|0+")
 _CJK = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")
-_FULL_WIDTH = {0x3000: " ", **{0xFEE0 + plain: plain for plain in range(0x21, 0x7F)}}
+_FULL_WIDTH = {0x3000: 0x20, **{0xFEE0 + plain: plain for plain in range(0x21, 0x7F)}}
 _CODE = re.compile(r"```|[{}();=]{2}|\bdef |;\n|=>|</\w")
 _OPERATOR = re.compile(r"[=+*/^<>≤≥√∑∫]")
 _SENTENCE_END = re.compile(r"[.!?;](?:\s|$)|。")
