@@ -18,6 +18,7 @@ from asyncsvc.providers.classifier import Classifier, pack
 from asyncsvc.providers.features import extract
 
 Array = NDArray[np.float64]
+Floats = NDArray[np.float32]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
@@ -109,10 +110,11 @@ def _pieces(text: str) -> frozenset[str]:
 class Sparse:
     """A sparse matrix of rows of weighed pieces, with what both products need."""
 
-    values: Array
+    values: Floats
     columns: Ints
     starts: Ints
-    by_column: Ints
+    rows_by_column: Ints
+    values_by_column: Floats
     column_starts: Ints
     used: Ints
     shape: tuple[int, int]
@@ -132,19 +134,28 @@ class Sparse:
         order = np.argsort(flat, kind="stable")
         used, column_starts = np.unique(flat[order], return_index=True)
         starts = np.r_[0, np.cumsum(lengths)[:-1]]
-        joined = np.concatenate(values)
-        return cls(joined, flat, starts, order, column_starts, used, (len(rows), size + 1))
+        joined = np.concatenate(values).astype(np.float32)
+        row_of = np.repeat(np.arange(len(rows)), lengths)
+        return cls(
+            joined,
+            flat,
+            starts,
+            row_of[order],
+            joined[order, None],
+            column_starts,
+            used,
+            (len(rows), size + 1),
+        )
 
     def times(self, weights: Array) -> Array:
         """One row a prompt, one column a class."""
         product: Array = np.add.reduceat(
-            weights[self.columns] * self.values[:, None], self.starts, axis=0
+            weights.astype(np.float32)[self.columns] * self.values[:, None], self.starts, axis=0
         )
         return product
 
     def transposed_times(self, residuals: Array) -> Array:
-        rows = np.repeat(np.arange(self.shape[0]), np.diff(np.r_[self.starts, len(self.columns)]))
-        flat = (residuals[rows] * self.values[:, None])[self.by_column]
+        flat = residuals.astype(np.float32)[self.rows_by_column] * self.values_by_column
         product = np.zeros((self.shape[1], residuals.shape[1]))
         product[self.used] = np.add.reduceat(flat, self.column_starts, axis=0)
         return product
