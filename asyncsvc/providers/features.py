@@ -54,9 +54,9 @@ class Pieces(NamedTuple):
 
 def extract(prompt: str) -> Pieces:
     """The features of a prompt."""
-    seen = _ends(prompt, HEAD, TAIL).translate(_FULL_WIDTH)
+    seen = _ends(prompt, HEAD, TAIL)
     shown = START + " ".join(_ends(_request(seen), READ_HEAD, READ_TAIL).split()) + END
-    text = _DIGIT.sub("0", shown.casefold())
+    text = _DIGIT.sub("0", shown.translate(_FULL_WIDTH).casefold())
     if len(shown) != len(text):
         shown = text
     spans = {
@@ -71,7 +71,7 @@ def extract(prompt: str) -> Pieces:
             chosen = words[at : at + size]
             piece = WORD.join([WORD, *(word for word, _, _ in chosen)])
             spans[piece] = (chosen[0][1], chosen[-1][2])
-    return Pieces(shown, text, spans, _shape(seen, text))
+    return Pieces(shown, text, spans, _shape(seen.translate(_FULL_WIDTH), text))
 
 
 def _ends(text: str, head: int, tail: int) -> str:
