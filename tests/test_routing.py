@@ -113,7 +113,6 @@ def test_the_class_needs_no_word_that_names_it(lang: str, name: str, text: str) 
         ('Make this sound calmer: "I need this ASAP, please respond immediately!!"', "general"),
         ("“紧急”用英语怎么说", "simple"),
         ("write a limerick about an analyst who proved everything", "general"),
-        ("/thinking is not a tag, what is the capital of Peru", "simple"),
     ],
 )
 def test_a_word_of_another_class_does_not_decide(text: str, name: str) -> None:
