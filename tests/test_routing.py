@@ -80,11 +80,51 @@ def test_a_decision_by_text_shows_score_and_features() -> None:
     shown = _classify("深入分析人工智能对社会的影响").as_dict()
     assert (shown["class"], shown["rule"], shown["ambiguous"]) == ("reasoning", None, False)
     assert shown["score"] > 0
-    assert shown["features"][0]["matched"] == ["深入分析"]
+    first = shown["features"][0]
+    assert (first["matched"], first["class"]) == (["深入分析"], "reasoning")
+    assert first["weight"] > 0
 
 
-def test_a_long_everyday_text_is_general() -> None:
-    assert _classify("the cat sat on the mat and looked at me, " * 20).name == "general"
+UNMARKED = [
+    ("zh", "reasoning", "两家供应商，一家便宜但常晚两天，一家贵一成从不误，我们是医院食堂"),
+    ("zh", "reasoning", "换了新路由器之后，视频会议流畅了，可打印机每到下午就掉线"),
+    ("en", "reasoning", "Since the new manager came, sick days halved and resignations doubled."),
+    ("en", "reasoning", "keep the corner shop or take the offer, lease runs out in 14 months"),
+    ("zh", "general", "帮我给孩子的班主任写条短信，明天请半天假，语气自然点"),
+    ("en", "general", "Write a cheerful note for the neighbour who watered our plants"),
+    ("zh", "batch", "剩下那四十二张照片也各写一句说明"),
+    ("en", "batch", "Item 41 of 90: blue wool scarf. Same three fields as the others."),
+    ("zh", "simple", "“蹒跚”怎么读"),
+    ("en", "simple", "capital of Estonia?"),
+    ("zh", "realtime", "司机在楼下按喇叭了，行李箱密码忘了怎么开"),
+    ("en", "realtime", "they're calling my name at the gate and I can't find my boarding pass"),
+]
+"""Prompts without words that name their class; none of them is a prompt of the training."""
+
+
+@pytest.mark.parametrize(("lang", "name", "text"), UNMARKED)
+def test_the_class_needs_no_word_that_names_it(lang: str, name: str, text: str) -> None:
+    assert _classify(text).name == name
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ('Make this sound calmer: "I need this ASAP, please respond immediately!!"', "general"),
+        ("“紧急”用英语怎么说", "simple"),
+        ("write a limerick about an analyst who proved everything", "general"),
+    ],
+)
+def test_a_word_of_another_class_does_not_decide(text: str, name: str) -> None:
+    assert _classify(text).name == name
+
+
+@pytest.mark.parametrize("name", ["simple", "general"])
+def test_lane_long_makes_batch_of_what_is_not_pressing(name: str) -> None:
+    text = {"simple": "capital of Estonia?", "general": "Write a poem about moss"}[name]
+    assert _classify(text).name == name
+    assert _classify(text, lane="long").rule == "field: lane"
+    assert _classify("Prove that sqrt(2) is irrational", lane="long").name == "reasoning"
 
 
 def _model(**fields: Any) -> Model:

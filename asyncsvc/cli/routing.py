@@ -64,8 +64,8 @@ def _tell(answer: dict[str, Any]) -> None:
     close = ", close to the border" if answer["ambiguous"] else ""
     print(f"class     {answer['class']}{rule}{score}{close}")
     for hit in answer["features"]:
-        words = ", ".join(hit["matched"])
-        print(f"feature   {hit['name']:12} {hit['value'] * hit['weight']:+.2f}  {words}".rstrip())
+        shown = ", ".join(hit["matched"]) or f"({hit['name']})"
+        print(f"feature   {hit['class']:10} {hit['weight']:+.2f}  {shown}")
     for row in answer["candidates"]:
         mark = "can" if row["eligible"] else "no"
         eta = "" if row["eta_s"] is None else f"  done in {row['eta_s']:.1f} s"

@@ -1,7 +1,7 @@
-"""Which class a task belongs to, and which models serve it, in order.
+"""The class of a task, and the models that serve the class, in order.
 
-Owns the decision from explicit fields first and the text second, and the pools of the classes.
-Promises that every decision says why. Never calls a model, never looks at load: which of the
+Owns the decision by explicit fields first and by the text second, and the pools of the classes.
+Promises a reason with each decision. Never calls a model and never looks at load: which of the
 pool's models takes the task is decided when one has room.
 """
 
@@ -9,8 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncsvc.providers.features import Features, Hit, Reading
-from asyncsvc.providers.tokens import estimate
+from asyncsvc.providers.classifier import Classifier, Hit
 from asyncsvc.settings import Model, Routes
 
 CLASSES = tuple(Routes.model_fields)
@@ -24,16 +23,16 @@ NAMED: Mapping[str, Any] = {
 """The decision on a task that names its model."""
 TAGS = {"/think": "reasoning", "/fast": "realtime", "/batch": "batch", "/no_think": "simple"}
 """At the start of the prompt, in Qwen's manner; the tag decides and is left in the text."""
-SIMPLE_SCORE = -1.0
-SIMPLE_TOKENS = 60
-SIMPLE_CHARS = SIMPLE_TOKENS * 8
-"""No text above this is short; counting the tokens of a megabyte would take longer than allowed."""
-AMBIGUOUS = (-0.6, 0.0)
+NOT_PRESSING = {"simple", "general"}
+"""Classes that lane `long` turns into batch."""
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A class and why. `rule` names the explicit field that decided; None: the text did."""
+    """A class and why. `rule` names the explicit field that decided; None: the text did.
+
+    `score` tells how much the text leads towards reasoning; at 0 or above it is of that class.
+    """
 
     name: str
     rule: str | None = None
@@ -49,22 +48,28 @@ class Decision:
             "score": None if self.score is None else round(self.score, 3),
             "ambiguous": self.ambiguous,
             "features": [
-                {"name": h.name, "value": h.value, "weight": h.weight, "matched": h.matched}
-                for h in self.hits
+                {
+                    "name": hit.name,
+                    "value": 1.0,
+                    "weight": hit.weight,
+                    "class": hit.cls,
+                    "matched": [hit.matched] if hit.matched else [],
+                }
+                for hit in self.hits
             ],
         }
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a decision is made from."""
+    """The fields of a task that decide its class."""
 
     type: str
     text: str
     lane: str = "short"
     params: Mapping[str, Any] = field(default_factory=dict)
     wanted: str | None = None
-    """The class that was named outright."""
+    """The class that the task names."""
 
 
 class Router:
@@ -74,25 +79,26 @@ class Router:
         self,
         models: Mapping[str, Model],
         routes: Routes,
-        features: Features | None = None,
+        classifier: Classifier | None = None,
     ) -> None:
         self._models = models
         self._routes = routes
-        self._features = features or Features.builtin()
+        self._classifier = classifier or Classifier.builtin()
 
     def apply(self, models: Mapping[str, Model], routes: Routes) -> None:
         """Other models and pools from now on."""
         self._models, self._routes = models, routes
 
     def classify(self, asked: Asked) -> Decision:
-        """The class, by what is said explicitly if anything is."""
+        """The class, by an explicit field where there is one."""
         explicit = _explicit(asked)
         if explicit is not None:
             return explicit
-        reading = self._features.read(asked.text)
-        name, rule = _by_text(asked, reading)
-        low, high = AMBIGUOUS
-        return Decision(name, rule, reading.score, reading.hits, low <= reading.score < high)
+        verdict = self._classifier.classify(asked.text)
+        score = verdict.lead("reasoning")
+        if asked.lane == "long" and verdict.name in NOT_PRESSING:
+            return Decision("batch", "field: lane", score, verdict.hits)
+        return Decision(verdict.name, None, score, verdict.hits, verdict.ambiguous)
 
     @property
     def realtime(self) -> frozenset[str]:
@@ -111,24 +117,6 @@ class Router:
         good = [m for m in able if name == "embedding" or name in self._models[m].good_at]
         rest = [model for model in able if model not in good]
         return (good, rest) if good else (rest, [])
-
-
-def _by_text(asked: Asked, reading: Reading) -> tuple[str, str | None]:
-    """The class by what the text says, and the word or field that told it."""
-    if cue := reading.cue("realtime"):
-        return "realtime", f"words: {cue}"
-    if reading.score >= 0:
-        return "reasoning", None
-    if cue := reading.cue("batch"):
-        return "batch", f"words: {cue}"
-    if asked.lane == "long":
-        return "batch", "field: lane"
-    if len(asked.text) < SIMPLE_CHARS and estimate(asked.text) < SIMPLE_TOKENS:
-        if cue := reading.cue("simple"):
-            return "simple", f"words: {cue}"
-        if reading.score < SIMPLE_SCORE:
-            return "simple", None
-    return "general", None
 
 
 def _explicit(asked: Asked) -> Decision | None:

@@ -31,11 +31,17 @@ class Stats(Counts):
     models: dict[str, Counts]
 
 
-class Feature(TypedDict):
-    name: str
-    value: float
-    weight: float
-    matched: list[str]
+Feature = TypedDict(
+    "Feature",
+    {
+        "name": Annotated[str, Field(description="text, or a feature of the shape of the text")],
+        "value": float,
+        "weight": Annotated[float, Field(description="below 0: against the class that was chosen")],
+        "class": Annotated[str, Field(description="the class that it speaks for")],
+        "matched": Annotated[list[str], Field(description="the passage of the text")],
+    },
+)
+Feature.__doc__ = "What spoke for the class that was chosen, or for the second one."
 
 
 class Candidate(TypedDict):

@@ -16,14 +16,14 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from asyncsvc.providers.features import Features
+from asyncsvc.providers.classifier import Classifier
 from tests.properties.lives import law
 from tests.properties.steps import Crash, Story
 from tests.properties.still_database import Disk, still
 from tests.properties.story import Telling
 from tests.virtual_time import loop, run_virtual
 
-FEATURES = Features.builtin()
+CLASSIFIER = Classifier.builtin()
 """Read once: a house that begins again is a fifth of a story's time otherwise."""
 MEMORY = Path("/dev/shm")
 FOLDER = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
@@ -67,7 +67,7 @@ def tell(story: Story) -> Counter[str]:
         patch(
             "asyncsvc.clock.os", SimpleNamespace(urandom=lambda _: next(ids).to_bytes(10, "little"))
         ),
-        patch.object(Features, "builtin", lambda: FEATURES),
+        patch.object(Classifier, "builtin", lambda: CLASSIFIER),
         still(story.turns, disk),
     ):
         telling: list[Telling] = []
