@@ -4,6 +4,7 @@ from importlib import resources
 import pytest
 
 from asyncsvc.providers.classifier import FILE, SHOWN_AGAINST, SHOWN_FOR, Classifier, pack
+from asyncsvc.providers.features import extract
 
 CLASSIFIER = Classifier.builtin()
 
@@ -34,6 +35,14 @@ def test_a_score_is_the_weight_of_the_pieces_over_the_length_of_their_vector() -
     assert verdict.scores == pytest.approx({"cats": 0.5 + 100 / 2, "dogs": -100 / 2})
     assert verdict.lead("cats") == pytest.approx(100.5)
     assert verdict.lead("dogs") == pytest.approx(-100.5)
+
+
+def test_a_text_of_many_pieces_has_no_higher_score_than_its_length_allows() -> None:
+    text = " ".join(f"{first}{second}" for first in "bcdfghjklm" for second in "aeiou")
+    pieces = {piece: pack([1, 0], 255) for piece in extract(text).spans}
+    assert len(pieces) > 400
+    verdict = Classifier(("a", "b"), (0.0, 0.0), (1.0, 1.0), 1.0, pieces).classify(text)
+    assert verdict.scores == pytest.approx({"a": len(pieces) ** 0.5 / 255, "b": 0})
 
 
 def test_hits_speak_for_the_class_or_for_the_second_one() -> None:

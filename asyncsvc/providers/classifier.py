@@ -117,7 +117,7 @@ class Classifier:
         shape = [(n, name) for name in found.shape if (n := known(name))]
         numbers = [n for n, _ in spans] + [n for n, _ in shape]
         total, zero = sum(numbers), len(numbers) * _ZERO
-        norm = math.sqrt(_lane(total, len(self.classes))) * self.rarity_scale
+        norm = math.sqrt(total >> len(self.classes) * _LANE) * self.rarity_scale
         factors = [scale / norm if norm else 0.0 for scale in self.scales]
         scores = {
             name: self.bias[lane] + factors[lane] * (_lane(total, lane) - zero)
@@ -131,7 +131,7 @@ class Classifier:
 def pack(weights: Sequence[int], rarity: int) -> int:
     """The weights (-127 to 127) of a piece and its rarity (1 to 255) as one integer.
 
-    One lane a class, and a last one for the square of the rarity.
+    One lane a class, and above them the square of the rarity, which has no upper end.
     """
     number = rarity * rarity
     for weight in reversed(weights):
@@ -145,7 +145,7 @@ def _row(classes: Sequence[str]) -> int:
 
 
 def _lane(number: int, lane: int) -> int:
-    """What stands in a lane; the last lane has no upper end."""
+    """The sum of a class's weights in a packed integer."""
     return number >> lane * _LANE & _MASK
 
 

@@ -12,7 +12,7 @@ from tests.benchmarks.routing_fit import CLASSES, Bools, Prompt, Table, fit, fol
 from tests.test_floors import ROOT
 
 SECOND = ROOT / "tests/data/prompts/second.jsonl"
-SAID = {
+TEXTS = {
     "simple": "what is the capital of {}",
     "realtime": "hurry, they are waiting: {}",
     "reasoning": "why did {} fail although it was tested",
@@ -26,7 +26,7 @@ def _prompts(subjects: tuple[str, ...] = SUBJECTS) -> list[Prompt]:
     return [
         Prompt(text.format(subject), "en", name, name == "reasoning", "one", subject)
         for subject in subjects
-        for name, text in SAID.items()
+        for name, text in TEXTS.items()
     ]
 
 
@@ -37,7 +37,7 @@ def _all(table: Table) -> Bools:
 def test_what_is_learned_holds_for_other_subjects() -> None:
     table = Table(_prompts())
     model = fit(table, _all(table))
-    for name, text in SAID.items():
+    for name, text in TEXTS.items():
         assert model.classify(text.format("canals in Ghent")).name == name
 
 
@@ -99,8 +99,8 @@ def test_training_by_command_and_its_figures(
     assert Classifier.of(weights.read_bytes()).classify("write a poem about mud").name == "general"
     capsys.readouterr()
     main([str(file)])
-    said = capsys.readouterr().out
-    assert "macro-F1" in said and "reasoning recall" in said and "median time" in said
+    printed = capsys.readouterr().out
+    assert "macro-F1" in printed and "reasoning recall" in printed and "median time" in printed
 
 
 def test_the_shipped_weights_know_the_prompts_of_their_training() -> None:
