@@ -4,12 +4,17 @@ import os
 import signal
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a job in the background of a script. Our children would ignore Ctrl-C as well, and half
     # of what a terminal does could not be tried.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# How long one example takes says something of the machine, which is shared, and nothing of the code.
+hypothesis.settings.register_profile("shared machine", deadline=None)
+hypothesis.settings.load_profile("shared machine")
 
 SLOW = ("benchmarks", "cli", "flows", "openclaw", "release", "wild")
 """Folders whose tests start processes of their own or wait for a real clock."""

@@ -355,8 +355,10 @@ def test_usage_in_each_frame_makes_no_end_of_its_reason() -> None:
     assert not taken(*frames)[0].ended
 
 
-def test_a_reason_beside_the_last_text_ends_it_unless_the_connection_breaks() -> None:
+def test_a_reason_beside_text_is_certain_only_where_text_before_it_had_none() -> None:
     answer, _ = taken(chunk(content="Hello"), chunk("stop", content=" world"))
+    assert (answer.ended, answer.certain) == (True, True)
+    answer, _ = taken(chunk("stop", content="Hello"))
     assert (answer.ended, answer.certain) == (True, False)
     answer.check([])
     answer, _ = taken(chunk("stop", content="Hello") | {"usage": {"prompt_tokens": 3}})

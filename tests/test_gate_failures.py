@@ -125,11 +125,11 @@ async def test_a_probe_on_a_lost_connection_lets_the_next_one_try() -> None:
 
 TRIPPING: list[type[ProviderError]] = [
     *(ConnectTimeout, FirstTokenTimeout, IdleTimeout, UpstreamOverloaded),
-    *(UpstreamDisconnected, UpstreamInvalid, UpstreamTooLarge, InterruptedUnknown),
+    *(UpstreamDisconnected, UpstreamInvalid, InterruptedUnknown),
 ]
 HARMLESS: list[type[ProviderError]] = [
     *(RateLimited, QuotaExhausted, UpstreamAuth, UpstreamRejected, ContextTooLong, InternalError),
-    *(ContentFiltered, ModelGone, TaskTimeout, Expired, EmptyAnswer),
+    *(ContentFiltered, ModelGone, TaskTimeout, Expired, EmptyAnswer, UpstreamTooLarge),
 ]
 
 

@@ -76,7 +76,8 @@ def test_a_wrong_parameter_of_an_openai_request_is_named(name: str, value: Any) 
     body = {"model": "auto", "messages": [{"role": "user", "content": "hi"}], name: value}
     with pytest.raises(InvalidRequest) as found:
         chat(body, Headers())
-    assert found.value.param == name
+    # A fault inside of a tool names its place: tools[0].function.name.
+    assert (found.value.param or "").startswith(name)
 
 
 @pytest.mark.parametrize("name", ["dimensions", "encoding_format", "input_type"])

@@ -72,13 +72,13 @@ class Kind:
 
 
 def again(
-    name: str, tag: str, code: str, alone: bool = False, silence_s: float = 0.0
+    name: str, tag: str, code: str, silence_s: float = 0.0, opens: bool = True
 ) -> Iterator[Kind]:
-    """A fault that is worth another try: for ever, and for two calls."""
+    """A fault that is worth another try: for ever, and for two calls. `opens`: the breaker."""
     last = 1 + MAX_RETRIES
-    always = Kind(f"{name}, always", tag, "failed", code, last, last, opens=True, alone=alone)
+    always = Kind(f"{name}, always", tag, "failed", code, last, last, opens=opens)
     yield replace(always, silence_s=silence_s)
-    yield Kind(f"{name}, twice", f"{tag} x2", "completed", None, 3, 3, alone=alone)
+    yield Kind(f"{name}, twice", f"{tag} x2", "completed", None, 3, 3)
 
 
 def slowed(name: str, tag: str, pause_s: float = 0.0) -> Kind:
@@ -112,7 +112,7 @@ KINDS: tuple[Kind, ...] = (
     Kind("split UTF-8", "split-utf8", "completed", None, 1, 1),
     *again("wrong type", "wrong-type", "upstream_invalid"),
     Kind("no DONE", "no-done", "completed", None, 1, 1),
-    *again("empty", "empty", "empty_answer"),
+    *again("empty", "empty", "empty_answer", opens=False),
     *again("redirect", "redirect", "upstream_invalid"),
     Kind("400", "400", "failed", "upstream_rejected", 1, 1),
     Kind("401", "401", "failed", "upstream_auth", 1, 1),

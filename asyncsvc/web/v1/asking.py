@@ -42,6 +42,7 @@ def chat(value: dict[str, Any], headers: Headers) -> Call:
     asked |= fields.queued(given, headers)
     params, notes = fields.parameters(given)
     params |= tools.checked(params)
+    fields.check({name: params[name] for name in fields.TOOLS if name in params})
     made = submission(asked | {"params": params}, notes)
     return Call(made, idempotency_key(headers), stream, usage)
 

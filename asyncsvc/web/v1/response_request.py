@@ -121,6 +121,7 @@ def read(given: Object, earlier: Messages) -> Asked:
     given_tools = [*(wanted.tools or []), *said.tools]
     chosen: Object = {} if wanted.tool_choice is None else {"tool_choice": wanted.tool_choice}
     params |= tools.checked(chosen | ({"tools": given_tools} if given_tools else {}))
+    fields.check({name: params[name] for name in fields.TOOLS if name in params})
     if said.left_out:
         kinds = ", ".join(dict.fromkeys(said.left_out))
         notes.append(f"items of type {kinds} stand for no chat message; left out")
