@@ -12,7 +12,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # of what a terminal does could not be tried.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# How long one example takes says something of the machine, which is shared, and nothing of the code.
+# How long one example takes tells of the machine, which is shared, and not of the code.
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
 
