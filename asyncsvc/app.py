@@ -25,54 +25,52 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
+from asyncsvc.batches.batches import Batches
+from asyncsvc.batches.files import Files
+from asyncsvc.batches.steps import Steps
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
-from asyncsvc.engine.admission import Admission
-from asyncsvc.engine.batching import Batches
-from asyncsvc.engine.cache import Cache
-from asyncsvc.engine.choice import Chooser
-from asyncsvc.engine.control import Control
-from asyncsvc.engine.dispatch import Dispatch
-from asyncsvc.engine.executor import Executor
-from asyncsvc.engine.filing import Files
-from asyncsvc.engine.forecast import Forecaster
-from asyncsvc.engine.holding import Holds
-from asyncsvc.engine.idempotency import Keys
-from asyncsvc.engine.importing import Importer
-from asyncsvc.engine.intake import Intake
-from asyncsvc.engine.keeping import Keeper
-from asyncsvc.engine.monitor import Monitor, Watch
-from asyncsvc.engine.pool import WorkerPool
-from asyncsvc.engine.recovery import recover
-from asyncsvc.engine.reloading import Reloader
-from asyncsvc.engine.retention import Retention
-from asyncsvc.engine.schedules import Schedules
-from asyncsvc.engine.seats import Seat
-from asyncsvc.engine.steps import Steps
-from asyncsvc.engine.tally import Tally
-from asyncsvc.engine.timers import Timers
-from asyncsvc.engine.waiting import WaitingRoom
-from asyncsvc.engine.webhooks import Webhooks
-from asyncsvc.errors import (
-    AsyncsvcError,
-    StorageUnavailable,
-)
-from asyncsvc.providers.catalogue import Catalogue
+from asyncsvc.config.settings import Settings
+from asyncsvc.cron.schedules import Schedules
+from asyncsvc.errors import AsyncsvcError, StorageUnavailable
+from asyncsvc.execution.execution import Executor
+from asyncsvc.execution.workers import WorkerPool
+from asyncsvc.intake.admission import Admission
+from asyncsvc.intake.commands import Control
+from asyncsvc.intake.idempotency import Keys
+from asyncsvc.intake.importer import Importer
+from asyncsvc.intake.intake import Intake
+from asyncsvc.intake.model_pause import Holds
+from asyncsvc.journal.counters import Tally
+from asyncsvc.journal.journal import Journal
+from asyncsvc.lifecycle.learned_limits import Keeper
+from asyncsvc.lifecycle.reload import Reloader
+from asyncsvc.lifecycle.restart import recover
+from asyncsvc.lifecycle.retention import Retention
+from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.routing import Router
-from asyncsvc.settings import Settings
-from asyncsvc.tasks.backup import Backups
-from asyncsvc.tasks.journal import Journal
-from asyncsvc.tasks.migrations import unusable
-from asyncsvc.tasks.store import Store
-from asyncsvc.web import errors, views
-from asyncsvc.web.attempts import Attempts
-from asyncsvc.web.auth import Doors, Rules
-from asyncsvc.web.bodies import Bodies
-from asyncsvc.web.express import Express
+from asyncsvc.providers.registry import Catalogue
+from asyncsvc.routing.router import Router
+from asyncsvc.scheduling.account_slots import Seat
+from asyncsvc.scheduling.cache import Cache
+from asyncsvc.scheduling.candidates import Chooser
+from asyncsvc.scheduling.eta import Forecaster
+from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.timers import Timers
+from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.storage.backup import Backups
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.migrations import unusable
+from asyncsvc.web.http import errors
+from asyncsvc.web.http.attempts import Attempts
+from asyncsvc.web.http.auth import Doors, Rules
+from asyncsvc.web.http.body_memory import Bodies
+from asyncsvc.web.http.express import Express
+from asyncsvc.web.http.sockets import Sockets
+from asyncsvc.web.http.state import House
+from asyncsvc.web.openai.batch_lines import doors
 from asyncsvc.web.routes import ROUTES
-from asyncsvc.web.sockets import Sockets
-from asyncsvc.web.state import House
-from asyncsvc.web.v1.batch_lines import doors
+from asyncsvc.web.tasks import views
+from asyncsvc.webhooks.deliveries import Webhooks
 
 RECORD_S = 5.0
 """How long a stop tries to record what it interrupts."""

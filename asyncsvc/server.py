@@ -20,12 +20,12 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from asyncsvc.app import Web, drain, open_house, web
+from asyncsvc.config.settings import Settings, tokens
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
-from asyncsvc.hangup import hangup
-from asyncsvc.settings import Settings, tokens
-from asyncsvc.web.connections import Connections
-from asyncsvc.web.sockets import CLOSE_WITHIN_S, EXTENSION
-from asyncsvc.web.state import House
+from asyncsvc.lifecycle.hangup import hangup
+from asyncsvc.web.http.connections import Connections
+from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, EXTENSION
+from asyncsvc.web.http.state import House
 
 log = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ import orjson
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.tasks.batch import Batch
-from asyncsvc.tasks.journal import Birth, Change, Journal
-from asyncsvc.tasks.rows import Event
-from asyncsvc.tasks.store import Store
-from asyncsvc.tasks.task import Cause, Draft, EventType, Request, State, status
+from asyncsvc.journal.journal import Birth, Change, Journal
+from asyncsvc.storage.columns import Event
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.statements import Batch
+from asyncsvc.tasks.state import Cause, Draft, EventType, Request, State, status
 
 AT = 1_800_000_000_000
 """Where the clocks of these tests begin, in ms."""

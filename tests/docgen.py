@@ -12,10 +12,10 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from asyncsvc import errors
-from asyncsvc.live import EFFECTS
-from asyncsvc.settings import Model, Settings
-from asyncsvc.tasks.task import TRANSITIONS
-from asyncsvc.web.catalog import ROWS
+from asyncsvc.config.diff import EFFECTS
+from asyncsvc.config.settings import Model, Settings
+from asyncsvc.tasks.state import TRANSITIONS
+from asyncsvc.web.admin.metric_catalog import ROWS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- made from the code: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

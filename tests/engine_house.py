@@ -14,13 +14,13 @@ from unittest.mock import patch
 import orjson
 
 from asyncsvc.app import open_house
-from asyncsvc.engine.monitor import Monitor, Rhythm
-from asyncsvc.engine.readings import Readings
-from asyncsvc.live import Difference
-from asyncsvc.settings import Settings
+from asyncsvc.config.diff import Difference
+from asyncsvc.config.settings import Settings
+from asyncsvc.monitoring.monitor import Monitor, Rhythm
+from asyncsvc.monitoring.process_statistics import Readings
+from asyncsvc.tasks.state import State, Task
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.tasks.task import State, Task
-from asyncsvc.web.state import House
+from asyncsvc.web.http.state import House
 from tests.scripted import Script, ScriptedClient
 from tests.virtual_time import START_MS, loop, wall_ms
 

@@ -10,14 +10,14 @@ import orjson
 import pytest
 
 from asyncsvc.clock import Now
-from asyncsvc.engine import webhooks
-from asyncsvc.engine.posting import Answer
-from asyncsvc.engine.webhooks import Webhooks
-from asyncsvc.settings import Webhooks as Rules
-from asyncsvc.tasks import callbacks
-from asyncsvc.tasks.callbacks import Tried
-from asyncsvc.tasks.journal import Journal
-from asyncsvc.tasks.task import Task
+from asyncsvc.config.settings import Webhooks as Rules
+from asyncsvc.journal.journal import Journal
+from asyncsvc.storage import webhooks as callbacks
+from asyncsvc.storage.webhooks import Tried
+from asyncsvc.tasks.state import Task
+from asyncsvc.webhooks import deliveries as webhooks
+from asyncsvc.webhooks.deliveries import Webhooks
+from asyncsvc.webhooks.posting import Answer
 from tests.builders import begun, birth, ended, journal_at
 from tests.hooks import SECRET
 from tests.virtual_time import loop, wall_ms

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
 
-from asyncsvc.engine.run import Run
-from asyncsvc.providers.deltas import Answer, Delta
-from asyncsvc.providers.embeddings import Embeddings
-from asyncsvc.providers.openclaw import SESSION_HEADER, Fate
-from asyncsvc.providers.openclaw import State as FateState
+from asyncsvc.config.settings import Timeouts
+from asyncsvc.execution.call import Run
+from asyncsvc.providers.answers.answer import Answer, Delta
+from asyncsvc.providers.answers.embeddings import Embeddings
+from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, Fate
+from asyncsvc.providers.openclaw.sessions import State as FateState
 from asyncsvc.providers.upstream import Sink, Upstream
-from asyncsvc.settings import Timeouts
 from asyncsvc.tasks.submission import last_user_text
 
 

@@ -4,7 +4,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-from asyncsvc.tasks.task import State
+from asyncsvc.tasks.state import State
 from tests.engine_house import EngineHouse, model
 from tests.scripted import Script
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.tasks.task import Cause, EventType, State
+from asyncsvc.tasks.state import Cause, EventType, State
 from tests.docgen import MAKERS, ROOT, made, pages
-from tests.test_floors import FILES, module_of
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
@@ -30,18 +29,6 @@ def test_the_lifecycle_page_explains_each_state_and_cause() -> None:
 def test_the_protocol_page_names_each_event_type() -> None:
     text = (ROOT / "docs/protocol.md").read_text(encoding="utf-8")
     assert not [kind for kind in [*EventType, "progress"] if f"`{kind}`" not in text]
-
-
-def test_the_architecture_page_names_each_module_once() -> None:
-    text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
-    wanted = [
-        module.removeprefix("asyncsvc.").replace(".", "/") + ".py"
-        for module in map(module_of, FILES)
-        if not module.startswith(("asyncsvc.simulator", "asyncsvc.cli"))
-        and not (ROOT / module.replace(".", "/")).is_dir()
-    ]
-    counts = {name: len(re.findall(rf"`{re.escape(name)}`", text)) for name in wanted}
-    assert {name: count for name, count in counts.items() if count != 1} == {}
 
 
 @pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)

@@ -8,43 +8,41 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {
-    *(
-        "asyncsvc",
-        "settings",
-        "setting_types",
-        "errors",
-        "clock",
-        "record",
-        "loading",
-        "egress",
-        "signing",
-    ),
-    *("live", "hangup", "model_settings", "histogram", "memory"),
-}
+GROUND = {"asyncsvc", "errors", "clock", "histogram", "memory", "record", "config", "net"}
 MAY_USE = {
-    "setting_types": set[str](),
-    "egress": set[str](),
-    "settings": {"setting_types", "model_settings", "egress"},
-    "model_settings": {"setting_types"},
-    "signing": {"errors"},
     "errors": set[str](),
     "clock": set[str](),
     "histogram": set[str](),
     "memory": set[str](),
-    "loading": {"settings", "errors"},
-    "live": {"settings"},
-    "hangup": set[str](),
+    "net": {"net", "errors"},
+    "config": {"config", "net", "errors"},
     "tasks": {"tasks", *GROUND},
-    "providers": {"providers", *GROUND},
-    "agent": {"agent", "providers", *GROUND},
-    "engine": {"engine", "agent", "providers", "tasks", *GROUND},
-    "web": {"web", "engine", "providers", "tasks", *GROUND},
+    "storage": {"storage", "tasks", *GROUND},
+    "journal": {"journal", "storage", "tasks", *GROUND},
+    "limits": {"limits", *GROUND},
+    "providers": {"providers", "limits", "tasks", *GROUND},
+    "routing": {"routing", *GROUND},
+    "scheduling": {"scheduling", "routing", "providers", "limits", "journal", "storage", "tasks"},
+    "execution": {"execution", "scheduling"},
+    "webhooks": {"webhooks", "journal", "limits"},
+    "intake": {"intake", "execution", "scheduling", "webhooks"},
+    "cron": {"cron", "intake"},
+    "batches": {"batches", "intake"},
+    "monitoring": {"monitoring", "intake"},
+    "lifecycle": {"lifecycle", "intake", "execution"},
+    "web": {"web", "lifecycle", "monitoring", "batches", "webhooks", "cron", "intake"},
     "simulator": {"simulator"},
-    "app": {"web", "engine", "agent", "providers", "tasks", *GROUND},
-    "server": {"app", "web", *GROUND},
-    "cli": {"cli", "server", "simulator", "providers", "tasks", *GROUND},
+    "app": {"web"},
+    "server": {"app"},
+    "cli": {"cli", "server", "simulator"},
 }
+for _package, _below in MAY_USE.items():
+    # Above the limits a package may use what the packages below it may use.
+    if _package not in GROUND and _package != "simulator":
+        for _lower in list(_below):
+            if _lower in MAY_USE and _lower != _package:
+                _below |= MAY_USE[_lower]
+        _below |= GROUND
 """The floors, from the ground up; a floor may use itself and what stands here."""
 
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -10,15 +10,15 @@ import orjson
 import pytest
 
 from asyncsvc.clock import Now
+from asyncsvc.config.settings import Model, Timeouts
 from asyncsvc.errors import ProviderError
-from asyncsvc.providers.breaker import Breaker
+from asyncsvc.limits.account import Gate
+from asyncsvc.limits.breaker import Breaker
+from asyncsvc.limits.sliding_window import Window
+from asyncsvc.providers.answers.answer import Answer, Delta
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.deltas import Answer, Delta
 from asyncsvc.providers.dialects import PLAIN, Preset
-from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.providers.window import Window
-from asyncsvc.settings import Model, Timeouts
 from tests.virtual_time import START_MS
 
 KEY = "sk-the-very-secret-key-0123456789"

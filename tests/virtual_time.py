@@ -12,7 +12,7 @@ from typing import Any, ParamSpec
 
 import aiosqlite
 
-from asyncsvc.tasks.writer import Writer
+from asyncsvc.storage.writer import Writer
 
 P = ParamSpec("P")
 TURNS = 2_000

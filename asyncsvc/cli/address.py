@@ -33,7 +33,7 @@ class Address:
 
 def find(url: str | None, environ: Mapping[str, str]) -> Address:
     """`url` is the flag's or the variable's. Raises Failure, or SettingsError of the file."""
-    from asyncsvc.settings import is_loopback
+    from asyncsvc.config.settings import is_loopback
 
     found = _checked(url) if url else _of_settings(environ)
     host = urlsplit(found).hostname or ""
@@ -54,8 +54,8 @@ def _checked(url: str) -> str:
 
 def _of_settings(environ: Mapping[str, str]) -> str:
     from asyncsvc.cli.files import settings_file
+    from asyncsvc.config.load import load
     from asyncsvc.errors import SettingsError
-    from asyncsvc.loading import load
 
     file = settings_file(None)
     try:

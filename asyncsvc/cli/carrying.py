@@ -16,7 +16,7 @@ from typing import IO
 from asyncsvc.cli.client import Api
 from asyncsvc.cli.failure import MISUSED, Failure
 from asyncsvc.cli.submitting import print_json
-from asyncsvc.tasks.placing import new_file
+from asyncsvc.storage.atomic_file import new_file
 
 STD = "-"
 CHUNK_LINES = 500

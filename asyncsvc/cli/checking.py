@@ -16,12 +16,12 @@ from asyncsvc import __version__
 from asyncsvc.cli.failure import MISUSED
 from asyncsvc.cli.files import settings_file
 from asyncsvc.cli.serving import program, told
+from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError
-from asyncsvc.loading import load
-from asyncsvc.providers.catalogue import Catalogue
-from asyncsvc.signing import Signer
-from asyncsvc.tasks.filelock import DatabaseLock, FileLock
-from asyncsvc.tasks.migrations import scripts
+from asyncsvc.net.signing import Signer
+from asyncsvc.providers.registry import Catalogue
+from asyncsvc.storage.lock import DatabaseLock, FileLock
+from asyncsvc.storage.migrations import scripts
 
 
 def check(named: Path | None, environ: Mapping[str, str]) -> int:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncsvc.cli.card import Card
-from asyncsvc.settings import Settings
+from asyncsvc.config.settings import Settings
 from asyncsvc.simulator import Profile
 
 MODELS: dict[str, dict[str, Any]] = {

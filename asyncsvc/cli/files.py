@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import asyncsvc
-from asyncsvc.loading import DEFAULT_FILE
+from asyncsvc.config.load import DEFAULT_FILE
 
 
 def settings_file(named: Path | None) -> Path | None:

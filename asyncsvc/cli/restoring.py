@@ -18,9 +18,9 @@ from asyncsvc.cli.failure import MISUSED, Failure
 from asyncsvc.cli.files import settings_file
 from asyncsvc.cli.serving import overrides, program
 from asyncsvc.clock import now_ms
-from asyncsvc.loading import load
-from asyncsvc.tasks.backup import NotACopy, duplicate, exchange, inspect, keep_calls
-from asyncsvc.tasks.filelock import DatabaseLock, FileLock
+from asyncsvc.config.load import load
+from asyncsvc.storage.backup import NotACopy, duplicate, exchange, inspect, keep_calls
+from asyncsvc.storage.lock import DatabaseLock, FileLock
 
 STD = "-"
 

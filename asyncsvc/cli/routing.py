@@ -15,9 +15,9 @@ from asyncsvc.cli.client import Api, Unreachable
 from asyncsvc.cli.failure import MISUSED, Failure
 from asyncsvc.cli.files import settings_file
 from asyncsvc.cli.submitting import print_json
-from asyncsvc.loading import load
-from asyncsvc.providers.catalogue import Catalogue
-from asyncsvc.providers.routing import CLASSES, Asked, Router
+from asyncsvc.config.load import load
+from asyncsvc.providers.registry import Catalogue
+from asyncsvc.routing.router import CLASSES, Asked, Router
 
 
 def route(text: str, url: str | None, as_json: bool, environ: Mapping[str, str]) -> int:

@@ -38,9 +38,9 @@ def _leave(*_: object) -> None:
 
 def _serve(named: Path | None, host: str | None, port: int | None, db: Path | None) -> None:
     from asyncsvc import server
-    from asyncsvc.loading import load
-    from asyncsvc.providers.catalogue import Catalogue
-    from asyncsvc.settings import Settings
+    from asyncsvc.config.load import load
+    from asyncsvc.config.settings import Settings
+    from asyncsvc.providers.registry import Catalogue
 
     def announce(url: str) -> None:
         catalogue = Catalogue(settings, environ)
@@ -81,7 +81,7 @@ def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, 
 
 def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     """What was found, for the person at the terminal."""
-    from asyncsvc.providers.openclaw_room import crowded
+    from asyncsvc.providers.openclaw.capacity import crowded
 
     enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
     names = {**{name: "" for name in enabled}, **catalogue.disabled}

@@ -8,14 +8,14 @@ changed. Never keeps a gate: which account goes on with which gate is for the ca
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
+from asyncsvc.config.settings import Model, Settings
 from asyncsvc.errors import SettingsError
-from asyncsvc.providers.adaptive import CONCURRENCY_START, RPM_START, Adaptive
-from asyncsvc.providers.breaker import Breaker
-from asyncsvc.providers.budget import Budget
+from asyncsvc.limits.account import Gate
+from asyncsvc.limits.adaptive import CONCURRENCY_START, RPM_START, Adaptive
+from asyncsvc.limits.breaker import Breaker
+from asyncsvc.limits.sliding_window import Window
+from asyncsvc.limits.token_budget import Budget
 from asyncsvc.providers.dialects import PLAIN, PRESETS, Preset
-from asyncsvc.providers.gate import Gate
-from asyncsvc.providers.window import Window
-from asyncsvc.settings import Model, Settings
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ import httpx
 import orjson
 
 from asyncsvc.clock import Now
+from asyncsvc.config.settings import Timeouts
 from asyncsvc.errors import (
     ConnectTimeout,
     FieldRefused,
@@ -32,19 +33,21 @@ from asyncsvc.errors import (
     UpstreamRejected,
     UpstreamTooLarge,
 )
-from asyncsvc.providers import faults, openclaw, openclaw_chat, openclaw_runs
+from asyncsvc.limits.headers import rate_headers
+from asyncsvc.providers import errors as faults
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.chat_reading import LINGER_S, ChatReading, odd_error
+from asyncsvc.providers.answers.embeddings import Embeddings, embeddings_in, refusal_in
+from asyncsvc.providers.answers.frames import Frames, Mark, Odd
 from asyncsvc.providers.bounded import MOST_BYTES, BoundedTransport
-from asyncsvc.providers.chat_reading import LINGER_S, ChatReading, odd_error
 from asyncsvc.providers.connections import Connections, Forgotten, Losses
-from asyncsvc.providers.deltas import Answer
-from asyncsvc.providers.embeddings import Embeddings, embeddings_in, refusal_in
-from asyncsvc.providers.frames import Frames, Mark, Odd
-from asyncsvc.providers.headers import rate_headers
 from asyncsvc.providers.inflating import ACCEPTED
-from asyncsvc.providers.openclaw import Fate
-from asyncsvc.providers.openclaw_ws import AWAY_S, Gateway, Gateways
+from asyncsvc.providers.openclaw import chat as openclaw_chat
+from asyncsvc.providers.openclaw import runs as openclaw_runs
+from asyncsvc.providers.openclaw import sessions as openclaw
+from asyncsvc.providers.openclaw.sessions import Fate
+from asyncsvc.providers.openclaw.socket import AWAY_S, Gateway, Gateways
 from asyncsvc.providers.upstream import CHAT, EMBEDDINGS, Sink, Upstream, named_in
-from asyncsvc.settings import Timeouts
 
 WRITE_S = 30.0
 JSON_TYPE = "application/json"

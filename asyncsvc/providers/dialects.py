@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncsvc.providers.thinking import SWITCHES, Switch
+from asyncsvc.providers.answers.thinking import SWITCHES, Switch
 from asyncsvc.providers.tools import Taken
 
 SAMPLING = frozenset({"temperature", "top_p", "max_tokens", "stop", "seed"})

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from asyncsvc.providers.deltas import Delta
+from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.tools import CUSTOM, INPUT, Converted, Origin
 from asyncsvc.providers.upstream import Sink
 

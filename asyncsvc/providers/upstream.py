@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from asyncsvc.providers import openclaw, tools
-from asyncsvc.providers.deltas import Delta
+from asyncsvc.config.settings import Model, Timeouts
+from asyncsvc.limits.account import Gate
+from asyncsvc.providers import tools
+from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.thinking import SYSTEM
 from asyncsvc.providers.dialects import THINKERS, TOOLS, Preset
-from asyncsvc.providers.gate import Gate
 from asyncsvc.providers.messages import led_by, sendable
-from asyncsvc.providers.thinking import SYSTEM
-from asyncsvc.settings import Model, Timeouts
+from asyncsvc.providers.openclaw import sessions as openclaw
 
 CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"
 STREAM_OPTIONS, USAGE = "stream_options", "include_usage"

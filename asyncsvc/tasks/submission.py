@@ -21,7 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from asyncsvc.clock import from_rfc3339
-from asyncsvc.egress import LONGEST
+from asyncsvc.net.egress import LONGEST
 from asyncsvc.tasks import parameters
 
 METADATA_BYTES = 16 * 1024

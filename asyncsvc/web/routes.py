@@ -6,20 +6,14 @@ what a route does.
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web import (
-    api,
-    docs,
-    explain,
-    health,
-    holding,
-    metrics,
-    reload,
-    schedules,
-    transfer,
-    ws,
-)
-from asyncsvc.web.v1 import batches, files, responses
-from asyncsvc.web.v1 import routes as v1
+from asyncsvc.web.admin import health, metrics, reload, transfer
+from asyncsvc.web.admin import model_pause as holding
+from asyncsvc.web.openai import batches, files, responses
+from asyncsvc.web.openai import routes as v1
+from asyncsvc.web.openapi import routes as docs
+from asyncsvc.web.tasks import explain, schedules
+from asyncsvc.web.tasks import routes as api
+from asyncsvc.web.tasks import websocket as ws
 
 ROUTES: list[BaseRoute] = [
     *api.ROUTES,

@@ -23,8 +23,8 @@ from typing import Any
 
 from websockets.sync.client import connect
 
+from asyncsvc.config.settings import Settings
 from asyncsvc.server import serve
-from asyncsvc.settings import Settings
 from tests.benchmarks.report import Report
 from tests.benchmarks.stage import HOST, simulator
 

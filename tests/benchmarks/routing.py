@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from asyncsvc.providers.classifier import Classifier
+from asyncsvc.routing.classifier import Classifier
 from tests.benchmarks.routing_fit import (
     CLASSES,
     REASONING,

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncsvc.providers.classifier import Classifier, pack
-from asyncsvc.providers.features import extract
+from asyncsvc.routing.classifier import Classifier, pack
+from asyncsvc.routing.features import extract
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from asyncsvc.providers.classifier import Classifier
+from asyncsvc.routing.classifier import Classifier
 from tests.benchmarks.routing import main, read
 from tests.benchmarks.routing_fit import CLASSES, Bools, Prompt, Table, fit, folds, scores, train
 from tests.test_floors import ROOT

@@ -8,7 +8,7 @@ from rich.console import Console
 from asyncsvc.cli.client import Api
 from asyncsvc.cli.tables import STYLES
 from asyncsvc.cli.watching import Board
-from asyncsvc.tasks.task import State
+from asyncsvc.tasks.state import State
 from tests.cli.processes import Place, Terminal
 
 ID = "01a1fa86-548c-7d45-b0f3-e4ae29df0be5"

@@ -9,10 +9,10 @@ import os
 import sys
 from pathlib import Path
 
+from asyncsvc.config.load import load
+from asyncsvc.config.settings import Settings
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
-from asyncsvc.loading import load
 from asyncsvc.server import serve
-from asyncsvc.settings import Settings
 
 
 def _announce(url: str) -> None:

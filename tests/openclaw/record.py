@@ -42,7 +42,7 @@ async def _handshake(stage: Stage, token: str) -> list[dict[str, Any]]:
 
 
 def _hello(token: str) -> dict[str, Any]:
-    from asyncsvc.providers.openclaw_ws import SCOPES
+    from asyncsvc.providers.openclaw.socket import SCOPES
 
     client = {"id": "gateway-client", "version": "1", "platform": "python", "mode": "backend"}
     return {

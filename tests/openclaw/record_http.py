@@ -13,7 +13,7 @@ import httpx
 from asyncsvc.errors import ProviderError
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.dialects import PRESETS
-from asyncsvc.providers.openclaw import SESSION_HEADER, State
+from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, State
 from asyncsvc.providers.upstream import Upstream
 from tests.openclaw.stage import Stage, until
 from tests.openclaw.wiretap import Tap, save, tapped

@@ -19,7 +19,7 @@ from asyncsvc.errors import (
     TaskNotFound,
 )
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.web.state import House
+from asyncsvc.web.http.state import House
 from tests.properties.lives import SHARED, Wish, law
 from tests.properties.oracle import Asked, Oracle
 from tests.properties.provider import now

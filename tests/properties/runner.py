@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from asyncsvc.providers.classifier import Classifier
+from asyncsvc.routing.classifier import Classifier
 from tests.properties.lives import law
 from tests.properties.steps import Crash, Story
 from tests.properties.still_database import Disk, still

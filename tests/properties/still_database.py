@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from asyncsvc.tasks.writer import Work, Writer
+from asyncsvc.storage.writer import Work, Writer
 
 Item = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
 PARTS = ("", "-wal")

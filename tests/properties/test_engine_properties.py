@@ -11,16 +11,11 @@ from typing import Any
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from asyncsvc.errors import (
-    IllegalTransition,
-    RateLimited,
-    UpstreamDisconnected,
-    UpstreamOverloaded,
-)
-from asyncsvc.tasks.task import FINISHED, State
+from asyncsvc.errors import IllegalTransition, RateLimited, UpstreamDisconnected, UpstreamOverloaded
+from asyncsvc.tasks.state import FINISHED, State
 from tests.engine_house import EngineHouse, model
+from tests.lifecycle.test_restart import most_in_a_window
 from tests.scripted import Call, Script, ScriptedClient
-from tests.test_recovery import most_in_a_window
 from tests.virtual_time import run_virtual
 
 few = settings(

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition, RateLimited, UpstreamDisconnected
-from asyncsvc.tasks.task import State
+from asyncsvc.tasks.state import State
 from tests.engine_house import EngineHouse, model
 from tests.properties.test_engine_properties import _check_sound, few
 from tests.scripted import Call, Script

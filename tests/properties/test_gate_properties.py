@@ -16,10 +16,10 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.providers.breaker import Breaker, BreakerState
-from asyncsvc.providers.gate import Gate
-from asyncsvc.providers.window import Window
-from tests.test_window import most_in
+from asyncsvc.limits.account import Gate
+from asyncsvc.limits.breaker import Breaker, BreakerState
+from asyncsvc.limits.sliding_window import Window
+from tests.limits.test_sliding_window import most_in
 from tests.virtual_time import loop, run_virtual
 
 SPAN_S, LAG_S = 60.0, 2.0

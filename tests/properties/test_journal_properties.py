@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.tasks.journal import Change, Journal, Removal
-from asyncsvc.tasks.task import Cause, Draft, EventType, Task, apply, born
+from asyncsvc.journal.journal import Change, Journal, Removal
+from asyncsvc.tasks.state import Cause, Draft, EventType, Task, apply, born
 from tests.builders import attempt, begun, birth, chunk, ended, gathered, journal_at, said, ticking
 
 SLOWLY = settings(

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.engine.line import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Line, entry_of
-from asyncsvc.tasks.task import Request, Task
+from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Line, entry_of
+from asyncsvc.tasks.state import Request, Task
 
 Move = tuple[str, int, float]
 moves = st.lists(

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from asyncsvc.tasks.task import State
+from asyncsvc.tasks.state import State
 from tests.engine_house import EngineHouse, model
 from tests.scripted import Call, Script, ScriptedClient
 from tests.virtual_time import loop, run_virtual

@@ -11,9 +11,9 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import ModelNotFound, NoModel
-from asyncsvc.providers.gate import Gate
-from asyncsvc.providers.permit import Permit
-from asyncsvc.tasks.task import State
+from asyncsvc.limits.account import Gate
+from asyncsvc.limits.permit import Permit
+from asyncsvc.tasks.state import State
 from tests.engine_house import EngineHouse, model
 from tests.virtual_time import loop, run_virtual
 

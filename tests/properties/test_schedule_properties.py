@@ -9,10 +9,10 @@ import orjson
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
-from asyncsvc.engine.crontab import Crontab
-from asyncsvc.engine.schedule import KIND, Schedule, Wish
-from asyncsvc.tasks.batch import Batch
-from asyncsvc.tasks.store import Store
+from asyncsvc.cron.crontab import Crontab
+from asyncsvc.cron.schedule import KIND, Schedule, Wish
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.submission import Submission
 from tests.engine_house import EngineHouse
 from tests.virtual_time import START_MS, run_virtual

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition
-from asyncsvc.tasks.task import (
+from asyncsvc.tasks.state import (
     FINISHED,
     TRANSITIONS,
     Cause,

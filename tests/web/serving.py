@@ -12,8 +12,8 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from asyncsvc.config.settings import Settings
 from asyncsvc.server import serve
-from asyncsvc.settings import Settings
 from asyncsvc.simulator import Profile, Running, running
 
 PATIENCE_S = 20.0

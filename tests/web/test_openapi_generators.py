@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from asyncsvc.web.openapi import document
+from asyncsvc.web.openapi.document import document
 from tests.web.description import ROUTES, operations
 
 APART = {"if", "then", "else", "not"}

@@ -6,7 +6,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import InvalidRequest, ModelNotFound, RequestError
-from asyncsvc.web.v1.asking import Call, chat, embedding, named
+from asyncsvc.web.openai.asking import Call, chat, embedding, named
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 FUNCTION = {"type": "function", "function": {"name": "f"}}

@@ -7,12 +7,12 @@ from typing import Any, cast
 import orjson
 import pytest
 
-from asyncsvc.tasks.journal import Event
-from asyncsvc.tasks.rows import EventRow
-from asyncsvc.tasks.task import Request, State, Task
-from asyncsvc.web.v1.chat import DONE, Stream, Whole
-from asyncsvc.web.v1.errors import Failure, failure, of_task
-from asyncsvc.web.v1.holding import Held
+from asyncsvc.journal.journal import Event
+from asyncsvc.storage.columns import EventRow
+from asyncsvc.tasks.state import Request, State, Task
+from asyncsvc.web.openai.chat import DONE, Stream, Whole
+from asyncsvc.web.openai.errors import Failure, failure, of_task
+from asyncsvc.web.openai.held_request import Held
 
 Step = tuple[str, dict[str, Any]] | None
 ATTEMPT: Step = ("attempt", {"name": "fast"})

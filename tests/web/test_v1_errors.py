@@ -7,8 +7,8 @@ import pytest
 
 from asyncsvc import errors as tree
 from asyncsvc.errors import Conflict, InvalidRequest, ProviderError, QueueFull
-from asyncsvc.tasks.task import Request, State, Task
-from asyncsvc.web.v1.errors import FAILED, Failure, failure, of_task, refusal, statuses
+from asyncsvc.tasks.state import Request, State, Task
+from asyncsvc.web.openai.errors import FAILED, Failure, failure, of_task, refusal, statuses
 
 TASK = Task(Request("t"), State.FAILED, error={"code": "rate_limited", "message": "slow"})
 

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from asyncsvc.providers.headers import duration
-from asyncsvc.web.v1 import chat
+from asyncsvc.limits.headers import duration
+from asyncsvc.web.openai import chat
 from tests.web.serving import HANG, PATIENCE_S, Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.tasks.task import Cause, Draft, EventType, State, apply, born, status
-from asyncsvc.tasks.task import Request as TaskRequest
-from asyncsvc.web.v1.items import chat_messages
-from asyncsvc.web.v1.response_stream import Telling
+from asyncsvc.tasks.state import Cause, Draft, EventType, State, apply, born, status
+from asyncsvc.tasks.state import Request as TaskRequest
+from asyncsvc.web.openai.items import chat_messages
+from asyncsvc.web.openai.response_stream import Telling
 
 USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from asyncsvc.errors import Overloaded
-from asyncsvc.web.bodies import ASIDE_BYTES, FACTOR, PATIENCE_S, SMALL, Bodies, Hold, Room
+from asyncsvc.web.http.body_memory import ASIDE_BYTES, FACTOR, PATIENCE_S, SMALL, Bodies, Hold, Room
 from tests.virtual_time import loop, virtual
 
 MB = 1 << 20

@@ -11,9 +11,10 @@ import pytest
 from starlette.types import Receive
 
 from asyncsvc.errors import InvalidJson, InvalidRequest
-from asyncsvc.web import bodies, body
-from asyncsvc.web.bodies import Bodies
-from asyncsvc.web.body import Body, as_object
+from asyncsvc.web.http import body
+from asyncsvc.web.http import body_memory as bodies
+from asyncsvc.web.http.body import Body, as_object
+from asyncsvc.web.http.body_memory import Bodies
 from tests.web.serving import Service, ask, expect, refused, serving, told
 from tests.web.wire import chunked, head, post, wire
 

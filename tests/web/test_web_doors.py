@@ -10,7 +10,7 @@ import pytest_asyncio
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from asyncsvc.web.auth import Rules
+from asyncsvc.web.http.auth import Rules
 from tests.web.serving import Service, ask, expect, refused, rest, serving
 from tests.web.wire import head, post, wire
 

@@ -7,7 +7,7 @@ import pytest
 from starlette.requests import Request
 
 from asyncsvc.errors import AsyncsvcError, StorageUnavailable
-from asyncsvc.web import errors
+from asyncsvc.web.http import errors
 from tests.web.serving import Service, refused
 from tests.web.wire import head, wire
 
@@ -85,7 +85,7 @@ async def test_a_fault_of_ours_tells_nothing_of_itself(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("asyncsvc.tasks.store.Store.counts", broken)
+    monkeypatch.setattr("asyncsvc.storage.database.Store.counts", broken)
     with caplog.at_level(logging.ERROR):
         answer = await service.http.get("/tasks/stats")
     error = refused(answer, 500, "internal")
@@ -102,7 +102,7 @@ async def test_a_disk_that_refuses_is_a_503_and_nothing_is_stored(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("asyncsvc.tasks.writer.Writer._transact", full)
+        patch.setattr("asyncsvc.storage.writer.Writer._transact", full)
         answer = await fresh.http.post("/tasks", json={"content": "x"})
     error = refused(answer, 503, "overloaded")
     assert "disk is full" in error["message"]

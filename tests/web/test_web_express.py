@@ -11,13 +11,13 @@ import orjson
 import pytest
 import pytest_asyncio
 
-from asyncsvc.engine.intake import Intake
-from asyncsvc.engine.waiting import WaitingRoom
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.tasks.batch import Batch
-from asyncsvc.tasks.store import Store
-from asyncsvc.web.bodies import SMALL
-from asyncsvc.web.express import Express
+from asyncsvc.intake.intake import Intake
+from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.statements import Batch
+from asyncsvc.web.http.body_memory import SMALL
+from asyncsvc.web.http.express import Express
 from tests.web.serving import Service, expect, serving
 from tests.web.wire import Wire, chunked, head, post, wire
 

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.tasks.batch import Batch
-from asyncsvc.tasks.store import Store
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.statements import Batch
 from tests.web.serving import Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

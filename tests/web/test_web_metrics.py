@@ -11,9 +11,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from prometheus_client.samples import Sample
 
-from asyncsvc.engine.monitor import Monitor
-from asyncsvc.engine.readings import Readings
-from asyncsvc.web.catalog import ROWS
+from asyncsvc.monitoring.monitor import Monitor
+from asyncsvc.monitoring.process_statistics import Readings
+from asyncsvc.web.admin.metric_catalog import ROWS
 from tests.web.serving import Service, ask, expect, refused, serving, told
 from tests.web.wire import head, wire
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
-from asyncsvc.web import docs
-from asyncsvc.web.openapi import document
+from asyncsvc.web.openapi import routes as docs
+from asyncsvc.web.openapi.document import document
 from tests.web.description import ROUTES, VERBS, closed, operations, template
 from tests.web.serving import HANG, Service, expect, refused, serving
 

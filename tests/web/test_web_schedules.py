@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.engine import schedules as engine
+from asyncsvc.cron import schedules as engine
 from tests.web.serving import PATIENCE_S, Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.web import connections
-from asyncsvc.web.connections import Connections
+from asyncsvc.web.http import connections
+from asyncsvc.web.http.connections import Connections
 from tests.polling import until
 from tests.web.serving import Service, serving
 from tests.web.wire import head, post, wire

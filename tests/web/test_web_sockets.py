@@ -7,7 +7,7 @@ import pytest
 from starlette.types import Message
 from starlette.websockets import WebSocket
 
-from asyncsvc.web.sockets import DONE, STOPPING, TOO_SLOW, Closed, Socket, Sockets
+from asyncsvc.web.http.sockets import DONE, STOPPING, TOO_SLOW, Closed, Socket, Sockets
 
 
 class Peer:
@@ -118,7 +118,7 @@ async def test_a_stop_waits_for_the_readers_and_then_closes_all() -> None:
 
 
 async def test_a_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("asyncsvc.web.sockets.FLUSH_S", 0.01)
+    monkeypatch.setattr("asyncsvc.web.http.sockets.FLUSH_S", 0.01)
     peer, sockets = Peer(), Sockets()
 
     async def never() -> None:

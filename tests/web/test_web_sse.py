@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from asyncsvc.errors import TaskNotFound
-from asyncsvc.tasks.journal import Event, Journal
+from asyncsvc.journal.journal import Event, Journal
 from tests.web.serving import Service, expect, refused, seqs
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

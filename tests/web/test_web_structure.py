@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import InvalidJson, InvalidRequest, RequestError, TaskTooLarge
-from asyncsvc.web import structure
-from asyncsvc.web.bodies import SMALL
-from asyncsvc.web.body import as_object
-from asyncsvc.web.structure import DEPTH_MOST, VALUES_MOST, check
+from asyncsvc.web.http import json_size as structure
+from asyncsvc.web.http.body import as_object
+from asyncsvc.web.http.body_memory import SMALL
+from asyncsvc.web.http.json_size import DEPTH_MOST, VALUES_MOST, check
 
 PADDING = "x" * SMALL
 """Makes a body large, so that it is looked at before it is built."""

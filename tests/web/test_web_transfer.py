@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from asyncsvc.clock import new_id
-from asyncsvc.tasks import backup
-from asyncsvc.web import transfer
+from asyncsvc.storage import backup
+from asyncsvc.web.admin import transfer
 from tests.web.serving import Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -6,7 +6,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.web import wishes
+from asyncsvc.web.tasks import messages as wishes
 from tests.web.serving import Service, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")

@@ -8,21 +8,10 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.tasks.rows import EventRow
-from asyncsvc.tasks.store import PAGE, Store
-from asyncsvc.web.sockets import Sockets
-from tests.web.serving import (
-    HANG,
-    Service,
-    ask,
-    message,
-    rest,
-    seqs,
-    serving,
-    stored,
-    text,
-    told,
-)
+from asyncsvc.storage.columns import EventRow
+from asyncsvc.storage.database import PAGE, Store
+from asyncsvc.web.http.sockets import Sockets
+from tests.web.serving import HANG, Service, ask, message, rest, seqs, serving, stored, text, told
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import TaskNotFound
-from asyncsvc.tasks.journal import Journal
-from asyncsvc.tasks.rows import Event
-from asyncsvc.web import sockets
+from asyncsvc.journal.journal import Journal
+from asyncsvc.storage.columns import Event
+from asyncsvc.web.http import sockets
 from tests.web.serving import Service, ask, message, rest, serving
 from tests.web.wire import head
 

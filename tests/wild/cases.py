@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from asyncsvc.model_settings import Model
+from asyncsvc.config.model import Model
 
 TABLE = Path(__file__).with_name("upstream.jsonl")
 GROUP_SIZE = 40

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StartError
-from asyncsvc.tasks.filelock import FileLock
+from asyncsvc.storage.lock import FileLock
 from tests.wild.cases import Run, grouped, load, runs
 from tests.wild.runner import judged
 

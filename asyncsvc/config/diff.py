@@ -1,0 +1,209 @@
+"""Settings that are read again while the service runs: what takes effect when, what has changed.
+
+Owns the table of effects below, which a test holds against the settings' fields and the
+documentation is made from. Promises that a difference is told without a secret. Never reads a
+file, and never applies anything but to the settings themselves.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from pydantic import BaseModel
+
+from asyncsvc.config.settings import Model, Settings
+
+
+class Effect(StrEnum):
+    """When a value that was changed in the file takes effect after a reload."""
+
+    AT_ONCE = "at once"
+    NEXT_CALL = "next call"
+    NEXT_START = "next start of a task"
+    RESTART = "restart"
+
+
+_A, _C, _S, _R = Effect.AT_ONCE, Effect.NEXT_CALL, Effect.NEXT_START, Effect.RESTART
+
+EFFECTS: Mapping[str, Mapping[str, Effect]] = {
+    "server": {
+        "host": _R,
+        "port": _R,
+        "auth_tokens_env": _R,
+        "allowed_origins": _R,
+        "max_connections": _R,
+        "keep_alive_s": _R,
+        "client_timeout_s": _R,
+        "wrong_tokens": _R,
+        "grace_s": _A,
+    },
+    "storage": {"path": _R, "retention_days": _A, "max_file_bytes": _A},
+    "queue": {"max_length": _A, "max_task_bytes": _A, "ttl_s": _A, "weights": _A},
+    "timeouts": {
+        "short_s": _S,
+        "long_s": _S,
+        "connect_s": _C,
+        "first_token_s": _C,
+        "idle_s": _C,
+    },
+    "retry": {"max_retries": _A, "base_s": _A, "max_s": _A},
+    "breaker": {"failures": _A, "cooldown_s": _A},
+    "cache": {"enabled": _A, "ttl_s": _A, "max_bytes": _A},
+    "limits": {"memory_mb": _A, "disk_free_mb": _A, "loop_lag_ms": _A, "fds_share": _A},
+    "tools": {
+        "enabled": _R,
+        "workspace": _R,
+        "timeout_s": _R,
+        "max_output_bytes": _R,
+        "exec_allow": _R,
+        "unsafe_no_sandbox": _R,
+    },
+    "webhooks": {
+        "secret_env": _R,
+        "allow": _R,
+        "at_once": _R,
+        "per_host": _R,
+        "timeout_s": _R,
+        "retry_s": _R,
+    },
+    "models": {
+        "enabled": _C,
+        "type": _C,
+        "protocol": _C,
+        "preset": _C,
+        "base_url": _C,
+        "api_key_env": _C,
+        "api_key_envs": _C,
+        "model": _C,
+        "usage": _C,
+        "aliases": _A,
+        "concurrency": _C,
+        "rpm": _C,
+        "rpm_window_s": _C,
+        "tpm": _C,
+        "context": _C,
+        "good_at": _C,
+        "weight": _C,
+        "extra_body": _C,
+        "extra_headers": _C,
+    },
+    "routing": {"balance": _C},
+    "routes": {
+        "simple": _C,
+        "realtime": _C,
+        "reasoning": _C,
+        "batch": _C,
+        "general": _C,
+        "embedding": _C,
+    },
+}
+"""Each key of each section; that of `models` stands for any model."""
+
+HIDDEN = "***"
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """What a reload has changed. Of what needs a restart the old value stays in force."""
+
+    changed: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """From and to, by the key's full name."""
+    added: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
+    needs_restart: list[str] = field(default_factory=list)
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "changed": self.changed,
+            "added": self.added,
+            "removed": self.removed,
+            "needs_restart": self.needs_restart,
+        }
+
+    def __str__(self) -> str:
+        """One line, for the log."""
+        parts = [f"{key} {its['from']!r} -> {its['to']!r}" for key, its in self.changed.items()]
+        parts += [f"model {name} added" for name in self.added]
+        parts += [f"model {name} removed" for name in self.removed]
+        parts += [f"{key} needs a restart" for key in self.needs_restart]
+        return "; ".join(parts) or "nothing has changed"
+
+
+def difference(old: Settings, new: Settings) -> Difference:
+    """From the settings in force to those that were read."""
+    found = Difference(
+        added=[name for name in new.models if name not in old.models],
+        removed=[name for name in old.models if name not in new.models],
+    )
+    for section, effects in EFFECTS.items():
+        if section == "models":
+            for name in [name for name in new.models if name in old.models]:
+                pair = old.models[name], new.models[name]
+                _compare(f"models.{name}", *pair, effects, found)
+        else:
+            _compare(section, getattr(old, section), getattr(new, section), effects, found)
+    return found
+
+
+def adopt(settings: Settings, new: Settings) -> None:
+    """Let the settings in force be the new ones, but for what needs a restart."""
+    for section, effects in EFFECTS.items():
+        if section == "models":
+            settings.models = new.models
+            continue
+        there: BaseModel = getattr(new, section)
+        live = {key: getattr(there, key) for key, effect in effects.items() if effect is not _R}
+        setattr(settings, section, getattr(settings, section).model_copy(update=live))
+
+
+def _compare(
+    where: str, old: BaseModel, new: BaseModel, effects: Mapping[str, Effect], found: Difference
+) -> None:
+    for key, effect in effects.items():
+        before, after = getattr(old, key), getattr(new, key)
+        if before == after:
+            continue
+        if effect is Effect.RESTART:
+            found.needs_restart.append(f"{where}.{key}")
+        else:
+            shown = {"from": _shown(key, before), "to": _shown(key, after)}
+            found.changed[f"{where}.{key}"] = shown
+
+
+def _shown(key: str, value: Any) -> Any:
+    """The value as far as it cannot be a secret, wherever somebody may have put one."""
+    if key in ("extra_body", "extra_headers"):
+        return dict.fromkeys(value, HIDDEN)
+    if key == "api_key_env":
+        return None if value is None else _variable(value)
+    if key == "api_key_envs":
+        return [_variable(name) for name in value]
+    if key == "base_url" and value is not None:
+        return _address(value)
+    return value
+
+
+def _variable(name: str) -> str:
+    return name if _VARIABLE.fullmatch(name) else HIDDEN
+
+
+def _address(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return HIDDEN
+    host = parts.netloc.rpartition("@")[2]
+    shown = f"{HIDDEN}@{host}" if "@" in parts.netloc else host
+    query = HIDDEN if parts.query else ""
+    return urlunsplit((parts.scheme, shown, parts.path, query, ""))
+
+
+def fields() -> Iterator[tuple[str, frozenset[str]]]:
+    """Each section of the settings with its keys, as the table should have them."""
+    for section, info in Settings.model_fields.items():
+        kind: Any = Model if section == "models" else info.annotation
+        yield section, frozenset(kind.model_fields)

@@ -1,0 +1,158 @@
+"""Reading the settings: one TOML file, overridden by ASYNCSVC_<SECTION>__<KEY>.
+
+Owns the order of precedence (command line, environment, file, defaults) and the wording of
+faults. Promises to report all of them at once, one line each, with the key's full name, what
+is allowed and what it means. Never reads the value of a secret.
+"""
+
+import contextlib
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from asyncsvc.config.settings import Model, Settings, Variable, is_loopback, tokens
+from asyncsvc.errors import SettingsError
+
+PREFIX = "ASYNCSVC_"
+DEFAULT_FILE = "settings.toml"
+NEVER_SHOWN = {"extra_headers", "extra_body"}
+"""Keys whose values may hold a secret although they should not."""
+OUTSIDE_THE_FILE = {"ASYNCSVC_TOKENS", "ASYNCSVC_TOKEN", "ASYNCSVC_URL"}
+
+
+def load(
+    path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Settings:
+    """Read the file (None: defaults only) and the environment.
+
+    `overrides` are the command line's, as {"server": {"port": 1}}; they win over all.
+    Raises SettingsError with one line per fault.
+    """
+    values = _read(path) if path is not None else {}
+    faults = _overlay(values, environ)
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        faults += [_line(fault, path, environ) for fault in error.errors()]
+    if faults:
+        raise SettingsError(faults)
+    for section, changes in (overrides or {}).items():
+        merged = getattr(settings, section).model_dump() | dict(changes)
+        try:
+            checked = type(getattr(settings, section)).model_validate(merged)
+        except ValidationError as error:
+            raise SettingsError(
+                [_line({**f, "loc": (section, *f["loc"])}, None, {}) for f in error.errors()]
+            ) from None
+        settings = settings.model_copy(update={section: checked})
+    _check_exposure(settings, environ)
+    return settings
+
+
+def _check_exposure(settings: Settings, environ: Mapping[str, str]) -> None:
+    if not is_loopback(settings.server.host) and not tokens(settings, environ):
+        variable = settings.server.auth_tokens_env or "the variable that auth_tokens_env names"
+        raise SettingsError(
+            [
+                f"server.host: {settings.server.host!r} can be reached from other machines, so "
+                f"{variable} must hold a token first "
+                "(comma-separated bearer tokens)"
+            ]
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except FileNotFoundError:
+        raise SettingsError([f"{path}: no such file; give one with --settings FILE"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError([f"{path}: cannot be read: {error}"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SettingsError([f"{path}: not valid TOML: {error}"]) from None
+
+
+def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+    """Put the environment's values over the file's; answers the faults found on the way."""
+    faults = []
+    for name, text in sorted(environ.items()):
+        upper = name.upper()
+        if not upper.startswith(PREFIX) or upper in OUTSIDE_THE_FILE or "__" not in upper:
+            continue
+        section, *path = upper.removeprefix(PREFIX).lower().split("__")
+        if section not in Settings.model_fields:
+            faults.append(
+                f"{name}: unknown section {section!r}{_guess(section, Settings.model_fields)}"
+            )
+            continue
+        table = values.setdefault(section, {})
+        for part in path[:-1]:
+            table = table.setdefault(_known(part, table), {}) if isinstance(table, dict) else None
+        if isinstance(table, dict):
+            table[_known(path[-1], table)] = _value(text)
+        else:
+            faults.append(f"{name}: cannot be set: {'.'.join([section, *path[:-1]])} is no table")
+    return faults
+
+
+def _known(part: str, table: Mapping[str, Any]) -> str:
+    """The table's key that a part of a variable's name means, or the part itself.
+
+    A model may be called openai/gpt-5.1 in the file; a variable's name cannot hold that.
+    """
+    if part in table:
+        return part
+    return next((key for key in table if key.lower().translate(_TO_VARIABLE) == part), part)
+
+
+_TO_VARIABLE = str.maketrans(dict.fromkeys("-./:@", "_"))
+
+
+def _value(text: str) -> Any:
+    """Lists and tables are JSON; all else is text, which the field's type converts."""
+    if text[:1] in "[{":
+        with contextlib.suppress(ValueError):
+            return json.loads(text)
+    return Variable(text)
+
+
+def _guess(word: str, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(word, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _section_of(loc: tuple[Any, ...]) -> type[BaseModel]:
+    """The class whose table holds the key at `loc`."""
+    if len(loc) >= 2 and loc[0] == "models":
+        return Model if len(loc) >= 3 else Settings
+    if len(loc) >= 2 and loc[0] in Settings.model_fields:
+        kind = Settings.model_fields[loc[0]].annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            return kind
+    return Settings
+
+
+def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str]) -> str:
+    """One sentence: where, what is wrong, what the key means."""
+    loc = tuple(str(part) for part in fault["loc"])
+    table = _section_of(loc)
+    depth = 3 if loc and loc[0] == "models" else 2
+    key = ".".join(loc[:depth]) or "settings"
+    variable = PREFIX + "__".join(loc[:depth]).translate(_TO_VARIABLE).upper()
+    named = {name.upper(): name for name in environ}
+    where = named.get(variable) or (str(path) if path else "settings")
+    field = table.model_fields.get(loc[depth - 1]) if len(loc) >= depth else None
+    meaning = f" ({field.description})" if field is not None and field.description else ""
+    if fault["type"] == "extra_forbidden":
+        return f"{where}: {key}: unknown key{_guess(loc[-1], table.model_fields)}"
+    if fault["type"] == "missing":
+        return f"{where}: {key}: is required{meaning}"
+    said = fault["msg"].removeprefix("Value error, ")
+    silent = isinstance(fault.get("input"), dict) or NEVER_SHOWN.intersection(loc)
+    given = "" if silent else f", got {fault.get('input')!r}"
+    return f"{where}: {key}: {said[0].lower()}{said[1:]}{given}{meaning}"

@@ -1,0 +1,292 @@
+"""Tasks that come again and again, by cron expressions.
+
+Owns the schedules and their alarms. Promises that a firing stores its task and moves the
+schedule on in one transaction, so that a crash neither repeats nor loses it; that what was
+missed while the service was stopped is made up for once; that a firing which the intake refuses
+is tried again. Never looks at what becomes of a task.
+"""
+
+import asyncio
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+
+from asyncsvc.clock import new_id, rfc3339
+from asyncsvc.cron.crontab import Crontab
+from asyncsvc.cron.schedule import KIND, Schedule, Wish, loads
+from asyncsvc.errors import (
+    AsyncsvcError,
+    InvalidRequest,
+    NotFound,
+    QueueFull,
+    RequestError,
+    ShuttingDown,
+    StorageUnavailable,
+)
+from asyncsvc.intake.admission import Origin
+from asyncsvc.intake.idempotency import Key, Keys
+from asyncsvc.intake.intake import Intake
+from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.limits.backoff import backoff
+from asyncsvc.scheduling.waiting import through
+from asyncsvc.tasks.submission import Submission
+
+log = logging.getLogger(__name__)
+
+BODY = "schedule-task"
+"""What the table `kept` calls a task's body, which is written once, not with each firing."""
+MOST = 1000
+LOOK_S = 60.0
+"""Nobody waits longer than this without a look at the wall clock, which somebody may set."""
+RETRY_BASE_S, RETRY_MAX_S = 1.0, 60.0
+FULL_RETRY_S = 60.0
+
+
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """A schedule under way; `rule` None: its zone or expression is no longer known here."""
+
+    schedule: Schedule
+    rule: Crontab | None
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    alarm: asyncio.TimerHandle | None = None
+    refused: int = 0
+    gone: bool = False
+
+    def quiet(self) -> None:
+        if self.alarm is not None:
+            self.alarm.cancel()
+            self.alarm = None
+
+
+class Schedules:
+    """`open` when intake is, `close` before the journal is."""
+
+    def __init__(self, journal: Journal, intake: Intake, keys: Keys) -> None:
+        self._journal = journal
+        self._intake = intake
+        self._keys = keys
+        self._entries: dict[str, _Entry] = {}
+        self._placing = asyncio.Lock()
+        """Held while a schedule is made, so that a name or a key makes one of two at once."""
+        self._steps: set[asyncio.Task[None]] = set()
+
+    async def open(self) -> None:
+        """Take up what earlier processes have left; what they have missed is fired at once."""
+        now = self._journal.now()
+        kept = [loads(text) for _, _, text in await self._journal.store.kept(KIND)]
+        for schedule in sorted(kept, key=lambda one: one.id):  # ids sort by time
+            try:
+                rule = Crontab.read(schedule.cron, schedule.timezone, now)
+            except InvalidRequest as error:
+                log.warning("schedule %s rests: %s", schedule.id, error)
+                schedule = replace(schedule, due_at=None, last_error=_told(error, now))
+                self._entries[schedule.id] = _Entry(schedule, None)
+                continue
+            entry = self._entries[schedule.id] = _Entry(schedule, rule)
+            self._wait(entry)
+
+    async def close(self) -> None:
+        """Ring no more. A firing that is being written is written or not, never half."""
+        for entry in self._entries.values():
+            entry.quiet()
+        for step in self._steps:
+            step.cancel()
+        await asyncio.gather(*self._steps, return_exceptions=True)
+
+    # What a client can do ---------------------------------------------------------------------
+
+    async def create(self, wish: Wish, key: str | None = None) -> tuple[Schedule, bool]:
+        """The schedule, and whether it is new: a known name replaces what its schedule does, a
+        known Idempotency-Key changes nothing. Durable when it returns.
+
+        Raises RequestError or StorageUnavailable.
+        """
+        return await through(self._create(wish, key))
+
+    def all(self) -> list[Schedule]:
+        """Oldest first."""
+        return [entry.schedule for entry in self._entries.values()]
+
+    def get(self, schedule_id: str) -> Schedule:
+        """Raises NotFound."""
+        return self._entry(schedule_id).schedule
+
+    async def task(self, schedule_id: str) -> dict[str, Any]:
+        """What it submits: the fields that were given."""
+        self._entry(schedule_id)
+        found: dict[str, Any] = orjson.loads(await self._body(schedule_id))
+        return found
+
+    async def delete(self, schedule_id: str) -> None:
+        """No task comes of it from now on; those that have come stay. Raises NotFound."""
+        await through(self._delete(self._entry(schedule_id)))
+
+    async def _create(self, wish: Wish, key: str | None) -> tuple[Schedule, bool]:
+        async with self._placing:
+            if key is None:
+                return await self._place(wish)
+            one = Key.of(wish.owner, key, wish.fingerprint())
+            async with self._keys.once(one) as made:
+                if (entry := self._entries.get(made)) is not None:
+                    return entry.schedule, False
+                return await self._place(wish, one)
+
+    async def _place(self, wish: Wish, key: Key | None = None) -> tuple[Schedule, bool]:
+        now = self._journal.now()
+        if self._intake.closed:
+            raise ShuttingDown("the service is stopping; try again", retry_after=LOOK_S)
+        rule = Crontab.read(wish.cron, wish.timezone, now)
+        self._intake.check(wish.submission)
+        schedule = wish.schedule(new_id(now), now, rule.after(now))
+        if (entry := self._named(wish)) is not None:
+            async with entry.turn:  # a firing under way would write the old one down again
+                if not entry.gone:
+                    schedule = entry.schedule.replaced(schedule, rule, now)
+                    await self._write(schedule, wish.submission, key)
+                    entry.schedule, entry.rule, entry.refused = schedule, rule, 0
+                    self._wait(entry)
+                    return entry.schedule, False
+        if len(self._entries) >= MOST:
+            raise QueueFull(
+                f"there are {len(self._entries)} of {MOST} schedules; delete one first",
+                retry_after=FULL_RETRY_S,
+            )
+        await self._write(schedule, wish.submission, key)
+        entry = self._entries[schedule.id] = _Entry(schedule, rule)
+        self._wait(entry)
+        return schedule, True
+
+    def _named(self, wish: Wish) -> _Entry | None:
+        """The owner's schedule of that name."""
+        if wish.name is None:
+            return None
+        asked = (wish.owner, wish.name)
+        entries = self._entries.values()
+        return next((e for e in entries if (e.schedule.owner, e.schedule.name) == asked), None)
+
+    async def _write(self, schedule: Schedule, submission: Submission, key: Key | None) -> None:
+        body = submission.model_dump_json(exclude_unset=True)
+        beside = [] if key is None else [key.made(schedule.id)]
+        await self._journal.append(
+            Kept(BODY, schedule.id, body, durable=True), _kept(schedule, durable=True), *beside
+        )
+
+    async def _delete(self, entry: _Entry) -> None:
+        async with entry.turn:  # a firing under way would write it down again
+            if entry.gone:
+                return
+            found = entry.schedule.id
+            gone = [Kept(kind, found, None, durable=True) for kind in (BODY, KIND)]
+            await self._journal.append(*gone)
+            entry.gone = True
+            entry.quiet()
+            del self._entries[found]
+
+    def _entry(self, schedule_id: str) -> _Entry:
+        entry = self._entries.get(schedule_id)
+        if entry is None:
+            raise NotFound(f"there is no schedule {schedule_id!r}", param="schedule_id")
+        return entry
+
+    async def _body(self, schedule_id: str) -> str:
+        return await self._journal.store.kept_one(BODY, schedule_id) or "{}"
+
+    # Waiting and firing -----------------------------------------------------------------------
+
+    def _wait(self, entry: _Entry, pause_s: float = 0.0) -> None:
+        """Look again when it is due, when the pause is over, or when the clock may be another."""
+        assert entry.rule is not None
+        if entry.gone:
+            return
+        now = self._journal.now()
+        entry.schedule = entry.schedule.awaiting(entry.rule, now)
+        due = entry.schedule.due_at
+        left = LOOK_S if due is None else max((due - now) / 1000, pause_s)
+        entry.quiet()
+        entry.alarm = asyncio.get_running_loop().call_later(
+            min(left, LOOK_S), partial(self._look, entry)
+        )
+
+    def _look(self, entry: _Entry) -> None:
+        entry.alarm = None
+        due = entry.schedule.due_at
+        if due is not None and due <= self._journal.now():
+            self._later(self._fire(entry, due))
+        else:
+            self._wait(entry)
+
+    def _later(self, step: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.ensure_future(step)
+        self._steps.add(running)
+        running.add_done_callback(self._steps.discard)
+
+    async def _fire(self, entry: _Entry, due: int) -> None:
+        """Make the task that was due then, or note why not and come back to it."""
+        async with entry.turn:
+            if entry.gone:
+                return
+            if entry.schedule.due_at != due:  # it was replaced meanwhile
+                self._wait(entry)
+                return
+            try:
+                await self._submit(entry)
+            except ShuttingDown:
+                return  # it stays due: the next process makes up for it
+            except (RequestError, StorageUnavailable) as error:
+                self._refused(entry, error)
+            except Exception as error:
+                log.exception("schedule %s could not fire", entry.schedule.id)
+                self._refused(entry, StorageUnavailable(f"internal: {error}"))
+            else:
+                entry.refused = 0
+                self._wait(entry)
+
+    async def _submit(self, entry: _Entry) -> None:
+        assert entry.rule is not None
+        before, rule, now = entry.schedule, entry.rule, self._journal.now()
+        try:
+            submission = Submission.model_validate_json(await self._body(before.id))
+        except ValidationError as error:
+            raise InvalidRequest(
+                f"the task is no longer valid: {error.errors()[0]['msg']}"
+            ) from None
+        after = before
+
+        def note(task_id: str) -> Kept:
+            nonlocal after
+            after = before.fired(rule, task_id, now)
+            return _kept(after, durable=True)
+
+        await self._intake.fire(submission, before.owner, Origin(before.id, note))
+        entry.schedule = after
+
+    def _refused(self, entry: _Entry, error: AsyncsvcError) -> None:
+        """Try again soon, and afresh at the next regular time."""
+        assert entry.rule is not None
+        now = self._journal.now()
+        if entry.refused == 0:
+            log.warning("schedule %s could not fire: %s", entry.schedule.id, error)
+        entry.schedule = replace(entry.schedule, last_error=_told(error, now))
+        if not self._journal.closing:
+            self._journal.append(_kept(entry.schedule, durable=False))
+        pause_s = backoff(entry.refused, RETRY_BASE_S, RETRY_MAX_S)
+        entry.refused += 1
+        regular = entry.schedule.following(entry.rule, now)
+        if regular is not None and (regular - now) / 1000 <= pause_s:
+            pause_s, entry.refused = (regular - now) / 1000, 0
+        self._wait(entry, pause_s)
+
+
+def _kept(schedule: Schedule, durable: bool) -> Kept:
+    return Kept(KIND, schedule.id, schedule.dumps(), durable)
+
+
+def _told(error: AsyncsvcError, at: int) -> dict[str, Any]:
+    code = error.code if isinstance(error, RequestError) else "overloaded"
+    return {"code": code, "message": str(error), "at": rfc3339(at)}

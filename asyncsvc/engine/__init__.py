@@ -1,1 +1,0 @@
-"""The engine: takes tasks in, orders them, runs them, ends them."""

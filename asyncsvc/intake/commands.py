@@ -1,0 +1,100 @@
+"""Steering a task that is already in the queue: cancel, pause, resume, retry, delete.
+
+Owns the verbs. Promises that each is durable when it returns, that IllegalTransition means that
+nothing has changed, and that a retry needs room in the queue as a new task does. Never touches a
+run itself: it tells the executor.
+"""
+
+from asyncsvc.clock import left_ms
+from asyncsvc.errors import IllegalTransition
+from asyncsvc.execution.execution import Executor
+from asyncsvc.intake.intake import Intake
+from asyncsvc.journal.journal import Change, Journal, Removal
+from asyncsvc.scheduling.waiting import WaitingRoom, through
+from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
+
+
+class Control:
+    """Each verb gives the task as it then stands; raises TaskNotFound, IllegalTransition."""
+
+    def __init__(
+        self, journal: Journal, waiting: WaitingRoom, executor: Executor, intake: Intake
+    ) -> None:
+        self._intake = intake
+        self._journal = journal
+        self._waiting = waiting
+        self._executor = executor
+
+    async def cancel(self, task_id: str) -> Task:
+        """End it, whatever it does; a running one closes its upstream request at once."""
+        return await through(self._end(task_id, Cause.CANCELLED))
+
+    async def pause(self, task_id: str) -> Task:
+        """Let it wait until it is resumed; what it has said stays readable."""
+        return await through(self._end(task_id, Cause.PAUSED))
+
+    async def resume(self, task_id: str) -> Task:
+        """Queue a paused task again, or schedule it where its time has not come."""
+        task = await self._journal.task(task_id)
+        request, now = task.request, self._journal.now()
+        run_at = request.run_at
+        if run_at is not None and request.delayed:
+            run_at = now + left_ms(run_at, request.created_at, now)
+        later = run_at is not None and run_at > now and task.started_at is None
+        cause, facts = (Cause.POSTPONED, {"next_run_at": run_at}) if later else (Cause.RESUMED, {})
+        return await through(self._queue(task_id, cause, State.PAUSED, **facts))
+
+    async def retry(self, task_id: str) -> Task:
+        """Start a finished task anew under the same id. Raises RequestError where no task is
+        taken: it is work as any other, and finished ones are many more than the queue holds."""
+        return await through(self._rerun(task_id))
+
+    async def delete(self, task_id: str) -> None:
+        """Remove a finished task with all its events."""
+        await self._journal.append(Removal(task_id))
+
+    async def _rerun(self, task_id: str) -> Task:
+        task = await self._journal.task(task_id)
+        target(task.state, Cause.RERUN)  # what can never be is said before what may be later
+        with self._intake.room(1):
+            return await self._queue(task_id, Cause.RERUN, task.state)
+
+    async def _end(self, task_id: str, cause: Cause) -> Task:
+        while True:
+            task = await self._journal.task(task_id)
+            target(task.state, cause)  # refuse before anything is cut
+            stopped = await self._executor.stop(task_id, cause)
+            if stopped is not None:
+                if stopped.state is target(State.RUNNING, cause):
+                    return stopped  # whatever somebody else has made of it since
+                # It ended by itself in the same moment, or it waits for its next try.
+                task = await self._journal.task(task_id)
+            try:
+                task = await self._move(task_id, cause, task.state)
+                break
+            except IllegalTransition:
+                continue  # it moved on in between: judged anew from where it is now
+        if task.finished:
+            self._waiting.done(task)
+        else:
+            self._waiting.remove(task)
+            self._waiting.allowances.drop(task)
+        return task
+
+    async def _queue(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
+        """Let it wait for its turn."""
+        try:
+            task = await self._move(task_id, cause, source, **facts)
+        except IllegalTransition as moved:
+            # Somebody was faster; say so in the words of what was asked.
+            raise refusal(moved.state, cause) from None
+        self._waiting.admit(task)
+        return task
+
+    async def _move(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
+        draft = status(cause, source, **facts)
+        result = None
+        if cause is Cause.CANCELLED:  # what it had said before it was paused, say, stays readable
+            result = await self._waiting.said(await self._journal.task(task_id))
+        change = Change(task_id, [draft], result=result, source=source)
+        return (await self._journal.append(change))[0]

@@ -1,0 +1,75 @@
+"""Tasks that come from another database, or back from a file.
+
+Owns what becomes of each: a finished one is stored as it was, an unfinished one is queued
+again, a paused one stays paused. Promises that ids are kept, that a task whose id is known
+here is left alone, and that all of one call are taken or none. Never reads a file.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from asyncsvc.clock import from_rfc3339
+from asyncsvc.intake.intake import Intake
+from asyncsvc.journal.journal import Arrival, Birth, Change, Journal
+from asyncsvc.journal.transaction import Entry
+from asyncsvc.scheduling.waiting import WaitingRoom, through
+from asyncsvc.storage.export import Record
+from asyncsvc.tasks.state import Cause, State, status
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """How many were stored as finished, queued again, and known already."""
+
+    finished: int
+    queued: int
+    skipped: int
+
+
+class Importer:
+    """`take` some records at once."""
+
+    def __init__(self, journal: Journal, waiting: WaitingRoom, intake: Intake) -> None:
+        self._journal = journal
+        self._waiting = waiting
+        self._intake = intake
+        self._turn = asyncio.Lock()
+        """One call at a time: between the look and the write no other may bring the same id."""
+
+    async def take(self, records: Sequence[Record]) -> Taken:
+        """All or none. Raises RequestError or StorageUnavailable."""
+        return await through(self._take(records))
+
+    async def _take(self, records: Sequence[Record]) -> Taken:
+        async with self._turn:
+            ids = {record.task_id for record in records}
+            known = await self._known(ids)
+            new = {r.task_id: r for r in reversed(records) if r.task_id not in known}
+            chosen = [new[i] for i in dict.fromkeys(r.task_id for r in records) if i in new]
+            queued = [record for record in chosen if not record.finished]
+            entries: list[Entry] = []
+            for record in chosen:
+                entries += self._entries(record)
+            with self._intake.room(len(queued)):
+                tasks = await self._journal.append(*entries) if entries else []
+            for task in {task.id: task for task in tasks if not task.finished}.values():
+                self._waiting.admit(task)
+            return Taken(len(chosen) - len(queued), len(queued), len(records) - len(chosen))
+
+    async def _known(self, ids: set[str]) -> set[str]:
+        marks = ", ".join("?" * len(ids))
+        sql = f"SELECT id FROM tasks WHERE id IN ({marks})"
+        rows = await self._journal.store.read(sql, list(ids))
+        return {row[0] for row in rows}
+
+    def _entries(self, record: Record) -> list[Entry]:
+        birth = self._intake.birth(record.submission, record.owner)
+        created = from_rfc3339(record.created_at)
+        request = replace(birth.request, id=record.task_id, created_at=created)
+        if record.finished:
+            return [Arrival(record.task(request), record.life(), birth.body, record.text)]
+        entries: list[Entry] = [Birth(request, birth.body)]
+        if record.status is State.PAUSED:
+            entries.append(Change(request.id, [status(Cause.PAUSED, State.PENDING)]))
+        return entries

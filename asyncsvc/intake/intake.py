@@ -1,0 +1,286 @@
+"""The door: what is taken into the queue, and what is refused before anything is stored.
+
+Owns the checks that need more than the submission itself: room, models, idempotency. Promises
+that a task is durable before it is acknowledged, that a batch is taken wholly or not at all,
+and that the same idempotency key never makes two tasks. Never runs or orders anything.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from time import perf_counter
+from typing import Any, ParamSpec, TypeVar
+
+import orjson
+
+from asyncsvc.config.settings import Settings
+from asyncsvc.errors import (
+    AsyncsvcError,
+    NoModel,
+    Overloaded,
+    QueueFull,
+    RequestError,
+    ShuttingDown,
+    StorageUnavailable,
+)
+from asyncsvc.intake.admission import (
+    Accepted,
+    Admission,
+    Aside,
+    Origin,
+    draft,
+    drafted,
+    fingerprint_of,
+)
+from asyncsvc.intake.idempotency import Key, Keys
+from asyncsvc.journal.counters import Tally
+from asyncsvc.journal.journal import Beside, Birth, Journal, Kept, Outcome
+from asyncsvc.scheduling.waiting import WaitingRoom, through
+from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.submission import Submission
+
+RETRY_AFTER_S = 5.0
+Also = Callable[[Sequence[str]], Sequence[Beside]]
+"""Given the ids of new tasks: what is written in one transaction with them."""
+Told = Callable[[Accepted | AsyncsvcError], None]
+"""Hears of a task that is on the disk, or why it is not."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Intake:
+    """`submit` one, `submit_all` several at once; `offer` one without waiting."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        admission: Admission,
+        waiting: WaitingRoom,
+        settings: Settings,
+        tally: Tally,
+        keys: Keys,
+    ) -> None:
+        self.closed = False
+        self.overload: Callable[[], Overloaded | None] | None = None
+        """Set while the machine is at its limits: says why, and when to come back."""
+        self._tally = tally
+        self._journal = journal
+        self._admission = admission
+        self._router = admission.router
+        self._waiting = waiting
+        self._settings = settings
+        self._entering = 0
+        self._keys = keys
+
+    def offer(self, submission: Submission, owner: str | None, told: Told) -> None:
+        """Take one task, and tell when it is on the disk. Raises RequestError where it is not
+        taken; then nobody is told anything."""
+        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
+        try:
+            self._check_room(1)
+            submission = self._admission.named(submission)
+            self._admission.check(submission)
+            now = self._journal.now()
+            request, body = draft(self._router, submission, owner, now)
+            taken = Accepted(request.id, self._admission.answer(request, submission, now))
+        except RequestError as error:
+            self._tally.refuse(error)
+            raise
+        self._entering += 1
+        self._journal.post([Birth(request, body)], partial(self._settled, taken, began, told))
+
+    def _settled(self, taken: Accepted, began: float, told: Told, outcome: Outcome) -> None:
+        self._entering -= 1
+        if isinstance(outcome, AsyncsvcError):
+            if isinstance(outcome, RequestError | StorageUnavailable):
+                self._tally.refuse(outcome)
+            told(outcome)
+            return
+        try:
+            self._place(outcome[0], taken)
+        finally:  # it is on the disk whatever else fails
+            self._tally.submit.observe(perf_counter() - began)
+            told(taken)
+
+    async def submit(
+        self,
+        submission: Submission,
+        owner: str | None = None,
+        key: str | None = None,
+        aside: Aside | None = None,
+        also: Also | None = None,
+    ) -> Accepted:
+        """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored.
+
+        `aside` is given with large tasks: it does the heavy part where it holds nobody up.
+        """
+        began = perf_counter()
+        try:
+            accepted = await self._submit(submission, owner, key, aside, also)
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
+            raise
+        self._tally.submit.observe(perf_counter() - began)
+        return accepted
+
+    async def _submit(
+        self,
+        submission: Submission,
+        owner: str | None,
+        key: str | None,
+        aside: Aside | None,
+        also: Also | None,
+    ) -> Accepted:
+        if key is None:
+            return (await self._take([submission], owner, aside=aside, also=also))[0]
+        return (await through(self._take_once(submission, owner, key, aside, also)))[0]
+
+    async def _take_once(
+        self,
+        asked: Submission | Sequence[Submission],
+        owner: str | None,
+        key: str,
+        aside: Aside | None,
+        also: Also | None = None,
+    ) -> list[Accepted]:
+        """One submission, or several as one body."""
+        tell = fingerprint_of
+        body = await aside(tell, asked) if aside else tell(asked)
+        wanted = Key.of(owner, key, body)
+        async with self._keys.once(wanted) as answers:
+            if answers is None:
+                submissions = [asked] if isinstance(asked, Submission) else asked
+                return await self._take(submissions, owner, wanted, aside=aside, also=also)
+        return [Accepted(answer["task_id"], answer, repeated=True) for answer in answers]
+
+    async def submit_all(
+        self,
+        submissions: Sequence[Submission],
+        owner: str | None = None,
+        key: str | None = None,
+        aside: Aside | None = None,
+        also: Also | None = None,
+    ) -> list[Accepted]:
+        """Take all or none, in one transaction, with what is to be stored `also`."""
+        try:
+            if key is not None:
+                return await through(self._take_once(submissions, owner, key, aside, also))
+            return await self._take(submissions, owner, aside=aside, also=also)
+        except (RequestError, StorageUnavailable) as error:
+            self._tally.refuse(error)
+            raise
+
+    async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
+        """Take a schedule's task, in one transaction with what the schedule notes of it."""
+        return (await through(self._take([submission], owner, origin=origin)))[0]
+
+    def check(self, submission: Submission) -> None:
+        """Refuse what no model of the settings could ever serve. Raises RequestError."""
+        with suppress(NoModel):  # its key may be there by the time that it is needed
+            self._admission.check_model(self._admission.named(submission))
+
+    def check_open(self) -> None:
+        """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
+        knowing before a large body is read."""
+        if self.closed:
+            raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
+        if self.overload is not None and (reason := self.overload()) is not None:
+            raise reason
+
+    def turn_away(self) -> None:
+        """The same for whoever has not called `submit` yet, and counted."""
+        if self.closed or self.overload is not None:
+            try:
+                self.check_open()
+            except RequestError as error:
+                self._tally.refuse(error)
+                raise
+
+    async def _take(
+        self,
+        submissions: Sequence[Submission],
+        owner: str | None,
+        key: Key | None = None,
+        origin: Origin | None = None,
+        aside: Aside | None = None,
+        also: Also | None = None,
+    ) -> list[Accepted]:
+        self._check_room(len(submissions))
+        submissions = [self._admission.named(one) for one in submissions]
+        for index, submission in enumerate(submissions):
+            try:
+                self._admission.check(submission)
+            except RequestError as error:
+                error.at = index
+                raise
+        now = self._journal.now()
+        if aside is None:
+            drafts = drafted(self._router, submissions, owner, now)
+        else:
+            drafts = await aside(drafted, self._router, submissions, owner, now)
+            self._check_room(len(submissions))  # others may have come meanwhile
+        births, taken = [], []
+        for submission, (request, body) in zip(submissions, drafts, strict=True):
+            if origin is not None:
+                request = replace(request, schedule_id=origin.schedule_id)
+            answer = self._admission.answer(request, submission, now)
+            births.append(Birth(request, body))
+            taken.append(Accepted(request.id, answer))
+        if key is not None:  # with the first task, which stands for all
+            answers = orjson.dumps([one.answer for one in taken]).decode()
+            named = (key.name, key.fingerprint, answers)
+            births[0] = replace(births[0], key=named, count=len(births))
+        notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
+        notes += also([one.task_id for one in taken]) if also else []
+        self._entering += len(births)
+        # Not after the await: whoever submits may hang up meanwhile, and a task that is on
+        # the disk must find its waiting place all the same.
+        await self._journal.append(*births, *notes, then=partial(self._enter, taken))
+        return taken
+
+    def _enter(self, taken: Sequence[Accepted], outcome: Outcome) -> None:
+        """They are stored, or refused."""
+        self._entering -= len(taken)
+        if not isinstance(outcome, AsyncsvcError):
+            for task, accepted in zip(outcome, taken, strict=True):
+                self._place(task, accepted)
+
+    def _place(self, task: Task, accepted: Accepted) -> None:
+        self._tally.promised(task, accepted.answer["eta_s"])
+        self._waiting.admit(task)
+
+    def _check_room(self, count: int) -> None:
+        if self.closed or self.overload is not None:
+            self.check_open()
+        most = self._settings.queue.max_length
+        held = len(self._journal.live) + self._entering
+        if held + count > most:
+            raise QueueFull(
+                f"the queue holds {held} of {most} unfinished tasks", retry_after=RETRY_AFTER_S
+            )
+
+    @contextmanager
+    def room(self, count: int) -> Iterator[None]:
+        """Room for so many unfinished tasks while somebody else writes them. Raises
+        RequestError."""
+        self._check_room(count)
+        self._entering += count
+        try:
+            yield
+        finally:
+            self._entering -= count
+
+    def birth(self, submission: Submission, owner: str | None) -> Birth:
+        """The task of a submission as it would be stored now, whatever models there are."""
+        submission = self._admission.named(submission)
+        return Birth(*draft(self._router, submission, owner, self._journal.now()))
+
+    def route(self, submission: Submission) -> dict[str, Any]:
+        """How it would be routed if it came now; nothing is stored. Raises RequestError."""
+        submission = self._admission.named(submission)
+        self._admission.check_model(submission)
+        now = self._journal.now()
+        request, _ = draft(self._router, submission, None, now)
+        return self._waiting.dispatch.explain(request, now)

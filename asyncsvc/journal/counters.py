@@ -1,0 +1,96 @@
+"""What has become of the tasks since the process began, in numbers.
+
+Owns the counts and distributions that only the moment of a change can tell. Promises that
+each change of a task costs about a microsecond, and that what it remembers is bounded. Never
+keeps a task, never asks anybody.
+"""
+
+from collections import Counter
+
+from asyncsvc.errors import RequestError, StorageUnavailable
+from asyncsvc.histogram import Histogram
+from asyncsvc.tasks.state import State, Task
+
+SUBMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+WAIT_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0)
+ERROR_S = (0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+PROMISES = 100_000
+"""Promised starts remembered at most; those of the oldest tasks go first."""
+
+
+class Tally:
+    """Hand `changed` to the journal; tell it of each promise and each refusal."""
+
+    def __init__(self) -> None:
+        self.accepted: Counter[str] = Counter()
+        """Tasks by lane."""
+        self.finished: Counter[tuple[str, str]] = Counter()
+        """By state and lane."""
+        self.failed: Counter[str] = Counter()
+        """By the error's code."""
+        self.attempts: Counter[str] = Counter()
+        """By the model's name, those answered from the cache left out."""
+        self.refused: Counter[str] = Counter()
+        """Submits, by the answer's code."""
+        self.submit = Histogram(SUBMIT_S)
+        """Seconds from the checked request to the task on the disk."""
+        self.waited: dict[str, Histogram] = {}
+        """Seconds from the queue to the first start, by lane."""
+        self.error = Histogram(ERROR_S)
+        """Seconds between the promised and the real start, whichever was first."""
+        self.late = 0.0
+        """The sum of the same, early starts counting as negative."""
+        self._promised: dict[str, int] = {}
+
+    def refuse(self, error: RequestError | StorageUnavailable) -> None:
+        """A submit was turned away."""
+        self.refused[error.code if isinstance(error, RequestError) else "storage"] += 1
+
+    def promised(self, task: Task, eta_s: float | None) -> None:
+        """The task's submitter was told when it would start."""
+        if eta_s is None:
+            return
+        self._promised[task.id] = task.queued_at + round(eta_s * 1000)
+        if len(self._promised) > PROMISES:
+            del self._promised[next(iter(self._promised))]
+
+    @property
+    def bias_s(self) -> float | None:
+        """How much later than promised tasks start on average; None: nothing is known."""
+        return self.late / count if (count := self.error.count) else None
+
+    def changed(self, before: Task | None, after: Task) -> None:
+        """A commit has made `after` of `before`; None: new, or it was finished."""
+        if before is not None and before.version == after.version:
+            return  # nothing but text
+        if after.version == 1:
+            self.accepted[after.request.lane] += 1
+            return
+        if before is None:
+            return  # finished before: somebody has it done again
+        if after.starts > before.starts and not after.cached:
+            self.attempts[after.name or ""] += after.starts - before.starts
+        if before.started_at is None and after.started_at is not None:
+            self._started(after, after.started_at)
+        if after.finished:
+            self._finished(after)
+        elif after.state is State.PAUSED:
+            self._promised.pop(after.id, None)  # nobody promised anything about a pause
+
+    def _started(self, task: Task, at: int) -> None:
+        lane = task.request.lane
+        waited = self.waited.get(lane)
+        if waited is None:
+            waited = self.waited[lane] = Histogram(WAIT_S)
+        waited.observe(max(at - task.queued_at, 0) / 1000)
+        promised = self._promised.pop(task.id, None)
+        if promised is not None:
+            error = (at - promised) / 1000
+            self.late += error
+            self.error.observe(abs(error))
+
+    def _finished(self, task: Task) -> None:
+        self._promised.pop(task.id, None)
+        self.finished[task.state.value, task.request.lane] += 1
+        if task.state is State.FAILED and task.error is not None:
+            self.failed[task.error["code"]] += 1

@@ -1,0 +1,286 @@
+"""The journal: the one way to change a task, and the one place to hear of it.
+
+Owns the unfinished tasks in memory, the numbering of events, the group commit and the
+wake-up of followers. Promises: what `append` acknowledges is on the disk; nobody hears of an
+event before that; an append is applied wholly or not at all; events of a task have a dense
+`seq`, all events a growing `id`. Never decides what should happen next, never lets a reader
+hold up the writer.
+
+One task commits at a time, and what gathers meanwhile goes into the next commit. An append is
+applied when its commit begins, on an overlay that becomes the truth only when the database
+has accepted it: a refused write leaves memory as it was. Whoever waits for a commit is told while
+the next one is already being written.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from typing import Self, TypeVar
+
+import aiosqlite
+
+from asyncsvc.clock import Now
+from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.journal.appends import Append, Outcome
+from asyncsvc.journal.subscriptions import Feed, Topics
+from asyncsvc.journal.transaction import Arrival, Birth, Change, Entry, Kept, Overlay, Removal
+from asyncsvc.storage.columns import Event
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.statements import Beside
+from asyncsvc.storage.webhooks import Tried
+from asyncsvc.storage.write_statistics import Writes
+from asyncsvc.tasks.state import Task
+
+log = logging.getLogger(__name__)
+
+COMMIT_MOST = 2_000
+"""Appends in one commit: bounds how long those that come meanwhile wait."""
+FORGET_EVERY_MS = 60_000
+
+T = TypeVar("T")
+
+
+class Journal:
+    """Start it with `async with journal:`; `append` and `follow` are its verbs."""
+
+    def __init__(self, store: Store, now: Now, keep_calls_ms: int = 120_000) -> None:
+        self.store = store
+        self.now = now
+        self.live: dict[str, Task] = {}
+        """The unfinished tasks by id. Read it, never write it."""
+        self.feed = Feed(store)
+        self.owed = asyncio.Event()
+        """Set when a task with a callback has ended; whoever delivers clears it."""
+        self.writes = Writes()
+        self.on_change: Callable[[Task | None, Task], None] = lambda before, after: None
+        """Called for each task that a commit has changed; before None: it was not in memory."""
+        self._topics = Topics()
+        self.keep_calls_ms = keep_calls_ms
+        """How long the starts of calls are kept; it may grow."""
+        self._forgot_at = 0
+        self._waiting: list[Append] = []
+        self._untold: list[tuple[Append, Outcome]] = []
+        """Done, and nobody knows yet. Never left so while the loop does something else."""
+        self._chores: deque[Callable[[], Awaitable[None]]] = deque()
+        self._wanted = asyncio.Event()
+        self._writer: asyncio.Task[None] | None = None
+        self.closing = False
+        self._n = 0
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest task."""
+        return self._n
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._n, self.feed.last_id = await self.store.counters()
+        self.live = {task.id: task for task in await self.store.unfinished()}
+        self._writer = asyncio.create_task(self._write(), name="journal")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Write what was appended, then end: followers stop, later appends are refused."""
+        self.closing = True
+        self._wanted.set()
+        if self._writer is not None:
+            await self._writer
+        self.release()
+
+    def release(self) -> None:
+        """Let every follower go; they come back with their cursors."""
+        self.feed.close()
+        self._topics.close()
+
+    def append(
+        self, *entries: Entry, then: Callable[[Outcome], None] | None = None
+    ) -> "asyncio.Future[list[Task]]":
+        """Apply all entries or none; the future gives the tasks as they then stand on disk.
+
+        Fails with IllegalTransition, TaskNotFound or StorageUnavailable, and then nothing has
+        changed. Abandoning the future does not take the append back; `then` is called with the
+        outcome even so, and before the future knows of it.
+        """
+        done: asyncio.Future[list[Task]] = self._loop.create_future()
+        self._enqueue(Append(entries, then, done))
+        return done
+
+    def post(self, entries: Sequence[Entry], then: Callable[[Outcome], None]) -> None:
+        """The same for whoever does not wait: `then` is called with the outcome."""
+        self._enqueue(Append(entries, then))
+
+    def _enqueue(self, append: Append) -> None:
+        if self.closing:
+            append.settle(StorageUnavailable("the service is stopping"))
+        else:
+            self._waiting.append(append)
+            self._wanted.set()
+
+    async def between(self, chore: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+        """Do a small chore on the database between two commits. Raises StorageUnavailable.
+
+        One at a time, and a commit after each: chores never hold up more than one commit.
+        """
+        done: asyncio.Future[T] = self._loop.create_future()
+        if self.closing:
+            raise StorageUnavailable("the service is stopping")
+
+        async def work() -> None:
+            try:
+                result = await self.store.chore(chore)
+            except Exception as error:
+                if not done.done():
+                    done.set_exception(error)
+            else:
+                if not done.done():
+                    done.set_result(result)
+
+        self._chores.append(work)
+        self._wanted.set()
+        return await done
+
+    async def task(self, task_id: str) -> Task:
+        """The task as it stands, finished or not. Raises TaskNotFound."""
+        task = self.live.get(task_id) or await self.store.task(task_id)
+        if task is None:
+            raise TaskNotFound(task_id)
+        return self.live.get(task_id, task)
+
+    async def follow(self, task_id: str, after: int = 0) -> AsyncGenerator[list[Event]]:
+        """Pages of the task's events with a seq above `after`, each once and in order.
+
+        Ends after the last event of a finished task, or when the journal is released. Raises
+        TaskNotFound, also where the task is deleted before all was given. Whoever does not ask
+        for more gets nothing and costs nothing.
+        """
+        with self._topics.topic(task_id) as topic:
+            task = await self.task(task_id)
+            topic.begin(task.seq)
+            cursor = after
+            while not topic.closed:
+                grew = topic.grew  # taken before reading: no append can fall in between
+                page = topic.tail(cursor)
+                if page is None:
+                    rows = await self.store.events(task.n, cursor)
+                    page = [row.event(task_id) for row in rows]
+                if page:
+                    cursor = page[-1].seq
+                    yield page
+                elif task_id not in self.live:
+                    break
+                else:
+                    await grew.wait()
+            if topic.gone and (page := topic.tail(cursor)):
+                cursor = page[-1].seq
+                yield page
+            if topic.behind(cursor) and (topic.gone or not topic.closed):
+                raise TaskNotFound(task_id)
+
+    async def _write(self) -> None:
+        """Started with the journal, ends when it is closed and empty; raises nothing."""
+        while True:
+            await self._wanted.wait()
+            self._wanted.clear()
+            while self._waiting or self._chores:
+                if self._chores:
+                    self._tell()
+                    await self._chores.popleft()()
+                batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
+                try:
+                    await self._commit(batch)
+                except Exception as error:
+                    if isinstance(error, MemoryError):
+                        error = StorageUnavailable("there is no memory left for this write")
+                    if not isinstance(error, StorageUnavailable):
+                        log.exception("a commit failed")
+                        error = StorageUnavailable(f"internal: {error}")
+                    self._untold += [(append, error) for append in batch]
+            self._tell()
+            if self.closing:
+                return
+
+    async def _commit(self, appends: list[Append]) -> None:
+        if not appends:
+            return
+        strangers = await self._strangers(appends)
+        overlay = Overlay(
+            (lambda task_id: self.live.get(task_id) or strangers.get(task_id))
+            if strangers
+            else self.live.get,
+            self.now(),
+            self._n,
+            self.feed.last_id,
+        )
+        outcomes: list[tuple[Append, Outcome]] = []
+        for append in appends:
+            try:
+                outcomes.append((append, overlay.accept(append.entries)))
+            except (IllegalTransition, TaskNotFound) as error:
+                outcomes.append((append, error))
+            except (TypeError, ValueError) as error:
+                # JSON cannot hold it: that is the fault of this append, not of its neighbours.
+                refusal = StorageUnavailable(f"this cannot be stored: {error}")
+                outcomes.append((append, refusal))
+        if any(isinstance(outcome, list) for _, outcome in outcomes):
+            batch = overlay.batch()
+            with self.writes:
+                committing = self.store.commit(batch)
+                self._tell()
+                await committing
+            self._publish(overlay)
+            if batch.callbacks.owed:
+                self.owed.set()
+        # A refusal waits as well: it may rest on what the batch makes of the task.
+        self._untold += outcomes
+        if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
+            self._forgot_at = overlay.at
+            self._tell()
+            await self.store.forget_calls(overlay.at - self.keep_calls_ms)
+
+    def _tell(self) -> None:
+        """Tell those whose appends are done, in their order."""
+        untold, self._untold = self._untold, []
+        for append, outcome in untold:
+            append.settle(outcome)
+
+    async def _strangers(self, appends: list[Append]) -> dict[str, Task]:
+        """The finished tasks that the batch touches: they are not kept in memory."""
+        ids = {
+            entry.task_id
+            for append in appends
+            for entry in append.entries
+            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
+        }
+        if not ids:
+            return {}
+        self._tell()
+        found = [await self.store.task(task_id) for task_id in ids]
+        return {task.id: task for task in found if task is not None}
+
+    def _publish(self, overlay: Overlay) -> None:
+        """The batch is on the disk: make it the truth, then wake whoever follows."""
+        self._n = overlay.n
+        for task_id, task in overlay.tasks.items():
+            if task is not None:
+                self.on_change(self.live.get(task_id), task)
+            if task is None or task.finished:
+                self.live.pop(task_id, None)
+            else:
+                self.live[task_id] = task
+        self._topics.publish(overlay.events, [i for i, t in overlay.tasks.items() if t is None])
+        self.feed.publish(overlay.events)
+
+
+__all__ = [
+    "Arrival",
+    "Beside",
+    "Birth",
+    "Change",
+    "Event",
+    "Journal",
+    "Kept",
+    "Outcome",
+    "Removal",
+    "Tried",
+]

@@ -1,0 +1,91 @@
+"""Reading the settings again while tasks run.
+
+Owns the order: read, check the whole, compare, apply. Promises that faults change nothing; that
+all of it is applied between two steps of the loop; that no call under way is touched; that a
+window's past calls count on; that whatever waits chooses anew, and what a provider had refused
+for good is tried again. Never reads a file itself.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from asyncsvc.config import diff as live
+from asyncsvc.config.diff import Difference
+from asyncsvc.config.settings import Settings
+from asyncsvc.execution.workers import WorkerPool
+from asyncsvc.intake.model_pause import Holds
+from asyncsvc.journal.journal import Journal
+from asyncsvc.lifecycle.learned_limits import Keeper, learned
+from asyncsvc.providers.client import Client
+from asyncsvc.providers.registry import Catalogue
+from asyncsvc.routing.router import Router
+from asyncsvc.scheduling.account_slots import Seat
+from asyncsvc.scheduling.waiting import WaitingRoom
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Reloader:
+    """`reload`; one at a time. `settings` are those in force, which all parts share."""
+
+    settings: Settings
+    read: Callable[[], Settings] | None
+    """Reads file and environment. Raises SettingsError. None: there is nothing to read."""
+    journal: Journal
+    catalogue: Catalogue
+    client: Client
+    router: Router
+    waiting: WaitingRoom
+    keeper: Keeper
+    pool: WorkerPool
+    holds: Holds
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    async def reload(self) -> Difference:
+        """What has changed. Raises SettingsError or StorageUnavailable; then nothing has."""
+        async with self.turn:
+            new = self.read() if self.read is not None else self.settings
+            plan = self.catalogue.plan(new)
+            store, now = self.journal.store, self.journal.now
+            reach_ms = round(max((m.rpm_window_s for m in new.models.values()), default=60) * 2000)
+            # What a model that comes new has called in an earlier life still counts.
+            known = {gate.name for gate in self.catalogue.gates}
+            coming = any(account.gate not in known for account in plan.usable)
+            calls = await store.calls_since(now() - reach_ms) if coming else []
+            kept = await learned(store) if coming else {}
+            caching = new.cache.enabled and not self.settings.cache.enabled
+            # From here on nothing waits: no step of anybody else sees half of it.
+            found = live.difference(self.settings, new)
+            live.adopt(self.settings, new)
+            self.journal.keep_calls_ms = max(self.journal.keep_calls_ms, reach_ms)
+            fresh = self.catalogue.adopt(plan)
+            self.catalogue.restore(calls, now(), fresh)
+            self.catalogue.learned(kept, fresh)
+            self._apply("queue.ttl_s" in found.changed)
+            if caching:
+                await self.waiting.cache.load(store)
+            log.info("settings read again: %s", found)
+            return found
+
+    def _apply(self, ttl_changed: bool) -> None:
+        settings = self.settings
+        self.router.apply(settings.models, settings.routes)
+        self.client.apply(settings.timeouts)
+        self.waiting.cache.apply(settings.cache)
+        self.keeper.listen(self.catalogue.gates)
+        self.holds.apply()
+        self.waiting.apply(self._seats(), ttl_changed)
+        self.pool.staff()
+
+    def _seats(self) -> list[Seat]:
+        """A seat for each account; who had one keeps it."""
+        held = {id(seat.gate): seat for seat in self.waiting.dispatch.seats}
+        seats = []
+        for upstream in self.catalogue.upstreams:
+            seat = held.get(id(upstream.gate)) or Seat(upstream)
+            seat.upstream = upstream
+            seats.append(seat)
+        return seats

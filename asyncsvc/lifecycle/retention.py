@@ -1,0 +1,138 @@
+"""Forgetting: what is finished for long enough goes, a little at a time.
+
+Owns the decision what is old enough, and the pace. Promises that a clock which is set forward
+deletes nothing early, that each step is one small transaction between two commits, that others
+come in between, and that a disk which refuses only makes it later. Never touches what is not
+finished.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+
+import aiosqlite
+import orjson
+
+from asyncsvc.clock import Now, Uptime
+from asyncsvc.config.settings import Settings
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.scheduling.cache import KIND as ANSWER
+from asyncsvc.storage import purge as purging
+
+log = logging.getLogger(__name__)
+
+KIND, KEY = "retention", "clock"
+DAY_MS = 86_400_000
+EVERY_S = 60.0
+PAUSE_S = 0.05
+"""Between two steps: with steps of a few milliseconds the disk is others' nine tenths of the
+time, and a thousand tasks go in a second or two."""
+JUMP_MS = 5_000
+"""A clock that is set on by less is only corrected."""
+
+
+class TrustedClock:
+    """A wall clock that is never ahead of the time that has really gone by.
+
+    A time stamp can only be compared with a clock that ran on evenly since. Where the wall clock
+    goes on by more than the machine's own one, it was set: from then on `read` follows the
+    machine's clock, and comes back to the wall clock when `keep_ms` have gone by, as all stamps
+    from before are out of the way by then. While the machine is off nothing measures the time,
+    and the wall clock is believed; while only the service is off, the machine's clock goes on.
+    """
+
+    def __init__(self, now: Now, uptime: Uptime, keep_ms: int) -> None:
+        self._now = now
+        self._uptime = uptime
+        self.keep_ms = keep_ms
+        self._wall = self._trusted = now()
+        self._boot, self._up = uptime()
+        self._doubt_ms = 0
+        """For how long the wall clock is still not believed."""
+
+    def read(self) -> int:
+        """Milliseconds since the epoch, as far as they can be trusted."""
+        wall, (boot, up) = self._now(), self._uptime()
+        gone = up - self._up if boot == self._boot else max(0, wall - self._wall)
+        if wall - self._wall - gone > JUMP_MS:
+            if not self._doubt_ms:
+                self._trusted = self._wall
+            self._doubt_ms = self.keep_ms + gone
+        self._doubt_ms = max(0, self._doubt_ms - gone)
+        self._trusted = min(self._trusted + gone, wall) if self._doubt_ms else wall
+        self._wall, self._boot, self._up = wall, boot, up
+        return self._trusted
+
+    def state(self) -> str:
+        """For `restore`, as JSON."""
+        held = [self._wall, self._trusted, self._boot, self._up, self._doubt_ms]
+        return orjson.dumps(held).decode()
+
+    def restore(self, state: str) -> None:
+        """Go on from where an earlier process was."""
+        self._wall, self._trusted, self._boot, self._up, self._doubt_ms = orjson.loads(state)
+
+
+class Retention:
+    """`run` until cancelled; `sweep` once."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        settings: Settings,
+        now: Now,
+        uptime: Uptime,
+        every_s: float = EVERY_S,
+    ) -> None:
+        self._journal = journal
+        self._settings = settings
+        # Who keeps things for seconds only does not want to wait for a minute.
+        self._every_s = min(every_s, max(0.5, self.keep_ms / 10_000)) if self.keep_ms else every_s
+        self.clock = TrustedClock(now, uptime, self.keep_ms)
+        self.removed = 0
+        """Rows that have gone since the start."""
+
+    @property
+    def keep_ms(self) -> int:
+        """How long finished tasks stay, as the settings say now; 0: for ever."""
+        return round(self._settings.storage.retention_days * DAY_MS)
+
+    @property
+    def answers_ms(self) -> int:
+        """How long answers may be repeated."""
+        return round(self._settings.cache.ttl_s * 1000)
+
+    async def run(self) -> None:
+        """Started with the house, ends when it is cancelled; raises nothing."""
+        with suppress(StorageUnavailable):
+            for key, _, value in await self._journal.store.kept(KIND):
+                if key == KEY:
+                    self.clock.restore(value)
+        refused = False
+        while True:
+            try:
+                await self.sweep()
+                refused = False
+            except StorageUnavailable as error:
+                if not refused:
+                    log.warning("purging waits: %s", error)
+                refused = True
+            await asyncio.sleep(self._every_s)
+
+    async def sweep(self) -> None:
+        """Remove all that is old enough, in steps. Raises StorageUnavailable."""
+        trusted = self.clock.read()
+        await self._journal.append(Kept(KIND, KEY, self.clock.state()))
+        if self.keep_ms:
+            await self._repeat(partial(purging.purge, before=trusted - self.keep_ms))
+        stale = trusted - self.answers_ms
+        await self._repeat(partial(purging.forget, kind=ANSWER, before=stale))
+        await self._journal.between(partial(purging.shorten_log, path=self._journal.store.path))
+
+    async def _repeat(self, step: Callable[[aiosqlite.Connection], Awaitable[int]]) -> None:
+        while rows := await self._journal.between(step):
+            self.removed += rows
+            await asyncio.sleep(PAUSE_S)

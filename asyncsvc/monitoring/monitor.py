@@ -1,0 +1,273 @@
+"""The watch over the machine: refuse tasks before it dies of them.
+
+Owns the figures that are watched and their limits, the way from an alarm to the intake, and the
+probe of a disk that has refused a write. Promises that a limit passed is noticed within about a
+second, that intake then refuses with the figure and a Retry-After, and takes tasks again by
+itself; that a disk which takes writes again is noticed though nobody submits. Never stops what
+runs, never keeps anybody from reading or cancelling.
+"""
+
+import asyncio
+import logging
+import math
+import sqlite3
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from asyncsvc.config.settings import Settings
+from asyncsvc.errors import Overloaded
+from asyncsvc.intake.intake import Intake
+from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
+from asyncsvc.monitoring.lag import EVERY_S, LoopLag
+from asyncsvc.monitoring.process_statistics import Look, Machine, Readings, give_back
+from asyncsvc.storage import opened_files as opened
+from asyncsvc.storage import refusals
+from asyncsvc.tasks.state import Task
+
+log = logging.getLogger(__name__)
+
+MB = 1_000_000
+LAG_SPAN_S, LAG_QUANTILE = 10.0, 0.9
+"""One short stop, as a snapshot or a start on a busy machine makes, is no overload: with the
+default limit of two seconds it takes one of three."""
+HUNG_S = 5.0
+"""A commit that takes longer than this will keep whoever submits waiting as well."""
+STEADY_S = 2.0
+"""On a disk that is nearly full small writes pass and large ones do not: that is one alarm."""
+RETRY_S, RETRY_MOST_S = 5.0, 60.0
+PROBE = "probe"
+
+
+@dataclass(frozen=True, slots=True)
+class Rhythm:
+    """How often the monitor does what."""
+
+    look_s: float = 1.0
+    lag_s: float = EVERY_S
+    idle_probe_s: float = 60.0
+    """After so long without any write, one is tried: a disk that has become read-only is found
+    before a task needs it."""
+    relief_s: float = 10.0
+    """While memory is near its limit, freed memory is given back to the system so often."""
+
+
+class Monitor:
+    """`async with` it while the service runs."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        intake: Intake,
+        settings: Settings,
+        look: Look | None = None,
+        rhythm: Rhythm | None = None,
+        relieve: Callable[[], Awaitable[None]] = give_back,
+    ) -> None:
+        self.readings = Readings()
+        """The latest look."""
+        self.alarms = Alarms(journal.now)
+        self.rhythm = rhythm or Rhythm()
+        self.lag = LoopLag(self.rhythm.lag_s)
+        database = Path(settings.storage.path).absolute()
+        self._look = look or Machine(database, journal.store.files.fault)
+        self._journal = journal
+        self._intake = intake
+        self._settings = settings
+        self._probe: asyncio.Future[list[Task]] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._blind = False
+        self._relieve = relieve
+        self._relieved_at = -math.inf
+
+    async def __aenter__(self) -> Self:
+        log.info("sqlite %s; limits: %s", sqlite3.sqlite_version, self._settings.limits)
+        self.lag.start()
+        await self.check()
+        self._watching = asyncio.create_task(self._watch(), name="monitor")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.lag.stop()
+        if self._watching is not None:
+            self._watching.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._watching
+
+    @property
+    def writes_go_well(self) -> bool:
+        """Whether the database takes writes, as far as the last one shows, and keeps them."""
+        writes = self._journal.writes
+        sound = self.readings.misplaced is None and self._journal.store.refusals.damage is None
+        return sound and writes.refusal is None and writes.under_way_s() < HUNG_S
+
+    def overload(self) -> Overloaded | None:
+        """Why no task may be taken at this moment, as an answer to a client."""
+        reasons = self.alarms.beyond()
+        if not reasons:
+            return None
+        said = "; ".join(reason.figure.said for reason in reasons)
+        after = max(map(self._retry_after, reasons))
+        return Overloaded(f"no task is taken at the moment: {said}", retry_after=after)
+
+    async def check(self) -> None:
+        """Look once, judge, and tell the intake."""
+        await self._take_a_look()
+        self._try_the_disk()
+        self.judge()
+        if "memory" in self.alarms.reasons:
+            await self._give_back()
+
+    def judge(self) -> None:
+        """Judge what is known at this moment: the latest look, the latest write."""
+        self.alarms.judge(self._figures(), asyncio.get_running_loop().time())
+        self._intake.overload = self.overload if self.alarms.beyond() else None
+
+    async def _give_back(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if now - self._relieved_at >= self.rhythm.relief_s:
+            self._relieved_at = now
+            await self._relieve()
+
+    async def _watch(self) -> None:
+        """Started with the monitor, ends by cancellation; a fault of ours does not end it."""
+        while True:
+            await asyncio.sleep(self.rhythm.look_s)
+            try:
+                await self.check()
+            except Exception:
+                log.exception("a fault of ours while watching")
+
+    async def _take_a_look(self) -> None:
+        try:
+            self.readings = await self._look()
+            self._blind = False
+        except (OSError, TimeoutError) as error:
+            if not self._blind:
+                log.warning("the machine's figures cannot be read: %r; the last ones count", error)
+            self._blind = True
+
+    def _try_the_disk(self) -> None:
+        """Write something where the last write went wrong, or was long ago."""
+        writes = self._journal.writes
+        idle = asyncio.get_running_loop().time() - writes.ended
+        if writes.refusal is None and idle < self.rhythm.idle_probe_s:
+            return
+        if self._probe is None or self._probe.done():
+            entry = Kept(PROBE, "write", str(self._journal.now()), durable=True)
+            self._probe = self._journal.append(entry)
+
+    def _retry_after(self, reason: Reason) -> float:
+        """Nobody knows when it ends; what has lasted for long is likely to go on for long."""
+        lasted = asyncio.get_running_loop().time() - reason.since
+        return min(max(lasted, RETRY_S), RETRY_MOST_S)
+
+    def _figures(self) -> Iterator[Figure]:
+        yield self._memory()
+        yield self._disk()
+        yield self._loop()
+        yield self._queue()
+        yield self._storage()
+        yield self._database()
+        if self.readings.fds is not None and self.readings.fds_limit:
+            yield self._descriptors(self.readings.fds, self.readings.fds_limit)
+
+    def _memory(self) -> Figure:
+        used, most = self.readings.memory / MB, self._settings.limits.memory_mb
+        return Figure(
+            "memory",
+            share(used, most),
+            f"{used:.0f} MB of memory used, limits.memory_mb = {most}",
+            "let tasks finish, cancel large ones, or raise limits.memory_mb",
+            self.readings.memory,
+            most * MB,
+            "bytes",
+        )
+
+    def _disk(self) -> Figure:
+        free, least = self.readings.disk_free, self._settings.limits.disk_free_mb
+        left = float("inf") if free is None else free / MB
+        return Figure(
+            "disk",
+            scarcity(left, least),
+            f"{left:.0f} MB free on the database's disk, limits.disk_free_mb = {least}",
+            "make room there, move storage.path, or lower limits.disk_free_mb",
+            free,
+            least * MB,
+            "bytes",
+        )
+
+    def _loop(self) -> Figure:
+        late, most = self.lag.quantile(LAG_QUANTILE, LAG_SPAN_S), self._settings.limits.loop_lag_ms
+        return Figure(
+            "loop_lag",
+            share(late * 1000, most),
+            f"the event loop is {late * 1000:.0f} ms late, limits.loop_lag_ms = {most}",
+            "the processor is too busy: send less at once, or give it more",
+            round(late, 4),
+            most / 1000,
+            "seconds",
+        )
+
+    def _descriptors(self, used: int, allowed: int) -> Figure:
+        most = int(allowed * self._settings.limits.fds_share)
+        return Figure(
+            "fds",
+            share(used, most),
+            f"{used} of {allowed} file descriptors open, limits.fds_share = "
+            f"{self._settings.limits.fds_share:g}",
+            "close idle connections, or raise the limit of open files (ulimit -n)",
+            used,
+            most,
+            "descriptors",
+        )
+
+    def _queue(self) -> Figure:
+        held = len(self._journal.live)
+        return Figure(
+            "queue",
+            share(held, self._settings.queue.max_length),
+            f"{held} of {self._settings.queue.max_length} unfinished tasks, queue.max_length",
+            "above that submits are refused with queue_full; let tasks finish or cancel some",
+            held,
+            self._settings.queue.max_length,
+            "tasks",
+            worst=Level.DEGRADED,
+        )
+
+    def _storage(self) -> Figure:
+        writes = self._journal.writes
+        hung = writes.under_way_s()
+        used, said = 0.0, "the database takes writes"
+        if writes.refusal is not None:
+            used, said = 1.0, writes.refusal
+        elif asyncio.get_running_loop().time() - writes.refused_at < STEADY_S:
+            used, said = 1.0, "the database has just refused a write, and takes writes again"
+        if hung >= HUNG_S:
+            used, said = 1.0, f"a write to the database has been going on for {hung:.0f} s"
+        return Figure(
+            "storage",
+            used,
+            said,
+            "see to the disk of storage.path; it is tried again every second",
+            # A refused write is told to whoever asked for it, at once. One that hangs tells
+            # nobody anything, and whoever submits would wait with it.
+            worst=Level.OVERLOADED if hung >= HUNG_S else Level.DEGRADED,
+        )
+
+    def _database(self) -> Figure:
+        """A file that is not in its place takes no task: what is written would be gone. One that
+        is damaged takes tasks: most of it can be read and written."""
+        lost, damage = self.readings.misplaced, self._journal.store.refusals.damage
+        if lost is not None:
+            return Figure("database", 1.0, lost, opened.REMEDY)
+        used = 0.0 if damage is None else 1.0
+        said = damage or "the database's files are in their place and nothing is damaged"
+        return Figure("database", used, said, refusals.REMEDY, worst=Level.DEGRADED)
+
+
+Watch = Callable[[Journal, Intake, Settings], Monitor]
+"""Makes the monitor of a house; tests let it look elsewhere."""

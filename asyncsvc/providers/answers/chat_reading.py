@@ -1,0 +1,162 @@
+"""Reading a chat's answer: from frames to the sink, under the deadlines of the call.
+
+Owns when a silence is too long and when an answer is over. Promises that a finished answer holds
+its connection no longer than a grace, that an unreadable frame is left out only where no piece of
+the answer can be lost with it, and that an answer does not grow beyond a bound. Never touches the
+network and never decides what a frame means.
+"""
+
+import asyncio
+import logging
+from typing import Any
+
+from asyncsvc.config.settings import Timeouts
+from asyncsvc.errors import (
+    FirstTokenTimeout,
+    IdleTimeout,
+    ProviderError,
+    UpstreamDisconnected,
+    UpstreamInvalid,
+    UpstreamTooLarge,
+)
+from asyncsvc.providers import errors as faults
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.frames import Mark, Odd
+from asyncsvc.providers.answers.lenient_json import is_text
+from asyncsvc.providers.bounded import MOST_BYTES
+from asyncsvc.providers.upstream import Sink, Upstream
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 1.0
+"""How long the usage may follow the finish reason."""
+LINGER_S = 0.2
+"""After [DONE] or the last usage the body's end follows at once, and the connection can be used
+again. A provider that keeps it open instead costs the connection, not the answer."""
+
+
+class ChatReading:
+    """One answer while it comes: `take` what each part of the body holds, then `end`."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        sink: Sink,
+        upstream: Upstream,
+        timeouts: Timeouts,
+        limit: asyncio.Timeout,
+        now_ms: int,
+    ) -> None:
+        self._answer = answer
+        self._sink = sink
+        self._upstream = upstream
+        self._timeouts = timeouts
+        self._limit = limit
+        self._now_ms = now_ms
+        self._secrets = upstream.secrets
+        self._size = 0
+        self._odd: Odd | None = None
+        """The first frame that could not be read."""
+
+    async def take(self, frames: list[Any]) -> None:
+        """Raises ProviderError for what is no answer."""
+        answer = self._answer
+        alive = False
+        for frame in frames:
+            if frame is Mark.PULSE:
+                alive = True
+            elif frame is Mark.DONE:
+                if not answer.done:
+                    answer.done = True
+                    self._ends_in(LINGER_S)
+            elif answer.done:
+                self._after_done(frame)
+            elif isinstance(frame, Odd):
+                self._skip(frame)
+            else:
+                alive = True
+                for each in frame if isinstance(frame, list) and frame else (frame,):
+                    await self._frame(each)
+        if alive:
+            self._sink.alive()
+            if answer.begun and not answer.ended:
+                self._ends_in(self._timeouts.idle_s)
+
+    async def _frame(self, frame: Any) -> None:
+        answer, sink = self._answer, self._sink
+        for delta in answer.take(frame, self._secrets):
+            self._size += delta.size
+            sink.write(delta)
+        if self._size > MOST_BYTES:
+            raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
+        if sink.full:
+            # A disk that cannot keep up is no silence of the provider.
+            self._limit.reschedule(None)
+            await sink.drained()
+            self._ends_in(self._timeouts.idle_s)
+        if answer.certain:
+            self._ends_in(LINGER_S if _tells_usage(frame) else GRACE_S)
+        elif answer.ended:  # some providers give a finish reason with each piece of text
+            self._ends_in(self._timeouts.idle_s)
+
+    def _after_done(self, frame: Any) -> None:
+        """Only a usage counts after the end."""
+        if isinstance(frame, dict) and _tells_usage(frame) and not frame.get("choices"):
+            for delta in self._answer.take(frame, self._secrets):
+                self._sink.write(delta)
+
+    def _skip(self, odd: Odd) -> None:
+        if odd.carries:
+            raise UpstreamInvalid(odd.why)
+        if self._odd is None:
+            self._odd = odd
+        log.warning(
+            "%s: %d bytes of an answer could not be read and were left out",
+            self._upstream.name,
+            len(odd.data),
+        )
+
+    def end(self, *, empty: bool) -> None:
+        """No more comes. Raises ProviderError unless it was an answer; `empty`: nothing came."""
+        answer = self._answer
+        if self._odd is not None and not (answer.begun and answer.ended):
+            raise odd_error(self._odd, self._upstream, self._now_ms)
+        if empty:
+            raise UpstreamDisconnected("the provider accepted the call and sent nothing")
+        answer.check(self._upstream.preset.empty_answers)
+
+    def late(self, left: list[Any]) -> ProviderError:
+        """The time is over although the answer is not; `left` is what was not complete."""
+        if self._answer.begun:
+            return IdleTimeout(f"the stream was silent for {self._timeouts.idle_s:g} s")
+        odd = next((frame for frame in left if isinstance(frame, Odd)), self._odd)
+        if odd is not None and not odd.like_json:
+            return odd_error(odd, self._upstream, self._now_ms)
+        return FirstTokenTimeout(f"no token within {self._timeouts.first_token_s:g} s")
+
+    def _ends_in(self, seconds: float) -> None:
+        self._limit.reschedule(asyncio.get_running_loop().time() + seconds)
+
+
+def odd_error(odd: Odd, upstream: Upstream, now_ms: int) -> ProviderError:
+    """What was sent in place of an answer, as an error with the provider's words."""
+    if odd.like_json:
+        return UpstreamInvalid(odd.why)
+    if not odd.whole and not is_text(odd.data):
+        return UpstreamInvalid("the provider sent text that is not UTF-8")
+    secrets, dialect = upstream.secrets, upstream.preset.errors
+    if odd.whole:
+        return faults.of_response(200, odd.data, secrets, dialect=dialect, now_ms=now_ms)
+    return faults.of_stream(odd.data.decode(errors="replace"), secrets, dialect, now_ms)
+
+
+def _choice(frame: Any) -> dict[str, Any]:
+    choices = frame.get("choices") if isinstance(frame, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return first if isinstance(first, dict) else {}
+
+
+def _tells_usage(frame: Any) -> bool:
+    if not isinstance(frame, dict):
+        return False
+    return any(isinstance(held.get("usage"), dict) for held in (frame, _choice(frame)))

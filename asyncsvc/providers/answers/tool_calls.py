@@ -1,0 +1,232 @@
+"""The tool calls of an answer, put together from the pieces that providers send.
+
+Owns which piece belongs to which call. Promises that a new id or a new name begins a call, that a
+piece with neither goes on with the call of its index or else with the last, that calls are numbered
+from 0 in the order in which they begin, and that ids are strings, each of one call. Never guesses
+what a call's arguments should be.
+
+A call is given out with its first arguments, not before: by then its name is whole, and its id is
+the provider's, where that comes at all.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import orjson
+
+from asyncsvc.providers.answers.call_pieces import CUSTOM, Piece, read
+from asyncsvc.providers.answers.message_fields import Fields, Room
+
+Object = dict[str, Any]
+LATE_ID = "late_id"
+"""In a piece: the provider's id of a call that was given out under another."""
+
+
+@dataclass(slots=True)
+class _Call:
+    number: int
+    index: int | None
+    fields: Fields
+    function: Fields
+    id: str | None = None
+    given: str | None = None
+    """The id under which it was given out."""
+    type: str = "function"
+    name: str = ""
+    arguments: str = ""
+    pending: str = ""  # arguments that were not given out yet
+    shown_name: str = ""
+
+    def accepts(self, piece: Piece) -> bool:
+        """Whether a piece without another id may belong to this call, by its name."""
+        if not piece.name or not self.name:
+            return True
+        if piece.name == self.name:
+            # Some repeat the name with each piece; a second call comes when the first is whole.
+            return not piece.arguments or not _whole(self.arguments) or self.repeats(piece)
+        # A name in pieces: before any argument, and where the index says that it is this call.
+        same = piece.index is not None and piece.index == self.index
+        return same and not self.arguments and not _whole(piece.arguments)
+
+    def repeats(self, piece: Piece) -> bool:
+        """Whether the piece is the whole call once more."""
+        return (
+            piece.id is not None
+            and piece.id == self.id
+            and piece.arguments == self.arguments
+            and _whole(self.arguments)
+        )
+
+    def take(self, piece: Piece) -> Iterator[Object]:
+        """Add what the piece has, and give out what is new."""
+        self.type = piece.type or self.type
+        if piece.name and piece.name != self.name:
+            grown = not self.name or piece.name.startswith(self.name)
+            self.name = piece.name if grown else self.name + piece.name
+        if piece.arguments and not self.repeats(piece):
+            self.arguments += piece.arguments
+            self.pending += piece.arguments
+        for name, value in piece.fields.items():
+            self.fields.add(name, value)
+        for name, value in piece.function.items():
+            self.function.add(name, value)
+        if (new := self.shown()) is not None:
+            yield new
+
+    def shown(self, last: bool = False) -> Object | None:
+        """What is new, as OpenAI streams it; None where nothing is, or not enough yet. `last`:
+        no more pieces follow."""
+        if self.given is None:
+            if not last and not (self.pending and self.name):
+                return None
+            self.given = self.id or f"call_{uuid4().hex}"
+            head = {"index": self.number, "id": self.given, "type": self.type}
+            self.shown_name = self.name
+            return head | self._fields() | {"function": self._function({"name": self.name})}
+        late = {LATE_ID: self.id} if last and self.id and self.id != self.given else {}
+        changed = last and (self.fields.changed or self.function.changed)
+        named = {} if self.name == self.shown_name else {"name": self.name}
+        if not (self.pending or named or late or changed):
+            return None
+        self.shown_name = self.name
+        more = self._fields() if changed else {}
+        custom = {"type": CUSTOM} if self.type == CUSTOM else {}
+        return {"index": self.number} | custom | late | more | {"function": self._function(named)}
+
+    def _fields(self) -> Object:
+        self.fields.changed = False
+        return self.fields.held
+
+    def _function(self, named: Object) -> Object:
+        more = self.function.held if self.function.changed else {}
+        self.function.changed = False
+        arguments, self.pending = self.pending, ""
+        return named | {"arguments": arguments} | more
+
+
+@dataclass(slots=True)
+class ToolCalls:
+    """`take` pieces, or `repeat` whole calls; both give out what is new. `rest` at the end."""
+
+    room: Room = field(default_factory=Room)
+    _calls: list[_Call] = field(default_factory=list)
+    _by_id: dict[str, _Call] = field(default_factory=dict)
+    _by_index: dict[int, _Call] = field(default_factory=dict)
+    _held: list[_Call] = field(default_factory=list)  # the newest: maybe not given out yet
+
+    def __len__(self) -> int:
+        return len(self._calls)
+
+    def take(self, given: Any) -> Iterator[Object]:
+        """One piece as a provider sends it; what is no object is left out."""
+        piece = read(given)
+        if piece is None or piece.empty:
+            return
+        found = self._find(piece)
+        if found is None:
+            yield from self._begin(piece)
+        else:
+            self._name_it(found, piece.id)
+            yield from found.take(piece)
+
+    def repeat(self, given: list[Any]) -> Iterator[Object]:
+        """The calls of a whole message, of which some or all came before."""
+        free = list(self._calls)
+        for place, each in enumerate(given):
+            piece = read(each)
+            if piece is None or piece.empty:
+                continue
+            found = self._same(piece, free, place)
+            if found is None:
+                yield from self._begin(piece) if piece.name or not self._calls else self.take(each)
+                continue
+            if found in free:
+                free.remove(found)
+            self._name_it(found, piece.id)
+            piece.arguments = _beyond(found.arguments, piece.arguments)
+            for name, value in piece.fields.items():
+                found.fields.put(name, value)
+            piece.fields = {}
+            yield from found.take(piece)
+
+    def rest(self) -> Iterator[Object]:
+        """What was held back; to be taken at the end."""
+        for call in self._calls:
+            if (piece := call.shown(last=True)) is not None:
+                yield piece
+
+    def _find(self, piece: Piece) -> _Call | None:
+        """The call that the piece goes on with; None where it begins one."""
+        last = self._calls[-1] if self._calls else None
+        current = last if piece.index is None else self._by_index.get(piece.index)
+        if piece.id is not None and (known := self._by_id.get(piece.id)) is not None:
+            other = piece.name and piece.index is not None and piece.index != known.index
+            return known if known.accepts(piece) and not other else None
+        if piece.id is not None:
+            # An id that comes late, for a call that has none.
+            return current if current and current.id is None and current.accepts(piece) else None
+        if piece.name:
+            return current if current and current.accepts(piece) else None
+        return current or last
+
+    def _same(self, piece: Piece, free: list[_Call], place: int) -> _Call | None:
+        """The call that a whole one repeats."""
+        if piece.id is not None and (known := self._by_id.get(piece.id)) is not None:
+            return known
+        at = [self._calls[place]] if place < len(self._calls) else []
+        for call in [*(c for c in at if c in free), *free]:
+            if piece.id is not None and call.id is not None:
+                continue
+            if call.name in ("", piece.name) and _continued(call.arguments, piece.arguments):
+                return call
+        return None
+
+    def _begin(self, piece: Piece) -> Iterator[Object]:
+        for earlier in self._held:
+            if earlier.given is None and (held := earlier.shown(last=True)) is not None:
+                yield held
+        call = _Call(len(self._calls), piece.index, Fields(self.room), Fields(self.room))
+        self._calls.append(call)
+        self._held = [call]
+        if piece.index is not None:
+            self._by_index[piece.index] = call
+        self._name_it(call, piece.id)
+        yield from call.take(piece)
+
+    def _name_it(self, call: _Call, id_: str | None) -> None:
+        """The provider's id, unless another call has it."""
+        if id_ is not None and call.id is None and id_ not in self._by_id:
+            call.id = id_
+            self._by_id[id_] = call
+
+
+def _whole(arguments: str) -> bool:
+    """Whether the arguments are a whole object."""
+    if not arguments.rstrip().endswith("}"):
+        return False
+    try:
+        return isinstance(orjson.loads(arguments), dict)
+    except orjson.JSONDecodeError:
+        return False
+
+
+def _continued(arguments: str, whole: str) -> bool:
+    """Whether the whole arguments may be those that came so far."""
+    return whole.startswith(arguments) or not whole or _equal(arguments, whole)
+
+
+def _beyond(arguments: str, whole: str) -> str:
+    """What the whole arguments have beyond those that came so far. A call that is not whole yet
+    and not repeated goes on."""
+    if whole.startswith(arguments):
+        return whole[len(arguments) :]
+    return "" if _whole(arguments) or _equal(arguments, whole) else whole
+
+
+def _equal(one: str, other: str) -> bool:
+    try:
+        return bool(orjson.loads(one) == orjson.loads(other))
+    except orjson.JSONDecodeError:
+        return False

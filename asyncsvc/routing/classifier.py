@@ -1,0 +1,224 @@
+"""The classifier of prompts: a linear model over pieces of text, and why it decides as it does.
+
+Owns the weights and the reading of their file (`classifier.bin`, made by
+`python -m tests.benchmarks.routing train`). Promises the same answer for the same text. Never
+calls a model and knows nothing of models and settings.
+"""
+
+import json
+import math
+import re
+import struct
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from itertools import accumulate
+from typing import NamedTuple, Self
+
+from asyncsvc.routing.features import END, LONGEST, PASTED, SHAPE, START, Pieces, extract
+
+FILE = "classifier.bin"
+SHOWN_FOR, SHOWN_AGAINST = 5, 3
+CANDIDATES = 40
+"""Passages that are looked at to find those to show."""
+AMBIGUOUS = 0.5
+"""A class that leads the second one by less than this is close to the border."""
+_LANE = 24
+_MASK = (1 << _LANE) - 1
+_ZERO = 128
+"""A weight is kept with this added, so that lanes do not borrow from each other."""
+_LETTERS = re.compile(r"[a-z0-9']+")
+
+
+class Hit(NamedTuple):
+    """A feature of a text that speaks for `cls`, and how much (in log-odds, signed)."""
+
+    name: str
+    weight: float
+    cls: str
+    matched: str
+    """The passage of the text; empty for a feature of its shape."""
+
+
+Place = tuple[int, tuple[int, int]]
+"""The packed weights of a piece, and where it begins and ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The class of a text. `scores` are log-odds up to a constant, one a class."""
+
+    name: str
+    scores: Mapping[str, float]
+    hits: tuple[Hit, ...]
+
+    @property
+    def ambiguous(self) -> bool:
+        first, second = sorted(self.scores.values(), reverse=True)[:2]
+        return first - second < AMBIGUOUS
+
+    def lead(self, name: str) -> float:
+        """By how much a class leads the best of the others; below 0: it does not."""
+        return self.scores[name] - max(v for n, v in self.scores.items() if n != name)
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """A weight of each piece for each class; `classify` a text with them.
+
+    A text's pieces are weighed by how rare they are and divided by the length of that vector,
+    so that a long text does not count for more than a short one. The weights of a piece are
+    lanes of one integer, so that one sum adds them for all classes.
+    """
+
+    classes: tuple[str, ...]
+    bias: tuple[float, ...]
+    scales: tuple[float, ...]
+    rarity_scale: float
+    pieces: Mapping[str, int]
+
+    @classmethod
+    def builtin(cls) -> Self:
+        """The one that comes with the package."""
+        return cls.of((resources.files("asyncsvc.routing") / FILE).read_bytes())
+
+    @classmethod
+    def of(cls, data: bytes) -> Self:
+        """From a file's bytes: a line of JSON, the pieces one a line, and a row of weights each."""
+        end = data.index(b"\n")
+        head = json.loads(data[:end])
+        middle = end + 1 + head["bytes"]
+        pieces = data[end + 1 : middle].decode("utf-8").split("\n")
+        rows = struct.iter_unpack(f"{_row(head['classes'])}s", data[middle:])
+        numbers = (int.from_bytes(row, "little") for (row,) in rows)
+        packed = dict(zip(pieces, numbers, strict=True))
+        bias, scales = tuple(head["bias"]), tuple(head["scales"])
+        return cls(tuple(head["classes"]), bias, scales, head["rarity"], packed)
+
+    def write(self) -> bytes:
+        """The bytes that `of` reads."""
+        pieces = "\n".join(self.pieces).encode("utf-8")
+        head = {
+            "classes": self.classes,
+            "bias": self.bias,
+            "scales": self.scales,
+            "rarity": self.rarity_scale,
+            "bytes": len(pieces),
+        }
+        size = _row(self.classes)
+        rows = (number.to_bytes(size, "little") for number in self.pieces.values())
+        return b"".join([json.dumps(head).encode(), b"\n", pieces, *rows])
+
+    def classify(self, text: str) -> Verdict:
+        """The class with the highest score, and the pieces that decided."""
+        found = extract(text)
+        known = self.pieces.get
+        spans = [(n, span) for piece, span in found.spans.items() if (n := known(piece))]
+        shape = [(n, name) for name in found.shape if (n := known(name))]
+        numbers = [n for n, _ in spans] + [n for n, _ in shape]
+        total, zero = sum(numbers), len(numbers) * _ZERO
+        norm = math.sqrt(total >> len(self.classes) * _LANE) * self.rarity_scale
+        factors = [scale / norm if norm else 0.0 for scale in self.scales]
+        scores = {
+            name: self.bias[lane] + factors[lane] * (_lane(total, lane) - zero)
+            for lane, name in enumerate(self.classes)
+        }
+        first, second = sorted(scores, key=scores.__getitem__, reverse=True)[:2]
+        lean = _Lean(self.classes, factors, first, second)
+        return Verdict(first, scores, tuple(lean.hits(found, spans, shape)))
+
+
+def pack(weights: Sequence[int], rarity: int) -> int:
+    """The weights (-127 to 127) of a piece and its rarity (1 to 255) as one integer.
+
+    One lane a class, and above them the square of the rarity, which has no upper end.
+    """
+    number = rarity * rarity
+    for weight in reversed(weights):
+        number = number << _LANE | weight + _ZERO
+    return number
+
+
+def _row(classes: Sequence[str]) -> int:
+    """Bytes of a packed integer in the file."""
+    return len(classes) * _LANE // 8 + 2
+
+
+def _lane(number: int, lane: int) -> int:
+    """The sum of a class's weights in a packed integer."""
+    return number >> lane * _LANE & _MASK
+
+
+class _Lean:
+    """Which features of a text speak for the first class and which for the second."""
+
+    def __init__(
+        self, classes: Sequence[str], factors: Sequence[float], first: str, second: str
+    ) -> None:
+        self._first, self._second = first, second
+        self._lanes = classes.index(first), classes.index(second)
+        self._factors = tuple(factors[lane] for lane in self._lanes)
+
+    def hits(
+        self, found: Pieces, spans: Sequence[Place], shape: Sequence[tuple[int, str]]
+    ) -> list[Hit]:
+        """The strongest in both directions, the strongest first."""
+        weights = self._weights([number for number, _ in shape])
+        weighed = [
+            (weight, name.removeprefix(SHAPE), "")
+            for weight, (_, name) in zip(weights, shape, strict=True)
+        ]
+        for weight, begin, end in self._passages(found.text, spans):
+            if matched := found.shown[begin:end].strip(START + END + PASTED + " "):
+                weighed.append((weight, "text", matched))
+        weighed.sort(key=lambda one: (-abs(one[0]), one[1:]))
+        chosen = [one for one in weighed if one[0] > 0][:SHOWN_FOR]
+        chosen += [one for one in weighed if one[0] < 0][:SHOWN_AGAINST]
+        return [
+            Hit(name, round(weight, 3), self._first if weight > 0 else self._second, matched)
+            for weight, name, matched in chosen
+        ]
+
+    def _weights(self, numbers: Iterable[int]) -> list[float]:
+        (one, other), (mine, theirs) = self._factors, (lane * _LANE for lane in self._lanes)
+        zero = _ZERO * (one - other)
+        return [
+            one * (number >> mine & _MASK) - other * (number >> theirs & _MASK) - zero
+            for number in numbers
+        ]
+
+    def _passages(self, text: str, spans: Sequence[Place]) -> Iterator[tuple[float, int, int]]:
+        """Passages of the text that do not overlap: weight, begin and end, the strongest first.
+
+        The weight of a piece is shared by its characters; a passage weighs what its characters do.
+        """
+        steps = [0.0] * (len(text) + 1)
+        weights = self._weights([number for number, _ in spans])
+        for (_, (begin, end)), weight in zip(spans, weights, strict=True):
+            share = weight / (end - begin)
+            steps[begin] += share
+            steps[end] -= share
+        sums = [0.0, *accumulate(accumulate(steps))]
+        left, right = _word_borders(text)
+        places = {(left[begin], right[end]) for begin, end in {span for _, span in spans}}
+        ranked = sorted([(-abs(sums[end] - sums[begin]), begin, end) for begin, end in places])
+        taken = bytearray(len(text))
+        for _, begin, end in ranked[:CANDIDATES]:
+            if not any(taken[begin:end]) and _readable(text[begin:end]):
+                taken[begin:end] = b"\1" * (end - begin)
+                yield sums[end] - sums[begin], begin, end
+
+
+def _readable(passage: str) -> bool:
+    """Words far apart in Chinese text are one piece, but no passage to show."""
+    return len(passage) <= LONGEST or passage.isascii()
+
+
+def _word_borders(text: str) -> tuple[list[int], list[int]]:
+    """For each place in the text: where a word that it cuts begins, and where it ends."""
+    left, right = list(range(len(text) + 1)), list(range(len(text) + 1))
+    for word in _LETTERS.finditer(text):
+        begin, end = word.span()
+        left[begin + 1 : end] = [begin] * (end - begin - 1)
+        right[begin + 1 : end] = [end] * (end - begin - 1)
+    return left, right

@@ -1,0 +1,259 @@
+"""The exact cache: finished answers to requests that ask for the same.
+
+Owns what counts as the same request, the answers in memory and which of them to forget.
+Promises that an answer is repeated only to a request that is equal in everything that could
+change it, to models set up as they were then, and not after `cache.ttl_s`; that memory and
+the table hold no more than `cache.max_bytes`, the least recently used going first. Never
+calls anybody, never writes: it hands out what the closing commit of a task has to write.
+
+The table `kept` mirrors the memory: rows that memory has dropped are deleted a few at a time
+with the next answer that is written.
+"""
+
+import hashlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import orjson
+
+from asyncsvc.clock import Now
+from asyncsvc.config.settings import Cache as CacheSettings
+from asyncsvc.config.settings import Model
+from asyncsvc.journal.journal import Change, Kept
+from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.events import drafts
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.storage.database import Store
+from asyncsvc.tasks.state import Cause, Draft, EventType, State, Task, status
+from asyncsvc.tasks.submission import Submission
+
+KIND = "answer"
+PURGED_AT_ONCE = 16
+"""Rows deleted with each answer that is written: many more than one keeps the table from
+growing, and few enough to be no burden on the commit."""
+ENTRY_BYTES = 512
+"""What an entry takes beside its text, about."""
+
+
+def request_key(submission: Submission, routed_as: str | None = None) -> str | None:
+    """SHA-256 over what is asked; None where the answer must not be shared.
+
+    Asked for with `cache`, by default only where the same question has the same answer:
+    embeddings, and chats of temperature 0. `routed_as` is the class by which a task without a
+    model is routed, where that decides who may serve it.
+    """
+    wanted = submission.cache
+    if wanted is None:
+        wanted = submission.type == "embedding" or _is_zero(submission.params.get("temperature"))
+    if not wanted:
+        return None
+    messages = submission.messages
+    if submission.content is not None:
+        messages = [{"role": "user", "content": submission.content}]
+    asked = [submission.type, submission.model, None if submission.model else routed_as]
+    return _digest([*asked, messages, submission.input, submission.params])
+
+
+def _is_zero(value: object) -> bool:
+    return value == 0 and not isinstance(value, bool)
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A finished answer; `result` is set where it is not what the chunks join to."""
+
+    events: list[tuple[str, dict[str, Any]]]
+    """(type, data) of each event of the answer, in order."""
+    result: str | None
+    facts: dict[str, Any]
+    """How it ended: usage, finish reason, the provider's id of the model, the model's name."""
+
+    @classmethod
+    def of_call(cls, deltas: Sequence[Delta], result: str, facts: dict[str, Any]) -> "Answer":
+        """The answer that a call gave."""
+        events = [(draft.type.value, draft.data) for draft in drafts(deltas)]
+        return cls(events, None if events else result, facts)
+
+    def text(self) -> str:
+        return orjson.dumps([self.events, self.result, self.facts]).decode()
+
+    @classmethod
+    def of(cls, text: str) -> "Answer":
+        events, result, facts = orjson.loads(text)
+        return cls([(kind, data) for kind, data in events], result, facts)
+
+    def replay(self, task: Task) -> Change:
+        """The whole life of a task that is given this answer, as one append."""
+        name = self.facts["name"]
+        drafts = [
+            status(Cause.STARTED, State.PENDING),
+            Draft(
+                EventType.ATTEMPT,
+                {
+                    "number": task.starts + 1,
+                    "model": self.facts["model"],
+                    "name": name,
+                    "why": "cached",
+                    "route": {"reason": "cached", "model": name},
+                },
+            ),
+        ]
+        drafts += [Draft(EventType(kind), data) for kind, data in self.events]
+        facts = self.facts | {"latency": 0.0, "cached": True, "error": None}
+        drafts.append(status(Cause.COMPLETED, State.RUNNING, **facts))
+        result = self.result
+        if result is None:
+            chunks = (data["text"] for kind, data in self.events if kind == EventType.CHUNK)
+            result = "".join(chunks)
+        return Change(task.id, drafts, result=result or None, source=State.PENDING)
+
+
+class Cache:
+    """`key` of a task, `get` and `keep` by key; `load` once, before tasks are let in."""
+
+    def __init__(self, settings: CacheSettings, upstreams: Sequence[Upstream], now: Now) -> None:
+        self.hits = 0
+        self.misses = 0
+        """Calls that were made because no answer was there."""
+        self.shared = 0
+        """Tasks that took part in the call of another."""
+        self.bytes = 0
+        self._settings = settings
+        self._upstreams = upstreams
+        self._now = now
+        self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
+        """(ms, value) by key, the least recently used first."""
+        self._doomed: dict[str, None] = {}
+        """Keys of rows to be deleted, in order."""
+        self._fingerprints: dict[tuple[str, str | None], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    def apply(self, settings: CacheSettings) -> None:
+        """Other settings from now on, and other models behind the upstreams."""
+        self._settings = settings
+        self._fingerprints.clear()
+        self._shrink()
+
+    async def load(self, store: Store) -> None:
+        """Remember what the last process knew and is still fresh."""
+        if not self._settings.enabled:
+            return
+        for key, at, value in await store.kept(KIND):
+            if self._fresh(at):
+                self._insert(key, at, value)
+            else:
+                self._doomed[key] = None
+
+    def key(self, task: Task) -> str | None:
+        """What tasks have in common that can share an answer; None where it can share none."""
+        request = task.request
+        if request.cache_key is None or not self._settings.enabled:
+            return None
+        if request.cache is None and request.model and self._acts(request.model):
+            return None  # whoever asks an agent twice wants it to act twice
+        return f"{request.cache_key}{self._fingerprint(request.type, request.model)}"
+
+    def get(self, key: str) -> Answer | None:
+        """The answer, if it is there and fresh; it counts as used."""
+        found = self._answers.get(key)
+        if found is None:
+            return None
+        if not self._fresh(found[0]):
+            self._drop(key)
+            return None
+        self._answers.move_to_end(key)
+        return Answer.of(found[1])
+
+    def worth(self, task: Task, upstream: Upstream) -> bool:
+        """Whether an answer of that upstream to the task may be repeated."""
+        if not self._in_use(upstream):
+            return False
+        return bool(task.request.cache) or not upstream.preset.acts
+
+    def entries(self, key: str, value: str) -> list[Kept]:
+        """What to write with the event that ends the task; then call `keep`."""
+        if self._size(key, value) > self._settings.max_bytes:
+            return []
+        self._doomed.pop(key, None)
+        doomed = islice(self._doomed, PURGED_AT_ONCE)
+        return [Kept(KIND, key, value), *(Kept(KIND, each, None) for each in doomed)]
+
+    def keep(self, written: Sequence[Kept]) -> None:
+        """These entries are on the disk."""
+        for entry in written:
+            if entry.value is None:
+                self._doomed.pop(entry.key, None)
+            else:
+                self._insert(entry.key, self._now(), entry.value)
+
+    def figures(self) -> dict[str, int]:
+        """For people to look at."""
+        return {
+            "entries": len(self._answers),
+            "bytes": self.bytes,
+            "hits": self.hits,
+            "misses": self.misses,
+            "shared": self.shared,
+        }
+
+    def _insert(self, key: str, at: int, value: str) -> None:
+        if old := self._answers.pop(key, None):
+            self.bytes -= self._size(key, old[1])
+        self._answers[key] = (at, value)
+        self.bytes += self._size(key, value)
+        self._doomed.pop(key, None)
+        self._shrink()
+
+    def _shrink(self) -> None:
+        while self.bytes > self._settings.max_bytes:
+            self._drop(next(iter(self._answers)))
+
+    def _drop(self, key: str) -> None:
+        _, value = self._answers.pop(key)
+        self.bytes -= self._size(key, value)
+        self._doomed[key] = None
+
+    def _fresh(self, at: int) -> bool:
+        # By the distance: where somebody sets the clock back, an answer does not live for ever.
+        return abs(self._now() - at) < self._settings.ttl_s * 1000
+
+    @staticmethod
+    def _size(key: str, value: str) -> int:
+        return ENTRY_BYTES + len(key) + len(value.encode())
+
+    def _in_use(self, upstream: Upstream) -> bool:
+        """Whether a call would be made the same way now: settings may have changed since."""
+        shape = _shape(upstream.settings, upstream.base_url)
+        return any(
+            u.name == upstream.name and _shape(u.settings, u.base_url) == shape
+            for u in self._upstreams
+        )
+
+    def _acts(self, name: str) -> bool:
+        return any(u.preset.acts for u in self._upstreams if u.name == name)
+
+    def _fingerprint(self, kind: str, name: str | None) -> str:
+        """The settings of those who could serve, as far as they shape the answer."""
+        found = self._fingerprints.get((kind, name))
+        if found is None:
+            wanted = "embedding" if kind == "embedding" else "chat"
+            models = {
+                upstream.name: _shape(upstream.settings, upstream.base_url)
+                for upstream in self._upstreams
+                if upstream.settings.type == wanted and name in (None, upstream.name)
+            }
+            found = self._fingerprints[kind, name] = _digest(models)
+        return found
+
+
+def _shape(model: Model, base_url: str) -> list[Any]:
+    return [model.model_ids, base_url, model.preset, model.extra_body, model.extra_headers]

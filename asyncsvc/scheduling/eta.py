@@ -1,0 +1,189 @@
+"""When a waiting task will start, and what it waits for.
+
+Owns the estimate from the gates' state and their measured service times. Promises a number
+only where there is something to estimate from. Never promises the user that it is right.
+"""
+
+import asyncio
+import math
+
+from asyncsvc.limits.account import Gate
+from asyncsvc.record import record
+from asyncsvc.scheduling.account_slots import Seat
+from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
+from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.sessions import Sessions
+from asyncsvc.tasks.state import Request, State, Task
+
+
+@record
+class Forecast:
+    """`position` 1 is the next; `eta_s` seconds until the start; None: not known. `least_s`:
+    the task waits so long at any rate; inf where no model takes calls."""
+
+    position: int | None
+    eta_s: float | None
+    reason: str | None
+    least_s: float = 0.0
+
+
+STATES_KEPT = 256
+
+UNKNOWN = Forecast(None, None, None)
+
+
+class Forecaster:
+    def __init__(self, dispatch: Dispatch, sessions: Sessions) -> None:
+        self._dispatch = dispatch
+        self._sessions = sessions
+        self._loop = asyncio.get_running_loop()
+        self._states: dict[tuple[Seat, ...], tuple[tuple[float, int, int], _State]] = {}
+
+    def of(self, task: Task) -> Forecast:
+        """For a task that waits; of any other, nothing is known."""
+        if task.state is not State.PENDING:
+            return UNKNOWN
+        return self._forecast(task.request, entry_of(task).rank, task.id)
+
+    def newcomer(self, request: Request, at: int) -> Forecast:
+        """For a task that is about to be submitted."""
+        if request.run_at is not None and request.run_at > at:
+            return UNKNOWN
+        return self._forecast(request, newcomer(request, at))
+
+    def _forecast(self, request: Request, rank: Rank, task_id: str | None = None) -> Forecast:
+        seats = self._dispatch.candidates(request)
+        position = self._dispatch.position(request, rank, seats)
+        if not seats:
+            return Forecast(position, None, self._dispatch.nobody(request))
+        state = self._state(seats, request.tokens)
+        if request.session_id is not None:
+            before = self._sessions.before(request.session_id, task_id)
+            if before is not None:
+                why = f"behind task {before} of its session"
+                if state.closed_s > 0 and state.reason:
+                    why = f"{why}; {state.reason}"
+                return Forecast(position, state.rest_s, why, state.closed_s)
+        eta = state.eta(position)
+        if eta == 0.0:
+            return self._patient(request, position)
+        said = state.reason
+        if said is None:
+            said = f"{position - 1} tasks are before it" if position > 2 else "a task is before it"
+        return Forecast(position, eta, said, state.closed_s)
+
+    def _patient(self, request: Request, position: int) -> Forecast:
+        """There is room, but it may be left free for a while."""
+        if (spared := self._dispatch.spared(request)) is None:
+            return Forecast(position, 0.0, None)
+        seat, left = spared
+        why = f"{seat.gate.name}: left free for a faster model, for {left:.0f} s at most"
+        return Forecast(position, round(left, 3), why)
+
+    def _state(self, seats: tuple[Seat, ...], tokens: int) -> "_State":
+        """Looked at once a moment: within one, only what the gates count as a change changes it."""
+        counted = changes = 0
+        for seat in seats:
+            gate = seat.upstream.gate
+            changes += gate.changes
+            if gate.budget.limit:
+                counted = tokens
+        moment = self._loop.time(), changes, counted
+        known = self._states.get(seats)
+        if known is None or known[0] != moment:
+            if len(self._states) > STATES_KEPT:
+                self._states.clear()
+            known = self._states[seats] = (
+                moment,
+                _look([seat.upstream.gate for seat in seats], counted),
+            )
+        return known[1]
+
+
+@record
+class _State:
+    """What some gates promise at one moment."""
+
+    free: int
+    next_s: float
+    """Seconds until the next may start, once the free ones are taken; inf: not known."""
+    rate: float
+    """Calls a second in the long run; 0: not known."""
+    quick: int
+    """How many of those that wait the windows still have room for."""
+    pace: float
+    """Calls a second of which these are made."""
+    reason: str | None
+    closed_s: float
+    """Seconds until the first of them takes a call again; 0 where one does, inf: not known."""
+
+    @property
+    def rest_s(self) -> float | None:
+        """The start of those of which only is known that all wait: the end of that wait."""
+        return round(self.closed_s, 3) if 0 < self.closed_s < math.inf else None
+
+    def eta(self, position: int) -> float | None:
+        if position <= self.free:
+            return 0.0
+        if self.next_s == math.inf:
+            return None
+        after = position - self.free - 1
+        rate = self.pace if after < self.quick else self.rate
+        if after and rate <= 0:
+            return self.rest_s
+        return round(self.next_s + (after / rate if after else 0.0), 3)
+
+
+def _look(gates: list[Gate], tokens: int) -> _State:
+    free, next_s, rate, turning = 0, math.inf, 0.0, 0.0
+    quick, pace, closed_s = 0, 0.0, math.inf
+    for gate in gates:
+        calls = _rate(gate, tokens)
+        left, quicker = _burst(gate, calls)
+        closed_s = min(closed_s, _closed(gate))
+        wait = max(gate.wait(), gate.tokens_wait(tokens))
+        if wait <= 0:
+            free += max(int(gate.room()), 0)
+        full = gate.busy >= gate.concurrency
+        if (wait := max(wait, gate.spread_wait())) <= 0:
+            turning += quicker
+        elif not full or calls:
+            next_s = min(next_s, max(wait, 1 / calls) if full else wait)
+        if gate.held is None:
+            rate, quick, pace = rate + calls, quick + left, pace + quicker
+    if turning:
+        next_s = min(next_s, 1 / turning)  # one of the calls under way ends
+    reasons = [why for gate in gates if (why := gate.describe(tokens))]
+    # The keys of a model that is held all say the same.
+    reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
+    return _State(free, next_s, rate, quick - free, pace, reason, max(closed_s, 0.0))
+
+
+def _closed(gate: Gate) -> float:
+    """Seconds in which it surely takes no call. When a probe or a call under way ends, is not
+    known."""
+    wait = gate.wait()
+    if wait == math.inf and gate.held is None and gate.fault is None:
+        return 0.0
+    return wait
+
+
+def _burst(gate: Gate, calls: float) -> tuple[int, float]:
+    """How many calls its window has room for, and at how many a second they go; none, and as in
+    the long run, where something else is in the way or the slots are full for nobody knows how
+    long."""
+    left, per_s = gate.burst()
+    full = gate.busy >= gate.concurrency
+    if not left or gate.wait() > 0 or gate.budget.limit or (full and not gate.service_s):
+        return 0, calls
+    return left, min(per_s, gate.concurrency / gate.service_s if gate.service_s else math.inf)
+
+
+def _rate(gate: Gate, tokens: int) -> float:
+    """Calls a second that it can make, as far as that is known."""
+    rates = [gate.concurrency / gate.service_s] if gate.service_s else []
+    if gate.window.limit:
+        rates.append(gate.window.limit / gate.window.span_s)
+    if gate.budget.limit and tokens:
+        rates.append(gate.budget.limit / tokens / gate.budget.span_s)
+    return min(rates, default=0.0)

@@ -1,0 +1,226 @@
+"""Copies of the database: made while it is in use, looked at before one takes its place.
+
+Owns SQLite's backup API and what makes a file a copy of ours. Promises that a copy is one
+moment of the database, complete in one file, checked, and never in the place of another file;
+that the writer goes on meanwhile. Never writes to a database that a service has open.
+"""
+
+import asyncio
+import hashlib
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable
+from contextlib import closing, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from asyncsvc.errors import DatabaseDamaged, StorageUnavailable
+from asyncsvc.storage.atomic_file import new_file, sync_folder
+from asyncsvc.storage.migrations import MAGIC, scripts
+from asyncsvc.storage.refusals import damage
+
+STEP_PAGES = 256
+"""Pages copied before it looks whether it is still wanted: about a megabyte."""
+TABLES = frozenset({"tasks", "bodies", "results", "events"})
+SIDE = ("-wal", "-shm")
+
+
+class NotACopy(Exception):
+    """The file cannot be used; the message says why."""
+
+
+class Damaged(NotACopy):
+    """The content of the file is damaged."""
+
+
+class Unwanted(Exception):
+    """Whoever asked for the copy has gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A copy that is in its place."""
+
+    path: Path
+    bytes: int
+    tasks: int
+    schema: int
+    sha256: str
+
+
+class Backups:
+    """Copies of one database in a folder beside it, one at a time."""
+
+    def __init__(
+        self,
+        database: Path,
+        reserve_bytes: int = 0,
+        check: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.folder = database.parent / "backups"
+        self._database = database
+        self._reserve = reserve_bytes
+        self._check = check
+        """Raises DatabaseLost where the name leads to another file than the service has open."""
+        self._busy = False
+
+    @property
+    def busy(self) -> bool:
+        """A copy is being made."""
+        return self._busy
+
+    async def make(self, name: str) -> Copy:
+        """A copy called `name`. Raises FileExistsError, or StorageUnavailable where there is no
+        room, the copy is not sound (DatabaseDamaged) or the file is not in its place."""
+        self._busy, wanted = True, threading.Event()
+        wanted.set()
+        work = asyncio.ensure_future(asyncio.to_thread(self._make, name, wanted.is_set))
+        try:
+            return await asyncio.shield(work)
+        except (sqlite3.Error, OSError, NotACopy) as error:
+            if isinstance(error, FileExistsError):
+                raise
+            said = f"no copy could be made: {' '.join(str(error).split())}"
+            if isinstance(error, Damaged) or (
+                isinstance(error, sqlite3.Error) and damage(error) is not None
+            ):
+                raise DatabaseDamaged(f"the database is damaged: {said}") from error
+            raise StorageUnavailable(said) from error
+        finally:
+            wanted.clear()  # a thread cannot be cancelled: it is told, and waited for
+            if not work.done():
+                await asyncio.wait({work})
+                work.exception()  # nobody is left to hear of it
+            self._busy = False
+
+    def _make(self, name: str, wanted: Callable[[], bool]) -> Copy:
+        self._check()
+        target = self.folder / name
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        log = self._database.with_name(f"{self._database.name}-wal")
+        size = sum(path.stat().st_size for path in (self._database, log) if path.exists())
+        need = size + self._reserve
+        if shutil.disk_usage(self.folder).free < need:
+            # A copy that takes the last room would stop the service which it is to save.
+            raise NotACopy(f"it needs {need >> 20} MiB of free disk, the reserve included")
+        with new_file(target) as passing:
+            duplicate(self._database, passing, wanted)
+            tasks, schema = inspect(passing)
+            found = Copy(target, passing.stat().st_size, tasks, schema, sha256(passing))
+        return found
+
+
+def duplicate(source: Path, target: Path, wanted: Callable[[], bool] = lambda: True) -> None:
+    """Copy one moment of `source`, whose writer is not held up, into the empty file `target`.
+
+    The copy is complete without any file beside it. Raises sqlite3.Error, or Unwanted.
+    """
+
+    def step(*_: int) -> None:
+        if not wanted():
+            raise Unwanted
+
+    address = f"{source.absolute().as_uri()}?mode=ro"
+    with (
+        closing(sqlite3.connect(address, uri=True, isolation_level=None, timeout=5)) as reading,
+        closing(sqlite3.connect(target, isolation_level=None)) as writing,
+    ):
+        for pragma in ("query_only=1", "wal_autocheckpoint=0"):
+            reading.execute(f"PRAGMA {pragma}")
+        # Synced once at the end: until then the file has another name.
+        writing.execute("PRAGMA synchronous=OFF")
+        # Without a transaction of its own the copy would begin anew with every commit.
+        reading.execute("BEGIN")
+        reading.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+        reading.backup(writing, pages=STEP_PAGES, progress=step, sleep=0)
+        reading.execute("ROLLBACK")
+        writing.execute("PRAGMA journal_mode=DELETE")
+    for side in SIDE:
+        target.with_name(target.name + side).unlink(missing_ok=True)
+
+
+def inspect(path: Path) -> tuple[int, int]:
+    """(tasks, schema) of a sound copy that nobody has open. Raises NotACopy."""
+    newest = scripts()[-1][0]
+    try:
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) != MAGIC:
+                raise NotACopy("it is not a SQLite database")
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:
+            (schema,) = copy.execute("PRAGMA user_version").fetchone()
+            if schema > newest:
+                raise NotACopy(
+                    f"a newer asyncsvc has written it (schema {schema}, this one knows {newest}); "
+                    "update asyncsvc first"
+                )
+            names = {row[0] for row in copy.execute("SELECT name FROM sqlite_schema")}
+            if not schema or not names >= TABLES:
+                raise NotACopy("it is another program's database")
+            faults = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
+            if faults != ["ok"]:
+                raise Damaged(f"it is damaged: {'; '.join(faults)}")
+            if copy.execute("PRAGMA foreign_key_check").fetchone() is not None:
+                raise Damaged("it is damaged: rows refer to tasks that are not there")
+            (tasks,) = copy.execute("SELECT COUNT(*) FROM tasks").fetchone()
+    except sqlite3.Error as error:
+        kind = NotACopy if damage(error) is None else Damaged
+        raise kind(f"it cannot be read as a database: {error}") from None
+    return int(tasks), int(schema)
+
+
+def keep_calls(old: Path, copy: Path) -> None:
+    """Take the newest calls upstream over from the database that is given up: providers count
+    them whatever is restored here. One that cannot be read has none."""
+    with suppress(sqlite3.Error), closing(sqlite3.connect(copy, isolation_level=None)) as new:
+        new.execute("ATTACH ? AS old", (f"{old.absolute().as_uri()}?mode=ro",))
+        new.execute(
+            "INSERT INTO calls SELECT * FROM old.calls "
+            "WHERE at > (SELECT COALESCE(MAX(at), 0) FROM main.calls)"
+        )
+
+
+def exchange(copy: Path, database: Path, aside: Path) -> None:
+    """Put the sound file `copy` in the place of `database`, which nobody has open and which is
+    kept as `aside`. `copy` lies in the same folder and is gone afterwards.
+
+    At each moment the database's name leads to a whole one, the old or the new.
+    """
+    if database.exists():
+        _fold(database)
+        for side in ("", *SIDE):
+            old = database.with_name(database.name + side)
+            if old.exists():
+                _link(old, aside.with_name(aside.name + side))
+        sync_folder(database.parent)
+    for side in SIDE:  # what is left there would be taken for the new one's
+        database.with_name(database.name + side).unlink(missing_ok=True)
+    os.replace(copy, database)
+    sync_folder(database.parent)
+
+
+def _fold(database: Path) -> None:
+    """Write the log into the file, so that what is kept aside is one file. One that is damaged
+    is kept as it is, with its log: SQLite would throw the log away."""
+    try:
+        inspect(database)
+    except NotACopy:
+        return
+    with suppress(sqlite3.Error), closing(sqlite3.connect(database, timeout=5)) as old:
+        old.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def _link(old: Path, kept: Path) -> None:
+    try:
+        os.link(old, kept)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here
+        shutil.copy2(old, kept)
+
+
+def sha256(path: Path) -> str:
+    """The digest of a file's content, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,232 @@
+"""Tasks as JSON lines: how one leaves, and what is believed of one that comes.
+
+Owns the fields of a line and the reading of tasks for it. Promises that a line has what the
+task's own page has, whole texts included; that nothing of a line is stored which could not
+have come by a submit or by a run. Never writes.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any, Self
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+
+from asyncsvc.clock import from_rfc3339, rfc3339
+from asyncsvc.storage.columns import SELECT_TASK, TASK_COLUMNS, served, task_of
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.refusals import loads
+from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, Request, State, Task, status
+from asyncsvc.tasks.submission import Moment, Submission
+
+PAGE_TASKS = 200
+PAGE_BYTES = 4 << 20
+"""Texts that are held at once, unless one task alone has more."""
+NOT_TAKEN_BACK = frozenset({"metadata", "delay_s", "max_wait_s"})
+"""Fields of a submit that are something else in a line, or were over when it was taken."""
+Beside = dict[str, Any]
+"""What an answer holds beside its text: `tool_calls`, each piece an event, and `message`."""
+ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
+
+
+async def lines(store: Store, state: str | None = None) -> AsyncIterator[bytes]:
+    """One line for each task, oldest first; in pages, so that it never holds many texts."""
+    after = 0
+    where = "AND state = ?2" if state else "AND ?2 IS NULL"
+    while True:
+        sizes = await store.read(
+            "SELECT n, LENGTH(body) + COALESCE(LENGTH(result), 0) FROM tasks "
+            "JOIN bodies ON bodies.task_n = n LEFT JOIN results ON results.task_n = n "
+            f"WHERE n > ?1 {where} ORDER BY n LIMIT {PAGE_TASKS}",
+            (after, state),
+        )
+        if not sizes:
+            return
+        last, held = after, 0
+        for n, size in sizes:
+            if last > after and held + size > PAGE_BYTES:
+                break
+            last, held = n, held + size
+        for line in await _page(store, after, last, where, state):
+            yield line
+        after = last
+
+
+async def _page(store: Store, after: int, last: int, where: str, state: str | None) -> list[bytes]:
+    rows = await store.read(
+        f"{SELECT_TASK}, body, result FROM tasks JOIN bodies ON bodies.task_n = n "
+        f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?3 ORDER BY n",
+        (after, state, last),
+    )
+    beside: dict[int, Beside] = {}
+    for n, kind, data in await store.read(
+        "SELECT task_n, type, data FROM events WHERE task_n > ? AND task_n <= ? "
+        "AND type IN ('attempt', 'tool_call', 'message') ORDER BY task_n, seq",
+        (after, last),
+    ):
+        if kind == EventType.ATTEMPT:
+            beside[n] = {}  # an earlier attempt is void
+        elif kind == EventType.TOOL_CALL:
+            beside.setdefault(n, {}).setdefault("tool_calls", []).append(loads(data))
+        else:
+            beside.setdefault(n, {})["message"] = loads(data)
+    width = len(TASK_COLUMNS)
+    return [
+        _line(task, loads(row[width]), row[width + 1], beside.get(task.n, {}))
+        for row in rows
+        for task in (task_of(row, 0),)
+    ]
+
+
+def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) -> bytes:
+    request = task.request
+    if task.request.type == "embedding" and result and task.state is State.COMPLETED:
+        shown = loads(result)
+    else:
+        shown = result if task.finished else None
+    told = {
+        "task_id": task.id,
+        "status": task.state.value,
+        "type": request.type,
+        "model": request.model,
+        "lane": request.lane,
+        "priority": request.priority,
+        "session_id": request.session_id,
+        "owner": request.owner,
+        # Of a finished task whoever has run it tells, and tells it only once.
+        "callback_url": None if task.finished else request.callback_url,
+        "run_at": _time(request.run_at),
+        "timeout_s": request.timeout_s,
+        "max_retries": request.max_retries,
+        "retry_unsafe": request.retry_unsafe,
+        "cache": request.cache,
+        "attempts": task.attempts,
+        "error": task.error,
+        "metadata": served(task),
+        "user_metadata": request.user_metadata,
+        "created_at": rfc3339(request.created_at),
+        "started_at": _time(task.started_at),
+        "finished_at": _time(task.finished_at),
+        "result": shown,
+    }
+    return orjson.dumps(told | body | beside) + b"\n"
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
+
+
+Count = Annotated[int, Field(ge=0, le=1 << 31)]
+
+
+class Served(BaseModel):
+    """`metadata` of a line: who has served the task, and how."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    model: str | None = None
+    name: str | None = None
+    latency: float | None = Field(None, ge=0, allow_inf_nan=False)
+    usage: dict[str, Any] | None = None
+    cached: bool = False
+    finish_reason: str | None = Field(None, max_length=100)
+    finish_reason_raw: str | None = Field(None, max_length=100)
+    route: dict[str, Any] | None = None
+
+
+class Fault(BaseModel):
+    """`error` of a line."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    code: str
+    message: str
+    retryable: bool = True
+
+
+class Record(BaseModel):
+    """What a line says beside the fields of a submit."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    task_id: str = Field(pattern=ID)
+    status: Annotated[State, Field(strict=False)]
+    owner: str | None = Field(None, max_length=200)
+    attempts: Count = 0
+    error: Fault | None = None
+    metadata: Served = Served()
+    user_metadata: dict[str, Any] | None = None
+    created_at: Moment
+    started_at: Moment | None = None
+    finished_at: Moment | None = None
+    result: str | list[list[float]] | None = None
+    tool_calls: list[dict[str, Any]] = Field([], max_length=1000)
+    message: dict[str, Any] | None = None
+    submission: Submission
+
+    @classmethod
+    def of(cls, line: dict[str, Any]) -> Self:
+        """Raises ValidationError."""
+        asked = {k: v for k, v in line.items() if k in Submission.model_fields}
+        asked = {k: v for k, v in asked.items() if k not in NOT_TAKEN_BACK}
+        asked["metadata"] = line.get("user_metadata")
+        if line.get("status") in FINISHED:
+            asked.pop("callback_url", None)
+        submission = Submission.model_validate(asked)
+        return cls.model_validate({**line, "submission": submission})
+
+    @property
+    def finished(self) -> bool:
+        return self.status in FINISHED
+
+    @property
+    def text(self) -> str | None:
+        """The result as it is stored."""
+        if self.result is None or isinstance(self.result, str):
+            return self.result
+        return orjson.dumps(self.result).decode()
+
+    def life(self) -> list[tuple[int, Draft]]:
+        """The events of a finished task, in short: born, started, what it said, ended."""
+        born = from_rfc3339(self.created_at)
+        over = from_rfc3339(self.finished_at or self.started_at or self.created_at)
+        begun = from_rfc3339(self.started_at) if self.started_at else None
+        found = [(born, status(Cause.SUBMITTED, None))]
+        source = State.PENDING
+        if begun is not None or self.status is State.COMPLETED:
+            source, at = State.RUNNING, over if begun is None else begun
+            why = {"number": 1, "model": self.metadata.model, "name": self.metadata.name}
+            found.append((at, status(Cause.STARTED, State.PENDING)))
+            found.append((at, Draft(EventType.ATTEMPT, {**why, "why": "imported"})))
+            if isinstance(self.result, str) and self.result:
+                found.append((over, Draft(EventType.CHUNK, {"text": self.result})))
+            found += [(over, Draft(EventType.TOOL_CALL, call)) for call in self.tool_calls]
+            if self.message:
+                found.append((over, Draft(EventType.MESSAGE, self.message)))
+        error = None if self.error is None else self.error.model_dump()
+        facts = {"usage": self.metadata.usage, "latency": self.metadata.latency, "error": error}
+        found.append((over, status(Cause(self.status.value), source, **facts)))
+        return found
+
+    def task(self, request: Request) -> Task:
+        """The finished task with this request."""
+        life, served = self.life(), self.metadata
+        started = from_rfc3339(self.started_at) if self.started_at else None
+        return Task(
+            request,
+            self.status,
+            attempts=self.attempts,
+            starts=sum(draft.type is EventType.ATTEMPT for _, draft in life),
+            queued_at=request.created_at,
+            updated_at=life[-1][0],
+            started_at=started,
+            finished_at=life[-1][0],
+            name=served.name,
+            model=served.model,
+            route=served.route,
+            usage=served.usage,
+            latency=served.latency,
+            cached=served.cached,
+            finish_reason=served.finish_reason,
+            finish_reason_raw=served.finish_reason_raw,
+            error=None if self.error is None else self.error.model_dump(),
+        )

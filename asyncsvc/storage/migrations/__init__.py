@@ -1,0 +1,135 @@
+"""The schema's history: numbered SQL files, applied in order under `PRAGMA user_version`.
+
+Owns how a database is opened for writing. Promises that a file it cannot read, or that a
+newer asyncsvc has written, stops the start with a clear line and is left as it was. Never
+goes back to an older schema.
+"""
+
+import shutil
+import sqlite3
+from importlib import resources
+from pathlib import Path
+
+import aiosqlite
+
+from asyncsvc.errors import DatabaseDamaged, StartError
+from asyncsvc.storage.refusals import REMEDY
+from asyncsvc.storage.writer import Writer
+
+MAGIC = b"SQLite format 3\0"
+ROOM_BYTES = 256 * 1024
+"""What a start writes at most where nothing is to be migrated: the index of the log (32 KiB), the
+head of the log, the record of tasks that were cut off."""
+PRAGMAS = (
+    "busy_timeout=5000",
+    "journal_mode=WAL",
+    "synchronous=FULL",
+    "foreign_keys=ON",
+    "journal_size_limit=67108864",
+    # Or a large statement within a transaction keeps what it would undo in a file of its own.
+    "temp_store=MEMORY",
+)
+
+
+def scripts() -> list[tuple[int, str]]:
+    """(version, SQL) of each migration, in order."""
+    files = [f for f in resources.files(__package__).iterdir() if f.name.endswith(".sql")]
+    return sorted((int(f.name.split("_")[0]), f.read_text(encoding="utf-8")) for f in files)
+
+
+async def migrate(path: Path) -> Writer:
+    """The write connection, with the newest schema. Raises StartError."""
+    look_at(path)
+    return await connected(path)
+
+
+async def connected(path: Path) -> Writer:
+    """The same of a file that was looked at. Raises StartError."""
+    try:
+        connection = await Writer.connect(path)
+    except sqlite3.DatabaseError as error:
+        raise unusable(path, error) from None
+    try:
+        current = await _version(connection, path)  # before WAL, which rewrites the header
+        for pragma in PRAGMAS:
+            await connection.execute(f"PRAGMA {pragma}")
+        await _upgrade(connection, current)
+    except sqlite3.DatabaseError as error:
+        await connection.close()
+        raise unusable(path, error) from None
+    except StartError:
+        await connection.close()
+        raise
+    return connection
+
+
+def look_at(path: Path) -> None:
+    """Make the file where there is none. Raises StartError where it is something else.
+
+    SQLite takes a short file that is no database for an empty one, and would overwrite it.
+    """
+    try:
+        with path.open("ab+") as file:
+            file.seek(0)
+            head = file.read(len(MAGIC))
+    except OSError as error:
+        raise StartError(
+            f"storage.path: {path} cannot be opened: {error.strerror}; "
+            "choose another with --db FILE"
+        ) from None
+    if head not in (b"", MAGIC):
+        raise StartError(
+            f"storage.path: {path} is not a database; choose another file with --db FILE"
+        )
+
+
+def unusable(path: Path, error: Exception) -> StartError:
+    """Why the service cannot start on a database, with the figure where the disk is full."""
+    if isinstance(error, DatabaseDamaged):
+        return StartError(f"storage.path: {path}: {error}; {REMEDY}")
+    if "locked" in str(error):
+        return StartError(
+            f"storage.path: {path} cannot be opened: {error}: another program has it open; "
+            "end that program and start again"
+        )
+    free = shutil.disk_usage(path.absolute().parent).free
+    if free < ROOM_BYTES:
+        return StartError(
+            f"storage.path: {path} cannot be opened: {error}; its disk has {free} bytes free and a "
+            f"start needs about {ROOM_BYTES}. Make room there, or move the file and its -wal to "
+            "another disk and set storage.path; nothing in it was changed"
+        )
+    return StartError(
+        f"storage.path: {path} cannot be used: {error}; it was not changed. "
+        "Restore a backup or choose another file with --db FILE"
+    )
+
+
+async def _version(connection: aiosqlite.Connection, path: Path) -> int:
+    """The schema's version; 0 for an empty file. Changes nothing."""
+    newest = scripts()[-1][0]
+    rows = list(
+        await connection.execute_fetchall(
+            "SELECT user_version, (SELECT COUNT(*) FROM sqlite_schema) FROM pragma_user_version"
+        )
+    )
+    current, objects = int(rows[0][0]), rows[0][1]
+    if not current and objects:
+        raise StartError(
+            f"storage.path: {path} is another program's database; "
+            "choose another file with --db FILE"
+        )
+    if current > newest:
+        raise StartError(
+            f"{path} was written by a newer asyncsvc (schema {current}, this one knows {newest}); "
+            "update asyncsvc or choose another file with --db FILE"
+        )
+    return current
+
+
+async def _upgrade(connection: aiosqlite.Connection, current: int) -> None:
+    for version, sql in scripts():
+        if version > current:
+            await connection.executescript(
+                f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={version};\nCOMMIT;"
+            )

@@ -1,0 +1,169 @@
+"""Whether the service lives, is ready, and is well; and its front door.
+
+Owns /health, /livez, /readyz and /. Promises answers at once even when the disk hangs: it tells
+what the monitor has seen within the last second, and how the last write went. Never changes a
+task.
+"""
+
+import asyncio
+import os
+import sqlite3
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from asyncsvc import __version__
+from asyncsvc.clock import rfc3339
+from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.state import House
+from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.service_schemas import Front, Health
+
+DEGRADED_BREAKER = "open"
+PLAIN = ("text/plain; charset=utf-8",)
+ALARMS_TOLD = 20
+
+
+@operation(answer=Health)
+async def health(request: Request) -> Response:
+    """GET /health: what works and what does not."""
+    parts = house(request)
+    monitor = parts.monitor
+    monitor.judge()  # the last write may be newer than the last look
+    queue_ok = not parts.intake.closed
+    models = _models(parts)
+    reasons = [reason.as_dict() for reason in monitor.alarms.reasons.values()]
+    sqlite_ok = monitor.writes_go_well
+    problems = [reason["message"] for reason in reasons]
+    problems += [] if queue_ok else ["the service is stopping"]
+    problems += _ailing(parts)
+    return JSON(
+        {
+            "status": "degraded" if problems else "ok",
+            "problems": problems,
+            "reasons": reasons,
+            "alarms": monitor.alarms.changes()[-ALARMS_TOLD:],
+            "taking_tasks": queue_ok and parts.intake.overload is None,
+            "gateway_running": queue_ok,
+            "components": {
+                "queue": queue_ok,
+                "cache": parts.settings.cache.enabled,
+                "sqlite_persistence": sqlite_ok,
+                "storage_mode": "sqlite",
+            },
+            "v1_compatible": True,
+            "version": __version__,
+            "sqlite_version": sqlite3.sqlite_version,
+            "started_at": rfc3339(parts.started_ms),
+            "uptime_s": round((parts.journal.now() - parts.started_ms) / 1000, 3),
+            "unfinished": len(parts.journal.live),
+            "waiting": len(parts.dispatch),
+            "running": len(parts.executor.runs),
+            "cache": parts.cache.figures(),
+            "worker_restarts": parts.pool.restarts,
+            "workers": parts.pool.figures(),
+            **_figures(parts),
+            "pid": os.getpid(),
+            "models": models,
+        }
+    )
+
+
+def _figures(parts: House) -> dict[str, Any]:
+    """What the machine has shown at the latest look."""
+    monitor, writes = parts.monitor, parts.journal.writes
+    seen, lag = monitor.readings, monitor.lag
+    return {
+        "memory_mb": round(seen.memory / 1e6, 1),
+        "cpu_percent": seen.cpu_percent,
+        "loop_lag_ms": {
+            "p50": round(lag.quantile(0.5) * 1000, 2),
+            "p99": round(lag.quantile(0.99) * 1000, 2),
+        },
+        "fds": {"open": seen.fds, "limit": seen.fds_limit},
+        "storage": {
+            "database_bytes": seen.database,
+            "wal_bytes": seen.wal,
+            "disk_free_mb": None if seen.disk_free is None else seen.disk_free // 1_000_000,
+            "last_write_ok": writes.refusal is None,
+            "last_write_s_ago": round(asyncio.get_running_loop().time() - writes.ended, 3),
+            "writes_refused": writes.refusals,
+        },
+        "websockets": len(parts.sockets),
+    }
+
+
+def _models(parts: House) -> dict[str, dict[str, Any]]:
+    enabled = {
+        upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state().value}
+        for upstream in parts.catalogue.upstreams
+    }
+    lacking = parts.catalogue.lacking()
+    return enabled | {name: {"enabled": False, "reason": why} for name, why in lacking.items()}
+
+
+def _ailing(parts: House) -> list[str]:
+    """What is wrong with the accounts."""
+    upstreams = parts.catalogue.upstreams
+    usable = [upstream for upstream in upstreams if upstream.gate.fault is None]
+    none = [] if usable else ["no model is enabled"]
+    gates = [upstream.gate for upstream in upstreams]
+    refused = [f"model {gate.name}: {gate.fault}" for gate in gates if gate.fault is not None]
+    opened = [
+        f"model {gate.describe()}" if gate.refusals.resting else f"model {name}: breaker open"
+        for name, gate in ((upstream.name, upstream.gate) for upstream in upstreams)
+        if gate.breaker_state().value == DEGRADED_BREAKER
+    ]
+    return [*none, *refused, *opened]
+
+
+@operation(answer=str, media=PLAIN)
+async def livez(_: Request) -> Response:
+    """GET /livez: whether the process answers."""
+    return PlainTextResponse("ok")
+
+
+@operation(answer=str, media=PLAIN, also={503: "the service is stopping"})
+async def readyz(request: Request) -> Response:
+    """GET /readyz: whether tasks are taken."""
+    parts = house(request)
+    if parts.intake.closed:
+        return PlainTextResponse("stopping", status_code=503)
+    if (overload := parts.monitor.overload()) is not None:
+        return PlainTextResponse(f"overloaded: {overload}", status_code=503)
+    return PlainTextResponse("ok")
+
+
+@operation(answer=Front)
+async def root(request: Request) -> Response:
+    """GET /: who this is."""
+    parts = house(request)
+    return JSON(
+        {
+            "name": "asyncsvc",
+            "version": __version__,
+            "status": "stopping" if parts.intake.closed else "ok",
+            "unfinished": len(parts.journal.live),
+            "running": len(parts.executor.runs),
+            "models": [upstream.name for upstream in parts.catalogue.upstreams],
+            "links": {
+                "tasks": "/tasks",
+                "models": "/models",
+                "health": "/health",
+                "websocket": "/ws",
+                "openapi": "/openapi.json",
+                "docs": "/docs",
+            },
+        }
+    )
+
+
+ROUTES = [
+    resource("/", GET=root),
+    resource("/health", GET=health),
+    resource("/livez", GET=livez),
+    resource("/readyz", GET=readyz),
+]

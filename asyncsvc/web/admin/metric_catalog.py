@@ -1,0 +1,237 @@
+"""The metrics: what each is called, what it means, where it is read.
+
+Owns the table. Promises that whatever it tells is kept elsewhere for its own sake or counted
+where it happens, so that nothing is counted twice; that each label has few values: states,
+lanes, codes, names of the settings. Never holds a figure. The page docs/metrics.md is made
+from it.
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from asyncsvc import __version__
+from asyncsvc.histogram import Histogram
+from asyncsvc.limits.account import Gate
+from asyncsvc.limits.breaker import BreakerState
+from asyncsvc.monitoring.alarms import Level
+from asyncsvc.tasks.state import UNFINISHED
+from asyncsvc.web.http.state import House
+
+Sample = tuple[tuple[str, ...], float | Histogram]
+"""The labels' values, and the figure."""
+Value = float | Histogram | None
+Reader = Callable[[House], Iterator[Sample]]
+NAMED = "other"
+"""Stands for a model that is in the settings no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric; a counter's name is without `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...]
+    read: Reader
+
+    @property
+    def shown(self) -> str:
+        return f"asyncsvc_{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+def _one(read: Callable[[House], Value]) -> Reader:
+    """A metric without labels; None where it is not known."""
+
+    def rows(house: House) -> Iterator[Sample]:
+        value = read(house)
+        if value is not None:
+            yield (), value
+
+    return rows
+
+
+def _counted(read: Callable[[House], Counter[str]]) -> Reader:
+    """One label, whose values are the counter's keys."""
+
+    def rows(house: House) -> Iterator[Sample]:
+        for key, count in read(house).items():
+            yield (key,), count
+
+    return rows
+
+
+def _gates(read: Callable[[Gate], Value]) -> Reader:
+    """A figure of each account."""
+
+    def rows(house: House) -> Iterator[Sample]:
+        for upstream in house.catalogue.upstreams:
+            value = read(upstream.gate)
+            if value is not None:
+                yield (upstream.name, upstream.gate.name), value
+
+    return rows
+
+
+def _tasks(house: House) -> Iterator[Sample]:
+    lanes = ("priority", "short", "long")
+    counts = Counter((t.state.value, t.request.lane) for t in house.journal.live.values())
+    for state in sorted(UNFINISHED):
+        for lane in lanes:
+            yield (state.value, lane), counts[state.value, lane]
+
+
+def _finished(house: House) -> Iterator[Sample]:
+    yield from house.tally.finished.items()
+
+
+def _attempts(house: House) -> Iterator[Sample]:
+    counts: Counter[str] = Counter()
+    for name, count in house.tally.attempts.items():
+        counts[name if name in house.settings.models else NAMED] += count
+    for name, count in counts.items():
+        yield (name,), count
+
+
+def _waited(house: House) -> Iterator[Sample]:
+    for lane, histogram in house.tally.waited.items():
+        yield (lane,), histogram
+
+
+def _depth(house: House) -> Iterator[Sample]:
+    for name in dict.fromkeys(upstream.name for upstream in house.catalogue.upstreams):
+        yield (name,), house.dispatch.depth(name)
+
+
+def _failures(house: House) -> Iterator[Sample]:
+    for upstream in house.catalogue.upstreams:
+        for code, count in upstream.gate.failures.items():
+            yield (upstream.name, upstream.gate.name, code), count
+
+
+def _tokens(house: House) -> Iterator[Sample]:
+    for upstream in house.catalogue.upstreams:
+        for kind in ("prompt", "completion"):
+            yield (upstream.name, upstream.gate.name, kind), upstream.gate.tokens[kind]
+
+
+def _breaker(house: House) -> Iterator[Sample]:
+    for upstream in house.catalogue.upstreams:
+        now = upstream.gate.breaker_state()
+        for state in BreakerState:
+            yield (upstream.name, upstream.gate.name, state.value), float(now is state)
+
+
+def _lag(house: House) -> Iterator[Sample]:
+    for q in (0.5, 0.99):
+        yield (f"{q:g}",), house.monitor.lag.quantile(q)
+
+
+def _alarm(house: House) -> Iterator[Sample]:
+    for name in ("memory", "disk", "loop_lag", "fds", "queue", "storage"):
+        reason = house.monitor.alarms.reasons.get(name)
+        yield (name,), float(Level.OK if reason is None else reason.level)
+
+
+def _raised(house: House) -> Iterator[Sample]:
+    yield from house.monitor.alarms.raised.items()
+
+
+def _info(_: House) -> Iterator[Sample]:
+    yield (__version__, sqlite3.sqlite_version), 1.0
+
+
+GATE = ("model", "gate")
+ROWS = [
+    Row("info", "gauge", "Always 1; the versions", ("version", "sqlite_version"), _info),
+    # Tasks
+    Row("tasks", "gauge", "Unfinished tasks", ("status", "lane"), _tasks),
+    Row("tasks_accepted", "counter", "Tasks taken into the queue", ("lane",),
+        _counted(lambda h: h.tally.accepted)),
+    Row("tasks_finished", "counter", "Tasks that have ended", ("status", "lane"), _finished),
+    Row("tasks_failed", "counter", "Failed tasks by their error's code", ("code",),
+        _counted(lambda h: h.tally.failed)),
+    Row("attempts", "counter", "Starts of tasks at a model, cached answers left out", ("model",),
+        _attempts),
+    Row("submits_refused", "counter", "Submits refused by the intake, by the answer's code; "
+        "storage: the disk refused", ("code",), _counted(lambda h: h.tally.refused)),
+    Row("submit_seconds", "histogram", "From a parsed submit to its task on the disk, batches "
+        "left out", (), _one(lambda h: h.tally.submit)),
+    Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",), _waited),
+    Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s that the "
+        "submitter was told", (), _one(lambda h: h.tally.error)),
+    Row("eta_bias_seconds", "gauge", "How much later than told tasks start on average; negative: "
+        "earlier", (), _one(lambda h: h.tally.bias_s)),
+    Row("running", "gauge", "Tasks whose call is under way", (),
+        _one(lambda h: len(h.executor.runs))),
+    Row("queue_limit", "gauge", "queue.max_length", (),
+        _one(lambda h: h.settings.queue.max_length)),
+    # Models; a gate is one key of one model
+    Row("queue_depth", "gauge", "Waiting tasks that the model could serve", ("model",), _depth),
+    Row("gate_in_flight", "gauge", "Calls under way", GATE, _gates(lambda g: g.busy)),
+    Row("gate_concurrency", "gauge", "Calls that may be under way at once", GATE,
+        _gates(lambda g: g.concurrency)),
+    Row("gate_window_used", "gauge", "Calls that count in the rate window", GATE,
+        _gates(lambda g: g.window.used(g.time()) if g.window.limit else None)),
+    Row("gate_window_limit", "gauge", "Calls that the rate window allows; absent: any number",
+        GATE, _gates(lambda g: g.window.limit or None)),
+    Row("gate_breaker", "gauge", "1 for the state that the breaker is in", (*GATE, "state"),
+        _breaker),
+    Row("gate_usable", "gauge", "0: disabled until the next start", GATE,
+        _gates(lambda g: float(g.fault is None))),
+    Row("calls", "counter", "Calls to the provider that have ended, well or not", GATE,
+        _gates(lambda g: g.calls)),
+    Row("call_failures", "counter", "Calls that failed, by the error's code", (*GATE, "code"),
+        _failures),
+    Row("call_seconds", "histogram", "How long answered calls took", GATE,
+        _gates(lambda g: g.seconds)),
+    Row("call_latency_ewma_seconds", "gauge", "Average of recent answered calls", GATE,
+        _gates(lambda g: g.service_s)),
+    Row("tokens", "counter", "Tokens of answered calls, as the provider counts them",
+        (*GATE, "kind"), _tokens),
+    # Cache
+    Row("cache_hits", "counter", "Tasks answered from the cache", (),
+        _one(lambda h: h.cache.hits)),
+    Row("cache_misses", "counter", "Calls made because no answer was there", (),
+        _one(lambda h: h.cache.misses)),
+    Row("cache_shared", "counter", "Tasks that took part in the call of another", (),
+        _one(lambda h: h.cache.shared)),
+    Row("cache_entries", "gauge", "Answers held", (), _one(lambda h: len(h.cache))),
+    Row("cache_bytes", "gauge", "Memory of the answers held", (), _one(lambda h: h.cache.bytes)),
+    # Storage
+    Row("commit_seconds", "histogram", "Commits to the database, fsync included", (),
+        _one(lambda h: h.journal.writes.seconds)),
+    Row("commits_refused", "counter", "Commits that the database refused", (),
+        _one(lambda h: h.journal.writes.refusals)),
+    Row("storage_writable", "gauge", "1: the last write went well", (),
+        _one(lambda h: float(h.monitor.writes_go_well))),
+    Row("database_bytes", "gauge", "Size of the database file", (),
+        _one(lambda h: h.monitor.readings.database)),
+    Row("wal_bytes", "gauge", "Size of the write-ahead log", (),
+        _one(lambda h: h.monitor.readings.wal)),
+    Row("disk_free_bytes", "gauge", "Free where the database lies", (),
+        _one(lambda h: h.monitor.readings.disk_free)),
+    # The process
+    Row("memory_bytes", "gauge", "Resident memory", (), _one(lambda h: h.monitor.readings.memory)),
+    Row("memory_limit_bytes", "gauge", "limits.memory_mb: above it submits are refused", (),
+        _one(lambda h: h.settings.limits.memory_mb * 1_000_000)),
+    Row("fds", "gauge", "Open file descriptors", (), _one(lambda h: h.monitor.readings.fds)),
+    Row("fds_limit", "gauge", "Descriptors that the system allows", (),
+        _one(lambda h: h.monitor.readings.fds_limit)),
+    Row("cpu_ratio", "gauge", "Processor time used since the last look; 1 is one core", (),
+        _one(lambda h: h.monitor.readings.cpu_percent / 100)),
+    Row("loop_lag_seconds", "gauge", "Lateness of the event loop in the last minute",
+        ("quantile",), _lag),
+    Row("worker_restarts", "counter", "Workers that died and were replaced", (),
+        _one(lambda h: h.pool.restarts)),
+    Row("websockets", "gauge", "Open WebSockets", (), _one(lambda h: len(h.sockets))),
+    Row("start_time_seconds", "gauge", "When the service began, since the epoch", (),
+        _one(lambda h: h.started_ms / 1000)),
+    Row("alarm_level", "gauge", "0 ok, 1 degraded, 2 overloaded", ("alarm",), _alarm),
+    Row("alarms", "counter", "Changes of an alarm's level", ("alarm", "level"), _raised),
+    Row("intake_open", "gauge", "1: tasks are taken", (),
+        _one(lambda h: float(not h.intake.closed and h.intake.overload is None))),
+]  # fmt: skip

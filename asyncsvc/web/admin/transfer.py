@@ -1,0 +1,191 @@
+"""The data going out and coming in: copies of the database, tasks as JSON lines.
+
+Owns `/admin/backup`, `/admin/export` and `/admin/import`. Promises that a client chooses at most
+a name below the folder of backups, never a path; that an import is taken wholly or not at all,
+with its bad lines named. Never holds more than one page of an export, nor more than one
+request's body of an import.
+"""
+
+import asyncio
+import re
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+
+from asyncsvc.batches.inputs import BOM, other_encoding
+from asyncsvc.clock import rfc3339
+from asyncsvc.errors import InvalidJson, InvalidRequest, NotFound, Overloaded
+from asyncsvc.storage import export as portable
+from asyncsvc.storage.export import Record
+from asyncsvc.tasks.state import State
+from asyncsvc.web.admin.transfer_schemas import (
+    BackupWish,
+    ExportQuery,
+    Imported,
+    ImportQuery,
+    MadeBackup,
+)
+from asyncsvc.web.http import body, errors
+from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.state import House
+from asyncsvc.web.http.streaming import Streamed, begun
+from asyncsvc.web.tasks.routes import house, integer
+
+LINES_MOST = 1000
+"""Of an import, in one request."""
+TEXTS = 2
+"""A task's body and its result may each be as large as the largest body of a submit."""
+FAULTS_SHOWN = 10
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+BUSY_S = 5.0
+
+
+@operation(
+    answer=MadeBackup,
+    status=201,
+    body=BackupWish,
+    needs_body=False,
+    errors=("overloaded",),
+    gives=("Location",),
+    example={},
+)
+async def make_backup(request: Request) -> Response:
+    """POST /admin/backup: copy the database as it is at this moment."""
+    parts = house(request)
+    async with body.received(request, 64 * 1024, parts.bodies) as (raw, _):
+        value = body.as_object(raw) if raw else {}
+    given = value.pop("path", None)
+    if value:
+        raise InvalidRequest(
+            f"{next(iter(value))!r} is not a field of a backup", param=next(iter(value))
+        )
+    stamp = rfc3339(parts.journal.now()).translate(str.maketrans("", "", "-:."))
+    name = f"{parts.journal.store.path.stem}-{stamp}.db" if given is None else _name(given)
+    if parts.backups.busy:
+        raise Overloaded("another backup is under way", retry_after=BUSY_S)
+    try:
+        copy = await parts.backups.make(name)
+    except FileExistsError:
+        raise InvalidRequest(f"there is a backup {name!r} already", param="path") from None
+    answer = {
+        "name": name,
+        "path": str(copy.path.absolute()),
+        "bytes": copy.bytes,
+        "sha256": copy.sha256,
+        "tasks": copy.tasks,
+        "schema": copy.schema,
+    }
+    return JSON(answer, status_code=201, headers={"Location": f"/admin/backup/{name}"})
+
+
+@operation(
+    answer=bytes, media=("application/vnd.sqlite3",), errors=("not_found", "invalid_request")
+)
+async def fetch_backup(request: Request) -> Response:
+    """GET /admin/backup/{name}: fetch a copy."""
+    path = house(request).backups.folder / _name(request.path_params["name"])
+    if not path.is_file():
+        raise NotFound(f"there is no backup {path.name!r}")
+    return FileResponse(path, media_type="application/vnd.sqlite3", filename=path.name)
+
+
+@operation(status=204, errors=("not_found", "invalid_request"))
+async def drop_backup(request: Request) -> Response:
+    """DELETE /admin/backup/{name}: remove a copy."""
+    path = house(request).backups.folder / _name(request.path_params["name"])
+    try:
+        await asyncio.to_thread(path.unlink)
+    except OSError:
+        raise NotFound(f"there is no backup {path.name!r}") from None
+    return Response(status_code=204)
+
+
+def _name(given: object) -> str:
+    if not isinstance(given, str) or not NAME.fullmatch(given):
+        raise InvalidRequest(
+            "path is a name below the folder of backups: letters, digits and . _ -, at most 100",
+            param="path",
+        )
+    return given
+
+
+@operation(answer=str, media=("application/x-ndjson",), query=ExportQuery)
+async def export(request: Request) -> Response:
+    """GET /admin/export: every task with its texts, one JSON line each, oldest first."""
+    parts, query = house(request), request.query_params
+    if unknown := set(query) - {"status"}:
+        raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
+    state = query.get("status") or None
+    if state is not None and state not in tuple(State):
+        raise InvalidRequest(f"status must be one of {', '.join(State)}", param="status")
+    kind = "application/x-ndjson"
+    if request.method == "HEAD":
+        return Response(media_type=kind)  # nobody reads the stream, so it must not run
+    return Streamed(await begun(portable.lines(parts.journal.store, state)), media_type=kind)
+
+
+@operation(
+    answer=Imported,
+    query=ImportQuery,
+    errors=("invalid_json", "task_too_large", "queue_full", "shutting_down"),
+)
+async def take_in(request: Request) -> Response:
+    """POST /admin/import: take in JSON lines as an export has them, all or none."""
+    parts, query = house(request), request.query_params
+    if unknown := set(query) - {"first_line"}:
+        raise InvalidRequest(f"{min(unknown)!r} is not a parameter", param=min(unknown))
+    if query.get("first_line") == "":
+        raise InvalidRequest("first_line must be a whole number from 1", param="first_line")
+    first = integer(query.get("first_line"), "first_line", 1, 1, None)
+    limit = TEXTS * parts.settings.queue.max_task_bytes + (1 << 20)
+    async with body.received(request, limit, parts.bodies) as (data, _):
+        if (encoding := other_encoding(data[:4])) is not None:
+            raise InvalidRequest(f"the lines are in {encoding}; save the file as UTF-8")
+        lines = [line.removeprefix(BOM) for line in data.split(b"\n")]
+        return await _take_in(parts, lines, first)
+
+
+async def _take_in(parts: House, lines: list[bytes], first: int) -> Response:
+    if (count := sum(1 for line in lines if line.strip())) > LINES_MOST:
+        raise InvalidRequest(f"at most {LINES_MOST} lines in one request, {count} are given")
+    records, faults = [], []
+    for number, line in enumerate(lines, start=first):
+        if not line.strip():
+            continue
+        try:
+            record = _record(line, parts.settings.queue.max_task_bytes)
+            parts.webhooks.check(record.submission.callback_url)
+            records.append(record)
+        except (InvalidRequest, InvalidJson) as fault:
+            faults.append((number, str(fault).replace("the body", "it")))
+        await asyncio.sleep(0)  # a long line takes a while: others have their turn in between
+    if faults:
+        shown = "; ".join(f"line {number}: {why}" for number, why in faults[:FAULTS_SHOWN])
+        more = len(faults) - FAULTS_SHOWN
+        shown += f"; and {more} lines more" if more > 0 else ""
+        raise InvalidRequest(f"nothing of these lines is taken: {shown}", param=f"{faults[0][0]}")
+    taken = await parts.importer.take(records)
+    told: dict[str, Any] = {"finished": taken.finished, "queued": taken.queued}
+    return JSON({"imported": taken.finished + taken.queued, **told, "skipped": taken.skipped})
+
+
+def _record(line: bytes, most: int) -> Record:
+    try:
+        record = Record.of(body.as_object(line))
+    except ValidationError as error:
+        raise errors.invalid(error) from None
+    if len(record.text or "") > most:
+        raise InvalidRequest(f"result: longer than {most} characters")
+    return record
+
+
+ROUTES = [
+    resource("/admin/backup", POST=make_backup),
+    resource("/admin/backup/{name}", GET=fetch_backup, DELETE=drop_backup),
+    resource("/admin/export", GET=export),
+    resource("/admin/import", POST=take_in),
+]

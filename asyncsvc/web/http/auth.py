@@ -1,0 +1,185 @@
+"""The doors: who may come in, over HTTP and WebSocket alike.
+
+Owns the checks of host, origin and token. Promises the same
+checks for both protocols, a constant-time comparison, and that no token is ever taken from a
+URL. Never knows what is behind the doors.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.websockets import WebSocket
+
+from asyncsvc.config.settings import is_loopback
+from asyncsvc.errors import Forbidden, Overloaded, RequestError, Unauthorized
+from asyncsvc.web.http.attempts import Attempts
+from asyncsvc.web.http.errors import response
+
+OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"})
+"""What a supervisor or a browser may read without a token: it tells nothing of any task."""
+READS = frozenset({"GET", "HEAD", "OPTIONS"})
+SUBPROTOCOL = "asyncsvc"
+BEARER_PROTOCOL = "bearer."
+MAX_OWNER = 200
+CROWDED = "crowded"
+"""In the scope's state of a connection that is one too many."""
+LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-user", b"sec-websocket-protocol"})
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the doors check. `hosts` None: any Host header, as other machines may call."""
+
+    tokens: tuple[bytes, ...]
+    origins: frozenset[str]
+    hosts: frozenset[str] | None
+    max_connections: int
+
+    @classmethod
+    def of(
+        cls, host: str, tokens: Sequence[str], origins: Sequence[str], max_connections: int
+    ) -> "Rules":
+        allowed = frozenset(origin.rstrip("/").lower() for origin in origins)
+        hosts = {urlsplit(origin).hostname or "" for origin in allowed}
+        return cls(
+            tuple(_digest(token) for token in tokens),
+            allowed,
+            frozenset(hosts | {host.lower()}) if is_loopback(host) else None,
+            max_connections,
+        )
+
+    def check(self, scope: Mapping[str, Any], attempts: Attempts) -> str | None:
+        """The owner of what follows. Raises RequestError for whom must stay outside."""
+        headers = _named(scope)
+        host = headers.get(b"host", "")
+        if self.hosts is not None and not _is_ours(host, self.hosts):
+            # A page of another site that points its own name at us must not reach us.
+            raise Forbidden("forbidden_host", "the Host header names another server")
+        socket = scope["type"] == "websocket"
+        if socket or scope["method"] not in READS:
+            self._check_origin(headers.get(b"origin"), host.lower())
+        if not self.tokens:
+            return headers.get(b"x-user", "")[:MAX_OWNER] or None
+        if not socket and scope["path"] in OPEN_PATHS and scope["method"] in READS:
+            return None
+        token = _bearer(headers, socket)
+        if token is None:
+            raise Unauthorized("a bearer token is required")
+        address = (scope.get("client") or ("",))[0]
+        attempts.check(address)
+        try:
+            return self._owner(token)
+        except Unauthorized:
+            attempts.failed(address)
+            raise
+
+    def _check_origin(self, origin: str | None, host: str) -> None:
+        if origin is None:
+            return  # not a browser, or one of its own pages
+        if origin.lower() not in self.origins | {f"http://{host}", f"https://{host}"}:
+            raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
+
+    def _owner(self, token: str) -> str:
+        given = _digest(token)
+        # All are compared, so that the time says nothing about which one was close.
+        matches = [hmac.compare_digest(given, known) for known in self.tokens]
+        if not any(matches):
+            raise Unauthorized("the bearer token is not valid")
+        return f"token:{given.hex()[:12]}"
+
+
+class Doors:
+    """What stands before everything: `enter` for a request, `behind` for an application."""
+
+    def __init__(self, rules: Rules, attempts: Attempts) -> None:
+        self._rules = rules
+        self._attempts = attempts
+
+    def enter(self, scope: Mapping[str, Any]) -> str | None:
+        """The owner of what follows. Raises RequestError for whom must stay outside."""
+        if CROWDED in scope["state"] and (
+            scope["type"] == "websocket" or scope["path"] not in OPEN_PATHS
+        ):
+            most = self._rules.max_connections
+            raise Overloaded(f"{most} connections are open already", retry_after=5)
+        return self._rules.check(scope, self._attempts)
+
+    def behind(self, app: ASGIApp) -> ASGIApp:
+        """The application for those who may enter; `owner` is in their scope."""
+
+        async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+            if scope["type"] in ("http", "websocket"):
+                try:
+                    scope["owner"] = self.enter(scope)
+                except RequestError as error:
+                    await _refuse(scope, receive, send, error)
+                    return
+            await app(scope, receive, send)
+
+        return guarded
+
+
+def refusal(error: RequestError) -> Response:
+    """What the doors answer over HTTP."""
+    answer = response(error)
+    if error.status == 401:
+        answer.headers["WWW-Authenticate"] = "Bearer"
+    elif error.status == 503:
+        answer.headers["Connection"] = "close"  # a new one may find a place
+    return answer
+
+
+async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
+    if scope["type"] == "http":
+        await refusal(error)(scope, receive, send)
+        return
+    # Refused before the handshake, a browser would only learn that "it failed".
+    socket = WebSocket(scope, receive, send)
+    await socket.accept(subprotocol=subprotocol(scope))
+    await socket.close(1013 if error.status == 503 else 1008, error.code)
+
+
+def subprotocol(scope: Scope) -> str | None:
+    """The subprotocol to agree on: ours, if the client offers it."""
+    return SUBPROTOCOL if SUBPROTOCOL in scope.get("subprotocols", []) else None
+
+
+def _named(scope: Mapping[str, Any]) -> dict[bytes, str]:
+    """The headers that the rules look at; of one that is sent twice, the first counts."""
+    found: dict[bytes, str] = {}
+    for name, value in scope["headers"]:
+        if name in LOOKED_AT and name not in found:
+            found[name] = value.decode("latin-1")
+    return found
+
+
+@lru_cache(maxsize=256)
+def _is_ours(host: str, hosts: frozenset[str]) -> bool:
+    """Whether a Host header names this service."""
+    try:
+        name = (urlsplit(f"//{host}").hostname or "").lower()
+    except ValueError:  # such as half an IPv6 address
+        return False
+    return name in hosts or is_loopback(name)
+
+
+def _bearer(headers: dict[bytes, str], socket: bool) -> str | None:
+    kind, _, token = headers.get(b"authorization", "").partition(" ")
+    if kind.lower() == "bearer" and token.strip():
+        return token.strip()
+    offered = headers.get(b"sec-websocket-protocol", "") if socket else ""
+    for protocol in offered.split(","):
+        if protocol.strip().startswith(BEARER_PROTOCOL):
+            return protocol.strip().removeprefix(BEARER_PROTOCOL)
+    return None
+
+
+def _digest(token: str) -> bytes:
+    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,184 @@
+"""Reading a request's body.
+
+Owns the limit on its size and the parsing of JSON. Promises that no more than the limit is
+ever held, whether the length was announced or not, that large bodies have room (bodies.py)
+before they are read, and that what it gives can be written as JSON again and is what was sent.
+Never validates fields.
+"""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.types import Receive
+
+from asyncsvc.errors import InvalidJson, InvalidRequest, RequestTimeout, TaskTooLarge
+from asyncsvc.intake.admission import Aside
+from asyncsvc.web.http import json_size as structure
+from asyncsvc.web.http.body_memory import SMALL, Bodies, Hold, at_once
+from asyncsvc.web.http.encodings import Inflater, coding
+from asyncsvc.web.http.json_size import DIGITS, LONG, SHALLOW
+
+BOM = b"\xef\xbb\xbf"
+"""A byte order mark, which some programs write before UTF-8; JSON has none (RFC 8259, 8.1)."""
+NO_MEMORY = "memory"
+"""In what orjson says of a text for which it was given none; none of its other words has it."""
+SPARE = 16
+"""Levels of nesting that our own answers may add around what a client has sent."""
+GRACE_S = 20.0
+LEAST_RATE = 64 * 1024
+"""Bytes a second that a body must come at after the grace, as it holds the room of others."""
+
+Body = tuple[bytes, Hold | None]
+"""A body, and the room that it holds where it is large: whoever gets it releases it."""
+
+
+async def collect(receive: Receive, announced: int, limit: int, bodies: Bodies) -> Body:
+    """The body, as it comes over ASGI; `announced` is its Content-Length, 0 where unknown.
+
+    Raises TaskTooLarge as soon as it is above the limit, Overloaded where there is no room,
+    RequestTimeout where it comes too slowly.
+    """
+    if announced > SMALL or announced > limit:
+        if announced > limit:
+            raise _too_large(limit)
+        return await _collect_large(receive, bytearray(), announced, limit, bodies)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _gone()
+    data: bytes = message.get("body", b"")
+    if len(data) <= SMALL and len(data) <= limit and not message.get("more_body", False):
+        return data, None  # as nearly all do
+    gathered, most = bytearray(data), min(SMALL, limit)
+    while message.get("more_body", False) and len(gathered) <= most:
+        message = await _next(receive)
+        gathered += message.get("body", b"")
+    if len(gathered) > limit:
+        raise _too_large(limit)
+    if len(gathered) <= most:
+        return bytes(gathered), None
+    if not message.get("more_body", False):
+        return bytes(gathered), await bodies.hold(len(gathered))
+    # Its length is unknown: there must be room for the largest.
+    return await _collect_large(receive, gathered, limit, limit, bodies)
+
+
+async def _collect_large(
+    receive: Receive, gathered: bytearray, expected: int, limit: int, bodies: Bodies
+) -> Body:
+    """The rest, with room for all that is expected."""
+    hold = await bodies.hold(expected)
+    try:
+        async with asyncio.timeout(GRACE_S + expected / LEAST_RATE):
+            more = True
+            while more:
+                message = await _next(receive)
+                gathered += message.get("body", b"")
+                if len(gathered) > limit:
+                    raise _too_large(limit)
+                more = message.get("more_body", False)
+    except BaseException as error:
+        hold.release()
+        if isinstance(error, TimeoutError):
+            raise RequestTimeout("the body came too slowly") from None
+        raise
+    hold.shrink(min(hold.size, len(gathered)))
+    return bytes(gathered), hold
+
+
+async def _next(receive: Receive) -> Any:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise _gone()
+    return message
+
+
+@asynccontextmanager
+async def received(
+    request: Request, limit: int, bodies: Bodies
+) -> AsyncIterator[tuple[bytes, Aside]]:
+    """The body, and how to work on it; its room is given back at the end."""
+    announced = request.headers.get("content-length", "")
+    length = int(announced) if announced.isdigit() else 0
+    encoding = coding(request.headers.getlist("content-encoding"))
+    data, hold = await collect(request.receive, length, limit, bodies)
+    if encoding is not None and data:
+        data, hold = await _inflated(data, hold, encoding, limit, bodies)
+    try:
+        yield data, hold.aside if hold is not None else at_once
+    finally:
+        if hold is not None:
+            hold.release()
+
+
+async def _inflated(
+    data: bytes, hold: Hold | None, encoding: str, limit: int, bodies: Bodies
+) -> Body:
+    """A compressed body as it was before. Raises TaskTooLarge where more than the limit would come
+    out; a large one has room before it is inflated."""
+    if hold is not None:
+        hold.release()  # kept, it could wait for room that it holds itself
+    body = Inflater(data, encoding)
+    small = body.more(min(SMALL, limit) + 1)
+    if body.ended and len(small) <= min(SMALL, limit):
+        return small, None
+    hold = await bodies.hold(limit)
+    try:
+        rest = await hold.aside(body.more, limit + 1 - len(small))
+        if len(small) + len(rest) > limit or not body.ended:
+            raise _too_large(limit)
+        hold.shrink(min(hold.size, len(small) + len(rest)))
+        return small + rest, hold
+    except BaseException:
+        hold.release()
+        raise
+
+
+def as_object(body: bytes | str) -> dict[str, Any]:
+    """Raises InvalidJson, or InvalidRequest or TaskTooLarge where it is JSON that we cannot
+    take."""
+    data = body.encode() if isinstance(body, str) else body
+    data = data.removeprefix(BOM)
+    large = len(data) > SMALL
+    if large:
+        structure.check(data)
+    try:
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        if NO_MEMORY in str(error).lower():
+            raise MemoryError from None
+        raise InvalidJson(f"the body is not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InvalidRequest("the body must be a JSON object")
+    if large:
+        return value
+    if data.count(b"[") + data.count(b"{") > SHALLOW:
+        _check_depth(value)
+    if LONG in data.translate(DIGITS):
+        # orjson makes a float of a larger number, and so another number.
+        json.loads(data, parse_int=structure.fitting)
+    return value
+
+
+def _check_depth(value: dict[str, Any]) -> None:
+    """orjson reads more levels than it writes."""
+    wrapped: Any = value
+    for _ in range(SPARE):
+        wrapped = [wrapped]
+    try:
+        orjson.dumps(wrapped)
+    except orjson.JSONEncodeError:
+        raise structure.too_deep() from None
+
+
+def _gone() -> InvalidJson:
+    """Nobody reads this answer; but a client that leaves is no fault of ours."""
+    return InvalidJson("the client left before the body's end")
+
+
+def _too_large(limit: int) -> TaskTooLarge:
+    return TaskTooLarge(f"the body is larger than {limit} bytes")

@@ -1,0 +1,174 @@
+"""Room for large bodies: how many bytes of them may be under way at once, and a thread for them.
+
+Owns the budget over all bodies above `SMALL`, from the first byte until the answer. Promises
+that the sum never passes it, that they get room in the order in which they came, that one that
+would wait for long is told so instead (503 `overloaded`), and that heavy work on one never
+holds up the loop for more than one call into C. Small bodies never pass through here: what a
+thousand connections can hold of them is bounded by their number.
+
+A byte of a body costs up to six in memory: itself, its text (four where a single character is
+beyond the Basic Multilingual Plane), what is written of it. `FACTOR` leaves room beside.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import ParamSpec, TypeVar
+
+from asyncsvc import memory
+from asyncsvc.errors import Overloaded
+from asyncsvc.intake.admission import Aside
+
+SMALL = 16 * 1024
+"""Bytes up to which a body needs no room."""
+ASIDE_BYTES = 256 * 1024
+"""Above this, work on a body leaves the loop."""
+FACTOR = 24
+"""A 24th of the memory limit, in bodies: six times that is a quarter of it."""
+PATIENCE_S = 5.0
+"""How long a body may wait for room."""
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Hold:
+    """Room for one body; `aside` works on it, `release` gives the room back."""
+
+    def __init__(self, bodies: "Bodies", size: int) -> None:
+        self._bodies = bodies
+        self.size = size
+        self._since = asyncio.get_running_loop().time()
+
+    def shrink(self, size: int) -> None:
+        """The body has turned out to be smaller."""
+        self._bodies.free += self.size - size
+        self.size = size
+        self._bodies.grant()
+
+    def release(self) -> None:
+        """Give the room back; once is enough, twice does no harm."""
+        if self.size:
+            self._bodies.learn(asyncio.get_running_loop().time() - self._since)
+        self.shrink(0)
+
+    async def aside(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do work, in the thread where the body is large. Raises MemoryError before the work
+        where the system has no memory for it."""
+        if self.size <= ASIDE_BYTES:
+            return work(*args, **kwargs)
+
+        def worked() -> T:
+            memory.expect(self.size)
+            return work(*args, **kwargs)
+
+        return await self._bodies.thread(worked)
+
+
+class Bodies:
+    """`hold` room for a body of so many bytes."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.free = most
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
+        self._lasts_s = 0.1
+        """How long a body holds its room, about."""
+        # One thread: what works on bodies holds Python's lock most of the time anyway.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
+
+    @classmethod
+    def of(cls, memory_mb: int, max_task_bytes: int) -> "Bodies":
+        """Room for at least one body of the largest size."""
+        return cls(max(max_task_bytes, memory_mb * 1024 * 1024 // FACTOR))
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that wait for room."""
+        return sum(size for size, future in self._waiting if not future.done())
+
+    async def hold(self, size: int) -> Hold:
+        """Wait for room, first come, first served. Raises Overloaded."""
+        size = min(size, self.most)
+        if self.free < size or self._waiting:
+            expected = self._lasts_s * (self.waiting + size) / self.most
+            if expected > PATIENCE_S:
+                raise self._full(expected)
+            await self._turn(size, expected)
+        else:
+            self.free -= size
+        return Hold(self, size)
+
+    async def _turn(self, size: int, expected: float) -> None:
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((size, turn))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await turn
+        except BaseException as error:
+            if turn.done() and not turn.cancelled():
+                self.free += size  # it was given in the very moment of giving up
+            turn.cancel()
+            self.grant()
+            if isinstance(error, TimeoutError):
+                raise self._full(max(expected, PATIENCE_S)) from None
+            raise
+
+    def grant(self) -> None:
+        """Give room to those who wait, in order, as far as it goes."""
+        while self._waiting:
+            size, turn = self._waiting[0]
+            if not turn.done():
+                if size > self.free:
+                    return
+                self.free -= size
+                turn.set_result(None)
+            self._waiting.popleft()
+
+    def learn(self, seconds: float) -> None:
+        """A body has held its room for so long."""
+        self._lasts_s += (seconds - self._lasts_s) / 8
+
+    async def thread(self, work: Callable[[], T]) -> T:
+        """Work in the one thread, in order."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def close(self) -> None:
+        """No more work; what is under way is let go."""
+        with suppress(RuntimeError):
+            self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _full(self, wait_s: float) -> Overloaded:
+        return Overloaded(
+            f"the service is busy with {self.most - self.free} bytes of other large bodies; "
+            "nothing was stored",
+            retry_after=wait_s,
+        )
+
+
+class Room:
+    """Room for something that has already come: `async with Room(bodies, size) as aside`."""
+
+    __slots__ = ("_bodies", "_hold", "_size")
+
+    def __init__(self, bodies: Bodies, size: int) -> None:
+        self._bodies = bodies
+        self._size = size
+        self._hold: Hold | None = None
+
+    async def __aenter__(self) -> Aside:
+        if self._size <= SMALL:
+            return at_once
+        self._hold = await self._bodies.hold(self._size)
+        return self._hold.aside
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._hold is not None:
+            self._hold.release()
+
+
+async def at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Work on something small: where it is."""
+    return work(*args, **kwargs)

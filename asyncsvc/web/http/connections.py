@@ -1,0 +1,285 @@
+"""TCP connections: how many, how slow, how long idle; before anything else looks at them.
+
+Owns the set of open connections and the rules that need no request: the most there may be, the
+time that a head may take, the progress that a body must make, the size of a head, the time that
+an answer may wait for its reader. Promises that a client which sends a byte a second, or nothing,
+is cut, that a client which does not read its answer is cut, whatever the answer is, and that one
+too many is told so. Never reads a request's meaning, never cuts a client for what the service
+itself holds up.
+
+Beyond the most, a few more are let in for supervisors, whose probes are answered at any time:
+the doors refuse all else on them.
+"""
+
+import asyncio
+import json
+import logging
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+
+from asyncsvc.errors import HeadTooLarge, InvalidHttp, Overloaded, RequestError, RequestTimeout
+from asyncsvc.web.http.auth import CROWDED
+from asyncsvc.web.http.corked import Corked
+from asyncsvc.web.http.express import Express
+from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, STALL_S
+from asyncsvc.web.http.upgrades import Parser
+from asyncsvc.web.tasks.submit import Answer
+
+log = logging.getLogger(__name__)
+
+SPARE = 16
+"""Connections beyond the most that are still answered."""
+HEAD_BYTES = 64 * 1024
+LEAST_RATE = 1024
+"""Bytes a second that count as progress of a body."""
+LINGER_S = 1.0
+
+
+class Connections:
+    """All of them; `protocol` makes one."""
+
+    def __init__(
+        self,
+        most: int,
+        patience_s: float,
+        body_most: int,
+        express: Express,
+        stall_s: float = STALL_S,
+    ) -> None:
+        self.express = express
+        self.most = most
+        self.patience_s = patience_s
+        self.stall_s = stall_s
+        """How long an answer may find no room while its reader takes nothing."""
+        self.wire_most = 8 * body_most + (1 << 20)
+        """Bytes that a request may take, with all that chunks of a byte add to it."""
+        self._open: dict[asyncio.Transport, Connection | None] = {}
+        """By transport; None for those that have become WebSockets."""
+        self._tick: asyncio.TimerHandle | None = None
+        self._every_s = min(1.0, patience_s / 5, stall_s / 5)
+
+    def __len__(self) -> int:
+        return len(self._open)
+
+    def protocol(self, **parts: Any) -> "Connection":
+        """What uvicorn calls for each new connection."""
+        return Connection(self, **parts)
+
+    def add(self, transport: asyncio.Transport, connection: "Connection") -> None:
+        self._open[transport] = connection
+        if self._tick is None:
+            self._later()
+
+    def became_websocket(self, transport: asyncio.Transport) -> Callable[[], None]:
+        """It has other rules from now on; call the answer when it is lost."""
+        self._open[transport] = None
+        return lambda: self.discard(transport)
+
+    def discard(self, transport: asyncio.Transport) -> None:
+        self._open.pop(transport, None)
+
+    def _later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._tick = loop.call_later(self._every_s, self._look) if self._open else None
+
+    def _look(self) -> None:
+        """One round for all is cheaper than a timer for each request."""
+        for connection in list(self._open.values()):
+            if connection is not None:
+                connection.look(self._every_s)
+        self._later()
+
+
+class Connection(HttpToolsProtocol):
+    """One of them, as long as it speaks HTTP."""
+
+    def __init__(self, connections: Connections, **parts: Any) -> None:
+        super().__init__(**parts)
+        self.parser = self._requests = Parser(self)
+        self._all = connections
+        self._refused = False
+        self._wire = 0
+        """Bytes since the message began."""
+        self._seen = 0
+        self._seen_scope: Any = None
+        self._quiet_s = 0.0
+        self._taken = 0
+        self._unread_s = 0.0
+        """How long the client has taken nothing of what waits for it."""
+        self._held = False
+        """Whether the current request is left for `Express`, once its body is there."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if len(self._all) >= self._all.most + SPARE:
+            self._refuse(transport)
+            return
+        if len(self._all) >= self._all.most:
+            self.app_state = {**self.app_state, CROWDED: True}
+        self._corked = Corked(transport)
+        corked = cast(asyncio.Transport, self._corked)
+        self._all.add(corked, self)
+        super().connection_made(corked)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if not self._refused:
+            self._all.discard(self.transport)
+            super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused:
+            return
+        super().data_received(data)
+        self._wire += len(data)
+        if self._wire > HEAD_BYTES:
+            self._check_size()
+
+    def on_message_begin(self) -> None:
+        self._wire = 0
+        super().on_message_begin()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if not self._all.express.suits(cycle.scope):
+            super()._start_asgi_task(cycle, app)
+        elif cycle.more_body:
+            self._held = True
+        else:  # it came in full behind an earlier one
+            self._take(cycle)
+
+    def on_headers_complete(self) -> None:
+        if not self._requests.ignores():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        if self._requests.ignores():
+            return  # the message follows once more
+        super().on_message_complete()
+        if self._held:
+            self._held = False
+            self._take(self.cycle)
+
+    def _take(self, cycle: RequestResponseCycle) -> None:
+        self._all.express.take(cycle.scope, bytes(cycle.body), partial(self._answer, cycle))
+
+    def _answer(self, cycle: RequestResponseCycle, answer: Answer) -> None:
+        """Write it as uvicorn would."""
+        if cycle.disconnected:
+            return
+        status, headers, body = answer
+        lines = [STATUS_LINE[status]]
+        for name, value in (*cycle.default_headers, *headers):
+            lines += (name, b": ", value, b"\r\n")
+            if name == b"connection" and value == b"close":
+                cycle.keep_alive = False
+        lines += (b"" if cycle.keep_alive else b"connection: close\r\n", b"\r\n", body)
+        cycle.response_started = cycle.response_complete = True
+        self.transport.write(b"".join(lines))
+        if not cycle.keep_alive:
+            self.transport.close()
+        cycle.on_response()
+
+    def handle_websocket_upgrade(self) -> None:
+        super().handle_websocket_upgrade()
+        socket: Any = self.transport.get_protocol()
+        socket.when_lost = self._all.became_websocket(self.transport)
+
+    def send_400_response(self, msg: str) -> None:
+        self._cut(InvalidHttp("this is no HTTP request"), asked=True)
+
+    def look(self, elapsed_s: float) -> None:
+        """Cut a client that does not read its answer, or that does not send its request."""
+        if self._stalled(elapsed_s):
+            path = "" if self.scope is None else self.scope["path"]
+            log.info("a client that does not read its answer is disconnected: %s", path)
+            self.transport.abort()
+            return
+        if self.transport.is_closing():
+            return
+        if self.scope is not self._seen_scope:
+            self._seen_scope, self._seen, self._quiet_s = self.scope, 0, 0.0
+        waits = self._waits_for_client()
+        if waits and not self._in_head() and self._wire - self._seen >= LEAST_RATE * elapsed_s:
+            waits = False
+        self._seen = self._wire
+        self._quiet_s = self._quiet_s + elapsed_s if waits else 0.0
+        if self._quiet_s >= self._all.patience_s:
+            self._cut(RequestTimeout("the request came too slowly"), asked=self._wire > 0)
+
+    def _stalled(self, elapsed_s: float) -> bool:
+        """Whether the client has taken nothing for too long of an answer that waits for it.
+
+        The rule of the WebSockets (sockets.py): where the buffer is full, `stall_s`; where it is
+        not, or the connection is closing, the time that a closing may take.
+        """
+        if not self.transport.get_write_buffer_size():
+            self._unread_s = 0.0
+            return False
+        taken, before = self._corked.taken(), self._taken
+        self._taken = taken
+        if taken != before:
+            self._unread_s = 0.0
+            return False
+        self._unread_s += elapsed_s
+        return self._unread_s >= (self._all.stall_s if self.flow.write_paused else CLOSE_WITHIN_S)
+
+    def _in_head(self) -> bool:
+        # A head that is complete has its cycle, made with the very same scope.
+        return self.cycle is None or self.cycle.scope is not self.scope
+
+    def _waits_for_client(self) -> bool:
+        if self.timeout_keep_alive_task is not None:
+            return False  # between two requests; uvicorn ends that by itself
+        if self._in_head():
+            return True
+        if self.flow.read_paused or self.cycle.waiting_for_100_continue:
+            return False  # it is we who do not read
+        # After an early answer the rest of the body is still to come, and is thrown away.
+        return self.cycle.more_body or self.cycle.response_complete
+
+    def _check_size(self) -> None:
+        if self.transport.is_closing():
+            return
+        if self._in_head():
+            self._cut(HeadTooLarge(f"a request's head may have {HEAD_BYTES} bytes"), asked=True)
+        elif self._wire > self._all.wire_most:
+            self.transport.abort()
+
+    def _cut(self, error: RequestError, asked: bool) -> None:
+        """Tell the client, where it can still be told, and close; `asked`: it has begun to."""
+        cycle = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            asked = not cycle.response_started
+            cycle.disconnected = True
+            cycle.message_event.set()
+        elif cycle is not None and not self._in_head():
+            asked = False  # it has its answer already
+        if asked:
+            self.transport.write(raw(error))
+        self.transport.close()
+
+    def _refuse(self, transport: asyncio.Transport) -> None:
+        """Answer before the client has asked, and wait for it to have read that: closed at
+        once, a request on its way would destroy the answer."""
+        self._refused = True
+        full = f"{self._all.most} connections are open already"
+        transport.write(raw(Overloaded(full, retry_after=5)))
+        if transport.can_write_eof():
+            transport.write_eof()
+        asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+
+
+def raw(error: RequestError) -> bytes:
+    """An error as a whole HTTP answer."""
+    body = json.dumps(error.body(), separators=(",", ":")).encode()
+    retry = "" if error.retry_after is None else f"retry-after: {round(error.retry_after)}\r\n"
+    head = (
+        f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
+        f"{retry}connection: close\r\n\r\n"
+    )
+    return STATUS_LINE[error.status] + head.encode("ascii") + body

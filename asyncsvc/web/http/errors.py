@@ -1,0 +1,129 @@
+"""Errors as answers: one shape for all of them.
+
+Owns the mapping from exceptions to HTTP. Promises that a client's mistake is never a 500 and
+that nobody outside sees a traceback. Never decides what is a mistake.
+"""
+
+import logging
+import math
+from typing import Any
+
+import orjson
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asyncsvc.errors import (
+    Conflict,
+    DatabaseDamaged,
+    IllegalTransition,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    Overloaded,
+    ReadRefused,
+    RequestError,
+    StorageUnavailable,
+    UnsupportedEncoding,
+)
+from asyncsvc.storage import refusals
+
+log = logging.getLogger(__name__)
+
+STORAGE_RETRY_S = 5.0
+
+
+class JSON(Response):
+    """A JSON answer, by orjson."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        return orjson.dumps(content)
+
+
+def as_request_error(error: Exception) -> RequestError | None:
+    """The answer to a client for an error that has one."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, IllegalTransition):
+        return Conflict("illegal_transition", str(error))
+    if isinstance(error, StorageUnavailable):
+        return _storage(error)
+    if isinstance(error, MemoryError):
+        return Overloaded("there is no memory left for this", retry_after=STORAGE_RETRY_S)
+    if isinstance(error, ValidationError):
+        return invalid(error)
+    return None
+
+
+def _storage(error: StorageUnavailable) -> Overloaded:
+    """Damage does not pass by itself, so nothing is said of trying again."""
+    if isinstance(error, DatabaseDamaged):
+        return Overloaded(f"{error}; {refusals.REMEDY}")
+    done = "" if isinstance(error, ReadRefused) else "nothing was stored: "
+    return Overloaded(f"{done}{error}", retry_after=STORAGE_RETRY_S)
+
+
+def note(request: Request, error: Exception) -> None:
+    """Remember damage that was found in what the database gave."""
+    if isinstance(error, DatabaseDamaged):
+        request.state.house.journal.store.refusals.note(error)
+
+
+def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
+    """The first fault of a body, in words, with the field that it is about."""
+    fault = error.errors(include_url=False)[0]
+    # What follows the field in `loc` is pydantic's own: the arm of a union, an index.
+    param = fault.get("ctx", {}).get("param") or str(fault["loc"][0] if fault["loc"] else "")
+    if fault["type"] == "extra_forbidden":
+        message = f"{param!r} is not a field of a task"
+    else:
+        said = fault["msg"].removeprefix("Value error, ")
+        message = f"{param}: {said[:1].lower()}{said[1:]}"
+    return InvalidRequest(f"{prefix}{message}", param=f"{prefix}{param}" or None)
+
+
+def response(error: RequestError) -> Response:
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(max(1, math.ceil(error.retry_after)))
+    if isinstance(error, UnsupportedEncoding):
+        headers["Accept-Encoding"] = "gzip, deflate"
+    return JSON(error.body(), status_code=error.status, headers=headers)
+
+
+async def known(request: Request, error: Exception) -> Response:
+    """For what `as_request_error` knows."""
+    note(request, error)
+    told = as_request_error(error)
+    return await unknown(request, error) if told is None else response(told)
+
+
+async def http(request: Request, error: Exception) -> Response:
+    """For the router's own 404 and 405."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path
+    if error.status_code == 405:
+        answer = response(MethodNotAllowed(f"{request.method} is not possible on {path}"))
+        answer.headers.update(error.headers or {})
+        return answer
+    return response(NotFound(f"there is nothing at {path}"))
+
+
+async def unknown(request: Request, error: Exception) -> Response:
+    """For a fault of ours."""
+    return fault(request.method, request.url.path, error)
+
+
+def fault(method: str, path: str, error: Exception) -> Response:
+    """The same, of which the log has the traceback."""
+    log.error("a fault of ours at %s %s", method, path, exc_info=error)
+    body = {
+        "message": "a fault of the service; its log says more",
+        "type": "server_error",
+        "code": "internal",
+        "param": None,
+    }
+    return JSON({"error": body}, status_code=500)

@@ -1,0 +1,56 @@
+"""What the routes are given: the parts of the house, by name.
+
+Owns the type of starlette's lifespan state. Never holds anything itself.
+"""
+
+from dataclasses import dataclass
+
+from asyncsvc.batches.batches import Batches
+from asyncsvc.config.settings import Settings
+from asyncsvc.cron.schedules import Schedules
+from asyncsvc.execution.execution import Executor
+from asyncsvc.execution.workers import WorkerPool
+from asyncsvc.intake.commands import Control
+from asyncsvc.intake.importer import Importer
+from asyncsvc.intake.intake import Intake
+from asyncsvc.intake.model_pause import Holds
+from asyncsvc.journal.counters import Tally
+from asyncsvc.journal.journal import Journal
+from asyncsvc.lifecycle.reload import Reloader
+from asyncsvc.monitoring.monitor import Monitor
+from asyncsvc.providers.registry import Catalogue
+from asyncsvc.scheduling.cache import Cache
+from asyncsvc.scheduling.eta import Forecaster
+from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.storage.backup import Backups
+from asyncsvc.web.http.body_memory import Bodies
+from asyncsvc.web.http.sockets import Sockets
+from asyncsvc.webhooks.deliveries import Webhooks
+
+
+@dataclass(frozen=True, slots=True)
+class House:
+    """The open parts, as `app.py` has wired them."""
+
+    settings: Settings
+    journal: Journal
+    catalogue: Catalogue
+    dispatch: Dispatch
+    executor: Executor
+    cache: Cache
+    forecaster: Forecaster
+    intake: Intake
+    webhooks: Webhooks
+    control: Control
+    holds: Holds
+    schedules: Schedules
+    batches: Batches
+    pool: WorkerPool
+    reloader: Reloader
+    tally: Tally
+    monitor: Monitor
+    sockets: Sockets
+    bodies: Bodies
+    backups: Backups
+    importer: Importer
+    started_ms: int

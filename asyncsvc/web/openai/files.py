@@ -1,0 +1,289 @@
+"""`/v1/files`: JSON-lines files for `/v1/batches`, and what those have written.
+
+Owns the routes and the reading of a multipart form while it comes. Promises that a file goes to
+the disk piece by piece, whatever its length, and is there as a whole or not at all. Never looks
+into a file.
+"""
+
+from collections.abc import AsyncIterator
+from hashlib import sha256
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+from asyncsvc.batches.files import Files, Upload
+from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
+from asyncsvc.intake.idempotency import Key, fingerprint
+from asyncsvc.storage import files as rows
+from asyncsvc.storage.files import File
+from asyncsvc.web.http.encodings import coding
+from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.streaming import Streamed
+from asyncsvc.web.openai import schemas_files as schemas
+from asyncsvc.web.openai.errors import answering
+from asyncsvc.web.tasks.routes import house, integer
+from asyncsvc.web.tasks.schemas import SubmitHeaders
+from asyncsvc.web.tasks.submit import idempotency_key
+
+PURPOSE = "batch"
+FIELD_MOST = 1024
+NAME_MOST = 255
+PARTS_MOST = 16
+LIST_MOST = 10_000
+EXPIRY_LEAST_S, EXPIRY_MOST_S = 3600, 2_592_000
+Object = dict[str, Any]
+
+
+@operation(
+    answer=schemas.FileObject,
+    body=schemas.FileForm,
+    takes="multipart/form-data",
+    headers=SubmitHeaders,
+    errors=("idempotency_conflict",),
+    invalid=400,
+)
+@answering
+async def upload_file(request: Request) -> Response:
+    """POST /v1/files: a JSON-lines file for a batch, as a multipart form.
+
+    It is on the disk when the answer is sent.
+    """
+    files = house(request).batches.files
+    if coding(request.headers.getlist("content-encoding")) is not None:
+        raise UnsupportedEncoding("a form is taken as it is, not compressed")
+    key = idempotency_key(request.headers)
+    form = Form(files, request.headers.get("content-type"), request.scope["owner"], key)
+    try:
+        async for chunk in request.stream():
+            await form.take(chunk)
+        return JSON(shown(await form.done()))
+    except ClientDisconnect:
+        return Response(status_code=499)  # nobody reads it
+    finally:
+        await form.close()
+
+
+@operation(answer=schemas.FileList, query=schemas.FilesQuery, invalid=400)
+@answering
+async def list_files(request: Request) -> Response:
+    """GET /v1/files: the files, newest first."""
+    files, query = house(request).batches.files, request.query_params
+    limit = integer(query.get("limit"), "limit", LIST_MOST, 1, LIST_MOST)
+    order = query.get("order", "desc")
+    if order not in ("asc", "desc"):
+        raise InvalidRequest("order must be asc or desc", param="order")
+    after = query.get("after")
+    n = None if after is None else await files.place(after)
+    purpose = query.get("purpose")
+    found = await rows.page(files.store, purpose, n, order == "asc", limit + 1, files.now())
+    page = [shown(one) for one in found[:limit]]
+    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else _NO_ENDS
+    return JSON({"object": "list", "data": page, **ends, "has_more": len(found) > limit})
+
+
+_NO_ENDS = {"first_id": None, "last_id": None}
+
+
+@operation(answer=schemas.FileObject, errors=("not_found",))
+@answering
+async def show_file(request: Request) -> Response:
+    """GET /v1/files/{id}: one file, without its content."""
+    return JSON(shown(await house(request).batches.files.get(request.path_params["file_id"])))
+
+
+@operation(answer=str, media=("application/octet-stream",), errors=("not_found",))
+@answering
+async def file_content(request: Request) -> Response:
+    """GET /v1/files/{id}/content: what is in it."""
+    files = house(request).batches.files
+    found = await files.get(request.path_params["file_id"])
+    head = {"Content-Length": str(found.bytes), "X-Content-Type-Options": "nosniff"}
+    media = "application/octet-stream"
+    if request.method == "HEAD":
+        return Response(headers=head, media_type=media)
+    return Download(files, found, headers=head, media_type=media)
+
+
+@operation(answer=schemas.Deleted, errors=("not_found",))
+@answering
+async def delete_file(request: Request) -> Response:
+    """DELETE /v1/files/{id}: a batch that reads it fails."""
+    file_id = request.path_params["file_id"]
+    await house(request).batches.files.delete(file_id)
+    return JSON({"id": file_id, "object": "file", "deleted": True})
+
+
+class Download(Streamed):
+    """A file's content; deleting the file meanwhile does not cut it."""
+
+    def __init__(self, files: Files, found: File, **how: Any) -> None:
+        super().__init__(_pieces(files, found), **how)
+        self._files = files
+        self._file = found
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        with self._files.reading(self._file.n):
+            await super().__call__(scope, receive, send)
+
+
+async def _pieces(files: Files, found: File) -> AsyncIterator[bytes]:
+    offset = 0
+    while offset < found.bytes:
+        data = await rows.piece(files.store, found.n, offset)
+        if not data:
+            raise NotFound(f"the content of file {found.id} ends at byte {offset}")
+        offset += len(data)
+        yield data
+
+
+def shown(one: File) -> Object:
+    """A file as OpenAI shows it."""
+    return {
+        "id": one.id,
+        "object": "file",
+        "bytes": one.bytes,
+        "created_at": one.created_at // 1000,
+        "expires_at": None if one.expires_at is None else one.expires_at // 1000,
+        "filename": one.filename,
+        "purpose": one.purpose,
+        "status": "processed",
+    }
+
+
+class Form:
+    """A multipart form while it comes: the part named `file` goes to an upload, small fields are
+    kept. `take` each chunk, then `done`; `close` in any case. `key` is an Idempotency-Key."""
+
+    def __init__(
+        self, files: Files, content_type: str | None, owner: str | None, key: str | None
+    ) -> None:
+        kind, options = parse_options_header(content_type)
+        boundary = options.get(b"boundary")
+        if kind != b"multipart/form-data" or not boundary:
+            raise InvalidRequest("send the file as multipart/form-data with a boundary")
+        self._files = files
+        self._owner = owner
+        self._key = key
+        self._digest = None if key is None else sha256()
+        """Of the file's content, which only a key needs."""
+        self._fields: dict[str, bytes] = {}
+        self._upload: Upload | None = None
+        self._whole = False
+        self._parts = 0
+        self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
+        self._disposition = b""
+        self._events: list[tuple[str, bytes]] = []
+        """What the parser has found in a chunk and nobody has seen to."""
+        self._name = self._filename = ""
+        self._parser = MultipartParser(
+            boundary,
+            {
+                "on_part_begin": lambda: self._events.append(("begin", b"")),
+                "on_header_field": lambda data, a, b: self._header[0].extend(data[a:b]),
+                "on_header_value": lambda data, a, b: self._header[1].extend(data[a:b]),
+                "on_header_end": self._headed,
+                "on_headers_finished": lambda: self._events.append(("head", self._disposition)),
+                "on_part_data": lambda data, a, b: self._events.append(("data", data[a:b])),
+                "on_part_end": lambda: self._events.append(("end", b"")),
+                "on_end": lambda: self._events.append(("over", b"")),
+            },
+        )
+
+    def _headed(self) -> None:
+        name, value = (bytes(part) for part in self._header)
+        if name.lower() == b"content-disposition":
+            self._disposition = value
+        self._header = (bytearray(), bytearray())
+
+    async def take(self, chunk: bytes) -> None:
+        """Raises RequestError."""
+        try:
+            self._parser.write(chunk)
+        except FormParserError as error:
+            raise InvalidRequest(f"the multipart form is not valid: {error}") from None
+        events, self._events = self._events, []
+        for kind, data in events:
+            await self._see(kind, data)
+
+    async def _see(self, kind: str, data: bytes) -> None:
+        if kind == "head":
+            await self._begin(data)
+        elif kind == "data" and self._name == "file" and self._upload is not None:
+            if self._digest is not None:
+                self._digest.update(data)
+            await self._upload.write(data)
+        elif kind == "data":
+            held = self._fields[self._name] = self._fields.get(self._name, b"") + data
+            if len(held) > FIELD_MOST:
+                raise InvalidRequest(f"{self._name} is too long", param=self._name)
+        elif kind == "over":
+            self._whole = True
+
+    async def _begin(self, disposition: bytes) -> None:
+        _, options = parse_options_header(disposition)
+        self._name = options.get(b"name", b"").decode("utf-8", "replace")[:80]
+        self._parts += 1
+        if self._parts > PARTS_MOST:
+            raise InvalidRequest(f"a form has at most {PARTS_MOST} parts")
+        if self._name == "file":
+            if self._upload is not None:
+                raise InvalidRequest("send one file at a time", param="file")
+            filename = options.get(b"filename", b"").decode("utf-8", "replace")[-NAME_MOST:]
+            self._filename = filename or "upload.jsonl"
+            self._upload = await self._files.upload(self._filename, PURPOSE)
+
+    async def done(self) -> File:
+        """The file, whole and on the disk; with a known Idempotency-Key the one that it has made.
+        Raises RequestError."""
+        if not self._whole:
+            raise InvalidRequest("the multipart form has no end")
+        upload = self._upload
+        fields = {name: held.decode("utf-8", "replace") for name, held in self._fields.items()}
+        if upload is None:
+            raise InvalidRequest("a part named file is missing", param="file")
+        if fields.get("purpose") != PURPOSE:
+            raise InvalidRequest(f"purpose must be {PURPOSE}", param="purpose")
+        if not upload.size:
+            raise InvalidRequest("the file is empty", param="file")
+        expires_s = _expiry(fields)
+        expires_at = None if expires_s is None else self._files.now() + expires_s * 1000
+        file = await self._files.take(upload, expires_at, self._made(expires_s))
+        self._upload = None
+        self._files.swept()
+        return file
+
+    def _made(self, expires_s: int | None) -> Key | None:
+        if self._key is None or self._digest is None:
+            return None
+        asked = (self._filename, expires_s, self._digest.hexdigest())
+        return Key.of(self._owner, self._key, fingerprint("file", *asked))
+
+    async def close(self) -> None:
+        """Leave nothing behind of a file that did not become whole."""
+        if self._upload is not None:
+            await self._upload.abandon()
+            self._files.swept()
+
+
+def _expiry(fields: dict[str, str]) -> int | None:
+    """Seconds until the file expires. Raises InvalidRequest."""
+    seconds, anchor = (fields.get(f"expires_after[{name}]") for name in ("seconds", "anchor"))
+    if seconds is None and anchor is None:
+        return None
+    name = "expires_after"
+    if anchor != "created_at":
+        raise InvalidRequest(f"{name}.anchor must be created_at", param=f"{name}.anchor")
+    return integer(seconds, f"{name}.seconds", 0, EXPIRY_LEAST_S, EXPIRY_MOST_S)
+
+
+ROUTES = [
+    resource("/v1/files", GET=list_files, POST=upload_file),
+    resource("/v1/files/{file_id}", GET=show_file, DELETE=delete_file),
+    resource("/v1/files/{file_id}/content", GET=file_content),
+]

@@ -1,0 +1,60 @@
+"""`GET /v1/models`.
+
+Owns the list of what may be called: the models of the settings that are enabled, their aliases,
+`auto` and its classes. Promises that each id in it can be asked for. Never calls a provider.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asyncsvc.errors import ModelNotFound
+from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.state import House
+from asyncsvc.web.openai import schemas
+from asyncsvc.web.openai.asking import AUTO, CHAT_CLASSES
+from asyncsvc.web.openai.errors import answering
+from asyncsvc.web.tasks.routes import house
+
+OWNER = "asyncsvc"
+
+
+@operation(answer=schemas.ModelList)
+@answering
+async def listing(request: Request) -> Response:
+    """GET /v1/models: what can be asked for as `model`."""
+    return JSON({"object": "list", "data": list(_known(house(request)))})
+
+
+@operation(answer=schemas.Model, errors=("model_not_found",))
+@answering
+async def show(request: Request) -> Response:
+    """GET /v1/models/{id}: one of them."""
+    wanted, parts = request.path_params["model_id"], house(request)
+    for model in _known(parts):
+        if model["id"] == wanted:
+            return JSON(model)
+    why = parts.catalogue.lacking().get(parts.catalogue.name_of(wanted))
+    said = f"model {wanted} is disabled: {why}" if why else f"there is no model {wanted[:80]!r}"
+    raise ModelNotFound(said, param="model")
+
+
+def _known(parts: House) -> Iterator[dict[str, Any]]:
+    lacking, since = parts.catalogue.lacking(), parts.started_ms // 1000
+    enabled = {n: s for n, s in parts.settings.models.items() if n not in lacking}
+    for name, settings in enabled.items():
+        owner = settings.preset or OWNER
+        for known in (name, *settings.aliases):
+            yield _model(known, since, owner, settings.type)
+    if enabled:
+        yield _model(AUTO, since, OWNER, None)
+    if any(settings.type == "chat" for settings in enabled.values()):
+        for kind in CHAT_CLASSES:
+            yield _model(f"{AUTO}:{kind}", since, OWNER, "chat")
+
+
+def _model(name: str, since: int, owner: str, kind: str | None) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": since, "owned_by": owner, "type": kind}

@@ -1,0 +1,191 @@
+"""The shapes of OpenAI's API, as types: for the document at `/openapi.json`.
+
+Owns the fields that are told there. Promises to cost nothing at run time. Never validates: what
+a body may hold is decided by `asking.py`.
+"""
+
+from typing import Annotated, Any, Literal, NotRequired
+
+from pydantic import ConfigDict, Field
+from typing_extensions import TypedDict
+
+from asyncsvc.tasks import parameters
+from asyncsvc.tasks.submission import MESSAGE, Lane
+from asyncsvc.web.openai import fields
+from asyncsvc.web.openai.tools import Choice as ToolChoice
+from asyncsvc.web.openai.tools import Tool
+from asyncsvc.web.tasks.schemas import KEY_MOST
+
+Object = dict[str, Any]
+BITS = 63
+"""A whole number must fit so many bits and a sign, for it is stored as JSON."""
+
+
+REFUSED: Object = {name: {"type": "null"} for name in fields.REFUSED} | {
+    "logprobs": {"type": ["boolean", "null"], "not": {"const": True}},
+    "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 0},
+    "modalities": {
+        "type": ["array", "null"],
+        "items": {"type": "string", "enum": ["text"]},
+        "minItems": 1,
+        "maxItems": 1,
+    },
+}
+"""Parameters that are taken only where they ask for nothing."""
+
+
+def with_parameters(schema: Object) -> None:
+    """The well-known parameters among the fields of a body."""
+    known = {name: _bounded(field) for name, field in parameters.schema().items()}
+    known |= REFUSED
+    schema["properties"] = known | schema["properties"]
+
+
+def _bounded(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_bounded(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _bounded(value) for name, value in schema.items()}
+    if found.get("type") == "integer":
+        return {"minimum": -(2**BITS), "maximum": 2**BITS - 1} | found
+    return found
+
+
+OPEN = ConfigDict(extra="allow", json_schema_extra=with_parameters)
+"""Of bodies with further parameters, of which the well-known are told."""
+Text = Annotated[str, Field(min_length=1)]
+Which = Annotated[str, Field(min_length=1, description="a model's name, `auto` or `auto:CLASS`")]
+Message = Annotated[Object, Field(json_schema_extra=MESSAGE)]
+
+
+class CallHeaders(TypedDict, total=False):
+    x_lane: Annotated[Lane, Field(alias="x-lane", description="priority, short or long")]
+    x_priority: Annotated[int, Field(alias="x-priority", ge=0, le=9)]
+    x_session_id: Annotated[
+        str,
+        Field(
+            alias="x-session-id",
+            min_length=1,
+            max_length=200,
+            description="tasks of one session run in order",
+        ),
+    ]
+    idempotency_key: Annotated[
+        str,
+        Field(
+            alias="Idempotency-Key",
+            min_length=1,
+            max_length=KEY_MOST,
+            description="the same key and body find the same task",
+        ),
+    ]
+
+
+class StreamOptions(TypedDict, total=False):
+    include_usage: bool
+
+
+class ChatBody(TypedDict):
+    """A chat completion; further request parameters are passed on to the provider."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    model: Which
+    messages: Annotated[list[Message], Field(min_length=1)]
+    stream: NotRequired[bool | None]
+    stream_options: NotRequired[StreamOptions | None]
+    tools: NotRequired[list[Tool] | None]
+    tool_choice: NotRequired[ToolChoice | None]
+    metadata: NotRequired[Object | None]
+
+
+class Choice(TypedDict):
+    index: int
+    message: Object
+    logprobs: None
+    finish_reason: str
+
+
+class Completion(TypedDict):
+    """An answer."""
+
+    id: str
+    object: Literal["chat.completion"]
+    created: int
+    model: Annotated[str, Field(description="the model's name in the settings")]
+    choices: list[Choice]
+    usage: Object | None
+
+
+class CompletionsBody(TypedDict):
+    """A legacy completion; further request parameters are passed on to the provider."""
+
+    __pydantic_config__ = OPEN  # type: ignore[misc]
+
+    model: Which
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=100)]
+    stream: NotRequired[bool | None]
+    stream_options: NotRequired[StreamOptions | None]
+    echo: NotRequired[Annotated[bool | None, Field(description="begin with the prompt")]]
+
+
+class TextChoice(TypedDict):
+    index: int
+    text: str
+    logprobs: None
+    finish_reason: Literal["stop", "length", "content_filter"]
+
+
+class TextCompletion(TypedDict):
+    """The texts that follow the prompts, in their order."""
+
+    id: str
+    object: Literal["text_completion"]
+    created: int
+    model: Annotated[str, Field(description="the model's name in the settings")]
+    choices: list[TextChoice]
+    usage: Object | None
+
+
+class EmbeddingsBody(TypedDict):
+    """Texts to embed."""
+
+    model: Which
+    input: str | list[str]
+    encoding_format: NotRequired[Literal["float", "base64"] | None]
+    dimensions: NotRequired[int | None]
+
+
+class Embedding(TypedDict):
+    object: Literal["embedding"]
+    index: int
+    embedding: Annotated[
+        list[float] | str, Field(description="numbers, or base64 of little-endian float32")
+    ]
+
+
+class Embeddings(TypedDict):
+    """Vectors in the order of the texts."""
+
+    object: Literal["list"]
+    data: list[Embedding]
+    model: str
+    usage: Object
+
+
+class Model(TypedDict):
+    """What may be asked for as `model`."""
+
+    id: str
+    object: Literal["model"]
+    created: int
+    owned_by: str
+    type: Annotated[str | None, Field(description="chat, embedding or, of `auto`, null: both")]
+
+
+class ModelList(TypedDict):
+    """All of them."""
+
+    object: Literal["list"]
+    data: list[Model]

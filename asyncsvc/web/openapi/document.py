@@ -1,0 +1,327 @@
+"""The OpenAPI document, made from the routes and what is declared beside them.
+
+Owns the translation of paths, methods, `Operation`s and types into OpenAPI 3.1. Promises that
+every method of every `Resource` is in it, whether something is declared of it or not. Never
+imported before the document is asked for: it is of no use to a submit.
+"""
+
+import inspect
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import TypeAdapter
+from starlette.routing import BaseRoute, Route
+
+from asyncsvc import __version__
+from asyncsvc.errors import RequestError
+from asyncsvc.web.http.auth import OPEN_PATHS, READS
+from asyncsvc.web.http.operations import JSON_MEDIA, Operation, declared
+from asyncsvc.web.http.resources import Resource
+from asyncsvc.web.tasks.schemas import Refusal
+
+STREAM_MEDIA = "text/event-stream"
+
+REF = "#/components/schemas/{model}"
+SERVICE = frozenset({"", "health", "livez", "readyz", "metrics", "openapi.json", "docs"})
+"""First segments of paths that are about the service itself."""
+OWN_CODES = {
+    "illegal_transition": 409,
+    "idempotency_conflict": 409,
+    "forbidden_origin": 403,
+    "forbidden_host": 403,
+}
+"""Codes that their classes are given when they are raised."""
+ALWAYS = ("forbidden_host", "overloaded")
+WITH_BODY = ("invalid_json", "task_too_large", "unsupported_encoding", "invalid_request")
+GIVEN = {
+    401: {"WWW-Authenticate": "`Bearer`"},
+    429: {"Retry-After": "seconds"},
+    503: {"Retry-After": "seconds"},
+}
+"""Headers of refusals."""
+TAGS = {
+    "tasks": "Submit, read, follow and steer tasks.",
+    "v1": "OpenAI's API, on the same queue.",
+    "models": "The models of the settings, and what they can take now.",
+    "schedules": "Tasks that come again and again.",
+    "route": "How a task would be routed.",
+    "admin": "Reloading the settings, backups, exports and imports.",
+    "service": "Health, metrics and this description.",
+}
+"""What is behind the first segment of a path."""
+ABOUT = """\
+Durable tasks for language models: submit, follow, steer.
+
+JSON in and out, UTF-8; times are RFC 3339 in UTC. Every error has one shape and a stable `code`.
+Where tokens are set, all but the open paths need `Authorization: Bearer`. A token is never taken
+from a URL.
+
+Two WebSockets stream what happens: `GET /ws/tasks/{task_id}?after=SEQ` one task, `GET /ws` any
+number of tasks or all; their messages are in docs/protocol.md. `OPTIONS` tells a path's methods,
+`HEAD` goes wherever `GET` goes.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """One method of one path."""
+
+    path: str
+    method: str
+    function: Callable[..., Any]
+    said: Operation
+
+    @property
+    def tag(self) -> str:
+        first = self.path.split("/")[1]
+        return "service" if first in SERVICE else first
+
+    @property
+    def id(self) -> str:
+        """Its name for generated clients; one in the whole document."""
+        return f"{self.tag}_{self.function.__name__.strip('_')}"
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """(summary, description) by the function's docstring: `METHOD path: what it does.`"""
+        first, _, rest = (inspect.getdoc(self.function) or self.id).partition("\n")
+        label, colon, meaning = first.partition(": ")
+        said = meaning if colon and label.startswith(self.method) else first
+        summary = said[:1].upper() + said[1:].rstrip(".")
+        return summary, rest.strip() or f"{summary}."
+
+
+def served(routes: Iterable[BaseRoute]) -> Iterator[Served]:
+    """Every method that is served, as it is declared."""
+    for route in routes:
+        if isinstance(route, Route) and isinstance(route.endpoint, Resource):
+            for method, function in route.endpoint.verbs.items():
+                yield Served(route.path_format, method, function, declared(function) or Operation())
+
+
+def statuses() -> dict[str, int]:
+    """The status of each code of a refusal."""
+    found = dict(OWN_CODES)
+    kinds = RequestError.__subclasses__()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind.code != "internal":
+            found[kind.code] = kind.status
+    return found
+
+
+def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
+    """The whole of it."""
+    all_served = list(served(routes))
+    types = _Types(all_served)
+    ways = _links(all_served)
+    paths: dict[str, dict[str, Any]] = {}
+    for one in all_served:
+        entry = paths.setdefault(one.path, {})
+        if named := _path_parameters(one):
+            entry["parameters"] = named
+        entry[one.method.lower()] = _operation(one, types, ways)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "asyncsvc",
+            "version": __version__,
+            "description": ABOUT,
+            "contact": {"name": "asyncsvc"},
+            "license": {"name": "Apache License 2.0", "identifier": "Apache-2.0"},
+        },
+        "servers": [{"url": "/"}],
+        "security": [{}, {"bearer": []}],
+        "tags": [
+            {"name": name, "description": TAGS.get(name, f"Operations on {name}.")}
+            for name in dict.fromkeys(one.tag for one in all_served)
+        ],
+        "paths": paths,
+        "components": {
+            "schemas": types.named(),
+            "securitySchemes": {
+                "bearer": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "description": "one of the service's tokens, where it has any",
+                }
+            },
+        },
+    }
+
+
+class _Types:
+    """The schema of each type that is mentioned, and what all of them refer to."""
+
+    def __init__(self, mentioned: Iterable[Served]) -> None:
+        kinds = [Refusal]
+        self._apart: list[Any] = []
+        for one in mentioned:
+            said = one.said
+            lists = [kind for kind in (said.query, said.headers) if kind]
+            self._apart += lists
+            kinds += [kind for kind in (said.answer, said.body, *lists) if kind]
+        self._kinds: list[Any] = []
+        for kind in kinds:
+            if not any(kind is known for known in self._kinds):
+                self._kinds.append(kind)
+        asked = [(n, "validation", TypeAdapter(kind)) for n, kind in enumerate(self._kinds)]
+        made, rest = TypeAdapter.json_schemas(asked, ref_template=REF)  # type: ignore[arg-type]
+        self._made = {n: schema for (n, _), schema in made.items()}
+        self.components: dict[str, Any] = _without_defaults(rest.get("$defs", {}))
+
+    def of(self, kind: Any) -> dict[str, Any]:
+        """The schema of a type: mostly a reference."""
+        number = next(n for n, known in enumerate(self._kinds) if known is kind)
+        return dict(self._made[number])
+
+    def fields(self, kind: Any) -> dict[str, Any]:
+        """The properties of a TypedDict by which parameters are described."""
+        schema = self.of(kind)
+        if "$ref" in schema:
+            schema = self.components[schema["$ref"].rpartition("/")[2]]
+        fields: dict[str, Any] = schema["properties"]
+        return fields
+
+    def named(self) -> dict[str, Any]:
+        """The components; not those whose fields stand among the parameters."""
+        apart = {kind.__name__ for kind in self._apart}
+        return {name: schema for name, schema in self.components.items() if name not in apart}
+
+
+def _without_defaults(schema: Any) -> Any:
+    """The same with each default in the words of its field: programs that make types of a schema
+    take a field with a default for one that is always there."""
+    if isinstance(schema, list):
+        return [_without_defaults(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {name: _without_defaults(value) for name, value in schema.items()}
+    if "default" in found and not isinstance(found["default"], dict):
+        default = found.pop("default")
+        if default is not None:
+            words = f"{found.get('description', '')} (default: `{json.dumps(default)}`)"
+            found["description"] = words.strip()
+    return found
+
+
+def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]:
+    summary, description = one.words
+    said = one.said
+    entry: dict[str, Any] = {"operationId": one.id, "tags": [one.tag], "summary": summary}
+    if description:
+        entry["description"] = description
+    if one.path in OPEN_PATHS:
+        entry["security"] = []
+    parameters = [
+        *_parameters(said.query, "query", types),
+        *_parameters(said.headers, "header", types),
+    ]
+    if parameters:
+        entry["parameters"] = parameters
+    if said.body is not None:
+        content: dict[str, Any] = {"schema": types.of(said.body)}
+        if said.example is not None:
+            content["example"] = said.example
+        entry["requestBody"] = {"required": said.needs_body, "content": {said.takes: content}}
+    entry["responses"] = _answers(one, types, ways)
+    return entry
+
+
+def _path_parameters(one: Served) -> list[dict[str, Any]]:
+    names = [part[1:-1] for part in one.path.split("/") if part[:1] == "{"]
+    schema: dict[str, Any] = {"type": "string", "minLength": 1}
+    return [{"name": n, "in": "path", "required": True, "schema": schema} for n in names]
+
+
+def _parameters(kind: Any, place: str, types: _Types) -> list[dict[str, Any]]:
+    if kind is None:
+        return []
+    found = []
+    for name, field in types.fields(kind).items():
+        schema = {k: v for k, v in field.items() if k not in ("title", "description")}
+        entry = {"name": name, "in": place, "required": False, "schema": schema}
+        if "description" in field:
+            entry["description"] = field["description"]
+        found.append(entry)
+    return found
+
+
+def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]:
+    said = one.said
+    answers: dict[int, dict[str, Any]] = {}
+    meaning = (
+        (inspect.getdoc(said.answer) or "").partition("\n")[0].rstrip(".")
+        if _ours(said.answer)
+        else ""
+    )
+    first = answers[said.status] = {"description": meaning or HTTPStatus(said.status).phrase}
+    if said.answer is not None:
+        # A stream's events have many shapes: the pages of the protocol tell them.
+        first["content"] = {
+            kind: {} if kind == STREAM_MEDIA else {"schema": types.of(said.answer)}
+            for kind in said.media
+        }
+    if said.gives:
+        first["headers"] = {name: {"schema": {"type": "string"}} for name in said.gives}
+    if said.status == 202 and "Location" in said.gives:
+        first["links"] = ways
+    for status, why in said.also.items():
+        same = {} if status == 204 else {k: first[k] for k in ("content", "headers") if k in first}
+        answers[status] = {"description": why} | same
+    for status, codes in sorted(_refusals(one).items()):
+        _add_refusal(answers, status, codes, types)
+    return {str(status): answers[status] for status in sorted(answers)}
+
+
+def _refusals(one: Served) -> dict[int, list[str]]:
+    """The codes with which it may be refused, by status."""
+    said = one.said
+    codes = [*ALWAYS, *said.errors]
+    codes += ["forbidden_origin"] if one.method not in READS else []
+    codes += ["unauthorized"] if one.path not in OPEN_PATHS else []
+    codes += WITH_BODY if said.body is not None else []
+    codes += ["invalid_request"] if said.query or said.headers else []
+    known = statuses() | {"invalid_request": said.invalid}
+    found = {status: list(codes) for status, codes in said.fails.items()}
+    for code in dict.fromkeys(codes):
+        told = found.setdefault(known[code], [])
+        told += [] if code in told else [code]
+    return found
+
+
+def _add_refusal(
+    answers: dict[int, dict[str, Any]], status: int, codes: list[str], types: _Types
+) -> None:
+    narrowed = {"properties": {"error": {"properties": {"code": {"enum": sorted(codes)}}}}}
+    schema = {"allOf": [types.of(Refusal), narrowed]}
+    before = answers.get(status, {"description": ""})
+    told = ", ".join(f"`{code}`" for code in sorted(codes))
+    answer = before | {
+        "description": f"{before['description']}; or {told}" if before["description"] else told,
+        "content": before.get("content", {}) | {JSON_MEDIA: {"schema": schema}},
+    }
+    if status in GIVEN:
+        given = {
+            n: {"description": d, "schema": {"type": "string"}} for n, d in GIVEN[status].items()
+        }
+        answer["headers"] = before.get("headers", {}) | given
+    answers[status] = answer
+
+
+def _links(all_served: Iterable[Served]) -> dict[str, Any]:
+    """What can be done with the task that an answer names."""
+    return {
+        one.id: {"operationId": one.id, "parameters": {"task_id": "$response.body#/task_id"}}
+        for one in all_served
+        if "{task_id}" in one.path
+    }
+
+
+def _ours(kind: Any) -> bool:
+    """Whether it has a docstring of its own, unlike `str` or an Annotated."""
+    return isinstance(kind, type) and kind.__module__.startswith("asyncsvc.")

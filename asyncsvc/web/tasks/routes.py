@@ -1,0 +1,301 @@
+"""The HTTP routes of tasks and models.
+
+Owns the translation between requests and the engine's verbs. Promises the contract's answers
+and codes. Never keeps anything between two requests.
+"""
+
+import base64
+from collections.abc import AsyncIterator
+from typing import get_args
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asyncsvc.errors import InvalidRequest, RequestError
+from asyncsvc.tasks.state import State
+from asyncsvc.tasks.submission import Lane, Submission
+from asyncsvc.web.http import body
+from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.state import House
+from asyncsvc.web.http.streaming import Streamed, begun
+from asyncsvc.web.tasks import schemas, sse, views
+from asyncsvc.web.tasks import service_schemas as state_schemas
+from asyncsvc.web.tasks.schemas import BATCH_MOST, PAGE_MOST
+from asyncsvc.web.tasks.submit import ADMISSION, idempotency_key, parse, read, submit
+
+PAGE_DEFAULT = 50
+LIST_PARAMETERS = frozenset(schemas.ListQuery.__annotations__)
+STEERING = ("task_not_found", "illegal_transition")
+CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "state": ("status", tuple(state.value for state in State)),
+    "lane": ("lane", get_args(Lane)),
+    "type": ("type", get_args(Submission.model_fields["type"].annotation)),
+}
+"""Filters that have few values: another one is a typo."""
+
+
+def house(request: Request) -> House:
+    found: House = request.state.house
+    return found
+
+
+@operation(
+    answer=schemas.AcceptedAll,
+    status=202,
+    body=schemas.Batch,
+    headers=schemas.SubmitHeaders,
+    errors=(*ADMISSION, "idempotency_conflict"),
+    also={200: "the first answer again, for an Idempotency-Key that was used before"},
+    example={"tasks": [{"content": "What is HTTP?"}, {"content": "And what is HTTPS?"}]},
+)
+async def submit_batch(request: Request) -> Response:
+    """POST /tasks/batch: submit up to 1000 tasks, all or none."""
+    parts = house(request)
+    parts.intake.turn_away()
+    key = idempotency_key(request.headers)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        submissions = await aside(_read_batch, data)
+        owner = request.scope["owner"]
+        try:
+            accepted = await parts.intake.submit_all(submissions, owner, key, aside)
+        except RequestError as error:
+            if error.at is not None and error.param is not None:
+                error.param = f"tasks.{error.at}.{error.param}"
+            raise
+    told = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
+    return JSON({"tasks": told}, status_code=200 if accepted[0].repeated else 202)
+
+
+def _read_batch(data: bytes) -> list[Submission]:
+    value = body.as_object(data)
+    tasks = value.pop("tasks", None)
+    if value:
+        raise InvalidRequest(
+            f"{next(iter(value))!r} is not a field of a batch", param=next(iter(value))
+        )
+    if not isinstance(tasks, list) or not 1 <= len(tasks) <= BATCH_MOST:
+        raise InvalidRequest(f"tasks must be a list of 1 to {BATCH_MOST} tasks", param="tasks")
+    submissions = []
+    for index, one in enumerate(tasks):
+        if not isinstance(one, dict):
+            raise InvalidRequest(f"tasks.{index} must be an object", param=f"tasks.{index}")
+        submissions.append(parse(one, f"tasks.{index}."))
+    return submissions
+
+
+@operation(
+    answer=state_schemas.Routing,
+    body=Submission,
+    errors=("model_not_found", "no_model"),
+    example={"content": "Prove that there are infinitely many primes."},
+)
+async def route(request: Request) -> Response:
+    """POST /route: how a task would be routed; nothing is stored."""
+    parts = house(request)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.received(request, limit, parts.bodies) as (data, aside):
+        return JSON(parts.intake.route(await aside(read, data)))
+
+
+@operation(answer=schemas.WholeTask, errors=("task_not_found",))
+async def show(request: Request) -> Response:
+    """GET /tasks/{id}: one task with its texts.
+
+    The result of an unfinished one is the text so far.
+    """
+    parts = house(request)
+    task = await parts.journal.task(request.path_params["task_id"])
+    return JSON(await views.whole(parts, task))
+
+
+@operation(answer=schemas.Page, query=schemas.ListQuery)
+async def listing(request: Request) -> Response:
+    """GET /tasks: the tasks, newest first."""
+    query = request.query_params
+    if unknown := set(query) - LIST_PARAMETERS:
+        raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
+    limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
+    where = {
+        {"status": "state"}.get(name, name): query[name]
+        for name in ("status", "lane", "session_id", "type", "owner")
+        if query.get(name)
+    }
+    for column, (name, known) in CHOICES.items():
+        if column in where and where[column] not in known:
+            raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
+    parts, model = house(request), query.get("model")
+    named = model and parts.catalogue.name_of(model)
+    before = _before(query.get("cursor"), parts.journal.newest)
+    rows = await parts.journal.store.page(where, named, query.get("q"), before, limit + 1)
+    shown, more = rows[:limit], len(rows) > limit
+    following = _cursor(shown[-1][0].n) if more else None
+    return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": following})
+
+
+@operation(answer=state_schemas.Stats)
+async def stats(request: Request) -> Response:
+    """GET /tasks/stats: how many tasks are where."""
+    totals = {"total": 0} | {state.value: 0 for state in State}
+    models: dict[str, dict[str, int]] = {}
+    for name, state, count in await house(request).journal.store.counts():
+        totals["total"] += count
+        totals[state] += count
+        if name is not None:
+            models.setdefault(name, {s.value: 0 for s in State})[state] += count
+    return JSON(totals | {"models": models})
+
+
+@operation(answer=schemas.WholeTask, errors=STEERING)
+async def cancel(request: Request) -> Response:
+    """POST /tasks/{id}/cancel: end a task that is not finished.
+
+    A call under way is closed at once; the text so far is kept.
+    """
+    return await _steer(request, "cancel")
+
+
+@operation(answer=schemas.WholeTask, errors=STEERING)
+async def pause(request: Request) -> Response:
+    """POST /tasks/{id}/pause: hold a task that is not finished.
+
+    A call under way is closed at once; the text so far can be read until it is resumed.
+    """
+    return await _steer(request, "pause")
+
+
+@operation(answer=schemas.WholeTask, errors=STEERING)
+async def resume(request: Request) -> Response:
+    """POST /tasks/{id}/resume: queue a paused task again."""
+    return await _steer(request, "resume")
+
+
+@operation(
+    answer=schemas.WholeTask, errors=(*STEERING, "queue_full", "overloaded", "shutting_down")
+)
+async def retry(request: Request) -> Response:
+    """POST /tasks/{id}/retry: start a finished task anew, under the same id."""
+    return await _steer(request, "retry")
+
+
+async def _steer(request: Request, verb: str) -> Response:
+    parts = house(request)
+    task = await getattr(parts.control, verb)(request.path_params["task_id"])
+    return JSON(await views.whole(parts, task))
+
+
+@operation(status=204, errors=STEERING)
+async def delete(request: Request) -> Response:
+    """DELETE /tasks/{id}: remove a finished task and its events."""
+    await house(request).control.delete(request.path_params["task_id"])
+    return Response(status_code=204)
+
+
+@operation(
+    answer=schemas.Event,
+    media=("application/x-ndjson", "text/event-stream"),
+    query=schemas.EventsQuery,
+    headers=schemas.EventsHeaders,
+    errors=("task_not_found",),
+    also={204: "a stream that has nothing more to tell"},
+)
+async def events(request: Request) -> Response:
+    """GET /tasks/{id}/events: what happened to a task, as JSON lines or live.
+
+    With `Accept: text/event-stream` a stream that ends with the task; `Last-Event-ID` resumes it.
+    """
+    parts, task_id = house(request), request.path_params["task_id"]
+    live = "text/event-stream" in request.headers.get("accept", "")
+    # An EventSource that has seen no id sends none, and some send an empty one.
+    last = request.headers.get("last-event-id") or None if live else None
+    task = await parts.journal.task(task_id)
+    after = cursor(last or request.query_params.get("after"), "after", task.seq)
+    kind = "text/event-stream" if live else "application/x-ndjson"
+    if request.method == "HEAD":
+        return Response(media_type=kind)  # nobody reads the stream, so it must not run
+    if not live:
+        return Streamed(await begun(_lines(parts, task.n, task_id, after)), media_type=kind)
+    if last is not None and task.finished and after == task.seq:
+        return Response(status_code=204)  # tells an EventSource not to come back
+    return Streamed(
+        sse.stream(parts, task_id, after),
+        media_type=kind,
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
+async def _lines(parts: House, n: int, task_id: str, after: int) -> AsyncIterator[str]:
+    while rows := await parts.journal.store.events(n, after):
+        after = rows[-1].seq
+        yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
+
+
+@operation(answer=state_schemas.Models)
+async def models(request: Request) -> Response:
+    """GET /models: each model, its limits and what is used of them."""
+    parts = house(request)
+    await parts.reloader.client.look(parts.catalogue.upstreams)
+    return JSON(views.models(parts))
+
+
+def integer(text: str | None, name: str, default: int, least: int, most: int | None) -> int:
+    """A whole number of the query; raises InvalidRequest."""
+    if text is None or text == "":
+        return default
+    allowed = f"{name} must be a whole number from {least}" + (f" to {most}" if most else "")
+    if not (text.isascii() and text.removeprefix("-").isdigit()):
+        raise InvalidRequest(f"{allowed}, got {text[:40]!r}", param=name)
+    value = int(text[:40])
+    if value < least or value > (most or (1 << 62)):
+        raise InvalidRequest(f"{allowed}, got {text[:40]!r}", param=name)
+    return value
+
+
+def cursor(text: str | None, name: str, last: int, default: int = 0) -> int:
+    """A number that a client has been given, the `last` one at most. Raises InvalidRequest."""
+    if text is None:
+        return default
+    value = int(text) if text.isascii() and text.isdigit() and len(text) <= 20 else -1
+    if 0 <= value <= last and str(value) == text:
+        return value
+    raise InvalidRequest(
+        f"{name}: {text[:40]!r} is not one of our cursors, which are whole numbers; the last one "
+        f"is {last}",
+        param=name,
+    )
+
+
+def _cursor(n: int) -> str:
+    """The cursor behind the task of that number."""
+    return base64.urlsafe_b64encode(str(n).encode()).decode().rstrip("=")
+
+
+def _before(given: str | None, newest: int) -> int | None:
+    """The number of the task that a cursor of ours stands behind. Raises InvalidRequest."""
+    if given is None:
+        return None
+    try:
+        n = int(base64.urlsafe_b64decode(given[:80] + "=" * (-len(given[:80]) % 4)))
+    except (ValueError, UnicodeEncodeError):
+        n = 0
+    if 0 < n <= newest and _cursor(n) == given:
+        return n
+    raise InvalidRequest(f"cursor: {given[:40]!r} is not one of our cursors", param="cursor")
+
+
+ROUTES = [
+    resource("/tasks", POST=submit, GET=listing),
+    resource("/tasks/batch", POST=submit_batch),
+    resource("/tasks/stats", GET=stats),
+    resource("/tasks/{task_id}", GET=show, DELETE=delete),
+    resource("/tasks/{task_id}/events", GET=events),
+    resource("/tasks/{task_id}/cancel", POST=cancel),
+    resource("/tasks/{task_id}/pause", POST=pause),
+    resource("/tasks/{task_id}/resume", POST=resume),
+    resource("/tasks/{task_id}/retry", POST=retry),
+    resource("/models", GET=models),
+    resource("/route", POST=route),
+]
+"""In this order: `/tasks/stats` is no task's id."""

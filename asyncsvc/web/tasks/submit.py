@@ -1,0 +1,96 @@
+"""`POST /tasks`: reading a task, and what its submitter is answered.
+
+Owns the route for all submits that `Express` does not take, and the words that both share. Promises
+that the answer is sent when the task is on the disk. Never decides whether a task is taken.
+"""
+
+from typing import Any, TypeVar
+
+import orjson
+from pydantic import ValidationError
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+
+from asyncsvc.errors import InvalidRequest
+from asyncsvc.intake.admission import Accepted
+from asyncsvc.tasks.submission import Submission
+from asyncsvc.web.http import body, errors
+from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.state import House
+from asyncsvc.web.tasks import schemas
+from asyncsvc.web.tasks.schemas import KEY_MOST
+
+PATH = "/tasks"
+ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
+"""Codes of a submit that is not taken."""
+_JSON = (b"content-type", b"application/json")
+
+
+Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
+"""Status, headers and body."""
+
+
+def answer_of(accepted: Accepted) -> Answer:
+    """What the submitter of a task is answered."""
+    content = orjson.dumps(accepted.answer)
+    location = f"{PATH}/{accepted.task_id}".encode()
+    headers = [_JSON, (b"content-length", b"%d" % len(content)), (b"location", location)]
+    return 200 if accepted.repeated else 202, headers, content
+
+
+S = TypeVar("S", bound=Submission)
+
+
+def parse(value: dict[str, Any], prefix: str = "") -> Submission:
+    """One task's fields. Raises InvalidRequest."""
+    return parse_as(Submission, value, prefix)
+
+
+def parse_as(kind: type[S], value: dict[str, Any], prefix: str = "") -> S:
+    """One task's fields, as a submission of that kind. Raises InvalidRequest."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise errors.invalid(error, prefix) from None
+
+
+def read(data: bytes) -> Submission:
+    """The task in a body. Raises RequestError."""
+    return parse(body.as_object(data))
+
+
+@operation(
+    answer=schemas.Accepted,
+    status=202,
+    body=Submission,
+    example={"content": "What is HTTP?", "priority": 7},
+    headers=schemas.SubmitHeaders,
+    errors=(*ADMISSION, "idempotency_conflict"),
+    also={200: "the first answer again, for an Idempotency-Key that was used before"},
+    gives=("Location",),
+)
+async def submit(request: Request) -> Response:
+    """POST /tasks: submit a task.
+
+    The answer is sent when the task is on the disk.
+    """
+    house: House = request.state.house
+    house.intake.turn_away()
+    key = idempotency_key(request.headers)
+    limit = house.settings.queue.max_task_bytes
+    async with body.received(request, limit, house.bodies) as (data, aside):
+        submission = await aside(read, data)
+        accepted = await house.intake.submit(submission, request.scope["owner"], key, aside)
+    status, headers, content = answer_of(accepted)
+    return Response(content, status, {name.decode(): value.decode() for name, value in headers})
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """The key of a request that any route has. Raises InvalidRequest."""
+    key = headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= KEY_MOST:
+        raise InvalidRequest(
+            f"Idempotency-Key must have 1 to {KEY_MOST} characters", param="Idempotency-Key"
+        )
+    return key

@@ -1,0 +1,235 @@
+"""How tasks, models and progress look to a client.
+
+Owns the shapes of the contract. Promises that times are RFC 3339 and that lists carry
+previews instead of texts. Never reads anything but what it is given or the house's state.
+"""
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import orjson
+
+from asyncsvc.clock import rfc3339
+from asyncsvc.providers.answers.tool_calls import LATE_ID
+from asyncsvc.providers.upstream import Upstream
+from asyncsvc.storage import webhooks as callbacks
+from asyncsvc.storage.columns import served
+from asyncsvc.storage.refusals import loads
+from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task
+from asyncsvc.web.http.state import House
+
+
+def _time(ms: int | None) -> str | None:
+    return None if ms is None else rfc3339(ms)
+
+
+def summary(task: Task) -> dict[str, Any]:
+    """A task without its texts."""
+    request = task.request
+    return {
+        "task_id": task.id,
+        "status": task.state.value,
+        "type": request.type,
+        "model": request.model,
+        "lane": request.lane,
+        "priority": request.priority,
+        "session_id": request.session_id,
+        "schedule_id": request.schedule_id,
+        "attempts": task.attempts,
+        "error": task.error,
+        "metadata": served(task),
+        "user_metadata": request.user_metadata,
+        "created_at": rfc3339(request.created_at),
+        "updated_at": rfc3339(task.updated_at),
+        "started_at": _time(task.started_at),
+        "finished_at": _time(task.finished_at),
+        "next_run_at": _time(task.next_run_at),
+    }
+
+
+def item(task: Task, result_preview: str | None) -> dict[str, Any]:
+    """A task in a list."""
+    return summary(task) | {
+        "content_preview": task.request.preview,
+        "result_preview": result_preview,
+    }
+
+
+async def whole(house: House, task: Task) -> dict[str, Any]:
+    """A task with its texts; the result of an unfinished one is the text so far."""
+    store = house.journal.store
+    body: dict[str, Any] = loads(await store.body(task.n))
+    result: Any = await store.result(task.n)
+    if result is None and task.state in UNFINISHED and task.starts:
+        parts = [loads(data)["text"] for data in await store.text_so_far(task.n)]
+        result = "".join(parts) or None
+    elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
+        result = loads(result)
+    view = summary(task) | body | {"result": result, "seq": task.seq}
+    view |= await _beside_text(house, task)
+    view["callback"] = await _callback(house, task)
+    if task.state is State.PENDING:
+        forecast = house.forecaster.of(task)
+        view |= {"position": forecast.position, "eta_s": forecast.eta_s}
+    return view
+
+
+async def _beside_text(house: House, task: Task) -> dict[str, Any]:
+    """What an answer holds beside its text: tool calls, and fields for the next turn."""
+    found: dict[str, Any] = {}
+    if task.state is not State.COMPLETED or task.request.type == "embedding":
+        return found
+    store = house.journal.store
+    if task.finish_reason in ("tool_calls", "length"):
+        pieces = [loads(p) for p in await store.text_so_far(task.n, EventType.TOOL_CALL)]
+        if calls := put_together(piece for piece in pieces if "by" not in piece):
+            found["tool_calls"] = [call_shown(call) for call in calls]
+    if fields := await store.text_so_far(task.n, EventType.MESSAGE):
+        found["message"] = loads(fields[-1])
+    return found
+
+
+def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tool calls of an answer, whole, from the data of its events."""
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        call = calls.setdefault(
+            piece["index"], {"id": None, "type": "function", "function": {"arguments": ""}}
+        )
+        function, before = piece["function"], call["function"]["arguments"]
+        call["function"] |= function | {"arguments": before + function.get("arguments", "")}
+        call |= {k: v for k, v in piece.items() if k not in ("index", "function", LATE_ID)}
+        call["id"] = piece.get(LATE_ID, call["id"])
+    return [calls[index] for index in sorted(calls)]
+
+
+def call_shown(call: dict[str, Any]) -> dict[str, Any]:
+    """A tool call, or a piece of one, in OpenAI's shape: a custom tool has a name and an input."""
+    if call.get("type") != "custom":
+        return call
+    held = call["function"]
+    given = {"input" if name == "arguments" else name: value for name, value in held.items()}
+    return {name: value for name, value in call.items() if name != "function"} | {"custom": given}
+
+
+async def _callback(house: House, task: Task) -> dict[str, Any] | None:
+    """How far it is with telling of the task's end; None where nobody wants to be told."""
+    if task.request.callback_url is None:
+        return None
+    tried = await callbacks.told(house.journal.store, task)
+    return {
+        "url": task.request.callback_url,
+        "state": tried.state,
+        "attempts": tried.attempts,
+        "last_status": tried.last_status,
+        "last_error": tried.last_error,
+        "next_at": _time(tried.next_at),
+    }
+
+
+def progress(house: House, task: Task) -> dict[str, Any]:
+    """The data of a progress event for a task that waits or runs."""
+    now = house.journal.now()
+    elapsed = max(now - task.request.created_at, 0) / 1000
+    data: dict[str, Any] = {"status": task.state.value, "elapsed_s": round(elapsed, 3)}
+    forecast = house.forecaster.of(task)
+    data |= {"position": forecast.position, "eta_s": forecast.eta_s, "reason": forecast.reason}
+    run = house.executor.runs.get(task.id)
+    if run is not None:
+        running = max(asyncio.get_running_loop().time() - run.started, 1e-3)
+        tokens = run.tape.pieces
+        data |= {
+            "running_s": round(running, 3),
+            "tokens": tokens,
+            "tokens_per_s": round(tokens / running, 2),
+        }
+    if task.next_run_at is not None:
+        data["next_run_at"] = rfc3339(task.next_run_at)
+    return data
+
+
+def progress_event(house: House, task: Task) -> str:
+    """A progress event as it is sent: live only, so without a number."""
+    event = {
+        "id": None,
+        "task_id": task.id,
+        "seq": None,
+        "type": "progress",
+        "ts": rfc3339(house.journal.now()),
+        "data": progress(house, task),
+    }
+    return orjson.dumps(event).decode()
+
+
+def alarms(house: House, after: int) -> list[str]:
+    """The alarms since the one with that number, as they are sent; no task's events."""
+    changes = house.monitor.alarms.changes(after)
+    return [orjson.dumps({"op": "alarm", "alarm": change}).decode() for change in changes]
+
+
+def models(house: House) -> dict[str, Any]:
+    """The models of the settings, in their order."""
+    return {"models": [model(house, name) for name in house.settings.models]}
+
+
+def model(house: House, name: str) -> dict[str, Any]:
+    """One model of the settings."""
+    settings = house.settings.models[name]
+    upstreams = house.catalogue.of(name)
+    gates = [_gate(upstream) for upstream in upstreams]
+    latencies = [u.gate.service_s for u in upstreams if u.gate.service_s is not None]
+    lacks = house.catalogue.lacking().get(name)
+    since = house.holds.since(name)
+    states = [gate["breaker"] for gate in gates]
+    return {
+        "name": name,
+        "aliases": settings.aliases,
+        "type": settings.type,
+        "model": upstreams[0].model_id if upstreams else settings.model_ids[0],
+        "enabled": lacks is None,
+        "reason": lacks or (None if since is None else f"{name} is paused"),
+        "paused": since is not None,
+        "paused_at": _time(since),
+        "in_flight": sum(gate["in_flight"] for gate in gates),
+        "concurrency": _all_keys(settings.concurrency, [u.gate.concurrency for u in upstreams]),
+        "concurrency_auto": settings.concurrency == "auto",
+        "calls_last_60s": sum(gate["calls_in_window"] for gate in gates),
+        "rpm": _all_keys(settings.rpm, [u.gate.window.limit for u in upstreams]),
+        "rpm_auto": settings.rpm == "auto",
+        "tpm": settings.tpm * max(len(upstreams), 1),
+        "breaker": "closed" if "closed" in states or not states else states[0],
+        "queue_depth": house.dispatch.depth(name),
+        "latency_s": round(min(latencies), 3) if latencies else None,
+        "calls": sum(upstream.gate.calls for upstream in upstreams),
+        "errors": sum(upstream.gate.errors for upstream in upstreams),
+        "waiting_for": next((gate["waiting_for"] for gate in gates if gate["waiting_for"]), None),
+        "ready": next((u.ready for u in upstreams), None),
+        "gates": gates,
+    }
+
+
+def _all_keys(setting: int | Literal["auto"], of_gates: list[int]) -> int | None:
+    """A limit over all keys, as it is now; None where it is learned and no key is there."""
+    if of_gates:
+        return sum(of_gates)
+    return None if setting == "auto" else setting
+
+
+def _gate(upstream: Upstream) -> dict[str, Any]:
+    gate = upstream.gate
+    now = gate.time()
+    return {
+        "name": gate.name,
+        "in_flight": gate.busy,
+        "calls_in_window": gate.recent(60.0),
+        "concurrency": gate.concurrency,
+        "window_used": gate.window.used(now),
+        "window_limit": gate.window.limit,
+        "window_s": gate.window.span_s,
+        "tokens_used": gate.budget.used(now),
+        "tokens_limit": gate.budget.limit,
+        "learned": gate.adaptive.as_dict() if gate.adaptive.learns else None,
+        "breaker": gate.breaker_state().value,
+        "waiting_for": gate.describe(),
+    }

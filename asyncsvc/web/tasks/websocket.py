@@ -1,0 +1,297 @@
+"""The WebSocket routes: one task's stream, and many over one socket.
+
+Owns the sessions. Promises each event once and in order from the cursor that
+a client gives, progress once a second for what it follows, and an `error` message for what
+cannot be done. Never queues events: each follower reads the journal at its socket's pace.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from contextlib import aclosing, suppress
+from functools import partial
+from typing import Any
+
+import orjson
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket
+
+from asyncsvc.errors import AsyncsvcError, InvalidRequest, NotFound, RequestError, TaskNotFound
+from asyncsvc.intake.admission import Aside
+from asyncsvc.tasks.state import State, Task
+from asyncsvc.web.http import body
+from asyncsvc.web.http.auth import subprotocol
+from asyncsvc.web.http.body_memory import Room
+from asyncsvc.web.http.errors import as_request_error, response
+from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
+from asyncsvc.web.http.state import House
+from asyncsvc.web.tasks import messages as wishes
+from asyncsvc.web.tasks import views
+from asyncsvc.web.tasks.routes import cursor
+from asyncsvc.web.tasks.sse import TICK_S
+from asyncsvc.web.tasks.submit import parse
+
+MISTAKES = 5
+"""Bad messages on one socket before it is closed with 4400."""
+FEED_WAITING = 100
+"""Waiting tasks of which the whole feed tells the progress; running ones are all told."""
+LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
+
+
+Done = tuple[dict[str, Any], Callable[[], None]]
+"""The answer to an op, and what to do once it is sent."""
+
+
+class Session:
+    """What one client follows over one socket."""
+
+    def __init__(self, socket: Socket, house: House, owner: str | None) -> None:
+        self._socket = socket
+        self._house = house
+        self._owner = owner
+        self._follows: dict[str, asyncio.Task[None]] = {}
+        self._feed: asyncio.Task[None] | None = None
+        self._sent: dict[str, int] = {}
+        self._sent_id = 0
+        self._alarm = 0
+        self._moved = asyncio.Event()
+        self._mistakes = 0
+
+    async def run(self, only: str | None = None, after: int = 0) -> None:
+        """Serve until the socket closes; `only` streams one task and closes after it."""
+        ticker = asyncio.create_task(self._tick())
+        if only is not None:
+            self._start(only, after, closes=True)
+        try:
+            while True:
+                await self._message(await self._socket.receive())
+        except Closed:
+            pass
+        finally:
+            tasks = [ticker, *self._follows.values(), *([self._feed] if self._feed else [])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def caught_up(self) -> None:
+        """Wait until the client has been sent all events that are committed."""
+        while self._behind():
+            self._moved.clear()
+            await self._moved.wait()
+
+    def _behind(self) -> bool:
+        if self._feed is not None and self._sent_id < self._house.journal.feed.last_id:
+            return True
+        live = self._house.journal.live
+        # A finished task's follower ends by itself, after the last event.
+        return any(i not in live or live[i].seq > sent for i, sent in self._sent.items())
+
+    async def _message(self, text: str) -> None:
+        ref: Any = None
+        try:
+            async with Room(self._house.bodies, len(text)) as aside:
+                message = await aside(body.as_object, text)
+                ref = message.pop("ref", None)
+                answer, then = await self._do(message, aside)
+        except (AsyncsvcError, MemoryError) as error:
+            told = as_request_error(error)
+            if told is None:
+                raise
+            await self._complain(told, ref)
+            return
+        await self._socket.send([_dumps({"op": "ok", "ref": ref} | answer)])
+        then()  # events follow the answer to what asked for them
+
+    async def _complain(self, error: RequestError, ref: Any) -> None:
+        await self._socket.send([_dumps({"op": "error", "ref": ref} | error.body())])
+        self._mistakes += error.status in (400, 422)
+        if self._mistakes >= MISTAKES:
+            await self._socket.close(BAD_MESSAGES, "too many bad messages")
+            raise Closed
+
+    async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
+        op = wishes.op(message)
+        if op == "ping":
+            return {"pong": True}, _nothing
+        if op == "submit":
+            return await self._submit(message, aside)
+        if op != "cancel" and wishes.of_all(message):
+            return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
+        task_id = message.get("task_id")
+        if not isinstance(task_id, str):
+            raise InvalidRequest("task_id must be a string", param="task_id")
+        if op == "cancel":
+            task = await self._house.control.cancel(task_id)
+            return {"task_id": task_id, "status": task.state.value}, _nothing
+        if op == "unsubscribe":
+            self._stop(task_id)
+            return {"task_id": task_id}, _nothing
+        return await self._subscribe(task_id, wishes.number(message, "after"))
+
+    async def _subscribe(self, task_id: str, after: int) -> Done:
+        task = await self._house.journal.task(task_id)
+        if after > task.seq:
+            raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
+        answer = {"task_id": task_id, "status": task.state.value, "seq": task.seq}
+        return answer, partial(self._start, task_id, after)
+
+    async def _submit(self, message: dict[str, Any], aside: Aside) -> Done:
+        fields = message.get("task")
+        if not isinstance(fields, dict):
+            raise InvalidRequest("task must be an object", param="task")
+        follow = wishes.flag(message, "subscribe")
+        key = wishes.key(message)
+        submission = await aside(parse, fields)
+        accepted = await self._house.intake.submit(submission, self._owner, key, aside)
+        return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
+
+    def _subscribe_all(self, message: dict[str, Any]) -> Done:
+        last = self._house.journal.feed.last_id
+        after_id = wishes.number(message, "after_id") if "after_id" in message else last
+        if after_id > last:
+            raise InvalidRequest(
+                f"after_id is {after_id}, the last event is {last}", param="after_id"
+            )
+        return {"all": True, "after_id": after_id}, partial(self._start_feed, after_id)
+
+    def _unsubscribe_all(self) -> Done:
+        if self._feed is not None:
+            self._feed.cancel()
+            self._feed = None
+        return {"all": True}, _nothing
+
+    def _start_feed(self, after_id: int) -> None:
+        self._unsubscribe_all()
+        self._sent_id = after_id
+        self._alarm = self._house.monitor.alarms.last
+        self._feed = asyncio.create_task(self._follow_all(after_id))
+
+    def _start(self, task_id: str, after: int, closes: bool = False) -> None:
+        self._stop(task_id)
+        self._sent[task_id] = after
+        self._follows[task_id] = asyncio.create_task(self._follow(task_id, after, closes))
+
+    def _stop(self, task_id: str) -> None:
+        if follow := self._follows.pop(task_id, None):
+            follow.cancel()
+            del self._sent[task_id]
+            self._moved.set()
+
+    async def _follow(self, task_id: str, after: int, closes: bool) -> None:
+        """Send one task's events until it is finished; ends with the socket."""
+        try:
+            async with aclosing(self._house.journal.follow(task_id, after)) as pages:
+                async for page in pages:
+                    await self._socket.send(event.wire for event in page)
+                    self._sent[task_id] = page[-1].seq
+                    self._moved.set()
+            if closes and not self._house.sockets.stopping:
+                await self._socket.close(DONE)
+        except TaskNotFound as gone:  # deleted before all of it was sent
+            with suppress(Closed):
+                await self._complain(gone, None)
+                if closes:
+                    await self._socket.close(NO_TASK, gone.code)
+        except Closed:
+            return
+        finally:
+            if self._follows.get(task_id) is asyncio.current_task():
+                del self._follows[task_id], self._sent[task_id]
+            self._moved.set()
+
+    async def _follow_all(self, after_id: int) -> None:
+        """Send everybody's events; ends with the socket."""
+        try:
+            async with aclosing(self._house.journal.feed.follow(after_id)) as pages:
+                async for page in pages:
+                    await self._socket.send(event.wire for event in page)
+                    self._sent_id = page[-1].id
+                    self._moved.set()
+        except Closed:
+            self._feed = None
+            self._moved.set()
+
+    async def _tick(self) -> None:
+        """Tell the progress once a second; ends with the socket."""
+        try:
+            while True:
+                await asyncio.sleep(TICK_S)
+                told = [views.progress_event(self._house, task) for task in self._lively()]
+                if self._feed is not None:
+                    told += views.alarms(self._house, self._alarm)
+                    self._alarm = self._house.monitor.alarms.last
+                await self._socket.send(told)
+        except Closed:
+            return
+
+    def _lively(self) -> Iterator[Task]:
+        live = self._house.journal.live
+        followed = set(self._follows)
+        if self._feed is not None:
+            followed.update(self._house.executor.runs)
+            waiting = (task.id for task in live.values() if task.state is not State.RUNNING)
+            followed.update(
+                task_id for task_id, _ in zip(waiting, range(FEED_WAITING), strict=False)
+            )
+        for task_id in followed:
+            if (task := live.get(task_id)) is not None and task.state in LIVELY:
+                yield task
+
+
+def _nothing() -> None:
+    """What follows an answer that starts nothing."""
+
+
+def _dumps(value: dict[str, Any]) -> str:
+    return orjson.dumps(value).decode()
+
+
+async def many(websocket: WebSocket) -> None:
+    """GET /ws"""
+    await _serve(websocket, None, 0)
+
+
+async def one(websocket: WebSocket) -> None:
+    """GET /ws/tasks/{id}"""
+    house: House = websocket.state.house
+    task_id = websocket.path_params["task_id"]
+    problem, code, after = None, NO_TASK, 0
+    try:
+        task = await house.journal.task(task_id)
+        code = BAD_MESSAGES
+        after = cursor(websocket.query_params.get("after"), "after", task.seq)
+    except RequestError as error:
+        problem = error
+    if problem is None:
+        await _serve(websocket, task_id, after)
+        return
+    await websocket.accept(subprotocol=subprotocol(websocket.scope))
+    await websocket.send_text(_dumps({"op": "error", "ref": None} | problem.body()))
+    await websocket.close(code, problem.code)
+
+
+async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
+    house: House = websocket.state.house
+    await websocket.accept(subprotocol=subprotocol(websocket.scope))
+    socket = Socket(websocket)
+    session = Session(socket, house, websocket.scope["owner"])
+    house.sockets.add(socket, session.caught_up)
+    try:
+        if house.sockets.stopping:
+            await socket.close(STOPPING, "the service is stopping")
+            return
+        await session.run(task_id, after)
+    finally:
+        house.sockets.discard(socket)
+
+
+async def nowhere(websocket: WebSocket) -> None:
+    """Any other path: the router alone would say 403, which means something else here."""
+    path = websocket.url.path
+    await websocket.send_denial_response(response(NotFound(f"there is no socket at {path}")))
+
+
+ROUTES = [
+    WebSocketRoute("/ws", many),
+    WebSocketRoute("/ws/tasks/{task_id}", one),
+    WebSocketRoute("/{path:path}", nowhere),
+]

@@ -1,0 +1,280 @@
+"""Telling of finished tasks: who wants it, when, how often.
+
+Owns the deliveries under way, their retries and what is counted of them. Promises that what is
+owed is sent at least once, over any number of restarts, until it is taken, refused for good or
+given up; that a slow receiver holds up neither a task nor another receiver; that the id of a
+delivery is the same in each try. Never keeps a list of what is owed: that is in the database.
+"""
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import orjson
+
+from asyncsvc.config.settings import Webhooks as Rules
+from asyncsvc.errors import InvalidRequest, StorageUnavailable
+from asyncsvc.journal.journal import Journal
+from asyncsvc.limits.backoff import retry_after
+from asyncsvc.net.egress import Egress, Refused
+from asyncsvc.net.signing import Signer
+from asyncsvc.storage import webhooks as callbacks
+from asyncsvc.storage.durations import deliveries_bounded, deliveries_shifted
+from asyncsvc.storage.webhooks import Delivery, Owed, Tried
+from asyncsvc.tasks.state import Task
+from asyncsvc.webhooks.posting import Answer, Lookup, Resolver, post
+from asyncsvc.webhooks.receivers import Receivers
+
+log = logging.getLogger(__name__)
+
+STORAGE_PAUSE_S = 0.5
+LOOK_AGAIN_S = 60.0
+"""While something is owed: a wall clock that was set is noticed by then."""
+SET_BACK_MS = 1000
+"""A clock that is set back by less is only corrected."""
+REST_OF_LOOKS = 9
+"""A tenth of the time at most goes into looking for what is due."""
+LONGEST_REST_S = 1.0
+LARGE = 256 * 1024
+LARGE_BYTES = 32 * 1024 * 1024
+"""What all large tasks under way may hold together: sixteen of ten MB would not fit."""
+SKIPPED = 500
+"""Large deliveries without room that are passed over in search of small ones."""
+GONE = 410
+
+View = Callable[[Task], Awaitable[dict[str, Any]]]
+"""A task as `GET /tasks/{id}` shows it."""
+
+
+class Webhooks:
+    """`check` a URL when a task comes; `run` delivers until it is cancelled."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        rules: Rules,
+        environ: Mapping[str, str],
+        lookup: Lookup | None = None,
+        draw: Callable[[], float] = random.random,
+    ) -> None:
+        self.delivered = 0
+        self.failures = 0
+        """Tries that were not taken."""
+        self.given_up = 0
+        self._journal = journal
+        self._rules = rules
+        self._signer = Signer.of(rules.secret_env, environ)
+        self._egress = Egress(rules.allow)
+        self._receivers = Receivers(rules.per_host)
+        self._names = Resolver()
+        self._lookup: Lookup = lookup or self._names
+        self._draw = draw
+        self._under_way: dict[int, tuple[Owed, asyncio.Task[None]]] = {}
+        self._ahead_ms = 0.0
+        """By how much the wall clock is ahead of the loop's, as far as what is owed goes by it."""
+
+    @property
+    def under_way(self) -> int:
+        """Deliveries that are being made at this moment."""
+        return len(self._under_way)
+
+    def check(self, url: str | None) -> None:
+        """Raises InvalidRequest for a callback that could never be delivered."""
+        if url is None:
+            return
+        if not self._signer:
+            # Nobody could tell an unsigned callback from a forged one.
+            raise InvalidRequest(
+                f"callback_url: {self._rules.secret_env} must hold the secret that callbacks are "
+                "signed with before any can be asked for",
+                param="callback_url",
+            )
+        try:
+            self._egress.target(url)
+        except Refused as error:
+            raise InvalidRequest(f"callback_url: {error}", param="callback_url") from None
+
+    async def run(self, view: View) -> None:
+        """Deliver what is owed, from this process or an earlier one, until cancelled."""
+        try:
+            if not self._signer:
+                await self._idle()
+            await self._bound()
+            while True:
+                self._journal.owed.clear()  # before looking: what ends meanwhile sets it again
+                began = self._now()
+                try:
+                    await self._follow_the_clock()
+                    await self._begin_due(view)
+                    wait_s = await self._pause()
+                except StorageUnavailable:
+                    wait_s = STORAGE_PAUSE_S
+                # Behind many that wait for a host at rest a look takes long: it must stay rare.
+                await asyncio.sleep(min(REST_OF_LOOKS * (self._now() - began), LONGEST_REST_S))
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
+                        await self._journal.owed.wait()
+        finally:
+            await self._cut()
+
+    async def _bound(self) -> None:
+        """What an earlier process owes waits no longer than its own delay from now on."""
+        while not self._journal.closing:
+            try:
+                if await callbacks.pending(self._journal.store):
+                    await self._journal.append(deliveries_bounded(self._journal.now()))
+                break
+            except StorageUnavailable:
+                await asyncio.sleep(STORAGE_PAUSE_S)
+        self._ahead_ms = self._journal.now() - self._now() * 1000
+
+    async def _follow_the_clock(self) -> None:
+        """Delays are durations: where the wall clock was set back, they are set back with it."""
+        ahead = self._journal.now() - self._now() * 1000
+        back = round(self._ahead_ms - ahead)
+        if back > SET_BACK_MS:
+            await self._journal.append(deliveries_shifted(-back))
+        if back > SET_BACK_MS or back < 0:
+            self._ahead_ms = ahead
+
+    async def _idle(self) -> None:
+        owed = await callbacks.pending(self._journal.store)
+        if owed:
+            log.warning(
+                "%d callbacks are owed but cannot be signed: %s is not set",
+                owed,
+                self._rules.secret_env,
+            )
+        await asyncio.Event().wait()
+
+    async def _cut(self) -> None:
+        """What is cut here is made again by the next process."""
+        tasks = [task for _, task in self._under_way.values()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._names.close()
+
+    async def _begin_due(self, view: View) -> None:
+        """Begin as many as there is room for. Each round fills the room or shuts a host."""
+        skipped: set[int] = set()
+        while (room := self._rules.at_once - len(self._under_way)) > 0 and len(skipped) <= SKIPPED:
+            shut = self._receivers.shut(self._now())
+            busy = skipped | self._under_way.keys()
+            found = await callbacks.due(self._journal.store, self._journal.now(), busy, shut, room)
+            if not found:
+                return
+            for owed in found:
+                if not self._fits(owed):
+                    skipped.add(owed.task_n)
+                elif self._receivers.has_room(owed.host, self._now()):
+                    self._begin(owed, view)
+
+    def _fits(self, owed: Owed) -> bool:
+        """Small ones always; of the large ones one at least."""
+        if owed.size <= LARGE:
+            return True
+        held = sum(other.size for other, _ in self._under_way.values() if other.size > LARGE)
+        return not held or held + owed.size <= LARGE_BYTES
+
+    def _begin(self, owed: Owed, view: View) -> None:
+        self._receivers.begin(owed.host)
+        task = asyncio.create_task(self._deliver(owed, view), name="webhook")
+        self._under_way[owed.task_n] = owed, task
+        task.add_done_callback(partial(self._ended, owed))
+
+    def _ended(self, owed: Owed, _: object) -> None:
+        self._under_way.pop(owed.task_n)
+        self._receivers.end(owed.host)
+        self._journal.owed.set()
+
+    async def _pause(self) -> float | None:
+        """How long there is nothing to do unless something ends; None: until then."""
+        if len(self._under_way) >= self._rules.at_once:
+            return None
+        waits = []
+        now = self._journal.now()
+        if (at := await callbacks.next_due(self._journal.store, now)) is not None:
+            waits.append(min(max(at - now, 1) / 1000, LOOK_AGAIN_S))
+        if (opens := self._receivers.opens(self._now())) is not None:
+            waits.append(opens - self._now())
+        return min(waits, default=None)
+
+    async def _deliver(self, owed: Owed, view: View) -> None:
+        """One try and its record; raises nothing but CancelledError."""
+        try:
+            answer = await self._try(owed, view)
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_PAUSE_S)
+            return
+        except Exception:
+            log.exception("the delivery of task %s failed by a fault of ours", owed.task_id)
+            answer = Answer(error="a fault of the service; its log says more")
+        if answer is not None:
+            await self._record(self._judge(owed, answer))
+
+    async def _try(self, owed: Owed, view: View) -> Answer | None:
+        """None where the task has been deleted, or begun anew, in between."""
+        store = self._journal.store
+        task = await store.task(owed.task_id)
+        url = task.request.callback_url if task is not None else None
+        if task is None or url is None:
+            return None
+        body = orjson.dumps(await view(task))
+        if not await callbacks.stands(store, owed.task_n, owed.seq):
+            return None
+        headers = self._signer.headers(
+            f"{owed.task_id}-{owed.seq}", self._journal.now() // 1000, body
+        )
+        return await post(self._egress, url, body, headers, self._rules.timeout_s, self._lookup)
+
+    def _judge(self, owed: Owed, answer: Answer) -> Tried:
+        """What follows from an answer; counts it."""
+        attempts, status = owed.attempts + 1, answer.status
+        if status is not None and 200 <= status < 300:
+            self.delivered += 1
+            self._receivers.answered(owed.host)
+            return self._tried(owed, Delivery.DELIVERED, attempts, answer, None)
+        self.failures += 1
+        if status is None or status == 429 or status >= 500:
+            self._receivers.failed(owed.host, self._now())
+        else:
+            self._receivers.answered(owed.host)
+        if answer.refused or status == GONE or attempts > len(self._rules.retry_s):
+            self.given_up += 1
+            log.warning("callback of task %s given up: %s", owed.task_id, _reason(answer))
+            return self._tried(owed, Delivery.FAILED, attempts, answer, None)
+        now = self._journal.now()
+        delay = self._rules.retry_s[attempts - 1] * (0.8 + 0.4 * self._draw())
+        delay = max(delay, retry_after(answer.retry_after, now) or 0.0)
+        return self._tried(owed, Delivery.PENDING, attempts, answer, now + round(delay * 1000))
+
+    def _tried(
+        self, owed: Owed, state: Delivery, attempts: int, answer: Answer, next_at: int | None
+    ) -> Tried:
+        error = None if state is Delivery.DELIVERED else _reason(answer)
+        return Tried(owed.task_n, owed.seq, state, attempts, answer.status, error, next_at)
+
+    async def _record(self, tried: Tried) -> None:
+        """Write it down, however long the disk takes to come back: else it were sent again."""
+        while not self._journal.closing:
+            try:
+                await self._journal.append(tried)
+                return
+            except StorageUnavailable:
+                await asyncio.sleep(STORAGE_PAUSE_S)
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+
+def _reason(answer: Answer) -> str:
+    if answer.error is not None:
+        return answer.error
+    if answer.status is not None and 300 <= answer.status < 400:
+        return f"answered {answer.status}; redirects are not followed"
+    return f"answered {answer.status}"

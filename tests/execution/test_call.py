@@ -1,0 +1,153 @@
+"""Runs that the disk or somebody else cuts."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.statements import Batch
+from asyncsvc.tasks.state import Cause, State
+from tests.engine_house import MOMENT, EngineHouse, since
+from tests.scripted import Script
+from tests.virtual_time import virtual
+
+STREAM: Script = [step for n in range(10) for step in (1.0, f"{n} ")]
+WHOLE = "0 1 2 3 4 5 6 7 8 9 "
+
+
+@asynccontextmanager
+async def _full(house: EngineHouse) -> AsyncIterator[None]:
+    """The disk takes nothing meanwhile."""
+    store = house.house.journal.store
+    with patch.object(store, "commit", side_effect=StorageUnavailable("disk full")):
+        yield
+
+
+@virtual
+async def test_a_stream_outlives_a_full_disk(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        task_id = await house.submit_script("x", STREAM)
+        await asyncio.sleep(3.5)
+        async with _full(house):
+            await asyncio.sleep(4)
+        await asyncio.sleep(1)
+        assert await house.said(task_id) == WHOLE[: 2 * 8]
+        task = await house.finished(task_id)
+        assert (task.state, task.attempts, len(house.client.calls)) == (State.COMPLETED, 1, 1)
+        assert await house.said(task_id) == await house.result(task_id) == WHOLE
+
+
+@virtual
+async def test_an_end_is_recorded_when_the_disk_returns(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        task_id = await house.submit_script("x", STREAM)
+        await asyncio.sleep(5.5)
+        async with _full(house):
+            await asyncio.sleep(100)
+            assert await house.state(task_id) is State.RUNNING
+        task = await house.finished(task_id)
+        assert (task.state, len(house.client.calls)) == (State.COMPLETED, 1)
+        assert await house.said(task_id) == await house.result(task_id) == WHOLE
+
+
+@virtual
+async def test_a_full_disk_during_a_flood_repeats_the_call(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        task_id = await house.submit_script("x", [1.0, *["y" * 700_000] * 4])
+        await asyncio.sleep(0.5)
+        async with _full(house):
+            await asyncio.sleep(10)
+        task = await house.finished(task_id)
+        assert (task.state, task.attempts, len(house.client.calls)) == (State.COMPLETED, 1, 2)
+        assert await house.said(task_id) == await house.result(task_id) == "y" * 2_800_000
+
+
+@virtual
+async def test_no_call_is_made_while_its_start_cannot_be_recorded(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        blocker = await house.submit_script("blocker", [1.0, "ok"])
+        await asyncio.sleep(MOMENT)
+        task_id = await house.submit("x")
+        async with _full(house):
+            await asyncio.sleep(60)
+            assert house.client.prompts == ["blocker"]
+        for each in (blocker, task_id):
+            task = await house.finished(each)
+            assert (task.state, task.attempts) == (State.COMPLETED, 1)
+
+
+@virtual
+async def test_a_body_that_cannot_be_read_is_read_later(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        store = house.house.journal.store
+        with patch.object(store, "body", side_effect=StorageUnavailable("unreadable")):
+            task_id = await house.submit("x")
+            await asyncio.sleep(10)
+            assert await house.state(task_id) is State.PENDING
+        assert (await house.finished(task_id)).attempts == 1
+
+
+@virtual
+async def test_a_cancelled_stream_keeps_all_that_was_heard(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        task_id = await house.submit_script("x", STREAM)
+        await asyncio.sleep(3.5)
+        async with _full(house):
+            await asyncio.sleep(2)
+            cancelling = asyncio.create_task(house.house.control.cancel(task_id))
+            await asyncio.sleep(2)
+            with pytest.raises(StorageUnavailable):
+                await cancelling
+        assert (await house.finished(task_id)).state is State.CANCELLED
+        assert await house.said(task_id) == await house.result(task_id) == WHOLE[: 2 * 5]
+        assert since() < 10
+
+
+@virtual
+async def test_a_retry_waits_for_the_disk_to_be_told(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        down = UpstreamOverloaded("down", retry_after=1)
+        task_id = await house.submit_script("x", [1.0, down], ["ok"])
+        await asyncio.sleep(0.5)
+        async with _full(house):
+            await asyncio.sleep(30)
+        task = await house.finished(task_id)
+        assert (task.state, task.attempts) == (State.COMPLETED, 2)
+
+
+@pytest.mark.parametrize(
+    ("cause", "state", "attempts"),
+    [
+        (Cause.INTERRUPTED, State.PENDING, 0),
+        (Cause.PAUSED, State.PAUSED, 0),
+        (Cause.CANCELLED, State.CANCELLED, 1),
+    ],
+)
+def test_a_stop_during_the_start_leaves_no_task_running(
+    tmp_path: Path, cause: Cause, state: State, attempts: int
+) -> None:
+    plain = Store.commit
+
+    async def slow(self: Store, batch: Batch) -> None:
+        await asyncio.sleep(10)
+        await plain(self, batch)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            task_id = await house.submit("x")
+            with patch.object(Store, "commit", slow):
+                await asyncio.sleep(5)
+                assert await house.state(task_id) is State.PENDING
+                house.house.dispatch.stop()
+                assert await house.house.executor.stop(task_id, cause)
+                await asyncio.sleep(60)
+            task = await house.task(task_id)
+            assert (task.state, task.attempts, house.client.calls) == (state, attempts, [])
+
+    check()

@@ -1,0 +1,102 @@
+"""Steering a running task while the disk takes no record of it."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.storage.statements import Batch
+from asyncsvc.tasks.state import State
+from tests.engine_house import MOMENT, EngineHouse, since
+from tests.scripted import HANG, ScriptedClient
+from tests.virtual_time import loop, virtual
+
+STEERED = {"cancel": State.CANCELLED, "pause": State.PAUSED}
+
+
+@contextmanager
+def full(house: EngineHouse) -> Iterator[None]:
+    """A disk without any room."""
+    store = house.house.journal.store
+    with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
+        yield
+
+
+async def running(house: EngineHouse) -> str:
+    task_id = await house.submit_script("x", ["some ", HANG])
+    await asyncio.sleep(1)
+    return task_id
+
+
+@pytest.mark.parametrize("verb", STEERED)
+def test_the_call_is_cut_at_once_and_the_record_follows(tmp_path: Path, verb: str) -> None:
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            task_id = await running(house)
+            with full(house):
+                before = loop().time()
+                with pytest.raises(StorageUnavailable, match="the call upstream is cut"):
+                    await getattr(house.house.control, verb)(task_id)
+                assert since(before) < 1
+                assert house.client.running == []
+                assert house.client.calls[0].cancelled
+                assert await house.state(task_id) is State.RUNNING
+                await asyncio.sleep(30)
+            await asyncio.sleep(1)
+            assert await house.state(task_id) is STEERED[verb]
+            assert await house.said(task_id) == "some "
+            assert len(house.client.calls) == 1
+
+    check()
+
+
+@virtual
+async def test_a_second_try_is_answered_at_once_too(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        task_id = await running(house)
+        with full(house):
+            for _ in range(2):
+                with pytest.raises(StorageUnavailable):
+                    await house.house.control.cancel(task_id)
+        await asyncio.sleep(1)
+        assert await house.state(task_id) is State.CANCELLED
+
+
+@virtual
+async def test_a_disk_that_hangs_is_waited_for_within_bounds(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
+        task_id = await house.submit("x")
+        await asyncio.sleep(1)
+        store, back = house.house.journal.store, asyncio.Event()
+        commit = store.commit
+
+        async def hanging(batch: Batch) -> None:
+            await back.wait()
+            await commit(batch)
+
+        with patch.object(store, "commit", hanging):
+            before = loop().time()
+            with pytest.raises(StorageUnavailable, match="has not answered"):
+                await house.house.control.cancel(task_id)
+            assert since(before) == 30
+            assert house.client.running == []
+            back.set()
+            await asyncio.sleep(MOMENT)
+        assert await house.state(task_id) is State.CANCELLED
+
+
+@virtual
+async def test_an_interruption_is_recorded_when_the_disk_is_back(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        task_id = await running(house)
+        with full(house):
+            stopping = asyncio.create_task(house.house.executor.interrupt_all())
+            await asyncio.sleep(3)
+            assert not stopping.done()
+        await stopping
+        assert await house.state(task_id) is State.PENDING

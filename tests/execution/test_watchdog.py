@@ -1,0 +1,206 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from asyncsvc.errors import UpstreamRejected
+from asyncsvc.execution import watchdog
+from asyncsvc.execution.call import Run
+from asyncsvc.execution.execution import Executor
+from asyncsvc.execution.watchdog import EVERY_S, MARGIN_S, PATIENCE_S
+from asyncsvc.tasks.state import State
+from tests.engine_house import MOMENT, EngineHouse, model, since
+from tests.scripted import HANG, HEAD, Script, ScriptedClient
+from tests.virtual_time import virtual
+
+LATE = MARGIN_S + 2 * EVERY_S
+SILENCE_S = 10.0 + 120.0 + MARGIN_S
+
+
+def _deaf(house: EngineHouse) -> tuple[list[float], asyncio.Event]:
+    """Let calls ignore that they are cut; when they began, and what ends them all."""
+    began: list[float] = []
+    free = asyncio.Event()
+
+    async def chat(*_: Any, **__: Any) -> Any:
+        began.append(since())
+        while not free.is_set():
+            try:
+                await free.wait()
+            except asyncio.CancelledError:
+                continue
+        raise UpstreamRejected("far too late")
+
+    house.client.chat = chat  # type: ignore[method-assign]
+    return began, free
+
+
+@virtual
+async def test_a_run_that_lost_its_alarm_is_cut_at_its_deadline(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
+        task_id = await house.submit("x", timeout_s=20)
+        await asyncio.sleep(1)
+        alarm = house.house.executor.runs[task_id].alarm
+        assert alarm is not None
+        alarm.cancel()
+        assert await house.code(task_id) == "timeout"
+        assert 20 + MARGIN_S < since() <= 20 + LATE
+        assert house.house.pool.watchdog.cut == 1
+        await asyncio.sleep(MOMENT)
+        assert house.house.pool.working() == 0
+        assert house.client.calls[0].cancelled
+
+
+@virtual
+async def test_whatever_ends_in_time_is_never_cut_by_the_watchdog(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, {"a": model(concurrency=4)}) as house:
+        house.client.default = [HEAD, 50.0, "a", 50.0, "b"]
+        ids = await house.submit_many([str(n) for n in range(9)])
+        ids.append(await house.submit("late", timeout_s=10))
+        for task_id in ids:
+            await house.finished(task_id)
+        assert house.house.pool.figures() == {
+            "clerks": 1,
+            "working": 0,
+            "restarts": 0,
+            "cut": 0,
+            "left_behind": 0,
+        }
+
+
+@virtual
+async def test_a_call_that_does_not_end_when_it_is_cut_is_left_behind(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        began, free = _deaf(house)
+        first = await house.submit("x", timeout_s=20)
+        second = await house.submit("y", timeout_s=20)
+        assert await house.code(first) == "timeout"
+        assert since() <= 20 + PATIENCE_S + 2 * EVERY_S
+        pool = house.house.pool
+        await asyncio.sleep(1)
+        assert len(began) == 2 and pool.watchdog.left_behind == 1
+        free.set()
+        assert await house.code(second) == "upstream_rejected"
+        assert (await house.task(first)).state is State.FAILED
+        assert house.house.dispatch.seats[0].gate.busy == 0
+
+
+@virtual
+async def test_a_cancelled_task_whose_call_does_not_end_is_cancelled_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with EngineHouse(tmp_path) as house:
+        _, free = _deaf(house)
+        task_id = await house.submit("x")
+        await asyncio.sleep(1)
+        await house.house.control.cancel(task_id)
+        assert (await house.task(task_id)).state is State.CANCELLED
+        assert since() <= 1 + PATIENCE_S + 2 * EVERY_S
+        free.set()
+
+
+@pytest.mark.parametrize("script", [[HANG], [HEAD, "a", HANG]])
+def test_a_provider_of_whom_nothing_is_heard_is_left(tmp_path: Path, script: Script) -> None:
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            house.client.watched = True
+            task_id = await house.submit_script("x", script, ["ok"], timeout_s=1000)
+            assert (await house.finished(task_id)).state is State.COMPLETED
+            assert SILENCE_S < since() <= SILENCE_S + 2 * EVERY_S + 1
+            why = next(data["why"] for kind, data in await house.events(task_id) if kind == "retry")
+            assert why["code"] == "idle_timeout"
+
+    check()
+
+
+@virtual
+async def test_all_who_share_a_silent_call_are_tried_again(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        house.client.watched = True
+        house.client.on("x", [HANG], ["ok"])
+        ids = [await house.submit("x", cache=True, timeout_s=1000) for _ in range(3)]
+        for task_id in ids:
+            task = await house.finished(task_id)
+            assert (task.state, task.attempts) == (State.COMPLETED, 2)
+
+
+@virtual
+async def test_waiting_for_the_rate_is_no_silence(tmp_path: Path) -> None:
+    models = {"e": model(type="embedding", preset="dashscope", rpm=1, rpm_window_s=400.0)}
+    async with EngineHouse(tmp_path, models) as house:
+        house.client.watched = True
+        texts = [str(n) for n in range(15)]
+        task_id = await house.submit_fields(type="embedding", input=texts, timeout_s=1000)
+        assert (await house.finished(task_id)).state is State.COMPLETED
+        assert since() > SILENCE_S and house.house.pool.watchdog.cut == 0
+
+
+@virtual
+async def test_a_disk_that_cannot_keep_up_is_no_silence(tmp_path: Path) -> None:
+    async def wait(self: Run) -> None:
+        self.heard_at = None
+        await asyncio.sleep(500)
+        self.alive()
+
+    async with EngineHouse(tmp_path) as house:
+        house.client.watched = True
+        full = property(lambda self: True)
+        with patch.object(Run, "full", full), patch.object(Run, "drained", wait):
+            task_id = await house.submit_script("x", ["a", "b"], timeout_s=2000)
+            assert (await house.finished(task_id)).state is State.COMPLETED
+        assert house.house.pool.watchdog.cut == 0
+
+
+@virtual
+async def test_a_watchdog_that_stumbles_goes_on(tmp_path: Path) -> None:
+    stumbled: list[int] = []
+    plain = watchdog.Watchdog.look
+
+    def look(self: watchdog.Watchdog) -> None:
+        if not stumbled:
+            stumbled.append(1)
+            raise RuntimeError("a stone")
+        plain(self)
+
+    with patch.object(watchdog.Watchdog, "look", look):
+        async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
+            task_id = await house.submit("x", timeout_s=20)
+            await asyncio.sleep(1)
+            alarm = house.house.executor.runs[task_id].alarm
+            assert alarm is not None
+            alarm.cancel()
+            assert await house.code(task_id) == "timeout"
+            assert stumbled
+
+
+@virtual
+async def test_a_gate_that_always_breaks_is_tried_again_after_pauses(tmp_path: Path) -> None:
+    tries: list[float] = []
+
+    async def acquire(self: object) -> None:
+        tries.append(since())
+        raise RuntimeError("a gate breaks")
+
+    with patch("asyncsvc.limits.account.Gate.acquire", acquire):
+        async with EngineHouse(tmp_path) as house:
+            await asyncio.sleep(300)
+            assert tries[:5] == [0, 0, 0.1, 0.3, 0.7]
+            assert tries[-1] - tries[-2] == pytest.approx(30)
+            assert len(tries) < 25 and house.house.pool.restarts == len(tries)
+
+
+@virtual
+async def test_a_disk_that_takes_nothing_gathers_no_workers(tmp_path: Path) -> None:
+    stuck = asyncio.Event()
+
+    async def record(self: Executor, *_: Any) -> None:
+        await stuck.wait()
+
+    with patch.object(Executor, "_record", record):
+        async with EngineHouse(tmp_path, {"a": model(concurrency=3)}) as house:
+            await house.submit_many([str(n) for n in range(20)])
+            await asyncio.sleep(10)
+            assert house.house.pool.working() == len(house.client.calls) == 3

@@ -1,0 +1,212 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.execution.execution import Executor
+from asyncsvc.limits.account import Gate
+from asyncsvc.limits.permit import Permit
+from asyncsvc.tasks.state import State
+from tests.engine_house import MOMENT, EngineHouse, model
+from tests.scripted import ScriptedClient
+from tests.virtual_time import virtual
+
+plain_run = Executor.run
+
+
+class _Dying:
+    """Executor.run that dies the first times, before or after the task has run."""
+
+    def __init__(self, times: int = 1, late: bool = False) -> None:
+        self.left = times
+        self.late = late
+
+    async def run(self, executor: Executor, *given: Any) -> None:
+        self.left -= 1
+        dying = self.left >= 0
+        if self.late or not dying:
+            await plain_run(executor, *given)
+        if dying:
+            raise RuntimeError("a worker dies")
+
+
+def _dying(monkeypatch: pytest.MonkeyPatch, times: int = 1, late: bool = False) -> None:
+    dying = _Dying(times, late)
+
+    async def run(self: Executor, *given: Any) -> None:
+        await dying.run(self, *given)
+
+    monkeypatch.setattr(Executor, "run", run)
+
+
+def test_a_dead_worker_is_replaced_and_its_task_completes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _dying(monkeypatch)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            task = await house.finished(await house.submit("x"))
+            assert (task.state, task.attempts) == (State.COMPLETED, 2)
+            assert house.house.pool.restarts == 1
+            assert house.house.catalogue.upstreams[0].gate.busy == 0
+
+    check()
+
+
+def test_a_task_over_which_workers_die_fails_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _dying(monkeypatch, times=100)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            for allowed in (0, 2):
+                task = await house.finished(await house.submit("x", max_retries=allowed))
+                assert task.error is not None and task.error["code"] == "internal"
+                assert task.attempts == allowed + 1
+
+    check()
+
+
+def test_a_worker_that_dies_after_the_end_harms_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _dying(monkeypatch, late=True)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            for prompt in "xy":
+                await house.finished(await house.submit(prompt))
+            await asyncio.sleep(60)
+            assert house.client.prompts == ["x", "y"]
+            assert house.house.pool.restarts == 1
+
+    check()
+
+
+def test_a_running_task_whose_worker_dies_is_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    died: list[int] = []
+
+    async def record(self: Executor, *args: Any) -> None:
+        if not died:
+            died.append(1)
+            raise RuntimeError("a worker dies")
+        await plain(self, *args)
+
+    plain = Executor._record
+    monkeypatch.setattr(Executor, "_record", record)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            task = await house.finished(await house.submit("x"))
+            assert (task.state, task.attempts) == (State.COMPLETED, 2)
+            assert house.client.prompts == ["x", "x"]
+
+    check()
+
+
+def test_a_task_that_dies_with_its_worker_keeps_what_it_had_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def record(self: Executor, *_: Any) -> None:
+        raise RuntimeError("a worker dies")
+
+    monkeypatch.setattr(Executor, "_record", record)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            task_id = await house.submit_script("x", ["so far", 1.0], max_retries=0)
+            assert await house.code(task_id) == "internal"
+            assert await house.result(task_id) == await house.said(task_id) == "so far"
+
+    check()
+
+
+def test_a_task_is_handed_back_when_the_disk_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _dying(monkeypatch)
+
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+            store = house.house.journal.store
+            task_id = await house.submit("x")
+            with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
+                await asyncio.sleep(30)
+            assert (await house.finished(task_id)).state is State.COMPLETED
+
+    check()
+
+
+def test_a_task_cancelled_while_its_worker_dies_stays_cancelled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @virtual
+    async def check() -> None:
+        async with EngineHouse(tmp_path) as house:
+
+            async def run(self: Executor, task_id: str, *_: object) -> None:
+                cancelling = asyncio.create_task(house.house.control.cancel(task_id))
+                await asyncio.wait({cancelling}, timeout=0)
+                raise RuntimeError("a worker dies")
+
+            monkeypatch.setattr(Executor, "run", run)
+            task = await house.finished(await house.submit("x"))
+            assert task.state is State.CANCELLED
+
+    check()
+
+
+@virtual
+async def test_a_fault_at_the_gate_costs_no_task(tmp_path: Path) -> None:
+    plain = Gate.acquire
+    died: list[int] = []
+
+    async def acquire(self: Gate) -> Permit:
+        if not died:
+            died.append(1)
+            raise RuntimeError("a gate breaks")
+        return await plain(self)
+
+    with patch.object(Gate, "acquire", acquire):
+        async with EngineHouse(tmp_path) as house:
+            assert (await house.finished(await house.submit("x"))).state is State.COMPLETED
+            assert house.house.pool.restarts == 1
+
+
+@virtual
+async def test_as_many_run_at_once_as_the_account_takes(tmp_path: Path) -> None:
+    client = ScriptedClient([10.0, "ok"])
+    async with EngineHouse(tmp_path, {"a": model(concurrency=3)}, client) as house:
+        ids = await house.submit_many([str(n) for n in range(7)])
+        await asyncio.sleep(MOMENT)
+        assert len(client.running) == 3
+        for task_id in ids:
+            await house.finished(task_id)
+        starts = sorted(round(call.started) for call in client.calls)
+        assert starts == [0, 0, 0, 10, 10, 10, 20]
+
+
+@virtual
+async def test_closing_the_house_gives_every_permit_back(tmp_path: Path) -> None:
+    client = ScriptedClient([1000.0, "ok"])
+    house = EngineHouse(tmp_path, {"a": model(concurrency=3)}, client)
+    async with house:
+        await house.submit("x")
+        await asyncio.sleep(1)
+        gate = house.house.catalogue.upstreams[0].gate
+        assert gate.busy == 1
+    assert gate.busy == 0
+    assert client.calls[0].cancelled

@@ -1,0 +1,259 @@
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncsvc.errors import (
+    Conflict,
+    InvalidRequest,
+    ModelNotFound,
+    NoModel,
+    Overloaded,
+    QueueFull,
+    ShuttingDown,
+    StorageUnavailable,
+)
+from asyncsvc.storage.database import Store
+from asyncsvc.storage.statements import Batch
+from asyncsvc.tasks.state import State
+from asyncsvc.tasks.submission import Submission
+from tests.engine_house import MOMENT, EngineHouse, model
+from tests.scripted import HANG, ScriptedClient
+from tests.virtual_time import virtual
+
+
+def _submission(content: str = "x", **fields: Any) -> Submission:
+    return Submission.model_validate({"content": content} | fields)
+
+
+async def _stored(house: EngineHouse) -> int:
+    rows = await house.house.journal.store.read("SELECT COUNT(*) FROM tasks")
+    return int(rows[0][0])
+
+
+@virtual
+async def test_an_accepted_task_is_on_the_disk(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        answer = await house.answer("x", model="a", metadata={"k": 1})
+        task = await house.house.journal.store.task(answer["task_id"])
+        assert task is not None
+        assert (task.request.model, task.request.user_metadata) == ("a", {"k": 1})
+        assert (answer["status"], answer["model"]) == ("pending", "a")
+
+
+@virtual
+async def test_what_the_disk_refuses_is_not_accepted(
+    tmp_path: Path,
+) -> None:
+    async with EngineHouse(tmp_path) as house:
+        plain = house.house.journal.store.commit
+
+        async def commit(batch: Batch) -> None:
+            if batch.born:
+                raise StorageUnavailable("full")
+            await plain(batch)
+
+        house.house.journal.store.commit = commit  # type: ignore[method-assign]
+        with pytest.raises(StorageUnavailable):
+            await house.submit("x")
+        await asyncio.sleep(60)
+        assert house.client.calls == []
+
+
+# Idempotency ------------------------------------------------------------------------------
+
+
+@virtual
+async def test_the_same_key_gives_the_first_answer(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        first = await house.house.intake.submit(_submission(), key="k")
+        again = await house.house.intake.submit(_submission(), key="k")
+        assert (again.answer, again.task_id) == (first.answer, first.task_id)
+        assert (first.repeated, again.repeated) == (False, True)
+        await house.finished(first.task_id)
+        assert len(house.client.calls) == 1
+
+
+@virtual
+async def test_the_same_key_with_another_body_is_a_conflict(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        await house.submit("x", key="k")
+        with pytest.raises(Conflict) as caught:
+            await house.submit("x", key="k", priority=6)
+        assert caught.value.code == "idempotency_conflict"
+        assert await _stored(house) == 1
+
+
+@virtual
+async def test_keys_belong_to_their_owner(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        taken = [await house.house.intake.submit(_submission(), o, "k") for o in ("o", "p", None)]
+        assert len({each.task_id for each in taken}) == 3
+
+
+@virtual
+async def test_a_key_is_known_after_a_crash(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        first = await house.submit("x", key="k")
+        await house.restart()
+        assert await house.submit("x", key="k") == first
+
+
+@virtual
+async def test_submits_with_one_key_at_once_make_one_task(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        ids = await asyncio.gather(*(house.submit("x", key="k") for _ in range(20)))
+        assert len(set(ids)) == 1
+        assert await _stored(house) == 1
+
+
+@virtual
+async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        plain = Store.commit
+        store = house.house.journal.store
+        refusals = [1]
+
+        async def commit(batch: Batch) -> None:
+            await asyncio.sleep(1)
+            if refusals:
+                refusals.pop()
+                raise StorageUnavailable("full")
+            await plain(store, batch)
+
+        store.commit = commit  # type: ignore[method-assign]
+
+        async def late() -> str:
+            await asyncio.sleep(1 + MOMENT)  # when the first has been refused
+            return await house.submit("x", key="k")
+
+        submits = [house.submit("x", key="k") for _ in range(3)]
+        found = await asyncio.gather(*submits, late(), return_exceptions=True)
+        assert [type(each) for each in found] == [StorageUnavailable, str, str, str]
+        assert len(set(found[1:])) == 1
+
+
+@virtual
+async def test_a_submit_is_carried_out_though_its_caller_has_gone(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        caller = asyncio.create_task(house.submit("x", key="k"))
+        while not await _stored(house):
+            caller.cancel()
+            await asyncio.sleep(0)
+        assert caller.cancelled()
+        await house.finished(await house.submit("x", key="k"))
+        assert len(house.client.calls) == 1
+
+
+@virtual
+async def test_a_batch_with_a_key_is_taken_once(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        asked = [_submission(), _submission()]
+        first = await house.house.intake.submit_all(asked, key="k")
+        await house.restart()
+        again = await house.house.intake.submit_all(asked, key="k")
+        assert [one.task_id for one in again] == [one.task_id for one in first]
+        assert {one.repeated for one in first} == {False}
+        assert {one.repeated for one in again} == {True}
+        assert await _stored(house) == 2
+
+
+@virtual
+async def test_a_batch_of_one_is_another_body_than_its_task(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        await house.house.intake.submit(_submission(), key="k")
+        with pytest.raises(Conflict):
+            await house.house.intake.submit_all([_submission()], key="k")
+        assert await _stored(house) == 1
+
+
+# Batches ------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_batch_is_taken_in_order(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        ids = await house.submit_many([f"p{n}" for n in range(50)])
+        for task_id in ids:
+            await house.finished(task_id)
+        assert house.client.prompts == [f"p{n}" for n in range(50)]
+
+
+@virtual
+async def test_a_batch_is_taken_wholly_or_not_at_all(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, queue={"max_length": 3}) as house:
+        bad = [_submission(), _submission(model="nobody")]
+        with pytest.raises(ModelNotFound):
+            await house.house.intake.submit_all(bad)
+        with pytest.raises(QueueFull):
+            await house.submit_many(list("abcd"))
+        assert await _stored(house) == 0
+
+
+# Refusals -----------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_full_queue_refuses_until_there_is_room(tmp_path: Path) -> None:
+    client = ScriptedClient([10.0, "ok"])
+    async with EngineHouse(tmp_path, None, client, queue={"max_length": 2}) as house:
+        ids = [await house.submit("x"), await house.submit("y")]
+        with pytest.raises(QueueFull) as caught:
+            await house.submit("z")
+        assert caught.value.retry_after
+        await house.finished(ids[0])
+        await house.submit("z")
+
+
+@virtual
+async def test_those_on_their_way_in_take_room(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, queue={"max_length": 3}) as house:
+        submits = [house.submit(str(n), delay_s=60) for n in range(9)]
+        found = await asyncio.gather(*submits, return_exceptions=True)
+        assert sum(isinstance(each, str) for each in found) == 3
+        assert sum(isinstance(each, QueueFull) for each in found) == 6
+
+
+@virtual
+async def test_a_closed_door_refuses(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path) as house:
+        house.house.intake.closed = True
+        with pytest.raises(ShuttingDown) as caught:
+            await house.submit("x")
+        assert caught.value.retry_after
+
+
+@virtual
+async def test_models_that_cannot_serve_are_refused(tmp_path: Path) -> None:
+    models = {"a": model(), "keyless": model(api_key_env="SECRET_KEY")}
+    async with EngineHouse(tmp_path, models) as house:
+        with pytest.raises(ModelNotFound):
+            await house.submit("x", model="b")
+        with pytest.raises(NoModel, match="SECRET_KEY"):
+            await house.submit("x", model="keyless")
+        with pytest.raises(NoModel):
+            await house.submit_fields(type="embedding", input="x")
+        with pytest.raises(InvalidRequest) as caught:
+            await house.submit_fields(type="embedding", input="x", model="a")
+        assert caught.value.param == "model"
+        assert await _stored(house) == 0
+
+
+@virtual
+async def test_whoever_cannot_wait_so_long_is_told(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, client=ScriptedClient([10.0, "ok"])) as house:
+        await house.finished(await house.submit("x"))
+        await house.submit_many(list("abc"))
+        await asyncio.sleep(MOMENT)
+        with pytest.raises(Overloaded) as caught:
+            await house.submit("y", max_wait_s=25)
+        assert caught.value.retry_after == 5.0
+        assert (await house.answer("y", max_wait_s=30))["eta_s"] == 30.0
+
+
+@virtual
+async def test_who_knows_no_number_refuses_nobody(tmp_path: Path) -> None:
+    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
+        await house.submit("x")
+        assert await house.state(await house.submit("y", max_wait_s=0)) is State.PENDING

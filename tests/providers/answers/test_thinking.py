@@ -1,0 +1,151 @@
+from itertools import groupby, pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asyncsvc.providers.answers.thinking import (
+    CLOSE,
+    OPEN,
+    SWITCHES,
+    ThinkSplitter,
+    Thoughts,
+    closes_unopened,
+)
+
+
+def split(*pieces: str) -> list[tuple[str, bool]]:
+    """What comes out, neighbours of one kind joined."""
+    splitter = ThinkSplitter()
+    found = [told for piece in pieces for told in splitter.feed(piece)]
+    found += splitter.end()
+    assert all(text for text, _ in found)
+    return [
+        ("".join(text for text, _ in same), thought)
+        for thought, same in groupby(found, key=lambda told: told[1])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("plain", [("plain", False)]),
+        ("  plain", [("  plain", False)]),
+        ("", []),
+        (" \n", [(" \n", False)]),
+        ("<thin", [("<thin", False)]),
+        ("<thinking>", [("<thinking>", False)]),
+        ("a <think>b</think>", [("a <think>b</think>", False)]),
+        ("<think>a</think>b", [("a", True), ("b", False)]),
+        (" \n<think>\na\n</think>\r\n\nb\n", [("\na\n", True), ("b\n", False)]),
+        ("<think></think>b", [("b", False)]),
+        ("<think>a", [("a", True)]),
+        ("<think>a</thin", [("a</thin", True)]),
+        ("<think>a</think>", [("a", True)]),
+        ("<think>a</th</think>b", [("a</th", True), ("b", False)]),
+        ("<think>a</think>b<think>c</think>", [("a", True), ("b<think>c</think>", False)]),
+        ("<think>a<think>b</think>c", [("a<think>b", True), ("c", False)]),
+    ],
+)
+def test_thought_and_answer_come_apart(text: str, parts: list[tuple[str, bool]]) -> None:
+    assert split(text) == parts
+    assert split(*text) == parts
+
+
+def split_unopened(*pieces: str, cut: bool = False, field: bool = False) -> list[tuple[str, bool]]:
+    splitter = ThinkSplitter(unopened=True)
+    if field:
+        splitter.no_tags()
+    found = [part for piece in pieces for part in splitter.feed(piece)]
+    found += splitter.end(cut)
+    return [
+        ("".join(text for text, _ in same), thought)
+        for thought, same in groupby(found, key=lambda part: part[1])
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("hm</think>\n\nso", [("hm", True), ("so", False)]),
+        ("<think>hm</think>so", [("hm", True), ("so", False)]),
+        ("hm</think>", [("hm", True)]),
+        ("just an answer", [("just an answer", True), ("just an answer", False)]),
+        ("a</thin", [("a</thin", True), ("a</thin", False)]),
+        ("", []),
+    ],
+)
+def test_thinking_may_begin_without_a_tag(text: str, parts: list[tuple[str, bool]]) -> None:
+    assert split_unopened(text) == parts
+    assert split_unopened(*text) == parts
+
+
+def test_thinking_cut_at_its_limit_is_no_answer() -> None:
+    assert split_unopened("hm", " and", cut=True) == [("hm and", True)]
+
+
+def test_thinking_in_a_field_leaves_the_text_alone() -> None:
+    assert split_unopened("so", field=True) == [("so", False)]
+
+
+@pytest.mark.parametrize(
+    ("text", "closed"),
+    [
+        ("hm\n</think>\nso", True),
+        ("hm</think>so", False),
+        ("<think>hm</think>\nso", False),
+        ("so", False),
+    ],
+)
+def test_a_whole_text_shows_whether_its_thinking_has_no_opening_tag(
+    text: str, closed: bool
+) -> None:
+    assert closes_unopened(text) is closed
+
+
+def test_a_second_source_of_thinking_adds_only_what_is_new() -> None:
+    thoughts = Thoughts()
+    taken = [
+        thoughts.take(*each) for each in (("a", "one "), ("b", "on"), ("b", "e two"), ("b", "!"))
+    ]
+    assert taken == ["one ", "", "two", "!"]
+    assert (thoughts.text, thoughts.source) == ("one two!", None)
+    assert thoughts.whole("one two!?") == "?"
+
+
+tagged = st.lists(
+    st.sampled_from([OPEN, CLOSE, "<", "</", "think", ">", "\n", " ", "a", "深"]), max_size=12
+).map("".join)
+
+
+@given(tagged, st.lists(st.integers(0, 60), max_size=8))
+def test_where_the_pieces_are_cut_makes_no_difference(text: str, cuts: list[int]) -> None:
+    edges = [0, *sorted(min(cut, len(text)) for cut in cuts), len(text)]
+    pieces = [text[a:b] for a, b in pairwise(edges)]
+    assert split(*pieces) == split(text)
+
+
+@given(tagged)
+def test_nothing_is_lost_but_the_tags_and_the_lines_around_them(text: str) -> None:
+    told = "".join(part for part, _ in split(text))
+    if not text.lstrip().startswith(OPEN):
+        assert told == text
+        return
+    thought, _, answer = text.lstrip().removeprefix(OPEN).partition(CLOSE)
+    assert told == thought + answer.lstrip("\r\n")
+
+
+def test_nothing_is_held_back_longer_than_needed() -> None:
+    splitter = ThinkSplitter()
+    steps = [("<", ""), ("think>a", "a"), ("b</", "b"), ("x", "</x"), ("</think", ""), (">c", "c")]
+    for piece, told in steps:
+        assert "".join(text for text, _ in splitter.feed(piece)) == told
+
+
+def test_auto_adds_nothing_anywhere() -> None:
+    assert [switch.body("auto") for switch in SWITCHES.values()] == [{}] * len(SWITCHES)
+
+
+@pytest.mark.parametrize(("name", "mode"), [("none", "on"), ("none", "off"), ("always_on", "off")])
+def test_a_mode_may_be_missing(name: str, mode: str) -> None:
+    assert SWITCHES[name].body(mode) is None

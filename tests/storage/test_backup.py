@@ -1,0 +1,219 @@
+import asyncio
+import os
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.journal.journal import Journal
+from asyncsvc.storage import backup
+from asyncsvc.storage.backup import Backups, NotACopy, exchange, inspect, keep_calls
+from asyncsvc.storage.migrations import scripts
+from tests.builders import begun, birth, ended, journal_at, live_through, store_at
+
+
+async def filled(path: Path, count: int = 3) -> None:
+    async with journal_at(path) as journal:
+        for number in range(count):
+            await live_through(journal, f"t{number}", "some text")
+
+
+def ids(path: Path) -> set[str]:
+    with closing(sqlite3.connect(path)) as connection:
+        return {row[0] for row in connection.execute("SELECT id FROM tasks")}
+
+
+async def test_a_copy_of_a_database_in_use_is_whole_and_one_file(tmp_path: Path) -> None:
+    path = tmp_path / "asyncsvc.db"
+    async with journal_at(path) as journal:
+        await live_through(journal, "t0", "text")
+        copy = await Backups(path).make("a.db")
+        await journal.append(birth("later"))
+    assert copy.path == tmp_path / "backups" / "a.db"
+    assert [found.name for found in copy.path.parent.iterdir()] == ["a.db"]
+    assert (copy.tasks, copy.bytes) == (1, copy.path.stat().st_size)
+    assert ids(copy.path) == {"t0"}
+    with closing(sqlite3.connect(copy.path)) as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert connection.execute("SELECT result FROM results").fetchone() == ("text",)
+
+
+async def test_the_writer_goes_on_while_it_is_copied(tmp_path: Path) -> None:
+    path = tmp_path / "asyncsvc.db"
+    async with journal_at(path) as journal:
+        await journal.append(*(birth(f"t{n}", b"x" * 50_000) for n in range(100)))
+        with patch.object(backup, "STEP_PAGES", 16):
+            copying = asyncio.create_task(Backups(path).make("a.db"))
+            written = 0
+            while not copying.done():
+                await journal.append(birth(f"w{written}"))
+                written += 1
+        copy = await copying
+    assert written > 1
+    found = ids(copy.path)
+    # One moment: of what was written meanwhile it has a beginning without holes.
+    assert found == {f"t{n}" for n in range(100)} | {f"w{n}" for n in range(len(found) - 100)}
+
+
+async def test_no_file_is_replaced(tmp_path: Path) -> None:
+    await filled(path := tmp_path / "asyncsvc.db")
+    backups = Backups(path)
+    first = (await backups.make("a.db")).sha256
+    with pytest.raises(FileExistsError):
+        await backups.make("a.db")
+    assert backup.sha256(backups.folder / "a.db") == first
+    assert not backups.busy
+
+
+async def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
+    await filled(path := tmp_path / "asyncsvc.db")
+    backups = Backups(path, reserve_bytes=1 << 60)
+    with pytest.raises(StorageUnavailable, match="free disk"):
+        await backups.make("a.db")
+    assert list(backups.folder.iterdir()) == []
+
+
+async def test_a_disk_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    await filled(path := tmp_path / "asyncsvc.db")
+    backups = Backups(path)
+    with (
+        patch.object(os, "fsync", side_effect=OSError(5, "Input/output error")),
+        pytest.raises(StorageUnavailable, match="Input/output"),
+    ):
+        await backups.make("a.db")
+    assert list(backups.folder.iterdir()) == []
+
+
+async def test_whoever_leaves_ends_the_copying(tmp_path: Path) -> None:
+    path = tmp_path / "asyncsvc.db"
+    async with journal_at(path) as journal:
+        await journal.append(*(birth(f"t{n}", b"x" * 50_000) for n in range(100)))
+        backups = Backups(path)
+        with patch.object(backup, "STEP_PAGES", 1):
+            copying = asyncio.create_task(backups.make("a.db"))
+            async with asyncio.timeout(20):
+                while not backups.folder.exists() or not list(backups.folder.iterdir()):  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            copying.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await copying
+        assert list(backups.folder.iterdir()) == []
+        assert not backups.busy
+
+
+def _text(path: Path) -> None:
+    path.write_text("this is no database, and long enough to be taken for one" * 9)
+
+
+def _other(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE other (x)")
+
+
+def _newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version=999")
+        connection.execute("CREATE TABLE tasks (x)")
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:8192])
+
+
+def _scratched(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    for page in range(2, len(data) // 4096):
+        data[page * 4096 : page * 4096 + 64] = os.urandom(64)
+    path.write_bytes(data)
+
+
+def _orphaned(path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM tasks WHERE id = 't0'")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "why"),
+    [
+        (_text, "not a SQLite"),
+        (_other, "another program"),
+        (_newer, "newer asyncsvc"),
+        (_cut, "damaged|cannot be read"),
+        (_scratched, "damaged|cannot be read"),
+        (_orphaned, "rows refer"),
+    ],
+)
+async def test_what_is_no_sound_copy_is_refused(
+    tmp_path: Path, spoil: Callable[[Path], None], why: str
+) -> None:
+    path = tmp_path / "a.db"
+    if spoil in (_cut, _scratched, _orphaned):
+        await filled(path)
+        assert inspect(path) == (3, len(scripts()))
+    spoil(path)
+    with pytest.raises(NotACopy, match=why):
+        inspect(path)
+
+
+async def test_an_exchange_keeps_the_old_one(tmp_path: Path) -> None:
+    path, coming, aside = (tmp_path / name for name in ("a.db", "coming", "aside"))
+    await filled(path, 2)
+    await filled(coming, 1)
+    exchange(coming, path, aside)
+    assert (ids(path), ids(aside)) == ({"t0"}, {"t0", "t1"})
+    assert not coming.exists()
+    async with store_at(path) as store:
+        assert len(await store.counts()) == 1
+
+
+async def test_what_a_killed_service_has_left_in_its_log_is_kept_too(tmp_path: Path) -> None:
+    path, coming, aside = (tmp_path / name for name in ("a.db", "coming", "aside"))
+    source = tmp_path / "source"
+    async with journal_at(source) as journal:
+        await live_through(journal, "t0")
+        for side in ("", "-wal"):  # as a kill leaves them
+            path.with_name(f"a.db{side}").write_bytes(
+                source.with_name(f"source{side}").read_bytes()
+            )
+    await filled(coming, 2)
+    exchange(coming, path, aside)
+    assert (ids(path), ids(aside)) == ({"t0", "t1"}, {"t0"})
+
+
+async def test_a_damaged_one_is_kept_as_it_is(tmp_path: Path) -> None:
+    path, coming, aside = (tmp_path / name for name in ("a.db", "coming", "aside"))
+    _text(path)
+    path.with_name("a.db-wal").write_text("its log")
+    await filled(coming, 1)
+    with patch.object(os, "link", side_effect=OSError("no links here")):
+        exchange(coming, path, aside)
+    assert ids(path) == {"t0"}
+    assert aside.read_text().startswith("this is no database")
+    assert aside.with_name("aside-wal").read_text() == "its log"
+
+
+async def test_newer_calls_upstream_are_kept(tmp_path: Path) -> None:
+    old, copy = tmp_path / "old", tmp_path / "copy"
+
+    async def called(journal: Journal, task_id: str, gate: str) -> None:
+        start = begun(task_id)
+        await journal.append(birth(task_id))
+        await journal.append(type(start)(task_id, start.drafts, call=gate))
+        await journal.append(ended(task_id))
+
+    async with journal_at(old) as journal:
+        await called(journal, "t1", "before")
+        made = await Backups(old).make("a.db")
+        await called(journal, "t2", "after")
+    copy.write_bytes(made.path.read_bytes())
+    keep_calls(old, copy)
+    keep_calls(old, copy)
+    with closing(sqlite3.connect(copy)) as connection:
+        found = [row[0] for row in connection.execute("SELECT gate FROM calls ORDER BY at")]
+    assert found == ["before", "after"]
+    keep_calls(tmp_path / "nothing", copy)
+    assert inspect(copy)[0] == 1

@@ -1,0 +1,76 @@
+"""Rows and tasks are the same thing twice."""
+
+from dataclasses import replace
+
+import orjson
+import pytest
+
+from asyncsvc.storage.columns import (
+    LIFE_COLUMNS,
+    REQUEST_COLUMNS,
+    TASK_COLUMNS,
+    EventRow,
+    dumps,
+    life_row,
+    request_row,
+    task_of,
+    told,
+)
+from asyncsvc.tasks.state import Request, State, Task
+
+FULL = Task(
+    Request(
+        "t1", "embedding", "m", "long", 9, "s", "o", 5, 1.5, 2, True, False, "k", {"a": [1]}, "好",
+        {"class": "batch"}, 11, 7, 3, "daily", "https://h",
+    ),
+    State.FAILED, 4, 3, 5, 0, 6, 10, 11, 12, 13, 14, "m", "m-1", {"why": 1}, {"n": 2}, 0.25, True,
+    {"code": "x"},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("task", [FULL, Task(Request("t2"))], ids=["full", "bare"])
+def test_a_task_comes_back_from_its_row_as_it_was(task: Task) -> None:
+    row = request_row(task) + life_row(task)
+    assert len(row) == len(TASK_COLUMNS)
+    assert task_of(row, 8) == replace(task, seq=8)
+
+
+@pytest.mark.parametrize("cache", [None, True, False])
+def test_cache_may_be_left_open(cache: bool | None) -> None:
+    task = replace(FULL, request=replace(FULL.request, cache=cache))
+    assert task_of(request_row(task) + life_row(task), 0).request.cache is cache
+
+
+def test_columns_after_the_task_s_own_are_left_alone() -> None:
+    row = (*request_row(FULL), *life_row(FULL), "preview", 99)
+    assert task_of(row, 0) == FULL
+
+
+def test_there_is_a_value_for_each_column() -> None:
+    assert len(request_row(FULL)) == len(REQUEST_COLUMNS)
+    assert len(life_row(FULL)) == len(LIFE_COLUMNS)
+
+
+def test_an_event_on_the_wire_is_json_with_the_time_in_words() -> None:
+    event = EventRow(9, 3, 2, "chunk", 1_763_629_200_123, '{"text":"\\u2028 好"}').event("t1")
+    assert (event.id, event.task_id, event.seq, event.type) == (9, "t1", 2, "chunk")
+    assert orjson.loads(event.wire) == {
+        "id": 9,
+        "task_id": "t1",
+        "seq": 2,
+        "type": "chunk",
+        "ts": "2025-11-20T09:00:00.123Z",
+        "data": {"text": "\u2028 好"},
+    }
+
+
+def test_nothing_is_not_the_word_null() -> None:
+    assert dumps(None) is None
+    assert dumps({}) == "{}"
+
+
+def test_an_event_tells_when_a_task_is_due_in_words() -> None:
+    data = {"status": "scheduled", "next_run_at": 1_763_629_200_123}
+    assert orjson.loads(told(data)) == data | {"next_run_at": "2025-11-20T09:00:00.123Z"}
+    assert data["next_run_at"] == 1_763_629_200_123
+    assert orjson.loads(told({"text": "好"})) == {"text": "好"}

@@ -1,0 +1,466 @@
+"""The database file: what is committed is there, what is refused has not happened."""
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from asyncsvc.errors import StartError, StorageUnavailable
+from asyncsvc.storage.columns import EventRow
+from asyncsvc.storage.database import PAGE_BYTES, READERS, Store
+from asyncsvc.storage.statements import ROWS_MOST, Batch
+from asyncsvc.tasks.state import Request, State, Task
+from tests.builders import AT, store_at
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    async with store_at(tmp_path / "x.db") as store:
+        yield store
+
+
+def task(n: int, state: State = State.PENDING, name: str | None = None, **fields: Any) -> Task:
+    request = replace(Request(f"t{n}", created_at=AT), **fields)
+    return Task(request, state, version=1, queued_at=AT, updated_at=AT, name=name, n=n)
+
+
+def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> EventRow:
+    return EventRow(n * 1000 + seq, n, seq, kind, AT, data)
+
+
+async def stored(store: Store, *tasks: Task) -> None:
+    await store.commit(Batch(born=[(one, b"body of %d" % one.n) for one in tasks]))
+
+
+async def listed(store: Store, **asked: Any) -> list[int]:
+    """The numbers on a page."""
+    choice: dict[str, Any] = {"where": {}, "model": None, "text": None, "before": None}
+    page = await store.page(**(choice | {"limit": 100} | asked))
+    return [found.n for found, _ in page]
+
+
+async def page_limit(store: Store, pages: int | None) -> None:
+    """Let the file grow by so many pages only; None lifts the limit."""
+    rows = list(await store._writer.execute_fetchall("PRAGMA page_count"))
+    most = (1 << 30) if pages is None else rows[0][0] + pages
+    await store._writer.execute(f"PRAGMA max_page_count={most}")
+
+
+async def pragma(store: Store, name: str) -> object:
+    rows = list(await store._writer.execute_fetchall(f"PRAGMA {name}"))
+    return rows[0][0]
+
+
+# Opening ----------------------------------------------------------------------------------
+
+
+async def test_a_second_instance_is_refused_before_it_touches_anything(tmp_path: Path) -> None:
+    async with store_at(tmp_path / "x.db"):
+        with pytest.raises(StartError, match="in use by another"):
+            async with store_at(tmp_path / "x.db"):
+                pass
+
+
+async def test_a_refused_start_gives_the_lock_back(tmp_path: Path) -> None:
+    path = tmp_path / "x.db"
+    path.write_bytes(b"no database at all")
+    for _ in range(2):
+        with pytest.raises(StartError, match="not a database"):
+            async with store_at(path):
+                pass
+
+
+@pytest.mark.parametrize("place", ["", "file/x.db", "/proc/x.db"])
+async def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(StartError, match=r"storage\.path.*--db FILE"):
+        async with store_at(tmp_path / place):
+            pass
+
+
+async def test_readers_cannot_write(store: Store) -> None:
+    for _ in range(READERS):
+        with pytest.raises(StorageUnavailable, match="readonly"):
+            await store.read("INSERT INTO calls VALUES ('gate', 1, 1)")
+
+
+# Writing ----------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_written_whole(store: Store) -> None:
+    await stored(store, task(1))
+    after = replace(task(1, State.RUNNING), version=2)
+    batch = Batch(
+        changed=[(after, 1)],
+        events=[event(1, 1), event(1, 2)],
+        results=[(1, "text", "te")],
+        calls=[("gate", AT, 7)],
+        keys=[("key", "print", 1, 1, "{}")],
+    )
+    await store.commit(batch)
+    assert await store.task("t1") == replace(after, seq=2)
+    assert await store.body(1) == b"body of 1"
+    assert await store.result(1) == "text"
+    assert await store.calls_since(AT) == [("gate", AT, 7)]
+    assert await store.first_answer("key") == ("print", "{}")
+    assert await store.counters() == (1, 1002)
+
+
+async def test_what_is_deleted_takes_everything_with_it(store: Store) -> None:
+    await stored(store, task(1))
+    keys = [("key", "print", 1, 1, "{}")]
+    await store.commit(Batch(events=[event(1, 1)], results=[(1, "text", "text")], keys=keys))
+    await store.commit(Batch(deleted=[1]))
+    assert await store.task("t1") is None
+    assert await store.body(1) == b"{}"
+    assert await store.result(1) is None
+    assert await store.events(1, 0) == []
+    assert await store.first_answer("key") is None
+
+
+async def test_a_result_can_be_taken_back(store: Store) -> None:
+    await stored(store, task(1))
+    await store.commit(Batch(results=[(1, "text", "text")]))
+    await store.commit(Batch(results=[(1, None, "")]))
+    assert await store.result(1) is None
+    assert await store.page({}, None, None, None, 1) == [(task(1), None)]
+
+
+async def test_a_task_changes_only_from_the_version_that_was_seen(store: Store) -> None:
+    await stored(store, task(1), task(2))
+    closing_twice = [(replace(task(n, State.COMPLETED), version=2), n) for n in (1, 2)]
+    with pytest.raises(StorageUnavailable, match="behind the journal's back"):
+        await store.commit(Batch(changed=closing_twice))
+    assert [found.state for found in await store.unfinished()] == [State.PENDING] * 2
+
+
+@pytest.mark.parametrize(
+    ("batch", "durable"),
+    [
+        (Batch(events=[event(1, 1)]), False),
+        (Batch(born=[(task(2), b"")]), True),
+        (Batch(changed=[(replace(task(1), version=2), 1)]), True),
+        (Batch(results=[(1, "x", "x")]), True),
+        (Batch(calls=[("gate", 1, 7)]), True),
+        (Batch(keys=[("key", "print", 1, 1, "{}")]), True),
+        (Batch(deleted=[1]), True),
+    ],
+)
+async def test_all_but_text_is_synced(store: Store, batch: Batch, durable: bool) -> None:
+    normal, full = 1, 2
+    await stored(store, task(1))
+    assert await pragma(store, "synchronous") == full
+    await store.commit(batch)
+    assert batch.durable is durable
+    assert await pragma(store, "synchronous") == (full if durable else normal)
+    await store.commit(Batch(calls=[("gate", 2, 7)]))
+    assert await pragma(store, "synchronous") == full
+
+
+BAD = ["\ud800", 2**70]
+
+
+@pytest.mark.parametrize(
+    "batch",
+    [
+        Batch(born=[(task(2), b""), (task(3, session_id="\ud800"), b"")]),
+        Batch(born=[(task(2), b""), (task(3, priority=2**70), b"")]),
+        Batch(born=[(task(2), b""), (task(3, owner={"no": "text"}), b"")]),
+        Batch(born=[(task(2), b""), (task(1), b"")]),
+        Batch(born=[(task(2), b"")], results=[(2, "\ud800", "")]),
+        Batch(born=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
+        Batch(born=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
+        Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, 2, "{}")]),
+    ],
+)
+async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, batch: Batch) -> None:
+    await stored(store, task(1))
+    with pytest.raises(StorageUnavailable, match="refused a write"):
+        await store.commit(batch)
+    assert await listed(store) == [1]
+    await stored(store, task(2))
+    assert await listed(store) == [2, 1]
+
+
+def newborn(*tasks: Task) -> Batch:
+    """Nothing but new tasks, each with its first event."""
+    batch = Batch(born=[(one, b"body of %d" % one.n) for one in tasks])
+    batch.events = [event(one.n, 1, "status", '{"status":"pending"}') for one in tasks]
+    assert batch.only_births
+    return batch
+
+
+async def contents(store: Store) -> dict[str, list[Any]]:
+    tables = ("tasks", "bodies", "events", "sqlite_sequence")
+    return {table: await store.read(f"SELECT * FROM {table}") for table in tables}
+
+
+async def test_a_batch_of_births_is_stored_as_any_other_is(store: Store, tmp_path: Path) -> None:
+    odd: dict[str, Any] = {
+        "priority": 9,
+        "owner": "who",
+        "user_metadata": {"a": [1]},
+        "run_at": AT,
+        "cache": True,
+    }
+    tasks = [task(1), task(2, **odd), task(3, State.SCHEDULED)]
+    await store.commit(newborn(*tasks))
+    async with store_at(tmp_path / "other.db") as other:
+        batch = newborn(*tasks)
+        batch.keys = [("key", "print", 1, 1, "{}")]
+        assert not batch.only_births
+        await other.commit(batch)
+        assert await contents(store) == await contents(other)
+    assert await store.task("t2") == replace(tasks[1], seq=1)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        task(3, session_id="\ud800"),
+        task(3, priority=2**70),
+        task(3, owner={"no": "text"}),
+        task(1),
+        replace(task(3), request=Request("t1", created_at=AT)),
+    ],
+)
+async def test_births_are_stored_all_or_none(store: Store, bad: Task) -> None:
+    await stored(store, task(1))
+    before = await contents(store)
+    with pytest.raises(StorageUnavailable, match="refused a write"):
+        await store.commit(newborn(task(2), bad))
+    assert await contents(store) == before
+    await store.commit(newborn(task(2)))
+    assert await listed(store) == [2, 1]
+
+
+async def test_births_are_synced(store: Store) -> None:
+    await store.commit(Batch(events=[event(9, 1)]))
+    assert await pragma(store, "synchronous") == 1
+    await store.commit(newborn(task(1)))
+    assert await pragma(store, "synchronous") == 2
+
+
+async def test_births_on_a_full_disk_are_refused(store: Store) -> None:
+    await page_limit(store, 4)
+    large = newborn(task(1))
+    large.born = [(task(1), b"x" * 100_000)]
+    with pytest.raises(StorageUnavailable, match="full"):
+        await store.commit(large)
+    assert await listed(store) == []
+    await page_limit(store, None)
+    await store.commit(large)
+    assert await store.body(1) == b"x" * 100_000
+
+
+async def test_more_births_than_a_statement_takes_are_one_transaction(store: Store) -> None:
+    tasks = [task(n) for n in range(1, ROWS_MOST + 2)]
+    batch = Batch(born=[(one, b"") for one in tasks], events=[event(n.n, 1) for n in tasks])
+    assert not batch.only_births
+    batch.born.append((task(1), b""))
+    with pytest.raises(StorageUnavailable):
+        await store.commit(batch)
+    assert await listed(store) == []
+
+
+def test_an_event_of_another_task_is_no_birth() -> None:
+    assert not Batch(born=[(task(1), b"")], events=[event(2, 1)]).only_births
+    assert not Batch(born=[(task(1), b"")]).only_births
+
+
+async def test_a_nul_in_a_text_comes_back(store: Store) -> None:
+    odd = task(1, preview="a\0b", session_id="\0")
+    await stored(store, odd)
+    assert await store.task("t1") == odd
+    assert await listed(store, where={"session_id": "\0"}) == [1]
+
+
+async def test_a_full_disk_refuses_and_recovers(store: Store) -> None:
+    await stored(store, task(1))
+    await page_limit(store, 4)
+    large = Batch(born=[(task(2), b"x" * 100_000)], events=[event(2, 1)])
+    with pytest.raises(StorageUnavailable, match="full"):
+        await store.commit(large)
+    assert await listed(store) == [1]
+    assert await store.counters() == (1, 0)
+    await page_limit(store, None)
+    await store.commit(large)
+    assert await listed(store) == [2, 1]
+    assert await pragma(store, "integrity_check") == "ok"
+
+
+async def test_a_busy_database_is_unavailable_and_then_is_not(store: Store) -> None:
+    await store._writer.execute("PRAGMA busy_timeout=0")
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StorageUnavailable, match="locked"):
+            await stored(store, task(1))
+    await stored(store, task(1))
+    assert await listed(store) == [1]
+
+
+async def test_old_calls_are_forgotten(store: Store) -> None:
+    await store.commit(Batch(calls=[("a", 3, 7), ("b", 2, 8), ("a", 1, 9)]))
+    await store.forget_calls(before=2)
+    assert await store.calls_since(0) == [("b", 2, 8), ("a", 3, 7)]
+    assert await store.calls_since(3) == [("a", 3, 7)]
+
+
+# Reading ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("bad", BAD)
+async def test_what_no_row_can_hold_is_in_no_row(store: Store, bad: Any) -> None:
+    await stored(store, task(1))
+    assert await store.task(bad) is None
+    assert await store.body(bad) == b"{}"
+    assert await store.result(bad) is None
+    assert await store.first_answer(bad) is None
+    assert await store.events(bad, 0) == []
+    assert await store.text_so_far(bad) == []
+    assert await store.feed(bad) == []
+    assert await listed(store, where={"session_id": bad}) == []
+
+
+@pytest.mark.parametrize("asked", [{"text": "\ud800"}, {"model": "\ud800"}, {"before": 2**70}])
+async def test_nor_is_it_on_any_page(store: Store, asked: dict[str, Any]) -> None:
+    await stored(store, task(1))
+    assert await listed(store, **asked) == []
+
+
+async def test_a_read_that_fails_is_unavailable(store: Store) -> None:
+    with pytest.raises(StorageUnavailable, match="no such table"):
+        await store.read("SELECT * FROM nowhere")
+
+
+async def test_the_unfinished_in_order_of_arrival(store: Store) -> None:
+    await stored(store, *(task(n, state) for n, state in enumerate(State, 1)))
+    await store.commit(Batch(events=[event(2, seq) for seq in (1, 2, 3)]))
+    found = await store.unfinished()
+    assert [one.state.value for one in found] == ["scheduled", "pending", "running", "paused"]
+    assert [one.seq for one in found] == [0, 3, 0, 0]
+
+
+async def test_the_text_so_far_is_that_of_the_last_attempt(store: Store) -> None:
+    await stored(store, task(1), task(2))
+    kinds = ["chunk", "attempt", "chunk", "attempt", "reasoning", "chunk", "tool_call", "chunk"]
+    rows = [event(1, seq, kind, f'"{seq}"') for seq, kind in enumerate(kinds, 1)]
+    await store.commit(Batch(events=[*rows, event(2, 1, data='"other"')]))
+    assert await store.text_so_far(1) == ['"6"', '"8"']
+    assert await store.text_so_far(2) == ['"other"']
+
+
+async def test_events_and_feed_come_in_order_and_in_portions(store: Store) -> None:
+    await stored(store, task(1), task(2))
+    rows = [event(n, seq) for n in (2, 1) for seq in (3, 1, 2)]
+    await store.commit(Batch(events=rows))
+    assert [row.seq for row in await store.events(1, 1)] == [2, 3]
+    assert [row.seq for row in await store.events(1, 0, limit=2)] == [1, 2]
+    ids = [1001, 1002, 1003, 2001, 2002, 2003]
+    assert [row.id for row, _ in await store.feed(0)] == ids
+    assert [(row.id, owner) for row, owner in await store.feed(1002, 2)] == [
+        (1003, "t1"),
+        (2001, "t2"),
+    ]
+
+
+async def test_a_portion_of_long_events_is_short(store: Store) -> None:
+    long, short = "x" * (PAGE_BYTES // 2), "y"
+    data = [short, long, long, "z" * (2 * PAGE_BYTES), short]
+    events = [event(1, seq, data=f'"{text}"') for seq, text in enumerate(data, 1)]
+    await stored(store, task(1))
+    await store.commit(Batch(events=events))
+    portions, after = [], 0
+    while rows := await store.events(1, after):
+        portions.append([row.seq for row in rows])
+        after = rows[-1].seq
+    assert portions == [[1, 2], [3], [4], [5]]
+    fed = [row.seq for row, _ in await store.feed(0)]
+    assert fed == [1, 2]
+
+
+async def test_pages_are_newest_first_and_go_on_after_the_last_one_seen(store: Store) -> None:
+    await stored(store, *(task(n) for n in range(1, 6)))
+    assert await listed(store, limit=2) == [5, 4]
+    assert await listed(store, limit=2, before=4) == [3, 2]
+    assert await listed(store, limit=2, before=2) == [1]
+    assert await listed(store, before=1) == []
+
+
+async def test_a_page_can_be_narrowed(store: Store) -> None:
+    await stored(
+        store,
+        task(1, State.FAILED, "a", lane="long"),
+        task(2, State.FAILED, "b", lane="short"),
+        task(3, State.PENDING, lane="long", session_id="s"),
+    )
+    assert await listed(store, where={"state": "failed"}) == [2, 1]
+    assert await listed(store, where={"state": "failed", "lane": "long"}) == [1]
+    assert await listed(store, where={"session_id": "s"}, before=3) == []
+
+
+async def test_a_model_is_the_one_that_serves_or_is_wanted(store: Store) -> None:
+    serving = replace(task(2, State.RUNNING, "a", model="b"), model="a-1")
+    await stored(store, task(1, model="a"), serving, task(3, model="b"), task(4))
+    assert await listed(store, model="a") == [2, 1]
+    assert await listed(store, model="a-1") == [2]
+    assert await listed(store, model="b") == [3]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [("apples", [1]), ("APPLES", [1]), ("Äpfel", [2]), ("äpfel", []), ("100%", [3]), ("_", [])],
+)
+async def test_text_is_looked_for_as_it_is(store: Store, text: str, found: list[int]) -> None:
+    previews = ["Red Apples", "Äpfel", "100% sure"]
+    await stored(store, *(task(n, preview=text) for n, text in enumerate(previews, 1)))
+    assert await listed(store, text=text) == found
+
+
+async def test_text_is_looked_for_in_results_too(store: Store) -> None:
+    await stored(store, task(1), task(2))
+    await store.commit(Batch(results=[(1, "Long Answer", "Long Answer")]))
+    assert await listed(store, text="answer") == [1]
+    assert await store.page({}, None, "answer", None, 9) == [(task(1), "Long Answer")]
+
+
+async def test_counts_by_model_and_state(store: Store) -> None:
+    states = [State.FAILED, State.FAILED, State.PENDING]
+    await stored(store, *(task(n, state, "a") for n, state in enumerate(states, 1)), task(4))
+    assert sorted(await store.counts(), key=str) == [
+        ("a", "failed", 2),
+        ("a", "pending", 1),
+        (None, "pending", 1),
+    ]
+
+
+async def test_an_empty_database_begins_at_nought(store: Store) -> None:
+    assert await store.counters() == (0, 0)
+    assert await store.counts() == []
+    assert await listed(store) == []
+
+
+async def test_what_is_kept_is_there_until_it_is_forgotten(store: Store) -> None:
+    await store.commit(Batch(kept=[("a", "x", 2, "1"), ("a", "y", 1, "2"), ("b", "x", 3, "3")]))
+    assert await store.kept("a") == [("y", 1, "2"), ("x", 2, "1")]
+    await store.commit(Batch(kept=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
+    assert await store.kept("a") == [("x", 9, "4")]
+    assert await store.kept("b") == [("x", 3, "3")]
+    assert await store.kept_one("b", "x") == "3"
+    assert await store.kept_one("b", "y") is None
+
+
+async def test_what_is_kept_is_found_by_kind_oldest_first(store: Store) -> None:
+    rows = [("answer", "b", AT + 1, "B"), ("answer", "a", AT, "A"), ("limit", "a", AT, "L")]
+    await store.commit(Batch(kept=[*rows]))
+    await store.commit(Batch(kept=[("answer", "a", AT + 2, "A2"), ("limit", "a", AT, None)]))
+    assert await store.kept("answer") == [("b", AT + 1, "B"), ("a", AT + 2, "A2")]
+    assert await store.kept("limit") == []
+
+
+def test_what_is_only_kept_needs_no_sync() -> None:
+    assert not Batch(kept=[("answer", "a", AT, "A")]).durable
