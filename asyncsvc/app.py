@@ -1,4 +1,4 @@
-"""The wiring: opens every part bottom-up and hands the house to the web.
+"""The wiring: opens every part bottom-up and hands the service to the web.
 
 Owns the order in which parts open and close. Promises that a failed start closes what was
 open. Never does anything itself; it is the only module that sees all floors.
@@ -40,9 +40,9 @@ from asyncsvc.intake.idempotency import Keys
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.intake.model_pause import Holds
-from asyncsvc.journal.counters import Tally
+from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
-from asyncsvc.lifecycle.learned_limits import Keeper
+from asyncsvc.lifecycle.learned_limits import LearnedLimits
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import recover
 from asyncsvc.lifecycle.retention import Retention
@@ -50,23 +50,23 @@ from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.account_slots import Seat
+from asyncsvc.scheduling.account_slots import AccountSlot
 from asyncsvc.scheduling.cache import Cache
 from asyncsvc.scheduling.candidates import Chooser
-from asyncsvc.scheduling.eta import Forecaster
-from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.eta import EtaEstimator
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.timers import Timers
-from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.attempts import Attempts
-from asyncsvc.web.http.auth import Doors, Rules
+from asyncsvc.web.http.auth import Authenticator, Rules
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.express import Express
 from asyncsvc.web.http.sockets import Sockets
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batch_lines import doors
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
@@ -77,25 +77,25 @@ RECORD_S = 5.0
 
 
 @asynccontextmanager
-async def open_house(
+async def open_services(
     settings: Settings,
     environ: Mapping[str, str],
     now: Now = now_ms,
     read: Callable[[], Settings] | None = None,
     watch: Watch = Monitor,
     uptime: Uptime = uptime_ms,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[Services]:
     """All parts, open and running. Raises StartError or SettingsError.
 
-    `settings` are the house's from here on: a reload changes them to what `read` says.
+    `settings` are the service's from here on: a reload changes them to what `read` says.
     """
     async with AsyncExitStack() as stack:
         path = Path(settings.storage.path)
         try:
-            house = await _opened(stack, settings, environ, now, read, watch, uptime)
+            services = await _opened(stack, settings, environ, now, read, watch, uptime)
         except StorageUnavailable as error:
             raise unusable(path, error) from None
-        yield house
+        yield services
 
 
 async def _opened(
@@ -106,7 +106,7 @@ async def _opened(
     read: Callable[[], Settings] | None,
     watch: Watch,
     uptime: Uptime,
-) -> House:
+) -> Services:
     catalogue = Catalogue(settings, environ)
     store = await Store.open(Path(settings.storage.path), stack)
     keep_ms = round(catalogue.longest_window_s() * 2000)
@@ -117,21 +117,21 @@ async def _opened(
     stack.push_async_callback(waiting.close)
     executor = Executor(journal, client, waiting, settings)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(waiting.dispatch, executor, settings)
-    holds = Holds(journal, catalogue, waiting.dispatch)
+    pool = WorkerPool(waiting.scheduler, executor, settings)
+    holds = Holds(journal, catalogue, waiting.scheduler)
     await holds.open()
     await recover(journal, catalogue, waiting)
-    keeper = Keeper(journal, catalogue.gates)
-    stack.push_async_callback(keeper.close)
+    learned_limits = LearnedLimits(journal, catalogue.gates)
+    stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
     _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
     reloader = Reloader(
-        settings, read, journal, catalogue, client, router, waiting, keeper, pool, holds
+        settings, read, journal, catalogue, client, router, waiting, learned_limits, pool, holds
     )
-    house = await _front(stack, environ, watch, executor, reloader)
-    _begin(stack, house.webhooks.run(partial(views.whole, house)), "webhooks")
-    house.batches.begin(doors(house))
-    return house
+    services = await _front(stack, environ, watch, executor, reloader)
+    _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
+    services.batches.begin(doors(services))
+    return services
 
 
 async def _front(
@@ -140,16 +140,16 @@ async def _front(
     watch: Watch,
     executor: Executor,
     inside: Reloader,
-) -> House:
+) -> Services:
     """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
     settings, journal, waiting = inside.settings, inside.journal, inside.waiting
-    forecaster = Forecaster(waiting.dispatch, waiting.sessions)
+    eta_estimator = EtaEstimator(waiting.scheduler, waiting.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
-    tally = Tally()
-    journal.on_change = tally.changed
-    admission = Admission(inside.catalogue, forecaster, inside.router, webhooks)
+    task_counters = TaskCounters()
+    journal.on_change = task_counters.changed
+    admission = Admission(inside.catalogue, eta_estimator, inside.router, webhooks)
     keys = Keys(journal)
-    intake = Intake(journal, admission, waiting, settings, tally, keys)
+    intake = Intake(journal, admission, waiting, settings, task_counters, keys)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
     control = Control(journal, waiting, executor, intake)
     batches = await _batches(stack, journal, intake, control, keys, settings)
@@ -158,14 +158,14 @@ async def _front(
     await schedules.open()
     bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
     stack.callback(bodies.close)
-    return House(
+    return Services(
         settings=settings,
         journal=journal,
         catalogue=inside.catalogue,
-        dispatch=waiting.dispatch,
+        scheduler=waiting.scheduler,
         executor=executor,
         cache=waiting.cache,
-        forecaster=forecaster,
+        eta_estimator=eta_estimator,
         intake=intake,
         webhooks=webhooks,
         control=control,
@@ -174,7 +174,7 @@ async def _front(
         batches=batches,
         pool=inside.pool,
         reloader=inside,
-        tally=tally,
+        task_counters=task_counters,
         monitor=monitor,
         sockets=Sockets(),
         bodies=bodies,
@@ -203,31 +203,31 @@ async def _batches(
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Let it run until the house closes."""
+    """Let it run until the service closes."""
     stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
 async def _waiting_room(
     settings: Settings, catalogue: Catalogue, router: Router, journal: Journal
-) -> WaitingRoom:
+) -> WaitingTasks:
     """Where tasks wait, with the desk that they wait for and the answers that are known."""
-    seats = [Seat(upstream) for upstream in catalogue.upstreams]
-    chooser = Chooser(seats, router, settings.routing.balance)
-    dispatch = Dispatch(seats, chooser, catalogue.lacking, settings.queue.weights)
+    account_slots = [AccountSlot(upstream) for upstream in catalogue.upstreams]
+    chooser = Chooser(account_slots, router, settings.routing.balance)
+    scheduler = Scheduler(account_slots, chooser, catalogue.lacking, settings.queue.weights)
     cache = Cache(settings.cache, catalogue.upstreams, journal.now)
     await cache.load(journal.store)
-    return WaitingRoom(journal, dispatch, Timers(journal.now), settings, cache)
+    return WaitingTasks(journal, scheduler, Timers(journal.now), settings, cache)
 
 
-async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:
+async def drain(services: Services, grace_s: float, hurry: asyncio.Event) -> None:
     """Stop in the order that loses nothing; `hurry` cuts the grace short.
 
     Intake, lanes, grace, interruption of what still runs, then the sockets: a client hears of
     everything that was committed before its socket is closed.
     """
-    house.intake.closed = True
-    house.dispatch.stop()
-    runs = list(house.executor.runs.values())
+    services.intake.closed = True
+    services.scheduler.stop()
+    runs = list(services.executor.runs.values())
     if runs and grace_s > 0:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
@@ -236,9 +236,9 @@ async def drain(house: House, grace_s: float, hurry: asyncio.Event) -> None:
     # found running by the next one, which takes it up just the same.
     with suppress(TimeoutError):
         async with asyncio.timeout(RECORD_S):
-            await house.executor.interrupt_all()
-    await house.sockets.close_all()
-    house.journal.release()
+            await services.executor.interrupt_all()
+    await services.sockets.close_all()
+    services.journal.release()
 
 
 async def _all(waits: Iterable[Awaitable[object]]) -> None:
@@ -269,16 +269,16 @@ class Web(NamedTuple):
     express: Express
 
 
-def web(house: House, tokens: Sequence[str]) -> Web:
-    """The web application over an open house."""
-    server = house.settings.server
+def web(services: Services, tokens: Sequence[str]) -> Web:
+    """The web application over an open service."""
+    server = services.settings.server
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, House]]:
-        yield {"house": house}
+    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Services]]:
+        yield {"house": services}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    doors = Doors(rules, Attempts(server.wrong_tokens))
+    doors = Authenticator(rules, Attempts(server.wrong_tokens))
     app = Starlette(
         routes=ROUTES,
         middleware=[Middleware(doors.behind)],
@@ -299,4 +299,4 @@ def web(house: House, tokens: Sequence[str]) -> Web:
             allow_headers=["*"],
             expose_headers=["Location", "Retry-After", "X-Task-Id"],
         )
-    return Web(served, Express(house.intake, house.settings, doors))
+    return Web(served, Express(services.intake, services.settings, doors))

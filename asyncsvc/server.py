@@ -19,13 +19,13 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from asyncsvc.app import Web, drain, open_house, web
+from asyncsvc.app import Web, drain, open_services, web
 from asyncsvc.config.settings import Settings, tokens
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.hangup import hangup
 from asyncsvc.web.http.connections import Connections
 from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, EXTENSION
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 
 log = logging.getLogger(__name__)
 
@@ -122,23 +122,23 @@ async def serve(
         _signals(stop, hurry),
         hangup(again.set, stop.set),
     ):
-        async with open_house(settings, environ, read=read) as house:
-            server = Server(_config(web(house, tokens(settings, environ)), settings))
+        async with open_services(settings, environ, read=read) as services:
+            server = Server(_config(web(services, tokens(settings, environ)), settings))
             serving = asyncio.create_task(server.serve([listener]), name="server")
             url = _url(settings.server.host, listener)
             calm_collector()
             sys.setswitchinterval(SWITCH_S)
-            reloading = asyncio.create_task(_reload(house, again), name="reload on SIGHUP")
+            reloading = asyncio.create_task(_reload(services, again), name="reload on SIGHUP")
             try:
                 await _started(server, serving)
                 announce(url)
                 await _until(stop, serving, beside(url) if beside else None)
             finally:
                 reloading.cancel()
-                await drain(house, settings.server.grace_s, hurry)
+                await drain(services, settings.server.grace_s, hurry)
                 server.should_exit = True
                 await serving
-            lost = await asyncio.to_thread(house.journal.store.files.fault)
+            lost = await asyncio.to_thread(services.journal.store.files.fault)
         if lost is not None:
             raise DatabaseLost(f"{lost}; what was written since may be gone")
 
@@ -188,13 +188,13 @@ async def _until(
         ended.result()
 
 
-async def _reload(house: House, again: asyncio.Event) -> None:
+async def _reload(services: Services, again: asyncio.Event) -> None:
     """Whenever it is asked for; faults are for the log alone."""
     while True:
         await again.wait()
         again.clear()
         try:
-            await house.reloader.reload()
+            await services.reloader.reload()
         except SettingsError as error:
             for line in error.lines:
                 log.error("settings not read again: %s", line)

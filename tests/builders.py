@@ -12,7 +12,7 @@ import orjson
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.journal.journal import Birth, Change, Journal
+from asyncsvc.journal.journal import Change, Journal, NewTask
 from asyncsvc.storage.columns import Event
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Batch
@@ -39,8 +39,8 @@ async def journal_at(path: Path, now: Now | None = None) -> AsyncIterator[Journa
         yield journal
 
 
-def birth(task_id: str = "t1", body: bytes = b"{}", **fields: Any) -> Birth:
-    return Birth(replace(Request(task_id, created_at=AT), **fields), body)
+def new_task(task_id: str = "t1", body: bytes = b"{}", **fields: Any) -> NewTask:
+    return NewTask(replace(Request(task_id, created_at=AT), **fields), body)
 
 
 def moved(task_id: str, source: State, cause: Cause, **facts: Any) -> Change:
@@ -69,7 +69,7 @@ def ended(task_id: str = "t1", result: str = "done", **facts: Any) -> Change:
 
 async def live_through(journal: Journal, task_id: str = "t1", *texts: str) -> None:
     """A whole life: submitted, started, some text, completed. `len(texts) + 4` events."""
-    await journal.append(birth(task_id))
+    await journal.append(new_task(task_id))
     await journal.append(begun(task_id))
     for text in texts:
         await journal.append(said(task_id, text))

@@ -18,7 +18,7 @@ from asyncsvc.tasks.state import Task
 from asyncsvc.webhooks import deliveries as webhooks
 from asyncsvc.webhooks.deliveries import Webhooks
 from asyncsvc.webhooks.posting import Answer
-from tests.builders import begun, birth, ended, journal_at
+from tests.builders import begun, ended, journal_at, new_task
 from tests.hooks import SECRET
 from tests.virtual_time import loop, wall_ms
 
@@ -84,8 +84,8 @@ async def telling(
 
 
 async def finish(journal: Journal, task_id: str, host: str = "a", size: int = 2) -> None:
-    births = birth(task_id, b"x" * size, callback_url=f"http://{host}/done")
-    await journal.append(births, begun(task_id), ended(task_id))
+    new_tasks = new_task(task_id, b"x" * size, callback_url=f"http://{host}/done")
+    await journal.append(new_tasks, begun(task_id), ended(task_id))
 
 
 async def told(journal: Journal, task_id: str = "t") -> Tried:

@@ -14,7 +14,7 @@ from asyncsvc.config.settings import Timeouts
 from asyncsvc.execution.call import Run
 from asyncsvc.providers.answers.answer import Answer, Delta
 from asyncsvc.providers.answers.embeddings import Embeddings
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, Fate
+from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, RunStatus
 from asyncsvc.providers.openclaw.sessions import State as FateState
 from asyncsvc.providers.upstream import Sink, Upstream
 from asyncsvc.tasks.submission import last_user_text
@@ -58,7 +58,7 @@ class ScriptedClient:
         self.calls: list[Call] = []
         self.before: Callable[[Call], None] = lambda call: None
         """Called at the beginning of each call."""
-        self.fates: list[Fate] = []
+        self.fates: list[RunStatus] = []
         self.asked: list[str] = []
         self.aborted: list[str] = []
         """Session keys of agents' runs, in the order in which they were asked for and ended."""
@@ -119,11 +119,11 @@ class ScriptedClient:
     def apply(self, timeouts: Timeouts) -> None:
         self.timeouts = timeouts
 
-    async def fate(self, upstream: Upstream, key: str) -> Fate:
+    async def run_status(self, upstream: Upstream, key: str) -> RunStatus:
         """What `fates` say, one after the other; the last again. Without any it is lost."""
         self.asked.append(key)
         if not self.fates:
-            return Fate(FateState.LOST, detail="not there")
+            return RunStatus(FateState.LOST, detail="not there")
         return self.fates[min(len(self.asked), len(self.fates)) - 1]
 
     async def abort(self, upstream: Upstream, key: str) -> str:

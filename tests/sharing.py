@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.scripted import Script
 
 WIDE = {"a": model(concurrency=8, rpm=600)}
@@ -13,14 +13,14 @@ STREAM: Script = [step for n in range(10) for step in (1.0, f"{n} ")]
 WHOLE = "0 1 2 3 4 5 6 7 8 9 "
 
 
-async def ask(house: EngineHouse, count: int = 3, **fields: Any) -> list[str]:
-    return await house.submit_many(["same"] * count, cache=True, **fields)
+async def ask(services: EngineServices, count: int = 3, **fields: Any) -> list[str]:
+    return await services.submit_many(["same"] * count, cache=True, **fields)
 
 
-async def is_whole(house: EngineHouse, task_id: str, text: str = WHOLE) -> None:
+async def is_whole(services: EngineServices, task_id: str, text: str = WHOLE) -> None:
     """Completed, and what was streamed is the result."""
-    assert (await house.finished(task_id)).state is State.COMPLETED
-    assert await house.said(task_id) == await house.result(task_id) == text
+    assert (await services.finished(task_id)).state is State.COMPLETED
+    assert await services.said(task_id) == await services.result(task_id) == text
 
 
 def calls_on_disk(folder: Path) -> int:

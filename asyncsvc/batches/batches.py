@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from asyncsvc.batches.endpoints import Door
+from asyncsvc.batches.endpoints import BatchEndpoint
 from asyncsvc.batches.files import PREFIX as FILE
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.steps import DAY_MS, REST_S, Steps, Work
@@ -44,7 +44,7 @@ class Batches:
         of_files: Files,
         settings: Settings,
         keys: Keys,
-        steps: Callable[[Mapping[str, Door]], Steps],
+        steps: Callable[[Mapping[str, BatchEndpoint]], Steps],
     ) -> None:
         self._journal = journal
         self.files = of_files
@@ -58,7 +58,7 @@ class Batches:
         self._news = asyncio.Event()
         self._chores: list[asyncio.Task[None]] = []
 
-    def begin(self, doors: Mapping[str, Door]) -> None:
+    def begin(self, doors: Mapping[str, BatchEndpoint]) -> None:
         """Work until `close`."""
         self._chores = [asyncio.create_task(one) for one in (self._run(doors), self.files.run())]
 
@@ -170,7 +170,7 @@ class Batches:
 
     # The loop ---------------------------------------------------------------------------------
 
-    async def _run(self, doors: Mapping[str, Door]) -> None:
+    async def _run(self, doors: Mapping[str, BatchEndpoint]) -> None:
         """Ends when it is cancelled; raises nothing."""
         steps = self._make_steps(doors)
         opened = False

@@ -43,7 +43,7 @@ class Failed:
     message: str
 
 
-class Door(Protocol):
+class BatchEndpoint(Protocol):
     """One endpoint."""
 
     async def prepare(self, body: dict[str, Any], headers: dict[str, str]) -> Prepared:

@@ -156,7 +156,7 @@ class Files:
             await self._journal.append(files.gone(file_id))
 
     async def run(self) -> None:
-        """Started with the house, ends when it is cancelled; raises nothing."""
+        """Started with the service, ends when it is cancelled; raises nothing."""
         while True:
             self._gone.clear()
             idle = False

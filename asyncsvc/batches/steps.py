@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from asyncsvc.batches.endpoints import Answered, Door, Failed, Prepared, output_line
+from asyncsvc.batches.endpoints import Answered, BatchEndpoint, Failed, Prepared, output_line
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.inputs import Inputs, Read, validated
 from asyncsvc.config.settings import Settings
@@ -62,7 +62,7 @@ class Steps:
         control: Control,
         of_files: Files,
         settings: Settings,
-        doors: Mapping[str, Door],
+        doors: Mapping[str, BatchEndpoint],
     ) -> None:
         self._journal = journal
         self._intake = intake

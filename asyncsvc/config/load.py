@@ -34,7 +34,7 @@ def load(
     Raises SettingsError with one line per fault.
     """
     values = _read(path) if path is not None else {}
-    faults = _overlay(values, environ)
+    faults = _transaction(values, environ)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -77,7 +77,7 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError([f"{path}: not valid TOML: {error}"]) from None
 
 
-def _overlay(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
+def _transaction(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
     """Put the environment's values over the file's; answers the faults found on the way."""
     faults = []
     for name, text in sorted(environ.items()):

@@ -19,7 +19,7 @@ from asyncsvc.errors import (
     StorageUnavailable,
     TaskNotFound,
 )
-from asyncsvc.execution.chunk_writer import Tape
+from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
 from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.answers.answer import Delta
@@ -34,12 +34,12 @@ hangs says nothing at all."""
 
 
 @dataclass(eq=False)
-class Member:
+class Participant:
     """A task's part in a call. `started` and `deadline` are by the loop's clock."""
 
     run: "Run"
     task: Task
-    tape: Tape
+    chunk_writer: ChunkWriter
     started: float
     deadline: float
     outcome: Outcome | None = None
@@ -86,18 +86,18 @@ class Member:
         self.live = True
         self.started = asyncio.get_running_loop().time()
         for delta in joined(self.run.heard):
-            self.tape.write(delta)
+            self.chunk_writer.write(delta)
 
     async def settled(self) -> None:
         """Wait until no append of its run is under way; none follows."""
         if self.start is not None:
             await asyncio.wait({self.start})
-        await self.tape.settled()
+        await self.chunk_writer.settled()
 
 
 @dataclass(eq=False)
 class Run:
-    """`members` are those still aboard; `lead` is the task for which the worker came."""
+    """`participants` are those still aboard; `lead` is the task for which the worker came."""
 
     lead: Task
     upstream: Upstream
@@ -106,7 +106,7 @@ class Run:
     started: float
     route: dict[str, Any]
     """How the model was chosen."""
-    members: dict[str, Member] = field(default_factory=dict)
+    participants: dict[str, Participant] = field(default_factory=dict)
     heard: list[Delta] = field(default_factory=list)
     begun: bool = False
     """The provider has begun to answer."""
@@ -121,7 +121,7 @@ class Run:
     anew: int = 0
     """Attempts that followed within this run."""
     starting: bool = False
-    """The starts of the members are being written, or have been."""
+    """The starts of the participants are being written, or have been."""
     over: bool = False
     """Nobody can come aboard any more: the call has ended, or is being cut."""
     scope: "asyncio.Task[Outcome | ProviderError] | None" = None
@@ -149,7 +149,11 @@ class Run:
         self.over = True
         if scope.done() and not scope.cancelled():
             return scope.result()
-        left = [member.outcome for member in self.members.values() if member.outcome is not None]
+        left = [
+            participant.outcome
+            for participant in self.participants.values()
+            if participant.outcome is not None
+        ]
         return left[0] if left else Stopped(Cause.INTERRUPTED)
 
     @property
@@ -201,7 +205,7 @@ class Run:
 
     @property
     def full(self) -> bool:
-        return any(member.tape.full for member in self.members.values())
+        return any(participant.chunk_writer.full for participant in self.participants.values())
 
     def alive(self) -> None:
         self.heard_at = asyncio.get_running_loop().time()
@@ -213,25 +217,25 @@ class Run:
 
     def write(self, delta: Delta) -> None:
         self.heard.append(delta)
-        for member in self.members.values():
-            if member.live:
-                member.tape.write(delta)
+        for participant in self.participants.values():
+            if participant.live:
+                participant.chunk_writer.write(delta)
 
     @property
     def returns(self) -> bool:
         """The service stops: the next process asks what became of the call."""
-        outcomes = [m.outcome for m in self.members.values()]
+        outcomes = [m.outcome for m in self.participants.values()]
         return any(isinstance(o, Stopped) and o.cause is Cause.INTERRUPTED for o in outcomes)
 
     async def drained(self) -> None:
-        """Wait for all tapes, which is no silence of the provider. Raises what the journal
+        """Wait for all chunk writers, which is no silence of the provider. Raises what the journal
         raised, but a task that is no longer there keeps nothing from the others."""
         self.heard_at = None
-        for member in list(self.members.values()):
+        for participant in list(self.participants.values()):
             try:
-                await member.tape.drained()
+                await participant.chunk_writer.drained()
             except (IllegalTransition, TaskNotFound):
-                member.live = False
-                if not any(other.live for other in self.members.values()):
+                participant.live = False
+                if not any(other.live for other in self.participants.values()):
                     raise
         self.alive()

@@ -1,4 +1,4 @@
-"""The tape of one attempt: text as it arrives, events as the disk keeps up.
+"""The chunk writer of one attempt: text as it arrives, events as the disk keeps up.
 
 Owns what has arrived and is not yet in the journal. Promises that at most one append of the
 attempt is under way and that text arriving meanwhile becomes the next event: a chunk per
@@ -18,7 +18,7 @@ ROOM = 1 << 20
 """What a piece of a tool call holds that only goes on with one."""
 
 
-class Tape:
+class ChunkWriter:
     """The text of one attempt of one task."""
 
     def __init__(self, journal: Journal, task_id: str) -> None:

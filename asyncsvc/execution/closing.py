@@ -19,7 +19,7 @@ from asyncsvc.errors import (
     StorageUnavailable,
     TaskNotFound,
 )
-from asyncsvc.execution.call import Member
+from asyncsvc.execution.call import Participant
 from asyncsvc.execution.outcome import (
     Completed,
     Deferred,
@@ -31,7 +31,7 @@ from asyncsvc.execution.outcome import (
 )
 from asyncsvc.journal.journal import Change, Journal, Kept
 from asyncsvc.scheduling.cache import Answer
-from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
 
 STORAGE_PAUSE_S = 0.5
@@ -40,34 +40,34 @@ STORAGE_PAUSE_S = 0.5
 class Recorder:
     """`write` an outcome, then `settle` the task."""
 
-    def __init__(self, journal: Journal, waiting: WaitingRoom, settings: Settings) -> None:
+    def __init__(self, journal: Journal, waiting: WaitingTasks, settings: Settings) -> None:
         self._journal = journal
         self._waiting = waiting
         self._settings = settings
 
-    async def write(self, member: Member, outcome: Outcome, keep: bool) -> Task | None:
+    async def write(self, participant: Participant, outcome: Outcome, keep: bool) -> Task | None:
         """The task as it then stands; None where others have seen to it, or will.
 
         `keep`: of all who share the answer it is this one that writes it into the cache.
         """
         if isinstance(outcome, Dropped):
             return None
-        kept = self._kept(member, outcome) if keep else []
+        kept = self._kept(participant, outcome) if keep else []
         while True:
             try:
-                await member.settled()
-                if isinstance(outcome, Deferred) and self._state(member) is State.PENDING:
-                    return self._journal.live.get(member.task.id)  # it never began
-                change = self._closing(member, outcome, await self._text(member))
+                await participant.settled()
+                if isinstance(outcome, Deferred) and self._state(participant) is State.PENDING:
+                    return self._journal.live.get(participant.task.id)  # it never began
+                change = self._closing(participant, outcome, await self._text(participant))
                 task = (await self._journal.append(change, *kept))[0]
             except StorageUnavailable:
-                member.news.set()
+                participant.news.set()
                 if self._journal.closing:
                     return None  # the next process finds it running and takes it up again
                 await asyncio.sleep(STORAGE_PAUSE_S)
                 continue
             except (IllegalTransition, TaskNotFound):
-                return self._journal.live.get(member.task.id)
+                return self._journal.live.get(participant.task.id)
             self._waiting.cache.keep(kept)
             return task
 
@@ -77,9 +77,9 @@ class Recorder:
             self._waiting.done(task)
             return
         if isinstance(outcome, Retried | Deferred):
-            self._waiting.allowances.blame(task, outcome.error)
+            self._waiting.deadlines.blame(task, outcome.error)
         elif isinstance(outcome, Stopped):
-            self._waiting.allowances.drop(task)  # by no fault of its own
+            self._waiting.deadlines.drop(task)  # by no fault of its own
         delay = outcome.delay_s if isinstance(outcome, Retried) else None
         self._waiting.admit(task, delay)
 
@@ -101,33 +101,33 @@ class Recorder:
         attempt = task.attempts + len(drafts)
         return drafts + self._retry_drafts(error, attempt, self._settings.retry.base_s)
 
-    def _kept(self, member: Member, outcome: Outcome) -> list[Kept]:
+    def _kept(self, participant: Participant, outcome: Outcome) -> list[Kept]:
         """What the cache wants written; only whole answers that are nothing but text."""
-        cache, run = self._waiting.cache, member.run
-        key = cache.key(member.task)
+        cache, run = self._waiting.cache, participant.run
+        key = cache.key(participant.task)
         if key is None or not isinstance(outcome, Completed):
             return []
         if outcome.tool_calls or not outcome.result:
             return []
-        if not cache.worth(member.task, run.upstream):
+        if not cache.worth(participant.task, run.upstream):
             return []
         facts = _facts(outcome) | {"model": run.model_id, "name": run.upstream.name}
         return cache.entries(key, Answer.of_call(run.heard, outcome.result, facts).text())
 
-    async def _text(self, member: Member) -> str | None:
+    async def _text(self, participant: Participant) -> str | None:
         """What the task has said: in this attempt, or in the one before if this never began."""
-        if self._state(member) is State.RUNNING:
-            return member.tape.text or None
-        return await self._waiting.said(member.task)
+        if self._state(participant) is State.RUNNING:
+            return participant.chunk_writer.text or None
+        return await self._waiting.said(participant.task)
 
-    def _state(self, member: Member) -> State:
-        return self._journal.live.get(member.task.id, member.task).state
+    def _state(self, participant: Participant) -> State:
+        return self._journal.live.get(participant.task.id, participant.task).state
 
-    def _closing(self, member: Member, outcome: Outcome, text: str | None) -> Change:
-        state, run = self._state(member), member.run
+    def _closing(self, participant: Participant, outcome: Outcome, text: str | None) -> Change:
+        state, run = self._state(participant), participant.run
         now = asyncio.get_running_loop().time()
-        latency = round(now - member.started, 3)
-        drafts = member.tape.rest() if state is State.RUNNING else []
+        latency = round(now - participant.started, 3)
+        drafts = participant.chunk_writer.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
             case Completed():
@@ -138,18 +138,18 @@ class Recorder:
             case Retried(error=error, delay_s=delay):
                 if state is State.PENDING:  # a fault before the start costs an attempt too
                     drafts.append(status(Cause.STARTED, state))
-                drafts += self._retry_drafts(error, member.task.attempts + 1, delay)
+                drafts += self._retry_drafts(error, participant.task.attempts + 1, delay)
             case Deferred(error=error):
-                drafts.append(self._why(error, member.task.attempts + 1, None))
+                drafts.append(self._why(error, participant.task.attempts + 1, None))
                 drafts.append(status(Cause.DEFERRED, state))
             case Stopped(cause=cause):
                 if run.over:  # else the call goes on for others
-                    facts["closed_ms"] = round((now - member.left) * 1000)
+                    facts["closed_ms"] = round((now - participant.left) * 1000)
                 drafts.append(status(cause, state, **facts))
             case Dropped():
                 raise AssertionError("a dropped run has nothing to record")
         result = outcome.result or None if isinstance(outcome, Completed) else text
-        return Change(member.task.id, drafts, result=result if _ends(drafts) else None)
+        return Change(participant.task.id, drafts, result=result if _ends(drafts) else None)
 
     def _retry_drafts(self, error: ProviderError, attempt: int, delay: float) -> list[Draft]:
         when = self._journal.now() + round(delay * 1000)

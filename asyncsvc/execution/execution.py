@@ -24,8 +24,8 @@ from asyncsvc.errors import (
     TaskNotFound,
     Unexplained,
 )
-from asyncsvc.execution.call import Member, Run
-from asyncsvc.execution.chunk_writer import Tape
+from asyncsvc.execution.call import Participant, Run
+from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.closing import STORAGE_PAUSE_S, Recorder
 from asyncsvc.execution.outcome import (
     Completed,
@@ -36,13 +36,13 @@ from asyncsvc.execution.outcome import (
     Stopped,
     after_fault,
 )
-from asyncsvc.execution.recovery import Aftermath
+from asyncsvc.execution.recovery import Recovery
 from asyncsvc.execution.request import ask
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import Cause, State, Task, status
 
@@ -53,16 +53,16 @@ class Executor:
     """`run` for workers; `stop` for whoever wants a task's run to end."""
 
     def __init__(
-        self, journal: Journal, client: Client, waiting: WaitingRoom, settings: Settings
+        self, journal: Journal, client: Client, waiting: WaitingTasks, settings: Settings
     ) -> None:
-        self.runs: dict[str, Member] = {}
+        self.runs: dict[str, Participant] = {}
         """The runs under way, by task."""
         self._stopping = False
         self._journal = journal
         self._client = client
         self._waiting = waiting
         self._settings = settings
-        self._aftermath = Aftermath(journal, client)
+        self._recovery = Recovery(journal, client)
         self._recorder = Recorder(journal, waiting, settings)
         self._steps: set[asyncio.Task[None]] = set()
 
@@ -89,38 +89,38 @@ class Executor:
             permit.release()  # the connection is closed: the next call need not wait for the disk
             await self._record_all(run, ending)
         except Exception:
-            for other in run.members.keys() - {task_id}:
+            for other in run.participants.keys() - {task_id}:
                 self._later(self.abandoned(other))
             raise
         finally:
             run.over = True
-            for member in list(run.members.values()):
-                self._off(member)
+            for participant in list(run.participants.values()):
+                self._off(participant)
             self._waiting.land(task)
 
     async def stop(self, task_id: str, cause: Cause) -> Task | None:
         """End a task's run and wait until that is recorded; the task as the record left it, None
         where there is no run or it left none. Raises StorageUnavailable where the disk refuses:
         the call is cut all the same."""
-        member = self.runs.get(task_id)
-        if member is None:
+        participant = self.runs.get(task_id)
+        if participant is None:
             return None
-        self._leave(member, Stopped(cause))
-        await member.recorded()
-        return member.closed
+        self._leave(participant, Stopped(cause))
+        await participant.recorded()
+        return participant.closed
 
     def cut(self, run: Run, error: ProviderError) -> None:
         """End a call, for all who share it, as if it had ended with that."""
-        for member in list(run.members.values()):
-            self._leave(member, self._after_fault(member, error))
+        for participant in list(run.participants.values()):
+            self._leave(participant, self._after_fault(participant, error))
 
     async def interrupt_all(self) -> None:
         """Send every task that runs back to where it can be taken up again; start no more."""
         self._stopping = True
-        members = list(self.runs.values())
-        for member in members:
-            self._leave(member, Stopped(Cause.INTERRUPTED))
-        await asyncio.gather(*(member.over.wait() for member in members))
+        participants = list(self.runs.values())
+        for participant in participants:
+            self._leave(participant, Stopped(Cause.INTERRUPTED))
+        await asyncio.gather(*(participant.over.wait() for participant in participants))
 
     async def abandoned(self, task_id: str) -> None:
         """A worker died over the task: see that it is tried again."""
@@ -146,54 +146,54 @@ class Executor:
         if run.over or self._stopping:
             return False
         loop = asyncio.get_running_loop()
-        tape, deadline = Tape(self._journal, task.id), self._waiting.begin(task)
-        member = Member(run, task, tape, loop.time(), deadline)
-        member.alarm = loop.call_at(deadline, self.time_is_up, member)
-        self.runs[task.id] = run.members[task.id] = member
+        chunk_writer, deadline = ChunkWriter(self._journal, task.id), self._waiting.begin(task)
+        participant = Participant(run, task, chunk_writer, loop.time(), deadline)
+        participant.alarm = loop.call_at(deadline, self.time_is_up, participant)
+        self.runs[task.id] = run.participants[task.id] = participant
         if run.starting:
-            self._start(member, None)
-            self._later(self._join(member))
+            self._start(participant, None)
+            self._later(self._join(participant))
         self._waiting.cache.shared += task.id != run.lead.id
         return True
 
-    async def _join(self, member: Member) -> None:
+    async def _join(self, participant: Participant) -> None:
         """See a latecomer aboard: its start is its own, and fails for it alone."""
-        assert member.start is not None
+        assert participant.start is not None
         try:
-            await asyncio.shield(member.start)
+            await asyncio.shield(participant.start)
         except (IllegalTransition, TaskNotFound) as reason:
-            self._leave(member, Dropped(reason))
+            self._leave(participant, Dropped(reason))
         except StorageUnavailable:
             await asyncio.sleep(STORAGE_PAUSE_S)
-            self._leave(member, Stopped(Cause.INTERRUPTED))
+            self._leave(participant, Stopped(Cause.INTERRUPTED))
 
-    def _leave(self, member: Member, outcome: Outcome) -> None:
+    def _leave(self, participant: Participant, outcome: Outcome) -> None:
         """It ends for this task; the call goes on while there are others."""
-        run = member.run
-        if member.outcome is not None or run.over or run.scope is None or run.scope.done():
+        run = participant.run
+        if participant.outcome is not None or run.over or run.scope is None or run.scope.done():
             return
-        member.outcome, member.left = outcome, asyncio.get_running_loop().time()
-        if len(run.members) > 1:
-            del run.members[member.task.id]
-            self._later(self._record(member, outcome))
+        participant.outcome, participant.left = outcome, asyncio.get_running_loop().time()
+        if len(run.participants) > 1:
+            del run.participants[participant.task.id]
+            self._later(self._record(participant, outcome))
         else:
             run.over = True
             run.scope.cancel()
 
-    def time_is_up(self, member: Member) -> None:
+    def time_is_up(self, participant: Participant) -> None:
         """The task's time is at its end."""
-        error = self._waiting.allowances.over(member.task, member.run.begun)
-        outcome = Failed(error) if error.slow_down else self._after_fault(member, error)
-        self._leave(member, outcome)
+        error = self._waiting.deadlines.over(participant.task, participant.run.begun)
+        outcome = Failed(error) if error.slow_down else self._after_fault(participant, error)
+        self._leave(participant, outcome)
 
-    def _off(self, member: Member) -> None:
+    def _off(self, participant: Participant) -> None:
         """The task's run is over."""
-        if member.alarm is not None:
-            member.alarm.cancel()
-        for aboard in (self.runs, member.run.members):
-            if aboard.get(member.task.id) is member:  # it may have come aboard anew
-                del aboard[member.task.id]
-        member.ended()
+        if participant.alarm is not None:
+            participant.alarm.cancel()
+        for aboard in (self.runs, participant.run.participants):
+            if aboard.get(participant.task.id) is participant:  # it may have come aboard anew
+                del aboard[participant.task.id]
+        participant.ended()
 
     def _later(self, step: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(step)
@@ -224,7 +224,7 @@ class Executor:
     async def _perform(self, run: Run) -> Completed:
         body = loads(await self._journal.store.body(run.lead.n))
         run.warnings = run.upstream.warnings(body["params"])
-        await self._aftermath.prepare(run)
+        await self._recovery.prepare(run)
         run.permit.confirm()  # nothing is written yet: best to know it now
         await self._begin(run)
         run.permit.confirm()
@@ -232,34 +232,34 @@ class Executor:
         run.permit.sent()
         run.alive()
         self._waiting.cache.misses += self._waiting.cache.key(run.lead) is not None
-        return await self._aftermath.call(run, lambda: ask(self._client, self._journal, run, body))
+        return await self._recovery.call(run, lambda: ask(self._client, self._journal, run, body))
 
     async def _begin(self, run: Run) -> None:
         """Write the starts of all who are aboard. The call counts once, in the lead's."""
         run.starting = True
         call = run.upstream.gate.name if run.upstream.settings.counted else None
-        members = list(run.members.values())
-        for member in members:
-            self._start(member, call if member is members[0] else None)
-        starts = [asyncio.shield(m.start) for m in members if m.start is not None]
+        participants = list(run.participants.values())
+        for participant in participants:
+            self._start(participant, call if participant is participants[0] else None)
+        starts = [asyncio.shield(m.start) for m in participants if m.start is not None]
         found = await asyncio.gather(*starts, return_exceptions=True)
-        for member, result in zip(members, found, strict=True):
-            if isinstance(result, IllegalTransition | TaskNotFound) and len(run.members) > 1:
-                self._leave(member, Dropped(result))
-            elif isinstance(result, BaseException) and member.outcome is None:
+        for participant, result in zip(participants, found, strict=True):
+            if isinstance(result, IllegalTransition | TaskNotFound) and len(run.participants) > 1:
+                self._leave(participant, Dropped(result))
+            elif isinstance(result, BaseException) and participant.outcome is None:
                 raise result
         if call is not None and isinstance(found[0], BaseException):
-            counted = next(iter(run.members))  # the lead is gone, and its record with it
+            counted = next(iter(run.participants))  # the lead is gone, and its record with it
             tokens = run.lead.request.tokens
             await asyncio.shield(
                 self._journal.append(Change(counted, [], call=call, tokens=tokens))
             )
 
-    def _start(self, member: Member, call: str | None) -> None:
-        drafts = [status(Cause.STARTED, State.PENDING), member.run.attempt(member.task)]
-        tokens = member.task.request.tokens
-        change = Change(member.task.id, drafts, call=call, tokens=tokens, source=State.PENDING)
-        member.begin(self._journal.append(change))
+    def _start(self, participant: Participant, call: str | None) -> None:
+        drafts = [status(Cause.STARTED, State.PENDING), participant.run.attempt(participant.task)]
+        tokens = participant.task.request.tokens
+        change = Change(participant.task.id, drafts, call=call, tokens=tokens, source=State.PENDING)
+        participant.begin(self._journal.append(change))
 
     # Recording --------------------------------------------------------------------------------
 
@@ -267,36 +267,36 @@ class Executor:
         """Each has its own outcome; those tried again as often as each other come together."""
         delays: dict[int, float] = {}
         steps: list[Coroutine[Any, Any, None]] = []
-        for member in run.members.values():
-            outcome = member.outcome or ending
+        for participant in run.participants.values():
+            outcome = participant.outcome or ending
             if isinstance(outcome, ProviderError):
-                outcome = self._after_fault(member, outcome)
+                outcome = self._after_fault(participant, outcome)
             if isinstance(outcome, Retried):
                 if outcome.error.trips or isinstance(outcome.error, EmptyAnswer | Unexplained):
-                    self._waiting.bar(member.task, run.upstream, outcome.error)
-                delay = delays.setdefault(member.task.tries, outcome.delay_s)
-                if delay < member.deadline - asyncio.get_running_loop().time():
+                    self._waiting.bar(participant.task, run.upstream, outcome.error)
+                delay = delays.setdefault(participant.task.tries, outcome.delay_s)
+                if delay < participant.deadline - asyncio.get_running_loop().time():
                     outcome = replace(outcome, delay_s=delay)
-            steps.append(self._record(member, outcome, not steps))
+            steps.append(self._record(participant, outcome, not steps))
         for died in await asyncio.gather(*steps, return_exceptions=True):
             if isinstance(died, BaseException):
                 raise died
 
-    async def _record(self, member: Member, outcome: Outcome, keep: bool = False) -> None:
-        task = member.closed = await self._recorder.write(member, outcome, keep)
-        self._off(member)
+    async def _record(self, participant: Participant, outcome: Outcome, keep: bool = False) -> None:
+        task = participant.closed = await self._recorder.write(participant, outcome, keep)
+        self._off(participant)
         if task is not None:
             self._recorder.settle(task, outcome)
 
-    def _after_fault(self, member: Member, error: ProviderError) -> Outcome:
-        run, left_s = member.run, member.deadline - asyncio.get_running_loop().time()
+    def _after_fault(self, participant: Participant, error: ProviderError) -> Outcome:
+        run, left_s = participant.run, participant.deadline - asyncio.get_running_loop().time()
         return after_fault(
             error,
-            member.task,
+            participant.task,
             run.upstream,
             run.model_id,
             begun=run.begun,
             left_s=left_s,
             retry=self._settings.retry,
-            elsewhere=lambda: self._waiting.bar(member.task, run.upstream, error),
+            elsewhere=lambda: self._waiting.bar(participant.task, run.upstream, error),
         )

@@ -16,12 +16,12 @@ import orjson
 
 from asyncsvc.errors import InternalError, InterruptedUnknown, ProviderError
 from asyncsvc.execution.call import Run
-from asyncsvc.execution.chunk_writer import Tape
+from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.outcome import Completed, cut_off
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.openclaw.sessions import Fate
+from asyncsvc.providers.openclaw.sessions import RunStatus
 from asyncsvc.providers.openclaw.sessions import State as Found
 from asyncsvc.providers.tokens import estimated_usage
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, Task
@@ -33,7 +33,7 @@ AWAY_S = 180.0
 """A restart takes 9 to 25 s. A gateway that is away longer is not waited for."""
 
 
-class Aftermath:
+class Recovery:
     """`prepare` a run before its start is written, then `call`."""
 
     def __init__(self, journal: Journal, client: Client) -> None:
@@ -103,44 +103,44 @@ class Aftermath:
         seen: Found | None = None
         away_since: float | None = None
         while True:
-            fate = await self._client.fate(run.upstream, key)
+            run_status = await self._client.run_status(run.upstream, key)
             run.alive()
             now = asyncio.get_running_loop().time()
-            away_since = (away_since or now) if fate.state is Found.AWAY else None
-            if fate.state is not seen:
-                seen = fate.state
-                await self._tell(run, seen.value, detail=fate.detail)
-            if fate.state is Found.ANSWERED:
-                return await self._deliver(run, fate)
-            if fate.state is Found.NEVER and not run.heard:
+            away_since = (away_since or now) if run_status.state is Found.AWAY else None
+            if run_status.state is not seen:
+                seen = run_status.state
+                await self._tell(run, seen.value, detail=run_status.detail)
+            if run_status.state is Found.ANSWERED:
+                return await self._deliver(run, run_status)
+            if run_status.state is Found.NEVER and not run.heard:
                 run.begun = False
                 return None
             late = away_since is not None and now - away_since > AWAY_S
-            if late or fate.state in (Found.LOST, Found.NEVER):
+            if late or run_status.state in (Found.LOST, Found.NEVER):
                 said = await self._client.abort(run.upstream, key)
                 await self._tell(run, "aborted", detail=said)
                 return None
             await asyncio.sleep(POLL_S)
 
-    async def _deliver(self, run: Run, fate: Fate) -> Completed:
+    async def _deliver(self, run: Run, run_status: RunStatus) -> Completed:
         """The rest of the answer; all of it as a new attempt where it is another one."""
-        if not fate.text.startswith(run.text):
+        if not run_status.text.startswith(run.text):
             await self._begin_anew(run, "the gateway ran it again by itself")
-        run.write(Delta(fate.text[len(run.text) :]))
+        run.write(Delta(run_status.text[len(run.text) :]))
         await run.drained()
-        usage = fate.usage or estimated_usage("", fate.text)
+        usage = run_status.usage or estimated_usage("", run_status.text)
         return Completed(run.text, usage, finish_reason="stop")
 
     async def _begin_anew(self, run: Run, why: str) -> None:
-        """What was said is void: say so, and begin a new tape."""
+        """What was said is void: say so, and begin a new chunk writer."""
         run.anew += 1
         if run.cut:
             run.cut = False
             run.session_key = run.upstream.session_key(run.lead.id, run.lead.starts + 1 + run.anew)
         run.route = run.route | {"why": why}
-        for member in list(run.members.values()):
-            await member.tape.drained()
-            member.tape = Tape(self._journal, member.task.id)
+        for participant in list(run.participants.values()):
+            await participant.chunk_writer.drained()
+            participant.chunk_writer = ChunkWriter(self._journal, participant.task.id)
         run.heard.clear()
         await self._append(run, lambda task: run.attempt(task))
 
@@ -152,13 +152,13 @@ class Aftermath:
 
     async def _append(self, run: Run, draft: Callable[[Task], Draft]) -> None:
         changes = [
-            Change(member.task.id, [draft(member.task)], source=State.RUNNING)
-            for member in run.members.values()
-            if member.live
+            Change(participant.task.id, [draft(participant.task)], source=State.RUNNING)
+            for participant in run.participants.values()
+            if participant.live
         ]
         if changes:
             await asyncio.shield(self._journal.append(*changes))
 
 
 def _all_allow(run: Run) -> bool:
-    return all(member.task.request.retry_unsafe for member in run.members.values())
+    return all(participant.task.request.retry_unsafe for participant in run.participants.values())

@@ -26,7 +26,7 @@ async def announce(run: Run, journal: Journal) -> None:
     await run.permit.again()
     run.waited_s += loop.time() - since
     if run.upstream.settings.counted:
-        anyone = next(iter(run.members))
+        anyone = next(iter(run.participants))
         await asyncio.shield(journal.append(Change(anyone, [], call=run.upstream.gate.name)))
     run.permit.sent()
     run.alive()

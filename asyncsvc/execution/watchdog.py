@@ -60,11 +60,11 @@ class Watchdog:
         self._cut_at = {run: at for run, at in self._cut_at.items() if run in under_way}
 
     def _judge(self, run: Run, now: float) -> None:
-        for member in list(run.members.values()):
-            if now > member.deadline + MARGIN_S:
-                log.error("task %s runs beyond its deadline and is cut", member.task.id)
+        for participant in list(run.participants.values()):
+            if now > participant.deadline + MARGIN_S:
+                log.error("task %s runs beyond its deadline and is cut", participant.task.id)
                 self.cut += 1
-                self._executor.time_is_up(member)
+                self._executor.time_is_up(participant)
         timeouts = run.upstream.limits(self._settings.timeouts)
         limit_s = timeouts.connect_s + max(timeouts.first_token_s, timeouts.idle_s) + MARGIN_S
         if not run.over and run.silent_s(now) > limit_s:

@@ -15,8 +15,8 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.watchdog import Watchdog
 from asyncsvc.limits.permit import Permit
-from asyncsvc.scheduling.account_slots import Seat, Taken
-from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.account_slots import AccountSlot, Taken
+from asyncsvc.scheduling.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -26,21 +26,21 @@ PAUSE_MOST_S = 30.0
 
 
 class WorkerPool:
-    """`run` until cancelled; `staff` when the seats are others."""
+    """`run` until cancelled; `staff` when the account slots are others."""
 
-    def __init__(self, dispatch: Dispatch, executor: Executor, settings: Settings) -> None:
+    def __init__(self, scheduler: Scheduler, executor: Executor, settings: Settings) -> None:
         self.restarts = 0
         """How many workers and clerks have died and been replaced."""
         self.watchdog = Watchdog(executor, settings)
-        self._dispatch = dispatch
+        self._scheduler = scheduler
         self._executor = executor
-        self._clerks: dict[Seat, asyncio.Task[None]] = {}
-        self._workers: dict[asyncio.Task[None], Seat] = {}
-        self._busy: Counter[Seat] = Counter()
+        self._clerks: dict[AccountSlot, asyncio.Task[None]] = {}
+        self._workers: dict[asyncio.Task[None], AccountSlot] = {}
+        self._busy: Counter[AccountSlot] = Counter()
         self._at_work = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep every seat staffed. Ends only by cancellation."""
+        """Keep every account slot staffed. Ends only by cancellation."""
         try:
             self.staff()
             await self.watchdog.run(self._at_work)
@@ -51,21 +51,24 @@ class WorkerPool:
             await asyncio.gather(*everyone, return_exceptions=True)
 
     def staff(self) -> None:
-        """One clerk at each seat; those whose seat is gone leave, calls under way go on."""
-        for seat in self._clerks.keys() - set(self._dispatch.seats):
-            clerk = self._clerks.pop(seat)
+        """One clerk at each account slot; those whose account slot is gone leave, calls under way
+        go on."""
+        for account_slot in self._clerks.keys() - set(self._scheduler.account_slots):
+            clerk = self._clerks.pop(account_slot)
             # One that stands ready has been sent back by `withdraw` already, or has a task: then
             # it must still hand it on.
-            if seat.offer is None:
+            if account_slot.offer is None:
                 clerk.cancel()
-        for seat in self._dispatch.seats:
-            if seat not in self._clerks:
-                name = f"clerk {seat.gate.name}"
-                self._clerks[seat] = asyncio.create_task(self._attend(seat), name=name)
+        for account_slot in self._scheduler.account_slots:
+            if account_slot not in self._clerks:
+                name = f"clerk {account_slot.gate.name}"
+                self._clerks[account_slot] = asyncio.create_task(
+                    self._attend(account_slot), name=name
+                )
 
-    def working(self, seat: Seat | None = None) -> int:
-        """Workers with a call, at one seat or in all."""
-        return len(self._workers) if seat is None else self._busy[seat]
+    def working(self, account_slot: AccountSlot | None = None) -> int:
+        """Workers with a call, at one account slot or in all."""
+        return len(self._workers) if account_slot is None else self._busy[account_slot]
 
     def figures(self) -> dict[str, int]:
         """For people to look at."""
@@ -77,34 +80,34 @@ class WorkerPool:
             "left_behind": self.watchdog.left_behind,
         }
 
-    async def _attend(self, seat: Seat) -> None:
+    async def _attend(self, account_slot: AccountSlot) -> None:
         """Wait at the gate for a permit and a task for it, again and again, and hand both to a
-        worker. Ends when the seat is gone, else only by cancellation."""
+        worker. Ends when the account slot is gone, else only by cancellation."""
         deaths = 0
-        while seat in self._dispatch.seats:
+        while account_slot in self._scheduler.account_slots:
             try:
                 # What is still being recorded counts too: a disk that takes nothing would
                 # otherwise gather workers without end.
-                while self.working(seat) >= seat.gate.concurrency:
-                    seat.gate.meets("concurrency")
-                    await seat.gate.sleep(math.inf)
-                found = await self._turn(seat)
+                while self.working(account_slot) >= account_slot.gate.concurrency:
+                    account_slot.gate.meets("concurrency")
+                    await account_slot.gate.sleep(math.inf)
+                found = await self._turn(account_slot)
             except Exception:
                 deaths += 1
                 self.restarts += 1
-                log.exception("a clerk of %s died and is replaced", seat.gate.name)
+                log.exception("a clerk of %s died and is replaced", account_slot.gate.name)
                 if deaths > 1:
                     await asyncio.sleep(min(PAUSE_S * 2.0 ** (deaths - 2), PAUSE_MOST_S))
                 continue
             deaths = 0
             if found is not None:
-                self._put_to_work(seat, *found)
+                self._put_to_work(account_slot, *found)
 
-    async def _turn(self, seat: Seat) -> tuple[Permit, Taken] | None:
+    async def _turn(self, account_slot: AccountSlot) -> tuple[Permit, Taken] | None:
         """Both a permit and a task for it; None where the gate has closed meanwhile."""
-        permit = await seat.gate.acquire()
+        permit = await account_slot.gate.acquire()
         try:
-            taken = await self._dispatch.next(seat, permit)
+            taken = await self._scheduler.next(account_slot, permit)
         except BaseException:
             permit.release()
             raise
@@ -113,35 +116,35 @@ class WorkerPool:
             return None
         return permit, taken
 
-    def _put_to_work(self, seat: Seat, permit: Permit, taken: Taken) -> None:
-        work = self._work(seat, permit, taken)
-        worker = asyncio.create_task(work, name=f"worker {seat.gate.name}")
-        self._workers[worker] = seat
-        self._busy[seat] += 1
+    def _put_to_work(self, account_slot: AccountSlot, permit: Permit, taken: Taken) -> None:
+        work = self._work(account_slot, permit, taken)
+        worker = asyncio.create_task(work, name=f"worker {account_slot.gate.name}")
+        self._workers[worker] = account_slot
+        self._busy[account_slot] += 1
         self._at_work.set()
         worker.add_done_callback(self._gone)
 
     def _gone(self, worker: "asyncio.Task[None]") -> None:
-        seat = self._workers.pop(worker)
-        self._busy[seat] -= 1
-        if not self._busy[seat]:
-            del self._busy[seat]
-        seat.gate.wake()
+        account_slot = self._workers.pop(worker)
+        self._busy[account_slot] -= 1
+        if not self._busy[account_slot]:
+            del self._busy[account_slot]
+        account_slot.gate.wake()
         if not self._workers:
             self._at_work.clear()
 
-    async def _work(self, seat: Seat, permit: Permit, taken: Taken) -> None:
+    async def _work(self, account_slot: AccountSlot, permit: Permit, taken: Taken) -> None:
         """One call; raises only CancelledError."""
         task_id = taken.entry.task_id
         try:
             try:
-                await self._executor.run(task_id, seat.upstream, permit, taken.route)
+                await self._executor.run(task_id, account_slot.upstream, permit, taken.route)
             finally:
                 permit.release()
-                self._dispatch.match()  # a long task may have waited for this slot
+                self._scheduler.match()  # a long task may have waited for this slot
         except Exception:
             self.restarts += 1
-            log.exception("a worker of %s died and is replaced", seat.gate.name)
+            log.exception("a worker of %s died and is replaced", account_slot.gate.name)
             await self._hand_back(task_id)
 
     async def _hand_back(self, task_id: str) -> None:

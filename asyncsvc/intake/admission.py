@@ -20,7 +20,7 @@ from asyncsvc.providers.registry import Catalogue
 from asyncsvc.record import record
 from asyncsvc.routing.router import NAMED, Asked, Router
 from asyncsvc.scheduling.cache import request_key
-from asyncsvc.scheduling.eta import UNKNOWN, Forecast, Forecaster
+from asyncsvc.scheduling.eta import UNKNOWN, EtaEstimator, Forecast
 from asyncsvc.tasks.state import Request
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -60,11 +60,11 @@ class Admission:
     """`check` a submission, draft it by `drafted`, and say by `answer` when it would start."""
 
     def __init__(
-        self, catalogue: Catalogue, forecaster: Forecaster, router: Router, webhooks: Webhooks
+        self, catalogue: Catalogue, eta_estimator: EtaEstimator, router: Router, webhooks: Webhooks
     ) -> None:
         self.router = router
         self._catalogue = catalogue
-        self._forecaster = forecaster
+        self._eta_estimator = eta_estimator
         self._webhooks = webhooks
 
     def named(self, submission: Submission) -> Submission:
@@ -96,7 +96,7 @@ class Admission:
 
     def answer(self, request: Request, submission: Submission, now: int) -> dict[str, Any]:
         """What its submitter is told. Raises Overloaded where it would start too late for it."""
-        forecast = self._forecaster.newcomer(request, now)
+        forecast = self._eta_estimator.newcomer(request, now)
         if submission.max_wait_s is not None:
             _check_wait(forecast, submission.max_wait_s)
         message = "accepted" if forecast.reason is None else f"accepted; {forecast.reason}"

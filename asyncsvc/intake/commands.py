@@ -10,7 +10,7 @@ from asyncsvc.errors import IllegalTransition
 from asyncsvc.execution.execution import Executor
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, Removal
-from asyncsvc.scheduling.waiting import WaitingRoom, through
+from asyncsvc.scheduling.waiting import WaitingTasks, through
 from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
 
 
@@ -18,7 +18,7 @@ class Control:
     """Each verb gives the task as it then stands; raises TaskNotFound, IllegalTransition."""
 
     def __init__(
-        self, journal: Journal, waiting: WaitingRoom, executor: Executor, intake: Intake
+        self, journal: Journal, waiting: WaitingTasks, executor: Executor, intake: Intake
     ) -> None:
         self._intake = intake
         self._journal = journal
@@ -78,7 +78,7 @@ class Control:
             self._waiting.done(task)
         else:
             self._waiting.remove(task)
-            self._waiting.allowances.drop(task)
+            self._waiting.deadlines.drop(task)
         return task
 
     async def _queue(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:

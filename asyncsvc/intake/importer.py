@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 
 from asyncsvc.clock import from_rfc3339
 from asyncsvc.intake.intake import Intake
-from asyncsvc.journal.journal import Arrival, Birth, Change, Journal
+from asyncsvc.journal.journal import Arrival, Change, Journal, NewTask
 from asyncsvc.journal.transaction import Entry
-from asyncsvc.scheduling.waiting import WaitingRoom, through
+from asyncsvc.scheduling.waiting import WaitingTasks, through
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import Cause, State, status
 
@@ -30,7 +30,7 @@ class Taken:
 class Importer:
     """`take` some records at once."""
 
-    def __init__(self, journal: Journal, waiting: WaitingRoom, intake: Intake) -> None:
+    def __init__(self, journal: Journal, waiting: WaitingTasks, intake: Intake) -> None:
         self._journal = journal
         self._waiting = waiting
         self._intake = intake
@@ -64,12 +64,12 @@ class Importer:
         return {row[0] for row in rows}
 
     def _entries(self, record: Record) -> list[Entry]:
-        birth = self._intake.birth(record.submission, record.owner)
+        new_task = self._intake.new_task(record.submission, record.owner)
         created = from_rfc3339(record.created_at)
-        request = replace(birth.request, id=record.task_id, created_at=created)
+        request = replace(new_task.request, id=record.task_id, created_at=created)
         if record.finished:
-            return [Arrival(record.task(request), record.life(), birth.body, record.text)]
-        entries: list[Entry] = [Birth(request, birth.body)]
+            return [Arrival(record.task(request), record.life(), new_task.body, record.text)]
+        entries: list[Entry] = [NewTask(request, new_task.body)]
         if record.status is State.PAUSED:
             entries.append(Change(request.id, [status(Cause.PAUSED, State.PENDING)]))
         return entries

@@ -34,9 +34,9 @@ from asyncsvc.intake.admission import (
     fingerprint_of,
 )
 from asyncsvc.intake.idempotency import Key, Keys
-from asyncsvc.journal.counters import Tally
-from asyncsvc.journal.journal import Beside, Birth, Journal, Kept, Outcome
-from asyncsvc.scheduling.waiting import WaitingRoom, through
+from asyncsvc.journal.counters import TaskCounters
+from asyncsvc.journal.journal import Beside, Journal, Kept, NewTask, Outcome
+from asyncsvc.scheduling.waiting import WaitingTasks, through
 from asyncsvc.tasks.state import Task
 from asyncsvc.tasks.submission import Submission
 
@@ -57,15 +57,15 @@ class Intake:
         self,
         journal: Journal,
         admission: Admission,
-        waiting: WaitingRoom,
+        waiting: WaitingTasks,
         settings: Settings,
-        tally: Tally,
+        task_counters: TaskCounters,
         keys: Keys,
     ) -> None:
         self.closed = False
         self.overload: Callable[[], Overloaded | None] | None = None
         """Set while the machine is at its limits: says why, and when to come back."""
-        self._tally = tally
+        self._task_counters = task_counters
         self._journal = journal
         self._admission = admission
         self._router = admission.router
@@ -86,22 +86,22 @@ class Intake:
             request, body = draft(self._router, submission, owner, now)
             taken = Accepted(request.id, self._admission.answer(request, submission, now))
         except RequestError as error:
-            self._tally.refuse(error)
+            self._task_counters.refuse(error)
             raise
         self._entering += 1
-        self._journal.post([Birth(request, body)], partial(self._settled, taken, began, told))
+        self._journal.post([NewTask(request, body)], partial(self._settled, taken, began, told))
 
     def _settled(self, taken: Accepted, began: float, told: Told, outcome: Outcome) -> None:
         self._entering -= 1
         if isinstance(outcome, AsyncsvcError):
             if isinstance(outcome, RequestError | StorageUnavailable):
-                self._tally.refuse(outcome)
+                self._task_counters.refuse(outcome)
             told(outcome)
             return
         try:
             self._place(outcome[0], taken)
         finally:  # it is on the disk whatever else fails
-            self._tally.submit.observe(perf_counter() - began)
+            self._task_counters.submit.observe(perf_counter() - began)
             told(taken)
 
     async def submit(
@@ -120,9 +120,9 @@ class Intake:
         try:
             accepted = await self._submit(submission, owner, key, aside, also)
         except (RequestError, StorageUnavailable) as error:
-            self._tally.refuse(error)
+            self._task_counters.refuse(error)
             raise
-        self._tally.submit.observe(perf_counter() - began)
+        self._task_counters.submit.observe(perf_counter() - began)
         return accepted
 
     async def _submit(
@@ -169,7 +169,7 @@ class Intake:
                 return await through(self._take_once(submissions, owner, key, aside, also))
             return await self._take(submissions, owner, aside=aside, also=also)
         except (RequestError, StorageUnavailable) as error:
-            self._tally.refuse(error)
+            self._task_counters.refuse(error)
             raise
 
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
@@ -195,7 +195,7 @@ class Intake:
             try:
                 self.check_open()
             except RequestError as error:
-                self._tally.refuse(error)
+                self._task_counters.refuse(error)
                 raise
 
     async def _take(
@@ -221,23 +221,23 @@ class Intake:
         else:
             drafts = await aside(drafted, self._router, submissions, owner, now)
             self._check_room(len(submissions))  # others may have come meanwhile
-        births, taken = [], []
+        new_tasks, taken = [], []
         for submission, (request, body) in zip(submissions, drafts, strict=True):
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
             answer = self._admission.answer(request, submission, now)
-            births.append(Birth(request, body))
+            new_tasks.append(NewTask(request, body))
             taken.append(Accepted(request.id, answer))
         if key is not None:  # with the first task, which stands for all
             answers = orjson.dumps([one.answer for one in taken]).decode()
             named = (key.name, key.fingerprint, answers)
-            births[0] = replace(births[0], key=named, count=len(births))
+            new_tasks[0] = replace(new_tasks[0], key=named, count=len(new_tasks))
         notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
         notes += also([one.task_id for one in taken]) if also else []
-        self._entering += len(births)
+        self._entering += len(new_tasks)
         # Not after the await: whoever submits may hang up meanwhile, and a task that is on
         # the disk must find its waiting place all the same.
-        await self._journal.append(*births, *notes, then=partial(self._enter, taken))
+        await self._journal.append(*new_tasks, *notes, then=partial(self._enter, taken))
         return taken
 
     def _enter(self, taken: Sequence[Accepted], outcome: Outcome) -> None:
@@ -248,7 +248,7 @@ class Intake:
                 self._place(task, accepted)
 
     def _place(self, task: Task, accepted: Accepted) -> None:
-        self._tally.promised(task, accepted.answer["eta_s"])
+        self._task_counters.promised(task, accepted.answer["eta_s"])
         self._waiting.admit(task)
 
     def _check_room(self, count: int) -> None:
@@ -272,10 +272,10 @@ class Intake:
         finally:
             self._entering -= count
 
-    def birth(self, submission: Submission, owner: str | None) -> Birth:
+    def new_task(self, submission: Submission, owner: str | None) -> NewTask:
         """The task of a submission as it would be stored now, whatever models there are."""
         submission = self._admission.named(submission)
-        return Birth(*draft(self._router, submission, owner, self._journal.now()))
+        return NewTask(*draft(self._router, submission, owner, self._journal.now()))
 
     def route(self, submission: Submission) -> dict[str, Any]:
         """How it would be routed if it came now; nothing is stored. Raises RequestError."""
@@ -283,4 +283,4 @@ class Intake:
         self._admission.check_model(submission)
         now = self._journal.now()
         request, _ = draft(self._router, submission, None, now)
-        return self._waiting.dispatch.explain(request, now)
+        return self._waiting.scheduler.explain(request, now)

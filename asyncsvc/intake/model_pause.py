@@ -12,7 +12,7 @@ import orjson
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.journal.journal import Journal, Kept
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.waiting import through
 
 KIND = "held"
@@ -21,10 +21,10 @@ KIND = "held"
 class Holds:
     """`pause` and `resume`; both may be said again."""
 
-    def __init__(self, journal: Journal, catalogue: Catalogue, dispatch: Dispatch) -> None:
+    def __init__(self, journal: Journal, catalogue: Catalogue, scheduler: Scheduler) -> None:
         self._journal = journal
         self._catalogue = catalogue
-        self._dispatch = dispatch
+        self._scheduler = scheduler
         self._since: dict[str, int] = {}
         self._turn = asyncio.Lock()
 
@@ -67,7 +67,7 @@ class Holds:
             else:
                 del self._since[name]
             self._set(name)
-            self._dispatch.match()
+            self._scheduler.match()
 
     def _set(self, name: str) -> None:
         reason = f"{name} is paused" if name in self._since else None

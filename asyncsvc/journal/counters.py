@@ -18,7 +18,7 @@ PROMISES = 100_000
 """Promised starts remembered at most; those of the oldest tasks go first."""
 
 
-class Tally:
+class TaskCounters:
     """Hand `changed` to the journal; tell it of each promise and each refusal."""
 
     def __init__(self) -> None:

@@ -7,7 +7,7 @@ event before that; an append is applied wholly or not at all; events of a task h
 hold up the writer.
 
 One task commits at a time, and what gathers meanwhile goes into the next commit. An append is
-applied when its commit begins, on an overlay that becomes the truth only when the database
+applied when its commit begins, on an transaction that becomes the truth only when the database
 has accepted it: a refused write leaves memory as it was. Whoever waits for a commit is told while
 the next one is already being written.
 """
@@ -24,7 +24,7 @@ from asyncsvc.clock import Now
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.journal.appends import Append, Outcome
 from asyncsvc.journal.subscriptions import Feed, Topics
-from asyncsvc.journal.transaction import Arrival, Birth, Change, Entry, Kept, Overlay, Removal
+from asyncsvc.journal.transaction import Arrival, Change, Entry, Kept, NewTask, Removal, Transaction
 from asyncsvc.storage.columns import Event
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Beside
@@ -203,10 +203,10 @@ class Journal:
     async def _commit(self, appends: list[Append]) -> None:
         if not appends:
             return
-        strangers = await self._strangers(appends)
-        overlay = Overlay(
-            (lambda task_id: self.live.get(task_id) or strangers.get(task_id))
-            if strangers
+        uncached_tasks = await self._uncached_tasks(appends)
+        transaction = Transaction(
+            (lambda task_id: self.live.get(task_id) or uncached_tasks.get(task_id))
+            if uncached_tasks
             else self.live.get,
             self.now(),
             self._n,
@@ -215,7 +215,7 @@ class Journal:
         outcomes: list[tuple[Append, Outcome]] = []
         for append in appends:
             try:
-                outcomes.append((append, overlay.accept(append.entries)))
+                outcomes.append((append, transaction.accept(append.entries)))
             except (IllegalTransition, TaskNotFound) as error:
                 outcomes.append((append, error))
             except (TypeError, ValueError) as error:
@@ -223,20 +223,20 @@ class Journal:
                 refusal = StorageUnavailable(f"this cannot be stored: {error}")
                 outcomes.append((append, refusal))
         if any(isinstance(outcome, list) for _, outcome in outcomes):
-            batch = overlay.batch()
+            batch = transaction.batch()
             with self.writes:
                 committing = self.store.commit(batch)
                 self._tell()
                 await committing
-            self._publish(overlay)
+            self._publish(transaction)
             if batch.callbacks.owed:
                 self.owed.set()
         # A refusal waits as well: it may rest on what the batch makes of the task.
         self._untold += outcomes
-        if overlay.calls and overlay.at - self._forgot_at > FORGET_EVERY_MS:
-            self._forgot_at = overlay.at
+        if transaction.calls and transaction.at - self._forgot_at > FORGET_EVERY_MS:
+            self._forgot_at = transaction.at
             self._tell()
-            await self.store.forget_calls(overlay.at - self.keep_calls_ms)
+            await self.store.forget_calls(transaction.at - self.keep_calls_ms)
 
     def _tell(self) -> None:
         """Tell those whose appends are done, in their order."""
@@ -244,7 +244,7 @@ class Journal:
         for append, outcome in untold:
             append.settle(outcome)
 
-    async def _strangers(self, appends: list[Append]) -> dict[str, Task]:
+    async def _uncached_tasks(self, appends: list[Append]) -> dict[str, Task]:
         """The finished tasks that the batch touches: they are not kept in memory."""
         ids = {
             entry.task_id
@@ -258,28 +258,30 @@ class Journal:
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
 
-    def _publish(self, overlay: Overlay) -> None:
+    def _publish(self, transaction: Transaction) -> None:
         """The batch is on the disk: make it the truth, then wake whoever follows."""
-        self._n = overlay.n
-        for task_id, task in overlay.tasks.items():
+        self._n = transaction.n
+        for task_id, task in transaction.tasks.items():
             if task is not None:
                 self.on_change(self.live.get(task_id), task)
             if task is None or task.finished:
                 self.live.pop(task_id, None)
             else:
                 self.live[task_id] = task
-        self._topics.publish(overlay.events, [i for i, t in overlay.tasks.items() if t is None])
-        self.feed.publish(overlay.events)
+        self._topics.publish(
+            transaction.events, [i for i, t in transaction.tasks.items() if t is None]
+        )
+        self.feed.publish(transaction.events)
 
 
 __all__ = [
     "Arrival",
     "Beside",
-    "Birth",
     "Change",
     "Event",
     "Journal",
     "Kept",
+    "NewTask",
     "Outcome",
     "Removal",
     "Tried",

@@ -18,7 +18,7 @@ from asyncsvc.tasks.submission import PREVIEW_CHARS
 
 
 @record
-class Birth:
+class NewTask:
     """A task to be stored. `key` is (idempotency key, fingerprint, first answers), and stands for
     so many tasks: this one and those that follow in the same append."""
 
@@ -76,13 +76,13 @@ class Kept:
     durable: bool = False
 
 
-Entry = Birth | Arrival | Change | Removal | Kept | Tried | Beside
+Entry = NewTask | Arrival | Change | Removal | Kept | Tried | Beside
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
 
 @dataclass(slots=True)
-class Overlay:
+class Transaction:
     """What the batch makes of the tasks; None stands for a deleted one."""
 
     known: Known
@@ -108,7 +108,7 @@ class Overlay:
         if len(entries) == 1:  # an entry leaves no trace where it is refused
             task = self._enter(entries[0])
             return [] if task is None else [task]
-        trial = Overlay(self._now_known, self.at, self.n, self.event_id)
+        trial = Transaction(self._now_known, self.at, self.n, self.event_id)
         tasks = [task for entry in entries if (task := trial._enter(entry)) is not None]
         self.n, self.event_id = trial.n, trial.event_id
         self.tasks.update(trial.tasks)
@@ -151,7 +151,7 @@ class Overlay:
         return self.tasks[task_id] if task_id in self.tasks else self.known(task_id)
 
     def _enter(self, entry: Entry) -> Task | None:
-        if isinstance(entry, Birth):
+        if isinstance(entry, NewTask):
             return self._bear(entry)
         if isinstance(entry, Kept):
             self.kept[entry.kind, entry.key] = entry.value
@@ -175,7 +175,7 @@ class Overlay:
             return task
         return self._change(entry, task)
 
-    def _bear(self, entry: Birth) -> Task:
+    def _bear(self, entry: NewTask) -> Task:
         request = entry.request
         task, draft = born(request, self.at, self.n + 1)
         row = _row(task, draft, self.event_id + 1, self.at)

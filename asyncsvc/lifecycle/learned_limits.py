@@ -22,7 +22,7 @@ KIND = "limits"
 EVERY_S = 5.0
 
 
-class Keeper:
+class LearnedLimits:
     """Listens to the gates from its making on; `close` writes what is still unwritten."""
 
     def __init__(self, journal: Journal, gates: Iterable[Gate]) -> None:

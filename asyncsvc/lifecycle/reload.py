@@ -17,12 +17,12 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.model_pause import Holds
 from asyncsvc.journal.journal import Journal
-from asyncsvc.lifecycle.learned_limits import Keeper, learned
+from asyncsvc.lifecycle.learned_limits import LearnedLimits, learned
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.account_slots import Seat
-from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.scheduling.account_slots import AccountSlot
+from asyncsvc.scheduling.waiting import WaitingTasks
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,8 @@ class Reloader:
     catalogue: Catalogue
     client: Client
     router: Router
-    waiting: WaitingRoom
-    keeper: Keeper
+    waiting: WaitingTasks
+    learned_limits: LearnedLimits
     pool: WorkerPool
     holds: Holds
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -75,17 +75,20 @@ class Reloader:
         self.router.apply(settings.models, settings.routes)
         self.client.apply(settings.timeouts)
         self.waiting.cache.apply(settings.cache)
-        self.keeper.listen(self.catalogue.gates)
+        self.learned_limits.listen(self.catalogue.gates)
         self.holds.apply()
-        self.waiting.apply(self._seats(), ttl_changed)
+        self.waiting.apply(self._account_slots(), ttl_changed)
         self.pool.staff()
 
-    def _seats(self) -> list[Seat]:
-        """A seat for each account; who had one keeps it."""
-        held = {id(seat.gate): seat for seat in self.waiting.dispatch.seats}
-        seats = []
+    def _account_slots(self) -> list[AccountSlot]:
+        """An account slot for each account; who had one keeps it."""
+        held = {
+            id(account_slot.gate): account_slot
+            for account_slot in self.waiting.scheduler.account_slots
+        }
+        account_slots = []
         for upstream in self.catalogue.upstreams:
-            seat = held.get(id(upstream.gate)) or Seat(upstream)
-            seat.upstream = upstream
-            seats.append(seat)
-        return seats
+            account_slot = held.get(id(upstream.gate)) or AccountSlot(upstream)
+            account_slot.upstream = upstream
+            account_slots.append(account_slot)
+        return account_slots

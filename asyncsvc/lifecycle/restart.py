@@ -10,14 +10,14 @@ import logging
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.lifecycle.learned_limits import learned
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.storage.durations import calls_until
 from asyncsvc.tasks.state import Cause, State, status
 
 log = logging.getLogger(__name__)
 
 
-async def recover(journal: Journal, catalogue: Catalogue, waiting: WaitingRoom) -> int:
+async def recover(journal: Journal, catalogue: Catalogue, waiting: WaitingTasks) -> int:
     """Call it before the workers start; gives the number of tasks that had been cut off."""
     now = journal.now()
     reach = round((catalogue.longest_window_s() * 1.1 + 1) * 1000)

@@ -106,7 +106,7 @@ class Retention:
         return round(self._settings.cache.ttl_s * 1000)
 
     async def run(self) -> None:
-        """Started with the house, ends when it is cancelled; raises nothing."""
+        """Started with the service, ends when it is cancelled; raises nothing."""
         with suppress(StorageUnavailable):
             for key, _, value in await self._journal.store.kept(KIND):
                 if key == KEY:

@@ -23,7 +23,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.limits.adaptive import Adaptive
 from asyncsvc.limits.breaker import Breaker, BreakerState
-from asyncsvc.limits.call_statistics import Measures
+from asyncsvc.limits.call_statistics import CallStatistics
 from asyncsvc.limits.closed import Closures
 from asyncsvc.limits.cooldown import Rest
 from asyncsvc.limits.headers import RateHeaders
@@ -40,7 +40,7 @@ WORDS = 160
 """Characters of the provider's words in a reason."""
 
 
-class Gate(Closures, Measures):
+class Gate(Closures, CallStatistics):
     """Calls to one account. Reports of how a call went come through `succeeded` and `failed`."""
 
     def __init__(
@@ -57,7 +57,7 @@ class Gate(Closures, Measures):
     ) -> None:
         rest = Rest(retry_base_s, retry_max_s, window.span_s)
         Closures.__init__(self, name, window, budget or Budget(0), breaker, rest)
-        Measures.__init__(self)
+        CallStatistics.__init__(self)
         self.adaptive = adaptive or Adaptive.of(False, False, window.span_s)
         # Called when a learned limit has changed.
         self.on_learn: Callable[[], None] = lambda: None

@@ -18,7 +18,7 @@ STALE_S = 600.0
 CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
 
 
-class Measures:
+class CallStatistics:
     """Figures of one account; the gate is built upon it."""
 
     def __init__(self) -> None:

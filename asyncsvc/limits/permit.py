@@ -15,7 +15,7 @@ from asyncsvc.errors import GateClosed
 from asyncsvc.limits.breaker import Breaker
 from asyncsvc.limits.sliding_window import Stamp, Window
 from asyncsvc.limits.token_budget import Budget, Share
-from asyncsvc.limits.wait_reasons import Obstacles, Reason
+from asyncsvc.limits.wait_reasons import Reason, WaitReasons
 
 STARTS_KEPT = 10_000
 
@@ -41,7 +41,7 @@ class Load(ABC):
         """When the latest calls began, for people to look at."""
         self.on_room: Callable[[], None] = lambda: None
         """Called when what counts in the token budget has changed."""
-        self.obstacles = Obstacles()
+        self.wait_reasons = WaitReasons()
         self._changed = asyncio.Event()
 
     @staticmethod
@@ -57,7 +57,7 @@ class Load(ABC):
 
     def meets(self, reason: Reason | None) -> None:
         """That is what the next call waits for."""
-        self.obstacles.met(reason, self.time())
+        self.wait_reasons.met(reason, self.time())
 
     @property
     def remembers(self) -> bool:

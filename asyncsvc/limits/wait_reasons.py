@@ -28,7 +28,7 @@ FINE = 100
 """Of what is long past, one state is kept for each hundredth of its age."""
 
 
-class Obstacles:
+class WaitReasons:
     """`met` whenever the reason changes; `between` to ask."""
 
     def __init__(self) -> None:

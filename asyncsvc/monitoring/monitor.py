@@ -23,7 +23,7 @@ from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal, Kept
 from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
 from asyncsvc.monitoring.lag import EVERY_S, LoopLag
-from asyncsvc.monitoring.process_statistics import Look, Machine, Readings, give_back
+from asyncsvc.monitoring.process_statistics import Look, Machine, ProcessStatistics, give_back
 from asyncsvc.storage import opened_files as opened
 from asyncsvc.storage import refusals
 from asyncsvc.tasks.state import Task
@@ -67,7 +67,7 @@ class Monitor:
         rhythm: Rhythm | None = None,
         relieve: Callable[[], Awaitable[None]] = give_back,
     ) -> None:
-        self.readings = Readings()
+        self.process_statistics = ProcessStatistics()
         """The latest look."""
         self.alarms = Alarms(journal.now)
         self.rhythm = rhythm or Rhythm()
@@ -101,7 +101,10 @@ class Monitor:
     def writes_go_well(self) -> bool:
         """Whether the database takes writes, as far as the last one shows, and keeps them."""
         writes = self._journal.writes
-        sound = self.readings.misplaced is None and self._journal.store.refusals.damage is None
+        sound = (
+            self.process_statistics.misplaced is None
+            and self._journal.store.refusals.damage is None
+        )
         return sound and writes.refusal is None and writes.under_way_s() < HUNG_S
 
     def overload(self) -> Overloaded | None:
@@ -143,7 +146,7 @@ class Monitor:
 
     async def _take_a_look(self) -> None:
         try:
-            self.readings = await self._look()
+            self.process_statistics = await self._look()
             self._blind = False
         except (OSError, TimeoutError) as error:
             if not self._blind:
@@ -172,23 +175,23 @@ class Monitor:
         yield self._queue()
         yield self._storage()
         yield self._database()
-        if self.readings.fds is not None and self.readings.fds_limit:
-            yield self._descriptors(self.readings.fds, self.readings.fds_limit)
+        if self.process_statistics.fds is not None and self.process_statistics.fds_limit:
+            yield self._descriptors(self.process_statistics.fds, self.process_statistics.fds_limit)
 
     def _memory(self) -> Figure:
-        used, most = self.readings.memory / MB, self._settings.limits.memory_mb
+        used, most = self.process_statistics.memory / MB, self._settings.limits.memory_mb
         return Figure(
             "memory",
             share(used, most),
             f"{used:.0f} MB of memory used, limits.memory_mb = {most}",
             "let tasks finish, cancel large ones, or raise limits.memory_mb",
-            self.readings.memory,
+            self.process_statistics.memory,
             most * MB,
             "bytes",
         )
 
     def _disk(self) -> Figure:
-        free, least = self.readings.disk_free, self._settings.limits.disk_free_mb
+        free, least = self.process_statistics.disk_free, self._settings.limits.disk_free_mb
         left = float("inf") if free is None else free / MB
         return Figure(
             "disk",
@@ -261,7 +264,7 @@ class Monitor:
     def _database(self) -> Figure:
         """A file that is not in its place takes no task: what is written would be gone. One that
         is damaged takes tasks: most of it can be read and written."""
-        lost, damage = self.readings.misplaced, self._journal.store.refusals.damage
+        lost, damage = self.process_statistics.misplaced, self._journal.store.refusals.damage
         if lost is not None:
             return Figure("database", 1.0, lost, opened.REMEDY)
         used = 0.0 if damage is None else 1.0
@@ -270,4 +273,4 @@ class Monitor:
 
 
 Watch = Callable[[Journal, Intake, Settings], Monitor]
-"""Makes the monitor of a house; tests let it look elsewhere."""
+"""Makes the monitor of a service; tests let it look elsewhere."""

@@ -17,7 +17,7 @@ PATIENCE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
-class Readings:
+class ProcessStatistics:
     """One look at the machine; sizes in bytes."""
 
     memory: int = 0
@@ -34,7 +34,7 @@ class Readings:
     """Why the database's files are not those that were opened; None where they are."""
 
 
-Look = Callable[[], Awaitable[Readings]]
+Look = Callable[[], Awaitable[ProcessStatistics]]
 """Takes a look. Raises OSError or TimeoutError where that is not possible at the moment."""
 
 
@@ -47,9 +47,9 @@ class Machine:
         self._wal = database.with_name(f"{database.name}-wal")
         self._process = psutil.Process()
         self._process.cpu_percent()  # the first answer is always 0
-        self._looking: asyncio.Future[Readings] | None = None
+        self._looking: asyncio.Future[ProcessStatistics] | None = None
 
-    async def __call__(self) -> Readings:
+    async def __call__(self) -> ProcessStatistics:
         # In a thread, as statvfs on a disk that hangs does not return. That look is waited for
         # again next time: another would only hang beside it.
         if self._looking is None:
@@ -60,9 +60,9 @@ class Machine:
         self._looking = None
         return looking.result()
 
-    def _look(self) -> Readings:
+    def _look(self) -> ProcessStatistics:
         fds, limit = _descriptors(self._process)
-        return Readings(
+        return ProcessStatistics(
             memory=self._process.memory_info().rss,
             disk_free=_free(self._database.parent),
             cpu_percent=self._process.cpu_percent(),

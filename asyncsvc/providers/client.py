@@ -45,7 +45,7 @@ from asyncsvc.providers.inflating import ACCEPTED
 from asyncsvc.providers.openclaw import chat as openclaw_chat
 from asyncsvc.providers.openclaw import runs as openclaw_runs
 from asyncsvc.providers.openclaw import sessions as openclaw
-from asyncsvc.providers.openclaw.sessions import Fate
+from asyncsvc.providers.openclaw.sessions import RunStatus
 from asyncsvc.providers.openclaw.socket import AWAY_S, Gateway, Gateways
 from asyncsvc.providers.upstream import CHAT, EMBEDDINGS, Sink, Upstream, named_in
 
@@ -191,9 +191,9 @@ class Client:
             raise odd_error(found[0], upstream, self._now())
         return found[0]
 
-    async def fate(self, upstream: Upstream, key: str) -> Fate:
+    async def run_status(self, upstream: Upstream, key: str) -> RunStatus:
         """What became of the run of that session. Raises UpstreamAuth, nothing else."""
-        return await openclaw_runs.fate(self.fetch, self._gateway(upstream), upstream, key)
+        return await openclaw_runs.run_status(self.fetch, self._gateway(upstream), upstream, key)
 
     async def abort(self, upstream: Upstream, key: str) -> str:
         """End whatever runs in that session; what the gateway said to it, for people."""

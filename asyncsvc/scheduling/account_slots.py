@@ -1,6 +1,6 @@
 """Who sits where: an account's place at the desk, and those that may serve a task.
 
-Owns what choice and dispatch speak of. Promises nothing by itself. Never chooses.
+Owns what choice and scheduler speak of. Promises nothing by itself. Never chooses.
 """
 
 import asyncio
@@ -23,7 +23,7 @@ class Taken:
 
 
 @dataclass(eq=False, slots=True)
-class Seat:
+class AccountSlot:
     """One account's place at the desk: its clerk stands ready there while there is room. The
     gate stays the same; the upstream is another one when its settings have changed."""
 
@@ -41,7 +41,7 @@ class Seat:
 
 
 @dataclass(slots=True)
-class Bars:
+class Exclusions:
     """What must not be asked again for one task."""
 
     refused: set[str] = field(default_factory=set)
@@ -54,23 +54,23 @@ class Bars:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The seats that may serve a task. `name`: its class; None: the task names the model."""
+    """Account slots that may serve a task. `name`: its class; None: the task names the model."""
 
     name: str | None
-    primary: tuple[Seat, ...]
-    standing_in: tuple[Seat, ...] = ()
+    primary: tuple[AccountSlot, ...]
+    standing_in: tuple[AccountSlot, ...] = ()
 
     @property
-    def seats(self) -> tuple[Seat, ...]:
+    def account_slots(self) -> tuple[AccountSlot, ...]:
         return self.primary + self.standing_in if self.standing_in else self.primary
 
 
 NOBODY = Options(None, ())
 
 
-def all_gone(seats: Sequence[Seat]) -> bool:
+def all_gone(account_slots: Sequence[AccountSlot]) -> bool:
     """Whether all of them, and there are some, take no call any more."""
-    for seat in seats:
-        if seat.upstream.gate.fault is None:
+    for account_slot in account_slots:
+        if account_slot.upstream.gate.fault is None:
             return False
-    return bool(seats)
+    return bool(account_slots)

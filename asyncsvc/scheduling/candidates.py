@@ -14,8 +14,8 @@ from typing import Any
 from asyncsvc.limits.account import Gate
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.routing.router import NAMED, Router
-from asyncsvc.scheduling.account_slots import NOBODY, Bars, Options, Seat
-from asyncsvc.scheduling.hold_back import Lending
+from asyncsvc.scheduling.account_slots import NOBODY, AccountSlot, Exclusions, Options
+from asyncsvc.scheduling.hold_back import ReservedSlot
 from asyncsvc.tasks.state import Request
 
 RANK = 0.05
@@ -32,42 +32,61 @@ Rivals = Callable[[Options], int]
 class Chooser:
     """`options` when a task comes, `pick` when one of them may be free."""
 
-    def __init__(self, seats: Sequence[Seat], router: Router, balance: bool = True) -> None:
+    def __init__(
+        self, account_slots: Sequence[AccountSlot], router: Router, balance: bool = True
+    ) -> None:
         self._router = router
-        self._lending = Lending()
-        self.apply(seats, balance)
+        self._lending = ReservedSlot()
+        self.apply(account_slots, balance)
 
-    def apply(self, seats: Sequence[Seat], balance: bool) -> None:
-        """Other seats from now on, and what the router says now."""
-        self._seats = seats
+    def apply(self, account_slots: Sequence[AccountSlot], balance: bool) -> None:
+        """Other account slots from now on, and what the router says now."""
+        self._account_slots = account_slots
         self.balance = balance
         self._realtime = self._router.realtime
-        self._contexts = sorted({seat.upstream.settings.context for seat in seats})
+        self._contexts = sorted(
+            {account_slot.upstream.settings.context for account_slot in account_slots}
+        )
         self._usual: dict[tuple[str, int], Options] = {}
         """By class, and by how many of the contexts are too small."""
         self._named = {
-            name: Options(None, tuple(seat for seat in seats if seat.upstream.name == name))
-            for name in {seat.upstream.name for seat in seats}
+            name: Options(
+                None,
+                tuple(
+                    account_slot
+                    for account_slot in account_slots
+                    if account_slot.upstream.name == name
+                ),
+            )
+            for name in {account_slot.upstream.name for account_slot in account_slots}
         }
 
-    def options(self, request: Request, bars: Bars | None = None) -> Options:
-        """The seats for a request, without those that its bars rule out."""
+    def options(self, request: Request, exclusions: Exclusions | None = None) -> Options:
+        """The account slots for a request, without those that its exclusions rule out."""
         if request.model is not None:
             named = self._named.get(request.model, NOBODY)
-            return Options(None, tuple(_unbarred(named.seats, bars))) if bars else named
+            return (
+                Options(None, tuple(_unbarred(named.account_slots, exclusions)))
+                if exclusions
+                else named
+            )
         name = (request.route or {}).get("class") or self._class_of(request)
-        if bars is not None:
-            return self._able(name, request.need, bars)
+        if exclusions is not None:
+            return self._able(name, request.need, exclusions)
         fitting = name, bisect_left(self._contexts, request.need)
         if fitting not in self._usual:
-            self._usual[fitting] = self._able(name, request.need, Bars())
+            self._usual[fitting] = self._able(name, request.need, Exclusions())
         return self._usual[fitting]
 
-    def _able(self, name: str, need: int, bars: Bars) -> Options:
+    def _able(self, name: str, need: int, exclusions: Exclusions) -> Options:
         first, rest = self._router.pool(name)
-        able = _unbarred(_large_enough(self._of(first + rest), need), bars)
-        primary = tuple(seat for seat in able if seat.upstream.name in first)
-        standing_in = tuple(seat for seat in able if seat.upstream.name not in first)
+        able = _unbarred(_large_enough(self._of(first + rest), need), exclusions)
+        primary = tuple(
+            account_slot for account_slot in able if account_slot.upstream.name in first
+        )
+        standing_in = tuple(
+            account_slot for account_slot in able if account_slot.upstream.name not in first
+        )
         if not primary:
             primary, standing_in = standing_in, ()
         return Options(name, primary, standing_in)
@@ -78,67 +97,74 @@ class Chooser:
             self._lending.arrived()
 
     def pick(
-        self, options: Options, long: bool, held: Collection[Seat], rivals: Rivals
-    ) -> Seat | None:
-        """The seat that takes the task now; None where it has to wait. `held` are not asked.
+        self, options: Options, long: bool, held: Collection[AccountSlot], rivals: Rivals
+    ) -> AccountSlot | None:
+        """The account slot that takes the task now; None where it has to wait. `held` are not
+        asked.
 
         `rivals` tells for how many tasks a slot of real-time work may be lent: those that wait
-        for the same seats, 0 while a real-time task waits itself.
+        for the same account slots, 0 while a real-time task waits itself.
         """
 
-        def free_now(seat: Seat) -> bool:
-            if seat in held or not _free(seat, long):
+        def free_now(account_slot: AccountSlot) -> bool:
+            if account_slot in held or not _free(account_slot, long):
                 return False
-            return not self._kept(seat, options) or self._lent(seat, options, rivals)
+            return not self._kept(account_slot, options) or self._lent(
+                account_slot, options, rivals
+            )
 
-        free = [seat for seat in options.primary if free_now(seat)]
+        free = [account_slot for account_slot in options.primary if free_now(account_slot)]
         if free:
             return self._best(free, options.primary) if self.balance else free[0]
         if self._in_service(options):
             return None
-        return next((seat for seat in options.standing_in if free_now(seat)), None)
+        return next(
+            (account_slot for account_slot in options.standing_in if free_now(account_slot)), None
+        )
 
-    def waited_for(self, options: Options) -> list[Seat]:
-        """The seats meant for the class that are worth waiting for."""
+    def waited_for(self, options: Options) -> list[AccountSlot]:
+        """The account slots meant for the class that are worth waiting for."""
         return [
-            seat
-            for seat in options.primary
-            if seat.gate.out_of_service() is None and not self._kept(seat, options)
+            account_slot
+            for account_slot in options.primary
+            if account_slot.gate.out_of_service() is None and not self._kept(account_slot, options)
         ]
 
-    def serving(self, options: Options) -> tuple[Seat, ...]:
-        """The seats that the task waits for as things stand."""
+    def serving(self, options: Options) -> tuple[AccountSlot, ...]:
+        """The account slots that the task waits for as things stand."""
         alone = not options.standing_in or self._in_service(options)
-        return options.primary if alone else options.seats
+        return options.primary if alone else options.account_slots
 
     def explain(
         self,
         options: Options,
         lacks: dict[str, str],
         ahead: int = 0,
-        taking: Seat | None = None,
+        taking: AccountSlot | None = None,
     ) -> list[dict[str, Any]]:
         """Each model of the pool: eligible or why not, and seconds until it would be done.
 
-        `taking`: the seat that takes the task now.
+        `taking`: the account slot that takes the task now.
         """
         if options.name is None:
-            names = list(dict.fromkeys(seat.upstream.name for seat in options.seats))
+            names = list(
+                dict.fromkeys(account_slot.upstream.name for account_slot in options.account_slots)
+            )
         else:
             first, rest = self._router.pool(options.name)
             names = first + rest
         return [self._row(name, options, lacks, ahead, taking) for name in names]
 
-    def why(self, seat: Seat, options: Options) -> str:
+    def why(self, account_slot: AccountSlot, options: Options) -> str:
         """Why it went there, in words."""
         if options.name is None:
             return "named by the task"
-        if seat not in options.primary:
+        if account_slot not in options.primary:
             out = dict.fromkeys(s.upstream.name for s in options.primary)
             return f"stands in for {', '.join(out)}, out of service"
         if len({s.upstream.name for s in options.primary}) == 1:
             return f"the model for {options.name} tasks"
-        if self._kept(seat, options):
+        if self._kept(account_slot, options):
             return "lent: those that wait gain more than real-time tasks lose"
         if not self.balance:
             return f"the first with room of the models for {options.name} tasks"
@@ -150,15 +176,25 @@ class Chooser:
         options: Options,
         lacks: dict[str, str],
         ahead: int,
-        taking: Seat | None,
+        taking: AccountSlot | None,
     ) -> dict[str, Any]:
-        seats = [seat for seat in options.seats if seat.upstream.name == name]
+        account_slots = [
+            account_slot
+            for account_slot in options.account_slots
+            if account_slot.upstream.name == name
+        ]
         row = {"model": name, "eligible": False, "reason": lacks.get(name), "eta_s": None}
-        if not seats:
+        if not account_slots:
             if name not in lacks:
                 row["reason"] = "context too small, or it has refused the task"
             return row
-        best = min(seats, key=lambda seat: (seat.gate.out_of_service() is not None, seat.gate.busy))
+        best = min(
+            account_slots,
+            key=lambda account_slot: (
+                account_slot.gate.out_of_service() is not None,
+                account_slot.gate.busy,
+            ),
+        )
         row["reason"] = best.gate.out_of_service()
         if row["reason"] is not None:
             return row
@@ -169,44 +205,53 @@ class Chooser:
         eta = _eta(best.gate, ahead)
         return row | {"eligible": True, "reason": best.gate.describe(), "eta_s": eta}
 
-    def _best(self, free: Sequence[Seat], order: Sequence[Seat]) -> Seat:
-        names = list(dict.fromkeys(seat.upstream.name for seat in order))
-        known = [s for seat in free if (s := seat.gate.expected_s()) is not None]
+    def _best(self, free: Sequence[AccountSlot], order: Sequence[AccountSlot]) -> AccountSlot:
+        names = list(dict.fromkeys(account_slot.upstream.name for account_slot in order))
+        known = [s for account_slot in free if (s := account_slot.gate.expected_s()) is not None]
         guess = min(known, default=GUESS_S)
 
-        def rated(seat: Seat) -> tuple[float, float]:
-            gate, rank = seat.gate, names.index(seat.upstream.name)
+        def rated(account_slot: AccountSlot) -> tuple[float, float]:
+            gate, rank = account_slot.gate, names.index(account_slot.upstream.name)
             expected = gate.expected_s() or guess * gate.burden
-            weighed = expected * (1 + RANK * rank) / seat.upstream.settings.weight
+            weighed = expected * (1 + RANK * rank) / account_slot.upstream.settings.weight
             return weighed, gate.busy / gate.concurrency
 
         return min(free, key=rated)
 
     def _in_service(self, options: Options) -> bool:
-        """Whether any seat that is meant for the class is worth waiting for."""
+        """Whether any account slot that is meant for the class is worth waiting for."""
         return any(
             s.gate.out_of_service() is None and not self._kept(s, options) for s in options.primary
         )
 
-    def _lent(self, seat: Seat, options: Options, rivals: Rivals) -> bool:
+    def _lent(self, account_slot: AccountSlot, options: Options, rivals: Rivals) -> bool:
         """Whether the slot that is kept does more good to those that wait now."""
         if not self.balance or not (waiting := rivals(options)):
             return False
-        return self._lending.pays(seat.upstream, _accounts(self.waited_for(options)), waiting)
+        return self._lending.pays(
+            account_slot.upstream, _accounts(self.waited_for(options)), waiting
+        )
 
-    def _kept(self, seat: Seat, options: Options) -> bool:
-        """Whether the seat's only slot is kept for real-time work, and others can serve."""
-        if options.name in (None, "realtime") or not self._single(seat):
+    def _kept(self, account_slot: AccountSlot, options: Options) -> bool:
+        """Whether the account slot's only slot is kept for real-time work, and others can serve."""
+        if options.name in (None, "realtime") or not self._single(account_slot):
             return False
         if self._lending.since() >= LENT_AFTER_S:
             return False
-        return any(not self._single(s) and s.gate.out_of_service() is None for s in options.seats)
+        return any(
+            not self._single(s) and s.gate.out_of_service() is None for s in options.account_slots
+        )
 
-    def _single(self, seat: Seat) -> bool:
-        return seat.gate.concurrency == 1 and seat.upstream.name in self._realtime
+    def _single(self, account_slot: AccountSlot) -> bool:
+        return account_slot.gate.concurrency == 1 and account_slot.upstream.name in self._realtime
 
-    def _of(self, names: Sequence[str]) -> list[Seat]:
-        return [seat for name in names for seat in self._seats if seat.upstream.name == name]
+    def _of(self, names: Sequence[str]) -> list[AccountSlot]:
+        return [
+            account_slot
+            for name in names
+            for account_slot in self._account_slots
+            if account_slot.upstream.name == name
+        ]
 
     @staticmethod
     def _class_of(request: Request) -> str:
@@ -218,28 +263,41 @@ def decision(request: Request) -> dict[str, Any]:
     return request.route or dict(NAMED)
 
 
-def _accounts(seats: Sequence[Seat]) -> list[Upstream]:
-    return [seat.upstream for seat in seats]
+def _accounts(account_slots: Sequence[AccountSlot]) -> list[Upstream]:
+    return [account_slot.upstream for account_slot in account_slots]
 
 
-def _free(seat: Seat, long: bool) -> bool:
-    return seat.ready and seat.gate.admits(long)
+def _free(account_slot: AccountSlot, long: bool) -> bool:
+    return account_slot.ready and account_slot.gate.admits(long)
 
 
-def _large_enough(seats: list[Seat], tokens: int) -> list[Seat]:
+def _large_enough(account_slots: list[AccountSlot], tokens: int) -> list[AccountSlot]:
     """Without any, the largest: the number is an estimate, and the provider has the last word."""
-    fitting = [seat for seat in seats if seat.upstream.settings.context >= tokens]
-    most = max((seat.upstream.settings.context for seat in seats), default=0)
-    return fitting or [seat for seat in seats if seat.upstream.settings.context == most]
-
-
-def _unbarred(seats: Sequence[Seat], bars: Bars) -> list[Seat]:
-    able = [
-        seat
-        for seat in seats
-        if seat.gate.name not in bars.refused and seat.upstream.settings.context > bars.context
+    fitting = [
+        account_slot
+        for account_slot in account_slots
+        if account_slot.upstream.settings.context >= tokens
     ]
-    return [seat for seat in able if seat.gate.name not in bars.failed] or able
+    most = max(
+        (account_slot.upstream.settings.context for account_slot in account_slots), default=0
+    )
+    return fitting or [
+        account_slot
+        for account_slot in account_slots
+        if account_slot.upstream.settings.context == most
+    ]
+
+
+def _unbarred(account_slots: Sequence[AccountSlot], exclusions: Exclusions) -> list[AccountSlot]:
+    able = [
+        account_slot
+        for account_slot in account_slots
+        if account_slot.gate.name not in exclusions.refused
+        and account_slot.upstream.settings.context > exclusions.context
+    ]
+    return [
+        account_slot for account_slot in able if account_slot.gate.name not in exclusions.failed
+    ] or able
 
 
 def _eta(gate: Gate, ahead: int) -> float | None:

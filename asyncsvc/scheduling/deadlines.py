@@ -14,7 +14,7 @@ from asyncsvc.tasks.state import Task
 
 
 @dataclass(slots=True)
-class Allowance:
+class Deadline:
     """Until when it must be done, by the loop's clock, and its last fault."""
 
     until: float
@@ -26,12 +26,12 @@ class Allowance:
         return self.fault if self.fault is not None and self.fault.slow_down else None
 
 
-class Allowances:
+class Deadlines:
     """`begin` with a start, `blame` what ended it, `drop` with the end."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._found: dict[str, Allowance] = {}
+        self._found: dict[str, Deadline] = {}
 
     def limit_s(self, task: Task) -> float:
         """How long the task may take from its start, retries included."""
@@ -39,7 +39,7 @@ class Allowances:
         default = timeouts.long_s if task.request.lane == "long" else timeouts.short_s
         return task.request.timeout_s or default
 
-    def of(self, task: Task) -> Allowance | None:
+    def of(self, task: Task) -> Deadline | None:
         """None where it has not started."""
         return self._found.get(task.request.id)
 
@@ -47,7 +47,7 @@ class Allowances:
         """The task starts: until when it may take, by the loop's clock, retries included."""
         if (allowance := self._found.get(task.id)) is None:
             now = asyncio.get_running_loop().time()
-            allowance = self._found[task.id] = Allowance(now + self.limit_s(task))
+            allowance = self._found[task.id] = Deadline(now + self.limit_s(task))
         return allowance.until
 
     def blame(self, task: Task, fault: ProviderError) -> None:

@@ -9,9 +9,9 @@ import math
 
 from asyncsvc.limits.account import Gate
 from asyncsvc.record import record
-from asyncsvc.scheduling.account_slots import Seat
+from asyncsvc.scheduling.account_slots import AccountSlot
 from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
-from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
@@ -32,12 +32,12 @@ STATES_KEPT = 256
 UNKNOWN = Forecast(None, None, None)
 
 
-class Forecaster:
-    def __init__(self, dispatch: Dispatch, sessions: Sessions) -> None:
-        self._dispatch = dispatch
+class EtaEstimator:
+    def __init__(self, scheduler: Scheduler, sessions: Sessions) -> None:
+        self._scheduler = scheduler
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
-        self._states: dict[tuple[Seat, ...], tuple[tuple[float, int, int], _State]] = {}
+        self._states: dict[tuple[AccountSlot, ...], tuple[tuple[float, int, int], _State]] = {}
 
     def of(self, task: Task) -> Forecast:
         """For a task that waits; of any other, nothing is known."""
@@ -52,11 +52,11 @@ class Forecaster:
         return self._forecast(request, newcomer(request, at))
 
     def _forecast(self, request: Request, rank: Rank, task_id: str | None = None) -> Forecast:
-        seats = self._dispatch.candidates(request)
-        position = self._dispatch.position(request, rank, seats)
-        if not seats:
-            return Forecast(position, None, self._dispatch.nobody(request))
-        state = self._state(seats, request.tokens)
+        account_slots = self._scheduler.candidates(request)
+        position = self._scheduler.position(request, rank, account_slots)
+        if not account_slots:
+            return Forecast(position, None, self._scheduler.nobody(request))
+        state = self._state(account_slots, request.tokens)
         if request.session_id is not None:
             before = self._sessions.before(request.session_id, task_id)
             if before is not None:
@@ -74,28 +74,28 @@ class Forecaster:
 
     def _patient(self, request: Request, position: int) -> Forecast:
         """There is room, but it may be left free for a while."""
-        if (spared := self._dispatch.spared(request)) is None:
+        if (spared := self._scheduler.spared(request)) is None:
             return Forecast(position, 0.0, None)
-        seat, left = spared
-        why = f"{seat.gate.name}: left free for a faster model, for {left:.0f} s at most"
+        account_slot, left = spared
+        why = f"{account_slot.gate.name}: left free for a faster model, for {left:.0f} s at most"
         return Forecast(position, round(left, 3), why)
 
-    def _state(self, seats: tuple[Seat, ...], tokens: int) -> "_State":
+    def _state(self, account_slots: tuple[AccountSlot, ...], tokens: int) -> "_State":
         """Looked at once a moment: within one, only what the gates count as a change changes it."""
         counted = changes = 0
-        for seat in seats:
-            gate = seat.upstream.gate
+        for account_slot in account_slots:
+            gate = account_slot.upstream.gate
             changes += gate.changes
             if gate.budget.limit:
                 counted = tokens
         moment = self._loop.time(), changes, counted
-        known = self._states.get(seats)
+        known = self._states.get(account_slots)
         if known is None or known[0] != moment:
             if len(self._states) > STATES_KEPT:
                 self._states.clear()
-            known = self._states[seats] = (
+            known = self._states[account_slots] = (
                 moment,
-                _look([seat.upstream.gate for seat in seats], counted),
+                _look([account_slot.upstream.gate for account_slot in account_slots], counted),
             )
         return known[1]
 

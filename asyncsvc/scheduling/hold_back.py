@@ -1,6 +1,7 @@
-"""Whether a free seat is worth leaving free: for a faster one, or for real-time work.
+"""Whether a free account slot is worth leaving free: for a faster one, or for real-time work.
 
-Owns the two sums. Promises that a seat is left free for a faster one only while few wait, and
+Owns the two sums. Promises that an account slot is left free for a faster one only while few
+wait, and
 at most for as long as its call would take longer; that real-time work's only slot is lent only
 where that saves those who wait more than it costs real-time work. Works from measurements
 alone: what has not been measured is never waited for, nor lent. Never looks at a task.
@@ -15,8 +16,10 @@ from asyncsvc.limits.account import Gate
 from asyncsvc.providers.upstream import Upstream
 
 SHARE = 0.25
-"""Of the calls that the faster seats would make in the time that one of their calls is shorter:
-with as many tasks waiting, the slower seat is used. At 1 only the task itself would be thought
+"""Of the calls that the faster account slots would make in the time that one of their calls is
+shorter:
+with as many tasks waiting, the slower account slot is used. At 1 only the task itself would be
+thought
 of, not those behind it; measured best between 0.2 and 0.3 at 80 % load."""
 DEAR = 2.0
 """A second of waiting of a real-time task counts as much as so many of another."""
@@ -35,8 +38,9 @@ def throughput(gate: Gate) -> float:
     return min(slots, window.limit / window.span_s) if window.limit else slots
 
 
-class Patience:
-    """`left` in each pass over those that wait, `settle` after it, `taken` for a seat taken."""
+class HoldBack:
+    """`left` in each pass over those that wait, `settle` after it, `taken` for an account slot
+    taken."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
@@ -91,7 +95,7 @@ class Patience:
         self._since.pop(account.gate.name, None)
 
 
-class Lending:
+class ReservedSlot:
     """How often real-time work comes, and what it costs it to find its slot lent."""
 
     def __init__(self) -> None:

@@ -2,7 +2,7 @@
 
 Owns the lanes of all pools and where each task waits. Promises that a task waits in one lane
 at most, and that the users' turns count over all pools: a user who is served by one model has
-had that turn at every other. Never looks at gates, never chooses a seat.
+had that turn at every other. Never looks at gates, never chooses an account slot.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -105,9 +105,9 @@ class Pools:
         return found
 
     def rivals(self, options: Options) -> int:
-        """How many wait for any of the seats that are meant for the class."""
-        seats = set(options.primary)
-        return sum(len(p) for p in self if not seats.isdisjoint(p.options.primary))
+        """How many wait for any of the account slots that are meant for the class."""
+        account_slots = set(options.primary)
+        return sum(len(p) for p in self if not account_slots.isdisjoint(p.options.primary))
 
     def _pool(self, options: Options) -> Pool:
         pool = self._pools.get(options)

@@ -13,33 +13,33 @@ class Sessions:
     """`enter` on arrival, `leave` when finished."""
 
     def __init__(self) -> None:
-        self._members: dict[str, deque[str]] = {}
+        self._participants: dict[str, deque[str]] = {}
 
     def enter(self, session_id: str, task_id: str) -> bool:
         """Line up; True where the task is the head."""
-        members = self._members.setdefault(session_id, deque())
-        if task_id not in members:
-            members.append(task_id)
-        return members[0] == task_id
+        participants = self._participants.setdefault(session_id, deque())
+        if task_id not in participants:
+            participants.append(task_id)
+        return participants[0] == task_id
 
     def before(self, session_id: str, task_id: str | None = None) -> str | None:
         """Whom the task, or one that came now, would have to wait for."""
-        members = self._members.get(session_id, ())
+        participants = self._participants.get(session_id, ())
         found = None
-        for member in members:
-            if member == task_id:
+        for participant in participants:
+            if participant == task_id:
                 break
-            found = member
+            found = participant
         return found
 
     def leave(self, session_id: str, task_id: str) -> str | None:
         """Step out; the new head's id where the head has changed."""
-        members = self._members.get(session_id)
-        if members is None or task_id not in members:
+        participants = self._participants.get(session_id)
+        if participants is None or task_id not in participants:
             return None
-        was_head = members[0] == task_id
-        members.remove(task_id)
-        if not members:
-            del self._members[session_id]
+        was_head = participants[0] == task_id
+        participants.remove(task_id)
+        if not participants:
+            del self._participants[session_id]
             return None
-        return members[0] if was_head else None
+        return participants[0] if was_head else None

@@ -1,4 +1,4 @@
-"""Flights: tasks that ask for the same and wait for one call together.
+"""SingleFlight: tasks that ask for the same and wait for one call together.
 
 Owns who waits for which answer. Promises that at most one task of a flight waits in a lane,
 the most urgent; that a task which comes while the call is under way is taken aboard, or, where
@@ -9,14 +9,14 @@ call for the same answer at a time. Never calls anybody, never looks at an answe
 from collections.abc import Callable
 
 from asyncsvc.scheduling.priority_queue import Line, entry_of
-from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.tasks.state import Task
 
 Board = Callable[[Task], bool]
 """Takes a task aboard a call under way; False where it is too late for that."""
 
 
-class _Flight:
+class _Group:
     """Those who wait; `board` is set while the call is under way."""
 
     def __init__(self) -> None:
@@ -26,13 +26,13 @@ class _Flight:
         self.board: Board | None = None
 
 
-class Flights:
+class SingleFlight:
     """`enter` to wait, `leave` to wait no longer, `depart` and `land` for the call."""
 
-    def __init__(self, dispatch: Dispatch, enter: Callable[[Task], None] | None = None) -> None:
-        self._dispatch = dispatch
-        self._enter_lane = enter or dispatch.enter
-        self._flights: dict[str, _Flight] = {}
+    def __init__(self, scheduler: Scheduler, enter: Callable[[Task], None] | None = None) -> None:
+        self._scheduler = scheduler
+        self._enter_lane = enter or scheduler.enter
+        self._single_flight: dict[str, _Group] = {}
         self._keys: dict[str, str] = {}
         """The flight for which a task waits. It stays the same when settings that shape answers
         change meanwhile: who asked for the same still does."""
@@ -41,12 +41,12 @@ class Flights:
 
     def __len__(self) -> int:
         """How many wait behind another."""
-        return sum(len(f.tasks) - (f.lead is not None) for f in self._flights.values())
+        return sum(len(f.tasks) - (f.lead is not None) for f in self._single_flight.values())
 
     def enter(self, key: str, task: Task) -> None:
         """Wait for the call, or join the one under way."""
         key = self._keys.get(task.id, key)
-        flight = self._flights.setdefault(key, _Flight())
+        flight = self._single_flight.setdefault(key, _Group())
         if flight.board is not None and flight.board(task):
             return
         self._keys[task.id] = key
@@ -59,27 +59,27 @@ class Flights:
         key = self._keys.pop(task.id, None)
         if key is None:
             return
-        flight = self._flights[key]
+        flight = self._single_flight[key]
         del flight.tasks[task.id]
         flight.line.leave(task.id)
         if flight.tasks or flight.board is not None:
             self._choose(flight)
         else:
-            del self._flights[key]
+            del self._single_flight[key]
 
     def depart(self, key: str | None, task: Task, board: Board) -> list[Task]:
         """All who wait with the task, which comes first; none where a call is under way."""
         key = self._keys.get(task.id, key)
         if key is None:
             return [task]
-        flight = self._flights.setdefault(key, _Flight())
+        flight = self._single_flight.setdefault(key, _Group())
         if flight.board is not None:
             return []
         flight.board = board
         self._away[task.id] = key
         waiting = [each for each in flight.tasks.values() if each.id != task.id]
         for each in [task, *waiting]:
-            self._dispatch.leave(each)
+            self._scheduler.leave(each)
             self._keys.pop(each.id, None)
         flight.tasks, flight.line, flight.lead = {}, Line(), None
         return [task, *waiting]
@@ -89,19 +89,19 @@ class Flights:
         key = self._away.pop(task.id, None)
         if key is None:
             return []
-        flight = self._flights.pop(key)
+        flight = self._single_flight.pop(key)
         for task_id in flight.tasks:
             del self._keys[task_id]
         return list(flight.tasks.values())
 
-    def _choose(self, flight: _Flight) -> None:
+    def _choose(self, flight: _Group) -> None:
         """Let the most urgent one stand in the lane."""
         if flight.board is not None:
             return
         head = flight.line.head()
         lead = flight.tasks[head.task_id] if head is not None else None
         if flight.lead is not None and (lead is None or lead.id != flight.lead.id):
-            self._dispatch.leave(flight.lead)
+            self._scheduler.leave(flight.lead)
         if lead is not None and (flight.lead is None or lead.id != flight.lead.id):
             flight.lead = lead
             self._enter_lane(lead)

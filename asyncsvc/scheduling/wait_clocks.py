@@ -12,7 +12,7 @@ from typing import Any
 
 from asyncsvc.limits.account import Gate
 from asyncsvc.limits.wait_reasons import Reason
-from asyncsvc.scheduling.account_slots import Seat
+from asyncsvc.scheduling.account_slots import AccountSlot
 
 RESTS: tuple[Reason, ...] = ("slow_down", "quota")
 """The waits that an answer of the provider has caused."""
@@ -27,7 +27,7 @@ class Waits:
         self._loop = asyncio.get_running_loop()
         self._lane: dict[str, float] = {}
         self._session: dict[str, float] = {}
-        self._met: set[Seat] = set()
+        self._met: set[AccountSlot] = set()
 
     def __len__(self) -> int:
         return len(self._lane.keys() | self._session.keys())
@@ -46,13 +46,13 @@ class Waits:
         if self._session:
             self._session.pop(task_id, None)
 
-    def note(self, met: Mapping[Seat, Reason]) -> None:
-        """The gates of these seats are free, and yet their clerks wait for that."""
-        for seat in self._met - met.keys():
-            if seat.ready:
-                seat.gate.meets(None)
-        for seat, reason in met.items():
-            seat.gate.meets(reason)
+    def note(self, met: Mapping[AccountSlot, Reason]) -> None:
+        """The gates of these account slots are free, and yet their clerks wait for that."""
+        for account_slot in self._met - met.keys():
+            if account_slot.ready:
+                account_slot.gate.meets(None)
+        for account_slot, reason in met.items():
+            account_slot.gate.meets(reason)
         self._met = set(met)
 
     def taken(self, task_id: str, gate: Gate) -> dict[str, Any]:
@@ -63,14 +63,14 @@ class Waits:
         return {"waited": waited, "gate": standing(gate)} if waited else {}
 
     def so_far(self, task_id: str, gates: Iterable[Gate]) -> dict[str, float]:
-        """Seconds by reason, of the gate that had the fewest obstacles. `turn` is what was
+        """Seconds by reason, of the gate that had the fewest wait reasons. `turn` is what was
         spent behind others although there was room, `session` behind the session's head."""
         now = Gate.time()
         since = self._lane.get(task_id, now)
         behind = since - self._session.get(task_id, since)
         waited = {"session": behind}
         if now - since >= INSTANT_S:
-            found = (gate.obstacles.between(since, now) for gate in gates)
+            found = (gate.wait_reasons.between(since, now) for gate in gates)
             reasons = min(found, key=lambda each: sum(each.values()), default={})
             waited |= reasons | {"turn": now - since - sum(reasons.values())}
         return {name: round(s, 3) for name, s in waited.items() if s >= INSTANT_S}
@@ -79,7 +79,7 @@ class Waits:
 def rested(since: float, gates: Iterable[Gate]) -> float:
     """Seconds since then in which all gates waited because of an answer of their provider."""
     now = Gate.time()
-    found = (gate.obstacles.between(since, now) for gate in gates)
+    found = (gate.wait_reasons.between(since, now) for gate in gates)
     return min((sum(each.get(reason, 0.0) for reason in RESTS) for each in found), default=0.0)
 
 

@@ -25,12 +25,12 @@ from asyncsvc.errors import (
 )
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.scheduling.account_slots import Bars, Seat
+from asyncsvc.scheduling.account_slots import AccountSlot, Exclusions
 from asyncsvc.scheduling.cache import Answer, Cache
-from asyncsvc.scheduling.deadlines import Allowances
-from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.deadlines import Deadlines
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.sessions import Sessions
-from asyncsvc.scheduling.single_flight import Board, Flights
+from asyncsvc.scheduling.single_flight import Board, SingleFlight
 from asyncsvc.scheduling.timers import Timers
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, State, Task, status
@@ -62,29 +62,29 @@ def _heard(step: "asyncio.Future[T]") -> None:
         step.exception()
 
 
-class WaitingRoom:
+class WaitingTasks:
     """`admit` whatever is to wait, `remove` what waits no longer, `done` what is finished."""
 
     def __init__(
         self,
         journal: Journal,
-        dispatch: Dispatch,
+        scheduler: Scheduler,
         timers: Timers,
         settings: Settings,
         cache: Cache,
     ) -> None:
-        self.dispatch = dispatch
+        self.scheduler = scheduler
         self.cache = cache
-        self.flights = Flights(dispatch, self._to_lane)
+        self.single_flight = SingleFlight(scheduler, self._to_lane)
         self._journal = journal
         self._timers = timers
         self.sessions = Sessions()
         self._settings = settings
-        self.allowances = Allowances(settings)
-        self._bars: dict[str, Bars] = {}
+        self.deadlines = Deadlines(settings)
+        self._exclusions: dict[str, Exclusions] = {}
         self._since: dict[str, float] = {}
         """Since when each task with a time of its own waits, by the loop's clock."""
-        dispatch.on_stranded = self._strand
+        scheduler.on_stranded = self._strand
         self._steps: set[asyncio.Task[None]] = set()
 
     def admit(self, task: Task, delay_s: float | None = None) -> None:
@@ -93,12 +93,12 @@ class WaitingRoom:
         if session is not None:
             mine = self.sessions.enter(session, task.id)
         if task.state is State.SCHEDULED:
-            self.flights.leave(task)
+            self.single_flight.leave(task)
             self._set_alarm(task, delay_s)
         elif task.state is State.PENDING:
             self._watch(task)
             if not mine:
-                self.dispatch.waits.behind(task.id)
+                self.scheduler.waits.behind(task.id)
             elif task.request.cache_key is None:
                 self._to_lane(task)
             else:
@@ -114,32 +114,32 @@ class WaitingRoom:
         again = task.starts > 0 and task.started_at is None
         answer = None if again else self.cache.get(key)
         if answer is None:
-            self.flights.enter(key, task)
+            self.single_flight.enter(key, task)
         else:
-            self.flights.leave(task)
+            self.single_flight.leave(task)
             self._later(self._answer(task, answer))
 
     def _to_lane(self, task: Task) -> None:
         task_id = task.request.id
-        bars = self._bars.get(task_id) if self._bars else None
-        self.dispatch.waits.queued(task_id)
-        if (fault := self.dispatch.enter(task, bars)) is not None:
+        exclusions = self._exclusions.get(task_id) if self._exclusions else None
+        self.scheduler.waits.queued(task_id)
+        if (fault := self.scheduler.enter(task, exclusions)) is not None:
             self._strand(task_id, fault)
 
     def depart(self, task: Task, board: Board) -> list[Task]:
         """The task's call begins: all who share it, none where one is under way already."""
-        return self.flights.depart(self.cache.key(task), task, board)
+        return self.single_flight.depart(self.cache.key(task), task, board)
 
     def land(self, task: Task) -> None:
         """The task's call is over and recorded: whoever came too late for it is next."""
-        for late in self.flights.land(task):
+        for late in self.single_flight.land(task):
             self.admit(late)
 
-    def apply(self, seats: Sequence[Seat], ttl_changed: bool) -> None:
-        """Other seats and settings from now on: everything may be tried again, everywhere."""
-        self._bars.clear()
+    def apply(self, account_slots: Sequence[AccountSlot], ttl_changed: bool) -> None:
+        """Take other account slots and settings from now on; every waiting task is tried again."""
+        self._exclusions.clear()
         live, settings = self._journal.live, self._settings
-        self.dispatch.apply(seats, settings.routing.balance, settings.queue.weights, live)
+        self.scheduler.apply(account_slots, settings.routing.balance, settings.queue.weights, live)
         if ttl_changed:
             self._later(self._watch_all(list(live)))
 
@@ -148,19 +148,19 @@ class WaitingRoom:
         it matters, and thousands at once would hold up everybody else."""
         for number, task_id in enumerate(task_ids, 1):
             task = self._journal.live.get(task_id)
-            if task is not None and task.state is State.PENDING and not self.allowances.of(task):
+            if task is not None and task.state is State.PENDING and not self.deadlines.of(task):
                 self._watch(task)
             if number % AT_A_TIME == 0:
                 await asyncio.sleep(0)
 
     def bar(self, task: Task, upstream: Upstream, fault: ProviderError) -> bool:
         """Do not ask that account again for the task; whether another one is left."""
-        bars = self._bars.setdefault(task.id, Bars())
+        exclusions = self._exclusions.setdefault(task.id, Exclusions())
         if isinstance(fault, ContextTooLong):
-            bars.context = max(bars.context, upstream.settings.context)
+            exclusions.context = max(exclusions.context, upstream.settings.context)
         else:
-            (bars.failed if fault.again else bars.refused).add(upstream.gate.name)
-        return self.dispatch.elsewhere(task, bars)
+            (exclusions.failed if fault.again else exclusions.refused).add(upstream.gate.name)
+        return self.scheduler.elsewhere(task, exclusions)
 
     def _strand(self, task_id: str, fault: ProviderError) -> None:
         """No model is left that could serve the task, and none will be before the next start."""
@@ -183,14 +183,14 @@ class WaitingRoom:
         """The task is paused, or about to run: it waits no longer, but keeps its session."""
         self._timers.clear(task.id)
         self._since.pop(task.id, None)
-        self.dispatch.leave(task)
-        self.flights.leave(task)
+        self.scheduler.leave(task)
+        self.single_flight.leave(task)
 
     def done(self, task: Task) -> None:
         """The task is finished: whoever was behind it in its session is next."""
         self.remove(task)
-        self.allowances.drop(task)
-        self._bars.pop(task.id, None)
+        self.deadlines.drop(task)
+        self._exclusions.pop(task.id, None)
         session = task.request.session_id
         heir = self.sessions.leave(session, task.id) if session is not None else None
         if heir is not None and (next_task := self._journal.live.get(heir)) is not None:
@@ -200,7 +200,7 @@ class WaitingRoom:
         """The task starts: until when it may take, by the loop's clock, retries included."""
         self._timers.clear(task.id)
         self._since.pop(task.id, None)
-        return self.allowances.begin(task)
+        return self.deadlines.begin(task)
 
     async def said(self, task: Task) -> str | None:
         """What it said in its last attempt: its result, if it ends while it does not run."""
@@ -218,7 +218,7 @@ class WaitingRoom:
 
     def _watch(self, task: Task) -> None:
         """Set the alarm for the end of the task's wait."""
-        if (allowance := self.allowances.of(task)) is not None:
+        if (allowance := self.deadlines.of(task)) is not None:
             left = allowance.until - asyncio.get_running_loop().time()
             last = "" if allowance.fault is None else f"; the last one failed: {allowance.fault}"
             error = TaskTimeout(f"the task's time ran out while it waited for its next try{last}")
@@ -244,12 +244,12 @@ class WaitingRoom:
         return ttl - waited if waited > 0 else ttl
 
     def _rested(self, task: Task, since: float) -> float:
-        return self.dispatch.rested(task, since, self._bars.get(task.id))
+        return self.scheduler.rested(task, since, self._exclusions.get(task.id))
 
     def _time_is_up(self, task: Task, error: ProviderError, _: str) -> None:
         """It has waited too long for its next try; but not for a model that somebody holds."""
-        if self.dispatch.held(task, self._bars.get(task.id)):
-            self.allowances.drop(task)
+        if self.scheduler.held(task, self._exclusions.get(task.id)):
+            self.deadlines.drop(task)
             self._watch(task)
         else:
             self._later(self._fail(task.id, error))
@@ -271,7 +271,7 @@ class WaitingRoom:
             return
         limit, since = task.request.timeout_s, self._since.get(task_id)
         if limit is not None and since is not None and self._rested(task, since) >= limit:
-            refusal = self.dispatch.refusal(task, self._bars.get(task_id))
+            refusal = self.scheduler.refusal(task, self._exclusions.get(task_id))
             if refusal is not None:
                 self._later(self._fail(task_id, refusal))
                 return

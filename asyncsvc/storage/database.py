@@ -24,7 +24,7 @@ from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.storage.migrations import connected, look_at, unusable
 from asyncsvc.storage.opened_files import OpenedFiles
 from asyncsvc.storage.refusals import Refusals
-from asyncsvc.storage.statements import PREPARED, Batch, births, write
+from asyncsvc.storage.statements import PREPARED, Batch, new_tasks, write
 from asyncsvc.storage.writer import Writer
 from asyncsvc.tasks.state import UNFINISHED, Task
 
@@ -86,7 +86,7 @@ class Store:
         Raises StorageUnavailable, after which nothing is changed.
         """
         alone = batch.only_births
-        work = births(batch) if alone else partial(write, batch=batch)
+        work = new_tasks(batch) if alone else partial(write, batch=batch)
         return self._committed(self._writer.transact(work, batch.durable, alone))
 
     async def _committed(self, writing: Awaitable[None]) -> None:

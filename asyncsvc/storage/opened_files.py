@@ -82,9 +82,9 @@ class OpenedFiles:
     def sheltered(self) -> Iterator[None]:
         """Close the database within the block: SQLite removes the log and the index by their
         names, whosever they are by then."""
-        strangers = [seen.path for seen in self._seen[1:] if self._is_another(seen)]
+        uncached_tasks = [seen.path for seen in self._seen[1:] if self._is_another(seen)]
         kept = []
-        for path in strangers:
+        for path in uncached_tasks:
             with suppress(OSError):
                 os.link(path, aside := path.with_name(f"{path.name}{KEPT}-{os.getpid()}"))
                 kept.append((path, aside))

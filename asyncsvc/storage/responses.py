@@ -15,7 +15,7 @@ from asyncsvc.storage.statements import Beside
 
 
 def asking(task_id: str, request: dict[str, Any]) -> Beside:
-    """To be appended with the task's birth."""
+    """To be appended with the task's new task."""
     text = orjson.dumps(request)
 
     def write(connection: sqlite3.Connection) -> None:

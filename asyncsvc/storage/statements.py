@@ -61,7 +61,7 @@ PREPARED = (
         (NEW.event_id, NEW.n, 1, '{EventType.STATUS}', NEW.updated_at, NEW.event_data);
     END""",
 )
-"""What `births` needs on its connection."""
+"""What `new_tasks` needs on its connection."""
 _PLAIN, _WHOLE = (
     f"INSERT INTO births ({', '.join(columns)})" for columns in (_USUAL + _OF_EVENT, _BIRTH)
 )
@@ -123,7 +123,7 @@ def _is_birth(task: Task, event: EventRow) -> bool:
     return first and event.type == EventType.STATUS and task.state in UNBEGUN
 
 
-def births(batch: Batch) -> Callable[[sqlite3.Connection], None]:
+def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
     """What is `only_births`, as one statement, which is a transaction of its own.
 
     Each statement gives the interpreter's lock away several times, and the writer's thread waits

@@ -15,7 +15,7 @@ from asyncsvc.storage import files
 from asyncsvc.storage.batches import Lot
 from asyncsvc.storage.files import File
 from tests.builders import Commits
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.polling import until
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import virtual
@@ -33,32 +33,32 @@ def lines(count: int, content: str = "x", **more: Any) -> bytes:
     )
 
 
-async def uploaded(house: EngineHouse, data: bytes) -> str:
-    upload = await house.house.batches.files.upload("in.jsonl", "batch")
+async def uploaded(services: EngineServices, data: bytes) -> str:
+    upload = await services.services.batches.files.upload("in.jsonl", "batch")
     await upload.write(data)
     await upload.finish(None)
     return upload.id
 
 
-async def begin(house: EngineHouse, data: bytes) -> str:
-    file_id = await uploaded(house, data)
-    return (await house.house.batches.create(CHAT, file_id, None, {}, None)).id
+async def begin(services: EngineServices, data: bytes) -> str:
+    file_id = await uploaded(services, data)
+    return (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
 
 
-async def ended(house: EngineHouse, lot_id: str) -> Lot:
+async def ended(services: EngineServices, lot_id: str) -> Lot:
     return await until(
-        lambda: house.house.batches.get(lot_id), lambda lot: lot.state not in lots.ACTIVE, 1e6
+        lambda: services.services.batches.get(lot_id), lambda lot: lot.state not in lots.ACTIVE, 1e6
     )
 
 
-async def written(house: EngineHouse, lot: Lot) -> tuple[list[Any], list[Any]]:
+async def written(services: EngineServices, lot: Lot) -> tuple[list[Any], list[Any]]:
     """The lines of output and of errors."""
     found = []
     for file_id, size in zip(lot.files, lot.written, strict=True):
         data = b""
         if size:
-            file = await house.house.batches.files.get(file_id)
-            while piece := await files.piece(house.house.journal.store, file.n, len(data)):
+            file = await services.services.batches.files.get(file_id)
+            while piece := await files.piece(services.services.journal.store, file.n, len(data)):
                 data += piece
         assert len(data) == size
         found.append([json.loads(line) for line in data.splitlines()])
@@ -72,30 +72,30 @@ def ids(found: list[Any]) -> list[str]:
 @virtual
 async def test_lines_wait_without_filling_the_queue(tmp_path: Path) -> None:
     client = ScriptedClient(default=(0.5, "ok"))
-    async with EngineHouse(tmp_path, client=client, queue={"max_length": 40}) as house:
-        lot_id, most = await begin(house, lines(60)), 0
-        while (lot := await house.house.batches.get(lot_id)).state in lots.ACTIVE:
-            most = max(most, len(house.house.journal.live))
+    async with EngineServices(tmp_path, client=client, queue={"max_length": 40}) as services:
+        lot_id, most = await begin(services, lines(60)), 0
+        while (lot := await services.services.batches.get(lot_id)).state in lots.ACTIVE:
+            most = max(most, len(services.services.journal.live))
             await asyncio.sleep(0.1)
         assert most == 10
         assert (lot.state, lot.completed) == ("completed", 60)
-        output, _ = await written(house, lot)
+        output, _ = await written(services, lot)
         assert ids(output) == sorted(f"c{i}" for i in range(60))
 
 
 @virtual
 async def test_a_batch_goes_on_after_each_crash(tmp_path: Path) -> None:
     client = ScriptedClient(default=(0.05, "ok"))
-    async with EngineHouse(tmp_path, {"a": model(concurrency=5)}, client) as house:
-        lot_id = await begin(house, lines(130))
+    async with EngineServices(tmp_path, {"a": model(concurrency=5)}, client) as services:
+        lot_id = await begin(services, lines(130))
         for pause in (0.0, 0.001, 0.3, 0.31, 0.7):
             await asyncio.sleep(pause)
-            await house.restart()
-        lot = await ended(house, lot_id)
+            await services.restart()
+        lot = await ended(services, lot_id)
         assert (lot.state, lot.completed, lot.failed) == ("completed", 130, 0)
-        output, _ = await written(house, lot)
+        output, _ = await written(services, lot)
         assert ids(output) == sorted(f"c{i}" for i in range(130))
-        counts = await house.house.journal.store.counts()
+        counts = await services.services.journal.store.counts()
         assert sum(count for _, _, count in counts) == 130
 
 
@@ -104,41 +104,41 @@ async def test_after_a_day_the_rest_has_expired(tmp_path: Path) -> None:
     models = {"a": model(concurrency=3)}
     client = ScriptedClient(default=(HANG,))
     sections = {"timeouts": {"long_s": 10 * DAY_S}}
-    async with EngineHouse(tmp_path, models, client, **sections) as house:
-        lot_id = await begin(house, lines(600))
+    async with EngineServices(tmp_path, models, client, **sections) as services:
+        lot_id = await begin(services, lines(600))
         await asyncio.sleep(1)
-        house.shift_ms += DAY_S * 1000
-        lot = await ended(house, lot_id)
+        services.shift_ms += DAY_S * 1000
+        lot = await ended(services, lot_id)
         assert (lot.state, lot.completed, lot.failed) == ("expired", 0, 600)
-        output, errors = await written(house, lot)
+        output, errors = await written(services, lot)
         assert output == []
         assert {one["error"]["code"] for one in errors} == {"batch_expired"}
         assert len({one["custom_id"] for one in errors}) == 600
-        assert not house.house.journal.live
+        assert not services.services.journal.live
 
 
 @virtual
 async def test_a_full_queue_makes_it_wait(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, queue={"max_length": 8}) as house:
-        hanging = [await house.submit_script("h", (HANG,)) for _ in range(8)]
-        lot_id = await begin(house, lines(3))
+    async with EngineServices(tmp_path, queue={"max_length": 8}) as services:
+        hanging = [await services.submit_script("h", (HANG,)) for _ in range(8)]
+        lot_id = await begin(services, lines(3))
         await asyncio.sleep(20)
-        assert (await house.house.batches.get(lot_id)).line == 0
+        assert (await services.services.batches.get(lot_id)).line == 0
         for task_id in hanging:
-            await house.house.control.cancel(task_id)
-        assert (await ended(house, lot_id)).completed == 3
+            await services.services.control.cancel(task_id)
+        assert (await ended(services, lot_id)).completed == 3
 
 
 @virtual
 async def test_a_disk_that_refuses_only_delays(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        commits = Commits(house.house.journal.store)
-        file_id = await uploaded(house, lines(5))
-        lot_id = (await house.house.batches.create(CHAT, file_id, None, {}, None)).id
+    async with EngineServices(tmp_path) as services:
+        commits = Commits(services.services.journal.store)
+        file_id = await uploaded(services, lines(5))
+        lot_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
         commits.refuse()
         await asyncio.sleep(10)
         commits.refusal = None
-        lot = await ended(house, lot_id)
+        lot = await ended(services, lot_id)
         assert (lot.completed, lot.failed) == (5, 0)
 
 
@@ -146,10 +146,10 @@ async def test_a_disk_that_refuses_only_delays(tmp_path: Path) -> None:
 async def test_a_fault_of_ours_with_a_line_is_its_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with EngineHouse(tmp_path) as house:
-        monkeypatch.setattr(house.house.intake, "check", lambda _: 1 / 0)
-        lot = await ended(house, await begin(house, lines(2)))
-        _, errors = await written(house, lot)
+    async with EngineServices(tmp_path) as services:
+        monkeypatch.setattr(services.services.intake, "check", lambda _: 1 / 0)
+        lot = await ended(services, await begin(services, lines(2)))
+        _, errors = await written(services, lot)
         assert [one["error"]["code"] for one in errors] == ["internal", "internal"]
 
 
@@ -157,44 +157,44 @@ async def test_a_fault_of_ours_with_a_line_is_its_own(
 async def test_a_fault_of_ours_does_not_end_the_loop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         with monkeypatch.context() as patched:
             patched.setattr("asyncsvc.batches.steps.validated", lambda *_: 1 / 0)
-            lot_id = await begin(house, lines(2))
+            lot_id = await begin(services, lines(2))
             await asyncio.sleep(5)
-            assert (await house.house.batches.get(lot_id)).state == lots.VALIDATING
-        assert (await ended(house, lot_id)).completed == 2
+            assert (await services.services.batches.get(lot_id)).state == lots.VALIDATING
+        assert (await ended(services, lot_id)).completed == 2
 
 
 @virtual
 async def test_a_file_that_is_gone_before_the_first_look(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with EngineHouse(tmp_path) as house:
-        file_id = await uploaded(house, lines(2))
-        found = await house.house.batches.files.get(file_id)
+    async with EngineServices(tmp_path) as services:
+        file_id = await uploaded(services, lines(2))
+        found = await services.services.batches.files.get(file_id)
 
         async def get(_: Files, wanted: str) -> File:
             if (await store.read("SELECT COUNT(*) FROM batches"))[0][0]:
                 raise NotFound(wanted)
             return found
 
-        store = house.house.journal.store
+        store = services.services.journal.store
         monkeypatch.setattr(Files, "get", get)
-        lot_id = (await house.house.batches.create(CHAT, file_id, None, {}, None)).id
-        lot = await ended(house, lot_id)
+        lot_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
+        lot = await ended(services, lot_id)
         assert (lot.state, lot.errors[0]["code"]) == ("failed", "input_file_deleted")
 
 
 @virtual
 async def test_a_file_deleted_under_way_ends_what_has_begun(tmp_path: Path) -> None:
     client = ScriptedClient(default=(1.0, "ok"))
-    async with EngineHouse(tmp_path, client=client, queue={"max_length": 40}) as house:
-        lot_id = await begin(house, lines(50))
+    async with EngineServices(tmp_path, client=client, queue={"max_length": 40}) as services:
+        lot_id = await begin(services, lines(50))
         await asyncio.sleep(0.5)
-        lot = await house.house.batches.get(lot_id)
-        await house.house.batches.files.delete(lot.input_file_id)
-        lot = await ended(house, lot_id)
+        lot = await services.services.batches.get(lot_id)
+        await services.services.batches.files.delete(lot.input_file_id)
+        lot = await ended(services, lot_id)
         assert lot.state == "failed"
         assert lot.errors[0]["code"] == "input_file_deleted"
         assert 0 < lot.completed == lot.total < 50
@@ -205,48 +205,48 @@ async def test_there_are_not_too_many_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(batching, "ACTIVE_MOST", 1)
-    async with EngineHouse(tmp_path, client=ScriptedClient(default=(HANG,))) as house:
-        lot_id = await begin(house, lines(1))
+    async with EngineServices(tmp_path, client=ScriptedClient(default=(HANG,))) as services:
+        lot_id = await begin(services, lines(1))
         with pytest.raises(QueueFull):
-            await begin(house, lines(1))
-        await house.house.batches.cancel(lot_id)
-        assert (await ended(house, lot_id)).state == "cancelled"
-        lot = await ended(house, await begin(house, lines(0) + b"{"))
+            await begin(services, lines(1))
+        await services.services.batches.cancel(lot_id)
+        assert (await ended(services, lot_id)).state == "cancelled"
+        lot = await ended(services, await begin(services, lines(0) + b"{"))
         with pytest.raises(Conflict):
-            await house.house.batches.cancel(lot.id)
+            await services.services.batches.cancel(lot.id)
 
 
 @virtual
 async def test_finished_batches_and_their_files_are_forgotten(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        lot = await ended(house, await begin(house, lines(1)))
-        house.shift_ms += 9 * DAY_S * 1000
-        await house.restart()
+    async with EngineServices(tmp_path) as services:
+        lot = await ended(services, await begin(services, lines(1)))
+        services.shift_ms += 9 * DAY_S * 1000
+        await services.restart()
         await asyncio.sleep(0.1)
         with pytest.raises(NotFound):
-            await house.house.batches.get(lot.id)
+            await services.services.batches.get(lot.id)
         with pytest.raises(NotFound):
-            await house.house.batches.files.get(lot.files[0])
-        await house.house.batches.files.get(lot.input_file_id)
+            await services.services.batches.files.get(lot.files[0])
+        await services.services.batches.files.get(lot.input_file_id)
 
 
 @virtual
 async def test_an_upload_that_a_crash_cut_off_is_taken_away(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        upload = await house.house.batches.files.upload("a", "batch")
+    async with EngineServices(tmp_path) as services:
+        upload = await services.services.batches.files.upload("a", "batch")
         await upload.write(b"x" * files.PIECE * 3)
-        await house.restart()
+        await services.restart()
         await asyncio.sleep(1)
-        store = house.house.journal.store
+        store = services.services.journal.store
         assert await store.read("SELECT * FROM files") == []
         assert await store.read("SELECT * FROM pieces") == []
 
 
 @virtual
 async def test_a_disk_that_refuses_an_upload_is_told(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        upload = await house.house.batches.files.upload("a", "batch")
-        Commits(house.house.journal.store).refuse()
+    async with EngineServices(tmp_path) as services:
+        upload = await services.services.batches.files.upload("a", "batch")
+        Commits(services.services.journal.store).refuse()
         with pytest.raises(StorageUnavailable):
             await upload.write(b"x" * files.PIECE)
         await upload.abandon()

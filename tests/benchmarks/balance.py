@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.scripted import Call, Script, ScriptedClient
 from tests.virtual_time import loop, run_virtual
 
@@ -154,37 +154,43 @@ async def completions(
     """Seconds from submit to completion of each task."""
     order = orders(pools)
     with tempfile.TemporaryDirectory(prefix="asyncsvc-balance-") as folder:
-        house = EngineHouse(
+        services = EngineServices(
             Path(folder),
             {name: model(**fields) for name, fields in MODELS.items()},
             Provider(tasks, slow, seconds),
             routing={"balance": policy.balance},
             routes=order,
         )
-        async with house:
-            ones = (_one(house, task, order[task.kind] if policy.named else []) for task in tasks)
+        async with services:
+            ones = (
+                _one(services, task, order[task.kind] if policy.named else []) for task in tasks
+            )
             return list(await asyncio.gather(*ones))
 
 
-async def _one(house: EngineHouse, task: Arrival, order: list[str]) -> float:
+async def _one(services: EngineServices, task: Arrival, order: list[str]) -> float:
     await asyncio.sleep(max(task.at - loop().time(), 0))
     fields: dict[str, Any] = {"timeout_s": 3600}
     if order:
-        fields["model"] = next((name for name in order if has_room(house, name)), order[0])
+        fields["model"] = next((name for name in order if has_room(services, name)), order[0])
     if task.kind == "embedding":
-        task_id = await house.submit_fields(type="embedding", input=task.prompt, **fields)
+        task_id = await services.submit_fields(type="embedding", input=task.prompt, **fields)
     else:
-        task_id = await house.submit(task.prompt, **fields)
-    ended = await house.finished(task_id)
+        task_id = await services.submit(task.prompt, **fields)
+    ended = await services.finished(task_id)
     assert ended.state == "completed", ended.error
     return loop().time() - task.at
 
 
-def has_room(house: EngineHouse, name: str) -> bool:
+def has_room(services: EngineServices, name: str) -> bool:
     """Whether a call to the model could start now: a slot that nobody waits for, and the rate."""
-    dispatch = house.house.dispatch
-    gate = next(seat.gate for seat in dispatch.seats if seat.upstream.name == name)
-    return gate.busy + dispatch.depth(name) < gate.concurrency and gate.wait() <= 0
+    scheduler = services.services.scheduler
+    gate = next(
+        account_slot.gate
+        for account_slot in scheduler.account_slots
+        if account_slot.upstream.name == name
+    )
+    return gate.busy + scheduler.depth(name) < gate.concurrency and gate.wait() <= 0
 
 
 def measured(tasks: list[Arrival], options: argparse.Namespace, policy: Policy) -> list[float]:

@@ -73,7 +73,7 @@ def settings(url: str) -> dict[str, dict[str, Any]]:
 
 
 @dataclass
-class Member:
+class Participant:
     """One client; `heard` are its frames' texts by seq, `resumed_s` one time for each cut."""
 
     task_id: str
@@ -144,11 +144,11 @@ async def reconnecting(report: Report, plan: Plan) -> None:
             async with service:
                 count = max(plan.clients // A_TASK, 1)
                 ids = await _tasks(client, service.url, [f"Story {n}" for n in range(count)])
-                members = [Member(ids[n % count]) for n in range(plan.clients)]
-                runs = [asyncio.create_task(m.run(client, service.url)) for m in members]
+                participants = [Participant(ids[n % count]) for n in range(plan.clients)]
+                runs = [asyncio.create_task(m.run(client, service.url)) for m in participants]
                 try:
                     for _ in range(plan.rounds):
-                        await _cuts(report, service, members)
+                        await _cuts(report, service, participants)
                     async with asyncio.timeout(plan.stream_s + PATIENCE_S):
                         await asyncio.gather(*runs)
                 finally:
@@ -158,57 +158,59 @@ async def reconnecting(report: Report, plan: Plan) -> None:
                 await service.stop()
         stored = {life.task_id: life for life in audit.lives(stage.database(folder))}
         report.broken += audit.shortened(service.faults(), "the service's log")
-    wrong = [fault for m in members for fault in compared(m, stored[m.task_id])]
+    wrong = [fault for m in participants for fault in compared(m, stored[m.task_id])]
     ended = [f"{i} is {life.state}" for i, life in stored.items() if life.state != "completed"]
     report.broken += audit.shortened(wrong, "client") + audit.shortened(ended, "task")
-    report.row("events heard by all clients", sum(len(m.heard) for m in members))
+    report.row("events heard by all clients", sum(len(m.heard) for m in participants))
     report.row("clients with gaps, doubles or other events", len({f.split()[0] for f in wrong}))
 
 
-async def _cuts(report: Report, service: stage.Child, members: Sequence[Member]) -> None:
+async def _cuts(report: Report, service: stage.Child, participants: Sequence[Participant]) -> None:
     """All drop at once; then the service is killed and started."""
     loop = asyncio.get_running_loop()
 
     async def all_hear() -> bool:
-        return all(m.heard and m.cut_at is None for m in members)
+        return all(m.heard and m.cut_at is None for m in participants)
 
     await stage.until(all_hear, PATIENCE_S)
     await asyncio.sleep(SETTLE_S)
-    progress(f"{len(members)} clients drop")
+    progress(f"{len(participants)} clients drop")
     now = loop.time()
-    for member in members:
-        member.cut(now)
-        member.drop()
+    for participant in participants:
+        participant.cut(now)
+        participant.drop()
     await stage.until(all_hear, PATIENCE_S)
-    _resumed(report, "dropped", members)
+    _resumed(report, "dropped", participants)
     await asyncio.sleep(SETTLE_S)
     progress("kill")
     now = loop.time()
     await service.kill()
-    for member in members:
-        member.cut(now)
+    for participant in participants:
+        participant.cut(now)
     await service.start()
     report.row("killed: ready again, s", loop.time() - now)
     await stage.until(all_hear, PATIENCE_S)
-    _resumed(report, "killed", members)
+    _resumed(report, "killed", participants)
 
 
-def _resumed(report: Report, what: str, members: Sequence[Member]) -> None:
-    times = [m.resumed_s[-1] for m in members if m.resumed_s]
-    report.require(len(times) == len(members), f"{what}: only {len(times)} have resumed")
+def _resumed(report: Report, what: str, participants: Sequence[Participant]) -> None:
+    times = [m.resumed_s[-1] for m in participants if m.resumed_s]
+    report.require(len(times) == len(participants), f"{what}: only {len(times)} have resumed")
     for name, share in (("median", 0.5), ("last", 1.0)):
         report.row(f"{what}: resumed, {name} s", percentile(times, share))
     report.target(max(times) < RESUMED_TARGET_S, f"{what}: the last resumed in {max(times):.1f} s")
 
 
-def compared(member: Member, life: audit.Life) -> list[str]:
+def compared(participant: Participant, life: audit.Life) -> list[str]:
     """What one client has heard, held against what is stored."""
-    wrong = list(member.odd)
-    heard = [orjson.loads(text) for _, text in member.heard]
+    wrong = list(participant.odd)
+    heard = [orjson.loads(text) for _, text in participant.heard]
     said = [(event["id"], event["seq"], event["type"], event["data"]) for event in heard]
     if said != life.events:
-        seqs = [seq for seq, _ in member.heard]
-        wrong.append(f"{member.task_id} heard {len(seqs)} events: {seqs}, of {len(life.events)}")
+        seqs = [seq for seq, _ in participant.heard]
+        wrong.append(
+            f"{participant.task_id} heard {len(seqs)} events: {seqs}, of {len(life.events)}"
+        )
     return wrong
 
 

@@ -36,7 +36,7 @@ STREAM = _answer(b"text/event-stream", _BODY)
 
 
 @dataclass(slots=True)
-class Tally:
+class TaskCounters:
     """Calls answered on all connections."""
 
     answered: int = 0
@@ -45,8 +45,8 @@ class Tally:
 class Provider(asyncio.Protocol):
     """One connection; requests may arrive in any pieces."""
 
-    def __init__(self, tally: Tally) -> None:
-        self._tally = tally
+    def __init__(self, task_counters: TaskCounters) -> None:
+        self._task_counters = task_counters
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
 
@@ -63,16 +63,16 @@ class Provider(asyncio.Protocol):
                 return
             asked, self._buffer = self._buffer[:4], self._buffer[whole:]
             if asked == b"POST":
-                self._tally.answered += 1
+                self._task_counters.answered += 1
                 self._transport.write(STREAM)
             else:
-                self._transport.write(_answer(b"text/plain", b"%d" % self._tally.answered))
+                self._transport.write(_answer(b"text/plain", b"%d" % self._task_counters.answered))
 
 
 async def serve(port: int) -> None:
     loop = asyncio.get_running_loop()
-    tally = Tally()
-    server = await loop.create_server(lambda: Provider(tally), "127.0.0.1", port)
+    task_counters = TaskCounters()
+    server = await loop.create_server(lambda: Provider(task_counters), "127.0.0.1", port)
     async with server:
         await server.serve_forever()
 

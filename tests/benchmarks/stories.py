@@ -1,4 +1,4 @@
-"""Stories of a whole house against an oracle, in virtual time: the long form.
+"""Stories of a whole service against an oracle, in virtual time: the long form.
 
 `python -m tests.benchmarks.stories --runs N --seed S`: submits, cancellations, pauses, retries,
 faults, crashes, power cuts and restarts in any order, each story on a real database, judged from

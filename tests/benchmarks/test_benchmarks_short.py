@@ -204,10 +204,10 @@ def test_a_client_is_held_against_what_is_stored() -> None:
     stored = life((7, 1, "attempt", {}), (9, 2, "chunk", {"text": "ab"}))
     first = '{"id":7,"task_id":"t","seq":1,"type":"attempt","ts":"","data":{}}'
     last = '{"id":9,"task_id":"t","seq":2,"type":"chunk","ts":"","data":{"text":"ab"}}'
-    member = crowd.Member("t", [(1, first), (2, last)])
-    assert crowd.compared(member, stored) == []
+    participant = crowd.Participant("t", [(1, first), (2, last)])
+    assert crowd.compared(participant, stored) == []
     for wrong in ([(1, first)], [(1, first), (1, first), (2, last)], [(2, last), (1, first)]):
-        assert crowd.compared(crowd.Member("t", wrong), stored) != []
+        assert crowd.compared(crowd.Participant("t", wrong), stored) != []
 
 
 @pytest.mark.parametrize("size", [0, 5, 125, 126, 65_535, 65_536])

@@ -4,7 +4,7 @@ import pytest
 
 from asyncsvc.config.diff import EFFECTS, HIDDEN, Effect, adopt, difference, fields
 from asyncsvc.config.settings import Settings
-from tests.engine_house import model
+from tests.engine_services import model
 
 
 def made(**sections: Any) -> Settings:

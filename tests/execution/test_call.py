@@ -12,7 +12,7 @@ from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import Cause, State
-from tests.engine_house import MOMENT, EngineHouse, since
+from tests.engine_services import MOMENT, EngineServices, since
 from tests.scripted import Script
 from tests.virtual_time import virtual
 
@@ -21,102 +21,102 @@ WHOLE = "0 1 2 3 4 5 6 7 8 9 "
 
 
 @asynccontextmanager
-async def _full(house: EngineHouse) -> AsyncIterator[None]:
+async def _full(services: EngineServices) -> AsyncIterator[None]:
     """The disk takes nothing meanwhile."""
-    store = house.house.journal.store
+    store = services.services.journal.store
     with patch.object(store, "commit", side_effect=StorageUnavailable("disk full")):
         yield
 
 
 @virtual
 async def test_a_stream_outlives_a_full_disk(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await house.submit_script("x", STREAM)
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", STREAM)
         await asyncio.sleep(3.5)
-        async with _full(house):
+        async with _full(services):
             await asyncio.sleep(4)
         await asyncio.sleep(1)
-        assert await house.said(task_id) == WHOLE[: 2 * 8]
-        task = await house.finished(task_id)
-        assert (task.state, task.attempts, len(house.client.calls)) == (State.COMPLETED, 1, 1)
-        assert await house.said(task_id) == await house.result(task_id) == WHOLE
+        assert await services.said(task_id) == WHOLE[: 2 * 8]
+        task = await services.finished(task_id)
+        assert (task.state, task.attempts, len(services.client.calls)) == (State.COMPLETED, 1, 1)
+        assert await services.said(task_id) == await services.result(task_id) == WHOLE
 
 
 @virtual
 async def test_an_end_is_recorded_when_the_disk_returns(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await house.submit_script("x", STREAM)
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", STREAM)
         await asyncio.sleep(5.5)
-        async with _full(house):
+        async with _full(services):
             await asyncio.sleep(100)
-            assert await house.state(task_id) is State.RUNNING
-        task = await house.finished(task_id)
-        assert (task.state, len(house.client.calls)) == (State.COMPLETED, 1)
-        assert await house.said(task_id) == await house.result(task_id) == WHOLE
+            assert await services.state(task_id) is State.RUNNING
+        task = await services.finished(task_id)
+        assert (task.state, len(services.client.calls)) == (State.COMPLETED, 1)
+        assert await services.said(task_id) == await services.result(task_id) == WHOLE
 
 
 @virtual
 async def test_a_full_disk_during_a_flood_repeats_the_call(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await house.submit_script("x", [1.0, *["y" * 700_000] * 4])
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", [1.0, *["y" * 700_000] * 4])
         await asyncio.sleep(0.5)
-        async with _full(house):
+        async with _full(services):
             await asyncio.sleep(10)
-        task = await house.finished(task_id)
-        assert (task.state, task.attempts, len(house.client.calls)) == (State.COMPLETED, 1, 2)
-        assert await house.said(task_id) == await house.result(task_id) == "y" * 2_800_000
+        task = await services.finished(task_id)
+        assert (task.state, task.attempts, len(services.client.calls)) == (State.COMPLETED, 1, 2)
+        assert await services.said(task_id) == await services.result(task_id) == "y" * 2_800_000
 
 
 @virtual
 async def test_no_call_is_made_while_its_start_cannot_be_recorded(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        blocker = await house.submit_script("blocker", [1.0, "ok"])
+    async with EngineServices(tmp_path) as services:
+        blocker = await services.submit_script("blocker", [1.0, "ok"])
         await asyncio.sleep(MOMENT)
-        task_id = await house.submit("x")
-        async with _full(house):
+        task_id = await services.submit("x")
+        async with _full(services):
             await asyncio.sleep(60)
-            assert house.client.prompts == ["blocker"]
+            assert services.client.prompts == ["blocker"]
         for each in (blocker, task_id):
-            task = await house.finished(each)
+            task = await services.finished(each)
             assert (task.state, task.attempts) == (State.COMPLETED, 1)
 
 
 @virtual
 async def test_a_body_that_cannot_be_read_is_read_later(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        store = house.house.journal.store
+    async with EngineServices(tmp_path) as services:
+        store = services.services.journal.store
         with patch.object(store, "body", side_effect=StorageUnavailable("unreadable")):
-            task_id = await house.submit("x")
+            task_id = await services.submit("x")
             await asyncio.sleep(10)
-            assert await house.state(task_id) is State.PENDING
-        assert (await house.finished(task_id)).attempts == 1
+            assert await services.state(task_id) is State.PENDING
+        assert (await services.finished(task_id)).attempts == 1
 
 
 @virtual
 async def test_a_cancelled_stream_keeps_all_that_was_heard(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await house.submit_script("x", STREAM)
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", STREAM)
         await asyncio.sleep(3.5)
-        async with _full(house):
+        async with _full(services):
             await asyncio.sleep(2)
-            cancelling = asyncio.create_task(house.house.control.cancel(task_id))
+            cancelling = asyncio.create_task(services.services.control.cancel(task_id))
             await asyncio.sleep(2)
             with pytest.raises(StorageUnavailable):
                 await cancelling
-        assert (await house.finished(task_id)).state is State.CANCELLED
-        assert await house.said(task_id) == await house.result(task_id) == WHOLE[: 2 * 5]
+        assert (await services.finished(task_id)).state is State.CANCELLED
+        assert await services.said(task_id) == await services.result(task_id) == WHOLE[: 2 * 5]
         assert since() < 10
 
 
 @virtual
 async def test_a_retry_waits_for_the_disk_to_be_told(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         down = UpstreamOverloaded("down", retry_after=1)
-        task_id = await house.submit_script("x", [1.0, down], ["ok"])
+        task_id = await services.submit_script("x", [1.0, down], ["ok"])
         await asyncio.sleep(0.5)
-        async with _full(house):
+        async with _full(services):
             await asyncio.sleep(30)
-        task = await house.finished(task_id)
+        task = await services.finished(task_id)
         assert (task.state, task.attempts) == (State.COMPLETED, 2)
 
 
@@ -139,15 +139,15 @@ def test_a_stop_during_the_start_leaves_no_task_running(
 
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            task_id = await house.submit("x")
+        async with EngineServices(tmp_path) as services:
+            task_id = await services.submit("x")
             with patch.object(Store, "commit", slow):
                 await asyncio.sleep(5)
-                assert await house.state(task_id) is State.PENDING
-                house.house.dispatch.stop()
-                assert await house.house.executor.stop(task_id, cause)
+                assert await services.state(task_id) is State.PENDING
+                services.services.scheduler.stop()
+                assert await services.services.executor.stop(task_id, cause)
                 await asyncio.sleep(60)
-            task = await house.task(task_id)
-            assert (task.state, task.attempts, house.client.calls) == (state, attempts, [])
+            task = await services.task(task_id)
+            assert (task.state, task.attempts, services.client.calls) == (state, attempts, [])
 
     check()

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.execution.chunk_writer import ROOM, Tape
+from asyncsvc.execution.chunk_writer import ROOM, ChunkWriter
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.answers.events import joined
@@ -39,24 +39,24 @@ class _Journal(Journal):
         return [[draft.data["text"] for draft in drafts] for drafts in self.appended]
 
 
-def _tape() -> tuple[Tape, _Journal]:
+def _chunk_writer() -> tuple[ChunkWriter, _Journal]:
     journal = _Journal()
-    return Tape(journal, "t"), journal
+    return ChunkWriter(journal, "t"), journal
 
 
 async def test_with_time_each_piece_is_an_event() -> None:
-    tape, journal = _tape()
+    chunk_writer, journal = _chunk_writer()
     for piece in "abc":
-        tape.write(Delta(piece))
+        chunk_writer.write(Delta(piece))
         await journal.on_disk()
     assert journal.texts == [["a"], ["b"], ["c"]]
-    assert (tape.text, tape.pieces) == ("abc", 3)
+    assert (chunk_writer.text, chunk_writer.pieces) == ("abc", 3)
 
 
 async def test_what_comes_during_an_append_becomes_one_event() -> None:
-    tape, journal = _tape()
+    chunk_writer, journal = _chunk_writer()
     for piece in "abcd":
-        tape.write(Delta(piece))
+        chunk_writer.write(Delta(piece))
     assert len(journal.open) == 1
     await journal.on_disk()
     assert journal.texts == [["a"], ["bcd"]]
@@ -64,24 +64,24 @@ async def test_what_comes_during_an_append_becomes_one_event() -> None:
 
 
 async def test_thinking_and_answering_stay_apart_and_in_order() -> None:
-    tape, journal = _tape()
-    tape.write(Delta("x"))
+    chunk_writer, journal = _chunk_writer()
+    chunk_writer.write(Delta("x"))
     for delta in (Delta("h", True), Delta("m", True), Delta("a"), Delta("b"), Delta("?", True)):
-        tape.write(delta)
+        chunk_writer.write(delta)
     await journal.on_disk()
     assert [(d.type.value, d.data["text"]) for d in journal.appended[1]] == [
         ("reasoning", "hm"),
         ("chunk", "ab"),
         ("reasoning", "?"),
     ]
-    assert tape.text == "xab"
+    assert chunk_writer.text == "xab"
 
 
 async def test_drained_waits_for_everything() -> None:
-    tape, journal = _tape()
+    chunk_writer, journal = _chunk_writer()
     for piece in "ab":
-        tape.write(Delta(piece))
-    waiting = asyncio.create_task(tape.drained())
+        chunk_writer.write(Delta(piece))
+    waiting = asyncio.create_task(chunk_writer.drained())
     await asyncio.sleep(0)
     await journal.on_disk()
     assert not waiting.done()
@@ -90,81 +90,81 @@ async def test_drained_waits_for_everything() -> None:
 
 
 async def test_an_idle_tape_is_drained_and_settled() -> None:
-    tape, _ = _tape()
-    await tape.drained()
-    await tape.settled()
-    assert tape.rest() == []
+    chunk_writer, _ = _chunk_writer()
+    await chunk_writer.drained()
+    await chunk_writer.settled()
+    assert chunk_writer.rest() == []
 
 
 async def test_a_settled_tape_leaves_the_rest_to_the_closing_event() -> None:
-    tape, journal = _tape()
+    chunk_writer, journal = _chunk_writer()
     for piece in "abc":
-        tape.write(Delta(piece))
-    settling = asyncio.create_task(tape.settled())
+        chunk_writer.write(Delta(piece))
+    settling = asyncio.create_task(chunk_writer.settled())
     await asyncio.sleep(0)
     await journal.on_disk()
     await settling
-    tape.write(Delta("d"))
+    chunk_writer.write(Delta("d"))
     assert journal.texts == [["a"]]
-    assert [draft.data["text"] for draft in tape.rest()] == ["bcd"]
-    assert tape.text == "abcd"
+    assert [draft.data["text"] for draft in chunk_writer.rest()] == ["bcd"]
+    assert chunk_writer.text == "abcd"
 
 
 async def test_what_the_disk_refuses_is_offered_again_in_its_place() -> None:
-    tape, journal = _tape()
+    chunk_writer, journal = _chunk_writer()
     for piece in "ab":
-        tape.write(Delta(piece))
+        chunk_writer.write(Delta(piece))
     await journal.refused()
     assert journal.texts == [["a"]]  # no spin: only the next piece tries again
-    tape.write(Delta("c"))
+    chunk_writer.write(Delta("c"))
     await journal.refused()
-    tape.write(Delta("d"))
+    chunk_writer.write(Delta("d"))
     assert journal.texts == [["a"], ["abc"], ["abcd"]]
     await journal.on_disk()
-    await tape.drained()
-    assert tape.rest() == []
+    await chunk_writer.drained()
+    assert chunk_writer.rest() == []
 
 
 async def test_whoever_waits_hears_that_the_disk_refuses() -> None:
-    tape, journal = _tape()
-    tape.write(Delta("a"))
-    tape.write(Delta("x" * ROOM))
+    chunk_writer, journal = _chunk_writer()
+    chunk_writer.write(Delta("a"))
+    chunk_writer.write(Delta("x" * ROOM))
     await journal.refused()
-    assert tape.full
+    assert chunk_writer.full
     with pytest.raises(StorageUnavailable):
-        await tape.drained()
+        await chunk_writer.drained()
 
 
 async def test_what_was_refused_is_in_the_rest() -> None:
-    tape, journal = _tape()
+    chunk_writer, journal = _chunk_writer()
     for piece in "ab":
-        tape.write(Delta(piece))
-    settling = asyncio.create_task(tape.settled())
+        chunk_writer.write(Delta(piece))
+    settling = asyncio.create_task(chunk_writer.settled())
     await asyncio.sleep(0)
     await journal.refused()
     await settling
-    assert [draft.data["text"] for draft in tape.rest()] == ["ab"] == [tape.text]
+    assert [draft.data["text"] for draft in chunk_writer.rest()] == ["ab"] == [chunk_writer.text]
 
 
 async def test_a_tape_says_when_it_is_full() -> None:
-    tape, journal = _tape()
-    tape.write(Delta("first"))
-    tape.write(Delta("x" * ROOM))
-    assert not tape.full
-    tape.write(Delta("y"))
-    assert tape.full
+    chunk_writer, journal = _chunk_writer()
+    chunk_writer.write(Delta("first"))
+    chunk_writer.write(Delta("x" * ROOM))
+    assert not chunk_writer.full
+    chunk_writer.write(Delta("y"))
+    assert chunk_writer.full
     await journal.on_disk()
-    assert not tape.full
+    assert not chunk_writer.full
 
 
 async def test_an_append_that_was_abandoned_breaks_nothing() -> None:
-    tape, journal = _tape()
-    tape.write(Delta("a"))
+    chunk_writer, journal = _chunk_writer()
+    chunk_writer.write(Delta("a"))
     journal.open.pop(0).cancel()
     await asyncio.sleep(0)
-    tape.write(Delta("b"))
+    chunk_writer.write(Delta("b"))
     await journal.on_disk()
-    await tape.drained()
+    await chunk_writer.drained()
     assert journal.texts == [["a"], ["b"]]
 
 
@@ -188,8 +188,8 @@ def test_pieces_of_one_tool_call_become_one_and_calls_stay_apart() -> None:
 
 
 async def test_a_tool_call_is_an_event_and_no_text() -> None:
-    tape, journal = _tape()
-    tape.write(_call("{}", id="a", name="f"))
+    chunk_writer, journal = _chunk_writer()
+    chunk_writer.write(_call("{}", id="a", name="f"))
     (draft,) = journal.appended[0]
-    assert (draft.type, tape.text) == (EventType.TOOL_CALL, "")
+    assert (draft.type, chunk_writer.text) == (EventType.TOOL_CALL, "")
     assert draft.data["function"] == {"name": "f", "arguments": "{}"}

@@ -10,7 +10,7 @@ from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
 from asyncsvc.execution.embedding import summed
 from asyncsvc.storage.database import Store
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.virtual_time import loop, virtual
 
 TEXTS = [f"{n:03}" + "x" * (n % 7) for n in range(100)]
@@ -18,17 +18,17 @@ BATCHES = ["000", "032xxxx", "064x", "096xxxxx"]
 """The first text of each call of 32."""
 
 
-def house(folder: Path, **fields: Any) -> EngineHouse:
-    return EngineHouse(folder, {"e": model(type="embedding", preset="siliconflow", **fields)})
+def services(folder: Path, **fields: Any) -> EngineServices:
+    return EngineServices(folder, {"e": model(type="embedding", preset="siliconflow", **fields)})
 
 
-async def embed(house: EngineHouse, **fields: Any) -> str:
-    return await house.submit_fields(type="embedding", input=TEXTS, **fields)
+async def embed(services: EngineServices, **fields: Any) -> str:
+    return await services.submit_fields(type="embedding", input=TEXTS, **fields)
 
 
 @virtual
 async def test_batches_come_back_as_one_list_in_order(tmp_path: Path) -> None:
-    async with house(tmp_path) as running:
+    async with services(tmp_path) as running:
         running.client.usage = {"prompt_tokens": 5, "total_tokens": 6}
         task_id = await embed(running)
         task = await running.finished(task_id)
@@ -36,34 +36,34 @@ async def test_batches_come_back_as_one_list_in_order(tmp_path: Path) -> None:
         assert await running.result(task_id) == str(vectors).replace(" ", "")
         assert running.client.prompts == BATCHES
         assert task.usage == {"prompt_tokens": 20, "total_tokens": 24}
-        assert (task.attempts, running.house.catalogue.upstreams[0].gate.busy) == (1, 0)
+        assert (task.attempts, running.services.catalogue.upstreams[0].gate.busy) == (1, 0)
 
 
 @virtual
 async def test_each_batch_counts_for_the_rate(tmp_path: Path) -> None:
-    async with house(tmp_path, rpm=3) as running:
+    async with services(tmp_path, rpm=3) as running:
         task = await running.finished(await embed(running))
         assert task.state is State.COMPLETED
         starts = [call.started for call in running.client.calls]
         assert starts[:3] == [0, 0, 0]
         assert starts[3] == pytest.approx(60, abs=3)
         assert task.latency == pytest.approx(60, abs=3)
-        service_s = running.house.catalogue.upstreams[0].gate.service_s
+        service_s = running.services.catalogue.upstreams[0].gate.service_s
         assert service_s == pytest.approx(0, abs=0.1), "waiting is no work"
 
 
 @virtual
 async def test_each_batch_is_known_after_a_restart(tmp_path: Path) -> None:
-    async with house(tmp_path, rpm=10) as running:
+    async with services(tmp_path, rpm=10) as running:
         await running.finished(await embed(running))
         await running.restart()
-        gate = running.house.catalogue.upstreams[0].gate
+        gate = running.services.catalogue.upstreams[0].gate
         assert gate.window.used(loop().time()) == 4
 
 
 @virtual
 async def test_one_call_at_a_time(tmp_path: Path) -> None:
-    async with house(tmp_path, concurrency=5) as running:
+    async with services(tmp_path, concurrency=5) as running:
         for prompt in BATCHES:
             running.client.on(prompt, [1.0])
         task = await running.finished(await embed(running))
@@ -73,7 +73,7 @@ async def test_one_call_at_a_time(tmp_path: Path) -> None:
 
 @virtual
 async def test_a_batch_that_fails_is_asked_for_again_with_the_others(tmp_path: Path) -> None:
-    async with house(tmp_path) as running:
+    async with services(tmp_path) as running:
         running.client.on(BATCHES[1], [UpstreamOverloaded("x")], ["ok"])
         task = await running.finished(await embed(running))
         assert (task.state, task.attempts) == (State.COMPLETED, 2)
@@ -82,18 +82,18 @@ async def test_a_batch_that_fails_is_asked_for_again_with_the_others(tmp_path: P
 
 @virtual
 async def test_cancelled_between_two_batches(tmp_path: Path) -> None:
-    async with house(tmp_path, rpm=2) as running:
+    async with services(tmp_path, rpm=2) as running:
         task_id = await embed(running)
         await asyncio.sleep(5)
-        await running.house.control.cancel(task_id)
-        gate = running.house.catalogue.upstreams[0].gate
+        await running.services.control.cancel(task_id)
+        gate = running.services.catalogue.upstreams[0].gate
         assert (await running.state(task_id), len(running.client.calls)) == (State.CANCELLED, 2)
         assert (gate.busy, gate.window.used(loop().time())) == (0, 2)
 
 
 @virtual
 async def test_a_task_may_not_wait_for_its_batches_for_ever(tmp_path: Path) -> None:
-    async with house(tmp_path, rpm=1) as running:
+    async with services(tmp_path, rpm=1) as running:
         assert await running.code(await embed(running, timeout_s=90, max_retries=0)) == "timeout"
         assert len(running.client.calls) == 2
 
@@ -102,7 +102,7 @@ async def test_a_task_may_not_wait_for_its_batches_for_ever(tmp_path: Path) -> N
 async def test_no_batch_is_asked_for_that_cannot_be_recorded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with house(tmp_path, rpm=50) as running:
+    async with services(tmp_path, rpm=50) as running:
         running.client.on(BATCHES[0], [1.0])
         task_id = await embed(running)
         await asyncio.sleep(0.5)

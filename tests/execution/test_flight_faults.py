@@ -13,7 +13,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.scripted import Script
 from tests.sharing import STREAM, WIDE, ask, calls_on_disk, is_whole
 from tests.virtual_time import virtual
@@ -21,80 +21,80 @@ from tests.virtual_time import virtual
 
 @virtual
 async def test_a_call_that_fails_is_tried_again_for_all_together(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
+    async with EngineServices(tmp_path, WIDE) as services:
         lost: Script = ["lost", 1.0, UpstreamDisconnected("cut")]
-        house.client.on("same", lost, lost, STREAM)
-        ids = await ask(house, 20)
+        services.client.on("same", lost, lost, STREAM)
+        ids = await ask(services, 20)
         for task_id in ids:
-            await is_whole(house, task_id)
-            assert (await house.task(task_id)).attempts == 3
-        assert len(house.client.calls) == 3
+            await is_whole(services, task_id)
+            assert (await services.task(task_id)).attempts == 3
+        assert len(services.client.calls) == 3
 
 
 @virtual
 async def test_each_is_tried_again_by_its_own_rules(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", [UpstreamOverloaded("down")], [1.0, "ok"])
-        (never,) = await ask(house, 1, max_retries=0)
-        (again,) = await ask(house, 1)
-        assert await house.code(never) == "overloaded"
-        await is_whole(house, again, "ok")
-        assert [(await house.task(i)).attempts for i in (never, again)] == [1, 2]
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", [UpstreamOverloaded("down")], [1.0, "ok"])
+        (never,) = await ask(services, 1, max_retries=0)
+        (again,) = await ask(services, 1)
+        assert await services.code(never) == "overloaded"
+        await is_whole(services, again, "ok")
+        assert [(await services.task(i)).attempts for i in (never, again)] == [1, 2]
 
 
 @virtual
 async def test_a_refusal_is_that_of_all(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", [UpstreamRejected("no")])
-        ids = await ask(house)
-        assert [await house.code(task_id) for task_id in ids] == ["upstream_rejected"] * 3
-        assert len(house.client.calls) == 1
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", [UpstreamRejected("no")])
+        ids = await ask(services)
+        assert [await services.code(task_id) for task_id in ids] == ["upstream_rejected"] * 3
+        assert len(services.client.calls) == 1
 
 
 @virtual
 async def test_slow_down_sends_all_back_at_no_cost(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", [RateLimited("slow", retry_after=20)], ["ok"])
-        for task_id in await ask(house, max_retries=0):
-            await is_whole(house, task_id, "ok")
-            assert (await house.task(task_id)).attempts == 1
-        assert len(house.client.calls) == 2
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", [RateLimited("slow", retry_after=20)], ["ok"])
+        for task_id in await ask(services, max_retries=0):
+            await is_whole(services, task_id, "ok")
+            assert (await services.task(task_id)).attempts == 1
+        assert len(services.client.calls) == 2
 
 
 @virtual
 async def test_a_crash_in_mid_flight_costs_nobody_anything(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        ids = await ask(house)
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", STREAM)
+        ids = await ask(services)
         await asyncio.sleep(3.5)
-        await house.restart()
+        await services.restart()
         for task_id in ids:
-            await is_whole(house, task_id)
-            assert (await house.task(task_id)).attempts == 1
-        assert len(house.client.calls) == 2
+            await is_whole(services, task_id)
+            assert (await services.task(task_id)).attempts == 1
+        assert len(services.client.calls) == 2
 
 
 @virtual
 async def test_a_shared_stream_outlives_a_full_disk(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        ids = await ask(house)
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", STREAM)
+        ids = await ask(services)
         await asyncio.sleep(3.5)
-        store = house.house.journal.store
+        store = services.services.journal.store
         with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
             await asyncio.sleep(4)
         for task_id in ids:
-            await is_whole(house, task_id)
-        assert len(house.client.calls) == 1
+            await is_whole(services, task_id)
+        assert len(services.client.calls) == 1
 
 
 @virtual
 async def test_a_latecomer_whose_start_the_disk_refuses_comes_later(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        (first,) = await ask(house, 1)
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", STREAM)
+        (first,) = await ask(services, 1)
         await asyncio.sleep(2.5)
-        store = house.house.journal.store
+        store = services.services.journal.store
         plain = store.commit
 
         async def no_starts(batch: Batch) -> None:
@@ -103,52 +103,52 @@ async def test_a_latecomer_whose_start_the_disk_refuses_comes_later(tmp_path: Pa
             await plain(batch)
 
         with patch.object(store, "commit", no_starts):
-            (late,) = await ask(house, 1)
+            (late,) = await ask(services, 1)
             await asyncio.sleep(3)
-            assert await house.state(late) is State.PENDING
+            assert await services.state(late) is State.PENDING
         for task_id in (first, late):
-            await is_whole(house, task_id)
-        assert (await house.task(late)).attempts == 1
-        assert len(house.client.calls) == 1
+            await is_whole(services, task_id)
+        assert (await services.task(late)).attempts == 1
+        assert len(services.client.calls) == 1
 
 
 @virtual
 async def test_a_stop_interrupts_all(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", STREAM)
-        ids = await ask(house)
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", STREAM)
+        ids = await ask(services)
         await asyncio.sleep(3.5)
-        await house.house.executor.interrupt_all()
-        assert [await house.state(task_id) for task_id in ids] == [State.PENDING] * 3
-        (call,) = house.client.calls
+        await services.services.executor.interrupt_all()
+        assert [await services.state(task_id) for task_id in ids] == [State.PENDING] * 3
+        (call,) = services.client.calls
         assert call.cancelled
-        await house.restart()
+        await services.restart()
         for task_id in ids:
-            await is_whole(house, task_id)
+            await is_whole(services, task_id)
 
 
 @virtual
 async def test_a_worker_that_dies_leaves_nobody_behind(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", ["ok"])
-        gate = house.house.catalogue.upstreams[0].gate
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", ["ok"])
+        gate = services.services.catalogue.upstreams[0].gate
         with patch.object(gate, "succeeded", side_effect=RuntimeError("dies")):
-            ids = await ask(house)
+            ids = await ask(services)
             await asyncio.sleep(0.5)
         for task_id in ids:
-            await is_whole(house, task_id, "ok")
-        assert house.house.pool.restarts == 1
+            await is_whole(services, task_id, "ok")
+        assert services.services.pool.restarts == 1
 
 
 @virtual
 async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: Path) -> None:
     slow_rate = {"a": model(concurrency=2, rpm=1, rpm_window_s=4)}
-    async with EngineHouse(tmp_path, slow_rate) as house:
-        house.client.on("same", STREAM)
-        await house.finished(await house.submit("before"))
+    async with EngineServices(tmp_path, slow_rate) as services:
+        services.client.on("same", STREAM)
+        await services.finished(await services.submit("before"))
         await asyncio.sleep(1)
-        ids = await ask(house)
-        store = house.house.journal.store
+        ids = await ask(services)
+        store = services.services.journal.store
         plain = store.commit
 
         async def slow(batch: Batch) -> None:
@@ -156,25 +156,25 @@ async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: 
             await plain(batch)
 
         with patch.object(store, "commit", slow):
-            cancelling = asyncio.create_task(house.house.control.cancel(ids[0]))
+            cancelling = asyncio.create_task(services.services.control.cancel(ids[0]))
             await asyncio.sleep(8)
-            assert len(house.house.executor.runs) == 3
+            assert len(services.services.executor.runs) == 3
         assert (await cancelling).state is State.CANCELLED
         for task_id in ids[1:]:
-            await is_whole(house, task_id)
-        assert await house.kinds(ids[0]) == ["submitted", "cancelled"]
-        assert house.client.prompts == ["before", "same"]
+            await is_whole(services, task_id)
+        assert await services.kinds(ids[0]) == ["submitted", "cancelled"]
+        assert services.client.prompts == ["before", "same"]
         assert calls_on_disk(tmp_path) == 2
 
 
 @virtual
 async def test_a_worker_that_dies_before_the_record_hands_all_back(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("same", ["lost"], ["ok"])
-        recorder = house.house.executor._recorder
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("same", ["lost"], ["ok"])
+        recorder = services.services.executor._recorder
         with patch.object(recorder, "write", side_effect=RuntimeError("dies")):
-            ids = await ask(house)
+            ids = await ask(services)
             await asyncio.sleep(0.001)
         for task_id in ids:
-            await is_whole(house, task_id, "ok")
-            assert (await house.task(task_id)).attempts == 2
+            await is_whole(services, task_id, "ok")
+            assert (await services.task(task_id)).attempts == 2

@@ -29,7 +29,7 @@ from asyncsvc.execution.outcome import Deferred, Failed, Retried, after_fault
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Request, Task
-from tests.engine_house import model
+from tests.engine_services import model
 
 RETRY = Retry(max_retries=3, base_s=1.0, max_s=8.0)
 

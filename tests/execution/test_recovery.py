@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import GatewayAway, ProviderError, UpstreamDisconnected
-from asyncsvc.providers.openclaw.sessions import Fate, State
-from tests.engine_house import EngineHouse, model, since
+from asyncsvc.providers.openclaw.sessions import RunStatus, State
+from tests.engine_services import EngineServices, model, since
 from tests.scripted import HANG, HEAD, Script
 from tests.virtual_time import virtual
 
@@ -16,132 +16,134 @@ AGENT = {"a": model(preset="openclaw")}
 TWO = {"a": model(preset="openclaw"), "b": model()}
 CUT: Script = ["Hel", UpstreamDisconnected("cut")]
 AWAY, RUNNING, LOST, NEVER = (
-    Fate(state) for state in (State.AWAY, State.RUNNING, State.LOST, State.NEVER)
+    RunStatus(state) for state in (State.AWAY, State.RUNNING, State.LOST, State.NEVER)
 )
 
 
-def answered(text: str = "Hello") -> Fate:
-    return Fate(State.ANSWERED, text, {"total_tokens": 9})
+def answered(text: str = "Hello") -> RunStatus:
+    return RunStatus(State.ANSWERED, text, {"total_tokens": 9})
 
 
-async def steps(house: EngineHouse, task_id: str) -> list[str]:
-    return [data["step"] for kind, data in await house.events(task_id) if kind == "recovery"]
+async def steps(services: EngineServices, task_id: str) -> list[str]:
+    return [data["step"] for kind, data in await services.events(task_id) if kind == "recovery"]
 
 
 @virtual
 async def test_an_answer_in_the_history_is_delivered_once(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [AWAY, AWAY, RUNNING, answered()]
-        task_id = await house.submit_script("x", CUT)
-        task = await house.finished(task_id)
-        assert (task.state, task.attempts, task.starts, len(house.client.calls)) == (
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [AWAY, AWAY, RUNNING, answered()]
+        task_id = await services.submit_script("x", CUT)
+        task = await services.finished(task_id)
+        assert (task.state, task.attempts, task.starts, len(services.client.calls)) == (
             "completed",
             1,
             1,
             1,
         )
         assert task.usage == {"total_tokens": 9}
-        assert await house.result(task_id) == await house.said(task_id) == "Hello"
-        assert await steps(house, task_id) == ["asking", "gateway_away", "running", "answered"]
-        assert house.client.asked == house.client.keys * 4
-        assert house.client.aborted == []
+        assert await services.result(task_id) == await services.said(task_id) == "Hello"
+        assert await steps(services, task_id) == ["asking", "gateway_away", "running", "answered"]
+        assert services.client.asked == services.client.keys * 4
+        assert services.client.aborted == []
 
 
 @virtual
 async def test_another_answer_makes_the_text_so_far_void(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [answered("Good day")]
-        task_id = await house.submit_script("x", CUT)
-        task = await house.finished(task_id)
-        assert await house.result(task_id) == await house.said(task_id) == "Good day"
-        attempts = [data for kind, data in await house.events(task_id) if kind == "attempt"]
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [answered("Good day")]
+        task_id = await services.submit_script("x", CUT)
+        task = await services.finished(task_id)
+        assert await services.result(task_id) == await services.said(task_id) == "Good day"
+        attempts = [data for kind, data in await services.events(task_id) if kind == "attempt"]
         assert [data["number"] for data in attempts] == [1, 2]
         assert attempts[1]["why"] == "the gateway ran it again by itself"
-        assert attempts[0]["session_key"] == attempts[1]["session_key"] == house.client.keys[0]
+        assert attempts[0]["session_key"] == attempts[1]["session_key"] == services.client.keys[0]
         assert (task.attempts, task.starts) == (1, 2)
 
 
 @pytest.mark.parametrize("fate", [LOST, NEVER], ids=["lost", "not in the history"])
-def test_a_run_without_an_answer_is_ended_and_unknown(tmp_path: Path, fate: Fate) -> None:
+def test_a_run_without_an_answer_is_ended_and_unknown(
+    tmp_path: Path, run_status: RunStatus
+) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path, AGENT) as house:
-            house.client.fates = [RUNNING, fate]
-            task_id = await house.submit_script("x", CUT)
-            assert await house.code(task_id) == "interrupted_unknown"
-            assert house.client.aborted == house.client.keys
-            assert (await steps(house, task_id))[-1] == "aborted"
-            assert len(house.client.calls) == 1
+        async with EngineServices(tmp_path, AGENT) as services:
+            services.client.fates = [RUNNING, run_status]
+            task_id = await services.submit_script("x", CUT)
+            assert await services.code(task_id) == "interrupted_unknown"
+            assert services.client.aborted == services.client.keys
+            assert (await steps(services, task_id))[-1] == "aborted"
+            assert len(services.client.calls) == 1
 
     check()
 
 
 @virtual
 async def test_a_run_is_ended_before_it_is_called_again(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [LOST]
-        task_id = await house.submit_script("x", CUT, ["ok"], retry_unsafe=True)
-        assert await house.code(task_id) is None
-        assert house.client.aborted == house.client.keys[:1]
-        assert house.client.keys == [f"asyncsvc:{task_id}:1", f"asyncsvc:{task_id}:2"]
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [LOST]
+        task_id = await services.submit_script("x", CUT, ["ok"], retry_unsafe=True)
+        assert await services.code(task_id) is None
+        assert services.client.aborted == services.client.keys[:1]
+        assert services.client.keys == [f"asyncsvc:{task_id}:1", f"asyncsvc:{task_id}:2"]
 
 
 @virtual
 async def test_what_never_began_is_called_again(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [NEVER]
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [NEVER]
         cut: Script = [HEAD, UpstreamDisconnected("cut")]
-        assert await house.code(await house.submit_script("x", cut, ["ok"])) is None
-        assert len(house.client.calls) == 2 and house.client.aborted == []
+        assert await services.code(await services.submit_script("x", cut, ["ok"])) is None
+        assert len(services.client.calls) == 2 and services.client.aborted == []
 
 
 @virtual
 async def test_a_gateway_that_stays_away_is_given_up(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [AWAY]
-        task_id = await house.submit_script("x", CUT)
-        assert await house.code(task_id) == "interrupted_unknown"
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [AWAY]
+        task_id = await services.submit_script("x", CUT)
+        assert await services.code(task_id) == "interrupted_unknown"
         assert 180 <= since() <= 190
 
 
 @virtual
 async def test_a_run_that_goes_on_is_waited_for_until_the_tasks_time_is_up(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [RUNNING]
-        task_id = await house.submit_script("x", CUT, timeout_s=1000)
-        assert await house.code(task_id) == "interrupted_unknown"
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [RUNNING]
+        task_id = await services.submit_script("x", CUT, timeout_s=1000)
+        assert await services.code(task_id) == "interrupted_unknown"
         assert since() == 1000
-        assert house.client.aborted == house.client.keys
+        assert services.client.aborted == services.client.keys
 
 
 @virtual
 async def test_cancelling_ends_a_run_that_is_waited_for(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [RUNNING]
-        task_id = await house.submit_script("x", CUT)
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [RUNNING]
+        task_id = await services.submit_script("x", CUT)
         await asyncio.sleep(5)
-        await house.house.control.cancel(task_id)
-        assert await house.state(task_id) == "cancelled"
-        assert house.client.aborted == house.client.keys
+        await services.services.control.cancel(task_id)
+        assert await services.state(task_id) == "cancelled"
+        assert services.client.aborted == services.client.keys
 
 
 @virtual
 async def test_a_stop_of_ours_leaves_a_run_that_is_waited_for(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [RUNNING]
-        task_id = await house.submit_script("x", CUT)
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [RUNNING]
+        task_id = await services.submit_script("x", CUT)
         await asyncio.sleep(5)
-        await house.house.executor.interrupt_all()
-        assert await house.state(task_id) == "pending"
-        assert house.client.aborted == []
+        await services.services.executor.interrupt_all()
+        assert await services.state(task_id) == "pending"
+        assert services.client.aborted == []
 
 
 @virtual
 async def test_a_gateway_that_restarts_costs_no_attempt(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT, breaker={"failures": 2}) as house:
+    async with EngineServices(tmp_path, AGENT, breaker={"failures": 2}) as services:
         away: list[Script] = [[GatewayAway("refused", retry_after=2.0)]] * 12
-        task_id = await house.submit_script("x", *away, ["ok"], max_retries=0)
-        task = await house.finished(task_id)
+        task_id = await services.submit_script("x", *away, ["ok"], max_retries=0)
+        task = await services.finished(task_id)
         assert (task.state, task.attempts) == ("completed", 1)
         assert 20 <= since() <= 30
 
@@ -149,85 +151,85 @@ async def test_a_gateway_that_restarts_costs_no_attempt(tmp_path: Path) -> None:
 # A crash of ours ----------------------------------------------------------------------------
 
 
-async def crashed(house: EngineHouse, *fates: Fate, **fields: Any) -> str:
-    task_id = await house.submit_script("x", ["Hel", HANG], ["anew"], **fields)
+async def crashed(services: EngineServices, *fates: RunStatus, **fields: Any) -> str:
+    task_id = await services.submit_script("x", ["Hel", HANG], ["anew"], **fields)
     await asyncio.sleep(5)
-    house.client.fates = list(fates)
-    await house.restart()
+    services.client.fates = list(fates)
+    await services.restart()
     return task_id
 
 
 @virtual
 async def test_an_answer_that_came_while_we_were_away_is_delivered(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        task_id = await crashed(house, RUNNING, answered())
-        task = await house.finished(task_id)
-        assert (task.state, task.attempts, len(house.client.calls)) == ("completed", 1, 1)
-        assert await house.result(task_id) == await house.said(task_id) == "Hello"
-        assert house.client.asked == house.client.keys * 2
+    async with EngineServices(tmp_path, AGENT) as services:
+        task_id = await crashed(services, RUNNING, answered())
+        task = await services.finished(task_id)
+        assert (task.state, task.attempts, len(services.client.calls)) == ("completed", 1, 1)
+        assert await services.result(task_id) == await services.said(task_id) == "Hello"
+        assert services.client.asked == services.client.keys * 2
 
 
 @virtual
 async def test_a_second_crash_asks_for_the_same_run(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        task_id = await crashed(house, RUNNING)
+    async with EngineServices(tmp_path, AGENT) as services:
+        task_id = await crashed(services, RUNNING)
         await asyncio.sleep(5)
-        house.client.fates = [answered()]
-        await house.restart()
-        assert await house.code(task_id) is None
-        assert set(house.client.asked) == set(house.client.keys)
-        assert len(house.client.calls) == 1
+        services.client.fates = [answered()]
+        await services.restart()
+        assert await services.code(task_id) is None
+        assert set(services.client.asked) == set(services.client.keys)
+        assert len(services.client.calls) == 1
 
 
 @virtual
 async def test_without_an_answer_it_is_unknown_after_a_crash_too(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        task_id = await crashed(house, LOST)
-        assert await house.code(task_id) == "interrupted_unknown"
-        assert house.client.aborted == house.client.keys and len(house.client.calls) == 1
+    async with EngineServices(tmp_path, AGENT) as services:
+        task_id = await crashed(services, LOST)
+        assert await services.code(task_id) == "interrupted_unknown"
+        assert services.client.aborted == services.client.keys and len(services.client.calls) == 1
 
 
 @pytest.mark.parametrize(("fate", "unsafe"), [(NEVER, False), (LOST, True)])
 def test_after_a_crash_it_is_called_again_where_that_is_safe(
-    tmp_path: Path, fate: Fate, unsafe: bool
+    tmp_path: Path, run_status: RunStatus, unsafe: bool
 ) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path, AGENT) as house:
-            task_id = await crashed(house, fate, retry_unsafe=unsafe, max_retries=0)
-            task = await house.finished(task_id)
+        async with EngineServices(tmp_path, AGENT) as services:
+            task_id = await crashed(services, run_status, retry_unsafe=unsafe, max_retries=0)
+            task = await services.finished(task_id)
             assert (task.state, task.attempts) == ("completed", 1)
-            assert await house.result(task_id) == await house.said(task_id) == "anew"
-            assert len(set(house.client.keys)) == 2
+            assert await services.result(task_id) == await services.said(task_id) == "anew"
+            assert len(set(services.client.keys)) == 2
 
     check()
 
 
 @virtual
 async def test_another_model_does_not_repeat_what_an_agent_may_have_done(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        task_id = await house.submit_script("x", ["Hel", HANG], ["anew"])
+    async with EngineServices(tmp_path, AGENT) as services:
+        task_id = await services.submit_script("x", ["Hel", HANG], ["anew"])
         await asyncio.sleep(5)
-        house.settings.models["a"] = house.settings.models["a"].model_copy(
+        services.settings.models["a"] = services.settings.models["a"].model_copy(
             update={"enabled": False}
         )
-        house.settings.models["b"] = type(house.settings.models["a"]).model_validate(model())
-        await house.restart()
-        assert await house.code(task_id) == "interrupted_unknown"
-        assert len(house.client.calls) == 1
+        services.settings.models["b"] = type(services.settings.models["a"]).model_validate(model())
+        await services.restart()
+        assert await services.code(task_id) == "interrupted_unknown"
+        assert len(services.client.calls) == 1
 
 
 @virtual
 async def test_whoever_retries_by_hand_ends_the_old_run(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, AGENT) as house:
-        house.client.fates = [LOST]
-        task_id = await house.submit_script("x", CUT, ["ok"])
-        await house.finished(task_id)
-        first = house.client.keys[0]
-        await house.house.control.retry(task_id)
-        assert await house.code(task_id) is None
-        assert house.client.aborted == [first, first]
-        assert house.client.keys[1] != first
+    async with EngineServices(tmp_path, AGENT) as services:
+        services.client.fates = [LOST]
+        task_id = await services.submit_script("x", CUT, ["ok"])
+        await services.finished(task_id)
+        first = services.client.keys[0]
+        await services.services.control.retry(task_id)
+        assert await services.code(task_id) is None
+        assert services.client.aborted == [first, first]
+        assert services.client.keys[1] != first
 
 
 @virtual
@@ -235,8 +237,8 @@ async def test_who_refuses_is_not_asked(tmp_path: Path) -> None:
     class Refused(ProviderError):
         code, again, trips = "upstream_rejected", False, False
 
-    async with EngineHouse(tmp_path, AGENT) as house:
-        assert await house.code(await house.submit_script("x", [HEAD, Refused("no")])) == (
+    async with EngineServices(tmp_path, AGENT) as services:
+        assert await services.code(await services.submit_script("x", [HEAD, Refused("no")])) == (
             "upstream_rejected"
         )
-        assert house.client.asked == []
+        assert services.client.asked == []

@@ -11,7 +11,7 @@ import pytest
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import State
-from tests.engine_house import MOMENT, EngineHouse, since
+from tests.engine_services import MOMENT, EngineServices, since
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import loop, virtual
 
@@ -19,15 +19,15 @@ STEERED = {"cancel": State.CANCELLED, "pause": State.PAUSED}
 
 
 @contextmanager
-def full(house: EngineHouse) -> Iterator[None]:
+def full(services: EngineServices) -> Iterator[None]:
     """A disk without any room."""
-    store = house.house.journal.store
+    store = services.services.journal.store
     with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
         yield
 
 
-async def running(house: EngineHouse) -> str:
-    task_id = await house.submit_script("x", ["some ", HANG])
+async def running(services: EngineServices) -> str:
+    task_id = await services.submit_script("x", ["some ", HANG])
     await asyncio.sleep(1)
     return task_id
 
@@ -36,43 +36,43 @@ async def running(house: EngineHouse) -> str:
 def test_the_call_is_cut_at_once_and_the_record_follows(tmp_path: Path, verb: str) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            task_id = await running(house)
-            with full(house):
+        async with EngineServices(tmp_path) as services:
+            task_id = await running(services)
+            with full(services):
                 before = loop().time()
                 with pytest.raises(StorageUnavailable, match="the call upstream is cut"):
-                    await getattr(house.house.control, verb)(task_id)
+                    await getattr(services.services.control, verb)(task_id)
                 assert since(before) < 1
-                assert house.client.running == []
-                assert house.client.calls[0].cancelled
-                assert await house.state(task_id) is State.RUNNING
+                assert services.client.running == []
+                assert services.client.calls[0].cancelled
+                assert await services.state(task_id) is State.RUNNING
                 await asyncio.sleep(30)
             await asyncio.sleep(1)
-            assert await house.state(task_id) is STEERED[verb]
-            assert await house.said(task_id) == "some "
-            assert len(house.client.calls) == 1
+            assert await services.state(task_id) is STEERED[verb]
+            assert await services.said(task_id) == "some "
+            assert len(services.client.calls) == 1
 
     check()
 
 
 @virtual
 async def test_a_second_try_is_answered_at_once_too(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await running(house)
-        with full(house):
+    async with EngineServices(tmp_path) as services:
+        task_id = await running(services)
+        with full(services):
             for _ in range(2):
                 with pytest.raises(StorageUnavailable):
-                    await house.house.control.cancel(task_id)
+                    await services.services.control.cancel(task_id)
         await asyncio.sleep(1)
-        assert await house.state(task_id) is State.CANCELLED
+        assert await services.state(task_id) is State.CANCELLED
 
 
 @virtual
 async def test_a_disk_that_hangs_is_waited_for_within_bounds(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
-        task_id = await house.submit("x")
+    async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
+        task_id = await services.submit("x")
         await asyncio.sleep(1)
-        store, back = house.house.journal.store, asyncio.Event()
+        store, back = services.services.journal.store, asyncio.Event()
         commit = store.commit
 
         async def hanging(batch: Batch) -> None:
@@ -82,21 +82,21 @@ async def test_a_disk_that_hangs_is_waited_for_within_bounds(tmp_path: Path) -> 
         with patch.object(store, "commit", hanging):
             before = loop().time()
             with pytest.raises(StorageUnavailable, match="has not answered"):
-                await house.house.control.cancel(task_id)
+                await services.services.control.cancel(task_id)
             assert since(before) == 30
-            assert house.client.running == []
+            assert services.client.running == []
             back.set()
             await asyncio.sleep(MOMENT)
-        assert await house.state(task_id) is State.CANCELLED
+        assert await services.state(task_id) is State.CANCELLED
 
 
 @virtual
 async def test_an_interruption_is_recorded_when_the_disk_is_back(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await running(house)
-        with full(house):
-            stopping = asyncio.create_task(house.house.executor.interrupt_all())
+    async with EngineServices(tmp_path) as services:
+        task_id = await running(services)
+        with full(services):
+            stopping = asyncio.create_task(services.services.executor.interrupt_all())
             await asyncio.sleep(3)
             assert not stopping.done()
         await stopping
-        assert await house.state(task_id) is State.PENDING
+        assert await services.state(task_id) is State.PENDING

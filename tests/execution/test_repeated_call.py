@@ -10,7 +10,7 @@ import pytest
 from asyncsvc.errors import FieldRefused, ProviderError, UpstreamOverloaded, UpstreamRejected
 from asyncsvc.providers.dialects import Preset
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.upstreams import ASK, Sheet, client, unheard, upstream
 from tests.virtual_time import loop, virtual
 
@@ -85,17 +85,17 @@ async def test_an_embedding_call_has_such_fields_too() -> None:
 
 @virtual
 async def test_the_call_is_made_again_at_once_and_costs_no_attempt(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await house.submit_script("x", [REFUSED], ["fine"])
-        task = await house.finished(task_id)
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", [REFUSED], ["fine"])
+        task = await services.finished(task_id)
         assert (task.state, task.attempts) == (State.COMPLETED, 1)
-        assert await house.result(task_id) == "fine"
-        assert await house.kinds(task_id) == [
+        assert await services.result(task_id) == "fine"
+        assert await services.kinds(task_id) == [
             "submitted", "started", "attempt", "chunk", "completed"
         ]  # fmt: skip
-        first, second = house.client.calls
+        first, second = services.client.calls
         assert second.started - first.started < 0.1
-        (account,) = house.house.catalogue.upstreams
+        (account,) = services.services.catalogue.upstreams
         assert account.refused == {"stream_options"}
         assert account.gate.busy == account.gate.under_way == 0
 
@@ -104,45 +104,45 @@ async def test_the_call_is_made_again_at_once_and_costs_no_attempt(tmp_path: Pat
 async def test_a_call_is_made_again_once_and_what_was_not_the_reason_is_forgotten(
     tmp_path: Path,
 ) -> None:
-    async with EngineHouse(tmp_path) as house:
-        task_id = await house.submit_script("x", [REFUSED])
-        assert await house.code(task_id) == "upstream_rejected"
-        assert len(house.client.calls) == 2
-        assert house.house.catalogue.upstreams[0].refused == set()
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", [REFUSED])
+        assert await services.code(task_id) == "upstream_rejected"
+        assert len(services.client.calls) == 2
+        assert services.services.catalogue.upstreams[0].refused == set()
 
 
 @virtual
 async def test_the_second_call_may_fail_in_another_way(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, retry={"max_retries": 1, "base_s": 1}) as house:
+    async with EngineServices(tmp_path, retry={"max_retries": 1, "base_s": 1}) as services:
         script = [REFUSED], [UpstreamOverloaded("busy")], [REFUSED], ["fine"]
-        task_id = await house.submit_script("x", *script)
-        task = await house.finished(task_id)
+        task_id = await services.submit_script("x", *script)
+        task = await services.finished(task_id)
         assert (task.state, task.attempts) == (State.COMPLETED, 2)
-        assert house.house.catalogue.upstreams[0].refused == {"stream_options"}
+        assert services.services.catalogue.upstreams[0].refused == {"stream_options"}
 
 
 @virtual
 async def test_both_calls_count_for_the_rate(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(rpm=2, rpm_window_s=60)}) as house:
-        await house.finished(await house.submit_script("x", [REFUSED], ["fine"]))
-        await house.finished(await house.submit("y"))
+    async with EngineServices(tmp_path, {"a": model(rpm=2, rpm_window_s=60)}) as services:
+        await services.finished(await services.submit_script("x", [REFUSED], ["fine"]))
+        await services.finished(await services.submit("y"))
         assert loop().time() == pytest.approx(60, abs=3)
 
 
 @virtual
 async def test_the_batches_of_an_embedding_task_are_repeated_too(tmp_path: Path) -> None:
     models = {"e": model(type="embedding", preset="siliconflow")}
-    async with EngineHouse(tmp_path, models) as house:
+    async with EngineServices(tmp_path, models) as services:
         refused = FieldRefused("no", frozenset({"input_type"}))
-        house.client.on("a", [refused], [])
-        task_id = await house.submit_fields(type="embedding", input=["a", "bb"])
-        assert (await house.finished(task_id)).state is State.COMPLETED
-        assert await house.result(task_id) == "[[1.0],[2.0]]"
+        services.client.on("a", [refused], [])
+        task_id = await services.submit_fields(type="embedding", input=["a", "bb"])
+        assert (await services.finished(task_id)).state is State.COMPLETED
+        assert await services.result(task_id) == "[[1.0],[2.0]]"
 
 
 @virtual
 async def test_a_reload_lets_the_field_be_tried_again(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await house.finished(await house.submit_script("x", [REFUSED], ["fine"]))
-        await house.reload()
-        assert house.house.catalogue.upstreams[0].refused == set()
+    async with EngineServices(tmp_path) as services:
+        await services.finished(await services.submit_script("x", [REFUSED], ["fine"]))
+        await services.reload()
+        assert services.services.catalogue.upstreams[0].refused == set()

@@ -11,7 +11,7 @@ from asyncsvc.execution.call import Run
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.watchdog import EVERY_S, MARGIN_S, PATIENCE_S
 from asyncsvc.tasks.state import State
-from tests.engine_house import MOMENT, EngineHouse, model, since
+from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import HANG, HEAD, Script, ScriptedClient
 from tests.virtual_time import virtual
 
@@ -19,7 +19,7 @@ LATE = MARGIN_S + 2 * EVERY_S
 SILENCE_S = 10.0 + 120.0 + MARGIN_S
 
 
-def _deaf(house: EngineHouse) -> tuple[list[float], asyncio.Event]:
+def _deaf(services: EngineServices) -> tuple[list[float], asyncio.Event]:
     """Let calls ignore that they are cut; when they began, and what ends them all."""
     began: list[float] = []
     free = asyncio.Event()
@@ -33,35 +33,35 @@ def _deaf(house: EngineHouse) -> tuple[list[float], asyncio.Event]:
                 continue
         raise UpstreamRejected("far too late")
 
-    house.client.chat = chat  # type: ignore[method-assign]
+    services.client.chat = chat  # type: ignore[method-assign]
     return began, free
 
 
 @virtual
 async def test_a_run_that_lost_its_alarm_is_cut_at_its_deadline(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
-        task_id = await house.submit("x", timeout_s=20)
+    async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
+        task_id = await services.submit("x", timeout_s=20)
         await asyncio.sleep(1)
-        alarm = house.house.executor.runs[task_id].alarm
+        alarm = services.services.executor.runs[task_id].alarm
         assert alarm is not None
         alarm.cancel()
-        assert await house.code(task_id) == "timeout"
+        assert await services.code(task_id) == "timeout"
         assert 20 + MARGIN_S < since() <= 20 + LATE
-        assert house.house.pool.watchdog.cut == 1
+        assert services.services.pool.watchdog.cut == 1
         await asyncio.sleep(MOMENT)
-        assert house.house.pool.working() == 0
-        assert house.client.calls[0].cancelled
+        assert services.services.pool.working() == 0
+        assert services.client.calls[0].cancelled
 
 
 @virtual
 async def test_whatever_ends_in_time_is_never_cut_by_the_watchdog(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(concurrency=4)}) as house:
-        house.client.default = [HEAD, 50.0, "a", 50.0, "b"]
-        ids = await house.submit_many([str(n) for n in range(9)])
-        ids.append(await house.submit("late", timeout_s=10))
+    async with EngineServices(tmp_path, {"a": model(concurrency=4)}) as services:
+        services.client.default = [HEAD, 50.0, "a", 50.0, "b"]
+        ids = await services.submit_many([str(n) for n in range(9)])
+        ids.append(await services.submit("late", timeout_s=10))
         for task_id in ids:
-            await house.finished(task_id)
-        assert house.house.pool.figures() == {
+            await services.finished(task_id)
+        assert services.services.pool.figures() == {
             "clerks": 1,
             "working": 0,
             "restarts": 0,
@@ -72,31 +72,31 @@ async def test_whatever_ends_in_time_is_never_cut_by_the_watchdog(tmp_path: Path
 
 @virtual
 async def test_a_call_that_does_not_end_when_it_is_cut_is_left_behind(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        began, free = _deaf(house)
-        first = await house.submit("x", timeout_s=20)
-        second = await house.submit("y", timeout_s=20)
-        assert await house.code(first) == "timeout"
+    async with EngineServices(tmp_path) as services:
+        began, free = _deaf(services)
+        first = await services.submit("x", timeout_s=20)
+        second = await services.submit("y", timeout_s=20)
+        assert await services.code(first) == "timeout"
         assert since() <= 20 + PATIENCE_S + 2 * EVERY_S
-        pool = house.house.pool
+        pool = services.services.pool
         await asyncio.sleep(1)
         assert len(began) == 2 and pool.watchdog.left_behind == 1
         free.set()
-        assert await house.code(second) == "upstream_rejected"
-        assert (await house.task(first)).state is State.FAILED
-        assert house.house.dispatch.seats[0].gate.busy == 0
+        assert await services.code(second) == "upstream_rejected"
+        assert (await services.task(first)).state is State.FAILED
+        assert services.services.scheduler.account_slots[0].gate.busy == 0
 
 
 @virtual
 async def test_a_cancelled_task_whose_call_does_not_end_is_cancelled_all_the_same(
     tmp_path: Path,
 ) -> None:
-    async with EngineHouse(tmp_path) as house:
-        _, free = _deaf(house)
-        task_id = await house.submit("x")
+    async with EngineServices(tmp_path) as services:
+        _, free = _deaf(services)
+        task_id = await services.submit("x")
         await asyncio.sleep(1)
-        await house.house.control.cancel(task_id)
-        assert (await house.task(task_id)).state is State.CANCELLED
+        await services.services.control.cancel(task_id)
+        assert (await services.task(task_id)).state is State.CANCELLED
         assert since() <= 1 + PATIENCE_S + 2 * EVERY_S
         free.set()
 
@@ -105,12 +105,14 @@ async def test_a_cancelled_task_whose_call_does_not_end_is_cancelled_all_the_sam
 def test_a_provider_of_whom_nothing_is_heard_is_left(tmp_path: Path, script: Script) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            house.client.watched = True
-            task_id = await house.submit_script("x", script, ["ok"], timeout_s=1000)
-            assert (await house.finished(task_id)).state is State.COMPLETED
+        async with EngineServices(tmp_path) as services:
+            services.client.watched = True
+            task_id = await services.submit_script("x", script, ["ok"], timeout_s=1000)
+            assert (await services.finished(task_id)).state is State.COMPLETED
             assert SILENCE_S < since() <= SILENCE_S + 2 * EVERY_S + 1
-            why = next(data["why"] for kind, data in await house.events(task_id) if kind == "retry")
+            why = next(
+                data["why"] for kind, data in await services.events(task_id) if kind == "retry"
+            )
             assert why["code"] == "idle_timeout"
 
     check()
@@ -118,24 +120,24 @@ def test_a_provider_of_whom_nothing_is_heard_is_left(tmp_path: Path, script: Scr
 
 @virtual
 async def test_all_who_share_a_silent_call_are_tried_again(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        house.client.watched = True
-        house.client.on("x", [HANG], ["ok"])
-        ids = [await house.submit("x", cache=True, timeout_s=1000) for _ in range(3)]
+    async with EngineServices(tmp_path) as services:
+        services.client.watched = True
+        services.client.on("x", [HANG], ["ok"])
+        ids = [await services.submit("x", cache=True, timeout_s=1000) for _ in range(3)]
         for task_id in ids:
-            task = await house.finished(task_id)
+            task = await services.finished(task_id)
             assert (task.state, task.attempts) == (State.COMPLETED, 2)
 
 
 @virtual
 async def test_waiting_for_the_rate_is_no_silence(tmp_path: Path) -> None:
     models = {"e": model(type="embedding", preset="dashscope", rpm=1, rpm_window_s=400.0)}
-    async with EngineHouse(tmp_path, models) as house:
-        house.client.watched = True
+    async with EngineServices(tmp_path, models) as services:
+        services.client.watched = True
         texts = [str(n) for n in range(15)]
-        task_id = await house.submit_fields(type="embedding", input=texts, timeout_s=1000)
-        assert (await house.finished(task_id)).state is State.COMPLETED
-        assert since() > SILENCE_S and house.house.pool.watchdog.cut == 0
+        task_id = await services.submit_fields(type="embedding", input=texts, timeout_s=1000)
+        assert (await services.finished(task_id)).state is State.COMPLETED
+        assert since() > SILENCE_S and services.services.pool.watchdog.cut == 0
 
 
 @virtual
@@ -145,13 +147,13 @@ async def test_a_disk_that_cannot_keep_up_is_no_silence(tmp_path: Path) -> None:
         await asyncio.sleep(500)
         self.alive()
 
-    async with EngineHouse(tmp_path) as house:
-        house.client.watched = True
+    async with EngineServices(tmp_path) as services:
+        services.client.watched = True
         full = property(lambda self: True)
         with patch.object(Run, "full", full), patch.object(Run, "drained", wait):
-            task_id = await house.submit_script("x", ["a", "b"], timeout_s=2000)
-            assert (await house.finished(task_id)).state is State.COMPLETED
-        assert house.house.pool.watchdog.cut == 0
+            task_id = await services.submit_script("x", ["a", "b"], timeout_s=2000)
+            assert (await services.finished(task_id)).state is State.COMPLETED
+        assert services.services.pool.watchdog.cut == 0
 
 
 @virtual
@@ -166,13 +168,13 @@ async def test_a_watchdog_that_stumbles_goes_on(tmp_path: Path) -> None:
         plain(self)
 
     with patch.object(watchdog.Watchdog, "look", look):
-        async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
-            task_id = await house.submit("x", timeout_s=20)
+        async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
+            task_id = await services.submit("x", timeout_s=20)
             await asyncio.sleep(1)
-            alarm = house.house.executor.runs[task_id].alarm
+            alarm = services.services.executor.runs[task_id].alarm
             assert alarm is not None
             alarm.cancel()
-            assert await house.code(task_id) == "timeout"
+            assert await services.code(task_id) == "timeout"
             assert stumbled
 
 
@@ -185,11 +187,11 @@ async def test_a_gate_that_always_breaks_is_tried_again_after_pauses(tmp_path: P
         raise RuntimeError("a gate breaks")
 
     with patch("asyncsvc.limits.account.Gate.acquire", acquire):
-        async with EngineHouse(tmp_path) as house:
+        async with EngineServices(tmp_path) as services:
             await asyncio.sleep(300)
             assert tries[:5] == [0, 0, 0.1, 0.3, 0.7]
             assert tries[-1] - tries[-2] == pytest.approx(30)
-            assert len(tries) < 25 and house.house.pool.restarts == len(tries)
+            assert len(tries) < 25 and services.services.pool.restarts == len(tries)
 
 
 @virtual
@@ -200,7 +202,7 @@ async def test_a_disk_that_takes_nothing_gathers_no_workers(tmp_path: Path) -> N
         await stuck.wait()
 
     with patch.object(Executor, "_record", record):
-        async with EngineHouse(tmp_path, {"a": model(concurrency=3)}) as house:
-            await house.submit_many([str(n) for n in range(20)])
+        async with EngineServices(tmp_path, {"a": model(concurrency=3)}) as services:
+            await services.submit_many([str(n) for n in range(20)])
             await asyncio.sleep(10)
-            assert house.house.pool.working() == len(house.client.calls) == 3
+            assert services.services.pool.working() == len(services.client.calls) == 3

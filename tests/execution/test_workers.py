@@ -10,7 +10,7 @@ from asyncsvc.execution.execution import Executor
 from asyncsvc.limits.account import Gate
 from asyncsvc.limits.permit import Permit
 from asyncsvc.tasks.state import State
-from tests.engine_house import MOMENT, EngineHouse, model
+from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import ScriptedClient
 from tests.virtual_time import virtual
 
@@ -49,11 +49,11 @@ def test_a_dead_worker_is_replaced_and_its_task_completes(
 
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            task = await house.finished(await house.submit("x"))
+        async with EngineServices(tmp_path) as services:
+            task = await services.finished(await services.submit("x"))
             assert (task.state, task.attempts) == (State.COMPLETED, 2)
-            assert house.house.pool.restarts == 1
-            assert house.house.catalogue.upstreams[0].gate.busy == 0
+            assert services.services.pool.restarts == 1
+            assert services.services.catalogue.upstreams[0].gate.busy == 0
 
     check()
 
@@ -65,9 +65,9 @@ def test_a_task_over_which_workers_die_fails_in_the_end(
 
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
+        async with EngineServices(tmp_path) as services:
             for allowed in (0, 2):
-                task = await house.finished(await house.submit("x", max_retries=allowed))
+                task = await services.finished(await services.submit("x", max_retries=allowed))
                 assert task.error is not None and task.error["code"] == "internal"
                 assert task.attempts == allowed + 1
 
@@ -81,12 +81,12 @@ def test_a_worker_that_dies_after_the_end_harms_nothing(
 
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
+        async with EngineServices(tmp_path) as services:
             for prompt in "xy":
-                await house.finished(await house.submit(prompt))
+                await services.finished(await services.submit(prompt))
             await asyncio.sleep(60)
-            assert house.client.prompts == ["x", "y"]
-            assert house.house.pool.restarts == 1
+            assert services.client.prompts == ["x", "y"]
+            assert services.services.pool.restarts == 1
 
     check()
 
@@ -107,10 +107,10 @@ def test_a_running_task_whose_worker_dies_is_tried_again(
 
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            task = await house.finished(await house.submit("x"))
+        async with EngineServices(tmp_path) as services:
+            task = await services.finished(await services.submit("x"))
             assert (task.state, task.attempts) == (State.COMPLETED, 2)
-            assert house.client.prompts == ["x", "x"]
+            assert services.client.prompts == ["x", "x"]
 
     check()
 
@@ -125,10 +125,10 @@ def test_a_task_that_dies_with_its_worker_keeps_what_it_had_said(
 
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            task_id = await house.submit_script("x", ["so far", 1.0], max_retries=0)
-            assert await house.code(task_id) == "internal"
-            assert await house.result(task_id) == await house.said(task_id) == "so far"
+        async with EngineServices(tmp_path) as services:
+            task_id = await services.submit_script("x", ["so far", 1.0], max_retries=0)
+            assert await services.code(task_id) == "internal"
+            assert await services.result(task_id) == await services.said(task_id) == "so far"
 
     check()
 
@@ -140,12 +140,12 @@ def test_a_task_is_handed_back_when_the_disk_returns(
 
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            store = house.house.journal.store
-            task_id = await house.submit("x")
+        async with EngineServices(tmp_path) as services:
+            store = services.services.journal.store
+            task_id = await services.submit("x")
             with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
                 await asyncio.sleep(30)
-            assert (await house.finished(task_id)).state is State.COMPLETED
+            assert (await services.finished(task_id)).state is State.COMPLETED
 
     check()
 
@@ -155,15 +155,15 @@ def test_a_task_cancelled_while_its_worker_dies_stays_cancelled(
 ) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
+        async with EngineServices(tmp_path) as services:
 
             async def run(self: Executor, task_id: str, *_: object) -> None:
-                cancelling = asyncio.create_task(house.house.control.cancel(task_id))
+                cancelling = asyncio.create_task(services.services.control.cancel(task_id))
                 await asyncio.wait({cancelling}, timeout=0)
                 raise RuntimeError("a worker dies")
 
             monkeypatch.setattr(Executor, "run", run)
-            task = await house.finished(await house.submit("x"))
+            task = await services.finished(await services.submit("x"))
             assert task.state is State.CANCELLED
 
     check()
@@ -181,20 +181,20 @@ async def test_a_fault_at_the_gate_costs_no_task(tmp_path: Path) -> None:
         return await plain(self)
 
     with patch.object(Gate, "acquire", acquire):
-        async with EngineHouse(tmp_path) as house:
-            assert (await house.finished(await house.submit("x"))).state is State.COMPLETED
-            assert house.house.pool.restarts == 1
+        async with EngineServices(tmp_path) as services:
+            assert (await services.finished(await services.submit("x"))).state is State.COMPLETED
+            assert services.services.pool.restarts == 1
 
 
 @virtual
 async def test_as_many_run_at_once_as_the_account_takes(tmp_path: Path) -> None:
     client = ScriptedClient([10.0, "ok"])
-    async with EngineHouse(tmp_path, {"a": model(concurrency=3)}, client) as house:
-        ids = await house.submit_many([str(n) for n in range(7)])
+    async with EngineServices(tmp_path, {"a": model(concurrency=3)}, client) as services:
+        ids = await services.submit_many([str(n) for n in range(7)])
         await asyncio.sleep(MOMENT)
         assert len(client.running) == 3
         for task_id in ids:
-            await house.finished(task_id)
+            await services.finished(task_id)
         starts = sorted(round(call.started) for call in client.calls)
         assert starts == [0, 0, 0, 10, 10, 10, 20]
 
@@ -202,11 +202,11 @@ async def test_as_many_run_at_once_as_the_account_takes(tmp_path: Path) -> None:
 @virtual
 async def test_closing_the_house_gives_every_permit_back(tmp_path: Path) -> None:
     client = ScriptedClient([1000.0, "ok"])
-    house = EngineHouse(tmp_path, {"a": model(concurrency=3)}, client)
-    async with house:
-        await house.submit("x")
+    services = EngineServices(tmp_path, {"a": model(concurrency=3)}, client)
+    async with services:
+        await services.submit("x")
         await asyncio.sleep(1)
-        gate = house.house.catalogue.upstreams[0].gate
+        gate = services.services.catalogue.upstreams[0].gate
         assert gate.busy == 1
     assert gate.busy == 0
     assert client.calls[0].cancelled

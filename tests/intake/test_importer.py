@@ -1,4 +1,4 @@
-"""Tasks out as lines and in again, into the same house or another."""
+"""Tasks out as lines and in again, into the same service or another."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ from asyncsvc.storage import export as portable
 from asyncsvc.storage.export import Record, lines
 from asyncsvc.tasks.state import State
 from tests.builders import Commits
-from tests.engine_house import MOMENT, EngineHouse, model
+from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import HANG
 from tests.virtual_time import START_MS, virtual
 
@@ -22,12 +22,12 @@ BOTH = {"a": model(concurrency=4), "e": model(type="embedding")}
 TIME = "2026-11-20T21:48:17.783Z"
 
 
-async def exported(house: EngineHouse, state: str | None = None) -> list[dict[str, Any]]:
-    return [orjson.loads(line) async for line in lines(house.house.journal.store, state)]
+async def exported(services: EngineServices, state: str | None = None) -> list[dict[str, Any]]:
+    return [orjson.loads(line) async for line in lines(services.services.journal.store, state)]
 
 
-async def brought(house: EngineHouse, found: list[dict[str, Any]]) -> tuple[int, int, int]:
-    taken = await house.house.importer.take([Record.of(line) for line in found])
+async def brought(services: EngineServices, found: list[dict[str, Any]]) -> tuple[int, int, int]:
+    taken = await services.services.importer.take([Record.of(line) for line in found])
     return taken.finished, taken.queued, taken.skipped
 
 
@@ -40,29 +40,29 @@ def line(**fields: Any) -> dict[str, Any]:
     } | fields
 
 
-def places(folder: Path, **sections: Any) -> tuple[EngineHouse, EngineHouse]:
+def places(folder: Path, **sections: Any) -> tuple[EngineServices, EngineServices]:
     for name in ("one", "two"):
         (folder / name).mkdir()
-    return EngineHouse(folder / "one", BOTH), EngineHouse(folder / "two", BOTH, **sections)
+    return EngineServices(folder / "one", BOTH), EngineServices(folder / "two", BOTH, **sections)
 
 
-async def all_kinds(house: EngineHouse) -> list[str]:
+async def all_kinds(services: EngineServices) -> list[str]:
     """Tasks in every state but running."""
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     ids = [
-        await house.submit_script("said", ["some ", "text"], metadata={"k": [1]}, timeout_s=5),
-        await house.submit_script("called", ["text", call]),
-        await house.submit_script("refused", [UpstreamRejected("no")]),
-        await house.submit_fields(type="embedding", input=["a", "b"], cache=True),
-        cut := await house.submit_script("cut", ["half", HANG]),
+        await services.submit_script("said", ["some ", "text"], metadata={"k": [1]}, timeout_s=5),
+        await services.submit_script("called", ["text", call]),
+        await services.submit_script("refused", [UpstreamRejected("no")]),
+        await services.submit_fields(type="embedding", input=["a", "b"], cache=True),
+        cut := await services.submit_script("cut", ["half", HANG]),
     ]
     await asyncio.sleep(1)
-    await house.house.control.cancel(cut)
-    ids.append(never := await house.submit("never", delay_s=9))
-    await house.house.control.cancel(never)
-    ids.append(await house.submit("later", run_at="2030-01-01T00:00:00Z", session_id="s"))
-    ids.append(held := await house.submit("held", delay_s=50, priority=9, lane="long"))
-    await house.house.control.pause(held)
+    await services.services.control.cancel(cut)
+    ids.append(never := await services.submit("never", delay_s=9))
+    await services.services.control.cancel(never)
+    ids.append(await services.submit("later", run_at="2030-01-01T00:00:00Z", session_id="s"))
+    ids.append(held := await services.submit("held", delay_s=50, priority=9, lane="long"))
+    await services.services.control.pause(held)
     return ids
 
 
@@ -109,78 +109,78 @@ async def test_what_was_unfinished_runs_and_in_its_order(tmp_path: Path) -> None
 
 @virtual
 async def test_known_ids_are_skipped(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await house.finished(task_id := await house.submit("x"))
-        before = await house.events(task_id)
+    async with EngineServices(tmp_path) as services:
+        await services.finished(task_id := await services.submit("x"))
+        before = await services.events(task_id)
         twice = line()
-        assert await brought(house, [*await exported(house), twice, twice]) == (0, 1, 2)
-        assert await house.events(task_id) == before
-        assert await brought(house, [twice]) == (0, 0, 1)
-        assert await brought(house, []) == (0, 0, 0)
+        assert await brought(services, [*await exported(services), twice, twice]) == (0, 1, 2)
+        assert await services.events(task_id) == before
+        assert await brought(services, [twice]) == (0, 0, 1)
+        assert await brought(services, []) == (0, 0, 0)
 
 
 @virtual
 async def test_two_at_once_do_not_meet(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         same = [line() for _ in range(5)]
-        found = await asyncio.gather(brought(house, same), brought(house, same))
+        found = await asyncio.gather(brought(services, same), brought(services, same))
         assert sorted(found) == [(0, 0, 5), (0, 5, 0)]
 
 
 @virtual
 async def test_all_or_none(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, queue={"max_length": 3}) as house:
+    async with EngineServices(tmp_path, queue={"max_length": 3}) as services:
         done = line(status="completed", result="y", finished_at=TIME)
         with pytest.raises(QueueFull):
-            await brought(house, [done, *(line() for _ in range(4))])
-        assert await exported(house) == []
-        commits = Commits(house.house.journal.store)
+            await brought(services, [done, *(line() for _ in range(4))])
+        assert await exported(services) == []
+        commits = Commits(services.services.journal.store)
         commits.refuse()
         with pytest.raises(StorageUnavailable):
-            await brought(house, [done, line()])
+            await brought(services, [done, line()])
         commits.refusal = None
-        assert await exported(house) == [] and not house.house.journal.live
-        assert await brought(house, [done, *(line() for _ in range(3))]) == (1, 3, 0)
+        assert await exported(services) == [] and not services.services.journal.live
+        assert await brought(services, [done, *(line() for _ in range(3))]) == (1, 3, 0)
 
 
 @virtual
 async def test_an_import_survives_a_crash(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         done = line(status="failed", finished_at=TIME, error={"code": "expired", "message": "m"})
-        await brought(house, [done, waiting := line(run_at="2030-01-01T00:00:00Z")])
-        await house.restart()
-        assert (await house.task(done["task_id"])).error == {
+        await brought(services, [done, waiting := line(run_at="2030-01-01T00:00:00Z")])
+        await services.restart()
+        assert (await services.task(done["task_id"])).error == {
             "code": "expired", "message": "m", "retryable": True,
         }  # fmt: skip
-        assert await house.state(waiting["task_id"]) is State.SCHEDULED
-        again = await house.house.control.retry(done["task_id"])
-        assert (await house.finished(again.id)).state is State.COMPLETED
-        assert await house.kinds(done["task_id"]) == [
+        assert await services.state(waiting["task_id"]) is State.SCHEDULED
+        again = await services.services.control.retry(done["task_id"])
+        assert (await services.finished(again.id)).state is State.COMPLETED
+        assert await services.kinds(done["task_id"]) == [
             "submitted", "failed", "rerun", "started", "attempt", "chunk", "completed",
         ]  # fmt: skip
 
 
 @virtual
 async def test_a_task_for_a_model_that_is_not_here_waits_for_it(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await brought(house, [stray := line(model="elsewhere")])
+    async with EngineServices(tmp_path) as services:
+        await brought(services, [stray := line(model="elsewhere")])
         await asyncio.sleep(MOMENT)
-        assert await house.state(stray["task_id"]) is State.PENDING
-        assert await house.code(stray["task_id"]) == "expired"
+        assert await services.state(stray["task_id"]) is State.PENDING
+        assert await services.code(stray["task_id"]) == "expired"
 
 
 @virtual
 async def test_an_export_reads_in_pages_and_by_state(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         sizes = [10, 10, 5 << 20, 10, 3 << 20, 3 << 20, 10]
         found = [line(status="completed", result="y" * size, finished_at=TIME) for size in sizes]
         found += [line(status="cancelled", finished_at=TIME) for _ in range(portable.PAGE_TASKS)]
-        await brought(house, found)
-        told = await exported(house)
+        await brought(services, found)
+        told = await exported(services)
         assert [one["task_id"] for one in told] == [one["task_id"] for one in found]
         assert [len(one["result"]) for one in told[: len(sizes)]] == sizes
-        assert len(await exported(house, "cancelled")) == portable.PAGE_TASKS
-        assert await exported(house, "running") == []
+        assert len(await exported(services, "cancelled")) == portable.PAGE_TASKS
+        assert await exported(services, "running") == []
 
 
 @pytest.mark.parametrize(

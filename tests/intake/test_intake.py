@@ -18,7 +18,7 @@ from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
-from tests.engine_house import MOMENT, EngineHouse, model
+from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import virtual
 
@@ -27,16 +27,16 @@ def _submission(content: str = "x", **fields: Any) -> Submission:
     return Submission.model_validate({"content": content} | fields)
 
 
-async def _stored(house: EngineHouse) -> int:
-    rows = await house.house.journal.store.read("SELECT COUNT(*) FROM tasks")
+async def _stored(services: EngineServices) -> int:
+    rows = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
     return int(rows[0][0])
 
 
 @virtual
 async def test_an_accepted_task_is_on_the_disk(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        answer = await house.answer("x", model="a", metadata={"k": 1})
-        task = await house.house.journal.store.task(answer["task_id"])
+    async with EngineServices(tmp_path) as services:
+        answer = await services.answer("x", model="a", metadata={"k": 1})
+        task = await services.services.journal.store.task(answer["task_id"])
         assert task is not None
         assert (task.request.model, task.request.user_metadata) == ("a", {"k": 1})
         assert (answer["status"], answer["model"]) == ("pending", "a")
@@ -46,19 +46,19 @@ async def test_an_accepted_task_is_on_the_disk(tmp_path: Path) -> None:
 async def test_what_the_disk_refuses_is_not_accepted(
     tmp_path: Path,
 ) -> None:
-    async with EngineHouse(tmp_path) as house:
-        plain = house.house.journal.store.commit
+    async with EngineServices(tmp_path) as services:
+        plain = services.services.journal.store.commit
 
         async def commit(batch: Batch) -> None:
             if batch.born:
                 raise StorageUnavailable("full")
             await plain(batch)
 
-        house.house.journal.store.commit = commit  # type: ignore[method-assign]
+        services.services.journal.store.commit = commit  # type: ignore[method-assign]
         with pytest.raises(StorageUnavailable):
-            await house.submit("x")
+            await services.submit("x")
         await asyncio.sleep(60)
-        assert house.client.calls == []
+        assert services.client.calls == []
 
 
 # Idempotency ------------------------------------------------------------------------------
@@ -66,53 +66,55 @@ async def test_what_the_disk_refuses_is_not_accepted(
 
 @virtual
 async def test_the_same_key_gives_the_first_answer(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        first = await house.house.intake.submit(_submission(), key="k")
-        again = await house.house.intake.submit(_submission(), key="k")
+    async with EngineServices(tmp_path) as services:
+        first = await services.services.intake.submit(_submission(), key="k")
+        again = await services.services.intake.submit(_submission(), key="k")
         assert (again.answer, again.task_id) == (first.answer, first.task_id)
         assert (first.repeated, again.repeated) == (False, True)
-        await house.finished(first.task_id)
-        assert len(house.client.calls) == 1
+        await services.finished(first.task_id)
+        assert len(services.client.calls) == 1
 
 
 @virtual
 async def test_the_same_key_with_another_body_is_a_conflict(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await house.submit("x", key="k")
+    async with EngineServices(tmp_path) as services:
+        await services.submit("x", key="k")
         with pytest.raises(Conflict) as caught:
-            await house.submit("x", key="k", priority=6)
+            await services.submit("x", key="k", priority=6)
         assert caught.value.code == "idempotency_conflict"
-        assert await _stored(house) == 1
+        assert await _stored(services) == 1
 
 
 @virtual
 async def test_keys_belong_to_their_owner(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        taken = [await house.house.intake.submit(_submission(), o, "k") for o in ("o", "p", None)]
+    async with EngineServices(tmp_path) as services:
+        taken = [
+            await services.services.intake.submit(_submission(), o, "k") for o in ("o", "p", None)
+        ]
         assert len({each.task_id for each in taken}) == 3
 
 
 @virtual
 async def test_a_key_is_known_after_a_crash(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        first = await house.submit("x", key="k")
-        await house.restart()
-        assert await house.submit("x", key="k") == first
+    async with EngineServices(tmp_path) as services:
+        first = await services.submit("x", key="k")
+        await services.restart()
+        assert await services.submit("x", key="k") == first
 
 
 @virtual
 async def test_submits_with_one_key_at_once_make_one_task(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        ids = await asyncio.gather(*(house.submit("x", key="k") for _ in range(20)))
+    async with EngineServices(tmp_path) as services:
+        ids = await asyncio.gather(*(services.submit("x", key="k") for _ in range(20)))
         assert len(set(ids)) == 1
-        assert await _stored(house) == 1
+        assert await _stored(services) == 1
 
 
 @virtual
 async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         plain = Store.commit
-        store = house.house.journal.store
+        store = services.services.journal.store
         refusals = [1]
 
         async def commit(batch: Batch) -> None:
@@ -126,9 +128,9 @@ async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Pa
 
         async def late() -> str:
             await asyncio.sleep(1 + MOMENT)  # when the first has been refused
-            return await house.submit("x", key="k")
+            return await services.submit("x", key="k")
 
-        submits = [house.submit("x", key="k") for _ in range(3)]
+        submits = [services.submit("x", key="k") for _ in range(3)]
         found = await asyncio.gather(*submits, late(), return_exceptions=True)
         assert [type(each) for each in found] == [StorageUnavailable, str, str, str]
         assert len(set(found[1:])) == 1
@@ -136,36 +138,36 @@ async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Pa
 
 @virtual
 async def test_a_submit_is_carried_out_though_its_caller_has_gone(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        caller = asyncio.create_task(house.submit("x", key="k"))
-        while not await _stored(house):
+    async with EngineServices(tmp_path) as services:
+        caller = asyncio.create_task(services.submit("x", key="k"))
+        while not await _stored(services):
             caller.cancel()
             await asyncio.sleep(0)
         assert caller.cancelled()
-        await house.finished(await house.submit("x", key="k"))
-        assert len(house.client.calls) == 1
+        await services.finished(await services.submit("x", key="k"))
+        assert len(services.client.calls) == 1
 
 
 @virtual
 async def test_a_batch_with_a_key_is_taken_once(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         asked = [_submission(), _submission()]
-        first = await house.house.intake.submit_all(asked, key="k")
-        await house.restart()
-        again = await house.house.intake.submit_all(asked, key="k")
+        first = await services.services.intake.submit_all(asked, key="k")
+        await services.restart()
+        again = await services.services.intake.submit_all(asked, key="k")
         assert [one.task_id for one in again] == [one.task_id for one in first]
         assert {one.repeated for one in first} == {False}
         assert {one.repeated for one in again} == {True}
-        assert await _stored(house) == 2
+        assert await _stored(services) == 2
 
 
 @virtual
 async def test_a_batch_of_one_is_another_body_than_its_task(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await house.house.intake.submit(_submission(), key="k")
+    async with EngineServices(tmp_path) as services:
+        await services.services.intake.submit(_submission(), key="k")
         with pytest.raises(Conflict):
-            await house.house.intake.submit_all([_submission()], key="k")
-        assert await _stored(house) == 1
+            await services.services.intake.submit_all([_submission()], key="k")
+        assert await _stored(services) == 1
 
 
 # Batches ------------------------------------------------------------------------------------
@@ -173,22 +175,22 @@ async def test_a_batch_of_one_is_another_body_than_its_task(tmp_path: Path) -> N
 
 @virtual
 async def test_a_batch_is_taken_in_order(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        ids = await house.submit_many([f"p{n}" for n in range(50)])
+    async with EngineServices(tmp_path) as services:
+        ids = await services.submit_many([f"p{n}" for n in range(50)])
         for task_id in ids:
-            await house.finished(task_id)
-        assert house.client.prompts == [f"p{n}" for n in range(50)]
+            await services.finished(task_id)
+        assert services.client.prompts == [f"p{n}" for n in range(50)]
 
 
 @virtual
 async def test_a_batch_is_taken_wholly_or_not_at_all(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, queue={"max_length": 3}) as house:
+    async with EngineServices(tmp_path, queue={"max_length": 3}) as services:
         bad = [_submission(), _submission(model="nobody")]
         with pytest.raises(ModelNotFound):
-            await house.house.intake.submit_all(bad)
+            await services.services.intake.submit_all(bad)
         with pytest.raises(QueueFull):
-            await house.submit_many(list("abcd"))
-        assert await _stored(house) == 0
+            await services.submit_many(list("abcd"))
+        assert await _stored(services) == 0
 
 
 # Refusals -----------------------------------------------------------------------------------
@@ -197,19 +199,19 @@ async def test_a_batch_is_taken_wholly_or_not_at_all(tmp_path: Path) -> None:
 @virtual
 async def test_a_full_queue_refuses_until_there_is_room(tmp_path: Path) -> None:
     client = ScriptedClient([10.0, "ok"])
-    async with EngineHouse(tmp_path, None, client, queue={"max_length": 2}) as house:
-        ids = [await house.submit("x"), await house.submit("y")]
+    async with EngineServices(tmp_path, None, client, queue={"max_length": 2}) as services:
+        ids = [await services.submit("x"), await services.submit("y")]
         with pytest.raises(QueueFull) as caught:
-            await house.submit("z")
+            await services.submit("z")
         assert caught.value.retry_after
-        await house.finished(ids[0])
-        await house.submit("z")
+        await services.finished(ids[0])
+        await services.submit("z")
 
 
 @virtual
 async def test_those_on_their_way_in_take_room(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, queue={"max_length": 3}) as house:
-        submits = [house.submit(str(n), delay_s=60) for n in range(9)]
+    async with EngineServices(tmp_path, queue={"max_length": 3}) as services:
+        submits = [services.submit(str(n), delay_s=60) for n in range(9)]
         found = await asyncio.gather(*submits, return_exceptions=True)
         assert sum(isinstance(each, str) for each in found) == 3
         assert sum(isinstance(each, QueueFull) for each in found) == 6
@@ -217,43 +219,43 @@ async def test_those_on_their_way_in_take_room(tmp_path: Path) -> None:
 
 @virtual
 async def test_a_closed_door_refuses(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        house.house.intake.closed = True
+    async with EngineServices(tmp_path) as services:
+        services.services.intake.closed = True
         with pytest.raises(ShuttingDown) as caught:
-            await house.submit("x")
+            await services.submit("x")
         assert caught.value.retry_after
 
 
 @virtual
 async def test_models_that_cannot_serve_are_refused(tmp_path: Path) -> None:
     models = {"a": model(), "keyless": model(api_key_env="SECRET_KEY")}
-    async with EngineHouse(tmp_path, models) as house:
+    async with EngineServices(tmp_path, models) as services:
         with pytest.raises(ModelNotFound):
-            await house.submit("x", model="b")
+            await services.submit("x", model="b")
         with pytest.raises(NoModel, match="SECRET_KEY"):
-            await house.submit("x", model="keyless")
+            await services.submit("x", model="keyless")
         with pytest.raises(NoModel):
-            await house.submit_fields(type="embedding", input="x")
+            await services.submit_fields(type="embedding", input="x")
         with pytest.raises(InvalidRequest) as caught:
-            await house.submit_fields(type="embedding", input="x", model="a")
+            await services.submit_fields(type="embedding", input="x", model="a")
         assert caught.value.param == "model"
-        assert await _stored(house) == 0
+        assert await _stored(services) == 0
 
 
 @virtual
 async def test_whoever_cannot_wait_so_long_is_told(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient([10.0, "ok"])) as house:
-        await house.finished(await house.submit("x"))
-        await house.submit_many(list("abc"))
+    async with EngineServices(tmp_path, client=ScriptedClient([10.0, "ok"])) as services:
+        await services.finished(await services.submit("x"))
+        await services.submit_many(list("abc"))
         await asyncio.sleep(MOMENT)
         with pytest.raises(Overloaded) as caught:
-            await house.submit("y", max_wait_s=25)
+            await services.submit("y", max_wait_s=25)
         assert caught.value.retry_after == 5.0
-        assert (await house.answer("y", max_wait_s=30))["eta_s"] == 30.0
+        assert (await services.answer("y", max_wait_s=30))["eta_s"] == 30.0
 
 
 @virtual
 async def test_who_knows_no_number_refuses_nobody(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient([HANG])) as house:
-        await house.submit("x")
-        assert await house.state(await house.submit("y", max_wait_s=0)) is State.PENDING
+    async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
+        await services.submit("x")
+        assert await services.state(await services.submit("y", max_wait_s=0)) is State.PENDING

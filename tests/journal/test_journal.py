@@ -10,7 +10,7 @@ import pytest
 
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.journal import journal as journal_module
-from asyncsvc.journal.journal import Birth, Change, Journal, Removal
+from asyncsvc.journal.journal import Change, Journal, NewTask, Removal
 from asyncsvc.journal.subscriptions import TAIL
 from asyncsvc.storage.database import PAGE, Store
 from asyncsvc.storage.statements import Batch
@@ -19,7 +19,6 @@ from tests.builders import (
     AT,
     Commits,
     begun,
-    birth,
     chunk,
     data_of,
     ended,
@@ -27,6 +26,7 @@ from tests.builders import (
     journal_at,
     live_through,
     moved,
+    new_task,
     said,
     store_at,
     ticking,
@@ -48,13 +48,13 @@ async def ids_on_disk(store: Store) -> list[int]:
 
 
 async def test_what_is_acknowledged_is_on_the_disk(journal: Journal) -> None:
-    (task,) = await journal.append(birth("t1", b"body"))
+    (task,) = await journal.append(new_task("t1", b"body"))
     assert await journal.store.task("t1") == task == journal.live["t1"]
     assert await journal.store.body(task.n) == b"body"
 
 
 async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     commits = Commits(journal.store)
     commits.free.clear()
     heard = asyncio.create_task(gathered(journal.feed.follow(1), 2))
@@ -68,7 +68,7 @@ async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journa
 
 
 async def test_a_refusal_does_not_speak_of_what_is_not_on_the_disk_yet(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     commits = Commits(journal.store)
     commits.refuse()
     cancelled = journal.append(moved("t1", State.PENDING, Cause.CANCELLED))
@@ -82,9 +82,9 @@ async def test_a_refusal_does_not_speak_of_what_is_not_on_the_disk_yet(journal: 
 async def test_what_gathers_during_a_commit_goes_into_the_next(journal: Journal) -> None:
     commits = Commits(journal.store)
     commits.free.clear()
-    first = journal.append(birth("first"))
+    first = journal.append(new_task("first"))
     await commits.began.wait()
-    rest = [journal.append(birth(f"t{number}")) for number in range(50)]
+    rest = [journal.append(new_task(f"t{number}")) for number in range(50)]
     commits.free.set()
     await asyncio.gather(first, *rest)
     assert [len(batch.born) for batch in commits.batches] == [1, 50]
@@ -103,7 +103,7 @@ async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Jo
     journal.store.commit = noted  # type: ignore[method-assign]
 
     def append(name: str) -> "asyncio.Future[list[Task]]":
-        return journal.append(birth(name), then=lambda _: order.append(f"told: {name}"))
+        return journal.append(new_task(name), then=lambda _: order.append(f"told: {name}"))
 
     first = append("a")
     await began.wait()
@@ -123,9 +123,9 @@ async def test_who_waited_is_told_though_the_next_commit_fails_at_once(journal: 
         return commit(batch)
 
     journal.store.commit = failing  # type: ignore[method-assign]
-    first = journal.append(birth("a"))
+    first = journal.append(new_task("a"))
     await began.wait()
-    second = journal.append(birth("b"))
+    second = journal.append(new_task("b"))
     assert [task.id for task in await first] == ["a"]
     with pytest.raises(StorageUnavailable):
         await second
@@ -136,7 +136,7 @@ async def test_a_commit_takes_a_bounded_number(
 ) -> None:
     monkeypatch.setattr(journal_module, "COMMIT_MOST", 3)
     commits = Commits(journal.store)
-    await asyncio.gather(*[journal.append(birth(f"t{number}")) for number in range(7)])
+    await asyncio.gather(*[journal.append(new_task(f"t{number}")) for number in range(7)])
     assert [len(batch.born) for batch in commits.batches] == [3, 3, 1]
 
 
@@ -144,13 +144,13 @@ async def test_a_failed_commit_changes_neither_memory_nor_numbers_nor_disk(
     journal: Journal,
 ) -> None:
     await live_through(journal, "done")
-    (task,) = await journal.append(birth())
+    (task,) = await journal.append(new_task())
     ids = await ids_on_disk(journal.store)
     commits = Commits(journal.store)
     commits.refuse()
     appends = [
         journal.append(begun()),
-        journal.append(birth("t2")),
+        journal.append(new_task("t2")),
         journal.append(moved("done", State.COMPLETED, Cause.RERUN)),
     ]
     refused = await asyncio.gather(*appends, return_exceptions=True)
@@ -159,28 +159,28 @@ async def test_a_failed_commit_changes_neither_memory_nor_numbers_nor_disk(
     assert await ids_on_disk(journal.store) == ids
     commits.refusal = None
     (after,) = await journal.append(begun())
-    (other,) = await journal.append(birth("t2"))
+    (other,) = await journal.append(new_task("t2"))
     assert (after.seq, other.n) == (3, 3)
     assert await ids_on_disk(journal.store) == list(range(1, len(ids) + 4))
 
 
 async def test_a_full_disk_is_survived(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     writer = journal.store._writer
     await writer.execute("PRAGMA max_page_count=1")
     with pytest.raises(StorageUnavailable, match="full"):
-        await journal.append(birth("t2", b"x" * 200_000))
+        await journal.append(new_task("t2", b"x" * 200_000))
     await writer.execute("PRAGMA max_page_count=1000000")
-    await journal.append(birth("t2", b"x" * 200_000))
+    await journal.append(new_task("t2", b"x" * 200_000))
     assert await ids_on_disk(journal.store) == [1, 2]
 
 
 async def test_an_append_is_applied_wholly_or_not_at_all(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     with pytest.raises(IllegalTransition):
-        await journal.append(birth("t2"), begun("t2"), ended("t1"))
+        await journal.append(new_task("t2"), begun("t2"), ended("t1"))
     assert list(journal.live) == ["t1"]
-    tasks = await journal.append(birth("t2"), begun("t1"))
+    tasks = await journal.append(new_task("t2"), begun("t1"))
     assert [task.id for task in tasks] == ["t2", "t1"]
     assert await ids_on_disk(journal.store) == [1, 2, 3, 4]
 
@@ -206,7 +206,7 @@ NONSENSE = Change("t1", [Draft(EventType.STATUS, {"cause": "exploded"})])
 async def test_a_refused_append_does_no_harm_to_its_neighbours(
     journal: Journal, bad: Change | Removal, error: type[Exception]
 ) -> None:
-    await journal.append(birth(), begun())
+    await journal.append(new_task(), begun())
     commits = Commits(journal.store)
     good, refused, other = (
         journal.append(said("t1", "a")),
@@ -227,7 +227,7 @@ async def test_where_all_are_refused_nothing_is_written(journal: Journal) -> Non
 
 
 async def test_two_closings_of_one_task_end_it_once(journal: Journal) -> None:
-    await journal.append(birth(), begun())
+    await journal.append(new_task(), begun())
     cancel = moved("t1", State.RUNNING, Cause.CANCELLED)
     first, second = journal.append(ended("t1", "text")), journal.append(cancel)
     assert (await first)[0].state is State.COMPLETED
@@ -243,7 +243,7 @@ async def test_two_closings_of_one_task_end_it_once(journal: Journal) -> None:
 
 
 async def test_a_row_that_changed_behind_its_back_is_not_overwritten(journal: Journal) -> None:
-    await journal.append(birth(), begun())
+    await journal.append(new_task(), begun())
     await journal.store._writer.execute("UPDATE tasks SET version = 9, state = 'failed'")
     with pytest.raises(StorageUnavailable, match="behind the journal's back"):
         await journal.append(ended())
@@ -252,9 +252,9 @@ async def test_a_row_that_changed_behind_its_back_is_not_overwritten(journal: Jo
 
 
 async def test_an_abandoned_append_stands(journal: Journal) -> None:
-    append = journal.append(birth())
+    append = journal.append(new_task())
     append.cancel()
-    await journal.append(birth("t2"))
+    await journal.append(new_task("t2"))
     assert list(journal.live) == ["t1", "t2"]
 
 
@@ -264,25 +264,25 @@ async def test_an_unknown_fault_refuses_and_the_journal_lives_on(
     commits = Commits(journal.store)
     commits.refusal = RuntimeError("odd")
     with pytest.raises(StorageUnavailable, match="internal: odd"):
-        await journal.append(birth())
+        await journal.append(new_task())
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     commits.refusal = None
-    await journal.append(birth())
+    await journal.append(new_task())
 
 
 async def test_an_idempotency_key_is_stored_with_its_task(journal: Journal) -> None:
-    await journal.append(Birth(Request("t1"), b"{}", ("key", "print", '{"a":1}')))
+    await journal.append(NewTask(Request("t1"), b"{}", ("key", "print", '{"a":1}')))
     assert await journal.store.first_answer("key") == ("print", '{"a":1}')
 
 
 @virtual
 async def test_calls_are_counted_and_the_oldest_forgotten(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "x.db", wall_ms) as journal:
-        await journal.append(birth(), begun())
+        await journal.append(new_task(), begun())
         for _ in range(4):
             await asyncio.sleep(61)
             await journal.append(Change("t1", [], call="gate"))
-        await journal.append(birth("t2"))  # after this the forgetting has been done
+        await journal.append(new_task("t2"))  # after this the forgetting has been done
         kept = [("gate", AT + second * 1000, 0) for second in (183, 244)]
         assert await journal.store.calls_since(0) == kept
 
@@ -293,7 +293,7 @@ async def test_calls_are_counted_and_the_oldest_forgotten(tmp_path: Path) -> Non
 async def test_the_unfinished_are_live_again_after_a_restart(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "x.db") as journal:
         await live_through(journal, "done", "text")
-        await journal.append(birth("open"), begun("open"), said("open", "a", "b"))
+        await journal.append(new_task("open"), begun("open"), said("open", "a", "b"))
         before = dict(journal.live)
     async with journal_at(tmp_path / "x.db") as journal:
         assert journal.live == before
@@ -308,18 +308,18 @@ async def test_ids_are_never_used_again(tmp_path: Path) -> None:
         await journal.append(Removal("t1"))
     async with journal_at(tmp_path / "x.db") as journal:
         assert journal.feed.last_id == 4
-        await journal.append(birth("t2"))
+        await journal.append(new_task("t2"))
         assert await ids_on_disk(journal.store) == [5]
 
 
 async def test_closing_writes_what_was_appended_and_refuses_the_rest(tmp_path: Path) -> None:
     async with store_at(tmp_path / "x.db") as store:
         async with Journal(store, ticking()) as journal:
-            last = journal.append(birth())
+            last = journal.append(new_task())
         assert (await last)[0].id == "t1"
         assert await store.task("t1") is not None
         with pytest.raises(StorageUnavailable, match="stopping"):
-            await journal.append(birth("t2"))
+            await journal.append(new_task("t2"))
 
 
 async def test_a_journal_that_was_never_opened_can_be_closed(tmp_path: Path) -> None:
@@ -353,7 +353,7 @@ async def test_a_follower_of_nobody_is_told_so(journal: Journal) -> None:
 
 
 async def test_a_follower_ends_with_its_task(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     follower = asyncio.create_task(gathered(journal.follow("t1")))
     await journal.append(begun())
     await journal.append(said("t1", "a"))
@@ -380,7 +380,7 @@ async def waiting_at_the_end(journal: Journal, task_id: str) -> "asyncio.Task[li
 
 
 async def test_a_follower_ends_with_the_release(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     follower = await waiting_at_the_end(journal, "t1")
     journal.release()
     assert await follower == [1]
@@ -388,7 +388,7 @@ async def test_a_follower_ends_with_the_release(journal: Journal) -> None:
 
 
 async def test_a_follower_ends_when_its_task_is_deleted(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     follower = await waiting_at_the_end(journal, "t1")
     gone = journal.append(moved("t1", State.PENDING, Cause.CANCELLED), Removal("t1"))
     assert (await gone)[-1].finished
@@ -399,7 +399,7 @@ async def test_a_follower_ends_when_its_task_is_deleted(journal: Journal) -> Non
 
 
 async def test_a_follower_whose_task_is_deleted_midway_is_told_so(journal: Journal) -> None:
-    await journal.append(birth(), begun())
+    await journal.append(new_task(), begun())
     await asyncio.gather(*(journal.append(said("t1", "a")) for _ in range(PAGE + TAIL)))
     await journal.append(ended())
     async with aclosing(journal.follow("t1")) as pages:
@@ -410,7 +410,7 @@ async def test_a_follower_whose_task_is_deleted_midway_is_told_so(journal: Journ
 
 
 async def test_a_follower_whose_task_is_deleted_gets_what_memory_has(journal: Journal) -> None:
-    await journal.append(birth())
+    await journal.append(new_task())
     async with aclosing(journal.follow("t1")) as pages:
         assert [event.seq for event in await anext(pages)] == [1]
         await journal.append(begun())
@@ -421,7 +421,7 @@ async def test_a_follower_whose_task_is_deleted_gets_what_memory_has(journal: Jo
 
 
 async def test_a_follower_stays_over_a_rerun_in_the_same_commit(journal: Journal) -> None:
-    await journal.append(birth(), begun())
+    await journal.append(new_task(), begun())
     follower = await waiting_at_the_end(journal, "t1")
     rerun = Change("t1", [status(Cause.RERUN, State.COMPLETED)])
     await asyncio.gather(journal.append(ended()), journal.append(rerun))
@@ -443,7 +443,7 @@ async def test_a_rerun_can_be_followed_from_where_the_first_run_ended(journal: J
 
 
 async def test_a_slow_follower_loses_nothing_and_holds_nobody_up(journal: Journal) -> None:
-    await journal.append(birth(), begun())
+    await journal.append(new_task(), begun())
     slow = journal.follow("t1")
     first = await anext(slow)
     for number in range(300):
@@ -470,19 +470,19 @@ async def test_the_feed_passes_over_deleted_tasks_after_a_restart(tmp_path: Path
     async with journal_at(tmp_path / "x.db") as journal:
         heard = asyncio.create_task(gathered(journal.feed.follow(0), 5))
         late = asyncio.create_task(gathered(journal.feed.follow(9), 1))
-        await journal.append(birth("t4"))
+        await journal.append(new_task("t4"))
         assert [event.id for event in await heard] == [5, 6, 7, 8, 13]
         assert [event.id for event in await late] == [13]
 
 
 async def test_what_follows_on_an_append_is_done_without_whoever_asked(journal: Journal) -> None:
     heard: list[object] = []
-    append = journal.append(birth("t1"), then=heard.append)
+    append = journal.append(new_task("t1"), then=heard.append)
     append.cancel()
     refused = journal.append(Removal("nobody"), then=heard.append)
     with pytest.raises(TaskNotFound):
         await refused
-    await journal.append(birth("t2"))
+    await journal.append(new_task("t2"))
     assert heard[0] == [await journal.task("t1")]
     assert isinstance(heard[1], TaskNotFound)
 
@@ -493,6 +493,6 @@ async def test_a_follow_up_that_fails_harms_no_append(
     def fails(outcome: object) -> None:
         raise RuntimeError("ours")
 
-    assert [task.id for task in await journal.append(birth("t1"), then=fails)] == ["t1"]
-    assert [task.id for task in await journal.append(birth("t2"))] == ["t2"]
+    assert [task.id for task in await journal.append(new_task("t1"), then=fails)] == ["t1"]
+    assert [task.id for task in await journal.append(new_task("t2"))] == ["t2"]
     assert "has failed" in caplog.text

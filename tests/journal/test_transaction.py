@@ -5,26 +5,26 @@ from dataclasses import replace
 import pytest
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.journal.transaction import Birth, Change, Entry, Kept, Overlay, Removal
+from asyncsvc.journal.transaction import Change, Entry, Kept, NewTask, Removal, Transaction
 from asyncsvc.tasks.state import Cause, Request, State, Task
-from tests.builders import AT, begun, birth, ended, moved, said
+from tests.builders import AT, begun, ended, moved, new_task, said
 
 RUNNING = Task(Request("r"), State.RUNNING, n=3, attempts=1, seq=5, version=4)
 FAILED = Task(Request("f"), State.FAILED, n=4, attempts=1, seq=6, version=5)
 
 
-def overlay(*tasks: Task) -> Overlay:
-    return Overlay({task.id: task for task in tasks}.get, AT, n=10, event_id=100)
+def transaction(*tasks: Task) -> Transaction:
+    return Transaction({task.id: task for task in tasks}.get, AT, n=10, event_id=100)
 
 
-def refused(batch: Overlay, *entries: Entry) -> None:
+def refused(batch: Transaction, *entries: Entry) -> None:
     with pytest.raises((IllegalTransition, TaskNotFound)):
         batch.accept(entries)
 
 
 def test_a_birth_is_numbered_and_tells_of_it() -> None:
-    batch = overlay()
-    (task,) = batch.accept([birth("a", b"body")])
+    batch = transaction()
+    (task,) = batch.accept([new_task("a", b"body")])
     assert (task.n, task.seq, task.version, task.queued_at) == (11, 1, 1, AT)
     written = batch.batch()
     assert written.born == [(task, b"body")]
@@ -34,8 +34,8 @@ def test_a_birth_is_numbered_and_tells_of_it() -> None:
 
 
 def test_a_task_is_in_the_batch_once_in_its_last_state() -> None:
-    batch = overlay()
-    batch.accept([birth("a")])
+    batch = transaction()
+    batch.accept([new_task("a")])
     batch.accept([begun("a")])
     (last,) = batch.accept([ended("a", "text")])
     written = batch.batch()
@@ -46,14 +46,14 @@ def test_a_task_is_in_the_batch_once_in_its_last_state() -> None:
 
 
 def test_a_known_task_is_changed_from_the_version_that_was_seen() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     batch.accept([said("r", "x")])
     (last,) = batch.accept([ended("r")])
     assert batch.batch().changed == [(last, 4)]
 
 
 def test_text_alone_changes_no_row() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     batch.accept([said("r", "x", "y")])
     written = batch.batch()
     assert written.changed == []
@@ -62,15 +62,15 @@ def test_text_alone_changes_no_row() -> None:
 
 
 def test_a_refused_append_leaves_no_trace() -> None:
-    batch = overlay(RUNNING, FAILED)
-    batch.accept([birth("a")])
+    batch = transaction(RUNNING, FAILED)
+    batch.accept([new_task("a")])
     before = replace(batch, tasks=dict(batch.tasks), rows=list(batch.rows))
-    refused(batch, birth("b"), said("r", "x"), ended("r"), Removal("f"), said("r", "too late"))
+    refused(batch, new_task("b"), said("r", "x"), ended("r"), Removal("f"), said("r", "too late"))
     assert batch == before
 
 
 def test_an_append_sees_what_the_ones_before_it_did() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     batch.accept([ended("r")])
     refused(batch, ended("r"))
     batch.accept([Removal("r")])
@@ -79,49 +79,49 @@ def test_an_append_sees_what_the_ones_before_it_did() -> None:
 
 
 def test_entries_of_one_append_see_each_other() -> None:
-    tasks = overlay().accept([birth("a"), begun("a"), said("a", "x"), ended("a")])
+    tasks = transaction().accept([new_task("a"), begun("a"), said("a", "x"), ended("a")])
     assert [task.state.value for task in tasks] == ["pending", "running", "running", "completed"]
 
 
 def test_a_change_may_ask_for_the_state_that_it_saw() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     refused(batch, Change("r", [], source=State.PENDING))
     batch.accept([Change("r", [], source=State.RUNNING)])
 
 
 def test_nobody_is_not_found() -> None:
-    refused(overlay(), said("nobody", "x"))
-    refused(overlay(), Removal("nobody"))
+    refused(transaction(), said("nobody", "x"))
+    refused(transaction(), Removal("nobody"))
 
 
 def test_only_a_finished_task_is_deleted() -> None:
-    batch = overlay(RUNNING, FAILED)
+    batch = transaction(RUNNING, FAILED)
     refused(batch, Removal("r"))
     batch.accept([Removal("f")])
     assert batch.batch().deleted == [4]
 
 
 def test_a_rerun_removes_the_result() -> None:
-    batch = overlay(FAILED)
+    batch = transaction(FAILED)
     batch.accept([moved("f", State.FAILED, Cause.RERUN)])
     assert batch.batch().results == [(4, None, "")]
 
 
 def test_the_result_of_a_task_that_runs_on_is_not_stored() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     batch.accept([Change("r", [], result="half")])
     assert batch.batch().results == []
 
 
 def test_the_preview_of_a_result_is_its_beginning() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     batch.accept([ended("r", "x" * 300)])
     assert batch.batch().results == [(3, "x" * 300, "x" * 200)]
 
 
 def test_calls_and_keys_are_written_with_what_they_belong_to() -> None:
-    batch = overlay(RUNNING)
-    batch.accept([Change("r", [], call="gate"), Birth(Request("a"), b"", ("key", "print", "{}"))])
+    batch = transaction(RUNNING)
+    batch.accept([Change("r", [], call="gate"), NewTask(Request("a"), b"", ("key", "print", "{}"))])
     written = batch.batch()
     assert written.calls == [("gate", AT, 0)]
     assert written.keys == [("key", "print", 11, 11, "{}")]
@@ -129,7 +129,7 @@ def test_calls_and_keys_are_written_with_what_they_belong_to() -> None:
 
 
 def test_of_what_is_kept_the_last_word_counts_and_no_task_comes_of_it() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     assert batch.accept([Kept("a", "k", "1"), said("r", "x"), Kept("a", "k", "2")])[0].id == "r"
     assert batch.accept([Kept("b", "k", None)]) == []
     written = batch.batch()
@@ -138,13 +138,13 @@ def test_of_what_is_kept_the_last_word_counts_and_no_task_comes_of_it() -> None:
 
 
 def test_what_is_kept_in_a_refused_append_is_not() -> None:
-    batch = overlay(RUNNING)
+    batch = transaction(RUNNING)
     refused(batch, Kept("a", "k", "1"), Removal("r"))
     assert batch.batch().kept == []
 
 
 def test_what_is_kept_goes_with_its_append_or_not_at_all() -> None:
-    batch = overlay(RUNNING, FAILED)
+    batch = transaction(RUNNING, FAILED)
     assert [task.id for task in batch.accept([ended("r"), Kept("k", "a", "1")])] == ["r"]
     refused(batch, Kept("k", "a", "2"), ended("f"))
     assert batch.batch().kept == [("k", "a", AT, "1")]
@@ -153,7 +153,7 @@ def test_what_is_kept_goes_with_its_append_or_not_at_all() -> None:
 
 
 def test_only_what_is_kept_for_good_asks_for_a_sync() -> None:
-    batch = overlay()
+    batch = transaction()
     batch.accept([Kept("a", "k", "1")])
     assert not batch.batch().durable
     refused(batch, Kept("a", "l", "1", durable=True), Removal("r"))

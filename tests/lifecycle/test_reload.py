@@ -8,33 +8,33 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import ModelGone, QuotaExhausted, SettingsError, UpstreamAuth
 from asyncsvc.limits.account import Gate
 from asyncsvc.tasks.state import State
-from tests.engine_house import MOMENT, EngineHouse, model, since
+from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import Script, ScriptedClient
 from tests.virtual_time import virtual
 
 SLOW: Script = [10.0, "ok"]
 
 
-def gate(house: EngineHouse, name: str = "a") -> Gate:
-    return next(g for g in house.house.catalogue.gates if g.name == name)
+def gate(services: EngineServices, name: str = "a") -> Gate:
+    return next(g for g in services.services.catalogue.gates if g.name == name)
 
 
-def starts(house: EngineHouse, name: str = "a") -> list[float]:
-    return [round(call.started, 1) for call in house.client.calls if call.name == name]
+def starts(services: EngineServices, name: str = "a") -> list[float]:
+    return [round(call.started, 1) for call in services.client.calls if call.name == name]
 
 
 @virtual
 async def test_more_concurrency_serves_more_at_once_and_less_drains(tmp_path: Path) -> None:
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, {"a": model(concurrency=2)}, client) as house:
-        pool = house.house.pool
-        ids = await house.submit_many([str(n) for n in range(20)])
+    async with EngineServices(tmp_path, {"a": model(concurrency=2)}, client) as services:
+        pool = services.services.pool
+        ids = await services.submit_many([str(n) for n in range(20)])
         await asyncio.sleep(5)
         assert len(client.running) == pool.working() == 2
-        await house.reload({"a": model(concurrency=8)})
+        await services.reload({"a": model(concurrency=8)})
         await asyncio.sleep(MOMENT)
         assert len(client.running) == pool.working() == 8
-        await house.reload({"a": model(concurrency=2)})
+        await services.reload({"a": model(concurrency=2)})
         await asyncio.sleep(MOMENT)
         assert len(client.running) == 8
         await asyncio.sleep(5)  # the first two have ended, and six are still too many
@@ -42,91 +42,96 @@ async def test_more_concurrency_serves_more_at_once_and_less_drains(tmp_path: Pa
         await asyncio.sleep(6)
         assert len(client.running) == pool.working() == 2
         for task_id in ids:
-            assert (await house.finished(task_id)).state is State.COMPLETED
+            assert (await services.finished(task_id)).state is State.COMPLETED
         await asyncio.sleep(MOMENT)
         assert pool.figures()["clerks"] == 1 and pool.working() == 0
 
 
 @virtual
 async def test_the_pool_follows_a_learned_limit(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(concurrency="auto")}) as house:
-        client = house.client
+    async with EngineServices(tmp_path, {"a": model(concurrency="auto")}) as services:
+        client = services.client
         client.default = [1.0, "ok"]
-        await house.submit_many([str(n) for n in range(200)])
+        await services.submit_many([str(n) for n in range(200)])
         await asyncio.sleep(0.5)
-        assert house.house.pool.working() == gate(house).concurrency == 2
+        assert services.services.pool.working() == gate(services).concurrency == 2
         await asyncio.sleep(4)
-        assert len(client.running) == house.house.pool.working() == gate(house).concurrency > 4
+        assert (
+            len(client.running)
+            == services.services.pool.working()
+            == gate(services).concurrency
+            > 4
+        )
 
 
 @virtual
 async def test_past_calls_count_under_the_new_rate(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(concurrency=9, rpm=5)}) as house:
-        await house.submit_many([str(n) for n in range(12)])
+    async with EngineServices(tmp_path, {"a": model(concurrency=9, rpm=5)}) as services:
+        await services.submit_many([str(n) for n in range(12)])
         await asyncio.sleep(10)
-        assert len(starts(house)) == 5
-        await house.reload({"a": model(concurrency=9, rpm=7)})
+        assert len(starts(services)) == 5
+        await services.reload({"a": model(concurrency=9, rpm=7)})
         await asyncio.sleep(10)
-        assert len(starts(house)) == 7
-        await house.reload({"a": model(concurrency=9, rpm=3)})
+        assert len(starts(services)) == 7
+        await services.reload({"a": model(concurrency=9, rpm=3)})
         await asyncio.sleep(41)  # the five of the beginning are out, those two are not
-        assert len(starts(house)) == 8
-        await house.reload({"a": model(concurrency=9)})
+        assert len(starts(services)) == 8
+        await services.reload({"a": model(concurrency=9)})
         await asyncio.sleep(1)
-        assert len(starts(house)) == 12
+        assert len(starts(services)) == 12
 
 
 @virtual
 async def test_calls_from_before_there_was_a_limit_count(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(concurrency=9)}) as house:
-        for task_id in await house.submit_many(["1", "2", "3"]):
-            await house.finished(task_id)
-        await house.reload({"a": model(concurrency=9, rpm=4)})
-        await house.submit_many(["4", "5"])
+    async with EngineServices(tmp_path, {"a": model(concurrency=9)}) as services:
+        for task_id in await services.submit_many(["1", "2", "3"]):
+            await services.finished(task_id)
+        await services.reload({"a": model(concurrency=9, rpm=4)})
+        await services.submit_many(["4", "5"])
         await asyncio.sleep(10)
-        assert len(starts(house)) == 4
+        assert len(starts(services)) == 4
         await asyncio.sleep(60)
-        assert len(starts(house)) == 5
+        assert len(starts(services)) == 5
 
 
 @virtual
 async def test_a_model_that_comes_back_knows_its_calls(tmp_path: Path) -> None:
     limited = {"a": model(rpm=2), "b": model()}
-    async with EngineHouse(tmp_path, limited) as house:
+    async with EngineServices(tmp_path, limited) as services:
         for n in range(2):
-            await house.finished(await house.submit(str(n), model="a"))
-        found = await house.reload({"b": model()})
+            await services.finished(await services.submit(str(n), model="a"))
+        found = await services.reload({"b": model()})
         assert found.removed == ["a"]
         await asyncio.sleep(5)
-        assert (await house.reload(limited)).added == ["a"]
-        await house.finished(await house.submit("x", model="a"))
-        assert starts(house)[2] >= 60
+        assert (await services.reload(limited)).added == ["a"]
+        await services.finished(await services.submit("x", model="a"))
+        assert starts(services)[2] >= 60
 
 
 @virtual
 async def test_a_model_that_was_there_in_an_earlier_process_knows_its_calls(
     tmp_path: Path,
 ) -> None:
-    async with EngineHouse(tmp_path, {"a": model(rpm=2), "b": model()}) as house:
+    async with EngineServices(tmp_path, {"a": model(rpm=2), "b": model()}) as services:
         for n in range(2):
-            await house.finished(await house.submit(str(n), model="a"))
-        await house.reload({"b": model()})
-        await house.restart()
-        await house.reload({"a": model(rpm=2), "b": model()})
-        await house.finished(await house.submit("x", model="a"))
-        assert starts(house)[2] > 60
+            await services.finished(await services.submit(str(n), model="a"))
+        await services.reload({"b": model()})
+        await services.restart()
+        await services.reload({"a": model(rpm=2), "b": model()})
+        await services.finished(await services.submit("x", model="a"))
+        assert starts(services)[2] > 60
 
 
 @virtual
 async def test_calls_of_a_removed_model_go_on_and_its_waiting_tasks_move(tmp_path: Path) -> None:
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, {"a": model()}, client) as house:
-        running = await house.submit("runs")
-        waiting = await house.submit("waits")
+    async with EngineServices(tmp_path, {"a": model()}, client) as services:
+        running = await services.submit("runs")
+        waiting = await services.submit("waits")
         await asyncio.sleep(1)
-        old = gate(house)
-        await house.reload({"b": model()})
-        assert [(await house.finished(i)).name for i in (running, waiting)] == ["a", "b"]
+        old = gate(services)
+        await services.reload({"b": model()})
+        assert [(await services.finished(i)).name for i in (running, waiting)] == ["a", "b"]
         assert (old.busy, since()) == (0, 11)
         assert [call.started for call in client.calls] == [0, pytest.approx(1, abs=MOMENT)]
 
@@ -136,33 +141,33 @@ async def test_a_removed_model_that_comes_back_still_counts_its_running_call(
     tmp_path: Path,
 ) -> None:
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, {"a": model(), "b": model()}, client) as house:
-        await house.submit("1", model="a")
-        last = await house.submit("2", model="a")
+    async with EngineServices(tmp_path, {"a": model(), "b": model()}, client) as services:
+        await services.submit("1", model="a")
+        last = await services.submit("2", model="a")
         await asyncio.sleep(1)
-        await house.reload({"b": model()})
+        await services.reload({"b": model()})
         await asyncio.sleep(1)
-        await house.reload({"a": model(), "b": model()})
-        await house.finished(last)
-        assert starts(house) == [0, 10]
+        await services.reload({"a": model(), "b": model()})
+        await services.finished(last)
+        assert starts(services) == [0, 10]
 
 
 @virtual
 async def test_a_task_whose_model_is_gone_waits_and_says_why(tmp_path: Path) -> None:
     client = ScriptedClient(SLOW)
     queue = {"ttl_s": 100.0}
-    async with EngineHouse(tmp_path, {"a": model()}, client, queue=queue) as house:
-        ids = await house.submit_many(["1", "2", "3"], model="a")
+    async with EngineServices(tmp_path, {"a": model()}, client, queue=queue) as services:
+        ids = await services.submit_many(["1", "2", "3"], model="a")
         await asyncio.sleep(1)
-        await house.reload({"b": model()}, queue=queue)
-        forecast = house.house.forecaster.of(await house.task(ids[1]))
+        await services.reload({"b": model()}, queue=queue)
+        forecast = services.services.eta_estimator.of(await services.task(ids[1]))
         assert (forecast.eta_s, forecast.reason) == (None, "model a is not in the settings")
-        await house.reload({"a": model(enabled=False), "b": model()}, queue=queue)
-        reason = house.house.forecaster.of(await house.task(ids[1])).reason
+        await services.reload({"a": model(enabled=False), "b": model()}, queue=queue)
+        reason = services.services.eta_estimator.of(await services.task(ids[1])).reason
         assert reason == "model a is disabled: enabled = false in the settings"
         await asyncio.sleep(50)
-        await house.reload({"a": model(), "b": model()}, queue=queue)
-        assert (await house.finished(ids[1])).state is State.COMPLETED
+        await services.reload({"a": model(), "b": model()}, queue=queue)
+        assert (await services.finished(ids[1])).state is State.COMPLETED
 
 
 @virtual
@@ -170,22 +175,22 @@ async def test_the_queues_patience_bounds_the_wait_for_a_model_that_is_gone(
     tmp_path: Path,
 ) -> None:
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, {"a": model()}, client) as house:
-        await house.submit("1", model="a")
-        waiting = await house.submit("2", model="a")
+    async with EngineServices(tmp_path, {"a": model()}, client) as services:
+        await services.submit("1", model="a")
+        waiting = await services.submit("2", model="a")
         await asyncio.sleep(1)
-        await house.reload({"b": model()}, queue={"ttl_s": 30.0})
-        assert await house.code(waiting) == "expired"
+        await services.reload({"b": model()}, queue={"ttl_s": 30.0})
+        assert await services.code(waiting) == "expired"
         assert since() == 30
 
 
 @virtual
 async def test_no_model_for_a_class_is_a_reason_too(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model()}, ScriptedClient(SLOW)) as house:
-        await house.submit("1")
-        waiting = await house.submit("2")
-        await house.reload({})
-        forecast = house.house.forecaster.of(await house.task(waiting))
+    async with EngineServices(tmp_path, {"a": model()}, ScriptedClient(SLOW)) as services:
+        await services.submit("1")
+        waiting = await services.submit("2")
+        await services.reload({})
+        forecast = services.services.eta_estimator.of(await services.task(waiting))
         assert forecast.reason == "no model that is enabled serves such tasks"
 
 
@@ -193,26 +198,26 @@ async def test_no_model_for_a_class_is_a_reason_too(tmp_path: Path) -> None:
 def test_what_a_provider_has_refused_is_tried_again(tmp_path: Path, fault: Exception) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            house.client.of_model["a"] = [fault]
-            await house.finished(await house.submit("1"))
-            assert gate(house).wait() > 60
-            house.client.of_model["a"] = ["ok"]
-            assert not any((await house.reload()).as_dict().values())
-            assert house.house.catalogue.lacking() == {}
-            assert (await house.finished(await house.submit("2"))).state is State.COMPLETED
+        async with EngineServices(tmp_path) as services:
+            services.client.of_model["a"] = [fault]
+            await services.finished(await services.submit("1"))
+            assert gate(services).wait() > 60
+            services.client.of_model["a"] = ["ok"]
+            assert not any((await services.reload()).as_dict().values())
+            assert services.services.catalogue.lacking() == {}
+            assert (await services.finished(await services.submit("2"))).state is State.COMPLETED
 
     check()
 
 
 @virtual
 async def test_a_model_id_that_was_gone_is_tried_again(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(model=["one", "two"])}) as house:
-        house.client.on("1", [ModelGone("end of life")], ["ok"])
-        await house.finished(await house.submit("1"))
-        await house.reload({"a": model(model=["one", "two"])})
-        await house.finished(await house.submit("2"))
-        assert [call.model_id for call in house.client.calls] == ["one", "two", "one"]
+    async with EngineServices(tmp_path, {"a": model(model=["one", "two"])}) as services:
+        services.client.on("1", [ModelGone("end of life")], ["ok"])
+        await services.finished(await services.submit("1"))
+        await services.reload({"a": model(model=["one", "two"])})
+        await services.finished(await services.submit("2"))
+        assert [call.model_id for call in services.client.calls] == ["one", "two", "one"]
 
 
 @virtual
@@ -220,157 +225,161 @@ async def test_the_next_call_uses_what_was_changed_and_the_running_one_does_not(
     tmp_path: Path,
 ) -> None:
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, {"a": model(model="old")}, client) as house:
-        first, second = await house.submit("1"), await house.submit("2")
+    async with EngineServices(tmp_path, {"a": model(model="old")}, client) as services:
+        first, second = await services.submit("1"), await services.submit("2")
         await asyncio.sleep(1)
-        await house.reload({"a": model(model="new")}, timeouts={"short_s": 5.0, "idle_s": 7.0})
-        assert (await house.finished(first)).state is State.COMPLETED
-        assert await house.code(second) == "timeout"
+        await services.reload({"a": model(model="new")}, timeouts={"short_s": 5.0, "idle_s": 7.0})
+        assert (await services.finished(first)).state is State.COMPLETED
+        assert await services.code(second) == "timeout"
         assert [call.model_id for call in client.calls] == ["old", "new"]
         assert client.timeouts is not None and client.timeouts.idle_s == 7
 
 
 @virtual
 async def test_faults_change_nothing_and_are_all_told(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model()}) as house:
-        before = house.house.settings.model_copy()
+    async with EngineServices(tmp_path, {"a": model()}) as services:
+        before = services.services.settings.model_copy()
         bad = {"a": model(rpm=7), "b": model(preset="no"), "c": model(base_url=None)}
         with pytest.raises(SettingsError) as told:
-            await house.reload(bad)
+            await services.reload(bad)
         assert [line.split(":")[0] for line in told.value.lines] == [
             "models.b.preset",
             "models.c.base_url",
         ]
-        assert house.house.settings == before
-        assert gate(house).window.limit == 0
-        assert (await house.finished(await house.submit("x"))).state is State.COMPLETED
+        assert services.services.settings == before
+        assert gate(services).window.limit == 0
+        assert (await services.finished(await services.submit("x"))).state is State.COMPLETED
 
 
 @virtual
 async def test_routing_follows(tmp_path: Path) -> None:
     two = {"a": model(), "b": model()}
-    async with EngineHouse(tmp_path, two, routes={"general": ["a"]}) as house:
+    async with EngineServices(tmp_path, two, routes={"general": ["a"]}) as services:
         text = "tell me something about lakes in the north of Europe and their fish"
         for wanted in ("a", "b"):
-            await house.reload(two, routes={c: [wanted] for c in ("general", "simple")})
-            assert (await house.finished(await house.submit(text))).name == wanted
+            await services.reload(two, routes={c: [wanted] for c in ("general", "simple")})
+            assert (await services.finished(await services.submit(text))).name == wanted
 
 
 @virtual
 async def test_answers_made_with_other_settings_are_not_repeated(tmp_path: Path) -> None:
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, {"a": model(model="old")}, client) as house:
-        first = await house.submit("x", cache=True)
+    async with EngineServices(tmp_path, {"a": model(model="old")}, client) as services:
+        first = await services.submit("x", cache=True)
         await asyncio.sleep(1)
-        beside = await house.submit("x", cache=True)
-        await house.reload({"a": model(model="new")})
-        late = await house.submit("x", cache=True)
+        beside = await services.submit("x", cache=True)
+        await services.reload({"a": model(model="new")})
+        late = await services.submit("x", cache=True)
         for task_id in (first, beside, late):
-            assert (await house.finished(task_id)).state is State.COMPLETED
+            assert (await services.finished(task_id)).state is State.COMPLETED
         assert [call.model_id for call in client.calls] == ["old", "new"]
-        await house.finished(await house.submit("x", cache=True))
-        assert house.house.cache.hits == 1
+        await services.finished(await services.submit("x", cache=True))
+        assert services.services.cache.hits == 1
 
 
 @virtual
 async def test_those_who_wait_for_one_call_stay_together(tmp_path: Path) -> None:
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, {"a": model(model="old")}, client) as house:
-        await house.submit("first")
-        ids = [await house.submit("x", cache=True) for _ in range(3)]
+    async with EngineServices(tmp_path, {"a": model(model="old")}, client) as services:
+        await services.submit("first")
+        ids = [await services.submit("x", cache=True) for _ in range(3)]
         await asyncio.sleep(1)
-        await house.reload({"a": model(model="new")}, cache={"enabled": False})
+        await services.reload({"a": model(model="new")}, cache={"enabled": False})
         for task_id in ids:
-            assert (await house.finished(task_id)).state is State.COMPLETED
+            assert (await services.finished(task_id)).state is State.COMPLETED
         assert client.prompts == ["first", "x"]
-        assert len(house.house.dispatch) == 0
+        assert len(services.services.scheduler) == 0
 
 
 @virtual
 async def test_the_cache_forgets_what_has_no_room_and_can_be_switched_on(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await house.finished(await house.submit("x", cache=True))
-        assert len(house.house.cache) == 1
-        await house.reload(cache={"max_bytes": 0})
-        assert len(house.house.cache) == 0
-        await house.reload(cache={"enabled": False})
-        await house.restart()
-        await house.reload(cache={"enabled": True})
-        await house.finished(await house.submit("x", cache=True))
-        assert len(house.house.cache) == 1
+    async with EngineServices(tmp_path) as services:
+        await services.finished(await services.submit("x", cache=True))
+        assert len(services.services.cache) == 1
+        await services.reload(cache={"max_bytes": 0})
+        assert len(services.services.cache) == 0
+        await services.reload(cache={"enabled": False})
+        await services.restart()
+        await services.reload(cache={"enabled": True})
+        await services.finished(await services.submit("x", cache=True))
+        assert len(services.services.cache) == 1
 
 
 @virtual
 async def test_limits_of_the_queue_follow(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient(SLOW)) as house:
-        await house.submit_many(["1", "2"])
-        await house.reload(queue={"max_length": 2})
+    async with EngineServices(tmp_path, client=ScriptedClient(SLOW)) as services:
+        await services.submit_many(["1", "2"])
+        await services.reload(queue={"max_length": 2})
         with pytest.raises(Exception, match="2 of 2"):
-            await house.submit("3")
+            await services.submit("3")
 
 
 @virtual
 async def test_a_model_with_several_keys_keeps_the_gates_of_the_keys_that_stay(
     tmp_path: Path,
 ) -> None:
-    house = EngineHouse(tmp_path, {"a": model(api_key_envs=["K1", "K2"])})
-    house.environ = {"K1": "one", "K2": "two", "K3": "three"}
-    async with house:
-        first, second = house.house.catalogue.gates
-        await house.reload({"a": model(api_key_envs=["K1", "K3"])})
-        kept, fresh = house.house.catalogue.gates
+    services = EngineServices(tmp_path, {"a": model(api_key_envs=["K1", "K2"])})
+    services.environ = {"K1": "one", "K2": "two", "K3": "three"}
+    async with services:
+        first, second = services.services.catalogue.gates
+        await services.reload({"a": model(api_key_envs=["K1", "K3"])})
+        kept, fresh = services.services.catalogue.gates
         assert kept is first and fresh is not second
         assert (kept.name, fresh.name) == ("a#1", "a#2")
 
 
 @virtual
 async def test_a_limit_that_is_to_be_learned_begins_with_what_is_known(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(concurrency="auto")}) as house:
-        house.client.default = [1.0, "ok"]
-        await house.submit_many([str(n) for n in range(60)])
+    async with EngineServices(tmp_path, {"a": model(concurrency="auto")}) as services:
+        services.client.default = [1.0, "ok"]
+        await services.submit_many([str(n) for n in range(60)])
         await asyncio.sleep(6)
-        learned = gate(house).concurrency
+        learned = gate(services).concurrency
         assert learned > 2
-        await house.reload({"a": model(concurrency="auto", rpm="auto")})
-        assert (gate(house).concurrency, gate(house).window.limit) == (learned, 30)
-        await house.reload({"a": model(concurrency=3)})
-        assert (gate(house).concurrency, gate(house).window.limit) == (3, 0)
+        await services.reload({"a": model(concurrency="auto", rpm="auto")})
+        assert (gate(services).concurrency, gate(services).window.limit) == (learned, 30)
+        await services.reload({"a": model(concurrency=3)})
+        assert (gate(services).concurrency, gate(services).window.limit) == (3, 0)
 
 
 @virtual
 async def test_two_reloads_at_once_come_one_after_the_other(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         wanted = [{"a": model(rpm=1)}, {"a": model(rpm=1), "b": model()}]
-        found = await asyncio.gather(*(house.reload(models) for models in wanted))
+        found = await asyncio.gather(*(services.reload(models) for models in wanted))
         assert [f.added for f in found] in ([[], ["b"]], [["b"], []])
 
 
 @virtual
 async def test_without_a_file_a_reload_only_tries_again(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        reloader = house.house.reloader
+    async with EngineServices(tmp_path) as services:
+        reloader = services.services.reloader
         object.__setattr__(reloader, "read", None)
-        gate(house).disable(UpstreamAuth("bad key"))
+        gate(services).disable(UpstreamAuth("bad key"))
         assert not any((await reloader.reload()).as_dict().values())
-        assert gate(house).fault is None
+        assert gate(services).fault is None
 
 
 @virtual
 async def test_the_tokens_of_a_minute_count_on(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(concurrency=9)}) as house:
-        house.client.usage = {"total_tokens": 800}
-        await house.finished(await house.submit("1"))
-        await house.reload({"a": model(concurrency=9, tpm=1000)})
-        await house.finished(await house.submit("2", params={"max_tokens": 800}))
+    async with EngineServices(tmp_path, {"a": model(concurrency=9)}) as services:
+        services.client.usage = {"total_tokens": 800}
+        await services.finished(await services.submit("1"))
+        await services.reload({"a": model(concurrency=9, tpm=1000)})
+        await services.finished(await services.submit("2", params={"max_tokens": 800}))
         assert since() >= 60
 
 
 def test_settings_in_force_are_one_object(tmp_path: Path) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            parts: list[Any] = [house.house, house.house.catalogue, house.house.reloader]
-            assert {id(part.settings) for part in parts} == {id(house.settings)}
-            assert isinstance(house.settings, Settings)
+        async with EngineServices(tmp_path) as services:
+            parts: list[Any] = [
+                services.services,
+                services.services.catalogue,
+                services.services.reloader,
+            ]
+            assert {id(part.settings) for part in parts} == {id(services.settings)}
+            assert isinstance(services.settings, Settings)
 
     check()

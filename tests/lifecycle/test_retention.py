@@ -11,7 +11,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import StorageUnavailable, TaskNotFound
 from asyncsvc.journal.journal import Journal, Kept
 from asyncsvc.lifecycle.retention import DAY_MS, Retention, TrustedClock
-from tests.builders import Commits, birth, live_through, store_at
+from tests.builders import Commits, live_through, new_task, store_at
 from tests.virtual_time import loop, virtual, wall_ms
 
 DAY_S = 86_400.0
@@ -72,7 +72,7 @@ async def days(count: float) -> None:
 async def test_finished_tasks_go_after_their_time_and_others_stay(tmp_path: Path) -> None:
     async with keeping(tmp_path, Clocks()) as (journal, retention):
         await live_through(journal, "old", "a", "b")
-        await journal.append(birth("waiting"))
+        await journal.append(new_task("waiting"))
         await days(1)
         await live_through(journal, "young")
         await days(5.99)
@@ -204,11 +204,11 @@ async def test_others_come_in_between(tmp_path: Path) -> None:
 
         commits = Commits(journal.store)
         commits.free.clear()
-        first = journal.append(birth("first"))
+        first = journal.append(new_task("first"))
         await commits.began.wait()
         chores = [asyncio.create_task(journal.between(chore)) for _ in range(2)]
         await asyncio.sleep(0)
-        second = journal.append(birth("second"))
+        second = journal.append(new_task("second"))
         second.add_done_callback(lambda _: order.append("second"))
         commits.free.set()
         await asyncio.gather(first, second, *chores)

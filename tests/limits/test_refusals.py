@@ -21,7 +21,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.limits.breaker import BreakerState
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model, since
+from tests.engine_services import EngineServices, model, since
 from tests.limits.test_account import called
 from tests.scripted import HEAD
 from tests.upstreams import gate
@@ -186,69 +186,69 @@ async def test_a_named_time_takes_the_place_of_a_guess() -> None:
 def test_one_refusal_costs_those_that_wait_nothing(tmp_path: Path, fault: ProviderError) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path, {"a": model()}) as house:
-            first = await house.submit_script("first", [fault], ["ok"])
-            others = await house.submit_many([f"other {n}" for n in range(12)])
-            tasks = [await house.finished(task_id) for task_id in (first, *others)]
+        async with EngineServices(tmp_path, {"a": model()}) as services:
+            first = await services.submit_script("first", [fault], ["ok"])
+            others = await services.submit_many([f"other {n}" for n in range(12)])
+            tasks = [await services.finished(task_id) for task_id in (first, *others)]
             assert {task.state for task in tasks} == {State.COMPLETED}
             assert [task.attempts for task in tasks] == [2] + [1] * 12
-            assert len(house.client.calls) == 14
-            assert house.client.calls[1].started >= 2
+            assert len(services.client.calls) == 14
+            assert services.client.calls[1].started >= 2
 
     check()
 
 
 @virtual
 async def test_a_refused_task_fails_by_its_own_retries_and_no_other_does(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model()}, retry={"max_retries": 2}) as house:
-        bad = await house.submit_script("bad", [page()])
-        good = await house.submit_many(["x", "y"])
-        assert await house.code(bad) == "upstream_auth"
-        assert (await house.task(bad)).attempts == 3
-        assert [await house.code(task_id) for task_id in good] == [None, None]
-        assert house.house.catalogue.lacking() == {}
+    async with EngineServices(tmp_path, {"a": model()}, retry={"max_retries": 2}) as services:
+        bad = await services.submit_script("bad", [page()])
+        good = await services.submit_many(["x", "y"])
+        assert await services.code(bad) == "upstream_auth"
+        assert (await services.task(bad)).attempts == 3
+        assert [await services.code(task_id) for task_id in good] == [None, None]
+        assert services.services.catalogue.lacking() == {}
 
 
 @virtual
 async def test_a_model_refused_twice_takes_no_new_task_and_keeps_those_that_wait(
     tmp_path: Path,
 ) -> None:
-    async with EngineHouse(tmp_path, {"a": model()}) as house:
-        await house.submit_script("first", [page()], max_retries=0)
-        tasks = [await house.submit_script(name, [page()], ["ok"]) for name in "xyz"]
+    async with EngineServices(tmp_path, {"a": model()}) as services:
+        await services.submit_script("first", [page()], max_retries=0)
+        tasks = [await services.submit_script(name, [page()], ["ok"]) for name in "xyz"]
         await asyncio.sleep(3)
-        assert house.house.catalogue.lacking() == {"a": PAGE}
+        assert services.services.catalogue.lacking() == {"a": PAGE}
         with pytest.raises(NoModel, match="Just a moment") as found:
-            await house.submit("new")
+            await services.submit("new")
         assert 0 < (found.value.retry_after or 0) <= 60
-        assert [await house.code(task_id) for task_id in tasks] == [None] * 3
-        assert house.house.catalogue.lacking() == {}
-        assert await house.code(await house.submit("new")) is None
+        assert [await services.code(task_id) for task_id in tasks] == [None] * 3
+        assert services.services.catalogue.lacking() == {}
+        assert await services.code(await services.submit("new")) is None
 
 
 @virtual
 async def test_tasks_go_elsewhere_while_a_model_rests(tmp_path: Path) -> None:
     models = {"a": model(good_at=["reasoning"]), "b": model(good_at=["simple"])}
-    async with EngineHouse(tmp_path, models) as house:
-        house.client.of_model["a"] = [page()]
+    async with EngineServices(tmp_path, models) as services:
+        services.client.of_model["a"] = [page()]
         think = "深入分析人工智能对社会的影响"
-        tasks = await house.submit_many([think, think + "!"])
-        assert [await house.code(task_id) for task_id in tasks] == [None, None]
-        assert [call.name for call in house.client.calls] == ["a", "b", "b"]
+        tasks = await services.submit_many([think, think + "!"])
+        assert [await services.code(task_id) for task_id in tasks] == [None, None]
+        assert [call.name for call in services.client.calls] == ["a", "b", "b"]
         assert since() < 2
 
 
 @virtual
 async def test_what_one_model_cannot_do_is_asked_of_another(tmp_path: Path) -> None:
     models = {"a": model(good_at=["general"]), "b": model(good_at=["simple"])}
-    async with EngineHouse(tmp_path, models) as house:
+    async with EngineServices(tmp_path, models) as services:
         refusal = UpstreamUnsupported("No endpoints found that support tool use.")
-        house.client.of_model["a"] = [refusal]
-        task_id = await house.submit("x", route_as="general")
-        assert await house.code(task_id) is None
-        assert [call.name for call in house.client.calls] == ["a", "b"]
-        assert await house.code(await house.submit("y", model="a")) == "upstream_rejected"
-        assert house.house.dispatch.seats[0].gate.describe() is None
+        services.client.of_model["a"] = [refusal]
+        task_id = await services.submit("x", route_as="general")
+        assert await services.code(task_id) is None
+        assert [call.name for call in services.client.calls] == ["a", "b"]
+        assert await services.code(await services.submit("y", model="a")) == "upstream_rejected"
+        assert services.services.scheduler.account_slots[0].gate.describe() is None
 
 
 # The time of tasks that wait ------------------------------------------------------------------
@@ -266,52 +266,54 @@ def test_a_task_with_a_time_ends_in_it_with_what_it_waited_for(
 ) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path, {"a": model()}) as house:
-            await house.submit_script("closing", [fault])
+        async with EngineServices(tmp_path, {"a": model()}) as services:
+            await services.submit_script("closing", [fault])
             await asyncio.sleep(1)
             session: dict[str, Any] = {"session_id": "s"} if "session" in place else {}
             if place != "first":
-                await house.submit_many(["x", "y"], **session)
+                await services.submit_many(["x", "y"], **session)
             start = loop().time()
-            task_id = await house.submit("timed", timeout_s=5, **session)
+            task_id = await services.submit("timed", timeout_s=5, **session)
             if place == "reloaded":
                 await asyncio.sleep(1)
-                gate = house.house.catalogue.gates[0]
-                await house.reload({"a": model()})
+                gate = services.services.catalogue.gates[0]
+                await services.reload({"a": model()})
                 gate.failed(fault)  # still refused after the reload
-            task = await house.finished(task_id)
+            task = await services.finished(task_id)
             assert task.error == {"code": code, "message": words, "retryable": True}
             assert 5 <= since(start) <= 6.5
-            assert "timed" not in house.client.prompts
+            assert "timed" not in services.client.prompts
 
     check()
 
 
 @virtual
 async def test_the_time_does_not_run_while_others_have_their_turn(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model()}) as house:
-        await house.submit_script("long", [100.0, "ok"])
-        task_id = await house.submit("timed", timeout_s=5)
-        assert await house.code(task_id) is None
+    async with EngineServices(tmp_path, {"a": model()}) as services:
+        await services.submit_script("long", [100.0, "ok"])
+        task_id = await services.submit("timed", timeout_s=5)
+        assert await services.code(task_id) is None
         assert since() == 100
 
 
 @virtual
 async def test_rests_add_up(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model()}) as house:
-        house.client.default = [RateLimited("slow", retry_after=2.0)]
-        await house.submit("never", timeout_s=1000, priority=9)
+    async with EngineServices(tmp_path, {"a": model()}) as services:
+        services.client.default = [RateLimited("slow", retry_after=2.0)]
+        await services.submit("never", timeout_s=1000, priority=9)
         await asyncio.sleep(0.5)
-        task_id = await house.submit("timed", timeout_s=5, priority=0)
-        assert await house.code(task_id) == "rate_limited"
+        task_id = await services.submit("timed", timeout_s=5, priority=0)
+        assert await services.code(task_id) == "rate_limited"
         assert 5 <= since() <= 8
 
 
 @virtual
 async def test_a_time_that_ends_between_two_tries_names_the_last_fault(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model()}, breaker={"failures": 1}) as house:
-        task_id = await house.submit_script("x", [HEAD, UpstreamOverloaded("burnt")], timeout_s=9)
-        task = await house.finished(task_id)
+    async with EngineServices(tmp_path, {"a": model()}, breaker={"failures": 1}) as services:
+        task_id = await services.submit_script(
+            "x", [HEAD, UpstreamOverloaded("burnt")], timeout_s=9
+        )
+        task = await services.finished(task_id)
         assert task.error is not None
         assert task.error["code"] in ("timeout", "overloaded")
         assert "burnt" in task.error["message"]

@@ -1,11 +1,11 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.limits.wait_reasons import FINE, KEPT, REASONS, Obstacles, Reason
+from asyncsvc.limits.wait_reasons import FINE, KEPT, REASONS, Reason, WaitReasons
 
 
 def test_the_seconds_of_each_reason_are_told() -> None:
-    met = Obstacles()
+    met = WaitReasons()
     met.met("rate", 10.0)
     met.met("concurrency", 12.0)
     met.met(None, 15.0)
@@ -16,11 +16,11 @@ def test_the_seconds_of_each_reason_are_told() -> None:
 
 
 def test_whoever_asks_before_anything_was_met_hears_nothing() -> None:
-    assert Obstacles().between(1.0, 5.0) == {}
+    assert WaitReasons().between(1.0, 5.0) == {}
 
 
 def test_the_same_reason_goes_on() -> None:
-    met = Obstacles()
+    met = WaitReasons()
     met.met("held", 1.0)
     met.met("held", 2.0)
     assert met.between(1.5, 4.0) == {"held": 2.5}
@@ -35,7 +35,7 @@ steps = st.lists(
 def test_clocks_are_exact_while_nothing_was_thinned(
     life: list[tuple[Reason | None, float]], share: float
 ) -> None:
-    met, now, told = Obstacles(), 0.0, []
+    met, now, told = WaitReasons(), 0.0, []
     for reason, lasts in life:
         met.met(reason, now)
         told.append((reason, now, now + lasts))
@@ -48,7 +48,7 @@ def test_clocks_are_exact_while_nothing_was_thinned(
 
 
 def test_what_is_long_past_is_thinned_and_still_right() -> None:
-    met, now = Obstacles(), 0.0
+    met, now = WaitReasons(), 0.0
     for _ in range(20 * KEPT):  # a quarter of each second is one reason
         met.met("rate", now)
         met.met(None, now + 0.25)

@@ -9,42 +9,42 @@ import pytest
 
 from asyncsvc.errors import Overloaded, ShuttingDown, StorageUnavailable
 from asyncsvc.monitoring.monitor import HUNG_S, Monitor, Rhythm
-from asyncsvc.monitoring.process_statistics import Readings
+from asyncsvc.monitoring.process_statistics import ProcessStatistics
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import State
 from tests.builders import Commits
-from tests.engine_house import EngineHouse
+from tests.engine_services import EngineServices
 from tests.scripted import HANG
 from tests.virtual_time import loop, virtual
 
 MB = 1_000_000
-CALM = Readings(memory=100 * MB, disk_free=5000 * MB, fds=50, fds_limit=1000)
+CALM = ProcessStatistics(memory=100 * MB, disk_free=5000 * MB, fds=50, fds_limit=1000)
 LIMITS = {"memory_mb": 500, "disk_free_mb": 200}
 LOOK_S = 1.0
 SOON_S = 1.5
 """A look later."""
 
 
-def _house(folder: Path, **sections: Any) -> EngineHouse:
-    """One whose monitor looks each second; `house.seen` is what it sees."""
-    house = EngineHouse(folder, limits=LIMITS, **sections)
-    house.rhythm = Rhythm()
-    house.seen = CALM
-    return house
+def _services(folder: Path, **sections: Any) -> EngineServices:
+    """One whose monitor looks each second; `service.seen` is what it sees."""
+    services = EngineServices(folder, limits=LIMITS, **sections)
+    services.rhythm = Rhythm()
+    services.seen = CALM
+    return services
 
 
-def _monitor(house: EngineHouse) -> Monitor:
-    return house.house.monitor
+def _monitor(services: EngineServices) -> Monitor:
+    return services.services.monitor
 
 
-def _levels(house: EngineHouse) -> dict[str, str]:
-    reasons = _monitor(house).alarms.reasons
+def _levels(services: EngineServices) -> dict[str, str]:
+    reasons = _monitor(services).alarms.reasons
     return {name: reason.level.name.lower() for name, reason in reasons.items()}
 
 
-async def _refusal(house: EngineHouse) -> Overloaded:
+async def _refusal(services: EngineServices) -> Overloaded:
     with pytest.raises(Overloaded) as caught:
-        await house.submit("x")
+        await services.submit("x")
     return caught.value
 
 
@@ -62,22 +62,22 @@ def test_beyond_a_limit_no_task_is_taken_until_it_is_over(
 ) -> None:
     @virtual
     async def run() -> None:
-        async with _house(tmp_path) as house:
-            running = await house.submit_script("a", [HANG])
+        async with _services(tmp_path) as services:
+            running = await services.submit_script("a", [HANG])
             await asyncio.sleep(SOON_S)
-            house.seen = replace(CALM, **seen)
+            services.seen = replace(CALM, **seen)
             await asyncio.sleep(SOON_S)
-            refusal = await _refusal(house)
+            refusal = await _refusal(services)
             assert said in str(refusal)
             assert refusal.retry_after == 5.0
-            assert _levels(house) == {name: "overloaded"}
+            assert _levels(services) == {name: "overloaded"}
             # What is there goes on: it runs, is read and cancelled.
-            assert await house.state(running) is State.RUNNING
-            await house.house.control.cancel(running)
-            house.seen = CALM
+            assert await services.state(running) is State.RUNNING
+            await services.services.control.cancel(running)
+            services.seen = CALM
             await asyncio.sleep(SOON_S)
-            assert _levels(house) == {}
-            await house.finished(await house.submit("x"))
+            assert _levels(services) == {}
+            await services.finished(await services.submit("x"))
 
     run()
 
@@ -93,87 +93,87 @@ NEAR = [
 def test_near_a_limit_it_is_only_said(tmp_path: Path, name: str, seen: dict[str, Any]) -> None:
     @virtual
     async def run() -> None:
-        async with _house(tmp_path) as house:
-            house.seen = replace(CALM, **seen)
+        async with _services(tmp_path) as services:
+            services.seen = replace(CALM, **seen)
             await asyncio.sleep(SOON_S)
-            assert _levels(house) == {name: "degraded"}
-            await house.finished(await house.submit("x"))
+            assert _levels(services) == {name: "degraded"}
+            await services.finished(await services.submit("x"))
 
     run()
 
 
 @virtual
 async def test_all_reasons_are_named(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        house.seen = replace(CALM, memory=600 * MB, disk_free=0)
+    async with _services(tmp_path) as services:
+        services.seen = replace(CALM, memory=600 * MB, disk_free=0)
         await asyncio.sleep(SOON_S)
-        refusal = str(await _refusal(house))
+        refusal = str(await _refusal(services))
         assert "memory" in refusal and "disk" in refusal
 
 
 @virtual
 async def test_the_longer_it_lasts_the_later_one_is_told_to_come_back(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        house.seen = replace(CALM, memory=600 * MB)
+    async with _services(tmp_path) as services:
+        services.seen = replace(CALM, memory=600 * MB)
         await asyncio.sleep(SOON_S)
         told = []
         for _ in range(4):
-            told.append((await _refusal(house)).retry_after)
+            told.append((await _refusal(services)).retry_after)
             await asyncio.sleep(29.5)
         assert told == pytest.approx([5.0, 30.0, 59.5, 60.0])
 
 
 @virtual
 async def test_limits_of_zero_watch_nothing(tmp_path: Path) -> None:
-    house = EngineHouse(tmp_path, limits={"disk_free_mb": 0, "loop_lag_ms": 0})
-    house.rhythm = Rhythm()
-    async with house:
+    services = EngineServices(tmp_path, limits={"disk_free_mb": 0, "loop_lag_ms": 0})
+    services.rhythm = Rhythm()
+    async with services:
         loop().now += 100
-        house.seen = replace(CALM, disk_free=0)
+        services.seen = replace(CALM, disk_free=0)
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {}
+        assert _levels(services) == {}
 
 
 @virtual
 async def test_what_a_platform_does_not_tell_is_no_reason(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        house.seen = Readings(memory=MB)
+    async with _services(tmp_path) as services:
+        services.seen = ProcessStatistics(memory=MB)
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {}
+        assert _levels(services) == {}
 
 
 @virtual
 async def test_a_loop_that_stands_still_refuses_for_ten_seconds(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
+    async with _services(tmp_path) as services:
         await asyncio.sleep(30)
         loop().now += 4.0
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {"loop_lag": "overloaded"}
-        assert "limits.loop_lag_ms = 2000" in str(await _refusal(house))
+        assert _levels(services) == {"loop_lag": "overloaded"}
+        assert "limits.loop_lag_ms = 2000" in str(await _refusal(services))
         await asyncio.sleep(10)
-        assert _levels(house) == {}
+        assert _levels(services) == {}
 
 
 @virtual
 async def test_a_short_stop_is_no_overload_not_even_at_the_start(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
+    async with _services(tmp_path) as services:
         for _ in range(2):
             loop().now += 2.2
             await asyncio.sleep(SOON_S)
-            assert _levels(house) == {}
+            assert _levels(services) == {}
             await asyncio.sleep(30)
 
 
 @virtual
 async def test_a_queue_that_fills_up_is_said(tmp_path: Path) -> None:
-    async with _house(tmp_path, queue={"max_length": 10}) as house:
-        house.client.on("h", [HANG])
-        await house.submit_many(["h"] * 8)
+    async with _services(tmp_path, queue={"max_length": 10}) as services:
+        services.client.on("h", [HANG])
+        await services.submit_many(["h"] * 8)
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {"queue": "degraded"}
-        await house.submit_many(["h"] * 2)
+        assert _levels(services) == {"queue": "degraded"}
+        await services.submit_many(["h"] * 2)
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {"queue": "degraded"}  # queue_full speaks for itself
+        assert _levels(services) == {"queue": "degraded"}  # queue_full speaks for itself
 
 
 # The disk -----------------------------------------------------------------------------------
@@ -183,25 +183,25 @@ async def test_a_queue_that_fills_up_is_said(tmp_path: Path) -> None:
 async def test_a_disk_that_refuses_is_found_and_its_return_without_a_submit(
     tmp_path: Path,
 ) -> None:
-    async with _house(tmp_path) as house:
-        commits = Commits(house.house.journal.store)
+    async with _services(tmp_path) as services:
+        commits = Commits(services.services.journal.store)
         commits.refuse()
         with pytest.raises(StorageUnavailable):
-            await house.submit("x")
+            await services.submit("x")
         await asyncio.sleep(60)
-        assert _levels(house) == {"storage": "degraded"}
-        assert not _monitor(house).writes_go_well
+        assert _levels(services) == {"storage": "degraded"}
+        assert not _monitor(services).writes_go_well
         commits.refusal = None
         await asyncio.sleep(3.5)
-        assert _levels(house) == {}
-        assert _monitor(house).writes_go_well
-        await house.finished(await house.submit("x"))
+        assert _levels(services) == {}
+        assert _monitor(services).writes_go_well
+        await services.finished(await services.submit("x"))
 
 
 @virtual
 async def test_a_disk_that_takes_only_small_writes_is_one_alarm(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        store = house.house.journal.store
+    async with _services(tmp_path) as services:
+        store = services.services.journal.store
         plain = store.commit
 
         async def commit(batch: Batch) -> None:
@@ -212,20 +212,20 @@ async def test_a_disk_that_takes_only_small_writes_is_one_alarm(tmp_path: Path) 
         store.commit = commit  # type: ignore[method-assign]
         for _ in range(20):
             with pytest.raises(StorageUnavailable):
-                await house.submit("x")
+                await services.submit("x")
             await asyncio.sleep(SOON_S)
-        assert _monitor(house).alarms.last == 1
+        assert _monitor(services).alarms.last == 1
         await asyncio.sleep(2.5)
-        assert _levels(house) == {}
+        assert _levels(services) == {}
 
 
 @virtual
 async def test_a_refused_disk_is_tried_once_a_second(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        commits = Commits(house.house.journal.store)
+    async with _services(tmp_path) as services:
+        commits = Commits(services.services.journal.store)
         commits.refuse()
         with pytest.raises(StorageUnavailable):
-            await house.submit("x")
+            await services.submit("x")
         commits.batches.clear()
         await asyncio.sleep(10.5)
         assert 9 <= len(commits.batches) <= 11
@@ -234,29 +234,29 @@ async def test_a_refused_disk_is_tried_once_a_second(tmp_path: Path) -> None:
 
 @virtual
 async def test_an_idle_disk_is_tried_now_and_then(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        commits = Commits(house.house.journal.store)
+    async with _services(tmp_path) as services:
+        commits = Commits(services.services.journal.store)
         commits.refuse()
         await asyncio.sleep(50)
         assert commits.batches == []
         await asyncio.sleep(15)
-        assert _levels(house) == {"storage": "degraded"}
+        assert _levels(services) == {"storage": "degraded"}
 
 
 @virtual
 async def test_a_write_that_hangs_refuses_tasks_until_it_is_done(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        commits = Commits(house.house.journal.store)
+    async with _services(tmp_path) as services:
+        commits = Commits(services.services.journal.store)
         commits.free.clear()
-        waits = asyncio.create_task(house.submit("x"))
+        waits = asyncio.create_task(services.submit("x"))
         await asyncio.sleep(HUNG_S + SOON_S)
-        assert "has been going on for" in str(await _refusal(house))
-        assert not _monitor(house).writes_go_well
+        assert "has been going on for" in str(await _refusal(services))
+        assert not _monitor(services).writes_go_well
         assert len(commits.batches) == 1  # no trial is queued behind it
         commits.free.set()
-        await house.finished(await waits)
+        await services.finished(await waits)
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {}
+        assert _levels(services) == {}
 
 
 # Its own troubles -----------------------------------------------------------------------------
@@ -266,51 +266,51 @@ async def test_a_write_that_hangs_refuses_tasks_until_it_is_done(tmp_path: Path)
 async def test_without_a_look_the_last_one_counts(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _house(tmp_path) as house:
-        house.seen = replace(CALM, memory=600 * MB)
+    async with _services(tmp_path) as services:
+        services.seen = replace(CALM, memory=600 * MB)
         await asyncio.sleep(SOON_S)
-        with patch.object(_monitor(house), "_look", side_effect=OSError("no /proc")):
+        with patch.object(_monitor(services), "_look", side_effect=OSError("no /proc")):
             await asyncio.sleep(5)
-        assert _levels(house) == {"memory": "overloaded"}
+        assert _levels(services) == {"memory": "overloaded"}
         assert sum("cannot be read" in r.getMessage() for r in caplog.records) == 1
-        house.seen = CALM
+        services.seen = CALM
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {}
+        assert _levels(services) == {}
 
 
 @virtual
 async def test_a_fault_of_ours_does_not_end_the_watch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _house(tmp_path) as house:
-        with patch.object(_monitor(house), "_look", side_effect=ZeroDivisionError):
+    async with _services(tmp_path) as services:
+        with patch.object(_monitor(services), "_look", side_effect=ZeroDivisionError):
             await asyncio.sleep(SOON_S)
         assert any("a fault of ours" in record.getMessage() for record in caplog.records)
-        house.seen = replace(CALM, memory=600 * MB)
+        services.seen = replace(CALM, memory=600 * MB)
         await asyncio.sleep(SOON_S)
-        assert _levels(house) == {"memory": "overloaded"}
+        assert _levels(services) == {"memory": "overloaded"}
 
 
 @virtual
 async def test_freed_memory_is_given_back_while_it_is_short(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
+    async with _services(tmp_path) as services:
         await asyncio.sleep(30)
-        assert house.reliefs == []
-        house.seen = replace(CALM, memory=450 * MB)
+        assert services.reliefs == []
+        services.seen = replace(CALM, memory=450 * MB)
         await asyncio.sleep(25.5)
-        assert len(house.reliefs) == 3
+        assert len(services.reliefs) == 3
 
 
 @virtual
 async def test_a_stop_goes_before_an_overload(tmp_path: Path) -> None:
-    async with _house(tmp_path) as house:
-        house.seen = replace(CALM, memory=600 * MB)
+    async with _services(tmp_path) as services:
+        services.seen = replace(CALM, memory=600 * MB)
         await asyncio.sleep(SOON_S)
-        house.house.intake.closed = True
+        services.services.intake.closed = True
         with pytest.raises(ShuttingDown):
-            await house.submit("x")
+            await services.submit("x")
         with pytest.raises(ShuttingDown):
-            house.house.intake.turn_away()
+            services.services.intake.turn_away()
 
 
 @virtual
@@ -318,6 +318,6 @@ async def test_the_start_tells_the_limits_and_the_library(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        async with _house(tmp_path):
+        async with _services(tmp_path):
             pass
     assert any("sqlite 3." in record.getMessage() for record in caplog.records)

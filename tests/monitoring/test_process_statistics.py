@@ -6,8 +6,8 @@ from unittest.mock import patch
 
 import pytest
 
-from asyncsvc.monitoring import process_statistics as readings
-from asyncsvc.monitoring.process_statistics import Machine, Readings, give_back
+from asyncsvc.monitoring import process_statistics as process_statistics
+from asyncsvc.monitoring.process_statistics import Machine, ProcessStatistics, give_back
 
 
 def nothing() -> None:
@@ -60,13 +60,13 @@ async def test_a_look_that_hangs_is_given_up_and_not_started_twice(tmp_path: Pat
     look = Machine(tmp_path / "x.db", nothing)
     free, starts = asyncio.Event(), []
 
-    async def hang(*_: Any) -> Readings:
+    async def hang(*_: Any) -> ProcessStatistics:
         starts.append(1)
         await free.wait()
-        return Readings(memory=7)
+        return ProcessStatistics(memory=7)
 
     with (
-        patch.object(readings, "PATIENCE_S", 0.01),
+        patch.object(process_statistics, "PATIENCE_S", 0.01),
         patch("asyncio.to_thread", hang),
     ):
         for _ in range(2):

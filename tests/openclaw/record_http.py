@@ -39,7 +39,7 @@ class Recorder:
         self.file("unknown_agent")
         await self._chat("token", key="not-the-token")
         self.file("wrong_token")
-        await self._made.fate(self._account(), KEY.format("nobody"))
+        await self._made.run_status(self._account(), KEY.format("nobody"))
         self.file("no_session")
         await self._cancelled()
         await self._killed()
@@ -83,12 +83,12 @@ class Recorder:
         seen: list[State] = []
 
         async def answered() -> bool:
-            fate = await self._made.fate(self._account(), KEY.format("cut"))
-            if fate.state in seen:
+            run_status = await self._made.run_status(self._account(), KEY.format("cut"))
+            if run_status.state in seen:
                 self._tap.found.pop()
             else:
-                seen.append(fate.state)
-            return fate.state is State.ANSWERED
+                seen.append(run_status.state)
+            return run_status.state is State.ANSWERED
 
         await until(answered)
         self.file("history")

@@ -1,8 +1,8 @@
-"""Everybody who asks something of the house of a story.
+"""Everybody who asks something of the service of a story.
 
 Owns what is sent and what is made of the answer. Promises to tell the oracle before anything is
 asked that it may happen, and after the answer whether it has; a refusal that is not right, or
-an answer that is not, raises Broken. Never knows when a house crashes: it is cancelled then.
+an answer that is not, raises Broken. Never knows when a service crashes: it is cancelled then.
 """
 
 from collections import Counter
@@ -19,7 +19,7 @@ from asyncsvc.errors import (
     TaskNotFound,
 )
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from tests.properties.lives import SHARED, Wish, law
 from tests.properties.oracle import Asked, Oracle
 from tests.properties.provider import now
@@ -45,12 +45,14 @@ LEADS_TO = {
 class Asking:
     """`submit`, `repeat` and `do` a step; each raises Broken only."""
 
-    def __init__(self, oracle: Oracle, house: Callable[[], House], happened: Counter[str]) -> None:
+    def __init__(
+        self, oracle: Oracle, services: Callable[[], Services], happened: Counter[str]
+    ) -> None:
         self.oracle = oracle
         self.happened = happened
         self.stopping = False
-        """Whether the house is being stopped: only then may the disk be refused."""
-        self._house = house
+        """Whether the service is being stopped: only then may the disk be refused."""
+        self._services = services
         """The one that is open."""
         self._asked: list[tuple[Submission, str | None, str | None]] = []
         """The submission of each wish, its owner and its Idempotency-Key."""
@@ -58,7 +60,7 @@ class Asking:
     async def submit(self, step: Submit) -> None:
         numbers = [self._wish(step) for _ in range(step.count)]
         submissions = [self._asked[number][0] for number in numbers]
-        intake, (_, owner, key) = self._house().intake, self._asked[numbers[0]]
+        intake, (_, owner, key) = self._services().intake, self._asked[numbers[0]]
         asked = [self.oracle.submits[number] for number in numbers]
         if step.count > 1:
             self.oracle.groups.append(numbers)
@@ -106,7 +108,7 @@ class Asking:
             submission = submission.model_copy(update={"priority": 1})
         asked = self.oracle.submits[number]
         known, deleted = self.oracle.ids.get(number), self.oracle.gone[number]
-        taking = self._house().intake.submit(submission, owner, key)
+        taking = self._services().intake.submit(submission, owner, key)
         accepted = await self._answer([asked], _one(taking))
         if accepted:
             self.happened["repeated"] += accepted[0].repeated
@@ -150,7 +152,7 @@ class Asking:
         if not known:
             return
         task_id = known[-1 - step.task % len(known)][1]
-        verb: Callable[[str], Awaitable[Any]] = getattr(self._house().control, step.verb)
+        verb: Callable[[str], Awaitable[Any]] = getattr(self._services().control, step.verb)
         asked = self.oracle.verbs[step.verb, task_id]
         together = asked.open > 0
         asked.open += 1
@@ -185,7 +187,7 @@ class Asking:
 
     async def hold(self, step: Hold) -> None:
         """Where nobody else asks the same, it is known from the answer on whether it is held."""
-        holds, hold = self._house().holds, self.oracle.holds[step.model]
+        holds, hold = self._services().holds, self.oracle.holds[step.model]
         alone = hold.open == 0
         hold.open += 1
         hold.since = None

@@ -1,6 +1,6 @@
-"""The oracle: what must hold in a house, seen from outside.
+"""The oracle: what must hold in a service, seen from outside.
 
-Owns what was asked of the house, what it acknowledged, and what its store says since. Promises
+Owns what was asked of the service, what it acknowledged, and what its store says since. Promises
 to look with a connection of its own, at what is committed and at nothing else; a broken law
 raises Broken. Never asks the engine anything, never predicts which of two legal things happens.
 """
@@ -94,7 +94,7 @@ class Oracle:
             life.doubt |= life.state in ("pending", "scheduled")
 
     def reborn(self, path: Path, power: bool) -> None:
-        """The house is gone and this is what is left of it: what must be there, is."""
+        """The service is gone and this is what is left of it: what must be there, is."""
         before = self.lives
         self.lives, self.last_id = {}, 0
         self.open(path)
@@ -122,7 +122,7 @@ class Oracle:
         return self._store.execute(sql, values).fetchall()
 
     def look(self, alive: bool = True) -> None:
-        """Hear what is new, and judge what must hold at every moment, where the house is
+        """Hear what is new, and judge what must hold at every moment, where the service is
         `alive`. Raises Broken."""
         if self.broken is not None:
             raise self.broken

@@ -24,7 +24,7 @@ from tests.properties.story import Telling
 from tests.virtual_time import loop, run_virtual
 
 CLASSIFIER = Classifier.builtin()
-"""Read once: a house that begins again is a fifth of a story's time otherwise."""
+"""Read once: a service that begins again is a fifth of a story's time otherwise."""
 MEMORY = Path("/dev/shm")
 FOLDER = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
 PROVOKED = ("a fault of ours while running task", "nothing was heard of the call")

@@ -1,4 +1,4 @@
-"""What can happen to a house, as data: a story is a list of steps.
+"""What can happen to a service, as data: a story is a list of steps.
 
 Owns the steps and how hypothesis draws them. Promises that a step means something wherever it
 stands in a story (tasks are named by their place, the newest being 0, counted round), so

@@ -1,6 +1,6 @@
-"""A story told to a real house: what is asked, what crashes, and what the oracle says of it.
+"""A story told to a real service: what is asked, what crashes, and what the oracle says of it.
 
-Owns the house of a story and everybody who asks something of it. Promises that a story always
+Owns the service of a story and everybody who asks something of it. Promises that a story always
 comes to its end in virtual time, and that at the end faults are over and everything that was
 held back is let go. Never judges: that is the oracle's.
 """
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from asyncsvc.app import drain
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.properties.asking import LONG_S, MOST_RETRIES, ROOM, SHORT_S, Asking
 from tests.properties.lives import TTL_MS, Broken, law
 from tests.properties.oracle import CONCURRENCY, RPM, SPAN_S, Oracle
@@ -59,22 +59,22 @@ class Telling:
         self._processes = 0
         self.provider = Provider()
         self.oracle = Oracle(self.provider)
-        self.house = self._new_house()
-        self._asking = Asking(self.oracle, lambda: self.house.house, self.happened)
+        self.services = self._new_house()
+        self._asking = Asking(self.oracle, lambda: self.services.services, self.happened)
         self._others: set[asyncio.Task[None]] = set()
         """Those who have not been answered yet."""
         self._client: asyncio.Task[None] | None = None
         self._heard: dict[int, tuple[str, int, str]] = {}
         """What a client that follows everything was told, by id."""
 
-    def _new_house(self) -> EngineHouse:
+    def _new_house(self) -> EngineServices:
         folder = self._folder / str(self._processes)
         folder.mkdir()
-        return EngineHouse(folder, MODELS, self.provider, **SECTIONS)
+        return EngineServices(folder, MODELS, self.provider, **SECTIONS)
 
     @property
     def _path(self) -> Path:
-        return Path(self.house.settings.storage.path)
+        return Path(self.services.settings.storage.path)
 
     async def tell(self) -> None:
         """From the first step to the end of everything. Raises Broken."""
@@ -88,12 +88,12 @@ class Telling:
             self.oracle.close()
             with suppress(Broken):
                 await self._silence()
-            if hasattr(self.house, "house"):
-                await self.house.crash()
+            if hasattr(self.services, "house"):
+                await self.services.crash()
 
     async def _open(self) -> None:
         self.oracle.open(self._path)
-        await self.house.reopen()
+        await self.services.reopen()
         self._client = asyncio.create_task(self._listen())
 
     async def _step(self, step: Step) -> None:
@@ -138,7 +138,7 @@ class Telling:
     async def _listen(self) -> None:
         """A client that follows everything, from where it was cut off."""
         after = max(self._heard, default=0)
-        async for page in self.house.house.journal.feed.follow(after):
+        async for page in self.services.services.journal.feed.follow(after):
             for event in page:
                 law(event.id > after, f"event {event.id} was told after {after}")
                 after = event.id
@@ -160,10 +160,10 @@ class Telling:
         self.oracle.look()
         self.happened["crash in a call"] += any(True for _ in self.provider.under_way())
         self.happened["crash in a question"] += bool(self._others)
-        old, path = self.house, self._path
+        old, path = self.services, self._path
         self.oracle.close()
         self._processes += 1
-        self.house = self._new_house()
+        self.services = self._new_house()
         self._disk.copy(path, self._path, power)
         await old.crash()  # before anything else: not a step of it is taken any more
         await self._silence()
@@ -176,15 +176,15 @@ class Telling:
         await self._open()
 
     async def _restart(self, grace_s: float) -> None:
-        house = self.house.house
+        services = self.services.services
         self.happened["stopped in a call"] += any(True for _ in self.provider.under_way())
         self._asking.stopping = True
-        await drain(house, grace_s, asyncio.Event())
+        await drain(services, grace_s, asyncio.Event())
         await self._answers()
         self.oracle.look()
         law(not list(self.provider.under_way()), "a call goes on after the stop")
         self.oracle.close()
-        await self.house.close()
+        await self.services.close()
         await self._silence()
         self.oracle.look(alive=False)  # what it wrote while it closed belongs to its own time
         self.oracle.close()
@@ -248,10 +248,10 @@ class Telling:
 
     def _check_idle(self) -> None:
         """Nothing is left of anything."""
-        house = self.house.house
-        law(len(house.dispatch) == 0, f"{len(house.dispatch)} are left in the lanes")
-        law(not house.executor.runs, f"{list(house.executor.runs)} are left in the executor")
-        for upstream in house.catalogue.upstreams:
+        services = self.services.services
+        law(len(services.scheduler) == 0, f"{len(services.scheduler)} are left in the lanes")
+        law(not services.executor.runs, f"{list(services.executor.runs)} are left in the executor")
+        for upstream in services.catalogue.upstreams:
             busy = (upstream.gate.busy, upstream.gate.long_busy, upstream.gate.under_way)
             law(not any(busy), f"gate {upstream.name} is left with {busy}")
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition, RateLimited, UpstreamDisconnected, UpstreamOverloaded
 from asyncsvc.tasks.state import FINISHED, State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.lifecycle.test_restart import most_in_a_window
 from tests.scripted import Call, Script, ScriptedClient
 from tests.virtual_time import run_virtual
@@ -55,43 +55,43 @@ MODELS = {
 
 
 def _in_a_house(
-    play: Callable[[EngineHouse], Awaitable[None]], client: ScriptedClient | None = None
+    play: Callable[[EngineServices], Awaitable[None]], client: ScriptedClient | None = None
 ) -> None:
     async def run(folder: Path) -> None:
-        house = EngineHouse(folder, MODELS, client, breaker={"failures": 3, "cooldown_s": 5})
-        async with house:
-            await play(house)
+        services = EngineServices(folder, MODELS, client, breaker={"failures": 3, "cooldown_s": 5})
+        async with services:
+            await play(services)
 
     with tempfile.TemporaryDirectory() as folder:
         run_virtual(run(Path(folder)))
 
 
-async def _submit(house: EngineHouse, wanted: list[Wish]) -> list[str]:
+async def _submit(services: EngineServices, wanted: list[Wish]) -> list[str]:
     ids = []
     for number, (played, asked, pause) in enumerate(wanted):
-        ids.append(await house.submit_script(f"p{number}", *played, max_retries=50, **asked))
+        ids.append(await services.submit_script(f"p{number}", *played, max_retries=50, **asked))
         await asyncio.sleep(pause)
     return ids
 
 
-async def _check_sound(house: EngineHouse, task_id: str) -> None:
+async def _check_sound(services: EngineServices, task_id: str) -> None:
     """What must be true of every finished task, however it came to its end."""
-    task, kinds = await house.task(task_id), await house.kinds(task_id)
+    task, kinds = await services.task(task_id), await services.kinds(task_id)
     assert task.seq == len(kinds)
     if task.state is State.COMPLETED:
         assert 1 <= kinds.count("completed") <= 1 + kinds.count("rerun")
-    assert (await house.result(task_id) or "") == await house.said(task_id)
+    assert (await services.result(task_id) or "") == await services.said(task_id)
     free = sum(kinds.count(cause) for cause in ("deferred", "interrupted", "paused"))
     assert task.attempts <= kinds.count("started")
     assert task.attempts >= kinds.count("started") - free
 
 
-def _check_gates(house: EngineHouse) -> None:
-    calls = [call for call in house.client.calls if call.name == "b"]
+def _check_gates(services: EngineServices) -> None:
+    calls = [call for call in services.client.calls if call.name == "b"]
     if calls:
         assert most_in_a_window([call.started for call in calls], SPAN_S) <= RPM
     for name, most in (("a", 1), ("b", 3)):
-        of = [call for call in house.client.calls if call.name == name]
+        of = [call for call in services.client.calls if call.name == name]
         for call in of:
             during = [c for c in of if c.started <= call.started < _end(c)]
             assert len(during) <= most
@@ -104,15 +104,17 @@ def _end(call: Call) -> float:
 @few
 @given(wishes)
 def test_every_task_is_completed_in_the_end(wanted: list[Wish]) -> None:
-    async def play(house: EngineHouse) -> None:
-        ids = await _submit(house, wanted)
+    async def play(services: EngineServices) -> None:
+        ids = await _submit(services, wanted)
         for task_id in ids:
             async with asyncio.timeout(5_000):
-                assert (await house.finished(task_id)).state is State.COMPLETED
-            await _check_sound(house, task_id)
-        _check_gates(house)
-        assert len(house.house.dispatch) == 0 and not house.house.executor.runs
-        assert all(u.gate.busy == u.gate.long_busy == 0 for u in house.house.catalogue.upstreams)
+                assert (await services.finished(task_id)).state is State.COMPLETED
+            await _check_sound(services, task_id)
+        _check_gates(services)
+        assert len(services.services.scheduler) == 0 and not services.services.executor.runs
+        assert all(
+            u.gate.busy == u.gate.long_busy == 0 for u in services.services.catalogue.upstreams
+        )
 
     _in_a_house(play)
 
@@ -120,16 +122,16 @@ def test_every_task_is_completed_in_the_end(wanted: list[Wish]) -> None:
 @few
 @given(wishes, st.lists(st.floats(0, 15), min_size=1, max_size=4))
 def test_crashes_lose_nothing_and_cost_nothing(wanted: list[Wish], crashes: list[float]) -> None:
-    async def play(house: EngineHouse) -> None:
-        ids = await _submit(house, wanted)
+    async def play(services: EngineServices) -> None:
+        ids = await _submit(services, wanted)
         for pause in crashes:
             await asyncio.sleep(pause)
-            await house.restart()
+            await services.restart()
         for task_id in ids:
             async with asyncio.timeout(5_000):
-                assert (await house.finished(task_id)).state is State.COMPLETED
-            await _check_sound(house, task_id)
-        _check_gates(house)
+                assert (await services.finished(task_id)).state is State.COMPLETED
+            await _check_sound(services, task_id)
+        _check_gates(services)
 
     _in_a_house(play)
 
@@ -141,27 +143,27 @@ def test_a_crash_between_any_two_steps_loses_no_accepted_task(
 ) -> None:
     """Not at a point of time but in the middle of what happens at one."""
 
-    async def play(house: EngineHouse) -> None:
-        house.client.default = ["one ", 0.5, "two ", "three"]
+    async def play(services: EngineServices) -> None:
+        services.client.default = ["one ", 0.5, "two ", "three"]
         accepted: list[str] = []
 
         async def submit() -> None:
             for number in range(4):
-                accepted.append(await house.submit(f"p{number}", max_retries=0, model="b"))
+                accepted.append(await services.submit(f"p{number}", max_retries=0, model="b"))
 
         for pause in pauses:
             submitting = asyncio.create_task(submit())
             await asyncio.sleep(pause)
             for _ in range(steps):
                 await asyncio.sleep(0)
-            await house.crash()
+            await services.crash()
             assert submitting.done()
-            await house.reopen()
+            await services.reopen()
         for task_id in accepted:
-            assert (await house.finished(task_id)).state is State.COMPLETED
-            assert await house.said(task_id) == "one two three"
-            await _check_sound(house, task_id)
-        _check_gates(house)
+            assert (await services.finished(task_id)).state is State.COMPLETED
+            assert await services.said(task_id) == "one two three"
+            await _check_sound(services, task_id)
+        _check_gates(services)
 
     _in_a_house(play)
 
@@ -185,29 +187,29 @@ SCHEDULED: Wish = ([["ok"]], {"delay_s": 5.0}, 0.0)
 def test_steering_at_any_moment_leaves_every_task_with_a_next_step(
     wanted: list[Wish], moves: list[Steering]
 ) -> None:
-    async def play(house: EngineHouse) -> None:
-        ids = await _submit(house, wanted)
+    async def play(services: EngineServices) -> None:
+        ids = await _submit(services, wanted)
         steps = []
         for pause, index, verb in moves:
             await asyncio.sleep(pause)
-            step = _steer(house, ids[index % len(ids)], verb)
+            step = _steer(services, ids[index % len(ids)], verb)
             steps.append(asyncio.create_task(step))
         await asyncio.gather(*steps)
         for task_id in ids:
             with suppress(IllegalTransition):
-                await house.house.control.resume(task_id)
+                await services.services.control.resume(task_id)
         for task_id in ids:
             async with asyncio.timeout(5_000):
-                task = await house.finished(task_id)
+                task = await services.finished(task_id)
             assert task.state in (State.COMPLETED, State.CANCELLED)
-            await _check_sound(house, task_id)
-        _check_gates(house)
-        assert len(house.house.dispatch) == 0
+            await _check_sound(services, task_id)
+        _check_gates(services)
+        assert len(services.services.scheduler) == 0
 
     _in_a_house(play)
 
 
-async def _steer(house: EngineHouse, task_id: str, verb: str) -> None:
+async def _steer(services: EngineServices, task_id: str, verb: str) -> None:
     """A verb may be refused only from a state of which the table refuses it."""
     refused = {
         "cancel": FINISHED,
@@ -216,6 +218,6 @@ async def _steer(house: EngineHouse, task_id: str, verb: str) -> None:
         "retry": frozenset(State) - FINISHED,
     }
     try:
-        await getattr(house.house.control, verb)(task_id)
+        await getattr(services.services.control, verb)(task_id)
     except IllegalTransition as error:
         assert error.state in refused[verb]

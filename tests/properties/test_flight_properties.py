@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition, RateLimited, UpstreamDisconnected
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.properties.test_engine_properties import _check_sound, few
 from tests.scripted import Call, Script
 from tests.virtual_time import run_virtual
@@ -51,56 +51,58 @@ moves = st.lists(
 Comer = tuple[str, float, str, str | None, float | None]
 
 
-async def _come(house: EngineHouse, wanted: list[Comer], ids: list[str]) -> None:
+async def _come(services: EngineServices, wanted: list[Comer], ids: list[str]) -> None:
     for key, pause, lane, session, timeout in wanted:
         fields: dict[str, Any] = {"lane": lane, "session_id": session, "timeout_s": timeout}
-        ids.append(await house.submit_fields(content=key, cache=True, max_retries=20, **fields))
+        ids.append(await services.submit_fields(content=key, cache=True, max_retries=20, **fields))
         await asyncio.sleep(pause)
 
 
-async def _steer(house: EngineHouse, ids: list[str], index: int, verb: str) -> None:
+async def _steer(services: EngineServices, ids: list[str], index: int, verb: str) -> None:
     if ids:
         with suppress(IllegalTransition):
-            await getattr(house.house.control, verb)(ids[index % len(ids)])
+            await getattr(services.services.control, verb)(ids[index % len(ids)])
 
 
 async def _play(
     folder: Path, played: list[Script], wanted: list[Comer], moved: list[tuple[float, int, str]]
 ) -> None:
-    async with EngineHouse(folder, MODELS, cache={"ttl_s": 3}) as house:
+    async with EngineServices(folder, MODELS, cache={"ttl_s": 3}) as services:
         for key in KEYS:
-            house.client.on(key, *played, ["x ", 1.0, "y"])
+            services.client.on(key, *played, ["x ", 1.0, "y"])
         ids: list[str] = []
         twice: list[Call] = []
 
         def look(call: Call) -> None:
-            if house.client.running.count(call.prompt) > 1:
+            if services.client.running.count(call.prompt) > 1:
                 twice.append(call)
 
-        house.client.before = look
-        coming = asyncio.create_task(_come(house, wanted, ids))
+        services.client.before = look
+        coming = asyncio.create_task(_come(services, wanted, ids))
         steps: list[asyncio.Task[None]] = []
         for pause, index, verb in moved:
             await asyncio.sleep(pause)
             if verb == "crash":
                 await asyncio.gather(coming, *steps)
-                await house.restart()
+                await services.restart()
             else:
-                steps.append(asyncio.create_task(_steer(house, ids, index, verb)))
+                steps.append(asyncio.create_task(_steer(services, ids, index, verb)))
         await asyncio.gather(coming, *steps)
         for index in range(len(ids)):
-            await _steer(house, ids, index, "resume")
+            await _steer(services, ids, index, "resume")
         for task_id in ids:
             async with asyncio.timeout(5_000):
-                task = await house.finished(task_id)
+                task = await services.finished(task_id)
             code = (task.error or {}).get("code")
             assert task.state in (State.COMPLETED, State.CANCELLED) or code in (
                 "timeout", "rate_limited", "upstream_disconnected",
             )  # fmt: skip
-            await _check_sound(house, task_id)
+            await _check_sound(services, task_id)
         assert twice == [], "two calls for one answer at a time"
-        assert len(house.house.dispatch) == 0 and not house.house.executor.runs
-        assert all(u.gate.busy == u.gate.long_busy == 0 for u in house.house.catalogue.upstreams)
+        assert len(services.services.scheduler) == 0 and not services.services.executor.runs
+        assert all(
+            u.gate.busy == u.gate.long_busy == 0 for u in services.services.catalogue.upstreams
+        )
 
 
 @few

@@ -1,4 +1,4 @@
-"""Stories that nobody thought of, told to a real house and judged by an oracle.
+"""Stories that nobody thought of, told to a real service and judged by an oracle.
 
 `ASYNCSVC_TESTS_STORIES` says how many, `ASYNCSVC_TESTS_SEED` which; a failure shows the seed. The
 long form is `python -m tests.benchmarks.stories`.

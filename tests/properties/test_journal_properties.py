@@ -21,7 +21,17 @@ from hypothesis import strategies as st
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.journal.journal import Change, Journal, Removal
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task, apply, born
-from tests.builders import attempt, begun, birth, chunk, ended, gathered, journal_at, said, ticking
+from tests.builders import (
+    attempt,
+    begun,
+    chunk,
+    ended,
+    gathered,
+    journal_at,
+    new_task,
+    said,
+    ticking,
+)
 
 SLOWLY = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
@@ -142,7 +152,7 @@ async def lived(world: World, story: list[tuple[str, tuple[str, Any]]]) -> None:
     born_already: set[str] = set()
     for task_id, (step, value) in story:
         if task_id not in born_already:
-            world.append(birth(task_id), BORN)
+            world.append(new_task(task_id), BORN)
             born_already.add(task_id)
         if step == "cause":
             draft = Draft(EventType.STATUS, {"cause": value.value})
@@ -247,7 +257,7 @@ def test_readers_at_any_pace_hear_all_of_a_task_once(
     async def whole() -> None:
         with TemporaryDirectory() as folder:
             async with journal_at(Path(folder) / "x.db") as journal:
-                await journal.append(birth("a"), begun("a"))
+                await journal.append(new_task("a"), begun("a"))
                 following = [Reader("a", after, pause) for after, pause in readers]
                 for number, pause in enumerate(pauses):
                     if number < len(following):
@@ -294,7 +304,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
         async with journal_at(path) as journal:
             for number in range(6):
                 task_id = f"t{number}"
-                await journal.append(birth(task_id, b"x" * 3000), begun(task_id))
+                await journal.append(new_task(task_id, b"x" * 3000), begun(task_id))
                 await journal.append(said(task_id, "text " * 300))
                 await journal.append(ended(task_id, "text " * 300))
             return path.read_bytes(), path.with_name("x.db-wal").read_bytes()

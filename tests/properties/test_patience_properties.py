@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.scripted import Call, Script, ScriptedClient
 from tests.virtual_time import loop, run_virtual
 
@@ -40,23 +40,23 @@ class Run:
         self.calls: list[tuple[str, float, float]] = []
 
     async def play(self, folder: Path, arrivals: list[tuple[float, float, str, int]]) -> None:
-        async with EngineHouse(
+        async with EngineServices(
             folder, MODELS, Provider([FAST, "ok"]), cache={"enabled": False}
-        ) as house:
+        ) as services:
             for name in MODELS:
-                await house.finished(await house.submit("measured", model=name))
-            house.client.calls.clear()
+                await services.finished(await services.submit("measured", model=name))
+            services.client.calls.clear()
             start = loop().time()
             ids = []
             for n, (at, takes, lane, priority) in enumerate(sorted(arrivals)):
                 await asyncio.sleep(max(start + at - loop().time(), 0))
                 prompt = f"hello {n}"
-                house.client.on(prompt, [takes, "ok"])
+                services.client.on(prompt, [takes, "ok"])
                 self.came.append(loop().time())
-                ids.append(await house.submit(prompt, lane=lane, priority=priority))
+                ids.append(await services.submit(prompt, lane=lane, priority=priority))
             for task_id in ids:
-                assert (await house.finished(task_id)).state is State.COMPLETED
-            self.calls = [(c.name, c.started, c.ended or 0.0) for c in house.client.calls]
+                assert (await services.finished(task_id)).state is State.COMPLETED
+            self.calls = [(c.name, c.started, c.ended or 0.0) for c in services.client.calls]
 
     def idle_s(self, name: str, slots: int) -> float:
         """The longest that the model had room while somebody waited."""

@@ -14,7 +14,7 @@ from asyncsvc.errors import ModelNotFound, NoModel
 from asyncsvc.limits.account import Gate
 from asyncsvc.limits.permit import Permit
 from asyncsvc.tasks.state import State
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.virtual_time import loop, run_virtual
 
 few = settings(
@@ -65,8 +65,8 @@ class Watched:
     """Holds every call that is let in against the settings in force at that moment. What was let
     in before may still run: it counts, but nobody has to take it back."""
 
-    def __init__(self, house: EngineHouse) -> None:
-        self.house = house
+    def __init__(self, services: EngineServices) -> None:
+        self.services = services
         self.admitted: dict[str, list[Permit]] = {name: [] for name in NAMES}
         self.broken: list[str] = []
 
@@ -84,7 +84,7 @@ class Watched:
         RESERVE(permit, *given)
         gate, now = permit._gate, loop().time()
         assert isinstance(gate, Gate)
-        limit = self.house.settings.models[gate.name]
+        limit = self.services.settings.models[gate.name]
         permits = self.admitted[gate.name]
         permits.append(permit)
         recent = sum(_counts(each, now) for each in permits)
@@ -112,37 +112,37 @@ def _counts(permit: Permit, now: float) -> bool:
 def test_reloads_break_no_limit_and_lose_no_task(wanted: list[Any], changes: list[Reload]) -> None:
     async def play(folder: Path) -> None:
         first = {"a": FIRST, "b": FIRST}
-        house = EngineHouse(folder, _models(first))
-        watched = Watched(house)
+        services = EngineServices(folder, _models(first))
+        watched = Watched(services)
 
-        async with house, watched:
+        async with services, watched:
             ids: list[str] = []
 
             async def submit() -> None:
                 for number, (pause, length, asked) in enumerate(wanted):
                     prompt = f"p{number % 4}"
-                    house.client.on(prompt, [length, "ok"])
+                    services.client.on(prompt, [length, "ok"])
                     with suppress(NoModel, ModelNotFound):  # as it should be
-                        ids.append(await house.submit(prompt, **asked))
+                        ids.append(await services.submit(prompt, **asked))
                     await asyncio.sleep(pause)
 
             async def change() -> None:
                 for pause, models in changes:
                     await asyncio.sleep(pause)
-                    await house.reload(_models(models))
+                    await services.reload(_models(models))
 
             await asyncio.gather(submit(), change())
-            await house.reload(_models({name: FIRST for name in NAMES}))
+            await services.reload(_models({name: FIRST for name in NAMES}))
             for task_id in ids:
                 async with asyncio.timeout(5_000):
-                    task = await house.finished(task_id)
+                    task = await services.finished(task_id)
                 assert task.state is State.COMPLETED, task.error
                 assert task.attempts == 1
-                assert await house.result(task_id) == await house.said(task_id) == "ok"
+                assert await services.result(task_id) == await services.said(task_id) == "ok"
             await asyncio.sleep(1)
             assert not watched.broken
-            parts = house.house
-            assert len(parts.dispatch) == parts.pool.working() == len(parts.executor.runs) == 0
+            parts = services.services
+            assert len(parts.scheduler) == parts.pool.working() == len(parts.executor.runs) == 0
             assert parts.pool.figures()["clerks"] == len(NAMES)
             assert all(gate.busy == gate.long_busy == 0 for gate in parts.catalogue.gates)
 
@@ -154,22 +154,22 @@ def test_reloads_break_no_limit_and_lose_no_task(wanted: list[Any], changes: lis
 @given(st.lists(st.tuples(seconds, st.integers(1, 8)), min_size=1, max_size=8))
 def test_the_workers_follow_the_limit(changes: list[tuple[float, int]]) -> None:
     async def play(folder: Path) -> None:
-        async with EngineHouse(folder, {"a": model()}) as house:
-            house.client.default = [2.0, "ok"]
-            await house.submit_many([str(n) for n in range(200)])
+        async with EngineServices(folder, {"a": model()}) as services:
+            services.client.default = [2.0, "ok"]
+            await services.submit_many([str(n) for n in range(200)])
             until: list[tuple[float, int]] = []  # when each limit was replaced
             limit = 1
             for pause, wanted in changes:
                 await asyncio.sleep(pause)
                 until.append((loop().time(), limit))
                 limit = wanted
-                await house.reload({"a": model(concurrency=limit)})
+                await services.reload({"a": model(concurrency=limit)})
                 await asyncio.sleep(0.01)
                 # Those in flight may be as many as were allowed when they began.
                 old = [was for at, was in until if at > loop().time() - 2.1]
-                assert house.house.pool.working() <= max(limit, *old, 0)
+                assert services.services.pool.working() <= max(limit, *old, 0)
             await asyncio.sleep(2.5)
-            assert house.house.pool.working() == len(house.client.running) == limit
+            assert services.services.pool.working() == len(services.client.running) == limit
 
     with tempfile.TemporaryDirectory() as folder:
         run_virtual(play(Path(folder)))

@@ -14,7 +14,7 @@ from asyncsvc.cron.schedule import KIND, Schedule, Wish
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.submission import Submission
-from tests.engine_house import EngineHouse
+from tests.engine_services import EngineServices
 from tests.virtual_time import START_MS, run_virtual
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
@@ -58,23 +58,23 @@ class _Ledger:
         store.commit = heard  # type: ignore[method-assign]
 
 
-async def _live(house: EngineHouse, ledger: _Ledger, doing: str, much: float) -> None:
+async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: float) -> None:
     """One step; after it everything that is due has had the time to happen."""
     if doing == "run":
         await asyncio.sleep(much * 60)
     elif doing == "set":
-        house.shift_ms += round(much * MINUTE_MS)
+        services.shift_ms += round(much * MINUTE_MS)
         await asyncio.sleep(61)  # within a minute whoever waits has looked at the clock
     else:
-        await (house.crash() if doing == "crash" else house.close())
+        await (services.crash() if doing == "crash" else services.close())
         await asyncio.sleep(much * 60)
-        await house.reopen()
-        ledger.listen(house.house.journal.store)
+        await services.reopen()
+        ledger.listen(services.services.journal.store)
         await asyncio.sleep(0.1)
 
 
-def _only(house: EngineHouse) -> Schedule:
-    (schedule,) = house.house.schedules.all()
+def _only(services: EngineServices) -> Schedule:
+    (schedule,) = services.services.schedules.all()
     return schedule
 
 
@@ -83,18 +83,18 @@ def _only(house: EngineHouse) -> Schedule:
 @example("*/5 * * * *", "UTC", [("set", 1500.0), ("run", 13.0), ("set", -1500.0), ("run", 70.0)])
 @example("7 * * * *", "UTC", [("run", 70.0), ("set", -61.0), ("run", 70.0), ("stop", 70.0)])
 def test_each_regular_time_makes_at_most_one_task(cron: str, zone: str, doing: Steps) -> None:
-    async def play(house: EngineHouse) -> None:
-        ledger = await _begin(house, cron, zone)
+    async def play(services: EngineServices) -> None:
+        ledger = await _begin(services, cron, zone)
         for step in doing:
-            await _live(house, ledger, *step)
+            await _live(services, ledger, *step)
         assert len(set(ledger.dues)) == len(ledger.dues)
         rule = Crontab.read(cron, zone, START_MS)
         assert all(rule.after(due - 1) == due for due in ledger.dues)
         # A clock that is set back in the middle of a firing makes it look early.
         if not any(step == "set" and much < 0 for step, much in doing):
             assert all(due <= at for due, at in zip(ledger.dues, ledger.ats, strict=True))
-        tasks = await house.house.journal.store.read("SELECT COUNT(*) FROM tasks")
-        assert tasks[0][0] == len(ledger.dues) == _only(house).runs
+        tasks = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
+        assert tasks[0][0] == len(ledger.dues) == _only(services).runs
 
     _in_a_house(play)
 
@@ -107,24 +107,24 @@ def test_each_regular_time_makes_at_most_one_task(cron: str, zone: str, doing: S
 def test_after_a_stop_there_is_one_task_for_all_that_was_missed(
     cron: str, doing: list[tuple[float, str, float]]
 ) -> None:
-    async def play(house: EngineHouse) -> None:
-        ledger = await _begin(house, cron, "UTC")
+    async def play(services: EngineServices) -> None:
+        ledger = await _begin(services, cron, "UTC")
         rule = Crontab.read(cron, "UTC", START_MS)
         for up, how, down in doing:
             await asyncio.sleep(up * 60)
-            due, before = _only(house).due_at, len(ledger.dues)
+            due, before = _only(services).due_at, len(ledger.dues)
             assert due is not None
-            await (house.crash() if how == "crash" else house.close())
+            await (services.crash() if how == "crash" else services.close())
             await asyncio.sleep(down * 60)
-            missed = due <= house.now()
-            await house.reopen()
-            # What opens the house fires before anybody can listen: count the tasks instead.
+            missed = due <= services.now()
+            await services.reopen()
+            # What opens the service fires before anybody can listen: count the tasks instead.
             await asyncio.sleep(0.05)
-            row = await house.house.journal.store.read("SELECT COUNT(*) FROM tasks")
+            row = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
             assert row[0][0] == before + missed
-            assert _only(house).due_at == rule.after(house.now())
+            assert _only(services).due_at == rule.after(services.now())
             ledger.dues += [due] * missed
-            ledger.listen(house.house.journal.store)
+            ledger.listen(services.services.journal.store)
 
     _in_a_house(play)
 
@@ -132,21 +132,21 @@ def test_after_a_stop_there_is_one_task_for_all_that_was_missed(
 @few
 @given(st.sampled_from(CRONS), st.sampled_from(ZONES), st.floats(1, 90))
 def test_undisturbed_every_regular_time_makes_its_task(cron: str, zone: str, up: float) -> None:
-    async def play(house: EngineHouse) -> None:
-        ledger = await _begin(house, cron, zone)
+    async def play(services: EngineServices) -> None:
+        ledger = await _begin(services, cron, zone)
         await asyncio.sleep(up * 60 + 1)
         rule, at, wanted = Crontab.read(cron, zone, START_MS), START_MS, []
-        while (following := rule.after(at)) is not None and following < house.now():
+        while (following := rule.after(at)) is not None and following < services.now():
             wanted.append(at := following)
         assert ledger.dues == wanted
 
     _in_a_house(play)
 
 
-async def _begin(house: EngineHouse, cron: str, zone: str) -> _Ledger:
+async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
     ledger = _Ledger()
-    ledger.listen(house.house.journal.store)
-    await house.house.schedules.create(
+    ledger.listen(services.services.journal.store)
+    await services.services.schedules.create(
         Wish(cron, zone, Submission.model_validate({"content": "tick"}))
     )
     return ledger
@@ -154,8 +154,8 @@ async def _begin(house: EngineHouse, cron: str, zone: str) -> _Ledger:
 
 def _in_a_house(play: Any) -> None:
     async def run(folder: Path) -> None:
-        async with EngineHouse(folder) as house:
-            await play(house)
+        async with EngineServices(folder) as services:
+            await play(services)
 
     with tempfile.TemporaryDirectory() as folder:
         run_virtual(run(Path(folder)))

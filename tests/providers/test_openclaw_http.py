@@ -114,15 +114,15 @@ async def test_after_a_cut_the_history_has_the_answer() -> None:
     assert sheet.text
     looks = load("history")
     async with playing("history") as (player, made, account):
-        fates = [await made.fate(account, KEY.format("cut")) for _ in looks]
-    assert [fate.state for fate in fates] == [State.RUNNING, State.ANSWERED]
+        fates = [await made.run_status(account, KEY.format("cut")) for _ in looks]
+    assert [run_status.state for run_status in fates] == [State.RUNNING, State.ANSWERED]
     assert len(fates[-1].text) > len(sheet.text)
     assert [one.line for one in player.asked] == [one.line for one in looks]
 
 
 async def test_a_session_that_is_not_known_never_began() -> None:
     async with playing("no_session") as (_, made, account):
-        assert (await made.fate(account, "k")).state is State.NEVER
+        assert (await made.run_status(account, "k")).state is State.NEVER
 
 
 async def test_a_gateway_that_stops_refuses_without_an_attempt() -> None:

@@ -16,7 +16,7 @@ from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
 from tests.builders import journal_at
-from tests.engine_house import MOMENT, EngineHouse, model
+from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import HANG, Script
 from tests.virtual_time import virtual
 
@@ -24,10 +24,10 @@ COLD: dict[str, Any] = {"params": {"temperature": 0}}
 WITH_EMBEDDING = {"a": model(), "e": model(type="embedding", model="embed")}
 
 
-async def _ask(house: EngineHouse, content: str = "x", **fields: Any) -> bool:
+async def _ask(services: EngineServices, content: str = "x", **fields: Any) -> bool:
     """Ask and wait; whether the answer came from the cache."""
-    task_id = await house.submit(content, **(COLD | fields))
-    return (await house.finished(task_id)).cached
+    task_id = await services.submit(content, **(COLD | fields))
+    return (await services.finished(task_id)).cached
 
 
 def _rows(folder: Path) -> int:
@@ -39,50 +39,52 @@ def _rows(folder: Path) -> int:
 
 @virtual
 async def test_an_answer_is_repeated_without_a_call(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(rpm=1, rpm_window_s=1000)}) as house:
-        house.client.usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
+    async with EngineServices(tmp_path, {"a": model(rpm=1, rpm_window_s=1000)}) as services:
+        services.client.usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
         script: Script = [Delta("hm", True), 1.0, "he", 1.0, "llo"]
-        first = await house.submit_script("x", script, **COLD)
-        original = await house.finished(first)
-        calls = house.house.catalogue.upstreams[0].gate.calls
-        again = await house.submit("x", **COLD)
-        task = await house.finished(again)
+        first = await services.submit_script("x", script, **COLD)
+        original = await services.finished(first)
+        calls = services.services.catalogue.upstreams[0].gate.calls
+        again = await services.submit("x", **COLD)
+        task = await services.finished(again)
         assert (task.state, task.cached, original.cached) == (State.COMPLETED, True, False)
         assert (task.model, task.name, task.usage) == ("id", "a", original.usage)
         assert (task.attempts, task.latency) == (1, 0.0)
         assert task.route is not None
         assert (task.route["reason"], task.route["model"]) == ("cached", "a")
-        assert await house.result(again) == await house.said(again) == "hello"
-        events = await house.events(again)
+        assert await services.result(again) == await services.said(again) == "hello"
+        events = await services.events(again)
         kinds = ["submitted", "started", "attempt", "reasoning", "chunk", "completed"]
-        assert await house.kinds(again) == kinds
+        assert await services.kinds(again) == kinds
         assert (events[2][1]["why"], events[2][1]["number"]) == ("cached", 1)
         assert (events[2][1]["model"], events[2][1]["name"]) == ("id", "a")
         assert events[-1][1]["cached"] is True
-        assert len(house.client.calls) == calls == 1
-        assert house.house.cache.figures() | {"bytes": 0} == {
+        assert len(services.client.calls) == calls == 1
+        assert services.services.cache.figures() | {"bytes": 0} == {
             "entries": 1, "bytes": 0, "hits": 1, "misses": 1, "shared": 0,
         }  # fmt: skip
 
 
 @virtual
 async def test_an_answer_needs_neither_a_free_slot_nor_a_sound_gate(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await _ask(house)
-        await house.submit_script("busy", [HANG])
+    async with EngineServices(tmp_path) as services:
+        await _ask(services)
+        await services.submit_script("busy", [HANG])
         await asyncio.sleep(MOMENT)
-        assert await _ask(house)
+        assert await _ask(services)
 
 
 @virtual
 async def test_embeddings_are_repeated_by_default(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WITH_EMBEDDING) as house:
+    async with EngineServices(tmp_path, WITH_EMBEDDING) as services:
         found = []
         for _ in range(2):
-            task_id = await house.submit_fields(type="embedding", input=["a", "bb"])
-            found.append(((await house.finished(task_id)).cached, await house.result(task_id)))
+            task_id = await services.submit_fields(type="embedding", input=["a", "bb"])
+            found.append(
+                ((await services.finished(task_id)).cached, await services.result(task_id))
+            )
             kinds = ["submitted", "started", "attempt", "completed"]
-            assert await house.kinds(task_id) == kinds
+            assert await services.kinds(task_id) == kinds
         assert found == [(False, "[[1.0],[2.0]]"), (True, "[[1.0],[2.0]]")]
 
 
@@ -104,10 +106,10 @@ def test_which_tasks_are_cached(
 ) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
+        async with EngineServices(tmp_path) as services:
             fields: dict[str, Any] = {"cache": cache, "params": params}
-            assert not await _ask(house, **fields)
-            assert await _ask(house, **fields) is repeated
+            assert not await _ask(services, **fields)
+            assert await _ask(services, **fields) is repeated
             assert _rows(tmp_path) == int(repeated)
 
     check()
@@ -115,20 +117,20 @@ def test_which_tasks_are_cached(
 
 @virtual
 async def test_a_task_that_wants_no_cache_neither_reads_nor_writes_it(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        assert not await _ask(house, cache=False)
-        assert not await _ask(house)
-        assert not await _ask(house, cache=False)
-        assert len(house.client.calls) == 3
+    async with EngineServices(tmp_path) as services:
+        assert not await _ask(services, cache=False)
+        assert not await _ask(services)
+        assert not await _ask(services, cache=False)
+        assert len(services.client.calls) == 3
 
 
 @virtual
 async def test_nothing_is_cached_or_shared_where_it_is_switched_off(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, cache={"enabled": False}) as house:
-        ids = await house.submit_many(["x", "x"], cache=True)
+    async with EngineServices(tmp_path, cache={"enabled": False}) as services:
+        ids = await services.submit_many(["x", "x"], cache=True)
         for task_id in ids:
-            assert not (await house.finished(task_id)).cached
-        assert (len(house.client.calls), _rows(tmp_path)) == (2, 0)
+            assert not (await services.finished(task_id)).cached
+        assert (len(services.client.calls), _rows(tmp_path)) == (2, 0)
 
 
 # What makes two requests the same ---------------------------------------------------------------
@@ -203,10 +205,10 @@ def test_other_settings_of_the_model_make_another_answer(
 ) -> None:
     @virtual
     async def check() -> None:
-        async with EngineHouse(tmp_path) as house:
-            await _ask(house)
-        async with EngineHouse(tmp_path, {"a": model(**change)}) as house:
-            assert await _ask(house) is repeated
+        async with EngineServices(tmp_path) as services:
+            await _ask(services)
+        async with EngineServices(tmp_path, {"a": model(**change)}) as services:
+            assert await _ask(services) is repeated
 
     check()
 
@@ -217,48 +219,51 @@ def test_other_settings_of_the_model_make_another_answer(
 @virtual
 async def test_answers_with_tool_calls_are_not_kept(tmp_path: Path) -> None:
     call = {"id": "1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
-    async with EngineHouse(tmp_path) as house:
-        house.client.on("x", ["some", call])
-        assert not await _ask(house)
-        assert not await _ask(house)
+    async with EngineServices(tmp_path) as services:
+        services.client.on("x", ["some", call])
+        assert not await _ask(services)
+        assert not await _ask(services)
         assert _rows(tmp_path) == 0
 
 
 @virtual
 async def test_partial_and_failed_answers_are_not_kept(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        house.client.on("x", ["par", UpstreamRejected("no")], ["par", HANG], ["whole"])
-        assert not await _ask(house)
-        cut = await house.submit("x", **COLD)
+    async with EngineServices(tmp_path) as services:
+        services.client.on("x", ["par", UpstreamRejected("no")], ["par", HANG], ["whole"])
+        assert not await _ask(services)
+        cut = await services.submit("x", **COLD)
         await asyncio.sleep(1)
-        await house.house.control.cancel(cut)
-        assert (_rows(tmp_path), len(house.house.cache)) == (0, 0)
-        assert not await _ask(house)
-        assert await _ask(house)
+        await services.services.control.cancel(cut)
+        assert (_rows(tmp_path), len(services.services.cache)) == (0, 0)
+        assert not await _ask(services)
+        assert await _ask(services)
 
 
 @virtual
 async def test_what_an_agent_has_done_is_done_again(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, {"a": model(preset="openclaw")}) as house:
+    async with EngineServices(tmp_path, {"a": model(preset="openclaw")}) as services:
         for named in ("a", None):
-            assert not await _ask(house, model=named)
-            assert not await _ask(house, model=named)
-        assert not await _ask(house, model="a", cache=True)
-        assert await _ask(house, model="a", cache=True)
+            assert not await _ask(services, model=named)
+            assert not await _ask(services, model=named)
+        assert not await _ask(services, model="a", cache=True)
+        assert await _ask(services, model="a", cache=True)
 
 
 @virtual
 async def test_a_retry_by_hand_asks_anew_and_its_answer_is_kept(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        house.client.on("x", ["old"], ["new"])
-        await _ask(house)
-        task_id = await house.submit("x", **COLD)
-        assert (await house.finished(task_id)).cached
-        await house.house.control.retry(task_id)
-        task = await house.finished(task_id)
-        assert (task.cached, await house.result(task_id)) == (False, "new")
-        again = await house.submit("x", **COLD)
-        assert ((await house.finished(again)).cached, await house.result(again)) == (True, "new")
+    async with EngineServices(tmp_path) as services:
+        services.client.on("x", ["old"], ["new"])
+        await _ask(services)
+        task_id = await services.submit("x", **COLD)
+        assert (await services.finished(task_id)).cached
+        await services.services.control.retry(task_id)
+        task = await services.finished(task_id)
+        assert (task.cached, await services.result(task_id)) == (False, "new")
+        again = await services.submit("x", **COLD)
+        assert ((await services.finished(again)).cached, await services.result(again)) == (
+            True,
+            "new",
+        )
 
 
 # Time, room, restarts ---------------------------------------------------------------------------
@@ -266,42 +271,42 @@ async def test_a_retry_by_hand_asks_anew_and_its_answer_is_kept(tmp_path: Path) 
 
 @virtual
 async def test_an_answer_grows_stale(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, cache={"ttl_s": 100}) as house:
-        await _ask(house)
+    async with EngineServices(tmp_path, cache={"ttl_s": 100}) as services:
+        await _ask(services)
         await asyncio.sleep(99)
-        assert await _ask(house)
+        assert await _ask(services)
         await asyncio.sleep(1)
-        assert not await _ask(house)
-        assert await _ask(house)
-        assert len(house.client.calls) == 2
+        assert not await _ask(services)
+        assert await _ask(services)
+        assert len(services.client.calls) == 2
 
 
 @virtual
 async def test_a_clock_that_is_set_back_keeps_no_answer_for_ever(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, cache={"ttl_s": 100}) as house:
-        await _ask(house)
-        house.shift_ms = -200_000
-        assert not await _ask(house)
+    async with EngineServices(tmp_path, cache={"ttl_s": 100}) as services:
+        await _ask(services)
+        services.shift_ms = -200_000
+        assert not await _ask(services)
 
 
 @virtual
 async def test_a_restart_keeps_the_fresh_and_purges_the_stale(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, cache={"ttl_s": 100}) as house:
+    async with EngineServices(tmp_path, cache={"ttl_s": 100}) as services:
         for number in range(PURGED_AT_ONCE + 2):
-            await _ask(house, f"old {number}")
+            await _ask(services, f"old {number}")
         await asyncio.sleep(90)
-        await _ask(house, "fresh")
-        await house.restart()
-        assert await _ask(house, "fresh") and await _ask(house, "old 0")
+        await _ask(services, "fresh")
+        await services.restart()
+        assert await _ask(services, "fresh") and await _ask(services, "old 0")
         await asyncio.sleep(20)
-        await house.restart()
-        assert await _ask(house, "fresh")
-        assert len(house.house.cache) == 1
+        await services.restart()
+        assert await _ask(services, "fresh")
+        assert len(services.services.cache) == 1
         before = _rows(tmp_path)
-        await _ask(house, "new")
+        await _ask(services, "new")
         assert _rows(tmp_path) == before + 1 - PURGED_AT_ONCE
-        await _ask(house, "newer")
-        assert _rows(tmp_path) == len(house.house.cache) == 3
+        await _ask(services, "newer")
+        assert _rows(tmp_path) == len(services.services.cache) == 3
 
 
 def _room_for(answers: int) -> dict[str, int]:
@@ -310,43 +315,43 @@ def _room_for(answers: int) -> dict[str, int]:
 
 @virtual
 async def test_the_least_recently_used_makes_room(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, cache=_room_for(3)) as house:
-        house.client.default = ["y" * 1000]
+    async with EngineServices(tmp_path, cache=_room_for(3)) as services:
+        services.client.default = ["y" * 1000]
         for prompt in "abc":
-            await _ask(house, prompt)
-        assert await _ask(house, "a")
-        await _ask(house, "d")
-        cache = house.house.cache
+            await _ask(services, prompt)
+        assert await _ask(services, "a")
+        await _ask(services, "d")
+        cache = services.services.cache
         assert (len(cache), cache.bytes <= _room_for(3)["max_bytes"]) == (3, True)
-        assert [await _ask(house, prompt) for prompt in "acd"] == [True, True, True]
-        assert not await _ask(house, "b")
-        await _ask(house, "e")
+        assert [await _ask(services, prompt) for prompt in "acd"] == [True, True, True]
+        assert not await _ask(services, "b")
+        await _ask(services, "e")
         assert _rows(tmp_path) <= 4
 
 
 @virtual
 async def test_what_is_too_large_for_the_cache_is_not_kept(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, cache=_room_for(2)) as house:
-        house.client.on("large", ["y" * 5000])
-        await _ask(house)
-        assert not await _ask(house, "large")
-        assert not await _ask(house, "large")
-        assert await _ask(house)
+    async with EngineServices(tmp_path, cache=_room_for(2)) as services:
+        services.client.on("large", ["y" * 5000])
+        await _ask(services)
+        assert not await _ask(services, "large")
+        assert not await _ask(services, "large")
+        assert await _ask(services)
 
 
 @virtual
 async def test_no_room_means_no_cache(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, cache={"max_bytes": 0}) as house:
-        assert not await _ask(house)
-        assert not await _ask(house)
+    async with EngineServices(tmp_path, cache={"max_bytes": 0}) as services:
+        assert not await _ask(services)
+        assert not await _ask(services)
         assert _rows(tmp_path) == 0
 
 
 @virtual
 async def test_an_answer_is_kept_in_the_commit_that_ends_the_task(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
+    async with EngineServices(tmp_path) as services:
         batches: list[Batch] = []
-        store = house.house.journal.store
+        store = services.services.journal.store
         plain = store.commit
 
         async def commit(batch: Batch) -> None:
@@ -354,7 +359,7 @@ async def test_an_answer_is_kept_in_the_commit_that_ends_the_task(tmp_path: Path
             await plain(batch)
 
         with patch.object(store, "commit", commit):
-            await _ask(house)
+            await _ask(services)
         answers = [b for b in batches if any(row[0] == KIND for row in b.kept)]
         (keeping,) = answers
         assert [task.state for task, _ in keeping.changed] == [State.COMPLETED]
@@ -362,21 +367,21 @@ async def test_an_answer_is_kept_in_the_commit_that_ends_the_task(tmp_path: Path
 
 @virtual
 async def test_a_full_disk_delays_a_cached_answer(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await _ask(house)
-        task_id = await house.submit("x", delay_s=10, **COLD)
-        store = house.house.journal.store
+    async with EngineServices(tmp_path) as services:
+        await _ask(services)
+        task_id = await services.submit("x", delay_s=10, **COLD)
+        store = services.services.journal.store
         with patch.object(store, "commit", side_effect=StorageUnavailable("full")):
             await asyncio.sleep(60)
-        task = await house.finished(task_id)
+        task = await services.finished(task_id)
         assert (task.state, task.cached, task.attempts) == (State.COMPLETED, True, 1)
 
 
 @virtual
 async def test_one_cancelled_before_its_answer_is_written_stays_so(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path) as house:
-        await _ask(house)
-        store = house.house.journal.store
+    async with EngineServices(tmp_path) as services:
+        await _ask(services)
+        store = services.services.journal.store
         plain = store.commit
 
         async def no_results(batch: Batch) -> None:
@@ -385,12 +390,12 @@ async def test_one_cancelled_before_its_answer_is_written_stays_so(tmp_path: Pat
             await plain(batch)
 
         with patch.object(store, "commit", no_results):
-            task_id = await house.submit("x", **COLD)
+            task_id = await services.submit("x", **COLD)
             await asyncio.sleep(0.5)
-        await house.house.control.cancel(task_id)
+        await services.services.control.cancel(task_id)
         await asyncio.sleep(10)
-        assert await house.kinds(task_id) == ["submitted", "cancelled"]
-        assert (len(house.client.calls), house.house.cache.hits) == (1, 0)
+        assert await services.kinds(task_id) == ["submitted", "cancelled"]
+        assert (len(services.client.calls), services.services.cache.hits) == (1, 0)
 
 
 async def test_what_is_kept_needs_no_task(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import GateClosed, RateLimited, TaskTimeout, UpstreamOverloaded
-from asyncsvc.scheduling.deadlines import Allowances
+from asyncsvc.scheduling.deadlines import Deadlines
 from asyncsvc.tasks.state import Request, Task
 from tests.virtual_time import virtual
 
@@ -21,36 +21,36 @@ SLOW, DOWN, CLOSED = RateLimited("slow down"), UpstreamOverloaded("down"), GateC
     ],
 )
 def test_the_time_is_the_tasks_own_or_its_lanes(request_: Request, limit_s: float) -> None:
-    assert Allowances(Settings()).limit_s(Task(request_)) == limit_s
+    assert Deadlines(Settings()).limit_s(Task(request_)) == limit_s
 
 
 @virtual
 async def test_what_was_told_last_says_what_the_time_went_on() -> None:
-    allowances = Allowances(Settings())
-    allowances.begin(TASK)
-    assert isinstance(allowances.over(TASK, begun=False), TaskTimeout)
-    allowances.blame(TASK, SLOW)
-    assert allowances.over(TASK, begun=False) is SLOW
-    assert isinstance(allowances.over(TASK, begun=True), TaskTimeout)
-    allowances.blame(TASK, CLOSED)  # nobody said anything
-    assert allowances.over(TASK, begun=False) is SLOW
-    allowances.blame(TASK, DOWN)
-    assert isinstance(allowances.over(TASK, begun=False), TaskTimeout)
+    deadlines = Deadlines(Settings())
+    deadlines.begin(TASK)
+    assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
+    deadlines.blame(TASK, SLOW)
+    assert deadlines.over(TASK, begun=False) is SLOW
+    assert isinstance(deadlines.over(TASK, begun=True), TaskTimeout)
+    deadlines.blame(TASK, CLOSED)  # nobody said anything
+    assert deadlines.over(TASK, begun=False) is SLOW
+    deadlines.blame(TASK, DOWN)
+    assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
 
 
 @virtual
 async def test_a_gate_that_closed_stops_the_clock_of_who_was_never_called() -> None:
-    allowances = Allowances(Settings())
-    allowances.begin(TASK)
-    allowances.blame(TASK, CLOSED)
-    assert allowances.of(TASK) is None
-    allowances.begin(TRIED)
-    allowances.blame(TRIED, CLOSED)
-    assert allowances.of(TRIED) is not None
+    deadlines = Deadlines(Settings())
+    deadlines.begin(TASK)
+    deadlines.blame(TASK, CLOSED)
+    assert deadlines.of(TASK) is None
+    deadlines.begin(TRIED)
+    deadlines.blame(TRIED, CLOSED)
+    assert deadlines.of(TRIED) is not None
 
 
 def test_who_has_not_started_is_blamed_for_nothing() -> None:
-    allowances = Allowances(Settings())
-    allowances.blame(TASK, SLOW)
-    assert allowances.of(TASK) is None
-    assert isinstance(allowances.over(TASK, begun=False), TaskTimeout)
+    deadlines = Deadlines(Settings())
+    deadlines.blame(TASK, SLOW)
+    assert deadlines.of(TASK) is None
+    assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)

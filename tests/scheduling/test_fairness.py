@@ -1,4 +1,4 @@
-"""Users share each lane, through the whole house, on virtual time."""
+"""Users share each lane, through the whole service, on virtual time."""
 
 import asyncio
 from collections import Counter
@@ -8,23 +8,23 @@ from typing import Any
 import pytest
 
 from asyncsvc.tasks.submission import Submission
-from tests.engine_house import EngineHouse, model
+from tests.engine_services import EngineServices, model
 from tests.scripted import Script, ScriptedClient
 from tests.virtual_time import virtual
 
 SLOW: Script = [1.0, "ok"]
 
 
-async def bring(house: EngineHouse, owner: str, count: int, **fields: Any) -> list[str]:
+async def bring(services: EngineServices, owner: str, count: int, **fields: Any) -> list[str]:
     """So many tasks of one user; their prompts begin with its name."""
     parts = [Submission.model_validate({"content": f"{owner} {n}"} | fields) for n in range(count)]
-    taken = await house.house.intake.submit_all(parts, owner)
+    taken = await services.services.intake.submit_all(parts, owner)
     return [one.task_id for one in taken]
 
 
-def turns(house: EngineHouse) -> list[str]:
+def turns(services: EngineServices) -> list[str]:
     """Whose call it was, in order of the calls."""
-    return [prompt.split()[0] for prompt in house.client.prompts]
+    return [prompt.split()[0] for prompt in services.client.prompts]
 
 
 @pytest.mark.parametrize("named", [None, "a"])
@@ -32,27 +32,29 @@ def turns(house: EngineHouse) -> list[str]:
 async def test_one_task_behind_five_hundred_is_next_but_one(
     tmp_path: Path, named: str | None
 ) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient(SLOW)) as house:
-        await bring(house, "A", 500, model=named)
+    async with EngineServices(tmp_path, client=ScriptedClient(SLOW)) as services:
+        await bring(services, "A", 500, model=named)
         await asyncio.sleep(10.5)
-        (task_id,) = await bring(house, "B", 1)
-        before = len(turns(house))
-        await house.finished(task_id)
-        assert "B" in turns(house)[before : before + 2]
+        (task_id,) = await bring(services, "B", 1)
+        before = len(turns(services))
+        await services.finished(task_id)
+        assert "B" in turns(services)[before : before + 2]
 
 
 @virtual
 async def test_those_who_name_the_model_and_those_who_are_routed_take_turns(
     tmp_path: Path,
 ) -> None:
-    async with EngineHouse(tmp_path, {"a": model(), "b": model()}, ScriptedClient(SLOW)) as house:
-        await bring(house, "A", 500, model="a")
-        await bring(house, "C", 500, model="b")
+    async with EngineServices(
+        tmp_path, {"a": model(), "b": model()}, ScriptedClient(SLOW)
+    ) as services:
+        await bring(services, "A", 500, model="a")
+        await bring(services, "C", 500, model="b")
         await asyncio.sleep(10.5)
-        last = (await bring(house, "B", 20))[-1]
-        before = len(turns(house))
-        await house.finished(last)
-        served = Counter(turns(house)[before:])
+        last = (await bring(services, "B", 20))[-1]
+        before = len(turns(services))
+        await services.finished(last)
+        served = Counter(turns(services)[before:])
         assert abs(served["A"] + served["C"] - 2 * served["B"]) <= 4
 
 
@@ -60,11 +62,11 @@ async def test_those_who_name_the_model_and_those_who_are_routed_take_turns(
 async def test_shares_follow_the_weights_at_every_moment(tmp_path: Path) -> None:
     queue = {"weights": {"B": 3}}
     client = ScriptedClient(SLOW)
-    async with EngineHouse(tmp_path, client=client, queue=queue) as house:
-        await bring(house, "A", 200)
-        await bring(house, "B", 200, model="a")
+    async with EngineServices(tmp_path, client=client, queue=queue) as services:
+        await bring(services, "A", 200)
+        await bring(services, "B", 200, model="a")
         await asyncio.sleep(100.5)
-        served = turns(house)
+        served = turns(services)
         since = served.index("B")
         for count in range(since, len(served)):
             b = served[since:count].count("B")
@@ -74,32 +76,32 @@ async def test_shares_follow_the_weights_at_every_moment(tmp_path: Path) -> None
 
 @virtual
 async def test_between_users_urgency_only_breaks_ties(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient(SLOW)) as house:
-        await bring(house, "A", 40, priority=9)
-        last = (await bring(house, "B", 10, priority=0))[-1]
-        await house.finished(last)
-        assert 9 <= Counter(turns(house))["A"] <= 11
+    async with EngineServices(tmp_path, client=ScriptedClient(SLOW)) as services:
+        await bring(services, "A", 40, priority=9)
+        last = (await bring(services, "B", 10, priority=0))[-1]
+        await services.finished(last)
+        assert 9 <= Counter(turns(services))["A"] <= 11
 
 
 @virtual
 async def test_another_lane_is_not_held_back_by_turns(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient(SLOW)) as house:
-        await bring(house, "A", 100)
+    async with EngineServices(tmp_path, client=ScriptedClient(SLOW)) as services:
+        await bring(services, "A", 100)
         await asyncio.sleep(5.5)
-        before = len(turns(house))
-        (task_id,) = await bring(house, "A2", 1, lane="priority")
-        await house.finished(task_id)
-        assert turns(house)[before] == "A2"
+        before = len(turns(services))
+        (task_id,) = await bring(services, "A2", 1, lane="priority")
+        await services.finished(task_id)
+        assert turns(services)[before] == "A2"
 
 
 @virtual
 async def test_turns_go_on_after_a_reload_with_other_weights(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, client=ScriptedClient(SLOW)) as house:
-        await bring(house, "A", 100)
-        await bring(house, "B", 100)
+    async with EngineServices(tmp_path, client=ScriptedClient(SLOW)) as services:
+        await bring(services, "A", 100)
+        await bring(services, "B", 100)
         await asyncio.sleep(20.5)
-        await house.reload(queue={"weights": {"A": 4}})
-        before = len(turns(house))
+        await services.reload(queue={"weights": {"A": 4}})
+        before = len(turns(services))
         await asyncio.sleep(50)
-        served = Counter(turns(house)[before:])
+        served = Counter(turns(services)[before:])
         assert abs(served["A"] - 4 * served["B"]) <= 5

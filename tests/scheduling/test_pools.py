@@ -10,9 +10,9 @@ from asyncsvc.scheduling import waiting
 from asyncsvc.scheduling.account_slots import Options
 from asyncsvc.scheduling.pools import Pools
 from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, Line
-from asyncsvc.scheduling.waiting import WaitingRoom
+from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.tasks.state import Request, State, Task
-from tests.engine_house import MOMENT, EngineHouse, model
+from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import ScriptedClient
 from tests.virtual_time import virtual
 
@@ -71,29 +71,31 @@ async def test_a_reload_moves_whole_lines_and_puts_nobody_in_place_one_by_one(
     tmp_path: Path,
 ) -> None:
     two = {"a": model(), "b": model()}
-    async with EngineHouse(tmp_path, two, ScriptedClient([10.0, "ok"])) as house:
-        ids = await house.submit_many([f"{n}" for n in range(1000)])
-        ids += await house.submit_many([f"named {n}" for n in range(1000)], model="a")
+    async with EngineServices(tmp_path, two, ScriptedClient([10.0, "ok"])) as services:
+        ids = await services.submit_many([f"{n}" for n in range(1000)])
+        ids += await services.submit_many([f"named {n}" for n in range(1000)], model="a")
         await asyncio.sleep(MOMENT)
-        was_waiting = len(house.house.dispatch)
+        was_waiting = len(services.services.scheduler)
         assert was_waiting >= 1990
         with patch.object(Line, "enter", side_effect=AssertionError("one by one")):
-            await house.reload({"b": model(), "c": model(), "a": model(concurrency=2)})
+            await services.reload({"b": model(), "c": model(), "a": model(concurrency=2)})
             await asyncio.sleep(MOMENT)
-        assert len(house.house.dispatch) == was_waiting - 2  # c and a have taken one more each
-        assert len(house.client.running) == 4
+        assert (
+            len(services.services.scheduler) == was_waiting - 2
+        )  # c and a have taken one more each
+        assert len(services.client.running) == 4
 
 
 @virtual
 async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) -> None:
     client = ScriptedClient([1000.0, "ok"])
-    async with EngineHouse(tmp_path, {"a": model()}, client, queue={"ttl_s": 900.0}) as house:
-        ids = await house.submit_many([f"{n}" for n in range(300)])
+    async with EngineServices(tmp_path, {"a": model()}, client, queue={"ttl_s": 900.0}) as services:
+        ids = await services.submit_many([f"{n}" for n in range(300)])
         await asyncio.sleep(MOMENT)
         steps: list[int] = []
-        watch = WaitingRoom._watch
+        watch = WaitingTasks._watch
 
-        def watched(self: WaitingRoom, task: Task) -> None:
+        def watched(self: WaitingTasks, task: Task) -> None:
             steps[-1] += 1
             watch(self, task)
 
@@ -104,14 +106,14 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
 
         turning = asyncio.create_task(turns())
         await asyncio.sleep(0)
-        with patch.object(WaitingRoom, "_watch", watched), patch.object(waiting, "AT_A_TIME", 50):
-            await house.reload({"a": model()}, queue={"ttl_s": 100.0})
+        with patch.object(WaitingTasks, "_watch", watched), patch.object(waiting, "AT_A_TIME", 50):
+            await services.reload({"a": model()}, queue={"ttl_s": 100.0})
             for _ in range(100):
                 await asyncio.sleep(0)
         turning.cancel()
         assert (max(steps), sum(steps)) == (50, len(ids) - 1)
         await asyncio.sleep(100)
-        states = {(await house.task(task_id)).state for task_id in ids[1:]}
+        states = {(await services.task(task_id)).state for task_id in ids[1:]}
         assert states == {State.FAILED}
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from asyncsvc.errors import UpstreamOverloaded, UpstreamRejected
 from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.tasks.state import State
-from tests.engine_house import MOMENT, EngineHouse, model
+from tests.engine_services import MOMENT, EngineServices, model
 from tests.virtual_time import virtual
 
 WIDE = {"a": model(concurrency=4)}
@@ -43,132 +43,132 @@ def test_a_stranger_leaves_nothing() -> None:
 
 @virtual
 async def test_tasks_of_a_session_run_one_after_another(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.default = [1.0, "ok"]
-        ids = await house.submit_many(list("abcd"), session_id="s")
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.default = [1.0, "ok"]
+        ids = await services.submit_many(list("abcd"), session_id="s")
         for task_id in ids:
-            await house.finished(task_id)
-        starts = [round(call.started) for call in house.client.calls]
-        assert (house.client.prompts, starts) == (list("abcd"), [0, 1, 2, 3])
+            await services.finished(task_id)
+        starts = [round(call.started) for call in services.client.calls]
+        assert (services.client.prompts, starts) == (list("abcd"), [0, 1, 2, 3])
 
 
 @virtual
 async def test_a_session_overtakes_itself_not_even_by_priority(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.default = [1.0, "ok"]
-        await house.submit("first", session_id="s", priority=0)
-        await house.finished(await house.submit("second", session_id="s", lane="priority"))
-        assert house.client.prompts == ["first", "second"]
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.default = [1.0, "ok"]
+        await services.submit("first", session_id="s", priority=0)
+        await services.finished(await services.submit("second", session_id="s", lane="priority"))
+        assert services.client.prompts == ["first", "second"]
 
 
 @virtual
 async def test_sessions_do_not_wait_for_each_other(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.default = [1.0, "ok"]
-        ids = [await house.submit(name, session_id=name) for name in "abcd"]
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.default = [1.0, "ok"]
+        ids = [await services.submit(name, session_id=name) for name in "abcd"]
         for task_id in ids:
-            await house.finished(task_id)
-        assert {round(call.started) for call in house.client.calls} == {0}
+            await services.finished(task_id)
+        assert {round(call.started) for call in services.client.calls} == {0}
 
 
 @virtual
 async def test_the_order_survives_a_crash(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.default = [1.0, "ok"]
-        ids = await house.submit_many(list("abcd"), session_id="s")
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.default = [1.0, "ok"]
+        ids = await services.submit_many(list("abcd"), session_id="s")
         await asyncio.sleep(1.5)
-        await house.restart()
+        await services.restart()
         for task_id in ids:
-            await house.finished(task_id)
-        assert house.client.prompts == list("abbcd")
+            await services.finished(task_id)
+        assert services.client.prompts == list("abbcd")
 
 
-async def _two(house: EngineHouse) -> tuple[str, str]:
+async def _two(services: EngineServices) -> tuple[str, str]:
     """A head that waits for its time, and one behind it."""
-    head = await house.submit("head", session_id="s", delay_s=3600)
-    return head, await house.submit("next", session_id="s")
+    head = await services.submit("head", session_id="s", delay_s=3600)
+    return head, await services.submit("next", session_id="s")
 
 
 @virtual
 async def test_a_head_that_is_scheduled_holds_back_the_next(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        _, following = await _two(house)
+    async with EngineServices(tmp_path, WIDE) as services:
+        _, following = await _two(services)
         await asyncio.sleep(3599)
-        assert await house.state(following) is State.PENDING
-        await house.finished(following)
-        assert house.client.prompts == ["head", "next"]
+        assert await services.state(following) is State.PENDING
+        await services.finished(following)
+        assert services.client.prompts == ["head", "next"]
 
 
 @virtual
 async def test_cancelling_the_head_lets_the_next_go(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        head, following = await _two(house)
-        await house.house.control.cancel(head)
-        await house.finished(following)
-        assert house.client.prompts == ["next"]
+    async with EngineServices(tmp_path, WIDE) as services:
+        head, following = await _two(services)
+        await services.services.control.cancel(head)
+        await services.finished(following)
+        assert services.client.prompts == ["next"]
 
 
 @virtual
 async def test_cancelling_a_running_head_lets_the_next_go(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.on("head", [50.0, "ok"])
-        head = await house.submit("head", session_id="s")
-        following = await house.submit("next", session_id="s")
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.on("head", [50.0, "ok"])
+        head = await services.submit("head", session_id="s")
+        following = await services.submit("next", session_id="s")
         await asyncio.sleep(1)
-        await house.house.control.cancel(head)
-        assert (await house.finished(following)).state is State.COMPLETED
+        await services.services.control.cancel(head)
+        assert (await services.finished(following)).state is State.COMPLETED
 
 
 @virtual
 async def test_a_head_that_is_paused_holds_back_the_next(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        head, following = await _two(house)
-        await house.house.control.pause(head)
+    async with EngineServices(tmp_path, WIDE) as services:
+        head, following = await _two(services)
+        await services.services.control.pause(head)
         await asyncio.sleep(86_400)
-        assert await house.state(following) is State.PENDING
-        await house.house.control.resume(head)
-        await house.finished(following)
-        assert house.client.prompts == ["head", "next"]
+        assert await services.state(following) is State.PENDING
+        await services.services.control.resume(head)
+        await services.finished(following)
+        assert services.client.prompts == ["head", "next"]
 
 
 @virtual
 async def test_a_head_that_fails_lets_the_next_go(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        head = await house.submit_script("head", [UpstreamRejected("no")], session_id="s")
-        following = await house.submit("next", session_id="s")
-        assert (await house.finished(following)).state is State.COMPLETED
-        assert await house.state(head) is State.FAILED
+    async with EngineServices(tmp_path, WIDE) as services:
+        head = await services.submit_script("head", [UpstreamRejected("no")], session_id="s")
+        following = await services.submit("next", session_id="s")
+        assert (await services.finished(following)).state is State.COMPLETED
+        assert await services.state(head) is State.FAILED
 
 
 @virtual
 async def test_a_head_that_is_tried_again_holds_back_the_next(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
+    async with EngineServices(tmp_path, WIDE) as services:
         overloaded = UpstreamOverloaded("later", retry_after=30)
-        await house.submit_script("head", [overloaded], ["ok"], session_id="s")
-        following = await house.submit("next", session_id="s")
+        await services.submit_script("head", [overloaded], ["ok"], session_id="s")
+        following = await services.submit("next", session_id="s")
         await asyncio.sleep(20)
-        assert house.client.prompts == ["head"]
-        await house.finished(following)
-        assert house.client.prompts == ["head", "head", "next"]
+        assert services.client.prompts == ["head"]
+        await services.finished(following)
+        assert services.client.prompts == ["head", "head", "next"]
 
 
 @virtual
 async def test_a_retried_task_goes_to_the_end_of_its_session(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.default = [1.0, "ok"]
-        ids = await house.submit_many(list("abc"), session_id="s")
-        await house.finished(ids[0])
-        await house.house.control.retry(ids[0])
-        await house.finished(ids[0])
-        assert house.client.prompts == list("abca")
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.default = [1.0, "ok"]
+        ids = await services.submit_many(list("abc"), session_id="s")
+        await services.finished(ids[0])
+        await services.services.control.retry(ids[0])
+        await services.finished(ids[0])
+        assert services.client.prompts == list("abca")
 
 
 @virtual
 async def test_a_middle_one_that_is_cancelled_is_stepped_over(tmp_path: Path) -> None:
-    async with EngineHouse(tmp_path, WIDE) as house:
-        house.client.default = [1.0, "ok"]
-        ids = await house.submit_many(list("abc"), session_id="s")
+    async with EngineServices(tmp_path, WIDE) as services:
+        services.client.default = [1.0, "ok"]
+        ids = await services.submit_many(list("abc"), session_id="s")
         await asyncio.sleep(MOMENT)
-        await house.house.control.cancel(ids[1])
-        await house.finished(ids[2])
-        assert house.client.prompts == ["a", "c"]
+        await services.services.control.cancel(ids[1])
+        await services.finished(ids[2])
+        assert services.client.prompts == ["a", "c"]

@@ -13,7 +13,7 @@ from asyncsvc.journal.journal import Journal
 from asyncsvc.storage import backup
 from asyncsvc.storage.backup import Backups, NotACopy, exchange, inspect, keep_calls
 from asyncsvc.storage.migrations import scripts
-from tests.builders import begun, birth, ended, journal_at, live_through, store_at
+from tests.builders import begun, ended, journal_at, live_through, new_task, store_at
 
 
 async def filled(path: Path, count: int = 3) -> None:
@@ -32,7 +32,7 @@ async def test_a_copy_of_a_database_in_use_is_whole_and_one_file(tmp_path: Path)
     async with journal_at(path) as journal:
         await live_through(journal, "t0", "text")
         copy = await Backups(path).make("a.db")
-        await journal.append(birth("later"))
+        await journal.append(new_task("later"))
     assert copy.path == tmp_path / "backups" / "a.db"
     assert [found.name for found in copy.path.parent.iterdir()] == ["a.db"]
     assert (copy.tasks, copy.bytes) == (1, copy.path.stat().st_size)
@@ -45,12 +45,12 @@ async def test_a_copy_of_a_database_in_use_is_whole_and_one_file(tmp_path: Path)
 async def test_the_writer_goes_on_while_it_is_copied(tmp_path: Path) -> None:
     path = tmp_path / "asyncsvc.db"
     async with journal_at(path) as journal:
-        await journal.append(*(birth(f"t{n}", b"x" * 50_000) for n in range(100)))
+        await journal.append(*(new_task(f"t{n}", b"x" * 50_000) for n in range(100)))
         with patch.object(backup, "STEP_PAGES", 16):
             copying = asyncio.create_task(Backups(path).make("a.db"))
             written = 0
             while not copying.done():
-                await journal.append(birth(f"w{written}"))
+                await journal.append(new_task(f"w{written}"))
                 written += 1
         copy = await copying
     assert written > 1
@@ -91,7 +91,7 @@ async def test_a_disk_that_fails_leaves_nothing(tmp_path: Path) -> None:
 async def test_whoever_leaves_ends_the_copying(tmp_path: Path) -> None:
     path = tmp_path / "asyncsvc.db"
     async with journal_at(path) as journal:
-        await journal.append(*(birth(f"t{n}", b"x" * 50_000) for n in range(100)))
+        await journal.append(*(new_task(f"t{n}", b"x" * 50_000) for n in range(100)))
         backups = Backups(path)
         with patch.object(backup, "STEP_PAGES", 1):
             copying = asyncio.create_task(backups.make("a.db"))
@@ -201,7 +201,7 @@ async def test_newer_calls_upstream_are_kept(tmp_path: Path) -> None:
 
     async def called(journal: Journal, task_id: str, gate: str) -> None:
         start = begun(task_id)
-        await journal.append(birth(task_id))
+        await journal.append(new_task(task_id))
         await journal.append(type(start)(task_id, start.drafts, call=gate))
         await journal.append(ended(task_id))
 

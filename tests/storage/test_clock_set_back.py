@@ -10,7 +10,7 @@ from asyncsvc.clock import left_ms, rfc3339
 from asyncsvc.errors import UpstreamOverloaded
 from asyncsvc.tasks.state import State
 from tests.builders import journal_at
-from tests.engine_house import EngineHouse, at_ms, model, since
+from tests.engine_services import EngineServices, at_ms, model, since
 from tests.hook_wire import BAD, OK, Wire, finish, telling, until
 from tests.virtual_time import loop, virtual, wall_ms
 
@@ -31,17 +31,17 @@ def test_a_retry_waits_no_longer_than_its_own_delay(tmp_path: Path, restarted: b
     @virtual
     async def run() -> None:
         named = UpstreamOverloaded("down", retry_after=20)
-        async with EngineHouse(tmp_path, retry={"base_s": 10, "max_s": 10}) as house:
-            ids = [await house.submit_script("a", [DOWN], ["ok"])]
-            await house.finished(await house.submit("between"))
-            ids.append(await house.submit_script("named", [named], ["ok"]))
+        async with EngineServices(tmp_path, retry={"base_s": 10, "max_s": 10}) as services:
+            ids = [await services.submit_script("a", [DOWN], ["ok"])]
+            await services.finished(await services.submit("between"))
+            ids.append(await services.submit_script("named", [named], ["ok"]))
             await asyncio.sleep(0.5)
-            assert {await house.state(i) for i in ids} == {State.SCHEDULED}
-            house.shift_ms = -HOUR_MS
+            assert {await services.state(i) for i in ids} == {State.SCHEDULED}
+            services.shift_ms = -HOUR_MS
             if restarted:
-                await house.restart()
+                await services.restart()
             start = loop().time()
-            assert [await house.code(task_id) for task_id in ids] == [None, None]
+            assert [await services.code(task_id) for task_id in ids] == [None, None]
             assert since(start) <= 21
 
     run()
@@ -52,18 +52,18 @@ def test_a_retry_waits_no_longer_than_its_own_delay(tmp_path: Path, restarted: b
 def test_delay_s_is_a_duration(tmp_path: Path, restarted: bool, paused: bool) -> None:
     @virtual
     async def run() -> None:
-        async with EngineHouse(tmp_path) as house:
-            task_id = await house.submit("x", delay_s=30)
+        async with EngineServices(tmp_path) as services:
+            task_id = await services.submit("x", delay_s=30)
             await asyncio.sleep(1)
-            house.shift_ms = -HOUR_MS
+            services.shift_ms = -HOUR_MS
             if paused:
-                await house.house.control.pause(task_id)
+                await services.services.control.pause(task_id)
             if restarted:
-                await house.restart()
+                await services.restart()
             if paused:
-                await house.house.control.resume(task_id)
-                assert await house.state(task_id) is State.SCHEDULED
-            await house.finished(task_id)
+                await services.services.control.resume(task_id)
+                assert await services.state(task_id) is State.SCHEDULED
+            await services.finished(task_id)
             assert 29 <= since() <= 32
 
     run()
@@ -73,13 +73,13 @@ def test_delay_s_is_a_duration(tmp_path: Path, restarted: bool, paused: bool) ->
 def test_run_at_is_a_moment(tmp_path: Path, restarted: bool) -> None:
     @virtual
     async def run() -> None:
-        async with EngineHouse(tmp_path) as house:
-            task_id = await house.submit("x", run_at=rfc3339(at_ms(30)))
+        async with EngineServices(tmp_path) as services:
+            task_id = await services.submit("x", run_at=rfc3339(at_ms(30)))
             await asyncio.sleep(1)
-            house.shift_ms = -HOUR_MS
+            services.shift_ms = -HOUR_MS
             if restarted:
-                await house.restart()
-            await house.finished(task_id)
+                await services.restart()
+            await services.finished(task_id)
             assert 3600 <= since() <= 3700
 
     run()
@@ -88,18 +88,18 @@ def test_run_at_is_a_moment(tmp_path: Path, restarted: bool) -> None:
 @virtual
 async def test_calls_made_before_fill_the_window_once_and_not_for_an_hour(tmp_path: Path) -> None:
     models = {"a": model(rpm=3, concurrency=3)}
-    async with EngineHouse(tmp_path, models) as house:
+    async with EngineServices(tmp_path, models) as services:
         for n in range(3):
-            await house.finished(await house.submit(f"first {n}"))
-        house.shift_ms = -HOUR_MS
-        await house.restart()
+            await services.finished(await services.submit(f"first {n}"))
+        services.shift_ms = -HOUR_MS
+        await services.restart()
         start = loop().time()
-        ids = await house.submit_many([f"second {n}" for n in range(3)])
+        ids = await services.submit_many([f"second {n}" for n in range(3)])
         await asyncio.sleep(50)
-        assert {await house.state(i) for i in ids} == {State.PENDING}  # not one too many
-        await house.restart()  # and this does not count them anew
+        assert {await services.state(i) for i in ids} == {State.PENDING}  # not one too many
+        await services.restart()  # and this does not count them anew
         for task_id in ids:
-            await house.finished(task_id)
+            await services.finished(task_id)
         assert since(start) <= 64
 
 

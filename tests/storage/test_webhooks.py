@@ -6,14 +6,14 @@ from asyncsvc.journal.journal import Journal, Removal
 from asyncsvc.storage import webhooks as callbacks
 from asyncsvc.storage.webhooks import Delivery, Owed, Tried
 from asyncsvc.tasks.state import Cause, State
-from tests.builders import AT, begun, birth, ended, journal_at, moved
+from tests.builders import AT, begun, ended, journal_at, moved, new_task
 
 URL = "https://Hooks.example/x"
 FAR = AT + 10_000
 
 
 async def finish(journal: Journal, task_id: str, url: str | None = URL) -> None:
-    await journal.append(birth(task_id, b"12345", callback_url=url))
+    await journal.append(new_task(task_id, b"12345", callback_url=url))
     await journal.append(begun(task_id))
     await journal.append(ended(task_id, "äöü"))
 
@@ -32,7 +32,7 @@ def after(one: Owed, state: Delivery, next_at: int | None = None) -> Tried:
 
 async def test_a_delivery_is_owed_from_the_end_on(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "t.db") as journal:
-        await journal.append(birth("a", callback_url=URL))
+        await journal.append(new_task("a", callback_url=URL))
         assert (await told(journal, "a")).state == Delivery.WAITING
         await journal.append(begun("a"))
         assert await owed(journal) == [] and not journal.owed.is_set()
@@ -56,10 +56,10 @@ async def test_a_task_without_callback_owes_nothing(tmp_path: Path) -> None:
 async def test_each_way_to_end_is_told(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "t.db") as journal:
         for task_id, cause in (("c", Cause.CANCELLED), ("f", Cause.FAILED)):
-            await journal.append(birth(task_id, callback_url=URL))
+            await journal.append(new_task(task_id, callback_url=URL))
             await journal.append(moved(task_id, State.PENDING, cause))
         # A whole life in one commit.
-        await journal.append(birth("x", callback_url=URL), begun("x"), ended("x"))
+        await journal.append(new_task("x", callback_url=URL), begun("x"), ended("x"))
         assert {one.task_id for one in await owed(journal)} == {"c", "f", "x"}
 
 
@@ -82,7 +82,7 @@ async def test_what_was_tried_is_kept_and_judged_by_its_time(tmp_path: Path) -> 
 
 async def test_a_retry_withdraws_and_its_end_is_another(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "t.db") as journal:
-        await journal.append(birth("a", callback_url=URL))
+        await journal.append(new_task("a", callback_url=URL))
         await journal.append(moved("a", State.PENDING, Cause.CANCELLED))
         (first,) = await owed(journal)
         assert await callbacks.stands(journal.store, first.task_n, first.seq)

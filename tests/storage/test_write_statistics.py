@@ -6,7 +6,7 @@ import pytest
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.journal.journal import Kept
 from asyncsvc.storage.write_statistics import Writes
-from tests.builders import Commits, birth, journal_at
+from tests.builders import Commits, journal_at, new_task
 from tests.virtual_time import loop, virtual
 
 
@@ -38,10 +38,10 @@ async def test_the_journal_tells_of_its_commits(tmp_path: Path) -> None:
         commits = Commits(journal.store)
         commits.refuse()
         with pytest.raises(StorageUnavailable):
-            await journal.append(birth())
+            await journal.append(new_task())
         assert journal.writes.refusal == "the disk is full"
         commits.refusal = None
-        await journal.append(birth())
+        await journal.append(new_task())
         assert journal.writes.refusal is None
 
 

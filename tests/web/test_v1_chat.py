@@ -43,7 +43,7 @@ class Script:
     """Stands for a held request whose task does what the steps say; `known` of them before."""
 
     def __init__(self, *steps: Step, task: Task = DONE_TASK, known: int = 0) -> None:
-        self.house, self.task_id, self.created, self.known = None, "t", 7, known
+        self.services, self.task_id, self.created, self.known = None, "t", 7, known
         self.given_up = False
         self._steps, self._task = steps, task
 

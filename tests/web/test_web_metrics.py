@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from prometheus_client.samples import Sample
 
 from asyncsvc.monitoring.monitor import Monitor
-from asyncsvc.monitoring.process_statistics import Readings
+from asyncsvc.monitoring.process_statistics import ProcessStatistics
 from asyncsvc.web.admin.metric_catalog import ROWS
 from tests.web.serving import Service, ask, expect, refused, serving, told
 from tests.web.wire import head, wire
@@ -126,7 +126,7 @@ class _Machine:
     """What the service sees of the machine, as the test wants it."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.seen = Readings(memory=100 * MB, disk_free=5000 * MB, fds=10, fds_limit=1000)
+        self.seen = ProcessStatistics(memory=100 * MB, disk_free=5000 * MB, fds=10, fds_limit=1000)
         self.looked = asyncio.Event()
         plain = Monitor.check
 
@@ -137,7 +137,7 @@ class _Machine:
 
         monkeypatch.setattr(Monitor, "check", check)
 
-    async def _look(self) -> Readings:
+    async def _look(self) -> ProcessStatistics:
         return self.seen
 
     async def shows(self, **seen: Any) -> None:

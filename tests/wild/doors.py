@@ -63,7 +63,7 @@ class Answer:
 USED = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
-class Door:
+class BatchEndpoint:
     """Asks one model of one service."""
 
     def __init__(self, http: aiohttp.ClientSession, url: str, model: str, kind: str) -> None:

@@ -13,7 +13,7 @@ import psutil
 from tests.benchmarks.stage import FAULTY, toml
 from tests.flows.process import Process, start
 from tests.wild.cases import LIMITS, Case, Run, runs
-from tests.wild.doors import Answer, Door
+from tests.wild.doors import Answer, BatchEndpoint
 from tests.wild.judge import Outcome, judge
 from tests.wild.provider import Provider, listening
 
@@ -88,7 +88,7 @@ async def _run(
     run: Run, process: Process, http: aiohttp.ClientSession, provider: Provider
 ) -> Verdict:
     kind = run.case.model.get("type", "chat")
-    door = Door(http, process.line, run.name, kind)
+    door = BatchEndpoint(http, process.line, run.name, kind)
     growth = _Growth(process.pid if run.case.limits == "alone" else None)
     async with growth:
         answers = await _steps(run, door)
@@ -102,7 +102,7 @@ async def _run(
     return Verdict(run, faults + [f"the script: {fault}" for fault in provider.faults])
 
 
-async def _steps(run: Run, door: Door) -> list[tuple[str, Answer]]:
+async def _steps(run: Run, door: BatchEndpoint) -> list[tuple[str, Answer]]:
     under_way: list[tuple[str, asyncio.Task[Answer]]] = []
     for step in run.case.steps:
         if "wait_s" in step:
@@ -121,7 +121,7 @@ async def _steps(run: Run, door: Door) -> list[tuple[str, Answer]]:
 
 
 async def _patient(
-    run: Run, door: Door, body: dict[str, object], seconds: float, patient_s: float
+    run: Run, door: BatchEndpoint, body: dict[str, object], seconds: float, patient_s: float
 ) -> Answer:
     """Ask, and again each second for so long as the request is refused."""
     until = asyncio.get_running_loop().time() + patient_s

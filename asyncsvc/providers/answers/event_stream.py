@@ -106,7 +106,7 @@ class EventStream:
         tail = b"".join(self._tail)
         if not any(field.startswith(tail) for field in FIELDS):
             found = self._lines([tail])
-        self._dispatch(found)
+        self._scheduler(found)
         if found and isinstance(found[-1], Odd) and found[-1].like_json and tail:
             found.pop()
         if (rest := self._halves.rest()) is not None:
@@ -132,7 +132,7 @@ class EventStream:
                             continue
                 self._datum(line[5:], found)
             elif not line:
-                self._dispatch(found)
+                self._scheduler(found)
             elif line[0] == COLON:
                 if not found or found[-1] is not Mark.PULSE:
                     found.append(Mark.PULSE)
@@ -169,7 +169,7 @@ class EventStream:
             return
         self._open = self._seen = True
 
-    def _dispatch(self, found: list[Any]) -> None:
+    def _scheduler(self, found: list[Any]) -> None:
         """A blank line: what was gathered is an event."""
         if self._data:
             data = b"\n".join(self._data).strip(BLANKS)

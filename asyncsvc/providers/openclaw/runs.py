@@ -1,7 +1,8 @@
 """What became of a run of OpenClaw, and ending one.
 
 Owns the questions: the session's history over HTTP, its last run's status over the WebSocket,
-and whether the gateway is ready. Promises that a gateway which cannot be reached is a fate, not
+and whether the gateway is ready. Promises that a gateway which cannot be reached is a run
+status, not
 an error. Never waits for a run.
 """
 
@@ -12,7 +13,7 @@ from typing import Any
 
 from asyncsvc.errors import ProviderError, UpstreamAuth
 from asyncsvc.providers.openclaw import sessions as openclaw
-from asyncsvc.providers.openclaw.sessions import Fate, State
+from asyncsvc.providers.openclaw.sessions import RunStatus, State
 from asyncsvc.providers.openclaw.socket import Gateway
 from asyncsvc.providers.upstream import Upstream
 
@@ -43,14 +44,14 @@ async def _look(fetch: Fetch, upstream: Upstream) -> None:
     upstream.ready = status == 200
 
 
-async def fate(fetch: Fetch, gateway: Gateway, upstream: Upstream, key: str) -> Fate:
+async def run_status(fetch: Fetch, gateway: Gateway, upstream: Upstream, key: str) -> RunStatus:
     """What became of the run of that session. Raises UpstreamAuth, nothing else."""
     full = _full(upstream, key)
     url = openclaw.history_url(upstream.base_url, full)
     try:
         status, history = await fetch(url, upstream.headers())
     except ProviderError as error:
-        return Fate(State.AWAY, detail=str(error))
+        return RunStatus(State.AWAY, detail=str(error))
     if status in (401, 403):
         raise UpstreamAuth(f"the gateway answered {status} to a question for a run's history")
     run_status = None

@@ -1,7 +1,7 @@
 """OpenClaw, an agent gateway: how its agents are addressed, and what became of a run.
 
 Owns the reading of a model id (`openclaw/AGENT`, `AGENT` and a language model after `@`), the
-session key of an attempt, and the gateway's account of a session as one `Fate`. Promises that
+session key of an attempt, and the gateway's account of a session as one `RunStatus`. Promises that
 only a whole answer counts as one: a run that was aborted leaves its partial text in the history
 with the same stop reason as a good one. Never speaks to anybody: `client.py` and
 `openclaw_ws.py` do.
@@ -73,7 +73,7 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Fate:
+class RunStatus:
     """`text` and `usage` where it is answered; `detail` in words."""
 
     state: State
@@ -98,24 +98,26 @@ def history_url(base_url: str, key: str) -> str:
     return f"{origin(base_url)}/sessions/{quote(key, safe='')}/history"
 
 
-def fate_in(status: int, history: Any, run_status: str | None) -> Fate:
+def fate_in(status: int, history: Any, run_status: str | None) -> RunStatus:
     """What an answer of `/sessions/KEY/history` says; `run_status` is that of
     `sessions.describe`, None where it could not be asked."""
     if status == 404:
-        return Fate(State.NEVER, detail="the gateway has no such session: the run never began")
+        return RunStatus(State.NEVER, detail="the gateway has no such session: the run never began")
     if status != 200 or not isinstance(history, dict):
-        return Fate(State.AWAY, detail=f"the gateway answered {status}")
+        return RunStatus(State.AWAY, detail=f"the gateway answered {status}")
     messages = history.get("messages")
     messages = [m for m in messages if isinstance(m, dict)] if isinstance(messages, list) else []
     last = messages[-1] if messages else {}
     if run_status in _DEAD:
-        return Fate(State.LOST, detail=f"its last run is {run_status}")
+        return RunStatus(State.LOST, detail=f"its last run is {run_status}")
     if last.get("role") == "assistant" and _whole(last) and (text := text_of(last)):
         usage = usage_in(last.get("usage"))
-        return Fate(State.ANSWERED, text, usage, "the answer is in its history")
+        return RunStatus(State.ANSWERED, text, usage, "the answer is in its history")
     if run_status == "done":
-        return Fate(State.LOST, detail="its last run ended without an answer")
-    return Fate(State.RUNNING, detail="the gateway has the run under way, or will take it up again")
+        return RunStatus(State.LOST, detail="its last run ended without an answer")
+    return RunStatus(
+        State.RUNNING, detail="the gateway has the run under way, or will take it up again"
+    )
 
 
 def _whole(message: dict[str, Any]) -> bool:

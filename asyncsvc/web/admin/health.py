@@ -18,8 +18,8 @@ from asyncsvc.clock import rfc3339
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.http.state import Services
+from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.service_schemas import Front, Health
 
 DEGRADED_BREAKER = "open"
@@ -30,7 +30,7 @@ ALARMS_TOLD = 20
 @operation(answer=Health)
 async def health(request: Request) -> Response:
     """GET /health: what works and what does not."""
-    parts = house(request)
+    parts = services(request)
     monitor = parts.monitor
     monitor.judge()  # the last write may be newer than the last look
     queue_ok = not parts.intake.closed
@@ -60,7 +60,7 @@ async def health(request: Request) -> Response:
             "started_at": rfc3339(parts.started_ms),
             "uptime_s": round((parts.journal.now() - parts.started_ms) / 1000, 3),
             "unfinished": len(parts.journal.live),
-            "waiting": len(parts.dispatch),
+            "waiting": len(parts.scheduler),
             "running": len(parts.executor.runs),
             "cache": parts.cache.figures(),
             "worker_restarts": parts.pool.restarts,
@@ -72,10 +72,10 @@ async def health(request: Request) -> Response:
     )
 
 
-def _figures(parts: House) -> dict[str, Any]:
+def _figures(parts: Services) -> dict[str, Any]:
     """What the machine has shown at the latest look."""
     monitor, writes = parts.monitor, parts.journal.writes
-    seen, lag = monitor.readings, monitor.lag
+    seen, lag = monitor.process_statistics, monitor.lag
     return {
         "memory_mb": round(seen.memory / 1e6, 1),
         "cpu_percent": seen.cpu_percent,
@@ -96,7 +96,7 @@ def _figures(parts: House) -> dict[str, Any]:
     }
 
 
-def _models(parts: House) -> dict[str, dict[str, Any]]:
+def _models(parts: Services) -> dict[str, dict[str, Any]]:
     enabled = {
         upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state().value}
         for upstream in parts.catalogue.upstreams
@@ -105,7 +105,7 @@ def _models(parts: House) -> dict[str, dict[str, Any]]:
     return enabled | {name: {"enabled": False, "reason": why} for name, why in lacking.items()}
 
 
-def _ailing(parts: House) -> list[str]:
+def _ailing(parts: Services) -> list[str]:
     """What is wrong with the accounts."""
     upstreams = parts.catalogue.upstreams
     usable = [upstream for upstream in upstreams if upstream.gate.fault is None]
@@ -129,7 +129,7 @@ async def livez(_: Request) -> Response:
 @operation(answer=str, media=PLAIN, also={503: "the service is stopping"})
 async def readyz(request: Request) -> Response:
     """GET /readyz: whether tasks are taken."""
-    parts = house(request)
+    parts = services(request)
     if parts.intake.closed:
         return PlainTextResponse("stopping", status_code=503)
     if (overload := parts.monitor.overload()) is not None:
@@ -140,7 +140,7 @@ async def readyz(request: Request) -> Response:
 @operation(answer=Front)
 async def root(request: Request) -> Response:
     """GET /: who this is."""
-    parts = house(request)
+    parts = services(request)
     return JSON(
         {
             "name": "asyncsvc",

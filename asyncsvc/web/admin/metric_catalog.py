@@ -18,12 +18,12 @@ from asyncsvc.limits.account import Gate
 from asyncsvc.limits.breaker import BreakerState
 from asyncsvc.monitoring.alarms import Level
 from asyncsvc.tasks.state import UNFINISHED
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 
 Sample = tuple[tuple[str, ...], float | Histogram]
 """The labels' values, and the figure."""
 Value = float | Histogram | None
-Reader = Callable[[House], Iterator[Sample]]
+Reader = Callable[[Services], Iterator[Sample]]
 NAMED = "other"
 """Stands for a model that is in the settings no more."""
 
@@ -43,22 +43,22 @@ class Row:
         return f"asyncsvc_{self.name}{'_total' if self.kind == 'counter' else ''}"
 
 
-def _one(read: Callable[[House], Value]) -> Reader:
+def _one(read: Callable[[Services], Value]) -> Reader:
     """A metric without labels; None where it is not known."""
 
-    def rows(house: House) -> Iterator[Sample]:
-        value = read(house)
+    def rows(services: Services) -> Iterator[Sample]:
+        value = read(services)
         if value is not None:
             yield (), value
 
     return rows
 
 
-def _counted(read: Callable[[House], Counter[str]]) -> Reader:
+def _counted(read: Callable[[Services], Counter[str]]) -> Reader:
     """One label, whose values are the counter's keys."""
 
-    def rows(house: House) -> Iterator[Sample]:
-        for key, count in read(house).items():
+    def rows(services: Services) -> Iterator[Sample]:
+        for key, count in read(services).items():
             yield (key,), count
 
     return rows
@@ -67,8 +67,8 @@ def _counted(read: Callable[[House], Counter[str]]) -> Reader:
 def _gates(read: Callable[[Gate], Value]) -> Reader:
     """A figure of each account."""
 
-    def rows(house: House) -> Iterator[Sample]:
-        for upstream in house.catalogue.upstreams:
+    def rows(services: Services) -> Iterator[Sample]:
+        for upstream in services.catalogue.upstreams:
             value = read(upstream.gate)
             if value is not None:
                 yield (upstream.name, upstream.gate.name), value
@@ -76,71 +76,71 @@ def _gates(read: Callable[[Gate], Value]) -> Reader:
     return rows
 
 
-def _tasks(house: House) -> Iterator[Sample]:
+def _tasks(services: Services) -> Iterator[Sample]:
     lanes = ("priority", "short", "long")
-    counts = Counter((t.state.value, t.request.lane) for t in house.journal.live.values())
+    counts = Counter((t.state.value, t.request.lane) for t in services.journal.live.values())
     for state in sorted(UNFINISHED):
         for lane in lanes:
             yield (state.value, lane), counts[state.value, lane]
 
 
-def _finished(house: House) -> Iterator[Sample]:
-    yield from house.tally.finished.items()
+def _finished(services: Services) -> Iterator[Sample]:
+    yield from services.task_counters.finished.items()
 
 
-def _attempts(house: House) -> Iterator[Sample]:
+def _attempts(services: Services) -> Iterator[Sample]:
     counts: Counter[str] = Counter()
-    for name, count in house.tally.attempts.items():
-        counts[name if name in house.settings.models else NAMED] += count
+    for name, count in services.task_counters.attempts.items():
+        counts[name if name in services.settings.models else NAMED] += count
     for name, count in counts.items():
         yield (name,), count
 
 
-def _waited(house: House) -> Iterator[Sample]:
-    for lane, histogram in house.tally.waited.items():
+def _waited(services: Services) -> Iterator[Sample]:
+    for lane, histogram in services.task_counters.waited.items():
         yield (lane,), histogram
 
 
-def _depth(house: House) -> Iterator[Sample]:
-    for name in dict.fromkeys(upstream.name for upstream in house.catalogue.upstreams):
-        yield (name,), house.dispatch.depth(name)
+def _depth(services: Services) -> Iterator[Sample]:
+    for name in dict.fromkeys(upstream.name for upstream in services.catalogue.upstreams):
+        yield (name,), services.scheduler.depth(name)
 
 
-def _failures(house: House) -> Iterator[Sample]:
-    for upstream in house.catalogue.upstreams:
+def _failures(services: Services) -> Iterator[Sample]:
+    for upstream in services.catalogue.upstreams:
         for code, count in upstream.gate.failures.items():
             yield (upstream.name, upstream.gate.name, code), count
 
 
-def _tokens(house: House) -> Iterator[Sample]:
-    for upstream in house.catalogue.upstreams:
+def _tokens(services: Services) -> Iterator[Sample]:
+    for upstream in services.catalogue.upstreams:
         for kind in ("prompt", "completion"):
             yield (upstream.name, upstream.gate.name, kind), upstream.gate.tokens[kind]
 
 
-def _breaker(house: House) -> Iterator[Sample]:
-    for upstream in house.catalogue.upstreams:
+def _breaker(services: Services) -> Iterator[Sample]:
+    for upstream in services.catalogue.upstreams:
         now = upstream.gate.breaker_state()
         for state in BreakerState:
             yield (upstream.name, upstream.gate.name, state.value), float(now is state)
 
 
-def _lag(house: House) -> Iterator[Sample]:
+def _lag(services: Services) -> Iterator[Sample]:
     for q in (0.5, 0.99):
-        yield (f"{q:g}",), house.monitor.lag.quantile(q)
+        yield (f"{q:g}",), services.monitor.lag.quantile(q)
 
 
-def _alarm(house: House) -> Iterator[Sample]:
+def _alarm(services: Services) -> Iterator[Sample]:
     for name in ("memory", "disk", "loop_lag", "fds", "queue", "storage"):
-        reason = house.monitor.alarms.reasons.get(name)
+        reason = services.monitor.alarms.reasons.get(name)
         yield (name,), float(Level.OK if reason is None else reason.level)
 
 
-def _raised(house: House) -> Iterator[Sample]:
-    yield from house.monitor.alarms.raised.items()
+def _raised(services: Services) -> Iterator[Sample]:
+    yield from services.monitor.alarms.raised.items()
 
 
-def _info(_: House) -> Iterator[Sample]:
+def _info(_: Services) -> Iterator[Sample]:
     yield (__version__, sqlite3.sqlite_version), 1.0
 
 
@@ -150,21 +150,21 @@ ROWS = [
     # Tasks
     Row("tasks", "gauge", "Unfinished tasks", ("status", "lane"), _tasks),
     Row("tasks_accepted", "counter", "Tasks taken into the queue", ("lane",),
-        _counted(lambda h: h.tally.accepted)),
+        _counted(lambda h: h.task_counters.accepted)),
     Row("tasks_finished", "counter", "Tasks that have ended", ("status", "lane"), _finished),
     Row("tasks_failed", "counter", "Failed tasks by their error's code", ("code",),
-        _counted(lambda h: h.tally.failed)),
+        _counted(lambda h: h.task_counters.failed)),
     Row("attempts", "counter", "Starts of tasks at a model, cached answers left out", ("model",),
         _attempts),
     Row("submits_refused", "counter", "Submits refused by the intake, by the answer's code; "
-        "storage: the disk refused", ("code",), _counted(lambda h: h.tally.refused)),
+        "storage: the disk refused", ("code",), _counted(lambda h: h.task_counters.refused)),
     Row("submit_seconds", "histogram", "From a parsed submit to its task on the disk, batches "
-        "left out", (), _one(lambda h: h.tally.submit)),
+        "left out", (), _one(lambda h: h.task_counters.submit)),
     Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",), _waited),
     Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s that the "
-        "submitter was told", (), _one(lambda h: h.tally.error)),
+        "submitter was told", (), _one(lambda h: h.task_counters.error)),
     Row("eta_bias_seconds", "gauge", "How much later than told tasks start on average; negative: "
-        "earlier", (), _one(lambda h: h.tally.bias_s)),
+        "earlier", (), _one(lambda h: h.task_counters.bias_s)),
     Row("running", "gauge", "Tasks whose call is under way", (),
         _one(lambda h: len(h.executor.runs))),
     Row("queue_limit", "gauge", "queue.max_length", (),
@@ -209,20 +209,22 @@ ROWS = [
     Row("storage_writable", "gauge", "1: the last write went well", (),
         _one(lambda h: float(h.monitor.writes_go_well))),
     Row("database_bytes", "gauge", "Size of the database file", (),
-        _one(lambda h: h.monitor.readings.database)),
+        _one(lambda h: h.monitor.process_statistics.database)),
     Row("wal_bytes", "gauge", "Size of the write-ahead log", (),
-        _one(lambda h: h.monitor.readings.wal)),
+        _one(lambda h: h.monitor.process_statistics.wal)),
     Row("disk_free_bytes", "gauge", "Free where the database lies", (),
-        _one(lambda h: h.monitor.readings.disk_free)),
+        _one(lambda h: h.monitor.process_statistics.disk_free)),
     # The process
-    Row("memory_bytes", "gauge", "Resident memory", (), _one(lambda h: h.monitor.readings.memory)),
+    Row("memory_bytes", "gauge", "Resident memory", (),
+        _one(lambda h: h.monitor.process_statistics.memory)),
     Row("memory_limit_bytes", "gauge", "limits.memory_mb: above it submits are refused", (),
         _one(lambda h: h.settings.limits.memory_mb * 1_000_000)),
-    Row("fds", "gauge", "Open file descriptors", (), _one(lambda h: h.monitor.readings.fds)),
+    Row("fds", "gauge", "Open file descriptors", (),
+        _one(lambda h: h.monitor.process_statistics.fds)),
     Row("fds_limit", "gauge", "Descriptors that the system allows", (),
-        _one(lambda h: h.monitor.readings.fds_limit)),
+        _one(lambda h: h.monitor.process_statistics.fds_limit)),
     Row("cpu_ratio", "gauge", "Processor time used since the last look; 1 is one core", (),
-        _one(lambda h: h.monitor.readings.cpu_percent / 100)),
+        _one(lambda h: h.monitor.process_statistics.cpu_percent / 100)),
     Row("loop_lag_seconds", "gauge", "Lateness of the event loop in the last minute",
         ("quantile",), _lag),
     Row("worker_restarts", "counter", "Workers that died and were replaced", (),

@@ -1,4 +1,4 @@
-"""`GET /metrics`: the house's state in Prometheus' text, at the moment of asking.
+"""`GET /metrics`: the service's state in Prometheus' text, at the moment of asking.
 
 Owns the translation of the table in `catalog.py`. Promises a registry of its own for each
 answer, so that nothing is kept between two and nothing global is touched. Never counts.
@@ -18,40 +18,40 @@ from asyncsvc.histogram import Histogram
 from asyncsvc.web.admin.metric_catalog import ROWS, Row
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 
 
-class HouseCollector(Collector):
+class ServiceCollector(Collector):
     """Reads each metric of the table when it is asked."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def collect(self) -> Iterator[Metric]:
         for row in ROWS:
-            yield _family(row, self._house)
+            yield _family(row, self._services)
 
 
-def _family(row: Row, house: House) -> Metric:
+def _family(row: Row, services: Services) -> Metric:
     name = f"asyncsvc_{row.name}"
     if row.kind == "histogram":
         histograms = HistogramMetricFamily(name, row.help, labels=row.labels)
-        for labels, value in row.read(house):
+        for labels, value in row.read(services):
             assert isinstance(value, Histogram)
             histograms.add_metric(labels, value.buckets(), value.total)
         return histograms
     kind = CounterMetricFamily if row.kind == "counter" else GaugeMetricFamily
     family = kind(name, row.help, labels=row.labels)
-    for labels, value in row.read(house):
+    for labels, value in row.read(services):
         assert not isinstance(value, Histogram)
         family.add_metric(labels, value)
     return family
 
 
-def exposed(house: House, accept: str = "") -> tuple[bytes, str]:
+def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
     """(text, content type) in the format that the client prefers."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(HouseCollector(house))
+    registry.register(ServiceCollector(services))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     encoder, content_type = choose_encoder(accept)
@@ -61,8 +61,8 @@ def exposed(house: House, accept: str = "") -> tuple[bytes, str]:
 @operation(answer=str, media=("text/plain; version=1.0.0; charset=utf-8",))
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
-    house: House = request.state.house
-    text, content_type = exposed(house, request.headers.get("accept", ""))
+    services: Services = request.state.services
+    text, content_type = exposed(services, request.headers.get("accept", ""))
     return Response(text, headers={"content-type": content_type})
 
 

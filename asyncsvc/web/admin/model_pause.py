@@ -10,9 +10,9 @@ from starlette.responses import Response
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import views
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.service_schemas import ModelState
 
 
@@ -32,9 +32,9 @@ async def resume(request: Request) -> Response:
     return JSON(views.model(parts, name))
 
 
-def _named(request: Request) -> tuple[House, str]:
+def _named(request: Request) -> tuple[Services, str]:
     """The model's name for the name or the alias in the path."""
-    parts = house(request)
+    parts = services(request)
     return parts, parts.catalogue.name_of(request.path_params["name"])
 
 

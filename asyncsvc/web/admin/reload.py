@@ -12,7 +12,7 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.service_schemas import Reloaded
 
 BODY_BYTES = 1024
@@ -22,7 +22,7 @@ RETRY_AFTER_S = 5.0
 @operation(answer=Reloaded, errors=("invalid_request", "shutting_down"))
 async def reload(request: Request) -> Response:
     """POST /admin/reload: read the settings again; a fault changes nothing."""
-    parts = house(request)
+    parts = services(request)
     async with body.received(request, BODY_BYTES, parts.bodies) as (given, _):
         if given.strip() and (fields := body.as_object(given)):
             name = next(iter(fields))

@@ -21,7 +21,7 @@ from asyncsvc.storage import export as portable
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import State
 from asyncsvc.web.admin.transfer_schemas import (
-    BackupWish,
+    BackupRequest,
     ExportQuery,
     Imported,
     ImportQuery,
@@ -31,9 +31,9 @@ from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Streamed, begun
-from asyncsvc.web.tasks.routes import house, integer
+from asyncsvc.web.tasks.routes import integer, services
 
 LINES_MOST = 1000
 """Of an import, in one request."""
@@ -47,7 +47,7 @@ BUSY_S = 5.0
 @operation(
     answer=MadeBackup,
     status=201,
-    body=BackupWish,
+    body=BackupRequest,
     needs_body=False,
     errors=("overloaded",),
     gives=("Location",),
@@ -55,7 +55,7 @@ BUSY_S = 5.0
 )
 async def make_backup(request: Request) -> Response:
     """POST /admin/backup: copy the database as it is at this moment."""
-    parts = house(request)
+    parts = services(request)
     async with body.received(request, 64 * 1024, parts.bodies) as (raw, _):
         value = body.as_object(raw) if raw else {}
     given = value.pop("path", None)
@@ -87,7 +87,7 @@ async def make_backup(request: Request) -> Response:
 )
 async def fetch_backup(request: Request) -> Response:
     """GET /admin/backup/{name}: fetch a copy."""
-    path = house(request).backups.folder / _name(request.path_params["name"])
+    path = services(request).backups.folder / _name(request.path_params["name"])
     if not path.is_file():
         raise NotFound(f"there is no backup {path.name!r}")
     return FileResponse(path, media_type="application/vnd.sqlite3", filename=path.name)
@@ -96,7 +96,7 @@ async def fetch_backup(request: Request) -> Response:
 @operation(status=204, errors=("not_found", "invalid_request"))
 async def drop_backup(request: Request) -> Response:
     """DELETE /admin/backup/{name}: remove a copy."""
-    path = house(request).backups.folder / _name(request.path_params["name"])
+    path = services(request).backups.folder / _name(request.path_params["name"])
     try:
         await asyncio.to_thread(path.unlink)
     except OSError:
@@ -116,7 +116,7 @@ def _name(given: object) -> str:
 @operation(answer=str, media=("application/x-ndjson",), query=ExportQuery)
 async def export(request: Request) -> Response:
     """GET /admin/export: every task with its texts, one JSON line each, oldest first."""
-    parts, query = house(request), request.query_params
+    parts, query = services(request), request.query_params
     if unknown := set(query) - {"status"}:
         raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
     state = query.get("status") or None
@@ -135,7 +135,7 @@ async def export(request: Request) -> Response:
 )
 async def take_in(request: Request) -> Response:
     """POST /admin/import: take in JSON lines as an export has them, all or none."""
-    parts, query = house(request), request.query_params
+    parts, query = services(request), request.query_params
     if unknown := set(query) - {"first_line"}:
         raise InvalidRequest(f"{min(unknown)!r} is not a parameter", param=min(unknown))
     if query.get("first_line") == "":
@@ -149,7 +149,7 @@ async def take_in(request: Request) -> Response:
         return await _take_in(parts, lines, first)
 
 
-async def _take_in(parts: House, lines: list[bytes], first: int) -> Response:
+async def _take_in(parts: Services, lines: list[bytes], first: int) -> Response:
     if (count := sum(1 for line in lines if line.strip())) > LINES_MOST:
         raise InvalidRequest(f"at most {LINES_MOST} lines in one request, {count} are given")
     records, faults = [], []

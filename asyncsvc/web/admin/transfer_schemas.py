@@ -13,7 +13,7 @@ from asyncsvc.tasks.state import State
 from asyncsvc.web.tasks.schemas import Count
 
 
-class BackupWish(TypedDict, total=False):
+class BackupRequest(TypedDict, total=False):
     path: Annotated[
         str | None,
         Field(

@@ -95,7 +95,7 @@ class Rules:
         return f"token:{given.hex()[:12]}"
 
 
-class Doors:
+class Authenticator:
     """What stands before everything: `enter` for a request, `behind` for an application."""
 
     def __init__(self, rules: Rules, attempts: Attempts) -> None:

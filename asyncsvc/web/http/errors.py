@@ -69,7 +69,7 @@ def _storage(error: StorageUnavailable) -> Overloaded:
 def note(request: Request, error: Exception) -> None:
     """Remember damage that was found in what the database gave."""
     if isinstance(error, DatabaseDamaged):
-        request.state.house.journal.store.refusals.note(error)
+        request.state.services.journal.store.refusals.note(error)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:

@@ -19,7 +19,7 @@ from asyncsvc.errors import AsyncsvcError, RequestError
 from asyncsvc.intake.admission import Accepted
 from asyncsvc.intake.intake import Intake
 from asyncsvc.web.http import errors
-from asyncsvc.web.http.auth import Doors, refusal
+from asyncsvc.web.http.auth import Authenticator, refusal
 from asyncsvc.web.http.body_memory import SMALL
 from asyncsvc.web.tasks import submit
 from asyncsvc.web.tasks.submit import PATH, Answer
@@ -39,7 +39,7 @@ UNSUITED = frozenset(
 class Express:
     """`suits` looks at a request's head, `take` has the rest."""
 
-    def __init__(self, intake: Intake, settings: Settings, doors: Doors) -> None:
+    def __init__(self, intake: Intake, settings: Settings, doors: Authenticator) -> None:
         self._intake = intake
         self._settings = settings
         self._doors = doors

@@ -1,4 +1,4 @@
-"""What the routes are given: the parts of the house, by name.
+"""What the routes are given: the parts of the service, by name.
 
 Owns the type of starlette's lifespan state. Never holds anything itself.
 """
@@ -14,14 +14,14 @@ from asyncsvc.intake.commands import Control
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.intake.model_pause import Holds
-from asyncsvc.journal.counters import Tally
+from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.monitoring.monitor import Monitor
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.cache import Cache
-from asyncsvc.scheduling.eta import Forecaster
-from asyncsvc.scheduling.scheduler import Dispatch
+from asyncsvc.scheduling.eta import EtaEstimator
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.backup import Backups
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
@@ -29,16 +29,16 @@ from asyncsvc.webhooks.deliveries import Webhooks
 
 
 @dataclass(frozen=True, slots=True)
-class House:
+class Services:
     """The open parts, as `app.py` has wired them."""
 
     settings: Settings
     journal: Journal
     catalogue: Catalogue
-    dispatch: Dispatch
+    scheduler: Scheduler
     executor: Executor
     cache: Cache
-    forecaster: Forecaster
+    eta_estimator: EtaEstimator
     intake: Intake
     webhooks: Webhooks
     control: Control
@@ -47,7 +47,7 @@ class House:
     batches: Batches
     pool: WorkerPool
     reloader: Reloader
-    tally: Tally
+    task_counters: TaskCounters
     monitor: Monitor
     sockets: Sockets
     bodies: Bodies

@@ -11,11 +11,11 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from asyncsvc.batches.endpoints import Answered, Door, Prepared
+from asyncsvc.batches.endpoints import Answered, BatchEndpoint, Prepared
 from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.storage.responses import asked, asking
 from asyncsvc.tasks.state import State, Task
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import asking as requests
 from asyncsvc.web.openai import responses
 from asyncsvc.web.openai.asking import Call
@@ -30,11 +30,11 @@ BASE64 = "base64"
 Object = dict[str, Any]
 
 
-class _Door:
+class _Endpoint:
     """What is the same for all endpoints."""
 
-    def __init__(self, house: House) -> None:
-        self._house = house
+    def __init__(self, services: Services) -> None:
+        self._services = services
 
     def refused(self, error: RequestError) -> Answered:
         failure = refusal(error)
@@ -42,17 +42,17 @@ class _Door:
 
     async def answer(self, task_id: str, form: str | None) -> Answered:
         try:
-            task = await self._house.journal.task(task_id)
+            task = await self._services.journal.task(task_id)
         except TaskNotFound as gone:
             return self.refused(gone)
-        status, body = await self._answer(Held(self._house, task, mine=False), task, form)
+        status, body = await self._answer(Held(self._services, task, mine=False), task, form)
         return Answered(status, body, task_id, task.state is State.CANCELLED)
 
     async def _answer(self, held: Held, task: Task, form: str | None) -> tuple[int, Object]:
         raise NotImplementedError
 
 
-class Chat(_Door):
+class Chat(_Endpoint):
     """/v1/chat/completions"""
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
@@ -62,7 +62,7 @@ class Chat(_Door):
         return await captured(Whole(held).give)
 
 
-class Embeddings(_Door):
+class Embeddings(_Endpoint):
     """/v1/embeddings"""
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
@@ -72,27 +72,27 @@ class Embeddings(_Door):
         return await captured(await answered(held, form == BASE64))
 
 
-class Responses(_Door):
+class Responses(_Endpoint):
     """/v1/responses"""
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
-        wanted, submission, kept = await understood(self._house, _queued(body), Headers(headers))
+        wanted, submission, kept = await understood(self._services, _queued(body), Headers(headers))
         if wanted.stream or wanted.background:
             name = "stream" if wanted.stream else "background"
             raise InvalidRequest(f"{name} means nothing in a batch", param=name)
         return Prepared(submission, beside=lambda task_id: asking(task_id, kept))
 
     async def _answer(self, held: Held, task: Task, form: str | None) -> tuple[int, Object]:
-        kept = await asked(self._house.journal.store, task.id) or {"model": ""}
+        kept = await asked(self._services.journal.store, task.id) or {"model": ""}
         return await captured(responses.Whole(held, kept).give)
 
 
-def doors(house: House) -> Mapping[str, Door]:
+def doors(services: Services) -> Mapping[str, BatchEndpoint]:
     """By endpoint."""
     return {
-        "/v1/chat/completions": Chat(house),
-        "/v1/embeddings": Embeddings(house),
-        "/v1/responses": Responses(house),
+        "/v1/chat/completions": Chat(services),
+        "/v1/embeddings": Embeddings(services),
+        "/v1/responses": Responses(services),
     }
 
 

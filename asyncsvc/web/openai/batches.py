@@ -17,7 +17,7 @@ from asyncsvc.web.http.resources import resource
 from asyncsvc.web.openai import fields
 from asyncsvc.web.openai import schemas_files as schemas
 from asyncsvc.web.openai.errors import answering
-from asyncsvc.web.tasks.routes import house, integer
+from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders
 from asyncsvc.web.tasks.submit import idempotency_key
 
@@ -48,7 +48,7 @@ async def create_batch(request: Request) -> Response:
 
     `x-lane`, `x-priority` and `x-session-id` are for all of them; without, they wait in `long`.
     """
-    parts = house(request)
+    parts = services(request)
     async with body.received(request, BODY_MOST, parts.bodies) as (data, _):
         given = body.as_object(data)
     endpoint = given.pop("endpoint", None)
@@ -76,7 +76,7 @@ async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the batches, newest first."""
     query = request.query_params
     limit = integer(query.get("limit"), "limit", LIST_DEFAULT, 1, LIST_MOST)
-    found = await house(request).batches.page(query.get("after"), limit + 1)
+    found = await services(request).batches.page(query.get("after"), limit + 1)
     page = [shown(lot) for lot in found[:limit]]
     first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
     answer = {"object": "list", "data": page, "first_id": first, "last_id": last}
@@ -87,14 +87,14 @@ async def list_batches(request: Request) -> Response:
 @answering
 async def show_batch(request: Request) -> Response:
     """GET /v1/batches/{id}: how far it is."""
-    return JSON(shown(await house(request).batches.get(request.path_params["batch_id"])))
+    return JSON(shown(await services(request).batches.get(request.path_params["batch_id"])))
 
 
 @operation(answer=schemas.BatchObject, errors=("not_found", "illegal_transition"))
 @answering
 async def cancel_batch(request: Request) -> Response:
     """POST /v1/batches/{id}/cancel: end it; what is done stays in its files."""
-    return JSON(shown(await house(request).batches.cancel(request.path_params["batch_id"])))
+    return JSON(shown(await services(request).batches.cancel(request.path_params["batch_id"])))
 
 
 def shown(lot: Lot) -> Object:

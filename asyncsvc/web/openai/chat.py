@@ -24,7 +24,7 @@ from asyncsvc.web.http.operations import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.errors import Failure, answering
 from asyncsvc.web.openai.held_request import COMMENT_S, HEAD_S, Held, Kept, hold
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.submit import ADMISSION
 from asyncsvc.web.tasks.views import call_shown, put_together
 
@@ -52,7 +52,7 @@ async def completions(request: Request) -> Response:
 
     Hanging up cancels the task. With `stream` the answer comes as server-sent events.
     """
-    parts = house(request)
+    parts = services(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         call = asking.chat(await aside(body.as_object, data), request.headers)

@@ -23,7 +23,7 @@ from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.chat import DONE, Stream, Whole
 from asyncsvc.web.openai.errors import answering
 from asyncsvc.web.openai.held_request import Held, Kept, taken
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.submit import ADMISSION
 
 Usage = dict[str, Any] | None
@@ -50,7 +50,7 @@ async def text_completions(request: Request) -> Response:
 
     Hanging up cancels the tasks. With `stream` the texts come as server-sent events.
     """
-    parts = house(request)
+    parts = services(request)
     limit, owner = parts.settings.queue.max_task_bytes, request.scope["owner"]
     async with body.received(request, limit, parts.bodies) as (data, aside):
         call = asking.completions(await aside(body.as_object, data), request.headers)

@@ -19,7 +19,7 @@ from asyncsvc.web.http.operations import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.errors import answering
 from asyncsvc.web.openai.held_request import Held, Kept, hold
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.submit import ADMISSION
 
 
@@ -39,7 +39,7 @@ async def embeddings(request: Request) -> Response:
 
     Hanging up cancels the task.
     """
-    parts = house(request)
+    parts = services(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         call = asking.embedding(await aside(body.as_object, data), request.headers)
@@ -59,7 +59,9 @@ async def answered(held: Held, base64: bool) -> Response:
     if failed is not None:
         return failed.response(headers)
     assert task is not None
-    vectors: list[list[float]] = orjson.loads(await held.house.journal.store.result(task.n) or "[]")
+    vectors: list[list[float]] = orjson.loads(
+        await held.services.journal.store.result(task.n) or "[]"
+    )
     shown: list[Any] = [_packed(vector) for vector in vectors] if base64 else vectors
     data = [
         {"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(shown)

@@ -27,7 +27,7 @@ from asyncsvc.web.http.resources import resource
 from asyncsvc.web.http.streaming import Streamed
 from asyncsvc.web.openai import schemas_files as schemas
 from asyncsvc.web.openai.errors import answering
-from asyncsvc.web.tasks.routes import house, integer
+from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders
 from asyncsvc.web.tasks.submit import idempotency_key
 
@@ -54,7 +54,7 @@ async def upload_file(request: Request) -> Response:
 
     It is on the disk when the answer is sent.
     """
-    files = house(request).batches.files
+    files = services(request).batches.files
     if coding(request.headers.getlist("content-encoding")) is not None:
         raise UnsupportedEncoding("a form is taken as it is, not compressed")
     key = idempotency_key(request.headers)
@@ -73,7 +73,7 @@ async def upload_file(request: Request) -> Response:
 @answering
 async def list_files(request: Request) -> Response:
     """GET /v1/files: the files, newest first."""
-    files, query = house(request).batches.files, request.query_params
+    files, query = services(request).batches.files, request.query_params
     limit = integer(query.get("limit"), "limit", LIST_MOST, 1, LIST_MOST)
     order = query.get("order", "desc")
     if order not in ("asc", "desc"):
@@ -94,14 +94,14 @@ _NO_ENDS = {"first_id": None, "last_id": None}
 @answering
 async def show_file(request: Request) -> Response:
     """GET /v1/files/{id}: one file, without its content."""
-    return JSON(shown(await house(request).batches.files.get(request.path_params["file_id"])))
+    return JSON(shown(await services(request).batches.files.get(request.path_params["file_id"])))
 
 
 @operation(answer=str, media=("application/octet-stream",), errors=("not_found",))
 @answering
 async def file_content(request: Request) -> Response:
     """GET /v1/files/{id}/content: what is in it."""
-    files = house(request).batches.files
+    files = services(request).batches.files
     found = await files.get(request.path_params["file_id"])
     head = {"Content-Length": str(found.bytes), "X-Content-Type-Options": "nosniff"}
     media = "application/octet-stream"
@@ -115,7 +115,7 @@ async def file_content(request: Request) -> Response:
 async def delete_file(request: Request) -> Response:
     """DELETE /v1/files/{id}: a batch that reads it fails."""
     file_id = request.path_params["file_id"]
-    await house(request).batches.files.delete(file_id)
+    await services(request).batches.files.delete(file_id)
     return JSON({"id": file_id, "object": "file", "deleted": True})
 
 

@@ -22,7 +22,7 @@ from asyncsvc.limits.headers import told
 from asyncsvc.limits.sliding_window import Window
 from asyncsvc.limits.token_budget import Budget
 from asyncsvc.tasks.state import State, Task
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Watched, cut
 from asyncsvc.web.openai.asking import Call
 from asyncsvc.web.openai.errors import TASK_ID, Failure, failure, of_task
@@ -38,8 +38,8 @@ LONGEST_WAIT_S = 60.0
 class Held:
     """One request and its task. `mine`: the request has made it, so it ends with it."""
 
-    def __init__(self, house: House, task: Task, mine: bool, after: int = 0) -> None:
-        self.house = house
+    def __init__(self, services: Services, task: Task, mine: bool, after: int = 0) -> None:
+        self.services = services
         self.task_id = task.id
         self.created = task.request.created_at // 1000
         self.known = task.seq
@@ -50,14 +50,14 @@ class Held:
     def headers(self, name: str | None = None) -> dict[str, str]:
         """Of every answer; with the limits of the model of that name, where it has any."""
         sent = {TASK_ID: self.task_id, "x-request-id": self.task_id}
-        return sent | (_limits(self.house, name) if name else {})
+        return sent | (_limits(self.services, name) if name else {})
 
     def waiting(self) -> str:
         """A comment for a stream that has nothing else to send: what the task waits for."""
-        task = self.house.journal.live.get(self.task_id)
+        task = self.services.journal.live.get(self.task_id)
         if task is None or task.state is not State.PENDING:
             return ": waiting\n\n"
-        forecast = self.house.forecaster.of(task)
+        forecast = self.services.eta_estimator.of(task)
         why = "" if forecast.reason is None else f" {' '.join(forecast.reason.split())}"
         start = "" if forecast.eta_s is None else f", start in about {forecast.eta_s:.0f} s"
         return f": waiting:{why}{start}\n\n" if why else ": waiting\n\n"
@@ -69,7 +69,7 @@ class Held:
         seconds of waiting: once the first, then again and again the second."""
         loop = asyncio.get_running_loop()
         due = loop.time() + ticks[0] if ticks else None
-        async with aclosing(self.house.journal.follow(self.task_id, self._after)) as pages:
+        async with aclosing(self.services.journal.follow(self.task_id, self._after)) as pages:
             ask = asyncio.ensure_future(anext(pages, None))
             try:
                 while True:
@@ -92,7 +92,7 @@ class Held:
     async def ended(self) -> tuple[Task | None, Failure | None]:
         """The task once its events have ended: with the failure, unless it has completed."""
         try:
-            task = await self.house.journal.task(self.task_id)
+            task = await self.services.journal.task(self.task_id)
         except TaskNotFound as error:
             return None, Failure(404, error.type, error.code, str(error), error.param)
         if task.state is State.COMPLETED:
@@ -100,7 +100,7 @@ class Held:
         if not task.finished:
             message = f"the service is stopping; task {task.id} goes on when it is back"
             return task, failure("shutting_down", message)
-        return task, of_task(task, _patience(self.house, task.name))
+        return task, of_task(task, _hold_back(self.services, task.name))
 
     async def finished(self) -> tuple[Task | None, Failure | None]:
         """The same, after waiting for it."""
@@ -111,28 +111,32 @@ class Held:
 
     async def give_up(self) -> None:
         """Nobody waits for the answer any more."""
-        if self._mine and not self.house.intake.closed:
+        if self._mine and not self.services.intake.closed:
             with suppress(IllegalTransition, TaskNotFound, StorageUnavailable):
-                await self.house.control.cancel(self.task_id)
+                await self.services.control.cancel(self.task_id)
 
 
-async def hold(house: House, call: Call, owner: str | None, aside: Aside | None = None) -> Held:
+async def hold(
+    services: Services, call: Call, owner: str | None, aside: Aside | None = None
+) -> Held:
     """Submit it. Raises RequestError.
 
     The same Idempotency-Key finds the same task, under way or finished; one that was cancelled,
     as it is when a client hangs up and tries again, starts anew.
     """
-    return await taken(house, await house.intake.submit(call.submission, owner, call.key, aside))
+    return await taken(
+        services, await services.intake.submit(call.submission, owner, call.key, aside)
+    )
 
 
-async def taken(house: House, accepted: Accepted) -> Held:
+async def taken(services: Services, accepted: Accepted) -> Held:
     """Hold a task that was submitted."""
-    task = await house.journal.task(accepted.task_id)
+    task = await services.journal.task(accepted.task_id)
     if not accepted.repeated:
-        return Held(house, task, mine=True)
+        return Held(services, task, mine=True)
     if task.state is not State.CANCELLED:
-        return Held(house, task, mine=False)
-    return Held(house, await house.control.retry(task.id), mine=True, after=task.seq)
+        return Held(services, task, mine=False)
+    return Held(services, await services.control.retry(task.id), mine=True, after=task.seq)
 
 
 class Leaves(Protocol):
@@ -182,9 +186,9 @@ async def _left(receive: Receive) -> None:
         pass
 
 
-def _limits(house: House, name: str) -> dict[str, str]:
+def _limits(services: Services, name: str) -> dict[str, str]:
     """OpenAI's headers on the limits of a model, over all its keys, as they are now."""
-    gates = [upstream.gate for upstream in house.catalogue.of(name)]
+    gates = [upstream.gate for upstream in services.catalogue.of(name)]
     requests: list[Window | Budget] = [gate.window for gate in gates]
     tokens: list[Window | Budget] = [gate.budget for gate in gates]
     found = {}
@@ -200,8 +204,8 @@ def _limits(house: House, name: str) -> dict[str, str]:
     return found
 
 
-def _patience(house: House, name: str | None) -> float | None:
+def _hold_back(services: Services, name: str | None) -> float | None:
     """Seconds until a key of the model may be called again; None where nothing says so."""
-    gates: list[Gate] = [upstream.gate for upstream in house.catalogue.of(name or "")]
+    gates: list[Gate] = [upstream.gate for upstream in services.catalogue.of(name or "")]
     waits = [min(gate.wait(), LONGEST_WAIT_S) for gate in gates]
     return min(waits, default=0.0) or None

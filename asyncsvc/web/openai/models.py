@@ -13,11 +13,11 @@ from starlette.responses import Response
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import schemas
 from asyncsvc.web.openai.asking import AUTO, CHAT_CLASSES
 from asyncsvc.web.openai.errors import answering
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.routes import services
 
 OWNER = "asyncsvc"
 
@@ -26,14 +26,14 @@ OWNER = "asyncsvc"
 @answering
 async def listing(request: Request) -> Response:
     """GET /v1/models: what can be asked for as `model`."""
-    return JSON({"object": "list", "data": list(_known(house(request)))})
+    return JSON({"object": "list", "data": list(_known(services(request)))})
 
 
 @operation(answer=schemas.Model, errors=("model_not_found",))
 @answering
 async def show(request: Request) -> Response:
     """GET /v1/models/{id}: one of them."""
-    wanted, parts = request.path_params["model_id"], house(request)
+    wanted, parts = request.path_params["model_id"], services(request)
     for model in _known(parts):
         if model["id"] == wanted:
             return JSON(model)
@@ -42,7 +42,7 @@ async def show(request: Request) -> Response:
     raise ModelNotFound(said, param="model")
 
 
-def _known(parts: House) -> Iterator[dict[str, Any]]:
+def _known(parts: Services) -> Iterator[dict[str, Any]]:
     lacking, since = parts.catalogue.lacking(), parts.started_ms // 1000
     enabled = {n: s for n, s in parts.settings.models.items() if n not in lacking}
     for name, settings in enabled.items():

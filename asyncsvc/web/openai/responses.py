@@ -25,7 +25,7 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import fields
 from asyncsvc.web.openai.asking import AUTO
 from asyncsvc.web.openai.errors import TASK_ID, answering, statuses
@@ -42,7 +42,7 @@ from asyncsvc.web.openai.schemas_responses import (
     ResponseObject,
 )
 from asyncsvc.web.openai.stored_responses import as_told, find, understood, with_history
-from asyncsvc.web.tasks.routes import cursor, house, integer
+from asyncsvc.web.tasks.routes import cursor, integer, services
 from asyncsvc.web.tasks.submit import ADMISSION, idempotency_key
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
@@ -63,7 +63,7 @@ Object = dict[str, Any]
 @answering
 async def create_response(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
-    parts = house(request)
+    parts = services(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         given = await aside(body.as_object, data)
@@ -98,7 +98,7 @@ async def show_response(request: Request) -> Response:
 
     `starting_after=N` leaves out those up to the `sequence_number` N.
     """
-    parts, query = house(request), request.query_params
+    parts, query = services(request), request.query_params
     task_id, kept = await _stored(parts, request)
     headers = {TASK_ID: task_id}
     if query.get("stream", "false").lower() not in ("true", "1"):
@@ -114,7 +114,7 @@ async def show_response(request: Request) -> Response:
 @answering
 async def cancel_response(request: Request) -> Response:
     """POST /v1/responses/{id}/cancel: end a response; again is the same as once."""
-    parts = house(request)
+    parts = services(request)
     task_id, kept = await _stored(parts, request)
     task = await parts.journal.task(task_id)
     if task.state is not State.CANCELLED:
@@ -126,7 +126,7 @@ async def cancel_response(request: Request) -> Response:
 @answering
 async def delete_response(request: Request) -> Response:
     """DELETE /v1/responses/{id}: remove a response and its task, which is cancelled before."""
-    parts = house(request)
+    parts = services(request)
     task_id, _ = await _stored(parts, request)
     task = await parts.journal.task(task_id)
     if not task.finished:
@@ -139,7 +139,7 @@ async def delete_response(request: Request) -> Response:
 @answering
 async def response_items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: what the response was given, newest first."""
-    parts, query = house(request), request.query_params
+    parts, query = services(request), request.query_params
     task_id, kept = await _stored(parts, request)
     limit = integer(query.get("limit"), "limit", ITEMS_DEFAULT, 1, ITEMS_MOST)
     order = query.get("order", "desc")
@@ -149,7 +149,7 @@ async def response_items(request: Request) -> Response:
     return JSON(listed(found if order == "asc" else found[::-1], query.get("after"), limit))
 
 
-async def _starting_after(parts: House, given: str | None, task_id: str, kept: Object) -> int:
+async def _starting_after(parts: Services, given: str | None, task_id: str, kept: Object) -> int:
     """The `sequence_number` that a client has seen last; -1: none. Raises InvalidRequest."""
     if given is None or given == "-1":
         return -1
@@ -157,7 +157,7 @@ async def _starting_after(parts: House, given: str | None, task_id: str, kept: O
     return cursor(given, "starting_after", last)
 
 
-async def _stored(parts: House, request: Request) -> tuple[str, Object]:
+async def _stored(parts: Services, request: Request) -> tuple[str, Object]:
     """The task of the response in the path, and what was asked. Raises NotFound."""
     wanted = request.path_params["response_id"]
     found = await find(parts, wanted)
@@ -166,7 +166,7 @@ async def _stored(parts: House, request: Request) -> tuple[str, Object]:
     return found
 
 
-async def _held(parts: House, accepted: Accepted, background: bool) -> Held:
+async def _held(parts: Services, accepted: Accepted, background: bool) -> Held:
     """Hold its task, unless it is in the background.
 
     The same Idempotency-Key finds the same response; one that was cancelled, as it is when a
@@ -183,7 +183,7 @@ async def _held(parts: House, accepted: Accepted, background: bool) -> Held:
 @answering
 async def input_tokens(request: Request) -> Response:
     """POST /v1/responses/input_tokens: about how many tokens a request would have."""
-    parts = house(request)
+    parts = services(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         given = {"model": AUTO} | fields.present(await aside(body.as_object, data))
@@ -206,7 +206,7 @@ class Whole:
         if failed is not None:
             answer = failed.response(headers)
         else:
-            told_so = await as_told(held.house, held.task_id, self._kept)
+            told_so = await as_told(held.services, held.task_id, self._kept)
             answer = JSON(told_so.response(), headers=headers)
         await answer(scope, receive, send)
 

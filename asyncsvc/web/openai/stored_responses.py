@@ -15,7 +15,7 @@ from asyncsvc.storage import responses as stored
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import asking, fields
 from asyncsvc.web.openai.items import Messages, chat_messages
 from asyncsvc.web.openai.references import References, refers
@@ -25,7 +25,7 @@ from asyncsvc.web.openai.response_stream import PREFIX, Telling
 Object = dict[str, Any]
 
 
-async def as_told(parts: House, task_id: str, kept: Object) -> Telling:
+async def as_told(parts: Services, task_id: str, kept: Object) -> Telling:
     """The response as far as its journal goes now."""
     task, telling = await parts.journal.task(task_id), Telling(task_id, kept)
     seq, store = 0, parts.journal.store
@@ -36,7 +36,7 @@ async def as_told(parts: House, task_id: str, kept: Object) -> Telling:
     return telling
 
 
-async def find(parts: House, wanted: str) -> tuple[str, Object] | None:
+async def find(parts: Services, wanted: str) -> tuple[str, Object] | None:
     if not wanted.startswith(PREFIX):
         return None
     task_id = wanted.removeprefix(PREFIX)
@@ -45,7 +45,7 @@ async def find(parts: House, wanted: str) -> tuple[str, Object] | None:
 
 
 async def understood(
-    parts: House, given: Object, headers: Headers
+    parts: Services, given: Object, headers: Headers
 ) -> tuple[CreateResponse, Submission, Object]:
     """A body as what it asks for, as a task, and as what is kept of it. Raises RequestError."""
     given = fields.present(given)
@@ -63,7 +63,7 @@ async def understood(
     return wanted, submission, asked.kept
 
 
-async def with_history(parts: House, given: Object) -> Asked:
+async def with_history(parts: Services, given: Object) -> Asked:
     """A body together with the responses and items that it names. Raises RequestError."""
     earlier = await _earlier(parts, previous := given.get("previous_response_id"))
     if refers(given.get("input")):
@@ -73,7 +73,7 @@ async def with_history(parts: House, given: Object) -> Asked:
     return read(given, earlier)
 
 
-async def _behind(parts: House, previous: Any) -> frozenset[str]:
+async def _behind(parts: Services, previous: Any) -> frozenset[str]:
     """The tasks of a response and of all that came before it."""
     known = set()
     while isinstance(previous, str) and (found := await find(parts, previous)) is not None:
@@ -83,7 +83,7 @@ async def _behind(parts: House, previous: Any) -> frozenset[str]:
     return frozenset(known)
 
 
-async def _earlier(parts: House, previous: Any) -> Messages:
+async def _earlier(parts: Services, previous: Any) -> Messages:
     """What was said up to a response, its instructions left out. Raises InvalidRequest."""
     if not isinstance(previous, str):
         return []
@@ -104,7 +104,7 @@ async def _earlier(parts: House, previous: Any) -> Messages:
     return messages[head:] + chat_messages(output)
 
 
-async def _output(parts: House, task_id: str) -> tuple[Object, list[Object]] | None:
+async def _output(parts: Services, task_id: str) -> tuple[Object, list[Object]] | None:
     """What is stored of a response: the request, and the output so far."""
     found = await find(parts, PREFIX + task_id)
     if found is None:

@@ -14,9 +14,9 @@ from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import explain_schemas, views
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.tasks.routes import services
 
 
 @operation(answer=explain_schemas.Explanation, errors=("task_not_found",))
@@ -25,11 +25,11 @@ async def explain(request: Request) -> Response:
 
     It is told from the stored events and is the same after a restart of the service.
     """
-    parts = house(request)
+    parts = services(request)
     return JSON(await told(parts, request.path_params["task_id"]))
 
 
-async def told(parts: House, task_id: str) -> dict[str, Any]:
+async def told(parts: Services, task_id: str) -> dict[str, Any]:
     """Raises TaskNotFound."""
     task = await parts.journal.task(task_id)
     story, seq = Story(task), 0
@@ -39,12 +39,12 @@ async def told(parts: House, task_id: str) -> dict[str, Any]:
         seq = rows[-1].seq
     waited = None
     if task.state is State.PENDING:
-        gates = [seat.gate for seat in parts.dispatch.candidates(task.request)]
-        waited = parts.dispatch.waits.so_far(task.id, gates)
+        gates = [account_slot.gate for account_slot in parts.scheduler.candidates(task.request)]
+        waited = parts.scheduler.waits.so_far(task.id, gates)
     return story.told(parts.journal.now(), _now(parts, task), waited)
 
 
-def _now(parts: House, task: Task) -> dict[str, Any] | None:
+def _now(parts: Services, task: Task) -> dict[str, Any] | None:
     if task.finished:
         return None
     found = views.progress(parts, task)

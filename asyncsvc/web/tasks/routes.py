@@ -18,7 +18,7 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views
 from asyncsvc.web.tasks import service_schemas as state_schemas
@@ -36,8 +36,8 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
 """Filters that have few values: another one is a typo."""
 
 
-def house(request: Request) -> House:
-    found: House = request.state.house
+def services(request: Request) -> Services:
+    found: Services = request.state.services
     return found
 
 
@@ -52,7 +52,7 @@ def house(request: Request) -> House:
 )
 async def submit_batch(request: Request) -> Response:
     """POST /tasks/batch: submit up to 1000 tasks, all or none."""
-    parts = house(request)
+    parts = services(request)
     parts.intake.turn_away()
     key = idempotency_key(request.headers)
     limit = parts.settings.queue.max_task_bytes
@@ -94,7 +94,7 @@ def _read_batch(data: bytes) -> list[Submission]:
 )
 async def route(request: Request) -> Response:
     """POST /route: how a task would be routed; nothing is stored."""
-    parts = house(request)
+    parts = services(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         return JSON(parts.intake.route(await aside(read, data)))
@@ -106,7 +106,7 @@ async def show(request: Request) -> Response:
 
     The result of an unfinished one is the text so far.
     """
-    parts = house(request)
+    parts = services(request)
     task = await parts.journal.task(request.path_params["task_id"])
     return JSON(await views.whole(parts, task))
 
@@ -126,7 +126,7 @@ async def listing(request: Request) -> Response:
     for column, (name, known) in CHOICES.items():
         if column in where and where[column] not in known:
             raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
-    parts, model = house(request), query.get("model")
+    parts, model = services(request), query.get("model")
     named = model and parts.catalogue.name_of(model)
     before = _before(query.get("cursor"), parts.journal.newest)
     rows = await parts.journal.store.page(where, named, query.get("q"), before, limit + 1)
@@ -140,7 +140,7 @@ async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
     totals = {"total": 0} | {state.value: 0 for state in State}
     models: dict[str, dict[str, int]] = {}
-    for name, state, count in await house(request).journal.store.counts():
+    for name, state, count in await services(request).journal.store.counts():
         totals["total"] += count
         totals[state] += count
         if name is not None:
@@ -181,7 +181,7 @@ async def retry(request: Request) -> Response:
 
 
 async def _steer(request: Request, verb: str) -> Response:
-    parts = house(request)
+    parts = services(request)
     task = await getattr(parts.control, verb)(request.path_params["task_id"])
     return JSON(await views.whole(parts, task))
 
@@ -189,7 +189,7 @@ async def _steer(request: Request, verb: str) -> Response:
 @operation(status=204, errors=STEERING)
 async def delete(request: Request) -> Response:
     """DELETE /tasks/{id}: remove a finished task and its events."""
-    await house(request).control.delete(request.path_params["task_id"])
+    await services(request).control.delete(request.path_params["task_id"])
     return Response(status_code=204)
 
 
@@ -206,7 +206,7 @@ async def events(request: Request) -> Response:
 
     With `Accept: text/event-stream` a stream that ends with the task; `Last-Event-ID` resumes it.
     """
-    parts, task_id = house(request), request.path_params["task_id"]
+    parts, task_id = services(request), request.path_params["task_id"]
     live = "text/event-stream" in request.headers.get("accept", "")
     # An EventSource that has seen no id sends none, and some send an empty one.
     last = request.headers.get("last-event-id") or None if live else None
@@ -226,7 +226,7 @@ async def events(request: Request) -> Response:
     )
 
 
-async def _lines(parts: House, n: int, task_id: str, after: int) -> AsyncIterator[str]:
+async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIterator[str]:
     while rows := await parts.journal.store.events(n, after):
         after = rows[-1].seq
         yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
@@ -235,7 +235,7 @@ async def _lines(parts: House, n: int, task_id: str, after: int) -> AsyncIterato
 @operation(answer=state_schemas.Models)
 async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
-    parts = house(request)
+    parts = services(request)
     await parts.reloader.client.look(parts.catalogue.upstreams)
     return JSON(views.models(parts))
 

@@ -18,8 +18,8 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.operations import operation
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import House
-from asyncsvc.web.tasks.routes import house
+from asyncsvc.web.http.state import Services
+from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.schedule_schemas import AllSchedules, NewSchedule, WholeSchedule
 from asyncsvc.web.tasks.schemas import SubmitHeaders
 from asyncsvc.web.tasks.submit import idempotency_key, parse
@@ -51,14 +51,14 @@ async def create(request: Request) -> Response:
 
     A `name` that the owner has used before replaces what that schedule does.
     """
-    parts = house(request)
+    parts = services(request)
     limit = parts.settings.queue.max_task_bytes
     async with body.received(request, limit, parts.bodies) as (data, aside):
         value = await aside(body.as_object, data)
         return await _create(request, parts, value)
 
 
-async def _create(request: Request, parts: House, value: dict[str, Any]) -> Response:
+async def _create(request: Request, parts: Services, value: dict[str, Any]) -> Response:
     if unknown := [name for name in value if name not in FIELDS]:
         raise InvalidRequest(f"{unknown[0]!r} is not a field of a schedule", param=unknown[0])
     name = _text(value, "name") if value.get("name") is not None else None
@@ -93,13 +93,13 @@ async def listing(request: Request) -> Response:
     if request.query_params:
         name = min(request.query_params)
         raise InvalidRequest(f"{name!r} is not a filter of schedules", param=name)
-    return JSON({"schedules": [_view(one) for one in house(request).schedules.all()]})
+    return JSON({"schedules": [_view(one) for one in services(request).schedules.all()]})
 
 
 @operation(answer=WholeSchedule, errors=("not_found",))
 async def show(request: Request) -> Response:
     """GET /schedules/{id}: one schedule with the task that it submits."""
-    schedules, schedule_id = house(request).schedules, request.path_params["schedule_id"]
+    schedules, schedule_id = services(request).schedules, request.path_params["schedule_id"]
     task = await schedules.task(schedule_id)
     return JSON(_view(schedules.get(schedule_id)) | {"task": task})
 
@@ -107,7 +107,7 @@ async def show(request: Request) -> Response:
 @operation(status=204, errors=("not_found",))
 async def delete(request: Request) -> Response:
     """DELETE /schedules/{id}: submit nothing more; what it has submitted stays."""
-    await house(request).schedules.delete(request.path_params["schedule_id"])
+    await services(request).schedules.delete(request.path_params["schedule_id"])
     return Response(status_code=204)
 
 

@@ -11,7 +11,7 @@ from contextlib import aclosing
 
 from asyncsvc.errors import TaskNotFound
 from asyncsvc.journal.journal import Event
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks.views import progress_event
 
 TICK_S = 0.8
@@ -19,11 +19,11 @@ TICK_S = 0.8
 for a loop that has other things to do."""
 
 
-async def stream(house: House, task_id: str, after: int) -> AsyncIterator[str]:
+async def stream(services: Services, task_id: str, after: int) -> AsyncIterator[str]:
     """The frames of one task until its last event."""
     loop = asyncio.get_running_loop()
     next_tick = loop.time() + TICK_S
-    async with aclosing(house.journal.follow(task_id, after)) as pages:
+    async with aclosing(services.journal.follow(task_id, after)) as pages:
         ask = asyncio.ensure_future(anext(pages, None))
         try:
             while True:
@@ -36,7 +36,7 @@ async def stream(house: House, task_id: str, after: int) -> AsyncIterator[str]:
                     ask = asyncio.ensure_future(anext(pages, None))
                 if loop.time() >= next_tick:
                     next_tick = loop.time() + TICK_S
-                    yield _tick(house, task_id)
+                    yield _tick(services, task_id)
         except TaskNotFound:
             return  # it was deleted just before we came to follow it
         finally:
@@ -48,8 +48,8 @@ def _frame(event: Event) -> str:
     return f"id: {event.seq}\nevent: {event.type}\ndata: {event.wire}\n\n"
 
 
-def _tick(house: House, task_id: str) -> str:
-    task = house.journal.live.get(task_id)
+def _tick(services: Services, task_id: str) -> str:
+    task = services.journal.live.get(task_id)
     if task is None:
         return ": \n\n"
-    return f"event: progress\ndata: {progress_event(house, task)}\n\n"
+    return f"event: progress\ndata: {progress_event(services, task)}\n\n"

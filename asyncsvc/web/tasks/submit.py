@@ -17,7 +17,7 @@ from asyncsvc.intake.admission import Accepted
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import schemas
 from asyncsvc.web.tasks.schemas import KEY_MOST
 
@@ -75,13 +75,13 @@ async def submit(request: Request) -> Response:
 
     The answer is sent when the task is on the disk.
     """
-    house: House = request.state.house
-    house.intake.turn_away()
+    services: Services = request.state.services
+    services.intake.turn_away()
     key = idempotency_key(request.headers)
-    limit = house.settings.queue.max_task_bytes
-    async with body.received(request, limit, house.bodies) as (data, aside):
+    limit = services.settings.queue.max_task_bytes
+    async with body.received(request, limit, services.bodies) as (data, aside):
         submission = await aside(read, data)
-        accepted = await house.intake.submit(submission, request.scope["owner"], key, aside)
+        accepted = await services.intake.submit(submission, request.scope["owner"], key, aside)
     status, headers, content = answer_of(accepted)
     return Response(content, status, {name.decode(): value.decode() for name, value in headers})
 

@@ -1,7 +1,7 @@
 """How tasks, models and progress look to a client.
 
 Owns the shapes of the contract. Promises that times are RFC 3339 and that lists carry
-previews instead of texts. Never reads anything but what it is given or the house's state.
+previews instead of texts. Never reads anything but what it is given or the service's state.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from asyncsvc.storage import webhooks as callbacks
 from asyncsvc.storage.columns import served
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 
 
 def _time(ms: int | None) -> str | None:
@@ -56,9 +56,9 @@ def item(task: Task, result_preview: str | None) -> dict[str, Any]:
     }
 
 
-async def whole(house: House, task: Task) -> dict[str, Any]:
+async def whole(services: Services, task: Task) -> dict[str, Any]:
     """A task with its texts; the result of an unfinished one is the text so far."""
-    store = house.journal.store
+    store = services.journal.store
     body: dict[str, Any] = loads(await store.body(task.n))
     result: Any = await store.result(task.n)
     if result is None and task.state in UNFINISHED and task.starts:
@@ -67,20 +67,20 @@ async def whole(house: House, task: Task) -> dict[str, Any]:
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
         result = loads(result)
     view = summary(task) | body | {"result": result, "seq": task.seq}
-    view |= await _beside_text(house, task)
-    view["callback"] = await _callback(house, task)
+    view |= await _beside_text(services, task)
+    view["callback"] = await _callback(services, task)
     if task.state is State.PENDING:
-        forecast = house.forecaster.of(task)
+        forecast = services.eta_estimator.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
     return view
 
 
-async def _beside_text(house: House, task: Task) -> dict[str, Any]:
+async def _beside_text(services: Services, task: Task) -> dict[str, Any]:
     """What an answer holds beside its text: tool calls, and fields for the next turn."""
     found: dict[str, Any] = {}
     if task.state is not State.COMPLETED or task.request.type == "embedding":
         return found
-    store = house.journal.store
+    store = services.journal.store
     if task.finish_reason in ("tool_calls", "length"):
         pieces = [loads(p) for p in await store.text_so_far(task.n, EventType.TOOL_CALL)]
         if calls := put_together(piece for piece in pieces if "by" not in piece):
@@ -113,11 +113,11 @@ def call_shown(call: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in call.items() if name != "function"} | {"custom": given}
 
 
-async def _callback(house: House, task: Task) -> dict[str, Any] | None:
+async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
     """How far it is with telling of the task's end; None where nobody wants to be told."""
     if task.request.callback_url is None:
         return None
-    tried = await callbacks.told(house.journal.store, task)
+    tried = await callbacks.told(services.journal.store, task)
     return {
         "url": task.request.callback_url,
         "state": tried.state,
@@ -128,17 +128,17 @@ async def _callback(house: House, task: Task) -> dict[str, Any] | None:
     }
 
 
-def progress(house: House, task: Task) -> dict[str, Any]:
+def progress(services: Services, task: Task) -> dict[str, Any]:
     """The data of a progress event for a task that waits or runs."""
-    now = house.journal.now()
+    now = services.journal.now()
     elapsed = max(now - task.request.created_at, 0) / 1000
     data: dict[str, Any] = {"status": task.state.value, "elapsed_s": round(elapsed, 3)}
-    forecast = house.forecaster.of(task)
+    forecast = services.eta_estimator.of(task)
     data |= {"position": forecast.position, "eta_s": forecast.eta_s, "reason": forecast.reason}
-    run = house.executor.runs.get(task.id)
+    run = services.executor.runs.get(task.id)
     if run is not None:
         running = max(asyncio.get_running_loop().time() - run.started, 1e-3)
-        tokens = run.tape.pieces
+        tokens = run.chunk_writer.pieces
         data |= {
             "running_s": round(running, 3),
             "tokens": tokens,
@@ -149,38 +149,38 @@ def progress(house: House, task: Task) -> dict[str, Any]:
     return data
 
 
-def progress_event(house: House, task: Task) -> str:
+def progress_event(services: Services, task: Task) -> str:
     """A progress event as it is sent: live only, so without a number."""
     event = {
         "id": None,
         "task_id": task.id,
         "seq": None,
         "type": "progress",
-        "ts": rfc3339(house.journal.now()),
-        "data": progress(house, task),
+        "ts": rfc3339(services.journal.now()),
+        "data": progress(services, task),
     }
     return orjson.dumps(event).decode()
 
 
-def alarms(house: House, after: int) -> list[str]:
+def alarms(services: Services, after: int) -> list[str]:
     """The alarms since the one with that number, as they are sent; no task's events."""
-    changes = house.monitor.alarms.changes(after)
+    changes = services.monitor.alarms.changes(after)
     return [orjson.dumps({"op": "alarm", "alarm": change}).decode() for change in changes]
 
 
-def models(house: House) -> dict[str, Any]:
+def models(services: Services) -> dict[str, Any]:
     """The models of the settings, in their order."""
-    return {"models": [model(house, name) for name in house.settings.models]}
+    return {"models": [model(services, name) for name in services.settings.models]}
 
 
-def model(house: House, name: str) -> dict[str, Any]:
+def model(services: Services, name: str) -> dict[str, Any]:
     """One model of the settings."""
-    settings = house.settings.models[name]
-    upstreams = house.catalogue.of(name)
+    settings = services.settings.models[name]
+    upstreams = services.catalogue.of(name)
     gates = [_gate(upstream) for upstream in upstreams]
     latencies = [u.gate.service_s for u in upstreams if u.gate.service_s is not None]
-    lacks = house.catalogue.lacking().get(name)
-    since = house.holds.since(name)
+    lacks = services.catalogue.lacking().get(name)
+    since = services.holds.since(name)
     states = [gate["breaker"] for gate in gates]
     return {
         "name": name,
@@ -199,7 +199,7 @@ def model(house: House, name: str) -> dict[str, Any]:
         "rpm_auto": settings.rpm == "auto",
         "tpm": settings.tpm * max(len(upstreams), 1),
         "breaker": "closed" if "closed" in states or not states else states[0],
-        "queue_depth": house.dispatch.depth(name),
+        "queue_depth": services.scheduler.depth(name),
         "latency_s": round(min(latencies), 3) if latencies else None,
         "calls": sum(upstream.gate.calls for upstream in upstreams),
         "errors": sum(upstream.gate.errors for upstream in upstreams),

@@ -23,7 +23,7 @@ from asyncsvc.web.http.auth import subprotocol
 from asyncsvc.web.http.body_memory import Room
 from asyncsvc.web.http.errors import as_request_error, response
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import messages as wishes
 from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.routes import cursor
@@ -44,9 +44,9 @@ Done = tuple[dict[str, Any], Callable[[], None]]
 class Session:
     """What one client follows over one socket."""
 
-    def __init__(self, socket: Socket, house: House, owner: str | None) -> None:
+    def __init__(self, socket: Socket, services: Services, owner: str | None) -> None:
         self._socket = socket
-        self._house = house
+        self._services = services
         self._owner = owner
         self._follows: dict[str, asyncio.Task[None]] = {}
         self._feed: asyncio.Task[None] | None = None
@@ -79,16 +79,16 @@ class Session:
             await self._moved.wait()
 
     def _behind(self) -> bool:
-        if self._feed is not None and self._sent_id < self._house.journal.feed.last_id:
+        if self._feed is not None and self._sent_id < self._services.journal.feed.last_id:
             return True
-        live = self._house.journal.live
+        live = self._services.journal.live
         # A finished task's follower ends by itself, after the last event.
         return any(i not in live or live[i].seq > sent for i, sent in self._sent.items())
 
     async def _message(self, text: str) -> None:
         ref: Any = None
         try:
-            async with Room(self._house.bodies, len(text)) as aside:
+            async with Room(self._services.bodies, len(text)) as aside:
                 message = await aside(body.as_object, text)
                 ref = message.pop("ref", None)
                 answer, then = await self._do(message, aside)
@@ -120,7 +120,7 @@ class Session:
         if not isinstance(task_id, str):
             raise InvalidRequest("task_id must be a string", param="task_id")
         if op == "cancel":
-            task = await self._house.control.cancel(task_id)
+            task = await self._services.control.cancel(task_id)
             return {"task_id": task_id, "status": task.state.value}, _nothing
         if op == "unsubscribe":
             self._stop(task_id)
@@ -128,7 +128,7 @@ class Session:
         return await self._subscribe(task_id, wishes.number(message, "after"))
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
-        task = await self._house.journal.task(task_id)
+        task = await self._services.journal.task(task_id)
         if after > task.seq:
             raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
         answer = {"task_id": task_id, "status": task.state.value, "seq": task.seq}
@@ -141,11 +141,11 @@ class Session:
         follow = wishes.flag(message, "subscribe")
         key = wishes.key(message)
         submission = await aside(parse, fields)
-        accepted = await self._house.intake.submit(submission, self._owner, key, aside)
+        accepted = await self._services.intake.submit(submission, self._owner, key, aside)
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
-        last = self._house.journal.feed.last_id
+        last = self._services.journal.feed.last_id
         after_id = wishes.number(message, "after_id") if "after_id" in message else last
         if after_id > last:
             raise InvalidRequest(
@@ -162,7 +162,7 @@ class Session:
     def _start_feed(self, after_id: int) -> None:
         self._unsubscribe_all()
         self._sent_id = after_id
-        self._alarm = self._house.monitor.alarms.last
+        self._alarm = self._services.monitor.alarms.last
         self._feed = asyncio.create_task(self._follow_all(after_id))
 
     def _start(self, task_id: str, after: int, closes: bool = False) -> None:
@@ -179,12 +179,12 @@ class Session:
     async def _follow(self, task_id: str, after: int, closes: bool) -> None:
         """Send one task's events until it is finished; ends with the socket."""
         try:
-            async with aclosing(self._house.journal.follow(task_id, after)) as pages:
+            async with aclosing(self._services.journal.follow(task_id, after)) as pages:
                 async for page in pages:
                     await self._socket.send(event.wire for event in page)
                     self._sent[task_id] = page[-1].seq
                     self._moved.set()
-            if closes and not self._house.sockets.stopping:
+            if closes and not self._services.sockets.stopping:
                 await self._socket.close(DONE)
         except TaskNotFound as gone:  # deleted before all of it was sent
             with suppress(Closed):
@@ -201,7 +201,7 @@ class Session:
     async def _follow_all(self, after_id: int) -> None:
         """Send everybody's events; ends with the socket."""
         try:
-            async with aclosing(self._house.journal.feed.follow(after_id)) as pages:
+            async with aclosing(self._services.journal.feed.follow(after_id)) as pages:
                 async for page in pages:
                     await self._socket.send(event.wire for event in page)
                     self._sent_id = page[-1].id
@@ -215,19 +215,19 @@ class Session:
         try:
             while True:
                 await asyncio.sleep(TICK_S)
-                told = [views.progress_event(self._house, task) for task in self._lively()]
+                told = [views.progress_event(self._services, task) for task in self._lively()]
                 if self._feed is not None:
-                    told += views.alarms(self._house, self._alarm)
-                    self._alarm = self._house.monitor.alarms.last
+                    told += views.alarms(self._services, self._alarm)
+                    self._alarm = self._services.monitor.alarms.last
                 await self._socket.send(told)
         except Closed:
             return
 
     def _lively(self) -> Iterator[Task]:
-        live = self._house.journal.live
+        live = self._services.journal.live
         followed = set(self._follows)
         if self._feed is not None:
-            followed.update(self._house.executor.runs)
+            followed.update(self._services.executor.runs)
             waiting = (task.id for task in live.values() if task.state is not State.RUNNING)
             followed.update(
                 task_id for task_id, _ in zip(waiting, range(FEED_WAITING), strict=False)
@@ -252,11 +252,11 @@ async def many(websocket: WebSocket) -> None:
 
 async def one(websocket: WebSocket) -> None:
     """GET /ws/tasks/{id}"""
-    house: House = websocket.state.house
+    services: Services = websocket.state.services
     task_id = websocket.path_params["task_id"]
     problem, code, after = None, NO_TASK, 0
     try:
-        task = await house.journal.task(task_id)
+        task = await services.journal.task(task_id)
         code = BAD_MESSAGES
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
@@ -270,18 +270,18 @@ async def one(websocket: WebSocket) -> None:
 
 
 async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
-    house: House = websocket.state.house
+    services: Services = websocket.state.services
     await websocket.accept(subprotocol=subprotocol(websocket.scope))
     socket = Socket(websocket)
-    session = Session(socket, house, websocket.scope["owner"])
-    house.sockets.add(socket, session.caught_up)
+    session = Session(socket, services, websocket.scope["owner"])
+    services.sockets.add(socket, session.caught_up)
     try:
-        if house.sockets.stopping:
+        if services.sockets.stopping:
             await socket.close(STOPPING, "the service is stopping")
             return
         await session.run(task_id, after)
     finally:
-        house.sockets.discard(socket)
+        services.sockets.discard(socket)
 
 
 async def nowhere(websocket: WebSocket) -> None:

@@ -11,7 +11,7 @@ from asyncsvc.config.settings import Timeouts
 from asyncsvc.errors import GatewayAway, UpstreamAuth
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.dialects import PRESETS
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, Fate, State
+from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, RunStatus, State
 from tests.providers.openclaw.test_sessions import ANSWER, USER
 from tests.providers.openclaw.test_socket import Frames, playing, recorded
 from tests.upstreams import ASK, Sheet, client, standing_still, upstream
@@ -19,7 +19,7 @@ from tests.upstreams import ASK, Sheet, client, standing_still, upstream
 GREETING = recorded("chat")[:3]
 
 
-class Doors:
+class Authenticator:
     """The gateway's HTTP side: one answer, and what was asked."""
 
     def __init__(self, status: int, body: Any = None) -> None:
@@ -32,13 +32,13 @@ class Doors:
         return httpx.Response(self.status, content=content)
 
 
-async def fate(doors: Doors, payload: dict[str, Any] | None) -> Fate:
+async def run_status(doors: Authenticator, payload: dict[str, Any] | None) -> RunStatus:
     """With a gateway whose `sessions.describe` says that; None: its socket says nothing."""
     told = {"type": "res", "id": "1", "ok": payload is not None, "payload": payload}
     frames = [*GREETING, {"asked": "sessions.describe"}, told]
     async with playing(frames) as (played, _, account):
         async with Client(Timeouts(), standing_still, httpx.MockTransport(doors)) as made:
-            found = await made.fate(account, "k")
+            found = await made.run_status(account, "k")
         if doors.status < 400:
             assert played.heard[1]["params"] == {"key": "agent:main:k"}
     return found
@@ -56,25 +56,25 @@ async def fate(doors: Doors, payload: dict[str, Any] | None) -> Fate:
 async def test_history_and_status_are_one_fate(
     payload: dict[str, Any] | None, state: State
 ) -> None:
-    doors = Doors(200, {"messages": [USER, ANSWER]})
-    assert (await fate(doors, payload)).state is state
+    doors = Authenticator(200, {"messages": [USER, ANSWER]})
+    assert (await run_status(doors, payload)).state is state
     request = doors.asked[0]
     assert request.url.raw_path == b"/sessions/agent%3Amain%3Ak/history"
     assert request.headers["authorization"] == "Bearer the-token"
 
 
 async def test_an_answer_that_is_no_json_is_no_history() -> None:
-    assert (await fate(Doors(200, b"<html>"), None)).state is State.AWAY
+    assert (await run_status(Authenticator(200, b"<html>"), None)).state is State.AWAY
 
 
 async def test_a_token_that_is_refused_is_an_error() -> None:
     with pytest.raises(UpstreamAuth):
-        await fate(Doors(401, {}), None)
+        await run_status(Authenticator(401, {}), None)
 
 
 @pytest.mark.parametrize(("status", "ready"), [(200, True), (503, False)])
 async def test_a_gateway_says_whether_it_is_ready(status: int, ready: bool) -> None:
-    doors, plain = Doors(status, {}), upstream()
+    doors, plain = Authenticator(status, {}), upstream()
     account = upstream("http://gateway.test/v1", preset=PRESETS["openclaw"])
     async with client(httpx.MockTransport(doors)) as made:
         await made.look([plain, account])

@@ -4,7 +4,7 @@ import pytest
 
 from asyncsvc.providers.dialects import PRESETS
 from asyncsvc.providers.openclaw.sessions import (
-    Fate,
+    RunStatus,
     State,
     fate_in,
     full_key,
@@ -74,7 +74,7 @@ def test_keys_are_lower_case_and_the_gateway_knows_them_by_agent() -> None:
     assert history_url("ws://host:1", "k") == "http://host:1/sessions/k/history"
 
 
-def _fate(messages: list[Any], run: str | None = "done", status: int = 200) -> Fate:
+def _fate(messages: list[Any], run: str | None = "done", status: int = 200) -> RunStatus:
     return fate_in(status, {"messages": messages}, run)
 
 

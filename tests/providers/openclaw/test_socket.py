@@ -200,7 +200,7 @@ async def test_nobody_there_is_waited_for() -> None:
         nowhere = replace(account, base_url="http://127.0.0.1:9/v1")
         with pytest.raises(GatewayAway):
             await ask(made, nowhere, Sheet())
-        assert (await made.fate(nowhere, "k")).state is State.AWAY
+        assert (await made.run_status(nowhere, "k")).state is State.AWAY
         assert "could not be asked" in await made.abort(nowhere, "k")
         await made.look([nowhere, upstream()])
         assert nowhere.ready is False

@@ -1,6 +1,6 @@
-"""A house whose providers are scripted and whose clock is virtual.
+"""A service whose providers are scripted and whose clock is virtual.
 
-Owns opening the real wiring (`asyncsvc.app.open_house`) on a file, killing it as a crash
+Owns opening the real wiring (`asyncsvc.app.open_services`) on a file, killing it as a crash
 would, and opening it again. Use it under `@virtual`.
 """
 
@@ -13,14 +13,14 @@ from unittest.mock import patch
 
 import orjson
 
-from asyncsvc.app import open_house
+from asyncsvc.app import open_services
 from asyncsvc.config.diff import Difference
 from asyncsvc.config.settings import Settings
 from asyncsvc.monitoring.monitor import Monitor, Rhythm
-from asyncsvc.monitoring.process_statistics import Readings
+from asyncsvc.monitoring.process_statistics import ProcessStatistics
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.web.http.state import House
+from asyncsvc.web.http.state import Services
 from tests.scripted import Script, ScriptedClient
 from tests.virtual_time import START_MS, loop, wall_ms
 
@@ -49,10 +49,10 @@ class _NoPurge:
         await asyncio.Event().wait()
 
 
-class EngineHouse:
-    """`async with EngineHouse(tmp_path, models) as house`; sections of the settings by name."""
+class EngineServices:
+    """`async with EngineServices(tmp_path, models) as services`; more are settings."""
 
-    house: House
+    services: Services
 
     def __init__(
         self,
@@ -69,8 +69,8 @@ class EngineHouse:
         self.settings = self._made(ONE if models is None else models, sections)
         self.wanted = self.settings
         """What a reload finds."""
-        self._open: AbstractAsyncContextManager[House] | None = None
-        self.seen = Readings()
+        self._open: AbstractAsyncContextManager[Services] | None = None
+        self.seen = ProcessStatistics()
         """What the machine shows."""
         self.rhythm = SELDOM
         self.reliefs: list[float] = []
@@ -85,12 +85,12 @@ class EngineHouse:
     ) -> Difference:
         """Write other settings and have them read."""
         self.wanted = self._made(ONE if models is None else models, sections)
-        return await self.house.reloader.reload()
+        return await self.services.reloader.reload()
 
     def now(self) -> int:
         return wall_ms() + self.shift_ms
 
-    async def look(self) -> Readings:
+    async def look(self) -> ProcessStatistics:
         return self.seen
 
     async def relieve(self) -> None:
@@ -109,10 +109,10 @@ class EngineHouse:
         client = patch("asyncsvc.app.Client", lambda timeouts, now: self.client)
         with client, patch("asyncsvc.app.Retention", _NoPurge):
             watch = partial(Monitor, look=self.look, rhythm=self.rhythm, relieve=self.relieve)
-            self._open = open_house(
+            self._open = open_services(
                 self.settings, self.environ, self.now, lambda: self.wanted.model_copy(), watch
             )
-            self.house = await self._open.__aenter__()
+            self.services = await self._open.__aenter__()
         await asyncio.sleep(0)
 
     async def close(self) -> None:
@@ -126,7 +126,7 @@ class EngineHouse:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        self.house.journal._writer = None
+        self.services.journal._writer = None
         await self.close()
 
     async def restart(self) -> None:
@@ -141,12 +141,12 @@ class EngineHouse:
 
     async def submit_fields(self, *, key: str | None = None, **fields: Any) -> str:
         submission = Submission.model_validate(fields)
-        return (await self.house.intake.submit(submission, key=key)).task_id
+        return (await self.services.intake.submit(submission, key=key)).task_id
 
     async def answer(self, content: str, **fields: Any) -> dict[str, Any]:
         """What the submitter of a new chat task is told."""
         submission = Submission.model_validate({"content": content} | fields)
-        return (await self.house.intake.submit(submission)).answer
+        return (await self.services.intake.submit(submission)).answer
 
     async def submit_script(self, content: str, *scripts: Script, **fields: Any) -> str:
         """A task for whose prompt the provider plays these scripts."""
@@ -155,17 +155,17 @@ class EngineHouse:
 
     async def submit_many(self, contents: list[str], **fields: Any) -> list[str]:
         submissions = [Submission.model_validate({"content": c} | fields) for c in contents]
-        return [taken.task_id for taken in await self.house.intake.submit_all(submissions)]
+        return [taken.task_id for taken in await self.services.intake.submit_all(submissions)]
 
     async def task(self, task_id: str) -> Task:
-        return await self.house.journal.task(task_id)
+        return await self.services.journal.task(task_id)
 
     async def state(self, task_id: str) -> State:
         return (await self.task(task_id)).state
 
     async def finished(self, task_id: str) -> Task:
         """Wait for the task's last event."""
-        async for _ in self.house.journal.follow(task_id):
+        async for _ in self.services.journal.follow(task_id):
             pass
         return await self.task(task_id)
 
@@ -175,18 +175,18 @@ class EngineHouse:
         return None if error is None else str(error["code"])
 
     async def result(self, task_id: str) -> str | None:
-        return await self.house.journal.store.result((await self.task(task_id)).n)
+        return await self.services.journal.store.result((await self.task(task_id)).n)
 
     async def said(self, task_id: str) -> str:
         """The text of the chunk events since the last attempt."""
         task = await self.task(task_id)
-        rows = await self.house.journal.store.text_so_far(task.n)
+        rows = await self.services.journal.store.text_so_far(task.n)
         return "".join(orjson.loads(row)["text"] for row in rows)
 
     async def events(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:
         """All (type, data) of the task. Their seq must be dense."""
         task = await self.task(task_id)
-        rows = await self.house.journal.store.events(task.n, 0, 100_000)
+        rows = await self.services.journal.store.events(task.n, 0, 100_000)
         assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
         return [(row.type, orjson.loads(row.data)) for row in rows]
 
