@@ -275,7 +275,7 @@ def web(services: Services, tokens: Sequence[str]) -> Web:
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Services]]:
-        yield {"house": services}
+        yield {"services": services}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
     doors = Authenticator(rules, Attempts(server.wrong_tokens))

@@ -61,7 +61,7 @@ async def test_another_answer_makes_the_text_so_far_void(tmp_path: Path) -> None
         assert (task.attempts, task.starts) == (1, 2)
 
 
-@pytest.mark.parametrize("fate", [LOST, NEVER], ids=["lost", "not in the history"])
+@pytest.mark.parametrize("run_status", [LOST, NEVER], ids=["lost", "not in the history"])
 def test_a_run_without_an_answer_is_ended_and_unknown(
     tmp_path: Path, run_status: RunStatus
 ) -> None:
@@ -189,7 +189,7 @@ async def test_without_an_answer_it_is_unknown_after_a_crash_too(tmp_path: Path)
         assert services.client.aborted == services.client.keys and len(services.client.calls) == 1
 
 
-@pytest.mark.parametrize(("fate", "unsafe"), [(NEVER, False), (LOST, True)])
+@pytest.mark.parametrize(("run_status", "unsafe"), [(NEVER, False), (LOST, True)])
 def test_after_a_crash_it_is_called_again_where_that_is_safe(
     tmp_path: Path, run_status: RunStatus, unsafe: bool
 ) -> None:

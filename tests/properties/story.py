@@ -88,7 +88,7 @@ class Telling:
             self.oracle.close()
             with suppress(Broken):
                 await self._silence()
-            if hasattr(self.services, "house"):
+            if hasattr(self.services, "services"):
                 await self.services.crash()
 
     async def _open(self) -> None:

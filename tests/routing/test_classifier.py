@@ -60,7 +60,7 @@ def test_what_is_written_is_read_again() -> None:
 
 
 def test_the_shipped_file_is_small_and_read_fast() -> None:
-    data = (resources.files("asyncsvc.providers") / FILE).read_bytes()
+    data = (resources.files("asyncsvc.routing") / FILE).read_bytes()
     assert len(data) <= 1_000_000
     times = []
     for _ in range(5):
