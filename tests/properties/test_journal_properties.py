@@ -341,7 +341,7 @@ async def work():
         count = 0
         for number in range(10**6):
             task = f"t{number}"
-            steps = [birth(task), begun(task), said(task, "a"), said(task, "b"), ended(task)]
+            steps = [new_task(task), begun(task), said(task, "a"), said(task, "b"), ended(task)]
             for step in steps:
                 count += 2 if step is steps[1] else 1
                 await journal.append(step)
