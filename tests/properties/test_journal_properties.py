@@ -334,7 +334,7 @@ def test_a_log_cut_off_anywhere_leaves_a_prefix(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from tests.builders import begun, birth, ended, journal_at, said
+from tests.builders import begun, ended, journal_at, new_task, said
 
 async def work():
     async with journal_at(Path(sys.argv[1])) as journal:
