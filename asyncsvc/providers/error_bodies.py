@@ -58,6 +58,8 @@ def _in_object(value: dict[str, Any]) -> Any | None:
         return {"base_resp": base}
     if value.get("choices"):
         return None
+    if isinstance(header := value.get("header"), dict) and _code(header.get("code")):
+        return header  # iFlytek has code and message in a header beside the payload
     return value if _announced(value) or _bare(value) else None
 
 

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tests.benchmarks.report import Report, progress
-from tests.wild.cases import TABLE, Case, grouped, load
+from tests.wild.cases import TABLES, Case, grouped, load
 from tests.wild.runner import Verdict, judged
 
 
@@ -69,10 +69,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.wild", description=__doc__)
     parser.add_argument("--kind", action="append", default=[], help="such as K7; again for more")
     parser.add_argument("--case", action="append", default=[], help="an id; again for more")
-    parser.add_argument("--table", type=Path, default=TABLE, help="another file of cases")
+    parser.add_argument("--table", type=Path, help="another file of cases")
     parser.add_argument("-v", "--verbose", action="store_true", help="the reasons at each door")
     options = parser.parse_args(argv)
-    cases = chosen(load(options.table), options.kind, options.case)
+    cases = chosen(load([options.table] if options.table else TABLES), options.kind, options.case)
     if not cases:
         parser.error("no case has that id and kind")
     return report(cases, asyncio.run(run(cases)), options.verbose).finish()

@@ -1,7 +1,7 @@
 """The wild table: its cases, and the settings under which the service meets them.
 
-A case is one line of `upstream.jsonl`; README.md describes each field. A run is one case at one
-door, with a provider and a model of its own.
+A case is one line of `upstream.jsonl` or `more.jsonl`; README.md describes each field. A run is one
+case at one door, with a provider and a model of its own.
 """
 
 import json
@@ -12,7 +12,8 @@ from typing import Any
 
 from asyncsvc.config.model import Model
 
-TABLE = Path(__file__).with_name("upstream.jsonl")
+TABLES = tuple(Path(__file__).with_name(name) for name in ("upstream.jsonl", "more.jsonl"))
+"""Cases from public reports, and further spellings of the same kinds."""
 GROUP_SIZE = 40
 """Cases that one service serves at once: few enough that it is never short of processor time."""
 
@@ -74,10 +75,11 @@ class Run:
         return f"{self.case.id}-{self.door}"
 
 
-def load(path: Path = TABLE) -> list[Case]:
-    """All cases, in the order of the file."""
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [_case(json.loads(line)) for line in lines]
+def load(paths: Iterable[Path] = TABLES) -> list[Case]:
+    """All cases, in the order of the files."""
+    # A text in a case may hold characters that `splitlines` takes for the end of a line.
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n")]
+    return [_case(json.loads(line)) for line in lines if line]
 
 
 def _case(fields: Object) -> Case:
