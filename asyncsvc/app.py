@@ -50,9 +50,8 @@ from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.account_slots import AccountSlot
 from asyncsvc.scheduling.cache import Cache
-from asyncsvc.scheduling.candidates import Chooser
+from asyncsvc.scheduling.candidates import AccountSlot, Chooser
 from asyncsvc.scheduling.eta import EtaEstimator
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.timers import Timers

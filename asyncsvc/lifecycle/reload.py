@@ -21,7 +21,7 @@ from asyncsvc.lifecycle.learned_limits import LearnedLimits, learned
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.account_slots import AccountSlot
+from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.waiting import WaitingTasks
 
 log = logging.getLogger(__name__)

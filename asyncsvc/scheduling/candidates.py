@@ -6,17 +6,83 @@ asked only while all that are meant for the class are out of service, and that t
 be read. Never waits, never hands out anything.
 """
 
+import asyncio
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncsvc.limits.account import Gate
+from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.routing.router import NAMED, Router
-from asyncsvc.scheduling.account_slots import NOBODY, AccountSlot, Exclusions, Options
 from asyncsvc.scheduling.hold_back import ReservedSlot
+from asyncsvc.scheduling.priority_queue import Entry
 from asyncsvc.tasks.state import Request
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task that was handed to a worker, and how it was chosen for that model."""
+
+    entry: Entry
+    route: dict[str, Any]
+
+
+@dataclass(eq=False, slots=True)
+class AccountSlot:
+    """One account's place at the desk: its clerk stands ready there while there is room. The
+    gate stays the same; the upstream is another one when its settings have changed."""
+
+    upstream: Upstream
+    permit: Permit | None = None
+    offer: "asyncio.Future[Claim | None] | None" = None
+
+    @property
+    def ready(self) -> bool:
+        return self.offer is not None and not self.offer.done()
+
+    @property
+    def gate(self) -> Gate:
+        return self.upstream.gate
+
+
+@dataclass(slots=True)
+class Exclusions:
+    """What must not be asked again for one task."""
+
+    refused: set[str] = field(default_factory=set)
+    """Gates whose key, quota or model is at an end."""
+    failed: set[str] = field(default_factory=set)
+    """Gates that broke off; they are asked again where no other is left."""
+    context: int = 0
+    """The task is too long for models of this context."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Account slots that may serve a task. `name`: its class; None: the task names the model."""
+
+    name: str | None
+    primary: tuple[AccountSlot, ...]
+    standing_in: tuple[AccountSlot, ...] = ()
+
+    @property
+    def account_slots(self) -> tuple[AccountSlot, ...]:
+        return self.primary + self.standing_in if self.standing_in else self.primary
+
+
+NO_OPTIONS = Options(None, ())
+
+
+def all_gone(account_slots: Sequence[AccountSlot]) -> bool:
+    """Whether all of them, and there are some, take no call any more."""
+    for account_slot in account_slots:
+        if account_slot.upstream.gate.fault is None:
+            return False
+    return bool(account_slots)
+
 
 RANK = 0.05
 """How much longer a model may be expected to take per place that it is more preferred."""
@@ -64,7 +130,7 @@ class Chooser:
     def options(self, request: Request, exclusions: Exclusions | None = None) -> Options:
         """The account slots for a request, without those that its exclusions rule out."""
         if request.model is not None:
-            named = self._named.get(request.model, NOBODY)
+            named = self._named.get(request.model, NO_OPTIONS)
             return (
                 Options(None, tuple(_unbarred(named.account_slots, exclusions)))
                 if exclusions

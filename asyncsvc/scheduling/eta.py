@@ -9,7 +9,7 @@ import math
 
 from asyncsvc.limits.account import Gate
 from asyncsvc.record import record
-from asyncsvc.scheduling.account_slots import AccountSlot
+from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.sessions import Sessions

@@ -21,14 +21,21 @@ from asyncsvc.limits.account import Gate
 from asyncsvc.limits.permit import Permit
 from asyncsvc.limits.wait_reasons import Reason
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.scheduling.account_slots import AccountSlot, Exclusions, Options, Taken, all_gone
-from asyncsvc.scheduling.candidates import Chooser, decision, soonest
-from asyncsvc.scheduling.fair_queue import Lane
+from asyncsvc.scheduling.candidates import (
+    AccountSlot,
+    Chooser,
+    Claim,
+    Exclusions,
+    Options,
+    all_gone,
+    decision,
+    soonest,
+)
+from asyncsvc.scheduling.deadlines import Waits, rested
+from asyncsvc.scheduling.fair_queue import Lane, Pool, Pools
 from asyncsvc.scheduling.hold_back import HoldBack
-from asyncsvc.scheduling.pools import Pool, Pools
 from asyncsvc.scheduling.priority_queue import Rank, newcomer
 from asyncsvc.scheduling.timers import Alarm
-from asyncsvc.scheduling.wait_clocks import Waits, rested
 from asyncsvc.tasks.state import Request, Task
 
 
@@ -187,7 +194,7 @@ class Scheduler:
             if any(account_slot.upstream.name == name for account_slot in self._serving(pool))
         )
 
-    async def next(self, account_slot: AccountSlot, permit: Permit) -> Taken | None:
+    async def next(self, account_slot: AccountSlot, permit: Permit) -> Claim | None:
         """The task for a worker that holds the permit; None where its gate has closed since.
 
         The permit is reserved when the task is found, so nobody else can use up its rate.
@@ -223,7 +230,7 @@ class Scheduler:
                 entry.task_id, account_slot.gate
             )
             account_slot.permit.reserve(lane.long, entry.tokens)
-            account_slot.offer.set_result(Taken(entry, route))
+            account_slot.offer.set_result(Claim(entry, route))
 
     def _route(self, options: Options, account_slot: AccountSlot) -> dict[str, Any]:
         """What to note of the choice, before the account slot is taken."""

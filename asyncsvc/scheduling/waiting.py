@@ -25,8 +25,8 @@ from asyncsvc.errors import (
 )
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.scheduling.account_slots import AccountSlot, Exclusions
 from asyncsvc.scheduling.cache import Answer, Cache
+from asyncsvc.scheduling.candidates import AccountSlot, Exclusions
 from asyncsvc.scheduling.deadlines import Deadlines
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.sessions import Sessions

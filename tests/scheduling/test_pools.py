@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.scheduling import waiting
-from asyncsvc.scheduling.account_slots import Options
-from asyncsvc.scheduling.pools import Pools
+from asyncsvc.scheduling.candidates import Options
+from asyncsvc.scheduling.fair_queue import Pools
 from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, Line
 from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.tasks.state import Request, State, Task
