@@ -107,7 +107,7 @@ class WorkerPool:
         """Both a permit and a task for it; None where the gate has closed meanwhile."""
         permit = await account_slot.gate.acquire()
         try:
-            taken = await self._scheduler.next(account_slot, permit)
+            taken = await self._scheduler.claim(account_slot, permit)
         except BaseException:
             permit.release()
             raise

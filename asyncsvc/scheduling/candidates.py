@@ -76,7 +76,7 @@ class Options:
 NO_OPTIONS = Options(None, ())
 
 
-def all_gone(account_slots: Sequence[AccountSlot]) -> bool:
+def all_disabled(account_slots: Sequence[AccountSlot]) -> bool:
     """Whether all of them, and there are some, take no call any more."""
     for account_slot in account_slots:
         if account_slot.upstream.gate.fault is None:

@@ -82,7 +82,7 @@ INSTANT_S = 0.001
 """Less than that is no waiting."""
 
 
-class Waits:
+class WaitTimes:
     """`queued` and `behind` when it begins, `left` when it ends, `taken` for the account."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Waits:
         return {name: round(s, 3) for name, s in waited.items() if s >= INSTANT_S}
 
 
-def rested(since: float, gates: Iterable[Gate]) -> float:
+def cooldown_s(since: float, gates: Iterable[Gate]) -> float:
     """Seconds since then in which all gates waited because of an answer of their provider."""
     now = Gate.time()
     found = (gate.wait_reasons.between(since, now) for gate in gates)

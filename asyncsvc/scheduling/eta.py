@@ -10,8 +10,8 @@ import math
 from asyncsvc.limits.account import Gate
 from asyncsvc.record import record
 from asyncsvc.scheduling.candidates import AccountSlot
+from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
-from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
@@ -33,8 +33,8 @@ UNKNOWN = Forecast(None, None, None)
 
 
 class EtaEstimator:
-    def __init__(self, scheduler: Scheduler, sessions: Sessions) -> None:
-        self._scheduler = scheduler
+    def __init__(self, dispatcher: Dispatcher, sessions: Sessions) -> None:
+        self._dispatcher = dispatcher
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
         self._states: dict[tuple[AccountSlot, ...], tuple[tuple[float, int, int], _State]] = {}
@@ -52,10 +52,10 @@ class EtaEstimator:
         return self._forecast(request, newcomer(request, at))
 
     def _forecast(self, request: Request, rank: Rank, task_id: str | None = None) -> Forecast:
-        account_slots = self._scheduler.candidates(request)
-        position = self._scheduler.position(request, rank, account_slots)
+        account_slots = self._dispatcher.candidates(request)
+        position = self._dispatcher.position(request, rank, account_slots)
         if not account_slots:
-            return Forecast(position, None, self._scheduler.nobody(request))
+            return Forecast(position, None, self._dispatcher.no_model_reason(request))
         state = self._state(account_slots, request.tokens)
         if request.session_id is not None:
             before = self._sessions.before(request.session_id, task_id)
@@ -74,9 +74,9 @@ class EtaEstimator:
 
     def _patient(self, request: Request, position: int) -> Forecast:
         """There is room, but it may be left free for a while."""
-        if (spared := self._scheduler.spared(request)) is None:
+        if (held_back := self._dispatcher.held_back(request)) is None:
             return Forecast(position, 0.0, None)
-        account_slot, left = spared
+        account_slot, left = held_back
         why = f"{account_slot.gate.name}: left free for a faster model, for {left:.0f} s at most"
         return Forecast(position, round(left, 3), why)
 

@@ -270,7 +270,7 @@ class Pools:
             found.sort(key=lambda each: each[1].rank())
         return found
 
-    def rivals(self, options: Options) -> int:
+    def competing(self, options: Options) -> int:
         """How many wait for any of the account slots that are meant for the class."""
         account_slots = set(options.primary)
         return sum(len(p) for p in self if not account_slots.isdisjoint(p.options.primary))

@@ -48,7 +48,7 @@ class HoldBack:
         self._asked: set[str] = set()
 
     @property
-    def leaves(self) -> bool:
+    def active(self) -> bool:
         """Whether any is left free at this moment."""
         return bool(self._since)
 
@@ -70,7 +70,7 @@ class HoldBack:
         longer = takes - spent / rate
         return longer if waiting < SHARE * longer * rate else 0.0
 
-    def spares(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
+    def newcomer_left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
         """The seconds of that which are left, for a task that came now; notes nothing."""
         longer, now = self.longer(account, others, waiting), Gate.time()
         return max(longer - (now - self._since.get(account.gate.name, now)), 0.0)

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.scheduling import waiting
+from asyncsvc.scheduling import scheduler
 from asyncsvc.scheduling.candidates import Options
 from asyncsvc.scheduling.fair_queue import Pools
 from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, Line
-from asyncsvc.scheduling.waiting import WaitingTasks
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import ScriptedClient
@@ -93,9 +93,9 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
         ids = await services.submit_many([f"{n}" for n in range(300)])
         await asyncio.sleep(MOMENT)
         steps: list[int] = []
-        watch = WaitingTasks._watch
+        watch = Scheduler._limit_wait
 
-        def watched(self: WaitingTasks, task: Task) -> None:
+        def watched(self: Scheduler, task: Task) -> None:
             steps[-1] += 1
             watch(self, task)
 
@@ -106,7 +106,10 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
 
         turning = asyncio.create_task(turns())
         await asyncio.sleep(0)
-        with patch.object(WaitingTasks, "_watch", watched), patch.object(waiting, "AT_A_TIME", 50):
+        with (
+            patch.object(Scheduler, "_limit_wait", watched),
+            patch.object(scheduler, "ALARMS_AT_ONCE", 50),
+        ):
             await services.reload({"a": model()}, queue={"ttl_s": 100.0})
             for _ in range(100):
                 await asyncio.sleep(0)

@@ -8,12 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-from asyncsvc.config.settings import Routes
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.candidates import Chooser
-from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.single_flight import SingleFlight
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, since
@@ -259,13 +255,13 @@ async def test_one_behind_the_head_of_its_session_takes_no_part(tmp_path: Path) 
 
 
 async def test_no_second_call_departs_before_the_first_has_landed() -> None:
-    single_flight = SingleFlight(Scheduler([], Chooser([], Router({}, Routes())), dict))
+    single_flight = SingleFlight()
     one, two, three = (Task(Request(name), n=n) for n, name in enumerate("abc", 1))
     single_flight.enter("k", one)
-    assert single_flight.depart("k", one, lambda _: False) == [one]
+    assert single_flight.start("k", one, lambda _: False) == [one]
     single_flight.enter("k", two)
     single_flight.enter("k", three)
-    assert single_flight.depart("k", two, lambda _: True) == []
+    assert single_flight.start("k", two, lambda _: True) == []
     single_flight.leave(three)
-    assert (len(single_flight), single_flight.land(one)) == (1, [two])
-    assert single_flight.depart("k", two, lambda _: True) == [two]
+    assert (len(single_flight), single_flight.finish(one)) == (1, [two])
+    assert single_flight.start("k", two, lambda _: True) == [two]

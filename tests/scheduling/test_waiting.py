@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 from asyncsvc.clock import rfc3339
 from asyncsvc.errors import RateLimited, StorageUnavailable, UpstreamOverloaded
-from asyncsvc.scheduling.waiting import through
+from asyncsvc.scheduling.scheduler import through
 from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, at_ms, model, since
 from tests.scripted import HANG, ScriptedClient
