@@ -31,7 +31,7 @@ from asyncsvc.execution.outcome import (
 )
 from asyncsvc.journal.journal import Change, Journal, Kept
 from asyncsvc.scheduling.cache import Answer
-from asyncsvc.scheduling.scheduler import Scheduler
+from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
 
 STORAGE_PAUSE_S = 0.5
@@ -86,7 +86,7 @@ class Recorder:
     async def abandon(self, task: Task) -> None:
         """A worker died over the task: that is a fault of ours, so it is tried again."""
         drafts = self._abandonment(task)
-        result = await self._scheduler.text_so_far(task) if _ends(drafts) else None
+        result = await text_so_far(self._journal, task) if _ends(drafts) else None
         change = Change(task.id, drafts, result=result, source=task.state)
         self.settle((await self._journal.append(change))[0], None)
 
@@ -118,7 +118,7 @@ class Recorder:
         """What the task has said: in this attempt, or in the one before if this never began."""
         if self._state(participant) is State.RUNNING:
             return participant.chunk_writer.text or None
-        return await self._scheduler.text_so_far(participant.task)
+        return await text_so_far(self._journal, participant.task)
 
     def _state(self, participant: Participant) -> State:
         return self._journal.live.get(participant.task.id, participant.task).state

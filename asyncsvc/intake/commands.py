@@ -10,7 +10,7 @@ from asyncsvc.errors import IllegalTransition
 from asyncsvc.execution.execution import Executor
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, Removal
-from asyncsvc.scheduling.scheduler import Scheduler, through
+from asyncsvc.scheduling.scheduler import Scheduler, text_so_far, through
 from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
 
 
@@ -95,6 +95,6 @@ class Control:
         draft = status(cause, source, **facts)
         result = None
         if cause is Cause.CANCELLED:  # what it had said before it was paused, say, stays readable
-            result = await self._scheduler.text_so_far(await self._journal.task(task_id))
+            result = await text_so_far(self._journal, await self._journal.task(task_id))
         change = Change(task_id, [draft], result=result, source=source)
         return (await self._journal.append(change))[0]

@@ -226,14 +226,6 @@ class Scheduler:
             (exclusions.failed if fault.again else exclusions.refused).add(upstream.gate.name)
         return self.dispatcher.has_account(task, exclusions)
 
-    async def text_so_far(self, task: Task) -> str | None:
-        """The text of the task's last attempt: its result, if it ends while it does not run."""
-        try:
-            rows = await self._journal.store.text_so_far(task.n) if task.starts else []
-            return "".join(loads(row)["text"] for row in rows) or None
-        except DatabaseDamaged:
-            return None  # a task whose text is damaged must end all the same
-
     # Settings and gates -------------------------------------------------------------------------
 
     def apply(self, account_slots: Sequence[AccountSlot], ttl_changed: bool) -> None:
@@ -360,44 +352,57 @@ class Scheduler:
 
     async def _due(self, task_id: str) -> None:
         """Queue a scheduled task."""
-        task = await self._move(task_id, status(Cause.DUE, State.SCHEDULED), State.SCHEDULED)
+        task = await _move(
+            self._journal, task_id, status(Cause.DUE, State.SCHEDULED), State.SCHEDULED
+        )
         if task is not None:
             self.enqueue(task)
 
     async def _fail(self, task_id: str, error: ProviderError) -> None:
         """End a pending task with an error."""
         closing = status(Cause.FAILED, State.PENDING, error=error.as_dict())
-        task = await self._move(task_id, closing, State.PENDING)
+        task = await _move(self._journal, task_id, closing, State.PENDING)
         if task is not None:
             self.finish(task)
 
     async def _answer(self, task: Task, answer: Answer) -> None:
         """Complete a pending task with an answer from the cache."""
-        finished = await self._append(answer.replay(task))
+        finished = await _append(self._journal, answer.replay(task))
         if finished is not None:
             self.cache.hits += 1
             self.finish(finished)
 
-    async def _move(self, task_id: str, draft: Draft, source: State) -> Task | None:
-        """Append a transition; None where the task has left that state meanwhile."""
-        while True:
-            try:
-                task = await self._journal.task(task_id)
-                ends = draft.data["status"] in FINISHED
-                result = await self.text_so_far(task) if ends else None
-            except TaskNotFound:
-                return None
-            except StorageUnavailable:
-                await asyncio.sleep(STORAGE_PAUSE_S)
-                continue
-            return await self._append(Change(task_id, [draft], result=result, source=source))
 
-    async def _append(self, change: Change) -> Task | None:
-        """Append a change, however long the disk refuses; None where the task has moved on."""
-        while True:
-            try:
-                return (await self._journal.append(change))[0]
-            except (IllegalTransition, TaskNotFound):
-                return None
-            except StorageUnavailable:
-                await asyncio.sleep(STORAGE_PAUSE_S)
+async def text_so_far(journal: Journal, task: Task) -> str | None:
+    """The text of the task's last attempt: its result, if it ends while it does not run."""
+    try:
+        rows = await journal.store.text_so_far(task.n) if task.starts else []
+        return "".join(loads(row)["text"] for row in rows) or None
+    except DatabaseDamaged:
+        return None  # a task whose text is damaged must end all the same
+
+
+async def _move(journal: Journal, task_id: str, draft: Draft, source: State) -> Task | None:
+    """Append a transition; None where the task has left that state meanwhile."""
+    while True:
+        try:
+            task = await journal.task(task_id)
+            ends = draft.data["status"] in FINISHED
+            result = await text_so_far(journal, task) if ends else None
+        except TaskNotFound:
+            return None
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_PAUSE_S)
+            continue
+        return await _append(journal, Change(task_id, [draft], result=result, source=source))
+
+
+async def _append(journal: Journal, change: Change) -> Task | None:
+    """Append a change, however long the disk refuses; None where the task has moved on."""
+    while True:
+        try:
+            return (await journal.append(change))[0]
+        except (IllegalTransition, TaskNotFound):
+            return None
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_PAUSE_S)
