@@ -51,7 +51,7 @@ class Deadlines:
         return self._deadlines.get(task.request.id)
 
     def begin(self, task: Task) -> float:
-        """The task starts: returns its deadline by the loop's clock, which a retry does not move."""
+        """The task starts: returns its deadline by the loop's clock; a retry does not move it."""
         if (deadline := self._deadlines.get(task.id)) is None:
             now = asyncio.get_running_loop().time()
             deadline = self._deadlines[task.id] = Deadline(now + self.limit_s(task))
@@ -67,7 +67,7 @@ class Deadlines:
             self.drop(task)
 
     def drop(self, task: Task) -> None:
-        """Forget the deadline: the task's time begins again with its next start, if there is one."""
+        """Forget the deadline: the task's time begins again with its next start."""
         self._deadlines.pop(task.id, None)
 
     def over(self, task: Task, begun: bool) -> ProviderError:
@@ -91,7 +91,7 @@ class WaitTimes:
         self._loop = asyncio.get_running_loop()
         self._lane: dict[str, float] = {}
         self._session: dict[str, float] = {}
-        self._reasons: set[AccountSlot] = set()
+        self._blocked: set[AccountSlot] = set()
 
     def __len__(self) -> int:
         return len(self._lane.keys() | self._session.keys())
@@ -113,12 +113,12 @@ class WaitTimes:
     def note(self, reasons: Mapping[AccountSlot, Reason]) -> None:
         """Record why the ready workers of these account slots are given no task, though their gates
         are open."""
-        for account_slot in self._reasons - reasons.keys():
+        for account_slot in self._blocked - reasons.keys():
             if account_slot.ready:
                 account_slot.gate.meets(None)
         for account_slot, reason in reasons.items():
             account_slot.gate.meets(reason)
-        self._reasons = set(reasons)
+        self._blocked = set(reasons)
 
     def taken(self, task_id: str, gate: Gate) -> dict[str, Any]:
         """End the wait of a task that is claimed at the gate; returns `waited` and `gate` for its

@@ -66,11 +66,8 @@ def _retrieve(step: "asyncio.Future[T]") -> None:
 
 
 class Scheduler:
-    """Waiting tasks and the workers that claim them.
-
-    `enqueue` a task, `remove` one that stops waiting, `finish` one that has ended; workers
-    `claim`; an executor brackets each call by `start_call` and `finish_call`.
-    """
+    """`enqueue` a task, `remove` one that stops waiting, `finish` one that has ended; workers
+    `claim`; an executor brackets each call by `start_call` and `finish_call`."""
 
     def __init__(
         self,
@@ -133,11 +130,8 @@ class Scheduler:
     # A task's way -------------------------------------------------------------------------------
 
     def enqueue(self, task: Task, delay_s: float | None = None) -> None:
-        """Let the task wait as its state demands.
-
-        `delay_s`: seconds until a scheduled task is due, where they are known more exactly than
-        by the wall clock.
-        """
+        """Let the task wait as its state demands. `delay_s`: seconds until a scheduled task is
+        due, where they are known more exactly than by the wall clock."""
         session, is_head = task.request.session_id, True
         if session is not None:
             is_head = self.sessions.enter(session, task.id)
@@ -322,9 +316,8 @@ class Scheduler:
 
     def _expire(self, task_id: str) -> None:
         ttl = self._settings.queue.ttl_s
-        self._later(
-            self._fail(task_id, Expired(f"the task waited longer than {ttl:g} s for its turn"))
-        )
+        error = Expired(f"the task waited longer than {ttl:g} s for its turn")
+        self._later(self._fail(task_id, error))
 
     def _check_timeout(self, task_id: str) -> None:
         """Fail a task with a `timeout_s` that providers' refusals have used up, or check later.
@@ -352,9 +345,8 @@ class Scheduler:
 
     async def _due(self, task_id: str) -> None:
         """Queue a scheduled task."""
-        task = await _move(
-            self._journal, task_id, status(Cause.DUE, State.SCHEDULED), State.SCHEDULED
-        )
+        due = status(Cause.DUE, State.SCHEDULED)
+        task = await _move(self._journal, task_id, due, State.SCHEDULED)
         if task is not None:
             self.enqueue(task)
 

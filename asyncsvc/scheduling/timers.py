@@ -20,13 +20,13 @@ DEAD_MOST = 64
 
 
 class Timers:
-    """Alarms by name; an alarm calls its function with its name, and setting it again replaces it."""
+    """Alarms by name; an alarm calls its function with that name; setting it again replaces it."""
 
     def __init__(self, now: Now) -> None:
         self._now = now
         self._heap: list[tuple[float, int, str, Call]] = []
         self._set: dict[str, int] = {}
-        """The number of each live alarm's entry in the heap; other entries of that name are dead."""
+        """The number of each live alarm's entry in the heap; other entries of a name are dead."""
         self._number = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._next: asyncio.TimerHandle | None = None
