@@ -50,13 +50,12 @@ from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.account_slots import AccountSlot
 from asyncsvc.scheduling.cache import Cache
-from asyncsvc.scheduling.candidates import Chooser
+from asyncsvc.scheduling.candidates import AccountSlot, Chooser
+from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.eta import EtaEstimator
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.timers import Timers
-from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.migrations import unusable
@@ -113,20 +112,20 @@ async def _opened(
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
     client = await stack.enter_async_context(Client(settings.timeouts, now))
     router = Router(settings.models, settings.routes)
-    waiting = await _waiting_room(settings, catalogue, router, journal)
-    stack.push_async_callback(waiting.close)
-    executor = Executor(journal, client, waiting, settings)
+    scheduler = await _scheduler(settings, catalogue, router, journal)
+    stack.push_async_callback(scheduler.close)
+    executor = Executor(journal, client, scheduler, settings)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(waiting.scheduler, executor, settings)
-    holds = Holds(journal, catalogue, waiting.scheduler)
+    pool = WorkerPool(scheduler, executor, settings)
+    holds = Holds(journal, catalogue, scheduler)
     await holds.open()
-    await recover(journal, catalogue, waiting)
+    await recover(journal, catalogue, scheduler)
     learned_limits = LearnedLimits(journal, catalogue.gates)
     stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
     _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
     reloader = Reloader(
-        settings, read, journal, catalogue, client, router, waiting, learned_limits, pool, holds
+        settings, read, journal, catalogue, client, router, scheduler, learned_limits, pool, holds
     )
     services = await _front(stack, environ, watch, executor, reloader)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
@@ -142,16 +141,16 @@ async def _front(
     inside: Reloader,
 ) -> Services:
     """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
-    settings, journal, waiting = inside.settings, inside.journal, inside.waiting
-    eta_estimator = EtaEstimator(waiting.scheduler, waiting.sessions)
+    settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
+    eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
     task_counters = TaskCounters()
     journal.on_change = task_counters.changed
     admission = Admission(inside.catalogue, eta_estimator, inside.router, webhooks)
     keys = Keys(journal)
-    intake = Intake(journal, admission, waiting, settings, task_counters, keys)
+    intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    control = Control(journal, waiting, executor, intake)
+    control = Control(journal, scheduler, executor, intake)
     batches = await _batches(stack, journal, intake, control, keys, settings)
     schedules = Schedules(journal, intake, keys)
     stack.push_async_callback(schedules.close)
@@ -162,9 +161,9 @@ async def _front(
         settings=settings,
         journal=journal,
         catalogue=inside.catalogue,
-        scheduler=waiting.scheduler,
+        scheduler=scheduler,
         executor=executor,
-        cache=waiting.cache,
+        cache=scheduler.cache,
         eta_estimator=eta_estimator,
         intake=intake,
         webhooks=webhooks,
@@ -181,7 +180,7 @@ async def _front(
         backups=Backups(
             journal.store.path, settings.limits.disk_free_mb << 20, journal.store.files.check
         ),
-        importer=Importer(journal, waiting, intake),
+        importer=Importer(journal, scheduler, intake),
         started_ms=journal.now(),
     )
 
@@ -207,16 +206,16 @@ def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) ->
     stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
-async def _waiting_room(
+async def _scheduler(
     settings: Settings, catalogue: Catalogue, router: Router, journal: Journal
-) -> WaitingTasks:
-    """Where tasks wait, with the desk that they wait for and the answers that are known."""
+) -> Scheduler:
+    """The scheduler with its dispatcher and the answers that the cache held before."""
     account_slots = [AccountSlot(upstream) for upstream in catalogue.upstreams]
     chooser = Chooser(account_slots, router, settings.routing.balance)
-    scheduler = Scheduler(account_slots, chooser, catalogue.lacking, settings.queue.weights)
+    dispatcher = Dispatcher(account_slots, chooser, catalogue.lacking, settings.queue.weights)
     cache = Cache(settings.cache, catalogue.upstreams, journal.now)
     await cache.load(journal.store)
-    return WaitingTasks(journal, scheduler, Timers(journal.now), settings, cache)
+    return Scheduler(journal, dispatcher, Timers(journal.now), settings, cache)
 
 
 async def drain(services: Services, grace_s: float, hurry: asyncio.Event) -> None:

@@ -20,7 +20,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, StorageUnavailable
 from asyncsvc.intake.idempotency import Key, Keys, fingerprint
 from asyncsvc.journal.journal import Journal
-from asyncsvc.scheduling.waiting import through
+from asyncsvc.scheduling.scheduler import through
 from asyncsvc.storage import batches as lots
 from asyncsvc.storage.batches import ACTIVE, CANCELLING, VALIDATING, Lot
 

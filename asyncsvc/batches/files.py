@@ -16,7 +16,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTooLarge
 from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.journal.journal import Beside, Journal
-from asyncsvc.scheduling.waiting import through
+from asyncsvc.scheduling.scheduler import through
 from asyncsvc.storage import files
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.files import File

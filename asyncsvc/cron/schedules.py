@@ -33,7 +33,7 @@ from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal, Kept
 from asyncsvc.limits.backoff import backoff
-from asyncsvc.scheduling.waiting import through
+from asyncsvc.scheduling.scheduler import through
 from asyncsvc.tasks.submission import Submission
 
 log = logging.getLogger(__name__)

@@ -31,7 +31,7 @@ from asyncsvc.execution.outcome import (
 )
 from asyncsvc.journal.journal import Change, Journal, Kept
 from asyncsvc.scheduling.cache import Answer
-from asyncsvc.scheduling.waiting import WaitingTasks
+from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
 
 STORAGE_PAUSE_S = 0.5
@@ -40,9 +40,9 @@ STORAGE_PAUSE_S = 0.5
 class Recorder:
     """`write` an outcome, then `settle` the task."""
 
-    def __init__(self, journal: Journal, waiting: WaitingTasks, settings: Settings) -> None:
+    def __init__(self, journal: Journal, scheduler: Scheduler, settings: Settings) -> None:
         self._journal = journal
-        self._waiting = waiting
+        self._scheduler = scheduler
         self._settings = settings
 
     async def write(self, participant: Participant, outcome: Outcome, keep: bool) -> Task | None:
@@ -68,25 +68,25 @@ class Recorder:
                 continue
             except (IllegalTransition, TaskNotFound):
                 return self._journal.live.get(participant.task.id)
-            self._waiting.cache.keep(kept)
+            self._scheduler.cache.keep(kept)
             return task
 
     def settle(self, task: Task, outcome: Outcome | None) -> None:
         """The record is on the disk: let the task wait where it belongs, or be done."""
         if task.finished:
-            self._waiting.done(task)
+            self._scheduler.finish(task)
             return
         if isinstance(outcome, Retried | Deferred):
-            self._waiting.deadlines.blame(task, outcome.error)
+            self._scheduler.deadlines.blame(task, outcome.error)
         elif isinstance(outcome, Stopped):
-            self._waiting.deadlines.drop(task)  # by no fault of its own
+            self._scheduler.deadlines.drop(task)  # by no fault of its own
         delay = outcome.delay_s if isinstance(outcome, Retried) else None
-        self._waiting.admit(task, delay)
+        self._scheduler.enqueue(task, delay)
 
     async def abandon(self, task: Task) -> None:
         """A worker died over the task: that is a fault of ours, so it is tried again."""
         drafts = self._abandonment(task)
-        result = await self._waiting.said(task) if _ends(drafts) else None
+        result = await text_so_far(self._journal, task) if _ends(drafts) else None
         change = Change(task.id, drafts, result=result, source=task.state)
         self.settle((await self._journal.append(change))[0], None)
 
@@ -103,7 +103,7 @@ class Recorder:
 
     def _kept(self, participant: Participant, outcome: Outcome) -> list[Kept]:
         """What the cache wants written; only whole answers that are nothing but text."""
-        cache, run = self._waiting.cache, participant.run
+        cache, run = self._scheduler.cache, participant.run
         key = cache.key(participant.task)
         if key is None or not isinstance(outcome, Completed):
             return []
@@ -118,7 +118,7 @@ class Recorder:
         """What the task has said: in this attempt, or in the one before if this never began."""
         if self._state(participant) is State.RUNNING:
             return participant.chunk_writer.text or None
-        return await self._waiting.said(participant.task)
+        return await text_so_far(self._journal, participant.task)
 
     def _state(self, participant: Participant) -> State:
         return self._journal.live.get(participant.task.id, participant.task).state

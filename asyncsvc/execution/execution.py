@@ -42,7 +42,7 @@ from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.scheduling.waiting import WaitingTasks
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import Cause, State, Task, status
 
@@ -53,17 +53,17 @@ class Executor:
     """`run` for workers; `stop` for whoever wants a task's run to end."""
 
     def __init__(
-        self, journal: Journal, client: Client, waiting: WaitingTasks, settings: Settings
+        self, journal: Journal, client: Client, scheduler: Scheduler, settings: Settings
     ) -> None:
         self.runs: dict[str, Participant] = {}
         """The runs under way, by task."""
         self._stopping = False
         self._journal = journal
         self._client = client
-        self._waiting = waiting
+        self._scheduler = scheduler
         self._settings = settings
         self._recovery = Recovery(journal, client)
-        self._recorder = Recorder(journal, waiting, settings)
+        self._recorder = Recorder(journal, scheduler, settings)
         self._steps: set[asyncio.Task[None]] = set()
 
     async def run(
@@ -78,7 +78,7 @@ class Executor:
             return  # found while the service was told to stop: the next process takes it up
         now = asyncio.get_running_loop().time()
         run = Run(task, upstream, permit, upstream.model_id, now, route)
-        sharing = self._waiting.depart(task, lambda late: self._board(run, late))
+        sharing = self._scheduler.start_call(task, lambda late: self._board(run, late))
         if not sharing:
             return  # an equal call is under way, and the task waits for it
         for each in sharing:
@@ -96,7 +96,7 @@ class Executor:
             run.over = True
             for participant in list(run.participants.values()):
                 self._off(participant)
-            self._waiting.land(task)
+            self._scheduler.finish_call(task)
 
     async def stop(self, task_id: str, cause: Cause) -> Task | None:
         """End a task's run and wait until that is recorded; the task as the record left it, None
@@ -146,14 +146,14 @@ class Executor:
         if run.over or self._stopping:
             return False
         loop = asyncio.get_running_loop()
-        chunk_writer, deadline = ChunkWriter(self._journal, task.id), self._waiting.begin(task)
+        chunk_writer, deadline = ChunkWriter(self._journal, task.id), self._scheduler.start(task)
         participant = Participant(run, task, chunk_writer, loop.time(), deadline)
         participant.alarm = loop.call_at(deadline, self.time_is_up, participant)
         self.runs[task.id] = run.participants[task.id] = participant
         if run.starting:
             self._start(participant, None)
             self._later(self._join(participant))
-        self._waiting.cache.shared += task.id != run.lead.id
+        self._scheduler.cache.shared += task.id != run.lead.id
         return True
 
     async def _join(self, participant: Participant) -> None:
@@ -182,7 +182,7 @@ class Executor:
 
     def time_is_up(self, participant: Participant) -> None:
         """The task's time is at its end."""
-        error = self._waiting.deadlines.over(participant.task, participant.run.begun)
+        error = self._scheduler.deadlines.over(participant.task, participant.run.begun)
         outcome = Failed(error) if error.slow_down else self._after_fault(participant, error)
         self._leave(participant, outcome)
 
@@ -231,7 +231,7 @@ class Executor:
         run.started = asyncio.get_running_loop().time()
         run.permit.sent()
         run.alive()
-        self._waiting.cache.misses += self._waiting.cache.key(run.lead) is not None
+        self._scheduler.cache.misses += self._scheduler.cache.key(run.lead) is not None
         return await self._recovery.call(run, lambda: ask(self._client, self._journal, run, body))
 
     async def _begin(self, run: Run) -> None:
@@ -273,7 +273,7 @@ class Executor:
                 outcome = self._after_fault(participant, outcome)
             if isinstance(outcome, Retried):
                 if outcome.error.trips or isinstance(outcome.error, EmptyAnswer | Unexplained):
-                    self._waiting.bar(participant.task, run.upstream, outcome.error)
+                    self._scheduler.exclude(participant.task, run.upstream, outcome.error)
                 delay = delays.setdefault(participant.task.tries, outcome.delay_s)
                 if delay < participant.deadline - asyncio.get_running_loop().time():
                     outcome = replace(outcome, delay_s=delay)
@@ -298,5 +298,5 @@ class Executor:
             begun=run.begun,
             left_s=left_s,
             retry=self._settings.retry,
-            elsewhere=lambda: self._waiting.bar(participant.task, run.upstream, error),
+            elsewhere=lambda: self._scheduler.exclude(participant.task, run.upstream, error),
         )

@@ -15,7 +15,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.watchdog import Watchdog
 from asyncsvc.limits.permit import Permit
-from asyncsvc.scheduling.account_slots import AccountSlot, Taken
+from asyncsvc.scheduling.candidates import AccountSlot, Claim
 from asyncsvc.scheduling.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -103,11 +103,11 @@ class WorkerPool:
             if found is not None:
                 self._put_to_work(account_slot, *found)
 
-    async def _turn(self, account_slot: AccountSlot) -> tuple[Permit, Taken] | None:
+    async def _turn(self, account_slot: AccountSlot) -> tuple[Permit, Claim] | None:
         """Both a permit and a task for it; None where the gate has closed meanwhile."""
         permit = await account_slot.gate.acquire()
         try:
-            taken = await self._scheduler.next(account_slot, permit)
+            taken = await self._scheduler.claim(account_slot, permit)
         except BaseException:
             permit.release()
             raise
@@ -116,7 +116,7 @@ class WorkerPool:
             return None
         return permit, taken
 
-    def _put_to_work(self, account_slot: AccountSlot, permit: Permit, taken: Taken) -> None:
+    def _put_to_work(self, account_slot: AccountSlot, permit: Permit, taken: Claim) -> None:
         work = self._work(account_slot, permit, taken)
         worker = asyncio.create_task(work, name=f"worker {account_slot.gate.name}")
         self._workers[worker] = account_slot
@@ -133,7 +133,7 @@ class WorkerPool:
         if not self._workers:
             self._at_work.clear()
 
-    async def _work(self, account_slot: AccountSlot, permit: Permit, taken: Taken) -> None:
+    async def _work(self, account_slot: AccountSlot, permit: Permit, taken: Claim) -> None:
         """One call; raises only CancelledError."""
         task_id = taken.entry.task_id
         try:

@@ -10,7 +10,7 @@ from asyncsvc.errors import IllegalTransition
 from asyncsvc.execution.execution import Executor
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, Removal
-from asyncsvc.scheduling.waiting import WaitingTasks, through
+from asyncsvc.scheduling.scheduler import Scheduler, text_so_far, through
 from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
 
 
@@ -18,11 +18,11 @@ class Control:
     """Each verb gives the task as it then stands; raises TaskNotFound, IllegalTransition."""
 
     def __init__(
-        self, journal: Journal, waiting: WaitingTasks, executor: Executor, intake: Intake
+        self, journal: Journal, scheduler: Scheduler, executor: Executor, intake: Intake
     ) -> None:
         self._intake = intake
         self._journal = journal
-        self._waiting = waiting
+        self._scheduler = scheduler
         self._executor = executor
 
     async def cancel(self, task_id: str) -> Task:
@@ -75,10 +75,10 @@ class Control:
             except IllegalTransition:
                 continue  # it moved on in between: judged anew from where it is now
         if task.finished:
-            self._waiting.done(task)
+            self._scheduler.finish(task)
         else:
-            self._waiting.remove(task)
-            self._waiting.deadlines.drop(task)
+            self._scheduler.remove(task)
+            self._scheduler.deadlines.drop(task)
         return task
 
     async def _queue(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
@@ -88,13 +88,13 @@ class Control:
         except IllegalTransition as moved:
             # Somebody was faster; say so in the words of what was asked.
             raise refusal(moved.state, cause) from None
-        self._waiting.admit(task)
+        self._scheduler.enqueue(task)
         return task
 
     async def _move(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
         draft = status(cause, source, **facts)
         result = None
         if cause is Cause.CANCELLED:  # what it had said before it was paused, say, stays readable
-            result = await self._waiting.said(await self._journal.task(task_id))
+            result = await text_so_far(self._journal, await self._journal.task(task_id))
         change = Change(task_id, [draft], result=result, source=source)
         return (await self._journal.append(change))[0]

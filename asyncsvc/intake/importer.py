@@ -13,7 +13,7 @@ from asyncsvc.clock import from_rfc3339
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Arrival, Change, Journal, NewTask
 from asyncsvc.journal.transaction import Entry
-from asyncsvc.scheduling.waiting import WaitingTasks, through
+from asyncsvc.scheduling.scheduler import Scheduler, through
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import Cause, State, status
 
@@ -30,9 +30,9 @@ class Taken:
 class Importer:
     """`take` some records at once."""
 
-    def __init__(self, journal: Journal, waiting: WaitingTasks, intake: Intake) -> None:
+    def __init__(self, journal: Journal, scheduler: Scheduler, intake: Intake) -> None:
         self._journal = journal
-        self._waiting = waiting
+        self._scheduler = scheduler
         self._intake = intake
         self._turn = asyncio.Lock()
         """One call at a time: between the look and the write no other may bring the same id."""
@@ -54,7 +54,7 @@ class Importer:
             with self._intake.room(len(queued)):
                 tasks = await self._journal.append(*entries) if entries else []
             for task in {task.id: task for task in tasks if not task.finished}.values():
-                self._waiting.admit(task)
+                self._scheduler.enqueue(task)
             return Taken(len(chosen) - len(queued), len(queued), len(records) - len(chosen))
 
     async def _known(self, ids: set[str]) -> set[str]:

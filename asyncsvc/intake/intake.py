@@ -36,7 +36,7 @@ from asyncsvc.intake.admission import (
 from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Beside, Journal, Kept, NewTask, Outcome
-from asyncsvc.scheduling.waiting import WaitingTasks, through
+from asyncsvc.scheduling.scheduler import Scheduler, through
 from asyncsvc.tasks.state import Task
 from asyncsvc.tasks.submission import Submission
 
@@ -57,7 +57,7 @@ class Intake:
         self,
         journal: Journal,
         admission: Admission,
-        waiting: WaitingTasks,
+        scheduler: Scheduler,
         settings: Settings,
         task_counters: TaskCounters,
         keys: Keys,
@@ -69,7 +69,7 @@ class Intake:
         self._journal = journal
         self._admission = admission
         self._router = admission.router
-        self._waiting = waiting
+        self._scheduler = scheduler
         self._settings = settings
         self._entering = 0
         self._keys = keys
@@ -249,7 +249,7 @@ class Intake:
 
     def _place(self, task: Task, accepted: Accepted) -> None:
         self._task_counters.promised(task, accepted.answer["eta_s"])
-        self._waiting.admit(task)
+        self._scheduler.enqueue(task)
 
     def _check_room(self, count: int) -> None:
         if self.closed or self.overload is not None:
@@ -283,4 +283,4 @@ class Intake:
         self._admission.check_model(submission)
         now = self._journal.now()
         request, _ = draft(self._router, submission, None, now)
-        return self._waiting.scheduler.explain(request, now)
+        return self._scheduler.explain(request, now)

@@ -12,8 +12,7 @@ import orjson
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.journal.journal import Journal, Kept
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.scheduling.waiting import through
+from asyncsvc.scheduling.scheduler import Scheduler, through
 
 KIND = "held"
 

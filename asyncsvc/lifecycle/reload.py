@@ -21,8 +21,8 @@ from asyncsvc.lifecycle.learned_limits import LearnedLimits, learned
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.account_slots import AccountSlot
-from asyncsvc.scheduling.waiting import WaitingTasks
+from asyncsvc.scheduling.candidates import AccountSlot
+from asyncsvc.scheduling.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class Reloader:
     catalogue: Catalogue
     client: Client
     router: Router
-    waiting: WaitingTasks
+    scheduler: Scheduler
     learned_limits: LearnedLimits
     pool: WorkerPool
     holds: Holds
@@ -66,7 +66,7 @@ class Reloader:
             self.catalogue.learned(kept, fresh)
             self._apply("queue.ttl_s" in found.changed)
             if caching:
-                await self.waiting.cache.load(store)
+                await self.scheduler.cache.load(store)
             log.info("settings read again: %s", found)
             return found
 
@@ -74,17 +74,16 @@ class Reloader:
         settings = self.settings
         self.router.apply(settings.models, settings.routes)
         self.client.apply(settings.timeouts)
-        self.waiting.cache.apply(settings.cache)
+        self.scheduler.cache.apply(settings.cache)
         self.learned_limits.listen(self.catalogue.gates)
         self.holds.apply()
-        self.waiting.apply(self._account_slots(), ttl_changed)
+        self.scheduler.apply(self._account_slots(), ttl_changed)
         self.pool.staff()
 
     def _account_slots(self) -> list[AccountSlot]:
         """An account slot for each account; who had one keeps it."""
         held = {
-            id(account_slot.gate): account_slot
-            for account_slot in self.waiting.scheduler.account_slots
+            id(account_slot.gate): account_slot for account_slot in self.scheduler.account_slots
         }
         account_slots = []
         for upstream in self.catalogue.upstreams:

@@ -10,14 +10,14 @@ import logging
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.lifecycle.learned_limits import learned
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.scheduling.waiting import WaitingTasks
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.durations import calls_until
 from asyncsvc.tasks.state import Cause, State, status
 
 log = logging.getLogger(__name__)
 
 
-async def recover(journal: Journal, catalogue: Catalogue, waiting: WaitingTasks) -> int:
+async def recover(journal: Journal, catalogue: Catalogue, scheduler: Scheduler) -> int:
     """Call it before the workers start; gives the number of tasks that had been cut off."""
     now = journal.now()
     reach = round((catalogue.longest_window_s() * 1.1 + 1) * 1000)
@@ -32,7 +32,7 @@ async def recover(journal: Journal, catalogue: Catalogue, waiting: WaitingTasks)
         changes = [Change(i, [status(Cause.INTERRUPTED, State.RUNNING)]) for i in cut]
         await journal.append(*changes)
     for task in list(journal.live.values()):
-        waiting.admit(task)
+        scheduler.enqueue(task)
     if journal.live:
         log.info("%d unfinished tasks, %d of them were cut off", len(journal.live), len(cut))
     return len(cut)

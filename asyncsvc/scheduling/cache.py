@@ -1,10 +1,9 @@
-"""The exact cache: finished answers to requests that ask for the same.
+"""The exact cache: finished answers, repeated to requests that ask for the same.
 
-Owns what counts as the same request, the answers in memory and which of them to forget.
-Promises that an answer is repeated only to a request that is equal in everything that could
-change it, to models set up as they were then, and not after `cache.ttl_s`; that memory and
-the table hold no more than `cache.max_bytes`, the least recently used going first. Never
-calls anybody, never writes: it hands out what the closing commit of a task has to write.
+An answer is repeated only to a request that is equal in everything that could change the answer,
+to models configured as they were then, and not after `cache.ttl_s`. Memory and the table hold no
+more than `cache.max_bytes`; the least recently used answers go first. The cache does not write:
+it returns what the closing commit of a task has to write.
 
 The table `kept` mirrors the memory: rows that memory has dropped are deleted a few at a time
 with the next answer that is written.
@@ -32,18 +31,18 @@ from asyncsvc.tasks.submission import Submission
 
 KIND = "answer"
 PURGED_AT_ONCE = 16
-"""Rows deleted with each answer that is written: many more than one keeps the table from
-growing, and few enough to be no burden on the commit."""
+"""Rows deleted with each answer that is written: more than one, so that the table does not grow,
+and few enough to be no burden on the commit."""
 ENTRY_BYTES = 512
-"""What an entry takes beside its text, about."""
+"""Memory that an entry takes beside its text, about."""
 
 
 def request_key(submission: Submission, routed_as: str | None = None) -> str | None:
-    """SHA-256 over what is asked; None where the answer must not be shared.
+    """SHA-256 (hex) over the request; None where its answer must not be shared.
 
-    Asked for with `cache`, by default only where the same question has the same answer:
-    embeddings, and chats of temperature 0. `routed_as` is the class by which a task without a
-    model is routed, where that decides who may serve it.
+    The field `cache` decides; by default only requests that always have the same answer are
+    shared: embeddings, and chats of temperature 0. `routed_as` is the class by which a task
+    without a model is routed, where that decides which models may serve it.
     """
     wanted = submission.cache
     if wanted is None:
@@ -67,30 +66,32 @@ def _digest(value: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A finished answer; `result` is set where it is not what the chunks join to."""
+    """A finished answer; `result` is set where it is not the joined text of the chunks."""
 
     events: list[tuple[str, dict[str, Any]]]
-    """(type, data) of each event of the answer, in order."""
+    """Type and data of each event of the answer, in order."""
     result: str | None
     facts: dict[str, Any]
-    """How it ended: usage, finish reason, the provider's id of the model, the model's name."""
+    """Usage, finish reason, the provider's id of the model, the model's name."""
 
     @classmethod
     def of_call(cls, deltas: Sequence[Delta], result: str, facts: dict[str, Any]) -> "Answer":
-        """The answer that a call gave."""
+        """The answer of a call."""
         events = [(draft.type.value, draft.data) for draft in drafts(deltas)]
         return cls(events, None if events else result, facts)
 
     def text(self) -> str:
+        """The answer as JSON, for the table."""
         return orjson.dumps([self.events, self.result, self.facts]).decode()
 
     @classmethod
     def of(cls, text: str) -> "Answer":
+        """The answer from the JSON of `text`."""
         events, result, facts = orjson.loads(text)
         return cls([(kind, data) for kind, data in events], result, facts)
 
     def replay(self, task: Task) -> Change:
-        """The whole life of a task that is given this answer, as one append."""
+        """All events of a task that is given this answer, from start to end, as one change."""
         name = self.facts["name"]
         drafts = [
             status(Cause.STARTED, State.PENDING),
@@ -116,54 +117,54 @@ class Answer:
 
 
 class Cache:
-    """`key` of a task, `get` and `keep` by key; `load` once, before tasks are let in."""
+    """Answers by `key` of a task; `load` them once, before tasks are admitted."""
 
     def __init__(self, settings: CacheSettings, upstreams: Sequence[Upstream], now: Now) -> None:
         self.hits = 0
         self.misses = 0
-        """Calls that were made because no answer was there."""
+        """Calls that were made because there was no answer in the cache."""
         self.shared = 0
-        """Tasks that took part in the call of another."""
+        """Tasks that shared the call of another."""
         self.bytes = 0
         self._settings = settings
         self._upstreams = upstreams
         self._now = now
         self._answers: OrderedDict[str, tuple[int, str]] = OrderedDict()
-        """(ms, value) by key, the least recently used first."""
-        self._doomed: dict[str, None] = {}
-        """Keys of rows to be deleted, in order."""
+        """Time (ms) and JSON by key, the least recently used first."""
+        self._dropped: dict[str, None] = {}
+        """Keys of rows that are still to be deleted, in order."""
         self._fingerprints: dict[tuple[str, str | None], str] = {}
 
     def __len__(self) -> int:
         return len(self._answers)
 
     def apply(self, settings: CacheSettings) -> None:
-        """Other settings from now on, and other models behind the upstreams."""
+        """Use other settings from now on, and the models as the upstreams now are."""
         self._settings = settings
         self._fingerprints.clear()
         self._shrink()
 
     async def load(self, store: Store) -> None:
-        """Remember what the last process knew and is still fresh."""
+        """Take over the answers of the last process that are still fresh."""
         if not self._settings.enabled:
             return
         for key, at, value in await store.kept(KIND):
             if self._fresh(at):
                 self._insert(key, at, value)
             else:
-                self._doomed[key] = None
+                self._dropped[key] = None
 
     def key(self, task: Task) -> str | None:
-        """What tasks have in common that can share an answer; None where it can share none."""
+        """The key of tasks that can share an answer; None where the task can share none."""
         request = task.request
         if request.cache_key is None or not self._settings.enabled:
             return None
         if request.cache is None and request.model and self._acts(request.model):
-            return None  # whoever asks an agent twice wants it to act twice
+            return None  # an agent that is asked twice is to act twice
         return f"{request.cache_key}{self._fingerprint(request.type, request.model)}"
 
     def get(self, key: str) -> Answer | None:
-        """The answer, if it is there and fresh; it counts as used."""
+        """The answer, if it is present and fresh; it then counts as used."""
         found = self._answers.get(key)
         if found is None:
             return None
@@ -174,29 +175,29 @@ class Cache:
         return Answer.of(found[1])
 
     def worth(self, task: Task, upstream: Upstream) -> bool:
-        """Whether an answer of that upstream to the task may be repeated."""
+        """Whether the upstream's answer to the task may be repeated to others."""
         if not self._in_use(upstream):
             return False
         return bool(task.request.cache) or not upstream.preset.acts
 
     def entries(self, key: str, value: str) -> list[Kept]:
-        """What to write with the event that ends the task; then call `keep`."""
+        """The rows to write with the event that ends the task; call `keep` afterwards."""
         if self._size(key, value) > self._settings.max_bytes:
             return []
-        self._doomed.pop(key, None)
-        doomed = islice(self._doomed, PURGED_AT_ONCE)
-        return [Kept(KIND, key, value), *(Kept(KIND, each, None) for each in doomed)]
+        self._dropped.pop(key, None)
+        dropped = islice(self._dropped, PURGED_AT_ONCE)
+        return [Kept(KIND, key, value), *(Kept(KIND, each, None) for each in dropped)]
 
     def keep(self, written: Sequence[Kept]) -> None:
-        """These entries are on the disk."""
+        """Take over rows that are on the disk now."""
         for entry in written:
             if entry.value is None:
-                self._doomed.pop(entry.key, None)
+                self._dropped.pop(entry.key, None)
             else:
                 self._insert(entry.key, self._now(), entry.value)
 
     def figures(self) -> dict[str, int]:
-        """For people to look at."""
+        """Counters for monitoring."""
         return {
             "entries": len(self._answers),
             "bytes": self.bytes,
@@ -210,7 +211,7 @@ class Cache:
             self.bytes -= self._size(key, old[1])
         self._answers[key] = (at, value)
         self.bytes += self._size(key, value)
-        self._doomed.pop(key, None)
+        self._dropped.pop(key, None)
         self._shrink()
 
     def _shrink(self) -> None:
@@ -220,10 +221,10 @@ class Cache:
     def _drop(self, key: str) -> None:
         _, value = self._answers.pop(key)
         self.bytes -= self._size(key, value)
-        self._doomed[key] = None
+        self._dropped[key] = None
 
     def _fresh(self, at: int) -> bool:
-        # By the distance: where somebody sets the clock back, an answer does not live for ever.
+        # By the distance: where the clock is set back, an answer does not live for ever.
         return abs(self._now() - at) < self._settings.ttl_s * 1000
 
     @staticmethod
@@ -231,7 +232,7 @@ class Cache:
         return ENTRY_BYTES + len(key) + len(value.encode())
 
     def _in_use(self, upstream: Upstream) -> bool:
-        """Whether a call would be made the same way now: settings may have changed since."""
+        """Whether a call would be made the same way now: settings may have changed meanwhile."""
         shape = _shape(upstream.settings, upstream.base_url)
         return any(
             u.name == upstream.name and _shape(u.settings, u.base_url) == shape
@@ -242,7 +243,7 @@ class Cache:
         return any(u.preset.acts for u in self._upstreams if u.name == name)
 
     def _fingerprint(self, kind: str, name: str | None) -> str:
-        """The settings of those who could serve, as far as they shape the answer."""
+        """A digest of the settings that shape the answer, of all models that could serve."""
         found = self._fingerprints.get((kind, name))
         if found is None:
             wanted = "embedding" if kind == "embedding" else "chat"

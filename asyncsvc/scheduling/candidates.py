@@ -1,46 +1,113 @@
-"""Which models may serve a task, and which of those that stand ready takes it.
+"""Candidates: which accounts may serve a task, and which of those that are ready takes it.
 
-Owns the choice: the filters (type, context, what has refused the task), the order of
-preference, the expected time, the models that stand in. Promises that a model which stands in is
-asked only while all that are meant for the class are out of service, and that the reasons can
-be read. Never waits, never hands out anything.
+The choice goes by filters (type, context, the task's exclusions), the order of preference and
+the expected time. A stand-in model is asked only while all models meant for the task's class are
+out of service. Each choice and each refusal has a reason for people to read.
 """
 
+import asyncio
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from asyncsvc.limits.account import Gate
+from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.routing.router import NAMED, Router
-from asyncsvc.scheduling.account_slots import NOBODY, AccountSlot, Exclusions, Options
 from asyncsvc.scheduling.hold_back import ReservedSlot
+from asyncsvc.scheduling.priority_queue import Entry
 from asyncsvc.tasks.state import Request
 
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A task that is handed to a worker, and the record of why its model was chosen."""
+
+    entry: Entry
+    route: dict[str, Any]
+
+
+@dataclass(eq=False, slots=True)
+class AccountSlot:
+    """An account in the scheduler: `offer` is set while a worker with a permit waits for a task.
+    The gate stays the same; a reload replaces the upstream when its settings have changed."""
+
+    upstream: Upstream
+    permit: Permit | None = None
+    offer: "asyncio.Future[Claim | None] | None" = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether a worker with a permit waits for a task."""
+        return self.offer is not None and not self.offer.done()
+
+    @property
+    def gate(self) -> Gate:
+        return self.upstream.gate
+
+
+@dataclass(slots=True)
+class Exclusions:
+    """The accounts that must not be called again for one task."""
+
+    refused: set[str] = field(default_factory=set)
+    """Gates that will refuse the task again: their key, quota or model is at an end."""
+    failed: set[str] = field(default_factory=set)
+    """Gates whose call failed; they are called again where no other is left."""
+    context: int = 0
+    """The task is too long for models with a context of so many tokens; 0: for none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The account slots that may serve a task. `name`: the task's class; None where the task names
+    its model."""
+
+    name: str | None
+    primary: tuple[AccountSlot, ...]
+    standing_in: tuple[AccountSlot, ...] = ()
+
+    @property
+    def account_slots(self) -> tuple[AccountSlot, ...]:
+        return self.primary + self.standing_in if self.standing_in else self.primary
+
+
+NO_OPTIONS = Options(None, ())
+
+
+def all_disabled(account_slots: Sequence[AccountSlot]) -> bool:
+    """Whether each account is disabled by a fault; False where there is none."""
+    for account_slot in account_slots:
+        if account_slot.upstream.gate.fault is None:
+            return False
+    return bool(account_slots)
+
+
 RANK = 0.05
-"""How much longer a model may be expected to take per place that it is more preferred."""
+"""Share by which a model's expected time may be longer per place that it is preferred."""
 LENT_AFTER_S = 60.0
-"""A single slot for real-time work serves other classes after so long without any."""
+"""Seconds without a real-time task after which its only slot serves other classes."""
 GUESS_S = 1.0
-"""Expected of a model while no model of the pool has been measured; only the order counts then."""
+"""Expected time while no model of the pool has been measured; then only the order counts."""
 
 
-Rivals = Callable[[Options], int]
+Borrowers = Callable[[Options], int]
 
 
 class Chooser:
-    """`options` when a task comes, `pick` when one of them may be free."""
+    """The choice of accounts: `options` when a task comes, `pick` when an account may be free."""
 
     def __init__(
         self, account_slots: Sequence[AccountSlot], router: Router, balance: bool = True
     ) -> None:
         self._router = router
-        self._lending = ReservedSlot()
+        self._reserved = ReservedSlot()
         self.apply(account_slots, balance)
 
     def apply(self, account_slots: Sequence[AccountSlot], balance: bool) -> None:
-        """Other account slots from now on, and what the router says now."""
+        """Use other account slots and the router's present routes from now on."""
         self._account_slots = account_slots
         self.balance = balance
         self._realtime = self._router.realtime
@@ -48,7 +115,7 @@ class Chooser:
             {account_slot.upstream.settings.context for account_slot in account_slots}
         )
         self._usual: dict[tuple[str, int], Options] = {}
-        """By class, and by how many of the contexts are too small."""
+        """The options by class and by how many of the contexts are too small."""
         self._named = {
             name: Options(
                 None,
@@ -62,11 +129,11 @@ class Chooser:
         }
 
     def options(self, request: Request, exclusions: Exclusions | None = None) -> Options:
-        """The account slots for a request, without those that its exclusions rule out."""
+        """The account slots for a request, without those that the exclusions rule out."""
         if request.model is not None:
-            named = self._named.get(request.model, NOBODY)
+            named = self._named.get(request.model, NO_OPTIONS)
             return (
-                Options(None, tuple(_unbarred(named.account_slots, exclusions)))
+                Options(None, tuple(_not_excluded(named.account_slots, exclusions)))
                 if exclusions
                 else named
             )
@@ -80,7 +147,7 @@ class Chooser:
 
     def _able(self, name: str, need: int, exclusions: Exclusions) -> Options:
         first, rest = self._router.pool(name)
-        able = _unbarred(_large_enough(self._of(first + rest), need), exclusions)
+        able = _not_excluded(_large_enough(self._of(first + rest), need), exclusions)
         primary = tuple(
             account_slot for account_slot in able if account_slot.upstream.name in first
         )
@@ -92,25 +159,25 @@ class Chooser:
         return Options(name, primary, standing_in)
 
     def arrived(self, options: Options) -> None:
-        """A task waits; real-time work keeps its slot from now on."""
+        """Count a task that waits: a real-time task reserves its slot from now on."""
         if options.name == "realtime":
-            self._lending.arrived()
+            self._reserved.arrived()
 
     def pick(
-        self, options: Options, long: bool, held: Collection[AccountSlot], rivals: Rivals
+        self, options: Options, long: bool, skipped: Collection[AccountSlot], borrowers: Borrowers
     ) -> AccountSlot | None:
-        """The account slot that takes the task now; None where it has to wait. `held` are not
-        asked.
+        """The account slot that takes the task now; None where the task has to wait.
 
-        `rivals` tells for how many tasks a slot of real-time work may be lent: those that wait
-        for the same account slots, 0 while a real-time task waits itself.
+        `skipped` account slots are left out. `borrowers` gives the number of tasks for which the
+        slot reserved for real-time work may be lent: those that wait for the same account slots,
+        0 while a real-time task waits itself.
         """
 
         def free_now(account_slot: AccountSlot) -> bool:
-            if account_slot in held or not _free(account_slot, long):
+            if account_slot in skipped or not _free(account_slot, long):
                 return False
-            return not self._kept(account_slot, options) or self._lent(
-                account_slot, options, rivals
+            return not self._is_reserved(account_slot, options) or self._lent(
+                account_slot, options, borrowers
             )
 
         free = [account_slot for account_slot in options.primary if free_now(account_slot)]
@@ -123,15 +190,16 @@ class Chooser:
         )
 
     def waited_for(self, options: Options) -> list[AccountSlot]:
-        """The account slots meant for the class that are worth waiting for."""
+        """The primary account slots that are in service and not reserved."""
         return [
             account_slot
             for account_slot in options.primary
-            if account_slot.gate.out_of_service() is None and not self._kept(account_slot, options)
+            if account_slot.gate.out_of_service() is None
+            and not self._is_reserved(account_slot, options)
         ]
 
     def serving(self, options: Options) -> tuple[AccountSlot, ...]:
-        """The account slots that the task waits for as things stand."""
+        """The account slots that the task waits for at this moment."""
         alone = not options.standing_in or self._in_service(options)
         return options.primary if alone else options.account_slots
 
@@ -142,10 +210,8 @@ class Chooser:
         ahead: int = 0,
         taking: AccountSlot | None = None,
     ) -> list[dict[str, Any]]:
-        """Each model of the pool: eligible or why not, and seconds until it would be done.
-
-        `taking`: the account slot that takes the task now.
-        """
+        """Each model of the pool: whether it is eligible or why not, and seconds until the task
+        would be done there. `taking`: the account slot that takes the task now."""
         if options.name is None:
             names = list(
                 dict.fromkeys(account_slot.upstream.name for account_slot in options.account_slots)
@@ -156,7 +222,7 @@ class Chooser:
         return [self._row(name, options, lacks, ahead, taking) for name in names]
 
     def why(self, account_slot: AccountSlot, options: Options) -> str:
-        """Why it went there, in words."""
+        """Why the task went to that account, for people."""
         if options.name is None:
             return "named by the task"
         if account_slot not in options.primary:
@@ -164,7 +230,7 @@ class Chooser:
             return f"stands in for {', '.join(out)}, out of service"
         if len({s.upstream.name for s in options.primary}) == 1:
             return f"the model for {options.name} tasks"
-        if self._kept(account_slot, options):
+        if self._is_reserved(account_slot, options):
             return "lent: those that wait gain more than real-time tasks lose"
         if not self.balance:
             return f"the first with room of the models for {options.name} tasks"
@@ -200,7 +266,7 @@ class Chooser:
             return row
         if best not in self.serving(options):
             return row | {"reason": "stands in only while no model for the class is in service"}
-        if best is not taking and self._kept(best, options):
+        if best is not taking and self._is_reserved(best, options):
             return row | {"reason": "kept free for real-time tasks"}
         eta = _eta(best.gate, ahead)
         return row | {"eligible": True, "reason": best.gate.describe(), "eta_s": eta}
@@ -219,24 +285,25 @@ class Chooser:
         return min(free, key=rated)
 
     def _in_service(self, options: Options) -> bool:
-        """Whether any account slot that is meant for the class is worth waiting for."""
+        """Whether any primary account slot is worth waiting for."""
         return any(
-            s.gate.out_of_service() is None and not self._kept(s, options) for s in options.primary
+            s.gate.out_of_service() is None and not self._is_reserved(s, options)
+            for s in options.primary
         )
 
-    def _lent(self, account_slot: AccountSlot, options: Options, rivals: Rivals) -> bool:
-        """Whether the slot that is kept does more good to those that wait now."""
-        if not self.balance or not (waiting := rivals(options)):
+    def _lent(self, account_slot: AccountSlot, options: Options, borrowers: Borrowers) -> bool:
+        """Whether the reserved slot does more good to the tasks that wait now."""
+        if not self.balance or not (waiting := borrowers(options)):
             return False
-        return self._lending.pays(
+        return self._reserved.pays(
             account_slot.upstream, _accounts(self.waited_for(options)), waiting
         )
 
-    def _kept(self, account_slot: AccountSlot, options: Options) -> bool:
-        """Whether the account slot's only slot is kept for real-time work, and others can serve."""
+    def _is_reserved(self, account_slot: AccountSlot, options: Options) -> bool:
+        """Whether the account's only slot is reserved for real-time work, and others can serve."""
         if options.name in (None, "realtime") or not self._single(account_slot):
             return False
-        if self._lending.since() >= LENT_AFTER_S:
+        if self._reserved.since() >= LENT_AFTER_S:
             return False
         return any(
             not self._single(s) and s.gate.out_of_service() is None for s in options.account_slots
@@ -259,7 +326,7 @@ class Chooser:
 
 
 def decision(request: Request) -> dict[str, Any]:
-    """What was decided when the request came."""
+    """The routing decision that was made when the request came."""
     return request.route or dict(NAMED)
 
 
@@ -272,7 +339,8 @@ def _free(account_slot: AccountSlot, long: bool) -> bool:
 
 
 def _large_enough(account_slots: list[AccountSlot], tokens: int) -> list[AccountSlot]:
-    """Without any, the largest: the number is an estimate, and the provider has the last word."""
+    """The models whose context is large enough; without any, the largest: the number of tokens is
+    an estimate, and the provider decides."""
     fitting = [
         account_slot
         for account_slot in account_slots
@@ -288,7 +356,9 @@ def _large_enough(account_slots: list[AccountSlot], tokens: int) -> list[Account
     ]
 
 
-def _unbarred(account_slots: Sequence[AccountSlot], exclusions: Exclusions) -> list[AccountSlot]:
+def _not_excluded(
+    account_slots: Sequence[AccountSlot], exclusions: Exclusions
+) -> list[AccountSlot]:
     able = [
         account_slot
         for account_slot in account_slots
@@ -301,7 +371,7 @@ def _unbarred(account_slots: Sequence[AccountSlot], exclusions: Exclusions) -> l
 
 
 def _eta(gate: Gate, ahead: int) -> float | None:
-    """Seconds until a task behind so many others would be done there; None: not known."""
+    """Seconds until a task behind so many others would be done at the gate; None: not known."""
     service, wait = gate.expected_s(), max(gate.wait(), gate.spread_wait())
     if service is None or wait == math.inf:
         return None

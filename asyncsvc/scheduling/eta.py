@@ -1,7 +1,7 @@
-"""When a waiting task will start, and what it waits for.
+"""Forecasts: when a waiting task will start, and what the task waits for.
 
-Owns the estimate from the gates' state and their measured service times. Promises a number
-only where there is something to estimate from. Never promises the user that it is right.
+The estimate comes from the gates' state and their measured service times; there is a number only
+where there is something to estimate from, and it is no promise.
 """
 
 import asyncio
@@ -9,17 +9,17 @@ import math
 
 from asyncsvc.limits.account import Gate
 from asyncsvc.record import record
-from asyncsvc.scheduling.account_slots import AccountSlot
+from asyncsvc.scheduling.candidates import AccountSlot
+from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
-from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
 
 @record
 class Forecast:
-    """`position` 1 is the next; `eta_s` seconds until the start; None: not known. `least_s`:
-    the task waits so long at any rate; inf where no model takes calls."""
+    """A task's place and start; None: not known. `position` 1 is the next, `eta_s` seconds until
+    the start, `least_s` seconds that the task waits at any rate, inf where no model takes calls."""
 
     position: int | None
     eta_s: float | None
@@ -33,29 +33,31 @@ UNKNOWN = Forecast(None, None, None)
 
 
 class EtaEstimator:
-    def __init__(self, scheduler: Scheduler, sessions: Sessions) -> None:
-        self._scheduler = scheduler
+    """Forecasts for waiting tasks and for tasks about to be submitted."""
+
+    def __init__(self, dispatcher: Dispatcher, sessions: Sessions) -> None:
+        self._dispatcher = dispatcher
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
         self._states: dict[tuple[AccountSlot, ...], tuple[tuple[float, int, int], _State]] = {}
 
     def of(self, task: Task) -> Forecast:
-        """For a task that waits; of any other, nothing is known."""
+        """The forecast of a pending task; `UNKNOWN` for any other."""
         if task.state is not State.PENDING:
             return UNKNOWN
         return self._forecast(task.request, entry_of(task).rank, task.id)
 
     def newcomer(self, request: Request, at: int) -> Forecast:
-        """For a task that is about to be submitted."""
+        """The forecast of a task that would be submitted at `at` (ms)."""
         if request.run_at is not None and request.run_at > at:
             return UNKNOWN
         return self._forecast(request, newcomer(request, at))
 
     def _forecast(self, request: Request, rank: Rank, task_id: str | None = None) -> Forecast:
-        account_slots = self._scheduler.candidates(request)
-        position = self._scheduler.position(request, rank, account_slots)
+        account_slots = self._dispatcher.candidates(request)
+        position = self._dispatcher.position(request, rank, account_slots)
         if not account_slots:
-            return Forecast(position, None, self._scheduler.nobody(request))
+            return Forecast(position, None, self._dispatcher.no_model_reason(request))
         state = self._state(account_slots, request.tokens)
         if request.session_id is not None:
             before = self._sessions.before(request.session_id, task_id)
@@ -66,22 +68,24 @@ class EtaEstimator:
                 return Forecast(position, state.rest_s, why, state.closed_s)
         eta = state.eta(position)
         if eta == 0.0:
-            return self._patient(request, position)
-        said = state.reason
-        if said is None:
-            said = f"{position - 1} tasks are before it" if position > 2 else "a task is before it"
-        return Forecast(position, eta, said, state.closed_s)
+            return self._when_free(request, position)
+        reason = state.reason
+        if reason is None:
+            reason = (
+                f"{position - 1} tasks are before it" if position > 2 else "a task is before it"
+            )
+        return Forecast(position, eta, reason, state.closed_s)
 
-    def _patient(self, request: Request, position: int) -> Forecast:
-        """There is room, but it may be left free for a while."""
-        if (spared := self._scheduler.spared(request)) is None:
+    def _when_free(self, request: Request, position: int) -> Forecast:
+        """The forecast where an account is free, which may be left free for a faster one."""
+        if (held_back := self._dispatcher.held_back(request)) is None:
             return Forecast(position, 0.0, None)
-        account_slot, left = spared
+        account_slot, left = held_back
         why = f"{account_slot.gate.name}: left free for a faster model, for {left:.0f} s at most"
         return Forecast(position, round(left, 3), why)
 
     def _state(self, account_slots: tuple[AccountSlot, ...], tokens: int) -> "_State":
-        """Looked at once a moment: within one, only what the gates count as a change changes it."""
+        """The gates' state; read once a moment, as within one only a counted change alters it."""
         counted = changes = 0
         for account_slot in account_slots:
             gate = account_slot.upstream.gate
@@ -102,27 +106,29 @@ class EtaEstimator:
 
 @record
 class _State:
-    """What some gates promise at one moment."""
+    """What some gates together can start, at one moment."""
 
     free: int
     next_s: float
-    """Seconds until the next may start, once the free ones are taken; inf: not known."""
+    """Seconds until the next call may start, once the free slots are taken; inf: not known."""
     rate: float
     """Calls a second in the long run; 0: not known."""
     quick: int
-    """How many of those that wait the windows still have room for."""
+    """The number of waiting tasks that the rate windows still have room for."""
     pace: float
-    """Calls a second of which these are made."""
+    """Calls a second at which these start."""
     reason: str | None
     closed_s: float
-    """Seconds until the first of them takes a call again; 0 where one does, inf: not known."""
+    """Seconds until the first gate takes a call again; 0 where one does, inf: not known."""
 
     @property
     def rest_s(self) -> float | None:
-        """The start of those of which only is known that all wait: the end of that wait."""
+        """The start of a task where only the end of all gates' closure is known; None: not even
+        that."""
         return round(self.closed_s, 3) if 0 < self.closed_s < math.inf else None
 
     def eta(self, position: int) -> float | None:
+        """Seconds until the task at that position starts; None: not known."""
         if position <= self.free:
             return 0.0
         if self.next_s == math.inf:
@@ -154,14 +160,14 @@ def _look(gates: list[Gate], tokens: int) -> _State:
     if turning:
         next_s = min(next_s, 1 / turning)  # one of the calls under way ends
     reasons = [why for gate in gates if (why := gate.describe(tokens))]
-    # The keys of a model that is held all say the same.
+    # The keys of a paused model all give the same reason.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
     return _State(free, next_s, rate, quick - free, pace, reason, max(closed_s, 0.0))
 
 
 def _closed(gate: Gate) -> float:
-    """Seconds in which it surely takes no call. When a probe or a call under way ends, is not
-    known."""
+    """Seconds for which the gate surely takes no call; 0 where that depends on a probe or a call
+    under way, whose end is not known."""
     wait = gate.wait()
     if wait == math.inf and gate.held is None and gate.fault is None:
         return 0.0
@@ -169,9 +175,9 @@ def _closed(gate: Gate) -> float:
 
 
 def _burst(gate: Gate, calls: float) -> tuple[int, float]:
-    """How many calls its window has room for, and at how many a second they go; none, and as in
-    the long run, where something else is in the way or the slots are full for nobody knows how
-    long."""
+    """The calls that the gate's window has room for, and the calls a second at which they start; 0
+    and the rate of the long run, where another limit is in the way or the slots are full for an
+    unknown time."""
     left, per_s = gate.burst()
     full = gate.busy >= gate.concurrency
     if not left or gate.wait() > 0 or gate.budget.limit or (full and not gate.service_s):
@@ -180,7 +186,7 @@ def _burst(gate: Gate, calls: float) -> tuple[int, float]:
 
 
 def _rate(gate: Gate, tokens: int) -> float:
-    """Calls a second that it can make, as far as that is known."""
+    """Calls a second of the gate in the long run; 0: not known."""
     rates = [gate.concurrency / gate.service_s] if gate.service_s else []
     if gate.window.limit:
         rates.append(gate.window.limit / gate.window.span_s)

@@ -1,29 +1,32 @@
-"""A lane: the tasks that wait for the same models with the same urgency class.
+"""Fair queues: how users share the lanes of waiting tasks, for each pool of models.
 
-Owns how users share it. Promises that each user's tasks go in their own order of urgency, that
-while several wait each gets turns in proportion to its weight, however many tasks it has brought,
-and that a user who was away has saved nothing up. Never knows about models, gates or the
-database.
+Each user's tasks go in their own order of urgency. While several users wait, each gets turns in
+proportion to its weight, however many tasks it has submitted, and a user who was away has saved
+nothing up. Turns count over all pools: a user who is served by one model has had that turn at
+every other.
 
 The rule is start-time fair queueing (Goyal, Vin and Cheng, 1996), counted in tasks: a user's turn
 is at the tag that its last task left behind, or at that of the task served last where the user
-was away; whoever has the smallest is next, and of equals the more urgent task.
+was away; the user with the smallest tag is next, and of equals the more urgent task.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from math import floor
 
-from asyncsvc.scheduling.priority_queue import Entry, Line, Rank
+from asyncsvc.scheduling.candidates import Options
+from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, Entry, Line, Rank, entry_of
+from asyncsvc.tasks.state import Request, Task
 
 USERS_KEPT = 1000
-"""Above so many users, those whose turn is due are forgotten."""
+"""Above so many users, the tags of those whose turn is due are forgotten."""
 
 Turn = tuple[float, Rank]
-"""Sorts the next task first."""
+"""The order of turns: the user's tag, then the rank of the user's first task."""
 
 
 class Turns:
-    """Whose turn it is, over all lanes of one urgency class. Without a name is a user, too."""
+    """The users' turns over all lanes of one urgency class; no owner counts as a user, too."""
 
     def __init__(self, weights: Mapping[str, float] | None = None) -> None:
         self.changes = 0
@@ -32,57 +35,59 @@ class Turns:
         self._now = 0.0
 
     def weigh(self, weights: Mapping[str, float]) -> None:
-        """Other weights from now on."""
+        """Use other weights from now on."""
         self._weights = weights
 
     def weight(self, owner: str | None) -> float:
-        """What the settings say; anybody else has 1."""
+        """The user's weight in the settings; 1 for other users."""
         return self._weights.get(owner or "", 1.0)
 
     def tag(self, owner: str | None) -> float:
+        """The virtual time of the user's next turn, in tasks of weight 1."""
         return max(self._tags.get(owner, 0.0), self._now)
 
     def of(self, entry: Entry) -> Turn:
+        """The turn of an entry that is the first of its user."""
         return self.tag(entry.owner), entry.rank
 
     def served(self, owner: str | None) -> None:
-        """One of the user's tasks has had its turn."""
+        """Count a turn of the user: one of its tasks is handed out."""
         self._now = self.tag(owner)
         self._tags[owner] = self._now + 1 / self.weight(owner)
         self.changes += 1
         if len(self._tags) > USERS_KEPT:
-            # Half of them are let go: at most one turn each that they would have had to wait.
+            # Half of the users are forgotten: each would have had to wait one turn at most.
             self._now = max(self._now, sorted(self._tags.values())[USERS_KEPT // 2])
             self._tags = {one: tag for one, tag in self._tags.items() if tag > self._now}
 
 
 class Lane:
-    """`enter`, `leave` and `take`; `head` is the next, and stays it until something changes."""
+    """The waiting tasks of one pool and urgency class, in the order of the users' turns."""
 
     def __init__(self, turns: Turns, long: bool = False) -> None:
         self.turns = turns
         self.long = long
         self._lines: dict[str | None, Line] = {}
-        """By user; nobody's line is empty."""
+        """The queue of each user; none is empty."""
         self._owners: dict[str, str | None] = {}
-        """By task."""
+        """The user of each task."""
         self._head: Entry | None = None
         self._seen = 0
-        """Up to which change of the turns the head is known to be right."""
+        """`turns.changes` at which the head was chosen; the head is right until the next change."""
 
     def __len__(self) -> int:
         return len(self._owners)
 
     @property
-    def waits(self) -> bool:
-        """Whether anybody does."""
+    def busy(self) -> bool:
+        """Whether any task waits in the lane."""
         return bool(self._lines)
 
     def __contains__(self, task_id: str) -> bool:
         return task_id in self._owners
 
     def enter(self, entry: Entry) -> None:
-        """Wait in line; a task that waits already stays where it is."""
+        """Add a task; a task that waits already stays where it is."""
         if entry.task_id in self._owners:
             return
         self._owners[entry.task_id] = entry.owner
@@ -94,11 +99,12 @@ class Lane:
             self._head = entry
 
     def lines(self) -> list[tuple[str | None, Line]]:
-        """Each user's line."""
+        """The queue of each user."""
         return list(self._lines.items())
 
     def take_over(self, owner: str | None, line: Line, entries: Sequence[Entry]) -> None:
-        """Some of a line from elsewhere, which nobody uses any more; none of them waits here."""
+        """Add entries of a queue of another lane, which is not used any more; none of them waits
+        here."""
         self._owners.update(dict.fromkeys((entry.task_id for entry in entries), owner))
         mine = self._lines.get(owner)
         if mine is None and len(entries) == len(line):
@@ -108,7 +114,7 @@ class Lane:
         self._head = None
 
     def leave(self, task_id: str) -> bool:
-        """Step out, wherever in line; False where it was not waiting here."""
+        """Remove a task from any place; False where it does not wait here."""
         if task_id not in self._owners:
             return False
         owner = self._owners.pop(task_id)
@@ -121,7 +127,7 @@ class Lane:
         return True
 
     def head(self) -> Entry | None:
-        """The next, without taking it."""
+        """The next task, without removing it; None where no task waits."""
         if self._seen != self.turns.changes:
             self._head, self._seen = None, self.turns.changes
         if self._head is None and self._lines:
@@ -130,25 +136,24 @@ class Lane:
         return self._head
 
     def next(self) -> Entry:
-        """The same; somebody must wait."""
+        """The next task, without removing it; a task must wait."""
         head = self.head()
         assert head is not None
         return head
 
     def rank(self) -> Rank:
-        """How urgent the lane is beside others: as its most urgent task, whoever's turn it is.
-        Somebody must wait."""
+        """The rank of the most urgent task, whichever user's turn it is; a task must wait."""
         return min(line.first() for line in self._lines.values())
 
     def take(self) -> Entry:
-        """Let the next have its turn; somebody must wait."""
+        """Remove the next task and count its user's turn; a task must wait."""
         head = self.next()
         self.leave(head.task_id)
         self.turns.served(head.owner)
         return head
 
     def ahead_of(self, rank: Rank, owner: str | None) -> int:
-        """How many have their turn before a task of that place, if nobody else comes.
+        """The number of tasks that have their turn before a task of that rank, if no other comes.
 
         Exact but for equal turns, of which the more urgent goes first.
         """
@@ -161,11 +166,11 @@ class Lane:
         return own + sum(self._before(one, tag, rank) for one in others)
 
     def before(self, rank: Rank) -> int:
-        """How many are more urgent than that."""
+        """The number of tasks that are more urgent than that rank."""
         return sum(line.ahead_of(rank) for line in self._lines.values())
 
     def _before(self, owner: str | None, tag: float, rank: Rank) -> int:
-        """How many of another user's tasks have their turn before that tag."""
+        """The number of another user's tasks that have their turn before that tag."""
         line = self._lines[owner]
         turns = (tag - self.turns.tag(owner)) * self.turns.weight(owner)
         if turns < 0:
@@ -174,3 +179,124 @@ class Lane:
         if before < turns or line.first() < rank:
             before += 1
         return min(len(line), before)
+
+
+POOLS_KEPT = 64
+"""Pools are made when a task needs them; above this many, the empty pools are dropped."""
+
+
+@dataclass(eq=False, slots=True)
+class Pool:
+    """The lanes of tasks that have the same options, by urgency class."""
+
+    options: Options
+    lanes: dict[str, Lane]
+
+    def __len__(self) -> int:
+        return sum(len(lane) for lane in self.lanes.values())
+
+    def ahead_of(self, request: Request, rank: Rank) -> int:
+        """The number of tasks before a task of that rank: users share a lane by turns; of another
+        lane, only urgency counts."""
+        mine = request.lane
+        ahead = self.lanes[mine].ahead_of(rank, request.owner)
+        for name, lane in self.lanes.items():
+            if name != mine and lane.busy:
+                ahead += lane.before(rank)
+        return ahead
+
+
+class Pools:
+    """All pools; a task waits in one lane at most."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._turns = {name: Turns(weights) for name in LANE_SLACK_S}
+        self._pools: dict[Options, Pool] = {}
+        self._lanes: dict[str, Lane] = {}
+        """The lane of each waiting task, as its options may have changed meanwhile."""
+
+    def __len__(self) -> int:
+        return len(self._lanes)
+
+    def __contains__(self, task_id: str) -> bool:
+        return task_id in self._lanes
+
+    def __iter__(self) -> Iterator[Pool]:
+        return iter(self._pools.values())
+
+    def enter(self, task: Task, options: Options) -> None:
+        """Add a task to the pool of its options."""
+        request = task.request
+        lane = self._lanes[request.id] = self._pool(options).lanes[request.lane]
+        lane.enter(entry_of(task))
+
+    def leave(self, task_id: str) -> bool:
+        """Remove a task; False where it did not wait."""
+        lane = self._lanes.pop(task_id, None)
+        return lane is not None and lane.leave(task_id)
+
+    def take(self, lane: Lane) -> Entry:
+        """Remove the lane's next task and count its user's turn."""
+        entry = lane.take()
+        del self._lanes[entry.task_id]
+        return entry
+
+    def empty(self, pool: Pool) -> list[str]:
+        """Remove all tasks of a pool; returns their ids."""
+        return [self.take(lane).task_id for lane in pool.lanes.values() for _ in range(len(lane))]
+
+    def regroup(
+        self, weights: Mapping[str, float], choose: Callable[[str], Options | None]
+    ) -> None:
+        """Move each task to the pool that `choose` gives for its id, None: out of the pools; use
+        these weights from now on.
+
+        All of it happens in one step of the loop, with ten thousand waiting: so tasks that stay
+        together move as one queue, and are not sorted in one by one.
+        """
+        for turns in self._turns.values():
+            turns.weigh(weights)
+        before = list(self)
+        self._pools, self._lanes = {}, {}
+        for pool in before:
+            for name, lane in pool.lanes.items():
+                for owner, line in lane.lines():
+                    for options, entries in _chosen(line.entries(), choose):
+                        there = self._pool(options).lanes[name]
+                        there.take_over(owner, line, entries)
+                        ids = (entry.task_id for entry in entries)
+                        self._lanes.update(dict.fromkeys(ids, there))
+
+    def heads(self) -> list[tuple[Pool, Lane]]:
+        """The lanes in which tasks wait, the most urgent first."""
+        found = [(p, lane) for p in self._pools.values() for lane in p.lanes.values() if len(lane)]
+        if len(found) > 1:
+            found.sort(key=lambda each: each[1].rank())
+        return found
+
+    def competing(self, options: Options) -> int:
+        """The number of tasks that wait for any of the primary account slots of the options."""
+        account_slots = set(options.primary)
+        return sum(len(p) for p in self if not account_slots.isdisjoint(p.options.primary))
+
+    def _pool(self, options: Options) -> Pool:
+        pool = self._pools.get(options)
+        if pool is None:
+            if len(self._pools) >= POOLS_KEPT:
+                self._pools = {o: pool for o, pool in self._pools.items() if len(pool)}
+            lanes = {name: Lane(turns, name == "long") for name, turns in self._turns.items()}
+            pool = self._pools[options] = Pool(options, lanes)
+        return pool
+
+
+def _chosen(
+    entries: Sequence[Entry], choose: Callable[[str], Options | None]
+) -> list[tuple[Options, list[Entry]]]:
+    """The entries by the options that are chosen for them."""
+    found: dict[int, tuple[Options, list[Entry]]] = {}
+    for entry in entries:
+        # By identity: equal options are one object, and comparing them costs more than all else.
+        options = choose(entry.task_id)
+        if options is not None:
+            found.setdefault(id(options), (options, []))[1].append(entry)
+    return list(found.values())

@@ -1,13 +1,12 @@
-"""Whether a free account slot is worth leaving free: for a faster one, or for real-time work.
+"""Hold-back: whether a free account is worth leaving free, for a faster one or real-time work.
 
-Owns the two sums. Promises that an account slot is left free for a faster one only while few
-wait, and
-at most for as long as its call would take longer; that real-time work's only slot is lent only
-where that saves those who wait more than it costs real-time work. Works from measurements
-alone: what has not been measured is never waited for, nor lent. Never looks at a task.
+An account is left free for a faster one only while few tasks wait, and at most for as long as
+its call would take longer. The only slot of real-time work is lent only where that saves the
+waiting tasks more than it costs real-time work. Both work from measurements alone: an account
+that has not been measured is neither waited for nor lent.
 
-Both weigh what one more call now is worth: each task that waits starts sooner by one over the
-calls a second of those that serve it.
+Both weigh what one more call now is worth: each waiting task starts sooner by one over the calls
+a second of the accounts that serve it.
 """
 
 from collections.abc import Sequence
@@ -16,20 +15,18 @@ from asyncsvc.limits.account import Gate
 from asyncsvc.providers.upstream import Upstream
 
 SHARE = 0.25
-"""Of the calls that the faster account slots would make in the time that one of their calls is
-shorter:
-with as many tasks waiting, the slower account slot is used. At 1 only the task itself would be
-thought
-of, not those behind it; measured best between 0.2 and 0.3 at 80 % load."""
+"""Share of the calls that the faster accounts would make in the time that one of their calls is
+shorter: with as many tasks waiting, the slower account is used. At 1 only the task itself would
+count, not the tasks behind it; measured best between 0.2 and 0.3 at 80 % load."""
 DEAR = 2.0
-"""A second of waiting of a real-time task counts as much as so many of another."""
+"""A second of waiting of a real-time task counts as much as so many of another task."""
 EWMA = 0.2
 INSTANT_S = 1e-3
-"""Timers and floats are no more exact."""
+"""Seconds; timers and floats are no more exact."""
 
 
 def throughput(gate: Gate) -> float:
-    """Calls a second that it makes when busy, by its slots and its rate; 0: not known."""
+    """Calls a second of a busy account, by its concurrency and its rate window; 0: not known."""
     expected = gate.expected_s()
     if not expected:
         return 0.0
@@ -39,22 +36,22 @@ def throughput(gate: Gate) -> float:
 
 
 class HoldBack:
-    """`left` in each pass over those that wait, `settle` after it, `taken` for an account slot
-    taken."""
+    """Since when accounts are left free: `left` in each pass over the waiting tasks, `settle` after
+    the pass, `taken` when an account is used."""
 
     def __init__(self) -> None:
         self._since: dict[str, float] = {}
-        """Since when a gate with room has been left free although somebody waits."""
+        """Since when each account is left free although tasks wait, by the gate's name."""
         self._asked: set[str] = set()
 
     @property
-    def leaves(self) -> bool:
-        """Whether any is left free at this moment."""
+    def active(self) -> bool:
+        """Whether any account is left free at this moment."""
         return bool(self._since)
 
     def longer(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
-        """Seconds that a call there takes longer than at the faster of `others`, which may serve
-        the same tasks; 0 where so many of them wait that it pays all the same."""
+        """Seconds that a call to the account takes longer than to the faster of `others`, which may
+        serve the same tasks; 0 where so many tasks wait that using it pays all the same."""
         takes = _weighed(account)
         if takes is None:
             return 0.0
@@ -70,13 +67,13 @@ class HoldBack:
         longer = takes - spent / rate
         return longer if waiting < SHARE * longer * rate else 0.0
 
-    def spares(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
-        """The seconds of that which are left, for a task that came now; notes nothing."""
+    def newcomer_left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
+        """Seconds for which the account would stay free for a task that came now; a mere look."""
         longer, now = self.longer(account, others, waiting), Gate.time()
         return max(longer - (now - self._since.get(account.gate.name, now)), 0.0)
 
     def left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
-        """Seconds for which it had better stay free; its time runs from the first such answer."""
+        """Seconds for which the account had better stay free, from the first such answer on."""
         longer = self.longer(account, others, waiting)
         if not longer:
             return 0.0
@@ -86,24 +83,25 @@ class HoldBack:
         return left if left > INSTANT_S else 0.0
 
     def settle(self) -> None:
-        """The pass is over: whoever nobody asked for is not waited with."""
+        """End a pass: accounts that were not asked about in the pass are no longer left free."""
         if self._since:
             self._since = {n: at for n, at in self._since.items() if n in self._asked}
         self._asked.clear()
 
     def taken(self, account: Upstream) -> None:
+        """The account is used: it is no longer left free."""
         self._since.pop(account.gate.name, None)
 
 
 class ReservedSlot:
-    """How often real-time work comes, and what it costs it to find its slot lent."""
+    """Whether the only slot of real-time work may be lent, by how often real-time tasks come."""
 
     def __init__(self) -> None:
         self._last: float | None = None
         self._gap: float | None = None
 
     def arrived(self) -> None:
-        """A real-time task waits from now on."""
+        """Count a real-time task that waits from now on."""
         now = Gate.time()
         if self._last is not None:
             gap = now - self._last
@@ -115,7 +113,7 @@ class ReservedSlot:
         return float("inf") if self._last is None else Gate.time() - self._last
 
     def pays(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> bool:
-        """Whether its slot does more good in the hands of those that wait now.
+        """Whether the slot saves the waiting tasks more than it costs real-time tasks.
 
         A real-time task that comes during the lent call finds on average half of it left.
         """

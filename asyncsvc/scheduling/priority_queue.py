@@ -1,8 +1,7 @@
-"""A line: tasks in the order of their urgency.
+"""A priority queue of one user's waiting tasks, in the order of their urgency.
 
-Owns the order among the tasks of one user. Promises that the key of a task never changes while
-it waits, so that a task is overtaken only by what arrives within its slack and none starves; no
-sweeper is needed. Never knows about models, gates or the database.
+The key of a task never changes while it waits, so a task is overtaken only by tasks that arrive
+within its slack, and none starves; no sweeper is needed.
 """
 
 import asyncio
@@ -15,13 +14,13 @@ from asyncsvc.tasks.state import Request, Task
 
 LANE_SLACK_S = {"priority": 0.0, "short": 600.0, "long": 1800.0}
 PRIORITY_SLACK_S = 60.0
-"""Per level below 9. Ten levels fit between two lanes, so that a lane goes before the next
-whatever the priorities; the least urgent task waits at most 39 minutes longer than the most
-urgent one that came with it."""
+"""Seconds per priority level below 9. Ten levels fit between two lanes, so that a lane goes before
+the next whatever the priorities; the least urgent task waits at most 39 minutes longer than the
+most urgent task that came with it."""
 
 
 Rank = tuple[float, int]
-"""A place in line: the key, then the number of arrival."""
+"""A place in the order of urgency: the key, then the number of arrival."""
 
 
 class Entry(NamedTuple):
@@ -40,36 +39,38 @@ class Entry(NamedTuple):
 
 
 def entry_of(task: Task) -> Entry:
-    """The task's place in line."""
+    """The task as an entry of its queue."""
     request = task.request
     key = _key(request, task.queued_at)
     return Entry(key, task.n, request.id, request.session_id, request.tokens, request.owner)
 
 
 def newcomer(request: Request, at: int) -> Rank:
-    """The rank that a task would have if it came now: behind all of its like."""
+    """The rank of a task that came at `at` (ms): behind all waiting tasks of its lane and priority
+    that came before."""
     return _key(request, at), sys.maxsize
 
 
 def _key(request: Request, queued_at: int) -> float:
-    """When it came, plus its slack, in seconds since the epoch."""
+    """The time of arrival plus the slack of lane and priority, in seconds since the epoch."""
     slack = LANE_SLACK_S[request.lane] + PRIORITY_SLACK_S * (9 - request.priority)
     return queued_at / 1000 + slack
 
 
 class Line:
-    """A priority queue of waiting tasks whose first can be looked at, and which any may leave.
+    """A priority queue whose first task can be read without removing it, and from which any task
+    can be removed.
 
     Built on `asyncio.PriorityQueue` by its public methods: the first task is taken out of the
-    queue to be looked at, and put back when a more urgent one arrives.
+    queue to be read, and put back when a more urgent task arrives.
     """
 
     def __init__(self) -> None:
         self._queue: asyncio.PriorityQueue[Entry] = asyncio.PriorityQueue()
         self._first: Entry | None = None
-        """Taken out of the queue; at most as large as all that is in it."""
-        # The queue gives the next; this list gives the place of any. Both hold the same tasks,
-        # but that the queue may still hold some which have left.
+        """The task taken out of the queue; at least as urgent as all in it."""
+        # The queue gives the next task; this list gives the place of any. Both hold the same
+        # tasks, except that the queue may still hold tasks that were removed.
         self._ranks: list[Rank] = []
         self._waiting: dict[str, Entry] = {}
 
@@ -116,7 +117,7 @@ class Line:
                 self._first = self._queue.get_nowait()
             if self._waiting.get(self._first.task_id) is self._first:
                 return self._first
-            self._first = None  # it left, and perhaps came back with another key
+            self._first = None  # removed, and perhaps added again with another key
 
     def first(self) -> Rank:
         """The rank of the next task; one must wait."""

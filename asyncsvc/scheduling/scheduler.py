@@ -1,337 +1,400 @@
-"""Which waiting task goes to which model, decided at the last moment.
+"""The scheduler: where each task waits that neither runs nor is finished, and for how long.
 
-Owns the lanes and the account slots that stand ready. Promises: a worker first has its gate's
-permit
-and only then gets the best task there is at that moment; a task that several models can serve
-goes to the one expected to be done first; a saturated or dead model holds up only the tasks that
-nobody else can serve; at a gate with a token budget, a task that does not fit yet is not
-overtaken by one that would. Never waits for a gate, never starts anything.
-
-All decisions fall in `match`, a plain function called whenever a task or an account slot arrives.
+A pending task waits in a lane, behind the head of its session, or in a single-flight group; a
+scheduled task waits for its alarm. A task whose answer is in the cache gets the answer without
+a call, and a task whose time is over before a worker claims it fails. Lanes, sessions, groups,
+timers and the dispatcher are parts that know nothing of the scheduler; what they conclude comes
+back as return values.
 """
 
 import asyncio
-import math
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Coroutine, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
-from asyncsvc.errors import ProviderError
-from asyncsvc.limits.account import Gate
+from asyncsvc.clock import left_ms
+from asyncsvc.config.settings import Settings
+from asyncsvc.errors import (
+    ContextTooLong,
+    DatabaseDamaged,
+    Expired,
+    IllegalTransition,
+    ProviderError,
+    StorageUnavailable,
+    TaskNotFound,
+    TaskTimeout,
+)
+from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.permit import Permit
-from asyncsvc.limits.wait_reasons import Reason
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.scheduling.account_slots import AccountSlot, Exclusions, Options, Taken, all_gone
-from asyncsvc.scheduling.candidates import Chooser, decision, soonest
-from asyncsvc.scheduling.fair_queue import Lane
-from asyncsvc.scheduling.hold_back import HoldBack
-from asyncsvc.scheduling.pools import Pool, Pools
-from asyncsvc.scheduling.priority_queue import Rank, newcomer
-from asyncsvc.scheduling.timers import Alarm
-from asyncsvc.scheduling.wait_clocks import Waits, rested
-from asyncsvc.tasks.state import Request, Task
+from asyncsvc.scheduling.cache import Answer, Cache
+from asyncsvc.scheduling.candidates import AccountSlot, Claim, Exclusions
+from asyncsvc.scheduling.deadlines import Deadlines
+from asyncsvc.scheduling.dispatcher import Dispatcher
+from asyncsvc.scheduling.sessions import Sessions
+from asyncsvc.scheduling.single_flight import Join, LeaderChange, SingleFlight
+from asyncsvc.scheduling.timers import Timers
+from asyncsvc.storage.refusals import loads
+from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
+
+STORAGE_PAUSE_S = 1.0
+"""Between two tries to write while the disk refuses writes."""
+CHECK_LEAST_S = 0.05
+"""At least so long between two checks of a task whose time is nearly over."""
+CHECK_AGAIN_S = 1.0
+"""At least so long between two checks of a task whose time is over while some model is open."""
+ALARMS_AT_ONCE = 500
+"""Alarms that are set in one step of the loop; about 5 ms."""
+T = TypeVar("T")
+
+
+async def through(step: Coroutine[Any, Any, T]) -> T:
+    """Run a step to its end although its caller may be cancelled meanwhile.
+
+    A task that is on the disk must also reach its waiting place: otherwise a client that hangs
+    up between the two leaves a task that does not run before the next start of the service.
+    """
+    running = asyncio.ensure_future(step)
+    running.add_done_callback(_retrieve)
+    return await asyncio.shield(running)
+
+
+def _retrieve(step: "asyncio.Future[T]") -> None:
+    """Mark a step's error as seen: without its caller, a refusal is no fault to be logged."""
+    if not step.cancelled():
+        step.exception()
 
 
 class Scheduler:
-    """`enter` and `leave` for tasks, `next` for workers."""
+    """`enqueue` a task, `remove` one that stops waiting, `finish` one that has ended; workers
+    `claim`; an executor brackets each call by `start_call` and `finish_call`."""
 
     def __init__(
         self,
-        account_slots: Sequence[AccountSlot],
-        chooser: Chooser,
-        lacking: Callable[[], dict[str, str]],
-        weights: Mapping[str, float] | None = None,
+        journal: Journal,
+        dispatcher: Dispatcher,
+        timers: Timers,
+        settings: Settings,
+        cache: Cache,
     ) -> None:
-        self.account_slots = tuple(account_slots)
-        self.on_stranded: Callable[[str, ProviderError], None] = lambda task_id, fault: None
-        """Called for a waiting task for which no model is left, with the reason."""
-        self._chooser = chooser
-        self._lacking = lacking
-        self.waits = Waits()
-        self._hold_back = HoldBack()
-        self._pools = Pools(weights or {})
-        self._stopped = False
-        self._alarm = Alarm(self.match)
-        self._listen()
-
-    def _listen(self) -> None:
-        for account_slot in self.account_slots:
-            account_slot.gate.on_close = partial(self._closed, account_slot)
-            # What counts in a budget has changed: look again, once the caller is done.
-            account_slot.gate.on_room = partial(self._alarm.set, 0.0)
-
-    def apply(
-        self,
-        account_slots: Sequence[AccountSlot],
-        balance: bool,
-        weights: Mapping[str, float],
-        live: Mapping[str, Task],
-    ) -> None:
-        """Other account slots from now on, and those who wait choose anew among them, whatever has
-        refused them; `live`: all tasks."""
-        for account_slot in set(self.account_slots).difference(account_slots):
-            self.withdraw(account_slot)
-        self.account_slots = tuple(account_slots)
-        self._listen()
-        self._chooser.apply(self.account_slots, balance)
-
-        def choose(task_id: str) -> Options | None:
-            task = live.get(task_id)
-            return None if task is None else self._chooser.options(task.request)
-
-        self._pools.regroup(weights, choose)
-        self.match()
-
-    def nobody(self, request: Request) -> str | None:
-        """Why there is no model at all for a task, in words; None where there is one."""
-        if self._chooser.options(request).account_slots:
-            return None
-        name = request.model
-        if name is None:
-            return "no model that is enabled serves such tasks"
-        why = self._lacking().get(name)
-        return f"model {name} is disabled: {why}" if why else f"model {name} is not in the settings"
+        self.dispatcher = dispatcher
+        self.cache = cache
+        self.sessions = Sessions()
+        self.deadlines = Deadlines(settings)
+        self._single_flight = SingleFlight()
+        self._journal = journal
+        self._timers = timers
+        self._settings = settings
+        self._exclusions: dict[str, Exclusions] = {}
+        self._since: dict[str, float] = {}
+        """Since when each task with a `timeout_s` waits, by the loop's clock."""
+        self._steps: set[asyncio.Task[None]] = set()
+        self._listen(dispatcher.account_slots)
 
     def __len__(self) -> int:
-        return len(self._pools)
+        """The number of tasks in the lanes."""
+        return len(self.dispatcher)
 
-    def candidates(self, request: Request) -> tuple[AccountSlot, ...]:
-        """The account slots that a task of that request waits for as things stand."""
-        return self._chooser.serving(self._chooser.options(request))
+    # Workers ------------------------------------------------------------------------------------
 
-    def elsewhere(self, task: Task, exclusions: Exclusions) -> bool:
-        """Whether an account is left that the exclusions do not rule out."""
-        account_slots = self._chooser.options(task.request, exclusions).account_slots
-        return bool(account_slots) and not all_gone(account_slots)
+    @property
+    def account_slots(self) -> tuple[AccountSlot, ...]:
+        return self.dispatcher.account_slots
 
-    def held(self, task: Task, exclusions: Exclusions | None = None) -> bool:
-        """Whether somebody holds each model that could serve the task."""
-        account_slots = self._chooser.options(task.request, exclusions).account_slots
-        able = [account_slot for account_slot in account_slots if account_slot.gate.fault is None]
-        return bool(able) and all(account_slot.gate.held is not None for account_slot in able)
-
-    def refusal(self, task: Task, exclusions: Exclusions | None = None) -> ProviderError | None:
-        """For which answer of a provider no model takes a call at this moment, of those that
-        could serve the task; None where one does."""
-        soonest = min(self._open(task, exclusions), key=lambda gate: gate.wait(), default=None)
-        return None if soonest is None else soonest.refusal()
-
-    def rested(self, task: Task, since: float, exclusions: Exclusions | None = None) -> float:
-        """How long since then the task has waited because of such answers alone."""
-        return rested(since, self._open(task, exclusions))
-
-    def _open(self, task: Task, exclusions: Exclusions | None) -> list[Gate]:
-        """The gates that the task waits for, and that neither an operator nor a fault closes."""
-        account_slots = self._chooser.serving(self._chooser.options(task.request, exclusions))
-        return [
-            account_slot.gate
-            for account_slot in account_slots
-            if account_slot.gate.fault is None and account_slot.gate.held is None
-        ]
-
-    def explain(self, request: Request, at: int) -> dict[str, Any]:
-        """The decision, each candidate, and which would take the task if it came now."""
-        options = self._chooser.options(request)
-        ahead = self.position(request, newcomer(request, at), self._chooser.serving(options)) - 1
-        rows = self._chooser.explain(options, self._lacking(), ahead)
-        able = [row for row in rows if row["eligible"]]
-        ready = self._pick(options, request.lane == "long")
-        if ready is not None and self._sparing(ready, options) > 0:
-            ready = None
-        chosen = ready.upstream.name if ready else soonest(able)
-        account_slot = next((s for s in options.account_slots if s.upstream.name == chosen), None)
-        why = (
-            self._chooser.why(account_slot, options) if account_slot else "no model can take it now"
-        )
-        return decision(request) | {"candidates": rows, "chosen": chosen, "why": why}
-
-    def enter(self, task: Task, exclusions: Exclusions | None = None) -> ProviderError | None:
-        """The task waits from now on; or why nobody will ever serve it."""
-        if task.request.id in self._pools:
-            return None
-        options = self._chooser.options(task.request, exclusions)
-        account_slots = options.account_slots
-        if all_gone(account_slots):
-            return next(account_slot.gate.fault for account_slot in account_slots)
-        self._chooser.arrived(options)
-        self._pools.enter(task, options)
-        # Else it changes nothing, unless an account slot is left free that one more makes worth
-        # taking.
-        if self._hold_back.leaves or any(account_slot.ready for account_slot in account_slots):
-            self.match()
-        return None
-
-    def leave(self, task: Task) -> bool:
-        """The task waits no longer; False where it did not wait."""
-        left = self._pools.leave(task.id)
-        self.waits.left(task.id)
-        if not len(self._pools):
-            self._hold_back.settle()
-        return left
-
-    def position(self, request: Request, rank: Rank, account_slots: Collection[AccountSlot]) -> int:
-        """The place among the tasks that wait for any of these account slots; 1 is the next."""
-        place = 1
-        for pool in self._pools:  # no generators: each submit comes here
-            for account_slot in self._serving(pool):
-                if account_slot in account_slots:
-                    place += pool.ahead_of(request, rank)
-                    break
-        return place
-
-    def depth(self, name: str) -> int:
-        """How many wait that the model of that name could serve."""
-        return sum(
-            len(pool)
-            for pool in self._pools
-            if any(account_slot.upstream.name == name for account_slot in self._serving(pool))
-        )
-
-    async def next(self, account_slot: AccountSlot, permit: Permit) -> Taken | None:
-        """The task for a worker that holds the permit; None where its gate has closed since.
-
-        The permit is reserved when the task is found, so nobody else can use up its rate.
-        """
-        if not account_slot.gate.admits(long=False):
-            return None
-        account_slot.permit = permit
-        account_slot.offer = asyncio.get_running_loop().create_future()
-        try:
-            self.match()
-            return await account_slot.offer
-        finally:
-            account_slot.offer = account_slot.permit = None
-
-    def withdraw(self, account_slot: AccountSlot) -> None:
-        """The gate has closed: whoever stands ready there goes back to wait for it."""
-        if account_slot.ready and account_slot.offer is not None:
-            account_slot.offer.set_result(None)
-
-    def stop(self) -> None:
-        """Hand out nothing more."""
-        self._stopped = True
-        self._alarm.set(math.inf)
+    def claim(self, account_slot: AccountSlot, permit: Permit) -> Awaitable[Claim | None]:
+        """Wait for the next task for a worker that holds the permit; see `Dispatcher.claim`."""
+        return self.dispatcher.claim(account_slot, permit)
 
     def match(self) -> None:
-        """Hand the best waiting task to the best account slot with room, until there is none."""
-        while not self._stopped and (found := self._best()) is not None:
-            pool, lane, account_slot = found
-            assert account_slot.permit is not None and account_slot.offer is not None
-            entry = self._pools.take(lane)
-            self._hold_back.taken(account_slot.upstream)
-            route = self._route(pool.options, account_slot) | self.waits.taken(
-                entry.task_id, account_slot.gate
-            )
-            account_slot.permit.reserve(lane.long, entry.tokens)
-            account_slot.offer.set_result(Taken(entry, route))
+        """Look again for tasks that can start: a limit outside the scheduler has changed."""
+        self.dispatcher.match()
 
-    def _route(self, options: Options, account_slot: AccountSlot) -> dict[str, Any]:
-        """What to note of the choice, before the account slot is taken."""
-        return {
-            "candidates": self._chooser.explain(options, self._lacking(), taking=account_slot),
-            "chosen": account_slot.upstream.name,
-            "why": self._chooser.why(account_slot, options),
-        }
+    def stop(self) -> None:
+        """Hand out no further task."""
+        self.dispatcher.stop()
 
-    def _best(self) -> tuple[Pool, Lane, AccountSlot] | None:
-        """The next that can go. Sets the alarm where it is tokens that somebody waits for."""
-        if not any(account_slot.ready for account_slot in self.account_slots):
-            self._hold_back.settle()
-            return None
-        heads = self._pools.heads()
-        held: set[AccountSlot] = set()
-        met: dict[AccountSlot, Reason] = {}
-        soonest = math.inf
-        for first, urgent in heads:
-            while (account_slot := self._pick(first.options, urgent.long, held)) is not None:
-                pool, lane = self._turn(first, urgent, account_slot, heads, held)
-                if (wait := account_slot.gate.tokens_wait(lane.next().tokens)) > 0:
-                    held.add(account_slot)
-                    met[account_slot] = "tokens"
-                    soonest = min(soonest, wait)
-                elif (wait := self._left(account_slot, pool.options)) > 0:
-                    # Free account slots that are slower still are none the better.
-                    met[account_slot] = "patience"
-                    soonest = min(soonest, wait)
-                    break
-                else:
-                    return pool, lane, account_slot
-        self._hold_back.settle()
-        self.waits.note(met)
-        self._alarm.set(soonest)
-        return None
+    # Views --------------------------------------------------------------------------------------
 
-    def _turn(
-        self,
-        pool: Pool,
-        lane: Lane,
-        account_slot: AccountSlot,
-        heads: Sequence[tuple[Pool, Lane]],
-        held: Collection[AccountSlot],
-    ) -> tuple[Pool, Lane]:
-        """Whose turn it is at the account slot, of all that wait for it with the same urgency
-        class."""
-        others = [(p, each) for p, each in heads if each.turns is lane.turns and each is not lane]
-        if all(each.next().owner == lane.next().owner for _, each in others):
-            return pool, lane
-        found = [
-            each for each in others if self._pick(each[0].options, lane.long, held) is account_slot
-        ]
-        return min([(pool, lane), *found], key=lambda each: lane.turns.of(each[1].next()))
+    def depth(self, name: str) -> int:
+        """The number of tasks in the lanes that the model of that name could serve."""
+        return self.dispatcher.depth(name)
 
-    def _pick(
-        self, options: Options, long: bool, held: Collection[AccountSlot] = ()
-    ) -> AccountSlot | None:
-        return self._chooser.pick(options, long, held, self._borrowers)
+    def explain(self, request: Request, at: int) -> dict[str, Any]:
+        """The routing decision and each candidate for a task that came at `at` (ms)."""
+        return self.dispatcher.explain(request, at)
 
-    def _left(self, account_slot: AccountSlot, options: Options) -> float:
-        """How long the account slot had better stay free for tasks that a faster one may take."""
-        if not (others := self._others(account_slot, options)):
-            return 0.0
-        return self._hold_back.left(account_slot.upstream, others, self._pools.rivals(options))
+    def waited(self, task: Task) -> dict[str, float]:
+        """Seconds that a pending task has waited so far, by wait reason."""
+        return self.dispatcher.waited(task)
 
-    def _sparing(self, account_slot: AccountSlot, options: Options) -> float:
-        """How long a task that came now would leave the account slot free."""
-        waiting = max(self._pools.rivals(options), 1)
-        return self._hold_back.spares(
-            account_slot.upstream, self._others(account_slot, options), waiting
-        )
+    # A task's way -------------------------------------------------------------------------------
 
-    def spared(self, request: Request) -> tuple[AccountSlot, float] | None:
-        """The free account slot kept from such a task for a faster one, and for how long."""
-        options = self._chooser.options(request)
-        if len(options.primary) == 1 or all(account_slot.ready for account_slot in options.primary):
-            return None  # of those that are all free the best is taken
-        account_slot = self._pick(options, request.lane == "long")
-        left = self._sparing(account_slot, options) if account_slot is not None else 0.0
-        return (account_slot, left) if account_slot is not None and left > 0 else None
+    def enqueue(self, task: Task, delay_s: float | None = None) -> None:
+        """Let the task wait as its state demands. `delay_s`: seconds until a scheduled task is
+        due, where they are known more exactly than by the wall clock."""
+        session, is_head = task.request.session_id, True
+        if session is not None:
+            is_head = self.sessions.enter(session, task.id)
+        if task.state is State.SCHEDULED:
+            self._change_leader(self._single_flight.leave(task))
+            self._set_alarm(task, delay_s)
+        elif task.state is State.PENDING:
+            self._limit_wait(task)
+            if not is_head:
+                self.dispatcher.waits.behind(task.id)
+            elif task.request.cache_key is None:
+                self._enter_lane(task)
+            else:
+                self._answer_or_group(task)
 
-    def _others(self, account_slot: AccountSlot, options: Options) -> list[Upstream]:
-        """What may be better to wait for; nothing where the order decides."""
-        if (
-            not self._chooser.balance
-            or account_slot not in options.primary
-            or len(options.primary) == 1
-        ):
-            return []
-        return [s.upstream for s in self._chooser.waited_for(options) if s is not account_slot]
+    def _answer_or_group(self, task: Task) -> None:
+        """Answer the task from the cache, or let it wait with equal tasks for a call."""
+        key = self.cache.key(task)
+        if key is None:
+            self._enter_lane(task)
+            return
+        # A task that is retried by hand is to get a new answer.
+        again = task.starts > 0 and task.started_at is None
+        answer = None if again else self.cache.get(key)
+        if answer is None:
+            self._change_leader(self._single_flight.enter(key, task))
+        else:
+            self._change_leader(self._single_flight.leave(task))
+            self._later(self._answer(task, answer))
 
-    def _borrowers(self, options: Options) -> int:
-        """How many would gain by the slot of real-time work; 0 while that waits itself."""
-        waits = any(pool.options.name == "realtime" and len(pool) for pool in self._pools)
-        return 0 if waits else self._pools.rivals(options)
+    def _change_leader(self, change: LeaderChange) -> None:
+        if change.leave is not None:
+            self.dispatcher.leave(change.leave)
+        if change.enter is not None:
+            self._enter_lane(change.enter)
+
+    def _enter_lane(self, task: Task) -> None:
+        task_id = task.request.id
+        exclusions = self._exclusions.get(task_id) if self._exclusions else None
+        self.dispatcher.waits.queued(task_id)
+        if (fault := self.dispatcher.enter(task, exclusions)) is not None:
+            self._later(self._fail(task_id, fault))
+
+    def start_call(self, task: Task, join: Join) -> list[Task]:
+        """Begin the task's call: returns all tasks that share the call, the task first; an empty
+        list where an equal call is under way. `join` adds a task that comes later."""
+        sharing = self._single_flight.start(self.cache.key(task), task, join)
+        for each in sharing:
+            self.dispatcher.leave(each)
+        return sharing
+
+    def finish_call(self, task: Task) -> None:
+        """The task's call is over and recorded: tasks that came too late to join it are next."""
+        for late in self._single_flight.finish(task):
+            self.enqueue(late)
+
+    def start(self, task: Task) -> float:
+        """The task starts: returns its deadline by the loop's clock, retries included."""
+        self._timers.clear(task.id)
+        self._since.pop(task.id, None)
+        return self.deadlines.begin(task)
+
+    def remove(self, task: Task) -> None:
+        """The task is paused or ends: it waits no longer, but keeps its place in its session."""
+        self._timers.clear(task.id)
+        self._since.pop(task.id, None)
+        self.dispatcher.leave(task)
+        self._change_leader(self._single_flight.leave(task))
+
+    def finish(self, task: Task) -> None:
+        """The task is finished: the task behind it in its session is next."""
+        self.remove(task)
+        self.deadlines.drop(task)
+        self._exclusions.pop(task.id, None)
+        session = task.request.session_id
+        head = self.sessions.leave(session, task.id) if session is not None else None
+        if head is not None and (next_task := self._journal.live.get(head)) is not None:
+            self.enqueue(next_task)
+
+    def exclude(self, task: Task, upstream: Upstream, fault: ProviderError) -> bool:
+        """Do not call that account again for the task; whether another account is left."""
+        exclusions = self._exclusions.setdefault(task.id, Exclusions())
+        if isinstance(fault, ContextTooLong):
+            exclusions.context = max(exclusions.context, upstream.settings.context)
+        else:
+            (exclusions.failed if fault.again else exclusions.refused).add(upstream.gate.name)
+        return self.dispatcher.has_account(task, exclusions)
+
+    # Settings and gates -------------------------------------------------------------------------
+
+    def apply(self, account_slots: Sequence[AccountSlot], ttl_changed: bool) -> None:
+        """Use other account slots and settings from now on; waiting tasks choose again among
+        all models, whatever excluded some before."""
+        self._exclusions.clear()
+        live, settings = self._journal.live, self._settings
+        self._listen(account_slots)
+        self.dispatcher.apply(account_slots, settings.routing.balance, settings.queue.weights, live)
+        if ttl_changed:
+            self._later(self._limit_waits(list(live)))
+
+    def _listen(self, account_slots: Sequence[AccountSlot]) -> None:
+        for account_slot in account_slots:
+            account_slot.gate.on_close = partial(self._closed, account_slot)
+            account_slot.gate.on_room = self.dispatcher.match_soon
 
     def _closed(self, account_slot: AccountSlot) -> None:
-        """The gate has closed: who stands there steps back, who waited for it looks elsewhere."""
-        self.withdraw(account_slot)
-        if account_slot.gate.fault is not None:
-            for pool in self._pools:
-                if account_slot in pool.options.account_slots and all_gone(
-                    pool.options.account_slots
-                ):
-                    for task_id in self._pools.empty(pool):
-                        self.on_stranded(task_id, account_slot.gate.fault)
-        self.match()
+        """The account takes no calls: fail the tasks for which no account is left."""
+        for task_id, fault in self.dispatcher.closed(account_slot):
+            self._later(self._fail(task_id, fault))
 
-    def _serving(self, pool: Pool) -> tuple[AccountSlot, ...]:
-        return self._chooser.serving(pool.options)
+    async def close(self) -> None:
+        """Cancel all alarms and steps under way."""
+        self._timers.close()
+        for step in self._steps:
+            step.cancel()
+        await asyncio.gather(*self._steps, return_exceptions=True)
+
+    # Alarms -------------------------------------------------------------------------------------
+
+    def _set_alarm(self, task: Task, delay_s: float | None) -> None:
+        """Set the alarm for the moment at which a scheduled task is due."""
+
+        def due(task_id: str) -> None:
+            self._later(self._due(task_id))
+
+        due_at, request = task.next_run_at or 0, task.request
+        if delay_s is not None:
+            self._timers.after(task.id, delay_s, due)
+        elif due_at == request.run_at and not request.delayed:
+            self._timers.at(task.id, due_at, due)
+        else:
+            left = left_ms(due_at, task.updated_at, self._journal.now())
+            self._timers.after(task.id, left / 1000, due)
+
+    async def _limit_waits(self, task_ids: list[str]) -> None:
+        """Set the alarms of pending tasks again, a few in each step of the loop: thousands at
+        once would hold up all else, and none of them is due so soon."""
+        for number, task_id in enumerate(task_ids, 1):
+            task = self._journal.live.get(task_id)
+            if task is not None and task.state is State.PENDING and not self.deadlines.of(task):
+                self._limit_wait(task)
+            if number % ALARMS_AT_ONCE == 0:
+                await asyncio.sleep(0)
+
+    def _limit_wait(self, task: Task) -> None:
+        """Set the alarm for the end of a pending task's wait."""
+        if (deadline := self.deadlines.of(task)) is not None:
+            left = deadline.until - asyncio.get_running_loop().time()
+            last = "" if deadline.fault is None else f"; the last one failed: {deadline.fault}"
+            timeout = TaskTimeout(f"the task's time ran out while it waited for its next try{last}")
+            error = deadline.refusal or timeout
+            self._timers.after(task.id, left, partial(self._deadline_over, task, error))
+            return
+        left, call = self._ttl_left(task), self._expire
+        if (limit := task.request.timeout_s) is not None:
+            now = asyncio.get_running_loop().time()
+            since = self._since.setdefault(task.id, now)
+            sooner = limit - self._provider_wait_s(task, since)
+            # After a cooldown that is over, the next one that counts is as long as the limit.
+            sooner = max(sooner, CHECK_LEAST_S) if sooner > 0 else max(limit, CHECK_AGAIN_S)
+            if sooner < left:
+                left, call = sooner, self._check_timeout
+        self._timers.after(task.request.id, left, call)
+
+    def _ttl_left(self, task: Task) -> float:
+        # A task that has started before waits anew. By duration: a clock that is set ends no wait.
+        since = task.queued_at if task.started_at is None else task.updated_at
+        waited = (self._journal.now() - since) / 1000
+        ttl = self._settings.queue.ttl_s
+        return ttl - waited if waited > 0 else ttl
+
+    def _provider_wait_s(self, task: Task, since: float) -> float:
+        return self.dispatcher.provider_wait_s(task, since, self._exclusions.get(task.id))
+
+    def _deadline_over(self, task: Task, error: ProviderError, _: str) -> None:
+        """Fail a task that waited too long for its next try, unless its models are paused."""
+        if self.dispatcher.all_paused(task, self._exclusions.get(task.id)):
+            self.deadlines.drop(task)
+            self._limit_wait(task)
+        else:
+            self._later(self._fail(task.id, error))
+
+    def _expire(self, task_id: str) -> None:
+        ttl = self._settings.queue.ttl_s
+        error = Expired(f"the task waited longer than {ttl:g} s for its turn")
+        self._later(self._fail(task_id, error))
+
+    def _check_timeout(self, task_id: str) -> None:
+        """Fail a task with a `timeout_s` that providers' refusals have used up, or check later.
+
+        The time of a task begins with its start. What the refusal of a provider costs before
+        that counts as well: the submitter of a task with a time is answered within that time.
+        """
+        task = self._journal.live.get(task_id)
+        if task is None or task.state is not State.PENDING:
+            return
+        limit, since = task.request.timeout_s, self._since.get(task_id)
+        if limit is not None and since is not None and self._provider_wait_s(task, since) >= limit:
+            refusal = self.dispatcher.refusal(task, self._exclusions.get(task_id))
+            if refusal is not None:
+                self._later(self._fail(task_id, refusal))
+                return
+        self._limit_wait(task)
+
+    # Steps that write ---------------------------------------------------------------------------
+
+    def _later(self, step: Coroutine[Any, Any, None]) -> None:
+        running = asyncio.ensure_future(step)
+        self._steps.add(running)
+        running.add_done_callback(self._steps.discard)
+
+    async def _due(self, task_id: str) -> None:
+        """Queue a scheduled task."""
+        due = status(Cause.DUE, State.SCHEDULED)
+        task = await _move(self._journal, task_id, due, State.SCHEDULED)
+        if task is not None:
+            self.enqueue(task)
+
+    async def _fail(self, task_id: str, error: ProviderError) -> None:
+        """End a pending task with an error."""
+        closing = status(Cause.FAILED, State.PENDING, error=error.as_dict())
+        task = await _move(self._journal, task_id, closing, State.PENDING)
+        if task is not None:
+            self.finish(task)
+
+    async def _answer(self, task: Task, answer: Answer) -> None:
+        """Complete a pending task with an answer from the cache."""
+        finished = await _append(self._journal, answer.replay(task))
+        if finished is not None:
+            self.cache.hits += 1
+            self.finish(finished)
+
+
+async def text_so_far(journal: Journal, task: Task) -> str | None:
+    """The text of the task's last attempt: its result, if it ends while it does not run."""
+    try:
+        rows = await journal.store.text_so_far(task.n) if task.starts else []
+        return "".join(loads(row)["text"] for row in rows) or None
+    except DatabaseDamaged:
+        return None  # a task whose text is damaged must end all the same
+
+
+async def _move(journal: Journal, task_id: str, draft: Draft, source: State) -> Task | None:
+    """Append a transition; None where the task has left that state meanwhile."""
+    while True:
+        try:
+            task = await journal.task(task_id)
+            ends = draft.data["status"] in FINISHED
+            result = await text_so_far(journal, task) if ends else None
+        except TaskNotFound:
+            return None
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_PAUSE_S)
+            continue
+        return await _append(journal, Change(task_id, [draft], result=result, source=source))
+
+
+async def _append(journal: Journal, change: Change) -> Task | None:
+    """Append a change, however long the disk refuses; None where the task has moved on."""
+    while True:
+        try:
+            return (await journal.append(change))[0]
+        except (IllegalTransition, TaskNotFound):
+            return None
+        except StorageUnavailable:
+            await asyncio.sleep(STORAGE_PAUSE_S)

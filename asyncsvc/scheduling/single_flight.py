@@ -1,107 +1,119 @@
-"""SingleFlight: tasks that ask for the same and wait for one call together.
+"""Single-flight groups: equal tasks that wait for one provider call and share its answer.
 
-Owns who waits for which answer. Promises that at most one task of a flight waits in a lane,
-the most urgent; that a task which comes while the call is under way is taken aboard, or, where
-that is no longer possible, is let go when the call is over; so there is never more than one
-call for the same answer at a time. Never calls anybody, never looks at an answer.
+A group has one leader, its most urgent task, and only the leader waits in a lane. A task that
+arrives while the call is under way joins the call, or, where that is no longer possible, waits
+until the call is finished. So there is at most one call for the same request at a time.
+The groups only keep the books: each method returns what the scheduler has to do.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from asyncsvc.scheduling.priority_queue import Line, entry_of
-from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.tasks.state import Task
 
-Board = Callable[[Task], bool]
-"""Takes a task aboard a call under way; False where it is too late for that."""
+Join = Callable[[Task], bool]
+"""Adds a task to a call under way; False where it is too late for that."""
+
+
+class LeaderChange(NamedTuple):
+    """Tasks of a group that have to leave their lane, and to enter one, in this order."""
+
+    leave: Task | None = None
+    enter: Task | None = None
+
+
+UNCHANGED = LeaderChange()
 
 
 class _Group:
-    """Those who wait; `board` is set while the call is under way."""
+    """The waiting tasks of a group; `join` is set while the group's call is under way."""
 
     def __init__(self) -> None:
         self.line = Line()
         self.tasks: dict[str, Task] = {}
-        self.lead: Task | None = None
-        self.board: Board | None = None
+        self.leader: Task | None = None
+        self.join: Join | None = None
+
+    def choose_leader(self) -> LeaderChange:
+        """Make the most urgent waiting task the leader, unless the call is under way."""
+        if self.join is not None:
+            return UNCHANGED
+        head = self.line.head()
+        chosen, before = (self.tasks[head.task_id] if head is not None else None), self.leader
+        if chosen is not None and before is not None and chosen.id == before.id:
+            return UNCHANGED
+        if chosen is not None:
+            self.leader = chosen
+        return LeaderChange(before, chosen)
 
 
 class SingleFlight:
-    """`enter` to wait, `leave` to wait no longer, `depart` and `land` for the call."""
+    """All groups, by the key of the request that their tasks share."""
 
-    def __init__(self, scheduler: Scheduler, enter: Callable[[Task], None] | None = None) -> None:
-        self._scheduler = scheduler
-        self._enter_lane = enter or scheduler.enter
-        self._single_flight: dict[str, _Group] = {}
+    def __init__(self) -> None:
+        self._groups: dict[str, _Group] = {}
         self._keys: dict[str, str] = {}
-        """The flight for which a task waits. It stays the same when settings that shape answers
-        change meanwhile: who asked for the same still does."""
-        self._away: dict[str, str] = {}
-        """The flight whose call is under way, by the task that made it."""
+        """The group in which each task waits. A task stays in its group when settings that
+        shape the key change meanwhile."""
+        self._calling: dict[str, str] = {}
+        """The group whose call is under way, by the task that made the call."""
 
     def __len__(self) -> int:
-        """How many wait behind another."""
-        return sum(len(f.tasks) - (f.lead is not None) for f in self._single_flight.values())
+        """The number of tasks that wait behind a leader or a call."""
+        return sum(len(g.tasks) - (g.leader is not None) for g in self._groups.values())
 
-    def enter(self, key: str, task: Task) -> None:
-        """Wait for the call, or join the one under way."""
+    def enter(self, key: str, task: Task) -> LeaderChange:
+        """Add a task: it joins the call under way, or waits in its group."""
         key = self._keys.get(task.id, key)
-        flight = self._single_flight.setdefault(key, _Group())
-        if flight.board is not None and flight.board(task):
-            return
+        group = self._groups.setdefault(key, _Group())
+        if group.join is not None and group.join(task):
+            return UNCHANGED
         self._keys[task.id] = key
-        flight.tasks[task.id] = task
-        flight.line.enter(entry_of(task))
-        self._choose(flight)
+        group.tasks[task.id] = task
+        group.line.enter(entry_of(task))
+        return group.choose_leader()
 
-    def leave(self, task: Task) -> None:
-        """Wait no longer; another leads where it led."""
+    def leave(self, task: Task) -> LeaderChange:
+        """Remove a waiting task; the group's next task leads in its place."""
         key = self._keys.pop(task.id, None)
         if key is None:
-            return
-        flight = self._single_flight[key]
-        del flight.tasks[task.id]
-        flight.line.leave(task.id)
-        if flight.tasks or flight.board is not None:
-            self._choose(flight)
-        else:
-            del self._single_flight[key]
+            return UNCHANGED
+        group = self._groups[key]
+        del group.tasks[task.id]
+        group.line.leave(task.id)
+        if group.tasks or group.join is not None:
+            return group.choose_leader()
+        del self._groups[key]
+        return UNCHANGED
 
-    def depart(self, key: str | None, task: Task, board: Board) -> list[Task]:
-        """All who wait with the task, which comes first; none where a call is under way."""
+    def start(self, key: str | None, task: Task, join: Join) -> list[Task]:
+        """Begin a group's call: the task and all that wait with it share the call from now on.
+
+        Returns them, the task first; an empty list where a call of the group is under way.
+        `key` counts for a task that waits in no group; None: the task shares its call with no
+        other.
+        """
         key = self._keys.get(task.id, key)
         if key is None:
             return [task]
-        flight = self._single_flight.setdefault(key, _Group())
-        if flight.board is not None:
+        group = self._groups.setdefault(key, _Group())
+        if group.join is not None:
             return []
-        flight.board = board
-        self._away[task.id] = key
-        waiting = [each for each in flight.tasks.values() if each.id != task.id]
-        for each in [task, *waiting]:
-            self._scheduler.leave(each)
+        group.join = join
+        self._calling[task.id] = key
+        sharing = [task, *(each for each in group.tasks.values() if each.id != task.id)]
+        for each in sharing:
             self._keys.pop(each.id, None)
-        flight.tasks, flight.line, flight.lead = {}, Line(), None
-        return [task, *waiting]
+        group.tasks, group.line, group.leader = {}, Line(), None
+        return sharing
 
-    def land(self, task: Task) -> list[Task]:
-        """The task's call is over and recorded: those who came too late for it."""
-        key = self._away.pop(task.id, None)
+    def finish(self, task: Task) -> list[Task]:
+        """End the call that the task made; returns the tasks that came too late to join it."""
+        key = self._calling.pop(task.id, None)
         if key is None:
             return []
-        flight = self._single_flight.pop(key)
-        for task_id in flight.tasks:
+        group = self._groups.pop(key)
+        for task_id in group.tasks:
             del self._keys[task_id]
-        return list(flight.tasks.values())
-
-    def _choose(self, flight: _Group) -> None:
-        """Let the most urgent one stand in the lane."""
-        if flight.board is not None:
-            return
-        head = flight.line.head()
-        lead = flight.tasks[head.task_id] if head is not None else None
-        if flight.lead is not None and (lead is None or lead.id != flight.lead.id):
-            self._scheduler.leave(flight.lead)
-        if lead is not None and (flight.lead is None or lead.id != flight.lead.id):
-            flight.lead = lead
-            self._enter_lane(lead)
+        return list(group.tasks.values())

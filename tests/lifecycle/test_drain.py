@@ -6,7 +6,7 @@ import pytest
 
 from asyncsvc.app import RECORD_S, drain
 from asyncsvc.errors import ShuttingDown, StorageUnavailable
-from asyncsvc.tasks.state import State
+from asyncsvc.tasks.state import State, Task
 from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import Script
 from tests.virtual_time import virtual
@@ -93,14 +93,14 @@ async def test_with_nothing_running_it_ends_at_once(tmp_path: Path) -> None:
 async def test_a_task_just_handed_out_is_not_started(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         store = services.services.journal.store
-        plain = services.services.scheduler.enter
+        plain = services.services.scheduler.enqueue
 
-        def enter(task: object, exclusions: object) -> None:
-            plain(task, exclusions)  # type: ignore[arg-type]
+        def enqueue(task: Task) -> None:
+            plain(task)
             services.services.scheduler.stop()
             services.services.executor._stopping = True
 
-        with patch.object(services.services.scheduler, "enter", enter):
+        with patch.object(services.services.scheduler, "enqueue", enqueue):
             task_id = await services.submit("x")
         await asyncio.sleep(60)
         assert services.client.calls == []

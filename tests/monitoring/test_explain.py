@@ -179,11 +179,11 @@ async def test_nothing_is_kept_of_tasks_that_wait_no_longer(tmp_path: Path) -> N
     async with EngineServices(tmp_path, client=ScriptedClient(TEN)) as services:
         ids = [await services.submit("x", session_id="s") for _ in range(3)]
         ids += await services.submit_many(["y", "z"])
-        assert len(services.services.scheduler.waits) >= 4
+        assert len(services.services.scheduler.dispatcher.waits) >= 4
         await services.services.control.cancel(ids[1])
         for task_id in ids:
             await services.finished(task_id)
-        assert len(services.services.scheduler.waits) == 0
+        assert len(services.services.scheduler.dispatcher.waits) == 0
 
 
 @virtual

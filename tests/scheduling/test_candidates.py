@@ -137,7 +137,7 @@ def test_only_a_long_pause_moves_tasks_on(tmp_path: Path, pause: float, served: 
 
 
 @virtual
-async def test_an_open_breaker_moves_what_waits_to_the_model_that_stands_in(
+async def test_an_open_breaker_moves_waiting_tasks_to_the_stand_in_model(
     tmp_path: Path,
 ) -> None:
     breaker = {"failures": 1, "cooldown_s": 600}

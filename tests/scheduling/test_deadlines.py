@@ -39,7 +39,7 @@ async def test_what_was_told_last_says_what_the_time_went_on() -> None:
 
 
 @virtual
-async def test_a_gate_that_closed_stops_the_clock_of_who_was_never_called() -> None:
+async def test_a_closed_gate_drops_the_deadline_of_a_task_without_a_call() -> None:
     deadlines = Deadlines(Settings())
     deadlines.begin(TASK)
     deadlines.blame(TASK, CLOSED)
@@ -49,7 +49,7 @@ async def test_a_gate_that_closed_stops_the_clock_of_who_was_never_called() -> N
     assert deadlines.of(TRIED) is not None
 
 
-def test_who_has_not_started_is_blamed_for_nothing() -> None:
+def test_a_task_that_has_not_started_records_no_error() -> None:
     deadlines = Deadlines(Settings())
     deadlines.blame(TASK, SLOW)
     assert deadlines.of(TASK) is None

@@ -113,7 +113,7 @@ async def test_an_open_breaker_is_waited_for(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_those_who_came_in_the_same_millisecond_are_ahead(tmp_path: Path) -> None:
+async def test_tasks_of_the_same_millisecond_are_ahead_of_a_new_one(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
         await services.submit("busy")
         await asyncio.sleep(MOMENT)
@@ -139,7 +139,7 @@ async def test_calls_that_are_spread_over_time_are_waited_for(tmp_path: Path) ->
 
 
 @virtual
-async def test_whoever_comes_while_a_clerk_stands_ready_starts_now(tmp_path: Path) -> None:
+async def test_a_task_that_comes_while_a_worker_is_ready_starts_now(tmp_path: Path) -> None:
     models = {"a": model(concurrency=2, rpm=40)}
     async with EngineServices(tmp_path, models) as services:
         for name in "xy":
@@ -211,7 +211,7 @@ RESTS = [
 @pytest.mark.parametrize("rest", RESTS, ids=["rate", "quota"])
 @pytest.mark.parametrize("before", [0, 1, 5])
 @pytest.mark.parametrize("session", [None, "s"])
-def test_whoever_cannot_wait_for_a_rest_is_refused_in_every_place(
+def test_a_task_that_cannot_wait_for_a_cooldown_is_refused_at_every_position(
     tmp_path: Path, rest: ProviderError, before: int, session: str | None
 ) -> None:
     @virtual

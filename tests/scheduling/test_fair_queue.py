@@ -48,7 +48,7 @@ def test_of_equal_turns_the_more_urgent_goes_first() -> None:
     assert _served(lane) == ["b", None, "a"]
 
 
-def test_whoever_was_away_has_saved_nothing_up() -> None:
+def test_a_user_who_was_away_has_saved_nothing_up() -> None:
     lane = _lane(*_many("a", 50))
     _served(lane, 40)
     for entry in _many("b", 50, 100):
@@ -56,7 +56,7 @@ def test_whoever_was_away_has_saved_nothing_up() -> None:
     assert Counter(_served(lane, 10)) == {"a": 5, "b": 5}
 
 
-def test_whoever_brings_one_task_at_a_time_gets_its_share_and_no_more() -> None:
+def test_a_user_with_one_task_at_a_time_gets_its_share_and_no_more() -> None:
     lane = _lane(*_many("a", 50), _entry(100, "b"))
     served = []
     for n in range(20):
@@ -77,7 +77,7 @@ def test_lanes_of_other_models_count_for_the_same_turns() -> None:
     assert _served(other) == ["b", "a"]
 
 
-def test_the_place_of_a_newcomer_counts_turns_and_not_tasks() -> None:
+def test_the_position_of_a_new_task_counts_turns_and_not_tasks() -> None:
     lane = _lane(*_many("a", 100))
     assert lane.ahead_of((500, 500), "a") == 100
     assert lane.ahead_of((500, 500), "b") == 1
@@ -86,7 +86,7 @@ def test_the_place_of_a_newcomer_counts_turns_and_not_tasks() -> None:
     assert lane.ahead_of((600, 600), "b") == 3
 
 
-def test_the_place_counts_by_weight() -> None:
+def test_the_position_counts_by_weight() -> None:
     lane = _lane(*_many("a", 100), _entry(200, "b"), b=2.0)
     assert lane.ahead_of((600, 600), "b") == 1 + 1
 
@@ -98,7 +98,7 @@ def test_the_lane_is_as_urgent_as_its_most_urgent_task() -> None:
     assert lane.rank() == (9, 2)
 
 
-def test_who_steps_out_leaves_the_turn_to_others() -> None:
+def test_a_removed_task_leaves_its_turn_to_others() -> None:
     lane = _lane(_entry(1, "a"), _entry(2, "a"), _entry(3, "b"))
     head = lane.head()
     assert head is not None and head.n == 1

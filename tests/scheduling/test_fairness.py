@@ -42,7 +42,7 @@ async def test_one_task_behind_five_hundred_is_next_but_one(
 
 
 @virtual
-async def test_those_who_name_the_model_and_those_who_are_routed_take_turns(
+async def test_users_who_name_the_model_and_users_who_are_routed_take_turns(
     tmp_path: Path,
 ) -> None:
     async with EngineServices(

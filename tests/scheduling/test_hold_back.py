@@ -81,7 +81,7 @@ async def test_a_free_model_is_used_after_the_time_by_which_it_is_slower(tmp_pat
 
 
 @virtual
-async def test_its_time_begins_anew_when_nobody_has_waited_meanwhile(tmp_path: Path) -> None:
+async def test_a_hold_back_begins_again_when_no_task_has_waited_meanwhile(tmp_path: Path) -> None:
     async with _pair(tmp_path) as services:
         await _measured(services, "fast", "slow")
         services.client.on("hello stuck", [HANG])

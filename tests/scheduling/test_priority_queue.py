@@ -45,11 +45,11 @@ def test_the_head_stays_until_it_is_taken() -> None:
     assert len(line) == 1
 
 
-def test_an_empty_line_has_no_head() -> None:
+def test_an_empty_queue_has_no_head() -> None:
     assert _line().head() is None
 
 
-def test_whoever_steps_out_is_passed_over() -> None:
+def test_a_removed_task_is_passed_over() -> None:
     line = _line(_entry(1, 1), _entry(2, 2))
     assert line.leave("t1")
     assert not line.leave("t1")
@@ -58,7 +58,7 @@ def test_whoever_steps_out_is_passed_over() -> None:
     assert line.head() is None
 
 
-def test_whoever_comes_back_has_its_new_place_only() -> None:
+def test_a_task_added_again_has_its_new_place_only() -> None:
     line = _line(_entry(1, 1), _entry(2, 2))
     line.leave("t1")
     line.enter(_entry(3, 1))
@@ -79,7 +79,7 @@ def test_the_number_ahead_counts_the_waiting_only() -> None:
     assert line.ahead_of((0, 9)) == 0
 
 
-def test_a_newcomer_without_a_number_stands_behind_its_like() -> None:
+def test_a_new_task_without_a_number_is_behind_equal_tasks() -> None:
     waiting, rank = entry_of(_task(10, n=7)), newcomer(Request("t8"), 10_000)
     assert _line(waiting).ahead_of(rank) == 1
 

@@ -8,12 +8,8 @@ from unittest.mock import patch
 
 import pytest
 
-from asyncsvc.config.settings import Routes
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.routing.router import Router
-from asyncsvc.scheduling.candidates import Chooser
-from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.single_flight import SingleFlight
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, since
@@ -59,7 +55,7 @@ async def test_all_starts_are_on_the_disk_before_the_call(tmp_path: Path) -> Non
 
 
 @virtual
-async def test_the_attempt_says_who_shares(tmp_path: Path) -> None:
+async def test_the_attempt_records_that_a_task_shares_a_call(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         ids = await ask(services, 2)
         whys = []
@@ -147,7 +143,7 @@ async def test_the_call_is_cut_when_the_last_one_leaves(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_whoever_comes_while_the_call_is_being_cut_has_a_new_one(tmp_path: Path) -> None:
+async def test_a_task_that_comes_while_the_call_is_being_cut_has_a_new_call(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", [HANG], ["ok"])
         (first,) = await ask(services, 1)
@@ -160,7 +156,7 @@ async def test_whoever_comes_while_the_call_is_being_cut_has_a_new_one(tmp_path:
 
 
 @virtual
-async def test_one_that_was_paused_comes_aboard_again(tmp_path: Path) -> None:
+async def test_a_paused_task_joins_the_call_again(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", STREAM)
         ids = await ask(services)
@@ -207,7 +203,7 @@ async def _behind(services: EngineServices, **fields: Any) -> list[str]:
 
 
 @virtual
-async def test_only_one_of_them_stands_in_the_lane(tmp_path: Path) -> None:
+async def test_only_the_leader_waits_in_the_lane(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         ids = await _behind(services)
         assert len(services.services.scheduler) == 1
@@ -222,7 +218,7 @@ async def test_only_one_of_them_stands_in_the_lane(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_the_last_one_that_leaves_takes_the_place_in_the_lane_along(tmp_path: Path) -> None:
+async def test_the_lane_is_empty_when_the_last_equal_task_leaves(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         for task_id in await _behind(services):
             await services.services.control.cancel(task_id)
@@ -232,7 +228,7 @@ async def test_the_last_one_that_leaves_takes_the_place_in_the_lane_along(tmp_pa
 
 
 @virtual
-async def test_they_stand_where_the_most_urgent_one_would(tmp_path: Path) -> None:
+async def test_equal_tasks_wait_at_the_rank_of_the_most_urgent(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         ids = await _behind(services, lane="long")
         other = await services.submit("other")
@@ -259,13 +255,13 @@ async def test_one_behind_the_head_of_its_session_takes_no_part(tmp_path: Path) 
 
 
 async def test_no_second_call_departs_before_the_first_has_landed() -> None:
-    single_flight = SingleFlight(Scheduler([], Chooser([], Router({}, Routes())), dict))
+    single_flight = SingleFlight()
     one, two, three = (Task(Request(name), n=n) for n, name in enumerate("abc", 1))
     single_flight.enter("k", one)
-    assert single_flight.depart("k", one, lambda _: False) == [one]
+    assert single_flight.start("k", one, lambda _: False) == [one]
     single_flight.enter("k", two)
     single_flight.enter("k", three)
-    assert single_flight.depart("k", two, lambda _: True) == []
+    assert single_flight.start("k", two, lambda _: True) == []
     single_flight.leave(three)
-    assert (len(single_flight), single_flight.land(one)) == (1, [two])
-    assert single_flight.depart("k", two, lambda _: True) == [two]
+    assert (len(single_flight), single_flight.finish(one)) == (1, [two])
+    assert single_flight.start("k", two, lambda _: True) == [two]

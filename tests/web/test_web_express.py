@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.intake.intake import Intake
-from asyncsvc.scheduling.waiting import WaitingTasks
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Batch
 from asyncsvc.web.http.body_memory import SMALL
@@ -326,7 +326,7 @@ async def test_a_fault_before_the_disk_is_a_500(
 async def test_a_fault_after_the_disk_hides_no_accepted_task(
     fresh: Service, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with _broken(monkeypatch, caplog, WaitingTasks, "admit"), wire(fresh.port) as line:
+    async with _broken(monkeypatch, caplog, Scheduler, "enqueue"), wire(fresh.port) as line:
         answer = await line.ask(post("/tasks", TASK))
         assert answer.status == 202
         await fresh.task(answer.json()["task_id"])

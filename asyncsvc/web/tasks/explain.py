@@ -39,8 +39,7 @@ async def told(parts: Services, task_id: str) -> dict[str, Any]:
         seq = rows[-1].seq
     waited = None
     if task.state is State.PENDING:
-        gates = [account_slot.gate for account_slot in parts.scheduler.candidates(task.request)]
-        waited = parts.scheduler.waits.so_far(task.id, gates)
+        waited = parts.scheduler.waited(task)
     return story.told(parts.journal.now(), _now(parts, task), waited)
 
 

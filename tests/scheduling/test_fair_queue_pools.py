@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.scheduling import waiting
-from asyncsvc.scheduling.account_slots import Options
-from asyncsvc.scheduling.pools import Pools
+from asyncsvc.scheduling import scheduler
+from asyncsvc.scheduling.candidates import Options
+from asyncsvc.scheduling.fair_queue import Pools
 from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, Line
-from asyncsvc.scheduling.waiting import WaitingTasks
+from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import ScriptedClient
@@ -48,7 +48,9 @@ def order(pools: Pools) -> dict[tuple[str | None, str], list[str]]:
 
 
 @given(tasks, st.sets(st.integers(0, 29)))
-def test_who_chose_anew_waits_as_if_it_had_come_so(plans: list[Plan], left: set[int]) -> None:
+def test_regrouped_tasks_wait_as_if_they_had_come_with_these_options(
+    plans: list[Plan], left: set[int]
+) -> None:
     moved, fresh = Pools({}), Pools({"a": 2.0})
     later: dict[str, Options | None] = {}
     for n, (lane, priority, owner, before, after) in enumerate(plans):
@@ -67,7 +69,7 @@ def test_who_chose_anew_waits_as_if_it_had_come_so(plans: list[Plan], left: set[
 
 
 @virtual
-async def test_a_reload_moves_whole_lines_and_puts_nobody_in_place_one_by_one(
+async def test_a_reload_moves_whole_queues_and_sorts_in_no_task_one_by_one(
     tmp_path: Path,
 ) -> None:
     two = {"a": model(), "b": model()}
@@ -93,9 +95,9 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
         ids = await services.submit_many([f"{n}" for n in range(300)])
         await asyncio.sleep(MOMENT)
         steps: list[int] = []
-        watch = WaitingTasks._watch
+        watch = Scheduler._limit_wait
 
-        def watched(self: WaitingTasks, task: Task) -> None:
+        def watched(self: Scheduler, task: Task) -> None:
             steps[-1] += 1
             watch(self, task)
 
@@ -106,7 +108,10 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
 
         turning = asyncio.create_task(turns())
         await asyncio.sleep(0)
-        with patch.object(WaitingTasks, "_watch", watched), patch.object(waiting, "AT_A_TIME", 50):
+        with (
+            patch.object(Scheduler, "_limit_wait", watched),
+            patch.object(scheduler, "ALARMS_AT_ONCE", 50),
+        ):
             await services.reload({"a": model()}, queue={"ttl_s": 100.0})
             for _ in range(100):
                 await asyncio.sleep(0)
@@ -118,7 +123,7 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("owner", [None, "a"])
-def test_a_line_that_was_taken_over_goes_on_as_a_line(owner: str | None) -> None:
+def test_a_queue_that_was_taken_over_goes_on_as_a_queue(owner: str | None) -> None:
     pools = Pools({})
     for n in (3, 1, 2):
         pools.enter(task(n, "short", 5, owner), CHOICES[0])
