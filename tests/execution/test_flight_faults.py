@@ -158,7 +158,7 @@ async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: 
         with patch.object(store, "commit", slow):
             cancelling = asyncio.create_task(services.services.control.cancel(ids[0]))
             await asyncio.sleep(8)
-            assert len(services.services.executor.runs) == 3
+            assert len(services.services.executor.executions) == 3
         assert (await cancelling).state is State.CANCELLED
         for task_id in ids[1:]:
             await is_whole(services, task_id)

@@ -102,8 +102,8 @@ def test_a_running_task_whose_worker_dies_is_tried_again(
             raise RuntimeError("a worker dies")
         await plain(self, *args)
 
-    plain = Executor._record
-    monkeypatch.setattr(Executor, "_record", record)
+    plain = Executor._finish
+    monkeypatch.setattr(Executor, "_finish", record)
 
     @virtual
     async def check() -> None:
@@ -121,7 +121,7 @@ def test_a_task_that_dies_with_its_worker_keeps_what_it_had_said(
     async def record(self: Executor, *_: Any) -> None:
         raise RuntimeError("a worker dies")
 
-    monkeypatch.setattr(Executor, "_record", record)
+    monkeypatch.setattr(Executor, "_finish", record)
 
     @virtual
     async def check() -> None:
