@@ -42,9 +42,8 @@ from asyncsvc.intake.intake import Intake
 from asyncsvc.intake.model_pause import Holds
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
-from asyncsvc.lifecycle.learned_limits import LearnedLimits
 from asyncsvc.lifecycle.reload import Reloader
-from asyncsvc.lifecycle.restart import recover
+from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client

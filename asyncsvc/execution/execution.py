@@ -3,8 +3,8 @@
 Owns the calls under way and their executions. Promises that the starts are on the disk before
 the request is sent; that only the executor ends a running task, each with an explicit outcome,
 never one guessed from a CancelledError; that a call goes on while an execution shares it and is
-cancelled when the last one leaves; that no error of a run, ours included, leaves a task without
-a next step. Never chooses a task or a model.
+cancelled when the last one leaves; that no error, the service's own included, leaves a task
+without a next step. Never chooses a task or a model.
 """
 
 import asyncio
@@ -184,9 +184,9 @@ class Executor:
                 if delay < execution.deadline - asyncio.get_running_loop().time():
                     outcome = replace(outcome, delay_s=delay)
             steps.append(self._finish(execution, outcome, not steps))
-        for died in await asyncio.gather(*steps, return_exceptions=True):
-            if isinstance(died, BaseException):
-                raise died
+        for failure in await asyncio.gather(*steps, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                raise failure
 
     async def _finish(self, execution: Execution, outcome: Outcome, keep: bool = False) -> None:
         """Record the outcome, then let the task wait for its next step or be done. `keep`: this

@@ -46,21 +46,21 @@ class Recorder:
         self._settings = settings
 
     async def write(self, execution: Execution, outcome: Outcome, keep: bool) -> Task | None:
-        """Append the closing events; the task as they leave it, None where another process or
-        step records it.
+        """Append the closing events; the task as they leave it, None where there is nothing
+        to record, or the next process will record it.
 
         `keep`: of all executions that share the answer, this one writes it into the cache.
         """
         if isinstance(outcome, Dropped):
             return None
-        kept = self._kept(execution, outcome) if keep else []
+        entries = self._cache_entries(execution, outcome) if keep else []
         while True:
             try:
                 await execution.settled()
                 if isinstance(outcome, Deferred) and self._state(execution) is State.PENDING:
                     return self._journal.live.get(execution.task.id)  # it never began
                 change = self._closing(execution, outcome, await self._text(execution))
-                task = (await self._journal.append(change, *kept))[0]
+                task = (await self._journal.append(change, *entries))[0]
             except StorageUnavailable:
                 execution.reported.set()
                 if self._journal.closing:
@@ -69,7 +69,7 @@ class Recorder:
                 continue
             except (IllegalTransition, TaskNotFound):
                 return self._journal.live.get(execution.task.id)
-            self._waiting.cache.keep(kept)
+            self._waiting.cache.keep(entries)
             return task
 
     def settle(self, task: Task, outcome: Outcome | None) -> None:
@@ -103,7 +103,7 @@ class Recorder:
         attempt = task.attempts + len(drafts)
         return drafts + self._retry_drafts(error, attempt, self._settings.retry.base_s)
 
-    def _kept(self, execution: Execution, outcome: Outcome) -> list[Kept]:
+    def _cache_entries(self, execution: Execution, outcome: Outcome) -> list[Kept]:
         """The cache's entries; only for whole answers that are nothing but text."""
         cache, call = self._waiting.cache, execution.call
         key = cache.key(execution.task)

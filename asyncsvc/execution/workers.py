@@ -77,9 +77,9 @@ class Watchdog:
         timeouts = call.upstream.limits(self._settings.timeouts)
         limit_s = timeouts.connect_s + max(timeouts.first_token_s, timeouts.idle_s) + MARGIN_S
         if call.open and call.silent_s(now) > limit_s:
-            log.error("nothing was heard of the call of task %s; it is cut", call.leader.id)
+            log.error("nothing was received by the call of task %s; it is cut", call.leader.id)
             self.cut += 1
-            self._executor.cut(call, IdleTimeout(f"nothing was heard for {limit_s:g} s"))
+            self._executor.cut(call, IdleTimeout(f"nothing was received for {limit_s:g} s"))
 
     def _leave_behind(self, call: Call) -> None:
         log.error("the call of task %s was cut and does not end; left behind", call.leader.id)
