@@ -94,7 +94,7 @@ async def test_a_body_that_cannot_be_read_is_read_later(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_cancelled_stream_keeps_all_that_was_heard(tmp_path: Path) -> None:
+async def test_a_cancelled_stream_keeps_all_text_received(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         task_id = await services.submit_script("x", STREAM)
         await asyncio.sleep(3.5)
@@ -110,7 +110,7 @@ async def test_a_cancelled_stream_keeps_all_that_was_heard(tmp_path: Path) -> No
 
 
 @virtual
-async def test_a_retry_waits_for_the_disk_to_be_told(tmp_path: Path) -> None:
+async def test_a_retry_is_recorded_when_the_disk_returns(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         down = UpstreamOverloaded("down", retry_after=1)
         task_id = await services.submit_script("x", [1.0, down], ["ok"])

@@ -37,7 +37,7 @@ def _deaf(services: EngineServices) -> tuple[list[float], asyncio.Event]:
 
 
 @virtual
-async def test_a_run_that_lost_its_alarm_is_cut_at_its_deadline(tmp_path: Path) -> None:
+async def test_a_call_without_its_timer_is_cut_at_its_deadline(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
         task_id = await services.submit("x", timeout_s=20)
         await asyncio.sleep(1)
@@ -101,7 +101,7 @@ async def test_a_cancelled_task_whose_call_does_not_end_is_cancelled_all_the_sam
 
 
 @pytest.mark.parametrize("script", [[HANG], [HEAD, "a", HANG]])
-def test_a_provider_of_whom_nothing_is_heard_is_left(tmp_path: Path, script: Script) -> None:
+def test_a_call_to_a_silent_provider_is_cut_and_retried(tmp_path: Path, script: Script) -> None:
     @virtual
     async def check() -> None:
         async with EngineServices(tmp_path) as services:
