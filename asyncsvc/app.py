@@ -42,9 +42,8 @@ from asyncsvc.intake.intake import Intake
 from asyncsvc.intake.model_pause import Holds
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
-from asyncsvc.lifecycle.learned_limits import LearnedLimits
 from asyncsvc.lifecycle.reload import Reloader
-from asyncsvc.lifecycle.restart import recover
+from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
@@ -226,11 +225,11 @@ async def drain(services: Services, grace_s: float, hurry: asyncio.Event) -> Non
     """
     services.intake.closed = True
     services.scheduler.stop()
-    runs = list(services.executor.runs.values())
-    if runs and grace_s > 0:
+    executions = list(services.executor.executions.values())
+    if executions and grace_s > 0:
         with suppress(TimeoutError):
             async with asyncio.timeout(grace_s):
-                await _first(_all([run.over.wait() for run in runs]), hurry.wait())
+                await _first(_all([each.ended.wait() for each in executions]), hurry.wait())
     # A disk that refuses writes must not keep the process alive: what cannot be recorded is
     # found running by the next one, which takes it up just the same.
     with suppress(TimeoutError):

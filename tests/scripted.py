@@ -11,7 +11,7 @@ from enum import Enum
 from typing import Any, Self
 
 from asyncsvc.config.settings import Timeouts
-from asyncsvc.execution.call import Run
+from asyncsvc.execution.call import Call as ProviderCall
 from asyncsvc.providers.answers.answer import Answer, Delta
 from asyncsvc.providers.answers.embeddings import Embeddings
 from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, RunStatus
@@ -162,7 +162,7 @@ class ScriptedClient:
 
     async def _play(self, call: Call, sink: Sink, answer: Answer) -> None:
         for step in self._script(call):
-            if not self.watched and isinstance(sink, Run):
+            if not self.watched and isinstance(sink, ProviderCall):
                 sink.heard_at = None
             if step is HEAD:
                 sink.head(True)

@@ -1,1 +1,5 @@
-"""execution"""
+"""Execution: workers that run tasks, each by a call to a provider that several may share.
+
+Owns the calls under way, from a permit to the recorded outcome of each task. Import `Executor`
+from `execution`, `WorkerPool` from `workers`; `call` and `outcome` hold their values.
+"""

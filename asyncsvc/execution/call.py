@@ -1,15 +1,15 @@
-"""One call under way, and the tasks that share it.
+"""A call to a provider, the executions that share it, and the table of a call's states.
 
-Owns what is known of it from the permit to the outcome. Promises that whoever takes a task out
-of a call says how that ended for it, so that the reason is never guessed from a
-CancelledError; that a task which joins late is given what was said so far and then goes on
-with the others. Never decides anything; a `Run` is also the sink into which the client puts
-the answer's pieces.
+Owns what is known of a call from its permit to its outcome. Promises that a state only changes
+along the table, that each execution which leaves a call carries its own outcome, and that an
+execution which joins late gets the text so far and then goes on with the others. Never decides
+an outcome. A `Call` is also the sink into which the client writes the answer's pieces.
 """
 
 import asyncio
 from collections.abc import Coroutine
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any
 
 from asyncsvc.errors import (
@@ -29,54 +29,88 @@ from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task
 
 RECORDED_WITHIN_S = 30.0
-"""How long whoever stops a run waits for its record. A disk that refuses says so; one that
-hangs says nothing at all."""
+"""How long a stop waits for its record. A disk that refuses answers; one that hangs does not."""
+
+
+class CallState(StrEnum):
+    """How far a call has come."""
+
+    PREPARED = "prepared"
+    """It has a permit; nothing is written yet."""
+    STARTED = "started"
+    """The starts of its tasks are written, or being written; the provider has not accepted it."""
+    STREAMING = "streaming"
+    """The provider has begun to answer, or may have begun."""
+    CLOSING = "closing"
+    """It was cancelled and its connection is being closed; no execution can join."""
+    CLOSED = "closed"
+    """It has ended, or is no longer waited for."""
+
+
+TRANSITIONS: dict[CallState, frozenset[CallState]] = {
+    CallState.PREPARED: frozenset({CallState.STARTED, CallState.CLOSING, CallState.CLOSED}),
+    CallState.STARTED: frozenset({CallState.STREAMING, CallState.CLOSING, CallState.CLOSED}),
+    # Back to started: the provider never began after all, or is called anew.
+    CallState.STREAMING: frozenset({CallState.STARTED, CallState.CLOSING, CallState.CLOSED}),
+    CallState.CLOSING: frozenset({CallState.CLOSED}),
+    CallState.CLOSED: frozenset(),
+}
+"""state → the states that may follow it."""
+OPEN = frozenset({CallState.PREPARED, CallState.STARTED, CallState.STREAMING})
 
 
 @dataclass(eq=False)
-class Participant:
-    """A task's part in a call. `started` and `deadline` are by the loop's clock."""
+class Execution:
+    """One task under way: its share of a call, its deadline and its outcome.
 
-    run: "Run"
+    `started`, `deadline` and `left_at` are by the loop's clock, in seconds.
+    """
+
+    call: "Call"
     task: Task
     chunk_writer: ChunkWriter
     started: float
     deadline: float
     outcome: Outcome | None = None
-    """How it ended for this task alone, while the call went on or because it was cut."""
-    left: float = 0.0
-    """When it was told to end, by the loop's clock."""
+    """Set where the task leaves the call before its end, or because the call is cancelled."""
+    left_at: float = 0.0
     alarm: asyncio.TimerHandle | None = None
+    """The timer of the deadline."""
     start: "asyncio.Future[list[Task]] | None" = None
-    """The append of the start. Whoever ends it waits for this: it may still become true."""
+    """The append of the start. It may still succeed after the task has left the call."""
     live: bool = False
-    """Its start is on the disk: it gets the text as it comes."""
-    closed: Task | None = None
-    """The task as the record of its run left it: by now it may have moved on."""
-    over: asyncio.Event = field(default_factory=asyncio.Event)
-    news: asyncio.Event = field(default_factory=asyncio.Event)
-    """It is over, or the disk has refused its record at least once."""
+    """The start is on the disk: the task gets the text as it comes."""
+    recorded: Task | None = None
+    """The task as its closing event left it; it may have moved on since."""
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    """The execution is over and recorded."""
+    reported: asyncio.Event = field(default_factory=asyncio.Event)
+    """The execution is over, or the disk has refused its record at least once."""
 
-    def ended(self) -> None:
-        self.over.set()
-        self.news.set()
+    def end(self) -> None:
+        """Mark the execution as over and stop its timer."""
+        if self.alarm is not None:
+            self.alarm.cancel()
+        self.ended.set()
+        self.reported.set()
 
-    async def recorded(self) -> None:
-        """Wait until it is over. Raises StorageUnavailable as soon as the disk refuses the
-        record, which is offered again until the disk takes it."""
+    async def until_recorded(self) -> None:
+        """Wait until the execution is over. Raises StorageUnavailable as soon as the disk
+        refuses the record, which is offered again until the disk takes it."""
         why = "the disk refuses writes"
         try:
             async with asyncio.timeout(RECORDED_WITHIN_S):
-                await self.news.wait()
+                await self.reported.wait()
         except TimeoutError:
             why = f"the disk has not answered for {RECORDED_WITHIN_S:g} s"
-        if not self.over.is_set():
+        if not self.ended.is_set():
             raise StorageUnavailable(
                 f"{why}; the call upstream is cut, and what was asked will be recorded as soon as "
                 "the disk is back: ask again to be sure"
             )
 
     def begin(self, start: "asyncio.Future[list[Task]]") -> None:
+        """Take the append of the start; the text flows once it is on the disk."""
         self.start = start
         start.add_done_callback(self._begun)
 
@@ -85,157 +119,199 @@ class Participant:
             return
         self.live = True
         self.started = asyncio.get_running_loop().time()
-        for delta in joined(self.run.heard):
+        for delta in joined(self.call.received):
             self.chunk_writer.write(delta)
 
     async def settled(self) -> None:
-        """Wait until no append of its run is under way; none follows."""
+        """Wait until no append of the execution is under way; none follows."""
         if self.start is not None:
             await asyncio.wait({self.start})
         await self.chunk_writer.settled()
 
 
 @dataclass(eq=False)
-class Run:
-    """`participants` are those still aboard; `lead` is the task for which the worker came."""
+class Call:
+    """One call to a provider. `leader` is the task for which the worker came, `executions`
+    those that share the call now, by task id. Times are by the loop's clock, in seconds."""
 
-    lead: Task
+    leader: Task
     upstream: Upstream
     permit: Permit
     model_id: str
     started: float
     route: dict[str, Any]
-    """How the model was chosen."""
-    participants: dict[str, Participant] = field(default_factory=dict)
-    heard: list[Delta] = field(default_factory=list)
-    begun: bool = False
-    """The provider has begun to answer."""
+    """Why this model was chosen."""
+    state: CallState = CallState.PREPARED
+    reached: CallState = CallState.PREPARED
+    """The last open state: how far the call had come when it was closed."""
+    executions: dict[str, Execution] = field(default_factory=dict)
+    received: list[Delta] = field(default_factory=list)
     waited_s: float = 0.0
-    """Of the time since `started`: spent waiting for the rate between two calls."""
+    """How much of the time since `started` went to waiting for the rate between two requests."""
     warnings: list[str] = field(default_factory=list)
-    """What is not done as asked."""
+    """Which parameters are not passed on as asked."""
     session_key: str | None = None
-    """The name under which the upstream can be asked what became of the call."""
-    cut: bool = False
-    """It stands for an earlier attempt, cut off when this process or the one before ended."""
-    anew: int = 0
-    """Attempts that followed within this run."""
-    starting: bool = False
-    """The starts of the participants are being written, or have been."""
-    over: bool = False
-    """Nobody can come aboard any more: the call has ended, or is being cut."""
-    scope: "asyncio.Task[Outcome | ProviderError] | None" = None
-    ended: asyncio.Event = field(default_factory=asyncio.Event)
-    """The call has ended, or is no longer waited for."""
+    """The name under which the provider can be asked for the call's status."""
+    repeats: int = 0
+    """Attempts that followed within this call."""
     heard_at: float | None = None
-    """The last sign of the provider, by the loop's clock; None: no call is being made."""
+    """The provider's last sign of life; None while no answer is awaited."""
+    _scope: "asyncio.Task[Outcome | ProviderError] | None" = None
+    _closed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def silent_s(self, now: float) -> float:
-        """How long nothing has come although the provider alone has to speak."""
-        return 0.0 if self.heard_at is None else now - self.heard_at
+    # States -----------------------------------------------------------------------------------
+
+    def move(self, state: CallState) -> None:
+        """Change the state. Raises RuntimeError where the table has no such transition."""
+        if state not in TRANSITIONS[self.state]:
+            raise RuntimeError(f"a call cannot go from {self.state} to {state}")
+        self.state = state
+        if state in OPEN:
+            self.reached = state
+
+    @property
+    def open(self) -> bool:
+        """Whether the call is neither over nor being cancelled, so that executions may join."""
+        return self.state in OPEN and not (self._scope is not None and self._scope.done())
+
+    @property
+    def begun(self) -> bool:
+        """Whether the provider has begun to answer, or may have begun."""
+        return self.reached is CallState.STREAMING
+
+    def presume_begun(self) -> None:
+        """The provider may be at work already, for an earlier attempt."""
+        if self.state is CallState.STARTED:
+            self.move(CallState.STREAMING)
+
+    def expect_anew(self) -> None:
+        """The provider is not at work: what follows counts as not begun."""
+        if self.state is CallState.STREAMING:
+            self.move(CallState.STARTED)
+
+    def cancel(self) -> None:
+        """Cancel the request; `make` returns when its connection is closed."""
+        assert self._scope is not None
+        self.move(CallState.CLOSING)
+        self._scope.cancel()
+
+    def close(self) -> None:
+        """Stop waiting for the request, be it over or not."""
+        if self.state is not CallState.CLOSED:
+            self.move(CallState.CLOSED)
+        self._closed.set()
 
     async def make(
         self, attempt: Coroutine[Any, Any, Outcome | ProviderError]
     ) -> Outcome | ProviderError:
-        """Make the call in a task of its own, so that it can be cut without the worker."""
-        scope = self.scope = asyncio.create_task(attempt, name=f"run {self.lead.id}")
-        scope.add_done_callback(lambda _: self.ended.set())
+        """Run the attempt in an asyncio task of its own, which can be cancelled without the
+        worker; how it ended."""
+        scope = asyncio.create_task(attempt, name=f"call {self.leader.id}")
+        self._scope = scope
+        scope.add_done_callback(lambda _: self.close())
         try:
-            await self.ended.wait()
+            await self._closed.wait()
         except asyncio.CancelledError:
+            if self.state in OPEN:
+                self.move(CallState.CLOSING)
             scope.cancel()
-            await self.ended.wait()
+            await self._closed.wait()
             raise
-        self.over = True
         if scope.done() and not scope.cancelled():
             return scope.result()
-        left = [
-            participant.outcome
-            for participant in self.participants.values()
-            if participant.outcome is not None
-        ]
-        return left[0] if left else Stopped(Cause.INTERRUPTED)
+        outcomes = (execution.outcome for execution in self.executions.values())
+        return next((o for o in outcomes if o is not None), Stopped(Cause.INTERRUPTED))
+
+    # Facts ------------------------------------------------------------------------------------
 
     @property
     def text(self) -> str:
         """All answer text so far."""
-        return "".join(delta.text for delta in self.heard if not delta.reasoning)
+        return "".join(delta.text for delta in self.received if not delta.reasoning)
+
+    def silent_s(self, now: float) -> float:
+        """Seconds since the provider's last sign of life; 0 while no answer is awaited."""
+        return 0.0 if self.heard_at is None else now - self.heard_at
 
     def attempt(self, task: Task) -> Draft:
-        """The event that tells a task of it."""
+        """The `attempt` event of a task that shares the call."""
         notes = (task.request.route or {}).get("warnings", [])
         warnings = [*notes, *self.warnings]
-        said: dict[str, Any] = {"warnings": warnings} if warnings else {}
-        shares = task.id != self.lead.id
+        facts: dict[str, Any] = {"warnings": warnings} if warnings else {}
+        if self.session_key is not None:
+            facts["session_key"] = self.session_key
         route = self.route
-        if shares:  # what it has waited for is its own
+        if task.id == self.leader.id:
+            why = route["why"]
+        else:  # the leader's waiting time is not this task's
             why = "shares the call of an equal task"
             route = {k: v for k, v in route.items() if k not in ("waited", "gate")}
-        else:
-            why = route["why"]
-        known = {} if self.session_key is None else {"session_key": self.session_key}
         return Draft(
             EventType.ATTEMPT,
             {
-                "number": task.starts + 1 + self.anew,
+                "number": task.starts + 1 + self.repeats,
                 "model": self.model_id,
                 "name": self.upstream.name,
                 "why": why,
-                "route": route | said | known,
-                **said,
-                **known,
+                "route": route | facts,
+                **facts,
             },
         )
 
     def report(self, ending: Outcome | ProviderError) -> None:
-        """Tell the gate how the call went."""
+        """Pass the ending on to the account's limiter."""
         gate = self.upstream.gate
         if isinstance(ending, Completed):
-            self.permit.used(total(ending.usage, self.lead.request.tokens))
+            self.permit.used(total(ending.usage, self.leader.request.tokens))
             gate.spent(ending.usage)
             gate.succeeded(gate.time() - self.started - self.waited_s)
         elif isinstance(ending, Failed) and ending.error.slow_down:
-            pass  # its time was over: the refusal is one that the gate has heard of
+            pass  # the task's time was over; the limiter knows of the refusal already
         elif isinstance(ending, Failed | Retried | Deferred):
-            gate.failed(ending.error, self.permit, self.lead.id)
+            gate.failed(ending.error, self.permit, self.leader.id)
         elif isinstance(ending, ProviderError) and not isinstance(ending, GateClosed):
-            gate.failed(ending, self.permit, self.lead.id)
+            gate.failed(ending, self.permit, self.leader.id)
 
-    # What the client needs of a sink ----------------------------------------------------------
+    # The client's sink ------------------------------------------------------------------------
 
     @property
     def full(self) -> bool:
-        return any(participant.chunk_writer.full for participant in self.participants.values())
+        """Whether a chunk writer holds so much that the client waits for `drained`."""
+        return any(execution.chunk_writer.full for execution in self.executions.values())
 
     def alive(self) -> None:
+        """Note a sign of life of the provider."""
         self.heard_at = asyncio.get_running_loop().time()
 
     def head(self, accepted: bool) -> None:
+        """The head of the response is there; `accepted`: with a status of success."""
         self.alive()
-        self.begun |= accepted
+        if accepted:
+            self.presume_begun()
         self.permit.head(accepted)
 
     def write(self, delta: Delta) -> None:
-        self.heard.append(delta)
-        for participant in self.participants.values():
-            if participant.live:
-                participant.chunk_writer.write(delta)
+        """Pass a piece of the answer on to the chunk writers of all live executions."""
+        self.received.append(delta)
+        for execution in self.executions.values():
+            if execution.live:
+                execution.chunk_writer.write(delta)
 
     @property
     def returns(self) -> bool:
-        """The service stops: the next process asks what became of the call."""
-        outcomes = [m.outcome for m in self.participants.values()]
+        """Whether the service stops, so that the next process asks for the call's status."""
+        outcomes = [execution.outcome for execution in self.executions.values()]
         return any(isinstance(o, Stopped) and o.cause is Cause.INTERRUPTED for o in outcomes)
 
     async def drained(self) -> None:
-        """Wait for all chunk writers, which is no silence of the provider. Raises what the journal
-        raised, but a task that is no longer there keeps nothing from the others."""
+        """Wait for all chunk writers; the wait does not count as silence of the provider.
+        Raises what the journal raised, unless only a task that is gone is concerned."""
         self.heard_at = None
-        for participant in list(self.participants.values()):
+        for execution in list(self.executions.values()):
             try:
-                await participant.chunk_writer.drained()
+                await execution.chunk_writer.drained()
             except (IllegalTransition, TaskNotFound):
-                participant.live = False
-                if not any(other.live for other in self.participants.values()):
+                execution.live = False
+                if not any(other.live for other in self.executions.values()):
                     raise
         self.alive()

@@ -1,10 +1,10 @@
-"""The chunk writer of one attempt: text as it arrives, events as the disk keeps up.
+"""The chunk writer: turns the text of one attempt into events as fast as the disk takes them.
 
-Owns what has arrived and is not yet in the journal. Promises that at most one append of the
-attempt is under way and that text arriving meanwhile becomes the next event: a chunk per
+Owns the text that has arrived and is not yet in the journal. Promises that at most one append of
+the attempt is under way and that text arriving meanwhile becomes the next event: a chunk per
 token while there is time, fewer and larger ones under load, and no timer; that what the disk
-refuses is offered again in its place with the next piece, so the text never has a hole. Never
-holds more than `ROOM` characters without saying that it is full.
+refuses is offered again in its place with the next piece, so the text never has a hole; that it
+reports being full above `ROOM` characters.
 """
 
 import asyncio
@@ -15,11 +15,11 @@ from asyncsvc.providers.answers.events import drafts
 from asyncsvc.tasks.state import Draft, Task
 
 ROOM = 1 << 20
-"""What a piece of a tool call holds that only goes on with one."""
+"""How many characters may wait for the disk before the client is to pause."""
 
 
 class ChunkWriter:
-    """The text of one attempt of one task."""
+    """Writes the text of one attempt of one task: `write` pieces, then `settled` and `rest`."""
 
     def __init__(self, journal: Journal, task_id: str) -> None:
         self._journal = journal
@@ -43,10 +43,11 @@ class ChunkWriter:
 
     @property
     def full(self) -> bool:
+        """Whether more than `ROOM` characters wait for the disk."""
         return self._waiting_chars > ROOM
 
     def write(self, delta: Delta) -> None:
-        """Take a piece; it is appended as soon as the one before is on the disk."""
+        """Take a piece; it is appended as soon as the piece before is on the disk."""
         self.pieces += 1
         if not delta.reasoning:
             self._parts.append(delta.text)
@@ -56,29 +57,26 @@ class ChunkWriter:
             self._flush()
 
     async def drained(self) -> None:
-        """Wait until all is on the disk. Raises what the journal raised."""
+        """Wait until all text is on the disk. Raises what the journal raised."""
         await self._idle.wait()
         if self._error is not None:
             raise self._error
 
     async def settled(self) -> None:
-        """Write nothing more by itself, and wait for the append that is under way."""
+        """Append nothing more, and wait for the append that is under way."""
         self._closed = True
         await self._idle.wait()
 
     def rest(self) -> list[Draft]:
-        """The events that are still to be written, for whoever writes the closing one."""
-        return self._drafts()
+        """The events that are still to be written, to go into one append with the closing one."""
+        return drafts(self._waiting)
 
     def _flush(self) -> None:
-        drafts = self._drafts()
+        change = Change(self._task_id, drafts(self._waiting))
         self._offered, self._waiting, self._waiting_chars = self._waiting, [], 0
         self._idle.clear()
-        self._append = self._journal.append(Change(self._task_id, drafts))
+        self._append = self._journal.append(change)
         self._append.add_done_callback(self._appended)
-
-    def _drafts(self) -> list[Draft]:
-        return drafts(self._waiting)
 
     def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
         self._append = None

@@ -1,9 +1,9 @@
-"""Running a call once for all tasks that share it: from a permit to the outcome of each.
+"""The executor: runs a call for all tasks that share it, from a permit to the outcome of each.
 
-Owns the calls under way and who is aboard. Promises that the starts are on the disk before the
-call; that only the executor ends a running task; that whoever stops a task says why, so the
-reason is never guessed from a CancelledError; that a call goes on as long as anybody is aboard
-and is cut when the last one leaves; that no error of a run, ours included, leaves a task
+Owns the calls under way and their executions. Promises that the starts are on the disk before
+the request is sent; that only the executor ends a running task, each with an explicit outcome,
+never one guessed from a CancelledError; that a call goes on while an execution shares it and is
+cancelled when the last one leaves; that no error, the service's own included, leaves a task
 without a next step. Never chooses a task or a model.
 """
 
@@ -24,20 +24,12 @@ from asyncsvc.errors import (
     TaskNotFound,
     Unexplained,
 )
-from asyncsvc.execution.call import Participant, Run
+from asyncsvc.execution.call import Call, CallState, Execution
 from asyncsvc.execution.chunk_writer import ChunkWriter
-from asyncsvc.execution.closing import STORAGE_PAUSE_S, Recorder
-from asyncsvc.execution.outcome import (
-    Completed,
-    Dropped,
-    Failed,
-    Outcome,
-    Retried,
-    Stopped,
-    after_fault,
-)
+from asyncsvc.execution.outcome import Dropped, Failed, Outcome, Retried, Stopped, after_fault
+from asyncsvc.execution.recorder import STORAGE_PAUSE_S, Recorder
 from asyncsvc.execution.recovery import Recovery
-from asyncsvc.execution.request import ask
+from asyncsvc.execution.request import request
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.client import Client
@@ -50,13 +42,13 @@ log = logging.getLogger(__name__)
 
 
 class Executor:
-    """`run` for workers; `stop` for whoever wants a task's run to end."""
+    """`run` a task for a worker, `stop` a task that runs."""
 
     def __init__(
         self, journal: Journal, client: Client, scheduler: Scheduler, settings: Settings
     ) -> None:
-        self.runs: dict[str, Participant] = {}
-        """The runs under way, by task."""
+        self.executions: dict[str, Execution] = {}
+        """The executions under way, by task id."""
         self._stopping = False
         self._journal = journal
         self._client = client
@@ -66,65 +58,192 @@ class Executor:
         self._recorder = Recorder(journal, scheduler, settings)
         self._steps: set[asyncio.Task[None]] = set()
 
+    # The pipeline: prepare → start → request → recover → outcome → finish ----------------------
+
     async def run(
         self, task_id: str, upstream: Upstream, permit: Permit, route: dict[str, Any]
     ) -> None:
-        """Run the task if it is still pending, with all that ask for the same, and record how
-        that ended for each; `route`: why there."""
+        """Run the task if it is still pending, with all tasks that share its call, and record
+        the outcome of each; `route` says why this upstream was chosen."""
         task = self._journal.live.get(task_id)
-        if task is None or task.state is not State.PENDING or task_id in self.runs:
+        if task is None or task.state is not State.PENDING or task_id in self.executions:
             return
         if self._stopping:
-            return  # found while the service was told to stop: the next process takes it up
+            return  # found while the service stops: the next process takes it up
         now = asyncio.get_running_loop().time()
-        run = Run(task, upstream, permit, upstream.model_id, now, route)
-        sharing = self._scheduler.start_call(task, lambda late: self._board(run, late))
+        call = Call(task, upstream, permit, upstream.model_id, now, route)
+        sharing = self._scheduler.start_call(task, lambda late: self._join(call, late))
         if not sharing:
             return  # an equal call is under way, and the task waits for it
         for each in sharing:
-            self._board(run, each)
+            self._join(call, each)
         try:
-            ending = await run.make(self._attempt(run))
-            run.report(ending)
+            ending = await call.make(self._attempt(call))
+            call.report(ending)
             permit.release()  # the connection is closed: the next call need not wait for the disk
-            await self._record_all(run, ending)
+            await self._finish_all(call, ending)
         except Exception:
-            for other in run.participants.keys() - {task_id}:
+            for other in call.executions.keys() - {task_id}:
                 self._later(self.abandoned(other))
             raise
         finally:
-            run.over = True
-            for participant in list(run.participants.values()):
-                self._off(participant)
+            call.close()
+            for execution in list(call.executions.values()):
+                self._remove(execution)
             self._scheduler.finish_call(task)
 
-    async def stop(self, task_id: str, cause: Cause) -> Task | None:
-        """End a task's run and wait until that is recorded; the task as the record left it, None
-        where there is no run or it left none. Raises StorageUnavailable where the disk refuses:
-        the call is cut all the same."""
-        participant = self.runs.get(task_id)
-        if participant is None:
-            return None
-        self._leave(participant, Stopped(cause))
-        await participant.recorded()
-        return participant.closed
+    async def _attempt(self, call: Call) -> Outcome | ProviderError:
+        """Everything between the permit and its end; raises only CancelledError."""
+        try:
+            body = loads(await self._journal.store.body(call.leader.n))
+            call.warnings = call.upstream.warnings(body["params"])
+            resumed = await self._recovery.prepare(call)
+            call.permit.confirm()  # nothing is written yet: the cheapest moment for a refusal
+            await self._start(call)
+            self._sent(call)
+            found = await self._recovery.resume(call) if resumed else None
+            if found is not None:
+                return found
+            try:
+                return await request(self._client, self._journal, call, body)
+            except ProviderError as fault:
+                found = await self._recovery.after_cut(call, fault)
+                if found is None:
+                    raise
+                return found
+        except Exception as fault:
+            return await self._ending(call, fault)
 
-    def cut(self, run: Run, error: ProviderError) -> None:
-        """End a call, for all who share it, as if it had ended with that."""
-        for participant in list(run.participants.values()):
-            self._leave(participant, self._after_fault(participant, error))
+    async def _start(self, call: Call) -> None:
+        """Write the starts of all executions. The request counts once, in the leader's."""
+        call.move(CallState.STARTED)
+        counted = call.upstream.gate.name if call.upstream.settings.counted else None
+        executions = list(call.executions.values())
+        for execution in executions:
+            self._append_start(execution, counted if execution is executions[0] else None)
+        starts = [asyncio.shield(each.start) for each in executions if each.start is not None]
+        found = await asyncio.gather(*starts, return_exceptions=True)
+        for execution, result in zip(executions, found, strict=True):
+            if isinstance(result, IllegalTransition | TaskNotFound) and len(call.executions) > 1:
+                self._leave(execution, Dropped(result))
+            elif isinstance(result, BaseException) and execution.outcome is None:
+                raise result
+        if counted is not None and isinstance(found[0], BaseException):
+            other = next(iter(call.executions))  # the leader is gone, and its record with it
+            tokens = call.leader.request.tokens
+            await asyncio.shield(
+                self._journal.append(Change(other, [], call=counted, tokens=tokens))
+            )
+
+    def _append_start(self, execution: Execution, counted: str | None) -> None:
+        task = execution.task
+        drafts = [status(Cause.STARTED, State.PENDING), execution.call.attempt(task)]
+        tokens = task.request.tokens
+        change = Change(task.id, drafts, call=counted, tokens=tokens, source=State.PENDING)
+        execution.begin(self._journal.append(change))
+
+    def _sent(self, call: Call) -> None:
+        """The starts are on the disk: the request may go out. Raises GateClosed."""
+        call.permit.confirm()
+        call.started = asyncio.get_running_loop().time()
+        call.permit.sent()
+        call.alive()
+        self._scheduler.cache.misses += self._scheduler.cache.key(call.leader) is not None
+
+    async def _ending(self, call: Call, fault: Exception) -> Outcome | ProviderError:
+        """What an exception in an attempt means for the call."""
+        match fault:
+            case IllegalTransition() | TaskNotFound():
+                return Dropped(fault)
+            case ProviderError():
+                return fault.bare()
+            case DatabaseDamaged() | MemoryError():  # may happen again: it counts as an attempt
+                return InternalError(str(fault) or "there was no memory left for this call")
+            case StorageUnavailable():
+                # The text cannot be stored; when the disk is back, the call is made again. The
+                # pause keeps a full disk from turning this into a busy loop.
+                await asyncio.sleep(STORAGE_PAUSE_S)
+                return Stopped(Cause.INTERRUPTED)
+            case _:
+                log.error("a fault of ours while running task %s", call.leader.id, exc_info=fault)
+                return InternalError(f"a fault of ours: {type(fault).__name__}")
+
+    async def _finish_all(self, call: Call, ending: Outcome | ProviderError) -> None:
+        """Record each execution's own outcome; tasks with as many attempts behind them get the
+        same delay, so that they share the next call too."""
+        delays: dict[int, float] = {}
+        steps: list[Coroutine[Any, Any, None]] = []
+        for execution in call.executions.values():
+            outcome = execution.outcome or ending
+            if isinstance(outcome, ProviderError):
+                outcome = self._after_fault(execution, outcome)
+            if isinstance(outcome, Retried):
+                if outcome.error.trips or isinstance(outcome.error, EmptyAnswer | Unexplained):
+                    self._scheduler.exclude(execution.task, call.upstream, outcome.error)
+                delay = delays.setdefault(execution.task.tries, outcome.delay_s)
+                if delay < execution.deadline - asyncio.get_running_loop().time():
+                    outcome = replace(outcome, delay_s=delay)
+            steps.append(self._finish(execution, outcome, not steps))
+        for failure in await asyncio.gather(*steps, return_exceptions=True):
+            if isinstance(failure, BaseException):
+                raise failure
+
+    async def _finish(self, execution: Execution, outcome: Outcome, keep: bool = False) -> None:
+        """Record the outcome, then let the task wait for its next step or be done. `keep`: this
+        execution writes the answer into the cache."""
+        task = execution.recorded = await self._recorder.write(execution, outcome, keep)
+        self._remove(execution)
+        if task is not None:
+            self._recorder.settle(task, outcome)
+
+    def _after_fault(self, execution: Execution, error: ProviderError) -> Outcome:
+        call, left_s = execution.call, execution.deadline - asyncio.get_running_loop().time()
+        return after_fault(
+            error,
+            execution.task,
+            call.upstream,
+            call.model_id,
+            begun=call.begun,
+            left_s=left_s,
+            retry=self._settings.retry,
+            elsewhere=lambda: self._scheduler.exclude(execution.task, call.upstream, error),
+        )
+
+    # Stopping ---------------------------------------------------------------------------------
+
+    async def stop(self, task_id: str, cause: Cause) -> Task | None:
+        """End a task's execution and wait until that is recorded; the task as the record left
+        it, None where there is no execution or it left none. Raises StorageUnavailable where the
+        disk refuses: the call is cancelled all the same."""
+        execution = self.executions.get(task_id)
+        if execution is None:
+            return None
+        self._leave(execution, Stopped(cause))
+        await execution.until_recorded()
+        return execution.recorded
+
+    def cut(self, call: Call, error: ProviderError) -> None:
+        """End a call, for all executions, as if it had ended with that error."""
+        for execution in list(call.executions.values()):
+            self._leave(execution, self._after_fault(execution, error))
+
+    def time_is_up(self, execution: Execution) -> None:
+        """End an execution whose deadline has passed."""
+        error = self._scheduler.deadlines.over(execution.task, execution.call.begun)
+        outcome = Failed(error) if error.slow_down else self._after_fault(execution, error)
+        self._leave(execution, outcome)
 
     async def interrupt_all(self) -> None:
-        """Send every task that runs back to where it can be taken up again; start no more."""
+        """Make every running task pending again, as far as it can be taken up; start no more."""
         self._stopping = True
-        participants = list(self.runs.values())
-        for participant in participants:
-            self._leave(participant, Stopped(Cause.INTERRUPTED))
-        await asyncio.gather(*(participant.over.wait() for participant in participants))
+        executions = list(self.executions.values())
+        for execution in executions:
+            self._leave(execution, Stopped(Cause.INTERRUPTED))
+        await asyncio.gather(*(execution.ended.wait() for execution in executions))
 
     async def abandoned(self, task_id: str) -> None:
-        """A worker died over the task: see that it is tried again."""
-        while (task := self._journal.live.get(task_id)) is not None and task_id not in self.runs:
+        """Let a task be tried again whose worker raised an exception."""
+        while (task := self._journal.live.get(task_id)) and task_id not in self.executions:
             try:
                 await self._recorder.abandon(task)
                 return
@@ -134,169 +253,59 @@ class Executor:
                 await asyncio.sleep(STORAGE_PAUSE_S)
 
     async def close(self) -> None:
-        """End what is still being recorded; a restart finds it."""
+        """Cancel what is still being recorded; a restart finds it."""
         for step in self._steps:
             step.cancel()
         await asyncio.gather(*self._steps, return_exceptions=True)
 
-    # Who is aboard ----------------------------------------------------------------------------
+    # Which executions share a call ------------------------------------------------------------
 
-    def _board(self, run: Run, task: Task) -> bool:
-        """Let the task take part; False where it is too late."""
-        if run.over or self._stopping:
+    def _join(self, call: Call, task: Task) -> bool:
+        """Let the task share the call; False where it is too late for that."""
+        if self._stopping or not call.open:
             return False
         loop = asyncio.get_running_loop()
         chunk_writer, deadline = ChunkWriter(self._journal, task.id), self._scheduler.start(task)
-        participant = Participant(run, task, chunk_writer, loop.time(), deadline)
-        participant.alarm = loop.call_at(deadline, self.time_is_up, participant)
-        self.runs[task.id] = run.participants[task.id] = participant
-        if run.starting:
-            self._start(participant, None)
-            self._later(self._join(participant))
-        self._scheduler.cache.shared += task.id != run.lead.id
+        execution = Execution(call, task, chunk_writer, loop.time(), deadline)
+        execution.alarm = loop.call_at(deadline, self.time_is_up, execution)
+        self.executions[task.id] = call.executions[task.id] = execution
+        if call.state is not CallState.PREPARED:
+            self._append_start(execution, None)
+            self._later(self._joined(execution))
+        self._scheduler.cache.shared += task.id != call.leader.id
         return True
 
-    async def _join(self, participant: Participant) -> None:
-        """See a latecomer aboard: its start is its own, and fails for it alone."""
-        assert participant.start is not None
+    async def _joined(self, execution: Execution) -> None:
+        """Wait for the start of an execution that joined late; it fails for its task alone."""
+        assert execution.start is not None
         try:
-            await asyncio.shield(participant.start)
+            await asyncio.shield(execution.start)
         except (IllegalTransition, TaskNotFound) as reason:
-            self._leave(participant, Dropped(reason))
+            self._leave(execution, Dropped(reason))
         except StorageUnavailable:
             await asyncio.sleep(STORAGE_PAUSE_S)
-            self._leave(participant, Stopped(Cause.INTERRUPTED))
+            self._leave(execution, Stopped(Cause.INTERRUPTED))
 
-    def _leave(self, participant: Participant, outcome: Outcome) -> None:
-        """It ends for this task; the call goes on while there are others."""
-        run = participant.run
-        if participant.outcome is not None or run.over or run.scope is None or run.scope.done():
+    def _leave(self, execution: Execution, outcome: Outcome) -> None:
+        """End the execution with that outcome; the call goes on while others share it."""
+        call = execution.call
+        if execution.outcome is not None or not call.open:
             return
-        participant.outcome, participant.left = outcome, asyncio.get_running_loop().time()
-        if len(run.participants) > 1:
-            del run.participants[participant.task.id]
-            self._later(self._record(participant, outcome))
+        execution.outcome, execution.left_at = outcome, asyncio.get_running_loop().time()
+        if len(call.executions) > 1:
+            del call.executions[execution.task.id]
+            self._later(self._finish(execution, outcome))
         else:
-            run.over = True
-            run.scope.cancel()
+            call.cancel()
 
-    def time_is_up(self, participant: Participant) -> None:
-        """The task's time is at its end."""
-        error = self._scheduler.deadlines.over(participant.task, participant.run.begun)
-        outcome = Failed(error) if error.slow_down else self._after_fault(participant, error)
-        self._leave(participant, outcome)
-
-    def _off(self, participant: Participant) -> None:
-        """The task's run is over."""
-        if participant.alarm is not None:
-            participant.alarm.cancel()
-        for aboard in (self.runs, participant.run.participants):
-            if aboard.get(participant.task.id) is participant:  # it may have come aboard anew
-                del aboard[participant.task.id]
-        participant.ended()
+    def _remove(self, execution: Execution) -> None:
+        """The execution is over."""
+        for shared in (self.executions, execution.call.executions):
+            if shared.get(execution.task.id) is execution:  # it may have joined anew
+                del shared[execution.task.id]
+        execution.end()
 
     def _later(self, step: Coroutine[Any, Any, None]) -> None:
         running = asyncio.ensure_future(step)
         self._steps.add(running)
         running.add_done_callback(self._steps.discard)
-
-    # The pipeline -----------------------------------------------------------------------------
-
-    async def _attempt(self, run: Run) -> Outcome | ProviderError:
-        """Everything between the permit and its end; raises only CancelledError."""
-        try:
-            return await self._perform(run)
-        except (IllegalTransition, TaskNotFound) as reason:
-            return Dropped(reason)
-        except ProviderError as fault:
-            return fault.bare()
-        except (DatabaseDamaged, MemoryError) as fault:  # as it may be next time: an attempt
-            return InternalError(str(fault) or "there was no memory left for this call")
-        except StorageUnavailable:
-            # What was heard cannot be kept; when the disk is back, it is asked for again. The
-            # pause keeps a full disk from turning this into a spin.
-            await asyncio.sleep(STORAGE_PAUSE_S)
-            return Stopped(Cause.INTERRUPTED)
-        except Exception as fault:
-            log.exception("a fault of ours while running task %s", run.lead.id)
-            return InternalError(f"a fault of ours: {type(fault).__name__}")
-
-    async def _perform(self, run: Run) -> Completed:
-        body = loads(await self._journal.store.body(run.lead.n))
-        run.warnings = run.upstream.warnings(body["params"])
-        await self._recovery.prepare(run)
-        run.permit.confirm()  # nothing is written yet: best to know it now
-        await self._begin(run)
-        run.permit.confirm()
-        run.started = asyncio.get_running_loop().time()
-        run.permit.sent()
-        run.alive()
-        self._scheduler.cache.misses += self._scheduler.cache.key(run.lead) is not None
-        return await self._recovery.call(run, lambda: ask(self._client, self._journal, run, body))
-
-    async def _begin(self, run: Run) -> None:
-        """Write the starts of all who are aboard. The call counts once, in the lead's."""
-        run.starting = True
-        call = run.upstream.gate.name if run.upstream.settings.counted else None
-        participants = list(run.participants.values())
-        for participant in participants:
-            self._start(participant, call if participant is participants[0] else None)
-        starts = [asyncio.shield(m.start) for m in participants if m.start is not None]
-        found = await asyncio.gather(*starts, return_exceptions=True)
-        for participant, result in zip(participants, found, strict=True):
-            if isinstance(result, IllegalTransition | TaskNotFound) and len(run.participants) > 1:
-                self._leave(participant, Dropped(result))
-            elif isinstance(result, BaseException) and participant.outcome is None:
-                raise result
-        if call is not None and isinstance(found[0], BaseException):
-            counted = next(iter(run.participants))  # the lead is gone, and its record with it
-            tokens = run.lead.request.tokens
-            await asyncio.shield(
-                self._journal.append(Change(counted, [], call=call, tokens=tokens))
-            )
-
-    def _start(self, participant: Participant, call: str | None) -> None:
-        drafts = [status(Cause.STARTED, State.PENDING), participant.run.attempt(participant.task)]
-        tokens = participant.task.request.tokens
-        change = Change(participant.task.id, drafts, call=call, tokens=tokens, source=State.PENDING)
-        participant.begin(self._journal.append(change))
-
-    # Recording --------------------------------------------------------------------------------
-
-    async def _record_all(self, run: Run, ending: Outcome | ProviderError) -> None:
-        """Each has its own outcome; those tried again as often as each other come together."""
-        delays: dict[int, float] = {}
-        steps: list[Coroutine[Any, Any, None]] = []
-        for participant in run.participants.values():
-            outcome = participant.outcome or ending
-            if isinstance(outcome, ProviderError):
-                outcome = self._after_fault(participant, outcome)
-            if isinstance(outcome, Retried):
-                if outcome.error.trips or isinstance(outcome.error, EmptyAnswer | Unexplained):
-                    self._scheduler.exclude(participant.task, run.upstream, outcome.error)
-                delay = delays.setdefault(participant.task.tries, outcome.delay_s)
-                if delay < participant.deadline - asyncio.get_running_loop().time():
-                    outcome = replace(outcome, delay_s=delay)
-            steps.append(self._record(participant, outcome, not steps))
-        for died in await asyncio.gather(*steps, return_exceptions=True):
-            if isinstance(died, BaseException):
-                raise died
-
-    async def _record(self, participant: Participant, outcome: Outcome, keep: bool = False) -> None:
-        task = participant.closed = await self._recorder.write(participant, outcome, keep)
-        self._off(participant)
-        if task is not None:
-            self._recorder.settle(task, outcome)
-
-    def _after_fault(self, participant: Participant, error: ProviderError) -> Outcome:
-        run, left_s = participant.run, participant.deadline - asyncio.get_running_loop().time()
-        return after_fault(
-            error,
-            participant.task,
-            run.upstream,
-            run.model_id,
-            begun=run.begun,
-            left_s=left_s,
-            retry=self._settings.retry,
-            elsewhere=lambda: self._scheduler.exclude(participant.task, run.upstream, error),
-        )

@@ -1,8 +1,8 @@
-"""How a run ended, as one value, and what follows from a fault.
+"""The outcome of an execution, as one value, and the decision what follows from a fault.
 
 Owns the decision between trying again, waiting for the provider and giving up. Promises that
-only faults which the task could not help are free, and that nothing is tried again that may
-have acted on the world unless the task allows it. Never records anything.
+only faults which the task could not help cost no attempt, and that a call which may have acted
+on the world is not repeated unless the task allows it. Never records anything.
 """
 
 from collections.abc import Callable
@@ -45,6 +45,8 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
+    """The task ends with the error."""
+
     error: ProviderError
 
 
@@ -58,21 +60,21 @@ class Retried:
 
 @dataclass(frozen=True, slots=True)
 class Deferred:
-    """The provider asked to wait: back in line, at no cost."""
+    """The provider asked to wait: the task is pending again, and the attempt does not count."""
 
     error: ProviderError
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """Somebody stopped it: `cause` is cancelled, paused or interrupted."""
+    """The execution was stopped: `cause` is cancelled, paused or interrupted."""
 
     cause: Cause
 
 
 @dataclass(frozen=True, slots=True)
 class Dropped:
-    """It was no longer pending when the worker came; nothing to record."""
+    """The task was no longer pending when its start was written; there is nothing to record."""
 
     reason: AsyncsvcError
 
@@ -94,9 +96,10 @@ def after_fault(
     retry: RetrySettings,
     elsewhere: Callable[[], bool],
 ) -> Outcome:
-    """What follows from a fault. `model_id`: the provider's id that was called; `begun`: the
-    provider had begun to answer; `left_s`: of the task's time; `task` is as it was before this
-    attempt was counted; `elsewhere` answers whether another account may still serve it."""
+    """The outcome that follows from a fault. `model_id`: the provider's id that was called;
+    `begun`: the provider had begun to answer; `left_s`: seconds until the deadline; `task`: as it
+    was before this attempt was counted; `elsewhere` excludes the account for the task and gives
+    whether another one may still serve it."""
     if upstream.preset.acts and begun and not task.request.retry_unsafe and cut_off(error):
         return Failed(
             InterruptedUnknown(

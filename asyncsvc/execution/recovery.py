@@ -1,164 +1,180 @@
-"""After a cut: what became of a run that an agent gateway may have gone on with.
+"""Recovery: what became of a run that an agent gateway may have gone on with after a cut.
 
-Owns the steps between a call that was cut and its outcome: ask the gateway, wait for a run that
-it goes on with or takes up again, end what is still at work. Promises that an answer which the
-gateway has is delivered once; that nothing is called again while the gateway may be at it; that
-each step is a `recovery` event. Concerns only presets that act; what follows where nothing is
-found is for `outcome.py` to say. Never calls a model.
+Owns the steps between a call that was cut and its outcome: ask the gateway for the run's status,
+wait for a run that it goes on with or takes up again, abort what is still at work. Promises that
+an answer which the gateway has is delivered once; that nothing is called again while the gateway
+may be at work; that each step is a `recovery` event. Concerns only presets that act; what
+follows where nothing is found is decided by `outcome.after_fault`. Never calls a model.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
 from asyncsvc.errors import InternalError, InterruptedUnknown, ProviderError
-from asyncsvc.execution.call import Run
+from asyncsvc.execution.call import Call
 from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.outcome import Completed, cut_off
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.providers.client import Client
 from asyncsvc.providers.openclaw.sessions import RunStatus
-from asyncsvc.providers.openclaw.sessions import State as Found
+from asyncsvc.providers.openclaw.sessions import State as RunState
 from asyncsvc.providers.tokens import estimated_usage
+from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, Task
 
 POLL_S = 1.0
-LEAVING_S = 3.0
-"""How long ending a run may take when nobody waits for it any more."""
+ABORT_WITHIN_S = 3.0
+"""How long aborting a run may take when its execution has ended."""
 AWAY_S = 180.0
-"""A restart takes 9 to 25 s. A gateway that is away longer is not waited for."""
+"""A restart of a gateway takes 9 to 25 s. One that is away longer is not waited for."""
+
+
+class Runs(Protocol):
+    """Runs that a provider goes on with when the connection is lost, by their session key, which
+    `Upstream.session_key` gives. OpenClaw has them; the client implements this protocol."""
+
+    async def run_status(self, upstream: Upstream, key: str) -> RunStatus:
+        """What became of the run. Raises UpstreamAuth, nothing else."""
+        ...
+
+    async def abort(self, upstream: Upstream, key: str) -> str:
+        """Abort the run; the gateway's reply, for people."""
+        ...
 
 
 class Recovery:
-    """`prepare` a run before its start is written, then `call`."""
+    """`prepare` a call before its start is written; `resume` a run that an earlier process
+    began; look for the answer `after_cut`."""
 
-    def __init__(self, journal: Journal, client: Client) -> None:
+    def __init__(self, journal: Journal, runs: Runs) -> None:
         self._journal = journal
-        self._client = client
+        self._runs = runs
 
-    async def prepare(self, run: Run) -> None:
-        """Name the call, or find the one that was cut off when a process ended.
+    async def prepare(self, call: Call) -> bool:
+        """Name the call; whether it is to `resume` a run that was cut when a process ended.
 
-        Raises InterruptedUnknown where that was with another model: there it may be at work.
+        Raises InterruptedUnknown where that run was another model's, which may be at work.
         """
-        task, upstream = run.lead, run.upstream
-        run.session_key = upstream.session_key(task.id, task.starts + 1)
+        task, upstream = call.leader, call.upstream
+        call.session_key = upstream.session_key(task.id, task.starts + 1)
         before = (task.route or {}).get("session_key") if task.starts else None
         if not isinstance(before, str):
-            return
+            return False
         causes = {orjson.loads(row)["cause"] for row in await self._journal.store.ends(task.n)}
         here = upstream.preset.acts and task.name == upstream.name
         if Cause.RERUN in causes:
-            # Whoever asks for it anew wants this one, and no other beside it.
+            # A retry by hand replaces the earlier run; both must not go on side by side.
             if here:
-                await self._client.abort(upstream, before)
+                await self._runs.abort(upstream, before)
         elif Cause.INTERRUPTED in causes and here:
-            run.session_key, run.cut = before, True
+            call.session_key = before
+            return True
         elif Cause.INTERRUPTED in causes and not task.request.retry_unsafe:
             raise InterruptedUnknown(
                 f"asyncsvc was stopped while an agent of {task.name} worked on it, which may have "
                 "acted; submit with retry_unsafe to let another model do it"
             )
+        return False
 
-    async def call(self, run: Run, ask: Callable[[], Awaitable[Completed]]) -> Completed:
-        """The answer, be it of this call or of one that was cut. Raises ProviderError."""
-        if run.cut:
-            run.begun = True
-            fault: ProviderError = InternalError("asyncsvc itself was stopped in mid-run")
-            if (found := await self._inquire(run, fault)) is not None:
-                return found
-            if run.begun and not _all_allow(run):
-                raise fault
-            await self._begin_anew(run, "nothing is at work any more: called again")
-            run.begun = False
-        try:
-            return await ask()
-        except ProviderError as fault:
-            if not (run.upstream.preset.acts and run.begun and cut_off(fault)):
-                raise
-            if (found := await self._inquire(run, fault)) is not None:
-                return found
-            raise
+    async def resume(self, call: Call) -> Completed | None:
+        """The answer of the run that was cut; None where the call is to be made anew. Raises
+        ProviderError where the run may have acted and its answer is lost."""
+        call.presume_begun()
+        fault: ProviderError = InternalError("asyncsvc itself was stopped in mid-run")
+        if (found := await self._inquire(call, fault)) is not None:
+            return found
+        if call.begun and not _all_allow(call):
+            raise fault
+        call.session_key = call.upstream.session_key(
+            call.leader.id, call.leader.starts + 2 + call.repeats
+        )
+        await self._begin_anew(call, "nothing is at work any more: called again")
+        call.expect_anew()
+        return None
 
-    async def _inquire(self, run: Run, fault: ProviderError) -> Completed | None:
-        """What became of it; None where there is no answer, nor will be one. `run.begun` is
-        false after that where it never began. Whoever stops waiting ends the gateway's run."""
+    async def after_cut(self, call: Call, fault: ProviderError) -> Completed | None:
+        """The answer of a call that ended with that fault, if the provider goes on with its run;
+        None where there is none."""
+        if not (call.upstream.preset.acts and call.begun and cut_off(fault)):
+            return None
+        return await self._inquire(call, fault)
+
+    async def _inquire(self, call: Call, fault: ProviderError) -> Completed | None:
+        """The run's answer; None where there is none, nor will be one. `call.begun` is false
+        after that where the run never began. A wait that is cancelled aborts the run."""
         try:
-            return await self._found(run, fault)
+            return await self._found(call, fault)
         except asyncio.CancelledError:
-            if run.session_key is not None and not run.returns:
+            if call.session_key is not None and not call.returns:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LEAVING_S):
-                        await self._client.abort(run.upstream, run.session_key)
+                    async with asyncio.timeout(ABORT_WITHIN_S):
+                        await self._runs.abort(call.upstream, call.session_key)
             raise
 
-    async def _found(self, run: Run, fault: ProviderError) -> Completed | None:
-        key = run.session_key
+    async def _found(self, call: Call, fault: ProviderError) -> Completed | None:
+        key = call.session_key
         assert key is not None
-        await self._tell(run, "asking", detail=str(fault))
-        seen: Found | None = None
+        await self._publish(call, "asking", detail=str(fault))
+        seen: RunState | None = None
         away_since: float | None = None
         while True:
-            run_status = await self._client.run_status(run.upstream, key)
-            run.alive()
+            run_status = await self._runs.run_status(call.upstream, key)
+            call.alive()
             now = asyncio.get_running_loop().time()
-            away_since = (away_since or now) if run_status.state is Found.AWAY else None
+            away_since = (away_since or now) if run_status.state is RunState.AWAY else None
             if run_status.state is not seen:
                 seen = run_status.state
-                await self._tell(run, seen.value, detail=run_status.detail)
-            if run_status.state is Found.ANSWERED:
-                return await self._deliver(run, run_status)
-            if run_status.state is Found.NEVER and not run.heard:
-                run.begun = False
+                await self._publish(call, seen.value, detail=run_status.detail)
+            if run_status.state is RunState.ANSWERED:
+                return await self._deliver(call, run_status)
+            if run_status.state is RunState.NEVER and not call.received:
+                call.expect_anew()
                 return None
             late = away_since is not None and now - away_since > AWAY_S
-            if late or run_status.state in (Found.LOST, Found.NEVER):
-                said = await self._client.abort(run.upstream, key)
-                await self._tell(run, "aborted", detail=said)
+            if late or run_status.state in (RunState.LOST, RunState.NEVER):
+                reply = await self._runs.abort(call.upstream, key)
+                await self._publish(call, "aborted", detail=reply)
                 return None
             await asyncio.sleep(POLL_S)
 
-    async def _deliver(self, run: Run, run_status: RunStatus) -> Completed:
-        """The rest of the answer; all of it as a new attempt where it is another one."""
-        if not run_status.text.startswith(run.text):
-            await self._begin_anew(run, "the gateway ran it again by itself")
-        run.write(Delta(run_status.text[len(run.text) :]))
-        await run.drained()
+    async def _deliver(self, call: Call, run_status: RunStatus) -> Completed:
+        """The rest of the answer; all of it as a new attempt where the text is another one."""
+        if not run_status.text.startswith(call.text):
+            await self._begin_anew(call, "the gateway ran it again by itself")
+        call.write(Delta(run_status.text[len(call.text) :]))
+        await call.drained()
         usage = run_status.usage or estimated_usage("", run_status.text)
-        return Completed(run.text, usage, finish_reason="stop")
+        return Completed(call.text, usage, finish_reason="stop")
 
-    async def _begin_anew(self, run: Run, why: str) -> None:
-        """What was said is void: say so, and begin a new chunk writer."""
-        run.anew += 1
-        if run.cut:
-            run.cut = False
-            run.session_key = run.upstream.session_key(run.lead.id, run.lead.starts + 1 + run.anew)
-        run.route = run.route | {"why": why}
-        for participant in list(run.participants.values()):
-            await participant.chunk_writer.drained()
-            participant.chunk_writer = ChunkWriter(self._journal, participant.task.id)
-        run.heard.clear()
-        await self._append(run, lambda task: run.attempt(task))
+    async def _begin_anew(self, call: Call, why: str) -> None:
+        """Begin a new attempt with new chunk writers: the text so far is void."""
+        call.repeats += 1
+        call.route = call.route | {"why": why}
+        for execution in list(call.executions.values()):
+            await execution.chunk_writer.drained()
+            execution.chunk_writer = ChunkWriter(self._journal, execution.task.id)
+        call.received.clear()
+        await self._append(call, call.attempt)
 
-    async def _tell(self, run: Run, step: str, *, detail: str) -> None:
-        """A step, to all who are aboard."""
-        await run.drained()
-        data: dict[str, Any] = {"step": step, "session_key": run.session_key, "detail": detail}
-        await self._append(run, lambda _: Draft(EventType.RECOVERY, data))
+    async def _publish(self, call: Call, step: str, *, detail: str) -> None:
+        """Append a `recovery` event to all tasks that share the call."""
+        await call.drained()
+        data: dict[str, Any] = {"step": step, "session_key": call.session_key, "detail": detail}
+        await self._append(call, lambda _: Draft(EventType.RECOVERY, data))
 
-    async def _append(self, run: Run, draft: Callable[[Task], Draft]) -> None:
+    async def _append(self, call: Call, draft: Callable[[Task], Draft]) -> None:
         changes = [
-            Change(participant.task.id, [draft(participant.task)], source=State.RUNNING)
-            for participant in run.participants.values()
-            if participant.live
+            Change(execution.task.id, [draft(execution.task)], source=State.RUNNING)
+            for execution in call.executions.values()
+            if execution.live
         ]
         if changes:
             await asyncio.shield(self._journal.append(*changes))
 
 
-def _all_allow(run: Run) -> bool:
-    return all(participant.task.request.retry_unsafe for participant in run.participants.values())
+def _all_allow(call: Call) -> bool:
+    return all(execution.task.request.retry_unsafe for execution in call.executions.values())

@@ -1,44 +1,124 @@
-"""The call itself: from what a task asks to what the provider answered.
+"""The requests of a call: from what a task asks to what the provider answered.
 
-Owns which of the client's calls serves a type of task, and what the answer is taken for.
-Promises a usage with every answer, estimated where the provider gave none. Never looks at the
-tasks that wait for the answer.
+Owns which of the client's methods serves a type of task, further requests under the same
+permit, and the second request without a field that the provider does not know. Promises a usage
+with every answer, estimated where the provider gave none; that each request counts for the
+account's rate and is on the disk before it is sent; that a field is left out only where the
+service had added it by itself and the provider named it, at most once a request, and is
+remembered only when the provider accepts the request without it. Never looks at the tasks that
+share the call.
 """
 
-from typing import Any
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, TypeVar
 
-from asyncsvc.execution.call import Run
-from asyncsvc.execution.embedding import embed
+import orjson
+
+from asyncsvc.errors import FieldRefused, ProviderError
+from asyncsvc.execution.call import Call
 from asyncsvc.execution.outcome import Completed
-from asyncsvc.execution.repeated_call import without_refused_fields
-from asyncsvc.journal.journal import Journal
+from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers import usage
+from asyncsvc.providers.answers.embeddings import same_length
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.openclaw.sessions import SESSION_HEADER
+from asyncsvc.providers.tokens import estimated_usage
 from asyncsvc.providers.tool_answers import ToolSink
 from asyncsvc.providers.tools import converted, plain
 from asyncsvc.tasks.submission import last_user_text
 
-
-async def ask(client: Client, journal: Journal, run: Run, body: dict[str, Any]) -> Completed:
-    """`body` is the task's, as the store has it. Raises what the client raises."""
-    if run.lead.request.type == "embedding":
-        return await embed(run, client, journal, body)
-    return await _chat(client, journal, run, body)
+T = TypeVar("T")
 
 
-async def _chat(client: Client, journal: Journal, run: Run, body: dict[str, Any]) -> Completed:
+def request(
+    client: Client, journal: Journal, call: Call, body: dict[str, Any]
+) -> Awaitable[Completed]:
+    """The provider's answer to the task's stored `body`. Raises what the client raises."""
+    ask = embed if call.leader.request.type == "embedding" else chat
+    return ask(client, journal, call, body)
+
+
+async def chat(client: Client, journal: Journal, call: Call, body: dict[str, Any]) -> Completed:
+    """Stream one answer into the call."""
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
-    known = None if run.session_key is None else {SESSION_HEADER: run.session_key}
+    headers = None if call.session_key is None else {SESSION_HEADER: call.session_key}
     params, back = body["params"], None
     if not plain(params):
-        back = ToolSink(run, converted(params.get("tools"), run.upstream.preset.tools))
-    answer = await without_refused_fields(
-        run, journal, lambda: client.chat(run.upstream, messages, params, back or run, known)
+        back = ToolSink(call, converted(params.get("tools"), call.upstream.preset.tools))
+    answer = await _without_refused_fields(
+        call,
+        journal,
+        partial(client.chat, call.upstream, messages, params, back or call, headers),
     )
     if back is not None:
         back.finish()
-    wrote = "".join(delta.written for delta in run.heard)
-    counts = usage.completed(answer.usage, last_user_text(messages), wrote)
+    written = "".join(delta.written for delta in call.received)
+    counts = usage.completed(answer.usage, last_user_text(messages), written)
     raw = answer.ending.word if answer.ending else None
-    return Completed(run.text, counts, answer.called, answer.finish_reason, raw)
+    return Completed(call.text, counts, answer.called, answer.finish_reason, raw)
+
+
+async def embed(client: Client, journal: Journal, call: Call, body: dict[str, Any]) -> Completed:
+    """All vectors in the order of the texts, by as many requests as the texts need, one after
+    the other; the usage is their sum. A failed attempt leaves nothing behind."""
+    vectors: list[list[float]] = []
+    usages: list[dict[str, Any]] = []
+    for index, batch in enumerate(call.upstream.batches(body["input"])):
+        if index:
+            await _count_request(call, journal)
+        found = await _without_refused_fields(
+            call, journal, partial(client.embed, call.upstream, batch, body["params"], call.head)
+        )
+        vectors += found.vectors
+        usages.append(found.usage or estimated_usage("".join(batch), ""))
+    same_length(vectors)
+    return Completed(orjson.dumps(vectors).decode(), summed(usages))
+
+
+def summed(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The usage of several requests as one; estimated where one of them is."""
+    if len(usages) == 1:
+        return usages[0]
+    counts: Counter[str] = Counter()
+    for each in usages:
+        counts.update({name: n for name, n in each.items() if type(n) is int})
+    estimated = any(each.get("estimated") for each in usages)
+    return dict(counts) | ({"estimated": True} if estimated else {})
+
+
+async def _count_request(call: Call, journal: Journal) -> None:
+    """Wait for the account's rate, then write one more request down, so that a restart counts
+    it."""
+    loop = asyncio.get_running_loop()
+    since = loop.time()
+    call.heard_at = None
+    await call.permit.again()
+    call.waited_s += loop.time() - since
+    if call.upstream.settings.counted:
+        task_id = next(iter(call.executions))
+        await asyncio.shield(journal.append(Change(task_id, [], call=call.upstream.gate.name)))
+    call.permit.sent()
+    call.alive()
+
+
+async def _without_refused_fields(
+    call: Call, journal: Journal, ask: Callable[[], Awaitable[T]]
+) -> T:
+    """The answer; asked for again without the service's own fields that the provider refuses."""
+    try:
+        return await ask()
+    except FieldRefused as refusal:
+        fields = refusal.fields
+    refused = call.upstream.refused
+    added = fields - refused
+    refused |= added
+    await _count_request(call, journal)
+    try:
+        return await ask()
+    except ProviderError:
+        if not call.begun:
+            refused -= added  # the provider may have refused something else
+        raise

@@ -1,9 +1,10 @@
-"""The workers: a clerk at each gate, and a worker for each call under way.
+"""The worker pool: a loop for each account slot, a worker for each call under way, a watchdog.
 
-Owns the coroutines that call. Promises that there are never more workers at a gate than
-its limit, whatever becomes of that, and none without a call but the clerk; that whoever dies is
-back at once, again and again only after a pause, and its task is tried again, whatever it died
-of; that a run beyond its deadline is cut and its worker let go. Never looks at a task.
+Owns the coroutines that call. Promises that an account never has more workers than its limit
+allows; that a loop or worker which raises is replaced at once, again and again only after a
+pause, and the task tried again; that a call beyond its deadline, or of which nothing has been
+received for longer than the timeouts allow, is cancelled and left behind within seconds if it
+does not end. Never looks at a task's content, never hurries a disk.
 """
 
 import asyncio
@@ -12,8 +13,9 @@ import math
 from collections import Counter
 
 from asyncsvc.config.settings import Settings
+from asyncsvc.errors import IdleTimeout
+from asyncsvc.execution.call import Call, CallState
 from asyncsvc.execution.execution import Executor
-from asyncsvc.execution.watchdog import Watchdog
 from asyncsvc.limits.permit import Permit
 from asyncsvc.scheduling.candidates import AccountSlot, Claim
 from asyncsvc.scheduling.scheduler import Scheduler
@@ -21,90 +23,150 @@ from asyncsvc.scheduling.scheduler import Scheduler
 log = logging.getLogger(__name__)
 
 PAUSE_S = 0.1
-"""After the second death in a row at a gate; doubled with each further one."""
+"""After the second failure in a row of an account's loop; doubled with each further one."""
 PAUSE_MOST_S = 30.0
+EVERY_S = 2.0
+"""Between two looks of the watchdog."""
+MARGIN_S = 5.0
+"""Beyond a deadline, after which a call that observes it by itself has ended."""
+CLOSE_WITHIN_S = 5.0
+"""How long a cancelled call may take to end and close its connection."""
+
+
+class Watchdog:
+    """Cancels calls that should have ended by themselves: `run` until cancelled, `look` once."""
+
+    def __init__(self, executor: Executor, settings: Settings) -> None:
+        self.cut = 0
+        """Calls that had to be cancelled."""
+        self.left_behind = 0
+        """Cancelled calls that did not end and are no longer waited for."""
+        self._executor = executor
+        self._settings = settings
+        self._closing_since: dict[Call, float] = {}
+
+    async def run(self, at_work: asyncio.Event) -> None:
+        """Look every `EVERY_S` seconds while there are calls."""
+        while True:
+            await at_work.wait()
+            await asyncio.sleep(EVERY_S)
+            try:
+                self.look()
+            except Exception:
+                log.exception("the watchdog failed once; it goes on")
+
+    def look(self) -> None:
+        """Cancel calls that are too late, leave those behind that do not end."""
+        now = asyncio.get_running_loop().time()
+        calls = {execution.call for execution in self._executor.executions.values()}
+        under_way = {call for call in calls if call.state is not CallState.CLOSED}
+        for call in under_way:
+            if call.state is CallState.CLOSING:
+                if now - self._closing_since.setdefault(call, now) >= CLOSE_WITHIN_S:
+                    self._leave_behind(call)
+            else:
+                self._judge(call, now)
+        self._closing_since = {c: at for c, at in self._closing_since.items() if c in under_way}
+
+    def _judge(self, call: Call, now: float) -> None:
+        for execution in list(call.executions.values()):
+            if now > execution.deadline + MARGIN_S:
+                log.error("task %s runs beyond its deadline and is cut", execution.task.id)
+                self.cut += 1
+                self._executor.time_is_up(execution)
+        timeouts = call.upstream.limits(self._settings.timeouts)
+        limit_s = timeouts.connect_s + max(timeouts.first_token_s, timeouts.idle_s) + MARGIN_S
+        if call.open and call.silent_s(now) > limit_s:
+            log.error("nothing was received by the call of task %s; it is cut", call.leader.id)
+            self.cut += 1
+            self._executor.cut(call, IdleTimeout(f"nothing was received for {limit_s:g} s"))
+
+    def _leave_behind(self, call: Call) -> None:
+        log.error("the call of task %s was cut and does not end; left behind", call.leader.id)
+        self.left_behind += 1
+        call.close()
 
 
 class WorkerPool:
-    """`run` until cancelled; `staff` when the account slots are others."""
+    """`run` until cancelled; `staff` when the account slots have changed."""
 
     def __init__(self, scheduler: Scheduler, executor: Executor, settings: Settings) -> None:
         self.restarts = 0
-        """How many workers and clerks have died and been replaced."""
+        """How many loops and workers have raised an exception and been replaced."""
         self.watchdog = Watchdog(executor, settings)
         self._scheduler = scheduler
         self._executor = executor
-        self._clerks: dict[AccountSlot, asyncio.Task[None]] = {}
+        self._loops: dict[AccountSlot, asyncio.Task[None]] = {}
         self._workers: dict[asyncio.Task[None], AccountSlot] = {}
         self._busy: Counter[AccountSlot] = Counter()
         self._at_work = asyncio.Event()
 
     async def run(self) -> None:
-        """Keep every account slot staffed. Ends only by cancellation."""
+        """Run a loop for every account slot, and the watchdog. Ends only by cancellation."""
         try:
             self.staff()
             await self.watchdog.run(self._at_work)
         finally:
-            everyone = [*self._clerks.values(), *self._workers]
-            for one in everyone:
-                one.cancel()
-            await asyncio.gather(*everyone, return_exceptions=True)
+            running = [*self._loops.values(), *self._workers]
+            for each in running:
+                each.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def staff(self) -> None:
-        """One clerk at each account slot; those whose account slot is gone leave, calls under way
-        go on."""
-        for account_slot in self._clerks.keys() - set(self._scheduler.account_slots):
-            clerk = self._clerks.pop(account_slot)
-            # One that stands ready has been sent back by `withdraw` already, or has a task: then
-            # it must still hand it on.
+        """Start a loop for each new account slot and end those of slots that are gone; calls
+        under way go on."""
+        for account_slot in self._loops.keys() - set(self._scheduler.account_slots):
+            loop = self._loops.pop(account_slot)
+            # A loop with an offer has been woken by the scheduler already, or has a task, which
+            # it must still hand to a worker.
             if account_slot.offer is None:
-                clerk.cancel()
+                loop.cancel()
         for account_slot in self._scheduler.account_slots:
-            if account_slot not in self._clerks:
-                name = f"clerk {account_slot.gate.name}"
-                self._clerks[account_slot] = asyncio.create_task(
-                    self._attend(account_slot), name=name
+            if account_slot not in self._loops:
+                name = f"account {account_slot.gate.name}"
+                self._loops[account_slot] = asyncio.create_task(
+                    self._serve(account_slot), name=name
                 )
 
     def working(self, account_slot: AccountSlot | None = None) -> int:
-        """Workers with a call, at one account slot or in all."""
+        """The number of workers, at one account slot or in all."""
         return len(self._workers) if account_slot is None else self._busy[account_slot]
 
     def figures(self) -> dict[str, int]:
-        """For people to look at."""
+        """Counts for the health page; `clerks` are the loops of the account slots."""
         return {
-            "clerks": len(self._clerks),
+            "clerks": len(self._loops),
             "working": len(self._workers),
             "restarts": self.restarts,
             "cut": self.watchdog.cut,
             "left_behind": self.watchdog.left_behind,
         }
 
-    async def _attend(self, account_slot: AccountSlot) -> None:
-        """Wait at the gate for a permit and a task for it, again and again, and hand both to a
-        worker. Ends when the account slot is gone, else only by cancellation."""
-        deaths = 0
+    async def _serve(self, account_slot: AccountSlot) -> None:
+        """Wait for a permit and a task for it, again and again, and hand both to a worker. Ends
+        when the account slot is gone, else only by cancellation."""
+        failures = 0
         while account_slot in self._scheduler.account_slots:
             try:
-                # What is still being recorded counts too: a disk that takes nothing would
+                # A worker that still records counts too: a disk that takes nothing would
                 # otherwise gather workers without end.
                 while self.working(account_slot) >= account_slot.gate.concurrency:
                     account_slot.gate.meets("concurrency")
                     await account_slot.gate.sleep(math.inf)
-                found = await self._turn(account_slot)
+                found = await self._next(account_slot)
             except Exception:
-                deaths += 1
+                failures += 1
                 self.restarts += 1
-                log.exception("a clerk of %s died and is replaced", account_slot.gate.name)
-                if deaths > 1:
-                    await asyncio.sleep(min(PAUSE_S * 2.0 ** (deaths - 2), PAUSE_MOST_S))
+                log.exception("the loop of %s failed and begins again", account_slot.gate.name)
+                if failures > 1:
+                    await asyncio.sleep(min(PAUSE_S * 2.0 ** (failures - 2), PAUSE_MOST_S))
                 continue
-            deaths = 0
+            failures = 0
             if found is not None:
                 self._put_to_work(account_slot, *found)
 
-    async def _turn(self, account_slot: AccountSlot) -> tuple[Permit, Claim] | None:
-        """Both a permit and a task for it; None where the gate has closed meanwhile."""
+    async def _next(self, account_slot: AccountSlot) -> tuple[Permit, Claim] | None:
+        """A permit and a task for it; None where the account was closed meanwhile."""
         permit = await account_slot.gate.acquire()
         try:
             taken = await self._scheduler.claim(account_slot, permit)
@@ -144,11 +206,8 @@ class WorkerPool:
                 self._scheduler.match()  # a long task may have waited for this slot
         except Exception:
             self.restarts += 1
-            log.exception("a worker of %s died and is replaced", account_slot.gate.name)
-            await self._hand_back(task_id)
-
-    async def _hand_back(self, task_id: str) -> None:
-        try:
-            await self._executor.abandoned(task_id)
-        except Exception:
-            log.exception("task %s could not be handed back; a restart will", task_id)
+            log.exception("a worker of %s failed and is replaced", account_slot.gate.name)
+            try:
+                await self._executor.abandoned(task_id)
+            except Exception:
+                log.exception("task %s could not be handed back; a restart will", task_id)

@@ -1,8 +1,8 @@
-"""SIGHUP: to a service that runs by itself it says "read your settings again"; to one that was
-started in a terminal which has been closed it says "end".
+"""The handler of SIGHUP: reloads the settings of a service that runs by itself, and stops one
+whose terminal has been closed.
 
-Owns the handler of that signal, from before the store is opened until after it is closed.
-Promises that systems without the signal notice nothing. Never reads settings itself.
+Owns the handler from before the store is opened until after it is closed. Promises that systems
+without the signal are not affected. Never reads settings itself.
 """
 
 import asyncio
@@ -15,13 +15,13 @@ from typing import Any
 
 @contextmanager
 def hangup(reload: Callable[[], None], stop: Callable[[], None]) -> Generator[None]:
-    """While it lasts, the signal calls one of the two, in the loop."""
+    """While the context lasts, the signal calls `reload` or `stop` in the event loop."""
     number = getattr(signal, "SIGHUP", None)
     if number is None:
         yield
         return
     loop = asyncio.get_running_loop()
-    # Under nohup the signal was ignored: whoever did that wants no terminal to end us.
+    # Under nohup the signal was ignored: then a closed terminal must not stop the service.
     bound = signal.getsignal(number) is not signal.SIG_IGN and _terminal()
 
     def received(*_: Any) -> None:

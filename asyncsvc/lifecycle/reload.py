@@ -1,9 +1,9 @@
-"""Reading the settings again while tasks run.
+"""The reloader: applies changed settings while tasks run.
 
 Owns the order: read, check the whole, compare, apply. Promises that faults change nothing; that
-all of it is applied between two steps of the loop; that no call under way is touched; that a
-window's past calls count on; that whatever waits chooses anew, and what a provider had refused
-for good is tried again. Never reads a file itself.
+all changes are applied between two steps of the event loop; that no call under way is touched;
+that a window's past calls still count; that waiting tasks choose a model anew, and what a
+provider had refused for good is tried again. Never reads a file itself.
 """
 
 import asyncio
@@ -17,7 +17,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.model_pause import Holds
 from asyncsvc.journal.journal import Journal
-from asyncsvc.lifecycle.learned_limits import LearnedLimits, learned
+from asyncsvc.lifecycle.restart import LearnedLimits, learned
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Reloader:
-    """`reload`; one at a time. `settings` are those in force, which all parts share."""
+    """`reload`, one at a time. `settings` are the settings in force, which all parts share."""
 
     settings: Settings
     read: Callable[[], Settings] | None
-    """Reads file and environment. Raises SettingsError. None: there is nothing to read."""
+    """Reads file and environment. Raises SettingsError. None: there are none."""
     journal: Journal
     catalogue: Catalogue
     client: Client
@@ -42,28 +42,29 @@ class Reloader:
     learned_limits: LearnedLimits
     pool: WorkerPool
     holds: Holds
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def reload(self) -> Difference:
-        """What has changed. Raises SettingsError or StorageUnavailable; then nothing has."""
-        async with self.turn:
+        """What has changed. Raises SettingsError or StorageUnavailable; then nothing
+        has."""
+        async with self.lock:
             new = self.read() if self.read is not None else self.settings
             plan = self.catalogue.plan(new)
             store, now = self.journal.store, self.journal.now
             reach_ms = round(max((m.rpm_window_s for m in new.models.values()), default=60) * 2000)
-            # What a model that comes new has called in an earlier life still counts.
+            # The earlier calls of a model that was removed and comes back still count.
             known = {gate.name for gate in self.catalogue.gates}
-            coming = any(account.gate not in known for account in plan.usable)
-            calls = await store.calls_since(now() - reach_ms) if coming else []
-            kept = await learned(store) if coming else {}
+            added = any(account.gate not in known for account in plan.usable)
+            calls = await store.calls_since(now() - reach_ms) if added else []
+            limits = await learned(store) if added else {}
             caching = new.cache.enabled and not self.settings.cache.enabled
-            # From here on nothing waits: no step of anybody else sees half of it.
+            # No await from here to the end of `_apply`: no other coroutine sees half of the change.
             found = live.difference(self.settings, new)
             live.adopt(self.settings, new)
             self.journal.keep_calls_ms = max(self.journal.keep_calls_ms, reach_ms)
             fresh = self.catalogue.adopt(plan)
             self.catalogue.restore(calls, now(), fresh)
-            self.catalogue.learned(kept, fresh)
+            self.catalogue.learned(limits, fresh)
             self._apply("queue.ttl_s" in found.changed)
             if caching:
                 await self.scheduler.cache.load(store)
@@ -81,7 +82,7 @@ class Reloader:
         self.pool.staff()
 
     def _account_slots(self) -> list[AccountSlot]:
-        """An account slot for each account; who had one keeps it."""
+        """An account slot for each account; an account that had one keeps it."""
         held = {
             id(account_slot.gate): account_slot for account_slot in self.scheduler.account_slots
         }

@@ -1,38 +1,95 @@
-"""Picking up where the last process was cut off.
+"""Restart: goes on where the last process ended, with its tasks, its calls and what it learned.
 
-Owns the first moments after the journal is open. Promises that what ran is pending again and
-has lost no attempt, that every task waits where it waited, in the same order, and that the
-gates know the calls of the last process and what it had learned. Never touches a finished task.
+Owns the first moments after the journal is open, and the record of learned limits, from which
+the next start begins. Promises that a task which ran is pending again and has lost no attempt;
+that every task waits where it waited, in the same order; that the accounts count the calls of
+the last process; that learned limits are written at most once in `EVERY_S` for each account,
+and a disk that refuses costs only that record. Never touches a finished task, never decides a
+limit.
 """
 
+import asyncio
 import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any
 
-from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.lifecycle.learned_limits import learned
+import orjson
+
+from asyncsvc.errors import StorageUnavailable
+from asyncsvc.journal.journal import Change, Journal, Kept
+from asyncsvc.limits.account import Gate
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler
+from asyncsvc.storage.database import Store
 from asyncsvc.storage.durations import calls_until
 from asyncsvc.tasks.state import Cause, State, status
 
 log = logging.getLogger(__name__)
 
+KIND = "limits"
+EVERY_S = 5.0
+
 
 async def recover(journal: Journal, catalogue: Catalogue, scheduler: Scheduler) -> int:
-    """Call it before the workers start; gives the number of tasks that had been cut off."""
+    """Restore accounts and waiting tasks, before the workers start; the number of tasks that the
+    end of the last process interrupted."""
     now = journal.now()
     reach = round((catalogue.longest_window_s() * 1.1 + 1) * 1000)
     calls = await journal.store.calls_since(now - reach)
     catalogue.restore(calls, now)
     if any(at > now for _, at, _ in calls):
-        # The clock was set back. They count as made just now, once: not at each start again.
+        # The clock was set back. The calls count as made just now, once: not at each start again.
         await journal.append(calls_until(now))
     catalogue.learned(await learned(journal.store))
-    cut = [task.id for task in journal.live.values() if task.state is State.RUNNING]
-    if cut:
-        changes = [Change(i, [status(Cause.INTERRUPTED, State.RUNNING)]) for i in cut]
+    interrupted = [task.id for task in journal.live.values() if task.state is State.RUNNING]
+    if interrupted:
+        changes = [Change(i, [status(Cause.INTERRUPTED, State.RUNNING)]) for i in interrupted]
         await journal.append(*changes)
     for task in list(journal.live.values()):
         scheduler.enqueue(task)
     if journal.live:
-        log.info("%d unfinished tasks, %d of them were cut off", len(journal.live), len(cut))
-    return len(cut)
+        log.info(
+            "%d unfinished tasks, %d of them were interrupted", len(journal.live), len(interrupted)
+        )
+    return len(interrupted)
+
+
+class LearnedLimits:
+    """Writes down the limits that accounts have learned; `close` writes what is not written yet."""
+
+    def __init__(self, journal: Journal, gates: Iterable[Gate]) -> None:
+        self._journal = journal
+        self._due: dict[str, tuple[Gate, asyncio.TimerHandle]] = {}
+        self.listen(gates)
+
+    def listen(self, gates: Iterable[Gate]) -> None:
+        """Write down what these accounts learn from now on."""
+        for gate in gates:
+            gate.on_learn = partial(self._changed, gate)
+
+    async def close(self) -> None:
+        """Write at once what would be written later."""
+        gates = [gate for gate, _ in self._due.values()]
+        writes = [write for gate in gates if (write := self._write(gate)) is not None]
+        with suppress(StorageUnavailable):
+            await asyncio.gather(*writes)
+
+    def _changed(self, gate: Gate) -> None:
+        if gate.name not in self._due:
+            timer = asyncio.get_running_loop().call_later(EVERY_S, self._write, gate)
+            self._due[gate.name] = gate, timer
+
+    def _write(self, gate: Gate) -> "asyncio.Future[Any] | None":
+        _, timer = self._due.pop(gate.name)
+        timer.cancel()
+        if self._journal.closing:
+            return None
+        value = orjson.dumps(gate.adaptive.as_dict()).decode()
+        return self._journal.append(Kept(KIND, gate.name, value))
+
+
+async def learned(store: Store) -> dict[str, Any]:
+    """The limits that earlier processes wrote down, by the account's name."""
+    return {key: orjson.loads(value) for key, _, value in await store.kept(KIND)}

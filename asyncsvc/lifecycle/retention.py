@@ -1,9 +1,8 @@
-"""Forgetting: what is finished for long enough goes, a little at a time.
+"""Retention: removes tasks that have been finished for long enough, a few at a time.
 
 Owns the decision what is old enough, and the pace. Promises that a clock which is set forward
-deletes nothing early, that each step is one small transaction between two commits, that others
-come in between, and that a disk which refuses only makes it later. Never touches what is not
-finished.
+deletes nothing early, that each step is one small transaction between two commits with room for
+others, and that a disk which refuses only delays the removal. Never touches an unfinished task.
 """
 
 import asyncio
@@ -28,14 +27,14 @@ KIND, KEY = "retention", "clock"
 DAY_MS = 86_400_000
 EVERY_S = 60.0
 PAUSE_S = 0.05
-"""Between two steps: with steps of a few milliseconds the disk is others' nine tenths of the
-time, and a thousand tasks go in a second or two."""
+"""Between two steps: with steps of a few milliseconds the disk is free for other work nine tenths
+of the time, and a thousand tasks are removed in a second or two."""
 JUMP_MS = 5_000
-"""A clock that is set on by less is only corrected."""
+"""A clock that is set forward by less is only being corrected."""
 
 
 class TrustedClock:
-    """A wall clock that is never ahead of the time that has really gone by.
+    """A wall clock that is never ahead of the time that has really passed.
 
     A time stamp can only be compared with a clock that ran on evenly since. Where the wall clock
     goes on by more than the machine's own one, it was set: from then on `read` follows the
@@ -89,24 +88,24 @@ class Retention:
     ) -> None:
         self._journal = journal
         self._settings = settings
-        # Who keeps things for seconds only does not want to wait for a minute.
+        # A retention of seconds is not to wait for a minute.
         self._every_s = min(every_s, max(0.5, self.keep_ms / 10_000)) if self.keep_ms else every_s
         self.clock = TrustedClock(now, uptime, self.keep_ms)
         self.removed = 0
-        """Rows that have gone since the start."""
+        """Rows removed since the start."""
 
     @property
     def keep_ms(self) -> int:
-        """How long finished tasks stay, as the settings say now; 0: for ever."""
+        """How long finished tasks stay, in milliseconds; 0: for ever."""
         return round(self._settings.storage.retention_days * DAY_MS)
 
     @property
     def answers_ms(self) -> int:
-        """How long answers may be repeated."""
+        """How long cached answers may be given again, in milliseconds."""
         return round(self._settings.cache.ttl_s * 1000)
 
     async def run(self) -> None:
-        """Started with the service, ends when it is cancelled; raises nothing."""
+        """Sweep every `every_s` seconds until cancelled; raises nothing else."""
         with suppress(StorageUnavailable):
             for key, _, value in await self._journal.store.kept(KIND):
                 if key == KEY:
@@ -123,7 +122,7 @@ class Retention:
             await asyncio.sleep(self._every_s)
 
     async def sweep(self) -> None:
-        """Remove all that is old enough, in steps. Raises StorageUnavailable."""
+        """Remove everything that is old enough, in steps. Raises StorageUnavailable."""
         trusted = self.clock.read()
         await self._journal.append(Kept(KIND, KEY, self.clock.state()))
         if self.keep_ms:

@@ -1,4 +1,4 @@
-"""Runs that the disk or somebody else cuts."""
+"""Calls that the disk or a client cuts, and the states of a call."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -9,11 +9,12 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
+from asyncsvc.execution.call import TRANSITIONS, CallState
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import Cause, State
 from tests.engine_services import MOMENT, EngineServices, since
-from tests.scripted import Script
+from tests.scripted import HANG, HEAD, Script
 from tests.virtual_time import virtual
 
 STREAM: Script = [step for n in range(10) for step in (1.0, f"{n} ")]
@@ -93,7 +94,7 @@ async def test_a_body_that_cannot_be_read_is_read_later(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_cancelled_stream_keeps_all_that_was_heard(tmp_path: Path) -> None:
+async def test_a_cancelled_stream_keeps_all_text_received(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         task_id = await services.submit_script("x", STREAM)
         await asyncio.sleep(3.5)
@@ -109,7 +110,7 @@ async def test_a_cancelled_stream_keeps_all_that_was_heard(tmp_path: Path) -> No
 
 
 @virtual
-async def test_a_retry_waits_for_the_disk_to_be_told(tmp_path: Path) -> None:
+async def test_a_retry_is_recorded_when_the_disk_returns(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         down = UpstreamOverloaded("down", retry_after=1)
         task_id = await services.submit_script("x", [1.0, down], ["ok"])
@@ -151,3 +152,25 @@ def test_a_stop_during_the_start_leaves_no_task_running(
             assert (task.state, task.attempts, services.client.calls) == (state, attempts, [])
 
     check()
+
+
+@pytest.mark.parametrize("state", CallState)
+def test_no_state_follows_closed_and_every_state_may_close(state: CallState) -> None:
+    assert state not in TRANSITIONS[CallState.CLOSED]
+    if state is not CallState.CLOSED:
+        assert CallState.CLOSED in TRANSITIONS[state]
+
+
+@virtual
+async def test_a_call_goes_through_its_states_and_refuses_others(tmp_path: Path) -> None:
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", [1.0, HEAD, "a", HANG])
+        await asyncio.sleep(0.5)
+        call = services.services.executor.executions[task_id].call
+        assert (call.state, call.begun, call.open) == (CallState.STARTED, False, True)
+        await asyncio.sleep(1)
+        assert (call.state, call.begun, call.open) == (CallState.STREAMING, True, True)
+        with pytest.raises(RuntimeError, match="cannot go from streaming to prepared"):
+            call.move(CallState.PREPARED)
+        assert await services.services.executor.stop(task_id, Cause.CANCELLED)
+        assert (call.state, call.begun, call.open) == (CallState.CLOSED, True, False)

@@ -89,14 +89,14 @@ async def test_drained_waits_for_everything() -> None:
     await waiting
 
 
-async def test_an_idle_tape_is_drained_and_settled() -> None:
+async def test_an_idle_chunk_writer_is_drained_and_settled() -> None:
     chunk_writer, _ = _chunk_writer()
     await chunk_writer.drained()
     await chunk_writer.settled()
     assert chunk_writer.rest() == []
 
 
-async def test_a_settled_tape_leaves_the_rest_to_the_closing_event() -> None:
+async def test_a_settled_chunk_writer_leaves_the_rest_to_the_closing_event() -> None:
     chunk_writer, journal = _chunk_writer()
     for piece in "abc":
         chunk_writer.write(Delta(piece))
@@ -125,7 +125,7 @@ async def test_what_the_disk_refuses_is_offered_again_in_its_place() -> None:
     assert chunk_writer.rest() == []
 
 
-async def test_whoever_waits_hears_that_the_disk_refuses() -> None:
+async def test_a_wait_for_the_disk_raises_its_refusal() -> None:
     chunk_writer, journal = _chunk_writer()
     chunk_writer.write(Delta("a"))
     chunk_writer.write(Delta("x" * ROOM))
@@ -146,7 +146,7 @@ async def test_what_was_refused_is_in_the_rest() -> None:
     assert [draft.data["text"] for draft in chunk_writer.rest()] == ["ab"] == [chunk_writer.text]
 
 
-async def test_a_tape_says_when_it_is_full() -> None:
+async def test_a_chunk_writer_reports_when_it_is_full() -> None:
     chunk_writer, journal = _chunk_writer()
     chunk_writer.write(Delta("first"))
     chunk_writer.write(Delta("x" * ROOM))

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
-from asyncsvc.execution.embedding import summed
+from asyncsvc.execution.request import summed
 from asyncsvc.storage.database import Store
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model

@@ -59,7 +59,7 @@ async def test_the_events_of_a_good_run(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_the_providers_usage_is_kept(tmp_path: Path) -> None:
+async def test_the_providers_usage_is_stored(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         services.client.usage = {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}
         assert (await services.finished(await services.submit("x"))).usage == services.client.usage
@@ -88,7 +88,7 @@ async def test_the_attempt_says_why_it_went_there(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_what_is_not_done_as_asked_is_said_and_no_error(tmp_path: Path) -> None:
+async def test_what_is_not_done_as_asked_is_a_warning_and_no_error(tmp_path: Path) -> None:
     async with EngineServices(
         tmp_path, {"z": model(preset="zhipu", model="glm-4-flash")}
     ) as services:
@@ -163,7 +163,7 @@ async def test_delays_between_tries_grow(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_retry_is_told_and_scheduled(tmp_path: Path) -> None:
+async def test_a_retry_is_an_event_and_scheduled(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         later = UpstreamOverloaded("later", retry_after=30)
         task_id = await services.submit_script("x", ["lost", later], ["kept"])
@@ -178,7 +178,7 @@ async def test_a_retry_is_told_and_scheduled(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_what_a_call_was_reading_is_not_kept_until_the_retry(tmp_path: Path) -> None:
+async def test_what_a_call_was_reading_is_freed_before_the_retry(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         later = UpstreamOverloaded("later", retry_after=30)
         task_id = await services.submit_script("x", [later], ["ok"])
@@ -348,9 +348,9 @@ async def test_a_task_that_moved_on_is_not_run(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         task_id = await services.submit("x", delay_s=60)
         upstream = services.services.catalogue.upstreams[0]
-        for unknown in (task_id, "nobody"):
+        for unknown in (task_id, "unknown"):
             await services.services.executor.run(
                 unknown, upstream, Permit(upstream.gate, False), {}
             )
         assert services.client.calls == []
-        assert not await services.services.executor.stop("nobody", Cause.CANCELLED)
+        assert not await services.services.executor.stop("unknown", Cause.CANCELLED)

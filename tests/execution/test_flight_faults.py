@@ -62,7 +62,7 @@ async def test_slow_down_sends_all_back_at_no_cost(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_crash_in_mid_flight_costs_nobody_anything(tmp_path: Path) -> None:
+async def test_a_crash_during_a_shared_call_costs_no_task_an_attempt(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", STREAM)
         ids = await ask(services)
@@ -128,7 +128,7 @@ async def test_a_stop_interrupts_all(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_worker_that_dies_leaves_nobody_behind(tmp_path: Path) -> None:
+async def test_a_worker_that_fails_leaves_no_task_behind(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", ["ok"])
         gate = services.services.catalogue.upstreams[0].gate
@@ -141,7 +141,7 @@ async def test_a_worker_that_dies_leaves_nobody_behind(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: Path) -> None:
+async def test_a_leader_that_was_cancelled_meanwhile_ends_for_itself_alone(tmp_path: Path) -> None:
     slow_rate = {"a": model(concurrency=2, rpm=1, rpm_window_s=4)}
     async with EngineServices(tmp_path, slow_rate) as services:
         services.client.on("same", STREAM)
@@ -158,7 +158,7 @@ async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: 
         with patch.object(store, "commit", slow):
             cancelling = asyncio.create_task(services.services.control.cancel(ids[0]))
             await asyncio.sleep(8)
-            assert len(services.services.executor.runs) == 3
+            assert len(services.services.executor.executions) == 3
         assert (await cancelling).state is State.CANCELLED
         for task_id in ids[1:]:
             await is_whole(services, task_id)
@@ -168,7 +168,7 @@ async def test_a_lead_that_was_cancelled_meanwhile_takes_nobody_along(tmp_path: 
 
 
 @virtual
-async def test_a_worker_that_dies_before_the_record_hands_all_back(tmp_path: Path) -> None:
+async def test_a_worker_that_fails_before_the_record_hands_all_tasks_back(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", ["lost"], ["ok"])
         recorder = services.services.executor._recorder

@@ -184,7 +184,7 @@ def test_an_agent_is_repeated_where_that_is_safe_or_allowed(begun: bool, unsafe:
 
 
 @pytest.mark.parametrize("kind", [ConcurrencyLimited, GatewayUnavailable])
-def test_whoever_refuses_before_it_began_is_waited_for(kind: type[ProviderError]) -> None:
+def test_a_refusal_before_the_beginning_is_waited_for(kind: type[ProviderError]) -> None:
     assert isinstance(_after(kind("x"), upstream=_upstream(preset="openclaw")), Deferred)
 
 

@@ -220,7 +220,7 @@ async def test_another_model_does_not_repeat_what_an_agent_may_have_done(tmp_pat
 
 
 @virtual
-async def test_whoever_retries_by_hand_ends_the_old_run(tmp_path: Path) -> None:
+async def test_a_retry_by_hand_aborts_the_old_run(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, AGENT) as services:
         services.client.fates = [LOST]
         task_id = await services.submit_script("x", CUT, ["ok"])

@@ -6,10 +6,9 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import UpstreamRejected
-from asyncsvc.execution import watchdog
-from asyncsvc.execution.call import Run
+from asyncsvc.execution.call import Call
 from asyncsvc.execution.execution import Executor
-from asyncsvc.execution.watchdog import EVERY_S, MARGIN_S, PATIENCE_S
+from asyncsvc.execution.workers import CLOSE_WITHIN_S, EVERY_S, MARGIN_S, Watchdog
 from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import HANG, HEAD, Script, ScriptedClient
@@ -38,11 +37,11 @@ def _deaf(services: EngineServices) -> tuple[list[float], asyncio.Event]:
 
 
 @virtual
-async def test_a_run_that_lost_its_alarm_is_cut_at_its_deadline(tmp_path: Path) -> None:
+async def test_a_call_without_its_timer_is_cut_at_its_deadline(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
         task_id = await services.submit("x", timeout_s=20)
         await asyncio.sleep(1)
-        alarm = services.services.executor.runs[task_id].alarm
+        alarm = services.services.executor.executions[task_id].alarm
         assert alarm is not None
         alarm.cancel()
         assert await services.code(task_id) == "timeout"
@@ -77,7 +76,7 @@ async def test_a_call_that_does_not_end_when_it_is_cut_is_left_behind(tmp_path: 
         first = await services.submit("x", timeout_s=20)
         second = await services.submit("y", timeout_s=20)
         assert await services.code(first) == "timeout"
-        assert since() <= 20 + PATIENCE_S + 2 * EVERY_S
+        assert since() <= 20 + CLOSE_WITHIN_S + 2 * EVERY_S
         pool = services.services.pool
         await asyncio.sleep(1)
         assert len(began) == 2 and pool.watchdog.left_behind == 1
@@ -97,12 +96,12 @@ async def test_a_cancelled_task_whose_call_does_not_end_is_cancelled_all_the_sam
         await asyncio.sleep(1)
         await services.services.control.cancel(task_id)
         assert (await services.task(task_id)).state is State.CANCELLED
-        assert since() <= 1 + PATIENCE_S + 2 * EVERY_S
+        assert since() <= 1 + CLOSE_WITHIN_S + 2 * EVERY_S
         free.set()
 
 
 @pytest.mark.parametrize("script", [[HANG], [HEAD, "a", HANG]])
-def test_a_provider_of_whom_nothing_is_heard_is_left(tmp_path: Path, script: Script) -> None:
+def test_a_call_to_a_silent_provider_is_cut_and_retried(tmp_path: Path, script: Script) -> None:
     @virtual
     async def check() -> None:
         async with EngineServices(tmp_path) as services:
@@ -142,7 +141,7 @@ async def test_waiting_for_the_rate_is_no_silence(tmp_path: Path) -> None:
 
 @virtual
 async def test_a_disk_that_cannot_keep_up_is_no_silence(tmp_path: Path) -> None:
-    async def wait(self: Run) -> None:
+    async def wait(self: Call) -> None:
         self.heard_at = None
         await asyncio.sleep(500)
         self.alive()
@@ -150,32 +149,32 @@ async def test_a_disk_that_cannot_keep_up_is_no_silence(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         services.client.watched = True
         full = property(lambda self: True)
-        with patch.object(Run, "full", full), patch.object(Run, "drained", wait):
+        with patch.object(Call, "full", full), patch.object(Call, "drained", wait):
             task_id = await services.submit_script("x", ["a", "b"], timeout_s=2000)
             assert (await services.finished(task_id)).state is State.COMPLETED
         assert services.services.pool.watchdog.cut == 0
 
 
 @virtual
-async def test_a_watchdog_that_stumbles_goes_on(tmp_path: Path) -> None:
-    stumbled: list[int] = []
-    plain = watchdog.Watchdog.look
+async def test_a_watchdog_that_fails_once_goes_on(tmp_path: Path) -> None:
+    failed: list[int] = []
+    plain = Watchdog.look
 
-    def look(self: watchdog.Watchdog) -> None:
-        if not stumbled:
-            stumbled.append(1)
-            raise RuntimeError("a stone")
+    def look(self: Watchdog) -> None:
+        if not failed:
+            failed.append(1)
+            raise RuntimeError("a fault")
         plain(self)
 
-    with patch.object(watchdog.Watchdog, "look", look):
+    with patch.object(Watchdog, "look", look):
         async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
             task_id = await services.submit("x", timeout_s=20)
             await asyncio.sleep(1)
-            alarm = services.services.executor.runs[task_id].alarm
+            alarm = services.services.executor.executions[task_id].alarm
             assert alarm is not None
             alarm.cancel()
             assert await services.code(task_id) == "timeout"
-            assert stumbled
+            assert failed
 
 
 @virtual
@@ -201,7 +200,7 @@ async def test_a_disk_that_takes_nothing_gathers_no_workers(tmp_path: Path) -> N
     async def record(self: Executor, *_: Any) -> None:
         await stuck.wait()
 
-    with patch.object(Executor, "_record", record):
+    with patch.object(Executor, "_finish", record):
         async with EngineServices(tmp_path, {"a": model(concurrency=3)}) as services:
             await services.submit_many([str(n) for n in range(20)])
             await asyncio.sleep(10)

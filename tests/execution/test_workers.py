@@ -42,7 +42,7 @@ def _dying(monkeypatch: pytest.MonkeyPatch, times: int = 1, late: bool = False) 
     monkeypatch.setattr(Executor, "run", run)
 
 
-def test_a_dead_worker_is_replaced_and_its_task_completes(
+def test_a_failed_worker_is_replaced_and_its_task_completes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _dying(monkeypatch)
@@ -58,7 +58,7 @@ def test_a_dead_worker_is_replaced_and_its_task_completes(
     check()
 
 
-def test_a_task_over_which_workers_die_fails_in_the_end(
+def test_a_task_that_fails_its_workers_fails_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _dying(monkeypatch, times=100)
@@ -74,7 +74,7 @@ def test_a_task_over_which_workers_die_fails_in_the_end(
     check()
 
 
-def test_a_worker_that_dies_after_the_end_harms_nothing(
+def test_a_worker_that_fails_after_the_end_harms_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _dying(monkeypatch, late=True)
@@ -91,7 +91,7 @@ def test_a_worker_that_dies_after_the_end_harms_nothing(
     check()
 
 
-def test_a_running_task_whose_worker_dies_is_tried_again(
+def test_a_running_task_whose_worker_fails_is_tried_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     died: list[int] = []
@@ -102,8 +102,8 @@ def test_a_running_task_whose_worker_dies_is_tried_again(
             raise RuntimeError("a worker dies")
         await plain(self, *args)
 
-    plain = Executor._record
-    monkeypatch.setattr(Executor, "_record", record)
+    plain = Executor._finish
+    monkeypatch.setattr(Executor, "_finish", record)
 
     @virtual
     async def check() -> None:
@@ -115,13 +115,13 @@ def test_a_running_task_whose_worker_dies_is_tried_again(
     check()
 
 
-def test_a_task_that_dies_with_its_worker_keeps_what_it_had_said(
+def test_a_task_that_fails_with_its_worker_keeps_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def record(self: Executor, *_: Any) -> None:
         raise RuntimeError("a worker dies")
 
-    monkeypatch.setattr(Executor, "_record", record)
+    monkeypatch.setattr(Executor, "_finish", record)
 
     @virtual
     async def check() -> None:
@@ -150,7 +150,7 @@ def test_a_task_is_handed_back_when_the_disk_returns(
     check()
 
 
-def test_a_task_cancelled_while_its_worker_dies_stays_cancelled(
+def test_a_task_cancelled_while_its_worker_fails_stays_cancelled(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     @virtual
@@ -200,7 +200,7 @@ async def test_as_many_run_at_once_as_the_account_takes(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_closing_the_house_gives_every_permit_back(tmp_path: Path) -> None:
+async def test_closing_the_service_gives_every_permit_back(tmp_path: Path) -> None:
     client = ScriptedClient([1000.0, "ok"])
     services = EngineServices(tmp_path, {"a": model(concurrency=3)}, client)
     async with services:

@@ -32,7 +32,7 @@ async def test_it_reloads_while_the_terminal_is_there_and_ends_with_it() -> None
     assert await heard(False) == "stop"
 
 
-async def test_who_is_told_to_ignore_it_is_not_ended_by_it() -> None:
+async def test_a_process_that_ignores_sighup_is_not_ended_by_it() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert await heard(False) == "reload"

@@ -2,7 +2,7 @@ import asyncio
 from pathlib import Path
 
 from asyncsvc.errors import ConcurrencyLimited, RateLimited
-from asyncsvc.lifecycle.learned_limits import EVERY_S, KIND, learned
+from asyncsvc.lifecycle.restart import EVERY_S, KIND, learned
 from tests.builders import Commits
 from tests.engine_services import EngineServices, model
 from tests.scripted import HEAD, ScriptedClient

@@ -236,7 +236,7 @@ async def test_the_next_call_uses_what_was_changed_and_the_running_one_does_not(
 
 
 @virtual
-async def test_faults_change_nothing_and_are_all_told(tmp_path: Path) -> None:
+async def test_faults_change_nothing_and_are_all_reported(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, {"a": model()}) as services:
         before = services.services.settings.model_copy()
         bad = {"a": model(rpm=7), "b": model(preset="no"), "c": model(base_url=None)}

@@ -68,7 +68,7 @@ async def test_an_ipv6_address_is_shown_in_brackets(tmp_path: Path) -> None:
     assert said[0].startswith("http://[::1]:")
 
 
-async def test_a_fault_of_the_work_ends_the_service_and_is_told(tmp_path: Path) -> None:
+async def test_a_fault_of_the_work_ends_the_service_and_is_reported(tmp_path: Path) -> None:
     async def work(_: str) -> None:
         raise ZeroDivisionError
 
@@ -87,7 +87,7 @@ async def test_cancelling_gives_all_back(tmp_path: Path) -> None:
     await serve(settings(tmp_path), {}, lambda _: None, nothing)
 
 
-async def test_a_server_that_does_not_start_is_told(
+async def test_a_server_that_does_not_start_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def startup(*_: object, **__: object) -> None:
@@ -98,7 +98,7 @@ async def test_a_server_that_does_not_start_is_told(
         await serve(settings(tmp_path), {}, lambda _: None, nothing)
 
 
-async def test_a_server_that_ends_before_it_serves_is_told(
+async def test_a_server_that_ends_before_it_serves_is_reported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def gives_up(*_: object, **__: object) -> None:

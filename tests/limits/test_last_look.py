@@ -21,28 +21,29 @@ TWO = {"a": model(concurrency=2)}
 BREAKER = {"failures": 1, "cooldown_s": 30}
 SLOW_S = 5.0
 """How long the disk takes for the tasks that are called `slow`."""
-Step = Callable[[Any, Any], Awaitable[None]]
+Step = Callable[[Any, Any], Awaitable[Any]]
 
 
 def late(step: Step, before: bool) -> Step:
     """The same, with a disk that takes its time before or after it, once."""
     met: set[str] = set()
 
-    async def slowly(self: Any, run: Any) -> None:
-        slow = run.lead.request.preview.startswith("slow") and not met
-        met.update([run.lead.id] if slow else [])
+    async def slowly(self: Any, call: Any) -> Any:
+        slow = call.leader.request.preview.startswith("slow") and not met
+        met.update([call.leader.id] if slow else [])
         if before and slow:
             await asyncio.sleep(SLOW_S)
-        await step(self, run)
+        found = await step(self, call)
         if not before and slow:
             await asyncio.sleep(SLOW_S)
+        return found
 
     return slowly
 
 
 DELAYS = pytest.mark.parametrize(
     ("owner", "name", "written"),
-    [(Recovery, "prepare", False), (Executor, "_begin", True)],
+    [(Recovery, "prepare", False), (Executor, "_start", True)],
     ids=["before the start is written", "after it"],
 )
 
@@ -114,7 +115,7 @@ def test_no_call_follows_a_refusal_before_its_pause_is_over(
 def test_no_call_to_a_model_that_is_held_meanwhile(
     tmp_path: Path, owner: type, name: str, written: bool
 ) -> None:
-    async def check(services: EngineServices) -> None:
+    async def check(services: EngineServices) -> Any:
         slow = await services.submit_script("slow", ["ok"])
         await asyncio.sleep(1.0)
         gate = services.services.catalogue.gates[0]

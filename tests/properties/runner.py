@@ -27,7 +27,7 @@ CLASSIFIER = Classifier.builtin()
 """Read once: a service that begins again is a fifth of a story's time otherwise."""
 MEMORY = Path("/dev/shm")
 FOLDER = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
-PROVOKED = ("a fault of ours while running task", "nothing was heard of the call")
+PROVOKED = ("a fault of ours while running task", "nothing was received by the call")
 """What a story's own bug and its silences are logged as."""
 
 

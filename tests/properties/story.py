@@ -250,7 +250,10 @@ class Telling:
         """Nothing is left of anything."""
         services = self.services.services
         law(len(services.scheduler) == 0, f"{len(services.scheduler)} are left in the lanes")
-        law(not services.executor.runs, f"{list(services.executor.runs)} are left in the executor")
+        law(
+            not services.executor.executions,
+            f"{list(services.executor.executions)} are left in the executor",
+        )
         for upstream in services.catalogue.upstreams:
             busy = (upstream.gate.busy, upstream.gate.long_busy, upstream.gate.under_way)
             law(not any(busy), f"gate {upstream.name} is left with {busy}")

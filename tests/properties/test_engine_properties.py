@@ -111,7 +111,7 @@ def test_every_task_is_completed_in_the_end(wanted: list[Wish]) -> None:
                 assert (await services.finished(task_id)).state is State.COMPLETED
             await _check_sound(services, task_id)
         _check_gates(services)
-        assert len(services.services.scheduler) == 0 and not services.services.executor.runs
+        assert len(services.services.scheduler) == 0 and not services.services.executor.executions
         assert all(
             u.gate.busy == u.gate.long_busy == 0 for u in services.services.catalogue.upstreams
         )

@@ -142,7 +142,9 @@ def test_reloads_break_no_limit_and_lose_no_task(wanted: list[Any], changes: lis
             await asyncio.sleep(1)
             assert not watched.broken
             parts = services.services
-            assert len(parts.scheduler) == parts.pool.working() == len(parts.executor.runs) == 0
+            assert (
+                len(parts.scheduler) == parts.pool.working() == len(parts.executor.executions) == 0
+            )
             assert parts.pool.figures()["clerks"] == len(NAMES)
             assert all(gate.busy == gate.long_busy == 0 for gate in parts.catalogue.gates)
 

@@ -61,7 +61,7 @@ async def health(request: Request) -> Response:
             "uptime_s": round((parts.journal.now() - parts.started_ms) / 1000, 3),
             "unfinished": len(parts.journal.live),
             "waiting": len(parts.scheduler),
-            "running": len(parts.executor.runs),
+            "running": len(parts.executor.executions),
             "cache": parts.cache.figures(),
             "worker_restarts": parts.pool.restarts,
             "workers": parts.pool.figures(),
@@ -147,7 +147,7 @@ async def root(request: Request) -> Response:
             "version": __version__,
             "status": "stopping" if parts.intake.closed else "ok",
             "unfinished": len(parts.journal.live),
-            "running": len(parts.executor.runs),
+            "running": len(parts.executor.executions),
             "models": [upstream.name for upstream in parts.catalogue.upstreams],
             "links": {
                 "tasks": "/tasks",

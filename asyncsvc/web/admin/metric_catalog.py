@@ -166,7 +166,7 @@ ROWS = [
     Row("eta_bias_seconds", "gauge", "How much later than told tasks start on average; negative: "
         "earlier", (), _one(lambda h: h.task_counters.bias_s)),
     Row("running", "gauge", "Tasks whose call is under way", (),
-        _one(lambda h: len(h.executor.runs))),
+        _one(lambda h: len(h.executor.executions))),
     Row("queue_limit", "gauge", "queue.max_length", (),
         _one(lambda h: h.settings.queue.max_length)),
     # Models; a gate is one key of one model

@@ -135,10 +135,10 @@ def progress(services: Services, task: Task) -> dict[str, Any]:
     data: dict[str, Any] = {"status": task.state.value, "elapsed_s": round(elapsed, 3)}
     forecast = services.eta_estimator.of(task)
     data |= {"position": forecast.position, "eta_s": forecast.eta_s, "reason": forecast.reason}
-    run = services.executor.runs.get(task.id)
-    if run is not None:
-        running = max(asyncio.get_running_loop().time() - run.started, 1e-3)
-        tokens = run.chunk_writer.pieces
+    execution = services.executor.executions.get(task.id)
+    if execution is not None:
+        running = max(asyncio.get_running_loop().time() - execution.started, 1e-3)
+        tokens = execution.chunk_writer.pieces
         data |= {
             "running_s": round(running, 3),
             "tokens": tokens,

@@ -227,7 +227,7 @@ class Session:
         live = self._services.journal.live
         followed = set(self._follows)
         if self._feed is not None:
-            followed.update(self._services.executor.runs)
+            followed.update(self._services.executor.executions)
             waiting = (task.id for task in live.values() if task.state is not State.RUNNING)
             followed.update(
                 task_id for task_id, _ in zip(waiting, range(FEED_WAITING), strict=False)

@@ -1,9 +1,9 @@
-"""The record of a run: from its outcome to the events that are kept, and what follows.
+"""The recorder: writes the closing events of an execution, and settles what follows.
 
 Owns what is written when a task stops running. Promises that it is written however long the
-disk takes to come back, text first and closing event last, in one append; that an answer worth
-repeating is kept in that same append; that the task then waits where it belongs, or is done.
-Never calls anybody, never decides on an outcome.
+disk takes to come back, text first and closing event last, in one append; that an answer for
+the cache is stored in that same append; that the task then waits where it belongs, or is done.
+Never calls a provider, never decides an outcome.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from asyncsvc.errors import (
     StorageUnavailable,
     TaskNotFound,
 )
-from asyncsvc.execution.call import Participant
+from asyncsvc.execution.call import Execution
 from asyncsvc.execution.outcome import (
     Completed,
     Deferred,
@@ -38,41 +38,42 @@ STORAGE_PAUSE_S = 0.5
 
 
 class Recorder:
-    """`write` an outcome, then `settle` the task."""
+    """`write` an outcome, then `settle` the task; `abandon` a task whose worker failed."""
 
     def __init__(self, journal: Journal, scheduler: Scheduler, settings: Settings) -> None:
         self._journal = journal
         self._scheduler = scheduler
         self._settings = settings
 
-    async def write(self, participant: Participant, outcome: Outcome, keep: bool) -> Task | None:
-        """The task as it then stands; None where others have seen to it, or will.
+    async def write(self, execution: Execution, outcome: Outcome, keep: bool) -> Task | None:
+        """Append the closing events; the task as they leave it, None where there is nothing
+        to record, or the next process will record it.
 
-        `keep`: of all who share the answer it is this one that writes it into the cache.
+        `keep`: of all executions that share the answer, this one writes it into the cache.
         """
         if isinstance(outcome, Dropped):
             return None
-        kept = self._kept(participant, outcome) if keep else []
+        entries = self._cache_entries(execution, outcome) if keep else []
         while True:
             try:
-                await participant.settled()
-                if isinstance(outcome, Deferred) and self._state(participant) is State.PENDING:
-                    return self._journal.live.get(participant.task.id)  # it never began
-                change = self._closing(participant, outcome, await self._text(participant))
-                task = (await self._journal.append(change, *kept))[0]
+                await execution.settled()
+                if isinstance(outcome, Deferred) and self._state(execution) is State.PENDING:
+                    return self._journal.live.get(execution.task.id)  # it never began
+                change = self._closing(execution, outcome, await self._text(execution))
+                task = (await self._journal.append(change, *entries))[0]
             except StorageUnavailable:
-                participant.news.set()
+                execution.reported.set()
                 if self._journal.closing:
                     return None  # the next process finds it running and takes it up again
                 await asyncio.sleep(STORAGE_PAUSE_S)
                 continue
             except (IllegalTransition, TaskNotFound):
-                return self._journal.live.get(participant.task.id)
-            self._scheduler.cache.keep(kept)
+                return self._journal.live.get(execution.task.id)
+            self._scheduler.cache.keep(entries)
             return task
 
     def settle(self, task: Task, outcome: Outcome | None) -> None:
-        """The record is on the disk: let the task wait where it belongs, or be done."""
+        """Let the recorded task wait where its state demands, or be done."""
         if task.finished:
             self._scheduler.finish(task)
             return
@@ -84,14 +85,15 @@ class Recorder:
         self._scheduler.enqueue(task, delay)
 
     async def abandon(self, task: Task) -> None:
-        """A worker died over the task: that is a fault of ours, so it is tried again."""
+        """Let a task be tried again whose worker raised an exception, which is our fault."""
         drafts = self._abandonment(task)
         result = await text_so_far(self._journal, task) if _ends(drafts) else None
         change = Change(task.id, drafts, result=result, source=task.state)
         self.settle((await self._journal.append(change))[0], None)
 
     def _abandonment(self, task: Task) -> list[Draft]:
-        """It counts as an attempt, or a task that kills its workers would do so for ever."""
+        """The events of such a try. It counts as an attempt, or a task that makes its workers
+        raise would do so for ever."""
         error = InternalError("a worker died over this task")
         drafts = [] if task.state is State.RUNNING else [status(Cause.STARTED, task.state)]
         allowed = task.request.max_retries
@@ -101,55 +103,55 @@ class Recorder:
         attempt = task.attempts + len(drafts)
         return drafts + self._retry_drafts(error, attempt, self._settings.retry.base_s)
 
-    def _kept(self, participant: Participant, outcome: Outcome) -> list[Kept]:
-        """What the cache wants written; only whole answers that are nothing but text."""
-        cache, run = self._scheduler.cache, participant.run
-        key = cache.key(participant.task)
+    def _cache_entries(self, execution: Execution, outcome: Outcome) -> list[Kept]:
+        """The cache's entries; only for whole answers that are nothing but text."""
+        cache, call = self._scheduler.cache, execution.call
+        key = cache.key(execution.task)
         if key is None or not isinstance(outcome, Completed):
             return []
         if outcome.tool_calls or not outcome.result:
             return []
-        if not cache.worth(participant.task, run.upstream):
+        if not cache.worth(execution.task, call.upstream):
             return []
-        facts = _facts(outcome) | {"model": run.model_id, "name": run.upstream.name}
-        return cache.entries(key, Answer.of_call(run.heard, outcome.result, facts).text())
+        facts = _facts(outcome) | {"model": call.model_id, "name": call.upstream.name}
+        return cache.entries(key, Answer.of_call(call.received, outcome.result, facts).text())
 
-    async def _text(self, participant: Participant) -> str | None:
-        """What the task has said: in this attempt, or in the one before if this never began."""
-        if self._state(participant) is State.RUNNING:
-            return participant.chunk_writer.text or None
-        return await text_so_far(self._journal, participant.task)
+    async def _text(self, execution: Execution) -> str | None:
+        """The task's text: of this attempt, or of the one before where this one never began."""
+        if self._state(execution) is State.RUNNING:
+            return execution.chunk_writer.text or None
+        return await text_so_far(self._journal, execution.task)
 
-    def _state(self, participant: Participant) -> State:
-        return self._journal.live.get(participant.task.id, participant.task).state
+    def _state(self, execution: Execution) -> State:
+        return self._journal.live.get(execution.task.id, execution.task).state
 
-    def _closing(self, participant: Participant, outcome: Outcome, text: str | None) -> Change:
-        state, run = self._state(participant), participant.run
+    def _closing(self, execution: Execution, outcome: Outcome, text: str | None) -> Change:
+        state, call = self._state(execution), execution.call
         now = asyncio.get_running_loop().time()
-        latency = round(now - participant.started, 3)
-        drafts = participant.chunk_writer.rest() if state is State.RUNNING else []
+        latency = round(now - execution.started, 3)
+        drafts = execution.chunk_writer.rest() if state is State.RUNNING else []
         facts: dict[str, Any] = {"latency": latency}
         match outcome:
             case Completed():
-                facts |= _facts(outcome) | {"model": run.model_id, "name": run.upstream.name}
+                facts |= _facts(outcome) | {"model": call.model_id, "name": call.upstream.name}
                 drafts.append(status(Cause.COMPLETED, state, error=None, **facts))
             case Failed(error=error):
                 drafts.append(status(Cause.FAILED, state, error=error.as_dict(), **facts))
             case Retried(error=error, delay_s=delay):
                 if state is State.PENDING:  # a fault before the start costs an attempt too
                     drafts.append(status(Cause.STARTED, state))
-                drafts += self._retry_drafts(error, participant.task.attempts + 1, delay)
+                drafts += self._retry_drafts(error, execution.task.attempts + 1, delay)
             case Deferred(error=error):
-                drafts.append(self._why(error, participant.task.attempts + 1, None))
+                drafts.append(self._why(error, execution.task.attempts + 1, None))
                 drafts.append(status(Cause.DEFERRED, state))
             case Stopped(cause=cause):
-                if run.over:  # else the call goes on for others
-                    facts["closed_ms"] = round((now - participant.left) * 1000)
+                if not call.open:  # else the call goes on for others
+                    facts["closed_ms"] = round((now - execution.left_at) * 1000)
                 drafts.append(status(cause, state, **facts))
             case Dropped():
-                raise AssertionError("a dropped run has nothing to record")
+                raise AssertionError("a dropped execution has nothing to record")
         result = outcome.result or None if isinstance(outcome, Completed) else text
-        return Change(participant.task.id, drafts, result=result if _ends(drafts) else None)
+        return Change(execution.task.id, drafts, result=result if _ends(drafts) else None)
 
     def _retry_drafts(self, error: ProviderError, attempt: int, delay: float) -> list[Draft]:
         when = self._journal.now() + round(delay * 1000)
