@@ -4,6 +4,7 @@
 stands between `<!-- made from the code: NAME -->` and `<!-- end -->`.
 """
 
+import ast
 import re
 from pathlib import Path
 from typing import Any
@@ -114,11 +115,48 @@ def metrics() -> str:
     return "\n".join(rows)
 
 
+DRAWN_FOR_ALL = {"errors", "clock", "histogram", "memory", "record", "config", "net"}
+"""Parts that all may import; the picture of the packages leaves them out."""
+
+
+def package_imports() -> dict[str, set[str]]:
+    """Each package or top module of asyncsvc and those that it imports, found in the source."""
+    found: dict[str, set[str]] = {}
+    for path in sorted((ROOT / "asyncsvc").rglob("*.py")):
+        part = path.relative_to(ROOT / "asyncsvc").parts[0].removesuffix(".py")
+        imported = found.setdefault(part, set())
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = node.module.split(".")
+                if names[0] == "asyncsvc":
+                    imported.update(names[1:2] or {alias.name for alias in node.names})
+    return {part: imported & found.keys() - {part} for part, imported in found.items()}
+
+
+def packages() -> str:
+    """The imports between packages as a mermaid diagram, without implied ones."""
+    arrows = {
+        part: imported - DRAWN_FOR_ALL
+        for part, imported in package_imports().items()
+        if part not in DRAWN_FOR_ALL | {"__init__"}
+    }
+
+    def below(part: str) -> set[str]:
+        return arrows[part].union(*(below(other) for other in arrows[part]))
+
+    lines = ["```mermaid", "flowchart TD"]
+    for part, imported in arrows.items():
+        implied = set[str]().union(*(below(other) for other in imported))
+        lines += [f"    {part} --> {other}" for other in sorted(imported - implied)]
+    return "\n".join([*lines, "```"])
+
+
 def _all(kind: type[Any]) -> list[type[Any]]:
     return [kind_ for sub in kind.__subclasses__() for kind_ in (sub, *_all(sub))]
 
 
 MAKERS = {
+    "packages": packages,
     "lifecycle": lifecycle,
     "settings": settings,
     "request-errors": request_errors,

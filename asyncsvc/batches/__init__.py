@@ -1,1 +1,4 @@
-"""batches"""
+"""Files and OpenAI batches: each input line becomes a task, each finished task an output line.
+
+May be imported: `batches.Batches` (the runner), `files` (uploads), `inputs`, `endpoints`.
+"""

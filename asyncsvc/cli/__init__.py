@@ -1,15 +1,13 @@
-"""The command line.
+"""The command line: one module for each group of commands, declaration and body together.
 
-Owns the process's last word: exit codes and what a person sees of a failure. Promises that
-neither Ctrl-C nor a closed pipe nor a known error shows a traceback. Never imports more than
-the command at hand needs: `serve` must answer within a second of its start.
+Neither Ctrl-C nor a closed pipe nor a known error shows a traceback. May be imported: `main`.
 """
 
 import os
 import sys
 from typing import NoReturn
 
-from asyncsvc.cli.failure import FAILED, INTERRUPTED
+from asyncsvc.cli.options import FAILED, INTERRUPTED
 
 
 def main() -> NoReturn:

@@ -1,20 +1,81 @@
-"""Speaking HTTP to a running service.
+"""HTTP and WebSocket client of a running service: `Api` for calls, `follow` and `feed` for events.
 
-Owns httpx on this side. Promises that what comes back is JSON, and that everything else is a
-Failure of one line: the service's own message, or where it was looked for. Never retries.
+The address is that of --url, of ASYNCSVC_URL, or host and port of the settings. Whatever is not
+JSON of the service is a `Failure` of one line. Calls are never repeated; event streams reconnect
+and give each numbered event once and in order.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import suppress
+import asyncio
+import json
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, suppress
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from asyncsvc.cli.address import Address
-from asyncsvc.cli.failure import Failure
-from asyncsvc.cli.serving import program
+from asyncsvc.cli.options import MISUSED, Failure, program, settings_file
+from asyncsvc.config.load import load
+from asyncsvc.config.settings import is_loopback
+from asyncsvc.errors import SettingsError
+
+ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
+"""Addresses that a server listens on but nobody can call."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """`url` has no slash at its end."""
+
+    url: str
+    token: str | None = field(default=None, repr=False)
+    direct: bool = True
+
+    @property
+    def websocket_url(self) -> str:
+        return "ws" + self.url.removeprefix("http")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self.token}"} if self.token else {}
+
+
+def find(url: str | None, environ: Mapping[str, str]) -> Address:
+    """`url` is the flag's or the variable's. Raises Failure, or SettingsError of the file."""
+    found = _checked(url) if url else _of_settings(environ)
+    host = urlsplit(found).hostname or ""
+    return Address(found, environ.get("ASYNCSVC_TOKEN") or None, is_loopback(host))
+
+
+def _checked(url: str) -> str:
+    full = url if "://" in url else f"http://{url}"
+    try:
+        parts = urlsplit(full)
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise Failure(f"{url!r} is no address; one looks like http://127.0.0.1:8000", MISUSED)
+    return full.rstrip("/")
+
+
+def _of_settings(environ: Mapping[str, str]) -> str:
+    file = settings_file(None)
+    try:
+        server = load(file, environ).server
+    except SettingsError:
+        # A service that other machines can reach needs its tokens in its own environment, not
+        # in that of a client; on its own machine it answers on loopback too.
+        server = load(file, environ, {"server": {"host": "127.0.0.1"}}).server
+    host = ANYWHERE.get(server.host, server.host)
+    shown = f"[{host.strip('[]')}]" if ":" in host else host
+    return f"http://{shown}:{server.port}"
+
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
@@ -145,3 +206,115 @@ def unreachable(address: Address, error: Exception) -> Failure:
         f"cannot reach asyncsvc at {address.url} ({why}); start it with `{program()} serve`, "
         "or say where it is with --url URL or ASYNCSVC_URL"
     )
+
+
+def reach(url: str | None) -> Api:
+    """Return a client of the service, to be used with `with`. Raises Failure or SettingsError."""
+    return Api(find(url, os.environ))
+
+
+Message = dict[str, Any]
+Hello = Callable[[], tuple[str, list[Message]]]
+"""The path to open and what to say first; asked anew for each connection, with its cursor."""
+Lost = Callable[[str], None]
+"""Told why a connection broke, before the next is tried."""
+
+DONE, REFUSED, BAD, NO_TASK = 1000, 1008, 4400, 4404
+FIRST_PAUSE_S = 0.2
+LAST_PAUSE_S = 2.0
+PATIENCE_S = 120.0
+"""How long a service may be away. A restart takes seconds; an hour is not a restart."""
+
+
+def _ignore(_: str) -> None:
+    """Nobody needs to know."""
+
+
+async def messages(address: Address, hello: Hello, lost: Lost = _ignore) -> AsyncGenerator[Message]:
+    """What the service says, over as many connections as it takes; ends when it closes with 1000.
+
+    Raises Failure where it refuses us, and when it has been away for PATIENCE_S.
+    """
+    loop = asyncio.get_running_loop()
+    heard, pause = loop.time(), FIRST_PAUSE_S
+    while True:
+        why = "no answer"
+        try:
+            async with _opened(address, hello) as socket:
+                async for frame in socket:
+                    heard, pause = loop.time(), FIRST_PAUSE_S
+                    yield json.loads(frame)
+                code, why = socket.close_code, socket.close_reason or "closed"
+        except ConnectionClosed as closed:
+            code, why = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (None, "broken")
+        except InvalidStatus as error:
+            raise Failure(f"{address.url} refused: HTTP {error.response.status_code}") from None
+        except (OSError, InvalidHandshake, TimeoutError):
+            code = None
+        if code == DONE:
+            return
+        if code in (REFUSED, BAD, NO_TASK):
+            raise Failure(f"the service closed the connection: {why or code}")
+        if loop.time() - heard > PATIENCE_S:
+            raise Failure(f"asyncsvc at {address.url} has been away for {PATIENCE_S:g} s; gave up")
+        lost(why)
+        await asyncio.sleep(pause)
+        pause = min(pause * 2, LAST_PAUSE_S)
+
+
+@asynccontextmanager
+async def _opened(address: Address, hello: Hello) -> AsyncIterator[ClientConnection]:
+    """A socket on which the greeting is said."""
+    path, greeting = hello()
+    async with connect(
+        f"{address.websocket_url}{path}",
+        additional_headers=address.headers,
+        compression=None,
+        max_size=None,
+        proxy=None if address.direct else True,
+    ) as socket:
+        for message in greeting:
+            await socket.send(json.dumps(message))
+        yield socket
+
+
+async def follow(
+    address: Address, task_id: str, after: int = 0, lost: Lost = _ignore
+) -> AsyncGenerator[Message]:
+    """One task's events until its last one. Raises Failure."""
+    seen = after
+
+    def hello() -> tuple[str, list[Message]]:
+        return f"/ws/tasks/{quote(task_id, safe='')}?after={seen}", []
+
+    async with aclosing(messages(address, hello, lost)) as found:
+        async for message in found:
+            if "type" not in message:
+                continue
+            seq = message["seq"]
+            if seq is not None and seq <= seen:
+                continue
+            seen = seen if seq is None else seq
+            yield message
+
+
+async def feed(address: Address, lost: Lost = _ignore) -> AsyncGenerator[Message]:
+    """Everybody's events from now on, without an end. Raises Failure."""
+    seen: int | None = None
+
+    def hello() -> tuple[str, list[Message]]:
+        cursor = {} if seen is None else {"after_id": seen}
+        return "/ws", [{"op": "subscribe", "all": True, **cursor}]
+
+    async with aclosing(messages(address, hello, lost)) as found:
+        async for message in found:
+            if message.get("op") == "error":
+                raise Failure(message["error"]["message"])
+            if "type" not in message:
+                seen = message["after_id"] if seen is None else seen
+                continue
+            number = message["id"]
+            if number is not None and seen is not None and number <= seen:
+                continue
+            seen = seen if number is None else number
+            yield message

@@ -1,18 +1,21 @@
-"""Options that several commands share, and the way to the service.
+"""Arguments, options and failures that several commands share.
 
-Owns their names, types and help. Promises that they mean the same everywhere. Never does anything
-but open the client.
+An option has one name, type and help text in all commands.
 """
 
-import os
+import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
-if TYPE_CHECKING:
-    from asyncsvc.cli.client import Api
+import asyncsvc
+from asyncsvc.config.load import DEFAULT_FILE
+from asyncsvc.errors import AsyncsvcError
 
+FAILED, MISUSED, INTERRUPTED = 1, 2, 130
+"""Exit codes: the command failed, it was called wrongly, it was ended by Ctrl-C (128 + SIGINT)."""
 HERE, THERE = "On this machine", "With a running service"
 
 SettingsFile = Annotated[
@@ -30,11 +33,52 @@ Url = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
 States = Literal["scheduled", "pending", "running", "paused", "completed", "failed", "cancelled"]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Database = Annotated[Path | None, typer.Option(metavar="FILE", help="The SQLite file.")]
+Prompt = Annotated[str, typer.Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")]
+TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or the end of it.")]
+ModelOption = Annotated[str | None, typer.Option(help="A model of the settings; else routed.")]
+Lane = Annotated[Literal["priority", "short", "long"], typer.Option(help="Which queue.")]
+Priority = Annotated[int, typer.Option(min=0, max=9, help="Higher first in its lane.")]
 
 
-def reach(url: str | None) -> "Api":
-    """The service's client, for `with`."""
-    from asyncsvc.cli import address
-    from asyncsvc.cli.client import Api
+class Failure(AsyncsvcError):
+    """The command cannot do it; the message says what to do about it."""
 
-    return Api(address.find(url, os.environ))
+    def __init__(self, message: str, code: int = FAILED) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+def settings_file(named: Path | None) -> Path | None:
+    """The file to read: the named one, or the one here, or the one beside main.py.
+
+    None: there is none, so the built-in defaults count. A named one is not checked here.
+    """
+    if named is not None:
+        return named
+    folders = [Path.cwd(), Path(sys.argv[0]).resolve().parent, Path(asyncsvc.__file__).parents[1]]
+    files = [folder / DEFAULT_FILE for folder in folders]
+    return next((file for file in files if file.is_file()), None)
+
+
+def program() -> str:
+    """How the person has called us, for hints that can be copied."""
+    return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
+
+
+def read_text(given: str) -> str:
+    """The text of the command line, or that of stdin for `-`."""
+    if given == "-":
+        try:
+            given = sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise Failure("what stdin holds is not UTF-8 text", MISUSED) from None
+    if not given.strip():
+        raise Failure("there is no text to submit", MISUSED)
+    return given
+
+
+def print_json(value: Any) -> None:
+    """For scripts: one document, readable by people too."""
+    print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)

@@ -1,29 +1,44 @@
 """`route` and `route-eval`: where a prompt would go, and how often that is right.
 
-Owns the choice between a running service and the settings alone, and says which it was. Promises
-that nothing is stored or sent to a provider. Never counts load or missing keys offline.
+A running service is asked first; without one the settings alone decide, without load and missing
+keys, and the output says so. Nothing is stored or sent to a provider.
 """
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from asyncsvc.cli.address import find
-from asyncsvc.cli.client import Api, Unreachable
-from asyncsvc.cli.failure import MISUSED, Failure
-from asyncsvc.cli.files import settings_file
-from asyncsvc.cli.submitting import print_json
+import typer
+
+from asyncsvc.cli.client import Unreachable, reach
+from asyncsvc.cli.options import (
+    HERE,
+    MISUSED,
+    THERE,
+    Failure,
+    Json,
+    Prompt,
+    Url,
+    print_json,
+    read_text,
+    settings_file,
+)
 from asyncsvc.config.load import load
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import CLASSES, Asked, Router
 
+app = typer.Typer()
 
-def route(text: str, url: str | None, as_json: bool, environ: Mapping[str, str]) -> int:
-    """Ask the service; without one, and where none is named, decide by the settings."""
+
+@app.command(rich_help_panel=THERE)
+def route(text: Prompt, as_json: Json = False, url: Url = None) -> int:
+    """Show where a prompt would go and why; without a service, by the settings."""
+    text, environ = read_text(text), os.environ
     try:
-        with Api(find(url, environ)) as api:
+        with reach(url) as api:
             answer = api.post("/route", {"content": text}) | {"offline": False}
     except Unreachable:
         if url is not None:
@@ -32,7 +47,7 @@ def route(text: str, url: str | None, as_json: bool, environ: Mapping[str, str])
     if as_json:
         print_json(answer)
         return 0
-    _tell(answer)
+    _print_decision(answer)
     return 0
 
 
@@ -56,7 +71,7 @@ def _offline(text: str, environ: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _tell(answer: dict[str, Any]) -> None:
+def _print_decision(answer: dict[str, Any]) -> None:
     if answer["offline"]:
         print("no service is running: by the settings alone, without load and missing keys")
     score = "" if answer["score"] is None else f", score {answer['score']:+.2f}"
@@ -73,9 +88,13 @@ def _tell(answer: dict[str, Any]) -> None:
     print(f"chosen    {answer['chosen'] or 'none'}: {answer['why']}")
 
 
-def route_eval(file: Path, as_json: bool, environ: Mapping[str, str]) -> int:
-    """A confusion matrix over labelled lines."""
-    settings = load(settings_file(None), environ)
+@app.command("route-eval", rich_help_panel=HERE)
+def route_eval(
+    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Lines {text, class}.")],
+    as_json: Json = False,
+) -> int:
+    """Say how often prompts of your own would be routed as they are labelled."""
+    settings = load(settings_file(None), os.environ)
     router = Router(settings.models, settings.routes)
     counts: Counter[tuple[str, str]] = Counter()
     for number, line in enumerate(_lines(file), 1):

@@ -1,17 +1,37 @@
-"""Tasks, models and counts as tables.
+"""The console, and tasks, models and counts as tables on it.
 
-Owns columns and colours. Promises to fit 80 columns, with the end of an id where the whole
-does not fit. Never asks the service for anything.
+NO_COLOR, TERM=dumb and a pipe get plain text, a pipe in lines wide enough for whole ids.
+Tables fit 80 columns, with the end of an id where the whole does not fit.
 """
 
+import os
+import sys
+from collections.abc import Callable
 from typing import Any
 
 from rich import box
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from asyncsvc.cli.terminal import PIPE_WIDTH, WIDE
+from asyncsvc.cli.options import print_json
+
+PIPE_WIDTH = 160
+WIDE = 110
+"""Columns from which there is room for whole ids."""
+
+
+def console() -> Console:
+    """For stdout."""
+    width = None if sys.stdout.isatty() else PIPE_WIDTH
+    return Console(width=width, highlight=False, emoji=False, markup=False)
+
+
+def lively() -> bool:
+    """Whether stdout is a terminal on which a view can be redrawn, and is wished to be."""
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("dumb", "unknown")
+    return sys.stdout.isatty() and not plain
+
 
 STYLES = {
     "scheduled": "blue",
@@ -205,3 +225,14 @@ def stats(counts: dict[str, Any]) -> RenderableType:
 
 def _count(value: int, state: str) -> Text:
     return Text(str(value), STYLES[state] if value else "bright_black")
+
+
+def print_answer(
+    answer: dict[str, Any], as_json: bool, shown: Callable[[dict[str, Any]], RenderableType]
+) -> int:
+    """Print an answer of the service as JSON, or as what `shown` makes of it; the exit code."""
+    if as_json:
+        print_json(answer)
+    else:
+        console().print(shown(answer))
+    return 0

@@ -1,14 +1,84 @@
-"""One task's stream as text: the answer to stdout, all else to stderr.
+"""One task's event stream: `TaskView` gathers its events, `Transcript` prints them as text.
 
-Owns what `submit --wait` and `watch ID` write. Promises that stdout holds nothing but the
-answer, that a new attempt's text starts on a new line with a word on stderr, and that the
-note of waiting shows on terminals only. Never waits for anything.
+Stdout holds nothing but the answer; all else goes to stderr. A new attempt voids the text before
+it and starts on a new line. The note of waiting shows on terminals only.
 """
 
+from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from asyncsvc.cli.card import Card
-from asyncsvc.cli.failure import FAILED, INTERRUPTED
+from asyncsvc.cli.options import FAILED, INTERRUPTED
+
+KEPT_CHARS = 20_000
+"""Text kept of one task; a screen shows the end of it."""
+ENDED = frozenset({"completed", "failed", "cancelled"})
+
+
+@dataclass
+class TaskView:
+    """A task as its stream tells it; `rate` is in tokens a second, `latency` in seconds."""
+
+    task_id: str = ""
+    status: str = "pending"
+    name: str | None = None
+    model: str | None = None
+    text: str = ""
+    thoughts: str = ""
+    tokens: int | None = None
+    rate: float | None = None
+    position: int | None = None
+    eta_s: float | None = None
+    reason: str | None = None
+    latency: float | None = None
+    usage: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+
+    @property
+    def ended(self) -> bool:
+        return self.status in ENDED
+
+    def take(self, event: dict[str, Any]) -> None:
+        """Keep up with one event."""
+        data = event["data"]
+        match event["type"]:
+            case "chunk":
+                self.text = (self.text + data["text"])[-KEPT_CHARS:]
+            case "reasoning":
+                self.thoughts = (self.thoughts + data["text"])[-KEPT_CHARS:]
+            case "attempt":
+                self.name, self.model = data.get("name"), data.get("model")
+                self.text = self.thoughts = ""
+                self.tokens = self.rate = None
+            case "progress" if not self.ended:
+                self._progress(data)
+            case "status":
+                self._status(data)
+
+    def _progress(self, data: dict[str, Any]) -> None:
+        self.tokens = data.get("tokens", self.tokens)
+        self.rate = data.get("tokens_per_s", self.rate)
+        self.position, self.eta_s = data.get("position"), data.get("eta_s")
+        self.reason = data.get("reason")
+
+    def _status(self, data: dict[str, Any]) -> None:
+        self.status = data["status"]
+        self.error = data.get("error")
+        self.position = self.eta_s = self.reason = None
+        self.name = data.get("name") or self.name
+        self.model = data.get("model") or self.model
+        if self.status != "running":
+            self.rate = None
+        if self.ended:
+            self.latency = data.get("latency")
+            self.usage = data.get("usage") or {}
+            self.tokens = self.usage.get("completion_tokens", self.tokens)
+
+    @property
+    def mean_rate(self) -> float | None:
+        """Tokens a second over the whole attempt, once it is over."""
+        tokens = self.usage.get("completion_tokens")
+        return tokens / self.latency if tokens and self.latency else None
+
 
 EXIT_CODES = {"completed": 0, "failed": FAILED, "cancelled": INTERRUPTED}
 ERASE = "\r\x1b[K"
@@ -18,7 +88,7 @@ class Transcript:
     """Give it events by `take`, then ask for `exit_code`. `out` None: the answer is not wanted."""
 
     def __init__(self, out: TextIO | None, err: TextIO) -> None:
-        self.card = Card()
+        self.view = TaskView()
         self._out = out
         self._err = err
         self._noting = err.isatty()
@@ -28,7 +98,7 @@ class Transcript:
 
     @property
     def exit_code(self) -> int:
-        return EXIT_CODES.get(self.card.status, FAILED)
+        return EXIT_CODES.get(self.view.status, FAILED)
 
     def take(self, event: dict[str, Any]) -> None:
         """Write what the event adds."""
@@ -36,7 +106,7 @@ class Transcript:
         if kind == "attempt" and self._written:
             self.say(f"attempt {data['number']}: the text so far is void, starting over")
             self._written = False
-        self.card.take(event)
+        self.view.take(event)
         match kind:
             case "chunk":
                 self._write(data["text"])
@@ -45,9 +115,9 @@ class Transcript:
                 delay = data.get("delay_s")
                 when = f"in {delay:.1f} s" if delay else "as soon as the model allows"
                 self.say(f"trying again {when}: {why.get('code')}: {why.get('message')}")
-            case "status" if self.card.status == "paused":
+            case "status" if self.view.status == "paused":
                 self.say("paused; it goes on after `resume`")
-            case "status" if self.card.ended:
+            case "status" if self.view.ended:
                 self._end()
             case _:
                 self._note()
@@ -58,11 +128,11 @@ class Transcript:
         print(f"[{line}]", file=self._err, flush=True)
 
     def _end(self) -> None:
-        card = self.card
-        if card.error:
-            self.say(f"{card.status}: {card.error['code']}: {card.error['message']}")
-        elif card.status != "completed":
-            self.say(card.status)
+        view = self.view
+        if view.error:
+            self.say(f"{view.status}: {view.error['code']}: {view.error['message']}")
+        elif view.status != "completed":
+            self.say(view.status)
         else:
             self._fresh_line()
 
@@ -85,7 +155,7 @@ class Transcript:
         if not self._noting or self._mid_line:
             return
         self._erase()
-        self._err.write(f"\x1b[2m{waiting(self.card)}\x1b[0m")
+        self._err.write(f"\x1b[2m{waiting(self.view)}\x1b[0m")
         self._err.flush()
         self._noted = True
 
@@ -96,13 +166,13 @@ class Transcript:
             self._noted = False
 
 
-def waiting(card: Card) -> str:
+def waiting(view: TaskView) -> str:
     """What a task is waiting for, in a few words."""
-    if card.status == "running":
-        done = f", {card.tokens} tokens" if card.tokens else ""
-        where = f" on {card.name}" if card.name else ""  # told by the event after the start
-        return f"{'thinking' if card.thoughts else 'running'}{where}{done} …"
-    place = f", position {card.position}" if card.position else ""
-    eta = f", about {card.eta_s:.0f} s" if card.eta_s else ""
-    reason = f" ({card.reason})" if card.reason else ""
-    return f"{card.status}{place}{eta}{reason} …"
+    if view.status == "running":
+        done = f", {view.tokens} tokens" if view.tokens else ""
+        where = f" on {view.name}" if view.name else ""  # told by the event after the start
+        return f"{'thinking' if view.thoughts else 'running'}{where}{done} …"
+    place = f", position {view.position}" if view.position else ""
+    eta = f", about {view.eta_s:.0f} s" if view.eta_s else ""
+    reason = f" ({view.reason})" if view.reason else ""
+    return f"{view.status}{place}{eta}{reason} …"

@@ -1,1 +1,4 @@
-"""monitoring"""
+"""Monitoring: alarms on memory, disk, event loop and descriptors, and the history of a task.
+
+May be imported: `monitor.Monitor`, `alarms`, `explain`; the measurements are for this package.
+"""

@@ -1,6 +1,7 @@
 """A simulated OpenAI-compatible provider over real HTTP, with limits, faults and figures.
 
 Imports nothing of the rest of asyncsvc: to the service it is one more provider on the network.
+May be imported: the names of `__all__`.
 """
 
 from asyncsvc.simulator.profile import ModelSettings, Profile, ProfileError, ServerSettings

@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.cli.address import Address, find
-from asyncsvc.cli.failure import Failure
-from asyncsvc.cli.frames import follow
+from asyncsvc.cli.client import Address, find, follow
+from asyncsvc.cli.options import Failure
 from tests.cli.processes import Place
 
 

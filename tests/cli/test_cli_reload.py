@@ -1,9 +1,9 @@
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
-from asyncsvc.cli import asking
+from asyncsvc.cli import models
 from tests.cli.processes import Place
 
 
@@ -11,25 +11,32 @@ class _Api:
     def __init__(self, answer: dict[str, Any]) -> None:
         self.answer = answer
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def post(self, path: str) -> dict[str, Any]:
         assert path == "/admin/reload"
         return self.answer
 
 
-Said = Callable[[dict[str, Any]], list[str]]
+Printed = Callable[[dict[str, Any]], list[str]]
 
 
 @pytest.fixture
-def said(capsys: pytest.CaptureFixture[str]) -> Said:
+def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Printed:
     def ask(answer: dict[str, Any]) -> list[str]:
         full = {"changed": {}, "added": [], "removed": [], "needs_restart": []} | answer
-        assert asking.reload(_Api(full), False) == 0  # type: ignore[arg-type]
+        monkeypatch.setattr(models, "reach", lambda _: _Api(full))
+        assert models.reload() == 0
         return capsys.readouterr().out.splitlines()
 
     return ask
 
 
-def test_each_difference_is_a_line(said: Said) -> None:
+def test_each_difference_is_a_line(printed: Printed) -> None:
     answer = {
         "changed": {
             "models.a.rpm": {"from": 30, "to": "auto"},
@@ -39,7 +46,7 @@ def test_each_difference_is_a_line(said: Said) -> None:
         "removed": ["c"],
         "needs_restart": ["server.port"],
     }
-    assert said(answer) == [
+    assert printed(answer) == [
         'changed  models.a.rpm  30 -> "auto"',
         'changed  models.a.base_url  not set -> "http://x"',
         "added    models.b",
@@ -48,8 +55,8 @@ def test_each_difference_is_a_line(said: Said) -> None:
     ]
 
 
-def test_nothing_is_said_too(said: Said) -> None:
-    assert said({}) == ["nothing has changed"]
+def test_no_difference_is_a_line_too(printed: Printed) -> None:
+    assert printed({}) == ["nothing has changed"]
 
 
 def test_a_running_service_is_asked(service: Place) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from asyncsvc.cli.serving import overrides
+from asyncsvc.cli.serve import overrides
 from tests.cli.processes import Place
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from asyncsvc.cli.client import Api
 from asyncsvc.cli.tables import STYLES
-from asyncsvc.cli.watching import Board
+from asyncsvc.cli.watch import Board
 from asyncsvc.tasks.state import State
 from tests.cli.processes import Place, Terminal
 

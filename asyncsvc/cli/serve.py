@@ -1,27 +1,34 @@
 """`serve`: the service in this process.
 
-Owns what the person who starts it is told. Promises the stable line `listening on URL` on
-stdout once tasks are taken, and 0 after SIGTERM or SIGINT at whatever moment. Never imports
-rich or the simulator.
+Prints the stable line `listening on URL` on stdout once tasks are taken, and exits with 0 after
+SIGTERM or SIGINT at any moment: the server is imported only after the signal handler is set.
+Neither rich's tables nor the simulator is imported, so that the start stays fast.
 """
 
 import asyncio
 import logging
 import os
 import signal
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from asyncsvc.cli import logs
-from asyncsvc.cli.files import settings_file
+import typer
 
+from asyncsvc.cli.options import HERE, Database, Port, SettingsFile, program, settings_file
+
+app = typer.Typer()
 log = logging.getLogger(__name__)
 
 
-def serve(settings: Path | None, host: str | None, port: int | None, db: Path | None) -> int:
-    """Serve until a signal comes. Raises SettingsError or StartError."""
+@app.command(rich_help_panel=HERE)
+def serve(
+    settings: SettingsFile = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Port = None,
+    db: Database = None,
+) -> int:
+    """Start the service; flags win over environment, environment over file."""
     before = signal.signal(signal.SIGTERM, _leave)
     try:
         _serve(settings, host, port, db)
@@ -60,7 +67,7 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
     # Absolute: a reload must find it wherever the process has gone.
     file = found and found.absolute()
     settings = read()
-    logs.set_up()
+    log_to_stderr()
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
         runner.run(server.serve(settings, environ, announce, read=read))
     log.info("stopped")
@@ -99,11 +106,6 @@ def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     return lines + [f"note      {each}" for each in crowded(catalogue.upstreams, cores)]
 
 
-def program() -> str:
-    """How the person has called us, for hints that can be copied."""
-    return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
-
-
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop's, where the platform has it."""
     try:
@@ -111,3 +113,18 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
+
+
+FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
+DATE = "%Y-%m-%d %H:%M:%S"
+LIBRARIES = ("uvicorn", "httpx", "httpcore", "aiohttp", "websockets", "asyncio")
+
+
+def log_to_stderr(ours: int = logging.INFO) -> None:
+    """Log our own records from `ours` on, the libraries' from WARNING on."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(FORMAT, DATE))
+    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+    logging.getLogger("asyncsvc").setLevel(ours)
+    for name in LIBRARIES:
+        logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,24 +1,25 @@
-"""`watch` without an id: all tasks, live.
+"""`watch`: one task's stream, or the newest tasks as a live table.
 
-Owns the table of the newest tasks and what their events add to it. Promises to come back by
-itself after a restart of the service. Never changes a task; Ctrl-C leaves it.
+The table comes back by itself after a restart of the service; Ctrl-C leaves the tasks alone.
 """
 
 import asyncio
 import json
 from contextlib import aclosing, suppress
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from asyncsvc.cli import tables, terminal
-from asyncsvc.cli.card import Card
-from asyncsvc.cli.client import Api
-from asyncsvc.cli.failure import Failure
-from asyncsvc.cli.frames import Message, feed
+from asyncsvc.cli import tables
+from asyncsvc.cli.client import Api, Message, feed, reach
+from asyncsvc.cli.options import THERE, Failure, Url
+from asyncsvc.cli.submit import watch_one
+from asyncsvc.cli.transcript import TaskView
 
+app = typer.Typer()
 FRAMES_PER_S = 8
 RELOAD_S = 1.0
 """What was asked is not in the events, so the list is read again, at most this often."""
@@ -32,7 +33,7 @@ class Board:
         self._api = api
         self._rows = rows
         self._items: list[dict[str, Any]] = []
-        self._cards: dict[str, Card] = {}
+        self._views: dict[str, TaskView] = {}
         self._stale = True
 
     def lost(self, _: str) -> None:
@@ -41,10 +42,10 @@ class Board:
 
     def take(self, event: Message) -> None:
         """Keep up with one event of the feed."""
-        card = self._cards.get(event["task_id"])
-        if card is not None:
-            card.take(event)
-        self._stale |= card is None or card.ended
+        view = self._views.get(event["task_id"])
+        if view is not None:
+            view.take(event)
+        self._stale |= view is None or view.ended
 
     async def keep_fresh(self) -> None:
         """Reads the list when a task has come that it does not hold; until cancelled."""
@@ -62,10 +63,10 @@ class Board:
     def show(self, items: list[dict[str, Any]]) -> None:
         """Take a page of the list; what events have told of unfinished tasks is kept."""
         self._items = items
-        cards = {item["task_id"]: _card(item) for item in items}
-        known = {task_id: self._cards.get(task_id, card) for task_id, card in cards.items()}
-        self._cards = {
-            task_id: card if card.ended else known[task_id] for task_id, card in cards.items()
+        views = {item["task_id"]: _view(item) for item in items}
+        known = {task_id: self._views.get(task_id, view) for task_id, view in views.items()}
+        self._views = {
+            task_id: view if view.ended else known[task_id] for task_id, view in views.items()
         }
 
     def picture(self, width: int) -> RenderableType:
@@ -76,13 +77,13 @@ class Board:
             table.columns[at].no_wrap = True
         table.columns[3].ratio, table.columns[4].ratio = 2, 3
         for item in self._items:
-            card = self._cards[item["task_id"]]
+            view = self._views[item["task_id"]]
             table.add_row(
-                tables.shown_id(card.task_id, width),
-                tables.status(card.status),
-                tables.one_line(card.name or item["model"] or tables.NOTHING),
+                tables.shown_id(view.task_id, width),
+                tables.status(view.status),
+                tables.one_line(view.name or item["model"] or tables.NOTHING),
                 tables.one_line(item["content_preview"]),
-                _so_far(card, width),
+                _so_far(view, width),
             )
         note = "Ctrl-C leaves" if self._connected else "connection lost; looking for the service"
         return Group(table, Text(note, "bright_black" if self._connected else "yellow"))
@@ -92,12 +93,12 @@ def watch_all(api: Api, as_json: bool) -> int:
     """Show all tasks until Ctrl-C, which is the way to leave and no failure."""
     api.get("/tasks/stats")
     with suppress(KeyboardInterrupt):
-        asyncio.run(_table(api) if terminal.lively() and not as_json else _lines(api, as_json))
+        asyncio.run(_table(api) if tables.lively() and not as_json else _lines(api, as_json))
     return 0
 
 
 async def _table(api: Api) -> None:
-    console = terminal.console()
+    console = tables.console()
     board = Board(api, max(5, console.height - 5))
     with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
         beside = [
@@ -133,8 +134,8 @@ async def _lines(api: Api, as_json: bool) -> None:
                 print(line.rstrip(), flush=True)
 
 
-def _card(item: dict[str, Any]) -> Card:
-    return Card(
+def _view(item: dict[str, Any]) -> TaskView:
+    return TaskView(
         item["task_id"],
         item["status"],
         name=item["metadata"]["name"],
@@ -145,14 +146,29 @@ def _card(item: dict[str, Any]) -> Card:
     )
 
 
-def _so_far(card: Card, width: int) -> Text:
-    if card.error:
-        return tables.one_line(f"{card.error['code']}: {card.error['message']}", "red")
-    if card.status == "running":
-        rate = f"{card.rate:.0f}/s " if card.rate else ""
-        tail = " ".join((card.text or card.thoughts).split())[-width // 6 :]
+def _so_far(view: TaskView, width: int) -> Text:
+    if view.error:
+        return tables.one_line(f"{view.error['code']}: {view.error['message']}", "red")
+    if view.status == "running":
+        rate = f"{view.rate:.0f}/s " if view.rate else ""
+        tail = " ".join((view.text or view.thoughts).split())[-width // 6 :]
         return Text.assemble((rate, "cyan"), tail, no_wrap=True, overflow="ellipsis")
-    if card.position:
-        eta = f", about {card.eta_s:.0f} s" if card.eta_s else ""
-        return Text(f"position {card.position}{eta}", "yellow", no_wrap=True)
-    return tables.one_line(card.text, "bright_black")
+    if view.position:
+        eta = f", about {view.eta_s:.0f} s" if view.eta_s else ""
+        return Text(f"position {view.position}{eta}", "yellow", no_wrap=True)
+    return tables.one_line(view.text, "bright_black")
+
+
+@app.command(rich_help_panel=THERE)
+def watch(
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="Stream this one. Else a live table.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Events, one JSON line each.")] = False,
+    url: Url = None,
+) -> int:
+    """Follow one task, or all of them live."""
+    with reach(url) as api:
+        if task_id is not None:
+            return watch_one(api, api.resolve(task_id), as_json)
+        return watch_all(api, as_json)

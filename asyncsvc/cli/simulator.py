@@ -1,7 +1,6 @@
 """`simulator`: the simulated provider in this process.
 
-Owns what the person is told of it. Promises the line `simulator listening on URL` on stdout
-once it takes calls. Never starts the service.
+Prints the line `simulator listening on URL` on stdout once it takes calls.
 """
 
 import asyncio
@@ -9,30 +8,39 @@ import signal
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from asyncsvc.cli.failure import FAILED, MISUSED, Failure
-from asyncsvc.cli.serving import fastest_loop
+import typer
+
+from asyncsvc.cli.options import FAILED, HERE, MISUSED, Failure, Port
+from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.simulator import Profile, ProfileError, serve
 
+app = typer.Typer()
 HOST = "127.0.0.1"
 
 
-def simulate(port: int, file: Path | None) -> int:
-    """Serve until Ctrl-C. Raises Failure."""
+@app.command(rich_help_panel=HERE)
+def simulator(
+    port: Port = 0,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Models, limits, faults, in TOML.")
+    ] = None,
+) -> int:
+    """Serve the simulated provider alone, to try limits and faults."""
     try:
-        profile = Profile.load(file) if file is not None else Profile.builtin()
+        simulated = Profile.load(profile) if profile is not None else Profile.builtin()
     except ProfileError as error:
         raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
 
     def announce(line: str) -> None:
-        for told in _introduction(profile, line.split()[-1]):
-            print(told)
+        for each in _introduction(simulated, line.split()[-1]):
+            print(each)
         print(line, flush=True)
 
     try:
         with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(_until_signalled(serve(profile, HOST, port, announce)))
+            runner.run(_until_signalled(serve(simulated, HOST, port or 0, announce)))
     except OSError as error:
         raise Failure(
             f"cannot listen on {HOST}:{port}: {error.strerror or error}; choose another --port N",

@@ -1,21 +1,20 @@
-"""`check`: could the service start here?
+"""`check`: whether the service could start here, with a remedy for each fault.
 
-Owns the order in which things are looked at. Promises to change nothing, to work beside a
-running service, and to say for each fault how to mend it. Never opens a model's connection.
+Changes nothing, works beside a running service and calls no model.
 """
 
 import os
 import platform
 import sqlite3
 import sys
-from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 
+import typer
+
 from asyncsvc import __version__
-from asyncsvc.cli.failure import MISUSED
-from asyncsvc.cli.files import settings_file
-from asyncsvc.cli.serving import program, told
+from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
+from asyncsvc.cli.serve import told
 from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.net.signing import Signer
@@ -23,18 +22,22 @@ from asyncsvc.providers.registry import Catalogue
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.storage.migrations import scripts
 
+app = typer.Typer()
 
-def check(named: Path | None, environ: Mapping[str, str]) -> int:
-    """Print what was found; 2 where something keeps the service from starting."""
-    file = settings_file(named)
+
+@app.command(rich_help_panel=HERE)
+def check(settings: SettingsFile = None) -> int:
+    """Say whether the service could start here, and how to mend what is wrong."""
+    environ = os.environ
+    file = settings_file(settings)
     print(
         f"asyncsvc  {__version__}, Python {platform.python_version()}, "
         f"SQLite {sqlite3.sqlite_version}"
     )
     try:
-        settings = load(file, environ)
-        lines = told(settings, Catalogue(settings, environ), file)
-        variable = settings.webhooks.secret_env
+        found = load(file, environ)
+        lines = told(found, Catalogue(found, environ), file)
+        variable = found.webhooks.secret_env
         signed = bool(Signer.of(variable, environ))
     except SettingsError as error:
         print(f"settings  {file}")
@@ -42,11 +45,11 @@ def check(named: Path | None, environ: Mapping[str, str]) -> int:
     for line in lines:
         print(line)
     print(f"webhooks  {'signed with' if signed else 'refused without a secret in'} {variable}")
-    path = Path(settings.storage.path)
-    found, faults = database(path)
+    path = Path(found.storage.path)
+    state, faults = database(path)
     print(f"database  {path.absolute()}")
-    if found:
-        print(f"          {found}")
+    if state:
+        print(f"          {state}")
     return _verdict(faults)
 
 

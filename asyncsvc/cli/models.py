@@ -1,0 +1,71 @@
+"""`models`, `pause-model`, `resume-model` and `reload`: the models of a running service."""
+
+import json
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+
+from asyncsvc.cli import tables
+from asyncsvc.cli.client import reach
+from asyncsvc.cli.options import THERE, Json, Url, print_json
+
+app = typer.Typer()
+
+ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the settings.")]
+
+
+@app.command(rich_help_panel=THERE)
+def models(as_json: Json = False, url: Url = None) -> int:
+    """Show each model: enabled or what it lacks, its load and its limits."""
+    with reach(url) as api:
+        answer = api.get("/models")
+    return tables.print_answer(answer, as_json, lambda found: tables.models(found["models"]))
+
+
+@app.command("pause-model", rich_help_panel=THERE)
+def pause_model(name: ModelName, as_json: Json = False, url: Url = None) -> int:
+    """Begin no call with a model until `resume-model`; those under way go on."""
+    return _command(name, "pause", as_json, url)
+
+
+@app.command("resume-model", rich_help_panel=THERE)
+def resume_model(name: ModelName, as_json: Json = False, url: Url = None) -> int:
+    """Let a paused model take calls again."""
+    return _command(name, "resume", as_json, url)
+
+
+def _command(name: str, verb: str, as_json: bool, url: str | None) -> int:
+    with reach(url) as api:
+        model = api.post(f"/models/{quote(name, safe='')}/{verb}")
+    if as_json:
+        print_json(model)
+    else:
+        state = "paused" if model["paused"] else "resumed"
+        print(f"{model['name']}  {state}, {model['in_flight']} calls under way")
+    return 0
+
+
+@app.command(rich_help_panel=THERE)
+def reload(as_json: Json = False, url: Url = None) -> int:
+    """Let the service read its settings again; say what that has changed."""
+    with reach(url) as api:
+        found = api.post("/admin/reload")
+    if as_json:
+        print_json(found)
+        return 0
+    for key, its in found["changed"].items():
+        print(f"changed  {key}  {_toml(its['from'])} -> {_toml(its['to'])}")
+    for name in found["added"]:
+        print(f"added    models.{name}")
+    for name in found["removed"]:
+        print(f"removed  models.{name}")
+    for key in found["needs_restart"]:
+        print(f"restart  {key}  stays as it is until the service is started anew")
+    if not any(found.values()):
+        print("nothing has changed")
+    return 0
+
+
+def _toml(value: Any) -> str:
+    return "not set" if value is None else json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,117 @@
+"""`schedules`, `schedule` and `unschedule`: tasks that are submitted by a cron expression."""
+
+import sys
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import typer
+from rich.text import Text
+
+from asyncsvc.cli import tables
+from asyncsvc.cli.client import FULL_ID, Api, reach
+from asyncsvc.cli.options import (
+    THERE,
+    Failure,
+    Json,
+    Lane,
+    ModelOption,
+    Priority,
+    Prompt,
+    Url,
+    print_json,
+    read_text,
+)
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=THERE)
+def schedules(as_json: Json = False, url: Url = None) -> int:
+    """List the schedules: when each runs next, and what became of it."""
+    with reach(url) as api:
+        found = api.get("/schedules")
+    if as_json:
+        print_json(found)
+        return 0
+    console = tables.console()
+    table = tables.plain_table("id", "cron", "zone", "next UTC", ">runs", "text")
+    table.columns[3].no_wrap = True
+    table.columns[5].ratio = 1
+    table.expand = console.width < tables.PIPE_WIDTH
+    for one in found["schedules"]:
+        table.add_row(
+            tables.shown_id(one["schedule_id"], console.width),
+            one["cron"],
+            one["timezone"],
+            (one["next_run_at"] or tables.NOTHING)[:16].replace("T", " "),
+            str(one["runs"]),
+            _said(one, tables.one_line(one["content_preview"])),
+        )
+    console.print(table if found["schedules"] else Text("no schedule"))
+    return 0
+
+
+def _said(one: dict[str, Any], asked: Any) -> Any:
+    error = one["last_error"]
+    return Text.assemble((error["code"], "red"), "  ", asked) if error else asked
+
+
+@app.command(rich_help_panel=THERE)
+def schedule(
+    cron: Annotated[
+        str, typer.Argument(metavar="CRON", help='Such as "0 9 * * 1-5", or @daily; quote it.')
+    ],
+    text: Prompt,
+    timezone: Annotated[
+        str, typer.Option(metavar="TZ", help="An IANA name such as Europe/Berlin.")
+    ] = "UTC",
+    name: Annotated[
+        str | None, typer.Option(help="A known name replaces what its schedule does.")
+    ] = None,
+    model: ModelOption = None,
+    lane: Lane = "short",
+    priority: Priority = 5,
+    as_json: Json = False,
+    url: Url = None,
+) -> int:
+    """Submit a task again and again, by a cron expression; prints the schedule's id."""
+    task = {"content": read_text(text), "lane": lane, "priority": priority}
+    if model is not None:
+        task["model"] = model
+    body = {"cron": cron, "timezone": timezone, "task": task}
+    with reach(url) as api:
+        made = api.post("/schedules", body if name is None else body | {"name": name})
+    if as_json:
+        print_json(made)
+        return 0
+    print(made["schedule_id"], flush=True)
+    if sys.stderr.isatty():
+        print(f"first at {made['next_run_at']}", file=sys.stderr)
+    return 0
+
+
+@app.command(rich_help_panel=THERE)
+def unschedule(
+    schedule_id: Annotated[
+        str, typer.Argument(metavar="ID", help="A schedule's id, or the end of it.")
+    ],
+    url: Url = None,
+) -> int:
+    """Delete a schedule; the tasks that it has made stay."""
+    with reach(url) as api:
+        found = _resolved(api, schedule_id)
+        api.delete(f"/schedules/{quote(found, safe='')}")
+    print(f"{found}  deleted")
+    return 0
+
+
+def _resolved(api: Api, given: str) -> str:
+    if len(given) >= FULL_ID:
+        return given
+    ids = [str(one["schedule_id"]) for one in api.get("/schedules")["schedules"]]
+    found = [schedule_id for schedule_id in ids if schedule_id.endswith(given)]
+    if len(found) > 1:
+        raise Failure(f"{len(found)} schedules end in {given!r}; give more of the id")
+    if not found:
+        raise Failure(f"there is no schedule whose id is or ends in {given!r}")
+    return found[0]

@@ -1,0 +1,225 @@
+"""`backup`, `restore`, `export` and `import`: data between the service and a file here.
+
+A new file is there wholly or not at all and never takes the place of another. Bad lines are named
+by their number in the file. `restore` changes nothing before the copy was found sound, refuses
+while a service runs, and keeps the database before; it never deletes one.
+"""
+
+import contextlib
+import hashlib
+import os
+import shutil
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, Annotated
+
+import typer
+
+from asyncsvc.cli.client import reach
+from asyncsvc.cli.options import (
+    HERE,
+    MISUSED,
+    THERE,
+    Database,
+    Failure,
+    Json,
+    SettingsFile,
+    States,
+    Url,
+    print_json,
+    program,
+    settings_file,
+)
+from asyncsvc.cli.serve import overrides
+from asyncsvc.clock import now_ms
+from asyncsvc.config.load import load
+from asyncsvc.storage.atomic_file import new_file
+from asyncsvc.storage.backup import NotACopy, duplicate, exchange, inspect, keep_calls
+from asyncsvc.storage.lock import DatabaseLock, FileLock
+
+app = typer.Typer()
+
+New = Annotated[str, typer.Argument(metavar="FILE|-", help="A new file; - writes to stdout.")]
+Old = Annotated[str, typer.Argument(metavar="FILE|-", help="The file; - reads stdin.")]
+STD = "-"
+CHUNK_LINES = 500
+CHUNK_BYTES = 4 << 20
+
+
+@app.command(rich_help_panel=THERE)
+def backup(file: New, as_json: Json = False, url: Url = None) -> int:
+    """Copy the database of the running service into a new file, whole and checked."""
+    with reach(url) as api, _written(file) as out:
+        told = api.patiently("/admin/backup")
+        digest = hashlib.sha256()
+        try:
+            for part in api.load(f"/admin/backup/{told['name']}"):
+                digest.update(part)
+                out.write(part)
+        finally:
+            api.discard(f"/admin/backup/{told['name']}")
+        if digest.hexdigest() != told["sha256"]:
+            raise Failure("the copy came damaged: its SHA-256 is another; try again")
+    if as_json:
+        found = {k: told[k] for k in ("bytes", "sha256", "tasks", "schema")}
+        if file != STD:
+            print_json({"file": file, **found})
+    else:
+        _say(f"{file}: {told['tasks']} tasks, {told['bytes']} bytes, sha256 {told['sha256']}")
+    return 0
+
+
+@app.command(rich_help_panel=THERE)
+def export(
+    file: New,
+    status: Annotated[States | None, typer.Option(help="Only those in this state.")] = None,
+    url: Url = None,
+) -> int:
+    """Write all tasks with their texts into a new file, one JSON line each."""
+    count = 0
+    with reach(url) as api, _written(file) as out:
+        for part in api.load("/admin/export", {"status": status} if status else None):
+            count += part.count(b"\n")
+            out.write(part)
+    _say(f"{file}: {count} tasks")
+    return 0
+
+
+@app.command("import", rich_help_panel=THERE)
+def import_(file: Old, as_json: Json = False, url: Url = None) -> int:
+    """Take tasks back: finished ones as they were, unfinished ones into the queue."""
+    total = {"imported": 0, "finished": 0, "queued": 0, "skipped": 0}
+    with reach(url) as api, _read(file) as lines:
+        for first, chunk in _chunks(lines):
+            try:
+                told = api.send("/admin/import", chunk, {"first_line": first})
+            except Failure as failure:
+                raise Failure(
+                    f"{failure}; stopped before line {first}, until then {_counted(total)}. "
+                    "What is imported is skipped when the file is imported again"
+                ) from None
+            total = {name: count + told[name] for name, count in total.items()}
+    if as_json:
+        print_json(total)
+    else:
+        print(_counted(total))
+    return 0
+
+
+def _counted(total: dict[str, int]) -> str:
+    return (
+        f"{total['imported']} imported ({total['finished']} finished, {total['queued']} queued), "
+        f"{total['skipped']} skipped as known"
+    )
+
+
+def _chunks(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
+    """(number of its first line, lines as they were)."""
+    held: list[bytes] = []
+    size, first, number = 0, 1, 0
+    for number, line in enumerate(lines, start=1):
+        if held and (len(held) == CHUNK_LINES or size + len(line) > CHUNK_BYTES):
+            yield first, b"".join(held)
+            held, size, first = [], 0, number
+        held.append(line)
+        size += len(line)
+    if held:
+        yield first, b"".join(held)
+
+
+@contextmanager
+def _written(file: str) -> Iterator[IO[bytes]]:
+    """The new file, or stdout."""
+    if file == STD:
+        if sys.stdout.isatty():
+            raise Failure("this is much for a terminal: name a file, or pipe it on", MISUSED)
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
+        return
+    try:
+        with new_file(Path(file)) as passing, passing.open("wb") as out:
+            yield out
+    except FileExistsError:
+        raise Failure(f"{file} exists already; name a new file", MISUSED) from None
+    except OSError as error:
+        raise Failure(f"{file} cannot be written: {error.strerror or error}", MISUSED) from None
+
+
+@contextmanager
+def _read(file: str) -> Iterator[IO[bytes]]:
+    if file == STD:
+        yield sys.stdin.buffer
+        return
+    try:
+        source = open(file, "rb")  # noqa: SIM115
+    except OSError as error:
+        raise Failure(f"{file} cannot be read: {error.strerror}", MISUSED) from None
+    with contextlib.closing(source):
+        yield source
+
+
+def _say(line: str) -> None:
+    """For people, apart from what a pipe carries."""
+    print(line, file=sys.stderr if line.startswith(f"{STD}:") else sys.stdout)
+
+
+@app.command(rich_help_panel=HERE)
+def restore(file: Old, settings: SettingsFile = None, db: Database = None) -> int:
+    """Put a backup in the place of the database; the service must be stopped."""
+    found = load(settings_file(settings), os.environ, overrides(None, None, db))
+    database = Path(found.storage.path)
+    source = None if file == STD else Path(file)
+    if source is not None:
+        if not source.is_file():
+            raise Failure(f"{file}: there is no such file", MISUSED)
+        if database.exists() and source.samefile(database):
+            raise Failure(f"{file} is the database itself", MISUSED)
+    with FileLock(database), DatabaseLock(database):
+        return _exchanged(source, file, database)
+
+
+def _exchanged(source: Path | None, file: str, database: Path) -> int:
+    stamp = datetime.fromtimestamp(now_ms() / 1000, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
+    coming = database.with_name(f"{database.name}.coming-{stamp}")
+    aside = database.with_name(f"{database.name}.before-{stamp}")
+    try:
+        tasks, schema = _inspected(source, coming)
+        held = database.exists()
+        if held:
+            keep_calls(database, coming)
+        exchange(coming, database, aside)
+    except NotACopy as error:
+        raise Failure(f"{_named(file)}: {error}; nothing was changed") from None
+    except (OSError, sqlite3.Error) as error:
+        raise Failure(f"{database} cannot be restored: {error}") from None
+    finally:
+        for rest in ("", "-journal", "-raw"):
+            with suppress(OSError):
+                coming.with_name(coming.name + rest).unlink()
+    print(f"restored  {database.absolute()}: {tasks} tasks, schema {schema}, of {_named(file)}")
+    print(f"before    {aside.absolute()}" if held else "before    there was none")
+    print(f"`{program()} serve` starts with it; unfinished tasks of the backup will run again")
+    return 0
+
+
+def _inspected(source: Path | None, coming: Path) -> tuple[int, int]:
+    """Bring the copy beside the database and look at it there: what was looked at is what will
+    be used."""
+    if source is None:
+        source = coming.with_name(f"{coming.name}-raw")
+        with source.open("xb") as raw:
+            shutil.copyfileobj(sys.stdin.buffer, raw)
+    inspect(source)
+    coming.touch(mode=0o600, exist_ok=False)
+    duplicate(source, coming)
+    with coming.open("rb+") as file:
+        os.fsync(file.fileno())
+    return inspect(coming)
+
+
+def _named(file: str) -> str:
+    return "stdin" if file == STD else file
