@@ -77,39 +77,47 @@ async def drive(port: int, feed: Feed, count: int, in_flight: int) -> tuple[floa
     """Submit a task for each that finishes; the rate from the first submit to the last end."""
     data = wire.request("/tasks", orjson.dumps(BODY))
     done = asyncio.get_running_loop().create_future()
-    submitted = finished = wrong = owed = 0
+    opening: set[asyncio.Task[None]] = set()
+    submitted = finished = wrong = 0
 
     def answered(connection: wire.Connection, status: int) -> None:
-        nonlocal owed
-        if status != 202:
-            if not done.done():
-                done.set_exception(RuntimeError(f"a submit was answered {status}"))
-        elif owed:
-            owed -= 1
-            connection.send(data, 1.0)
-        else:
+        if status == 202:
+            connection.sent_at = 0.0  # servers close what is idle for a while
             free.append(connection)
+        elif not done.done():
+            done.set_exception(RuntimeError(f"a submit was answered {status}"))
+
+    async def opened() -> None:
+        lines.append(await wire.connect(port, answered))
+        lines[-1].send(data, 1.0)
+
+    def submit() -> None:
+        while free:
+            line = free.pop()
+            if line.alive:
+                line.send(data, 1.0)
+                return
+        task = asyncio.create_task(opened())
+        opening.add(task)
+        task.add_done_callback(opening.discard)
 
     def received(completed: bool) -> None:
-        nonlocal submitted, finished, wrong, owed
+        nonlocal submitted, finished, wrong
         finished += 1
         wrong += not completed
         if submitted < count:
             submitted += 1
-            if free:
-                free.pop().send(data, 1.0)
-            else:
-                owed += 1  # the task has ended before its submit was answered
+            submit()
         elif finished == count and not done.done():
             done.set_result(None)
 
     lines = [await wire.connect(port, answered) for _ in range(min(in_flight, count))]
-    free: list[wire.Connection] = []
+    free = list(lines)
     feed.received = received
     began = perf_counter()
     submitted = len(lines)
-    for line in lines:
-        line.send(data, 1.0)
+    for _ in range(submitted):
+        submit()
     async with asyncio.timeout(MOST_ROUND_S):
         await done
     took = perf_counter() - began
