@@ -84,7 +84,7 @@ class Counter(asyncio.Protocol):
 def cut_word(data: bytes) -> bytes:
     """The end of what was read in which a word that is looked for may have begun."""
     for size in range(len(LAST) - 1, 0, -1):
-        if data.endswith(LAST[:size]) or size < len(CHUNK) and data.endswith(CHUNK[:size]):
+        if data.endswith(LAST[:size]) or (size < len(CHUNK) and data.endswith(CHUNK[:size])):
             return data[-size:]
     return b""
 
