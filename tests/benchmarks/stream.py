@@ -63,7 +63,7 @@ async def run(plan: Plan) -> Report:
         stage.simulator(folder, profile) as provider,
         stage.service(folder, settings(provider.url, plan.tasks)) as service,
     ):
-        heard, cpu_s = await _stream(plan, client, service)
+        heard, cpu_s, provider_s = await _stream(plan, client, service, provider)
         calls = await stage.all_calls(client, provider.url)
         memory = service.memory_mb()
         report.broken += service.faults()
@@ -75,13 +75,14 @@ async def run(plan: Plan) -> Report:
             )
     _judge(report, plan, heard, {call["marker"]: call for call in calls})
     _tell(report, plan, heard, cpu_s, memory)
+    report.row("processor s of the provider", provider_s, "")
     return report
 
 
 async def _stream(
-    plan: Plan, client: aiohttp.ClientSession, service: stage.Child
-) -> tuple[dict[str, following.Heard], float]:
-    """Gives what each client has heard, by marker, and the processor seconds it took."""
+    plan: Plan, client: aiohttp.ClientSession, service: stage.Child, provider: stage.Child
+) -> tuple[dict[str, following.Heard], float, float]:
+    """What each client has received, by marker; the processor seconds of service and provider."""
     bodies = [
         {"content": f"Tell [[id:s{number}]][[sim:tokens={plan.tokens}]]", "model": "streams"}
         for number in range(plan.tasks)
@@ -93,10 +94,10 @@ async def _stream(
         ids += [task["task_id"] for task in told["tasks"]]
     async with following.Subscribers(service.url, ids) as subscribers:
         progress("all clients are connected")
-        before = service.cpu_s()
+        before, provider_before = service.cpu_s(), provider.cpu_s()
         heard = await subscribers.all()
-        cpu_s = service.cpu_s() - before
-    return {f"s{number}": one for number, one in enumerate(heard)}, cpu_s
+        cpu_s, provider_s = service.cpu_s() - before, provider.cpu_s() - provider_before
+    return {f"s{number}": one for number, one in enumerate(heard)}, cpu_s, provider_s
 
 
 def _judge(
