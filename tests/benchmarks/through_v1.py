@@ -32,7 +32,13 @@ RATIO_TARGET, MEMORY_TARGET = 10.0, 0.25
 LITELLM = ("litellm[proxy]==1.108.7",)
 MOST_START_S = 120.0
 BODY = {"model": "fast", "stream": True, "messages": [{"role": "user", "content": "hello"}]}
-OFFLINE = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "NO_PROXY": "*"}
+ENVIRON = {
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # nothing is asked of the network
+    "LITELLM_TELEMETRY": "False",
+    "NO_PROXY": "*",
+    # On loopback, before a provider without a key: a check of keys would only slow the proxy down.
+    "LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY": "true",
+}
 _CONTENT = re.compile(rb'"content":\s*"([^"]*)"')
 
 
@@ -58,7 +64,7 @@ async def proxy(folder: Path, upstream: Child) -> Child:
         folder, "litellm", arguments, "/health/liveliness", program=str(programs / "python")
     )
     child.most_ready_s = MOST_START_S
-    child.environ = OFFLINE
+    child.environ = ENVIRON
     return child
 
 
