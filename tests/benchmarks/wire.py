@@ -12,7 +12,7 @@ from typing import cast
 
 from tests.benchmarks import stage
 
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 Answered = Callable[["Connection", int], None]
