@@ -130,7 +130,7 @@ def lives(database: Path) -> list[Life]:
         return [
             Life(
                 row[1], row[2], row[3], row[4], row[5] and orjson.loads(row[5]),
-                orjson.loads(row[6])["content"], row[7], events[row[0]],
+                orjson.loads(row[6]).get("content", ""), row[7], events[row[0]],
             )
             for row in rows
         ]  # fmt: skip

@@ -1,6 +1,6 @@
 """How long the way of a task through the code is: modules entered and Python calls made.
 
-CallStatistics one plain chat task whose answer comes in 61 pieces, from its submit to its closing
+Counts one plain chat task whose answer comes in 61 pieces, from its submit to its closing
 event at one follower, in a service that does nothing else; then a submit alone. Counts are those
 of the event loop's thread, taken by `sys.setprofile`, so they do not depend on the machine's
 speed. Exit status 3 where a figure is above its limit.

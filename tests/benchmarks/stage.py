@@ -64,21 +64,32 @@ def _value(value: Any) -> str:
 class Child:
     """A process that answers HTTP; it can be started again on the same port."""
 
-    def __init__(self, folder: Path, name: str, arguments: Sequence[str], ready: str) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        arguments: Sequence[str],
+        ready: str,
+        program: str = sys.executable,
+    ) -> None:
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.ready_s = 0.0
         """How long the latest start took."""
+        self.most_ready_s = READY_S
+        self.environ: dict[str, str] = {}
+        """Variables of its environment beside those of this process."""
         self.log = folder / f"{name}.log"
         self.under: Sequence[str] = ()
         """A command that starts it in its turn, such as a tracer."""
-        self._arguments = [sys.executable, *arguments, "--port", str(self.port)]
+        self._arguments = [program, *arguments, "--port", str(self.port)]
         self._ready = ready
         self._process: asyncio.subprocess.Process | None = None
 
     async def launch(self) -> None:
         """Start it and do not wait until it answers."""
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ASYNCSVC_")}
+        environ |= self.environ
         with self.log.open("ab") as log:
             self._process = await asyncio.create_subprocess_exec(
                 *self.under, *self._arguments, cwd=ROOT, env=environ,
@@ -97,7 +108,7 @@ class Child:
     async def answers(self) -> None:
         """Wait until it answers its path of readiness with 200."""
         asked = f"GET {self._ready} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"
-        async with asyncio.timeout(READY_S):
+        async with asyncio.timeout(self.most_ready_s):
             while not await self._answers(asked.encode()):
                 if self.process.returncode is not None:
                     raise RuntimeError(f"{self._arguments}: {self.words()[-2000:]}")

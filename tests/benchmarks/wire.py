@@ -12,7 +12,8 @@ from typing import cast
 
 from tests.benchmarks import stage
 
-_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
+_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
+_LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 Answered = Callable[["Connection", int], None]
 
@@ -32,6 +33,8 @@ class Connection(asyncio.Protocol):
     def __init__(self, answered: Answered) -> None:
         self.sent_at = 0.0
         self.alive = True
+        self.answer = b""
+        """The last answer, whole."""
         self._answered = answered
         self._buffer = b""
         self._transport: asyncio.Transport | None = None
@@ -51,10 +54,13 @@ class Connection(asyncio.Protocol):
         end = buffer.find(b"\r\n\r\n")
         if end < 0:
             return
-        length = _LENGTH.search(buffer, 0, end)
-        if length is None or len(buffer) < end + 4 + int(length[1]):
+        if length := _LENGTH.search(buffer, 0, end):
+            whole = len(buffer) >= end + 4 + int(length[1])
+        else:
+            whole = buffer.endswith(_LAST_CHUNK)
+        if not whole:
             return
-        self._buffer = b""
+        self._buffer, self.answer = b"", buffer
         self._answered(self, int(buffer[9:12]))
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -75,17 +81,20 @@ async def connect(port: int, answered: Answered) -> Connection:
     return connection
 
 
-async def saturate(port: int, data: bytes, count: int, connections: int) -> tuple[float, int]:
+async def saturate(
+    port: int, data: bytes, count: int, connections: int, status: int = 202
+) -> tuple[float, int]:
     """Send `count` requests, always one under way on each connection.
 
-    Gives (requests per second, answers that were not 202).
+    Gives (requests per second, answers whose status was not `status`).
     """
+    expected = status
     done = asyncio.get_running_loop().create_future()
     left, open_, wrong = count, 0, 0
 
     def answered(connection: Connection, status: int) -> None:
         nonlocal left, open_, wrong
-        wrong += status != 202
+        wrong += status != expected
         open_ -= 1
         if left and status:
             left -= 1

@@ -1,0 +1,19 @@
+"""The way of a task through the code does not become longer: bounds that are only ever lowered."""
+
+from tests.benchmarks import path
+
+TRIES = 3
+"""A busy machine cuts an answer into other pieces: the shortest of a few ways counts."""
+MODULES, CALLS, SUBMIT_CALLS, FRAMES = 94, 7_900, 650, 8
+"""Seen in November 2026, before the packages were rebuilt. Lower them with each shortening; the
+goals stand in `path` (40, 3,500, 250, 5), and a bound that has reached its goal stays there."""
+
+
+async def test_the_way_of_a_task_does_not_grow() -> None:
+    for _ in range(TRIES):
+        whole, submit = await path.measure()
+        seen = len(whole.modules), whole.ours, submit.total, whole.deepest
+        bounds = MODULES, CALLS, SUBMIT_CALLS, FRAMES
+        if all(figure <= bound for figure, bound in zip(seen, bounds, strict=True)):
+            return
+    raise AssertionError(f"modules, calls, calls of a submit, frames: {seen}, at most {bounds}")
