@@ -17,12 +17,10 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from asyncsvc.batches.batches import Batches
@@ -31,7 +29,7 @@ from asyncsvc.batches.steps import Steps
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
-from asyncsvc.errors import AsyncsvcError, StorageUnavailable
+from asyncsvc.errors import StorageUnavailable
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.admission import Admission
@@ -49,7 +47,7 @@ from asyncsvc.lifecycle.retention import Retention
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.routing.router import Router
+from asyncsvc.routing.router import Router as ModelRouter
 from asyncsvc.scheduling.account_slots import AccountSlot
 from asyncsvc.scheduling.cache import Cache
 from asyncsvc.scheduling.candidates import Chooser
@@ -64,10 +62,10 @@ from asyncsvc.web.http import errors
 from asyncsvc.web.http.attempts import Attempts
 from asyncsvc.web.http.auth import Authenticator, Rules
 from asyncsvc.web.http.body_memory import Bodies
-from asyncsvc.web.http.express import Express
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batch_lines import doors
+from asyncsvc.web.openapi.routes import Description
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -112,7 +110,7 @@ async def _opened(
     keep_ms = round(catalogue.longest_window_s() * 2000)
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
     client = await stack.enter_async_context(Client(settings.timeouts, now))
-    router = Router(settings.models, settings.routes)
+    router = ModelRouter(settings.models, settings.routes)
     waiting = await _waiting_room(settings, catalogue, router, journal)
     stack.push_async_callback(waiting.close)
     executor = Executor(journal, client, waiting, settings)
@@ -208,7 +206,7 @@ def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) ->
 
 
 async def _waiting_room(
-    settings: Settings, catalogue: Catalogue, router: Router, journal: Journal
+    settings: Settings, catalogue: Catalogue, router: ModelRouter, journal: Journal
 ) -> WaitingTasks:
     """Where tasks wait, with the desk that they wait for and the answers that are known."""
     account_slots = [AccountSlot(upstream) for upstream in catalogue.upstreams]
@@ -262,41 +260,27 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
         await task
 
 
-class Web(NamedTuple):
-    """What the HTTP server is given: the application, and the way past it."""
+def web(services: Services, tokens: Sequence[str]) -> ASGIApp:
+    """The web application over open services: authentication before the routes.
 
-    app: ASGIApp
-    express: Express
-
-
-def web(services: Services, tokens: Sequence[str]) -> Web:
-    """The web application over an open service."""
+    CORS headers are added only where the settings allow other origins.
+    """
     server = services.settings.server
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Services]]:
-        yield {"services": services}
+    async def lifespan(_: object) -> AsyncIterator[dict[str, object]]:
+        yield {"services": services, "description": Description(ROUTES)}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    doors = Authenticator(rules, Attempts(server.wrong_tokens))
-    app = Starlette(
-        routes=ROUTES,
-        middleware=[Middleware(doors.behind)],
-        lifespan=lifespan,
-        exception_handlers={
-            AsyncsvcError: errors.known,
-            MemoryError: errors.known,
-            HTTPException: errors.http,
-            Exception: errors.unknown,
-        },
+    authenticator = Authenticator(rules, Attempts(server.wrong_tokens))
+    router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
+    app = authenticator.behind(router.app)
+    if not server.allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=server.allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After", "X-Task-Id"],
     )
-    served: ASGIApp = app
-    if server.allowed_origins:
-        served = CORSMiddleware(
-            app,
-            allow_origins=server.allowed_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["Location", "Retry-After", "X-Task-Id"],
-        )
-    return Web(served, Express(services.intake, services.settings, doors))

@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, cast
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from asyncsvc.app import Web, drain, open_services, web
+from asyncsvc.app import drain, open_services, web
 from asyncsvc.config.settings import Settings, tokens
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.hangup import hangup
@@ -231,12 +232,12 @@ def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Generator[None, None,
             signal.signal(number, handler)
 
 
-def _config(web: Web, settings: Settings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     server = settings.server
     most = settings.queue.max_task_bytes
-    connections = Connections(server.max_connections, server.client_timeout_s, most, web.express)
+    connections = Connections(server.max_connections, server.client_timeout_s, most)
     return uvicorn.Config(
-        web.app,
+        app,
         # uvicorn only calls it; its annotation asks for a class.
         http=cast(type[asyncio.Protocol], connections.protocol),
         ws=SocketProtocol,

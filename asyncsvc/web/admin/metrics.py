@@ -61,7 +61,7 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 @operation(answer=str, media=("text/plain; version=1.0.0; charset=utf-8",))
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
-    services: Services = request.state.services
+    services: Services = request.scope["state"]["services"]
     text, content_type = exposed(services, request.headers.get("accept", ""))
     return Response(text, headers={"content-type": content_type})
 

@@ -23,7 +23,7 @@ RETRY_AFTER_S = 5.0
 async def reload(request: Request) -> Response:
     """POST /admin/reload: read the settings again; a fault changes nothing."""
     parts = services(request)
-    async with body.received(request, BODY_BYTES, parts.bodies) as (given, _):
+    async with body.ReceivedBody(request, BODY_BYTES, parts.bodies) as (given, _):
         if given.strip() and (fields := body.as_object(given)):
             name = next(iter(fields))
             raise InvalidRequest(f"{name!r} is not a field of a reload; it takes none", param=name)

@@ -56,7 +56,7 @@ BUSY_S = 5.0
 async def make_backup(request: Request) -> Response:
     """POST /admin/backup: copy the database as it is at this moment."""
     parts = services(request)
-    async with body.received(request, 64 * 1024, parts.bodies) as (raw, _):
+    async with body.ReceivedBody(request, 64 * 1024, parts.bodies) as (raw, _):
         value = body.as_object(raw) if raw else {}
     given = value.pop("path", None)
     if value:
@@ -142,7 +142,7 @@ async def take_in(request: Request) -> Response:
         raise InvalidRequest("first_line must be a whole number from 1", param="first_line")
     first = integer(query.get("first_line"), "first_line", 1, 1, None)
     limit = TEXTS * parts.settings.queue.max_task_bytes + (1 << 20)
-    async with body.received(request, limit, parts.bodies) as (data, _):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, _):
         if (encoding := other_encoding(data[:4])) is not None:
             raise InvalidRequest(f"the lines are in {encoding}; save the file as UTF-8")
         lines = [line.removeprefix(BOM) for line in data.split(b"\n")]

@@ -8,8 +8,6 @@ Never validates fields.
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import orjson
@@ -97,22 +95,40 @@ async def _next(receive: Receive) -> Any:
     return message
 
 
-@asynccontextmanager
-async def received(
-    request: Request, limit: int, bodies: Bodies
-) -> AsyncIterator[tuple[bytes, Aside]]:
-    """The body, and how to work on it; its room is given back at the end."""
-    announced = request.headers.get("content-length", "")
-    length = int(announced) if announced.isdigit() else 0
-    encoding = coding(request.headers.getlist("content-encoding"))
-    data, hold = await collect(request.receive, length, limit, bodies)
-    if encoding is not None and data:
-        data, hold = await _inflated(data, hold, encoding, limit, bodies)
-    try:
-        yield data, hold.aside if hold is not None else at_once
-    finally:
-        if hold is not None:
-            hold.release()
+class ReceivedBody:
+    """The body of a request: `async with ReceivedBody(request, limit, bodies) as (data, aside)`.
+
+    `data` is the whole body, inflated; `aside` runs a function on it, in a thread where it is
+    large. The memory of a large body is given back at the end of the block. Entering raises what
+    `collect` raises, and UnsupportedEncoding.
+    """
+
+    __slots__ = ("_bodies", "_hold", "_limit", "_request")
+
+    def __init__(self, request: Request, limit: int, bodies: Bodies) -> None:
+        self._request = request
+        self._limit = limit
+        self._bodies = bodies
+        self._hold: Hold | None = None
+
+    async def __aenter__(self) -> tuple[bytes, Aside]:
+        announced, encodings = 0, []
+        for name, value in self._request.scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                announced = int(value)
+            elif name == b"content-encoding":
+                encodings.append(value.decode("latin-1"))
+        encoding = coding(encodings) if encodings else None
+        limit, bodies = self._limit, self._bodies
+        data, hold = await collect(self._request.receive, announced, limit, bodies)
+        if encoding is not None and data:
+            data, hold = await _inflated(data, hold, encoding, limit, bodies)
+        self._hold = hold
+        return data, at_once if hold is None else hold.aside
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._hold is not None:
+            self._hold.release()
 
 
 async def _inflated(

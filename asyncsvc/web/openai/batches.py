@@ -49,7 +49,7 @@ async def create_batch(request: Request) -> Response:
     `x-lane`, `x-priority` and `x-session-id` are for all of them; without, they wait in `long`.
     """
     parts = services(request)
-    async with body.received(request, BODY_MOST, parts.bodies) as (data, _):
+    async with body.ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
         given = body.as_object(data)
     endpoint = given.pop("endpoint", None)
     if endpoint not in ENDPOINTS:

@@ -54,7 +54,7 @@ async def completions(request: Request) -> Response:
     """
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         call = asking.chat(await aside(body.as_object, data), request.headers)
         held = await hold(parts, call, request.scope["owner"], aside)
     if call.stream:

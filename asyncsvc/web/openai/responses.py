@@ -65,7 +65,7 @@ async def create_response(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         given = await aside(body.as_object, data)
         wanted, submission, kept = await understood(parts, given, request.headers)
         accepted = await parts.intake.submit(
@@ -185,7 +185,7 @@ async def input_tokens(request: Request) -> Response:
     """POST /v1/responses/input_tokens: about how many tokens a request would have."""
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         given = {"model": AUTO} | fields.present(await aside(body.as_object, data))
         asked = await with_history(parts, given)
     count = of_prompt(asked.messages, asked.params)

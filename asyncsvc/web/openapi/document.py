@@ -13,7 +13,7 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import TypeAdapter
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from asyncsvc import __version__
 from asyncsvc.errors import RequestError
@@ -97,8 +97,8 @@ class Served:
 def served(routes: Iterable[BaseRoute]) -> Iterator[Served]:
     """Every method that is served, as it is declared."""
     for route in routes:
-        if isinstance(route, Route) and isinstance(route.endpoint, Resource):
-            for method, function in route.endpoint.verbs.items():
+        if isinstance(route, Resource):
+            for method, function in route.verbs.items():
                 yield Served(route.path_format, method, function, declared(function) or Operation())
 
 

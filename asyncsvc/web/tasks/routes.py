@@ -37,7 +37,8 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def services(request: Request) -> Services:
-    found: Services = request.state.services
+    """The open parts of the service, from the lifespan state."""
+    found: Services = request.scope["state"]["services"]
     return found
 
 
@@ -56,7 +57,7 @@ async def submit_batch(request: Request) -> Response:
     parts.intake.turn_away()
     key = idempotency_key(request.headers)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         submissions = await aside(_read_batch, data)
         owner = request.scope["owner"]
         try:
@@ -96,7 +97,7 @@ async def route(request: Request) -> Response:
     """POST /route: how a task would be routed; nothing is stored."""
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         return JSON(parts.intake.route(await aside(read, data)))
 
 

@@ -53,7 +53,7 @@ async def create(request: Request) -> Response:
     """
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         value = await aside(body.as_object, data)
         return await _create(request, parts, value)
 
