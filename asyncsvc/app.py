@@ -59,8 +59,7 @@ from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.web.http import errors
-from asyncsvc.web.http.attempts import Attempts
-from asyncsvc.web.http.auth import Authenticator, Rules
+from asyncsvc.web.http.auth import Attempts, Authenticator, Rules
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services

@@ -14,8 +14,7 @@ from starlette.routing import Route
 
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.admin import health
-from asyncsvc.web.http.operations import declared, operation
-from asyncsvc.web.http.resources import Resource, resource
+from asyncsvc.web.http.resources import Resource, declared, operation, resource
 from asyncsvc.web.openapi import routes as docs
 from asyncsvc.web.openapi.document import document, served, statuses
 from asyncsvc.web.openapi.page import page

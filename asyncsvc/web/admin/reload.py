@@ -10,8 +10,7 @@ from starlette.responses import Response
 from asyncsvc.errors import InvalidRequest, SettingsError, ShuttingDown
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.service_schemas import Reloaded
 

@@ -5,11 +5,14 @@ checks for both protocols, a constant-time comparison, and that no token is ever
 URL. Never knows what is behind the doors.
 """
 
+import asyncio
 import hashlib
 import hmac
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,9 +21,60 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from asyncsvc.config.settings import is_loopback
-from asyncsvc.errors import Forbidden, Overloaded, RequestError, Unauthorized
-from asyncsvc.web.http.attempts import Attempts
+from asyncsvc.errors import Forbidden, Overloaded, RequestError, TooManyAttempts, Unauthorized
 from asyncsvc.web.http.errors import response
+
+WINDOW_S = 60.0
+ADDRESSES_MOST = 4096
+"""Addresses that are remembered; beyond, the one that has tried least lately is forgotten."""
+
+
+class Attempts:
+    """`check` before a token is looked at, `failed` after a wrong one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._failed: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._failed)
+
+    def check(self, address: str) -> None:
+        """Raises TooManyAttempts."""
+        if not self._failed:
+            return
+        times = self._failed.get(origin(address))
+        if times is None or len(times) < self._most:
+            return
+        left = times[0] + WINDOW_S - asyncio.get_running_loop().time()
+        if left > 0:
+            raise TooManyAttempts(
+                f"{self._most} wrong tokens came from this address within a minute",
+                retry_after=left,
+            )
+
+    def failed(self, address: str) -> None:
+        """One more wrong token."""
+        key = origin(address)
+        times = self._failed.setdefault(key, deque(maxlen=self._most))
+        times.append(asyncio.get_running_loop().time())
+        self._failed.move_to_end(key)
+        if len(self._failed) > ADDRESSES_MOST:
+            self._failed.popitem(last=False)
+
+
+def origin(address: str) -> str:
+    """Who an address belongs to: of IPv6 a customer has at least a /64 to choose from."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(known, IPv6Address):
+        return address
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(IPv6Address(int(known) >> 64 << 64))
+
 
 OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"})
 """What a supervisor or a browser may read without a token: it tells nothing of any task."""

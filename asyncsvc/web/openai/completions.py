@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from asyncsvc.tasks.state import Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.chat import DONE, Stream, Whole
 from asyncsvc.web.openai.errors import answering

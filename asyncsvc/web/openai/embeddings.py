@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.errors import answering
 from asyncsvc.web.openai.held_request import Held, Kept, hold

@@ -23,8 +23,7 @@ from asyncsvc.storage import responses as stored
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import fields
 from asyncsvc.web.openai.asking import AUTO
@@ -33,13 +32,14 @@ from asyncsvc.web.openai.held_request import COMMENT_S, Held, Kept
 from asyncsvc.web.openai.items import input_items, listed
 from asyncsvc.web.openai.response_request import CreateResponse
 from asyncsvc.web.openai.response_stream import PREFIX, Telling
-from asyncsvc.web.openai.schemas_files import ItemsQuery, ResponseQuery
-from asyncsvc.web.openai.schemas_responses import (
+from asyncsvc.web.openai.schemas import (
     CountTokens,
     DeletedResponse,
     InputItems,
     InputTokens,
+    ItemsQuery,
     ResponseObject,
+    ResponseQuery,
 )
 from asyncsvc.web.openai.stored_responses import as_told, find, understood, with_history
 from asyncsvc.web.tasks.routes import cursor, integer, services

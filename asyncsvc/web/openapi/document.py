@@ -18,8 +18,7 @@ from starlette.routing import BaseRoute
 from asyncsvc import __version__
 from asyncsvc.errors import RequestError
 from asyncsvc.web.http.auth import OPEN_PATHS, READS
-from asyncsvc.web.http.operations import JSON_MEDIA, Operation, declared
-from asyncsvc.web.http.resources import Resource
+from asyncsvc.web.http.resources import JSON_MEDIA, Operation, Resource, declared
 from asyncsvc.web.tasks.schemas import Refusal
 
 STREAM_MEDIA = "text/event-stream"

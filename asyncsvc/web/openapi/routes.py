@@ -16,8 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.tasks.schemas import Object
 
 

@@ -16,8 +16,7 @@ from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views

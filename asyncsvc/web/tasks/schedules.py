@@ -16,8 +16,7 @@ from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.schedule_schemas import AllSchedules, NewSchedule, WholeSchedule

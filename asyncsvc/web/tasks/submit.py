@@ -14,7 +14,7 @@ from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import schemas
 from asyncsvc.web.tasks.schemas import KEY_MOST
