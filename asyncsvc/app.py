@@ -1,7 +1,6 @@
-"""The wiring: opens every part bottom-up and hands the service to the web.
+"""The application context: opens all parts of the service in order, and builds the web app.
 
-Owns the order in which parts open and close. Promises that a failed start closes what was
-open. Never does anything itself; it is the only module that sees all floors.
+A failed start closes what was open. This is the only module that imports from every package.
 """
 
 import asyncio
@@ -81,15 +80,27 @@ async def open_services(
     read: Callable[[], Settings] | None = None,
     watch: Watch = Monitor,
     uptime: Uptime = uptime_ms,
+    client: Client | None = None,
 ) -> AsyncIterator[Services]:
-    """All parts, open and running. Raises StartError or SettingsError.
+    """All parts of the service, open and running. Raises StartError or SettingsError.
 
-    `settings` are the service's from here on: a reload changes them to what `read` says.
+    `settings` belong to the service from here on: a reload changes them to what `read` returns.
+    `client` makes the calls to providers; by default one over HTTP. It is opened and closed with
+    the service.
     """
     async with AsyncExitStack() as stack:
         path = Path(settings.storage.path)
         try:
-            services = await _opened(stack, settings, environ, now, read, watch, uptime)
+            services = await _opened(
+                stack,
+                settings,
+                environ,
+                now,
+                read,
+                watch,
+                uptime,
+                client or Client(settings.timeouts, now),
+            )
         except StorageUnavailable as error:
             raise unusable(path, error) from None
         yield services
@@ -103,14 +114,15 @@ async def _opened(
     read: Callable[[], Settings] | None,
     watch: Watch,
     uptime: Uptime,
+    client: Client,
 ) -> Services:
     catalogue = Catalogue(settings, environ)
     store = await Store.open(Path(settings.storage.path), stack)
     keep_ms = round(catalogue.longest_window_s() * 2000)
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
-    client = await stack.enter_async_context(Client(settings.timeouts, now))
+    await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
-    waiting = await _waiting_room(settings, catalogue, router, journal)
+    waiting = await _waiting_tasks(settings, catalogue, router, journal)
     stack.push_async_callback(waiting.close)
     executor = Executor(journal, client, waiting, settings)
     stack.push_async_callback(executor.close)
@@ -138,7 +150,7 @@ async def _front(
     executor: Executor,
     inside: Reloader,
 ) -> Services:
-    """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
+    """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, waiting = inside.settings, inside.journal, inside.waiting
     eta_estimator = EtaEstimator(waiting.scheduler, waiting.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
@@ -200,14 +212,14 @@ async def _batches(
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Let it run until the service closes."""
+    """Run a coroutine in the background until the service closes."""
     stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
-async def _waiting_room(
+async def _waiting_tasks(
     settings: Settings, catalogue: Catalogue, router: ModelRouter, journal: Journal
 ) -> WaitingTasks:
-    """Where tasks wait, with the desk that they wait for and the answers that are known."""
+    """The waiting tasks with the scheduler that starts them and the cache of answers."""
     account_slots = [AccountSlot(upstream) for upstream in catalogue.upstreams]
     chooser = Chooser(account_slots, router, settings.routing.balance)
     scheduler = Scheduler(account_slots, chooser, catalogue.lacking, settings.queue.weights)
@@ -219,8 +231,8 @@ async def _waiting_room(
 async def drain(services: Services, grace_s: float, hurry: asyncio.Event) -> None:
     """Stop in the order that loses nothing; `hurry` cuts the grace short.
 
-    Intake, lanes, grace, interruption of what still runs, then the sockets: a client hears of
-    everything that was committed before its socket is closed.
+    Intake, lanes, grace, interruption of the calls that still run, then the WebSockets: a client
+    receives every committed event before its socket is closed.
     """
     services.intake.closed = True
     services.scheduler.stop()
@@ -243,7 +255,7 @@ async def _all(waits: Iterable[Awaitable[object]]) -> None:
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait for whichever comes first, and end the others."""
+    """Wait until the first of them is done, and cancel the others."""
     tasks = {asyncio.create_task(wait) for wait in waits}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -1,8 +1,7 @@
-"""The HTTP server: uvicorn with our own signals.
+"""The HTTP server: uvicorn, with the process's signals and the order of stopping.
 
-Owns the process's signals and the order of stopping. Promises that the engine is drained
-while the sockets are still open (uvicorn by itself closes them first), that a second signal
-skips the grace, and that the process then ends with 0. Never knows what is served.
+The engine is drained while the sockets are still open (uvicorn by itself closes them first). A
+second signal skips the grace period; the process then ends with 0.
 """
 
 import asyncio
@@ -69,7 +68,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         if self.read_paused:
-            # Nobody takes messages any more, but the client's answer must be seen.
+            # Messages are no longer read, but the client's close frame must be seen.
             self.read_paused = False
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)

@@ -1,7 +1,6 @@
-"""`GET /metrics`: the service's state in Prometheus' text, at the moment of asking.
+"""`GET /metrics`: the table of all metrics, and their values in Prometheus' text format.
 
-Owns the translation of the table in `catalog.py`. Promises a registry of its own for each
-answer, so that nothing is kept between two and nothing global is touched. Never counts.
+Each request has a registry of its own, so the process's global registry is never touched.
 """
 
 import sqlite3

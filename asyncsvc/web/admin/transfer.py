@@ -1,4 +1,4 @@
-"""The data going out and coming in: copies of the database, tasks as JSON lines.
+"""Backups, exports and imports: copies of the database, tasks as JSON lines.
 
 Owns `/admin/backup`, `/admin/export` and `/admin/import`. Promises that a client chooses at most
 a name below the folder of backups, never a path; that an import is taken wholly or not at all,

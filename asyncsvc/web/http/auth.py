@@ -1,8 +1,9 @@
-"""The doors: who may come in, over HTTP and WebSocket alike.
+"""Authentication of HTTP requests and WebSockets: host, origin, token, and wrong tokens.
 
-Owns the checks of host, origin and token. Promises the same
-checks for both protocols, a constant-time comparison, and that no token is ever taken from a
-URL. Never knows what is behind the doors.
+Both protocols have the same checks; tokens are compared in constant time and never taken from a
+URL. An address with too many wrong tokens within a minute is answered 429 before its token is
+compared, so that a guess cannot be confirmed. Addresses that share a proxy share this limit;
+requests without any token do not count.
 """
 
 import asyncio
@@ -64,7 +65,7 @@ class Attempts:
 
 
 def origin(address: str) -> str:
-    """Who an address belongs to: of IPv6 a customer has at least a /64 to choose from."""
+    """The address or network that wrong tokens count for: in IPv6 a customer has at least a /64."""
     try:
         known = ip_address(address)
     except ValueError:
@@ -89,7 +90,7 @@ LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-user", b"sec-we
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the doors check. `hosts` None: any Host header, as other machines may call."""
+    """What a request must have. `hosts` None: any Host header, as other machines may call."""
 
     tokens: tuple[bytes, ...]
     origins: frozenset[str]
@@ -110,7 +111,7 @@ class Rules:
         )
 
     def check(self, scope: Mapping[str, Any], attempts: Attempts) -> str | None:
-        """The owner of what follows. Raises RequestError for whom must stay outside."""
+        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
         headers = _named(scope)
         host = headers.get(b"host", "")
         if self.hosts is not None and not _is_ours(host, self.hosts):
@@ -150,14 +151,14 @@ class Rules:
 
 
 class Authenticator:
-    """What stands before everything: `enter` for a request, `behind` for an application."""
+    """Checks requests (`enter`) and wraps an ASGI application (`behind`)."""
 
     def __init__(self, rules: Rules, attempts: Attempts) -> None:
         self._rules = rules
         self._attempts = attempts
 
     def enter(self, scope: Mapping[str, Any]) -> str | None:
-        """The owner of what follows. Raises RequestError for whom must stay outside."""
+        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
         if CROWDED in scope["state"] and (
             scope["type"] == "websocket" or scope["path"] not in OPEN_PATHS
         ):
@@ -166,7 +167,7 @@ class Authenticator:
         return self._rules.check(scope, self._attempts)
 
     def behind(self, app: ASGIApp) -> ASGIApp:
-        """The application for those who may enter; `owner` is in their scope."""
+        """The application behind these checks; `scope["owner"]` is the owner of its tasks."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] in ("http", "websocket"):
@@ -181,7 +182,7 @@ class Authenticator:
 
 
 def refusal(error: RequestError) -> Response:
-    """What the doors answer over HTTP."""
+    """The HTTP response to a request that is refused."""
     answer = response(error)
     if error.status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"

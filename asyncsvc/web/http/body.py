@@ -1,9 +1,8 @@
-"""Reading a request's body.
+"""Request bodies: reading within a size limit, inflating (RFC 9110, 8.4), parsing JSON.
 
-Owns the limit on its size and the parsing of JSON. Promises that no more than the limit is
-ever held, whether the length was announced or not, that large bodies have room (bodies.py)
-before they are read, and that what it gives can be written as JSON again and is what was sent.
-Never validates fields.
+No more than the limit is ever in memory, whether the length was announced or not and however
+little a compressed body has; a large body waits for memory (`body_memory`) before it is read.
+A parsed value can be written as JSON again. An unknown encoding is refused with 415.
 """
 
 import asyncio

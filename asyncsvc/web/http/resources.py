@@ -1,4 +1,7 @@
-"""`Resource`: the route of one path, with a function for each HTTP method.
+"""`Resource`: the route of one path, with a declared function for each HTTP method.
+
+`operation` declares a function's types of body, query and response and its error codes, from
+which `openapi.document` is made; it changes nothing of the function.
 
 Another method is answered 405 with all methods that the path has, HEAD is answered as GET,
 OPTIONS with the list of methods, and an exception of a function with its error response.

@@ -1,7 +1,6 @@
-"""`GET /tasks/{id}/explain`.
+"""`GET /tasks/{id}/explain`: a task's history and wait times, from its stored events.
 
-Owns the way from a task's events to its story. Promises to read them in pages, so that a long
-stream holds nobody up. Never keeps anything.
+Events are read in pages, so that a long stream does not block the loop.
 """
 
 from typing import Annotated, Any, NotRequired
