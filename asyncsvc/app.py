@@ -1,7 +1,6 @@
-"""The wiring: opens every part bottom-up and hands the service to the web.
+"""The application context: opens all parts of the service in order, and builds the web app.
 
-Owns the order in which parts open and close. Promises that a failed start closes what was
-open. Never does anything itself; it is the only module that sees all floors.
+A failed start closes what was open. This is the only module that imports from every package.
 """
 
 import asyncio
@@ -17,12 +16,10 @@ from collections.abc import (
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Router
 from starlette.types import ASGIApp
 
 from asyncsvc.batches.batches import Batches
@@ -31,7 +28,7 @@ from asyncsvc.batches.steps import Steps
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
-from asyncsvc.errors import AsyncsvcError, StorageUnavailable
+from asyncsvc.errors import StorageUnavailable
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.admission import Admission
@@ -48,7 +45,7 @@ from asyncsvc.lifecycle.retention import Retention
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.routing.router import Router
+from asyncsvc.routing.router import Router as ModelRouter
 from asyncsvc.scheduling.cache import Cache
 from asyncsvc.scheduling.candidates import AccountSlot, Chooser
 from asyncsvc.scheduling.dispatcher import Dispatcher
@@ -59,13 +56,12 @@ from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.web.http import errors
-from asyncsvc.web.http.attempts import Attempts
-from asyncsvc.web.http.auth import Authenticator, Rules
+from asyncsvc.web.http.auth import Attempts, Authenticator, Rules
 from asyncsvc.web.http.body_memory import Bodies
-from asyncsvc.web.http.express import Express
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batch_lines import doors
+from asyncsvc.web.openapi.routes import Description
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -82,15 +78,27 @@ async def open_services(
     read: Callable[[], Settings] | None = None,
     watch: Watch = Monitor,
     uptime: Uptime = uptime_ms,
+    client: Client | None = None,
 ) -> AsyncIterator[Services]:
-    """All parts, open and running. Raises StartError or SettingsError.
+    """All parts of the service, open and running. Raises StartError or SettingsError.
 
-    `settings` are the service's from here on: a reload changes them to what `read` says.
+    `settings` belong to the service from here on: a reload changes them to what `read` returns.
+    `client` makes the calls to providers; by default one over HTTP. It is opened and closed with
+    the service.
     """
     async with AsyncExitStack() as stack:
         path = Path(settings.storage.path)
         try:
-            services = await _opened(stack, settings, environ, now, read, watch, uptime)
+            services = await _opened(
+                stack,
+                settings,
+                environ,
+                now,
+                read,
+                watch,
+                uptime,
+                client or Client(settings.timeouts, now),
+            )
         except StorageUnavailable as error:
             raise unusable(path, error) from None
         yield services
@@ -104,13 +112,14 @@ async def _opened(
     read: Callable[[], Settings] | None,
     watch: Watch,
     uptime: Uptime,
+    client: Client,
 ) -> Services:
     catalogue = Catalogue(settings, environ)
     store = await Store.open(Path(settings.storage.path), stack)
     keep_ms = round(catalogue.longest_window_s() * 2000)
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
-    client = await stack.enter_async_context(Client(settings.timeouts, now))
-    router = Router(settings.models, settings.routes)
+    await stack.enter_async_context(client)
+    router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
     executor = Executor(journal, client, scheduler, settings)
@@ -139,7 +148,7 @@ async def _front(
     executor: Executor,
     inside: Reloader,
 ) -> Services:
-    """What clients meet: intake, levers, schedules, webhooks, and the watch over all of it."""
+    """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
     eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
@@ -201,12 +210,12 @@ async def _batches(
 
 
 def _begin(stack: AsyncExitStack, work: Coroutine[Any, Any, None], name: str) -> None:
-    """Let it run until the service closes."""
+    """Run a coroutine in the background until the service closes."""
     stack.push_async_callback(_cancelled, asyncio.create_task(work, name=name))
 
 
 async def _scheduler(
-    settings: Settings, catalogue: Catalogue, router: Router, journal: Journal
+    settings: Settings, catalogue: Catalogue, router: ModelRouter, journal: Journal
 ) -> Scheduler:
     """The scheduler with its dispatcher and the answers that the cache held before."""
     account_slots = [AccountSlot(upstream) for upstream in catalogue.upstreams]
@@ -220,8 +229,8 @@ async def _scheduler(
 async def drain(services: Services, grace_s: float, hurry: asyncio.Event) -> None:
     """Stop in the order that loses nothing; `hurry` cuts the grace short.
 
-    Intake, lanes, grace, interruption of what still runs, then the sockets: a client hears of
-    everything that was committed before its socket is closed.
+    Intake, lanes, grace, interruption of the calls that still run, then the WebSockets: a client
+    receives every committed event before its socket is closed.
     """
     services.intake.closed = True
     services.scheduler.stop()
@@ -244,7 +253,7 @@ async def _all(waits: Iterable[Awaitable[object]]) -> None:
 
 
 async def _first(*waits: Coroutine[Any, Any, object]) -> None:
-    """Wait for whichever comes first, and end the others."""
+    """Wait until the first of them is done, and cancel the others."""
     tasks = {asyncio.create_task(wait) for wait in waits}
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -260,41 +269,27 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
         await task
 
 
-class Web(NamedTuple):
-    """What the HTTP server is given: the application, and the way past it."""
+def web(services: Services, tokens: Sequence[str]) -> ASGIApp:
+    """The web application over open services: authentication before the routes.
 
-    app: ASGIApp
-    express: Express
-
-
-def web(services: Services, tokens: Sequence[str]) -> Web:
-    """The web application over an open service."""
+    CORS headers are added only where the settings allow other origins.
+    """
     server = services.settings.server
 
     @asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, Services]]:
-        yield {"services": services}
+    async def lifespan(_: object) -> AsyncIterator[dict[str, object]]:
+        yield {"services": services, "description": Description(ROUTES)}
 
     rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    doors = Authenticator(rules, Attempts(server.wrong_tokens))
-    app = Starlette(
-        routes=ROUTES,
-        middleware=[Middleware(doors.behind)],
-        lifespan=lifespan,
-        exception_handlers={
-            AsyncsvcError: errors.known,
-            MemoryError: errors.known,
-            HTTPException: errors.http,
-            Exception: errors.unknown,
-        },
+    authenticator = Authenticator(rules, Attempts(server.wrong_tokens))
+    router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
+    app = authenticator.behind(router.app)
+    if not server.allowed_origins:
+        return app
+    return CORSMiddleware(
+        app,
+        allow_origins=server.allowed_origins,
+        allow_methods=["*"],
+        allow_headers=["*"],
+        expose_headers=["Location", "Retry-After", "X-Task-Id"],
     )
-    served: ASGIApp = app
-    if server.allowed_origins:
-        served = CORSMiddleware(
-            app,
-            allow_origins=server.allowed_origins,
-            allow_methods=["*"],
-            allow_headers=["*"],
-            expose_headers=["Location", "Retry-After", "X-Task-Id"],
-        )
-    return Web(served, Express(services.intake, services.settings, doors))

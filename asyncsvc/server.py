@@ -1,8 +1,7 @@
-"""The HTTP server: uvicorn with our own signals.
+"""The HTTP server: uvicorn, with the process's signals and the order of stopping.
 
-Owns the process's signals and the order of stopping. Promises that the engine is drained
-while the sockets are still open (uvicorn by itself closes them first), that a second signal
-skips the grace, and that the process then ends with 0. Never knows what is served.
+The engine is drained while the sockets are still open (uvicorn by itself closes them first). A
+second signal skips the grace period; the process then ends with 0.
 """
 
 import asyncio
@@ -16,10 +15,11 @@ from collections.abc import Awaitable, Callable, Generator, Mapping
 from typing import Any, cast
 
 import uvicorn
+from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from asyncsvc.app import Web, drain, open_services, web
+from asyncsvc.app import drain, open_services, web
 from asyncsvc.config.settings import Settings, tokens
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.hangup import hangup
@@ -68,7 +68,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.transport.write(b"".join(self.conn.data_to_send()))
         self.close_sent = True
         if self.read_paused:
-            # Nobody takes messages any more, but the client's answer must be seen.
+            # Messages are no longer read, but the client's close frame must be seen.
             self.read_paused = False
             self.transport.resume_reading()
         self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
@@ -231,12 +231,12 @@ def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Generator[None, None,
             signal.signal(number, handler)
 
 
-def _config(web: Web, settings: Settings) -> uvicorn.Config:
+def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     server = settings.server
     most = settings.queue.max_task_bytes
-    connections = Connections(server.max_connections, server.client_timeout_s, most, web.express)
+    connections = Connections(server.max_connections, server.client_timeout_s, most)
     return uvicorn.Config(
-        web.app,
+        app,
         # uvicorn only calls it; its annotation asks for a class.
         http=cast(type[asyncio.Protocol], connections.protocol),
         ws=SocketProtocol,

@@ -16,7 +16,7 @@ from asyncsvc import errors
 from asyncsvc.config.diff import EFFECTS
 from asyncsvc.config.settings import Model, Settings
 from asyncsvc.tasks.state import TRANSITIONS
-from asyncsvc.web.admin.metric_catalog import ROWS
+from asyncsvc.web.admin.metrics import ROWS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- made from the code: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)

@@ -8,7 +8,7 @@ import asyncio
 from contextlib import AbstractAsyncContextManager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 from unittest.mock import patch
 
 import orjson
@@ -18,6 +18,7 @@ from asyncsvc.config.diff import Difference
 from asyncsvc.config.settings import Settings
 from asyncsvc.monitoring.monitor import Monitor, Rhythm
 from asyncsvc.monitoring.process_statistics import ProcessStatistics
+from asyncsvc.providers.client import Client
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http.state import Services
@@ -106,11 +107,15 @@ class EngineServices:
         await self.close()
 
     async def reopen(self) -> None:
-        client = patch("asyncsvc.app.Client", lambda timeouts, now: self.client)
-        with client, patch("asyncsvc.app.Retention", _NoPurge):
+        with patch("asyncsvc.app.Retention", _NoPurge):
             watch = partial(Monitor, look=self.look, rhythm=self.rhythm, relieve=self.relieve)
             self._open = open_services(
-                self.settings, self.environ, self.now, lambda: self.wanted.model_copy(), watch
+                self.settings,
+                self.environ,
+                self.now,
+                lambda: self.wanted.model_copy(),
+                watch,
+                client=cast(Client, self.client),
             )
             self.services = await self._open.__aenter__()
         await asyncio.sleep(0)

@@ -43,15 +43,13 @@ from asyncsvc.tasks.submission import Submission
 RETRY_AFTER_S = 5.0
 Also = Callable[[Sequence[str]], Sequence[Beside]]
 """Given the ids of new tasks: what is written in one transaction with them."""
-Told = Callable[[Accepted | AsyncsvcError], None]
-"""Hears of a task that is on the disk, or why it is not."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Intake:
-    """`submit` one, `submit_all` several at once; `offer` one without waiting."""
+    """`submit` takes one task, `submit_all` several in one transaction."""
 
     def __init__(
         self,
@@ -74,36 +72,6 @@ class Intake:
         self._entering = 0
         self._keys = keys
 
-    def offer(self, submission: Submission, owner: str | None, told: Told) -> None:
-        """Take one task, and tell when it is on the disk. Raises RequestError where it is not
-        taken; then nobody is told anything."""
-        began = perf_counter()  # the loop's clock is too coarse: uvloop's counts milliseconds
-        try:
-            self._check_room(1)
-            submission = self._admission.named(submission)
-            self._admission.check(submission)
-            now = self._journal.now()
-            request, body = draft(self._router, submission, owner, now)
-            taken = Accepted(request.id, self._admission.answer(request, submission, now))
-        except RequestError as error:
-            self._task_counters.refuse(error)
-            raise
-        self._entering += 1
-        self._journal.post([NewTask(request, body)], partial(self._settled, taken, began, told))
-
-    def _settled(self, taken: Accepted, began: float, told: Told, outcome: Outcome) -> None:
-        self._entering -= 1
-        if isinstance(outcome, AsyncsvcError):
-            if isinstance(outcome, RequestError | StorageUnavailable):
-                self._task_counters.refuse(outcome)
-            told(outcome)
-            return
-        try:
-            self._place(outcome[0], taken)
-        finally:  # it is on the disk whatever else fails
-            self._task_counters.submit.observe(perf_counter() - began)
-            told(taken)
-
     async def submit(
         self,
         submission: Submission,
@@ -118,24 +86,16 @@ class Intake:
         """
         began = perf_counter()
         try:
-            accepted = await self._submit(submission, owner, key, aside, also)
+            if key is None:
+                accepted = (await self._take([submission], owner, aside=aside, also=also))[0]
+            else:
+                once = self._take_once(submission, owner, key, aside, also)
+                accepted = (await through(once))[0]
         except (RequestError, StorageUnavailable) as error:
             self._task_counters.refuse(error)
             raise
         self._task_counters.submit.observe(perf_counter() - began)
         return accepted
-
-    async def _submit(
-        self,
-        submission: Submission,
-        owner: str | None,
-        key: str | None,
-        aside: Aside | None,
-        also: Also | None,
-    ) -> Accepted:
-        if key is None:
-            return (await self._take([submission], owner, aside=aside, also=also))[0]
-        return (await through(self._take_once(submission, owner, key, aside, also)))[0]
 
     async def _take_once(
         self,

@@ -1,1 +1,6 @@
-"""The web floor: parse, call, shape. It holds no state of its own."""
+"""The HTTP, WebSocket and OpenAPI interfaces of the service.
+
+`routes.ROUTES` are all routes; `http` has authentication, bodies, connections and errors for
+them; `tasks`, `admin`, `openai` and `openapi` are one group of routes each. Only `app` and
+`server` import from here.
+"""

@@ -1,8 +1,4 @@
-"""All routes, in the order in which they are tried.
-
-Owns the list. Promises that what is served and what is described are the same. Never says
-what a route does.
-"""
+"""`ROUTES`: all routes, in the order in which they are matched; also what OpenAPI describes."""
 
 from starlette.routing import BaseRoute
 

@@ -5,7 +5,7 @@ import gzip
 import pytest
 
 from asyncsvc.errors import InvalidJson, UnsupportedEncoding
-from asyncsvc.web.http.encodings import Inflater, coding
+from asyncsvc.web.http.body import Inflater, coding
 
 
 def test_an_inflater_gives_no_more_than_it_is_asked_for() -> None:

@@ -8,7 +8,7 @@ import pytest
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.web.openai.items import chat_messages, conversation, input_items, listed
 from asyncsvc.web.openai.response_request import Asked, read
-from asyncsvc.web.openai.sealed import sealed
+from asyncsvc.web.openai.thoughts import sealed
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 CALLED = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import TooManyAttempts
-from asyncsvc.web.http.attempts import ADDRESSES_MOST, WINDOW_S, Attempts, origin
+from asyncsvc.web.http.auth import ADDRESSES_MOST, WINDOW_S, Attempts, origin
 from tests.virtual_time import virtual
 from tests.web.serving import Service, refused, rest, serving
 

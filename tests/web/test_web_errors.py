@@ -4,7 +4,6 @@ import logging
 import sqlite3
 
 import pytest
-from starlette.requests import Request
 
 from asyncsvc.errors import AsyncsvcError, StorageUnavailable
 from asyncsvc.web.http import errors
@@ -112,13 +111,13 @@ async def test_a_disk_that_refuses_is_a_503_and_nothing_is_stored(
 
 
 async def test_an_error_that_no_client_can_have_caused_is_a_500() -> None:
-    request = Request({"type": "http", "method": "GET", "path": "/x", "headers": []})
-    answer = await errors.known(request, AsyncsvcError("odd"))
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+    answer = errors.answer(scope, AsyncsvcError("odd"))
     assert answer.status_code == 500
     assert b"odd" not in bytes(answer.body)
 
 
 async def test_a_refused_write_says_when_to_come_again() -> None:
-    request = Request({"type": "http", "method": "GET", "path": "/x", "headers": []})
-    answer = await errors.known(request, StorageUnavailable("no"))
+    scope = {"type": "http", "method": "GET", "path": "/x", "headers": []}
+    answer = errors.answer(scope, StorageUnavailable("no"))
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")

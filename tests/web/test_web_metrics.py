@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 
 from asyncsvc.monitoring.monitor import Monitor
 from asyncsvc.monitoring.process_statistics import ProcessStatistics
-from asyncsvc.web.admin.metric_catalog import ROWS
+from asyncsvc.web.admin.metrics import ROWS
 from tests.web.serving import Service, ask, expect, refused, serving, told
 from tests.web.wire import head, wire
 

@@ -10,7 +10,7 @@ import orjson
 import pytest
 from websockets.exceptions import ConnectionClosed
 
-from asyncsvc.web.http.encodings import MEMBERS_MOST
+from asyncsvc.web.http.body import MEMBERS_MOST
 from tests.web.serving import Service, expect, message, refused, serving
 from tests.web.wire import chunked, head, post, wire
 

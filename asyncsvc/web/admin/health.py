@@ -16,8 +16,7 @@ from starlette.responses import PlainTextResponse, Response
 from asyncsvc import __version__
 from asyncsvc.clock import rfc3339
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.service_schemas import Front, Health

@@ -1,10 +1,13 @@
-"""`GET /metrics`: the service's state in Prometheus' text, at the moment of asking.
+"""`GET /metrics`: the table of all metrics, and their values in Prometheus' text format.
 
-Owns the translation of the table in `catalog.py`. Promises a registry of its own for each
-answer, so that nothing is kept between two and nothing global is touched. Never counts.
+Each request has a registry of its own, so the process's global registry is never touched.
 """
 
-from collections.abc import Iterator
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -14,11 +17,232 @@ from prometheus_client.registry import Collector
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc import __version__
 from asyncsvc.histogram import Histogram
-from asyncsvc.web.admin.metric_catalog import ROWS, Row
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.limits.account import Gate
+from asyncsvc.limits.breaker import BreakerState
+from asyncsvc.monitoring.alarms import Level
+from asyncsvc.tasks.state import UNFINISHED
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
+
+Sample = tuple[tuple[str, ...], float | Histogram]
+"""The labels' values, and the figure."""
+Value = float | Histogram | None
+Reader = Callable[[Services], Iterator[Sample]]
+NAMED = "other"
+"""Stands for a model that is in the settings no more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One metric; a counter's name is without `_total`."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...]
+    read: Reader
+
+    @property
+    def shown(self) -> str:
+        return f"asyncsvc_{self.name}{'_total' if self.kind == 'counter' else ''}"
+
+
+def _one(read: Callable[[Services], Value]) -> Reader:
+    """A metric without labels; None where it is not known."""
+
+    def rows(services: Services) -> Iterator[Sample]:
+        value = read(services)
+        if value is not None:
+            yield (), value
+
+    return rows
+
+
+def _counted(read: Callable[[Services], Counter[str]]) -> Reader:
+    """One label, whose values are the counter's keys."""
+
+    def rows(services: Services) -> Iterator[Sample]:
+        for key, count in read(services).items():
+            yield (key,), count
+
+    return rows
+
+
+def _gates(read: Callable[[Gate], Value]) -> Reader:
+    """A figure of each account."""
+
+    def rows(services: Services) -> Iterator[Sample]:
+        for upstream in services.catalogue.upstreams:
+            value = read(upstream.gate)
+            if value is not None:
+                yield (upstream.name, upstream.gate.name), value
+
+    return rows
+
+
+def _tasks(services: Services) -> Iterator[Sample]:
+    lanes = ("priority", "short", "long")
+    counts = Counter((t.state.value, t.request.lane) for t in services.journal.live.values())
+    for state in sorted(UNFINISHED):
+        for lane in lanes:
+            yield (state.value, lane), counts[state.value, lane]
+
+
+def _finished(services: Services) -> Iterator[Sample]:
+    yield from services.task_counters.finished.items()
+
+
+def _attempts(services: Services) -> Iterator[Sample]:
+    counts: Counter[str] = Counter()
+    for name, count in services.task_counters.attempts.items():
+        counts[name if name in services.settings.models else NAMED] += count
+    for name, count in counts.items():
+        yield (name,), count
+
+
+def _waited(services: Services) -> Iterator[Sample]:
+    for lane, histogram in services.task_counters.waited.items():
+        yield (lane,), histogram
+
+
+def _depth(services: Services) -> Iterator[Sample]:
+    for name in dict.fromkeys(upstream.name for upstream in services.catalogue.upstreams):
+        yield (name,), services.scheduler.depth(name)
+
+
+def _failures(services: Services) -> Iterator[Sample]:
+    for upstream in services.catalogue.upstreams:
+        for code, count in upstream.gate.failures.items():
+            yield (upstream.name, upstream.gate.name, code), count
+
+
+def _tokens(services: Services) -> Iterator[Sample]:
+    for upstream in services.catalogue.upstreams:
+        for kind in ("prompt", "completion"):
+            yield (upstream.name, upstream.gate.name, kind), upstream.gate.tokens[kind]
+
+
+def _breaker(services: Services) -> Iterator[Sample]:
+    for upstream in services.catalogue.upstreams:
+        now = upstream.gate.breaker_state()
+        for state in BreakerState:
+            yield (upstream.name, upstream.gate.name, state.value), float(now is state)
+
+
+def _lag(services: Services) -> Iterator[Sample]:
+    for q in (0.5, 0.99):
+        yield (f"{q:g}",), services.monitor.lag.quantile(q)
+
+
+def _alarm(services: Services) -> Iterator[Sample]:
+    for name in ("memory", "disk", "loop_lag", "fds", "queue", "storage"):
+        reason = services.monitor.alarms.reasons.get(name)
+        yield (name,), float(Level.OK if reason is None else reason.level)
+
+
+def _raised(services: Services) -> Iterator[Sample]:
+    yield from services.monitor.alarms.raised.items()
+
+
+def _info(_: Services) -> Iterator[Sample]:
+    yield (__version__, sqlite3.sqlite_version), 1.0
+
+
+GATE = ("model", "gate")
+ROWS = [
+    Row("info", "gauge", "Always 1; the versions", ("version", "sqlite_version"), _info),
+    # Tasks
+    Row("tasks", "gauge", "Unfinished tasks", ("status", "lane"), _tasks),
+    Row("tasks_accepted", "counter", "Tasks taken into the queue", ("lane",),
+        _counted(lambda h: h.task_counters.accepted)),
+    Row("tasks_finished", "counter", "Tasks that have ended", ("status", "lane"), _finished),
+    Row("tasks_failed", "counter", "Failed tasks by their error's code", ("code",),
+        _counted(lambda h: h.task_counters.failed)),
+    Row("attempts", "counter", "Starts of tasks at a model, cached answers left out", ("model",),
+        _attempts),
+    Row("submits_refused", "counter", "Submits refused by the intake, by the answer's code; "
+        "storage: the disk refused", ("code",), _counted(lambda h: h.task_counters.refused)),
+    Row("submit_seconds", "histogram", "From a parsed submit to its task on the disk, batches "
+        "left out", (), _one(lambda h: h.task_counters.submit)),
+    Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",), _waited),
+    Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s that the "
+        "submitter was told", (), _one(lambda h: h.task_counters.error)),
+    Row("eta_bias_seconds", "gauge", "How much later than told tasks start on average; negative: "
+        "earlier", (), _one(lambda h: h.task_counters.bias_s)),
+    Row("running", "gauge", "Tasks whose call is under way", (),
+        _one(lambda h: len(h.executor.executions))),
+    Row("queue_limit", "gauge", "queue.max_length", (),
+        _one(lambda h: h.settings.queue.max_length)),
+    # Models; a gate is one key of one model
+    Row("queue_depth", "gauge", "Waiting tasks that the model could serve", ("model",), _depth),
+    Row("gate_in_flight", "gauge", "Calls under way", GATE, _gates(lambda g: g.busy)),
+    Row("gate_concurrency", "gauge", "Calls that may be under way at once", GATE,
+        _gates(lambda g: g.concurrency)),
+    Row("gate_window_used", "gauge", "Calls that count in the rate window", GATE,
+        _gates(lambda g: g.window.used(g.time()) if g.window.limit else None)),
+    Row("gate_window_limit", "gauge", "Calls that the rate window allows; absent: any number",
+        GATE, _gates(lambda g: g.window.limit or None)),
+    Row("gate_breaker", "gauge", "1 for the state that the breaker is in", (*GATE, "state"),
+        _breaker),
+    Row("gate_usable", "gauge", "0: disabled until the next start", GATE,
+        _gates(lambda g: float(g.fault is None))),
+    Row("calls", "counter", "Calls to the provider that have ended, well or not", GATE,
+        _gates(lambda g: g.calls)),
+    Row("call_failures", "counter", "Calls that failed, by the error's code", (*GATE, "code"),
+        _failures),
+    Row("call_seconds", "histogram", "How long answered calls took", GATE,
+        _gates(lambda g: g.seconds)),
+    Row("call_latency_ewma_seconds", "gauge", "Average of recent answered calls", GATE,
+        _gates(lambda g: g.service_s)),
+    Row("tokens", "counter", "Tokens of answered calls, as the provider counts them",
+        (*GATE, "kind"), _tokens),
+    # Cache
+    Row("cache_hits", "counter", "Tasks answered from the cache", (),
+        _one(lambda h: h.cache.hits)),
+    Row("cache_misses", "counter", "Calls made because no answer was there", (),
+        _one(lambda h: h.cache.misses)),
+    Row("cache_shared", "counter", "Tasks that took part in the call of another", (),
+        _one(lambda h: h.cache.shared)),
+    Row("cache_entries", "gauge", "Answers held", (), _one(lambda h: len(h.cache))),
+    Row("cache_bytes", "gauge", "Memory of the answers held", (), _one(lambda h: h.cache.bytes)),
+    # Storage
+    Row("commit_seconds", "histogram", "Commits to the database, fsync included", (),
+        _one(lambda h: h.journal.writes.seconds)),
+    Row("commits_refused", "counter", "Commits that the database refused", (),
+        _one(lambda h: h.journal.writes.refusals)),
+    Row("storage_writable", "gauge", "1: the last write went well", (),
+        _one(lambda h: float(h.monitor.writes_go_well))),
+    Row("database_bytes", "gauge", "Size of the database file", (),
+        _one(lambda h: h.monitor.process_statistics.database)),
+    Row("wal_bytes", "gauge", "Size of the write-ahead log", (),
+        _one(lambda h: h.monitor.process_statistics.wal)),
+    Row("disk_free_bytes", "gauge", "Free where the database lies", (),
+        _one(lambda h: h.monitor.process_statistics.disk_free)),
+    # The process
+    Row("memory_bytes", "gauge", "Resident memory", (),
+        _one(lambda h: h.monitor.process_statistics.memory)),
+    Row("memory_limit_bytes", "gauge", "limits.memory_mb: above it submits are refused", (),
+        _one(lambda h: h.settings.limits.memory_mb * 1_000_000)),
+    Row("fds", "gauge", "Open file descriptors", (),
+        _one(lambda h: h.monitor.process_statistics.fds)),
+    Row("fds_limit", "gauge", "Descriptors that the system allows", (),
+        _one(lambda h: h.monitor.process_statistics.fds_limit)),
+    Row("cpu_ratio", "gauge", "Processor time used since the last look; 1 is one core", (),
+        _one(lambda h: h.monitor.process_statistics.cpu_percent / 100)),
+    Row("loop_lag_seconds", "gauge", "Lateness of the event loop in the last minute",
+        ("quantile",), _lag),
+    Row("worker_restarts", "counter", "Workers that died and were replaced", (),
+        _one(lambda h: h.pool.restarts)),
+    Row("websockets", "gauge", "Open WebSockets", (), _one(lambda h: len(h.sockets))),
+    Row("start_time_seconds", "gauge", "When the service began, since the epoch", (),
+        _one(lambda h: h.started_ms / 1000)),
+    Row("alarm_level", "gauge", "0 ok, 1 degraded, 2 overloaded", ("alarm",), _alarm),
+    Row("alarms", "counter", "Changes of an alarm's level", ("alarm", "level"), _raised),
+    Row("intake_open", "gauge", "1: tasks are taken", (),
+        _one(lambda h: float(not h.intake.closed and h.intake.overload is None))),
+]  # fmt: skip
 
 
 class ServiceCollector(Collector):
@@ -61,7 +285,7 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 @operation(answer=str, media=("text/plain; version=1.0.0; charset=utf-8",))
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
-    services: Services = request.state.services
+    services: Services = request.scope["state"]["services"]
     text, content_type = exposed(services, request.headers.get("accept", ""))
     return Response(text, headers={"content-type": content_type})
 

@@ -8,8 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.routes import services

@@ -10,8 +10,7 @@ from starlette.responses import Response
 from asyncsvc.errors import InvalidRequest, SettingsError, ShuttingDown
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.service_schemas import Reloaded
 
@@ -23,7 +22,7 @@ RETRY_AFTER_S = 5.0
 async def reload(request: Request) -> Response:
     """POST /admin/reload: read the settings again; a fault changes nothing."""
     parts = services(request)
-    async with body.received(request, BODY_BYTES, parts.bodies) as (given, _):
+    async with body.ReceivedBody(request, BODY_BYTES, parts.bodies) as (given, _):
         if given.strip() and (fields := body.as_object(given)):
             name = next(iter(fields))
             raise InvalidRequest(f"{name!r} is not a field of a reload; it takes none", param=name)

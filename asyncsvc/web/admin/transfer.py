@@ -1,4 +1,4 @@
-"""The data going out and coming in: copies of the database, tasks as JSON lines.
+"""Backups, exports and imports: copies of the database, tasks as JSON lines.
 
 Owns `/admin/backup`, `/admin/export` and `/admin/import`. Promises that a client chooses at most
 a name below the folder of backups, never a path; that an import is taken wholly or not at all,
@@ -8,11 +8,12 @@ request's body of an import.
 
 import asyncio
 import re
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from starlette.requests import Request
 from starlette.responses import FileResponse, Response
+from typing_extensions import TypedDict
 
 from asyncsvc.batches.inputs import BOM, other_encoding
 from asyncsvc.clock import rfc3339
@@ -20,20 +21,52 @@ from asyncsvc.errors import InvalidJson, InvalidRequest, NotFound, Overloaded
 from asyncsvc.storage import export as portable
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import State
-from asyncsvc.web.admin.transfer_schemas import (
-    BackupRequest,
-    ExportQuery,
-    Imported,
-    ImportQuery,
-    MadeBackup,
-)
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks.routes import integer, services
+from asyncsvc.web.tasks.schemas import Count
+
+
+class BackupRequest(TypedDict, total=False):
+    path: Annotated[
+        str | None,
+        Field(
+            pattern="^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$",
+            description="a name below the folder of backups; by itself one with the time",
+        ),
+    ]
+
+
+class MadeBackup(TypedDict):
+    """A copy that is on the disk."""
+
+    name: str
+    path: Annotated[str, Field(description="on the service's machine")]
+    bytes: Count
+    sha256: str
+    tasks: Count
+    schema: Count
+
+
+class ExportQuery(TypedDict, total=False):
+    status: State
+
+
+class ImportQuery(TypedDict, total=False):
+    first_line: Annotated[int, Field(ge=1, description="number of the first line, for messages")]
+
+
+class Imported(TypedDict):
+    """How many tasks were taken, and as what."""
+
+    imported: Count
+    finished: Count
+    queued: Count
+    skipped: Annotated[int, Field(ge=0, description="known by their ids already")]
+
 
 LINES_MOST = 1000
 """Of an import, in one request."""
@@ -56,7 +89,7 @@ BUSY_S = 5.0
 async def make_backup(request: Request) -> Response:
     """POST /admin/backup: copy the database as it is at this moment."""
     parts = services(request)
-    async with body.received(request, 64 * 1024, parts.bodies) as (raw, _):
+    async with body.ReceivedBody(request, 64 * 1024, parts.bodies) as (raw, _):
         value = body.as_object(raw) if raw else {}
     given = value.pop("path", None)
     if value:
@@ -142,7 +175,7 @@ async def take_in(request: Request) -> Response:
         raise InvalidRequest("first_line must be a whole number from 1", param="first_line")
     first = integer(query.get("first_line"), "first_line", 1, 1, None)
     limit = TEXTS * parts.settings.queue.max_task_bytes + (1 << 20)
-    async with body.received(request, limit, parts.bodies) as (data, _):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, _):
         if (encoding := other_encoding(data[:4])) is not None:
             raise InvalidRequest(f"the lines are in {encoding}; save the file as UTF-8")
         lines = [line.removeprefix(BOM) for line in data.split(b"\n")]

@@ -1,15 +1,19 @@
-"""The doors: who may come in, over HTTP and WebSocket alike.
+"""Authentication of HTTP requests and WebSockets: host, origin, token, and wrong tokens.
 
-Owns the checks of host, origin and token. Promises the same
-checks for both protocols, a constant-time comparison, and that no token is ever taken from a
-URL. Never knows what is behind the doors.
+Both protocols have the same checks; tokens are compared in constant time and never taken from a
+URL. An address with too many wrong tokens within a minute is answered 429 before its token is
+compared, so that a guess cannot be confirmed. Addresses that share a proxy share this limit;
+requests without any token do not count.
 """
 
+import asyncio
 import hashlib
 import hmac
+from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,9 +22,60 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from asyncsvc.config.settings import is_loopback
-from asyncsvc.errors import Forbidden, Overloaded, RequestError, Unauthorized
-from asyncsvc.web.http.attempts import Attempts
+from asyncsvc.errors import Forbidden, Overloaded, RequestError, TooManyAttempts, Unauthorized
 from asyncsvc.web.http.errors import response
+
+WINDOW_S = 60.0
+ADDRESSES_MOST = 4096
+"""Addresses that are remembered; beyond, the one that has tried least lately is forgotten."""
+
+
+class Attempts:
+    """`check` before a token is looked at, `failed` after a wrong one."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._failed: OrderedDict[str, deque[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._failed)
+
+    def check(self, address: str) -> None:
+        """Raises TooManyAttempts."""
+        if not self._failed:
+            return
+        times = self._failed.get(origin(address))
+        if times is None or len(times) < self._most:
+            return
+        left = times[0] + WINDOW_S - asyncio.get_running_loop().time()
+        if left > 0:
+            raise TooManyAttempts(
+                f"{self._most} wrong tokens came from this address within a minute",
+                retry_after=left,
+            )
+
+    def failed(self, address: str) -> None:
+        """One more wrong token."""
+        key = origin(address)
+        times = self._failed.setdefault(key, deque(maxlen=self._most))
+        times.append(asyncio.get_running_loop().time())
+        self._failed.move_to_end(key)
+        if len(self._failed) > ADDRESSES_MOST:
+            self._failed.popitem(last=False)
+
+
+def origin(address: str) -> str:
+    """The address or network that wrong tokens count for: in IPv6 a customer has at least a /64."""
+    try:
+        known = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(known, IPv6Address):
+        return address
+    if known.ipv4_mapped is not None:
+        return str(known.ipv4_mapped)
+    return str(IPv6Address(int(known) >> 64 << 64))
+
 
 OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"})
 """What a supervisor or a browser may read without a token: it tells nothing of any task."""
@@ -35,7 +90,7 @@ LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-user", b"sec-we
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the doors check. `hosts` None: any Host header, as other machines may call."""
+    """What a request must have. `hosts` None: any Host header, as other machines may call."""
 
     tokens: tuple[bytes, ...]
     origins: frozenset[str]
@@ -56,7 +111,7 @@ class Rules:
         )
 
     def check(self, scope: Mapping[str, Any], attempts: Attempts) -> str | None:
-        """The owner of what follows. Raises RequestError for whom must stay outside."""
+        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
         headers = _named(scope)
         host = headers.get(b"host", "")
         if self.hosts is not None and not _is_ours(host, self.hosts):
@@ -96,14 +151,14 @@ class Rules:
 
 
 class Authenticator:
-    """What stands before everything: `enter` for a request, `behind` for an application."""
+    """Checks requests (`enter`) and wraps an ASGI application (`behind`)."""
 
     def __init__(self, rules: Rules, attempts: Attempts) -> None:
         self._rules = rules
         self._attempts = attempts
 
     def enter(self, scope: Mapping[str, Any]) -> str | None:
-        """The owner of what follows. Raises RequestError for whom must stay outside."""
+        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
         if CROWDED in scope["state"] and (
             scope["type"] == "websocket" or scope["path"] not in OPEN_PATHS
         ):
@@ -112,7 +167,7 @@ class Authenticator:
         return self._rules.check(scope, self._attempts)
 
     def behind(self, app: ASGIApp) -> ASGIApp:
-        """The application for those who may enter; `owner` is in their scope."""
+        """The application behind these checks; `scope["owner"]` is the owner of its tasks."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] in ("http", "websocket"):
@@ -127,7 +182,7 @@ class Authenticator:
 
 
 def refusal(error: RequestError) -> Response:
-    """What the doors answer over HTTP."""
+    """The HTTP response to a request that is refused."""
     answer = response(error)
     if error.status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"

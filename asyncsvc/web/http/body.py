@@ -1,27 +1,105 @@
-"""Reading a request's body.
+"""Request bodies: reading within a size limit, inflating (RFC 9110, 8.4), parsing JSON.
 
-Owns the limit on its size and the parsing of JSON. Promises that no more than the limit is
-ever held, whether the length was announced or not, that large bodies have room (bodies.py)
-before they are read, and that what it gives can be written as JSON again and is what was sent.
-Never validates fields.
+No more than the limit is ever in memory, whether the length was announced or not and however
+little a compressed body has; a large body waits for memory (`body_memory`) before it is read.
+A parsed value can be written as JSON again. An unknown encoding is refused with 415.
 """
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import zlib
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.types import Receive
 
-from asyncsvc.errors import InvalidJson, InvalidRequest, RequestTimeout, TaskTooLarge
+from asyncsvc.errors import (
+    InvalidJson,
+    InvalidRequest,
+    RequestTimeout,
+    TaskTooLarge,
+    UnsupportedEncoding,
+)
 from asyncsvc.intake.admission import Aside
 from asyncsvc.web.http import json_size as structure
 from asyncsvc.web.http.body_memory import SMALL, Bodies, Hold, at_once
-from asyncsvc.web.http.encodings import Inflater, coding
 from asyncsvc.web.http.json_size import DIGITS, LONG, SHALLOW
+
+GZIP, DEFLATE = "gzip", "deflate"
+KNOWN = {"gzip": GZIP, "x-gzip": GZIP, "deflate": DEFLATE}
+MEMBERS_MOST = 16
+"""A gzip body may be several, one behind the other; each costs a copy of what follows it."""
+_GZIP_BITS, _ZLIB_BITS, _RAW_BITS = 31, 15, -15
+
+
+def coding(values: Iterable[str]) -> str | None:
+    """How a body with these `Content-Encoding` lines is compressed; None where it is not. Raises
+    UnsupportedEncoding."""
+    words = [word.strip().lower() for value in values for word in value.split(",")]
+    words = [word for word in words if word not in ("", "identity")]
+    if not words:
+        return None
+    if len(words) > 1 or words[0] not in KNOWN:
+        raise UnsupportedEncoding(
+            f"Content-Encoding {', '.join(words)[:80]!r} is not known; known: gzip, deflate",
+            param="Content-Encoding",
+        )
+    return KNOWN[words[0]]
+
+
+class Inflater:
+    """One compressed body; `more` gives what comes out, piece by piece."""
+
+    def __init__(self, data: bytes, encoding: str) -> None:
+        self._encoding = encoding
+        self._bits = _bits(data, encoding)
+        self._stream = zlib.decompressobj(self._bits)
+        self._left = data
+        self._participants = 1
+        self.ended = False
+
+    def more(self, most: int) -> bytes:
+        """Up to so many bytes; `ended` says whether these were the last. Raises InvalidJson for
+        what is not compressed in that way, or is cut off."""
+        found = bytearray()
+        try:
+            while len(found) < most and not self.ended:
+                self._step(found, most)
+        except zlib.error as error:
+            raise self._broken(str(error)) from None
+        return bytes(found)
+
+    def _step(self, found: bytearray, most: int) -> None:
+        stream = self._stream
+        part = stream.decompress(self._left, most - len(found))
+        found += part
+        self._left = stream.unconsumed_tail
+        if not stream.eof:
+            if not part and not self._left:
+                raise self._broken("it is cut off")
+            return
+        rest = stream.unused_data
+        if not rest:
+            self.ended = True
+        elif self._encoding != GZIP or self._participants == MEMBERS_MOST:
+            raise self._broken("something follows its end")
+        else:
+            self._participants += 1
+            self._stream, self._left = zlib.decompressobj(self._bits), rest
+
+    def _broken(self, why: str) -> InvalidJson:
+        return InvalidJson(f"the body is not valid {self._encoding}: {why}")
+
+
+def _bits(data: bytes, encoding: str) -> int:
+    """What zlib is told. Under the name deflate some send a bare stream without zlib's head."""
+    if encoding == GZIP:
+        return _GZIP_BITS
+    framed = len(data) >= 2 and data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0
+    return _ZLIB_BITS if framed else _RAW_BITS
+
 
 BOM = b"\xef\xbb\xbf"
 """A byte order mark, which some programs write before UTF-8; JSON has none (RFC 8259, 8.1)."""
@@ -97,22 +175,40 @@ async def _next(receive: Receive) -> Any:
     return message
 
 
-@asynccontextmanager
-async def received(
-    request: Request, limit: int, bodies: Bodies
-) -> AsyncIterator[tuple[bytes, Aside]]:
-    """The body, and how to work on it; its room is given back at the end."""
-    announced = request.headers.get("content-length", "")
-    length = int(announced) if announced.isdigit() else 0
-    encoding = coding(request.headers.getlist("content-encoding"))
-    data, hold = await collect(request.receive, length, limit, bodies)
-    if encoding is not None and data:
-        data, hold = await _inflated(data, hold, encoding, limit, bodies)
-    try:
-        yield data, hold.aside if hold is not None else at_once
-    finally:
-        if hold is not None:
-            hold.release()
+class ReceivedBody:
+    """The body of a request: `async with ReceivedBody(request, limit, bodies) as (data, aside)`.
+
+    `data` is the whole body, inflated; `aside` runs a function on it, in a thread where it is
+    large. The memory of a large body is given back at the end of the block. Entering raises what
+    `collect` raises, and UnsupportedEncoding.
+    """
+
+    __slots__ = ("_bodies", "_hold", "_limit", "_request")
+
+    def __init__(self, request: Request, limit: int, bodies: Bodies) -> None:
+        self._request = request
+        self._limit = limit
+        self._bodies = bodies
+        self._hold: Hold | None = None
+
+    async def __aenter__(self) -> tuple[bytes, Aside]:
+        announced, encodings = 0, []
+        for name, value in self._request.scope["headers"]:
+            if name == b"content-length" and value.isdigit():
+                announced = int(value)
+            elif name == b"content-encoding":
+                encodings.append(value.decode("latin-1"))
+        encoding = coding(encodings) if encodings else None
+        limit, bodies = self._limit, self._bodies
+        data, hold = await collect(self._request.receive, announced, limit, bodies)
+        if encoding is not None and data:
+            data, hold = await _inflated(data, hold, encoding, limit, bodies)
+        self._hold = hold
+        return data, at_once if hold is None else hold.aside
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._hold is not None:
+            self._hold.release()
 
 
 async def _inflated(

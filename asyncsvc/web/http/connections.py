@@ -1,36 +1,78 @@
-"""TCP connections: how many, how slow, how long idle; before anything else looks at them.
+"""TCP connections of the HTTP server: their number, their speed, and the size of a head.
 
-Owns the set of open connections and the rules that need no request: the most there may be, the
-time that a head may take, the progress that a body must make, the size of a head, the time that
-an answer may wait for its reader. Promises that a client which sends a byte a second, or nothing,
-is cut, that a client which does not read its answer is cut, whatever the answer is, and that one
-too many is told so. Never reads a request's meaning, never cuts a client for what the service
-itself holds up.
+`Connections` is the set of open connections with the limits that need no parsed request: the
+number of connections, the seconds that a head may take, the progress that a body must make, the
+size of a head, and the seconds that an answer may wait for a client that does not read. A client
+is never cut for a delay that the service itself causes.
 
-Beyond the most, a few more are let in for supervisors, whose probes are answered at any time:
-the doors refuse all else on them.
+Beyond the limit a few more connections are accepted for supervisors, whose probes are answered
+at any time; `auth.Authenticator` refuses all other requests on them.
 """
 
 import asyncio
 import json
 import logging
-from collections.abc import Callable
-from functools import partial
-from typing import Any, cast
+import socket
+import struct
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from typing import Any, Protocol
 
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from asyncsvc.errors import HeadTooLarge, InvalidHttp, Overloaded, RequestError, RequestTimeout
 from asyncsvc.web.http.auth import CROWDED
-from asyncsvc.web.http.corked import Corked
-from asyncsvc.web.http.express import Express
 from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, STALL_S
-from asyncsvc.web.http.upgrades import Parser
-from asyncsvc.web.tasks.submit import Answer
+
+Headers = Iterable[tuple[bytes, bytes]]
+OFFER = frozenset({b"upgrade", b"http2-settings"})
+WEBSOCKET = b"websocket"
+
+
+class Reader(Protocol):
+    """What the parser needs of the connection: the head as far as it was read."""
+
+    url: bytes
+    headers: list[tuple[bytes, bytes]]
+
+
+class Parser(httptools.HttpRequestParser):
+    """uvicorn's parser, but that it goes on after an offer which is ignored."""
+
+    def __init__(self, reader: Reader) -> None:
+        super().__init__(reader)
+        self._reader = reader
+        # As uvicorn does: a request that follows `Connection: close` in one packet is no error.
+        self.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def ignores(self) -> bool:
+        """Whether the message that has just been read ended because of an offer to ignore."""
+        return self.should_upgrade() and _offers_other(self._reader.headers)
+
+    def feed_data(self, data: "bytes | bytearray | memoryview | array[int]") -> None:
+        try:
+            super().feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            if not _offers_other(self._reader.headers):
+                raise
+            rest = bytes(memoryview(data)[offer.args[0] :])
+            self.feed_data(self._head() + rest)
+
+    def _head(self) -> bytes:
+        version = self.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.get_method(), self._reader.url, version)]
+        kept = ((name, value) for name, value in self._reader.headers if name not in OFFER)
+        lines += [b"%s: %s" % pair for pair in kept]
+        return b"\r\n".join([*lines, b"", b""])
+
+
+def _offers_other(headers: Headers) -> bool:
+    """Whether a protocol is offered, but not WebSocket."""
+    offers = [value.strip().lower() for name, value in headers if name == b"upgrade"]
+    return bool(offers) and WEBSOCKET not in offers
+
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +82,8 @@ HEAD_BYTES = 64 * 1024
 LEAST_RATE = 1024
 """Bytes a second that count as progress of a body."""
 LINGER_S = 1.0
+BYTES_ACKED = struct.Struct("120xQ")
+"""`tcpi_bytes_acked` in Linux's `struct tcp_info` (since 4.2): bytes that the client received."""
 
 
 class Connections:
@@ -50,10 +94,8 @@ class Connections:
         most: int,
         patience_s: float,
         body_most: int,
-        express: Express,
         stall_s: float = STALL_S,
     ) -> None:
-        self.express = express
         self.most = most
         self.patience_s = patience_s
         self.stall_s = stall_s
@@ -113,8 +155,6 @@ class Connection(HttpToolsProtocol):
         self._taken = 0
         self._unread_s = 0.0
         """How long the client has taken nothing of what waits for it."""
-        self._held = False
-        """Whether the current request is left for `Express`, once its body is there."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self._all) >= self._all.most + SPARE:
@@ -122,10 +162,8 @@ class Connection(HttpToolsProtocol):
             return
         if len(self._all) >= self._all.most:
             self.app_state = {**self.app_state, CROWDED: True}
-        self._corked = Corked(transport)
-        corked = cast(asyncio.Transport, self._corked)
-        self._all.add(corked, self)
-        super().connection_made(corked)
+        self._all.add(transport, self)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._refused:
@@ -144,14 +182,6 @@ class Connection(HttpToolsProtocol):
         self._wire = 0
         super().on_message_begin()
 
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        if not self._all.express.suits(cycle.scope):
-            super()._start_asgi_task(cycle, app)
-        elif cycle.more_body:
-            self._held = True
-        else:  # it came in full behind an earlier one
-            self._take(cycle)
-
     def on_headers_complete(self) -> None:
         if not self._requests.ignores():
             super().on_headers_complete()
@@ -160,29 +190,6 @@ class Connection(HttpToolsProtocol):
         if self._requests.ignores():
             return  # the message follows once more
         super().on_message_complete()
-        if self._held:
-            self._held = False
-            self._take(self.cycle)
-
-    def _take(self, cycle: RequestResponseCycle) -> None:
-        self._all.express.take(cycle.scope, bytes(cycle.body), partial(self._answer, cycle))
-
-    def _answer(self, cycle: RequestResponseCycle, answer: Answer) -> None:
-        """Write it as uvicorn would."""
-        if cycle.disconnected:
-            return
-        status, headers, body = answer
-        lines = [STATUS_LINE[status]]
-        for name, value in (*cycle.default_headers, *headers):
-            lines += (name, b": ", value, b"\r\n")
-            if name == b"connection" and value == b"close":
-                cycle.keep_alive = False
-        lines += (b"" if cycle.keep_alive else b"connection: close\r\n", b"\r\n", body)
-        cycle.response_started = cycle.response_complete = True
-        self.transport.write(b"".join(lines))
-        if not cycle.keep_alive:
-            self.transport.close()
-        cycle.on_response()
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
@@ -220,7 +227,7 @@ class Connection(HttpToolsProtocol):
         if not self.transport.get_write_buffer_size():
             self._unread_s = 0.0
             return False
-        taken, before = self._corked.taken(), self._taken
+        taken, before = bytes_taken(self.transport), self._taken
         self._taken = taken
         if taken != before:
             self._unread_s = 0.0
@@ -272,6 +279,23 @@ class Connection(HttpToolsProtocol):
         if transport.can_write_eof():
             transport.write_eof()
         asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+
+
+def bytes_taken(transport: asyncio.Transport) -> int:
+    """A count that changes when the client receives bytes of the connection.
+
+    On Linux these are the bytes that the client's system acknowledged: the local one takes bytes
+    in steps of a third of its send buffer, for which a slow client may need a while. Elsewhere
+    it is the negative size of the write buffer.
+    """
+    connection = transport.get_extra_info("socket")
+    if sys.platform == "linux" and connection is not None:
+        try:
+            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED.size)
+            return int(BYTES_ACKED.unpack(info)[0])
+        except (OSError, struct.error):
+            pass  # a closed socket, or a kernel without this field
+    return -transport.get_write_buffer_size()
 
 
 def raw(error: RequestError) -> bytes:

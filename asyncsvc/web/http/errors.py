@@ -1,7 +1,6 @@
-"""Errors as answers: one shape for all of them.
+"""Error responses: the mapping from exceptions to HTTP statuses and one JSON shape.
 
-Owns the mapping from exceptions to HTTP. Promises that a client's mistake is never a 500 and
-that nobody outside sees a traceback. Never decides what is a mistake.
+A client's mistake is never answered with 500, and no response has a traceback.
 """
 
 import logging
@@ -10,16 +9,14 @@ from typing import Any
 
 import orjson
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from asyncsvc.errors import (
     Conflict,
     DatabaseDamaged,
     IllegalTransition,
     InvalidRequest,
-    MethodNotAllowed,
     NotFound,
     Overloaded,
     ReadRefused,
@@ -66,10 +63,10 @@ def _storage(error: StorageUnavailable) -> Overloaded:
     return Overloaded(f"{done}{error}", retry_after=STORAGE_RETRY_S)
 
 
-def note(request: Request, error: Exception) -> None:
-    """Remember damage that was found in what the database gave."""
+def note(scope: Scope, error: Exception) -> None:
+    """Record damage of the database that a request found."""
     if isinstance(error, DatabaseDamaged):
-        request.state.services.journal.store.refusals.note(error)
+        scope["state"]["services"].journal.store.refusals.note(error)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
@@ -94,31 +91,20 @@ def response(error: RequestError) -> Response:
     return JSON(error.body(), status_code=error.status, headers=headers)
 
 
-async def known(request: Request, error: Exception) -> Response:
-    """For what `as_request_error` knows."""
-    note(request, error)
-    told = as_request_error(error)
-    return await unknown(request, error) if told is None else response(told)
+def answer(scope: Scope, error: Exception) -> Response:
+    """The response to a request whose function raised an exception; 500 for an unknown one."""
+    note(scope, error)
+    known = as_request_error(error)
+    return fault(scope["method"], scope["path"], error) if known is None else response(known)
 
 
-async def http(request: Request, error: Exception) -> Response:
-    """For the router's own 404 and 405."""
-    assert isinstance(error, HTTPException)
-    path = request.url.path
-    if error.status_code == 405:
-        answer = response(MethodNotAllowed(f"{request.method} is not possible on {path}"))
-        answer.headers.update(error.headers or {})
-        return answer
-    return response(NotFound(f"there is nothing at {path}"))
-
-
-async def unknown(request: Request, error: Exception) -> Response:
-    """For a fault of ours."""
-    return fault(request.method, request.url.path, error)
+async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+    """ASGI application: the 404 of a path that no route has."""
+    await response(NotFound(f"there is nothing at {scope['path']}"))(scope, receive, send)
 
 
 def fault(method: str, path: str, error: Exception) -> Response:
-    """The same, of which the log has the traceback."""
+    """The 500 response to an exception of the service; its traceback goes to the log."""
     log.error("a fault of ours at %s %s", method, path, exc_info=error)
     body = {
         "message": "a fault of the service; its log says more",

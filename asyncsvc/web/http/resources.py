@@ -1,45 +1,113 @@
-"""A path and what can be done to it.
+"""`Resource`: the route of one path, with a declared function for each HTTP method.
 
-Owns the choice among a path's methods. Promises that a wrong method is told all the right
-ones, that HEAD goes where GET goes, and that OPTIONS has an answer. Never reads a body.
+`operation` declares a function's types of body, query and response and its error codes, from
+which `openapi.document` is made; it changes nothing of the function.
+
+Another method is answered 405 with all methods that the path has, HEAD is answered as GET,
+OPTIONS with the list of methods, and an exception of a function with its error response.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, request_response
+from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
+
+from asyncsvc.errors import MethodNotAllowed
+from asyncsvc.web.http import errors
+
+JSON_MEDIA = "application/json"
+_MARK = "operation"
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """All of it optional; types are pydantic models or TypedDicts (`schemas.py`).
+
+    `answer` is the type of the body at `status`; None: it has none. `query` and `headers` are
+    TypedDicts of what may be given. `errors` are codes beyond those that every operation of its
+    kind has (a body: invalid_json, task_too_large, invalid_request; a query: invalid_request).
+    `also` are further statuses of success, with their meaning; `links` says that the answer's
+    `task_id` is one to ask for.
+    """
+
+    answer: Any = None
+    status: int = 200
+    media: tuple[str, ...] = (JSON_MEDIA,)
+    body: Any = None
+    takes: str = JSON_MEDIA
+    """What the body is."""
+    needs_body: bool = True
+    example: Any = None
+    query: Any = None
+    headers: Any = None
+    errors: tuple[str, ...] = ()
+    also: Mapping[int, str] = field(default_factory=dict)
+    gives: tuple[str, ...] = ()
+    """Headers of the answer."""
+    invalid: int = 422
+    """The status of `invalid_request`: OpenAI's API has another."""
+    fails: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
+    """Codes by status, where the answer is that of a task and the task may fail."""
+
+
+def operation(**said: Any) -> Callable[[F], F]:
+    """Mark a route's function with an `Operation` of these fields."""
+    found = Operation(**said)
+
+    def mark(function: F) -> F:
+        setattr(function, _MARK, found)
+        return function
+
+    return mark
+
+
+def declared(function: Callable[..., Any]) -> Operation | None:
+    """What is said of it; None: nothing."""
+    found: Operation | None = getattr(function, _MARK, None)
+    return found
+
 
 Verb = Callable[[Request], Awaitable[Response]]
 
 
-class Resource:
-    """ASGI application of one path: each method's function, by its name."""
+class Resource(Route):
+    """One route for all methods of a path: two routes would each answer 405 for the other's."""
 
-    def __init__(self, verbs: Mapping[str, Verb]) -> None:
+    def __init__(self, path: str, verbs: Mapping[str, Verb]) -> None:
+        super().__init__(path, next(iter(verbs.values())))
+        self.methods = None  # every method comes to `handle`
+        self.path = self.path_format  # as it is described: without how its parts are matched
         self.verbs = verbs
-        """What each method calls; `operations.declared` tells what is said of it."""
-        known = dict(verbs)
-        if "GET" in known:
-            known["HEAD"] = known["GET"]
-        known["OPTIONS"] = self._options
-        self._allow = {"Allow": ", ".join(sorted(known))}
-        self._apps = {name: request_response(function) for name, function in known.items()}
+        """The function of each method; `operations.declared` gives its declaration."""
+        self._functions = dict(verbs)
+        if "GET" in verbs:
+            self._functions["HEAD"] = verbs["GET"]
+        self._functions["OPTIONS"] = self._options
+        self._allow = {"Allow": ", ".join(sorted(self._functions))}
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        app = self._apps.get(scope["method"])
-        if app is None:
-            raise HTTPException(405, headers=self._allow)
-        await app(scope, receive, send)
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        function = self._functions.get(scope["method"])
+        response: Response
+        if function is None:
+            wrong = f"{scope['method']} is not possible on {scope['path']}"
+            response = errors.response(MethodNotAllowed(wrong))
+            response.headers.update(self._allow)
+        else:
+            try:
+                response = await function(Request(scope, receive, send))
+            except Exception as error:
+                response = errors.answer(scope, error)
+        await response(scope, receive, send)
 
     async def _options(self, _: Request) -> Response:
         return Response(status_code=204, headers=self._allow)
 
 
-def resource(path: str, **verbs: Verb) -> Route:
-    """One route for all methods of a path: two would each answer 405 for the other's."""
-    route = Route(path, Resource(verbs))
-    route.path = route.path_format  # as it is described: without how its parts are matched
-    return route
+def resource(path: str, **verbs: Verb) -> Resource:
+    """A route of this path: `resource("/tasks", POST=submit, GET=listing)`."""
+    return Resource(path, verbs)

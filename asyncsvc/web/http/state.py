@@ -1,7 +1,4 @@
-"""What the routes are given: the parts of the service, by name.
-
-Owns the type of starlette's lifespan state. Never holds anything itself.
-"""
+"""`Services`: the open parts of the service, as starlette's lifespan state gives them to routes."""
 
 from dataclasses import dataclass
 

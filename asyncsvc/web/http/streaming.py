@@ -1,8 +1,7 @@
-"""Streamed answers: what happens when the rest of one cannot be read.
+"""Streamed responses, cut where the rest of the content cannot be read.
 
-Owns the end of a stream that fails after its head was sent. Promises that the connection is then
-closed before the body's end, so that a client never takes a part for the whole, with one log line
-and no traceback. Never decides how long a slow reader is waited for (connections.py).
+The connection is then closed before the end of the body, so that a client never takes a part for
+the whole; the log has one line and no traceback.
 """
 
 import logging

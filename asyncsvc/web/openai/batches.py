@@ -12,10 +12,8 @@ from asyncsvc.errors import InvalidRequest
 from asyncsvc.storage.batches import EXPIRING, Lot
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
-from asyncsvc.web.openai import fields
-from asyncsvc.web.openai import schemas_files as schemas
+from asyncsvc.web.http.resources import operation, resource
+from asyncsvc.web.openai import fields, schemas
 from asyncsvc.web.openai.errors import answering
 from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders
@@ -49,7 +47,7 @@ async def create_batch(request: Request) -> Response:
     `x-lane`, `x-priority` and `x-session-id` are for all of them; without, they wait in `long`.
     """
     parts = services(request)
-    async with body.received(request, BODY_MOST, parts.bodies) as (data, _):
+    async with body.ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
         given = body.as_object(data)
     endpoint = given.pop("endpoint", None)
     if endpoint not in ENDPOINTS:

@@ -20,7 +20,7 @@ from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.tasks.state import EventType, Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.errors import Failure, answering
 from asyncsvc.web.openai.held_request import COMMENT_S, HEAD_S, Held, Kept, hold
@@ -54,7 +54,7 @@ async def completions(request: Request) -> Response:
     """
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         call = asking.chat(await aside(body.as_object, data), request.headers)
         held = await hold(parts, call, request.scope["owner"], aside)
     if call.stream:

@@ -18,7 +18,7 @@ from starlette.types import Message, Receive, Scope, Send
 from asyncsvc.tasks.state import Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.chat import DONE, Stream, Whole
 from asyncsvc.web.openai.errors import answering
@@ -52,7 +52,7 @@ async def text_completions(request: Request) -> Response:
     """
     parts = services(request)
     limit, owner = parts.settings.queue.max_task_bytes, request.scope["owner"]
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         call = asking.completions(await aside(body.as_object, data), request.headers)
         if len(call.submissions) == 1:
             accepted = [await parts.intake.submit(call.submissions[0], owner, call.key, aside)]

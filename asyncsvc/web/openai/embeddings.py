@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.errors import answering
 from asyncsvc.web.openai.held_request import Held, Kept, hold
@@ -41,7 +41,7 @@ async def embeddings(request: Request) -> Response:
     """
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         call = asking.embedding(await aside(body.as_object, data), request.headers)
         held = await hold(parts, call, request.scope["owner"], aside)
 

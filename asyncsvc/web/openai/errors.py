@@ -133,7 +133,7 @@ def answering(function: Verb) -> Verb:
         try:
             return await function(request)
         except Exception as error:
-            note(request, error)
+            note(request.scope, error)
             told = as_request_error(error)
             if told is None:
                 raise

@@ -20,12 +20,11 @@ from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.intake.idempotency import Key, fingerprint
 from asyncsvc.storage import files as rows
 from asyncsvc.storage.files import File
-from asyncsvc.web.http.encodings import coding
+from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.streaming import Streamed
-from asyncsvc.web.openai import schemas_files as schemas
+from asyncsvc.web.openai import schemas
 from asyncsvc.web.openai.errors import answering
 from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders

@@ -22,6 +22,7 @@ from asyncsvc.limits.headers import told
 from asyncsvc.limits.sliding_window import Window
 from asyncsvc.limits.token_budget import Budget
 from asyncsvc.tasks.state import State, Task
+from asyncsvc.web.http.errors import answer
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Watched, cut
 from asyncsvc.web.openai.asking import Call
@@ -163,7 +164,9 @@ class Kept(Response):
         try:
             await asyncio.wait({giving, leaving}, return_when=asyncio.FIRST_COMPLETED)
             if giving.done():
-                await self._given(giving, watched.begun, scope)
+                failed = self._given(giving, watched.begun, scope)
+                if failed is not None:
+                    await failed(scope, receive, send)
                 return
         finally:
             giving.cancel()
@@ -171,14 +174,17 @@ class Kept(Response):
             await asyncio.gather(giving, leaving, return_exceptions=True)
         await self._held.give_up()
 
-    async def _given(self, giving: "asyncio.Future[None]", begun: bool, scope: Scope) -> None:
-        """The answer has come to its end, or has failed: where it has begun, it is cut."""
+    def _given(self, giving: "asyncio.Future[None]", begun: bool, scope: Scope) -> Response | None:
+        """The error response where the answer failed before it began; later it is cut."""
         try:
             giving.result()
-        except AsyncsvcError as error:
+        except Exception as error:
             if not begun:
+                return answer(scope, error)
+            if not isinstance(error, AsyncsvcError):
                 raise
             cut(scope, error)
+        return None
 
 
 async def _left(receive: Receive) -> None:

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import schemas
 from asyncsvc.web.openai.asking import AUTO, CHAT_CLASSES

@@ -23,8 +23,7 @@ from asyncsvc.storage import responses as stored
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import fields
 from asyncsvc.web.openai.asking import AUTO
@@ -33,13 +32,14 @@ from asyncsvc.web.openai.held_request import COMMENT_S, Held, Kept
 from asyncsvc.web.openai.items import input_items, listed
 from asyncsvc.web.openai.response_request import CreateResponse
 from asyncsvc.web.openai.response_stream import PREFIX, Telling
-from asyncsvc.web.openai.schemas_files import ItemsQuery, ResponseQuery
-from asyncsvc.web.openai.schemas_responses import (
+from asyncsvc.web.openai.schemas import (
     CountTokens,
     DeletedResponse,
     InputItems,
     InputTokens,
+    ItemsQuery,
     ResponseObject,
+    ResponseQuery,
 )
 from asyncsvc.web.openai.stored_responses import as_told, find, understood, with_history
 from asyncsvc.web.tasks.routes import cursor, integer, services
@@ -65,7 +65,7 @@ async def create_response(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         given = await aside(body.as_object, data)
         wanted, submission, kept = await understood(parts, given, request.headers)
         accepted = await parts.intake.submit(
@@ -185,7 +185,7 @@ async def input_tokens(request: Request) -> Response:
     """POST /v1/responses/input_tokens: about how many tokens a request would have."""
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         given = {"model": AUTO} | fields.present(await aside(body.as_object, data))
         asked = await with_history(parts, given)
     count = of_prompt(asked.messages, asked.params)

@@ -14,7 +14,7 @@ from asyncsvc.tasks.submission import MESSAGE, Lane
 from asyncsvc.web.openai import fields
 from asyncsvc.web.openai.tools import Choice as ToolChoice
 from asyncsvc.web.openai.tools import Tool
-from asyncsvc.web.tasks.schemas import KEY_MOST
+from asyncsvc.web.tasks.schemas import KEY_MOST, MOST
 
 Object = dict[str, Any]
 BITS = 63
@@ -189,3 +189,240 @@ class ModelList(TypedDict):
 
     object: Literal["list"]
     data: list[Model]
+
+
+Seconds = Annotated[int, Field(description="seconds since the epoch")]
+Order = Literal["asc", "desc"]
+
+
+class FileForm(TypedDict):
+    """The parts of the form."""
+
+    file: Annotated[str, Field(json_schema_extra={"format": "binary"})]
+    purpose: Literal["batch"]
+
+
+class FileObject(TypedDict):
+    id: str
+    object: Literal["file"]
+    bytes: int
+    created_at: Seconds
+    expires_at: Seconds | None
+    filename: str
+    purpose: Literal["batch", "batch_output"]
+    status: Literal["processed"]
+
+
+class FileList(TypedDict):
+    object: Literal["list"]
+    data: list[FileObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class FilesQuery(TypedDict, total=False):
+    after: str
+    limit: Annotated[int, Field(ge=1, le=10_000)]
+    order: Order
+    purpose: str
+
+
+class Deleted(TypedDict):
+    id: str
+    object: str
+    deleted: Literal[True]
+
+
+class BatchBody(TypedDict):
+    input_file_id: Annotated[str, Field(min_length=1)]
+    endpoint: Literal["/v1/chat/completions", "/v1/embeddings", "/v1/responses"]
+    completion_window: Literal["24h"]
+    metadata: NotRequired[dict[str, str] | None]
+
+
+class RequestCounts(TypedDict):
+    total: int
+    completed: int
+    failed: int
+
+
+class BatchObject(TypedDict):
+    id: str
+    object: Literal["batch"]
+    endpoint: str
+    errors: Object | None
+    input_file_id: str
+    completion_window: Literal["24h"]
+    status: Literal[
+        "validating",
+        "failed",
+        "in_progress",
+        "finalizing",
+        "completed",
+        "expired",
+        "cancelling",
+        "cancelled",
+    ]
+    output_file_id: str | None
+    error_file_id: str | None
+    created_at: Seconds
+    in_progress_at: Seconds | None
+    expires_at: Seconds | None
+    finalizing_at: Seconds | None
+    completed_at: Seconds | None
+    failed_at: Seconds | None
+    expired_at: Seconds | None
+    cancelling_at: Seconds | None
+    cancelled_at: Seconds | None
+    request_counts: RequestCounts
+    metadata: dict[str, str] | None
+
+
+class BatchList(TypedDict):
+    object: Literal["list"]
+    data: list[BatchObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class PageQuery(TypedDict, total=False):
+    after: str
+    limit: Annotated[int, Field(ge=1, le=100)]
+
+
+class ItemsQuery(PageQuery, total=False):
+    order: Order
+    include: str
+
+
+class ResponseQuery(TypedDict, total=False):
+    stream: bool
+    starting_after: Annotated[int, Field(ge=-1, le=MOST)]
+    include: str
+
+
+Status = Literal["queued", "in_progress", "completed", "incomplete", "failed", "cancelled"]
+
+
+class CachedTokens(TypedDict):
+    cached_tokens: int
+    cache_write_tokens: int
+
+
+class ReasoningTokens(TypedDict):
+    reasoning_tokens: int
+
+
+class ResponseUsage(TypedDict):
+    """Tokens, as the Responses API names them."""
+
+    input_tokens: int
+    input_tokens_details: CachedTokens
+    output_tokens: int
+    output_tokens_details: ReasoningTokens
+    total_tokens: int
+
+
+class ResponseError(TypedDict):
+    """Why a response failed."""
+
+    code: Annotated[str, Field(description="one of OpenAI's codes")]
+    message: str
+    type: Annotated[str, Field(description="the task's `error.code`")]
+    param: None
+
+
+class Incomplete(TypedDict):
+    reason: Literal["max_output_tokens", "content_filter"]
+
+
+class OutputItem(TypedDict):
+    """A message, thinking, or a call; further fields by its type."""
+
+    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+
+    id: str
+    type: Literal["message", "reasoning", "function_call", "custom_tool_call"]
+    status: Literal["in_progress", "completed", "incomplete"]
+
+
+class ResponseObject(TypedDict):
+    """A response."""
+
+    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+
+    id: str
+    object: Literal["response"]
+    created_at: int
+    completed_at: int | None
+    status: Status
+    model: Annotated[str, Field(description="the model's name in the settings")]
+    output: list[OutputItem]
+    usage: ResponseUsage | None
+    error: ResponseError | None
+    incomplete_details: Incomplete | None
+    instructions: str | list[Object] | None
+    metadata: Object
+    max_output_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    tools: list[Object]
+    tool_choice: str | Object
+    parallel_tool_calls: bool
+    previous_response_id: str | None
+    background: bool
+    store: bool
+    text: Object
+    reasoning: Object
+    truncation: str
+    service_tier: str
+    user: str | None
+    max_tool_calls: int | None
+
+
+class DeletedResponse(TypedDict):
+    """A response that was removed."""
+
+    id: str
+    object: Literal["response"]
+    deleted: bool
+
+
+class InputItem(TypedDict):
+    """What a response was given; further fields by its type."""
+
+    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+
+    id: str
+    type: str
+
+
+class InputItems(TypedDict):
+    """A page of them."""
+
+    object: Literal["list"]
+    data: list[InputItem]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+class CountTokens(TypedDict):
+    """A request to `/v1/responses`, of which the tokens are to be counted."""
+
+    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+
+    input: Annotated[str, Field(min_length=1)] | Annotated[list[Object], Field(min_length=1)]
+    model: NotRequired[str | None]
+    instructions: NotRequired[str | list[Object] | None]
+    previous_response_id: NotRequired[str | None]
+    tools: NotRequired[list[Object] | None]
+
+
+class InputTokens(TypedDict):
+    """About how many tokens a request has."""
+
+    object: Literal["response.input_tokens"]
+    input_tokens: Annotated[int, Field(ge=0, description="an estimate")]

@@ -5,10 +5,31 @@ next turn: providers want it back beside the calls that it led to. It is packed,
 client sees the same text. Promises that content of another service is read as no thinking.
 """
 
+import binascii
+from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any, Self
 
-from asyncsvc.web.openai.sealed import opened, sealed
+import orjson
+
+PREFIX = "asyncsvc1:"
+
+
+def sealed(fields: dict[str, Any]) -> str:
+    """The fields as one opaque text."""
+    return PREFIX + b64encode(orjson.dumps(fields)).decode()
+
+
+def opened(text: Any) -> dict[str, Any]:
+    """The fields of such a text; none where it is another one."""
+    if not isinstance(text, str) or not text.startswith(PREFIX):
+        return {}
+    try:
+        fields = orjson.loads(b64decode(text[len(PREFIX) :], validate=True))
+    except (binascii.Error, orjson.JSONDecodeError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
 
 ENCRYPTED = "reasoning.encrypted_content"
 """What a client lists under `include` that wants `encrypted_content`."""

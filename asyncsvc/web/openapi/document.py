@@ -13,13 +13,12 @@ from http import HTTPStatus
 from typing import Any
 
 from pydantic import TypeAdapter
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute
 
 from asyncsvc import __version__
 from asyncsvc.errors import RequestError
 from asyncsvc.web.http.auth import OPEN_PATHS, READS
-from asyncsvc.web.http.operations import JSON_MEDIA, Operation, declared
-from asyncsvc.web.http.resources import Resource
+from asyncsvc.web.http.resources import JSON_MEDIA, Operation, Resource, declared
 from asyncsvc.web.tasks.schemas import Refusal
 
 STREAM_MEDIA = "text/event-stream"
@@ -97,8 +96,8 @@ class Served:
 def served(routes: Iterable[BaseRoute]) -> Iterator[Served]:
     """Every method that is served, as it is declared."""
     for route in routes:
-        if isinstance(route, Route) and isinstance(route.endpoint, Resource):
-            for method, function in route.endpoint.verbs.items():
+        if isinstance(route, Resource):
+            for method, function in route.verbs.items():
                 yield Served(route.path_format, method, function, declared(function) or Operation())
 
 

@@ -16,8 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.tasks.schemas import Object
 
 
@@ -46,25 +45,35 @@ def make(routes: Sequence[BaseRoute]) -> Made:
     return Made(orjson.dumps(found), page(found).encode(), policy)
 
 
-async def _made(request: Request) -> Made:
-    app = request.app
-    found: Made | None = getattr(app.state, "described", None)
-    if found is None:
-        # Two who ask at once both make it; they make the same.
-        found = app.state.described = await asyncio.to_thread(make, app.routes)
+class Description:
+    """The description of these routes, made when a client first asks for it, outside the loop."""
+
+    def __init__(self, routes: Sequence[BaseRoute]) -> None:
+        self._routes = routes
+        self._made: Made | None = None
+
+    async def made(self) -> Made:
+        """Both forms. Two clients that ask at once may both cause the work, with one result."""
+        if self._made is None:
+            self._made = await asyncio.to_thread(make, self._routes)
+        return self._made
+
+
+def _description(request: Request) -> Description:
+    found: Description = request.scope["state"]["description"]
     return found
 
 
 @operation(answer=Object)
 async def openapi(request: Request) -> Response:
     """GET /openapi.json: this description, as OpenAPI 3.1."""
-    return Response((await _made(request)).document, media_type="application/json")
+    return Response((await _description(request).made()).document, media_type="application/json")
 
 
 @operation(answer=str, media=("text/html; charset=utf-8",))
 async def docs(request: Request) -> Response:
     """GET /docs: this description, as a page for people."""
-    made = await _made(request)
+    made = await _description(request).made()
     headers = {
         "Content-Security-Policy": made.policy,
         "X-Content-Type-Options": "nosniff",

@@ -1,1 +1,4 @@
-"""tasks"""
+"""Routes of tasks, schedules and models over HTTP and WebSocket, with their schemas and views.
+
+The other groups import `routes.services`, `submit`, `views` and the schemas.
+"""

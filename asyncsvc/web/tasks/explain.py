@@ -1,25 +1,122 @@
-"""`GET /tasks/{id}/explain`.
+"""`GET /tasks/{id}/explain`: a task's history and wait times, from its stored events.
 
-Owns the way from a task's events to its story. Promises to read them in pages, so that a long
-stream holds nobody up. Never keeps anything.
+Events are read in pages, so that a long stream does not block the loop.
 """
 
-from typing import Any
+from typing import Annotated, Any, NotRequired
 
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from asyncsvc.monitoring.explain import Story
-from asyncsvc.tasks.state import State, Task
+from asyncsvc.tasks.state import Cause, State, Task
+from asyncsvc.tasks.submission import Lane
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
-from asyncsvc.web.tasks import explain_schemas, views
+from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.routes import services
+from asyncsvc.web.tasks.schemas import Count, Kind, Name, Object, TaskError, TaskId, Time
+
+Seconds = Annotated[float, Field(ge=0)]
+Reasons = Annotated[
+    dict[str, Seconds],
+    Field(
+        description="seconds by reason: concurrency, rate, slow_down, quota, breaker, held, "
+        "disabled, tokens, patience, turn, equal_task, start, other"
+    ),
+]
 
 
-@operation(answer=explain_schemas.Explanation, errors=("task_not_found",))
+class Step(TypedDict):
+    """A change of its state."""
+
+    at: Time
+    what: Annotated[Cause, Field(description="the cause of its status event")]
+    state: State
+    for_s: Annotated[Seconds | None, Field(description="until the next, or now; null: it is over")]
+    why: str | None
+
+
+class Waits(TypedDict):
+    """Seconds that it did not run."""
+
+    scheduled_s: Annotated[Seconds, Field(description="until its time")]
+    queued_s: Reasons
+    retry_s: Annotated[Seconds, Field(description="between two tries")]
+    paused_s: Seconds
+    session_s: Annotated[Seconds, Field(description="behind an earlier task of its session")]
+
+
+class Standing(TypedDict):
+    """The gate that served it, as it was at that moment."""
+
+    name: str
+    busy: Count
+    concurrency: Count
+    window_used: Count
+    window_limit: Annotated[Count, Field(description="0: no limit")]
+
+
+class Attempt(TypedDict):
+    number: Count
+    name: Name
+    model: Annotated[str, Field(description="the provider's own id of the model")]
+    why: Annotated[str, Field(description="why this model")]
+    waited: Reasons
+    gate: Standing | None
+    started_at: Time
+    first_token_s: Annotated[Seconds | None, Field(description="from the start")]
+    ended_at: Time | None
+    outcome: Annotated[Cause | None, Field(description="null: under way")]
+    error: TaskError | None
+    chunks: Count
+    characters: Annotated[Count, Field(description="of the answer, without the reasoning")]
+
+
+class Totals(TypedDict):
+    waiting_s: Seconds
+    running_s: Seconds
+
+
+class Expected(TypedDict):
+    """A task that is not finished, at this moment."""
+
+    position: int | None
+    eta_s: float | None
+    reason: Annotated[str | None, Field(description="what it waits for")]
+    running_s: NotRequired[Seconds]
+
+
+class Explanation(TypedDict):
+    """What happened to a task, and why it took so long."""
+
+    task_id: TaskId
+    status: State
+    type: Kind
+    lane: Lane
+    priority: Count
+    owner: str | None
+    session_id: str | None
+    model: Annotated[Name | None, Field(description="the model asked for; null: routed")]
+    created_at: Time
+    started_at: Time | None
+    finished_at: Time | None
+    next_run_at: Time | None
+    timeline: list[Step]
+    waits: Waits
+    attempts: list[Attempt]
+    route: Annotated[Object | None, Field(description="its class, and why it went there")]
+    cached: bool
+    usage: Object | None
+    error: TaskError | None
+    totals: Totals
+    now: Annotated[Expected | None, Field(description="null: it is finished")]
+
+
+@operation(answer=Explanation, errors=("task_not_found",))
 async def explain(request: Request) -> Response:
     """GET /tasks/{id}/explain: its timeline, what it waited for, each attempt, tokens.
 

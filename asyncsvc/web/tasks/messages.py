@@ -1,7 +1,6 @@
-"""What a client may ask for in one message over a WebSocket.
+"""The messages of a WebSocket client: the operations, their fields and the checks of both.
 
-Owns the ops, their fields and the kinds of these. Promises that nothing is passed over in silence:
-a field that has no effect in an op is refused by name. Never does what is asked.
+A field that has no effect in an operation is refused by name.
 """
 
 from typing import Any

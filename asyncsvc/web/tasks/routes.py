@@ -16,8 +16,7 @@ from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views
@@ -37,7 +36,8 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 def services(request: Request) -> Services:
-    found: Services = request.state.services
+    """The open parts of the service, from the lifespan state."""
+    found: Services = request.scope["state"]["services"]
     return found
 
 
@@ -56,7 +56,7 @@ async def submit_batch(request: Request) -> Response:
     parts.intake.turn_away()
     key = idempotency_key(request.headers)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         submissions = await aside(_read_batch, data)
         owner = request.scope["owner"]
         try:
@@ -96,7 +96,7 @@ async def route(request: Request) -> Response:
     """POST /route: how a task would be routed; nothing is stored."""
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         return JSON(parts.intake.route(await aside(read, data)))
 
 

@@ -16,8 +16,7 @@ from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.operations import operation
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.schedule_schemas import AllSchedules, NewSchedule, WholeSchedule
@@ -53,7 +52,7 @@ async def create(request: Request) -> Response:
     """
     parts = services(request)
     limit = parts.settings.queue.max_task_bytes
-    async with body.received(request, limit, parts.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         value = await aside(body.as_object, data)
         return await _create(request, parts, value)
 

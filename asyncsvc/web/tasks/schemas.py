@@ -1,8 +1,7 @@
-"""The shapes of what is said of tasks over HTTP, as types; `state_schemas.py` has the rest.
+"""Types of the requests and responses about tasks; `service_schemas` has those of the service.
 
-Owns the fields of each answer and of each query, for the document at `/openapi.json` and for the
-tests, which hold real answers against it. Promises to cost nothing at run time: no answer is
-validated. Never says how an answer is made (that is `views.py` and the routes).
+The document at `/openapi.json` is made of them, and tests validate real responses by them. No
+response is validated at run time.
 """
 
 from typing import Annotated, Any, Literal, NotRequired

@@ -1,22 +1,20 @@
-"""`POST /tasks`: reading a task, and what its submitter is answered.
+"""`POST /tasks`: the route that submits one task, and the parser of a task's fields.
 
-Owns the route for all submits that `Express` does not take, and the words that both share. Promises
-that the answer is sent when the task is on the disk. Never decides whether a task is taken.
+The answer is sent when the task is on the disk. `intake.Intake` decides whether a task is taken.
 """
 
 from typing import Any, TypeVar
 
-import orjson
 from pydantic import ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.intake.admission import Accepted
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body, errors
-from asyncsvc.web.http.operations import operation
+from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.resources import operation
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import schemas
 from asyncsvc.web.tasks.schemas import KEY_MOST
@@ -24,19 +22,6 @@ from asyncsvc.web.tasks.schemas import KEY_MOST
 PATH = "/tasks"
 ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
 """Codes of a submit that is not taken."""
-_JSON = (b"content-type", b"application/json")
-
-
-Answer = tuple[int, list[tuple[bytes, bytes]], bytes]
-"""Status, headers and body."""
-
-
-def answer_of(accepted: Accepted) -> Answer:
-    """What the submitter of a task is answered."""
-    content = orjson.dumps(accepted.answer)
-    location = f"{PATH}/{accepted.task_id}".encode()
-    headers = [_JSON, (b"content-length", b"%d" % len(content)), (b"location", location)]
-    return 200 if accepted.repeated else 202, headers, content
 
 
 S = TypeVar("S", bound=Submission)
@@ -75,15 +60,15 @@ async def submit(request: Request) -> Response:
 
     The answer is sent when the task is on the disk.
     """
-    services: Services = request.state.services
+    services: Services = request.scope["state"]["services"]
     services.intake.turn_away()
     key = idempotency_key(request.headers)
     limit = services.settings.queue.max_task_bytes
-    async with body.received(request, limit, services.bodies) as (data, aside):
+    async with body.ReceivedBody(request, limit, services.bodies) as (data, aside):
         submission = await aside(read, data)
         accepted = await services.intake.submit(submission, request.scope["owner"], key, aside)
-    status, headers, content = answer_of(accepted)
-    return Response(content, status, {name.decode(): value.decode() for name, value in headers})
+    headers = {"location": f"{PATH}/{accepted.task_id}"}
+    return JSON(accepted.answer, 200 if accepted.repeated else 202, headers)
 
 
 def idempotency_key(headers: Headers) -> str | None:

@@ -15,13 +15,20 @@ import orjson
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
-from asyncsvc.errors import AsyncsvcError, InvalidRequest, NotFound, RequestError, TaskNotFound
+from asyncsvc.errors import (
+    AsyncsvcError,
+    InvalidRequest,
+    NotFound,
+    RequestError,
+    StorageUnavailable,
+    TaskNotFound,
+)
 from asyncsvc.intake.admission import Aside
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
 from asyncsvc.web.http.body_memory import Room
-from asyncsvc.web.http.errors import as_request_error, response
+from asyncsvc.web.http.errors import as_request_error, note, response
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import messages as wishes
@@ -252,7 +259,7 @@ async def many(websocket: WebSocket) -> None:
 
 async def one(websocket: WebSocket) -> None:
     """GET /ws/tasks/{id}"""
-    services: Services = websocket.state.services
+    services: Services = websocket.scope["state"]["services"]
     task_id = websocket.path_params["task_id"]
     problem, code, after = None, NO_TASK, 0
     try:
@@ -261,6 +268,9 @@ async def one(websocket: WebSocket) -> None:
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
         problem = error
+    except StorageUnavailable as error:
+        note(websocket.scope, error)
+        raise
     if problem is None:
         await _serve(websocket, task_id, after)
         return
@@ -270,7 +280,7 @@ async def one(websocket: WebSocket) -> None:
 
 
 async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
-    services: Services = websocket.state.services
+    services: Services = websocket.scope["state"]["services"]
     await websocket.accept(subprotocol=subprotocol(websocket.scope))
     socket = Socket(websocket)
     session = Session(socket, services, websocket.scope["owner"])
