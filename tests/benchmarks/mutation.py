@@ -220,15 +220,13 @@ def modules(paths: Sequence[str]) -> list[Path]:
 
 
 def run_module(
-    file: Path, places: "SimpleQueue[Place]", workers: int, most: int | None, seed: int
-) -> tuple[int, list[Mutant]]:
-    """(mutants tried, those that survived). Raises RuntimeError where the code itself fails."""
-    chosen = mutants(file, (ROOT / file).read_bytes())
-    if most is not None and most < len(chosen):
-        chosen = random.Random(seed).sample(chosen, most)
+    chosen: Sequence[Mutant], runs: list[list[str]], places: "SimpleQueue[Place]", workers: int
+) -> list[Mutant]:
+    """The mutants of one module that survive these runs of tests. Raises RuntimeError where the
+    unchanged code fails them."""
     place, limits = places.get(), []
     try:
-        for tests in tests_of(file):
+        for tests in runs:
             began = time.monotonic()
             if not place.passes(tests, 600):
                 raise RuntimeError(f"the tests of the unchanged code fail: {' '.join(tests)}")
@@ -244,8 +242,7 @@ def run_module(
             places.put(place)
 
     with ThreadPoolExecutor(workers) as pool:
-        survivors = [mutant for mutant in pool.map(tried, chosen) if mutant is not None]
-    return len(chosen), survivors
+        return [mutant for mutant in pool.map(tried, chosen) if mutant is not None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -253,6 +250,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("paths", nargs="+", help="modules or packages")
     parser.add_argument("--most", type=int, help="mutants of each module, chosen by --seed")
+    parser.add_argument("--tests", nargs="+", help="these, not those of the module and its package")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at once")
     parser.add_argument("--least", type=float, default=LEAST, help="percent to be killed")
@@ -264,7 +262,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             (home := Path(folder, str(number))).mkdir()
             places.put(Place(home))
         for file in modules(asked.paths):
-            tried, survivors = run_module(file, places, asked.workers, asked.most, asked.seed)
+            chosen = mutants(file, (ROOT / file).read_bytes())
+            if asked.most is not None and asked.most < len(chosen):
+                chosen = random.Random(asked.seed).sample(chosen, asked.most)
+            runs = [asked.tests] if asked.tests else tests_of(file)
+            tried, survivors = len(chosen), run_module(chosen, runs, places, asked.workers)
             tried_in_all, alive_in_all = tried_in_all + tried, alive_in_all + len(survivors)
             print(f"{file}: {tried - len(survivors)} of {tried} killed", flush=True)
             for mutant in survivors:
