@@ -2,6 +2,7 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 import hypothesis
@@ -11,6 +12,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # As in a job in the background of a script. Our children would ignore Ctrl-C as well, and half
     # of what a terminal does could not be tried.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+if hasattr(time, "tzset"):
+    # Hours and a quarter away from UTC, with a summer time: where a time is read or written in the
+    # machine's zone, the tests see it. Processes that tests start inherit it.
+    os.environ["TZ"] = "Pacific/Chatham"
+    time.tzset()
 
 # How long one example takes tells of the machine, which is shared, and not of the code.
 hypothesis.settings.register_profile("shared machine", deadline=None)

@@ -101,3 +101,10 @@ def test_ids_differ_and_sort_by_time() -> None:
     same = {new_id(5) for _ in range(1000)}
     assert len(same) == 1000
     assert max(same) < new_id(6)
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="this system's zone cannot be set")
+def test_the_zone_of_the_machine_of_these_tests_is_not_utc() -> None:
+    """Else a time that is read in it would look right."""
+    assert time.localtime(0).tm_gmtoff % 3600 == 2700
+    assert rfc3339(0) == "1970-01-01T00:00:00.000Z"

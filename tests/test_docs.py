@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,3 +37,10 @@ def test_links_within_the_project_lead_somewhere(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     links = re.findall(r"\]\((?!https?:|#)([^)#]+)", text)
     assert not [link for link in links if not (page.parent / link).exists()]
+
+
+def test_the_first_test_of_the_readme_passes(tmp_path: Path) -> None:
+    readme = Path(__file__).with_name("README.md").read_text(encoding="utf-8")
+    found: dict[str, Any] = {}
+    exec(readme.split("```python\n")[1].split("```")[0], found)
+    found["test_an_answer_is_stored"](tmp_path)

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 ROOT = Path(__file__).parents[2]
 MAIN = [sys.executable, str(ROOT / "main.py")]
-LONGEST_S = 30.0
+LONGEST_S = 60.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:

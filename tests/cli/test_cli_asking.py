@@ -44,7 +44,7 @@ def test_an_end_that_fits_several_ids_or_none_is_refused(service: Place, finishe
 
 
 def test_a_task_is_paused_resumed_cancelled_and_retried(service: Place) -> None:
-    task_id = service.run("submit", "steered", "--model", "slow").out.strip()
+    task_id = service.run("submit", "[[sim:hang]] steered", "--model", "slow").out.strip()
     assert service.run("pause", task_id, "--json").json["status"] == "paused"
     assert service.run("resume", task_id, "--json").json["status"] == "pending"
     assert service.run("cancel", task_id, "--json").json["status"] == "cancelled"

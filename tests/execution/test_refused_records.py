@@ -11,6 +11,7 @@ import pytest
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.state import State
+from tests.builders import Commits
 from tests.engine_services import MOMENT, EngineServices, since
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import loop, virtual
@@ -100,3 +101,23 @@ async def test_an_interruption_is_recorded_when_the_disk_is_back(tmp_path: Path)
             assert not stopping.done()
         await stopping
         assert await services.state(task_id) is State.PENDING
+
+
+@virtual
+async def test_a_call_that_has_ended_holds_no_slot_while_its_record_waits_for_the_disk(
+    tmp_path: Path,
+) -> None:
+    async with EngineServices(tmp_path) as services:
+        task_id = await services.submit_script("x", [1.0, "ok"])
+        await asyncio.sleep(0.5)
+        commits = Commits(services.services.journal.store)
+        gate = services.services.catalogue.upstreams[0].gate
+        assert gate.busy == 1
+        commits.free.clear()
+        await asyncio.sleep(10)
+        assert services.client.running == []
+        assert gate.busy == 0
+        assert await services.state(task_id) is State.RUNNING  # nothing is recorded yet
+        commits.free.set()
+        assert (await services.finished(task_id)).state is State.COMPLETED
+        assert gate.busy == 0

@@ -146,3 +146,20 @@ async def test_draining_twice_is_harmless(tmp_path: Path) -> None:
         await asyncio.sleep(1)
         await asyncio.gather(_drain(services, 2), _drain(services, 5))
         assert await services.state(task_id) is State.PENDING
+
+
+@virtual
+async def test_a_waiting_task_does_not_start_in_the_grace_where_a_slot_becomes_free(
+    tmp_path: Path,
+) -> None:
+    async with EngineServices(tmp_path, {"a": model(concurrency=2)}) as services:
+        await services.submit_script("short", [10.0, "ok"])
+        await services.submit_script("long", [30.0, "ok"])
+        waiting = await services.submit("waiting")
+        soon = await services.submit("soon", delay_s=5)
+        await asyncio.sleep(1)
+        await _drain(services, 60)
+        assert since() == 30
+        assert services.client.prompts == ["short", "long"]
+        assert await services.state(waiting) is State.PENDING
+        assert (await services.task(soon)).starts == 0

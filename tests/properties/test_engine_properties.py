@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -17,6 +18,8 @@ from tests.engine_services import EngineServices, model
 from tests.lifecycle.test_restart import most_in_a_window
 from tests.scripted import Call, Script, ScriptedClient
 from tests.virtual_time import run_virtual
+
+pytestmark = pytest.mark.slow
 
 few = settings(
     max_examples=25,

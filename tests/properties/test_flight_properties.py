@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,8 @@ from tests.engine_services import EngineServices, model
 from tests.properties.test_engine_properties import _check_sound, few
 from tests.scripted import Call, Script
 from tests.virtual_time import run_virtual
+
+pytestmark = pytest.mark.slow
 
 MODELS = {"a": model(concurrency=3, rpm=30, rpm_window_s=20), "b": model(concurrency=2)}
 KEYS = ("one", "two")

@@ -33,6 +33,8 @@ from tests.builders import (
     ticking,
 )
 
+pytestmark = pytest.mark.slow
+
 SLOWLY = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from asyncsvc.limits.permit import Permit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.virtual_time import loop, run_virtual
+
+pytestmark = pytest.mark.slow
 
 few = settings(
     max_examples=25,

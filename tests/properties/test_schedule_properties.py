@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +17,8 @@ from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.submission import Submission
 from tests.engine_services import EngineServices
 from tests.virtual_time import START_MS, run_virtual
+
+pytestmark = pytest.mark.slow
 
 MINUTE_MS, HOUR_MS = 60_000, 3_600_000
 CRONS = ["*/5 * * * *", "7 * * * *", "0,30 2 * * *", "*/20 * * * * *"]

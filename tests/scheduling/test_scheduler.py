@@ -209,3 +209,19 @@ async def test_a_step_is_carried_through_without_its_caller() -> None:
     await asyncio.sleep(2)
     assert done == [1]
     assert await through(step()) == 7
+
+
+@virtual
+async def test_the_time_in_the_queue_goes_on_over_restarts(tmp_path: Path) -> None:
+    client = ScriptedClient([HANG])
+    async with EngineServices(tmp_path, None, client, queue={"ttl_s": 100}) as services:
+        await services.submit("busy", timeout_s=1000)
+        at_once = await services.submit("x")
+        later = await services.submit("y", delay_s=30)
+        for _ in range(3):
+            await asyncio.sleep(20)
+            await services.restart()
+        assert await services.code(at_once) == "expired"
+        assert since() == 100
+        assert await services.code(later) == "expired"
+        assert since() == 130

@@ -217,3 +217,34 @@ async def test_newer_calls_upstream_are_kept(tmp_path: Path) -> None:
     assert found == ["before", "after"]
     keep_calls(tmp_path / "nothing", copy)
     assert inspect(copy)[0] == 1
+
+
+async def test_the_log_of_a_database_that_is_replaced_is_not_read_into_the_new_one(
+    tmp_path: Path,
+) -> None:
+    path, coming, aside = (tmp_path / name for name in ("a.db", "coming", "aside"))
+    source = tmp_path / "source"
+    async with journal_at(source) as journal:
+        await live_through(journal, "old")
+        frames = source.with_name("source-wal").read_bytes()  # as a kill leaves them
+    assert len(frames) > 4096
+    _text(path)  # damaged, so that its log cannot be written into it before
+    path.with_name("a.db-wal").write_bytes(frames)
+    await filled(coming, 2)
+    exchange(coming, path, aside)
+    assert ids(path) == {"t0", "t1"}
+    assert inspect(path)[0] == 2
+    assert aside.with_name("aside-wal").read_bytes() == frames
+
+
+async def test_the_verdict_of_the_integrity_check_counts(tmp_path: Path) -> None:
+    await filled(path := tmp_path / "a.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=1")
+        indexes = "type = 'index' AND sql IS NOT NULL"
+        forgotten = f"(SELECT name FROM sqlite_schema WHERE {indexes} LIMIT 1)"
+        connection.execute(f"DELETE FROM sqlite_schema WHERE name = {forgotten}")
+        connection.execute("PRAGMA writable_schema=0")
+    assert len(ids(path)) == 3  # every table can be read
+    with pytest.raises(NotACopy, match=r"it is damaged: (?s:.)*is never used"):
+        inspect(path)

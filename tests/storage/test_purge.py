@@ -63,6 +63,7 @@ async def all_steps(store: Store, before: int = AT + 1) -> list[int]:
     return found
 
 
+@pytest.mark.slow
 async def test_fifty_thousand_tasks_go_in_small_steps(store: Store) -> None:
     tasks = [finished(n) for n in range(1, 50_001)]
     for start in range(0, 50_000, 5_000):

@@ -10,6 +10,8 @@ import pytest
 
 from tests.benchmarks.fuzz import run
 
+pytestmark = pytest.mark.slow
+
 CASES = int(os.environ.get("ASYNCSVC_TESTS_FUZZ_CASES", "400"))
 SEED = int(os.environ.get("ASYNCSVC_TESTS_FUZZ_SEED", "1"))
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from starlette.types import Receive
+from starlette.types import Message, Receive
 
-from asyncsvc.errors import InvalidJson, InvalidRequest
+from asyncsvc.errors import InvalidJson, InvalidRequest, TaskTooLarge
 from asyncsvc.web.http import body
 from asyncsvc.web.http import body_memory as bodies
 from asyncsvc.web.http.body import Body, as_object
@@ -305,3 +305,45 @@ async def test_faults_have_their_own_errors() -> None:
         as_object(f'{{"k": {nested(300)}}}')
     with pytest.raises(InvalidRequest, match="64 bits"):
         as_object(json.dumps({"k": 2**70}))
+
+
+async def test_the_limit_of_small_bodies_is_exact_however_they_come(tmp_path: Path) -> None:
+    most = 1024
+    async with serving(tmp_path, queue={"max_task_bytes": most}) as service:
+        for size in (most - 1, most, most + 1, most + 2, 2 * most):
+            status = 202 if size <= most else 413
+            for piece in (1, 7, 512, most, most + 1, 65536):
+                async with wire(service.port) as line:
+                    answer = await line.ask(chunked("/tasks", sized(size), piece))
+                    assert answer.status == status, (size, piece)
+                    if status == 413:
+                        assert answer.code() == "task_too_large"
+        assert await total(service) == 2 * 6
+
+
+async def test_the_limit_of_a_body_counts_what_came_in_all_its_pieces() -> None:
+    room = Bodies(1 << 30)
+
+    async def taken(pieces: list[bytes], limit: int) -> bytes:
+        last = len(pieces) - 1
+        messages = iter(
+            {"type": "http.request", "body": each, "more_body": number < last}
+            for number, each in enumerate(pieces)
+        )
+
+        async def receive() -> Message:
+            return next(messages)
+
+        data, hold = await body.collect(receive, 0, limit, room)
+        if hold is not None:
+            hold.release()
+        return data
+
+    for limit in (1, 100, bodies.SMALL - 1, bodies.SMALL, bodies.SMALL + 1, 3 * bodies.SMALL):
+        whole = b"x" * limit
+        for cut in {0, 1, limit // 2, limit - 1, limit}:
+            assert await taken([whole[:cut], whole[cut:]], limit) == whole, (limit, cut)
+            for pieces in ([whole[:cut], whole[cut:] + b"y"], [whole[:cut], whole[cut:], b"y"]):
+                with pytest.raises(TaskTooLarge):
+                    await taken(pieces, limit)
+    assert room.free == room.most

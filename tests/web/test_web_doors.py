@@ -1,12 +1,15 @@
 """Who may come in: tokens, hosts, origins, the number of connections."""
 
 import asyncio
+import hashlib
+import itertools
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
+from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
@@ -199,3 +202,29 @@ async def test_sockets_are_on_their_paths_only(service: Service) -> None:
             pass
     refused(await service.http.get("/ws"), 404, "not_found")
     assert expect(await service.http.get("/health"), 200)["status"] == "ok"
+
+
+async def test_a_socket_under_a_name_that_is_not_ours_is_closed(service: Service) -> None:
+    for host in ("evil.example", "localhost.evil.example", "10.0.0.1"):
+        for path in ("/ws", "/ws/tasks/x"):
+            address = f"ws://{host}:{service.port}{path}"
+            async with connect(address, proxy=None, host="127.0.0.1") as socket:
+                messages, code = await rest(socket)
+            assert (messages, code, socket.close_reason) == ([], 1008, "forbidden_host"), host
+    async with connect(f"ws://localhost:{service.port}/ws", proxy=None, host="127.0.0.1") as socket:
+        assert (await ask(socket, op="ping"))["op"] == "ok"
+
+
+def beginning_alike(known: str, length: int) -> str:
+    """Another token whose digest has the same first bytes, as many as `length`."""
+    wanted = hashlib.sha256(known.encode()).digest()[:length]
+    tokens = (f"token-{number}" for number in itertools.count())
+    return next(t for t in tokens if hashlib.sha256(t.encode()).digest()[:length] == wanted)
+
+
+async def test_a_token_is_compared_whole(guarded: Service) -> None:
+    for given in ("s", "secret", "secret-", "ecret-1", "secret-11", "secret-1secret-1", "1"):
+        assert await knock(guarded, f"Bearer {given}") == 401, given
+    for length in (1, 2):
+        assert await knock(guarded, f"Bearer {beginning_alike('secret-1', length)}") == 401, length
+    assert await knock(guarded, "Bearer secret-1") == 200

@@ -16,6 +16,8 @@ from tests.polling import until
 from tests.web.serving import Service, serving
 from tests.web.wire import head, post, wire
 
+pytestmark = pytest.mark.slow
+
 STALL_S = 0.5
 """Instead of five seconds, so that a test need not wait for them."""
 MOST = 40
