@@ -14,11 +14,10 @@ the next one is already being written.
 
 import asyncio
 import logging
+import sqlite3
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from typing import Self, TypeVar
-
-import aiosqlite
 
 from asyncsvc.clock import Now
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
@@ -117,7 +116,7 @@ class Journal:
             self._waiting.append(append)
             self._wanted.set()
 
-    async def between(self, chore: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+    async def between(self, chore: Callable[[sqlite3.Connection], T]) -> T:
         """Do a small chore on the database between two commits. Raises StorageUnavailable.
 
         One at a time, and a commit after each: chores never hold up more than one commit.

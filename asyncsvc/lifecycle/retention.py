@@ -8,11 +8,11 @@ finished.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-import aiosqlite
 import orjson
 
 from asyncsvc.clock import Now, Uptime
@@ -132,7 +132,7 @@ class Retention:
         await self._repeat(partial(purging.forget, kind=ANSWER, before=stale))
         await self._journal.between(partial(purging.shorten_log, path=self._journal.store.path))
 
-    async def _repeat(self, step: Callable[[aiosqlite.Connection], Awaitable[int]]) -> None:
+    async def _repeat(self, step: Callable[[sqlite3.Connection], int]) -> None:
         while rows := await self._journal.between(step):
             self.removed += rows
             await asyncio.sleep(PAUSE_S)

@@ -15,22 +15,21 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import aiosqlite
-
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage.columns import SELECT_TASK, TASK_COLUMNS, EventRow, task_of
+from asyncsvc.storage.connection import Connection, Writer
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.storage.migrations import connected, look_at, unusable
 from asyncsvc.storage.opened_files import OpenedFiles
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.statements import PREPARED, Batch, new_tasks, write
-from asyncsvc.storage.writer import Writer
 from asyncsvc.tasks.state import UNFINISHED, Task
 
 T = TypeVar("T")
 
 READERS = 2
+READER_STATEMENTS = 256
 PAGE = 500
 PAGE_BYTES = 256 * 1024
 """Events read at once, and the characters of their data; a single event may be longer. Bounds
@@ -50,7 +49,7 @@ class Store:
     """Open with `async with Store.open(path)`."""
 
     def __init__(
-        self, path: Path, writer: Writer, readers: Sequence[Any], files: OpenedFiles
+        self, path: Path, writer: Writer, readers: Sequence[Connection], files: OpenedFiles
     ) -> None:
         self.path = path
         self.files = files
@@ -102,22 +101,19 @@ class Store:
         with suppress(sqlite3.Error):
             await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
 
-    async def chore(self, work: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+    async def chore(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Small work on the write connection, without fsync. From the writing task only."""
         try:
-            await self._writer.relax()
-            return await work(self._writer)
+            return await self._writer.relaxed(work)
         except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                await self._writer.rollback()
             raise self.refusals.of_write(error) from error
 
     # Reading ------------------------------------------------------------------------------
 
-    async def read(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
+    async def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
         try:
-            return list(await next(self._readers).execute_fetchall(sql, values))
+            return await next(self._readers).execute(sql, values)
         except sqlite3.Error as error:
             raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):
@@ -253,14 +249,17 @@ class Store:
 
 
 @asynccontextmanager
-async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
+async def _reader(path: Path) -> AsyncGenerator[Connection]:
     """A read connection that has the log open already: a log which was removed would be made
     anew by the first read, and the two would not agree."""
-    async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as reader:
+    reader = await Connection.open(path, READER_STATEMENTS)
+    try:
         for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
             await reader.execute(f"PRAGMA {pragma}")
-        await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
+        await reader.execute("SELECT COUNT(*) FROM sqlite_schema")
         yield reader
+    finally:
+        await reader.close()
 
 
 async def _closed(connections: AsyncExitStack, files: OpenedFiles) -> None:

@@ -45,13 +45,13 @@ async def listed(store: Store, **asked: Any) -> list[int]:
 
 async def page_limit(store: Store, pages: int | None) -> None:
     """Let the file grow by so many pages only; None lifts the limit."""
-    rows = list(await store._writer.execute_fetchall("PRAGMA page_count"))
+    rows = await store._writer.execute("PRAGMA page_count")
     most = (1 << 30) if pages is None else rows[0][0] + pages
     await store._writer.execute(f"PRAGMA max_page_count={most}")
 
 
 async def pragma(store: Store, name: str) -> object:
-    rows = list(await store._writer.execute_fetchall(f"PRAGMA {name}"))
+    rows = await store._writer.execute(f"PRAGMA {name}")
     return rows[0][0]
 
 

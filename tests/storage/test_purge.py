@@ -1,8 +1,8 @@
 """Housekeeping in steps: bounded, wholly out of sight, and nothing else touched."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -124,10 +124,10 @@ async def test_the_oldest_go_first(store: Store) -> None:
 async def test_a_step_that_fails_changes_nothing(store: Store) -> None:
     await filled(store, [finished(1)], 1)
 
-    async def fails(db: Any) -> None:
-        await db.execute("BEGIN IMMEDIATE")
-        await db.execute("DELETE FROM tasks")
-        await db.execute("SELECT nonsense")
+    def fails(db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("DELETE FROM tasks")
+        db.execute("SELECT nonsense")
 
     with pytest.raises(StorageUnavailable, match="refused a write"):
         await store.chore(fails)
@@ -158,7 +158,7 @@ async def test_a_long_log_is_cut_unless_somebody_reads(
     monkeypatch.setattr(purging, "WAL_BYTES", 10_000)
     reader = next(store._readers)
     await reader.execute("BEGIN")
-    await reader.execute_fetchall("SELECT * FROM tasks")
+    await reader.execute("SELECT * FROM tasks")
     await filled(store, [finished(n) for n in range(1, 200)], 1)
     size = log.stat().st_size
     assert size > 10_000
@@ -167,7 +167,7 @@ async def test_a_long_log_is_cut_unless_somebody_reads(
     await reader.execute("COMMIT")
     assert await shorten()
     assert log.stat().st_size == 0
-    patience = await store._writer.execute_fetchall("PRAGMA busy_timeout")
+    patience = await store._writer.execute("PRAGMA busy_timeout")
     assert [row[0] for row in patience] == [5000]
     await store.commit(Batch(born=[(unfinished(300), b"{}")]))
     assert await store.task("t300") is not None
