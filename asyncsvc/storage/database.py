@@ -17,13 +17,13 @@ from typing import Any, Self, TypeVar
 
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.columns import SELECT_TASK, TASK_COLUMNS, EventRow, task_of
+from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, EventRow, task_of
 from asyncsvc.storage.connection import Connection, Writer
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.storage.migrations import connected, look_at, unusable
 from asyncsvc.storage.opened_files import OpenedFiles
 from asyncsvc.storage.refusals import Refusals
-from asyncsvc.storage.statements import PREPARED, Batch, new_tasks, write
+from asyncsvc.storage.statements import Batch, new_tasks, write
 from asyncsvc.tasks.state import UNFINISHED, Task
 
 T = TypeVar("T")
@@ -68,7 +68,7 @@ class Store:
         writer = await connected(path)
         connections.push_async_callback(writer.close)
         try:
-            for statement in PREPARED:
+            for statement in CREATE_NEW_TASKS:
                 await writer.execute(statement)
             readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
         except sqlite3.Error as error:

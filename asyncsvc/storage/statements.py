@@ -12,13 +12,16 @@ from itertools import chain
 from typing import Any
 
 from asyncsvc.storage.columns import (
+    INSERT_RARE,
     INSERT_TASK,
-    TASK_COLUMNS,
+    INSERT_USUAL,
+    NOTHING_RARE,
     UPDATE_TASK,
     EventRow,
-    dumps,
-    life_row,
-    request_row,
+    changing_row,
+    rare_row,
+    task_row,
+    usual_row,
 )
 from asyncsvc.storage.webhooks import CallbackWrites
 from asyncsvc.tasks.state import EventType, State, Task
@@ -27,44 +30,7 @@ ROWS_MOST = 64
 """Rows a statement. Each number of rows is a statement of its own that stays prepared: three tables
 and the view in two widths make 320 of them at most. 64 new tasks are 2,600 values, of at most
 32,766."""
-UNBEGUN = frozenset({State.PENDING, State.SCHEDULED})
-
-_USUAL = (
-    "n", "id", "type", "lane", "priority", "wanted_model", "owner", "preview", "decision", "need",
-    "created_at", "tokens", "state", "queued_at", "updated_at",
-)  # fmt: skip
-_RARE = (
-    "session_id", "run_at", "timeout_s", "max_retries", "retry_unsafe", "cache", "cache_key",
-    "user_metadata", "schedule_id", "callback_url", "next_run_at", "delayed",
-)  # fmt: skip
-"""Nothing of it is asked for by most tasks: then it is not handed over at all."""
-_UNBORN = {"attempts": 0, "forgiven": 0, "starts": 0, "version": 1, "cached": 0}
-"""What every new task has; all that is named nowhere here is NULL."""
-_OF_EVENT = ("body", "event_id", "event_data")
-
-
-def _new(column: str) -> str:
-    if column == "retry_unsafe":
-        return "COALESCE(NEW.retry_unsafe, 0)"
-    if column in _USUAL or column in _RARE:
-        return f"NEW.{column}"
-    return str(_UNBORN.get(column, "NULL"))
-
-
-_BIRTH = (*_USUAL, *_OF_EVENT, *_RARE)
-PREPARED = (
-    f"CREATE TEMP VIEW births ({', '.join(_BIRTH)}) AS SELECT {', '.join(['NULL'] * len(_BIRTH))}",
-    f"""CREATE TEMP TRIGGER birth INSTEAD OF INSERT ON births BEGIN
-    {INSERT_TASK} VALUES ({", ".join(_new(column) for column in TASK_COLUMNS)});
-    INSERT INTO bodies (task_n, body) VALUES (NEW.n, NEW.body);
-    INSERT INTO events VALUES
-        (NEW.event_id, NEW.n, 1, '{EventType.STATUS}', NEW.updated_at, NEW.event_data);
-    END""",
-)
-"""What `new_tasks` needs on its connection."""
-_PLAIN, _WHOLE = (
-    f"INSERT INTO births ({', '.join(columns)})" for columns in (_USUAL + _OF_EVENT, _BIRTH)
-)
+WAITING = frozenset({State.PENDING, State.SCHEDULED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +86,7 @@ class Batch:
 
 def _is_birth(task: Task, event: EventRow) -> bool:
     first = task.n == event.task_n and event.seq == task.version == 1
-    return first and event.type == EventType.STATUS and task.state in UNBEGUN
+    return first and event.type == EventType.STATUS and task.state in WAITING
 
 
 def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
@@ -131,48 +97,26 @@ def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
     it is given. So the rows are made here and not there, and hold what must be said only.
     """
     rows = [
-        (*_usual(task), body, event.id, event.data)
+        (*usual_row(task), body, event.id, event.data)
         for (task, body), event in zip(batch.born, batch.events, strict=True)
     ]
-    rare = [_rare(task) for task, _ in batch.born]
-    if any(rare):
-        nothing = (None,) * len(_RARE)
-        rows = [(*row, *(more or nothing)) for row, more in zip(rows, rare, strict=True)]
-        return partial(_insert, into=_WHOLE, rows=rows)
-    return partial(_insert, into=_PLAIN, rows=rows)
-
-
-def _usual(task: Task) -> tuple[Any, ...]:
-    """The values of _USUAL."""
-    request = task.request
-    return (
-        task.n, request.id, request.type, request.lane, request.priority, request.model,
-        request.owner, request.preview, dumps(request.route), request.need, request.created_at,
-        request.tokens, task.state.value, task.queued_at, task.updated_at,
-    )  # fmt: skip
-
-
-def _rare(task: Task) -> tuple[Any, ...]:
-    """The values of _RARE; empty where there is none."""
-    one = task.request
-    found = (
-        one.session_id, one.run_at, one.timeout_s, one.max_retries, int(one.retry_unsafe) or None,
-        None if one.cache is None else int(one.cache), one.cache_key, dumps(one.user_metadata),
-        one.schedule_id, one.callback_url, task.next_run_at, int(one.delayed) or None,
-    )  # fmt: skip
-    return () if found.count(None) == len(found) else found
+    rare = [rare_row(task) for task, _ in batch.born]
+    if not any(rare):
+        return partial(_insert, into=INSERT_USUAL, rows=rows)
+    rows = [(*row, *(more or NOTHING_RARE)) for row, more in zip(rows, rare, strict=True)]
+    return partial(_insert, into=INSERT_RARE, rows=rows)
 
 
 def write(connection: sqlite3.Connection, batch: Batch) -> None:
     """All of it, within the transaction that is open. Raises what sqlite3 raises."""
     many = connection.executemany
     if batch.born:
-        tasks = [request_row(task) + life_row(task) for task, _ in batch.born]
+        tasks = [task_row(task) for task, _ in batch.born]
         _insert(connection, INSERT_TASK, tasks)
         bodies = [(task.n, body) for task, body in batch.born]
         _insert(connection, "INSERT INTO bodies (task_n, body)", bodies)
     if batch.changed:
-        rows = [(*life_row(task), task.n, was) for task, was in batch.changed]
+        rows = [(*changing_row(task), task.n, was) for task, was in batch.changed]
         if many(UPDATE_TASK, rows).rowcount != len(rows):
             raise sqlite3.IntegrityError("a task has changed behind the journal's back")
     if batch.events:

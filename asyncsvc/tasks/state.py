@@ -192,6 +192,11 @@ class Task:
         return self.state in FINISHED
 
     @property
+    def own_route(self) -> dict[str, Any] | None:
+        """The route of the latest attempt; None where it is still the request's."""
+        return None if self.route is self.request.route else self.route
+
+    @property
     def tries(self) -> int:
         """Attempts used since it was submitted or retried by hand."""
         return self.attempts - self.forgiven
