@@ -29,7 +29,7 @@ from asyncsvc.execution.outcome import (
     Retried,
     Stopped,
 )
-from asyncsvc.journal.journal import Change, Journal, Kept
+from asyncsvc.journal.journal import Change, Journal, PersistedValue
 from asyncsvc.scheduling.cache import Answer
 from asyncsvc.scheduling.waiting import WaitingTasks
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
@@ -101,7 +101,7 @@ class Recorder:
         attempt = task.attempts + len(drafts)
         return drafts + self._retry_drafts(error, attempt, self._settings.retry.base_s)
 
-    def _kept(self, participant: Participant, outcome: Outcome) -> list[Kept]:
+    def _kept(self, participant: Participant, outcome: Outcome) -> list[PersistedValue]:
         """What the cache wants written; only whole answers that are nothing but text."""
         cache, run = self._waiting.cache, participant.run
         key = cache.key(participant.task)

@@ -23,7 +23,15 @@ from asyncsvc.clock import Now
 from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.journal.appends import Append, Outcome
 from asyncsvc.journal.subscriptions import Feed, Topics
-from asyncsvc.journal.transaction import Arrival, Change, Entry, Kept, NewTask, Removal, Transaction
+from asyncsvc.journal.transaction import (
+    Arrival,
+    Change,
+    Entry,
+    NewTask,
+    PersistedValue,
+    Removal,
+    Transaction,
+)
 from asyncsvc.storage.columns import Event
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Beside
@@ -279,9 +287,9 @@ __all__ = [
     "Change",
     "Event",
     "Journal",
-    "Kept",
     "NewTask",
     "Outcome",
+    "PersistedValue",
     "Removal",
     "Tried",
 ]

@@ -13,7 +13,7 @@ from asyncsvc.record import record
 from asyncsvc.storage.columns import Event, EventRow, told
 from asyncsvc.storage.statements import Batch, Beside
 from asyncsvc.storage.webhooks import Tried
-from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, born
+from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, create
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 
 
@@ -64,7 +64,7 @@ class Removal:
 
 
 @record
-class Kept:
+class PersistedValue:
     """Something to be remembered that belongs to no task: `value` is JSON text, None forgets.
 
     Unless `durable` it needs no fsync of its own: what a power cut takes can be found out again.
@@ -76,7 +76,7 @@ class Kept:
     durable: bool = False
 
 
-Entry = NewTask | Arrival | Change | Removal | Kept | Tried | Beside
+Entry = NewTask | Arrival | Change | Removal | PersistedValue | Tried | Beside
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
@@ -96,7 +96,7 @@ class Transaction:
     events: list[Event] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
-    kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    values: dict[tuple[str, str], str | None] = field(default_factory=dict)
     beside: list[Beside] = field(default_factory=list)
     acknowledging: bool = False
     """Whether something kept must be on the disk before anybody is told."""
@@ -118,7 +118,7 @@ class Transaction:
         self.events += trial.events
         self.calls += trial.calls
         self.keys += trial.keys
-        self.kept.update(trial.kept)
+        self.values.update(trial.values)
         self.beside += trial.beside
         self.acknowledging |= trial.acknowledging
         self.tried += trial.tried
@@ -127,13 +127,13 @@ class Transaction:
     def batch(self) -> Batch:
         """The transaction that makes it true."""
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
-        batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
+        batch.values = [(kind, key, self.at, value) for (kind, key), value in self.values.items()]
         batch.acknowledging = self.acknowledging
         batch.callbacks.tried += self.tried
         batch.callbacks.tried_at = self.at
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
-                batch.born.append((task, self.bodies[task_id]))
+                batch.created.append((task, self.bodies[task_id]))
                 if task.finished:
                     batch.callbacks.note(task, None, self.at)
             elif (before := self.known(task_id)) is None:
@@ -152,9 +152,9 @@ class Transaction:
 
     def _enter(self, entry: Entry) -> Task | None:
         if isinstance(entry, NewTask):
-            return self._bear(entry)
-        if isinstance(entry, Kept):
-            self.kept[entry.kind, entry.key] = entry.value
+            return self._create(entry)
+        if isinstance(entry, PersistedValue):
+            self.values[entry.kind, entry.key] = entry.value
             self.acknowledging |= entry.durable
             return None
         if isinstance(entry, Beside):
@@ -175,9 +175,9 @@ class Transaction:
             return task
         return self._change(entry, task)
 
-    def _bear(self, entry: NewTask) -> Task:
+    def _create(self, entry: NewTask) -> Task:
         request = entry.request
-        task, draft = born(request, self.at, self.n + 1)
+        task, draft = create(request, self.at, self.n + 1)
         row = _row(task, draft, self.event_id + 1, self.at)
         self.n += 1
         self.event_id += 1

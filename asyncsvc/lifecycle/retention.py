@@ -18,7 +18,7 @@ import orjson
 from asyncsvc.clock import Now, Uptime
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.scheduling.cache import KIND as ANSWER
 from asyncsvc.storage import purge as purging
 
@@ -108,7 +108,7 @@ class Retention:
     async def run(self) -> None:
         """Started with the service, ends when it is cancelled; raises nothing."""
         with suppress(StorageUnavailable):
-            for key, _, value in await self._journal.store.kept(KIND):
+            for key, _, value in await self._journal.store.persisted_values(KIND):
                 if key == KEY:
                     self.clock.restore(value)
         refused = False
@@ -125,7 +125,7 @@ class Retention:
     async def sweep(self) -> None:
         """Remove all that is old enough, in steps. Raises StorageUnavailable."""
         trusted = self.clock.read()
-        await self._journal.append(Kept(KIND, KEY, self.clock.state()))
+        await self._journal.append(PersistedValue(KIND, KEY, self.clock.state()))
         if self.keep_ms:
             await self._repeat(partial(purging.purge, before=trusted - self.keep_ms))
         stale = trusted - self.answers_ms

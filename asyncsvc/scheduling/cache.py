@@ -22,7 +22,7 @@ import orjson
 from asyncsvc.clock import Now
 from asyncsvc.config.settings import Cache as CacheSettings
 from asyncsvc.config.settings import Model
-from asyncsvc.journal.journal import Change, Kept
+from asyncsvc.journal.journal import Change, PersistedValue
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.answers.events import drafts
 from asyncsvc.providers.upstream import Upstream
@@ -147,7 +147,7 @@ class Cache:
         """Remember what the last process knew and is still fresh."""
         if not self._settings.enabled:
             return
-        for key, at, value in await store.kept(KIND):
+        for key, at, value in await store.persisted_values(KIND):
             if self._fresh(at):
                 self._insert(key, at, value)
             else:
@@ -179,15 +179,18 @@ class Cache:
             return False
         return bool(task.request.cache) or not upstream.preset.acts
 
-    def entries(self, key: str, value: str) -> list[Kept]:
+    def entries(self, key: str, value: str) -> list[PersistedValue]:
         """What to write with the event that ends the task; then call `keep`."""
         if self._size(key, value) > self._settings.max_bytes:
             return []
         self._doomed.pop(key, None)
         doomed = islice(self._doomed, PURGED_AT_ONCE)
-        return [Kept(KIND, key, value), *(Kept(KIND, each, None) for each in doomed)]
+        return [
+            PersistedValue(KIND, key, value),
+            *(PersistedValue(KIND, each, None) for each in doomed),
+        ]
 
-    def keep(self, written: Sequence[Kept]) -> None:
+    def keep(self, written: Sequence[PersistedValue]) -> None:
         """These entries are on the disk."""
         for entry in written:
             if entry.value is None:

@@ -84,7 +84,7 @@ class Store:
 
         Raises StorageUnavailable, after which nothing is changed.
         """
-        alone = batch.only_births
+        alone = batch.only_new_tasks
         work = new_tasks(batch) if alone else partial(write, batch=batch)
         return self._committed(self._writer.transact(work, batch.durable, alone))
 
@@ -236,12 +236,12 @@ class Store:
         rows = await self.read("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
         return [(row[0], row[1], row[2]) for row in rows]
 
-    async def kept(self, kind: str) -> list[tuple[str, int, str]]:
+    async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
         """(key, when it was written, JSON text) of everything of that kind, oldest first."""
         sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
         return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
 
-    async def kept_one(self, kind: str, key: str) -> str | None:
+    async def persisted_value(self, kind: str, key: str) -> str | None:
         """The JSON text of one thing; None where it is not kept."""
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))

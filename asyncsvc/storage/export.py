@@ -186,11 +186,11 @@ class Record(BaseModel):
         return orjson.dumps(self.result).decode()
 
     def life(self) -> list[tuple[int, Draft]]:
-        """The events of a finished task, in short: born, started, what it said, ended."""
-        born = from_rfc3339(self.created_at)
+        """The events of a finished task, in short: created, started, answered, ended."""
+        created = from_rfc3339(self.created_at)
         over = from_rfc3339(self.finished_at or self.started_at or self.created_at)
         begun = from_rfc3339(self.started_at) if self.started_at else None
-        found = [(born, status(Cause.SUBMITTED, None))]
+        found = [(created, status(Cause.SUBMITTED, None))]
         source = State.PENDING
         if begun is not None or self.status is State.COMPLETED:
             source, at = State.RUNNING, over if begun is None else begun

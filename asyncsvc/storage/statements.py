@@ -49,14 +49,14 @@ class Beside:
 class Batch:
     """What one transaction writes. Of `changed`, the number is the version before."""
 
-    born: list[tuple[Task, bytes]] = field(default_factory=list)
+    created: list[tuple[Task, bytes]] = field(default_factory=list)
     changed: list[tuple[Task, int]] = field(default_factory=list)
     events: list[EventRow] = field(default_factory=list)
     results: list[tuple[int, str | None, str]] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
     deleted: list[int] = field(default_factory=list)
-    kept: list[tuple[str, str, int, str | None]] = field(default_factory=list)
+    values: list[tuple[str, str, int, str | None]] = field(default_factory=list)
     beside: list[Beside] = field(default_factory=list)
     callbacks: CallbackWrites = field(default_factory=CallbackWrites)
     acknowledging: bool = False
@@ -67,30 +67,30 @@ class Batch:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
         the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
         only kept for later is not."""
-        written = self.born or self.changed or self.results or self.calls or self.keys
+        written = self.created or self.changed or self.results or self.calls or self.keys
         beside = any(entry.durable for entry in self.beside)
         return bool(written or self.deleted or self.acknowledging or beside)
 
     @property
-    def only_births(self) -> bool:
+    def only_new_tasks(self) -> bool:
         """Whether it is nothing but new tasks, each with its first event, in one statement."""
-        born, events = self.born, self.events
-        if len(born) != len(events) or len(born) > ROWS_MOST:
+        created, events = self.created, self.events
+        if len(created) != len(events) or len(created) > ROWS_MOST:
             return False
         beside = self.changed or self.results or self.calls or self.keys or self.deleted
         callbacks = self.callbacks.owed or self.callbacks.tried
-        if beside or self.kept or self.beside or callbacks:
+        if beside or self.values or self.beside or callbacks:
             return False
-        return all(_is_birth(born[i][0], event) for i, event in enumerate(events))
+        return all(_is_new_task(created[i][0], event) for i, event in enumerate(events))
 
 
-def _is_birth(task: Task, event: EventRow) -> bool:
+def _is_new_task(task: Task, event: EventRow) -> bool:
     first = task.n == event.task_n and event.seq == task.version == 1
     return first and event.type == EventType.STATUS and task.state in WAITING
 
 
 def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
-    """What is `only_births`, as one statement, which is a transaction of its own.
+    """What is `only_new_tasks`, as one statement, which is a transaction of its own.
 
     Each statement gives the interpreter's lock away several times, and the writer's thread waits
     for the busy loop each time that it wants it back; and it holds the lock for each value that
@@ -98,9 +98,9 @@ def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
     """
     rows = [
         (*usual_row(task), body, event.id, event.data)
-        for (task, body), event in zip(batch.born, batch.events, strict=True)
+        for (task, body), event in zip(batch.created, batch.events, strict=True)
     ]
-    rare = [rare_row(task) for task, _ in batch.born]
+    rare = [rare_row(task) for task, _ in batch.created]
     if not any(rare):
         return partial(_insert, into=INSERT_USUAL, rows=rows)
     rows = [(*row, *(more or NOTHING_RARE)) for row, more in zip(rows, rare, strict=True)]
@@ -110,10 +110,10 @@ def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
 def write(connection: sqlite3.Connection, batch: Batch) -> None:
     """All of it, within the transaction that is open. Raises what sqlite3 raises."""
     many = connection.executemany
-    if batch.born:
-        tasks = [task_row(task) for task, _ in batch.born]
+    if batch.created:
+        tasks = [task_row(task) for task, _ in batch.created]
         _insert(connection, INSERT_TASK, tasks)
-        bodies = [(task.n, body) for task, body in batch.born]
+        bodies = [(task.n, body) for task, body in batch.created]
         _insert(connection, "INSERT INTO bodies (task_n, body)", bodies)
     if batch.changed:
         rows = [(*changing_row(task), task.n, was) for task, was in batch.changed]
@@ -135,9 +135,9 @@ def write(connection: sqlite3.Connection, batch: Batch) -> None:
         gone = [(n,) for n in batch.deleted]
         many("DELETE FROM tasks WHERE n = ?", gone)
         many("DELETE FROM events WHERE task_n = ?", gone)
-    if held := [row for row in batch.kept if row[3] is not None]:
+    if held := [row for row in batch.values if row[3] is not None]:
         many("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
-    if dropped := [row[:2] for row in batch.kept if row[3] is None]:
+    if dropped := [row[:2] for row in batch.values if row[3] is None]:
         many("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
 
 

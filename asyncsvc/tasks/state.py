@@ -231,7 +231,7 @@ SUBMITTED = status(Cause.SUBMITTED, None)
 _PENDING = target(None, Cause.SUBMITTED)
 
 
-def born(request: Request, at: int, n: int = 0) -> tuple[Task, Draft]:
+def create(request: Request, at: int, n: int = 0) -> tuple[Task, Draft]:
     """A new task and its first event, both before they are durable."""
     due = request.run_at
     if due is None or due <= at:
