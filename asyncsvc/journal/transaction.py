@@ -1,4 +1,4 @@
-"""A batch of appends, applied but not yet true.
+"""A transaction: a batch of appends, applied in memory and not yet committed.
 
 Owns what an append may contain and how many of them become one transaction. Promises that an
 append that is refused leaves no trace in the batch, and that a task appears in it once, in
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.record import record
-from asyncsvc.storage.columns import Event, EventRow, told
+from asyncsvc.storage.columns import Event, EventRow, event_json
 from asyncsvc.storage.statements import Batch, Beside
 from asyncsvc.storage.webhooks import Tried
 from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, create
@@ -65,7 +65,7 @@ class Removal:
 
 @record
 class PersistedValue:
-    """Something to be remembered that belongs to no task: `value` is JSON text, None forgets.
+    """A value by kind and key that belongs to no task: `value` is JSON text, None deletes.
 
     Unless `durable` it needs no fsync of its own: what a power cut takes can be found out again.
     """
@@ -83,7 +83,7 @@ Known = Callable[[str], Task | None]
 
 @dataclass(slots=True)
 class Transaction:
-    """What the batch makes of the tasks; None stands for a deleted one."""
+    """The tasks as the batch leaves them; None stands for a deleted one."""
 
     known: Known
     at: int
@@ -99,7 +99,7 @@ class Transaction:
     values: dict[tuple[str, str], str | None] = field(default_factory=dict)
     beside: list[Beside] = field(default_factory=list)
     acknowledging: bool = False
-    """Whether something kept must be on the disk before anybody is told."""
+    """Whether a persisted value must be on the disk before the append is acknowledged."""
     tried: list[Tried] = field(default_factory=list)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
@@ -125,7 +125,7 @@ class Transaction:
         return tasks
 
     def batch(self) -> Batch:
-        """The transaction that makes it true."""
+        """The rows that one database transaction writes for it."""
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
         batch.values = [(kind, key, self.at, value) for (kind, key), value in self.values.items()]
         batch.acknowledging = self.acknowledging
@@ -229,8 +229,8 @@ class Transaction:
 
 def _row(task: Task, draft: Draft, event_id: int, at: int) -> EventRow:
     """Raises TypeError or ValueError for data that JSON cannot hold."""
-    data = _SUBMITTED if draft is SUBMITTED else told(draft.data)
+    data = _SUBMITTED if draft is SUBMITTED else event_json(draft.data)
     return EventRow(event_id, task.n, task.seq, draft.type.value, at, data)
 
 
-_SUBMITTED = told(SUBMITTED.data)
+_SUBMITTED = event_json(SUBMITTED.data)

@@ -1,6 +1,6 @@
 """Batches of lines that become tasks: how far each has come.
 
-Owns the tables `batches` and `batch_lines` and their statements, and what is kept of a batch.
+Owns the tables `batches` and `batch_lines` and their statements, and the record of a batch.
 Promises that a batch's state, its lines and the pieces of its files are written together with the
 tasks that they are about. Never decides what a batch does next.
 """

@@ -272,8 +272,8 @@ class Event:
         return self._wire
 
 
-def told(data: dict[str, Any]) -> str:
-    """An event's data as JSON text. The engine counts in ms, clients are told RFC 3339."""
+def event_json(data: dict[str, Any]) -> str:
+    """An event's data as JSON text. The engine counts in ms; the JSON has RFC 3339."""
     due = data.get("next_run_at")
     if due is not None:
         data = data | {"next_run_at": rfc3339(due)}
@@ -281,7 +281,7 @@ def told(data: dict[str, Any]) -> str:
 
 
 def served(task: Task) -> dict[str, Any]:
-    """Who has served the task, and how: `metadata` wherever a task is told."""
+    """The model that has served the task, and how: `metadata` wherever a task is shown."""
     return {
         "model": task.model,
         "name": task.name,

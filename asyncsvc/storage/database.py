@@ -8,7 +8,15 @@ connection (SQLite before 3.51.3 can corrupt a WAL that way).
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import cycle
@@ -122,6 +130,12 @@ class Store:
     async def task(self, task_id: str) -> Task | None:
         rows = await self.read(f"{SELECT_TASK}, {_LAST_SEQ} FROM tasks WHERE id = ?", (task_id,))
         return task_of(rows[0], rows[0][-1]) if rows else None
+
+    async def known(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that are tasks, finished or not."""
+        marks = ", ".join("?" * len(ids))
+        rows = await self.read(f"SELECT id FROM tasks WHERE id IN ({marks})", list(ids))
+        return {row[0] for row in rows}
 
     async def unfinished(self) -> list[Task]:
         """All tasks that are not finished, in order of arrival."""
@@ -237,12 +251,12 @@ class Store:
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
-        """(key, when it was written, JSON text) of everything of that kind, oldest first."""
+        """(key, ms when it was written, JSON text) of all values of a kind, oldest first."""
         sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
         return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
 
     async def persisted_value(self, kind: str, key: str) -> str | None:
-        """The JSON text of one thing; None where it is not kept."""
+        """The JSON text of one value; None where there is none."""
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))
         return str(rows[0][0]) if rows else None

@@ -1,10 +1,10 @@
-"""Housekeeping in the database, in steps so small that nobody notices.
+"""Retention in the database: finished tasks and stale values go in small steps.
 
 Owns the SQL that removes finished tasks, stale memories and the write-ahead log's length.
 Promises that a step touches a bounded number of rows and bytes, and that a task goes from
 sight at once and wholly: its events, of which there may be many, are removed afterwards, and a
-crash in between leaves nothing that anybody can see. Never decides what is old enough, never
-runs by itself: whoever is the writing task calls it between two commits.
+crash in between leaves nothing that a client can see. Never decides what is old enough, never
+runs by itself: the journal calls it between two commits.
 
 The file does not shrink: pages that become free are used again. A backup is a compact copy.
 """
@@ -64,7 +64,7 @@ def _tasks(db: sqlite3.Connection, before: int) -> int:
 
 
 def forget(db: sqlite3.Connection, kind: str, before: int) -> int:
-    """One step: drop some of what is kept of that kind and older than `before` (ms)."""
+    """One step: drop some of the values of that kind that are older than `before` (ms)."""
     cursor = db.execute(
         "DELETE FROM kept WHERE kind = ?1 AND key IN "
         "(SELECT key FROM kept WHERE kind = ?1 AND at < ?2 LIMIT ?3)",
@@ -74,7 +74,7 @@ def forget(db: sqlite3.Connection, kind: str, before: int) -> int:
 
 
 def shorten_log(db: sqlite3.Connection, path: Path) -> bool:
-    """Copy the log into the database, and cut it where it is long and nobody reads from it.
+    """Copy the log into the database, and cut it where it is long and no reader uses it.
 
     Waits for no reader: one that is in the middle of something makes this another time's work.
     """

@@ -1,4 +1,4 @@
-"""What one transaction writes, and how.
+"""The rows of one transaction, and the statements that write them.
 
 Owns the batch and its statements. Promises that a batch says by itself whether it must be
 synced. Never begins or ends a transaction.
@@ -60,13 +60,13 @@ class Batch:
     beside: list[Beside] = field(default_factory=list)
     callbacks: CallbackWrites = field(default_factory=CallbackWrites)
     acknowledging: bool = False
-    """Whether something kept must be on the disk before anybody is told."""
+    """Whether a persisted value must be on the disk before it is acknowledged."""
 
     @property
     def durable(self) -> bool:
         """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
         the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
-        only kept for later is not."""
+        only persisted for later is not."""
         written = self.created or self.changed or self.results or self.calls or self.keys
         beside = any(entry.durable for entry in self.beside)
         return bool(written or self.deleted or self.acknowledging or beside)
@@ -94,7 +94,8 @@ def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
 
     Each statement gives the interpreter's lock away several times, and the writer's thread waits
     for the busy loop each time that it wants it back; and it holds the lock for each value that
-    it is given. So the rows are made here and not there, and hold what must be said only.
+    it is given. So the rows are made here and not there, and hold only what
+    differs from the constants.
     """
     rows = [
         (*usual_row(task), body, event.id, event.data)

@@ -87,7 +87,7 @@ REFUNDED = frozenset({Cause.DEFERRED, Cause.INTERRUPTED, Cause.PAUSED})
 
 
 class EventType(StrEnum):
-    """What a follower can be told and read again later."""
+    """The types of events, which followers get live and can read again later."""
 
     STATUS = "status"
     ATTEMPT = "attempt"

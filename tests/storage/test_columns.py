@@ -12,10 +12,10 @@ from asyncsvc.storage.columns import (
     EventRow,
     changing_row,
     dumps,
+    event_json,
     rare_row,
     task_of,
     task_row,
-    told,
 )
 from asyncsvc.tasks.state import Request, State, Task
 
@@ -80,6 +80,6 @@ def test_nothing_is_not_the_word_null() -> None:
 
 def test_an_event_tells_when_a_task_is_due_in_words() -> None:
     data = {"status": "scheduled", "next_run_at": 1_763_629_200_123}
-    assert orjson.loads(told(data)) == data | {"next_run_at": "2025-11-20T09:00:00.123Z"}
+    assert orjson.loads(event_json(data)) == data | {"next_run_at": "2025-11-20T09:00:00.123Z"}
     assert data["next_run_at"] == 1_763_629_200_123
-    assert orjson.loads(told({"text": "好"})) == {"text": "好"}
+    assert orjson.loads(event_json({"text": "好"})) == {"text": "好"}
