@@ -89,7 +89,7 @@ async def finish(journal: Journal, task_id: str, host: str = "a", size: int = 2)
 
 
 async def told(journal: Journal, task_id: str = "t") -> Tried:
-    return await callbacks.told(journal.store, await journal.task(task_id))
+    return await callbacks.last_try(journal.store, await journal.task(task_id))
 
 
 async def until(true: Callable[[], bool], most_s: float = 600) -> None:

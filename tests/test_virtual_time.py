@@ -1,8 +1,7 @@
 import asyncio
 from pathlib import Path
 
-import aiosqlite
-
+from asyncsvc.storage.connection import Connection
 from tests.virtual_time import loop, virtual, wall_ms
 
 
@@ -25,8 +24,9 @@ async def test_alarms_ring_in_order() -> None:
 
 @virtual
 async def test_the_clock_stands_while_the_database_works(tmp_path: Path) -> None:
-    async with aiosqlite.connect(tmp_path / "x.db") as database:
-        async with asyncio.timeout(0.001):
-            for _ in range(50):
-                await database.execute("SELECT 1")
+    database = await Connection.open(tmp_path / "x.db", 10)
+    async with asyncio.timeout(0.001):
+        for _ in range(50):
+            await database.execute("SELECT 1")
+    await database.close()
     assert loop().time() < 0.001

@@ -8,13 +8,13 @@ import asyncio
 import functools
 import selectors
 from collections.abc import Callable, Coroutine
-from typing import Any, ParamSpec
+from typing import Any, ParamSpec, TypeVar
+from unittest.mock import patch
 
-import aiosqlite
-
-from asyncsvc.storage.writer import Writer
+from asyncsvc.storage.connection import WorkerThread
 
 P = ParamSpec("P")
+T = TypeVar("T")
 TURNS = 2_000
 START_MS = 1_800_000_000_000
 """The wall clock at virtual time 0."""
@@ -93,34 +93,20 @@ def virtual(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
 
 def run_virtual(work: Coroutine[Any, Any, None]) -> None:
     """Run a coroutine to its end on a fresh virtual-time loop."""
-    plain: Any = aiosqlite.Connection._execute
+    submit = WorkerThread.submit
 
-    async def counted(self: aiosqlite.Connection, *args: Any, **kwargs: Any) -> Any:
-        running = asyncio.get_running_loop()
-        assert isinstance(running, VirtualLoop)
-        running.busy += 1
-        try:
-            return await plain(self, *args, **kwargs)
-        finally:
-            running.busy -= 1
-
-    transact: Any = Writer.transact
-
-    def counted_too(self: Writer, *args: Any) -> Any:
+    def counted(thread: WorkerThread, function: Callable[[], T]) -> "asyncio.Future[T]":
         running = loop()
         running.busy += 1
-        done = transact(self, *args)
+        done = submit(thread, function)
         done.add_done_callback(functools.partial(_no_longer_busy, running))
         return done
 
-    aiosqlite.Connection._execute = counted  # type: ignore[method-assign]
-    Writer.transact = counted_too  # type: ignore[method-assign, assignment]
-    try:
-        with asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner:
-            runner.run(work)
-    finally:
-        aiosqlite.Connection._execute = plain  # type: ignore[method-assign]
-        Writer.transact = transact  # type: ignore[method-assign]
+    with (
+        patch.object(WorkerThread, "submit", counted),
+        asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner,
+    ):
+        runner.run(work)
 
 
 def _no_longer_busy(running: VirtualLoop, _: object) -> None:

@@ -21,8 +21,8 @@ from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, Stora
 from asyncsvc.intake.idempotency import Key, Keys, fingerprint
 from asyncsvc.journal.journal import Journal
 from asyncsvc.scheduling.scheduler import through
-from asyncsvc.storage import batches as lots
-from asyncsvc.storage.batches import ACTIVE, CANCELLING, VALIDATING, Lot
+from asyncsvc.storage import batches as stored
+from asyncsvc.storage.batches import ACTIVE, CANCELLING, VALIDATING, Batch
 
 log = logging.getLogger(__name__)
 
@@ -78,12 +78,12 @@ class Batches:
         headers: dict[str, str],
         owner: str | None,
         key: str | None = None,
-    ) -> Lot:
+    ) -> Batch:
         """Durable when it returns; with a known Idempotency-Key the batch that it has made.
 
         Raises RequestError, StorageUnavailable.
         """
-        wanted = Lot(
+        wanted = Batch(
             id="",
             n=0,
             state=VALIDATING,
@@ -97,16 +97,16 @@ class Batches:
         )
         return await through(self._create(wanted, key))
 
-    async def _create(self, wanted: Lot, key: str | None) -> Lot:
+    async def _create(self, wanted: Batch, key: str | None) -> Batch:
         if key is None:
             return await self._begin(wanted)
         asked = (wanted.endpoint, wanted.input_file_id, wanted.metadata, wanted.headers)
         one = Key.of(wanted.owner, key, fingerprint("batch", *asked))
         async with self._keys.once(one) as made:
-            first = None if made is None else await lots.lot(self._journal.store, made)
+            first = None if made is None else await stored.find(self._journal.store, made)
             return first or await self._begin(wanted, one)
 
-    async def _begin(self, wanted: Lot, key: Key | None = None) -> Lot:
+    async def _begin(self, wanted: Batch, key: Key | None = None) -> Batch:
         found = await self.files.get(wanted.input_file_id)
         if found.purpose != PURPOSE:
             raise InvalidRequest(
@@ -117,56 +117,56 @@ class Batches:
         if len(self._works) >= ACTIVE_MOST:
             raise QueueFull(f"{ACTIVE_MOST} batches are under way", retry_after=60.0)
         now = self._journal.now()
-        lot = replace(
+        batch = replace(
             wanted,
             id=PREFIX + new_id(now),
             created_at=now,
             expires_at=now + DAY_MS,
             files=(FILE + new_id(now), FILE + new_id(now)),
         )
-        beside = [] if key is None else [key.made(lot.id)]
+        beside = [] if key is None else [key.made(batch.id)]
         async with self._turn:
-            await self._journal.append(lots.begun(lot), *beside)
-            made = await self.get(lot.id)
-            self._works[lot.id] = Work(made)
+            await self._journal.append(stored.begun(batch), *beside)
+            made = await self.get(batch.id)
+            self._works[batch.id] = Work(made)
         self._news.set()
         return made
 
-    async def get(self, lot_id: str) -> Lot:
+    async def get(self, batch_id: str) -> Batch:
         """Raises NotFound."""
-        found = await lots.lot(self._journal.store, lot_id)
+        found = await stored.find(self._journal.store, batch_id)
         if found is None:
-            raise NotFound(f"there is no batch {lot_id[:80]!r}", param="batch_id")
+            raise NotFound(f"there is no batch {batch_id[:80]!r}", param="batch_id")
         return found
 
-    async def page(self, after: str | None, limit: int) -> list[Lot]:
+    async def page(self, after: str | None, limit: int) -> list[Batch]:
         """Newest first, `after` the batch of that id. Raises InvalidRequest."""
         before = None
         if after is not None:
-            last = await lots.lot(self._journal.store, after)
+            last = await stored.find(self._journal.store, after)
             if last is None:
                 raise InvalidRequest(
                     f"after: {after[:80]!r} is not one of our cursors: there is no such batch",
                     param="after",
                 )
             before = last.n
-        return await lots.page(self._journal.store, before, limit)
+        return await stored.page(self._journal.store, before, limit)
 
-    async def cancel(self, lot_id: str) -> Lot:
+    async def cancel(self, batch_id: str) -> Batch:
         """Its tasks are cancelled and its files finished after this returns."""
         async with self._turn:
-            lot = await self.get(lot_id)
-            if lot.state in (CANCELLING, "cancelled"):
-                return lot
-            work = self._works.get(lot_id)
-            if work is None or lot.state not in ACTIVE:
-                raise Conflict("illegal_transition", f"a batch that is {lot.state} has ended")
-            times = lot.times | {CANCELLING: self._journal.now()}
-            ending = replace(work.lot, state=CANCELLING, times=times)
-            await self._journal.append(lots.moved(ending))
-            work.lot = ending
+            batch = await self.get(batch_id)
+            if batch.state in (CANCELLING, "cancelled"):
+                return batch
+            work = self._works.get(batch_id)
+            if work is None or batch.state not in ACTIVE:
+                raise Conflict("illegal_transition", f"a batch that is {batch.state} has ended")
+            times = batch.times | {CANCELLING: self._journal.now()}
+            ending = replace(work.batch, state=CANCELLING, times=times)
+            await self._journal.append(stored.moved(ending))
+            work.batch = ending
         self._news.set()
-        return work.lot
+        return work.batch
 
     # The loop ---------------------------------------------------------------------------------
 
@@ -183,8 +183,8 @@ class Batches:
             for work in list(self._works.values()):
                 async with self._turn:
                     busy |= await self._patiently(steps.advance(work, self._share()))
-                    if work.lot.state not in ACTIVE:
-                        del self._works[work.lot.id]
+                    if work.batch.state not in ACTIVE:
+                        del self._works[work.batch.id]
             if busy:
                 await asyncio.sleep(0)
                 continue
@@ -212,11 +212,11 @@ class Batches:
         store = self._journal.store
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
         before = self._journal.now() - keep_ms - DAY_MS
-        for n in await lots.old(store, before) if keep_ms else ():
-            await self._journal.append(lots.forgotten(n))
-        for lot in await lots.active(store):
-            waiting = {line.number: line for line in await lots.lines(store, lot.n)}
-            self._works[lot.id] = Work(lot, waiting)
+        for n in await stored.old(store, before) if keep_ms else ():
+            await self._journal.append(stored.forgotten(n))
+        for batch in await stored.active(store):
+            waiting = {line.number: line for line in await stored.lines(store, batch.n)}
+            self._works[batch.id] = Work(batch, waiting)
         return True
 
     def _share(self) -> int:

@@ -20,9 +20,9 @@ from asyncsvc.errors import AsyncsvcError, NotFound, RequestError
 from asyncsvc.intake.commands import Control
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Beside, Journal
-from asyncsvc.storage import batches as lots
+from asyncsvc.storage import batches as stored
 from asyncsvc.storage import files
-from asyncsvc.storage.batches import CANCELLING, EXPIRING, RUNNING, VALIDATING, Line, Lot
+from asyncsvc.storage.batches import CANCELLING, EXPIRING, RUNNING, VALIDATING, Batch, Line
 from asyncsvc.storage.files import GROWING
 
 log = logging.getLogger(__name__)
@@ -46,7 +46,7 @@ _WHY = {
 class Work:
     """A batch under way. `rest_until` is by the loop's clock."""
 
-    lot: Lot
+    batch: Batch
     waiting: dict[int, Line] = field(default_factory=dict)
     """The lines that are tasks."""
     rest_until: float = 0.0
@@ -76,39 +76,39 @@ class Steps:
 
         Raises StorageUnavailable; then it is done again.
         """
-        if work.lot.state == VALIDATING:
+        if work.batch.state == VALIDATING:
             await self._validate(work)
             return True
-        if work.lot.state == RUNNING and self._journal.now() >= work.lot.expires_at:
-            await self.move(work, self.entered(work.lot, EXPIRING))
-        if work.lot.state != RUNNING:
+        if work.batch.state == RUNNING and self._journal.now() >= work.batch.expires_at:
+            await self.move(work, self.entered(work.batch, EXPIRING))
+        if work.batch.state != RUNNING:
             await self._cut(work)
         busy = await self._collect(work)
-        if work.lot.line < work.lot.total:
-            runs = work.lot.state == RUNNING
+        if work.batch.line < work.batch.total:
+            runs = work.batch.state == RUNNING
             busy |= await (self._take(work, share) if runs else self._refuse(work))
-        if work.lot.line >= work.lot.total and not work.waiting:
+        if work.batch.line >= work.batch.total and not work.waiting:
             await self._finish(work)
         return busy
 
     async def _validate(self, work: Work) -> None:
         """Look at all lines before the first is run, as OpenAI does."""
-        lot = work.lot
+        batch = work.batch
         try:
-            found = await self._files.get(lot.input_file_id)
+            found = await self._files.get(batch.input_file_id)
         except NotFound as gone:
             await self._fail(work, [_fault("input_file_deleted", str(gone), None)])
             return
         inputs = Inputs(self._files.store, found.n, self._settings.queue.max_task_bytes)
-        total, errors = await validated(inputs, lot.endpoint)
+        total, errors = await validated(inputs, batch.endpoint)
         if errors:
             await self._fail(work, errors)
         else:
-            await self.move(work, replace(self.entered(lot, RUNNING), total=total))
+            await self.move(work, replace(self.entered(batch, RUNNING), total=total))
 
     async def _fail(self, work: Work, errors: list[dict[str, Any]]) -> None:
-        lot = self.entered(work.lot, "failed")
-        await self.move(work, replace(lot, errors=errors))
+        batch = self.entered(work.batch, "failed")
+        await self.move(work, replace(batch, errors=errors))
 
     async def _take(self, work: Work, share: int) -> bool:
         """Submit the next lines, as far as there is room for them."""
@@ -120,31 +120,31 @@ class Steps:
             lines, offset = await self._read(work, min(room, STEP))
         except NotFound:
             return await self._lose(work)
-        door, prepared = self._doors[work.lot.endpoint], list[tuple[Read, Prepared]]()
+        door, prepared = self._doors[work.batch.endpoint], list[tuple[Read, Prepared]]()
         refused: list[tuple[str, Answered | Failed]] = []
         for line in lines:
             try:
-                ready = await door.prepare(line.body, work.lot.headers)
+                ready = await door.prepare(line.body, work.batch.headers)
                 self._intake.check(ready.submission)
                 prepared.append((line, ready))
             except RequestError as error:
                 refused.append((line.custom_id, door.refused(error)))
             except Exception:  # one line must not hold up all that follow
-                log.exception("a fault of ours with line %d of %s", line.number, work.lot.id)
+                log.exception("a fault of ours with line %d of %s", line.number, work.batch.id)
                 refused.append((line.custom_id, _FAULT))
-        lot, pieces = self._written(work.lot, [], refused)
-        lot = replace(lot, offset=offset, line=lot.line + len(lines))
+        batch, pieces = self._written(work.batch, [], refused)
+        batch = replace(batch, offset=offset, line=batch.line + len(lines))
         try:
-            taken = await self._submit(lot, prepared, pieces)
+            taken = await self._submit(batch, prepared, pieces)
         except RequestError as refusal:  # the queue's, not a line's
             work.rest_until = loop.time() + min(refusal.retry_after or REST_S, REST_MOST_S)
             return False
-        work.lot = lot
+        work.batch = batch
         work.waiting |= {line.number: line for line in taken}
         return True
 
     async def _submit(
-        self, lot: Lot, prepared: Sequence[tuple[Read, Prepared]], pieces: list[Beside]
+        self, batch: Batch, prepared: Sequence[tuple[Read, Prepared]], pieces: list[Beside]
     ) -> list[Line]:
         """Tasks, progress and refusals in one transaction."""
         taken: list[Line] = []
@@ -155,11 +155,11 @@ class Steps:
                 taken.append(Line(line.number, line.custom_id, task_id, ready.form))
                 if ready.beside is not None:
                     beside.append(ready.beside(task_id))
-            return [*beside, *pieces, lots.moved(lot, taken=taken)]
+            return [*beside, *pieces, stored.moved(batch, taken=taken)]
 
         if prepared:
             wanted = [ready.submission for _, ready in prepared]
-            await self._intake.submit_all(wanted, lot.owner, also=also)
+            await self._intake.submit_all(wanted, batch.owner, also=also)
         else:
             await self._journal.append(*also(()))
         return taken
@@ -170,19 +170,19 @@ class Steps:
         ended = [line for line in work.waiting.values() if line.task_id not in live][:STEP]
         if not ended:
             return False
-        door, done = self._doors[work.lot.endpoint], list[tuple[str, Answered]]()
+        door, done = self._doors[work.batch.endpoint], list[tuple[str, Answered]]()
         failed: list[tuple[str, Answered | Failed]] = []
         for line in ended:
             answer = await door.answer(line.task_id, line.form)
             if answer.status == 200:
                 done.append((line.custom_id, answer))
-            elif answer.cancelled and work.lot.state in _WHY:
-                failed.append((line.custom_id, _WHY[work.lot.state]))
+            elif answer.cancelled and work.batch.state in _WHY:
+                failed.append((line.custom_id, _WHY[work.batch.state]))
             else:
                 failed.append((line.custom_id, answer))
-        lot, pieces = self._written(work.lot, done, failed)
-        await self._journal.append(*pieces, lots.moved(lot, given=ended))
-        work.lot = lot
+        batch, pieces = self._written(work.batch, done, failed)
+        await self._journal.append(*pieces, stored.moved(batch, given=ended))
+        work.batch = batch
         for line in ended:
             del work.waiting[line.number]
         return True
@@ -193,10 +193,10 @@ class Steps:
             lines, offset = await self._read(work, STEP * 10)
         except NotFound:
             return await self._lose(work)
-        why = _WHY[work.lot.state]
-        lot, pieces = self._written(work.lot, [], [(line.custom_id, why) for line in lines])
-        lot = replace(lot, offset=offset, line=lot.line + len(lines))
-        await self.move(work, lot, pieces)
+        why = _WHY[work.batch.state]
+        batch, pieces = self._written(work.batch, [], [(line.custom_id, why) for line in lines])
+        batch = replace(batch, offset=offset, line=batch.line + len(lines))
+        await self.move(work, batch, pieces)
         return True
 
     async def _cut(self, work: Work) -> None:
@@ -207,59 +207,59 @@ class Steps:
 
     async def _lose(self, work: Work) -> bool:
         """The input was deleted under way: what has begun is finished, the rest cannot be read."""
-        error = _fault("input_file_deleted", "the input file was deleted", work.lot.line + 1)
-        await self.move(work, replace(work.lot, total=work.lot.line, errors=[error]))
+        error = _fault("input_file_deleted", "the input file was deleted", work.batch.line + 1)
+        await self.move(work, replace(work.batch, total=work.batch.line, errors=[error]))
         return True
 
     async def _finish(self, work: Work) -> None:
-        lot = work.lot
-        end = "failed" if lot.errors else _ENDS[lot.state]
+        batch = work.batch
+        end = "failed" if batch.errors else _ENDS[batch.state]
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
         expires = self._journal.now() + keep_ms if keep_ms else None
         pieces = [
             files.ready(file_id, expires)
-            for file_id, size in zip(lot.files, lot.written, strict=True)
+            for file_id, size in zip(batch.files, batch.written, strict=True)
             if size
         ]
-        await self.move(work, self.entered(self.entered(lot, "finalizing"), end), pieces)
+        await self.move(work, self.entered(self.entered(batch, "finalizing"), end), pieces)
         self._files.swept()
 
     # What a step is made of -------------------------------------------------------------------
 
     async def _read(self, work: Work, most: int) -> tuple[list[Read], int]:
-        lot = work.lot
-        found = await self._files.get(lot.input_file_id)
+        batch = work.batch
+        found = await self._files.get(batch.input_file_id)
         inputs = Inputs(self._files.store, found.n, self._settings.queue.max_task_bytes)
-        return await inputs.some(lot.offset, lot.line, most)
+        return await inputs.some(batch.offset, batch.line, most)
 
     def _written(
         self,
-        lot: Lot,
+        batch: Batch,
         done: Sequence[tuple[str, Any]],
         failed: Sequence[tuple[str, Any]],
-    ) -> tuple[Lot, list[Beside]]:
+    ) -> tuple[Batch, list[Beside]]:
         """The batch with these answers in its files, and what writes them there."""
-        pieces, written, now = [], list(lot.written), self._journal.now()
+        pieces, written, now = [], list(batch.written), self._journal.now()
         for which, (answers, name) in enumerate(((done, "output"), (failed, "errors"))):
             if not answers:
                 continue
             data = b"".join(output_line(custom_id, answer) for custom_id, answer in answers)
-            file_id, at = lot.files[which], written[which]
+            file_id, at = batch.files[which], written[which]
             if not at:
-                filename = f"{lot.id}_{name}.jsonl"
+                filename = f"{batch.id}_{name}.jsonl"
                 pieces.append(files.opened(file_id, filename, PURPOSE, GROWING, now))
             pieces.append(files.added(file_id, at, data))
             written[which] = at + len(data)
-        completed, failures = lot.completed + len(done), lot.failed + len(failed)
-        lot = replace(lot, completed=completed, failed=failures)
-        return replace(lot, written=(written[0], written[1])), pieces
+        completed, failures = batch.completed + len(done), batch.failed + len(failed)
+        batch = replace(batch, completed=completed, failed=failures)
+        return replace(batch, written=(written[0], written[1])), pieces
 
-    def entered(self, lot: Lot, state: str) -> Lot:
-        return replace(lot, state=state, times=lot.times | {state: self._journal.now()})
+    def entered(self, batch: Batch, state: str) -> Batch:
+        return replace(batch, state=state, times=batch.times | {state: self._journal.now()})
 
-    async def move(self, work: Work, lot: Lot, pieces: Sequence[Beside] = ()) -> None:
-        await self._journal.append(*pieces, lots.moved(lot))
-        work.lot = lot
+    async def move(self, work: Work, batch: Batch, pieces: Sequence[Beside] = ()) -> None:
+        await self._journal.append(*pieces, stored.moved(batch))
+        work.batch = batch
 
 
 def _fault(code: str, message: str, line: int | None) -> dict[str, Any]:

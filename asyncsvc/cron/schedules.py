@@ -31,7 +31,7 @@ from asyncsvc.errors import (
 from asyncsvc.intake.admission import Origin
 from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.intake.intake import Intake
-from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.limits.backoff import backoff
 from asyncsvc.scheduling.scheduler import through
 from asyncsvc.tasks.submission import Submission
@@ -79,7 +79,7 @@ class Schedules:
     async def open(self) -> None:
         """Take up what earlier processes have left; what they have missed is fired at once."""
         now = self._journal.now()
-        kept = [loads(text) for _, _, text in await self._journal.store.kept(KIND)]
+        kept = [loads(text) for _, _, text in await self._journal.store.persisted_values(KIND)]
         for schedule in sorted(kept, key=lambda one: one.id):  # ids sort by time
             try:
                 rule = Crontab.read(schedule.cron, schedule.timezone, now)
@@ -174,7 +174,9 @@ class Schedules:
         body = submission.model_dump_json(exclude_unset=True)
         beside = [] if key is None else [key.made(schedule.id)]
         await self._journal.append(
-            Kept(BODY, schedule.id, body, durable=True), _kept(schedule, durable=True), *beside
+            PersistedValue(BODY, schedule.id, body, durable=True),
+            _kept(schedule, durable=True),
+            *beside,
         )
 
     async def _delete(self, entry: _Entry) -> None:
@@ -182,7 +184,7 @@ class Schedules:
             if entry.gone:
                 return
             found = entry.schedule.id
-            gone = [Kept(kind, found, None, durable=True) for kind in (BODY, KIND)]
+            gone = [PersistedValue(kind, found, None, durable=True) for kind in (BODY, KIND)]
             await self._journal.append(*gone)
             entry.gone = True
             entry.quiet()
@@ -195,7 +197,7 @@ class Schedules:
         return entry
 
     async def _body(self, schedule_id: str) -> str:
-        return await self._journal.store.kept_one(BODY, schedule_id) or "{}"
+        return await self._journal.store.persisted_value(BODY, schedule_id) or "{}"
 
     # Waiting and firing -----------------------------------------------------------------------
 
@@ -258,7 +260,7 @@ class Schedules:
             ) from None
         after = before
 
-        def note(task_id: str) -> Kept:
+        def note(task_id: str) -> PersistedValue:
             nonlocal after
             after = before.fired(rule, task_id, now)
             return _kept(after, durable=True)
@@ -283,8 +285,8 @@ class Schedules:
         self._wait(entry, pause_s)
 
 
-def _kept(schedule: Schedule, durable: bool) -> Kept:
-    return Kept(KIND, schedule.id, schedule.dumps(), durable)
+def _kept(schedule: Schedule, durable: bool) -> PersistedValue:
+    return PersistedValue(KIND, schedule.id, schedule.dumps(), durable)
 
 
 def _told(error: AsyncsvcError, at: int) -> dict[str, Any]:

@@ -29,7 +29,7 @@ from asyncsvc.execution.outcome import (
     Retried,
     Stopped,
 )
-from asyncsvc.journal.journal import Change, Journal, Kept
+from asyncsvc.journal.journal import Change, Journal, PersistedValue
 from asyncsvc.scheduling.cache import Answer
 from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
@@ -103,7 +103,7 @@ class Recorder:
         attempt = task.attempts + len(drafts)
         return drafts + self._retry_drafts(error, attempt, self._settings.retry.base_s)
 
-    def _cache_entries(self, execution: Execution, outcome: Outcome) -> list[Kept]:
+    def _cache_entries(self, execution: Execution, outcome: Outcome) -> list[PersistedValue]:
         """The cache's entries; only for whole answers that are nothing but text."""
         cache, call = self._scheduler.cache, execution.call
         key = cache.key(execution.task)

@@ -14,7 +14,7 @@ import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.errors import InvalidRequest, Overloaded
-from asyncsvc.journal.journal import Kept
+from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.providers import tokens
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.record import record
@@ -52,7 +52,7 @@ class Origin:
     """The schedule that makes a task, and what it writes down in the same transaction."""
 
     schedule_id: str
-    note: Callable[[str], Kept]
+    note: Callable[[str], PersistedValue]
     """Given the task's id."""
 
 

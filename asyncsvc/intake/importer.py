@@ -44,7 +44,7 @@ class Importer:
     async def _take(self, records: Sequence[Record]) -> Taken:
         async with self._turn:
             ids = {record.task_id for record in records}
-            known = await self._known(ids)
+            known = await self._journal.store.known(ids)
             new = {r.task_id: r for r in reversed(records) if r.task_id not in known}
             chosen = [new[i] for i in dict.fromkeys(r.task_id for r in records) if i in new]
             queued = [record for record in chosen if not record.finished]
@@ -56,12 +56,6 @@ class Importer:
             for task in {task.id: task for task in tasks if not task.finished}.values():
                 self._scheduler.enqueue(task)
             return Taken(len(chosen) - len(queued), len(queued), len(records) - len(chosen))
-
-    async def _known(self, ids: set[str]) -> set[str]:
-        marks = ", ".join("?" * len(ids))
-        sql = f"SELECT id FROM tasks WHERE id IN ({marks})"
-        rows = await self._journal.store.read(sql, list(ids))
-        return {row[0] for row in rows}
 
     def _entries(self, record: Record) -> list[Entry]:
         new_task = self._intake.new_task(record.submission, record.owner)

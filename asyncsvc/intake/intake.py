@@ -35,7 +35,7 @@ from asyncsvc.intake.admission import (
 )
 from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.journal.counters import TaskCounters
-from asyncsvc.journal.journal import Beside, Journal, Kept, NewTask, Outcome
+from asyncsvc.journal.journal import Beside, Journal, NewTask, Outcome, PersistedValue
 from asyncsvc.scheduling.scheduler import Scheduler, through
 from asyncsvc.tasks.state import Task
 from asyncsvc.tasks.submission import Submission
@@ -192,7 +192,9 @@ class Intake:
             answers = orjson.dumps([one.answer for one in taken]).decode()
             named = (key.name, key.fingerprint, answers)
             new_tasks[0] = replace(new_tasks[0], key=named, count=len(new_tasks))
-        notes: list[Kept | Beside] = [origin.note(one.task_id) for one in taken] if origin else []
+        notes: list[PersistedValue | Beside] = (
+            [origin.note(one.task_id) for one in taken] if origin else []
+        )
         notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(new_tasks)
         # Not after the await: whoever submits may hang up meanwhile, and a task that is on

@@ -10,7 +10,7 @@ import asyncio
 import orjson
 
 from asyncsvc.errors import ModelNotFound
-from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler, through
 
@@ -29,7 +29,7 @@ class Holds:
 
     async def open(self) -> None:
         """Hold what earlier processes held; call it before the workers start."""
-        for name, _, value in await self._journal.store.kept(KIND):
+        for name, _, value in await self._journal.store.persisted_values(KIND):
             self._since[name] = orjson.loads(value)["since"]
             self._set(name)
 
@@ -60,7 +60,7 @@ class Holds:
                 return
             now = self._journal.now()
             value = orjson.dumps({"since": now}).decode() if held else None
-            await self._journal.append(Kept(KIND, name, value, durable=True))
+            await self._journal.append(PersistedValue(KIND, name, value, durable=True))
             if held:
                 self._since[name] = now
             else:

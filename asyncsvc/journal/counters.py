@@ -2,7 +2,7 @@
 
 Owns the counts and distributions that only the moment of a change can tell. Promises that
 each change of a task costs about a microsecond, and that what it remembers is bounded. Never
-keeps a task, never asks anybody.
+keeps a task.
 """
 
 from collections import Counter
@@ -47,7 +47,7 @@ class TaskCounters:
         self.refused[error.code if isinstance(error, RequestError) else "storage"] += 1
 
     def promised(self, task: Task, eta_s: float | None) -> None:
-        """The task's submitter was told when it would start."""
+        """The start that was promised to the task's submitter."""
         if eta_s is None:
             return
         self._promised[task.id] = task.queued_at + round(eta_s * 1000)
@@ -67,7 +67,7 @@ class TaskCounters:
             self.accepted[after.request.lane] += 1
             return
         if before is None:
-            return  # finished before: somebody has it done again
+            return  # finished before: a client runs it again
         if after.starts > before.starts and not after.cached:
             self.attempts[after.name or ""] += after.starts - before.starts
         if before.started_at is None and after.started_at is not None:
@@ -75,7 +75,7 @@ class TaskCounters:
         if after.finished:
             self._finished(after)
         elif after.state is State.PAUSED:
-            self._promised.pop(after.id, None)  # nobody promised anything about a pause
+            self._promised.pop(after.id, None)  # a promise says nothing about a pause
 
     def _started(self, task: Task, at: int) -> None:
         lane = task.request.lane

@@ -1,30 +1,37 @@
-"""The journal: the one way to change a task, and the one place to hear of it.
+"""The journal: the log that every change of a task goes through, and its subscriptions.
 
 Owns the unfinished tasks in memory, the numbering of events, the group commit and the
-wake-up of followers. Promises: what `append` acknowledges is on the disk; nobody hears of an
+wake-up of followers. Promises: what `append` acknowledges is on the disk; no follower gets an
 event before that; an append is applied wholly or not at all; events of a task have a dense
 `seq`, all events a growing `id`. Never decides what should happen next, never lets a reader
 hold up the writer.
 
-One task commits at a time, and what gathers meanwhile goes into the next commit. An append is
-applied when its commit begins, on an transaction that becomes the truth only when the database
-has accepted it: a refused write leaves memory as it was. Whoever waits for a commit is told while
-the next one is already being written.
+One commit is under way at a time, and what gathers meanwhile goes into the next commit. An append
+is applied when its commit begins, on a transaction that becomes the truth only when the database
+has accepted it: a refused write leaves memory as it was. The futures of a commit are
+resolved while the next one is already being written.
 """
 
 import asyncio
 import logging
+import sqlite3
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Self, TypeVar
 
-import aiosqlite
-
 from asyncsvc.clock import Now
-from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
-from asyncsvc.journal.appends import Append, Outcome
+from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.journal.subscriptions import Feed, Topics
-from asyncsvc.journal.transaction import Arrival, Change, Entry, Kept, NewTask, Removal, Transaction
+from asyncsvc.journal.transaction import (
+    Arrival,
+    Change,
+    Entry,
+    NewTask,
+    PersistedValue,
+    Removal,
+    Transaction,
+)
 from asyncsvc.storage.columns import Event
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Beside
@@ -41,6 +48,39 @@ FORGET_EVERY_MS = 60_000
 T = TypeVar("T")
 
 
+Outcome = list[Task] | AsyncsvcError
+"""The tasks as they stand after an append, or why it was refused."""
+
+
+@dataclass(slots=True)
+class Append:
+    """Entries that wait for a commit; `done` is None where the caller does not wait.
+
+    `then` is called before the future is resolved; an exception of `then` is logged, and the
+    future is resolved all the same.
+    """
+
+    entries: Sequence[Entry]
+    then: Callable[[Outcome], None] | None
+    done: "asyncio.Future[list[Task]] | None" = None
+
+    def settle(self, outcome: Outcome) -> None:
+        """It is on the disk, or refused."""
+        if self.then is not None:
+            try:
+                self.then(outcome)
+            except Exception:
+                log.exception("what follows on an append has failed")
+        if self.done is None or self.done.done():
+            return  # without a waiter, or cancelled; the append stands all the same
+        if isinstance(outcome, AsyncsvcError):
+            self.done.set_exception(outcome)
+            # A cancelled call leaves its last append behind: its error must not be logged.
+            self.done.exception()
+        else:
+            self.done.set_result(outcome)
+
+
 class Journal:
     """Start it with `async with journal:`; `append` and `follow` are its verbs."""
 
@@ -51,7 +91,7 @@ class Journal:
         """The unfinished tasks by id. Read it, never write it."""
         self.feed = Feed(store)
         self.owed = asyncio.Event()
-        """Set when a task with a callback has ended; whoever delivers clears it."""
+        """Set when a task with a callback has ended; the deliverer clears it."""
         self.writes = Writes()
         self.on_change: Callable[[Task | None, Task], None] = lambda before, after: None
         """Called for each task that a commit has changed; before None: it was not in memory."""
@@ -60,8 +100,9 @@ class Journal:
         """How long the starts of calls are kept; it may grow."""
         self._forgot_at = 0
         self._waiting: list[Append] = []
-        self._untold: list[tuple[Append, Outcome]] = []
-        """Done, and nobody knows yet. Never left so while the loop does something else."""
+        self._settled: list[tuple[Append, Outcome]] = []
+        """Committed or refused, with futures that are not resolved yet; never left so while the
+        journal waits for anything but a commit."""
         self._chores: deque[Callable[[], Awaitable[None]]] = deque()
         self._wanted = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
@@ -107,7 +148,7 @@ class Journal:
         return done
 
     def post(self, entries: Sequence[Entry], then: Callable[[Outcome], None]) -> None:
-        """The same for whoever does not wait: `then` is called with the outcome."""
+        """Append without a future: `then` is called with the outcome."""
         self._enqueue(Append(entries, then))
 
     def _enqueue(self, append: Append) -> None:
@@ -117,7 +158,7 @@ class Journal:
             self._waiting.append(append)
             self._wanted.set()
 
-    async def between(self, chore: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+    async def between(self, chore: Callable[[sqlite3.Connection], T]) -> T:
         """Do a small chore on the database between two commits. Raises StorageUnavailable.
 
         One at a time, and a commit after each: chores never hold up more than one commit.
@@ -184,7 +225,7 @@ class Journal:
             self._wanted.clear()
             while self._waiting or self._chores:
                 if self._chores:
-                    self._tell()
+                    self._notify()
                     await self._chores.popleft()()
                 batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
                 try:
@@ -195,8 +236,8 @@ class Journal:
                     if not isinstance(error, StorageUnavailable):
                         log.exception("a commit failed")
                         error = StorageUnavailable(f"internal: {error}")
-                    self._untold += [(append, error) for append in batch]
-            self._tell()
+                    self._settled += [(append, error) for append in batch]
+            self._notify()
             if self.closing:
                 return
 
@@ -226,22 +267,22 @@ class Journal:
             batch = transaction.batch()
             with self.writes:
                 committing = self.store.commit(batch)
-                self._tell()
+                self._notify()
                 await committing
             self._publish(transaction)
             if batch.callbacks.owed:
                 self.owed.set()
         # A refusal waits as well: it may rest on what the batch makes of the task.
-        self._untold += outcomes
+        self._settled += outcomes
         if transaction.calls and transaction.at - self._forgot_at > FORGET_EVERY_MS:
             self._forgot_at = transaction.at
-            self._tell()
+            self._notify()
             await self.store.forget_calls(transaction.at - self.keep_calls_ms)
 
-    def _tell(self) -> None:
-        """Tell those whose appends are done, in their order."""
-        untold, self._untold = self._untold, []
-        for append, outcome in untold:
+    def _notify(self) -> None:
+        """Resolve the appends that are done, in their order."""
+        settled, self._settled = self._settled, []
+        for append, outcome in settled:
             append.settle(outcome)
 
     async def _uncached_tasks(self, appends: list[Append]) -> dict[str, Task]:
@@ -254,12 +295,12 @@ class Journal:
         }
         if not ids:
             return {}
-        self._tell()
+        self._notify()
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
 
     def _publish(self, transaction: Transaction) -> None:
-        """The batch is on the disk: make it the truth, then wake whoever follows."""
+        """The batch is on the disk: make it the truth, then wake its followers."""
         self._n = transaction.n
         for task_id, task in transaction.tasks.items():
             if task is not None:
@@ -280,9 +321,9 @@ __all__ = [
     "Change",
     "Event",
     "Journal",
-    "Kept",
     "NewTask",
     "Outcome",
+    "PersistedValue",
     "Removal",
     "Tried",
 ]

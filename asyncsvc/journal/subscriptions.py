@@ -1,8 +1,8 @@
-"""Who waits for news: one topic a followed task, and one feed of everything.
+"""Subscriptions: one topic for each followed task, and one feed of all events.
 
 Owns the recent events in memory and the wake-up of those that wait for more. Promises that a
-follower holds nothing but a cursor, so a slow one slows nobody; that what is in memory is
-what is on the disk. Never keeps anything for a task that nobody follows.
+follower holds nothing but a cursor, so that a slow one slows no other; that what is in memory is
+what is on the disk. Never keeps anything for a task without followers.
 """
 
 import asyncio
@@ -47,7 +47,7 @@ class Topic(_Signal):
         self._last: int | None = None
 
     def begin(self, last_seq: int) -> None:
-        """Tell the topic where the task stands, unless it has heard so already."""
+        """Set the last sequence number of the task, unless the topic has one."""
         if self._last is None:
             self._last = last_seq
 
@@ -69,7 +69,7 @@ class Topic(_Signal):
 
 
 class Topics:
-    """The topics of the tasks that somebody follows."""
+    """The topics of the tasks that are followed."""
 
     def __init__(self) -> None:
         self._topics: dict[str, Topic] = {}
@@ -89,7 +89,7 @@ class Topics:
                 del self._topics[task_id]
 
     def publish(self, events: Iterable[Event], gone: Iterable[str]) -> None:
-        """Hand committed events to whoever follows their tasks; `gone` tasks are deleted."""
+        """Hand committed events to the followers of their tasks; `gone` tasks are deleted."""
         if not self._topics:
             return
         grown = set()

@@ -1,4 +1,4 @@
-"""A batch of appends, applied but not yet true.
+"""A transaction: a batch of appends, applied in memory and not yet committed.
 
 Owns what an append may contain and how many of them become one transaction. Promises that an
 append that is refused leaves no trace in the batch, and that a task appears in it once, in
@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.record import record
-from asyncsvc.storage.columns import Event, EventRow, told
+from asyncsvc.storage.columns import Event, EventRow, event_json
 from asyncsvc.storage.statements import Batch, Beside
 from asyncsvc.storage.webhooks import Tried
-from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, born
+from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, create
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 
 
@@ -64,8 +64,8 @@ class Removal:
 
 
 @record
-class Kept:
-    """Something to be remembered that belongs to no task: `value` is JSON text, None forgets.
+class PersistedValue:
+    """A value by kind and key that belongs to no task: `value` is JSON text, None deletes.
 
     Unless `durable` it needs no fsync of its own: what a power cut takes can be found out again.
     """
@@ -76,14 +76,14 @@ class Kept:
     durable: bool = False
 
 
-Entry = NewTask | Arrival | Change | Removal | Kept | Tried | Beside
+Entry = NewTask | Arrival | Change | Removal | PersistedValue | Tried | Beside
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
 
 @dataclass(slots=True)
 class Transaction:
-    """What the batch makes of the tasks; None stands for a deleted one."""
+    """The tasks as the batch leaves them; None stands for a deleted one."""
 
     known: Known
     at: int
@@ -96,10 +96,10 @@ class Transaction:
     events: list[Event] = field(default_factory=list)
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
-    kept: dict[tuple[str, str], str | None] = field(default_factory=dict)
+    values: dict[tuple[str, str], str | None] = field(default_factory=dict)
     beside: list[Beside] = field(default_factory=list)
     acknowledging: bool = False
-    """Whether something kept must be on the disk before anybody is told."""
+    """Whether a persisted value must be on the disk before the append is acknowledged."""
     tried: list[Tried] = field(default_factory=list)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
@@ -118,22 +118,22 @@ class Transaction:
         self.events += trial.events
         self.calls += trial.calls
         self.keys += trial.keys
-        self.kept.update(trial.kept)
+        self.values.update(trial.values)
         self.beside += trial.beside
         self.acknowledging |= trial.acknowledging
         self.tried += trial.tried
         return tasks
 
     def batch(self) -> Batch:
-        """The transaction that makes it true."""
+        """The rows that one database transaction writes for it."""
         batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
-        batch.kept = [(kind, key, self.at, value) for (kind, key), value in self.kept.items()]
+        batch.values = [(kind, key, self.at, value) for (kind, key), value in self.values.items()]
         batch.acknowledging = self.acknowledging
         batch.callbacks.tried += self.tried
         batch.callbacks.tried_at = self.at
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
-                batch.born.append((task, self.bodies[task_id]))
+                batch.created.append((task, self.bodies[task_id]))
                 if task.finished:
                     batch.callbacks.note(task, None, self.at)
             elif (before := self.known(task_id)) is None:
@@ -152,9 +152,9 @@ class Transaction:
 
     def _enter(self, entry: Entry) -> Task | None:
         if isinstance(entry, NewTask):
-            return self._bear(entry)
-        if isinstance(entry, Kept):
-            self.kept[entry.kind, entry.key] = entry.value
+            return self._create(entry)
+        if isinstance(entry, PersistedValue):
+            self.values[entry.kind, entry.key] = entry.value
             self.acknowledging |= entry.durable
             return None
         if isinstance(entry, Beside):
@@ -175,9 +175,9 @@ class Transaction:
             return task
         return self._change(entry, task)
 
-    def _bear(self, entry: NewTask) -> Task:
+    def _create(self, entry: NewTask) -> Task:
         request = entry.request
-        task, draft = born(request, self.at, self.n + 1)
+        task, draft = create(request, self.at, self.n + 1)
         row = _row(task, draft, self.event_id + 1, self.at)
         self.n += 1
         self.event_id += 1
@@ -229,8 +229,8 @@ class Transaction:
 
 def _row(task: Task, draft: Draft, event_id: int, at: int) -> EventRow:
     """Raises TypeError or ValueError for data that JSON cannot hold."""
-    data = _SUBMITTED if draft is SUBMITTED else told(draft.data)
+    data = _SUBMITTED if draft is SUBMITTED else event_json(draft.data)
     return EventRow(event_id, task.n, task.seq, draft.type.value, at, data)
 
 
-_SUBMITTED = told(SUBMITTED.data)
+_SUBMITTED = event_json(SUBMITTED.data)

@@ -18,7 +18,7 @@ from typing import Any
 import orjson
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.journal.journal import Change, Journal, Kept
+from asyncsvc.journal.journal import Change, Journal, PersistedValue
 from asyncsvc.limits.account import Gate
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler
@@ -87,9 +87,9 @@ class LearnedLimits:
         if self._journal.closing:
             return None
         value = orjson.dumps(gate.adaptive.as_dict()).decode()
-        return self._journal.append(Kept(KIND, gate.name, value))
+        return self._journal.append(PersistedValue(KIND, gate.name, value))
 
 
 async def learned(store: Store) -> dict[str, Any]:
     """The limits that earlier processes wrote down, by the account's name."""
-    return {key: orjson.loads(value) for key, _, value in await store.kept(KIND)}
+    return {key: orjson.loads(value) for key, _, value in await store.persisted_values(KIND)}

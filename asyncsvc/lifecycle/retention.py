@@ -7,17 +7,17 @@ others, and that a disk which refuses only delays the removal. Never touches an 
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 
-import aiosqlite
 import orjson
 
 from asyncsvc.clock import Now, Uptime
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.scheduling.cache import KIND as ANSWER
 from asyncsvc.storage import purge as purging
 
@@ -107,7 +107,7 @@ class Retention:
     async def run(self) -> None:
         """Sweep every `every_s` seconds until cancelled; raises nothing else."""
         with suppress(StorageUnavailable):
-            for key, _, value in await self._journal.store.kept(KIND):
+            for key, _, value in await self._journal.store.persisted_values(KIND):
                 if key == KEY:
                     self.clock.restore(value)
         refused = False
@@ -124,14 +124,14 @@ class Retention:
     async def sweep(self) -> None:
         """Remove everything that is old enough, in steps. Raises StorageUnavailable."""
         trusted = self.clock.read()
-        await self._journal.append(Kept(KIND, KEY, self.clock.state()))
+        await self._journal.append(PersistedValue(KIND, KEY, self.clock.state()))
         if self.keep_ms:
             await self._repeat(partial(purging.purge, before=trusted - self.keep_ms))
         stale = trusted - self.answers_ms
         await self._repeat(partial(purging.forget, kind=ANSWER, before=stale))
         await self._journal.between(partial(purging.shorten_log, path=self._journal.store.path))
 
-    async def _repeat(self, step: Callable[[aiosqlite.Connection], Awaitable[int]]) -> None:
+    async def _repeat(self, step: Callable[[sqlite3.Connection], int]) -> None:
         while rows := await self._journal.between(step):
             self.removed += rows
             await asyncio.sleep(PAUSE_S)

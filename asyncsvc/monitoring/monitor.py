@@ -20,7 +20,7 @@ from typing import Self
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import Overloaded
 from asyncsvc.intake.intake import Intake
-from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
 from asyncsvc.monitoring.lag import EVERY_S, LoopLag
 from asyncsvc.monitoring.process_statistics import Look, Machine, ProcessStatistics, give_back
@@ -160,7 +160,7 @@ class Monitor:
         if writes.refusal is None and idle < self.rhythm.idle_probe_s:
             return
         if self._probe is None or self._probe.done():
-            entry = Kept(PROBE, "write", str(self._journal.now()), durable=True)
+            entry = PersistedValue(PROBE, "write", str(self._journal.now()), durable=True)
             self._probe = self._journal.append(entry)
 
     def _retry_after(self, reason: Reason) -> float:

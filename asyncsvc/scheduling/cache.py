@@ -21,7 +21,7 @@ import orjson
 from asyncsvc.clock import Now
 from asyncsvc.config.settings import Cache as CacheSettings
 from asyncsvc.config.settings import Model
-from asyncsvc.journal.journal import Change, Kept
+from asyncsvc.journal.journal import Change, PersistedValue
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.answers.events import drafts
 from asyncsvc.providers.upstream import Upstream
@@ -148,7 +148,7 @@ class Cache:
         """Take over the answers of the last process that are still fresh."""
         if not self._settings.enabled:
             return
-        for key, at, value in await store.kept(KIND):
+        for key, at, value in await store.persisted_values(KIND):
             if self._fresh(at):
                 self._insert(key, at, value)
             else:
@@ -180,15 +180,18 @@ class Cache:
             return False
         return bool(task.request.cache) or not upstream.preset.acts
 
-    def entries(self, key: str, value: str) -> list[Kept]:
+    def entries(self, key: str, value: str) -> list[PersistedValue]:
         """The rows to write with the event that ends the task; call `keep` afterwards."""
         if self._size(key, value) > self._settings.max_bytes:
             return []
         self._dropped.pop(key, None)
         dropped = islice(self._dropped, PURGED_AT_ONCE)
-        return [Kept(KIND, key, value), *(Kept(KIND, each, None) for each in dropped)]
+        return [
+            PersistedValue(KIND, key, value),
+            *(PersistedValue(KIND, each, None) for each in dropped),
+        ]
 
-    def keep(self, written: Sequence[Kept]) -> None:
+    def keep(self, written: Sequence[PersistedValue]) -> None:
         """Take over rows that are on the disk now."""
         for entry in written:
             if entry.value is None:

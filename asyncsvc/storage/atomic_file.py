@@ -18,12 +18,12 @@ PASSING = ".part"
 @contextmanager
 def new_file(target: Path) -> Iterator[Path]:
     """The path to write to; after the block it is `target`. Raises FileExistsError, before
-    anything is written and also where somebody was faster, and OSError."""
+    anything is written and also where another process was faster, and OSError."""
     if os.path.lexists(target):
         raise FileExistsError(f"{target} exists already")
     passing = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}{PASSING}")
     try:
-        # Prompts and answers: nobody else on the machine reads them.
+        # Prompts and answers: no other user of the machine may read them.
         os.close(os.open(passing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
         yield passing
         _sync(passing)

@@ -82,17 +82,17 @@ class Backups:
         except (sqlite3.Error, OSError, NotACopy) as error:
             if isinstance(error, FileExistsError):
                 raise
-            said = f"no copy could be made: {' '.join(str(error).split())}"
+            reason = f"no copy could be made: {' '.join(str(error).split())}"
             if isinstance(error, Damaged) or (
                 isinstance(error, sqlite3.Error) and damage(error) is not None
             ):
-                raise DatabaseDamaged(f"the database is damaged: {said}") from error
-            raise StorageUnavailable(said) from error
+                raise DatabaseDamaged(f"the database is damaged: {reason}") from error
+            raise StorageUnavailable(reason) from error
         finally:
-            wanted.clear()  # a thread cannot be cancelled: it is told, and waited for
+            wanted.clear()  # a thread cannot be cancelled: it is asked to end, and waited for
             if not work.done():
                 await asyncio.wait({work})
-                work.exception()  # nobody is left to hear of it
+                work.exception()  # the caller has gone: its error is not logged
             self._busy = False
 
     def _make(self, name: str, wanted: Callable[[], bool]) -> Copy:
@@ -142,7 +142,7 @@ def duplicate(source: Path, target: Path, wanted: Callable[[], bool] = lambda: T
 
 
 def inspect(path: Path) -> tuple[int, int]:
-    """(tasks, schema) of a sound copy that nobody has open. Raises NotACopy."""
+    """(tasks, schema) of a sound copy that no process has open. Raises NotACopy."""
     newest = scripts()[-1][0]
     try:
         with path.open("rb") as file:
@@ -182,7 +182,7 @@ def keep_calls(old: Path, copy: Path) -> None:
 
 
 def exchange(copy: Path, database: Path, aside: Path) -> None:
-    """Put the sound file `copy` in the place of `database`, which nobody has open and which is
+    """Put the sound file `copy` in the place of `database`, which no process has open and which is
     kept as `aside`. `copy` lies in the same folder and is gone afterwards.
 
     At each moment the database's name leads to a whole one, the old or the new.

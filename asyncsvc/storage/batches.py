@@ -1,6 +1,6 @@
 """Batches of lines that become tasks: how far each has come.
 
-Owns the tables `batches` and `batch_lines` and their statements, and what is kept of a batch.
+Owns the tables `batches` and `batch_lines` and their statements, and the record of a batch.
 Promises that a batch's state, its lines and the pieces of its files are written together with the
 tasks that they are about. Never decides what a batch does next.
 """
@@ -33,7 +33,7 @@ class Line(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lot:
+class Batch:
     """A batch. Times are ms; `times` says when it entered a state; `offset` and `line` say how
     far its input was read, `written` how long its output and its errors are so far."""
 
@@ -59,54 +59,54 @@ class Lot:
     errors: list[dict[str, Any]] = field(default_factory=list)
 
 
-def begun(lot: Lot) -> Beside:
+def begun(batch: Batch) -> Beside:
     """A new one; the database gives it its number."""
-    job = _job(lot)
+    job = _job(batch)
 
     def write(connection: sqlite3.Connection) -> None:
         connection.execute(
             "INSERT OR IGNORE INTO batches (id, state, job) VALUES (?, ?, ?)",
-            (lot.id, lot.state, job),
+            (batch.id, batch.state, job),
         )
 
     return Beside(write)
 
 
-def moved(lot: Lot, taken: Sequence[Line] = (), given: Sequence[Line] = ()) -> Beside:
+def moved(batch: Batch, taken: Sequence[Line] = (), given: Sequence[Line] = ()) -> Beside:
     """As it is now. Lines `taken` have become tasks, lines `given` are in a file."""
-    job = _job(lot)
+    job = _job(batch)
 
     def write(connection: sqlite3.Connection) -> None:
         sql = "UPDATE batches SET state = ?, job = ? WHERE n = ?"
-        connection.execute(sql, (lot.state, job, lot.n))
+        connection.execute(sql, (batch.state, job, batch.n))
         connection.executemany(
             "INSERT OR REPLACE INTO batch_lines VALUES (?, ?, ?, ?, ?)",
-            [(lot.n, *line) for line in taken],
+            [(batch.n, *line) for line in taken],
         )
         connection.executemany(
             "DELETE FROM batch_lines WHERE batch_n = ? AND line = ?",
-            [(lot.n, line.number) for line in given],
+            [(batch.n, line.number) for line in given],
         )
 
     return Beside(write)
 
 
-async def lot(store: Store, lot_id: str) -> Lot | None:
-    rows = await store.read("SELECT n, state, job FROM batches WHERE id = ?", (lot_id,))
-    return _lot(rows[0]) if rows else None
+async def find(store: Store, batch_id: str) -> Batch | None:
+    rows = await store.read("SELECT n, state, job FROM batches WHERE id = ?", (batch_id,))
+    return _batch(rows[0]) if rows else None
 
 
-async def active(store: Store) -> list[Lot]:
+async def active(store: Store) -> list[Batch]:
     """Those that are not finished, oldest first."""
     places = ", ".join("?" * len(ACTIVE))
     sql = f"SELECT n, state, job FROM batches WHERE state IN ({places}) ORDER BY n"
-    return [_lot(row) for row in await store.read(sql, ACTIVE)]
+    return [_batch(row) for row in await store.read(sql, ACTIVE)]
 
 
-async def page(store: Store, before: int | None, limit: int) -> list[Lot]:
+async def page(store: Store, before: int | None, limit: int) -> list[Batch]:
     """Newest first; `before` is the number of the last one seen."""
     sql = "SELECT n, state, job FROM batches WHERE n < ? ORDER BY n DESC LIMIT ?"
-    return [_lot(row) for row in await store.read(sql, (before or 1 << 62, limit))]
+    return [_batch(row) for row in await store.read(sql, (before or 1 << 62, limit))]
 
 
 async def lines(store: Store, n: int) -> list[Line]:
@@ -128,11 +128,11 @@ def forgotten(n: int) -> Beside:
     return statement("DELETE FROM batches WHERE n = ?", n, durable=False)
 
 
-def _job(one: Lot) -> str:
+def _job(one: Batch) -> str:
     return orjson.dumps({k: v for k, v in asdict(one).items() if k not in ("n", "state")}).decode()
 
 
-def _lot(row: Any) -> Lot:
+def _batch(row: Any) -> Batch:
     job = loads(row[2])
     pairs = {name: tuple(job[name]) for name in ("written", "files")}
-    return Lot(**(job | pairs), n=row[0], state=row[1])
+    return Batch(**(job | pairs), n=row[0], state=row[1])

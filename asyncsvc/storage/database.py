@@ -8,29 +8,36 @@ connection (SQLite before 3.51.3 can corrupt a WAL that way).
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-import aiosqlite
-
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.columns import SELECT_TASK, TASK_COLUMNS, EventRow, task_of
+from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, EventRow, task_of
+from asyncsvc.storage.connection import Connection, Writer
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.storage.migrations import connected, look_at, unusable
 from asyncsvc.storage.opened_files import OpenedFiles
 from asyncsvc.storage.refusals import Refusals
-from asyncsvc.storage.statements import PREPARED, Batch, new_tasks, write
-from asyncsvc.storage.writer import Writer
+from asyncsvc.storage.statements import Batch, new_tasks, write
 from asyncsvc.tasks.state import UNFINISHED, Task
 
 T = TypeVar("T")
 
 READERS = 2
+READER_STATEMENTS = 256
 PAGE = 500
 PAGE_BYTES = 256 * 1024
 """Events read at once, and the characters of their data; a single event may be longer. Bounds
@@ -50,7 +57,7 @@ class Store:
     """Open with `async with Store.open(path)`."""
 
     def __init__(
-        self, path: Path, writer: Writer, readers: Sequence[Any], files: OpenedFiles
+        self, path: Path, writer: Writer, readers: Sequence[Connection], files: OpenedFiles
     ) -> None:
         self.path = path
         self.files = files
@@ -69,7 +76,7 @@ class Store:
         writer = await connected(path)
         connections.push_async_callback(writer.close)
         try:
-            for statement in PREPARED:
+            for statement in CREATE_NEW_TASKS:
                 await writer.execute(statement)
             readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
         except sqlite3.Error as error:
@@ -85,7 +92,7 @@ class Store:
 
         Raises StorageUnavailable, after which nothing is changed.
         """
-        alone = batch.only_births
+        alone = batch.only_new_tasks
         work = new_tasks(batch) if alone else partial(write, batch=batch)
         return self._committed(self._writer.transact(work, batch.durable, alone))
 
@@ -102,22 +109,19 @@ class Store:
         with suppress(sqlite3.Error):
             await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
 
-    async def chore(self, work: Callable[[aiosqlite.Connection], Awaitable[T]]) -> T:
+    async def chore(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Small work on the write connection, without fsync. From the writing task only."""
         try:
-            await self._writer.relax()
-            return await work(self._writer)
+            return await self._writer.relaxed(work)
         except sqlite3.Error as error:
-            with suppress(sqlite3.Error):
-                await self._writer.rollback()
             raise self.refusals.of_write(error) from error
 
     # Reading ------------------------------------------------------------------------------
 
-    async def read(self, sql: str, values: Iterable[Any] = ()) -> list[Any]:
+    async def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
         try:
-            return list(await next(self._readers).execute_fetchall(sql, values))
+            return await next(self._readers).execute(sql, values)
         except sqlite3.Error as error:
             raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):
@@ -126,6 +130,12 @@ class Store:
     async def task(self, task_id: str) -> Task | None:
         rows = await self.read(f"{SELECT_TASK}, {_LAST_SEQ} FROM tasks WHERE id = ?", (task_id,))
         return task_of(rows[0], rows[0][-1]) if rows else None
+
+    async def known(self, ids: Collection[str]) -> set[str]:
+        """Those of the ids that are tasks, finished or not."""
+        marks = ", ".join("?" * len(ids))
+        rows = await self.read(f"SELECT id FROM tasks WHERE id IN ({marks})", list(ids))
+        return {row[0] for row in rows}
 
     async def unfinished(self) -> list[Task]:
         """All tasks that are not finished, in order of arrival."""
@@ -240,27 +250,30 @@ class Store:
         rows = await self.read("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
         return [(row[0], row[1], row[2]) for row in rows]
 
-    async def kept(self, kind: str) -> list[tuple[str, int, str]]:
-        """(key, when it was written, JSON text) of everything of that kind, oldest first."""
+    async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
+        """(key, ms when it was written, JSON text) of all values of a kind, oldest first."""
         sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
         return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
 
-    async def kept_one(self, kind: str, key: str) -> str | None:
-        """The JSON text of one thing; None where it is not kept."""
+    async def persisted_value(self, kind: str, key: str) -> str | None:
+        """The JSON text of one value; None where there is none."""
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
         rows = await self.read(sql, (kind, key))
         return str(rows[0][0]) if rows else None
 
 
 @asynccontextmanager
-async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
+async def _reader(path: Path) -> AsyncGenerator[Connection]:
     """A read connection that has the log open already: a log which was removed would be made
     anew by the first read, and the two would not agree."""
-    async with aiosqlite.connect(path, isolation_level=None, cached_statements=256) as reader:
+    reader = await Connection.open(path, READER_STATEMENTS)
+    try:
         for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
             await reader.execute(f"PRAGMA {pragma}")
-        await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
+        await reader.execute("SELECT COUNT(*) FROM sqlite_schema")
         yield reader
+    finally:
+        await reader.close()
 
 
 async def _closed(connections: AsyncExitStack, files: OpenedFiles) -> None:

@@ -83,7 +83,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) 
         shown = loads(result)
     else:
         shown = result if task.finished else None
-    told = {
+    shown_fields = {
         "task_id": task.id,
         "status": task.state.value,
         "type": request.type,
@@ -92,7 +92,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) 
         "priority": request.priority,
         "session_id": request.session_id,
         "owner": request.owner,
-        # Of a finished task whoever has run it tells, and tells it only once.
+        # The service that has finished a task delivers its callback, and only once.
         "callback_url": None if task.finished else request.callback_url,
         "run_at": _time(request.run_at),
         "timeout_s": request.timeout_s,
@@ -108,7 +108,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) 
         "finished_at": _time(task.finished_at),
         "result": shown,
     }
-    return orjson.dumps(told | body | beside) + b"\n"
+    return orjson.dumps(shown_fields | body | beside) + b"\n"
 
 
 def _time(ms: int | None) -> str | None:
@@ -186,11 +186,11 @@ class Record(BaseModel):
         return orjson.dumps(self.result).decode()
 
     def life(self) -> list[tuple[int, Draft]]:
-        """The events of a finished task, in short: born, started, what it said, ended."""
-        born = from_rfc3339(self.created_at)
+        """The events of a finished task, in short: created, started, answered, ended."""
+        created = from_rfc3339(self.created_at)
         over = from_rfc3339(self.finished_at or self.started_at or self.created_at)
         begun = from_rfc3339(self.started_at) if self.started_at else None
-        found = [(born, status(Cause.SUBMITTED, None))]
+        found = [(created, status(Cause.SUBMITTED, None))]
         source = State.PENDING
         if begun is not None or self.status is State.COMPLETED:
             source, at = State.RUNNING, over if begun is None else begun

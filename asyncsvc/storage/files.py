@@ -1,7 +1,7 @@
 """Files in pieces, in the same database as everything else.
 
 Owns the tables `files` and `pieces` and their statements. Promises that a file is seen only when
-it is whole, and that no statement touches more than a few pieces: nobody waits long for a commit
+it is whole, and that no statement touches more than a few pieces: no commit is held up long
 because of a large file. Never holds more than a piece in memory.
 """
 

@@ -27,7 +27,7 @@ BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 
-    _FAR = 1 << 20  # a byte that nobody writes: a locked byte cannot be read on Windows
+    _FAR = 1 << 20  # a byte that is never written: a locked byte cannot be read on Windows
 
     def _lock(file: IO[bytes]) -> None:
         file.seek(_FAR)
@@ -80,7 +80,7 @@ class FileLock:
         return self
 
     def fault(self) -> str | None:
-        """Why another process may believe that nobody holds the lock; None where none may."""
+        """Why another process may believe that no process holds the lock; None where none may."""
         assert self._file is not None
         held = os.fstat(self._file.fileno())
         try:
@@ -99,7 +99,7 @@ class FileLock:
             if self._database.is_dir():
                 raise IsADirectoryError(errno.EISDIR, "it is a directory")
             if not self._database.parent.exists():
-                # The database holds prompts and answers: nobody else on the machine reads them.
+                # It holds prompts and answers: no other user of the machine may read them.
                 self._database.parent.mkdir(parents=True, mode=0o700)
             named = self._path
             flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
@@ -147,7 +147,7 @@ class DatabaseLock:
         try:
             descriptor = os.open(self._database, os.O_RDWR)
         except OSError:
-            return self  # whoever opens the database says why it cannot be opened
+            return self  # the opening of the database says why it cannot be opened
         try:
             _mark(descriptor)
         except OSError as error:
@@ -182,7 +182,7 @@ class DatabaseLock:
 
 
 def in_use(database: Path, holder: str) -> StartError:
-    """What is said of a database that another process holds."""
+    """The error text for a database that another process holds."""
     return StartError(
         f"{database} is in use by another asyncsvc ({holder}); "
         "stop it first or choose another file with --db FILE"

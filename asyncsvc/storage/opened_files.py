@@ -71,7 +71,7 @@ class OpenedFiles:
             raise DatabaseLost(found)
 
     def check_committed(self) -> None:
-        """The same behind a commit, of which then nobody knows where it is."""
+        """The same behind a commit, of which then it is unknown where it is."""
         try:
             self.check()
         except DatabaseLost as lost:

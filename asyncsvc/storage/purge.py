@@ -1,17 +1,16 @@
-"""Housekeeping in the database, in steps so small that nobody notices.
+"""Retention in the database: finished tasks and stale values go in small steps.
 
 Owns the SQL that removes finished tasks, stale memories and the write-ahead log's length.
 Promises that a step touches a bounded number of rows and bytes, and that a task goes from
 sight at once and wholly: its events, of which there may be many, are removed afterwards, and a
-crash in between leaves nothing that anybody can see. Never decides what is old enough, never
-runs by itself: whoever is the writing task calls it between two commits.
+crash in between leaves nothing that a client can see. Never decides what is old enough, never
+runs by itself: the journal calls it between two commits.
 
 The file does not shrink: pages that become free are used again. A backup is a compact copy.
 """
 
+import sqlite3
 from pathlib import Path
-
-import aiosqlite
 
 TASKS_AT_ONCE = 50
 EVENTS_AT_ONCE = 500
@@ -23,30 +22,30 @@ WAL_BYTES = 16 * 1024 * 1024
 CUT_PATIENCE_MS = 20
 
 
-async def purge(db: aiosqlite.Connection, before: int) -> int:
+def purge(db: sqlite3.Connection, before: int) -> int:
     """One step: remove some of what finished before that time (ms). How many rows went; 0 when
     nothing is left to do."""
-    await db.execute("BEGIN IMMEDIATE")
-    count = await _events(db)
+    db.execute("BEGIN IMMEDIATE")
+    count = _events(db)
     if count < EVENTS_AT_ONCE:
-        count += await _tasks(db, before)
-    await db.execute("COMMIT")
+        count += _tasks(db, before)
+    db.execute("COMMIT")
     return count
 
 
-async def _events(db: aiosqlite.Connection) -> int:
-    cursor = await db.execute(
+def _events(db: sqlite3.Connection) -> int:
+    cursor = db.execute(
         "DELETE FROM events WHERE id IN (SELECT events.id FROM purged "
         "JOIN events ON events.task_n = purged.task_n LIMIT ?)",
         (EVENTS_AT_ONCE,),
     )
     if cursor.rowcount < EVENTS_AT_ONCE:
-        await db.execute("DELETE FROM purged")  # of all of them nothing is left
+        db.execute("DELETE FROM purged")  # of all of them nothing is left
     return cursor.rowcount
 
 
-async def _tasks(db: aiosqlite.Connection, before: int) -> int:
-    rows = await db.execute_fetchall(
+def _tasks(db: sqlite3.Connection, before: int) -> int:
+    rows = db.execute(
         "SELECT n, COALESCE((SELECT LENGTH(body) FROM bodies WHERE task_n = n), 0) FROM tasks "
         "WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?",
         (before, TASKS_AT_ONCE),
@@ -59,14 +58,14 @@ async def _tasks(db: aiosqlite.Connection, before: int) -> int:
             break
         doomed.append((n,))
     if doomed:
-        await db.executemany("INSERT INTO purged VALUES (?)", doomed)
-        await db.executemany("DELETE FROM tasks WHERE n = ?", doomed)
+        db.executemany("INSERT INTO purged VALUES (?)", doomed)
+        db.executemany("DELETE FROM tasks WHERE n = ?", doomed)
     return len(doomed)
 
 
-async def forget(db: aiosqlite.Connection, kind: str, before: int) -> int:
-    """One step: drop some of what is kept of that kind and older than `before` (ms)."""
-    cursor = await db.execute(
+def forget(db: sqlite3.Connection, kind: str, before: int) -> int:
+    """One step: drop some of the values of that kind that are older than `before` (ms)."""
+    cursor = db.execute(
         "DELETE FROM kept WHERE kind = ?1 AND key IN "
         "(SELECT key FROM kept WHERE kind = ?1 AND at < ?2 LIMIT ?3)",
         (kind, before, KEPT_AT_ONCE),
@@ -74,20 +73,19 @@ async def forget(db: aiosqlite.Connection, kind: str, before: int) -> int:
     return cursor.rowcount
 
 
-async def shorten_log(db: aiosqlite.Connection, path: Path) -> bool:
-    """Copy the log into the database, and cut it where it is long and nobody reads from it.
+def shorten_log(db: sqlite3.Connection, path: Path) -> bool:
+    """Copy the log into the database, and cut it where it is long and no reader uses it.
 
     Waits for no reader: one that is in the middle of something makes this another time's work.
     """
-    rows = list(await db.execute_fetchall("PRAGMA wal_checkpoint(PASSIVE)"))
-    busy, in_log, copied = rows[0]
+    busy, in_log, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
     log = path.with_name(f"{path.name}-wal")
     if busy or copied < in_log or not log.exists() or log.stat().st_size <= WAL_BYTES:
         return False
-    patience = next(iter(await db.execute_fetchall("PRAGMA busy_timeout")))[0]
-    await db.execute(f"PRAGMA busy_timeout={CUT_PATIENCE_MS}")
+    patience = db.execute("PRAGMA busy_timeout").fetchone()[0]
+    db.execute(f"PRAGMA busy_timeout={CUT_PATIENCE_MS}")
     try:
-        cut = list(await db.execute_fetchall("PRAGMA wal_checkpoint(TRUNCATE)"))
+        (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
-        await db.execute(f"PRAGMA busy_timeout={patience}")
-    return not cut[0][0]
+        db.execute(f"PRAGMA busy_timeout={patience}")
+    return not blocked

@@ -1,4 +1,4 @@
-"""What a client of /v1/responses asked, kept beside its task for as long as that is kept.
+"""Requests of /v1/responses, each stored beside its task for as long as the task is.
 
 Owns the table `responses`. Promises that it is written in the transaction that makes the task,
 and goes with it. Never interprets what was asked.

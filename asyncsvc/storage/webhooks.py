@@ -1,4 +1,4 @@
-"""What finished tasks owe to those who want to be told: the rows of `callbacks`.
+"""Webhook deliveries of finished tasks: the rows of the table `callbacks`.
 
 Owns the SQL of that table. Promises that a delivery is owed in the very transaction that ends
 the task, that what was tried for one end never counts for another, and that a task which
@@ -33,7 +33,7 @@ class Delivery(StrEnum):
 
 
 class Tried(NamedTuple):
-    """What came of one try; `seq` is that of the end it told of, `next_at` in ms."""
+    """What came of one try; `seq` is that of the closing event it delivered, `next_at` in ms."""
 
     task_n: int
     seq: int
@@ -122,8 +122,8 @@ async def next_due(store: Reads, after: int) -> int | None:
     return at
 
 
-async def stands(store: Reads, task_n: int, seq: int) -> bool:
-    """Whether this end is still to be told: no /retry has begun the task anew."""
+async def still_pending(store: Reads, task_n: int, seq: int) -> bool:
+    """Whether this end is still to be delivered: no /retry has begun the task anew."""
     rows = await store.read(
         "SELECT 1 FROM callbacks WHERE task_n = ? AND seq = ? AND state = 'pending'", (task_n, seq)
     )
@@ -136,7 +136,7 @@ async def pending(store: Reads) -> int:
     return int(rows[0][0])
 
 
-async def told(store: Reads, task: Task) -> Tried:
+async def last_try(store: Reads, task: Task) -> Tried:
     """How the task's callback stands."""
     rows = await store.read(
         "SELECT task_n, seq, state, attempts, last_status, last_error, next_at FROM callbacks "

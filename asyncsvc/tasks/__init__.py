@@ -1,1 +1,5 @@
-"""Tasks: what they are, how they change, and where they are kept."""
+"""Tasks as pure values: requests, states, transitions, and the body of a submission.
+
+Import `state` (Task, Request, `apply`, `create`), `submission` and `parameters`. Nothing here
+does I/O.
+"""

@@ -87,7 +87,7 @@ REFUNDED = frozenset({Cause.DEFERRED, Cause.INTERRUPTED, Cause.PAUSED})
 
 
 class EventType(StrEnum):
-    """What a follower can be told and read again later."""
+    """The types of events, which followers get live and can read again later."""
 
     STATUS = "status"
     ATTEMPT = "attempt"
@@ -192,6 +192,11 @@ class Task:
         return self.state in FINISHED
 
     @property
+    def own_route(self) -> dict[str, Any] | None:
+        """The route of the latest attempt; None where it is still the request's."""
+        return None if self.route is self.request.route else self.route
+
+    @property
     def tries(self) -> int:
         """Attempts used since it was submitted or retried by hand."""
         return self.attempts - self.forgiven
@@ -226,7 +231,7 @@ SUBMITTED = status(Cause.SUBMITTED, None)
 _PENDING = target(None, Cause.SUBMITTED)
 
 
-def born(request: Request, at: int, n: int = 0) -> tuple[Task, Draft]:
+def create(request: Request, at: int, n: int = 0) -> tuple[Task, Draft]:
     """A new task and its first event, both before they are durable."""
     due = request.run_at
     if due is None or due <= at:

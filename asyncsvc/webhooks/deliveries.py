@@ -225,7 +225,7 @@ class Webhooks:
         if task is None or url is None:
             return None
         body = orjson.dumps(await view(task))
-        if not await callbacks.stands(store, owed.task_n, owed.seq):
+        if not await callbacks.still_pending(store, owed.task_n, owed.seq):
             return None
         headers = self._signer.headers(
             f"{owed.task_id}-{owed.seq}", self._journal.now() // 1000, body

@@ -10,9 +10,9 @@ import pytest
 from asyncsvc.batches import batches as batching
 from asyncsvc.batches.files import Files
 from asyncsvc.errors import Conflict, NotFound, QueueFull, StorageUnavailable
-from asyncsvc.storage import batches as lots
+from asyncsvc.storage import batches as stored
 from asyncsvc.storage import files
-from asyncsvc.storage.batches import Lot
+from asyncsvc.storage.batches import Batch
 from asyncsvc.storage.files import File
 from tests.builders import Commits
 from tests.engine_services import EngineServices, model
@@ -45,16 +45,18 @@ async def begin(services: EngineServices, data: bytes) -> str:
     return (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
 
 
-async def ended(services: EngineServices, lot_id: str) -> Lot:
+async def ended(services: EngineServices, batch_id: str) -> Batch:
     return await until(
-        lambda: services.services.batches.get(lot_id), lambda lot: lot.state not in lots.ACTIVE, 1e6
+        lambda: services.services.batches.get(batch_id),
+        lambda batch: batch.state not in stored.ACTIVE,
+        1e6,
     )
 
 
-async def written(services: EngineServices, lot: Lot) -> tuple[list[Any], list[Any]]:
+async def written(services: EngineServices, batch: Batch) -> tuple[list[Any], list[Any]]:
     """The lines of output and of errors."""
     found = []
-    for file_id, size in zip(lot.files, lot.written, strict=True):
+    for file_id, size in zip(batch.files, batch.written, strict=True):
         data = b""
         if size:
             file = await services.services.batches.files.get(file_id)
@@ -73,13 +75,13 @@ def ids(found: list[Any]) -> list[str]:
 async def test_lines_wait_without_filling_the_queue(tmp_path: Path) -> None:
     client = ScriptedClient(default=(0.5, "ok"))
     async with EngineServices(tmp_path, client=client, queue={"max_length": 40}) as services:
-        lot_id, most = await begin(services, lines(60)), 0
-        while (lot := await services.services.batches.get(lot_id)).state in lots.ACTIVE:
+        batch_id, most = await begin(services, lines(60)), 0
+        while (batch := await services.services.batches.get(batch_id)).state in stored.ACTIVE:
             most = max(most, len(services.services.journal.live))
             await asyncio.sleep(0.1)
         assert most == 10
-        assert (lot.state, lot.completed) == ("completed", 60)
-        output, _ = await written(services, lot)
+        assert (batch.state, batch.completed) == ("completed", 60)
+        output, _ = await written(services, batch)
         assert ids(output) == sorted(f"c{i}" for i in range(60))
 
 
@@ -87,13 +89,13 @@ async def test_lines_wait_without_filling_the_queue(tmp_path: Path) -> None:
 async def test_a_batch_goes_on_after_each_crash(tmp_path: Path) -> None:
     client = ScriptedClient(default=(0.05, "ok"))
     async with EngineServices(tmp_path, {"a": model(concurrency=5)}, client) as services:
-        lot_id = await begin(services, lines(130))
+        batch_id = await begin(services, lines(130))
         for pause in (0.0, 0.001, 0.3, 0.31, 0.7):
             await asyncio.sleep(pause)
             await services.restart()
-        lot = await ended(services, lot_id)
-        assert (lot.state, lot.completed, lot.failed) == ("completed", 130, 0)
-        output, _ = await written(services, lot)
+        batch = await ended(services, batch_id)
+        assert (batch.state, batch.completed, batch.failed) == ("completed", 130, 0)
+        output, _ = await written(services, batch)
         assert ids(output) == sorted(f"c{i}" for i in range(130))
         counts = await services.services.journal.store.counts()
         assert sum(count for _, _, count in counts) == 130
@@ -105,12 +107,12 @@ async def test_after_a_day_the_rest_has_expired(tmp_path: Path) -> None:
     client = ScriptedClient(default=(HANG,))
     sections = {"timeouts": {"long_s": 10 * DAY_S}}
     async with EngineServices(tmp_path, models, client, **sections) as services:
-        lot_id = await begin(services, lines(600))
+        batch_id = await begin(services, lines(600))
         await asyncio.sleep(1)
         services.shift_ms += DAY_S * 1000
-        lot = await ended(services, lot_id)
-        assert (lot.state, lot.completed, lot.failed) == ("expired", 0, 600)
-        output, errors = await written(services, lot)
+        batch = await ended(services, batch_id)
+        assert (batch.state, batch.completed, batch.failed) == ("expired", 0, 600)
+        output, errors = await written(services, batch)
         assert output == []
         assert {one["error"]["code"] for one in errors} == {"batch_expired"}
         assert len({one["custom_id"] for one in errors}) == 600
@@ -121,12 +123,12 @@ async def test_after_a_day_the_rest_has_expired(tmp_path: Path) -> None:
 async def test_a_full_queue_makes_it_wait(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, queue={"max_length": 8}) as services:
         hanging = [await services.submit_script("h", (HANG,)) for _ in range(8)]
-        lot_id = await begin(services, lines(3))
+        batch_id = await begin(services, lines(3))
         await asyncio.sleep(20)
-        assert (await services.services.batches.get(lot_id)).line == 0
+        assert (await services.services.batches.get(batch_id)).line == 0
         for task_id in hanging:
             await services.services.control.cancel(task_id)
-        assert (await ended(services, lot_id)).completed == 3
+        assert (await ended(services, batch_id)).completed == 3
 
 
 @virtual
@@ -134,12 +136,12 @@ async def test_a_disk_that_refuses_only_delays(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         commits = Commits(services.services.journal.store)
         file_id = await uploaded(services, lines(5))
-        lot_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
+        batch_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
         commits.refuse()
         await asyncio.sleep(10)
         commits.refusal = None
-        lot = await ended(services, lot_id)
-        assert (lot.completed, lot.failed) == (5, 0)
+        batch = await ended(services, batch_id)
+        assert (batch.completed, batch.failed) == (5, 0)
 
 
 @virtual
@@ -148,8 +150,8 @@ async def test_a_fault_of_ours_with_a_line_is_its_own(
 ) -> None:
     async with EngineServices(tmp_path) as services:
         monkeypatch.setattr(services.services.intake, "check", lambda _: 1 / 0)
-        lot = await ended(services, await begin(services, lines(2)))
-        _, errors = await written(services, lot)
+        batch = await ended(services, await begin(services, lines(2)))
+        _, errors = await written(services, batch)
         assert [one["error"]["code"] for one in errors] == ["internal", "internal"]
 
 
@@ -160,10 +162,10 @@ async def test_a_fault_of_ours_does_not_end_the_loop(
     async with EngineServices(tmp_path) as services:
         with monkeypatch.context() as patched:
             patched.setattr("asyncsvc.batches.steps.validated", lambda *_: 1 / 0)
-            lot_id = await begin(services, lines(2))
+            batch_id = await begin(services, lines(2))
             await asyncio.sleep(5)
-            assert (await services.services.batches.get(lot_id)).state == lots.VALIDATING
-        assert (await ended(services, lot_id)).completed == 2
+            assert (await services.services.batches.get(batch_id)).state == stored.VALIDATING
+        assert (await ended(services, batch_id)).completed == 2
 
 
 @virtual
@@ -181,23 +183,23 @@ async def test_a_file_that_is_gone_before_the_first_look(
 
         store = services.services.journal.store
         monkeypatch.setattr(Files, "get", get)
-        lot_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
-        lot = await ended(services, lot_id)
-        assert (lot.state, lot.errors[0]["code"]) == ("failed", "input_file_deleted")
+        batch_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
+        batch = await ended(services, batch_id)
+        assert (batch.state, batch.errors[0]["code"]) == ("failed", "input_file_deleted")
 
 
 @virtual
 async def test_a_file_deleted_under_way_ends_what_has_begun(tmp_path: Path) -> None:
     client = ScriptedClient(default=(1.0, "ok"))
     async with EngineServices(tmp_path, client=client, queue={"max_length": 40}) as services:
-        lot_id = await begin(services, lines(50))
+        batch_id = await begin(services, lines(50))
         await asyncio.sleep(0.5)
-        lot = await services.services.batches.get(lot_id)
-        await services.services.batches.files.delete(lot.input_file_id)
-        lot = await ended(services, lot_id)
-        assert lot.state == "failed"
-        assert lot.errors[0]["code"] == "input_file_deleted"
-        assert 0 < lot.completed == lot.total < 50
+        batch = await services.services.batches.get(batch_id)
+        await services.services.batches.files.delete(batch.input_file_id)
+        batch = await ended(services, batch_id)
+        assert batch.state == "failed"
+        assert batch.errors[0]["code"] == "input_file_deleted"
+        assert 0 < batch.completed == batch.total < 50
 
 
 @virtual
@@ -206,28 +208,28 @@ async def test_there_are_not_too_many_at_once(
 ) -> None:
     monkeypatch.setattr(batching, "ACTIVE_MOST", 1)
     async with EngineServices(tmp_path, client=ScriptedClient(default=(HANG,))) as services:
-        lot_id = await begin(services, lines(1))
+        batch_id = await begin(services, lines(1))
         with pytest.raises(QueueFull):
             await begin(services, lines(1))
-        await services.services.batches.cancel(lot_id)
-        assert (await ended(services, lot_id)).state == "cancelled"
-        lot = await ended(services, await begin(services, lines(0) + b"{"))
+        await services.services.batches.cancel(batch_id)
+        assert (await ended(services, batch_id)).state == "cancelled"
+        batch = await ended(services, await begin(services, lines(0) + b"{"))
         with pytest.raises(Conflict):
-            await services.services.batches.cancel(lot.id)
+            await services.services.batches.cancel(batch.id)
 
 
 @virtual
 async def test_finished_batches_and_their_files_are_forgotten(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        lot = await ended(services, await begin(services, lines(1)))
+        batch = await ended(services, await begin(services, lines(1)))
         services.shift_ms += 9 * DAY_S * 1000
         await services.restart()
         await asyncio.sleep(0.1)
         with pytest.raises(NotFound):
-            await services.services.batches.get(lot.id)
+            await services.services.batches.get(batch.id)
         with pytest.raises(NotFound):
-            await services.services.batches.files.get(lot.files[0])
-        await services.services.batches.files.get(lot.input_file_id)
+            await services.services.batches.files.get(batch.files[0])
+        await services.services.batches.files.get(batch.input_file_id)
 
 
 @virtual

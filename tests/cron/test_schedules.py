@@ -17,7 +17,7 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.journal.journal import Kept
+from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.tasks.submission import Submission
 from tests.builders import Commits
 from tests.engine_services import EngineServices, at_ms, model
@@ -104,8 +104,8 @@ async def test_task_and_schedule_are_in_one_transaction(tmp_path: Path) -> None:
         made = await make(services)
         commits = Commits(services.services.journal.store)
         await asyncio.sleep(HOUR + 1)
-        new_tasks = [batch for batch in commits.batches if batch.born]
-        assert [[row[:2] for row in batch.kept] for batch in new_tasks] == [[(KIND, made.id)]]
+        new_tasks = [batch for batch in commits.batches if batch.created]
+        assert [[row[:2] for row in batch.values] for batch in new_tasks] == [[(KIND, made.id)]]
 
 
 @virtual
@@ -115,8 +115,8 @@ async def test_what_is_acknowledged_is_synced(tmp_path: Path) -> None:
         made = await make(services)
         await services.services.schedules.delete(made.id)
         assert [batch.durable for batch in commits.batches] == [True, True]
-        assert await services.services.journal.store.kept(KIND) == []
-        assert await services.services.journal.store.kept_one(BODY, made.id) is None
+        assert await services.services.journal.store.persisted_values(KIND) == []
+        assert await services.services.journal.store.persisted_value(BODY, made.id) is None
 
 
 @virtual
@@ -284,7 +284,7 @@ async def test_deleting_while_it_fires_leaves_no_schedule_behind(tmp_path: Path)
         await asyncio.gather(*deleting)
         await asyncio.sleep(2 * HOUR)
         assert len(await fired(services)) == 1
-        assert await services.services.journal.store.kept(KIND) == []
+        assert await services.services.journal.store.persisted_values(KIND) == []
 
 
 @virtual
@@ -346,7 +346,9 @@ async def test_a_write_that_fails_leaves_no_schedule(tmp_path: Path) -> None:
 async def test_a_task_that_is_no_longer_valid_is_noted(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         made = await make(services)
-        await services.services.journal.append(Kept(BODY, made.id, '{"content": 5}', durable=True))
+        await services.services.journal.append(
+            PersistedValue(BODY, made.id, '{"content": 5}', durable=True)
+        )
         await asyncio.sleep(HOUR + 1)
         noted = now(services, made).last_error
         assert noted is not None and noted["code"] == "invalid_request"
@@ -357,9 +359,9 @@ async def test_a_task_that_is_no_longer_valid_is_noted(tmp_path: Path) -> None:
 async def test_a_zone_that_is_no_longer_known_rests_and_is_not_lost(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         made = await make(services)
-        (row,) = await services.services.journal.store.kept(KIND)
+        (row,) = await services.services.journal.store.persisted_values(KIND)
         changed = orjson.dumps(orjson.loads(row[2]) | {"timezone": "Gone/Away"}).decode()
-        await services.services.journal.append(Kept(KIND, made.id, changed, durable=True))
+        await services.services.journal.append(PersistedValue(KIND, made.id, changed, durable=True))
         await services.restart()
         seen = now(services, made)
         assert seen.due_at is None and "Gone/Away" in str(seen.last_error)
@@ -459,7 +461,9 @@ async def test_an_expression_that_is_no_longer_known_is_mended_by_its_name(tmp_p
     async with EngineServices(tmp_path) as services:
         made = await make(services, name="n")
         broken = replace(made, cron="*/61 * * * *")
-        await services.services.journal.append(Kept(KIND, made.id, broken.dumps(), durable=True))
+        await services.services.journal.append(
+            PersistedValue(KIND, made.id, broken.dumps(), durable=True)
+        )
         await services.restart()
         assert now(services, made).due_at is None
         await make(services, name="n")

@@ -50,7 +50,7 @@ async def test_what_the_disk_refuses_is_not_accepted(
         plain = services.services.journal.store.commit
 
         async def commit(batch: Batch) -> None:
-            if batch.born:
+            if batch.created:
                 raise StorageUnavailable("full")
             await plain(batch)
 

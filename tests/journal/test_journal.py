@@ -87,7 +87,7 @@ async def test_what_gathers_during_a_commit_goes_into_the_next(journal: Journal)
     rest = [journal.append(new_task(f"t{number}")) for number in range(50)]
     commits.free.set()
     await asyncio.gather(first, *rest)
-    assert [len(batch.born) for batch in commits.batches] == [1, 50]
+    assert [len(batch.created) for batch in commits.batches] == [1, 50]
 
 
 async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Journal) -> None:
@@ -96,7 +96,7 @@ async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Jo
     commit = journal.store.commit
 
     def noted(batch: Batch) -> Awaitable[None]:
-        order.append("written: " + " ".join(task.id for task, _ in batch.born))
+        order.append("written: " + " ".join(task.id for task, _ in batch.created))
         began.set()
         return commit(batch)
 
@@ -137,7 +137,7 @@ async def test_a_commit_takes_a_bounded_number(
     monkeypatch.setattr(journal_module, "COMMIT_MOST", 3)
     commits = Commits(journal.store)
     await asyncio.gather(*[journal.append(new_task(f"t{number}")) for number in range(7)])
-    assert [len(batch.born) for batch in commits.batches] == [3, 3, 1]
+    assert [len(batch.created) for batch in commits.batches] == [3, 3, 1]
 
 
 async def test_a_failed_commit_changes_neither_memory_nor_numbers_nor_disk(

@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.journal.transaction import Change, Entry, Kept, NewTask, Removal, Transaction
+from asyncsvc.journal.transaction import (
+    Change,
+    Entry,
+    NewTask,
+    PersistedValue,
+    Removal,
+    Transaction,
+)
 from asyncsvc.tasks.state import Cause, Request, State, Task
 from tests.builders import AT, begun, ended, moved, new_task, said
 
@@ -27,7 +34,7 @@ def test_a_birth_is_numbered_and_tells_of_it() -> None:
     (task,) = batch.accept([new_task("a", b"body")])
     assert (task.n, task.seq, task.version, task.queued_at) == (11, 1, 1, AT)
     written = batch.batch()
-    assert written.born == [(task, b"body")]
+    assert written.created == [(task, b"body")]
     assert [(row.id, row.task_n, row.seq, row.type) for row in written.events] == [
         (101, 11, 1, "status")
     ]
@@ -39,7 +46,7 @@ def test_a_task_is_in_the_batch_once_in_its_last_state() -> None:
     batch.accept([begun("a")])
     (last,) = batch.accept([ended("a", "text")])
     written = batch.batch()
-    assert written.born == [(last, b"{}")]
+    assert written.created == [(last, b"{}")]
     assert written.changed == []
     assert written.results == [(11, "text", "text")]
     assert [row.seq for row in written.events] == [1, 2, 3, 4]
@@ -130,33 +137,38 @@ def test_calls_and_keys_are_written_with_what_they_belong_to() -> None:
 
 def test_of_what_is_kept_the_last_word_counts_and_no_task_comes_of_it() -> None:
     batch = transaction(RUNNING)
-    assert batch.accept([Kept("a", "k", "1"), said("r", "x"), Kept("a", "k", "2")])[0].id == "r"
-    assert batch.accept([Kept("b", "k", None)]) == []
+    assert (
+        batch.accept(
+            [PersistedValue("a", "k", "1"), said("r", "x"), PersistedValue("a", "k", "2")]
+        )[0].id
+        == "r"
+    )
+    assert batch.accept([PersistedValue("b", "k", None)]) == []
     written = batch.batch()
-    assert written.kept == [("a", "k", AT, "2"), ("b", "k", AT, None)]
+    assert written.values == [("a", "k", AT, "2"), ("b", "k", AT, None)]
     assert not written.durable
 
 
 def test_what_is_kept_in_a_refused_append_is_not() -> None:
     batch = transaction(RUNNING)
-    refused(batch, Kept("a", "k", "1"), Removal("r"))
-    assert batch.batch().kept == []
+    refused(batch, PersistedValue("a", "k", "1"), Removal("r"))
+    assert batch.batch().values == []
 
 
 def test_what_is_kept_goes_with_its_append_or_not_at_all() -> None:
     batch = transaction(RUNNING, FAILED)
-    assert [task.id for task in batch.accept([ended("r"), Kept("k", "a", "1")])] == ["r"]
-    refused(batch, Kept("k", "a", "2"), ended("f"))
-    assert batch.batch().kept == [("k", "a", AT, "1")]
-    batch.accept([Kept("k", "a", None)])
-    assert batch.batch().kept == [("k", "a", AT, None)]
+    assert [task.id for task in batch.accept([ended("r"), PersistedValue("k", "a", "1")])] == ["r"]
+    refused(batch, PersistedValue("k", "a", "2"), ended("f"))
+    assert batch.batch().values == [("k", "a", AT, "1")]
+    batch.accept([PersistedValue("k", "a", None)])
+    assert batch.batch().values == [("k", "a", AT, None)]
 
 
 def test_only_what_is_kept_for_good_asks_for_a_sync() -> None:
     batch = transaction()
-    batch.accept([Kept("a", "k", "1")])
+    batch.accept([PersistedValue("a", "k", "1")])
     assert not batch.batch().durable
-    refused(batch, Kept("a", "l", "1", durable=True), Removal("r"))
+    refused(batch, PersistedValue("a", "l", "1", durable=True), Removal("r"))
     assert not batch.batch().durable
-    batch.accept([Kept("a", "k", None, durable=True)])
+    batch.accept([PersistedValue("a", "k", None, durable=True)])
     assert batch.batch().durable

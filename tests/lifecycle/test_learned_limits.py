@@ -55,7 +55,7 @@ async def test_many_changes_are_one_write(tmp_path: Path) -> None:
             gate.on_learn()
             await asyncio.sleep(0.05)
         await asyncio.sleep(EVERY_S * 3)
-        kept = [row for batch in commits.batches for row in batch.kept if row[0] == KIND]
+        kept = [row for batch in commits.batches for row in batch.values if row[0] == KIND]
         assert len(kept) == 1
         assert not commits.batches[0].durable
 
@@ -79,7 +79,7 @@ async def test_limits_that_were_set_are_not_written(tmp_path: Path) -> None:
         task_id = await services.submit_script("x", [RateLimited("slow")], ["ok"])
         await services.finished(task_id)
         await asyncio.sleep(EVERY_S + 1)
-        assert await services.services.journal.store.kept(KIND) == []
+        assert await services.services.journal.store.persisted_values(KIND) == []
 
 
 @virtual

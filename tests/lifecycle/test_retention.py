@@ -9,7 +9,7 @@ import pytest
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import StorageUnavailable, TaskNotFound
-from asyncsvc.journal.journal import Journal, Kept
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.lifecycle.retention import DAY_MS, Retention, TrustedClock
 from tests.builders import Commits, live_through, new_task, store_at
 from tests.virtual_time import loop, virtual, wall_ms
@@ -199,7 +199,7 @@ async def test_others_come_in_between(tmp_path: Path) -> None:
     async with keeping(tmp_path, Clocks()) as (journal, retention):
         order: list[str] = []
 
-        async def chore(_: object) -> None:
+        def chore(_: object) -> None:
             order.append("chore")
 
         commits = Commits(journal.store)
@@ -219,11 +219,11 @@ async def test_others_come_in_between(tmp_path: Path) -> None:
 @virtual
 async def test_stale_answers_are_forgotten(tmp_path: Path) -> None:
     async with keeping(tmp_path, Clocks()) as (journal, _):
-        await journal.append(Kept("answer", "k", "{}"))
+        await journal.append(PersistedValue("answer", "k", "{}"))
         await asyncio.sleep(3500)
-        assert len(await journal.store.kept("answer")) == 1
+        assert len(await journal.store.persisted_values("answer")) == 1
         await asyncio.sleep(EVERY_S)
-        assert await journal.store.kept("answer") == []
+        assert await journal.store.persisted_values("answer") == []
 
 
 @virtual
@@ -231,4 +231,4 @@ async def test_a_chore_of_a_journal_that_closes_is_refused(tmp_path: Path) -> No
     async with keeping(tmp_path, Clocks()) as (journal, _):
         pass
     with pytest.raises(StorageUnavailable):
-        await journal.between(lambda _: asyncio.sleep(0))
+        await journal.between(lambda _: None)

@@ -205,7 +205,7 @@ async def test_a_disk_that_takes_only_small_writes_is_one_alarm(tmp_path: Path) 
         plain = store.commit
 
         async def commit(batch: Batch) -> None:
-            if batch.born:
+            if batch.created:
                 raise StorageUnavailable("full")
             await plain(batch)
 

@@ -11,53 +11,50 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from unittest.mock import patch
 
-from asyncsvc.storage.writer import Work, Writer
+from asyncsvc.storage.connection import Work, WorkerThread, Writer
 
-Item = tuple["asyncio.Future[Any] | None", Callable[[], Any]]
+T = TypeVar("T")
 PARTS = ("", "-wal")
 """Of a database: what holds its content."""
 
 
-class _Queue:
-    """Stands in for the queue of a connection's thread, and for the thread."""
+class LoopWorker(WorkerThread):
+    """Calls the functions that a worker thread would call, in the loop."""
 
     turns = 1
 
-    def put_nowait(self, item: Item) -> None:
-        future, function = item
-        if future is None:
-            function()
-        else:
-            future.get_loop().call_soon(self._run, future, function)
+    def __init__(self, name: str) -> None:
+        """No thread is started."""
 
-    def _run(self, future: "asyncio.Future[Any]", function: Callable[[], Any]) -> None:
+    def submit(self, function: Callable[[], T]) -> "asyncio.Future[T]":
+        running = asyncio.get_running_loop()
+        done: asyncio.Future[T] = running.create_future()
+        running.call_soon(self._run, done, function)
+        return done
+
+    def stop(self) -> None:
+        """There is no thread to end."""
+
+    def _run(self, done: "asyncio.Future[Any]", function: Callable[[], Any]) -> None:
         try:
             result, error = function(), None
         except Exception as found:
             result, error = None, found
-        self._deliver(self.turns, future, result, error)
+        self._deliver(self.turns, done, result, error)
 
     def _deliver(
-        self, turns: int, future: "asyncio.Future[Any]", result: Any, error: Exception | None
+        self, turns: int, done: "asyncio.Future[Any]", result: Any, error: Exception | None
     ) -> None:
-        """Done, but nobody knows of it yet: a crash may come in between."""
+        """Done, but nothing knows of it yet: a crash may come in between."""
         if turns:
-            future.get_loop().call_soon(self._deliver, turns - 1, future, result, error)
-        elif not future.done() and error is not None:
-            future.set_exception(error)
-        elif not future.done():
-            future.set_result(result)
-
-
-class _Thread:
-    def __init__(self, **_: Any) -> None:
-        pass
-
-    def start(self) -> None:
-        pass
+            done.get_loop().call_soon(self._deliver, turns - 1, done, result, error)
+        elif not done.done() and error is not None:
+            done.set_exception(error)
+        elif not done.done():
+            done.set_result(result)
 
 
 class Disk:
@@ -98,22 +95,23 @@ def still(turns: int, disk: Disk) -> Iterator[None]:
     """Within it each statement is done a turn of the loop after it was asked for, and that is
     known `turns` later."""
 
-    class Queue(_Queue):
+    class Worker(LoopWorker):
         pass
 
-    Queue.turns = turns
-    plain = Writer._transact
+    Worker.turns = turns
+    plain = Writer.write
 
-    def transact(self: Writer, work: Work, durable: bool, alone: bool) -> None:
-        path = _path(self._conn)
+    def write(
+        self: Writer, connection: sqlite3.Connection, work: Work, durable: bool, alone: bool
+    ) -> None:
+        path = _path(connection)
         disk.before(path, durable)
-        plain(self, work, durable, alone)
+        plain(self, connection, work, durable, alone)
         disk.after(path, durable)
 
     with (
-        patch("aiosqlite.core.SimpleQueue", Queue),
-        patch("aiosqlite.core.Thread", _Thread),
-        patch.object(Writer, "_transact", transact),
+        patch("asyncsvc.storage.connection.WorkerThread", Worker),
+        patch.object(Writer, "write", write),
     ):
         yield
 

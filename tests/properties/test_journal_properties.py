@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
 from asyncsvc.journal.journal import Change, Journal, Removal
-from asyncsvc.tasks.state import Cause, Draft, EventType, Task, apply, born
+from asyncsvc.tasks.state import Cause, Draft, EventType, Task, apply, create
 from tests.builders import (
     attempt,
     begun,
@@ -170,7 +170,7 @@ async def lived(world: World, story: list[tuple[str, tuple[str, Any]]]) -> None:
         elif step == "attempt":
             world.append(Change(task_id, [attempt()]), attempt())
         elif step == "delete":
-            await world.settle()  # born and deleted in one commit: nobody can ask for that
+            await world.settle()  # created and deleted in one commit: nobody can ask for that
             world.append(Removal(task_id), None)
         elif step == "read":
             reader = Reader(task_id, *value)
@@ -218,7 +218,7 @@ async def check_rows(journal: Journal) -> None:
         stored = await journal.store.task(task_id)
         assert stored is not None
         events = await journal.store.events(stored.n, 0)
-        task, _ = born(stored.request, events[0].ts, stored.n)
+        task, _ = create(stored.request, events[0].ts, stored.n)
         for row in events[1:]:
             task = apply(task, Draft(EventType(row.type), orjson.loads(row.data)), row.ts)
         assert task == stored == await journal.task(task_id)

@@ -51,8 +51,8 @@ class _Ledger:
 
         async def heard(batch: Batch) -> None:
             await commit(batch)
-            kept = [orjson.loads(row[3]) for row in batch.kept if row[0] == KIND and row[3]]
-            made = [task for task, _ in batch.born if task.request.schedule_id]
+            kept = [orjson.loads(row[3]) for row in batch.values if row[0] == KIND and row[3]]
+            made = [task for task, _ in batch.created if task.request.schedule_id]
             firings = [one for one in kept if one["last_due_at"] is not None and made]
             assert [one["last_task_id"] for one in firings] == [task.id for task in made]
             self.dues += [one["last_due_at"] for one in firings]

@@ -14,7 +14,7 @@ from asyncsvc.tasks.state import (
     Request,
     State,
     apply,
-    born,
+    create,
 )
 
 FACTS = st.fixed_dictionaries(
@@ -46,7 +46,7 @@ REQUESTS = st.builds(Request, st.just("t1"), run_at=st.none() | st.integers(0, 1
 
 @given(REQUESTS, DRAFTS)
 def test_whatever_is_asked_of_it_a_task_stays_sound(request: Request, drafts: list[Draft]) -> None:
-    task, _ = born(request, 50)
+    task, _ = create(request, 50)
     for at, draft in enumerate(drafts, 51):
         try:
             after = apply(task, draft, at)
@@ -63,15 +63,15 @@ def test_whatever_is_asked_of_it_a_task_stays_sound(request: Request, drafts: li
 
 @given(REQUESTS, DRAFTS)
 def test_the_legal_events_alone_make_the_same_task(request: Request, drafts: list[Draft]) -> None:
-    newborn, _ = born(request, 50)
-    task, kept = newborn, []
+    new, _ = create(request, 50)
+    task, kept = new, []
     for at, draft in enumerate(drafts, 51):
         try:
             task = apply(task, draft, at)
         except IllegalTransition:
             continue
         kept.append((draft.type.value, orjson.dumps(draft.data), at))
-    again = newborn
+    again = new
     for kind, data, at in kept:
         again = apply(again, Draft(EventType(kind), orjson.loads(data)), at)
     assert again == task

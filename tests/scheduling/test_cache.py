@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamRejected
-from asyncsvc.journal.journal import Kept
+from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.scheduling.cache import ENTRY_BYTES, KIND, PURGED_AT_ONCE, request_key
 from asyncsvc.storage.statements import Batch
@@ -360,7 +360,7 @@ async def test_an_answer_is_kept_in_the_commit_that_ends_the_task(tmp_path: Path
 
         with patch.object(store, "commit", commit):
             await _ask(services)
-        answers = [b for b in batches if any(row[0] == KIND for row in b.kept)]
+        answers = [b for b in batches if any(row[0] == KIND for row in b.values)]
         (keeping,) = answers
         assert [task.state for task, _ in keeping.changed] == [State.COMPLETED]
 
@@ -400,7 +400,7 @@ async def test_one_cancelled_before_its_answer_is_written_stays_so(tmp_path: Pat
 
 async def test_what_is_kept_needs_no_task(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "x.db") as journal:
-        assert await journal.append(Kept("limit", "a", "7")) == []
-        assert [value for _, _, value in await journal.store.kept("limit")] == ["7"]
-        await journal.append(Kept("limit", "a", None))
-        assert await journal.store.kept("limit") == []
+        assert await journal.append(PersistedValue("limit", "a", "7")) == []
+        assert [value for _, _, value in await journal.store.persisted_values("limit")] == ["7"]
+        await journal.append(PersistedValue("limit", "a", None))
+        assert await journal.store.persisted_values("limit") == []

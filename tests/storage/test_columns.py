@@ -1,20 +1,21 @@
 """Rows and tasks are the same thing twice."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import orjson
 import pytest
 
 from asyncsvc.storage.columns import (
-    LIFE_COLUMNS,
-    REQUEST_COLUMNS,
+    CHANGING,
+    COLUMNS,
     TASK_COLUMNS,
     EventRow,
+    changing_row,
     dumps,
-    life_row,
-    request_row,
+    event_json,
+    rare_row,
     task_of,
-    told,
+    task_row,
 )
 from asyncsvc.tasks.state import Request, State, Task
 
@@ -30,7 +31,7 @@ FULL = Task(
 
 @pytest.mark.parametrize("task", [FULL, Task(Request("t2"))], ids=["full", "bare"])
 def test_a_task_comes_back_from_its_row_as_it_was(task: Task) -> None:
-    row = request_row(task) + life_row(task)
+    row = task_row(task)
     assert len(row) == len(TASK_COLUMNS)
     assert task_of(row, 8) == replace(task, seq=8)
 
@@ -38,17 +39,25 @@ def test_a_task_comes_back_from_its_row_as_it_was(task: Task) -> None:
 @pytest.mark.parametrize("cache", [None, True, False])
 def test_cache_may_be_left_open(cache: bool | None) -> None:
     task = replace(FULL, request=replace(FULL.request, cache=cache))
-    assert task_of(request_row(task) + life_row(task), 0).request.cache is cache
+    assert task_of(task_row(task), 0).request.cache is cache
 
 
 def test_columns_after_the_task_s_own_are_left_alone() -> None:
-    row = (*request_row(FULL), *life_row(FULL), "preview", 99)
+    row = (*task_row(FULL), "preview", 99)
     assert task_of(row, 0) == FULL
 
 
-def test_there_is_a_value_for_each_column() -> None:
-    assert len(request_row(FULL)) == len(REQUEST_COLUMNS)
-    assert len(life_row(FULL)) == len(LIFE_COLUMNS)
+def test_each_field_of_a_task_has_one_column() -> None:
+    declared = sorted(column.field for column in COLUMNS)
+    request = [f"request.{field.name}" for field in fields(Request)]
+    own = [field.name for field in fields(Task) if field.name not in ("request", "seq", "route")]
+    assert declared == sorted([*request, *own, "own_route"])
+    assert len(changing_row(FULL)) == len(CHANGING)
+
+
+def test_a_new_task_without_a_rare_value_has_no_rare_row() -> None:
+    assert rare_row(Task(Request("t1"))) is None
+    assert rare_row(Task(Request("t1", run_at=5))) is not None
 
 
 def test_an_event_on_the_wire_is_json_with_the_time_in_words() -> None:
@@ -71,6 +80,6 @@ def test_nothing_is_not_the_word_null() -> None:
 
 def test_an_event_tells_when_a_task_is_due_in_words() -> None:
     data = {"status": "scheduled", "next_run_at": 1_763_629_200_123}
-    assert orjson.loads(told(data)) == data | {"next_run_at": "2025-11-20T09:00:00.123Z"}
+    assert orjson.loads(event_json(data)) == data | {"next_run_at": "2025-11-20T09:00:00.123Z"}
     assert data["next_run_at"] == 1_763_629_200_123
-    assert orjson.loads(told({"text": "好"})) == {"text": "好"}
+    assert orjson.loads(event_json({"text": "好"})) == {"text": "好"}

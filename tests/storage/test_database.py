@@ -33,7 +33,7 @@ def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> 
 
 
 async def stored(store: Store, *tasks: Task) -> None:
-    await store.commit(Batch(born=[(one, b"body of %d" % one.n) for one in tasks]))
+    await store.commit(Batch(created=[(one, b"body of %d" % one.n) for one in tasks]))
 
 
 async def listed(store: Store, **asked: Any) -> list[int]:
@@ -45,13 +45,13 @@ async def listed(store: Store, **asked: Any) -> list[int]:
 
 async def page_limit(store: Store, pages: int | None) -> None:
     """Let the file grow by so many pages only; None lifts the limit."""
-    rows = list(await store._writer.execute_fetchall("PRAGMA page_count"))
+    rows = await store._writer.execute("PRAGMA page_count")
     most = (1 << 30) if pages is None else rows[0][0] + pages
     await store._writer.execute(f"PRAGMA max_page_count={most}")
 
 
 async def pragma(store: Store, name: str) -> object:
-    rows = list(await store._writer.execute_fetchall(f"PRAGMA {name}"))
+    rows = await store._writer.execute(f"PRAGMA {name}")
     return rows[0][0]
 
 
@@ -142,7 +142,7 @@ async def test_a_task_changes_only_from_the_version_that_was_seen(store: Store) 
     ("batch", "durable"),
     [
         (Batch(events=[event(1, 1)]), False),
-        (Batch(born=[(task(2), b"")]), True),
+        (Batch(created=[(task(2), b"")]), True),
         (Batch(changed=[(replace(task(1), version=2), 1)]), True),
         (Batch(results=[(1, "x", "x")]), True),
         (Batch(calls=[("gate", 1, 7)]), True),
@@ -167,14 +167,14 @@ BAD = ["\ud800", 2**70]
 @pytest.mark.parametrize(
     "batch",
     [
-        Batch(born=[(task(2), b""), (task(3, session_id="\ud800"), b"")]),
-        Batch(born=[(task(2), b""), (task(3, priority=2**70), b"")]),
-        Batch(born=[(task(2), b""), (task(3, owner={"no": "text"}), b"")]),
-        Batch(born=[(task(2), b""), (task(1), b"")]),
-        Batch(born=[(task(2), b"")], results=[(2, "\ud800", "")]),
-        Batch(born=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
-        Batch(born=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
-        Batch(born=[(task(2), b"")], keys=[("key", "\ud800", 2, 2, "{}")]),
+        Batch(created=[(task(2), b""), (task(3, session_id="\ud800"), b"")]),
+        Batch(created=[(task(2), b""), (task(3, priority=2**70), b"")]),
+        Batch(created=[(task(2), b""), (task(3, owner={"no": "text"}), b"")]),
+        Batch(created=[(task(2), b""), (task(1), b"")]),
+        Batch(created=[(task(2), b"")], results=[(2, "\ud800", "")]),
+        Batch(created=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
+        Batch(created=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
+        Batch(created=[(task(2), b"")], keys=[("key", "\ud800", 2, 2, "{}")]),
     ],
 )
 async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, batch: Batch) -> None:
@@ -188,9 +188,9 @@ async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, ba
 
 def newborn(*tasks: Task) -> Batch:
     """Nothing but new tasks, each with its first event."""
-    batch = Batch(born=[(one, b"body of %d" % one.n) for one in tasks])
+    batch = Batch(created=[(one, b"body of %d" % one.n) for one in tasks])
     batch.events = [event(one.n, 1, "status", '{"status":"pending"}') for one in tasks]
-    assert batch.only_births
+    assert batch.only_new_tasks
     return batch
 
 
@@ -199,7 +199,7 @@ async def contents(store: Store) -> dict[str, list[Any]]:
     return {table: await store.read(f"SELECT * FROM {table}") for table in tables}
 
 
-async def test_a_batch_of_births_is_stored_as_any_other_is(store: Store, tmp_path: Path) -> None:
+async def test_a_batch_of_new_tasks_is_stored_as_any_other_is(store: Store, tmp_path: Path) -> None:
     odd: dict[str, Any] = {
         "priority": 9,
         "owner": "who",
@@ -212,7 +212,7 @@ async def test_a_batch_of_births_is_stored_as_any_other_is(store: Store, tmp_pat
     async with store_at(tmp_path / "other.db") as other:
         batch = newborn(*tasks)
         batch.keys = [("key", "print", 1, 1, "{}")]
-        assert not batch.only_births
+        assert not batch.only_new_tasks
         await other.commit(batch)
         assert await contents(store) == await contents(other)
     assert await store.task("t2") == replace(tasks[1], seq=1)
@@ -228,7 +228,7 @@ async def test_a_batch_of_births_is_stored_as_any_other_is(store: Store, tmp_pat
         replace(task(3), request=Request("t1", created_at=AT)),
     ],
 )
-async def test_births_are_stored_all_or_none(store: Store, bad: Task) -> None:
+async def test_new_tasks_are_stored_all_or_none(store: Store, bad: Task) -> None:
     await stored(store, task(1))
     before = await contents(store)
     with pytest.raises(StorageUnavailable, match="refused a write"):
@@ -238,17 +238,17 @@ async def test_births_are_stored_all_or_none(store: Store, bad: Task) -> None:
     assert await listed(store) == [2, 1]
 
 
-async def test_births_are_synced(store: Store) -> None:
+async def test_new_tasks_are_synced(store: Store) -> None:
     await store.commit(Batch(events=[event(9, 1)]))
     assert await pragma(store, "synchronous") == 1
     await store.commit(newborn(task(1)))
     assert await pragma(store, "synchronous") == 2
 
 
-async def test_births_on_a_full_disk_are_refused(store: Store) -> None:
+async def test_new_tasks_on_a_full_disk_are_refused(store: Store) -> None:
     await page_limit(store, 4)
     large = newborn(task(1))
-    large.born = [(task(1), b"x" * 100_000)]
+    large.created = [(task(1), b"x" * 100_000)]
     with pytest.raises(StorageUnavailable, match="full"):
         await store.commit(large)
     assert await listed(store) == []
@@ -257,19 +257,19 @@ async def test_births_on_a_full_disk_are_refused(store: Store) -> None:
     assert await store.body(1) == b"x" * 100_000
 
 
-async def test_more_births_than_a_statement_takes_are_one_transaction(store: Store) -> None:
+async def test_more_new_tasks_than_a_statement_takes_are_one_transaction(store: Store) -> None:
     tasks = [task(n) for n in range(1, ROWS_MOST + 2)]
-    batch = Batch(born=[(one, b"") for one in tasks], events=[event(n.n, 1) for n in tasks])
-    assert not batch.only_births
-    batch.born.append((task(1), b""))
+    batch = Batch(created=[(one, b"") for one in tasks], events=[event(n.n, 1) for n in tasks])
+    assert not batch.only_new_tasks
+    batch.created.append((task(1), b""))
     with pytest.raises(StorageUnavailable):
         await store.commit(batch)
     assert await listed(store) == []
 
 
 def test_an_event_of_another_task_is_no_birth() -> None:
-    assert not Batch(born=[(task(1), b"")], events=[event(2, 1)]).only_births
-    assert not Batch(born=[(task(1), b"")]).only_births
+    assert not Batch(created=[(task(1), b"")], events=[event(2, 1)]).only_new_tasks
+    assert not Batch(created=[(task(1), b"")]).only_new_tasks
 
 
 async def test_a_nul_in_a_text_comes_back(store: Store) -> None:
@@ -282,7 +282,7 @@ async def test_a_nul_in_a_text_comes_back(store: Store) -> None:
 async def test_a_full_disk_refuses_and_recovers(store: Store) -> None:
     await stored(store, task(1))
     await page_limit(store, 4)
-    large = Batch(born=[(task(2), b"x" * 100_000)], events=[event(2, 1)])
+    large = Batch(created=[(task(2), b"x" * 100_000)], events=[event(2, 1)])
     with pytest.raises(StorageUnavailable, match="full"):
         await store.commit(large)
     assert await listed(store) == [1]
@@ -445,22 +445,22 @@ async def test_an_empty_database_begins_at_nought(store: Store) -> None:
 
 
 async def test_what_is_kept_is_there_until_it_is_forgotten(store: Store) -> None:
-    await store.commit(Batch(kept=[("a", "x", 2, "1"), ("a", "y", 1, "2"), ("b", "x", 3, "3")]))
-    assert await store.kept("a") == [("y", 1, "2"), ("x", 2, "1")]
-    await store.commit(Batch(kept=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
-    assert await store.kept("a") == [("x", 9, "4")]
-    assert await store.kept("b") == [("x", 3, "3")]
-    assert await store.kept_one("b", "x") == "3"
-    assert await store.kept_one("b", "y") is None
+    await store.commit(Batch(values=[("a", "x", 2, "1"), ("a", "y", 1, "2"), ("b", "x", 3, "3")]))
+    assert await store.persisted_values("a") == [("y", 1, "2"), ("x", 2, "1")]
+    await store.commit(Batch(values=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
+    assert await store.persisted_values("a") == [("x", 9, "4")]
+    assert await store.persisted_values("b") == [("x", 3, "3")]
+    assert await store.persisted_value("b", "x") == "3"
+    assert await store.persisted_value("b", "y") is None
 
 
 async def test_what_is_kept_is_found_by_kind_oldest_first(store: Store) -> None:
     rows = [("answer", "b", AT + 1, "B"), ("answer", "a", AT, "A"), ("limit", "a", AT, "L")]
-    await store.commit(Batch(kept=[*rows]))
-    await store.commit(Batch(kept=[("answer", "a", AT + 2, "A2"), ("limit", "a", AT, None)]))
-    assert await store.kept("answer") == [("b", AT + 1, "B"), ("a", AT + 2, "A2")]
-    assert await store.kept("limit") == []
+    await store.commit(Batch(values=[*rows]))
+    await store.commit(Batch(values=[("answer", "a", AT + 2, "A2"), ("limit", "a", AT, None)]))
+    assert await store.persisted_values("answer") == [("b", AT + 1, "B"), ("a", AT + 2, "A2")]
+    assert await store.persisted_values("limit") == []
 
 
 def test_what_is_only_kept_needs_no_sync() -> None:
-    assert not Batch(kept=[("answer", "a", AT, "A")]).durable
+    assert not Batch(values=[("answer", "a", AT, "A")]).durable

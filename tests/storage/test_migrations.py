@@ -29,7 +29,7 @@ def database(path: Path, *statements: str) -> None:
 async def asked(path: Path, *pragmas: str) -> list[object]:
     connection = await migrate(path)
     try:
-        rows = [list(await connection.execute_fetchall(f"PRAGMA {name}")) for name in pragmas]
+        rows = [await connection.execute(f"PRAGMA {name}") for name in pragmas]
     finally:
         await connection.close()
     return [row[0][0] for row in rows]
@@ -49,7 +49,7 @@ async def test_opening_again_keeps_what_is_there(tmp_path: Path) -> None:
     await connection.execute("INSERT INTO calls VALUES ('gate', 5, 1)")
     await connection.close()
     connection = await migrate(path)
-    rows = list(await connection.execute_fetchall("SELECT gate, at FROM calls"))
+    rows = await connection.execute("SELECT gate, at FROM calls")
     await connection.close()
     assert [tuple(row) for row in rows] == [("gate", 5)]
 
@@ -155,7 +155,7 @@ async def test_keys_of_an_older_schema_stand_for_all_tasks_of_their_answer(tmp_p
         left = []
         for n in (4, 6, 5, 9):
             await writer.execute("DELETE FROM tasks WHERE n = ?", (n,))
-            found = await writer.execute_fetchall("SELECT key FROM idempotency ORDER BY key")
+            found = await writer.execute("SELECT key FROM idempotency ORDER BY key")
             left.append([row[0] for row in found])
     finally:
         await writer.close()

@@ -1,8 +1,8 @@
 """Housekeeping in steps: bounded, wholly out of sight, and nothing else touched."""
 
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -44,7 +44,7 @@ async def filled(store: Store, tasks: list[Task], each: int, body: bytes = b"{}"
     results: list[tuple[int, str | None, str]] = [(t.n, "text", "text") for t in tasks]
     keys = [(f"key {t.n}", "print", t.n, t.n, "{}") for t in tasks]
     await store.commit(
-        Batch(born=[(t, body) for t in tasks], events=rows, results=results, keys=keys)
+        Batch(created=[(t, body) for t in tasks], events=rows, results=results, keys=keys)
     )
 
 
@@ -69,8 +69,8 @@ async def test_fifty_thousand_tasks_go_in_small_steps(store: Store) -> None:
     for start in range(0, 50_000, 5_000):
         part = tasks[start : start + 5_000]
         rows = [r for t in part for r in events(t.n, 2, t.n * 2)]
-        await store.commit(Batch(born=[(t, b"{}") for t in part], events=rows))
-    await store.commit(Batch(born=[(unfinished(50_001), b"mine")]))
+        await store.commit(Batch(created=[(t, b"{}") for t in part], events=rows))
+    await store.commit(Batch(created=[(unfinished(50_001), b"mine")]))
     steps = await all_steps(store)
     assert max(steps) <= EVENTS_AT_ONCE + TASKS_AT_ONCE
     assert sum(steps) == 150_000
@@ -125,10 +125,10 @@ async def test_the_oldest_go_first(store: Store) -> None:
 async def test_a_step_that_fails_changes_nothing(store: Store) -> None:
     await filled(store, [finished(1)], 1)
 
-    async def fails(db: Any) -> None:
-        await db.execute("BEGIN IMMEDIATE")
-        await db.execute("DELETE FROM tasks")
-        await db.execute("SELECT nonsense")
+    def fails(db: sqlite3.Connection) -> None:
+        db.execute("BEGIN IMMEDIATE")
+        db.execute("DELETE FROM tasks")
+        db.execute("SELECT nonsense")
 
     with pytest.raises(StorageUnavailable, match="refused a write"):
         await store.chore(fails)
@@ -138,13 +138,15 @@ async def test_a_step_that_fails_changes_nothing(store: Store) -> None:
 
 async def test_kept_things_are_forgotten_by_kind_and_age(store: Store) -> None:
     kept = [("answer", f"k{n}", AT + n, "{}") for n in range(300)]
-    await store.commit(Batch(kept=[*kept, ("limits", "gate", AT, "{}")]))
+    await store.commit(Batch(values=[*kept, ("limits", "gate", AT, "{}")]))
     steps = []
     while rows := await store.chore(lambda db: purging.forget(db, "answer", AT + 290)):
         steps.append(rows)
     assert steps == [purging.KEPT_AT_ONCE, 90]
-    assert [key for key, _, _ in await store.kept("answer")] == [f"k{n}" for n in range(290, 300)]
-    assert len(await store.kept("limits")) == 1
+    assert [key for key, _, _ in await store.persisted_values("answer")] == [
+        f"k{n}" for n in range(290, 300)
+    ]
+    assert len(await store.persisted_values("limits")) == 1
 
 
 async def test_a_long_log_is_cut_unless_somebody_reads(
@@ -159,7 +161,7 @@ async def test_a_long_log_is_cut_unless_somebody_reads(
     monkeypatch.setattr(purging, "WAL_BYTES", 10_000)
     reader = next(store._readers)
     await reader.execute("BEGIN")
-    await reader.execute_fetchall("SELECT * FROM tasks")
+    await reader.execute("SELECT * FROM tasks")
     await filled(store, [finished(n) for n in range(1, 200)], 1)
     size = log.stat().st_size
     assert size > 10_000
@@ -168,7 +170,7 @@ async def test_a_long_log_is_cut_unless_somebody_reads(
     await reader.execute("COMMIT")
     assert await shorten()
     assert log.stat().st_size == 0
-    patience = await store._writer.execute_fetchall("PRAGMA busy_timeout")
+    patience = await store._writer.execute("PRAGMA busy_timeout")
     assert [row[0] for row in patience] == [5000]
-    await store.commit(Batch(born=[(unfinished(300), b"{}")]))
+    await store.commit(Batch(created=[(unfinished(300), b"{}")]))
     assert await store.task("t300") is not None

@@ -23,7 +23,7 @@ async def owed(journal: Journal, now: int = FAR, limit: int = 10, **more: list[s
 
 
 async def told(journal: Journal, task_id: str) -> Tried:
-    return await callbacks.told(journal.store, await journal.task(task_id))
+    return await callbacks.last_try(journal.store, await journal.task(task_id))
 
 
 def after(one: Owed, state: Delivery, next_at: int | None = None) -> Tried:
@@ -85,10 +85,10 @@ async def test_a_retry_withdraws_and_its_end_is_another(tmp_path: Path) -> None:
         await journal.append(new_task("a", callback_url=URL))
         await journal.append(moved("a", State.PENDING, Cause.CANCELLED))
         (first,) = await owed(journal)
-        assert await callbacks.stands(journal.store, first.task_n, first.seq)
+        assert await callbacks.still_pending(journal.store, first.task_n, first.seq)
         await journal.append(moved("a", State.CANCELLED, Cause.RERUN))
         assert await owed(journal) == []
-        assert not await callbacks.stands(journal.store, first.task_n, first.seq)
+        assert not await callbacks.still_pending(journal.store, first.task_n, first.seq)
         await journal.append(moved("a", State.PENDING, Cause.CANCELLED))
         (second,) = await owed(journal)
         assert second.seq > first.seq

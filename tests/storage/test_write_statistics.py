@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.journal.journal import Kept
+from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.storage.write_statistics import Writes
 from tests.builders import Commits, journal_at, new_task
 from tests.virtual_time import loop, virtual
@@ -48,6 +48,6 @@ async def test_the_journal_tells_of_its_commits(tmp_path: Path) -> None:
 async def test_a_trial_write_is_synced_and_other_notes_are_not(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "x.db") as journal:
         commits = Commits(journal.store)
-        await journal.append(Kept("k", "a", "1"))
-        await journal.append(Kept("k", "b", "1", durable=True))
+        await journal.append(PersistedValue("k", "a", "1"))
+        await journal.append(PersistedValue("k", "b", "1", durable=True))
         assert [batch.durable for batch in commits.batches] == [False, True]

@@ -17,7 +17,7 @@ from asyncsvc.tasks.state import (
     State,
     Task,
     apply,
-    born,
+    create,
     status,
     target,
 )
@@ -63,7 +63,7 @@ def told(cause: Cause, **facts: Any) -> Draft:
 
 def walked(*causes: Cause, at: int = 10) -> Task:
     """A task after these causes, a millisecond apart."""
-    task, _ = born(Request("t1"), at)
+    task, _ = create(Request("t1"), at)
     for later, cause in enumerate(causes, at + 1):
         task = apply(task, status(cause, task.state), later)
     return task
@@ -136,7 +136,7 @@ def test_the_first_start_is_kept_over_a_retry() -> None:
 
 
 def test_a_task_that_has_not_started_queues_when_it_is_due() -> None:
-    task, draft = born(Request("t1", run_at=50), 10)
+    task, draft = create(Request("t1", run_at=50), 10)
     assert (task.state, task.queued_at, task.next_run_at) == (State.SCHEDULED, 50, 50)
     assert draft.data["next_run_at"] == 50
     due = apply(task, told(Cause.DUE), 53)
@@ -151,7 +151,7 @@ def test_a_resumed_task_queues_anew_unless_it_has_started() -> None:
 
 @pytest.mark.parametrize("run_at", [None, 9, 10])
 def test_a_task_is_pending_at_once_unless_its_time_is_to_come(run_at: int | None) -> None:
-    task, draft = born(Request("t1", run_at=run_at), 10)
+    task, draft = create(Request("t1", run_at=run_at), 10)
     assert (task.state, task.seq, task.version, task.queued_at) == (State.PENDING, 1, 1, 10)
     assert draft.data == {"status": "pending", "cause": "submitted"}
 

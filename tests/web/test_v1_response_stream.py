@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.tasks.state import Cause, Draft, EventType, State, apply, born, status
+from asyncsvc.tasks.state import Cause, Draft, EventType, State, apply, create, status
 from asyncsvc.tasks.state import Request as TaskRequest
 from asyncsvc.web.openai.items import chat_messages
 from asyncsvc.web.openai.response_stream import Telling
@@ -30,7 +30,7 @@ def thought(text: str) -> Draft:
 
 def journal(*drafts: Draft) -> list[dict[str, Any]]:
     """The events as they are on the wire; the drafts must be legal one after the other."""
-    task, first = born(TaskRequest("t"), 0)
+    task, first = create(TaskRequest("t"), 0)
     found = [first]
     for draft in drafts:
         task = apply(task, draft, 0)

@@ -101,7 +101,7 @@ async def test_a_disk_that_refuses_is_a_503_and_nothing_is_stored(
         raise sqlite3.OperationalError("database or disk is full")
 
     with monkeypatch.context() as patch:
-        patch.setattr("asyncsvc.storage.writer.Writer._transact", full)
+        patch.setattr("asyncsvc.storage.connection.Writer.write", full)
         answer = await fresh.http.post("/tasks", json={"content": "x"})
     error = refused(answer, 503, "overloaded")
     assert "disk is full" in error["message"]

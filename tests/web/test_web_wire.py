@@ -41,7 +41,7 @@ class Disk:
             await plain(store, batch)
 
         def commit(store: Store, batch: Batch) -> Awaitable[None]:
-            return late(store, batch) if batch.born else plain(store, batch)
+            return late(store, batch) if batch.created else plain(store, batch)
 
         monkeypatch.setattr(Store, "commit", commit)
 

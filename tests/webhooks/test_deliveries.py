@@ -211,7 +211,7 @@ async def _unreadable(folder: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch)
             assert wire.sent == []
         await until(lambda: hooks.delivered == 1, 5)
         with monkeypatch.context() as patched:
-            patched.setattr(callbacks, "stands", Unreadable().read)
+            patched.setattr(callbacks, "still_pending", Unreadable().read)
             await finish(journal, "u", "b")
             await asyncio.sleep(3)
         await until(lambda: hooks.delivered == 2, 5)

@@ -10,12 +10,12 @@ import sqlite3
 from importlib import resources
 from pathlib import Path
 
-import aiosqlite
-
 from asyncsvc.errors import DatabaseDamaged, StartError
+from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.refusals import REMEDY
-from asyncsvc.storage.writer import Writer
 
+WRITER_STATEMENTS = 512
+"""Prepared statements that the write connection keeps: see `statements.ROWS_MOST`."""
 MAGIC = b"SQLite format 3\0"
 ROOM_BYTES = 256 * 1024
 """What a start writes at most where nothing is to be migrated: the index of the log (32 KiB), the
@@ -46,21 +46,30 @@ async def migrate(path: Path) -> Writer:
 async def connected(path: Path) -> Writer:
     """The same of a file that was looked at. Raises StartError."""
     try:
-        connection = await Writer.connect(path)
+        writer = await Writer.open(path, WRITER_STATEMENTS)
     except sqlite3.DatabaseError as error:
         raise unusable(path, error) from None
     try:
-        current = await _version(connection, path)  # before WAL, which rewrites the header
-        for pragma in PRAGMAS:
-            await connection.execute(f"PRAGMA {pragma}")
-        await _upgrade(connection, current)
+        await writer.run(lambda connection: _prepare(connection, path))
     except sqlite3.DatabaseError as error:
-        await connection.close()
+        await writer.close()
         raise unusable(path, error) from None
     except StartError:
-        await connection.close()
+        await writer.close()
         raise
-    return connection
+    return writer
+
+
+def _prepare(connection: sqlite3.Connection, path: Path) -> None:
+    """Check the schema's version, set the pragmas and apply the migrations that are missing."""
+    current = _version(connection, path)  # before WAL, which rewrites the header
+    for pragma in PRAGMAS:
+        connection.execute(f"PRAGMA {pragma}")
+    for version, sql in scripts():
+        if version > current:
+            connection.executescript(
+                f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={version};\nCOMMIT;"
+            )
 
 
 def look_at(path: Path) -> None:
@@ -105,15 +114,12 @@ def unusable(path: Path, error: Exception) -> StartError:
     )
 
 
-async def _version(connection: aiosqlite.Connection, path: Path) -> int:
+def _version(connection: sqlite3.Connection, path: Path) -> int:
     """The schema's version; 0 for an empty file. Changes nothing."""
     newest = scripts()[-1][0]
-    rows = list(
-        await connection.execute_fetchall(
-            "SELECT user_version, (SELECT COUNT(*) FROM sqlite_schema) FROM pragma_user_version"
-        )
-    )
-    current, objects = int(rows[0][0]), rows[0][1]
+    current, objects = connection.execute(
+        "SELECT user_version, (SELECT COUNT(*) FROM sqlite_schema) FROM pragma_user_version"
+    ).fetchone()
     if not current and objects:
         raise StartError(
             f"storage.path: {path} is another program's database; "
@@ -124,12 +130,4 @@ async def _version(connection: aiosqlite.Connection, path: Path) -> int:
             f"{path} was written by a newer asyncsvc (schema {current}, this one knows {newest}); "
             "update asyncsvc or choose another file with --db FILE"
         )
-    return current
-
-
-async def _upgrade(connection: aiosqlite.Connection, current: int) -> None:
-    for version, sql in scripts():
-        if version > current:
-            await connection.executescript(
-                f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={version};\nCOMMIT;"
-            )
+    return int(current)

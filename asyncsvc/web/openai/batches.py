@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.storage.batches import EXPIRING, Lot
+from asyncsvc.storage.batches import EXPIRING, Batch
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
@@ -64,8 +64,8 @@ async def create_batch(request: Request) -> Response:
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     fields.queued({}, request.headers)  # a wrong priority is told now, not with every line
     owner, key = request.scope["owner"], idempotency_key(request.headers)
-    lot = await parts.batches.create(endpoint, file_id, metadata, headers, owner, key)
-    return JSON(shown(lot))
+    batch = await parts.batches.create(endpoint, file_id, metadata, headers, owner, key)
+    return JSON(shown(batch))
 
 
 @operation(answer=schemas.BatchList, query=schemas.PageQuery, invalid=400)
@@ -75,7 +75,7 @@ async def list_batches(request: Request) -> Response:
     query = request.query_params
     limit = integer(query.get("limit"), "limit", LIST_DEFAULT, 1, LIST_MOST)
     found = await services(request).batches.page(query.get("after"), limit + 1)
-    page = [shown(lot) for lot in found[:limit]]
+    page = [shown(batch) for batch in found[:limit]]
     first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
     answer = {"object": "list", "data": page, "first_id": first, "last_id": last}
     return JSON(answer | {"has_more": len(found) > limit})
@@ -95,34 +95,38 @@ async def cancel_batch(request: Request) -> Response:
     return JSON(shown(await services(request).batches.cancel(request.path_params["batch_id"])))
 
 
-def shown(lot: Lot) -> Object:
+def shown(batch: Batch) -> Object:
     """A batch as OpenAI shows it."""
-    ended = lot.state in ("completed", "cancelled", "expired", "failed")
+    ended = batch.state in ("completed", "cancelled", "expired", "failed")
     output, errors = (
         file_id if size and ended else None
-        for file_id, size in zip(lot.files, lot.written, strict=True)
+        for file_id, size in zip(batch.files, batch.written, strict=True)
     )
     times = {
-        f"{state}_at": None if (at := lot.times.get(state)) is None else at // 1000
+        f"{state}_at": None if (at := batch.times.get(state)) is None else at // 1000
         for state in (
             "in_progress", "finalizing", "completed", "failed", "expired", "cancelling",
             "cancelled",
         )
     }  # fmt: skip
     return times | {
-        "id": lot.id,
+        "id": batch.id,
         "object": "batch",
-        "endpoint": lot.endpoint,
-        "errors": {"object": "list", "data": lot.errors} if lot.errors else None,
-        "input_file_id": lot.input_file_id,
+        "endpoint": batch.endpoint,
+        "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
+        "input_file_id": batch.input_file_id,
         "completion_window": WINDOW,
-        "status": "in_progress" if lot.state == EXPIRING else lot.state,
+        "status": "in_progress" if batch.state == EXPIRING else batch.state,
         "output_file_id": output,
         "error_file_id": errors,
-        "created_at": lot.created_at // 1000,
-        "expires_at": lot.expires_at // 1000,
-        "request_counts": {"total": lot.total, "completed": lot.completed, "failed": lot.failed},
-        "metadata": lot.metadata,
+        "created_at": batch.created_at // 1000,
+        "expires_at": batch.expires_at // 1000,
+        "request_counts": {
+            "total": batch.total,
+            "completed": batch.completed,
+            "failed": batch.failed,
+        },
+        "metadata": batch.metadata,
     }
 
 

@@ -23,7 +23,7 @@ from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.errors import Failure, answering
-from asyncsvc.web.openai.held_request import COMMENT_S, HEAD_S, Held, Kept, hold
+from asyncsvc.web.openai.held_request import COMMENT_S, HEAD_S, Held, PersistedValue, hold
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.submit import ADMISSION
 from asyncsvc.web.tasks.views import call_shown, put_together
@@ -58,8 +58,8 @@ async def completions(request: Request) -> Response:
         call = asking.chat(await aside(body.as_object, data), request.headers)
         held = await hold(parts, call, request.scope["owner"], aside)
     if call.stream:
-        return Kept(held, Stream(held, call.include_usage).give)
-    return Kept(held, Whole(held).give)
+        return PersistedValue(held, Stream(held, call.include_usage).give)
+    return PersistedValue(held, Whole(held).give)
 
 
 class Whole:

@@ -22,7 +22,7 @@ from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.chat import DONE, Stream, Whole
 from asyncsvc.web.openai.errors import answering
-from asyncsvc.web.openai.held_request import Held, Kept, taken
+from asyncsvc.web.openai.held_request import Held, PersistedValue, taken
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.submit import ADMISSION
 
@@ -61,8 +61,8 @@ async def text_completions(request: Request) -> Response:
     tasks = Tasks([await taken(parts, one) for one in accepted])
     heads = call.prompts if call.echo else [""] * len(call.prompts)
     if call.stream:
-        return Kept(tasks, Streams(tasks, heads, call.include_usage).give)
-    return Kept(tasks, Texts(tasks, heads).give)
+        return PersistedValue(tasks, Streams(tasks, heads, call.include_usage).give)
+    return PersistedValue(tasks, Texts(tasks, heads).give)
 
 
 class Tasks:

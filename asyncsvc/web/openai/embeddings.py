@@ -18,7 +18,7 @@ from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation
 from asyncsvc.web.openai import asking, errors, schemas
 from asyncsvc.web.openai.errors import answering
-from asyncsvc.web.openai.held_request import Held, Kept, hold
+from asyncsvc.web.openai.held_request import Held, PersistedValue, hold
 from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.submit import ADMISSION
 
@@ -49,7 +49,7 @@ async def embeddings(request: Request) -> Response:
         response = await answered(held, call.base64)
         await response(scope, receive, send)
 
-    return Kept(held, give)
+    return PersistedValue(held, give)
 
 
 async def answered(held: Held, base64: bool) -> Response:

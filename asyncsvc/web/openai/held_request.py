@@ -149,7 +149,7 @@ class Leaves(Protocol):
 Give = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Kept(Response):
+class PersistedValue(Response):
     """The answer to a held request: `give` sends it, unless the client hangs up before."""
 
     def __init__(self, held: Leaves, give: Give) -> None:

@@ -28,7 +28,7 @@ from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import fields
 from asyncsvc.web.openai.asking import AUTO
 from asyncsvc.web.openai.errors import TASK_ID, answering, statuses
-from asyncsvc.web.openai.held_request import COMMENT_S, Held, Kept
+from asyncsvc.web.openai.held_request import COMMENT_S, Held, PersistedValue
 from asyncsvc.web.openai.items import input_items, listed
 from asyncsvc.web.openai.response_request import CreateResponse
 from asyncsvc.web.openai.response_stream import PREFIX, Telling
@@ -78,10 +78,10 @@ async def create_response(request: Request) -> Response:
     held = await _held(parts, accepted, background=bool(wanted.background))
     kept = await stored.asked(parts.journal.store, held.task_id) or kept
     if wanted.stream:
-        return Kept(held, Stream(held, kept, -1).give)
+        return PersistedValue(held, Stream(held, kept, -1).give)
     if wanted.background:
         return JSON((await as_told(parts, held.task_id, kept)).response(), headers=held.headers())
-    return Kept(held, Whole(held, kept).give)
+    return PersistedValue(held, Whole(held, kept).give)
 
 
 @operation(
@@ -107,7 +107,7 @@ async def show_response(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers=headers)
     held = Held(parts, await parts.journal.task(task_id), mine=False)
-    return Kept(held, Stream(held, kept, after).give)
+    return PersistedValue(held, Stream(held, kept, after).give)
 
 
 @operation(answer=ResponseObject, errors=("not_found", "illegal_transition"))

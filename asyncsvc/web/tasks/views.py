@@ -117,7 +117,7 @@ async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
     """How far it is with telling of the task's end; None where nobody wants to be told."""
     if task.request.callback_url is None:
         return None
-    tried = await callbacks.told(services.journal.store, task)
+    tried = await callbacks.last_try(services.journal.store, task)
     return {
         "url": task.request.callback_url,
         "state": tried.state,
