@@ -25,7 +25,7 @@ from asyncsvc.config.settings import is_loopback
 from asyncsvc.errors import SettingsError
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
-"""Addresses that a server listens on but nobody can call."""
+"""Addresses that a server listens on but no client can call."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ NEWEST = 500
 
 
 class Unreachable(Failure):
-    """Nobody answers at the address."""
+    """No service answers at the address."""
 
 
 class Api:
@@ -227,7 +227,7 @@ PATIENCE_S = 120.0
 
 
 def _ignore(_: str) -> None:
-    """Nobody needs to know."""
+    """Default of `lost`: the break of a connection is not reported."""
 
 
 async def messages(address: Address, hello: Hello, lost: Lost = _ignore) -> AsyncGenerator[Message]:

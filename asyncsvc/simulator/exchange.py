@@ -50,7 +50,7 @@ class Exchange:
         self.query: bytes = scope.get("query_string", b"")
         self._headers: Headers = scope["headers"]
         self.status: int | None = None
-        # Called before the last byte of an answer leaves, so that whoever reads that byte finds
+        # Called before the last byte of an answer leaves, so that a client that reads it finds
         # the place already free.
         self.before_end: Callable[[], None] = _nothing
         self._receive = receive
@@ -106,7 +106,7 @@ class Exchange:
         await self._send({"type": "http.response.start", "status": status, "headers": headers})
 
     async def write(self, body: bytes) -> None:
-        """Send part of the body; raises ClientGone where nobody is there to read it."""
+        """Send part of the body; raises ClientGone where the client has gone."""
         if self.gone:
             raise ClientGone
         await self._send({"type": "http.response.body", "body": body, "more_body": True})

@@ -49,7 +49,7 @@ DEFAULT_HUGE_BYTES = 100 * 1024 * 1024
 
 
 class FaultSyntaxError(ValueError):
-    """A fault or tag that nobody knows; the message says what is wrong."""
+    """An unknown fault or tag; the message says what is wrong."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ Violation = Literal["concurrency", "rate"]
 
 
 class Caller(Protocol):
-    """Whoever holds a place; ``gone`` once its connection is known to be closed."""
+    """The holder of a place; ``gone`` once its connection is known to be closed."""
 
     @property
     def gone(self) -> bool: ...

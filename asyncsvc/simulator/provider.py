@@ -89,7 +89,7 @@ class Provider:
         return model.roll_fault()
 
     def finish(self, log: CallLog, stats: ModelStats, call: Call, now: float) -> None:
-        """Close the record of an accepted call; ``outcome`` was set by whoever answered it."""
+        """Close an accepted call; the code that answered it sets ``outcome``."""
         outcome = call.outcome or "disconnected"
         stats.tokens_sent += call.tokens
         stats.disconnected += call.client_left

@@ -20,7 +20,7 @@ from asyncsvc.simulator.profile import Profile
 from asyncsvc.simulator.simulator import Simulator
 
 # Longer than any client keeps a connection in its pool: a close of ours that crosses a request on
-# the wire would be a fault that nobody asked for.
+# the wire would be a fault that was not asked for.
 KEEP_ALIVE_S = 600
 STOP_S = 1.0
 
