@@ -23,10 +23,12 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
+import aiosqlite
+
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, EventRow, task_of
-from asyncsvc.storage.connection import Connection, Writer
+from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.storage.migrations import connected, look_at, unusable
 from asyncsvc.storage.opened_files import OpenedFiles
@@ -57,7 +59,11 @@ class Store:
     """Open with `async with Store.open(path)`."""
 
     def __init__(
-        self, path: Path, writer: Writer, readers: Sequence[Connection], files: OpenedFiles
+        self,
+        path: Path,
+        writer: Writer,
+        readers: Sequence[aiosqlite.Connection],
+        files: OpenedFiles,
     ) -> None:
         self.path = path
         self.files = files
@@ -121,7 +127,7 @@ class Store:
     async def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
         try:
-            return await next(self._readers).execute(sql, values)
+            return list(await next(self._readers).execute_fetchall(sql, values))
         except sqlite3.Error as error:
             raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):
@@ -263,17 +269,15 @@ class Store:
 
 
 @asynccontextmanager
-async def _reader(path: Path) -> AsyncGenerator[Connection]:
+async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
     """A read connection that has the log open already: a log which was removed would be made
     anew by the first read, and the two would not agree."""
-    reader = await Connection.open(path, READER_STATEMENTS)
-    try:
+    options = {"isolation_level": None, "cached_statements": READER_STATEMENTS}
+    async with aiosqlite.connect(path, **options) as reader:
         for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
-            await reader.execute(f"PRAGMA {pragma}")
-        await reader.execute("SELECT COUNT(*) FROM sqlite_schema")
+            await reader.execute_fetchall(f"PRAGMA {pragma}")
+        await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
         yield reader
-    finally:
-        await reader.close()
 
 
 async def _closed(connections: AsyncExitStack, files: OpenedFiles) -> None:
