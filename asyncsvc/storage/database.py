@@ -272,8 +272,9 @@ class Store:
 async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
     """A read connection that has the log open already: a log which was removed would be made
     anew by the first read, and the two would not agree."""
-    options = {"isolation_level": None, "cached_statements": READER_STATEMENTS}
-    async with aiosqlite.connect(path, **options) as reader:
+    async with aiosqlite.connect(
+        path, isolation_level=None, cached_statements=READER_STATEMENTS
+    ) as reader:
         for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
             await reader.execute_fetchall(f"PRAGMA {pragma}")
         await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
