@@ -78,7 +78,7 @@ async def test_tool_calls_are_events_before_the_end(tmp_path: Path) -> None:
 async def test_the_attempt_says_why_it_went_there(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         for named, why in [("a", "named by the task"), (None, "the model for simple tasks")]:
-            task_id = await services.submit("x", model=named)
+            task_id = await services.submit("hello", model=named)
             task = await services.finished(task_id)
             events = dict(await services.events(task_id))
             assert events["attempt"]["why"] == why
