@@ -8,7 +8,7 @@ from typing import Any
 from tests.flows.process import Provider, Remote, service, settings, start
 from tests.web.serving import expect, message, seqs, stored, text
 
-FLOWING = "[[sim:tokens=200]][[sim:rate=100]]"
+FLOWING = "[[sim:tokens=500]][[sim:rate=100]]"
 STUCK = "[[sim:hang-stream at=30 x1]]"
 STREAMS = {"s1": FLOWING, "s2": FLOWING, "s3": STUCK, "s4": STUCK}
 """What each asks of the provider: two are cut while they write, two while they wait."""

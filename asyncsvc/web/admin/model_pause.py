@@ -15,7 +15,7 @@ from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.service_schemas import ModelState
 
 
-@operation(answer=ModelState, errors=("model_not_found",))
+@operation(answer=ModelState, errors=("model_not_found", "not_found"))
 async def pause(request: Request) -> Response:
     """POST /models/{name}/pause: begin no call there."""
     parts, name = _named(request)
@@ -23,7 +23,7 @@ async def pause(request: Request) -> Response:
     return JSON(views.model(parts, name))
 
 
-@operation(answer=ModelState, errors=("model_not_found",))
+@operation(answer=ModelState, errors=("model_not_found", "not_found"))
 async def resume(request: Request) -> Response:
     """POST /models/{name}/resume: let calls begin there again."""
     parts, name = _named(request)

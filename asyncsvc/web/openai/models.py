@@ -29,7 +29,7 @@ async def listing(request: Request) -> Response:
     return JSON({"object": "list", "data": list(_known(services(request)))})
 
 
-@operation(answer=schemas.Model, errors=("model_not_found",))
+@operation(answer=schemas.Model, errors=("model_not_found", "not_found"))
 @answering
 async def show(request: Request) -> Response:
     """GET /v1/models/{id}: one of them."""
