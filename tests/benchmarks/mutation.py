@@ -8,9 +8,8 @@ module's own name, then, if these pass, with all tests of its package. A mutant 
 or that takes much longer than the unchanged code, is killed; one that passes has survived and is
 printed with its line. Exits with 1 where fewer than `--least` percent are killed.
 
-A small mutator of its own, as it needs a copy for each worker and the tests of one package:
-mutmut keeps all mutants of a function in one wrapped function and leaves out decorated ones, and
-cosmic-ray changes the files of the working tree.
+A small mutator of its own, as it needs a copy for each worker and the tests of one package. mutmut
+and cosmic-ray were not tried.
 """
 
 import argparse
