@@ -147,10 +147,6 @@ class Journal:
         self._enqueue(Append(entries, then, done))
         return done
 
-    def post(self, entries: Sequence[Entry], then: Callable[[Outcome], None]) -> None:
-        """Append without a future: `then` is called with the outcome."""
-        self._enqueue(Append(entries, then))
-
     def _enqueue(self, append: Append) -> None:
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
