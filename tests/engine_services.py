@@ -185,7 +185,7 @@ class EngineServices:
     async def said(self, task_id: str) -> str:
         """The text of the chunk events since the last attempt."""
         task = await self.task(task_id)
-        rows = await self.services.journal.store.text_so_far(task.n)
+        rows = await self.services.journal.store.since_attempt(task.n)
         return "".join(orjson.loads(row)["text"] for row in rows)
 
     async def events(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:

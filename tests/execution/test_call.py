@@ -10,8 +10,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
 from asyncsvc.execution.call import TRANSITIONS, CallState
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.protocol import Commit, Store
 from asyncsvc.tasks.state import Cause, State
 from tests.engine_services import MOMENT, EngineServices, since
 from tests.scripted import HANG, HEAD, Script
@@ -134,7 +133,7 @@ def test_a_stop_during_the_start_leaves_no_task_running(
 ) -> None:
     plain = Store.commit
 
-    async def slow(self: Store, batch: Batch) -> None:
+    async def slow(self: Store, batch: Commit) -> None:
         await asyncio.sleep(10)
         await plain(self, batch)
 

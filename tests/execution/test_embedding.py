@@ -8,7 +8,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
 from asyncsvc.execution.request import summed
-from asyncsvc.storage.database import Store
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.virtual_time import loop, virtual

@@ -14,10 +14,10 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.protocol import Commit, Store
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
+from tests.builders import rows
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import virtual
@@ -28,8 +28,8 @@ def _submission(content: str = "x", **fields: Any) -> Submission:
 
 
 async def _stored(services: EngineServices) -> int:
-    rows = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
-    return int(rows[0][0])
+    found = rows(services.services.journal.store, "SELECT COUNT(*) FROM tasks")
+    return int(found[0][0])
 
 
 @virtual
@@ -49,7 +49,7 @@ async def test_what_the_disk_refuses_is_not_accepted(
     async with EngineServices(tmp_path) as services:
         plain = services.services.journal.store.commit
 
-        async def commit(batch: Batch) -> None:
+        async def commit(batch: Commit) -> None:
             if batch.created:
                 raise StorageUnavailable("full")
             await plain(batch)
@@ -117,7 +117,7 @@ async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Pa
         store = services.services.journal.store
         refusals = [1]
 
-        async def commit(batch: Batch) -> None:
+        async def commit(batch: Commit) -> None:
             await asyncio.sleep(1)
             if refusals:
                 refusals.pop()

@@ -8,8 +8,7 @@ import pytest
 
 from asyncsvc.journal import subscriptions as followers
 from asyncsvc.journal.subscriptions import TAIL, Feed, Topic, Topics
-from asyncsvc.storage.columns import Event, EventRow
-from asyncsvc.storage.database import PAGE, Store
+from asyncsvc.storage.protocol import PAGE, Event, EventRow, Store
 from tests.builders import AT, gathered
 
 

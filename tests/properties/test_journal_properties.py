@@ -29,6 +29,7 @@ from tests.builders import (
     gathered,
     journal_at,
     new_task,
+    rows,
     said,
     ticking,
 )
@@ -213,8 +214,8 @@ async def heard(journal: Journal, after: int, last: int) -> list[int]:
 
 async def check_rows(journal: Journal) -> None:
     """The events on the disk, applied to the newborn task, give the row."""
-    rows = await journal.store.read("SELECT id FROM tasks")
-    for (task_id,) in rows:
+    found = rows(journal.store, "SELECT id FROM tasks")
+    for (task_id,) in found:
         stored = await journal.store.task(task_id)
         assert stored is not None
         events = await journal.store.events(stored.n, 0)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from asyncsvc.cron.crontab import Crontab
 from asyncsvc.cron.schedule import KIND, Schedule, Wish
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.protocol import Commit, Store
 from asyncsvc.tasks.submission import Submission
+from tests.builders import rows
 from tests.engine_services import EngineServices
 from tests.virtual_time import START_MS, run_virtual
 
@@ -49,9 +49,10 @@ class _Ledger:
     def listen(self, store: Store) -> None:
         commit = store.commit
 
-        async def heard(batch: Batch) -> None:
+        async def heard(batch: Commit) -> None:
             await commit(batch)
-            kept = [orjson.loads(row[3]) for row in batch.values if row[0] == KIND and row[3]]
+            values = batch.values.items()
+            kept = [orjson.loads(value) for (kind, _), value in values if kind == KIND and value]
             made = [task for task, _ in batch.created if task.request.schedule_id]
             firings = [one for one in kept if one["last_due_at"] is not None and made]
             assert [one["last_task_id"] for one in firings] == [task.id for task in made]
@@ -96,7 +97,7 @@ def test_each_regular_time_makes_at_most_one_task(cron: str, zone: str, doing: S
         # A clock that is set back in the middle of a firing makes it look early.
         if not any(step == "set" and much < 0 for step, much in doing):
             assert all(due <= at for due, at in zip(ledger.dues, ledger.ats, strict=True))
-        tasks = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
+        tasks = rows(services.services.journal.store, "SELECT COUNT(*) FROM tasks")
         assert tasks[0][0] == len(ledger.dues) == _only(services).runs
 
     _in_a_house(play)
@@ -123,7 +124,7 @@ def test_after_a_stop_there_is_one_task_for_all_that_was_missed(
             await services.reopen()
             # What opens the service fires before anybody can listen: count the tasks instead.
             await asyncio.sleep(0.05)
-            row = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
+            row = rows(services.services.journal.store, "SELECT COUNT(*) FROM tasks")
             assert row[0][0] == before + missed
             assert _only(services).due_at == rule.after(services.now())
             ledger.dues += [due] * missed

@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.protocol import Commit, Store
 from tests.web.serving import Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -64,7 +63,7 @@ async def test_a_disk_that_refuses_is_told_until_it_takes_a_write(
 ) -> None:
     plain, refusing = Store.commit, True
 
-    async def commit(store: Store, batch: Batch) -> None:
+    async def commit(store: Store, batch: Commit) -> None:
         if refusing:
             raise StorageUnavailable("the disk is full")
         await plain(store, batch)

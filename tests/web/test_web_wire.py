@@ -14,8 +14,7 @@ import pytest_asyncio
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.intake.intake import Intake
 from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.protocol import Commit, Store
 from asyncsvc.web.http.body_memory import SMALL
 from tests.web.serving import Service, expect, serving
 from tests.web.wire import Wire, chunked, head, post, wire
@@ -33,14 +32,14 @@ class Disk:
         self.refusal: str | None = None
         plain = Store.commit
 
-        async def late(store: Store, batch: Batch) -> None:
+        async def late(store: Store, batch: Commit) -> None:
             self.asked.set()
             await self.ready.wait()
             if self.refusal is not None:
                 raise StorageUnavailable(self.refusal)
             await plain(store, batch)
 
-        def commit(store: Store, batch: Batch) -> Awaitable[None]:
+        def commit(store: Store, batch: Commit) -> Awaitable[None]:
             return late(store, batch) if batch.created else plain(store, batch)
 
         monkeypatch.setattr(Store, "commit", commit)

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.storage.columns import EventRow
-from asyncsvc.storage.database import PAGE, Store
+from asyncsvc.storage.protocol import PAGE, EventRow, Store
 from asyncsvc.web.http.sockets import Sockets
 from tests.web.serving import HANG, Service, ask, message, rest, seqs, serving, stored, text, told
 

@@ -11,9 +11,9 @@ import orjson
 from starlette.datastructures import Headers
 from starlette.types import Message, Receive, Scope, Send
 
-from asyncsvc.batches.endpoints import Answered, BatchEndpoint, Prepared
+from asyncsvc.batches.lines import Answered, BatchEndpoint, Prepared
 from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
-from asyncsvc.storage.responses import asked, asking
+from asyncsvc.storage.protocol import ResponseRequest
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import asking as requests
@@ -80,10 +80,10 @@ class Responses(_Endpoint):
         if wanted.stream or wanted.background:
             name = "stream" if wanted.stream else "background"
             raise InvalidRequest(f"{name} means nothing in a batch", param=name)
-        return Prepared(submission, beside=lambda task_id: asking(task_id, kept))
+        return Prepared(submission, beside=lambda task_id: ResponseRequest(task_id, kept))
 
     async def _answer(self, held: Held, task: Task, form: str | None) -> tuple[int, Object]:
-        kept = await asked(self._services.journal.store, task.id) or {"model": ""}
+        kept = await self._services.journal.store.response_request(task.id) or {"model": ""}
         return await captured(responses.Whole(held, kept).give)
 
 

@@ -18,8 +18,7 @@ from starlette.types import Receive, Scope, Send
 from asyncsvc.batches.files import Files, Upload
 from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.intake.idempotency import Key, fingerprint
-from asyncsvc.storage import files as rows
-from asyncsvc.storage.files import File
+from asyncsvc.storage.protocol import File
 from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
@@ -80,7 +79,7 @@ async def list_files(request: Request) -> Response:
     after = query.get("after")
     n = None if after is None else await files.place(after)
     purpose = query.get("purpose")
-    found = await rows.page(files.store, purpose, n, order == "asc", limit + 1, files.now())
+    found = await files.store.page(purpose, n, order == "asc", limit + 1, files.now())
     page = [shown(one) for one in found[:limit]]
     ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else _NO_ENDS
     return JSON({"object": "list", "data": page, **ends, "has_more": len(found) > limit})
@@ -134,7 +133,7 @@ class Download(Streamed):
 async def _pieces(files: Files, found: File) -> AsyncIterator[bytes]:
     offset = 0
     while offset < found.bytes:
-        data = await rows.piece(files.store, found.n, offset)
+        data = await files.store.piece(found.n, offset)
         if not data:
             raise NotFound(f"the content of file {found.id} ends at byte {offset}")
         offset += len(data)

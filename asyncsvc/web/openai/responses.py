@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from asyncsvc.errors import InvalidRequest, NotFound, TaskNotFound
 from asyncsvc.intake.admission import Accepted
 from asyncsvc.providers.tokens import of_prompt
-from asyncsvc.storage import responses as stored
+from asyncsvc.storage.protocol import ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
@@ -73,10 +73,10 @@ async def create_response(request: Request) -> Response:
             request.scope["owner"],
             idempotency_key(request.headers),
             aside,
-            lambda ids: [stored.asking(task_id, kept) for task_id in ids],
+            lambda ids: [ResponseRequest(task_id, kept) for task_id in ids],
         )
     held = await _held(parts, accepted, background=bool(wanted.background))
-    kept = await stored.asked(parts.journal.store, held.task_id) or kept
+    kept = await parts.journal.store.response_request(held.task_id) or kept
     if wanted.stream:
         return PersistedValue(held, Stream(held, kept, -1).give)
     if wanted.background:

@@ -11,8 +11,7 @@ import orjson
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import Conflict, InvalidRequest
-from asyncsvc.storage import responses as stored
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.protocol import loads
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http.state import Services
@@ -40,7 +39,7 @@ async def find(parts: Services, wanted: str) -> tuple[str, Object] | None:
     if not wanted.startswith(PREFIX):
         return None
     task_id = wanted.removeprefix(PREFIX)
-    kept = await stored.asked(parts.journal.store, task_id)
+    kept = await parts.journal.store.response_request(task_id)
     return None if kept is None or kept.get("store") is False else (task_id, kept)
 
 
