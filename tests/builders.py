@@ -15,7 +15,8 @@ from asyncsvc.clock import Now
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.journal.journal import Change, Journal, NewTask
 from asyncsvc.storage.database import Database
-from asyncsvc.storage.protocol import Commit, Event, Store
+from asyncsvc.storage.entries import Commit, Event
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, Draft, EventType, Request, State, status
 
 AT = 1_800_000_000_000

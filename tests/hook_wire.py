@@ -12,7 +12,7 @@ import pytest
 from asyncsvc.clock import Now
 from asyncsvc.config.settings import Webhooks as Rules
 from asyncsvc.journal.journal import Journal
-from asyncsvc.storage.protocol import Tried
+from asyncsvc.storage.entries import Tried
 from asyncsvc.tasks.state import Task
 from asyncsvc.webhooks import deliveries as webhooks
 from asyncsvc.webhooks.deliveries import Webhooks

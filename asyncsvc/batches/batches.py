@@ -21,7 +21,7 @@ from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, Stora
 from asyncsvc.intake.idempotency import Key, Keys, fingerprint
 from asyncsvc.journal.journal import Journal
 from asyncsvc.scheduling.scheduler import through
-from asyncsvc.storage.protocol import (
+from asyncsvc.storage.entries import (
     ACTIVE,
     CANCELLING,
     VALIDATING,

@@ -17,17 +17,17 @@ from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTo
 from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.journal.journal import Journal
 from asyncsvc.scheduling.scheduler import through
-from asyncsvc.storage.protocol import (
+from asyncsvc.storage.entries import (
     OPEN,
     File,
     FileAdded,
-    FileReads,
     FileReady,
     FileRemoved,
     PieceAdded,
     PiecesRemoved,
     Row,
 )
+from asyncsvc.storage.protocol import FileReads
 
 SWEEP_S = 60.0
 PREFIX = "file-"

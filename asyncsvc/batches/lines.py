@@ -16,7 +16,8 @@ import orjson
 
 from asyncsvc.clock import new_id
 from asyncsvc.errors import InvalidRequest, RequestError
-from asyncsvc.storage.protocol import FileReads, Row
+from asyncsvc.storage.entries import Row
+from asyncsvc.storage.protocol import FileReads
 from asyncsvc.tasks.submission import Submission
 
 LINES_MOST = 50_000

@@ -28,7 +28,7 @@ from asyncsvc.errors import AsyncsvcError, NotFound, RequestError
 from asyncsvc.intake.commands import Control
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal
-from asyncsvc.storage.protocol import (
+from asyncsvc.storage.entries import (
     CANCELLING,
     EXPIRING,
     GROWING,

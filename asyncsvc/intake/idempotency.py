@@ -18,7 +18,7 @@ import orjson
 
 from asyncsvc.errors import Conflict
 from asyncsvc.journal.journal import Journal
-from asyncsvc.storage.protocol import KeyUsed, loads
+from asyncsvc.storage.entries import KeyUsed, loads
 
 
 @dataclass(frozen=True, slots=True)

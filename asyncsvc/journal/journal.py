@@ -38,7 +38,8 @@ from asyncsvc.journal.transaction import (
     Removal,
     Transaction,
 )
-from asyncsvc.storage.protocol import Event, Row, Store, Tried
+from asyncsvc.storage.entries import Event, Row, Tried
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Task
 
 log = logging.getLogger(__name__)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, StaleLease, TaskNotFound
-from asyncsvc.storage.protocol import Commit, Event, Row, Tried, event_json
+from asyncsvc.storage.entries import Commit, Event, Row, Tried, event_json
 from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, create
 
 

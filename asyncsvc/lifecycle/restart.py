@@ -22,7 +22,8 @@ from asyncsvc.journal.journal import Change, Journal, PersistedValue
 from asyncsvc.limits.account import Gate
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.storage.protocol import CallsBounded, Store
+from asyncsvc.storage.entries import CallsBounded
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, State, status
 
 log = logging.getLogger(__name__)

@@ -34,7 +34,7 @@ from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.scheduling.single_flight import Join, LeaderChange, SingleFlight
 from asyncsvc.scheduling.timers import Timers
-from asyncsvc.storage.protocol import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
 
 STORAGE_PAUSE_S = 1.0

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from asyncsvc.errors import DatabaseDamaged
-from asyncsvc.storage.protocol import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import EventType, Request, State, Task
 
 

@@ -19,13 +19,13 @@ import aiosqlite
 
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.batches import SQLiteBatches
 from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, task_of
 from asyncsvc.storage.connection import Writer
-from asyncsvc.storage.files import SQLiteFiles
+from asyncsvc.storage.entries import Commit, EventRow, loads
+from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
 from asyncsvc.storage.migrations import connected, look_at, unusable
-from asyncsvc.storage.protocol import PAGE, Commit, EventRow, loads
+from asyncsvc.storage.protocol import PAGE
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
 from asyncsvc.storage.upkeep import SQLiteUpkeep

@@ -12,7 +12,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, rfc3339
-from asyncsvc.storage.protocol import Store, loads
+from asyncsvc.storage.entries import loads
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import (
     FINISHED,
     Cause,

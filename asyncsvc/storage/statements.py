@@ -25,7 +25,7 @@ from asyncsvc.storage.columns import (
     task_row,
     usual_row,
 )
-from asyncsvc.storage.protocol import CallsBounded, Commit, KeyUsed, ResponseRequest, Row
+from asyncsvc.storage.entries import CallsBounded, Commit, KeyUsed, ResponseRequest, Row
 from asyncsvc.tasks.state import EventType, State
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 

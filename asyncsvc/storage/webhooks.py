@@ -11,13 +11,7 @@ from collections.abc import Collection
 import orjson
 
 from asyncsvc.storage.connection import Read
-from asyncsvc.storage.protocol import (
-    DeliveriesBounded,
-    DeliveriesShifted,
-    Delivery,
-    Owed,
-    Tried,
-)
+from asyncsvc.storage.entries import DeliveriesBounded, DeliveriesShifted, Delivery, Owed, Tried
 from asyncsvc.storage.statements import write_row
 from asyncsvc.tasks.state import Task
 

@@ -27,13 +27,7 @@ from asyncsvc.journal.journal import Journal
 from asyncsvc.limits.backoff import retry_after
 from asyncsvc.net.egress import Egress, Refused
 from asyncsvc.net.signing import Signer
-from asyncsvc.storage.protocol import (
-    DeliveriesBounded,
-    DeliveriesShifted,
-    Delivery,
-    Owed,
-    Tried,
-)
+from asyncsvc.storage.entries import DeliveriesBounded, DeliveriesShifted, Delivery, Owed, Tried
 from asyncsvc.tasks.state import Task
 from asyncsvc.webhooks.posting import Answer, Lookup, Resolver, post
 

@@ -10,7 +10,7 @@ import pytest
 from asyncsvc.batches import batches as batching
 from asyncsvc.batches.files import PIECE, Files
 from asyncsvc.errors import Conflict, NotFound, QueueFull, StorageUnavailable
-from asyncsvc.storage.protocol import ACTIVE, VALIDATING, Batch, File
+from asyncsvc.storage.entries import ACTIVE, VALIDATING, Batch, File
 from tests.builders import Commits, rows
 from tests.engine_services import EngineServices, model
 from tests.polling import until

@@ -11,7 +11,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.storage.protocol import Commit
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.scripted import Script

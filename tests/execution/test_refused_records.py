@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.protocol import Commit
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.builders import Commits
 from tests.engine_services import MOMENT, EngineServices, since

@@ -12,7 +12,7 @@ from asyncsvc.errors import (
     TaskNotFound,
     UpstreamRejected,
 )
-from asyncsvc.storage.protocol import Commit
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State, Task
 from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import HANG, ScriptedClient

@@ -14,10 +14,9 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.storage.protocol import Commit, Store
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
-from tests.builders import rows
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import virtual
@@ -28,8 +27,7 @@ def _submission(content: str = "x", **fields: Any) -> Submission:
 
 
 async def _stored(services: EngineServices) -> int:
-    found = rows(services.services.journal.store, "SELECT COUNT(*) FROM tasks")
-    return int(found[0][0])
+    return sum(count for *_, count in await services.services.journal.store.counts())
 
 
 @virtual
@@ -113,8 +111,8 @@ async def test_submits_with_one_key_at_once_make_one_task(tmp_path: Path) -> Non
 @virtual
 async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        plain = Store.commit
         store = services.services.journal.store
+        plain = store.commit
         refusals = [1]
 
         async def commit(batch: Commit) -> None:
@@ -122,7 +120,7 @@ async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Pa
             if refusals:
                 refusals.pop()
                 raise StorageUnavailable("full")
-            await plain(store, batch)
+            await plain(batch)
 
         store.commit = commit  # type: ignore[method-assign]
 

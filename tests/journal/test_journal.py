@@ -13,7 +13,8 @@ from asyncsvc.journal import journal as journal_module
 from asyncsvc.journal.journal import Change, Journal, NewTask, Removal
 from asyncsvc.journal.subscriptions import TAIL
 from asyncsvc.storage.database import Database
-from asyncsvc.storage.protocol import PAGE, Commit, Store
+from asyncsvc.storage.entries import Commit
+from asyncsvc.storage.protocol import PAGE, Store
 from asyncsvc.tasks.state import Cause, Draft, EventType, Request, State, Task, status
 from tests.builders import (
     AT,

@@ -200,8 +200,8 @@ async def test_others_come_in_between(tmp_path: Path) -> None:
         order: list[str] = []
 
         async def chore() -> None:
-            order.append("chore")
             await asyncio.sleep(0)
+            order.append("chore")
 
         commits = Commits(journal.store)
         commits.free.clear()

@@ -10,7 +10,7 @@ import pytest
 from asyncsvc.errors import Overloaded, ShuttingDown, StorageUnavailable
 from asyncsvc.monitoring.monitor import HUNG_S, Monitor, Rhythm
 from asyncsvc.monitoring.process_statistics import ProcessStatistics
-from asyncsvc.storage.protocol import Commit
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.builders import Commits
 from tests.engine_services import EngineServices

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from asyncsvc.cron.crontab import Crontab
 from asyncsvc.cron.schedule import KIND, Schedule, Wish
-from asyncsvc.storage.protocol import Commit, Store
+from asyncsvc.storage.entries import Commit
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.submission import Submission
 from tests.builders import rows
 from tests.engine_services import EngineServices

@@ -12,7 +12,7 @@ from asyncsvc.errors import StorageUnavailable, UpstreamRejected
 from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.scheduling.cache import ENTRY_BYTES, KIND, PURGED_AT_ONCE, request_key
-from asyncsvc.storage.protocol import Commit
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
 from tests.builders import journal_at

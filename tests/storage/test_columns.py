@@ -15,7 +15,7 @@ from asyncsvc.storage.columns import (
     task_of,
     task_row,
 )
-from asyncsvc.storage.protocol import EventRow, event_json
+from asyncsvc.storage.entries import EventRow, event_json
 from asyncsvc.tasks.state import Request, State, Task
 
 FULL = Task(

@@ -12,7 +12,7 @@ import pytest
 from asyncsvc.errors import StartError, StorageUnavailable
 from asyncsvc.storage.database import PAGE_BYTES, READERS
 from asyncsvc.storage.database import Database as Store
-from asyncsvc.storage.protocol import Commit, Event
+from asyncsvc.storage.entries import Commit, Event
 from asyncsvc.storage.statements import ROWS_MOST, only_new_tasks
 from asyncsvc.tasks.state import Request, State, Task
 from tests.builders import AT, rows, store_at

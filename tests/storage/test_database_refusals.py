@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import DatabaseDamaged, ReadRefused
-from asyncsvc.storage.protocol import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.storage.refusals import Refusals, damage
 
 

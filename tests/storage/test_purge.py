@@ -9,7 +9,7 @@ import pytest
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage import upkeep
 from asyncsvc.storage.database import Database as Store
-from asyncsvc.storage.protocol import Commit, Event
+from asyncsvc.storage.entries import Commit, Event
 from asyncsvc.storage.upkeep import BYTES_AT_ONCE, EVENTS_AT_ONCE, TASKS_AT_ONCE
 from asyncsvc.tasks.state import Request, State, Task
 from tests.builders import AT, rows, store_at

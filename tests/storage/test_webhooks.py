@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from asyncsvc.journal.journal import Journal, Removal
-from asyncsvc.storage.protocol import Delivery, Owed, Tried
+from asyncsvc.storage.entries import Delivery, Owed, Tried
 from asyncsvc.tasks.state import Cause, State
 from tests.builders import AT, begun, ended, journal_at, moved, new_task
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 
 from asyncsvc.journal.journal import Event
-from asyncsvc.storage.protocol import EventRow
+from asyncsvc.storage.entries import EventRow
 from asyncsvc.tasks.state import Request, State, Task
 from asyncsvc.web.openai.chat import DONE, Stream, Whole
 from asyncsvc.web.openai.errors import Failure, failure, of_task

@@ -16,7 +16,7 @@ import pytest
 
 from asyncsvc.errors import TaskNotFound
 from asyncsvc.journal.journal import Journal
-from asyncsvc.storage.protocol import Event
+from asyncsvc.storage.entries import Event
 from asyncsvc.web.http import sockets
 from tests.web.serving import Service, ask, message, rest, serving
 from tests.web.wire import head

@@ -13,7 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from asyncsvc.batches.lines import Answered, BatchEndpoint, Prepared
 from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
-from asyncsvc.storage.protocol import ResponseRequest
+from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import asking as requests

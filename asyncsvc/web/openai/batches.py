@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.storage.protocol import EXPIRING, Batch
+from asyncsvc.storage.entries import EXPIRING, Batch
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource

@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from asyncsvc.batches.files import Files, Upload
 from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.intake.idempotency import Key, fingerprint
-from asyncsvc.storage.protocol import File
+from asyncsvc.storage.entries import File
 from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource

@@ -19,7 +19,7 @@ from starlette.types import Message, Receive, Scope, Send
 from asyncsvc.errors import InvalidRequest, NotFound, TaskNotFound
 from asyncsvc.intake.admission import Accepted
 from asyncsvc.providers.tokens import of_prompt
-from asyncsvc.storage.protocol import ResponseRequest
+from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON

@@ -11,7 +11,7 @@ import orjson
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import Conflict, InvalidRequest
-from asyncsvc.storage.protocol import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http.state import Services

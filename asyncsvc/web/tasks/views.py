@@ -13,7 +13,7 @@ import orjson
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.storage.protocol import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, served
 from asyncsvc.web.http.state import Services
 
