@@ -128,7 +128,7 @@ async def _opened(
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
-    learned_limits = LearnedLimits(journal, catalogue.gates)
+    learned_limits = LearnedLimits(journal, catalogue.listener)
     stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
     _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
@@ -223,7 +223,10 @@ async def _scheduler(
     dispatcher = Dispatcher(account_slots, chooser, catalogue.lacking, settings.queue.weights)
     cache = Cache(settings.cache, catalogue.upstreams, journal.now)
     await cache.load(journal.store)
-    return Scheduler(journal, dispatcher, Timers(journal.now), settings, cache)
+    scheduler = Scheduler(journal, dispatcher, Timers(journal.now), settings, cache)
+    catalogue.listener.on_close = scheduler.account_closed
+    catalogue.listener.on_room = dispatcher.match_soon
+    return scheduler
 
 
 async def drain(services: Services, grace_s: float, hurry: asyncio.Event) -> None:

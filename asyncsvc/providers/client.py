@@ -263,7 +263,7 @@ class Client:
                 on_head(accepted)
                 if (told := rate_headers(response.headers, self._now())) is not None:
                     # The times of a refusal are weighed with those in its body.
-                    upstream.gate.told(told, rest=accepted)
+                    upstream.gate.read(told, rest=accepted)
                 if not accepted:
                     raise await self._refusal(response, upstream, own)
                 async with aclosing(_parts(response)) as parts:

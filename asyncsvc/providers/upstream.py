@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from asyncsvc.config.settings import Model, Timeouts
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers import tools
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.answers.thinking import SYSTEM
@@ -64,7 +64,7 @@ class Upstream:
     name: str
     settings: Model
     preset: Preset
-    gate: Gate
+    gate: AccountLimiter
     base_url: str
     key: str | None = field(default=None, repr=False)
     gone: set[str] = field(default_factory=set)

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import ModelNotFound, NoModel
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.virtual_time import loop, run_virtual
@@ -85,8 +84,7 @@ class Watched:
 
     def reserved(self, permit: Permit, *given: Any) -> None:
         RESERVE(permit, *given)
-        gate, now = permit._gate, loop().time()
-        assert isinstance(gate, Gate)
+        gate, now = permit.limiter, loop().time()
         limit = self.services.settings.models[gate.name]
         permits = self.admitted[gate.name]
         permits.append(permit)

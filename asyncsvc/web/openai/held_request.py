@@ -17,10 +17,9 @@ from starlette.types import Receive, Scope, Send
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.intake.admission import Accepted, Aside
 from asyncsvc.journal.journal import Event
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.headers import told
+from asyncsvc.limits.account import AccountLimiter
+from asyncsvc.limits.headers import written
 from asyncsvc.limits.sliding_window import Window
-from asyncsvc.limits.token_budget import Budget
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.errors import answer
 from asyncsvc.web.http.state import Services
@@ -195,8 +194,8 @@ async def _left(receive: Receive) -> None:
 def _limits(services: Services, name: str) -> dict[str, str]:
     """OpenAI's headers on the limits of a model, over all its keys, as they are now."""
     gates = [upstream.gate for upstream in services.catalogue.of(name)]
-    requests: list[Window | Budget] = [gate.window for gate in gates]
-    tokens: list[Window | Budget] = [gate.budget for gate in gates]
+    requests: list[Window] = [gate.window for gate in gates]
+    tokens: list[Window] = [gate.budget for gate in gates]
     found = {}
     for what, logs in (("requests", requests), ("tokens", tokens)):
         if logs and all(log.limit for log in logs):
@@ -206,12 +205,12 @@ def _limits(services: Services, name: str) -> dict[str, str]:
             found[f"x-ratelimit-remaining-{what}"] = str(left)
             whole = max(log.whole(now) for log in logs)
             if math.isfinite(whole):
-                found[f"x-ratelimit-reset-{what}"] = told(whole)
+                found[f"x-ratelimit-reset-{what}"] = written(whole)
     return found
 
 
 def _hold_back(services: Services, name: str | None) -> float | None:
     """Seconds until a key of the model may be called again; None where nothing says so."""
-    gates: list[Gate] = [upstream.gate for upstream in services.catalogue.of(name or "")]
+    gates: list[AccountLimiter] = [upstream.gate for upstream in services.catalogue.of(name or "")]
     waits = [min(gate.wait(), LONGEST_WAIT_S) for gate in gates]
     return min(waits, default=0.0) or None
