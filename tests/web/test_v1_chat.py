@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, MutableMapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import orjson
@@ -10,9 +11,9 @@ import pytest
 from asyncsvc.journal.journal import Event
 from asyncsvc.storage.columns import EventRow
 from asyncsvc.tasks.state import Request, State, Task
-from asyncsvc.web.openai.chat import DONE, Stream, Whole
+from asyncsvc.web.openai.chat import DONE, ChatStream, EventStream, answered
 from asyncsvc.web.openai.errors import Failure, failure, of_task
-from asyncsvc.web.openai.held_request import Held
+from asyncsvc.web.openai.held_request import Held, once
 
 Step = tuple[str, dict[str, Any]] | None
 ATTEMPT: Step = ("attempt", {"name": "fast"})
@@ -101,19 +102,19 @@ class Sent:
         return "".join(delta.get("content", "") for delta in self.deltas)
 
 
-async def given(giver: Any) -> Sent:
+async def given(application: Any) -> Sent:
     sent = Sent()
-    await giver.give({"type": "http"}, None, sent)
+    await application({"type": "http"}, None, sent)
     assert sent.over
     return sent
 
 
 async def streamed(script: Script, usage: bool = False) -> Sent:
-    return await given(Stream(cast(Held, script), usage))
+    return await given(EventStream([ChatStream(cast(Held, script), usage)]))
 
 
 async def whole(script: Script) -> Sent:
-    return await given(Whole(cast(Held, script)))
+    return await given(once(partial(answered, cast(Held, script))))
 
 
 async def test_a_stream_in_openais_order() -> None:

@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.web.openai.items import chat_messages, conversation, input_items, listed
-from asyncsvc.web.openai.response_request import Asked, read
-from asyncsvc.web.openai.thoughts import sealed
+from asyncsvc.web.openai.items import conversation, input_items, sealed
+from asyncsvc.web.openai.response_request import ParsedResponse, read
+from asyncsvc.web.openai.schemas import listed
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 CALLED = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def chat_messages(items: list[Any]) -> list[dict[str, Any]]:
+    return conversation(items).messages
 
 
 def user(*parts: Any) -> dict[str, Any]:
@@ -22,7 +26,7 @@ def user_says(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def asked(**fields: Any) -> Asked:
+def asked(**fields: Any) -> ParsedResponse:
     return read({"model": "m", "input": "x"} | fields, [])
 
 
@@ -166,7 +170,7 @@ def test_fields_of_a_provider_go_back_to_the_call_that_they_came_with() -> None:
 def test_instructions_may_be_items() -> None:
     found = asked(instructions=[{"role": "developer", "content": "a"}, user_says("b")])
     roles = [message["role"] for message in found.messages]
-    assert (roles, found.kept["head"]) == (["developer", "user", "user"], 2)
+    assert (roles, found.request["head"]) == (["developer", "user", "user"], 2)
     assert conversation([]).messages == []
 
 
@@ -259,14 +263,8 @@ def test_items_are_shown_with_ids() -> None:
 
 
 def test_a_list_is_given_in_pages() -> None:
-    found: list[dict[str, Any]] = [{"id": "a"}, {"id": "b"}, {"id": "c"}]
-    assert listed(found, "a", 1)["data"] == [{"id": "b"}]
-    assert listed(found, "c", 1) == {
-        "object": "list",
-        "data": [],
-        "first_id": None,
-        "last_id": None,
-        "has_more": False,
-    }
-    with pytest.raises(InvalidRequest):
-        listed(found, "d", 1)
+    found: list[dict[str, Any]] = [{"id": "a"}, {"id": "b"}]
+    page = {"object": "list", "data": [{"id": "a"}], "first_id": "a", "last_id": "a"}
+    assert listed(found, 1) == page | {"has_more": True}
+    empty: dict[str, Any] = {"data": [], "first_id": None, "last_id": None, "has_more": False}
+    assert listed([], 1) == {"object": "list"} | empty

@@ -6,8 +6,8 @@ import pytest
 
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, apply, create, status
 from asyncsvc.tasks.state import Request as TaskRequest
-from asyncsvc.web.openai.items import chat_messages
-from asyncsvc.web.openai.response_stream import Telling
+from asyncsvc.web.openai.items import conversation
+from asyncsvc.web.openai.response_stream import ResponseEvents
 
 USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
@@ -41,8 +41,8 @@ def journal(*drafts: Draft) -> list[dict[str, Any]]:
     ]
 
 
-def tell(*drafts: Draft) -> tuple[list[dict[str, Any]], Telling]:
-    telling = Telling("t", {"model": "auto", "input": "x"})
+def tell(*drafts: Draft) -> tuple[list[dict[str, Any]], ResponseEvents]:
+    telling = ResponseEvents("t", {"model": "auto", "input": "x"})
     return [told for event in journal(*drafts) for told in telling.take(event)], telling
 
 
@@ -187,11 +187,11 @@ def test_further_fields_of_a_message_come_in_a_reasoning_item_that_can_be_given_
     _, telling = tell(*START, chunk("a"), Draft(EventType.MESSAGE, fields), DONE)
     message, item = telling.response()["output"]
     assert (item["type"], item["status"], item["summary"]) == ("reasoning", "completed", [])
-    assert chat_messages([message, item]) == [
+    assert conversation([message, item]).messages == [
         {"role": "assistant", "content": "a", **fields},
     ]
     other = item | {"encrypted_content": "gAAAA another service's"}
-    assert chat_messages([message, other]) == [{"role": "assistant", "content": "a"}]
+    assert conversation([message, other]).messages == [{"role": "assistant", "content": "a"}]
 
 
 def test_a_later_piece_of_a_call_may_bring_its_id_and_further_fields() -> None:

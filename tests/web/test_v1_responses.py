@@ -154,6 +154,8 @@ async def test_input_items_and_instructions_become_messages(
     assert len({item.id for item in rest}) == 3
     newest = await sdk.responses.input_items.list(made.id, limit=1)
     assert said(newest.data[0]) == "three"
+    with pytest.raises(openai.BadRequestError, match="no such id"):
+        await sdk.responses.input_items.list(made.id, after="none")
 
 
 async def test_a_conversation_goes_on_by_id(service: Service, sdk: AsyncOpenAI) -> None:

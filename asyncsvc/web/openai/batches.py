@@ -1,34 +1,45 @@
 """`/v1/batches`: the lines of a file as tasks, their answers as a file.
 
-Owns the routes and OpenAI's shape of a batch. Never runs anything.
+A line is parsed, refused and answered as the same request to its endpoint is: `endpoints` gives
+the runner of batches the way from a line to a task and from a task to an answer.
 """
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, get_args
 
+import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asyncsvc.errors import InvalidRequest
+from asyncsvc.batches.endpoints import Answered, BatchEndpoint, Prepared
+from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
+from asyncsvc.storage import responses as stored
 from asyncsvc.storage.batches import EXPIRING, Batch
-from asyncsvc.web.http import body
+from asyncsvc.tasks.state import State
+from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.openai import fields, schemas
-from asyncsvc.web.openai.errors import answering
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.state import Services
+from asyncsvc.web.openai import chat, embeddings, requests, responses, schemas
+from asyncsvc.web.openai.errors import endpoint, refusal
+from asyncsvc.web.openai.held_request import Held
+from asyncsvc.web.openai.response_request import parsed
 from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders
 from asyncsvc.web.tasks.submit import idempotency_key
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/responses")
-WINDOW = "24h"
 BODY_MOST = 64 * 1024
 LIST_DEFAULT, LIST_MOST = 20, 100
 PAIRS_MOST, NAME_MOST, VALUE_MOST = 16, 64, 512
 HEADERS = ("x-lane", "x-priority", "x-session-id")
+WINDOW = "24h"
+LANE = "long"
+BASE64 = "base64"
 Object = dict[str, Any]
 
 
-@operation(
+@endpoint(
     answer=schemas.BatchObject,
     body=schemas.BatchBody,
     example={
@@ -38,20 +49,18 @@ Object = dict[str, Any]
     },
     headers=SubmitHeaders,
     errors=("not_found", "queue_full", "idempotency_conflict"),
-    invalid=400,
 )
-@answering
 async def create_batch(request: Request) -> Response:
     """POST /v1/batches: make each line of a file a task.
 
     `x-lane`, `x-priority` and `x-session-id` are for all of them; without, they wait in `long`.
     """
     parts = services(request)
-    async with body.ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
-        given = body.as_object(data)
-    endpoint = given.pop("endpoint", None)
-    if endpoint not in ENDPOINTS:
-        raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}", param="endpoint")
+    async with ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
+        given = as_object(data)
+    known, path = get_args(schemas.BatchEndpoint), given.pop("endpoint", None)
+    if path not in known:
+        raise InvalidRequest(f"endpoint must be one of {', '.join(known)}", param="endpoint")
     if given.pop("completion_window", None) != WINDOW:
         raise InvalidRequest(f"completion_window must be {WINDOW}", param="completion_window")
     file_id = given.pop("input_file_id", None)
@@ -62,65 +71,64 @@ async def create_batch(request: Request) -> Response:
         name = min(given)
         raise InvalidRequest(f"{name!r} is not a field of a batch", param=name)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
-    fields.queued({}, request.headers)  # a wrong priority is told now, not with every line
+    requests.queued({}, request.headers)  # a wrong priority fails now, not with every line
     owner, key = request.scope["owner"], idempotency_key(request.headers)
-    batch = await parts.batches.create(endpoint, file_id, metadata, headers, owner, key)
+    batch = await parts.batches.create(path, file_id, metadata, headers, owner, key)
     return JSON(shown(batch))
 
 
-@operation(answer=schemas.BatchList, query=schemas.PageQuery, invalid=400)
-@answering
+@endpoint(answer=schemas.BatchList, query=schemas.PageQuery)
 async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the batches, newest first."""
     query = request.query_params
     limit = integer(query.get("limit"), "limit", LIST_DEFAULT, 1, LIST_MOST)
     found = await services(request).batches.page(query.get("after"), limit + 1)
-    page = [shown(batch) for batch in found[:limit]]
-    first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
-    answer = {"object": "list", "data": page, "first_id": first, "last_id": last}
-    return JSON(answer | {"has_more": len(found) > limit})
+    return JSON(schemas.listed([shown(batch) for batch in found], limit))
 
 
-@operation(answer=schemas.BatchObject, errors=("not_found",))
-@answering
+@endpoint(answer=schemas.BatchObject, errors=("not_found",))
 async def show_batch(request: Request) -> Response:
     """GET /v1/batches/{id}: how far it is."""
     return JSON(shown(await services(request).batches.get(request.path_params["batch_id"])))
 
 
-@operation(answer=schemas.BatchObject, errors=("not_found", "illegal_transition"))
-@answering
+@endpoint(answer=schemas.BatchObject, errors=("not_found", "illegal_transition"))
 async def cancel_batch(request: Request) -> Response:
     """POST /v1/batches/{id}/cancel: end it; what is done stays in its files."""
     return JSON(shown(await services(request).batches.cancel(request.path_params["batch_id"])))
 
 
-def shown(batch: Batch) -> Object:
-    """A batch as OpenAI shows it."""
+def shown(batch: Batch) -> schemas.BatchObject:
+    """A batch in OpenAI's shape."""
     ended = batch.state in ("completed", "cancelled", "expired", "failed")
     output, errors = (
         file_id if size and ended else None
         for file_id, size in zip(batch.files, batch.written, strict=True)
     )
-    times = {
-        f"{state}_at": None if (at := batch.times.get(state)) is None else at // 1000
-        for state in (
-            "in_progress", "finalizing", "completed", "failed", "expired", "cancelling",
-            "cancelled",
-        )
-    }  # fmt: skip
-    return times | {
+
+    def at(state: str) -> int | None:
+        return None if (time := batch.times.get(state)) is None else time // 1000
+
+    status: Any = "in_progress" if batch.state == EXPIRING else batch.state
+    return {
         "id": batch.id,
         "object": "batch",
         "endpoint": batch.endpoint,
         "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
         "input_file_id": batch.input_file_id,
-        "completion_window": WINDOW,
-        "status": "in_progress" if batch.state == EXPIRING else batch.state,
+        "completion_window": "24h",
+        "status": status,
         "output_file_id": output,
         "error_file_id": errors,
         "created_at": batch.created_at // 1000,
+        "in_progress_at": at("in_progress"),
         "expires_at": batch.expires_at // 1000,
+        "finalizing_at": at("finalizing"),
+        "completed_at": at("completed"),
+        "failed_at": at("failed"),
+        "expired_at": at("expired"),
+        "cancelling_at": at("cancelling"),
+        "cancelled_at": at("cancelled"),
         "request_counts": {
             "total": batch.total,
             "completed": batch.completed,
@@ -131,7 +139,7 @@ def shown(batch: Batch) -> Object:
 
 
 def _metadata(given: Any) -> dict[str, str] | None:
-    """As OpenAI limits it: 16 pairs of short strings."""
+    """The metadata of a batch, within OpenAI's limits: 16 pairs of short strings."""
     if given is None:
         return None
     if (
@@ -146,6 +154,91 @@ def _metadata(given: Any) -> dict[str, str] | None:
             param="metadata",
         )
     return given
+
+
+class _Endpoint:
+    """The lines of one endpoint: `prepare` makes a task of a line, `answer` its answer."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
+        """Parse a line. Raises RequestError."""
+        # A line waits in the lane for long work unless it names one, and as long as its batch:
+        # a client that could call again later does not exist.
+        prepared = await self._prepare({"lane": LANE} | body, Headers(headers))
+        submission = prepared.submission.model_copy(update={"max_wait_s": None})
+        return Prepared(submission, prepared.form, prepared.beside)
+
+    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
+        raise NotImplementedError
+
+    def refused(self, error: RequestError) -> Answered:
+        """The answer to a line that is no task."""
+        failure = refusal(error)
+        return Answered(failure.status, failure.body())
+
+    async def answer(self, task_id: str, form: str | None) -> Answered:
+        """The answer of a task that is finished or deleted."""
+        try:
+            task = await self._services.journal.task(task_id)
+        except TaskNotFound as gone:
+            return self.refused(gone)
+        response = await self._answer(Held(self._services, task, owned=False), form)
+        body = orjson.loads(bytes(response.body))
+        return Answered(response.status_code, body, task_id, task.state is State.CANCELLED)
+
+    async def _answer(self, held: Held, form: str | None) -> Response:
+        raise NotImplementedError
+
+
+class _Chat(_Endpoint):
+    """/v1/chat/completions"""
+
+    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
+        call = requests.chat(body, headers)
+        if call.stream:
+            raise InvalidRequest("stream means nothing in a batch", param="stream")
+        return Prepared(call.submissions[0])
+
+    async def _answer(self, held: Held, form: str | None) -> Response:
+        return await chat.answered(held)
+
+
+class _Embeddings(_Endpoint):
+    """/v1/embeddings"""
+
+    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
+        call = requests.embedding(body, headers)
+        return Prepared(call.submissions[0], BASE64 if call.base64 else None)
+
+    async def _answer(self, held: Held, form: str | None) -> Response:
+        return await embeddings.answered(held, form == BASE64)
+
+
+class _Responses(_Endpoint):
+    """/v1/responses"""
+
+    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
+        wanted, call, request = await parsed(self._services, body, headers)
+        if wanted.stream or wanted.background:
+            name = "stream" if wanted.stream else "background"
+            raise InvalidRequest(f"{name} means nothing in a batch", param=name)
+        return Prepared(call.submissions[0], beside=lambda task_id: stored.asking(task_id, request))
+
+    async def _answer(self, held: Held, form: str | None) -> Response:
+        store = self._services.journal.store
+        request = await stored.asked(store, held.task_id) or {"model": ""}
+        return await responses.answered(held, request)
+
+
+def endpoints(services: Services) -> Mapping[str, BatchEndpoint]:
+    """What the runner of batches does with the lines of each endpoint, by its path."""
+    return {
+        "/v1/chat/completions": _Chat(services),
+        "/v1/embeddings": _Embeddings(services),
+        "/v1/responses": _Responses(services),
+    }
 
 
 ROUTES = [
