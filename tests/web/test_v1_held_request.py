@@ -5,8 +5,8 @@ from pathlib import Path
 
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Noted
-from asyncsvc.web.openai.requests import Call
 from asyncsvc.web.openai.held_request import hold
+from asyncsvc.web.openai.requests import Call
 from tests.engine_services import EngineServices
 from tests.scripted import HANG
 from tests.virtual_time import virtual
