@@ -4,7 +4,8 @@ A line is parsed, refused and answered as the same request to its endpoint is: `
 the runner of batches the way from a line to a task and from a task to an answer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any, get_args
 
 import orjson
@@ -37,6 +38,10 @@ WINDOW = "24h"
 LANE = "long"
 BASE64 = "base64"
 Object = dict[str, Any]
+Parse = Callable[[Services, Object, Headers], Awaitable[Prepared]]
+"""Makes a task of the body of a line. Raises RequestError."""
+Answering = Callable[[Held, str | None], Awaitable[Response]]
+"""The answer of a task in a form of `Prepared.form`."""
 
 
 @endpoint(
@@ -156,22 +161,21 @@ def _metadata(given: Any) -> dict[str, str] | None:
     return given
 
 
-class _Endpoint:
-    """The lines of one endpoint: `prepare` makes a task of a line, `answer` its answer."""
+class Endpoint:
+    """The lines of one endpoint: `prepare` makes a task of a line, `answer` the line's answer."""
 
-    def __init__(self, services: Services) -> None:
+    def __init__(self, services: Services, parse: Parse, answered: Answering) -> None:
         self._services = services
+        self._parse = parse
+        self._answered = answered
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
         """Parse a line. Raises RequestError."""
-        # A line waits in the lane for long work unless it names one, and as long as its batch:
-        # a client that could call again later does not exist.
-        prepared = await self._prepare({"lane": LANE} | body, Headers(headers))
+        # A line waits in the lane for long work unless it names another, and for as long as its
+        # batch: no client is there who could call again.
+        prepared = await self._parse(self._services, {"lane": LANE} | body, Headers(headers))
         submission = prepared.submission.model_copy(update={"max_wait_s": None})
-        return Prepared(submission, prepared.form, prepared.beside)
-
-    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
-        raise NotImplementedError
+        return replace(prepared, submission=submission)
 
     def refused(self, error: RequestError) -> Answered:
         """The answer to a line that is no task."""
@@ -184,60 +188,51 @@ class _Endpoint:
             task = await self._services.journal.task(task_id)
         except TaskNotFound as gone:
             return self.refused(gone)
-        response = await self._answer(Held(self._services, task, owned=False), form)
+        response = await self._answered(Held(self._services, task, owned=False), form)
         body = orjson.loads(bytes(response.body))
         return Answered(response.status_code, body, task_id, task.state is State.CANCELLED)
 
-    async def _answer(self, held: Held, form: str | None) -> Response:
-        raise NotImplementedError
+
+async def _parse_chat(services: Services, body: Object, headers: Headers) -> Prepared:
+    call = requests.chat(body, headers)
+    _refuse("stream", call.stream)
+    return Prepared(call.submissions[0])
 
 
-class _Chat(_Endpoint):
-    """/v1/chat/completions"""
-
-    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
-        call = requests.chat(body, headers)
-        if call.stream:
-            raise InvalidRequest("stream means nothing in a batch", param="stream")
-        return Prepared(call.submissions[0])
-
-    async def _answer(self, held: Held, form: str | None) -> Response:
-        return await chat.answered(held)
+async def _parse_embeddings(services: Services, body: Object, headers: Headers) -> Prepared:
+    call = requests.embedding(body, headers)
+    return Prepared(call.submissions[0], BASE64 if call.base64 else None)
 
 
-class _Embeddings(_Endpoint):
-    """/v1/embeddings"""
-
-    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
-        call = requests.embedding(body, headers)
-        return Prepared(call.submissions[0], BASE64 if call.base64 else None)
-
-    async def _answer(self, held: Held, form: str | None) -> Response:
-        return await embeddings.answered(held, form == BASE64)
+async def _parse_response(services: Services, body: Object, headers: Headers) -> Prepared:
+    wanted, call, request = await parsed(services, body, headers)
+    _refuse("stream", wanted.stream)
+    _refuse("background", wanted.background)
+    return Prepared(call.submissions[0], beside=lambda task_id: stored.asking(task_id, request))
 
 
-class _Responses(_Endpoint):
-    """/v1/responses"""
+def _refuse(name: str, given: bool | None) -> None:
+    if given:
+        raise InvalidRequest(f"{name} means nothing in a batch", param=name)
 
-    async def _prepare(self, body: Object, headers: Headers) -> Prepared:
-        wanted, call, request = await parsed(self._services, body, headers)
-        if wanted.stream or wanted.background:
-            name = "stream" if wanted.stream else "background"
-            raise InvalidRequest(f"{name} means nothing in a batch", param=name)
-        return Prepared(call.submissions[0], beside=lambda task_id: stored.asking(task_id, request))
 
-    async def _answer(self, held: Held, form: str | None) -> Response:
-        store = self._services.journal.store
-        request = await stored.asked(store, held.task_id) or {"model": ""}
-        return await responses.answered(held, request)
+async def _response(held: Held, form: str | None) -> Response:
+    request = await stored.asked(held.services.journal.store, held.task_id) or {"model": ""}
+    return await responses.answered(held, request)
 
 
 def endpoints(services: Services) -> Mapping[str, BatchEndpoint]:
-    """What the runner of batches does with the lines of each endpoint, by its path."""
+    """The endpoints of batches by their paths, for the runner of batches."""
     return {
-        "/v1/chat/completions": _Chat(services),
-        "/v1/embeddings": _Embeddings(services),
-        "/v1/responses": _Responses(services),
+        "/v1/chat/completions": Endpoint(
+            services, _parse_chat, lambda held, form: chat.answered(held)
+        ),
+        "/v1/embeddings": Endpoint(
+            services,
+            _parse_embeddings,
+            lambda held, form: embeddings.answered(held, form == BASE64),
+        ),
+        "/v1/responses": Endpoint(services, _parse_response, _response),
     }
 
 

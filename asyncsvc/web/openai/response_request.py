@@ -141,7 +141,7 @@ async def with_history(services: Services, given: Object) -> ParsedResponse:
     items = given.get("input")
     if isinstance(items, list) and any(_is_reference(one) or _is_bare(one) for one in items):
         known = await _conversation_of(services, previous)
-        given = given | {"input": await References(services, known).resolved(items)}
+        given = given | {"input": await _resolved(services, items, known)}
     return read(given, earlier)
 
 
@@ -261,51 +261,40 @@ async def _earlier(services: Services, previous: Any) -> Messages:
 _ID = re.compile(r"(?:msg|rs|fc|ctc|item)_(.+)_((?:in)?\d+)\Z", re.ASCII)
 
 
-class References:
-    """Resolves items that a client names by their ids. `known` are the tasks of the conversation
-    so far."""
+async def _resolved(services: Services, items: list[Any], known: frozenset[str]) -> list[Any]:
+    """The input with stored items in place of the ids that name them. An item of the tasks `known`
+    is left out: it is in the conversation already. Raises InvalidRequest."""
+    read: dict[str, dict[str, Object]] = {}
 
-    def __init__(self, services: Services, known: frozenset[str]) -> None:
-        self._services = services
-        self._known = known
-        self._found: dict[str, dict[str, Object]] = {}
-
-    async def resolved(self, items: list[Any]) -> list[Any]:
-        """The input with the stored items in place of references. Raises InvalidRequest."""
-        resolved = []
-        for index, item in enumerate(items):
-            if _is_reference(item):
-                resolved += await self._referenced(item.get("id"), f"input[{index}].id")
-            elif _is_bare(item):
-                resolved.append(await self._stored(item["id"]) or item)
-            else:
-                resolved.append(item)
-        return resolved
-
-    async def _referenced(self, item_id: Any, where: str) -> list[Object]:
-        match = _ID.match(item_id) if isinstance(item_id, str) else None
-        if match and match[1] in self._known:
-            return []
-        found = await self._stored(item_id) if match else None
-        if found is None:
-            raise InvalidRequest(f"item with id {str(item_id)[:80]!r} not found", param=where)
-        return [found]
-
-    async def _stored(self, item_id: str) -> Object | None:
-        match = _ID.match(item_id)
+    async def stored_item(item_id: Any) -> Object | None:
+        match = _ID.match(str(item_id))
         if match is None:
             return None
-        task_id = match[1]
-        if task_id not in self._found:
-            self._found[task_id] = await self._items(task_id)
-        return self._found[task_id].get(item_id)
+        if match[1] not in read:
+            read[match[1]] = await _items(services, match[1])
+        return read[match[1]].get(match[0])
 
-    async def _items(self, task_id: str) -> dict[str, Object]:
-        found = await find(self._services, PREFIX + task_id)
-        if found is None:
-            return {}
-        items = [*input_items(found[1], task_id), *await _output(self._services, *found)]
-        return {item["id"]: item for item in items}
+    resolved = []
+    for index, item in enumerate(items):
+        if _is_bare(item):
+            resolved.append(await stored_item(item["id"]) or item)
+        elif not _is_reference(item):
+            resolved.append(item)
+        elif not ((match := _ID.match(str(item.get("id")))) and match[1] in known):
+            if (found := await stored_item(item.get("id"))) is None:
+                where, name = f"input[{index}].id", str(item.get("id"))
+                raise InvalidRequest(f"item with id {name[:80]!r} not found", param=where)
+            resolved.append(found)
+    return resolved
+
+
+async def _items(services: Services, task_id: str) -> dict[str, Object]:
+    """The items of a response by their ids: its input, and its output so far."""
+    found = await find(services, PREFIX + task_id)
+    if found is None:
+        return {}
+    items = [*input_items(found[1], task_id), *await _output(services, *found)]
+    return {item["id"]: item for item in items}
 
 
 def _is_reference(item: Any) -> bool:

@@ -7,7 +7,7 @@ marks the items of the one before as incomplete and opens new ones under new ind
 """
 
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from asyncsvc.clock import from_rfc3339
 from asyncsvc.providers.answers.tool_calls import LATE_ID
@@ -21,12 +21,6 @@ ENCRYPTED = "reasoning.encrypted_content"
 """The entry of `include` that asks for `encrypted_content`."""
 CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an incomplete answer, with OpenAI's word for the reason."""
-CALLS = {"function_call": "arguments", "custom_tool_call": "input"}
-"""Kinds of items that are calls, with the field of the tool's input."""
-CALL_EVENTS = {
-    "function_call": "response.function_call_arguments",
-    "custom_tool_call": "response.custom_tool_call_input",
-}
 _ECHOED: Object = {
     "instructions": None, "metadata": {}, "max_output_tokens": None, "temperature": None,
     "top_p": None, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
@@ -38,95 +32,77 @@ _ECHOED: Object = {
 """Fields of the request that a response repeats, with their defaults."""
 
 
-PREFIXES = {
-    "message": "msg", "reasoning": "rs", "function_call": "fc", "custom_tool_call": "ctc"
-}  # fmt: skip
-"""Prefixes of the ids of items by their kind."""
-
-
 @dataclass(frozen=True, slots=True)
-class Reasoning:
-    """The shape of reasoning items: thinking is their content, or their summary where the request
-    asks for one. `sealed`: with `encrypted_content`."""
+class Form:
+    """The form of an item with a text: the types of the item, of its events and of its part. A
+    call has no part."""
 
-    summary: bool = False
-    sealed: bool = False
+    kind: str
+    prefix: str
+    """The prefix of the item's id."""
+    event: str
+    field: str
+    """The field with the text."""
+    part: str = ""
+    part_event: str = "response.content_part"
+    index: str = "content_index"
 
-    @classmethod
-    def of(cls, request: Object) -> Self:
-        """The shape that a request to `/v1/responses` asks for."""
-        wanted = request.get("reasoning") or {}
-        asked = wanted.get("summary") or wanted.get("generate_summary")
-        return cls(bool(asked), ENCRYPTED in (request.get("include") or []))
 
-    @property
-    def event(self) -> str:
-        return f"response.reasoning_{'summary_' if self.summary else ''}text"
-
-    @property
-    def part(self) -> str:
-        return "summary_text" if self.summary else "reasoning_text"
-
-    @property
-    def part_event(self) -> str:
-        return "response.reasoning_summary_part" if self.summary else "response.content_part"
-
-    @property
-    def place(self) -> Object:
-        return {"summary_index" if self.summary else "content_index": 0}
-
-    def shown(self, text: str, parts: list[Object], opaque: str | None = None) -> Object:
-        """The fields of a reasoning item; `opaque` is carried in place of thinking."""
-        if opaque is None and self.sealed and text:
-            opaque = sealed({THINKING: text})
-        more = {} if opaque is None else {"encrypted_content": opaque}
-        if self.summary:
-            return {"summary": parts, **more}
-        return {"summary": [], "content": parts, **more}
+TEXT = Form("message", "msg", "response.output_text", "text", "output_text")
+REFUSAL = Form("message", "msg", "response.refusal", "refusal", "refusal")
+REASONING = Form("reasoning", "rs", "response.reasoning_text", "text", "reasoning_text")
+SUMMARY = Form(
+    "reasoning",
+    "rs",
+    "response.reasoning_summary_text",
+    "text",
+    "summary_text",
+    "response.reasoning_summary_part",
+    "summary_index",
+)
+FUNCTION = Form("function_call", "fc", "response.function_call_arguments", "arguments")
+CUSTOM = Form("custom_tool_call", "ctc", "response.custom_tool_call_input", "input")
 
 
 class Item:
-    """An item of the output. `index` counts the items of all attempts."""
+    """An item of the output. `index` counts the items of all attempts; `encrypts`: its thinking
+    is repeated as `encrypted_content`."""
 
-    def __init__(self, index: int, task_id: str, kind: str, reasoning: Reasoning) -> None:
+    def __init__(self, index: int, task_id: str, form: Form, encrypts: bool) -> None:
         self.index = index
-        self.kind = kind
-        self.id = f"{PREFIXES[kind]}_{task_id}_{index}"
+        self.form = form
+        self.id = f"{form.prefix}_{task_id}_{index}"
         self.status = "in_progress"
         self.texts: list[str] = []
         self.call: Object = {}
-        self.reasoning = reasoning
-        self.refusal = False
         self.opaque: str | None = None
         """A reasoning item's sealed fields, which the next turn needs."""
+        self._encrypts = encrypts
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts)
 
     def part(self) -> Object:
         """The part of the content that the texts are."""
-        text = "".join(self.texts)
-        if self.refusal:
-            return {"type": "refusal", "refusal": text}
-        if self.kind == "reasoning":
-            return {"type": self.reasoning.part, "text": text}
-        return {"type": "output_text", "text": text, "annotations": [], "logprobs": []}
-
-    def place(self) -> Object:
-        """The index of the part, as events have it."""
-        return self.reasoning.place if self.kind == "reasoning" else {"content_index": 0}
-
-    def part_event(self, what: str) -> str:
-        """The type of the event after which the part is `added` or `done`."""
-        kind = self.reasoning.part_event if self.kind == "reasoning" else "response.content_part"
-        return f"{kind}.{what}"
+        more: Object = {"annotations": [], "logprobs": []} if self.form is TEXT else {}
+        return {"type": self.form.part, self.form.field: self.text, **more}
 
     def shown(self) -> Object:
         """The item in OpenAI's shape."""
-        item: Object = {"id": self.id, "type": self.kind, "status": self.status}
-        if self.kind in CALLS:
-            return item | self.call | {CALLS[self.kind]: "".join(self.texts)}
+        item: Object = {"id": self.id, "type": self.form.kind, "status": self.status}
+        if not self.form.part:
+            return item | self.call | {self.form.field: self.text}
         content = [self.part()] if self.texts else []
-        if self.kind == "reasoning":
-            return item | self.reasoning.shown("".join(self.texts), content, self.opaque)
-        return item | {"role": "assistant", "content": content}
+        if self.form.kind == "message":
+            return item | {"role": "assistant", "content": content}
+        opaque = self.opaque
+        if opaque is None and self._encrypts and self.texts:
+            opaque = sealed({THINKING: self.text})
+        more = {} if opaque is None else {"encrypted_content": opaque}
+        if self.form is SUMMARY:
+            return item | {"summary": content, **more}
+        return item | {"summary": [], "content": content, **more}
 
 
 class ResponseEvents:
@@ -143,7 +119,10 @@ class ResponseEvents:
         self._calls: dict[int, Item] = {}
         """Open calls by the provider's index."""
         self._events: list[Object] = []
-        self._reasoning = Reasoning.of(request)
+        asked = request.get("reasoning") or {}
+        summary = asked.get("summary") or asked.get("generate_summary")
+        self._thinking = SUMMARY if summary else REASONING
+        self._encrypts = ENCRYPTED in (request.get("include") or [])
         self._model = str(request["model"])
         self._created_at = 0
         self._completed_at: int | None = None
@@ -170,11 +149,9 @@ class ResponseEvents:
                 self._model, self.status = data["name"], "in_progress"
                 self._emit("response.in_progress", response=self.response(begun=False))
             case "reasoning":
-                self._add_text("reasoning", self._reasoning.event, data["text"])
-            case "chunk" if data.get("refusal"):
-                self._add_text("message", "response.refusal", data["text"], refusal=True)
+                self._add_text(self._thinking, data["text"])
             case "chunk":
-                self._add_text("message", "response.output_text", data["text"])
+                self._add_text(REFUSAL if data.get("refusal") else TEXT, data["text"])
             case "tool_call" if "function" in data:
                 self._add_call(data)
             case "message":
@@ -237,16 +214,13 @@ class ResponseEvents:
                 self._emit_done(item)
         self._items = []
 
-    def _add_text(self, kind: str, event: str, text: str, refusal: bool = False) -> None:
-        if self._open is None or (self._open.kind, self._open.refusal) != (kind, refusal):
+    def _add_text(self, form: Form, text: str) -> None:
+        if self._open is None or self._open.form is not form:
             self._close("completed")
-            item = self._open = self._begin(kind)
-            item.refusal = refusal
-            self._emit_of(item, item.part_event("added"), **item.place(), part=item.part())
-        item = self._open
-        item.texts.append(text)
-        more: Object = {"logprobs": []} if event == "response.output_text" else {}
-        self._emit_of(item, f"{event}.delta", **item.place(), delta=text, **more)
+            self._open = self._begin(form)
+            self._emit_part(self._open, "added")
+        self._open.texts.append(text)
+        self._emit_text(self._open, "delta", {"delta": text})
 
     def _add_call(self, piece: Object) -> None:
         """Add a call or a piece of one; several calls may be open at once."""
@@ -255,7 +229,7 @@ class ResponseEvents:
         if item is None:
             self._close("completed", calls=False)
             custom = piece.get("type") == "custom"
-            item = self._begin("custom_tool_call" if custom else "function_call", piece)
+            item = self._begin(CUSTOM if custom else FUNCTION, piece)
             self._calls[index] = item
         item.call |= _own(piece)
         if function.get("name"):
@@ -263,10 +237,10 @@ class ResponseEvents:
         arguments = str(function.get("arguments") or "")
         if arguments:
             item.texts.append(arguments)
-            self._emit_of(item, f"{CALL_EVENTS[item.kind]}.delta", delta=arguments)
+            self._emit_of(item, f"{item.form.event}.delta", delta=arguments)
 
-    def _begin(self, kind: str, call: Object | None = None) -> Item:
-        item = Item(self._made, self._task_id, kind, self._reasoning)
+    def _begin(self, form: Form, call: Object | None = None) -> Item:
+        item = Item(self._made, self._task_id, form, self._encrypts)
         if call is not None:
             name = call["function"].get("name") or ""
             item.call = {"call_id": call.get("id") or item.id, "name": name} | _own(call)
@@ -279,15 +253,16 @@ class ResponseEvents:
         """Close the open items, whole or not."""
         item, self._open = self._open, None
         if item is not None:
-            self._end_text(item)
+            self._emit_text(item, "done", {item.form.field: item.text})
+            self._emit_part(item, "done")
             item.status = status
             self._emit_done(item)
         called, self._calls = (self._calls, {}) if calls else ({}, self._calls)
         for item in called.values():
             if status == "completed":
                 # A client acts on this event: half a call must never get it.
-                end = {"name": item.call["name"], CALLS[item.kind]: "".join(item.texts)}
-                self._emit_of(item, f"{CALL_EVENTS[item.kind]}.done", **end)
+                end = {"name": item.call["name"], item.form.field: item.text}
+                self._emit_of(item, f"{item.form.event}.done", **end)
             item.status = status
             self._emit_done(item)
 
@@ -295,20 +270,17 @@ class ResponseEvents:
         """Add fields of the message that no item has: a reasoning item carries them, which a
         client returns as it is."""
         self._close("completed")
-        item = self._begin("reasoning")
+        item = self._begin(self._thinking)
         item.opaque, item.status = sealed(fields), "completed"
         self._emit_done(item)
 
-    def _end_text(self, item: Item) -> None:
-        part, place = item.part(), item.place()
-        if item.refusal:
-            self._emit_of(item, "response.refusal.done", **place, refusal=part["refusal"])
-            self._emit_of(item, item.part_event("done"), **place, part=part)
-            return
-        kind = self._reasoning.event if item.kind == "reasoning" else "response.output_text"
-        more: Object = {"logprobs": []} if item.kind == "message" else {}
-        self._emit_of(item, f"{kind}.done", **place, text=part["text"], **more)
-        self._emit_of(item, item.part_event("done"), **place, part=part)
+    def _emit_text(self, item: Item, what: str, text: Object) -> None:
+        more: Object = {"logprobs": []} if item.form is TEXT else {}
+        self._emit_of(item, f"{item.form.event}.{what}", **{item.form.index: 0}, **text, **more)
+
+    def _emit_part(self, item: Item, what: str) -> None:
+        kind = f"{item.form.part_event}.{what}"
+        self._emit_of(item, kind, **{item.form.index: 0}, part=item.part())
 
     def _emit_done(self, item: Item) -> None:
         self._emit("response.output_item.done", output_index=item.index, item=item.shown())

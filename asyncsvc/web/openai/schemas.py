@@ -14,7 +14,7 @@ from asyncsvc.tasks import parameters
 from asyncsvc.tasks.submission import MESSAGE, Lane
 from asyncsvc.web.openai.requests import PROMPTS_MOST, Tool, ToolChoice
 from asyncsvc.web.openai.requests import REFUSED as NOT_SUPPORTED
-from asyncsvc.web.tasks.schemas import KEY_MOST, MOST
+from asyncsvc.web.tasks.schemas import MOST, SubmitHeaders
 
 Object = dict[str, Any]
 BITS = 63
@@ -60,7 +60,7 @@ Which = Annotated[str, Field(min_length=1, description="a model's name, `auto` o
 Message = Annotated[Object, Field(json_schema_extra=MESSAGE)]
 
 
-class CallHeaders(TypedDict, total=False):
+class CallHeaders(SubmitHeaders, total=False):
     x_lane: Annotated[Lane, Field(alias="x-lane", description="priority, short or long")]
     x_priority: Annotated[int, Field(alias="x-priority", ge=0, le=9)]
     x_session_id: Annotated[
@@ -70,15 +70,6 @@ class CallHeaders(TypedDict, total=False):
             min_length=1,
             max_length=200,
             description="tasks of one session run in order",
-        ),
-    ]
-    idempotency_key: Annotated[
-        str,
-        Field(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=KEY_MOST,
-            description="the same key and body find the same task",
         ),
     ]
 
