@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.web.description import as_described
 from tests.web.serving import Service, serving
 
 ROOM = 100
@@ -20,6 +21,7 @@ ROOM = 100
 async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Service]:
     """No token, the models `fast` and `embed`; it holds what earlier tests have left."""
     async with serving(tmp_path_factory.mktemp("shared"), concurrency=ROOM) as running:
+        running.http.event_hooks["response"].append(as_described)
         yield running
 
 
@@ -27,4 +29,5 @@ async def service(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Ser
 async def fresh(tmp_path: Path) -> AsyncIterator[Service]:
     """The same, empty, and with five calls at once."""
     async with serving(tmp_path) as running:
+        running.http.event_hooks["response"].append(as_described)
         yield running
