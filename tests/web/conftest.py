@@ -7,6 +7,7 @@ A module that uses them runs its tests in one loop:
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import openai
 import pytest
 import pytest_asyncio
 
@@ -31,3 +32,14 @@ async def fresh(tmp_path: Path) -> AsyncIterator[Service]:
     async with serving(tmp_path) as running:
         running.http.event_hooks["response"].append(as_described)
         yield running
+
+
+@pytest_asyncio.fixture(loop_scope="module")
+async def sdk(service: Service) -> AsyncIterator[openai.AsyncOpenAI]:
+    """The official client of OpenAI's API, for the shared service."""
+    http = openai.DefaultAsyncHttpxClient(event_hooks={"response": [as_described]})
+    url = f"{service.url}/v1"
+    async with openai.AsyncOpenAI(
+        base_url=url, api_key="none", max_retries=0, http_client=http
+    ) as client:
+        yield client

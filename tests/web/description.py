@@ -18,14 +18,14 @@ VERBS = {"get", "post", "put", "patch", "delete"}
 
 
 def operations(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(path, METHOD, what is said of it)"""
+    """(path, METHOD, operation) of every operation."""
     for path, entry in found["paths"].items():
         for verb in VERBS & entry.keys():
             yield path, verb.upper(), entry[verb]
 
 
 def closed(schema: Any) -> Any:
-    """The same, but what is not described is wrong: nothing may be answered that is not told."""
+    """The schema, under which a field that it does not describe is a fault."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):

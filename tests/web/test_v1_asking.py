@@ -43,9 +43,9 @@ def test_what_says_what_is_so_anyway_is_no_fault() -> None:
     ],
 )  # fmt: skip
 def test_a_tool_without_a_name_is_refused_by_its_place(tools: list[Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as told:
+    with pytest.raises(InvalidRequest) as refused:
         asked(tools=tools)
-    assert told.value.param == param
+    assert refused.value.param == param
 
 
 def test_a_field_of_no_known_name_goes_to_the_provider() -> None:
@@ -136,7 +136,7 @@ def test_params_are_passed_unseen() -> None:
         ("stream", "yes"),
         ("stream_options", {"include_usage": True}),
         ("messages", []),
-        ("messages", [{"role": "nobody"}]),
+        ("messages", [{"role": "king"}]),
         ("lane", "fast"),
         ("priority", 10),
         ("model", 7),
@@ -144,9 +144,9 @@ def test_params_are_passed_unseen() -> None:
     ],
 )
 def test_a_refusal_names_its_field(field: str, value: Any) -> None:
-    with pytest.raises(InvalidRequest) as told:
+    with pytest.raises(InvalidRequest) as refused:
         asked(**{field: value})
-    assert told.value.param == field
+    assert refused.value.param == field
 
 
 @pytest.mark.parametrize("options", [[], {"include_usage": 1}])
@@ -204,7 +204,9 @@ def test_embeddings() -> None:
         {"model": "auto", "input": ["a"], "dimensions": 3, "encoding_format": "base64"},
         Headers({"x-lane": "long"}),
     )
-    assert call.base64 and call.submissions[0].input == ["a"] and call.submissions[0].lane == "long"
+    assert call.base64
+    assert call.submissions[0].input == ["a"]
+    assert call.submissions[0].lane == "long"
     assert call.submissions[0].params == {"dimensions": 3}
 
 

@@ -29,7 +29,8 @@ async def test_a_repeated_request_that_hangs_up_leaves_the_task_to_the_first(
             assert again.task_id == first.task_id
             await again.give_up()
         task, failure = await first.finished()
-        assert task is not None and failure is None
+        assert task is not None
+        assert failure is None
         assert (task.state, task.attempts) == (State.COMPLETED, 1)
         assert await services.result(first.task_id) == "ab"
         assert not services.client.calls[0].cancelled
@@ -46,7 +47,9 @@ async def test_the_first_request_that_hangs_up_ends_the_task(tmp_path: Path) -> 
         assert await services.state(first.task_id) is State.CANCELLED
         assert services.client.running == []
         task, failure = await again.finished()
-        assert task is not None and failure is not None and failure.code == "cancelled"
+        assert task is not None
+        assert failure is not None
+        assert failure.code == "cancelled"
 
 
 @virtual
