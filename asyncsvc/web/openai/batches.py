@@ -6,7 +6,7 @@ the runner of batches the way from a line to a task and from a task to an answer
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
-from typing import Any, get_args
+from typing import Any
 
 import orjson
 from starlette.datastructures import Headers
@@ -28,13 +28,11 @@ from asyncsvc.web.openai.held_request import Held
 from asyncsvc.web.openai.response_request import parsed
 from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders
-from asyncsvc.web.tasks.submit import idempotency_key
+from asyncsvc.web.tasks.submit import idempotency_key, parse_as
 
 BODY_MOST = 64 * 1024
 LIST_DEFAULT, LIST_MOST = 20, 100
-PAIRS_MOST, NAME_MOST, VALUE_MOST = 16, 64, 512
 HEADERS = ("x-lane", "x-priority", "x-session-id")
-WINDOW = "24h"
 LANE = "long"
 BASE64 = "base64"
 Object = dict[str, Any]
@@ -50,7 +48,7 @@ Answering = Callable[[Held, str | None], Awaitable[Response]]
     example={
         "input_file_id": "file-1",
         "endpoint": "/v1/chat/completions",
-        "completion_window": WINDOW,
+        "completion_window": "24h",
     },
     headers=SubmitHeaders,
     errors=("not_found", "queue_full", "idempotency_conflict"),
@@ -63,22 +61,15 @@ async def create_batch(request: Request) -> Response:
     parts = services(request)
     async with ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
         given = as_object(data)
-    known, path = get_args(schemas.BatchEndpoint), given.pop("endpoint", None)
-    if path not in known:
-        raise InvalidRequest(f"endpoint must be one of {', '.join(known)}", param="endpoint")
-    if given.pop("completion_window", None) != WINDOW:
-        raise InvalidRequest(f"completion_window must be {WINDOW}", param="completion_window")
-    file_id = given.pop("input_file_id", None)
-    if not isinstance(file_id, str) or not file_id:
-        raise InvalidRequest("input_file_id must be a file's id", param="input_file_id")
-    metadata = _metadata(given.pop("metadata", None))
-    if given:
-        name = min(given)
-        raise InvalidRequest(f"{name!r} is not a field of a batch", param=name)
+    if unknown := given.keys() - schemas.BatchBody.model_fields.keys():
+        raise InvalidRequest(f"{min(unknown)!r} is not a field of a batch", param=min(unknown))
+    wanted = parse_as(schemas.BatchBody, given)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     requests.queued({}, request.headers)  # a wrong priority fails now, not with every line
     owner, key = request.scope["owner"], idempotency_key(request.headers)
-    batch = await parts.batches.create(path, file_id, metadata, headers, owner, key)
+    batch = await parts.batches.create(
+        wanted.endpoint, wanted.input_file_id, wanted.metadata, headers, owner, key
+    )
     return JSON(shown(batch))
 
 
@@ -141,24 +132,6 @@ def shown(batch: Batch) -> schemas.BatchObject:
         },
         "metadata": batch.metadata,
     }
-
-
-def _metadata(given: Any) -> dict[str, str] | None:
-    """The metadata of a batch, within OpenAI's limits: 16 pairs of short strings."""
-    if given is None:
-        return None
-    if (
-        not isinstance(given, dict)
-        or len(given) > PAIRS_MOST
-        or not all(isinstance(value, str) and len(value) <= VALUE_MOST for value in given.values())
-        or not all(len(name) <= NAME_MOST for name in given)
-    ):
-        raise InvalidRequest(
-            f"metadata must be at most {PAIRS_MOST} pairs of strings, names up to {NAME_MOST} "
-            f"and values up to {VALUE_MOST} characters long",
-            param="metadata",
-        )
-    return given
 
 
 class Endpoint:

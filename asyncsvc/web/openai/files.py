@@ -169,13 +169,11 @@ class Form:
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": lambda: self._events.append(("begin", b"")),
                 "on_header_field": lambda data, a, b: self._header[0].extend(data[a:b]),
                 "on_header_value": lambda data, a, b: self._header[1].extend(data[a:b]),
                 "on_header_end": self._headed,
                 "on_headers_finished": lambda: self._events.append(("head", self._disposition)),
                 "on_part_data": lambda data, a, b: self._events.append(("data", data[a:b])),
-                "on_part_end": lambda: self._events.append(("end", b"")),
                 "on_end": lambda: self._events.append(("over", b"")),
             },
         )

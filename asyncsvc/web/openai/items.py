@@ -232,10 +232,9 @@ def _message(item: Object, where: str) -> Object:
             f"{where}.content must be a string or a list of parts", param=f"{where}.content"
         )
     parts = parts_of(content, f"{where}.content")
-    if role == "assistant" and all(part["type"] == "text" for part in parts):
-        return message | {"content": "".join(part["text"] for part in parts)}
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        return message | {"content": parts[0]["text"]}
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    if len(texts) == len(parts) and (role == "assistant" or len(parts) == 1):
+        return message | {"content": "".join(texts)}
     return message | {"content": parts}
 
 

@@ -10,21 +10,20 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import Conflict, InvalidRequest
 from asyncsvc.storage import responses as stored
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import State
-from asyncsvc.web.http import errors
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import requests
 from asyncsvc.web.openai.items import Conversation, Messages, conversation, input_items, thinking
 from asyncsvc.web.openai.requests import Call, Tool, ToolChoice
 from asyncsvc.web.openai.response_stream import ENCRYPTED, PREFIX, ResponseEvents
 from asyncsvc.web.openai.schemas import Text, with_parameters
-from asyncsvc.web.tasks.submit import idempotency_key
+from asyncsvc.web.tasks.submit import idempotency_key, parse_as
 
 Object = dict[str, Any]
 PASSED = {
@@ -147,7 +146,7 @@ async def with_history(services: Services, given: Object) -> ParsedResponse:
 
 def read(given: Object, earlier: Messages) -> ParsedResponse:
     """A body, parsed as the continuation of earlier messages. Raises InvalidRequest."""
-    wanted = parse(given)
+    wanted = parse_as(CreateResponse, given)
     rest = {name: value for name, value in given.items() if name not in CreateResponse.model_fields}
     more, notes = requests.parameters(rest)
     new, head = wanted.conversation(), wanted.head()
@@ -168,15 +167,6 @@ def read(given: Object, earlier: Messages) -> ParsedResponse:
     request |= {name: given[name] for name in ECHOED if name in given}
     request["head"] = len(head)
     return ParsedResponse(wanted, head + earlier + new.messages, params, notes, request)
-
-
-def parse(given: Object) -> CreateResponse:
-    """The declared fields of a body. Raises InvalidRequest."""
-    try:
-        return CreateResponse.model_validate(given)
-    except ValidationError as error:
-        fault = errors.invalid(error)
-        raise InvalidRequest(str(fault), param=fault.param) from None
 
 
 def _text_params(text: Object) -> Object:

@@ -1,13 +1,13 @@
 """The shapes of OpenAI's API: one declaration for the answers that routes build, whose fields the
 type checker compares, and for the OpenAPI document.
 
-Bodies are declared for the document alone: `requests` and `response_request` validate them.
+A body that is a model is validated by it; `requests` validates those that are TypedDicts.
 """
 
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from asyncsvc.tasks import parameters
@@ -241,14 +241,19 @@ class Deleted(TypedDict):
     deleted: Literal[True]
 
 
-BatchEndpoint = Literal["/v1/chat/completions", "/v1/embeddings", "/v1/responses"]
+Name = Annotated[str, Field(max_length=64)]
+Value = Annotated[str, Field(max_length=512)]
 
 
-class BatchBody(TypedDict):
+class BatchBody(BaseModel):
+    """A batch to run; the limits of `metadata` are OpenAI's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
     input_file_id: Text
-    endpoint: BatchEndpoint
+    endpoint: Literal["/v1/chat/completions", "/v1/embeddings", "/v1/responses"]
     completion_window: Literal["24h"]
-    metadata: NotRequired[dict[str, str] | None]
+    metadata: Annotated[dict[Name, Value], Field(max_length=16)] | None = None
 
 
 class RequestCounts(TypedDict):
