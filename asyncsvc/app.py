@@ -60,7 +60,7 @@ from asyncsvc.web.http.auth import Attempts, Authenticator, Rules
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
-from asyncsvc.web.openai.batch_lines import doors
+from asyncsvc.web.openai.batches import endpoints
 from asyncsvc.web.openapi.routes import Description
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
@@ -137,7 +137,7 @@ async def _opened(
     )
     services = await _front(stack, environ, watch, executor, reloader)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
-    services.batches.begin(doors(services))
+    services.batches.begin(endpoints(services))
     return services
 
 

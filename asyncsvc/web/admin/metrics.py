@@ -282,7 +282,13 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
     return encoder(registry), content_type
 
 
-@operation(answer=str, media=("text/plain; version=1.0.0; charset=utf-8",))
+@operation(
+    answer=str,
+    media=(
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+    ),
+)
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
     services: Services = request.scope["state"]["services"]
