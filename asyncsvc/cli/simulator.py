@@ -3,17 +3,12 @@
 Prints the line `simulator listening on URL` on stdout once it takes calls.
 """
 
-import asyncio
-import signal
-from collections.abc import Coroutine
-from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from asyncsvc.cli.options import FAILED, HERE, MISUSED, Failure, Port
-from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.simulator import Profile, ProfileError, serve
 
 app = typer.Typer()
@@ -33,14 +28,13 @@ def simulator(
     except ProfileError as error:
         raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
 
-    def announce(line: str) -> None:
-        for each in _introduction(simulated, line.split()[-1]):
+    def announce(url: str) -> None:
+        for each in _introduction(simulated, url):
             print(each)
-        print(line, flush=True)
+        print(f"simulator listening on {url}", flush=True)
 
     try:
-        with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-            runner.run(_until_signalled(serve(simulated, HOST, port or 0, announce)))
+        serve(simulated, HOST, port or 0, announce)
     except OSError as error:
         raise Failure(
             f"cannot listen on {HOST}:{port}: {error.strerror or error}; choose another --port N",
@@ -77,13 +71,3 @@ def _limits(profile: Profile, name: str) -> str:
     if settings.rpm:
         found.append(f"{settings.rpm} in {settings.window_s:g} s")
     return ", ".join(found)
-
-
-async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows: Ctrl-C ends the runner there
-            loop.add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
-        await task
