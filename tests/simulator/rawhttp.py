@@ -116,5 +116,5 @@ def in_flight(server: Running, model: str = "m") -> int:
 async def until(condition: Callable[[], object]) -> None:
     """Turn the loop until the condition holds; the limit only bounds a failing test."""
     async with asyncio.timeout(LIMIT_S):
-        while not condition():  # ruff: ignore[async-busy-wait]
+        while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)
