@@ -1,9 +1,13 @@
+"""Chat completions over a real socket: order, usage, pace, bad requests, clients that leave."""
+
 import asyncio
+from random import Random
 
 import aiohttp
 import pytest
 
 from asyncsvc.simulator import Profile, Running, running
+from asyncsvc.simulator.chat import Pace
 
 from .rawhttp import fetch, in_flight, opened, request_bytes, until, user
 
@@ -160,11 +164,7 @@ async def test_tokens_keep_their_pace() -> None:
         assert loop.time() - start >= 0.05 + 19 / 200
 
 
-async def test_jitter_varies_with_the_seed_only() -> None:
-    from random import Random
-
-    from asyncsvc.simulator.chat import Pace
-
+def test_jitter_varies_with_the_seed_only() -> None:
     pace = Pace(0.1, 0.01, 0.5, Random(3))
     varied = [pace.varied(1.0) for _ in range(200)]
     assert min(varied) >= 0.5

@@ -1,6 +1,7 @@
 import base64
 import struct
 
+import orjson
 import pytest
 
 from asyncsvc.simulator import Running
@@ -55,7 +56,7 @@ async def test_faults_befall_embeddings_too(server: Running) -> None:
         assert raw.status == status
     cut = await fetch(server.port, {"model": "e", "input": "[[sim:cut]]"}, path=PATH)
     assert cut.terminated
-    with pytest.raises(ValueError):
+    with pytest.raises(orjson.JSONDecodeError):
         cut.json()
     empty = await fetch(server.port, {"model": "e", "input": "[[sim:empty]]"}, path=PATH)
     assert empty.json()["data"] == []

@@ -97,7 +97,7 @@ def test_changed_replaces_single_keys_and_leaves_the_old_profile() -> None:
     new = old.changed({"models": {"a": {"rpm": 9}, "b": {"rpm": 1}}, "default": {"jitter": 0.5}})
     assert new.models["a"] == ModelSettings(rpm=9, concurrency=2)
     assert new.models["b"].rpm == 1
-    assert new.default.jitter == 0.5
+    assert new.default.jitter == pytest.approx(0.5)
     assert old.models["a"].rpm == 3
     assert "b" not in old.models
     with pytest.raises(ProfileError, match=r"models\.a"):

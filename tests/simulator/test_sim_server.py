@@ -1,6 +1,7 @@
 """Keys, models, limits and the paths under /_sim/ over a real socket."""
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
@@ -251,11 +252,5 @@ async def test_a_client_that_leaves_in_its_request_is_no_call(server: Running) -
 
 
 async def test_only_http_is_spoken() -> None:
-    async def never() -> dict[str, object]:
-        raise AssertionError
-
-    async def nothing(message: object) -> None:
-        raise AssertionError
-
     with pytest.raises(RuntimeError, match="websocket"):
-        await application(Simulator(Profile()))({"type": "websocket"}, never, nothing)
+        await application(Simulator(Profile()))({"type": "websocket"}, AsyncMock(), AsyncMock())

@@ -33,7 +33,7 @@ async def test_stopping_closes_live_connections_at_once(caplog: pytest.LogCaptur
             pass
         writer.close()
     assert simulator.stats()["models"]["m"]["in_flight"] == 0
-    with pytest.raises(OSError):
+    with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection("127.0.0.1", port)
     assert caplog.records == []
 
@@ -96,7 +96,7 @@ async def test_the_transport_is_had_from_either_http_parser(
 
 async def test_a_taken_port_is_an_oserror() -> None:
     async with running(Profile()) as server:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match="in use"):
             async with running(Profile(), port=server.port):
                 raise AssertionError
 
@@ -133,7 +133,7 @@ async def test_as_a_process_it_ends_at_once_with_status_0(
     assert (process.returncode, out, err) == (0, b"", b"")
 
 
-async def test_a_wrong_profile_ends_with_2_and_a_line(
+def test_a_wrong_profile_ends_with_2_and_a_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--profile", str(tmp_path / "none.toml")]) == 2

@@ -22,7 +22,7 @@ def test_every_kind_can_be_written() -> None:
 def test_parameters_of_a_fault() -> None:
     fault = parse_fault("huge-line at=7 size=1000 every=0.5 x2")
     assert fault == Fault("huge-line", at=7, size=1000, every_s=0.5, times=2)
-    assert parse_fault("429-after=1.5").seconds == 1.5
+    assert parse_fault("429-after=1.5").seconds == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
