@@ -16,7 +16,8 @@ class Point:
 def test_a_record_has_fields_values_and_a_hash() -> None:
     point = Point(1)
     assert [field.name for field in fields(point)] == ["x", "y"]
-    assert point == Point(1, 2) and hash(point) == hash(Point(1, 2))
+    assert point == Point(1, 2)
+    assert hash(point) == hash(Point(1, 2))
     assert replace(point, y=3) == Point(1, 3) != point
     assert {point: "here"}[Point(1)] == "here"
 

@@ -80,7 +80,8 @@ def mutants(file: Path, source: bytes) -> list[Mutant]:
         starts.append(starts[-1] + len(line))
     found = []
     for node, new in _changes(ast.parse(source)):
-        assert node.end_lineno is not None and node.end_col_offset is not None
+        assert node.end_lineno is not None
+        assert node.end_col_offset is not None
         start = starts[node.lineno - 1] + node.col_offset
         end = starts[node.end_lineno - 1] + node.end_col_offset
         text = f"({ast.unparse(new)})" if isinstance(new, ast.expr) else ast.unparse(new)
@@ -184,7 +185,7 @@ class Place:
         """Whether these tests pass in time."""
         words = ["-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
         run = subprocess.Popen(
-            # Compiled files are told apart by their time in whole seconds: too coarse here.
+            # Compiled files are distinguished by their time in whole seconds: too coarse here.
             [sys.executable, "-B", *words],
             cwd=self.folder,
             stdout=subprocess.DEVNULL,

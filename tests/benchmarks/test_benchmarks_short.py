@@ -56,7 +56,7 @@ async def test_kills_cancellations_and_refusals_keep_the_limits() -> None:
 async def test_every_fault_has_its_end() -> None:
     broken = (await faults.run(tasks=3)).broken
     if broken:
-        # Its deadlines are fractions of a second: a machine that stands still for one is told
+        # Its deadlines are fractions of a second: a machine that stands still for one is reported
         # from a fault, which comes again.
         broken = (await faults.run(tasks=3)).broken
     assert broken == []
@@ -145,7 +145,7 @@ def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
     assert rate_audit.allowed(calls, 2, 2, 60, 2, ()) == 60
     assert rate_audit.allowed(calls, 1, 40, 60, 2, [(0.5, 4)]) == 5
     refused = [call(0, 0.5, 429), call(5, 6), call(9, 10)]
-    assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == 3.5
+    assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == pytest.approx(3.5)
 
 
 def test_a_kill_costs_no_attempt() -> None:

@@ -25,7 +25,7 @@ PATIENCE_S = 30.0
 
 @dataclass(frozen=True)
 class Process:
-    """A process that has told its first line, or has ended without one (`line` is empty)."""
+    """A process that has printed its first line, or has ended without one (`line` is empty)."""
 
     child: asyncio.subprocess.Process
     line: str

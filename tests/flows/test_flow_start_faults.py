@@ -18,16 +18,18 @@ async def one_line(path: Path) -> str:
     """What a start says that fails."""
     async with start(path) as process:
         assert await process.ended() == 2
-        assert process.line == "" and "Traceback" not in process.log
+        assert process.line == ""
+        assert "Traceback" not in process.log
         lines = process.log.strip().splitlines()
     assert len([line for line in lines if not line.startswith(("INFO", "WARNING"))]) == 1
     return str(lines[-1])
 
 
-def _told_as_full(said: str, database: Path) -> None:
-    assert str(database) in said
-    assert "bytes free" in said and "a start needs about 262144" in said
-    assert "Make room there" in said
+def _told_as_full(printed: str, database: Path) -> None:
+    assert str(database) in printed
+    assert "bytes free" in printed
+    assert "a start needs about 262144" in printed
+    assert "Make room there" in printed
 
 
 @pytest.mark.parametrize("left", [0, 8 * 1024, 40 * 1024])
@@ -78,8 +80,9 @@ async def test_a_lock_that_cannot_be_opened_is_named(
     tmp_path: Path, sim: Provider, spoil: Callable[[Path], None]
 ) -> None:
     spoil(tmp_path / f"{NAME}.lock")
-    said = await one_line(settings(tmp_path, sim.url))
-    assert f"{NAME}.lock" in said and "--db FILE" in said
+    printed = await one_line(settings(tmp_path, sim.url))
+    assert f"{NAME}.lock" in printed
+    assert "--db FILE" in printed
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\0\x80" * 100, b"", b"99999999999999999999", b"\n"])

@@ -1,4 +1,4 @@
-"""Everybody who asks something of the service of a story.
+"""The clients that ask something of the service of a story.
 
 Owns what is sent and what is made of the answer. Promises to tell the oracle before anything is
 asked that it may happen, and after the answer whether it has; a refusal that is not right, or
@@ -43,7 +43,7 @@ LEADS_TO = {
 
 
 class Asking:
-    """`submit`, `repeat` and `do` a step; each raises Broken only."""
+    """`ask` does a step; it raises Broken only."""
 
     def __init__(
         self, oracle: Oracle, services: Callable[[], Services], happened: Counter[str]
@@ -57,7 +57,18 @@ class Asking:
         self._asked: list[tuple[Submission, str | None, str | None]] = []
         """The submission of each wish, its owner and its Idempotency-Key."""
 
-    async def submit(self, step: Submit) -> None:
+    async def ask(self, step: Submit | Repeat | Do | Hold) -> None:
+        match step:
+            case Submit():
+                await self._submit(step)
+            case Repeat():
+                await self._repeat(step)
+            case Do():
+                await self._do(step)
+            case Hold():
+                await self._hold(step)
+
+    async def _submit(self, step: Submit) -> None:
         numbers = [self._wish(step) for _ in range(step.count)]
         submissions = [self._asked[number][0] for number in numbers]
         intake, (_, owner, key) = self._services().intake, self._asked[numbers[0]]
@@ -76,7 +87,7 @@ class Asking:
         content = SHARED if step.shared else f"wish {number}"
         limit_s = step.timeout_s or (LONG_S if step.lane == "long" else SHORT_S)
         retries = MOST_RETRIES if step.max_retries is None else step.max_retries
-        self.oracle.wishes.append(
+        self.oracle.submitted.append(
             Wish(
                 *(number, content, step.session, step.delay_s, retries, round(limit_s * 1000)),
                 timed=step.timeout_s is not None,
@@ -98,7 +109,7 @@ class Asking:
         self._asked.append((Submission.model_validate(fields), step.owner, key))
         return number
 
-    async def repeat(self, step: Repeat) -> None:
+    async def _repeat(self, step: Repeat) -> None:
         keyed = [number for number, (_, _, key) in enumerate(self._asked) if key is not None]
         if not keyed:
             return
@@ -118,7 +129,7 @@ class Asking:
             self.oracle.ids[number] = accepted[0].task_id
 
     async def _answer(self, asked: list[Asked], taking: Awaitable[list[Any]]) -> list[Any] | None:
-        """Until it is answered nobody knows whether it is taken."""
+        """Until it is answered it is not known whether it is taken."""
         for each in asked:
             each.open += 1
         try:
@@ -147,7 +158,7 @@ class Asking:
         entering += sum(asked.open for (verb, _), asked in verbs if verb == "retry")
         law(live + entering > ROOM, f"full with {live} and {entering} of {ROOM}")
 
-    async def do(self, step: Do) -> None:
+    async def _do(self, step: Do) -> None:
         known = sorted(self.oracle.ids.items())
         if not known:
             return
@@ -185,8 +196,8 @@ class Asking:
                 right = task.state.value in LEADS_TO[step.verb]
                 law(right, f"{step.verb} gave {task.state}")
 
-    async def hold(self, step: Hold) -> None:
-        """Where nobody else asks the same, it is known from the answer on whether it is held."""
+    async def _hold(self, step: Hold) -> None:
+        """Where no other asks the same, it is known from the answer on whether it is held."""
         holds, hold = self._services().holds, self.oracle.holds[step.model]
         alone = hold.open == 0
         hold.open += 1
@@ -204,7 +215,7 @@ class Asking:
                 self.happened["held"] += 1
 
     def _was(self, task_id: str, state: str) -> None:
-        """Where it is said to stand, it has stood."""
+        """A position that is answered is one at which the task has stood."""
         self.oracle.look()
         for life in self.oracle.lives.values():
             if life.id == task_id:

@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tests.properties.lives import SHARED, TTL_MS, Broken, Life, Told, Wish, law
+from tests.properties.lives import SHARED, TTL_MS, Broken, Event, Life, Wish, law
 from tests.properties.provider import Provider, now
 from tests.scripted import Call
 from tests.virtual_time import wall_ms
@@ -53,11 +53,11 @@ class Held:
 @dataclass
 class Oracle:
     provider: Provider
-    wishes: list[Wish] = field(default_factory=list)
+    submitted: list[Wish] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
     """The numbers of those that were submitted in one batch."""
     ids: dict[int, str] = field(default_factory=dict)
-    """What the submitter of each wish was told."""
+    """The answer to the submitter of each wish."""
     submits: dict[int, Asked] = field(default_factory=lambda: defaultdict(Asked))
     verbs: dict[tuple[str, str], Asked] = field(default_factory=lambda: defaultdict(Asked))
     """By verb and task id."""
@@ -89,7 +89,7 @@ class Oracle:
         self._store = None
 
     def held(self) -> None:
-        """A model is held, or was: whoever waits may be given more time."""
+        """A model is held, or was: waiting tasks may be given more time."""
         for life in self.lives.values():
             life.doubt |= life.state in ("pending", "scheduled")
 
@@ -134,7 +134,7 @@ class Oracle:
         self._mourn(found)
         for n, task_id, *_, metadata, _, _ in rows:
             if n not in self.lives:
-                wish = self.wishes[orjson.loads(metadata)["wish"]]
+                wish = self.submitted[orjson.loads(metadata)["wish"]]
                 self.lives[n] = Life(n, task_id, wish)
         self._hear()
         for n, row in found.items():
@@ -150,7 +150,7 @@ class Oracle:
             self.last_id,
         ):
             self.last_id = id_
-            event, life = Told(id_, seq, type_, ts, orjson.loads(data)), self.lives[n]
+            event, life = Event(id_, seq, type_, ts, orjson.loads(data)), self.lives[n]
             try:
                 life.hear(event)
                 if event.data.get("cause") == "started":
@@ -183,9 +183,9 @@ class Oracle:
     def _same(self, life: Life, row: Any) -> None:
         """The row says what the events say, and a result stays."""
         n, task_id, state, attempts, starts, _, error, result = row
-        said = (task_id, state, attempts, starts)
-        told = (life.id, life.state, life.used, life.starts)
-        law(said == told, f"the row says {said}, the events {told}: {life.story()}")
+        row = (task_id, state, attempts, starts)
+        expected = (life.id, life.state, life.used, life.starts)
+        law(row == expected, f"the row holds {row}, the events {expected}: {life.story()}")
         code = orjson.loads(error)["code"] if error and state == "failed" else None
         law(code == life.code, f"the error is {code}, was {life.code}: {life.story()}")
         if not life.finished:
@@ -202,15 +202,15 @@ class Oracle:
     # Judging --------------------------------------------------------------------------------
 
     def _check_text(self, life: Life) -> None:
-        """The text is what one call said: all of it, where it is the answer."""
+        """The text is what one call sent: all of it, where it is the answer."""
         calls = self._calls_for(life)
         if life.state == "completed":
             whole = [self.provider.whole[c] for c in calls if self.provider.ended_well(c)]
             law(life.text in whole, f"{life.text!r} is not of {whole}: {life.story()}")
         else:
-            said = (self.provider.whole.get(c, "") for c in calls)  # one may just be arriving
-            known = any(text.startswith(life.text) for text in said)
-            law(known or not life.text, f"nobody said {life.text!r}: {life.story()}")
+            texts = (self.provider.whole.get(c, "") for c in calls)  # one may just be arriving
+            known = any(text.startswith(life.text) for text in texts)
+            law(known or not life.text, f"no call sent {life.text!r}: {life.story()}")
 
     def _calls_for(self, life: Life) -> list[Call]:
         return [call for call in self.provider.calls if call.prompt == life.wish.content]
@@ -258,8 +258,8 @@ class Oracle:
             late = life.state == "pending" and at - life.events[-1].ts > TTL_MS + 1
             law(not late, f"waits for its turn for ever: {life.story()}")
         for life in running:
-            heard = max((c.ended or 0.0 for c in self._calls_for(life)), default=0.0)
-            since = min(at - life.events[-1].ts, (now() - heard) * 1000)
+            last_end = max((c.ended or 0.0 for c in self._calls_for(life)), default=0.0)
+            since = min(at - life.events[-1].ts, (now() - last_end) * 1000)
             idle = life.wish.content not in called and since > MOMENT_S * 1000
             law(not idle, f"runs without a call: {life.story()}")
             law(life.overtime_ms(at) <= 1, f"runs too long: {life.story()}")
@@ -279,7 +279,7 @@ class Oracle:
             for life in self.lives.values()
             if life.wish.content == call.prompt and life.name == call.name
         ]
-        law(any(life.state == "running" for life in fits), f"nobody has started {call}")
+        law(any(life.state == "running" for life in fits), f"no running task has started {call}")
         of = [other for other in self.provider.calls if other.name == call.name]
         at_once = sum(other.ended is None for other in of)
         law(at_once <= CONCURRENCY[call.name], f"{at_once} calls of {call.name} at once")

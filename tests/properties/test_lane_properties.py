@@ -69,6 +69,6 @@ def test_the_place_told_is_the_place_that_it_has(
         elif verb != "leave":
             lane.enter(Entry(key, n, f"t{n}", owner=owner))
     newcomer = Entry(9, 99, "new", owner=user)
-    told = lane.ahead_of(newcomer.rank, user)
+    ahead = lane.ahead_of(newcomer.rank, user)
     lane.enter(newcomer)
-    assert [lane.take().task_id for _ in range(told + 1)][-1] == "new"
+    assert [lane.take().task_id for _ in range(ahead + 1)][-1] == "new"

@@ -1,4 +1,4 @@
-"""Schedules under stops, crashes, and clocks that somebody sets, in any order."""
+"""Schedules under stops, crashes, and clocks that are set, in any order."""
 
 import asyncio
 import tempfile
@@ -49,7 +49,7 @@ class _Ledger:
     def listen(self, store: Store) -> None:
         commit = store.commit
 
-        async def heard(batch: Batch) -> None:
+        async def counted(batch: Batch) -> None:
             await commit(batch)
             kept = [orjson.loads(row[3]) for row in batch.values if row[0] == KIND and row[3]]
             made = [task for task, _ in batch.created if task.request.schedule_id]
@@ -58,7 +58,7 @@ class _Ledger:
             self.dues += [one["last_due_at"] for one in firings]
             self.ats += [one["last_run_at"] for one in firings]
 
-        store.commit = heard  # type: ignore[method-assign]
+        store.commit = counted  # type: ignore[method-assign]
 
 
 async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: float) -> None:
@@ -67,7 +67,7 @@ async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: flo
         await asyncio.sleep(much * 60)
     elif doing == "set":
         services.shift_ms += round(much * MINUTE_MS)
-        await asyncio.sleep(61)  # within a minute whoever waits has looked at the clock
+        await asyncio.sleep(61)  # within a minute each waiter has looked at the clock
     else:
         await (services.crash() if doing == "crash" else services.close())
         await asyncio.sleep(much * 60)

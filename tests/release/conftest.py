@@ -1,4 +1,4 @@
-"""The service in a process of its own, for clients of other houses. Opt-in: `pytest -m release`."""
+"""The service in a process of its own, for other projects' clients. Opt-in: `pytest -m release`."""
 
 import asyncio
 import gc

@@ -59,7 +59,7 @@ class Run:
             self.calls = [(c.name, c.started, c.ended or 0.0) for c in services.client.calls]
 
     def idle_s(self, name: str, slots: int) -> float:
-        """The longest that the model had room while somebody waited."""
+        """The longest that the model had room while a task waited."""
         moments = sorted({*self.came, *(t for _, *both in self.calls for t in both)})
         longest = since = 0.0
         for now, then in itertools.pairwise(moments):
