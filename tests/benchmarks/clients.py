@@ -44,11 +44,11 @@ async def submit(
     while True:
         try:
             async with client.post(f"{url}/tasks", json=body, headers=headers) as answer:
-                body = await answer.json()
+                task = await answer.json()
                 if answer.status in (200, 202):
-                    ledger.accepted[marker] = body["task_id"]
+                    ledger.accepted[marker] = task["task_id"]
                     return
-                ledger.odd.append(f"a submit was answered {answer.status}: {body}")
+                ledger.odd.append(f"a submit was answered {answer.status}: {task}")
                 return
         except CUT:
             if not keyed:
@@ -61,11 +61,11 @@ async def cancel(client: aiohttp.ClientSession, url: str, task_id: str, ledger: 
     """Cancel a task if it is not finished yet; a cut leaves it unknown."""
     with suppress(*CUT):
         async with client.post(f"{url}/tasks/{task_id}/cancel") as answer:
-            body = await answer.json()
-            if answer.status == 200 and body["status"] == "cancelled":
+            task = await answer.json()
+            if answer.status == 200 and task["status"] == "cancelled":
                 ledger.cancelled.add(task_id)
             elif answer.status != 409:
-                ledger.odd.append(f"a cancel was answered {answer.status}: {body}")
+                ledger.odd.append(f"a cancel was answered {answer.status}: {task}")
 
 
 async def keep_submitting(

@@ -56,8 +56,8 @@ async def test_kills_cancellations_and_refusals_keep_the_limits() -> None:
 async def test_every_fault_has_its_end() -> None:
     broken = (await faults.run(tasks=3)).broken
     if broken:
-        # Its deadlines are fractions of a second: a machine that stands still for one is reported
-        # from a fault, which comes again.
+        # Its deadlines are fractions of a second: unlike a machine that stands still for one, a
+        # fault comes again.
         broken = (await faults.run(tasks=3)).broken
     assert broken == []
 
