@@ -10,10 +10,12 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+# Both are ignored in a job in the background of a script, and under nohup. Our children would ignore
+# them as well, and half of what a terminal does could not be tried.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in a job in the background of a script. Our children would ignore Ctrl-C as well, and half
-    # of what a terminal does could not be tried.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 if hasattr(time, "tzset"):
     # Hours and a quarter away from UTC, with a summer time: where a time is read or written in the

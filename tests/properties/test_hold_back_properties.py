@@ -3,6 +3,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -71,6 +72,7 @@ class Run:
         return longest
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(comers)
 def test_nobody_waits_longer_beside_a_free_model_than_it_is_slower(

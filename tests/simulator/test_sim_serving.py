@@ -110,6 +110,7 @@ async def test_serve_announces_and_runs_until_cancelled() -> None:
         await task
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_as_a_process_it_ends_at_once_with_status_0(
     tmp_path: Path, number: signal.Signals
