@@ -10,8 +10,8 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-# Both are ignored in a job in the background of a script, and under nohup. Our children would ignore
-# them as well, and half of what a terminal does could not be tried.
+# Both are ignored in a job in the background of a script, and under nohup. Our children would
+# ignore them too, and half of what a terminal does could not be tried.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
