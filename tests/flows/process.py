@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.web.serving import Client
+from tests.web.serving import Client, local_client
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -111,7 +111,7 @@ async def provider(folder: Path) -> AsyncIterator[Provider]:
     argv = ("-m", "asyncsvc.simulator", "--profile", str(profile))
     async with process(folder / "simulator.log", *argv) as running:
         url = running.line.rpartition(" ")[2]
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+        async with local_client(url) as http:
             yield Provider(url, http)
 
 
@@ -156,7 +156,5 @@ async def service(path: Path, under: Sequence[str] = ()) -> AsyncIterator[Remote
     """The service with these settings, which must start."""
     async with start(path, under) as running:
         assert running.line.startswith("http://"), running.log
-        async with httpx.AsyncClient(
-            base_url=running.line, timeout=httpx.Timeout(PATIENCE_S), trust_env=False
-        ) as http:
+        async with local_client(running.line, PATIENCE_S) as http:
             yield Remote(running.line, http, running)
