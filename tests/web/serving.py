@@ -183,9 +183,9 @@ async def serving(
         }
         values["server"] = {"port": 0, "grace_s": 0.05} | sections.get("server", {})
         stop = asyncio.Event()
-        async with _served(Settings.model_validate(values), environ or {}, stop) as url:
-            async with local_client(url) as http:
-                yield Service(url, http, sim, stop.set)
+        settings = Settings.model_validate(values)
+        async with _served(settings, environ or {}, stop) as url, local_client(url) as http:
+            yield Service(url, http, sim, stop.set)
 
 
 @asynccontextmanager
