@@ -112,7 +112,7 @@ def _other_expressions(node: ast.expr) -> Iterator[ast.expr]:
             yield ast.IfExp(test, orelse, body)
         case ast.Constant(value=bool(value)):
             yield ast.Constant(not value)
-        case ast.Constant(value=int(value) | float(value)):
+        case ast.Constant(value=int(value) | float(value)) if value + 1 != value:
             yield ast.Constant(value + 1)
 
 
