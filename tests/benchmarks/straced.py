@@ -68,7 +68,7 @@ class _Reader:
         self._covered: set[str] = set()
         self._syncing: dict[str, set[str]] = {}
         """By thread: what a sync covers once it has succeeded."""
-        self._told: set[str] = set()
+        self._sent: set[str] = set()
 
     def take(self, thread: str, name: str, arguments: str, resumed: bool) -> None:
         if name == WRITES and not resumed:
@@ -106,8 +106,8 @@ class _Reader:
             self._committed -= covered
 
     def _send(self, arguments: str) -> None:
-        for task_id in self._wanted.intersection(_ID.findall(arguments)) - self._told:
-            self._told.add(task_id)
+        for task_id in self._wanted.intersection(_ID.findall(arguments)) - self._sent:
+            self._sent.add(task_id)
             self.order.acknowledged += 1
             if task_id not in self._covered:
                 why = "synced" if task_id in self._committed else "committed"

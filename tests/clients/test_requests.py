@@ -130,7 +130,7 @@ async def test_items_are_found_by_the_ids_that_were_given_out(
     assert by_value.response["status"] == "completed"
 
 
-async def test_an_item_of_the_conversation_so_far_is_not_said_twice(
+async def test_an_item_of_the_conversation_so_far_is_not_sent_twice(
     service: Service, provider: ScriptedProvider
 ) -> None:
     first = await called(service, provider)

@@ -61,7 +61,7 @@ def _spoil(database: Path, change: Callable[[bytes], bytes], holding: str, count
             file.write(change(page))
 
 
-def _told_as_damage(answer: httpx.Response) -> None:
+def _reported_as_damage(answer: httpx.Response) -> None:
     message = refused(answer, 503, "overloaded")["message"]
     assert "the database is damaged" in message
     assert "restore" in message
@@ -93,7 +93,7 @@ async def test_what_is_damaged_degrades_health_and_is_logged_once(
             for tail in ("", "/events", "/explain"):
                 answer = await remote.http.get(f"/tasks/{task_id}{tail}")
                 if answer.status_code != 200:
-                    _told_as_damage(answer)
+                    _reported_as_damage(answer)
                     damaged += 1
         assert 0 < damaged < len(ids) * 3
         health = expect(await remote.http.get("/health"), 200)
@@ -104,7 +104,7 @@ async def test_what_is_damaged_degrades_health_and_is_logged_once(
         assert "restore" in reason["remedy"]
         assert ".recover" in reason["remedy"]
         if change is not _broken_json:  # which SQLite cannot know
-            _told_as_damage(await remote.http.post("/admin/backup"))
+            _reported_as_damage(await remote.http.post("/admin/backup"))
         # What does not touch the damage goes on.
         assert (await remote.done(await remote.submit("sound")))["status"] == "completed"
         log = remote.process.log
@@ -125,7 +125,7 @@ async def test_an_export_that_meets_damage_is_cut_or_refused(tmp_path: Path, sim
         except httpx.RemoteProtocolError:
             pass  # cut before the end
         else:
-            _told_as_damage(answer)
+            _reported_as_damage(answer)
 
         async def degraded() -> str:
             return str(expect(await remote.http.get("/health"), 200)["status"])

@@ -88,7 +88,7 @@ async def test_a_stream_is_the_result(service: Service, sdk: openai.AsyncOpenAI)
     assert any(thoughts)
 
 
-async def test_the_length_limit_is_told(sdk: openai.AsyncOpenAI) -> None:
+async def test_the_length_limit_is_the_finish_reason(sdk: openai.AsyncOpenAI) -> None:
     answer = await sdk.chat.completions.create(model="fast", messages=user("x"), max_tokens=3)
     assert answer.choices[0].finish_reason == "length"
 
@@ -207,7 +207,7 @@ async def test_failures_are_the_sdks_own_exceptions(
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_cancelling_of_a_task_is_told(
+async def test_a_cancelled_task_is_a_conflict(
     service: Service, sdk: openai.AsyncOpenAI, stream: bool
 ) -> None:
     session = f"cancelled-{stream}"

@@ -25,7 +25,7 @@ async def one_line(path: Path) -> str:
     return str(lines[-1])
 
 
-def _told_as_full(printed: str, database: Path) -> None:
+def _reported_as_full(printed: str, database: Path) -> None:
     assert str(database) in printed
     assert "bytes free" in printed
     assert "a start needs about 262144" in printed
@@ -50,7 +50,7 @@ async def test_a_full_disk_with_a_database(
             if not process.line:  # what is left may be enough
                 assert await process.ended() == 2
                 assert "Traceback" not in process.log
-                _told_as_full(process.log.strip().splitlines()[-1], disk / NAME)
+                _reported_as_full(process.log.strip().splitlines()[-1], disk / NAME)
         ballast.unlink()
         async with service(path) as remote:
             assert (await remote.done(task_id))["status"] == "completed"
@@ -60,7 +60,7 @@ async def test_a_full_disk_without_a_database(tmp_path: Path, sim: Provider) -> 
     with small_disk(tmp_path / "disk", SIZE) as disk:
         fill(disk)
         path = settings(tmp_path, sim.url, database=disk / NAME)
-        _told_as_full(await one_line(path), disk / NAME)
+        _reported_as_full(await one_line(path), disk / NAME)
 
 
 def _folder(lock: Path) -> None:
@@ -98,7 +98,9 @@ async def test_whatever_stands_in_a_lock_that_is_not_held_does_not_matter(
         assert "is in use by another asyncsvc (process" in await one_line(path)
 
 
-async def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path: Path, sim: Provider) -> None:
+async def test_a_lock_that_is_a_pipe_does_not_hold_up_the_start(
+    tmp_path: Path, sim: Provider
+) -> None:
     _pipe(tmp_path / f"{NAME}.lock")
     path = settings(tmp_path, sim.url)
     async with start(path) as process:

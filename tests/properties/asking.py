@@ -20,7 +20,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http.state import Services
-from tests.properties.lives import SHARED, Wish, law
+from tests.properties.lives import SHARED, Request, law
 from tests.properties.oracle import Asked, Oracle
 from tests.properties.provider import now
 from tests.properties.steps import Do, Hold, Repeat, Submit
@@ -55,7 +55,7 @@ class Asking:
         self._services = services
         """The one that is open."""
         self._asked: list[tuple[Submission, str | None, str | None]] = []
-        """The submission of each wish, its owner and its Idempotency-Key."""
+        """The submission of each request, its owner and its Idempotency-Key."""
 
     async def ask(self, step: Submit | Repeat | Do | Hold) -> None:
         match step:
@@ -69,7 +69,7 @@ class Asking:
                 await self._hold(step)
 
     async def _submit(self, step: Submit) -> None:
-        numbers = [self._wish(step) for _ in range(step.count)]
+        numbers = [self._request(step) for _ in range(step.count)]
         submissions = [self._asked[number][0] for number in numbers]
         intake, (_, owner, key) = self._services().intake, self._asked[numbers[0]]
         asked = [self.oracle.submits[number] for number in numbers]
@@ -82,13 +82,13 @@ class Asking:
         for number, taken in zip(numbers, accepted or [], strict=False):
             self.oracle.ids[number] = taken.task_id
 
-    def _wish(self, step: Submit) -> int:
+    def _request(self, step: Submit) -> int:
         number = len(self._asked)
-        content = SHARED if step.shared else f"wish {number}"
+        content = SHARED if step.shared else f"request {number}"
         limit_s = step.timeout_s or (LONG_S if step.lane == "long" else SHORT_S)
         retries = MOST_RETRIES if step.max_retries is None else step.max_retries
         self.oracle.submitted.append(
-            Wish(
+            Request(
                 *(number, content, step.session, step.delay_s, retries, round(limit_s * 1000)),
                 timed=step.timeout_s is not None,
             )
@@ -103,7 +103,7 @@ class Asking:
             "max_retries": step.max_retries,
             "timeout_s": step.timeout_s,
             "cache": step.shared,
-            "metadata": {"wish": number},
+            "metadata": {"request": number},
         }
         key = f"key {number}" if step.keyed else None
         self._asked.append((Submission.model_validate(fields), step.owner, key))

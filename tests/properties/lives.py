@@ -83,7 +83,7 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What was asked for, as far as the laws need it."""
 
     number: int
@@ -102,7 +102,7 @@ class Life:
 
     n: int
     id: str
-    wish: Wish
+    request: Request
     events: list[Event] = field(default_factory=list)
     state: str | None = None
     used: int = 0
@@ -178,7 +178,7 @@ class Life:
 
     def _created(self, event: Event, cause: str) -> None:
         self.created = event.ts
-        delay = self.wish.delay_s
+        delay = self.request.delay_s
         law((delay is None) == (cause == "submitted"), f"{event} with a delay of {delay}")
         if delay is not None:
             self.not_before = _ms(event.data["next_run_at"])
@@ -188,7 +188,7 @@ class Life:
         law(event.ts >= self.not_before, f"{event} before {self.not_before}")
         self.used += 1
         self.started_ever = True
-        tries, most = self.used - self.forgiven, 1 + self.wish.max_retries
+        tries, most = self.used - self.forgiven, 1 + self.request.max_retries
         law(tries <= most, f"attempt {tries} of at most {most}")
         if self.began is None:
             self.began = event.ts
@@ -198,13 +198,15 @@ class Life:
         if cause != "failed":
             return
         self.code = event.data["error"]["code"]
-        tries, most = self.used - self.forgiven, 1 + self.wish.max_retries
-        left = self.wish.limit_ms - (event.ts - self.began if self.began is not None else 0)
+        tries, most = self.used - self.forgiven, 1 + self.request.max_retries
+        left = self.request.limit_ms - (event.ts - self.began if self.began is not None else 0)
         if source == "pending" and self.code in BY_OTHERS and not self.doubt:
             waited = event.ts - self.events[-2].ts
-            own = left <= 1 if self.began is not None else self.wish.timed
+            own = left <= 1 if self.began is not None else self.request.timed
             law(own, f"failed by the refusal of another task, {self.code}")
-            law(self.began is not None or waited >= self.wish.limit_ms - 60, f"after {waited} ms")
+            law(
+                self.began is not None or waited >= self.request.limit_ms - 60, f"after {waited} ms"
+            )
         if self.code == "timeout":
             law(left <= 1 or self.doubt, f"timed out with {left} ms left")
         elif self.code in TRIED_AGAIN or (self.code in UNNAMED and source == "running"):
@@ -221,7 +223,7 @@ class Life:
         """How much longer it has run than it may."""
         if self.state != "running" or self.began is None or self.doubt:
             return 0
-        return now_ms - self.began - self.wish.limit_ms
+        return now_ms - self.began - self.request.limit_ms
 
     def story(self) -> str:
         """For people."""
@@ -229,7 +231,7 @@ class Life:
             f"{event.ts % 10_000_000}:{event.data.get('cause', event.type)}"
             for event in self.events
         ]
-        return f"task {self.wish.number} ({self.wish}): {' '.join(shown)}"
+        return f"task {self.request.number} ({self.request}): {' '.join(shown)}"
 
 
 def _ms(text: str) -> int:

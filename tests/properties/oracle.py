@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tests.properties.lives import SHARED, TTL_MS, Broken, Event, Life, Wish, law
+from tests.properties.lives import SHARED, TTL_MS, Broken, Event, Life, Request, law
 from tests.properties.provider import Provider, now
 from tests.scripted import Call
 from tests.virtual_time import wall_ms
@@ -53,11 +53,11 @@ class Held:
 @dataclass
 class Oracle:
     provider: Provider
-    submitted: list[Wish] = field(default_factory=list)
+    submitted: list[Request] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
     """The numbers of those that were submitted in one batch."""
     ids: dict[int, str] = field(default_factory=dict)
-    """The answer to the submitter of each wish."""
+    """The answer to the submitter of each request."""
     submits: dict[int, Asked] = field(default_factory=lambda: defaultdict(Asked))
     verbs: dict[tuple[str, str], Asked] = field(default_factory=lambda: defaultdict(Asked))
     """By verb and task id."""
@@ -65,7 +65,7 @@ class Oracle:
     lives: dict[int, Life] = field(default_factory=dict)
     results: dict[tuple[int, int], str | None] = field(default_factory=dict)
     gone: Counter[int] = field(default_factory=Counter)
-    """Deleted tasks, by the number of their wish."""
+    """Deleted tasks, by the number of their request."""
     last_id: int = 0
     broken: Exception | None = None
     """What was seen where it could not be raised."""
@@ -134,8 +134,8 @@ class Oracle:
         self._mourn(found)
         for n, task_id, *_, metadata, _, _ in rows:
             if n not in self.lives:
-                wish = self.submitted[orjson.loads(metadata)["wish"]]
-                self.lives[n] = Life(n, task_id, wish)
+                request = self.submitted[orjson.loads(metadata)["request"]]
+                self.lives[n] = Life(n, task_id, request)
         self._hear()
         for n, row in found.items():
             self._same(self.lives[n], row)
@@ -165,7 +165,7 @@ class Oracle:
             self.results = {key: text for key, text in self.results.items() if key[0] != n}
             ended = life.finished or self._may_have_ended(life)
             law(ended and self._may_be_gone(life), f"lost: {life.story()}")
-            self.gone[life.wish.number] += 1
+            self.gone[life.request.number] += 1
 
     def _may_be_gone(self, life: Life) -> bool:
         return self.verbs["delete", life.id].most > 0
@@ -175,10 +175,10 @@ class Oracle:
         waited = wall_ms() - life.events[-1].ts
         cancelled = self.verbs["cancel", life.id].most > life.causes.count("cancelled")
         if life.state == "running":
-            return life.wish.content not in {call.prompt for call in self.provider.under_way()}
-        limit_ms = life.wish.limit_ms if life.wish.timed else TTL_MS
+            return life.request.content not in {call.prompt for call in self.provider.under_way()}
+        limit_ms = life.request.limit_ms if life.request.timed else TTL_MS
         given_up = life.state == "pending" and (life.began is not None or waited >= limit_ms)
-        return cancelled or given_up or life.wish.content == SHARED
+        return cancelled or given_up or life.request.content == SHARED
 
     def _same(self, life: Life, row: Any) -> None:
         """The row says what the events say, and a result stays."""
@@ -213,28 +213,28 @@ class Oracle:
             law(known or not life.text, f"no call sent {life.text!r}: {life.story()}")
 
     def _calls_for(self, life: Life) -> list[Call]:
-        return [call for call in self.provider.calls if call.prompt == life.wish.content]
+        return [call for call in self.provider.calls if call.prompt == life.request.content]
 
     def _check_session(self, life: Life) -> None:
-        session = life.wish.session
+        session = life.request.session
         if session is None:
             return
         for other in self.lives.values():
-            if other is life or other.wish.session != session:
+            if other is life or other.request.session != session:
                 continue
             law(other.state != "running", f"two of session {session} run\n{other.story()}")
             if other.n < life.n and "rerun" not in other.causes and "rerun" not in life.causes:
                 law(other.finished, f"not its turn in session {session}\n{other.story()}")
 
     def _check_submits(self) -> None:
-        counts = Counter(life.wish.number for life in self.lives.values()) + self.gone
+        counts = Counter(life.request.number for life in self.lives.values()) + self.gone
         for number, asked in self.submits.items():
             least = min(asked.done, 1)
             most = min(asked.most, 1 + self.gone[number])
-            law(least <= counts[number] <= most, f"wish {number} became {counts[number]} tasks")
+            law(least <= counts[number] <= most, f"request {number} became {counts[number]} tasks")
         for number, task_id in self.ids.items():
             there = any(life.id == task_id for life in self.lives.values())
-            law(there or self.verbs["delete", task_id].most, f"lost: wish {number}, {task_id}")
+            law(there or self.verbs["delete", task_id].most, f"lost: request {number}, {task_id}")
         for group in self.groups:
             law(len({counts[number] > 0 for number in group}) == 1, f"half a batch: {group}")
 
@@ -251,7 +251,7 @@ class Oracle:
         """Who is called for, runs; who runs, is called for, and not for longer than it may."""
         called = {call.prompt for call in self.provider.under_way()}
         running = [life for life in self.lives.values() if life.state == "running"]
-        wanted = {life.wish.content for life in running}
+        wanted = {life.request.content for life in running}
         law(called <= wanted, f"a call for {called - wanted}, which does not run")
         at = wall_ms()
         for life in self.lives.values():
@@ -260,7 +260,7 @@ class Oracle:
         for life in running:
             last_end = max((c.ended or 0.0 for c in self._calls_for(life)), default=0.0)
             since = min(at - life.events[-1].ts, (now() - last_end) * 1000)
-            idle = life.wish.content not in called and since > MOMENT_S * 1000
+            idle = life.request.content not in called and since > MOMENT_S * 1000
             law(not idle, f"runs without a call: {life.story()}")
             law(life.overtime_ms(at) <= 1, f"runs too long: {life.story()}")
 
@@ -277,7 +277,7 @@ class Oracle:
         fits = [
             life
             for life in self.lives.values()
-            if life.wish.content == call.prompt and life.name == call.name
+            if life.request.content == call.prompt and life.name == call.name
         ]
         law(any(life.state == "running" for life in fits), f"no running task has started {call}")
         of = [other for other in self.provider.calls if other.name == call.name]

@@ -59,7 +59,7 @@ class Telling:
         self._processes = 0
         self.provider = Provider()
         self.oracle = Oracle(self.provider)
-        self.services = self._new_house()
+        self.services = self._new_service()
         self._asking = Asking(self.oracle, lambda: self.services.services, self.happened)
         self._others: set[asyncio.Task[None]] = set()
         """Those who have not been answered yet."""
@@ -67,7 +67,7 @@ class Telling:
         self._received: dict[int, tuple[str, int, str]] = {}
         """What a client that follows everything has received, by id."""
 
-    def _new_house(self) -> EngineServices:
+    def _new_service(self) -> EngineServices:
         folder = self._folder / str(self._processes)
         folder.mkdir()
         return EngineServices(folder, MODELS, self.provider, **SECTIONS)
@@ -157,7 +157,7 @@ class Telling:
         old, path = self.services, self._path
         self.oracle.close()
         self._processes += 1
-        self.services = self._new_house()
+        self.services = self._new_service()
         self._disk.copy(path, self._path, power)
         await old.crash()  # before anything else: not a step of it is taken any more
         await self._silence()
@@ -219,7 +219,9 @@ class Telling:
             self.happened["cached"] += life.cached
         self.happened["calls"] += len(self.provider.calls)
         self.happened["calls cut"] += sum(call.cancelled for call in self.provider.calls)
-        prompts = Counter(life.wish.content for life in self.oracle.lives.values() if life.starts)
+        prompts = Counter(
+            life.request.content for life in self.oracle.lives.values() if life.starts
+        )
         self.happened["shared"] += sum(count - 1 for count in prompts.values())
 
     async def _settle(self) -> None:
@@ -227,13 +229,13 @@ class Telling:
         for _ in range(40):
             self.oracle.look()
             lives = self.oracle.lives.values()
-            held = {life.wish.session for life in lives if life.state == "paused"}
+            held = {life.request.session for life in lives if life.state == "paused"}
             free = [
                 life
                 for life in lives
                 if not life.finished
                 and life.state != "paused"
-                and (life.wish.session is None or life.wish.session not in held)
+                and (life.request.session is None or life.request.session not in held)
             ]
             if not free:
                 return

@@ -48,7 +48,7 @@ fields = st.fixed_dictionaries(
         "delay_s": st.sampled_from([None, None, 5.0, 40.0]),
     }
 )
-Wish = tuple[list[Script], dict[str, Any], float]
+Request = tuple[list[Script], dict[str, Any], float]
 submissions = st.lists(st.tuples(scripts, fields, seconds), min_size=1, max_size=8)
 SPAN_S, RPM = 20.0, 5
 MODELS = {
@@ -57,7 +57,7 @@ MODELS = {
 }
 
 
-def _in_a_house(
+def _in_a_service(
     play: Callable[[EngineServices], Awaitable[None]], client: ScriptedClient | None = None
 ) -> None:
     async def run(folder: Path) -> None:
@@ -69,7 +69,7 @@ def _in_a_house(
         run_virtual(run(Path(folder)))
 
 
-async def _submit(services: EngineServices, wanted: list[Wish]) -> list[str]:
+async def _submit(services: EngineServices, wanted: list[Request]) -> list[str]:
     ids = []
     for number, (played, asked, pause) in enumerate(wanted):
         ids.append(await services.submit_script(f"p{number}", *played, max_retries=50, **asked))
@@ -106,7 +106,7 @@ def _end(call: Call) -> float:
 
 @few
 @given(submissions)
-def test_every_task_is_completed_in_the_end(wanted: list[Wish]) -> None:
+def test_every_task_is_completed_in_the_end(wanted: list[Request]) -> None:
     async def play(services: EngineServices) -> None:
         ids = await _submit(services, wanted)
         for task_id in ids:
@@ -120,12 +120,12 @@ def test_every_task_is_completed_in_the_end(wanted: list[Wish]) -> None:
             u.gate.busy == u.gate.long_busy == 0 for u in services.services.catalogue.upstreams
         )
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
 @given(submissions, st.lists(st.floats(0, 15), min_size=1, max_size=4))
-def test_crashes_lose_nothing_and_cost_nothing(wanted: list[Wish], crashes: list[float]) -> None:
+def test_crashes_lose_nothing_and_cost_nothing(wanted: list[Request], crashes: list[float]) -> None:
     async def play(services: EngineServices) -> None:
         ids = await _submit(services, wanted)
         for pause in crashes:
@@ -137,7 +137,7 @@ def test_crashes_lose_nothing_and_cost_nothing(wanted: list[Wish], crashes: list
             await _check_sound(services, task_id)
         _check_gates(services)
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
@@ -170,7 +170,7 @@ def test_a_crash_between_any_two_steps_loses_no_accepted_task(
             await _check_sound(services, task_id)
         _check_gates(services)
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 Steering = tuple[float, int, str]
@@ -182,7 +182,7 @@ steering = st.lists(
     ),
     max_size=12,
 )
-SCHEDULED: Wish = ([["ok"]], {"delay_s": 5.0}, 0.0)
+SCHEDULED: Request = ([["ok"]], {"delay_s": 5.0}, 0.0)
 
 
 @few
@@ -190,7 +190,7 @@ SCHEDULED: Wish = ([["ok"]], {"delay_s": 5.0}, 0.0)
 @example([SCHEDULED], [(5.0, 0, "cancel")])
 @example([SCHEDULED], [(5.0, 0, "pause"), (0.0, 0, "resume")])
 def test_steering_at_any_moment_leaves_every_task_with_a_next_step(
-    wanted: list[Wish], moves: list[Steering]
+    wanted: list[Request], moves: list[Steering]
 ) -> None:
     async def play(services: EngineServices) -> None:
         ids = await _submit(services, wanted)
@@ -211,7 +211,7 @@ def test_steering_at_any_moment_leaves_every_task_with_a_next_step(
         _check_gates(services)
         assert len(services.services.scheduler) == 0
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 async def _steer(services: EngineServices, task_id: str, verb: str) -> None:

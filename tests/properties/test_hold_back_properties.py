@@ -75,7 +75,7 @@ class Run:
 @pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(comers)
-def test_nobody_waits_longer_beside_a_free_model_than_it_is_slower(
+def test_no_task_waits_longer_beside_a_free_model_than_it_is_slower(
     arrivals: list[tuple[float, float, str, int]],
 ) -> None:
     run = Run()

@@ -59,7 +59,7 @@ def test_a_lane_loses_none_and_keeps_each_user_s_order(
 
 
 @given(moves, st.sampled_from([None, *USERS]))
-def test_the_place_told_is_the_place_that_it_has(
+def test_the_position_that_is_answered_is_the_one_that_it_has(
     played: list[tuple[str, int, str | None, int]], user: str | None
 ) -> None:
     lane = Lane(Turns())

@@ -99,7 +99,7 @@ def test_each_regular_time_makes_at_most_one_task(cron: str, zone: str, doing: S
         tasks = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
         assert tasks[0][0] == len(ledger.dues) == _only(services).runs
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
@@ -129,7 +129,7 @@ def test_after_a_stop_there_is_one_task_for_all_that_was_missed(
             ledger.dues += [due] * missed
             ledger.listen(services.services.journal.store)
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
@@ -143,7 +143,7 @@ def test_undisturbed_every_regular_time_makes_its_task(cron: str, zone: str, up:
             wanted.append(at := following)
         assert ledger.dues == wanted
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
@@ -155,7 +155,7 @@ async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
     return ledger
 
 
-def _in_a_house(play: Any) -> None:
+def _in_a_service(play: Any) -> None:
     async def run(folder: Path) -> None:
         async with EngineServices(folder) as services:
             await play(services)
