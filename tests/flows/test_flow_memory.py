@@ -55,7 +55,8 @@ async def test_twelve_large_submits_at_once(tmp_path: Path, sim: Provider, more:
                 elif path == "/tasks":
                     assert answer.status_code == 202, answer.text
                 else:  # the body is read, and is not what the path takes
-                    assert answer.status_code == 400 and "model" in answer.text
+                    assert answer.status_code == 400
+                    assert "model" in answer.text
         assert counts[503] or dropped.total() or more > 400
         assert dropped.total() <= 2, "a rare outcome; the answer to overload is 503"
         limit(remote.process.pid, 2048 * MIB)
