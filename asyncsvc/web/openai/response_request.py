@@ -19,7 +19,7 @@ from asyncsvc.tasks.state import State
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import requests
 from asyncsvc.web.openai.items import Conversation, Messages, conversation, input_items, thinking
-from asyncsvc.web.openai.requests import Call, Tool, ToolChoice
+from asyncsvc.web.openai.requests import AUTO, Call, Tool, ToolChoice
 from asyncsvc.web.openai.response_stream import ENCRYPTED, PREFIX, ResponseEvents
 from asyncsvc.web.openai.schemas import Text, with_parameters
 from asyncsvc.web.tasks.submit import idempotency_key, parse_as
@@ -39,16 +39,10 @@ ECHOED = ("truncation", "max_tool_calls", "service_tier", "user", "safety_identi
 """Fields without effect here that a response repeats."""
 
 
-def open_body(schema: Object) -> None:
-    """Add the further parameters, which are not declared here, to the schema."""
-    with_parameters(schema)
-    schema["additionalProperties"] = True
-
-
 class CreateResponse(BaseModel):
     """A request for a response; further parameters are passed on to the provider."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=open_body)
+    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=with_parameters)
 
     model: str = Field(min_length=1, description="a model's name, auto, or auto:reasoning")
     input: Text | Annotated[list[Object], Field(min_length=1)] = Field(
@@ -102,6 +96,12 @@ class CreateResponse(BaseModel):
         if not found.messages:
             raise InvalidRequest("input must hold at least one message", param="input")
         return found
+
+
+class CountTokens(CreateResponse):
+    """A request to `/v1/responses` of which the tokens are counted."""
+
+    model: str = Field(AUTO, min_length=1, description="a model's name, auto, or auto:reasoning")
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,10 +36,11 @@ REFUSED: Object = {name: {"type": "null"} for name in NOT_SUPPORTED} | {
 
 
 def with_parameters(schema: Object) -> None:
-    """Add the well-known parameters to the fields of a body."""
+    """Add the well-known parameters to the fields of a body, which may have further ones."""
     known = {name: _bounded(field) for name, field in parameters.schema().items()}
     known |= REFUSED
     schema["properties"] = known | schema["properties"]
+    schema["additionalProperties"] = True
 
 
 def _bounded(schema: Any) -> Any:
@@ -414,18 +415,6 @@ class InputItems(List):
     """A page of items."""
 
     data: list[InputItem]
-
-
-class CountTokens(TypedDict):
-    """A request to `/v1/responses`, of which the tokens are to be counted."""
-
-    __pydantic_config__ = OPEN_ANSWER  # type: ignore[misc]
-
-    input: Text | Annotated[list[Object], Field(min_length=1)]
-    model: NotRequired[str | None]
-    instructions: NotRequired[str | list[Object] | None]
-    previous_response_id: NotRequired[str | None]
-    tools: NotRequired[list[Object] | None]
 
 
 class InputTokens(TypedDict):
