@@ -88,7 +88,7 @@ def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, 
 
 def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     """What was found, for the person at the terminal."""
-    from asyncsvc.providers.openclaw.capacity import crowded
+    from asyncsvc.providers.agents import crowded
 
     enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
     names = {**{name: "" for name in enabled}, **catalogue.disabled}

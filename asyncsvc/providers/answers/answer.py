@@ -9,14 +9,13 @@ place.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers import finish_reasons as finish
-from asyncsvc.providers.answers import usage
-from asyncsvc.providers.answers.message_fields import Fields, Room
-from asyncsvc.providers.answers.pieces import OF_FRAME, Piece, joined, plain, read
+from asyncsvc.providers.answers.delta import Delta
+from asyncsvc.providers.answers.pieces import OF_FRAME, Fields, Piece, Room, joined, plain, read
 from asyncsvc.providers.answers.thinking import (
     ThinkSplitter,
     Thoughts,
@@ -26,33 +25,11 @@ from asyncsvc.providers.answers.thinking import (
     untagged,
 )
 from asyncsvc.providers.answers.tool_calls import ToolCalls
+from asyncsvc.providers.tokens import counted, updated_usage
 
 MESSAGE = "message"
 """The event that carries an answer's further fields."""
 Object = dict[str, Any]
-
-
-class Delta(NamedTuple):
-    """A piece of text; `reasoning` tells thinking from answering. `call`: a piece of a tool call
-    as OpenAI streams it, always with its index; `text` is empty then."""
-
-    text: str
-    reasoning: bool = False
-    call: Object | None = None
-    event: tuple[str, Object] | None = None
-    """In place of text: something else of an answer, as an event's type and data."""
-    refusal: bool = False
-    """The text is the model's refusal, which OpenAI's models send in a field of its own."""
-
-    @property
-    def written(self) -> str:
-        """What the model wrote: text, thinking or arguments."""
-        return self.call["function"]["arguments"] if self.call else self.text
-
-    @property
-    def size(self) -> int:
-        """Characters."""
-        return len(self.written)
 
 
 class Answer:
@@ -165,7 +142,7 @@ class Answer:
         for holder in holders:
             if isinstance(holder.get("usage"), dict):
                 self._alone |= self.ending is not None and (self.usage is None or not wrote)
-                self.usage = usage.updated(self.usage, holder["usage"])
+                self.usage = updated_usage(self.usage, holder["usage"])
 
     def _fault(self, error: Any, secrets: Iterable[str]) -> ProviderError:
         return faults.of_stream(error, secrets, self._dialect, self._now_ms)
@@ -322,7 +299,7 @@ class Answer:
             raise UpstreamDisconnected("the stream ended in the middle of the answer")
         if self.called or self.finish_reason == finish.LENGTH:
             return
-        answered = self.thought or self._fields.held or usage.counted(self.usage)
+        answered = self.thought or self._fields.held or counted(self.usage)
         empty = not (self._text or answered or self._after_tool)
         if empty or self._stands_for_none(empty_answers):
             raise EmptyAnswer("the provider ended the answer without any text")

@@ -21,10 +21,10 @@ from asyncsvc.errors import (
 )
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers.answer import Answer
-from asyncsvc.providers.answers.frames import Mark, Odd
+from asyncsvc.providers.answers.delta import Sink
+from asyncsvc.providers.answers.frames import MOST_BYTES, Mark, Odd
 from asyncsvc.providers.answers.lenient_json import is_text
-from asyncsvc.providers.bounded import MOST_BYTES
-from asyncsvc.providers.upstream import Sink, Upstream
+from asyncsvc.providers.upstream import Upstream
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,8 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamTooLarge,
 )
-from asyncsvc.providers.answers.answer import Answer, Delta
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.delta import Delta
 from tests.upstreams import KEY
 
 
