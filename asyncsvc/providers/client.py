@@ -116,7 +116,7 @@ class Client:
         body = upstream.chat_body(messages, params)
         own = upstream.own_fields(CHAT, params)
         frames = Frames()
-        deadline = asyncio.timeout(timeouts.first_token_s)
+        deadline = asyncio.timeout(None)
         reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms)
         try:
             async with deadline:
@@ -133,6 +133,7 @@ class Client:
             if not answer.certain:
                 raise
         finally:
+            reading.close()
             for delta in answer.rest():
                 sink.write(delta)
         reading.end(empty=frames.empty)

@@ -17,6 +17,7 @@ from asyncsvc.providers.answers import finish_reasons as finish
 from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.providers.answers.pieces import OF_FRAME, Fields, Piece, Room, joined, plain, read
 from asyncsvc.providers.answers.thinking import (
+    At,
     ThinkSplitter,
     Thoughts,
     beyond,
@@ -27,6 +28,8 @@ from asyncsvc.providers.answers.thinking import (
 from asyncsvc.providers.answers.tool_calls import ToolCalls
 from asyncsvc.providers.tokens import counted, updated_usage
 
+REPEATED_CHARS = 8
+"""A closing piece of no more characters is text, also where all text so far is the same."""
 MESSAGE = "message"
 """The event that carries an answer's further fields."""
 Object = dict[str, Any]
@@ -87,9 +90,9 @@ class Answer:
         if self._flowing and (found := plain(chunk)) is not None:
             name, text = found
             if name == self._thoughts.source:
-                self._thoughts.add(text)
+                self._thoughts.parts.append(text)
                 return (Delta(text, True),)
-            if name == "content" and self._splitter.answering and self._by_delta:
+            if name == "content" and self._splitter.at is At.ANSWER and self._by_delta:
                 self._raw.append(text)
                 self._text.append(text)
                 return (Delta(text),)
@@ -147,13 +150,16 @@ class Answer:
     def _fault(self, error: Any, secrets: Iterable[str]) -> ProviderError:
         return faults.of_stream(error, secrets, self._dialect, self._now_ms)
 
+    def _check_inside(self, holder: Any, secrets: Iterable[str]) -> None:
+        """Raises ProviderError where a part of a choice holds an error."""
+        inside = holder.get("error") if isinstance(holder, dict) else None
+        if inside and (error := faults.error_in({"error": inside})) is not None:
+            raise self._fault(error, secrets)
+
     def _choice(self, choice: Object, secrets: Iterable[str]) -> Iterator[Delta]:
         delta, whole = choice.get("delta"), choice.get("message")
         for holder in (choice, delta, whole):
-            if isinstance(holder, dict):
-                inside = holder.get("error")
-                if inside and (error := faults.error_in({"error": inside})) is not None:
-                    raise self._fault(error, secrets)
+            self._check_inside(holder, secrets)
         if not delta and not whole and choice.get("text"):
             delta = {"content": choice["text"]}  # the older kind of completions
         end = finish.of_choice(choice, delta)
@@ -183,11 +189,15 @@ class Answer:
         self.ending, self._alone = end, alone
 
     def _delta(self, piece: Piece, closing: bool) -> Iterator[Delta]:
-        """A piece that goes on with what came before."""
+        """A piece that goes on with what came before. `closing`: a finish reason comes with it;
+        some providers repeat the whole text with the first one."""
+        last = closing and self.ending is None
         for source, text in piece.thoughts:
-            yield from self._think(self._thoughts.take(source, text))
+            if not (last and _repeats(self._thoughts.text, text)):
+                yield from self._think(self._thoughts.take(source, text))
         self._by_delta |= bool(piece.text or piece.thoughts) and not self._in_pieces
-        yield from self._feed(piece.text)
+        if not (last and _repeats(joined(self._raw), piece.text)):
+            yield from self._feed(piece.text)
         yield from self._refuse(piece.refusal)
         for call in piece.calls:
             self.begun = True
@@ -308,3 +318,8 @@ class Answer:
         """Whether the text is one by which a gateway says that there is none."""
         size = sum(map(len, self._text))
         return any(size == len(each) and "".join(self._text) == each for each in empty_answers)
+
+
+def _repeats(text: str, closing: str) -> bool:
+    """Whether a closing piece is all text so far once more, and not a word that comes twice."""
+    return len(closing) > REPEATED_CHARS and closing == text

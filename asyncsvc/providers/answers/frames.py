@@ -232,27 +232,24 @@ class EventStream:
         found: list[Any] = []
         for line in lines:
             if line.startswith(b"data:"):
-                if not self._data:
-                    try:
-                        value = orjson.loads(line[5:])
-                    except orjson.JSONDecodeError:
-                        pass
-                    else:
-                        if value.__class__ is dict:
-                            if self._name or self._halves.held:
-                                found += self._mended(line[5:], value)
-                            else:
-                                found.append(value)
-                            self._open = False
-                            continue
-                self._datum(line[5:], found)
-            elif not line:
+                try:
+                    value = None if self._data else orjson.loads(line[5:])
+                except orjson.JSONDecodeError:
+                    value = None
+                if value.__class__ is not dict:
+                    self._datum(line[5:], found)
+                    continue
+                self._open = False
+                if self._name or self._halves.held:
+                    found += self._mended(line[5:], value)
+                else:
+                    found.append(value)
+            elif line:
+                self._field(line, found)
+            elif self._data or self._open:
                 self._dispatch(found)
-            elif line[0] == COLON:
-                if not found or found[-1] is not Mark.PULSE:
-                    found.append(Mark.PULSE)
             else:
-                self._field(line)
+                self._name = b""
         self._seen = self._seen or bool(found)
         return found
 
@@ -271,7 +268,12 @@ class EventStream:
         if self._held > MOST_BYTES:
             raise UpstreamTooLarge(f"the provider sent an event of more than {MOST_BYTES} bytes")
 
-    def _field(self, line: bytes) -> None:
+    def _field(self, line: bytes, found: list[Any]) -> None:
+        """A line without data: a comment, another field, or no field at all."""
+        if line[0] == COLON:
+            if not found or found[-1] is not Mark.PULSE:
+                found.append(Mark.PULSE)
+            return
         name, _, value = line.partition(b":")
         if name == b"event":
             self._name = value.strip(BLANKS)
