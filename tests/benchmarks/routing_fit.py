@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from asyncsvc.routing.classifier import Classifier, pack
-from asyncsvc.routing.features import extract
+from asyncsvc.routing.classifier import Classifier, extract, pack
 
 Array = NDArray[np.float64]
 Floats = NDArray[np.float32]

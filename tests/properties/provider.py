@@ -18,7 +18,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.delta import Delta
 from tests.scripted import HANG, HEAD, Call, Script, ScriptedClient
 
 _ENDED_WELL = {"", "slow", "thinking"}

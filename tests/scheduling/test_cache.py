@@ -10,7 +10,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamRejected
 from asyncsvc.journal.journal import PersistedValue
-from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.scheduling.cache import ENTRY_BYTES, KIND, PURGED_AT_ONCE, request_key
 from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.scheduling.single_flight import SingleFlight
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, since
