@@ -1,6 +1,6 @@
 """Every error that has a meaning outside the function that raises it.
 
-Owns the one tree below. Promises that each class knows its own code, so that nobody maps
+Owns the one tree below. Promises that each class knows its own code, so that no caller maps
 exceptions to codes a second time. Never holds a library's exception type: those are
 translated at the floor that owns the library. It is longer than 300 lines because one tree is
 read in one place.
@@ -14,7 +14,7 @@ read in one place.
     │   ├── ReadRefused            … or a read
     │   ├── DatabaseLost           the file was removed or replaced while it is open
     │   └── DatabaseDamaged        the file's content is damaged: waiting does not help
-    ├── RequestError               what a client is told: status, code, param
+    ├── RequestError               a client's mistake: status, code, param
     │   ├── InvalidJson 400 · InvalidHttp 400 · HeadTooLarge 431 · Unauthorized 401 · Forbidden 403
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
     │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
@@ -25,10 +25,10 @@ read in one place.
         ├── RateLimited
         │   └── ConcurrencyLimited  too many calls at once, rather than too many a minute
         ├── UpstreamOverloaded
-        │   ├── GateClosed          between the permit and the call: nobody was called
+        │   ├── GateClosed          between the permit and the call: the provider was not called
         │   └── GatewayUnavailable  a gateway that starts or stops: it refused before it began
-        │       └── GatewayAway      nobody listens there, as while it restarts
-        ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is said
+        │       └── GatewayAway      nothing listens there, as while it restarts
+        ├── QuotaExhausted          `retry_after`: until the quota is renewed, where that is known
         │   └── RequestTooCostly    the balance is too low for this request, not for a smaller one
         ├── UpstreamRejected
         │   ├── UpstreamUnsupported the account cannot do what this request asks for
@@ -221,7 +221,7 @@ class ProviderError(AsyncsvcError):
     `code` is the contract's; `retryable` whether `/retry` can help; `again` whether the
     service itself tries again; `trips` whether it counts for the breaker; `slow_down`
     whether the provider only asked to wait, which costs no attempt. `retry_after` is in
-    seconds, as the provider said it.
+    seconds, as the provider names them.
     """
 
     code: ClassVar[str] = "internal"
@@ -270,7 +270,7 @@ class Expired(ProviderError):
 
 
 class RateLimited(ProviderError):
-    """The provider said "slow down"; not a fault of the task nor of the provider."""
+    """The provider asks for fewer calls; not a fault of the task nor of the provider."""
 
     code, trips, slow_down = "rate_limited", False, True
 
@@ -284,8 +284,10 @@ class UpstreamOverloaded(ProviderError):
 
 
 class GateClosed(UpstreamOverloaded):
-    """The account's gate has closed after the permit was given and before the call was made:
-    the breaker opened, or it was asked to rest, or somebody holds it. Nobody was called."""
+    """The account has closed after the permit was given and before the call was made.
+
+    The breaker opened, a refusal named a time, or a pause came. The provider was not called.
+    """
 
     trips, slow_down = False, True
 
@@ -298,7 +300,7 @@ class GatewayUnavailable(UpstreamOverloaded):
 
 
 class GatewayAway(GatewayUnavailable):
-    """Nobody listens where the gateway should be."""
+    """Nothing listens where the gateway should be."""
 
     code = "upstream_disconnected"
 
@@ -403,7 +405,7 @@ class EmptyAnswer(ProviderError):
 
 
 class InterruptedUnknown(ProviderError):
-    """An agent gateway was cut in mid-run: it may have acted, so nobody repeats it unasked."""
+    """An agent gateway was cut in mid-run: it may have acted: never repeated by itself."""
 
     code, again = "interrupted_unknown", False
 

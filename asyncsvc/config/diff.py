@@ -1,7 +1,7 @@
 """Settings that are read again while the service runs: what takes effect when, what has changed.
 
 Owns the table of effects below, which a test holds against the settings' fields and the
-documentation is made from. Promises that a difference is told without a secret. Never reads a
+documentation is made from. Promises that a difference shows no secret. Never reads a
 file, and never applies anything but to the settings themselves.
 """
 
@@ -175,7 +175,7 @@ def _compare(
 
 
 def _shown(key: str, value: Any) -> Any:
-    """The value as far as it cannot be a secret, wherever somebody may have put one."""
+    """The value as far as it cannot be a secret, wherever a user may have put one."""
     if key in ("extra_body", "extra_headers"):
         return dict.fromkeys(value, HIDDEN)
     if key == "api_key_env":

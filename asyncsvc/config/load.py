@@ -152,7 +152,7 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
         return f"{where}: {key}: unknown key{_guess(loc[-1], table.model_fields)}"
     if fault["type"] == "missing":
         return f"{where}: {key}: is required{meaning}"
-    said = fault["msg"].removeprefix("Value error, ")
+    text = fault["msg"].removeprefix("Value error, ")
     silent = isinstance(fault.get("input"), dict) or NEVER_SHOWN.intersection(loc)
     given = "" if silent else f", got {fault.get('input')!r}"
-    return f"{where}: {key}: {said[0].lower()}{said[1:]}{given}{meaning}"
+    return f"{where}: {key}: {text[0].lower()}{text[1:]}{given}{meaning}"

@@ -189,7 +189,7 @@ class Routing(Section):
 
 
 class Settings(Section):
-    """Everything the service can be told. Build it with `loading.load`.
+    """All settings of the service. Build them with `loading.load`.
 
     The one in force is shared by all parts, which ask it at the moment of use; `live.adopt`
     replaces its sections when the file is read again. A section itself never changes.

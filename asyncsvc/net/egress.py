@@ -3,7 +3,7 @@
 Owns the reading of a URL that came from outside and the tables of addresses that are not
 public. Promises that what is refused is refused in every spelling (decimal, hexadecimal, mapped
 or translated IPv6), and that only addresses it has admitted are named. Never resolves a name,
-never connects: whoever connects asks `admitted` for each resolution and uses nothing else.
+never connects: a caller that connects asks `admitted` for each resolution and uses nothing else.
 """
 
 import re
@@ -97,8 +97,10 @@ class Egress:
             self._networks.append(ip_network(text.strip("[]")))
         except ValueError as error:
             if not _NAME.match(text) or _NUMBER.match(text.rpartition(".")[2]):
-                said = str(error) if "host bits" in str(error) else "neither network nor host name"
-                raise ValueError(f"{rule!r}: {said}") from None
+                reason = (
+                    str(error) if "host bits" in str(error) else "neither network nor host name"
+                )
+                raise ValueError(f"{rule!r}: {reason}") from None
             self._names.add(text)
 
     def target(self, text: str) -> Target:

@@ -2,8 +2,7 @@
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web.admin import health, metrics, reload, transfer
-from asyncsvc.web.admin import model_pause as holding
+from asyncsvc.web.admin import commands, health, metrics, transfer
 from asyncsvc.web.openai import batches, chat, embeddings, files, responses
 from asyncsvc.web.openai import models as v1_models
 from asyncsvc.web.openapi import routes as docs
@@ -15,14 +14,13 @@ ROUTES: list[BaseRoute] = [
     *api.ROUTES,
     *explain.ROUTES,
     *schedules.ROUTES,
-    *holding.ROUTES,
+    *commands.ROUTES,
     *chat.ROUTES,
     *embeddings.ROUTES,
     *v1_models.ROUTES,
     *responses.ROUTES,
     *files.ROUTES,
     *batches.ROUTES,
-    *reload.ROUTES,
     *health.ROUTES,
     *metrics.ROUTES,
     *transfer.ROUTES,

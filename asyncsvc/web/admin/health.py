@@ -20,7 +20,7 @@ from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks.routes import services
-from asyncsvc.web.tasks.service_schemas import Front, Health
+from asyncsvc.web.tasks.schemas import Front, Health
 
 DEGRADED_BREAKER = "open"
 PLAIN = ("text/plain; charset=utf-8",)

@@ -167,10 +167,10 @@ ROWS = [
     Row("submit_seconds", "histogram", "From a parsed submit to its task on the disk, batches "
         "left out", (), _one(lambda h: h.task_counters.submit)),
     Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",), _waited),
-    Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s that the "
-        "submitter was told", (), _one(lambda h: h.task_counters.error)),
-    Row("eta_bias_seconds", "gauge", "How much later than told tasks start on average; negative: "
-        "earlier", (), _one(lambda h: h.task_counters.bias_s)),
+    Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s of the "
+        "submit", (), _one(lambda h: h.task_counters.error)),
+    Row("eta_bias_seconds", "gauge", "How much later than estimated tasks start on average; "
+        "negative: earlier", (), _one(lambda h: h.task_counters.bias_s)),
     Row("running", "gauge", "Tasks whose call is under way", (),
         _one(lambda h: len(h.executor.executions))),
     Row("queue_limit", "gauge", "queue.max_length", (),

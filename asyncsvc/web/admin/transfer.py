@@ -157,7 +157,7 @@ async def export(request: Request) -> Response:
         raise InvalidRequest(f"status must be one of {', '.join(State)}", param="status")
     kind = "application/x-ndjson"
     if request.method == "HEAD":
-        return Response(media_type=kind)  # nobody reads the stream, so it must not run
+        return Response(media_type=kind)  # the stream has no reader, so it must not run
     return Streamed(await begun(portable.lines(parts.journal.store, state)), media_type=kind)
 
 
@@ -202,8 +202,8 @@ async def _take_in(parts: Services, lines: list[bytes], first: int) -> Response:
         shown += f"; and {more} lines more" if more > 0 else ""
         raise InvalidRequest(f"nothing of these lines is taken: {shown}", param=f"{faults[0][0]}")
     taken = await parts.importer.take(records)
-    told: dict[str, Any] = {"finished": taken.finished, "queued": taken.queued}
-    return JSON({"imported": taken.finished + taken.queued, **told, "skipped": taken.skipped})
+    counts: dict[str, Any] = {"finished": taken.finished, "queued": taken.queued}
+    return JSON({"imported": taken.finished + taken.queued, **counts, "skipped": taken.skipped})
 
 
 def _record(line: bytes, most: int) -> Record:

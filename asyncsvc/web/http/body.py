@@ -94,7 +94,7 @@ class Inflater:
 
 
 def _bits(data: bytes, encoding: str) -> int:
-    """What zlib is told. Under the name deflate some send a bare stream without zlib's head."""
+    """The window bits for zlib; under the name deflate some send a stream without zlib's head."""
     if encoding == GZIP:
         return _GZIP_BITS
     framed = len(data) >= 2 and data[0] & 15 == 8 and int.from_bytes(data[:2]) % 31 == 0
@@ -112,7 +112,7 @@ LEAST_RATE = 64 * 1024
 """Bytes a second that a body must come at after the grace, as it holds the room of others."""
 
 Body = tuple[bytes, Hold | None]
-"""A body, and the room that it holds where it is large: whoever gets it releases it."""
+"""A body, and the room that it holds where it is large: its receiver releases it."""
 
 
 async def collect(receive: Receive, announced: int, limit: int, bodies: Bodies) -> Body:
@@ -272,7 +272,7 @@ def _check_depth(value: dict[str, Any]) -> None:
 
 
 def _gone() -> InvalidJson:
-    """Nobody reads this answer; but a client that leaves is no fault of ours."""
+    """No client reads this answer; but a client that leaves is no fault of ours."""
     return InvalidJson("the client left before the body's end")
 
 

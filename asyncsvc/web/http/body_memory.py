@@ -2,7 +2,7 @@
 
 Owns the budget over all bodies above `SMALL`, from the first byte until the answer. Promises
 that the sum never passes it, that they get room in the order in which they came, that one that
-would wait for long is told so instead (503 `overloaded`), and that heavy work on one never
+would wait for long is refused instead (503 `overloaded`), and that heavy work on one never
 holds up the loop for more than one call into C. Small bodies never pass through here: what a
 thousand connections can hold of them is bounded by their number.
 

@@ -258,7 +258,7 @@ class Connection(HttpToolsProtocol):
             self.transport.abort()
 
     def _cut(self, error: RequestError, asked: bool) -> None:
-        """Tell the client, where it can still be told, and close; `asked`: it has begun to."""
+        """Notify the client, where it can still be reached, and close; `asked`: it has begun to."""
         cycle = self.cycle
         if cycle is not None and not cycle.response_complete:
             asked = not cycle.response_started

@@ -56,7 +56,7 @@ def as_request_error(error: Exception) -> RequestError | None:
 
 
 def _storage(error: StorageUnavailable) -> Overloaded:
-    """Damage does not pass by itself, so nothing is said of trying again."""
+    """Damage does not pass by itself, so no Retry-After is given."""
     if isinstance(error, DatabaseDamaged):
         return Overloaded(f"{error}; {refusals.REMEDY}")
     done = "" if isinstance(error, ReadRefused) else "nothing was stored: "
@@ -77,8 +77,8 @@ def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
     if fault["type"] == "extra_forbidden":
         message = f"{param!r} is not a field of a task"
     else:
-        said = fault["msg"].removeprefix("Value error, ")
-        message = f"{param}: {said[:1].lower()}{said[1:]}"
+        text = fault["msg"].removeprefix("Value error, ")
+        message = f"{param}: {text[:1].lower()}{text[1:]}"
     return InvalidRequest(f"{prefix}{message}", param=f"{prefix}{param}" or None)
 
 

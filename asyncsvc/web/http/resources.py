@@ -55,9 +55,9 @@ class Operation:
     """Codes by status, where the answer is that of a task and the task may fail."""
 
 
-def operation(**said: Any) -> Callable[[F], F]:
+def operation(**declared: Any) -> Callable[[F], F]:
     """Mark a route's function with an `Operation` of these fields."""
-    found = Operation(**said)
+    found = Operation(**declared)
 
     def mark(function: F) -> F:
         setattr(function, _MARK, found)
@@ -67,7 +67,7 @@ def operation(**said: Any) -> Callable[[F], F]:
 
 
 def declared(function: Callable[..., Any]) -> Operation | None:
-    """What is said of it; None: nothing."""
+    """Its declaration; None: it has none."""
     found: Operation | None = getattr(function, _MARK, None)
     return found
 

@@ -1,4 +1,4 @@
-"""Open WebSockets: sending with a bound on patience, and closing with a reason.
+"""Open WebSockets: sending with a bound on the wait, and closing with a reason.
 
 Owns the set of open sockets and the rule for slow readers. Promises that one which does not
 read is closed with 1013 after `STALL_S`, having held no more than the transport's buffer;
@@ -19,7 +19,7 @@ CLOSE_WITHIN_S = 30.0
 """How long a client has to take what is still sent to it when it is closed."""
 CHECK_EVERY = 16
 FLUSH_S = 2.0
-"""How long a stop waits for the readers to have heard of everything."""
+"""How long a stop waits for the readers to have received everything."""
 CaughtUp = Callable[[], Awaitable[None]]
 """Returns when a socket's client has been sent all that is committed."""
 EXTENSION = "asyncsvc.close"
@@ -27,7 +27,7 @@ EXTENSION = "asyncsvc.close"
 
 
 class Closed(Exception):
-    """The socket is closed; whoever still sends may stop."""
+    """The socket is closed; a sender may stop."""
 
 
 class Socket:

@@ -20,7 +20,6 @@ from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views
-from asyncsvc.web.tasks import service_schemas as state_schemas
 from asyncsvc.web.tasks.schemas import BATCH_MOST, PAGE_MOST
 from asyncsvc.web.tasks.submit import ADMISSION, idempotency_key, parse, read, submit
 
@@ -65,8 +64,8 @@ async def submit_batch(request: Request) -> Response:
             if error.at is not None and error.param is not None:
                 error.param = f"tasks.{error.at}.{error.param}"
             raise
-    told = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
-    return JSON({"tasks": told}, status_code=200 if accepted[0].repeated else 202)
+    answers = [{"task_id": one.task_id, "status": one.answer["status"]} for one in accepted]
+    return JSON({"tasks": answers}, status_code=200 if accepted[0].repeated else 202)
 
 
 def _read_batch(data: bytes) -> list[Submission]:
@@ -87,7 +86,7 @@ def _read_batch(data: bytes) -> list[Submission]:
 
 
 @operation(
-    answer=state_schemas.Routing,
+    answer=schemas.Routing,
     body=Submission,
     errors=("model_not_found", "no_model"),
     example={"content": "Prove that there are infinitely many primes."},
@@ -135,7 +134,7 @@ async def listing(request: Request) -> Response:
     return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": following})
 
 
-@operation(answer=state_schemas.Stats)
+@operation(answer=schemas.Stats)
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
     totals = {"total": 0} | {state.value: 0 for state in State}
@@ -214,7 +213,7 @@ async def events(request: Request) -> Response:
     after = cursor(last or request.query_params.get("after"), "after", task.seq)
     kind = "text/event-stream" if live else "application/x-ndjson"
     if request.method == "HEAD":
-        return Response(media_type=kind)  # nobody reads the stream, so it must not run
+        return Response(media_type=kind)  # the stream has no reader, so it must not run
     if not live:
         return Streamed(await begun(_lines(parts, task.n, task_id, after)), media_type=kind)
     if last is not None and task.finished and after == task.seq:
@@ -232,7 +231,7 @@ async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIter
         yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
 
 
-@operation(answer=state_schemas.Models)
+@operation(answer=schemas.Models)
 async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
     parts = services(request)

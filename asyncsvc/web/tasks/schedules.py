@@ -1,7 +1,7 @@
 """The HTTP routes of schedules.
 
 Owns the shape of a schedule on the wire and the checks of its body. Promises that a fault of the
-task within is told as a submit would tell it, with `task.` before the field. Never keeps anything
+task within is reported as by a submit, with `task.` before the field. Never keeps anything
 between two requests.
 """
 
@@ -19,15 +19,14 @@ from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks.routes import services
-from asyncsvc.web.tasks.schedule_schemas import AllSchedules, NewSchedule, WholeSchedule
-from asyncsvc.web.tasks.schemas import SubmitHeaders
+from asyncsvc.web.tasks.schemas import AllSchedules, NewSchedule, SubmitHeaders, WholeSchedule
 from asyncsvc.web.tasks.submit import idempotency_key, parse
 
 PATH = "/schedules"
 FIELDS = ("name", "cron", "timezone", "task")
 NAME_MOST = 100
 WHEN = ("run_at", "delay_s")
-"""What says when a task runs: in a schedule that is said by the schedule."""
+"""The fields that say when a task runs: the schedule's own fields do that."""
 
 
 @operation(

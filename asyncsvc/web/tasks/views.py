@@ -112,7 +112,7 @@ def call_shown(call: dict[str, Any]) -> dict[str, Any]:
 
 
 async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
-    """How far it is with telling of the task's end; None where nobody wants to be told."""
+    """How far the delivery of the task's end is; None where no notice was asked for."""
     if task.request.callback_url is None:
         return None
     tried = await services.journal.store.deliveries.last_try(task)

@@ -31,8 +31,7 @@ from asyncsvc.web.http.body_memory import Room
 from asyncsvc.web.http.errors import as_request_error, note, response
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.http.state import Services
-from asyncsvc.web.tasks import messages as wishes
-from asyncsvc.web.tasks import views
+from asyncsvc.web.tasks import messages, views
 from asyncsvc.web.tasks.routes import cursor
 from asyncsvc.web.tasks.sse import TICK_S
 from asyncsvc.web.tasks.submit import parse
@@ -40,7 +39,7 @@ from asyncsvc.web.tasks.submit import parse
 MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
 FEED_WAITING = 100
-"""Waiting tasks of which the whole feed tells the progress; running ones are all told."""
+"""Waiting tasks whose progress the whole feed sends; it sends that of all running ones."""
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
 
 
@@ -100,10 +99,10 @@ class Session:
                 ref = message.pop("ref", None)
                 answer, then = await self._do(message, aside)
         except (AsyncsvcError, MemoryError) as error:
-            told = as_request_error(error)
-            if told is None:
+            refusal = as_request_error(error)
+            if refusal is None:
                 raise
-            await self._complain(told, ref)
+            await self._complain(refusal, ref)
             return
         await self._socket.send([_dumps({"op": "ok", "ref": ref} | answer)])
         then()  # events follow the answer to what asked for them
@@ -116,12 +115,12 @@ class Session:
             raise Closed
 
     async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
-        op = wishes.op(message)
+        op = messages.op(message)
         if op == "ping":
             return {"pong": True}, _nothing
         if op == "submit":
             return await self._submit(message, aside)
-        if op != "cancel" and wishes.of_all(message):
+        if op != "cancel" and messages.of_all(message):
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
         task_id = message.get("task_id")
         if not isinstance(task_id, str):
@@ -132,7 +131,7 @@ class Session:
         if op == "unsubscribe":
             self._stop(task_id)
             return {"task_id": task_id}, _nothing
-        return await self._subscribe(task_id, wishes.number(message, "after"))
+        return await self._subscribe(task_id, messages.number(message, "after"))
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
         task = await self._services.journal.task(task_id)
@@ -145,15 +144,15 @@ class Session:
         fields = message.get("task")
         if not isinstance(fields, dict):
             raise InvalidRequest("task must be an object", param="task")
-        follow = wishes.flag(message, "subscribe")
-        key = wishes.key(message)
+        follow = messages.flag(message, "subscribe")
+        key = messages.key(message)
         submission = await aside(parse, fields)
         accepted = await self._services.intake.submit(submission, self._owner, key, aside)
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
         last = self._services.journal.feed.last_id
-        after_id = wishes.number(message, "after_id") if "after_id" in message else last
+        after_id = messages.number(message, "after_id") if "after_id" in message else last
         if after_id > last:
             raise InvalidRequest(
                 f"after_id is {after_id}, the last event is {last}", param="after_id"
@@ -222,11 +221,11 @@ class Session:
         try:
             while True:
                 await asyncio.sleep(TICK_S)
-                told = [views.progress_event(self._services, task) for task in self._lively()]
+                events = [views.progress_event(self._services, task) for task in self._lively()]
                 if self._feed is not None:
-                    told += views.alarms(self._services, self._alarm)
+                    events += views.alarms(self._services, self._alarm)
                     self._alarm = self._services.monitor.alarms.last
-                await self._socket.send(told)
+                await self._socket.send(events)
         except Closed:
             return
 
