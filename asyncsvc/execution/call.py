@@ -19,7 +19,7 @@ from asyncsvc.errors import (
     StorageUnavailable,
     TaskNotFound,
 )
-from asyncsvc.execution.chunk_writer import ChunkWriter
+from asyncsvc.execution.chunk_writer import ROOM, ChunkWriter
 from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
 from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.answers.answer import Delta
@@ -277,7 +277,10 @@ class Call:
     @property
     def full(self) -> bool:
         """Whether a chunk writer holds so much that the client waits for `drained`."""
-        return any(execution.chunk_writer.full for execution in self.executions.values())
+        for execution in self.executions.values():
+            if execution.chunk_writer.waiting_chars > ROOM:
+                return True
+        return False
 
     def alive(self) -> None:
         """Note a sign of life of the provider."""

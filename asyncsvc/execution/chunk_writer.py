@@ -3,8 +3,7 @@
 Owns the text that has arrived and is not yet in the journal. Promises that at most one append of
 the attempt is under way and that text arriving meanwhile becomes the next event: a chunk per
 token while there is time, fewer and larger ones under load, and no timer; that what the disk
-refuses is offered again in its place with the next piece, so the text never has a hole; that it
-reports being full above `ROOM` characters.
+refuses is offered again in its place with the next piece, so the text never has a hole.
 """
 
 import asyncio
@@ -25,7 +24,8 @@ class ChunkWriter:
         self._journal = journal
         self._task_id = task_id
         self._waiting: list[Delta] = []
-        self._waiting_chars = 0
+        self.waiting_chars = 0
+        """Characters that wait for the disk. Above `ROOM`, no more should be written."""
         self._offered: list[Delta] = []
         self._parts: list[str] = []
         self._append: asyncio.Future[list[Task]] | None = None
@@ -41,18 +41,13 @@ class ChunkWriter:
         """All answer text so far, on the disk or not."""
         return "".join(self._parts)
 
-    @property
-    def full(self) -> bool:
-        """Whether more than `ROOM` characters wait for the disk."""
-        return self._waiting_chars > ROOM
-
     def write(self, delta: Delta) -> None:
         """Take a piece; it is appended as soon as the piece before is on the disk."""
         self.pieces += 1
         if not delta.reasoning:
             self._parts.append(delta.text)
         self._waiting.append(delta)
-        self._waiting_chars += delta.size
+        self.waiting_chars += len(delta.text) if delta.call is None else delta.size
         if self._append is None and not self._closed:
             self._flush()
 
@@ -73,7 +68,7 @@ class ChunkWriter:
 
     def _flush(self) -> None:
         change = Change(self._task_id, drafts(self._waiting))
-        self._offered, self._waiting, self._waiting_chars = self._waiting, [], 0
+        self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)
         self._append.add_done_callback(self._appended)
@@ -83,7 +78,7 @@ class ChunkWriter:
         self._error = None if append.cancelled() else append.exception()
         if self._error is not None:
             self._waiting = self._offered + self._waiting
-            self._waiting_chars += sum(delta.size for delta in self._offered)
+            self.waiting_chars += sum(delta.size for delta in self._offered)
         self._offered = []
         if self._waiting and self._error is None and not self._closed:
             self._flush()

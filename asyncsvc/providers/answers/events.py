@@ -5,7 +5,7 @@ Promises that the joined texts of the events equal the joined texts of the piece
 anything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.tasks.state import Draft, EventType
@@ -24,13 +24,15 @@ def _draft(delta: Delta) -> Draft:
     return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
 
 
-def drafts(deltas: Iterable[Delta]) -> list[Draft]:
+def drafts(deltas: Sequence[Delta]) -> list[Draft]:
     """The events of these pieces."""
     return [_draft(delta) for delta in joined(deltas)]
 
 
-def joined(deltas: Iterable[Delta]) -> list[Delta]:
+def joined(deltas: Sequence[Delta]) -> Sequence[Delta]:
     """Neighbours of the same kind become one."""
+    if len(deltas) == 1:
+        return deltas
     runs: list[list[Delta]] = []
     for delta in deltas:
         if runs and _continues(runs[-1][0], delta):
