@@ -18,7 +18,7 @@ from asyncsvc.batches.steps import DAY_MS, REST_S, Steps, Work
 from asyncsvc.clock import new_id
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, StorageUnavailable
-from asyncsvc.intake.idempotency import Key, Keys, fingerprint
+from asyncsvc.intake.admission import Key, Keys, fingerprint
 from asyncsvc.journal.journal import Journal
 from asyncsvc.scheduling.scheduler import through
 from asyncsvc.storage import batches as stored

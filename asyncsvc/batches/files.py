@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from asyncsvc.clock import new_id, time_of
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTooLarge
-from asyncsvc.intake.idempotency import Key, Keys
+from asyncsvc.intake.admission import Key, Keys
 from asyncsvc.journal.journal import Beside, Journal
 from asyncsvc.scheduling.scheduler import through
 from asyncsvc.storage import files

@@ -1,26 +1,34 @@
-"""From a submission to what is stored of it, and to what its submitter is told.
+"""Admission: the checks of one submission, the request it makes, and its idempotency key.
 
-Owns the checks of a single submission, the request that it makes and the words of its answer.
-Promises that `drafted`, the part that takes the longer the larger a task is, touches nothing that
-others use, so that it may run in another thread. Never looks at room, never stores anything.
+`drafted`, the part that takes the longer the larger a task is, touches nothing that others use, so
+that it may run in another thread. Requests with one idempotency key run one after the other, so
+that the second finds what the first has stored; a key with another body is refused, whichever
+endpoint either came to. Nothing is stored here: the key of a task is written with the task.
 """
 
+import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Sequence
-from typing import Any, ParamSpec, Protocol, TypeVar
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from weakref import WeakValueDictionary
 
 import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
-from asyncsvc.errors import InvalidRequest, Overloaded
-from asyncsvc.journal.journal import PersistedValue
+from asyncsvc.errors import Conflict, InvalidRequest, Overloaded
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.providers import tokens
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.record import record
 from asyncsvc.routing.router import NAMED, Asked, Router
 from asyncsvc.scheduling.cache import request_key
 from asyncsvc.scheduling.eta import UNKNOWN, EtaEstimator, Forecast
+from asyncsvc.storage.files import statement
+from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.statements import Beside
 from asyncsvc.tasks.state import Request
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -196,3 +204,58 @@ def fingerprint_of(asked: Submission | Sequence[Submission]) -> str:
     else:
         value = [one.model_dump() for one in asked]
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of one owner, with the fingerprint of the body that came with it."""
+
+    name: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, owner: str | None, key: str, fingerprint: str) -> Self:
+        return cls(f"{owner or ''}\x00{key}", fingerprint)
+
+    def made(self, made_id: str) -> Beside:
+        """The record that the key has made something which is no task."""
+        answer = orjson.dumps(made_id).decode()
+        return statement(
+            "INSERT OR REPLACE INTO idempotency (key, fingerprint, made, answer) "
+            "VALUES (?, ?, ?, ?)",
+            self.name, self.fingerprint, made_id, answer,
+        )  # fmt: skip
+
+
+class Keys:
+    """`once` for each request that comes with a key."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A lock lives as long as a request holds it or waits for it."""
+
+    @asynccontextmanager
+    async def once(self, key: Key) -> AsyncIterator[Any]:
+        """The first answer of the key, None where there is none yet; the key is locked meanwhile.
+
+        Raises Conflict where the first request had another body, and StorageUnavailable.
+        """
+        lock = self._locks.setdefault(key.name, asyncio.Lock())
+        async with lock:
+            first = await self._journal.store.first_answer(key.name)
+            if first is None:
+                yield None
+                return
+            if first[0] != key.fingerprint:
+                raise Conflict(
+                    "idempotency_conflict",
+                    "this Idempotency-Key was used for another body; use a new key",
+                )
+            yield loads(first[1])
+
+
+def fingerprint(kind: str, *parts: Any) -> str:
+    """Tells the bodies of one key apart, and what they ask for."""
+    data = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return f"{kind}:{hashlib.sha256(data).hexdigest()}"

@@ -1,15 +1,21 @@
-"""Steering a task that is already in the queue: cancel, pause, resume, retry, delete.
+"""Commands on tasks and models: cancel, pause, resume, retry and delete a task; pause a model.
 
-Owns the verbs. Promises that each is durable when it returns, that IllegalTransition means that
-nothing has changed, and that a retry needs room in the queue as a new task does. Never touches a
-run itself: it tells the executor.
+Each command is durable when it returns. IllegalTransition means that nothing has changed; a retry
+needs room in the queue as a new task does. A paused model keeps its pause over restarts until it
+is resumed: calls under way go on, and tasks that wait for it go to another model where another
+can serve them.
 """
 
+import asyncio
+
+import orjson
+
 from asyncsvc.clock import left_ms
-from asyncsvc.errors import IllegalTransition
+from asyncsvc.errors import IllegalTransition, ModelNotFound
 from asyncsvc.execution.execution import Executor
 from asyncsvc.intake.intake import Intake
-from asyncsvc.journal.journal import Change, Journal, Removal
+from asyncsvc.journal.journal import Change, Journal, PersistedValue, Removal
+from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler, text_so_far, through
 from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
 
@@ -98,3 +104,66 @@ class Control:
             result = await text_so_far(self._journal, await self._journal.task(task_id))
         change = Change(task_id, [draft], result=result, source=source)
         return (await self._journal.append(change))[0]
+
+
+HELD = "held"
+
+
+class Holds:
+    """`pause` and `resume`; both may be said again."""
+
+    def __init__(self, journal: Journal, catalogue: Catalogue, scheduler: Scheduler) -> None:
+        self._journal = journal
+        self._catalogue = catalogue
+        self._scheduler = scheduler
+        self._since: dict[str, int] = {}
+        self._turn = asyncio.Lock()
+
+    async def open(self) -> None:
+        """Hold what earlier processes held; call it before the workers start."""
+        for name, _, value in await self._journal.store.persisted_values(HELD):
+            self._since[name] = orjson.loads(value)["since"]
+            self._set(name)
+
+    def apply(self) -> None:
+        """Hold what has come anew by a reload of the settings."""
+        for name in self._since:
+            self._set(name)
+
+    def since(self, name: str) -> int | None:
+        """When it was paused, in ms; None where it is not."""
+        return self._since.get(name)
+
+    async def pause(self, name: str) -> None:
+        """Begin no call there. Raises ModelNotFound or StorageUnavailable."""
+        await through(self._hold(name, True))
+
+    async def resume(self, name: str) -> None:
+        """Let calls begin again. Raises ModelNotFound or StorageUnavailable."""
+        await through(self._hold(name, False))
+
+    async def _hold(self, name: str, held: bool) -> None:
+        models = self._catalogue.settings.models
+        if name not in models:
+            known = ", ".join(models) or "none"
+            raise ModelNotFound(f"there is no model {name!r}; known: {known}", param="name")
+        async with self._turn:
+            if held == (name in self._since):
+                return
+            now = self._journal.now()
+            value = orjson.dumps({"since": now}).decode() if held else None
+            await self._journal.append(PersistedValue(HELD, name, value, durable=True))
+            if held:
+                self._since[name] = now
+            else:
+                del self._since[name]
+            self._set(name)
+            self._scheduler.match()
+
+    def _set(self, name: str) -> None:
+        reason = f"{name} is paused" if name in self._since else None
+        gates = [upstream.gate for upstream in self._catalogue.of(name)]
+        for gate in gates:
+            gate.held = reason  # all at once: what leaves the first key must not go to the second
+        for gate in gates:
+            gate.hold(reason)

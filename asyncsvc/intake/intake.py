@@ -28,12 +28,13 @@ from asyncsvc.intake.admission import (
     Accepted,
     Admission,
     Aside,
+    Key,
+    Keys,
     Origin,
     draft,
     drafted,
     fingerprint_of,
 )
-from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Beside, Journal, NewTask, Outcome, PersistedValue
 from asyncsvc.scheduling.scheduler import Scheduler, through

@@ -22,8 +22,14 @@ from asyncsvc.errors import Overloaded
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
-from asyncsvc.monitoring.lag import EVERY_S, LoopLag
-from asyncsvc.monitoring.process_statistics import Look, Machine, ProcessStatistics, give_back
+from asyncsvc.monitoring.process_statistics import (
+    EVERY_S,
+    Look,
+    LoopLag,
+    Machine,
+    ProcessStatistics,
+    give_back,
+)
 from asyncsvc.storage import opened_files as opened
 from asyncsvc.storage import refusals
 from asyncsvc.tasks.state import Task

@@ -1,14 +1,16 @@
-"""What the machine says of itself.
+"""Process statistics: memory, disk, CPU, descriptors and file sizes, and the lag of the event loop.
 
-Owns the asking: memory, disk, CPU, descriptors, sizes of files. Promises that a disk which does
-not answer holds up nobody but the asker, and that a figure which a platform lacks is None.
-Never judges.
+A disk that does not answer holds up the look alone; a figure that a platform lacks is None. A loop
+that stands still counts for as long as it stood, not as one late timer among many punctual ones.
+Nothing here judges a figure.
 """
 
 import asyncio
 import ctypes
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import psutil
@@ -109,3 +111,43 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return 0
+
+
+EVERY_S = 0.1
+SPAN_S = 60.0
+
+
+class LoopLag:
+    """`start` it; `quantile` tells of the last minute or less."""
+
+    def __init__(self, every_s: float = EVERY_S) -> None:
+        self._every_s = every_s
+        self._lags: deque[float] = deque(maxlen=max(round(SPAN_S / every_s), 1))
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._set(asyncio.get_running_loop().time() + self._every_s)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def quantile(self, q: float, span_s: float = SPAN_S) -> float:
+        """Seconds of lateness that the share `q` of the last `span_s` seconds was within."""
+        wanted = max(round(span_s / self._every_s), 1)
+        lags = sorted(islice(reversed(self._lags), wanted))
+        # Of what was before the start nothing is known: it was punctual. Otherwise the stop of a
+        # start on a busy machine would be all there is.
+        place = min(int(q * wanted), wanted - 1) - (wanted - len(lags))
+        return lags[place] if place >= 0 else 0.0
+
+    def _set(self, due: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(due, self._tick, due)
+
+    def _tick(self, due: float) -> None:
+        now = asyncio.get_running_loop().time()
+        late = max(now - due, 0.0)
+        # The ticks that the stop has swallowed would have been late as well, each a bit less.
+        for missed in range(min(int(late / self._every_s), self._lags.maxlen or 0), -1, -1):
+            self._lags.append(max(late - missed * self._every_s, 0.0))
+        self._set(now + self._every_s)

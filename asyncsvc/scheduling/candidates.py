@@ -17,7 +17,6 @@ from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.routing.router import NAMED, Router
 from asyncsvc.scheduling.hold_back import ReservedSlot
-from asyncsvc.scheduling.priority_queue import Entry
 from asyncsvc.tasks.state import Request
 
 
@@ -25,7 +24,7 @@ from asyncsvc.tasks.state import Request
 class Claim:
     """A task that is handed to a worker, and the record of why its model was chosen."""
 
-    entry: Entry
+    task_id: str
     route: dict[str, Any]
 
 

@@ -29,11 +29,9 @@ from asyncsvc.scheduling.candidates import (
     decision,
     soonest,
 )
-from asyncsvc.scheduling.deadlines import WaitTimes, cooldown_s
-from asyncsvc.scheduling.fair_queue import Lane, Pool, Pools
+from asyncsvc.scheduling.fair_queue import Lane, Pool, Pools, Rank, newcomer
 from asyncsvc.scheduling.hold_back import HoldBack
-from asyncsvc.scheduling.priority_queue import Rank, newcomer
-from asyncsvc.scheduling.timers import Alarm
+from asyncsvc.scheduling.timers import Alarm, WaitTimes, cooldown_s
 from asyncsvc.tasks.state import Request, Task
 
 
@@ -234,7 +232,7 @@ class Dispatcher:
                 entry.task_id, account_slot.gate
             )
             account_slot.permit.reserve(lane.long, entry.tokens)
-            account_slot.offer.set_result(Claim(entry, route))
+            account_slot.offer.set_result(Claim(entry.task_id, route))
 
     def _route(self, options: Options, account_slot: AccountSlot) -> dict[str, Any]:
         """The record of the choice, made before the account slot is taken."""

@@ -11,8 +11,8 @@ from asyncsvc.limits.account import Gate
 from asyncsvc.record import record
 from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.dispatcher import Dispatcher
-from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
-from asyncsvc.scheduling.sessions import Sessions
+from asyncsvc.scheduling.fair_queue import Rank, entry_of, newcomer
+from asyncsvc.scheduling.groups import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
 

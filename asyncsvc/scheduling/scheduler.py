@@ -29,11 +29,9 @@ from asyncsvc.limits.permit import Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.cache import Answer, Cache
 from asyncsvc.scheduling.candidates import AccountSlot, Claim, Exclusions
-from asyncsvc.scheduling.deadlines import Deadlines
 from asyncsvc.scheduling.dispatcher import Dispatcher
-from asyncsvc.scheduling.sessions import Sessions
-from asyncsvc.scheduling.single_flight import Join, LeaderChange, SingleFlight
-from asyncsvc.scheduling.timers import Timers
+from asyncsvc.scheduling.groups import Join, LeaderChange, Sessions, SingleFlight
+from asyncsvc.scheduling.timers import Deadlines, Timers
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
 

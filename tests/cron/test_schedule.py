@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 from asyncsvc.cron.crontab import Crontab
-from asyncsvc.cron.schedule import SETTLED_MS, SPANS_KEPT, Schedule, loads
+from asyncsvc.cron.schedules import SETTLED_MS, SPANS_KEPT, Schedule, loads
 from tests.virtual_time import START_MS
 
 MINUTE, HOUR = 60_000, 3_600_000

@@ -7,8 +7,7 @@ import orjson
 import pytest
 
 from asyncsvc.cron import schedules as module
-from asyncsvc.cron.schedule import KIND, Schedule, Wish
-from asyncsvc.cron.schedules import BODY
+from asyncsvc.cron.schedules import BODY, KIND, Schedule, Wish
 from asyncsvc.errors import (
     InvalidRequest,
     ModelNotFound,

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.execution.chunk_writer import ROOM, ChunkWriter
+from asyncsvc.execution.call import ROOM, ChunkWriter
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.answers.events import joined

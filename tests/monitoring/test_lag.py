@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from asyncsvc.monitoring.lag import LoopLag
+from asyncsvc.monitoring.process_statistics import LoopLag
 from tests.virtual_time import loop, virtual
 
 

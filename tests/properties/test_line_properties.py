@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Line, entry_of
+from asyncsvc.scheduling.fair_queue import LANE_SLACK_S, PRIORITY_SLACK_S, Entry, Line, entry_of
 from asyncsvc.tasks.state import Request, Task
 
 Move = tuple[str, int, float]

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.cron.crontab import Crontab
-from asyncsvc.cron.schedule import KIND, Schedule, Wish
+from asyncsvc.cron.schedules import KIND, Schedule, Wish
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.statements import Batch
 from asyncsvc.tasks.submission import Submission

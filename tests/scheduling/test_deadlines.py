@@ -2,7 +2,7 @@ import pytest
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import GateClosed, RateLimited, TaskTimeout, UpstreamOverloaded
-from asyncsvc.scheduling.deadlines import Deadlines
+from asyncsvc.scheduling.timers import Deadlines
 from asyncsvc.tasks.state import Request, Task
 from tests.virtual_time import virtual
 

@@ -3,8 +3,7 @@ from collections import Counter
 import pytest
 
 from asyncsvc.scheduling import fair_queue as lanes
-from asyncsvc.scheduling.fair_queue import Lane, Turns
-from asyncsvc.scheduling.priority_queue import Entry
+from asyncsvc.scheduling.fair_queue import Entry, Lane, Turns
 
 
 def _entry(n: int, owner: str | None = None, key: float | None = None) -> Entry:

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from asyncsvc.scheduling import scheduler
 from asyncsvc.scheduling.candidates import Options
-from asyncsvc.scheduling.fair_queue import Pools
-from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, Line
+from asyncsvc.scheduling.fair_queue import LANE_SLACK_S, Line, Pools
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, model

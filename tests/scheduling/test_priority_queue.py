@@ -1,6 +1,6 @@
 import pytest
 
-from asyncsvc.scheduling.priority_queue import (
+from asyncsvc.scheduling.fair_queue import (
     LANE_SLACK_S,
     PRIORITY_SLACK_S,
     Entry,

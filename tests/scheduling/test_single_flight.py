@@ -10,7 +10,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.scheduling.single_flight import SingleFlight
+from asyncsvc.scheduling.groups import SingleFlight
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, since
 from tests.scripted import HANG, Call

@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from asyncsvc.batches.files import Files, Upload
 from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
-from asyncsvc.intake.idempotency import Key, fingerprint
+from asyncsvc.intake.admission import Key, fingerprint
 from asyncsvc.storage import files as rows
 from asyncsvc.storage.files import File
 from asyncsvc.web.http.body import coding

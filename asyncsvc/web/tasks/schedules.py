@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.clock import rfc3339
-from asyncsvc.cron.schedule import Schedule, Wish
+from asyncsvc.cron.schedules import Schedule, Wish
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
