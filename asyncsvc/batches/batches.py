@@ -20,7 +20,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, StorageUnavailable
 from asyncsvc.intake.admission import Key, Keys, fingerprint
 from asyncsvc.journal.journal import Journal
-from asyncsvc.scheduling.scheduler import through
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.storage import batches as stored
 from asyncsvc.storage.batches import ACTIVE, CANCELLING, VALIDATING, Batch
 
@@ -95,7 +95,7 @@ class Batches:
             headers=headers,
             metadata=metadata,
         )
-        return await through(self._create(wanted, key))
+        return await shielded(self._create(wanted, key))
 
     async def _create(self, wanted: Batch, key: str | None) -> Batch:
         if key is None:

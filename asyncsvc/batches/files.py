@@ -16,7 +16,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTooLarge
 from asyncsvc.intake.admission import Key, Keys
 from asyncsvc.journal.journal import Beside, Journal
-from asyncsvc.scheduling.scheduler import through
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.storage import files
 from asyncsvc.storage.database import Store
 from asyncsvc.storage.files import File
@@ -91,7 +91,7 @@ class Files:
     async def take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
         """The file of a whole upload, or the one that the key has made before; the upload is
         finished or abandoned. Raises Conflict, StorageUnavailable."""
-        return await through(self._take(upload, expires_at, key))
+        return await shielded(self._take(upload, expires_at, key))
 
     async def _take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
         if key is None:

@@ -44,6 +44,7 @@ from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.cache import Answer
 from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
+from asyncsvc.scheduling.steps import Steps
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
 
@@ -94,7 +95,7 @@ class Recorder:
             self._scheduler.finish(task)
             return
         if isinstance(outcome, Retried | Deferred):
-            self._scheduler.deadlines.blame(task, outcome.error)
+            self._scheduler.deadlines.record_error(task, outcome.error)
         elif isinstance(outcome, Stopped):
             self._scheduler.deadlines.drop(task)  # by no fault of its own
         delay = outcome.delay_s if isinstance(outcome, Retried) else None
@@ -211,7 +212,7 @@ class Executor:
         self._settings = settings
         self._recovery = Recovery(journal, client)
         self._recorder = Recorder(journal, scheduler, settings)
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps = Steps()
 
     # The pipeline: prepare → start → request → recover → outcome → finish ----------------------
 
@@ -239,7 +240,7 @@ class Executor:
             await self._finish_all(call, ending)
         except Exception:
             for other in call.executions.keys() - {task_id}:
-                self._later(self.abandoned(other))
+                self._steps.start(self.abandoned(other))
             raise
         finally:
             call.close()
@@ -409,9 +410,7 @@ class Executor:
 
     async def close(self) -> None:
         """Cancel what is still being recorded; a restart finds it."""
-        for step in self._steps:
-            step.cancel()
-        await asyncio.gather(*self._steps, return_exceptions=True)
+        await self._steps.close()
 
     # Which executions share a call ------------------------------------------------------------
 
@@ -426,7 +425,7 @@ class Executor:
         self.executions[task.id] = call.executions[task.id] = execution
         if call.state is not CallState.PREPARED:
             self._append_start(execution, None)
-            self._later(self._joined(execution))
+            self._steps.start(self._joined(execution))
         self._scheduler.cache.shared += task.id != call.leader.id
         return True
 
@@ -449,7 +448,7 @@ class Executor:
         execution.outcome, execution.left_at = outcome, asyncio.get_running_loop().time()
         if len(call.executions) > 1:
             del call.executions[execution.task.id]
-            self._later(self._finish(execution, outcome))
+            self._steps.start(self._finish(execution, outcome))
         else:
             call.cancel()
 
@@ -459,8 +458,3 @@ class Executor:
             if shared.get(execution.task.id) is execution:  # it may have joined anew
                 del shared[execution.task.id]
         execution.end()
-
-    def _later(self, step: Coroutine[Any, Any, None]) -> None:
-        running = asyncio.ensure_future(step)
-        self._steps.add(running)
-        running.add_done_callback(self._steps.discard)

@@ -40,14 +40,14 @@ T = TypeVar("T")
 
 
 class Aside(Protocol):
-    """Does work on something large where it holds nobody up."""
+    """Runs a function on a large value without holding up the event loop."""
 
     async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
 @record
 class Accepted:
-    """A task that is in the queue, and what its submitter is told."""
+    """A task that is in the queue, and the answer to its submit."""
 
     task_id: str
     answer: dict[str, Any]
@@ -57,7 +57,7 @@ class Accepted:
 
 @record
 class Origin:
-    """The schedule that makes a task, and what it writes down in the same transaction."""
+    """The schedule that makes a task, and the value that it stores in the same transaction."""
 
     schedule_id: str
     note: Callable[[str], PersistedValue]
@@ -76,20 +76,20 @@ class Admission:
         self._webhooks = webhooks
 
     def named(self, submission: Submission) -> Submission:
-        """The same with the model's name where an alias is given."""
+        """The submission with the model's name where an alias is given."""
         asked = submission.model
         if asked is None or (name := self._catalogue.name_of(asked)) == asked:
             return submission
         return submission.model_copy(update={"model": name})
 
     def check(self, submission: Submission) -> None:
-        """Raises RequestError for what could not be served or told of its end."""
+        """Raises RequestError where no model can serve the task or its callback is refused."""
         self.check_model(submission)
         if submission.callback_url is not None:
             self._webhooks.check(submission.callback_url)
 
     def check_model(self, submission: Submission) -> None:
-        """A chat sent to an embedding model would only fail later, and cost a call."""
+        """Raises RequestError where the model is unknown or of another type than the task."""
         kind = "embedding" if submission.type == "embedding" else "chat"
         self._catalogue.require(submission.model, kind)
         if submission.model is None:
@@ -103,7 +103,7 @@ class Admission:
             )
 
     def answer(self, request: Request, submission: Submission, now: int) -> dict[str, Any]:
-        """What its submitter is told. Raises Overloaded where it would start too late for it."""
+        """The answer to a submit. Raises Overloaded where the task would start too late."""
         forecast = self._eta_estimator.newcomer(request, now)
         if submission.max_wait_s is not None:
             _check_wait(forecast, submission.max_wait_s)
@@ -135,14 +135,14 @@ def _check_wait(forecast: Forecast, limit: float) -> None:
 def drafted(
     router: Router, submissions: Sequence[Submission], owner: str | None, now: int
 ) -> list[tuple[Request, bytes]]:
-    """Of each: its request with class and reasons, and its body as it is stored."""
+    """The request, with its class, and the body as it is stored, of each submission."""
     return [draft(router, submission, owner, now) for submission in submissions]
 
 
 def draft(
     router: Router, submission: Submission, owner: str | None, now: int
 ) -> tuple[Request, bytes]:
-    """The same of one."""
+    """The request and the stored body of one submission."""
     body, route = submission.body(), _decide(router, submission)
     if submission.notes:
         route["warnings"] = submission.notes
@@ -151,11 +151,11 @@ def draft(
 
 
 def _decide(router: Router, submission: Submission) -> dict[str, Any]:
-    """Its class and why."""
+    """The routing decision: the class of the task and the reason."""
     if submission.model is not None:
         return dict(NAMED)
-    said, one = submission.asked(), submission
-    asked = Asked(one.type, said, one.lane, one.params, one.route_as)
+    one = submission
+    asked = Asked(one.type, one.asked(), one.lane, one.params, one.route_as)
     return router.classify(asked).as_dict()
 
 
@@ -198,7 +198,7 @@ def _request(
 
 
 def fingerprint_of(asked: Submission | Sequence[Submission]) -> str:
-    """Tells two bodies of one idempotency key apart, also one task from a batch of one."""
+    """A digest that differs between bodies, also between one task and a batch of one."""
     if isinstance(asked, Submission):
         value: Any = asked.model_dump()
     else:
@@ -256,6 +256,6 @@ class Keys:
 
 
 def fingerprint(kind: str, *parts: Any) -> str:
-    """Tells the bodies of one key apart, and what they ask for."""
+    """A digest of the parts of a request, led by its kind."""
     data = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
     return f"{kind}:{hashlib.sha256(data).hexdigest()}"

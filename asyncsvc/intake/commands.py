@@ -16,12 +16,14 @@ from asyncsvc.execution.execution import Executor
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, PersistedValue, Removal
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.scheduling.scheduler import Scheduler, text_so_far, through
+from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
 
 
 class Control:
-    """Each verb gives the task as it then stands; raises TaskNotFound, IllegalTransition."""
+    """Commands on tasks; each gives the task as it then stands and raises TaskNotFound and
+    IllegalTransition."""
 
     def __init__(
         self, journal: Journal, scheduler: Scheduler, executor: Executor, intake: Intake
@@ -32,12 +34,12 @@ class Control:
         self._executor = executor
 
     async def cancel(self, task_id: str) -> Task:
-        """End it, whatever it does; a running one closes its upstream request at once."""
-        return await through(self._end(task_id, Cause.CANCELLED))
+        """End a task in any state; a running one closes its upstream request at once."""
+        return await shielded(self._end(task_id, Cause.CANCELLED))
 
     async def pause(self, task_id: str) -> Task:
-        """Let it wait until it is resumed; what it has said stays readable."""
-        return await through(self._end(task_id, Cause.PAUSED))
+        """Let a task wait until it is resumed; its text so far stays readable."""
+        return await shielded(self._end(task_id, Cause.PAUSED))
 
     async def resume(self, task_id: str) -> Task:
         """Queue a paused task again, or schedule it where its time has not come."""
@@ -48,12 +50,12 @@ class Control:
             run_at = now + left_ms(run_at, request.created_at, now)
         later = run_at is not None and run_at > now and task.started_at is None
         cause, facts = (Cause.POSTPONED, {"next_run_at": run_at}) if later else (Cause.RESUMED, {})
-        return await through(self._queue(task_id, cause, State.PAUSED, **facts))
+        return await shielded(self._queue(task_id, cause, State.PAUSED, **facts))
 
     async def retry(self, task_id: str) -> Task:
         """Start a finished task anew under the same id. Raises RequestError where no task is
         taken: it is work as any other, and finished ones are many more than the queue holds."""
-        return await through(self._rerun(task_id))
+        return await shielded(self._rerun(task_id))
 
     async def delete(self, task_id: str) -> None:
         """Remove a finished task with all its events."""
@@ -61,7 +63,7 @@ class Control:
 
     async def _rerun(self, task_id: str) -> Task:
         task = await self._journal.task(task_id)
-        target(task.state, Cause.RERUN)  # what can never be is said before what may be later
+        target(task.state, Cause.RERUN)  # refuse what can never be before a lack of room
         with self._intake.room(1):
             return await self._queue(task_id, Cause.RERUN, task.state)
 
@@ -72,7 +74,7 @@ class Control:
             stopped = await self._executor.stop(task_id, cause)
             if stopped is not None:
                 if stopped.state is target(State.RUNNING, cause):
-                    return stopped  # whatever somebody else has made of it since
+                    return stopped  # another command may have moved the task on since
                 # It ended by itself in the same moment, or it waits for its next try.
                 task = await self._journal.task(task_id)
             try:
@@ -88,11 +90,11 @@ class Control:
         return task
 
     async def _queue(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
-        """Let it wait for its turn."""
+        """Append the transition, then let the task wait for its turn."""
         try:
             task = await self._move(task_id, cause, source, **facts)
         except IllegalTransition as moved:
-            # Somebody was faster; say so in the words of what was asked.
+            # Another command was faster: the error names the command that was asked for.
             raise refusal(moved.state, cause) from None
         self._scheduler.enqueue(task)
         return task
@@ -100,7 +102,7 @@ class Control:
     async def _move(self, task_id: str, cause: Cause, source: State, **facts: int | None) -> Task:
         draft = status(cause, source, **facts)
         result = None
-        if cause is Cause.CANCELLED:  # what it had said before it was paused, say, stays readable
+        if cause is Cause.CANCELLED:  # the text of a paused task, say, stays readable
             result = await text_so_far(self._journal, await self._journal.task(task_id))
         change = Change(task_id, [draft], result=result, source=source)
         return (await self._journal.append(change))[0]
@@ -110,7 +112,7 @@ HELD = "held"
 
 
 class Holds:
-    """`pause` and `resume`; both may be said again."""
+    """Models that an operator has paused. `pause` and `resume` may be repeated."""
 
     def __init__(self, journal: Journal, catalogue: Catalogue, scheduler: Scheduler) -> None:
         self._journal = journal
@@ -120,27 +122,27 @@ class Holds:
         self._turn = asyncio.Lock()
 
     async def open(self) -> None:
-        """Hold what earlier processes held; call it before the workers start."""
+        """Load the stored pauses; call it before the workers start."""
         for name, _, value in await self._journal.store.persisted_values(HELD):
             self._since[name] = orjson.loads(value)["since"]
             self._set(name)
 
     def apply(self) -> None:
-        """Hold what has come anew by a reload of the settings."""
+        """Pause the accounts that a reload of the settings has added."""
         for name in self._since:
             self._set(name)
 
     def since(self, name: str) -> int | None:
-        """When it was paused, in ms; None where it is not."""
+        """When the model was paused, in ms since the epoch; None where it is not."""
         return self._since.get(name)
 
     async def pause(self, name: str) -> None:
-        """Begin no call there. Raises ModelNotFound or StorageUnavailable."""
-        await through(self._hold(name, True))
+        """Begin no call to the model. Raises ModelNotFound or StorageUnavailable."""
+        await shielded(self._hold(name, True))
 
     async def resume(self, name: str) -> None:
-        """Let calls begin again. Raises ModelNotFound or StorageUnavailable."""
-        await through(self._hold(name, False))
+        """Let calls to the model begin again. Raises ModelNotFound or StorageUnavailable."""
+        await shielded(self._hold(name, False))
 
     async def _hold(self, name: str, held: bool) -> None:
         models = self._catalogue.settings.models

@@ -8,9 +8,9 @@ back as return values.
 """
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from asyncsvc.clock import left_ms
 from asyncsvc.config.settings import Settings
@@ -31,6 +31,7 @@ from asyncsvc.scheduling.cache import Answer, Cache
 from asyncsvc.scheduling.candidates import AccountSlot, Claim, Exclusions
 from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.groups import Join, LeaderChange, Sessions, SingleFlight
+from asyncsvc.scheduling.steps import Steps
 from asyncsvc.scheduling.timers import Deadlines, Timers
 from asyncsvc.storage.refusals import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
@@ -43,24 +44,6 @@ CHECK_AGAIN_S = 1.0
 """At least so long between two checks of a task whose time is over while some model is open."""
 ALARMS_AT_ONCE = 500
 """Alarms that are set in one step of the loop; about 5 ms."""
-T = TypeVar("T")
-
-
-async def through(step: Coroutine[Any, Any, T]) -> T:
-    """Run a step to its end although its caller may be cancelled meanwhile.
-
-    A task that is on the disk must also reach its waiting place: otherwise a client that hangs
-    up between the two leaves a task that does not run before the next start of the service.
-    """
-    running = asyncio.ensure_future(step)
-    running.add_done_callback(_retrieve)
-    return await asyncio.shield(running)
-
-
-def _retrieve(step: "asyncio.Future[T]") -> None:
-    """Mark a step's error as seen: without its caller, a refusal is no fault to be logged."""
-    if not step.cancelled():
-        step.exception()
 
 
 class Scheduler:
@@ -86,7 +69,7 @@ class Scheduler:
         self._exclusions: dict[str, Exclusions] = {}
         self._since: dict[str, float] = {}
         """Since when each task with a `timeout_s` waits, by the loop's clock."""
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps = Steps()
         self._listen(dispatcher.account_slots)
 
     def __len__(self) -> int:
@@ -158,7 +141,7 @@ class Scheduler:
             self._change_leader(self._single_flight.enter(key, task))
         else:
             self._change_leader(self._single_flight.leave(task))
-            self._later(self._answer(task, answer))
+            self._steps.start(self._answer(task, answer))
 
     def _change_leader(self, change: LeaderChange) -> None:
         if change.leave is not None:
@@ -171,7 +154,7 @@ class Scheduler:
         exclusions = self._exclusions.get(task_id) if self._exclusions else None
         self.dispatcher.waits.queued(task_id)
         if (fault := self.dispatcher.enter(task, exclusions)) is not None:
-            self._later(self._fail(task_id, fault))
+            self._steps.start(self._fail(task_id, fault))
 
     def start_call(self, task: Task, join: Join) -> list[Task]:
         """Begin the task's call: returns all tasks that share the call, the task first; an empty
@@ -228,7 +211,7 @@ class Scheduler:
         self._listen(account_slots)
         self.dispatcher.apply(account_slots, settings.routing.balance, settings.queue.weights, live)
         if ttl_changed:
-            self._later(self._limit_waits(list(live)))
+            self._steps.start(self._limit_waits(list(live)))
 
     def _listen(self, account_slots: Sequence[AccountSlot]) -> None:
         for account_slot in account_slots:
@@ -238,14 +221,12 @@ class Scheduler:
     def _closed(self, account_slot: AccountSlot) -> None:
         """The account takes no calls: fail the tasks for which no account is left."""
         for task_id, fault in self.dispatcher.closed(account_slot):
-            self._later(self._fail(task_id, fault))
+            self._steps.start(self._fail(task_id, fault))
 
     async def close(self) -> None:
         """Cancel all alarms and steps under way."""
         self._timers.close()
-        for step in self._steps:
-            step.cancel()
-        await asyncio.gather(*self._steps, return_exceptions=True)
+        await self._steps.close()
 
     # Alarms -------------------------------------------------------------------------------------
 
@@ -253,7 +234,7 @@ class Scheduler:
         """Set the alarm for the moment at which a scheduled task is due."""
 
         def due(task_id: str) -> None:
-            self._later(self._due(task_id))
+            self._steps.start(self._due(task_id))
 
         due_at, request = task.next_run_at or 0, task.request
         if delay_s is not None:
@@ -310,12 +291,12 @@ class Scheduler:
             self.deadlines.drop(task)
             self._limit_wait(task)
         else:
-            self._later(self._fail(task.id, error))
+            self._steps.start(self._fail(task.id, error))
 
     def _expire(self, task_id: str) -> None:
         ttl = self._settings.queue.ttl_s
         error = Expired(f"the task waited longer than {ttl:g} s for its turn")
-        self._later(self._fail(task_id, error))
+        self._steps.start(self._fail(task_id, error))
 
     def _check_timeout(self, task_id: str) -> None:
         """Fail a task with a `timeout_s` that providers' refusals have used up, or check later.
@@ -330,16 +311,11 @@ class Scheduler:
         if limit is not None and since is not None and self._provider_wait_s(task, since) >= limit:
             refusal = self.dispatcher.refusal(task, self._exclusions.get(task_id))
             if refusal is not None:
-                self._later(self._fail(task_id, refusal))
+                self._steps.start(self._fail(task_id, refusal))
                 return
         self._limit_wait(task)
 
     # Steps that write ---------------------------------------------------------------------------
-
-    def _later(self, step: Coroutine[Any, Any, None]) -> None:
-        running = asyncio.ensure_future(step)
-        self._steps.add(running)
-        running.add_done_callback(self._steps.discard)
 
     async def _due(self, task_id: str) -> None:
         """Queue a scheduled task."""

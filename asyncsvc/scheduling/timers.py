@@ -153,7 +153,7 @@ class Deadlines:
             deadline = self._deadlines[task.id] = Deadline(now + self.limit_s(task))
         return deadline.until
 
-    def blame(self, task: Task, fault: ProviderError) -> None:
+    def record_error(self, task: Task, fault: ProviderError) -> None:
         """Record why the task has to wait again, in case its time runs out meanwhile."""
         if (deadline := self._deadlines.get(task.id)) is None:
             return

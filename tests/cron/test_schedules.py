@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from asyncsvc.cron import schedules as module
-from asyncsvc.cron.schedules import BODY, KIND, Schedule, Wish
+from asyncsvc.cron.schedules import BODY, KIND, Schedule, ScheduleRequest
 from asyncsvc.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -31,7 +31,11 @@ assert START_MS % (HOUR * 1000) == 0
 async def make(services: EngineServices, cron: str = HOURLY, **fields: Any) -> Schedule:
     owner, name = fields.pop("owner", None), fields.pop("name", None)
     submission = Submission.model_validate({"content": "tick"} | fields)
-    return (await services.services.schedules.create(Wish(cron, "UTC", submission, owner, name)))[0]
+    return (
+        await services.services.schedules.create(
+            ScheduleRequest(cron, "UTC", submission, owner, name)
+        )
+    )[0]
 
 
 def now(services: EngineServices, made: Schedule) -> Schedule:

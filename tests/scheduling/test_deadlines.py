@@ -29,12 +29,12 @@ async def test_what_was_told_last_says_what_the_time_went_on() -> None:
     deadlines = Deadlines(Settings())
     deadlines.begin(TASK)
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
-    deadlines.blame(TASK, SLOW)
+    deadlines.record_error(TASK, SLOW)
     assert deadlines.over(TASK, begun=False) is SLOW
     assert isinstance(deadlines.over(TASK, begun=True), TaskTimeout)
-    deadlines.blame(TASK, CLOSED)  # nobody said anything
+    deadlines.record_error(TASK, CLOSED)  # nobody said anything
     assert deadlines.over(TASK, begun=False) is SLOW
-    deadlines.blame(TASK, DOWN)
+    deadlines.record_error(TASK, DOWN)
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
 
 
@@ -42,15 +42,15 @@ async def test_what_was_told_last_says_what_the_time_went_on() -> None:
 async def test_a_closed_gate_drops_the_deadline_of_a_task_without_a_call() -> None:
     deadlines = Deadlines(Settings())
     deadlines.begin(TASK)
-    deadlines.blame(TASK, CLOSED)
+    deadlines.record_error(TASK, CLOSED)
     assert deadlines.of(TASK) is None
     deadlines.begin(TRIED)
-    deadlines.blame(TRIED, CLOSED)
+    deadlines.record_error(TRIED, CLOSED)
     assert deadlines.of(TRIED) is not None
 
 
 def test_a_task_that_has_not_started_records_no_error() -> None:
     deadlines = Deadlines(Settings())
-    deadlines.blame(TASK, SLOW)
+    deadlines.record_error(TASK, SLOW)
     assert deadlines.of(TASK) is None
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
