@@ -15,12 +15,12 @@ from pathlib import Path
 
 import psutil
 
-PATIENCE_S = 5.0
+LOOK_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatistics:
-    """One look at the machine; sizes in bytes."""
+    """The figures of one look at the machine; sizes in bytes."""
 
     memory: int = 0
     """Resident memory of this process."""
@@ -41,7 +41,7 @@ Look = Callable[[], Awaitable[ProcessStatistics]]
 
 
 class Machine:
-    """The real machine; an instance is a `Look`."""
+    """The machine that the service runs on; an instance is a `Look`."""
 
     def __init__(self, database: Path, misplaced: Callable[[], str | None]) -> None:
         self._database = database
@@ -57,7 +57,7 @@ class Machine:
         if self._looking is None:
             self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
         looking = self._looking
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LOOK_WITHIN_S):
             await asyncio.wait({looking})
         self._looking = None
         return looking.result()
@@ -118,7 +118,7 @@ SPAN_S = 60.0
 
 
 class LoopLag:
-    """`start` it; `quantile` tells of the last minute or less."""
+    """How late the event loop runs its timers: `start`, then ask for a `quantile`."""
 
     def __init__(self, every_s: float = EVERY_S) -> None:
         self._every_s = every_s
