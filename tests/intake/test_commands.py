@@ -102,7 +102,7 @@ def test_an_unknown_task_is_not_found(tmp_path: Path, verb: str) -> None:
     async def check() -> None:
         async with EngineServices(tmp_path) as services:
             with pytest.raises(TaskNotFound):
-                await _do(services, verb, "nobody")
+                await _do(services, verb, "no-such-task")
 
     check()
 
@@ -189,7 +189,7 @@ async def test_resuming_after_its_time_queues(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_cancelling_what_is_paused_keeps_what_it_had_said(tmp_path: Path) -> None:
+async def test_cancelling_a_paused_task_keeps_its_text(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         task_id = await _paused(services)
         await services.services.control.cancel(task_id)
@@ -329,7 +329,7 @@ async def test_a_cancelled_call_leaves_its_slot_at_once(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_refusal_whose_caller_has_gone_is_nobodys_news(tmp_path: Path) -> None:
+async def test_a_refusal_without_its_caller_is_not_logged(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         complaints: list[str] = []
         loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))

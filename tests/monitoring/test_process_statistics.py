@@ -35,7 +35,7 @@ async def test_files_that_are_not_there_have_no_size(tmp_path: Path) -> None:
     assert (seen.database, seen.wal) == (0, 0)
 
 
-async def test_a_folder_that_is_not_there_has_no_figure_and_is_told(tmp_path: Path) -> None:
+async def test_a_missing_folder_has_no_figure_and_is_reported(tmp_path: Path) -> None:
     look = Machine(tmp_path / "gone" / "x.db", lambda: "it is gone")
     seen = await look()
     assert (seen.disk_free, seen.misplaced) == (None, "it is gone")

@@ -25,14 +25,14 @@ def test_the_time_is_the_tasks_own_or_its_lanes(request_: Request, limit_s: floa
 
 
 @virtual
-async def test_what_was_told_last_says_what_the_time_went_on() -> None:
+async def test_the_last_error_explains_a_deadline_that_is_over() -> None:
     deadlines = Deadlines(Settings())
     deadlines.begin(TASK)
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
     deadlines.record_error(TASK, SLOW)
     assert deadlines.over(TASK, begun=False) is SLOW
     assert isinstance(deadlines.over(TASK, begun=True), TaskTimeout)
-    deadlines.record_error(TASK, CLOSED)  # nobody said anything
+    deadlines.record_error(TASK, CLOSED)  # without an answer of the provider
     assert deadlines.over(TASK, begun=False) is SLOW
     deadlines.record_error(TASK, DOWN)
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)

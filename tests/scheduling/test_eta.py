@@ -175,12 +175,12 @@ async def test_what_the_window_has_room_for_goes_at_the_pace_of_the_limiter(
             await services.finished(await services.submit(name))
         ids = await services.submit_many([f"{n}" for n in range(8)])
         await asyncio.sleep(MOMENT)
-        told = [(await _forecast(services, task_id)).eta_s for task_id in ids]
+        forecasts = [(await _forecast(services, task_id)).eta_s for task_id in ids]
         begun = asyncio.get_running_loop().time()
         for task_id in ids:
             await services.finished(task_id)
         took = [services.client.of(f"{n}")[0].started - begun for n in range(8)]
-        assert told == [pytest.approx(seconds, abs=0.01) for seconds in took]
+        assert forecasts == [pytest.approx(seconds, abs=0.01) for seconds in took]
         ninth = (await _forecast(services, await services.submit("z"))).eta_s
         assert ninth is not None and ninth > 40
 
