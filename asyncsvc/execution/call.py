@@ -304,7 +304,7 @@ class Call:
     @property
     def text(self) -> str:
         """All answer text so far."""
-        return "".join(delta.text for delta in self.received if not delta.reasoning)
+        return "".join([delta.text for delta in self.received if not delta.reasoning])
 
     def silent_s(self, now: float) -> float:
         """Seconds since the provider's last sign of life; 0 while no answer is awaited."""

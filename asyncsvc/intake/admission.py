@@ -9,7 +9,7 @@ endpoint either came to. Nothing is stored here: the key of a task is written wi
 import asyncio
 import hashlib
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
@@ -236,7 +236,7 @@ class Keys:
         """A lock lives as long as a request holds it or waits for it."""
 
     @asynccontextmanager
-    async def once(self, key: Key) -> AsyncIterator[Any]:
+    async def once(self, key: Key) -> AsyncGenerator[Any]:
         """The first answer of the key, None where there is none yet; the key is locked meanwhile.
 
         Raises Conflict where the first request had another body, and StorageUnavailable.

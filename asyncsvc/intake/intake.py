@@ -4,7 +4,7 @@ A task is durable before it is acknowledged, a batch is taken wholly or not at a
 idempotency key never makes two tasks. The intake orders and runs nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -228,7 +228,7 @@ class Intake:
             )
 
     @contextmanager
-    def room(self, count: int) -> Iterator[None]:
+    def room(self, count: int) -> Generator[None]:
         """Room for so many unfinished tasks while the caller writes them. Raises RequestError."""
         self._check_room(count)
         self._entering += count

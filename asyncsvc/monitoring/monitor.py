@@ -169,7 +169,7 @@ class Monitor:
             self._probe = self._journal.append(entry)
 
     def _retry_after(self, reason: Reason) -> float:
-        """Seconds: the end is not known, and what has lasted for long is likely to go on for long."""
+        """Seconds: the end is unknown; what has lasted for long is likely to go on for long."""
         lasted = asyncio.get_running_loop().time() - reason.since
         return min(max(lasted, RETRY_S), RETRY_MOST_S)
 

@@ -225,7 +225,8 @@ class Dispatcher:
         """Hand the best waiting task to the best account slot with room, until there is none."""
         while not self._stopped and (found := self._best()) is not None:
             pool, lane, account_slot = found
-            assert account_slot.permit is not None and account_slot.offer is not None
+            assert account_slot.permit is not None
+            assert account_slot.offer is not None
             entry = self._pools.take(lane)
             self._hold_back.taken(account_slot.upstream)
             route = self._route(pool.options, account_slot) | self.waits.taken(

@@ -67,7 +67,7 @@ class EtaEstimator:
                     why = f"{why}; {state.reason}"
                 return Forecast(position, state.rest_s, why, state.closed_s)
         eta = state.eta(position)
-        if eta == 0.0:
+        if eta is not None and eta <= 0:
             return self._when_free(request, position)
         reason = state.reason
         if reason is None:

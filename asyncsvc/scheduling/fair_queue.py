@@ -168,6 +168,10 @@ class Turns:
         self._tags: dict[str | None, float] = {}
         self._now = 0.0
 
+    def __len__(self) -> int:
+        """The number of users whose tag is remembered."""
+        return len(self._tags)
+
     def weigh(self, weights: Mapping[str, float]) -> None:
         """Use other weights from now on."""
         self._weights = weights

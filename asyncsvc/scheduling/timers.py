@@ -46,6 +46,10 @@ class Timers:
         self._next: asyncio.TimerHandle | None = None
         self._next_at = math.inf
 
+    def __len__(self) -> int:
+        """The number of alarms in memory, those that were cleared but not yet removed included."""
+        return len(self._heap)
+
     def at(self, name: str, when_ms: int, call: Call) -> None:
         """Call at a wall-clock time (ms since the epoch); at once where that is past."""
         left = (when_ms - self._now()) / 1000

@@ -21,7 +21,8 @@ class _Journal(Journal):
 
     def append(self, *entries: Any, then: Any = None) -> asyncio.Future[list[Task]]:
         (change,) = entries
-        assert isinstance(change, Change) and change.task_id == "t"
+        assert isinstance(change, Change)
+        assert change.task_id == "t"
         self.appended.append(change.drafts)
         self.open.append(asyncio.get_running_loop().create_future())
         return self.open[-1]

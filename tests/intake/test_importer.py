@@ -139,7 +139,8 @@ async def test_all_or_none(tmp_path: Path) -> None:
         with pytest.raises(StorageUnavailable):
             await brought(services, [done, line()])
         commits.refusal = None
-        assert await exported(services) == [] and not services.services.journal.live
+        assert await exported(services) == []
+        assert not services.services.journal.live
         assert await brought(services, [done, *(line() for _ in range(3))]) == (1, 3, 0)
 
 

@@ -205,7 +205,8 @@ async def test_a_step_is_carried_through_without_its_caller() -> None:
     await asyncio.sleep(MOMENT)
     caller.cancel()
     await asyncio.wait({caller})
-    assert caller.cancelled() and not done
+    assert caller.cancelled()
+    assert not done
     await asyncio.sleep(2)
     assert done == [1]
     assert await shielded(step()) == 7

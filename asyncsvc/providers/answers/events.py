@@ -26,13 +26,13 @@ def _draft(delta: Delta) -> Draft:
 
 def drafts(deltas: Sequence[Delta]) -> list[Draft]:
     """The events of these pieces."""
+    if len(deltas) == 1:
+        return [_draft(deltas[0])]
     return [_draft(delta) for delta in joined(deltas)]
 
 
 def joined(deltas: Sequence[Delta]) -> Sequence[Delta]:
     """Neighbours of the same kind become one."""
-    if len(deltas) == 1:
-        return deltas
     runs: list[list[Delta]] = []
     for delta in deltas:
         if runs and _continues(runs[-1][0], delta):
