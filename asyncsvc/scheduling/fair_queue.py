@@ -87,9 +87,6 @@ class Line:
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._waiting
-
     def enter(self, entry: Entry) -> None:
         """Add a task; a task that waits already keeps its place."""
         if entry.task_id in self._waiting:
@@ -132,14 +129,6 @@ class Line:
     def first(self) -> Rank:
         """The rank of the next task; one must wait."""
         return self._ranks[0]
-
-    def take(self) -> Entry:
-        """Remove the next task and return it; one must wait."""
-        head = self.head()
-        assert head is not None
-        self._first = None
-        self.leave(head.task_id)
-        return head
 
     def ahead_of(self, rank: Rank) -> int:
         """How many tasks wait before that rank, whether one waits there or not."""
@@ -220,9 +209,6 @@ class Lane:
     def busy(self) -> bool:
         """Whether any task waits in the lane."""
         return bool(self._lines)
-
-    def __contains__(self, task_id: str) -> bool:
-        return task_id in self._owners
 
     def enter(self, entry: Entry) -> None:
         """Add a task; a task that waits already stays where it is."""
