@@ -79,14 +79,13 @@ class ChatReading:
                     await self._frame(each)
         if alive:
             self._sink.alive()
-            open_ = answer.ending is None and not answer.done
-            if answer.begun and (open_ or not answer.ended):
+            if answer.begun and not answer.ended:
                 self._ends_in(self._timeouts.idle_s)
 
     async def _frame(self, frame: Any) -> None:
         answer, sink = self._answer, self._sink
         for delta in answer.take(frame, self._secrets):
-            self._size += len(delta.text) if delta.call is None else delta.size
+            self._size += delta.size
             sink.write(delta)
         if self._size > MOST_BYTES:
             raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
@@ -95,8 +94,6 @@ class ChatReading:
             self._limit.reschedule(None)
             await sink.drained()
             self._ends_in(self._timeouts.idle_s)
-        if answer.ending is None:
-            return
         if answer.certain:
             self._ends_in(LINGER_S if _tells_usage(frame) else GRACE_S)
         elif answer.ended:  # some providers give a finish reason with each piece of text

@@ -132,8 +132,7 @@ class EventStream:
                             continue
                 self._datum(line[5:], found)
             elif not line:
-                if self._data or self._open or self._name:
-                    self._scheduler(found)
+                self._scheduler(found)
             elif line[0] == COLON:
                 if not found or found[-1] is not Mark.PULSE:
                     found.append(Mark.PULSE)

@@ -5,7 +5,7 @@ Promises that the joined texts of the events equal the joined texts of the piece
 anything.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.tasks.state import Draft, EventType
@@ -24,14 +24,12 @@ def _draft(delta: Delta) -> Draft:
     return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
 
 
-def drafts(deltas: Sequence[Delta]) -> list[Draft]:
+def drafts(deltas: Iterable[Delta]) -> list[Draft]:
     """The events of these pieces."""
-    if len(deltas) == 1:
-        return [_draft(deltas[0])]
     return [_draft(delta) for delta in joined(deltas)]
 
 
-def joined(deltas: Sequence[Delta]) -> Sequence[Delta]:
+def joined(deltas: Iterable[Delta]) -> list[Delta]:
     """Neighbours of the same kind become one."""
     runs: list[list[Delta]] = []
     for delta in deltas:
