@@ -39,13 +39,13 @@ from asyncsvc.execution.outcome import (
 from asyncsvc.execution.recovery import Recovery
 from asyncsvc.execution.request import request
 from asyncsvc.journal.journal import Change, Journal, PersistedValue
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.cache import Answer
 from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.scheduling.steps import Steps
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
 
 log = logging.getLogger(__name__)

@@ -22,13 +22,10 @@ from asyncsvc.errors import Conflict, InvalidRequest, Overloaded
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.providers import tokens
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.record import record
 from asyncsvc.routing.router import NAMED, Asked, Router
 from asyncsvc.scheduling.cache import request_key
 from asyncsvc.scheduling.eta import UNKNOWN, EtaEstimator, Forecast
-from asyncsvc.storage.files import statement
-from asyncsvc.storage.refusals import loads
-from asyncsvc.storage.statements import Beside
+from asyncsvc.storage.entries import KeyUsed, loads
 from asyncsvc.tasks.state import Request
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -45,7 +42,7 @@ class Aside(Protocol):
     async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
-@record
+@dataclass(slots=True)
 class Accepted:
     """A task that is in the queue, and the answer to its submit."""
 
@@ -55,7 +52,7 @@ class Accepted:
     """Whether the answer is that of an earlier submit with the same idempotency key."""
 
 
-@record
+@dataclass(slots=True)
 class Origin:
     """The schedule that makes a task, and the value that it stores in the same transaction."""
 
@@ -217,14 +214,9 @@ class Key:
     def of(cls, owner: str | None, key: str, fingerprint: str) -> Self:
         return cls(f"{owner or ''}\x00{key}", fingerprint)
 
-    def made(self, made_id: str) -> Beside:
+    def made(self, made_id: str) -> KeyUsed:
         """The record that the key has made something which is no task."""
-        answer = orjson.dumps(made_id).decode()
-        return statement(
-            "INSERT OR REPLACE INTO idempotency (key, fingerprint, made, answer) "
-            "VALUES (?, ?, ?, ?)",
-            self.name, self.fingerprint, made_id, answer,
-        )  # fmt: skip
+        return KeyUsed(self.name, self.fingerprint, made_id)
 
 
 class Keys:

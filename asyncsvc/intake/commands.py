@@ -15,6 +15,7 @@ from asyncsvc.errors import IllegalTransition, ModelNotFound
 from asyncsvc.execution.execution import Executor
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, PersistedValue, Removal
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.scheduling.steps import shielded
@@ -165,7 +166,4 @@ class Holds:
     def _set(self, name: str) -> None:
         reason = f"{name} is paused" if name in self._since else None
         gates = [upstream.gate for upstream in self._catalogue.of(name)]
-        for gate in gates:
-            gate.held = reason  # all at once: what leaves the first key must not go to the second
-        for gate in gates:
-            gate.hold(reason)
+        AccountLimiter.pause(gates, reason)

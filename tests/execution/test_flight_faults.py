@@ -12,7 +12,7 @@ from asyncsvc.errors import (
     UpstreamRejected,
 )
 from asyncsvc.execution.execution import Recorder
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.scripted import Script
@@ -98,7 +98,7 @@ async def test_a_latecomer_whose_start_the_disk_refuses_comes_later(tmp_path: Pa
         store = services.services.journal.store
         plain = store.commit
 
-        async def no_starts(batch: Batch) -> None:
+        async def no_starts(batch: Commit) -> None:
             if batch.changed:
                 raise StorageUnavailable("full")
             await plain(batch)
@@ -152,7 +152,7 @@ async def test_a_leader_that_was_cancelled_meanwhile_ends_for_itself_alone(tmp_p
         store = services.services.journal.store
         plain = store.commit
 
-        async def slow(batch: Batch) -> None:
+        async def slow(batch: Commit) -> None:
             await asyncio.sleep(10)
             await plain(batch)
 

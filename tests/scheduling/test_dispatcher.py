@@ -59,8 +59,7 @@ async def test_the_least_urgent_is_overtaken_only_within_its_slack(tmp_path: Pat
 async def test_a_task_goes_to_the_first_model_with_room(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, AB, client=_slow()) as services:
         first = await services.submit("one")
-        while not services.client.calls:
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(MOMENT)
         await services.submit("two")
         third = await services.submit("three")
         for task_id in (first, third):
@@ -85,7 +84,7 @@ async def test_a_model_whose_breaker_is_open_is_passed_over(tmp_path: Path) -> N
     async with EngineServices(tmp_path, AB, breaker=breaker) as services:
         services.client.on("bad", [UpstreamOverloaded("down")], ["ok"])
         await services.finished(await services.submit("bad"))
-        assert services.services.catalogue.of("a")[0].gate.breaker_state() is BreakerState.OPEN
+        assert services.services.catalogue.of("a")[0].gate.breaker_state is BreakerState.OPEN
         await services.finished(await services.submit("next"))
         assert [call.name for call in services.client.calls] == ["a", "b", "b"]
 

@@ -1,0 +1,112 @@
+"""Pieces of an answer: where they go, how neighbours are joined, and their events.
+
+Owns `Delta`, the protocol of the sink that takes the deltas, the joining of neighbouring pieces of
+one kind, and the event that each piece becomes. Promises that the joined texts of the events equal
+the joined texts of the pieces. Never stores anything.
+"""
+
+from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
+
+from asyncsvc.tasks.state import Draft, EventType
+
+Object = dict[str, Any]
+PIECE = frozenset({"index", "type", "function"})
+
+
+class Delta(NamedTuple):
+    """A piece of text; `reasoning` tells thinking from answering. `call`: a piece of a tool call
+    as OpenAI streams it, always with its index; `text` is empty then."""
+
+    text: str
+    reasoning: bool = False
+    call: Object | None = None
+    event: tuple[str, Object] | None = None
+    """In place of text: something else of an answer, as an event's type and data."""
+    refusal: bool = False
+    """The text is the model's refusal, which OpenAI's models send in a field of its own."""
+
+    @property
+    def written(self) -> str:
+        """What the model wrote: text, thinking or arguments."""
+        return self.call["function"]["arguments"] if self.call else self.text
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.written)
+
+
+class Sink(Protocol):
+    """Where the pieces of an answer go. `head` is told when the provider begins to answer,
+    and whether it has accepted the call."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `drained` before more is written."""
+        ...
+
+    def head(self, accepted: bool) -> None: ...
+
+    def write(self, delta: Delta) -> None: ...
+
+    def alive(self) -> None:
+        """Something has come, be it no text."""
+        ...
+
+    @property
+    def returns(self) -> bool:
+        """Whether a run that is left now will be asked for later, so that it may go on."""
+        ...
+
+    async def drained(self) -> None: ...
+
+
+def _draft(delta: Delta) -> Draft:
+    if delta.event is not None:
+        kind, data = delta.event
+        return Draft(EventType(kind), data)
+    if delta.call is not None:
+        return Draft(EventType.TOOL_CALL, delta.call)
+    if delta.refusal:
+        return Draft(EventType.CHUNK, {"text": delta.text, "refusal": True})
+    return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
+
+
+def drafts(deltas: Iterable[Delta]) -> list[Draft]:
+    """The events of these pieces."""
+    return [_draft(delta) for delta in joined(deltas)]
+
+
+def joined(deltas: Iterable[Delta]) -> list[Delta]:
+    """Neighbours of the same kind become one."""
+    runs: list[list[Delta]] = []
+    for delta in deltas:
+        if runs and _continues(runs[-1][0], delta):
+            runs[-1].append(delta)
+        else:
+            runs.append([delta])
+    return [_one(run) for run in runs]
+
+
+def _continues(first: Delta, delta: Delta) -> bool:
+    """Whether it goes on with what the first has begun."""
+    if first.event is not None or delta.event is not None:
+        return False
+    if first.call is None or delta.call is None:
+        kinds = (first.reasoning, first.refusal), (delta.reasoning, delta.refusal)
+        return first.call is delta.call and kinds[0] == kinds[1]
+    same = first.call["index"] == delta.call["index"]
+    # Only arguments: a name, a late id and further fields are in an event of their own.
+    return same and delta.call.keys() <= PIECE and len(delta.call["function"]) == 1
+
+
+def _one(run: list[Delta]) -> Delta:
+    first = run[0]
+    if len(run) == 1:
+        return first
+    if first.call is None:
+        return first._replace(text="".join(delta.text for delta in run))
+    arguments = [delta.call["function"]["arguments"] for delta in run if delta.call]
+    function = first.call["function"] | {"arguments": "".join(arguments)}
+    return Delta("", call=first.call | {"function": function})

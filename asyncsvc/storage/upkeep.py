@@ -1,0 +1,137 @@
+"""Upkeep of the database: its files' state, and the removal of what is old in small steps.
+
+Owns the SQL that removes finished tasks, stale values and the write-ahead log's length.
+Promises that a step touches a bounded number of rows and bytes, and that a task goes from
+sight at once and wholly: its events, of which there may be many, are removed afterwards, and a
+crash in between leaves nothing that a client can see. Never decides what is old enough, never
+runs by itself: the journal calls it between two commits.
+
+The file does not shrink: pages that become free are used again. A backup is a compact copy.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from asyncsvc.storage.connection import Writer
+from asyncsvc.storage.lock import OpenedFiles
+from asyncsvc.storage.refusals import Refusals
+
+T = TypeVar("T")
+
+TASKS_AT_ONCE = 50
+EVENTS_AT_ONCE = 500
+BYTES_AT_ONCE = 4 * 1024 * 1024
+"""Of bodies: a task of 10 MB goes alone."""
+KEPT_AT_ONCE = 200
+WAL_BYTES = 16 * 1024 * 1024
+"""A longer log is cut when all of it has been copied."""
+CUT_WAIT_MS = 20
+
+
+class SQLiteUpkeep:
+    """`Upkeep` of a SQLite file."""
+
+    def __init__(self, path: Path, writer: Writer, opened: OpenedFiles, refusals: Refusals) -> None:
+        self.fault = opened.fault
+        self.check = opened.check
+        self.note = refusals.note
+        self._path = path
+        self._writer = writer
+        self._refusals = refusals
+
+    @property
+    def damage(self) -> str | None:
+        return self._refusals.damage
+
+    async def forget_calls(self, before: int) -> None:
+        with suppress(sqlite3.Error):  # they cost only room
+            await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
+
+    async def purge(self, before: int) -> int:
+        return await self.run(partial(purge, before=before))
+
+    async def forget(self, kind: str, before: int) -> int:
+        return await self.run(partial(forget, kind=kind, before=before))
+
+    async def shorten_log(self) -> bool:
+        return await self.run(partial(shorten_log, path=self._path))
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Small work on the write connection, without fsync."""
+        try:
+            return await self._writer.relaxed(work)
+        except sqlite3.Error as error:
+            raise self._refusals.of_write(error) from error
+
+
+def purge(db: sqlite3.Connection, before: int) -> int:
+    """One step: remove some of what finished before that time (ms). How many rows went; 0 when
+    nothing is left to do."""
+    db.execute("BEGIN IMMEDIATE")
+    count = _events(db)
+    if count < EVENTS_AT_ONCE:
+        count += _tasks(db, before)
+    db.execute("COMMIT")
+    return count
+
+
+def _events(db: sqlite3.Connection) -> int:
+    cursor = db.execute(
+        "DELETE FROM events WHERE id IN (SELECT events.id FROM purged "
+        "JOIN events ON events.task_n = purged.task_n LIMIT ?)",
+        (EVENTS_AT_ONCE,),
+    )
+    if cursor.rowcount < EVENTS_AT_ONCE:
+        db.execute("DELETE FROM purged")  # of all of them nothing is left
+    return cursor.rowcount
+
+
+def _tasks(db: sqlite3.Connection, before: int) -> int:
+    rows = db.execute(
+        "SELECT n, COALESCE((SELECT LENGTH(body) FROM bodies WHERE task_n = n), 0) FROM tasks "
+        "WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?",
+        (before, TASKS_AT_ONCE),
+    )
+    doomed: list[tuple[int]] = []
+    size = 0
+    for n, length in rows:
+        size += length
+        if doomed and size > BYTES_AT_ONCE:
+            break
+        doomed.append((n,))
+    if doomed:
+        db.executemany("INSERT INTO purged VALUES (?)", doomed)
+        db.executemany("DELETE FROM tasks WHERE n = ?", doomed)
+    return len(doomed)
+
+
+def forget(db: sqlite3.Connection, kind: str, before: int) -> int:
+    """One step: drop some of the values of that kind that are older than `before` (ms)."""
+    cursor = db.execute(
+        "DELETE FROM kept WHERE kind = ?1 AND key IN "
+        "(SELECT key FROM kept WHERE kind = ?1 AND at < ?2 LIMIT ?3)",
+        (kind, before, KEPT_AT_ONCE),
+    )
+    return cursor.rowcount
+
+
+def shorten_log(db: sqlite3.Connection, path: Path) -> bool:
+    """Copy the log into the database, and cut it where it is long and no reader uses it.
+
+    Waits for no reader: one that is in the middle of something makes this another time's work.
+    """
+    busy, in_log, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    log = path.with_name(f"{path.name}-wal")
+    if busy or copied < in_log or not log.exists() or log.stat().st_size <= WAL_BYTES:
+        return False
+    timeout_ms = db.execute("PRAGMA busy_timeout").fetchone()[0]
+    db.execute(f"PRAGMA busy_timeout={CUT_WAIT_MS}")
+    try:
+        (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    finally:
+        db.execute(f"PRAGMA busy_timeout={timeout_ms}")
+    return not blocked
