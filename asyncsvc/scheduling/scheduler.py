@@ -32,7 +32,7 @@ from asyncsvc.scheduling.candidates import AccountSlot, Claim, Exclusions
 from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.groups import Join, LeaderChange, Sessions, SingleFlight
 from asyncsvc.scheduling.steps import Steps
-from asyncsvc.scheduling.timers import Deadlines, Timers
+from asyncsvc.scheduling.timers import Deadlines, Timers, cooldown_s
 from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
 
@@ -59,6 +59,7 @@ class Scheduler:
         cache: Cache,
     ) -> None:
         self.dispatcher = dispatcher
+        self._chooser = dispatcher.chooser
         self.cache = cache
         self.sessions = Sessions()
         self.deadlines = Deadlines(settings)
@@ -81,9 +82,9 @@ class Scheduler:
     def account_slots(self) -> tuple[AccountSlot, ...]:
         return self.dispatcher.account_slots
 
-    def claim(self, account_slot: AccountSlot, permit: Permit) -> Awaitable[Claim | None]:
+    def claim(self, slot: AccountSlot, permit: Permit) -> Awaitable[Claim | None]:
         """Wait for the next task for a worker that holds the permit; see `Dispatcher.claim`."""
-        return self.dispatcher.claim(account_slot, permit)
+        return self.dispatcher.claim(slot, permit)
 
     def match(self) -> None:
         """Look again for tasks that can start: a limit outside the scheduler has changed."""
@@ -105,7 +106,8 @@ class Scheduler:
 
     def waited(self, task: Task) -> dict[str, float]:
         """Seconds that a pending task has waited so far, by wait reason."""
-        return self.dispatcher.waited(task)
+        gates = [slot.gate for slot in self.dispatcher.candidates(task.request)]
+        return self.dispatcher.waits.so_far(task.id, gates)
 
     # A task's way -------------------------------------------------------------------------------
 
@@ -198,7 +200,7 @@ class Scheduler:
             exclusions.context = max(exclusions.context, upstream.settings.context)
         else:
             (exclusions.failed if fault.again else exclusions.refused).add(upstream.gate.name)
-        return self.dispatcher.has_account(task, exclusions)
+        return self._chooser.has_account(task.request, exclusions)
 
     # Settings and gates -------------------------------------------------------------------------
 
@@ -276,11 +278,13 @@ class Scheduler:
         return ttl - waited if waited > 0 else ttl
 
     def _provider_wait_s(self, task: Task, since: float) -> float:
-        return self.dispatcher.provider_wait_s(task, since, self._exclusions.get(task.id))
+        """Seconds since then in which the task has waited for providers' cooldowns alone."""
+        exclusions = self._exclusions.get(task.id)
+        return cooldown_s(since, self._chooser.open_gates(task.request, exclusions))
 
     def _deadline_over(self, task: Task, error: ProviderError, _: str) -> None:
         """Fail a task that waited too long for its next try, unless its models are paused."""
-        if self.dispatcher.all_paused(task, self._exclusions.get(task.id)):
+        if self._chooser.all_paused(task.request, self._exclusions.get(task.id)):
             self.deadlines.drop(task)
             self._limit_wait(task)
         else:
@@ -302,7 +306,7 @@ class Scheduler:
             return
         limit, since = task.request.timeout_s, self._since.get(task_id)
         if limit is not None and since is not None and self._provider_wait_s(task, since) >= limit:
-            refusal = self.dispatcher.refusal(task, self._exclusions.get(task_id))
+            refusal = self._chooser.refusal(task.request, self._exclusions.get(task_id))
             if refusal is not None:
                 self._steps.start(self._fail(task_id, refusal))
                 return

@@ -213,11 +213,11 @@ class WaitTimes:
     def note(self, reasons: Mapping[AccountSlot, Reason]) -> None:
         """Record why the ready workers of these account slots are given no task, though their gates
         are open."""
-        for account_slot in self._blocked - reasons.keys():
-            if account_slot.ready:
-                account_slot.gate.waits_for(None)
-        for account_slot, reason in reasons.items():
-            account_slot.gate.waits_for(reason)
+        for slot in self._blocked - reasons.keys():
+            if slot.ready:
+                slot.gate.waits_for(None)
+        for slot, reason in reasons.items():
+            slot.gate.waits_for(reason)
         self._blocked = set(reasons)
 
     def taken(self, task_id: str, gate: AccountLimiter) -> dict[str, Any]:

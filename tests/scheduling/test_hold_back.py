@@ -168,7 +168,7 @@ def test_the_slot_of_real_time_work_is_lent_where_many_wait(
                 borrower = _at_each(services)["quick"][0]
                 task = await services.finished(ids[borrower])
                 route = task.route or {}
-                assert route["why"].startswith("lent:")
+                assert route["why"].startswith("the reserved slot:")
                 assert route["candidates"][0]["eligible"] is True
 
     check()
