@@ -31,12 +31,10 @@ from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
-from asyncsvc.intake.admission import Admission
-from asyncsvc.intake.commands import Control
-from asyncsvc.intake.idempotency import Keys
+from asyncsvc.intake.admission import Admission, Keys
+from asyncsvc.intake.commands import Control, Holds
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
-from asyncsvc.intake.model_pause import Holds
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader

@@ -18,9 +18,9 @@ from asyncsvc.batches.steps import DAY_MS, REST_S, Steps, Work
 from asyncsvc.clock import new_id
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, StorageUnavailable
-from asyncsvc.intake.idempotency import Key, Keys, fingerprint
+from asyncsvc.intake.admission import Key, Keys, fingerprint
 from asyncsvc.journal.journal import Journal
-from asyncsvc.scheduling.scheduler import through
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.storage.entries import (
     ACTIVE,
     CANCELLING,
@@ -102,7 +102,7 @@ class Batches:
             headers=headers,
             metadata=metadata,
         )
-        return await through(self._create(wanted, key))
+        return await shielded(self._create(wanted, key))
 
     async def _create(self, wanted: Batch, key: str | None) -> Batch:
         if key is None:

@@ -14,9 +14,9 @@ from contextlib import contextmanager, suppress
 from asyncsvc.clock import new_id, time_of
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTooLarge
-from asyncsvc.intake.idempotency import Key, Keys
+from asyncsvc.intake.admission import Key, Keys
 from asyncsvc.journal.journal import Journal
-from asyncsvc.scheduling.scheduler import through
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.storage.entries import (
     OPEN,
     File,
@@ -101,7 +101,7 @@ class Files:
     async def take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
         """The file of a whole upload, or the one that the key has made before; the upload is
         finished or abandoned. Raises Conflict, StorageUnavailable."""
-        return await through(self._take(upload, expires_at, key))
+        return await shielded(self._take(upload, expires_at, key))
 
     async def _take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
         if key is None:

@@ -1,4 +1,4 @@
 """Schedules: tasks that are submitted again and again by a cron expression in a time zone.
 
-May be imported: `schedules.Schedules` (the runner), `schedule` (one schedule), `crontab`.
+Import `Schedules`, `Schedule` and `ScheduleRequest` from `schedules`; `crontab` is their part.
 """

@@ -1,15 +1,14 @@
-"""Tasks that come again and again, by cron expressions.
+"""Schedules: tasks that are submitted again and again, by cron expressions.
 
-Owns the schedules and their alarms. Promises that a firing stores its task and moves the
-schedule on in one transaction, so that a crash neither repeats nor loses it; that what was
-missed while the service was stopped is made up for once; that a firing which the intake refuses
-is tried again. Never looks at what becomes of a task.
+A firing stores its task and moves the schedule on in one transaction, so that a crash neither
+repeats nor loses it. No regular time is fired twice, whichever way the clock is set; times that
+were missed while the service was stopped are made up for by one firing; a firing that the intake
+refuses is tried again.
 """
 
 import asyncio
 import logging
-from collections.abc import Coroutine
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +17,6 @@ from pydantic import ValidationError
 
 from asyncsvc.clock import new_id, rfc3339
 from asyncsvc.cron.crontab import Crontab
-from asyncsvc.cron.schedule import KIND, Schedule, Wish, loads
 from asyncsvc.errors import (
     AsyncsvcError,
     InvalidRequest,
@@ -28,21 +26,166 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.intake.admission import Origin
-from asyncsvc.intake.idempotency import Key, Keys
+from asyncsvc.intake.admission import Key, Keys, Origin, fingerprint
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.limits.backoff import backoff
-from asyncsvc.scheduling.scheduler import through
+from asyncsvc.scheduling.steps import Steps, shielded
 from asyncsvc.tasks.submission import Submission
 
 log = logging.getLogger(__name__)
 
+
+KIND = "schedule"
+"""The kind of a persisted schedule."""
+SPANS_KEPT = 8
+"""Each stop and each setting of the clock may add a span; above this many, the oldest join."""
+SETTLED_MS = 60_000
+"""How far before a late firing the regular times are taken as dealt with: a clock that is
+corrected by a little must not bring them back."""
+
+Spans = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """A schedule as it is stored. Times are ms since the epoch; `due_at` None: never due again."""
+
+    id: str
+    cron: str
+    timezone: str
+    owner: str | None
+    preview: str
+    created_at: int
+    due_at: int | None
+    """The regular time that it waits for; one that is past was missed, and is fired late."""
+    last_run_at: int | None = None
+    last_due_at: int | None = None
+    """The regular time that the last run was for."""
+    last_task_id: str | None = None
+    runs: int = 0
+    last_error: dict[str, Any] | None = None
+    """Why the last firing was refused, with the time; None where it was not."""
+    done: Spans = field(default=())
+    """Spans of time, both ends included, in which each regular time is dealt with."""
+    name: str | None = None
+    """One owner has one schedule of a name."""
+
+    def fired(self, rule: Crontab, task_id: str, at: int) -> "Schedule":
+        """The schedule after its due time has made a task at `at`."""
+        assert self.due_at is not None
+        done = _with(self.done, rule, self.due_at)
+        if _missed(rule, self.due_at, at):
+            done = _joined((*done, (max(self.due_at, at - SETTLED_MS), at)))
+        after = replace(self, done=done)
+        return replace(
+            after,
+            due_at=after.following(rule, at),
+            last_run_at=at,
+            last_due_at=self.due_at,
+            last_task_id=task_id,
+            runs=self.runs + 1,
+            last_error=None,
+        )
+
+    def replaced(self, by: "Schedule", rule: Crontab, at: int) -> "Schedule":
+        """The schedule with the rule and the task of another one of its name, from `at` on.
+
+        Where that has the same regular times, the one that this waits for stays, even if it is
+        past: a change of the task neither loses a firing nor repeats one.
+        """
+        same = (by.cron, by.timezone) == (self.cron, self.timezone)
+        due = self.due_at if same else None
+        after = replace(
+            self, cron=by.cron, timezone=by.timezone, preview=by.preview, last_error=None
+        )
+        return replace(after, due_at=after.following(rule, at) if due is None else due)
+
+    def following(self, rule: Crontab, at: int) -> int | None:
+        """The first regular time after `at` that is not dealt with; None where there is none."""
+        found = rule.after(at)
+        while found is not None:
+            end = next((last for first, last in self.done if first <= found <= last), None)
+            if end is None:
+                return found
+            found = rule.after(end)
+        return None
+
+    def awaiting(self, rule: Crontab, at: int) -> "Schedule":
+        """The schedule with the time that it waits for, seen from `at`: an earlier one if the clock
+        was set back to before times that were passed over."""
+        due, found = self.due_at, self.following(rule, at)
+        if found is None or (due is not None and due <= found):
+            return self
+        return replace(self, due_at=found)
+
+    def dumps(self) -> str:
+        return orjson.dumps(asdict(self)).decode()
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRequest:
+    """A request for a schedule: the rule, and the task that each firing submits."""
+
+    cron: str
+    timezone: str
+    submission: Submission
+    owner: str | None = None
+    name: str | None = None
+
+    def schedule(self, schedule_id: str, at: int, due: int | None) -> Schedule:
+        preview = self.submission.preview()
+        return Schedule(
+            schedule_id, self.cron, self.timezone, self.owner, preview, at, due, name=self.name
+        )
+
+    def fingerprint(self) -> str:
+        task = self.submission.model_dump()
+        return fingerprint(KIND, self.name, self.cron, self.timezone, task)
+
+
+def loads(text: str) -> Schedule:
+    """The schedule of `Schedule.dumps`."""
+    fields = orjson.loads(text)
+    spans = tuple((first, last) for first, last in fields.pop("done"))
+    return Schedule(**fields, done=spans)
+
+
+def _missed(rule: Crontab, due: int, at: int) -> bool:
+    """Whether more regular times than `due` have passed by `at`."""
+    after = rule.after(due)
+    return after is not None and after <= at
+
+
+def _with(spans: Spans, rule: Crontab, due: int) -> Spans:
+    """The spans with one more time dealt with, which prolongs a span that it follows directly."""
+    before = [span for span in spans if span[1] < due]
+    last = max(before, key=lambda span: span[1], default=None)
+    if last is not None and rule.after(last[1]) == due:
+        spans = tuple(span for span in spans if span != last)
+        return _joined((*spans, (last[0], due)))
+    return _joined((*spans, (due, due)))
+
+
+def _joined(spans: Spans) -> Spans:
+    """The spans in order, overlapping ones as one, `SPANS_KEPT` at most."""
+    found: list[tuple[int, int]] = []
+    for first, last in sorted(spans):
+        if found and first <= found[-1][1]:
+            found[-1] = (found[-1][0], max(found[-1][1], last))
+        else:
+            found.append((first, last))
+    spare = max(len(found) - SPANS_KEPT, 0)
+    if spare:
+        found = [(found[0][0], found[spare][1]), *found[spare + 1 :]]
+    return tuple(found)
+
+
 BODY = "schedule-task"
-"""What the table `kept` calls a task's body, which is written once, not with each firing."""
+"""The kind of a persisted task body, which is written once, not with each firing."""
 MOST = 1000
 LOOK_S = 60.0
-"""Nobody waits longer than this without a look at the wall clock, which somebody may set."""
+"""The longest wait without a look at the wall clock, which may be set meanwhile."""
 RETRY_BASE_S, RETRY_MAX_S = 1.0, 60.0
 FULL_RETRY_S = 60.0
 
@@ -65,7 +208,7 @@ class _Entry:
 
 
 class Schedules:
-    """`open` when intake is, `close` before the journal is."""
+    """All schedules. `open` when the intake is open, `close` before the journal is closed."""
 
     def __init__(self, journal: Journal, intake: Intake, keys: Keys) -> None:
         self._journal = journal
@@ -74,10 +217,10 @@ class Schedules:
         self._entries: dict[str, _Entry] = {}
         self._placing = asyncio.Lock()
         """Held while a schedule is made, so that a name or a key makes one of two at once."""
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps = Steps()
 
     async def open(self) -> None:
-        """Take up what earlier processes have left; what they have missed is fired at once."""
+        """Load the stored schedules; a firing that was missed follows at once."""
         now = self._journal.now()
         kept = [loads(text) for _, _, text in await self._journal.store.persisted_values(KIND)]
         for schedule in sorted(kept, key=lambda one: one.id):  # ids sort by time
@@ -85,70 +228,72 @@ class Schedules:
                 rule = Crontab.read(schedule.cron, schedule.timezone, now)
             except InvalidRequest as error:
                 log.warning("schedule %s rests: %s", schedule.id, error)
-                schedule = replace(schedule, due_at=None, last_error=_told(error, now))
+                schedule = replace(schedule, due_at=None, last_error=_last_error(error, now))
                 self._entries[schedule.id] = _Entry(schedule, None)
                 continue
             entry = self._entries[schedule.id] = _Entry(schedule, rule)
             self._wait(entry)
 
     async def close(self) -> None:
-        """Ring no more. A firing that is being written is written or not, never half."""
+        """Stop all alarms. A firing that is being written is written or not, never half."""
         for entry in self._entries.values():
             entry.quiet()
-        for step in self._steps:
-            step.cancel()
-        await asyncio.gather(*self._steps, return_exceptions=True)
+        await self._steps.close()
 
     # What a client can do ---------------------------------------------------------------------
 
-    async def create(self, wish: Wish, key: str | None = None) -> tuple[Schedule, bool]:
+    async def create(
+        self, wanted: ScheduleRequest, key: str | None = None
+    ) -> tuple[Schedule, bool]:
         """The schedule, and whether it is new: a known name replaces what its schedule does, a
         known Idempotency-Key changes nothing. Durable when it returns.
 
         Raises RequestError or StorageUnavailable.
         """
-        return await through(self._create(wish, key))
+        return await shielded(self._create(wanted, key))
 
     def all(self) -> list[Schedule]:
-        """Oldest first."""
+        """All schedules, the oldest first."""
         return [entry.schedule for entry in self._entries.values()]
 
     def get(self, schedule_id: str) -> Schedule:
-        """Raises NotFound."""
+        """The schedule of that id. Raises NotFound."""
         return self._entry(schedule_id).schedule
 
     async def task(self, schedule_id: str) -> dict[str, Any]:
-        """What it submits: the fields that were given."""
+        """The task that the schedule submits: the fields that were given. Raises NotFound."""
         self._entry(schedule_id)
         found: dict[str, Any] = orjson.loads(await self._body(schedule_id))
         return found
 
     async def delete(self, schedule_id: str) -> None:
-        """No task comes of it from now on; those that have come stay. Raises NotFound."""
-        await through(self._delete(self._entry(schedule_id)))
+        """Delete the schedule; its tasks stay. Raises NotFound."""
+        await shielded(self._delete(self._entry(schedule_id)))
 
-    async def _create(self, wish: Wish, key: str | None) -> tuple[Schedule, bool]:
+    async def _create(self, wanted: ScheduleRequest, key: str | None) -> tuple[Schedule, bool]:
         async with self._placing:
             if key is None:
-                return await self._place(wish)
-            one = Key.of(wish.owner, key, wish.fingerprint())
+                return await self._place(wanted)
+            one = Key.of(wanted.owner, key, wanted.fingerprint())
             async with self._keys.once(one) as made:
                 if (entry := self._entries.get(made)) is not None:
                     return entry.schedule, False
-                return await self._place(wish, one)
+                return await self._place(wanted, one)
 
-    async def _place(self, wish: Wish, key: Key | None = None) -> tuple[Schedule, bool]:
+    async def _place(
+        self, wanted: ScheduleRequest, key: Key | None = None
+    ) -> tuple[Schedule, bool]:
         now = self._journal.now()
         if self._intake.closed:
             raise ShuttingDown("the service is stopping; try again", retry_after=LOOK_S)
-        rule = Crontab.read(wish.cron, wish.timezone, now)
-        self._intake.check(wish.submission)
-        schedule = wish.schedule(new_id(now), now, rule.after(now))
-        if (entry := self._named(wish)) is not None:
+        rule = Crontab.read(wanted.cron, wanted.timezone, now)
+        self._intake.check(wanted.submission)
+        schedule = wanted.schedule(new_id(now), now, rule.after(now))
+        if (entry := self._named(wanted)) is not None:
             async with entry.turn:  # a firing under way would write the old one down again
                 if not entry.gone:
                     schedule = entry.schedule.replaced(schedule, rule, now)
-                    await self._write(schedule, wish.submission, key)
+                    await self._write(schedule, wanted.submission, key)
                     entry.schedule, entry.rule, entry.refused = schedule, rule, 0
                     self._wait(entry)
                     return entry.schedule, False
@@ -157,16 +302,16 @@ class Schedules:
                 f"there are {len(self._entries)} of {MOST} schedules; delete one first",
                 retry_after=FULL_RETRY_S,
             )
-        await self._write(schedule, wish.submission, key)
+        await self._write(schedule, wanted.submission, key)
         entry = self._entries[schedule.id] = _Entry(schedule, rule)
         self._wait(entry)
         return schedule, True
 
-    def _named(self, wish: Wish) -> _Entry | None:
+    def _named(self, wanted: ScheduleRequest) -> _Entry | None:
         """The owner's schedule of that name."""
-        if wish.name is None:
+        if wanted.name is None:
             return None
-        asked = (wish.owner, wish.name)
+        asked = (wanted.owner, wanted.name)
         entries = self._entries.values()
         return next((e for e in entries if (e.schedule.owner, e.schedule.name) == asked), None)
 
@@ -219,14 +364,9 @@ class Schedules:
         entry.alarm = None
         due = entry.schedule.due_at
         if due is not None and due <= self._journal.now():
-            self._later(self._fire(entry, due))
+            self._steps.start(self._fire(entry, due))
         else:
             self._wait(entry)
-
-    def _later(self, step: Coroutine[Any, Any, None]) -> None:
-        running = asyncio.ensure_future(step)
-        self._steps.add(running)
-        running.add_done_callback(self._steps.discard)
 
     async def _fire(self, entry: _Entry, due: int) -> None:
         """Make the task that was due then, or note why not and come back to it."""
@@ -274,7 +414,7 @@ class Schedules:
         now = self._journal.now()
         if entry.refused == 0:
             log.warning("schedule %s could not fire: %s", entry.schedule.id, error)
-        entry.schedule = replace(entry.schedule, last_error=_told(error, now))
+        entry.schedule = replace(entry.schedule, last_error=_last_error(error, now))
         if not self._journal.closing:
             self._journal.append(_kept(entry.schedule, durable=False))
         pause_s = backoff(entry.refused, RETRY_BASE_S, RETRY_MAX_S)
@@ -289,6 +429,6 @@ def _kept(schedule: Schedule, durable: bool) -> PersistedValue:
     return PersistedValue(KIND, schedule.id, schedule.dumps(), durable)
 
 
-def _told(error: AsyncsvcError, at: int) -> dict[str, Any]:
+def _last_error(error: AsyncsvcError, at: int) -> dict[str, Any]:
     code = error.code if isinstance(error, RequestError) else "overloaded"
     return {"code": code, "message": str(error), "at": rfc3339(at)}

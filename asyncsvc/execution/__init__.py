@@ -1,5 +1,5 @@
-"""Execution: workers that run tasks, each by a call to a provider that several may share.
+"""Execution: workers that run tasks, each by a call to a provider that several tasks may share.
 
 Owns the calls under way, from a permit to the recorded outcome of each task. Import `Executor`
-from `execution`, `WorkerPool` from `workers`; `call` and `outcome` hold their values.
+from `execution`, `WorkerPool` from `workers`; other packages need nothing else.
 """

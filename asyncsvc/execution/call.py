@@ -1,9 +1,13 @@
-"""A call to a provider, the executions that share it, and the table of a call's states.
+"""A call to a provider, the executions that share it, and the chunk writer of each.
 
-Owns what is known of a call from its permit to its outcome. Promises that a state only changes
-along the table, that each execution which leaves a call carries its own outcome, and that an
-execution which joins late gets the text so far and then goes on with the others. Never decides
-an outcome. A `Call` is also the sink into which the client writes the answer's pieces.
+The state of a call only changes along the table. Each execution that leaves a call carries its own
+outcome; an execution that joins late gets the text so far and then goes on with the others. A
+`Call` is also the sink into which the client writes the pieces of the answer.
+
+A chunk writer turns text into events as fast as the disk takes them: one append of the attempt is
+under way at most, and text that arrives meanwhile becomes the next event. So there is a chunk per
+token while there is time, fewer and larger ones under load, and no timer. What the disk refuses
+is offered again in its place with the next piece, so the text never has a hole.
 """
 
 import asyncio
@@ -19,13 +23,86 @@ from asyncsvc.errors import (
     StorageUnavailable,
     TaskNotFound,
 )
-from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
+from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.account import Permit
-from asyncsvc.providers.answers.delta import Delta, joined
+from asyncsvc.providers.answers.delta import Delta, drafts, joined
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task
+
+ROOM = 1 << 20
+"""How many characters may wait for the disk before the client is to pause."""
+
+
+class ChunkWriter:
+    """Writes the text of one attempt of one task: `write` pieces, then `settled` and `rest`."""
+
+    def __init__(self, journal: Journal, task_id: str) -> None:
+        self._journal = journal
+        self._task_id = task_id
+        self._waiting: list[Delta] = []
+        self.waiting_chars = 0
+        """Characters that wait for the disk. Above `ROOM`, no more should be written."""
+        self._offered: list[Delta] = []
+        self._parts: list[str] = []
+        self._append: asyncio.Future[list[Task]] | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._error: BaseException | None = None
+        self._closed = False
+        self.pieces = 0
+        """Deltas so far; providers send about one a token."""
+
+    @property
+    def text(self) -> str:
+        """All answer text so far, on the disk or not."""
+        return "".join(self._parts)
+
+    def write(self, delta: Delta) -> None:
+        """Take a piece; it is appended as soon as the piece before is on the disk."""
+        self.pieces += 1
+        if not delta.reasoning:
+            self._parts.append(delta.text)
+        self._waiting.append(delta)
+        self.waiting_chars += len(delta.text) if delta.call is None else delta.size
+        if self._append is None and not self._closed:
+            self._flush()
+
+    async def drained(self) -> None:
+        """Wait until all text is on the disk. Raises what the journal raised."""
+        await self._idle.wait()
+        if self._error is not None:
+            raise self._error
+
+    async def settled(self) -> None:
+        """Append nothing more, and wait for the append that is under way."""
+        self._closed = True
+        await self._idle.wait()
+
+    def rest(self) -> list[Draft]:
+        """The events that are still to be written, to go into one append with the closing one."""
+        return drafts(self._waiting)
+
+    def _flush(self) -> None:
+        change = Change(self._task_id, drafts(self._waiting))
+        self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
+        self._idle.clear()
+        self._append = self._journal.append(change)
+        self._append.add_done_callback(self._appended)
+
+    def _appended(self, append: "asyncio.Future[list[Task]]") -> None:
+        self._append = None
+        self._error = None if append.cancelled() else append.exception()
+        if self._error is not None:
+            self._waiting = self._offered + self._waiting
+            self.waiting_chars += sum(delta.size for delta in self._offered)
+        self._offered = []
+        if self._waiting and self._error is None and not self._closed:
+            self._flush()
+        else:
+            self._idle.set()
+
 
 RECORDED_WITHIN_S = 30.0
 """How long a stop waits for its record. A disk that refuses answers; one that hangs does not."""
@@ -226,7 +303,7 @@ class Call:
     @property
     def text(self) -> str:
         """All answer text so far."""
-        return "".join(delta.text for delta in self.received if not delta.reasoning)
+        return "".join([delta.text for delta in self.received if not delta.reasoning])
 
     def silent_s(self, now: float) -> float:
         """Seconds since the provider's last sign of life; 0 while no answer is awaited."""
@@ -276,7 +353,10 @@ class Call:
     @property
     def full(self) -> bool:
         """Whether a chunk writer holds so much that the client waits for `drained`."""
-        return any(execution.chunk_writer.full for execution in self.executions.values())
+        for execution in self.executions.values():
+            if execution.chunk_writer.waiting_chars > ROOM:
+                return True
+        return False
 
     def alive(self) -> None:
         """Note a sign of life of the provider."""

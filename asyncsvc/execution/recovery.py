@@ -15,8 +15,7 @@ from typing import Any
 import orjson
 
 from asyncsvc.errors import InternalError, InterruptedUnknown, ProviderError
-from asyncsvc.execution.call import Call
-from asyncsvc.execution.chunk_writer import ChunkWriter
+from asyncsvc.execution.call import Call, ChunkWriter
 from asyncsvc.execution.outcome import Completed, cut_off
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.agents import Runs, RunState, RunStatus

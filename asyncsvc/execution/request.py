@@ -11,7 +11,7 @@ share the call.
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,14 +46,16 @@ async def chat(client: Client, journal: Journal, call: Call, body: dict[str, Any
     params, back = body["params"], None
     if not plain(params):
         back = ToolSink(call, converted(params.get("tools"), call.upstream.preset.tools))
-    answer = await _without_refused_fields(
-        call,
-        journal,
-        partial(client.chat, call.upstream, messages, params, back or call, headers),
-    )
+    ask = partial(client.chat, call.upstream, messages, params, back or call, headers)
+    try:
+        answer = await ask()
+    except FieldRefused as refusal:
+        answer = await _without_refused_fields(call, journal, ask, refusal.fields)
     if back is not None:
         back.finish()
-    written = "".join(delta.written for delta in call.received)
+    written = "".join(
+        [delta.text if delta.call is None else delta.written for delta in call.received]
+    )
     counts = completed_usage(answer.usage, last_user_text(messages), written)
     raw = answer.ending.word if answer.ending else None
     return Completed(call.text, counts, answer.called, answer.finish_reason, raw)
@@ -67,9 +69,11 @@ async def embed(client: Client, journal: Journal, call: Call, body: dict[str, An
     for index, batch in enumerate(call.upstream.batches(body["input"])):
         if index:
             await _count_request(call, journal)
-        found = await _without_refused_fields(
-            call, journal, partial(client.embed, call.upstream, batch, body["params"], call.head)
-        )
+        ask = partial(client.embed, call.upstream, batch, body["params"], call.head)
+        try:
+            found = await ask()
+        except FieldRefused as refusal:
+            found = await _without_refused_fields(call, journal, ask, refusal.fields)
         vectors += found.vectors
         usages.append(found.usage or estimated_usage("".join(batch), ""))
     same_length(vectors)
@@ -103,13 +107,9 @@ async def _count_request(call: Call, journal: Journal) -> None:
 
 
 async def _without_refused_fields(
-    call: Call, journal: Journal, ask: Callable[[], Awaitable[T]]
+    call: Call, journal: Journal, ask: Callable[[], Awaitable[T]], fields: Set[str]
 ) -> T:
-    """The answer; asked for again without the service's own fields that the provider refuses."""
-    try:
-        return await ask()
-    except FieldRefused as refusal:
-        fields = refusal.fields
+    """The answer to a second request, without the service's own fields that were refused."""
     refused = call.upstream.refused
     added = fields - refused
     refused |= added

@@ -197,7 +197,7 @@ class WorkerPool:
 
     async def _work(self, account_slot: AccountSlot, permit: Permit, taken: Claim) -> None:
         """One call; raises only CancelledError."""
-        task_id = taken.entry.task_id
+        task_id = taken.task_id
         try:
             try:
                 await self._executor.run(task_id, account_slot.upstream, permit, taken.route)

@@ -1,26 +1,31 @@
-"""From a submission to what is stored of it, and to what its submitter is told.
+"""Admission: the checks of one submission, the request it makes, and its idempotency key.
 
-Owns the checks of a single submission, the request that it makes and the words of its answer.
-Promises that `drafted`, the part that takes the longer the larger a task is, touches nothing that
-others use, so that it may run in another thread. Never looks at room, never stores anything.
+`drafted`, the part that takes the longer the larger a task is, touches nothing that others use, so
+that it may run in another thread. Requests with one idempotency key run one after the other, so
+that the second finds what the first has stored; a key with another body is refused, whichever
+endpoint either came to. Nothing is stored here: the key of a task is written with the task.
 """
 
+import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, ParamSpec, Protocol, Self, TypeVar
+from weakref import WeakValueDictionary
 
 import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
-from asyncsvc.errors import InvalidRequest, Overloaded
-from asyncsvc.journal.journal import PersistedValue
+from asyncsvc.errors import Conflict, InvalidRequest, Overloaded
+from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.providers import tokens
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import NAMED, Asked, Router
 from asyncsvc.scheduling.cache import request_key
 from asyncsvc.scheduling.eta import UNKNOWN, EtaEstimator, Forecast
+from asyncsvc.storage.entries import KeyUsed, loads
 from asyncsvc.tasks.state import Request
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -32,14 +37,14 @@ T = TypeVar("T")
 
 
 class Aside(Protocol):
-    """Does work on something large where it holds nobody up."""
+    """Runs a function on a large value without holding up the event loop."""
 
     async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
 @dataclass(slots=True)
 class Accepted:
-    """A task that is in the queue, and what its submitter is told."""
+    """A task that is in the queue, and the answer to its submit."""
 
     task_id: str
     answer: dict[str, Any]
@@ -49,7 +54,7 @@ class Accepted:
 
 @dataclass(slots=True)
 class Origin:
-    """The schedule that makes a task, and what it writes down in the same transaction."""
+    """The schedule that makes a task, and the value that it stores in the same transaction."""
 
     schedule_id: str
     note: Callable[[str], PersistedValue]
@@ -68,20 +73,20 @@ class Admission:
         self._webhooks = webhooks
 
     def named(self, submission: Submission) -> Submission:
-        """The same with the model's name where an alias is given."""
+        """The submission with the model's name where an alias is given."""
         asked = submission.model
         if asked is None or (name := self._catalogue.name_of(asked)) == asked:
             return submission
         return submission.model_copy(update={"model": name})
 
     def check(self, submission: Submission) -> None:
-        """Raises RequestError for what could not be served or told of its end."""
+        """Raises RequestError where no model can serve the task or its callback is refused."""
         self.check_model(submission)
         if submission.callback_url is not None:
             self._webhooks.check(submission.callback_url)
 
     def check_model(self, submission: Submission) -> None:
-        """A chat sent to an embedding model would only fail later, and cost a call."""
+        """Raises RequestError where the model is unknown or of another type than the task."""
         kind = "embedding" if submission.type == "embedding" else "chat"
         self._catalogue.require(submission.model, kind)
         if submission.model is None:
@@ -95,7 +100,7 @@ class Admission:
             )
 
     def answer(self, request: Request, submission: Submission, now: int) -> dict[str, Any]:
-        """What its submitter is told. Raises Overloaded where it would start too late for it."""
+        """The answer to a submit. Raises Overloaded where the task would start too late."""
         forecast = self._eta_estimator.newcomer(request, now)
         if submission.max_wait_s is not None:
             _check_wait(forecast, submission.max_wait_s)
@@ -127,14 +132,14 @@ def _check_wait(forecast: Forecast, limit: float) -> None:
 def drafted(
     router: Router, submissions: Sequence[Submission], owner: str | None, now: int
 ) -> list[tuple[Request, bytes]]:
-    """Of each: its request with class and reasons, and its body as it is stored."""
+    """The request, with its class, and the body as it is stored, of each submission."""
     return [draft(router, submission, owner, now) for submission in submissions]
 
 
 def draft(
     router: Router, submission: Submission, owner: str | None, now: int
 ) -> tuple[Request, bytes]:
-    """The same of one."""
+    """The request and the stored body of one submission."""
     body, route = submission.body(), _decide(router, submission)
     if submission.notes:
         route["warnings"] = submission.notes
@@ -143,11 +148,11 @@ def draft(
 
 
 def _decide(router: Router, submission: Submission) -> dict[str, Any]:
-    """Its class and why."""
+    """The routing decision: the class of the task and the reason."""
     if submission.model is not None:
         return dict(NAMED)
-    said, one = submission.asked(), submission
-    asked = Asked(one.type, said, one.lane, one.params, one.route_as)
+    one = submission
+    asked = Asked(one.type, one.asked(), one.lane, one.params, one.route_as)
     return router.classify(asked).as_dict()
 
 
@@ -190,9 +195,59 @@ def _request(
 
 
 def fingerprint_of(asked: Submission | Sequence[Submission]) -> str:
-    """Tells two bodies of one idempotency key apart, also one task from a batch of one."""
+    """A digest that differs between bodies, also between one task and a batch of one."""
     if isinstance(asked, Submission):
         value: Any = asked.model_dump()
     else:
         value = [one.model_dump() for one in asked]
     return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key of one owner, with the fingerprint of the body that came with it."""
+
+    name: str
+    fingerprint: str
+
+    @classmethod
+    def of(cls, owner: str | None, key: str, fingerprint: str) -> Self:
+        return cls(f"{owner or ''}\x00{key}", fingerprint)
+
+    def made(self, made_id: str) -> KeyUsed:
+        """The record that the key has made something which is no task."""
+        return KeyUsed(self.name, self.fingerprint, made_id)
+
+
+class Keys:
+    """`once` for each request that comes with a key."""
+
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        """A lock lives as long as a request holds it or waits for it."""
+
+    @asynccontextmanager
+    async def once(self, key: Key) -> AsyncGenerator[Any]:
+        """The first answer of the key, None where there is none yet; the key is locked meanwhile.
+
+        Raises Conflict where the first request had another body, and StorageUnavailable.
+        """
+        lock = self._locks.setdefault(key.name, asyncio.Lock())
+        async with lock:
+            first = await self._journal.store.first_answer(key.name)
+            if first is None:
+                yield None
+                return
+            if first[0] != key.fingerprint:
+                raise Conflict(
+                    "idempotency_conflict",
+                    "this Idempotency-Key was used for another body; use a new key",
+                )
+            yield loads(first[1])
+
+
+def fingerprint(kind: str, *parts: Any) -> str:
+    """A digest of the parts of a request, led by its kind."""
+    data = orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)
+    return f"{kind}:{hashlib.sha256(data).hexdigest()}"

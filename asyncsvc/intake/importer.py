@@ -13,7 +13,8 @@ from asyncsvc.clock import from_rfc3339
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Arrival, Change, Journal, NewTask
 from asyncsvc.journal.transaction import Entry
-from asyncsvc.scheduling.scheduler import Scheduler, through
+from asyncsvc.scheduling.scheduler import Scheduler
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import Cause, State, status
 
@@ -39,7 +40,7 @@ class Importer:
 
     async def take(self, records: Sequence[Record]) -> Taken:
         """All or none. Raises RequestError or StorageUnavailable."""
-        return await through(self._take(records))
+        return await shielded(self._take(records))
 
     async def _take(self, records: Sequence[Record]) -> Taken:
         async with self._turn:

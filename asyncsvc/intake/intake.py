@@ -1,11 +1,10 @@
-"""The door: what is taken into the queue, and what is refused before anything is stored.
+"""The intake: takes tasks into the queue, and refuses others before anything is stored.
 
-Owns the checks that need more than the submission itself: room, models, idempotency. Promises
-that a task is durable before it is acknowledged, that a batch is taken wholly or not at all,
-and that the same idempotency key never makes two tasks. Never runs or orders anything.
+A task is durable before it is acknowledged, a batch is taken wholly or not at all, and one
+idempotency key never makes two tasks. The intake orders and runs nothing.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -28,15 +27,17 @@ from asyncsvc.intake.admission import (
     Accepted,
     Admission,
     Aside,
+    Key,
+    Keys,
     Origin,
     draft,
     drafted,
     fingerprint_of,
 )
-from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal, NewTask, Outcome, PersistedValue, Row
-from asyncsvc.scheduling.scheduler import Scheduler, through
+from asyncsvc.scheduling.scheduler import Scheduler
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.tasks.state import Task
 from asyncsvc.tasks.submission import Submission
 
@@ -82,18 +83,10 @@ class Intake:
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored.
 
-        `aside` is given with large tasks: it does the heavy part where it holds nobody up.
+        `aside` is given with large tasks: it runs the heavy part without holding up the loop.
         """
         began = perf_counter()
-        try:
-            if key is None:
-                accepted = (await self._take([submission], owner, aside=aside, also=also))[0]
-            else:
-                once = self._take_once(submission, owner, key, aside, also)
-                accepted = (await through(once))[0]
-        except (RequestError, StorageUnavailable) as error:
-            self._task_counters.refuse(error)
-            raise
+        accepted = (await self._counted(submission, owner, key, aside, also))[0]
         self._task_counters.submit.observe(perf_counter() - began)
         return accepted
 
@@ -103,11 +96,10 @@ class Intake:
         owner: str | None,
         key: str,
         aside: Aside | None,
-        also: Also | None = None,
+        also: Also | None,
     ) -> list[Accepted]:
-        """One submission, or several as one body."""
-        tell = fingerprint_of
-        body = await aside(tell, asked) if aside else tell(asked)
+        """Take one submission, or several as one body, where the key has made none yet."""
+        body = await aside(fingerprint_of, asked) if aside else fingerprint_of(asked)
         wanted = Key.of(owner, key, body)
         async with self._keys.once(wanted) as answers:
             if answers is None:
@@ -124,9 +116,21 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction, with what is to be stored `also`."""
+        return await self._counted(submissions, owner, key, aside, also)
+
+    async def _counted(
+        self,
+        asked: Submission | Sequence[Submission],
+        owner: str | None,
+        key: str | None,
+        aside: Aside | None,
+        also: Also | None,
+    ) -> list[Accepted]:
+        """Take one submission, or several as one body; a refusal is counted."""
         try:
             if key is not None:
-                return await through(self._take_once(submissions, owner, key, aside, also))
+                return await shielded(self._take_once(asked, owner, key, aside, also))
+            submissions = [asked] if isinstance(asked, Submission) else asked
             return await self._take(submissions, owner, aside=aside, also=also)
         except (RequestError, StorageUnavailable) as error:
             self._task_counters.refuse(error)
@@ -134,7 +138,7 @@ class Intake:
 
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
-        return (await through(self._take([submission], owner, origin=origin)))[0]
+        return (await shielded(self._take([submission], owner, origin=origin)))[0]
 
     def check(self, submission: Submission) -> None:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
@@ -142,15 +146,15 @@ class Intake:
             self._admission.check_model(self._admission.named(submission))
 
     def check_open(self) -> None:
-        """Raises ShuttingDown or Overloaded while no task is taken, whatever it is: worth
-        knowing before a large body is read."""
+        """Raise ShuttingDown or Overloaded while no task is taken: worth knowing before a large
+        body is read."""
         if self.closed:
             raise ShuttingDown("the service is stopping; try again", retry_after=RETRY_AFTER_S)
         if self.overload is not None and (reason := self.overload()) is not None:
             raise reason
 
     def turn_away(self) -> None:
-        """The same for whoever has not called `submit` yet, and counted."""
+        """Raise what `check_open` raises, before `submit` is called, and count the refusal."""
         if self.closed or self.overload is not None:
             try:
                 self.check_open()
@@ -197,13 +201,13 @@ class Intake:
         )
         notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(new_tasks)
-        # Not after the await: whoever submits may hang up meanwhile, and a task that is on
-        # the disk must find its waiting place all the same.
+        # Not after the await: the client may hang up meanwhile, and a task that is on the
+        # disk must find its waiting place all the same.
         await self._journal.append(*new_tasks, *notes, then=partial(self._enter, taken))
         return taken
 
     def _enter(self, taken: Sequence[Accepted], outcome: Outcome) -> None:
-        """They are stored, or refused."""
+        """Place the tasks once they are stored; give their room back where they are refused."""
         self._entering -= len(taken)
         if not isinstance(outcome, AsyncsvcError):
             for task, accepted in zip(outcome, taken, strict=True):
@@ -224,9 +228,8 @@ class Intake:
             )
 
     @contextmanager
-    def room(self, count: int) -> Iterator[None]:
-        """Room for so many unfinished tasks while somebody else writes them. Raises
-        RequestError."""
+    def room(self, count: int) -> Generator[None]:
+        """Room for so many unfinished tasks while the caller writes them. Raises RequestError."""
         self._check_room(count)
         self._entering += count
         try:
@@ -235,12 +238,12 @@ class Intake:
             self._entering -= count
 
     def new_task(self, submission: Submission, owner: str | None) -> NewTask:
-        """The task of a submission as it would be stored now, whatever models there are."""
+        """The task of a submission as it would be stored now; models are not checked."""
         submission = self._admission.named(submission)
         return NewTask(*draft(self._router, submission, owner, self._journal.now()))
 
     def route(self, submission: Submission) -> dict[str, Any]:
-        """How it would be routed if it came now; nothing is stored. Raises RequestError."""
+        """The routing of a submission that came now; nothing is stored. Raises RequestError."""
         submission = self._admission.named(submission)
         self._admission.check_model(submission)
         now = self._journal.now()

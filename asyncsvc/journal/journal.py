@@ -243,7 +243,13 @@ class Journal:
     async def _commit(self, appends: list[Append]) -> None:
         if not appends:
             return
-        uncached_tasks = await self._uncached_tasks(appends)
+        uncached = {
+            entry.task_id
+            for append in appends
+            for entry in append.entries
+            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
+        }
+        uncached_tasks = await self._uncached_tasks(uncached) if uncached else {}
         transaction = Transaction(
             (lambda task_id: self.live.get(task_id) or uncached_tasks.get(task_id))
             if uncached_tasks
@@ -253,20 +259,23 @@ class Journal:
             self.store.node,
         )
         outcomes: list[tuple[Append, Outcome]] = []
+        accepted = False
         for append in appends:
             try:
                 outcomes.append((append, transaction.accept(append.entries)))
+                accepted = True
             except (IllegalTransition, TaskNotFound) as error:
                 outcomes.append((append, error))
             except (TypeError, ValueError) as error:
                 # JSON cannot hold it: that is the fault of this append, not of its neighbours.
                 refusal = StorageUnavailable(f"this cannot be stored: {error}")
                 outcomes.append((append, refusal))
-        if any(isinstance(outcome, list) for _, outcome in outcomes):
+        if accepted:
             commit = transaction.finish()
             with self.writes:
                 committing = self.store.commit(commit)
-                self._notify()
+                if self._settled:
+                    self._notify()
                 await committing
             self._publish(transaction)
         # A refusal waits as well: it may rest on what the batch makes of the task.
@@ -282,16 +291,8 @@ class Journal:
         for append, outcome in settled:
             append.settle(outcome)
 
-    async def _uncached_tasks(self, appends: list[Append]) -> dict[str, Task]:
-        """The finished tasks that the batch touches: they are not kept in memory."""
-        ids = {
-            entry.task_id
-            for append in appends
-            for entry in append.entries
-            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
-        }
-        if not ids:
-            return {}
+    async def _uncached_tasks(self, ids: set[str]) -> dict[str, Task]:
+        """The finished tasks of these ids, which are not kept in memory."""
         self._notify()
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
@@ -299,17 +300,21 @@ class Journal:
     def _publish(self, transaction: Transaction) -> None:
         """The batch is on the disk: make it the truth, then wake its followers."""
         self._n = transaction.n
+        gone: list[str] = []
         for task_id, task in transaction.tasks.items():
-            if task is not None:
-                self.on_change(self.live.get(task_id), task)
-                if task.finished and task.request.callback_url is not None:
-                    self.owed.set()
-            if task is None or task.finished:
+            if task is None:
+                gone.append(task_id)
                 self.live.pop(task_id, None)
-            else:
+                continue
+            self.on_change(self.live.get(task_id), task)
+            if not task.finished:
                 self.live[task_id] = task
+                continue
+            self.live.pop(task_id, None)
+            if task.request.callback_url is not None:
+                self.owed.set()
         events = transaction.commit.events
-        self._topics.publish(events, [i for i, t in transaction.tasks.items() if t is None])
+        self._topics.publish(events, gone)
         self.feed.publish(events)
 
 

@@ -194,12 +194,14 @@ class Transaction:
         if entry.epoch is not None and task.epoch != entry.epoch:
             raise StaleLease(task.state.value)
         commit, events = self.commit, []
+        rerun = False
         for draft in entry.drafts:
             task = apply(task, draft, self.at, self.node)
             events.append(_event(task, draft, self.at))
+            rerun |= draft.data.get("cause") == Cause.RERUN
         commit.events += events
-        self.tasks[task.id] = task
-        if any(draft.data.get("cause") == Cause.RERUN for draft in entry.drafts):
+        self.tasks[entry.task_id] = task
+        if rerun:
             commit.results[task.n] = None
         if entry.result is not None and task.state is not State.RUNNING:
             commit.results[task.n] = entry.result

@@ -20,7 +20,7 @@ from asyncsvc.config import diff as live
 from asyncsvc.config.diff import Difference
 from asyncsvc.config.settings import Settings
 from asyncsvc.execution.workers import WorkerPool
-from asyncsvc.intake.model_pause import Holds
+from asyncsvc.intake.commands import Holds
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.restart import LearnedLimits, learned
 from asyncsvc.providers.client import Client

@@ -1,9 +1,7 @@
-"""From figures to levels: ok, degraded, overloaded.
+"""Alarms: the level of each watched figure (ok, degraded, overloaded), and the changes of levels.
 
-Owns the rule when a figure is too near its limit or beyond it, and the record of changes.
-Promises that a figure which trembles at a limit raises one alarm, not many (hysteresis); one
-log line a change; that whoever asks with a cursor hears each change that is still remembered.
-Never measures, never refuses anything.
+A figure that trembles at a limit raises one alarm, not many (hysteresis); each change is one log
+line and is remembered for clients that ask with a cursor. Nothing is measured or refused here.
 """
 
 import logging
@@ -33,11 +31,11 @@ class Level(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """Something watched. `used`: the share of its limit, 1 being all of it."""
+    """A watched figure. `used`: the share of its limit, 1 being all of it."""
 
     name: str
     used: float
-    said: str
+    message: str
     """The figure and its limit, in words."""
     remedy: str
     value: float | None = None
@@ -61,7 +59,7 @@ class Reason:
         return {
             "name": figure.name,
             "level": self.level.name.lower(),
-            "message": figure.said,
+            "message": figure.message,
             "remedy": figure.remedy,
             "value": figure.value,
             "limit": figure.limit,
@@ -71,7 +69,7 @@ class Reason:
 
 
 def level_of(figure: Figure, before: Level) -> Level:
-    """Up where the figure reaches a mark, down only where it is well below it."""
+    """The level: up where the figure reaches a mark, down only well below the mark."""
     marks = {Level.DEGRADED: NEAR, Level.OVERLOADED: 1.0}
     found = Level.OK
     for level, mark in marks.items():
@@ -85,7 +83,7 @@ class Alarms:
 
     def __init__(self, now: Now) -> None:
         self.reasons: dict[str, Reason] = {}
-        """What is not ok at this moment, by name."""
+        """The figures that are not ok at this moment, by name."""
         self.raised: Counter[tuple[str, str]] = Counter()
         """How often each (name, level) was entered."""
         self.last = 0
@@ -98,7 +96,7 @@ class Alarms:
         return max((reason.level for reason in self.reasons.values()), default=Level.OK)
 
     def judge(self, figures: Iterable[Figure], time: float) -> None:
-        """Take over the figures; `time` is the loop's. One that is missing is ok."""
+        """Judge the figures at `time` (the loop's clock); a figure that is missing is ok."""
         found = {figure.name: figure for figure in figures}
         for name in [name for name in self.reasons if name not in found]:
             found[name] = Figure(name, 0.0, f"{name}: no longer seen", "")
@@ -116,7 +114,7 @@ class Alarms:
                 self._changed(figure, before, level)
 
     def beyond(self) -> list[Reason]:
-        """Why no task may be taken."""
+        """The reasons why no task may be taken."""
         return [r for r in self.reasons.values() if r.level is Level.OVERLOADED]
 
     def changes(self, after: int = 0) -> list[dict[str, Any]]:
@@ -132,22 +130,22 @@ class Alarms:
             "name": figure.name,
             "was": before.name.lower(),
             "level": level.name.lower(),
-            "message": figure.said,
+            "message": figure.message,
         }
         self._changes.append((self.last, change))
-        said = f"{figure.said}; {figure.remedy}" if level is not Level.OK else figure.said
+        text = f"{figure.message}; {figure.remedy}" if level is not Level.OK else figure.message
         severity = logging.INFO if level is Level.OK else logging.WARNING
         log.log(severity, "%s is %s (was %s): %s", figure.name, change["level"],
-                change["was"], said)  # fmt: skip
+                change["was"], text)  # fmt: skip
 
 
 def share(value: float, limit: float) -> float:
-    """Of a limit that must not be exceeded; a limit of 0 is none."""
+    """The used share of a limit that must not be exceeded; a limit of 0 is none."""
     return value / limit if limit else 0.0
 
 
 def scarcity(left: float, least: float) -> float:
-    """Of a rest that must not fall below `least`: 1 where it has, rising as it shrinks."""
+    """The used share of a rest that must not fall below `least`: 1 at `least`, more below."""
     if not least:
         return 0.0
     return least / left if left > 0 else math.inf

@@ -1,9 +1,7 @@
-"""A task's life as a story: what happened when, what it waited for, how each attempt went.
+"""The history of a task: what happened when, the reasons of its waits, each attempt.
 
-Owns the arithmetic from stored events to that. Promises that the story of a task is the same
-after a restart, as it is told from what is on the disk, and that the seconds of its waits and
-runs add up to its age. Never reads anything itself, and knows nothing of the present but what
-it is given.
+Computed from stored events alone, so that it is the same after a restart; the seconds of waits and
+runs add up to the age of the task. Nothing is read here.
 """
 
 from collections import Counter, defaultdict
@@ -15,15 +13,15 @@ from asyncsvc.storage.entries import EventRow, loads
 from asyncsvc.tasks.state import Cause, EventType, State, Task
 
 OTHER = "other"
-"""Waiting of which no reason is known: in an earlier process, or as it did not end in a start."""
+"""Waiting without a known reason: in an earlier process, or not ended by a start."""
 SHARED = "equal_task"
 START = "start"
 START_MOST_S = 0.1
 """How long it may take from a turn to the start on the disk, to be taken for just that."""
 
 
-class Story:
-    """`add` each event in order, then ask `told`."""
+class History:
+    """The history of one task: `add` each event in order, then ask for the `summary`."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -36,7 +34,7 @@ class Story:
         self._state: State | None = None
         self._since = 0
         self._open_s = 0.0
-        """A wait for a turn that is over, and whose reasons have not been told yet."""
+        """Seconds of a wait for a turn that is over, and whose reasons are not known yet."""
         self._attempt_at: int | None = None
         self._retry: dict[str, Any] | None = None
 
@@ -50,16 +48,16 @@ class Story:
             case EventType.RETRY:
                 self._retry = data
             case EventType.CHUNK | EventType.REASONING if self._attempts:
-                self._hear(row, data)
+                self._count_chunk(row, data)
 
-    def told(
+    def summary(
         self,
         now: int,
         expected: dict[str, Any] | None = None,
         waited: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
-        """The whole, once. `expected`: of a task that waits; `waited`: the reasons of a wait
-        that goes on."""
+        """The whole history; call it once. `expected`: the forecast of a waiting task;
+        `waited`: the reasons of a wait that goes on, in seconds."""
         task, request = self._task, self._task.request
         if self._state is not None and not task.finished:
             self._leave(now)
@@ -124,7 +122,7 @@ class Story:
         )
 
     def _leave(self, at: int) -> None:
-        """The state that lasted until now is at an end, or is looked at."""
+        """Account for the state that lasts until `at`."""
         if self._state is None:
             return
         last, ms = self._timeline[-1], max(at - self._since, 0)
@@ -139,8 +137,8 @@ class Story:
             self._open_s = ms / 1000
 
     def _account(self, waited: Mapping[str, float], started: bool = False) -> None:
-        """What the wait for a turn consisted of. Of clocks that disagree the wall clock's sum
-        counts, which is what the user sees."""
+        """Account for the reasons of the wait for a turn. Where clocks disagree, the sum of the
+        wall clock counts, which is what the user sees."""
         whole, self._open_s = self._open_s, 0.0
         if whole <= 0:
             return
@@ -157,9 +155,9 @@ class Story:
         if data["why"].startswith("shares"):
             waited = {SHARED: self._open_s}
         self._account(waited, started=True)
-        said = f"attempt {data['number']} with {data['name']}: {data['why']}"
+        text = f"attempt {data['number']} with {data['name']}: {data['why']}"
         if self._timeline:
-            self._timeline[-1]["why"] = said
+            self._timeline[-1]["why"] = text
         self._attempt_at = at
         self._attempts.append(
             {name: data[name] for name in ("number", "name", "model", "why")}
@@ -168,7 +166,7 @@ class Story:
             | {"chunks": 0, "characters": 0}
         )
 
-    def _hear(self, row: EventRow, data: dict[str, Any]) -> None:
+    def _count_chunk(self, row: EventRow, data: dict[str, Any]) -> None:
         attempt = self._attempts[-1]
         if attempt["first_token_s"] is None and self._attempt_at is not None:
             attempt["first_token_s"] = max(row.ts - self._attempt_at, 0) / 1000
@@ -185,12 +183,12 @@ def _why(
     if error is None:
         due = data.get("next_run_at")
         return None if due is None else f"not before {due}"
-    said = f"{error['code']}: {error['message']}"
+    text = f"{error['code']}: {error['message']}"
     if retry is None or data["status"] == State.FAILED:
-        return said
+        return text
     delay = retry.get("delay_s")
     again = "as soon as a gate opens" if delay is None else f"in {delay:.1f} s"
-    return f"{said}; tried again {again}"
+    return f"{text}; tried again {again}"
 
 
 def _time(ms: int | None) -> str | None:

@@ -1,10 +1,9 @@
-"""The watch over the machine: refuse tasks before it dies of them.
+"""The monitor: watches memory, disk, event loop, queue, database and descriptors.
 
-Owns the figures that are watched and their limits, the way from an alarm to the intake, and the
-probe of a disk that has refused a write. Promises that a limit passed is noticed within about a
-second, that intake then refuses with the figure and a Retry-After, and takes tasks again by
-itself; that a disk which takes writes again is noticed though nobody submits. Never stops what
-runs, never keeps anybody from reading or cancelling.
+A limit passed is noticed within about a second; the intake then refuses tasks with the figure and
+a Retry-After, and takes tasks again by itself. A disk that has refused a write is probed, so that
+its return is noticed although no task comes. What runs is never stopped, and reading and
+cancelling stay possible.
 """
 
 import asyncio
@@ -21,8 +20,14 @@ from asyncsvc.errors import Overloaded
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
-from asyncsvc.monitoring.lag import EVERY_S, LoopLag
-from asyncsvc.monitoring.process_statistics import Look, Machine, ProcessStatistics, give_back
+from asyncsvc.monitoring.process_statistics import (
+    EVERY_S,
+    Look,
+    LoopLag,
+    Machine,
+    ProcessStatistics,
+    give_back,
+)
 from asyncsvc.storage import lock, refusals
 from asyncsvc.storage.database import VERSION
 from asyncsvc.tasks.state import Task
@@ -34,7 +39,7 @@ LAG_SPAN_S, LAG_QUANTILE = 10.0, 0.9
 """One short stop, as a snapshot or a start on a busy machine makes, is no overload: with the
 default limit of two seconds it takes one of three."""
 HUNG_S = 5.0
-"""A commit that takes longer than this will keep whoever submits waiting as well."""
+"""A commit that takes longer than this keeps submits waiting as well."""
 STEADY_S = 2.0
 """On a disk that is nearly full small writes pass and large ones do not: that is one alarm."""
 RETRY_S, RETRY_MOST_S = 5.0, 60.0
@@ -55,7 +60,7 @@ class Rhythm:
 
 
 class Monitor:
-    """`async with` it while the service runs."""
+    """The watch over the limits of the process: `async with` it while the service runs."""
 
     def __init__(
         self,
@@ -106,16 +111,16 @@ class Monitor:
         return sound and writes.refusal is None and writes.under_way_s() < HUNG_S
 
     def overload(self) -> Overloaded | None:
-        """Why no task may be taken at this moment, as an answer to a client."""
+        """The error for a client while no task may be taken; None where tasks are taken."""
         reasons = self.alarms.beyond()
         if not reasons:
             return None
-        said = "; ".join(reason.figure.said for reason in reasons)
+        text = "; ".join(reason.figure.message for reason in reasons)
         after = max(map(self._retry_after, reasons))
-        return Overloaded(f"no task is taken at the moment: {said}", retry_after=after)
+        return Overloaded(f"no task is taken at the moment: {text}", retry_after=after)
 
     async def check(self) -> None:
-        """Look once, judge, and tell the intake."""
+        """Look once, judge, and set the refusal of the intake."""
         await self._take_a_look()
         self._try_the_disk()
         self.judge()
@@ -134,7 +139,7 @@ class Monitor:
             await self._relieve()
 
     async def _watch(self) -> None:
-        """Started with the monitor, ends by cancellation; a fault of ours does not end it."""
+        """Check again and again, until cancelled; an exception does not end it."""
         while True:
             await asyncio.sleep(self.rhythm.look_s)
             try:
@@ -152,7 +157,7 @@ class Monitor:
             self._blind = True
 
     def _try_the_disk(self) -> None:
-        """Write something where the last write went wrong, or was long ago."""
+        """Write a probe where the last write went wrong, or was long ago."""
         writes = self._journal.writes
         idle = asyncio.get_running_loop().time() - writes.ended
         if writes.refusal is None and idle < self.rhythm.idle_probe_s:
@@ -162,7 +167,7 @@ class Monitor:
             self._probe = self._journal.append(entry)
 
     def _retry_after(self, reason: Reason) -> float:
-        """Nobody knows when it ends; what has lasted for long is likely to go on for long."""
+        """Seconds: the end is unknown; what has lasted for long is likely to go on for long."""
         lasted = asyncio.get_running_loop().time() - reason.since
         return min(max(lasted, RETRY_S), RETRY_MOST_S)
 
@@ -242,20 +247,19 @@ class Monitor:
     def _storage(self) -> Figure:
         writes = self._journal.writes
         hung = writes.under_way_s()
-        used, said = 0.0, "the database takes writes"
+        used, text = 0.0, "the database takes writes"
         if writes.refusal is not None:
-            used, said = 1.0, writes.refusal
+            used, text = 1.0, writes.refusal
         elif asyncio.get_running_loop().time() - writes.refused_at < STEADY_S:
-            used, said = 1.0, "the database has just refused a write, and takes writes again"
+            used, text = 1.0, "the database has just refused a write, and takes writes again"
         if hung >= HUNG_S:
-            used, said = 1.0, f"a write to the database has been going on for {hung:.0f} s"
+            used, text = 1.0, f"a write to the database has been going on for {hung:.0f} s"
         return Figure(
             "storage",
             used,
-            said,
+            text,
             "see to the disk of storage.path; it is tried again every second",
-            # A refused write is told to whoever asked for it, at once. One that hangs tells
-            # nobody anything, and whoever submits would wait with it.
+            # A refused write answers its client at once; a submit would wait with one that hangs.
             worst=Level.OVERLOADED if hung >= HUNG_S else Level.DEGRADED,
         )
 
@@ -266,8 +270,8 @@ class Monitor:
         if lost is not None:
             return Figure("database", 1.0, lost, lock.REMEDY)
         used = 0.0 if damage is None else 1.0
-        said = damage or "the database's files are in their place and nothing is damaged"
-        return Figure("database", used, said, refusals.REMEDY, worst=Level.DEGRADED)
+        text = damage or "the database's files are in their place and nothing is damaged"
+        return Figure("database", used, text, refusals.REMEDY, worst=Level.DEGRADED)
 
 
 Watch = Callable[[Journal, Intake, Settings], Monitor]

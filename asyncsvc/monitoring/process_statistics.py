@@ -1,24 +1,26 @@
-"""What the machine says of itself.
+"""Process statistics: memory, disk, CPU, descriptors and file sizes, and the lag of the event loop.
 
-Owns the asking: memory, disk, CPU, descriptors, sizes of files. Promises that a disk which does
-not answer holds up nobody but the asker, and that a figure which a platform lacks is None.
-Never judges.
+A disk that does not answer holds up the look alone; a figure that a platform lacks is None. A loop
+that stands still counts for as long as it stood, not as one late timer among many punctual ones.
+Nothing here judges a figure.
 """
 
 import asyncio
 import ctypes
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import psutil
 
-PATIENCE_S = 5.0
+LOOK_WITHIN_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
 class ProcessStatistics:
-    """One look at the machine; sizes in bytes."""
+    """The figures of one look at the machine; sizes in bytes."""
 
     memory: int = 0
     """Resident memory of this process."""
@@ -39,7 +41,7 @@ Look = Callable[[], Awaitable[ProcessStatistics]]
 
 
 class Machine:
-    """The real machine; an instance is a `Look`."""
+    """The machine that the service runs on; an instance is a `Look`."""
 
     def __init__(self, database: Path, misplaced: Callable[[], str | None]) -> None:
         self._database = database
@@ -55,7 +57,7 @@ class Machine:
         if self._looking is None:
             self._looking = asyncio.ensure_future(asyncio.to_thread(self._look))
         looking = self._looking
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LOOK_WITHIN_S):
             await asyncio.wait({looking})
         self._looking = None
         return looking.result()
@@ -109,3 +111,43 @@ def _size(path: Path) -> int:
         return path.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return 0
+
+
+EVERY_S = 0.1
+SPAN_S = 60.0
+
+
+class LoopLag:
+    """How late the event loop runs its timers: `start`, then ask for a `quantile`."""
+
+    def __init__(self, every_s: float = EVERY_S) -> None:
+        self._every_s = every_s
+        self._lags: deque[float] = deque(maxlen=max(round(SPAN_S / every_s), 1))
+        self._timer: asyncio.TimerHandle | None = None
+
+    def start(self) -> None:
+        self._set(asyncio.get_running_loop().time() + self._every_s)
+
+    def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def quantile(self, q: float, span_s: float = SPAN_S) -> float:
+        """Seconds of lateness that the share `q` of the last `span_s` seconds was within."""
+        wanted = max(round(span_s / self._every_s), 1)
+        lags = sorted(islice(reversed(self._lags), wanted))
+        # Of what was before the start nothing is known: it was punctual. Otherwise the stop of a
+        # start on a busy machine would be all there is.
+        place = min(int(q * wanted), wanted - 1) - (wanted - len(lags))
+        return lags[place] if place >= 0 else 0.0
+
+    def _set(self, due: float) -> None:
+        self._timer = asyncio.get_running_loop().call_at(due, self._tick, due)
+
+    def _tick(self, due: float) -> None:
+        now = asyncio.get_running_loop().time()
+        late = max(now - due, 0.0)
+        # The ticks that the stop has swallowed would have been late as well, each a bit less.
+        for missed in range(min(int(late / self._every_s), self._lags.maxlen or 0), -1, -1):
+            self._lags.append(max(late - missed * self._every_s, 0.0))
+        self._set(now + self._every_s)

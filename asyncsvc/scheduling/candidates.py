@@ -12,12 +12,12 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from asyncsvc.errors import ProviderError
 from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.limits.verdict import Stage
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.routing.router import NAMED, Router
 from asyncsvc.scheduling.hold_back import ReservedSlot
-from asyncsvc.scheduling.priority_queue import Entry
 from asyncsvc.tasks.state import Request
 
 
@@ -25,7 +25,7 @@ from asyncsvc.tasks.state import Request
 class Claim:
     """A task that is handed to a worker, and the record of why its model was chosen."""
 
-    entry: Entry
+    task_id: str
     route: dict[str, Any]
 
 
@@ -79,21 +79,18 @@ NO_OPTIONS = Options(None, ())
 
 def all_disabled(account_slots: Sequence[AccountSlot]) -> bool:
     """Whether each account is disabled by a fault; False where there is none."""
-    for account_slot in account_slots:
-        if account_slot.upstream.gate.fault is None:
-            return False
-    return bool(account_slots)
+    return bool(account_slots) and all(slot.gate.fault is not None for slot in account_slots)
 
 
 RANK = 0.05
 """Share by which a model's expected time may be longer per place that it is preferred."""
-LENT_AFTER_S = 60.0
+RESERVED_S = 60.0
 """Seconds without a real-time task after which its only slot serves other classes."""
 GUESS_S = 1.0
 """Expected time while no model of the pool has been measured; then only the order counts."""
 
 
-Borrowers = Callable[[Options], int]
+Competing = Callable[[Options], int]
 
 
 class Chooser:
@@ -111,21 +108,15 @@ class Chooser:
         self._account_slots = account_slots
         self.balance = balance
         self._realtime = self._router.realtime
-        self._contexts = sorted(
-            {account_slot.upstream.settings.context for account_slot in account_slots}
-        )
+        self._contexts = sorted({slot.upstream.settings.context for slot in account_slots})
         self._usual: dict[tuple[str, int], Options] = {}
         """The options by class and by how many of the contexts are too small."""
         self._named = {
             name: Options(
                 None,
-                tuple(
-                    account_slot
-                    for account_slot in account_slots
-                    if account_slot.upstream.name == name
-                ),
+                tuple(slot for slot in account_slots if slot.upstream.name == name),
             )
-            for name in {account_slot.upstream.name for account_slot in account_slots}
+            for name in {slot.upstream.name for slot in account_slots}
         }
 
     def options(self, request: Request, exclusions: Exclusions | None = None) -> Options:
@@ -148,12 +139,8 @@ class Chooser:
     def _able(self, name: str, need: int, exclusions: Exclusions) -> Options:
         first, rest = self._router.pool(name)
         able = _not_excluded(_large_enough(self._of(first + rest), need), exclusions)
-        primary = tuple(
-            account_slot for account_slot in able if account_slot.upstream.name in first
-        )
-        standing_in = tuple(
-            account_slot for account_slot in able if account_slot.upstream.name not in first
-        )
+        primary = tuple(slot for slot in able if slot.upstream.name in first)
+        standing_in = tuple(slot for slot in able if slot.upstream.name not in first)
         if not primary:
             primary, standing_in = standing_in, ()
         return Options(name, primary, standing_in)
@@ -164,44 +151,72 @@ class Chooser:
             self._reserved.arrived()
 
     def pick(
-        self, options: Options, long: bool, skipped: Collection[AccountSlot], borrowers: Borrowers
+        self, options: Options, long: bool, skipped: Collection[AccountSlot], competing: Competing
     ) -> AccountSlot | None:
         """The account slot that takes the task now; None where the task has to wait.
 
-        `skipped` account slots are left out. `borrowers` gives the number of tasks for which the
-        slot reserved for real-time work may be lent: those that wait for the same account slots,
+        `skipped` account slots are left out. `competing` gives the number of tasks for which the
+        slot reserved for real-time work may be used: those that wait for the same account slots,
         0 while a real-time task waits itself.
         """
 
-        def free_now(account_slot: AccountSlot) -> bool:
-            if account_slot in skipped or not _free(account_slot, long):
+        def free_now(slot: AccountSlot) -> bool:
+            if slot in skipped or not _free(slot, long):
                 return False
-            return not self._is_reserved(account_slot, options) or self._lent(
-                account_slot, options, borrowers
+            return not self._is_reserved(slot, options) or self._may_use_reserved(
+                slot, options, competing
             )
 
-        free = [account_slot for account_slot in options.primary if free_now(account_slot)]
+        free = [slot for slot in options.primary if free_now(slot)]
         if free:
             return self._best(free, options.primary) if self.balance else free[0]
         if self._in_service(options):
             return None
-        return next(
-            (account_slot for account_slot in options.standing_in if free_now(account_slot)), None
-        )
+        return next((slot for slot in options.standing_in if free_now(slot)), None)
 
     def waited_for(self, options: Options) -> list[AccountSlot]:
         """The primary account slots that are in service and not reserved."""
         return [
-            account_slot
-            for account_slot in options.primary
-            if account_slot.gate.verdict(Stage.QUEUE).ready
-            and not self._is_reserved(account_slot, options)
+            slot
+            for slot in options.primary
+            if slot.gate.verdict(Stage.QUEUE).ready and not self._is_reserved(slot, options)
         ]
 
     def serving(self, options: Options) -> tuple[AccountSlot, ...]:
         """The account slots that the task waits for at this moment."""
         alone = not options.standing_in or self._in_service(options)
         return options.primary if alone else options.account_slots
+
+    def has_account(self, request: Request, exclusions: Exclusions) -> bool:
+        """Whether an account is left that the exclusions do not rule out."""
+        account_slots = self.options(request, exclusions).account_slots
+        return bool(account_slots) and not all_disabled(account_slots)
+
+    def all_paused(self, request: Request, exclusions: Exclusions | None = None) -> bool:
+        """Whether each model that could serve the request is paused by an operator."""
+        account_slots = self.options(request, exclusions).account_slots
+        verdicts = [slot.gate.verdict(Stage.PERMIT) for slot in account_slots]
+        able = [verdict for verdict in verdicts if not verdict.never]
+        return bool(able) and all(verdict.reason == "held" for verdict in able)
+
+    def open_gates(
+        self, request: Request, exclusions: Exclusions | None = None
+    ) -> list[AccountLimiter]:
+        """The gates for which the request waits and that neither an operator nor a fault closes."""
+        return [
+            slot.gate
+            for slot in self.serving(self.options(request, exclusions))
+            if slot.gate.verdict(Stage.PERMIT).reason not in ("disabled", "held")
+        ]
+
+    def refusal(
+        self, request: Request, exclusions: Exclusions | None = None
+    ) -> ProviderError | None:
+        """The provider's answer because of which no model that could serve the request takes a call
+        now; None where one does."""
+        gates = self.open_gates(request, exclusions)
+        soonest = min(gates, key=lambda gate: gate.wait(), default=None)
+        return None if soonest is None else soonest.refusal()
 
     def explain(
         self,
@@ -213,25 +228,23 @@ class Chooser:
         """Each model of the pool: whether it is eligible or why not, and seconds until the task
         would be done there. `taking`: the account slot that takes the task now."""
         if options.name is None:
-            names = list(
-                dict.fromkeys(account_slot.upstream.name for account_slot in options.account_slots)
-            )
+            names = list(dict.fromkeys(slot.upstream.name for slot in options.account_slots))
         else:
             first, rest = self._router.pool(options.name)
             names = first + rest
         return [self._row(name, options, lacks, ahead, taking) for name in names]
 
-    def why(self, account_slot: AccountSlot, options: Options) -> str:
+    def why(self, slot: AccountSlot, options: Options) -> str:
         """Why the task went to that account, for people."""
         if options.name is None:
             return "named by the task"
-        if account_slot not in options.primary:
+        if slot not in options.primary:
             out = dict.fromkeys(s.upstream.name for s in options.primary)
             return f"stands in for {', '.join(out)}, out of service"
         if len({s.upstream.name for s in options.primary}) == 1:
             return f"the model for {options.name} tasks"
-        if self._is_reserved(account_slot, options):
-            return "lent: those that wait gain more than real-time tasks lose"
+        if self._is_reserved(slot, options):
+            return "the reserved slot: those that wait gain more than real-time tasks lose"
         if not self.balance:
             return f"the first with room of the models for {options.name} tasks"
         return f"expected to be done first of the models with room for {options.name} tasks"
@@ -244,11 +257,7 @@ class Chooser:
         ahead: int,
         taking: AccountSlot | None,
     ) -> dict[str, Any]:
-        account_slots = [
-            account_slot
-            for account_slot in options.account_slots
-            if account_slot.upstream.name == name
-        ]
+        account_slots = [slot for slot in options.account_slots if slot.upstream.name == name]
         row = {"model": name, "eligible": False, "reason": lacks.get(name), "eta_s": None}
         if not account_slots:
             if name not in lacks:
@@ -256,9 +265,9 @@ class Chooser:
             return row
         best = min(
             account_slots,
-            key=lambda account_slot: (
-                not account_slot.gate.verdict(Stage.QUEUE).ready,
-                account_slot.gate.busy,
+            key=lambda slot: (
+                not slot.gate.verdict(Stage.QUEUE).ready,
+                slot.gate.busy,
             ),
         )
         row["reason"] = best.gate.describe(Stage.QUEUE)
@@ -272,18 +281,14 @@ class Chooser:
         return row | {"eligible": True, "reason": best.gate.describe(), "eta_s": eta}
 
     def _best(self, free: Sequence[AccountSlot], order: Sequence[AccountSlot]) -> AccountSlot:
-        names = list(dict.fromkeys(account_slot.upstream.name for account_slot in order))
-        known = [
-            s
-            for account_slot in free
-            if (s := account_slot.gate.statistics.expected_s()) is not None
-        ]
+        names = list(dict.fromkeys(slot.upstream.name for slot in order))
+        known = [s for slot in free if (s := slot.gate.statistics.expected_s()) is not None]
         guess = min(known, default=GUESS_S)
 
-        def rated(account_slot: AccountSlot) -> tuple[float, float]:
-            gate, rank = account_slot.gate, names.index(account_slot.upstream.name)
+        def rated(slot: AccountSlot) -> tuple[float, float]:
+            gate, rank = slot.gate, names.index(slot.upstream.name)
             expected = gate.statistics.expected_s() or guess * gate.statistics.burden
-            weighed = expected * (1 + RANK * rank) / account_slot.upstream.settings.weight
+            weighed = expected * (1 + RANK * rank) / slot.upstream.settings.weight
             return weighed, gate.busy / gate.concurrency
 
         return min(free, key=rated)
@@ -295,33 +300,28 @@ class Chooser:
             for s in options.primary
         )
 
-    def _lent(self, account_slot: AccountSlot, options: Options, borrowers: Borrowers) -> bool:
+    def _may_use_reserved(self, slot: AccountSlot, options: Options, competing: Competing) -> bool:
         """Whether the reserved slot does more good to the tasks that wait now."""
-        if not self.balance or not (waiting := borrowers(options)):
+        if not self.balance or not (waiting := competing(options)):
             return False
-        return self._reserved.pays(
-            account_slot.upstream, _accounts(self.waited_for(options)), waiting
-        )
+        return self._reserved.pays(slot.upstream, _accounts(self.waited_for(options)), waiting)
 
-    def _is_reserved(self, account_slot: AccountSlot, options: Options) -> bool:
+    def _is_reserved(self, slot: AccountSlot, options: Options) -> bool:
         """Whether the account's only slot is reserved for real-time work, and others can serve."""
-        if options.name in (None, "realtime") or not self._single(account_slot):
+        if options.name in (None, "realtime") or not self._single(slot):
             return False
-        if self._reserved.since() >= LENT_AFTER_S:
+        if self._reserved.since() >= RESERVED_S:
             return False
         return any(
             not self._single(s) and s.gate.verdict(Stage.QUEUE).ready for s in options.account_slots
         )
 
-    def _single(self, account_slot: AccountSlot) -> bool:
-        return account_slot.gate.concurrency == 1 and account_slot.upstream.name in self._realtime
+    def _single(self, slot: AccountSlot) -> bool:
+        return slot.gate.concurrency == 1 and slot.upstream.name in self._realtime
 
     def _of(self, names: Sequence[str]) -> list[AccountSlot]:
         return [
-            account_slot
-            for name in names
-            for account_slot in self._account_slots
-            if account_slot.upstream.name == name
+            slot for name in names for slot in self._account_slots if slot.upstream.name == name
         ]
 
     @staticmethod
@@ -335,43 +335,31 @@ def decision(request: Request) -> dict[str, Any]:
 
 
 def _accounts(account_slots: Sequence[AccountSlot]) -> list[Upstream]:
-    return [account_slot.upstream for account_slot in account_slots]
+    return [slot.upstream for slot in account_slots]
 
 
-def _free(account_slot: AccountSlot, long: bool) -> bool:
-    return account_slot.ready and account_slot.gate.verdict(Stage.SLOT, long=long).ready
+def _free(slot: AccountSlot, long: bool) -> bool:
+    return slot.ready and slot.gate.verdict(Stage.SLOT, long=long).ready
 
 
 def _large_enough(account_slots: list[AccountSlot], tokens: int) -> list[AccountSlot]:
     """The models whose context is large enough; without any, the largest: the number of tokens is
     an estimate, and the provider decides."""
-    fitting = [
-        account_slot
-        for account_slot in account_slots
-        if account_slot.upstream.settings.context >= tokens
-    ]
-    most = max(
-        (account_slot.upstream.settings.context for account_slot in account_slots), default=0
-    )
-    return fitting or [
-        account_slot
-        for account_slot in account_slots
-        if account_slot.upstream.settings.context == most
-    ]
+    fitting = [slot for slot in account_slots if slot.upstream.settings.context >= tokens]
+    most = max((slot.upstream.settings.context for slot in account_slots), default=0)
+    return fitting or [slot for slot in account_slots if slot.upstream.settings.context == most]
 
 
 def _not_excluded(
     account_slots: Sequence[AccountSlot], exclusions: Exclusions
 ) -> list[AccountSlot]:
     able = [
-        account_slot
-        for account_slot in account_slots
-        if account_slot.gate.name not in exclusions.refused
-        and account_slot.upstream.settings.context > exclusions.context
+        slot
+        for slot in account_slots
+        if slot.gate.name not in exclusions.refused
+        and slot.upstream.settings.context > exclusions.context
     ]
-    return [
-        account_slot for account_slot in able if account_slot.gate.name not in exclusions.failed
-    ] or able
+    return [slot for slot in able if slot.gate.name not in exclusions.failed] or able
 
 
 def _eta(gate: AccountLimiter, ahead: int) -> float | None:

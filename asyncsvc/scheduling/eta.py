@@ -12,8 +12,8 @@ from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.verdict import Stage
 from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.dispatcher import Dispatcher
-from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
-from asyncsvc.scheduling.sessions import Sessions
+from asyncsvc.scheduling.fair_queue import Rank, entry_of, newcomer
+from asyncsvc.scheduling.groups import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
 
@@ -68,7 +68,7 @@ class EtaEstimator:
                     why = f"{why}; {state.reason}"
                 return Forecast(position, state.rest_s, why, state.closed_s)
         eta = state.eta(position)
-        if eta == 0.0:
+        if eta is not None and eta <= 0:
             return self._when_free(request, position)
         reason = state.reason
         if reason is None:
@@ -81,15 +81,15 @@ class EtaEstimator:
         """The forecast where an account is free, which may be left free for a faster one."""
         if (held_back := self._dispatcher.held_back(request)) is None:
             return Forecast(position, 0.0, None)
-        account_slot, left = held_back
-        why = f"{account_slot.gate.name}: left free for a faster model, for {left:.0f} s at most"
+        slot, left = held_back
+        why = f"{slot.gate.name}: left free for a faster model, for {left:.0f} s at most"
         return Forecast(position, round(left, 3), why)
 
     def _state(self, account_slots: tuple[AccountSlot, ...], tokens: int) -> "_State":
         """The gates' state; read once a moment, as within one only a counted change alters it."""
         counted = changes = 0
-        for account_slot in account_slots:
-            gate = account_slot.upstream.gate
+        for slot in account_slots:
+            gate = slot.upstream.gate
             changes += gate.changes
             if gate.budget.limit:
                 counted = tokens
@@ -100,7 +100,7 @@ class EtaEstimator:
                 self._states.clear()
             known = self._states[account_slots] = (
                 moment,
-                _look([account_slot.upstream.gate for account_slot in account_slots], counted),
+                _look([slot.upstream.gate for slot in account_slots], counted),
             )
         return known[1]
 

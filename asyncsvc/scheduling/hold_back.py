@@ -1,9 +1,9 @@
 """Hold-back: whether a free account is worth leaving free, for a faster one or real-time work.
 
 An account is left free for a faster one only while few tasks wait, and at most for as long as
-its call would take longer. The only slot of real-time work is lent only where that saves the
-waiting tasks more than it costs real-time work. Both work from measurements alone: an account
-that has not been measured is neither waited for nor lent.
+its call would take longer. The only slot of real-time work serves other tasks only where that
+saves them more than it costs real-time work. Both work from measurements alone: an account that
+has not been measured is not waited for, and its reserved slot stays reserved.
 
 Both weigh what one more call now is worth: each waiting task starts sooner by one over the calls
 a second of the accounts that serve it.
@@ -94,7 +94,8 @@ class HoldBack:
 
 
 class ReservedSlot:
-    """Whether the only slot of real-time work may be lent, by how often real-time tasks come."""
+    """The only slot of real-time work: whether other tasks may use it, by how often real-time
+    tasks come."""
 
     def __init__(self) -> None:
         self._last: float | None = None
@@ -115,7 +116,7 @@ class ReservedSlot:
     def pays(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> bool:
         """Whether the slot saves the waiting tasks more than it costs real-time tasks.
 
-        A real-time task that comes during the lent call finds on average half of it left.
+        A real-time task that comes during such a call finds on average half of it left.
         """
         expected = account.gate.statistics.expected_s()
         rate = sum(throughput(other.gate) for other in others)

@@ -8,9 +8,9 @@ back as return values.
 """
 
 import asyncio
-from collections.abc import Awaitable, Coroutine, Sequence
+from collections.abc import Awaitable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from asyncsvc.clock import left_ms
 from asyncsvc.config.settings import Settings
@@ -29,11 +29,10 @@ from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.cache import Answer, Cache
 from asyncsvc.scheduling.candidates import AccountSlot, Claim, Exclusions
-from asyncsvc.scheduling.deadlines import Deadlines
 from asyncsvc.scheduling.dispatcher import Dispatcher
-from asyncsvc.scheduling.sessions import Sessions
-from asyncsvc.scheduling.single_flight import Join, LeaderChange, SingleFlight
-from asyncsvc.scheduling.timers import Timers
+from asyncsvc.scheduling.groups import Join, LeaderChange, Sessions, SingleFlight
+from asyncsvc.scheduling.steps import Steps
+from asyncsvc.scheduling.timers import Deadlines, Timers, cooldown_s
 from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
 
@@ -45,24 +44,6 @@ CHECK_AGAIN_S = 1.0
 """At least so long between two checks of a task whose time is over while some model is open."""
 ALARMS_AT_ONCE = 500
 """Alarms that are set in one step of the loop; about 5 ms."""
-T = TypeVar("T")
-
-
-async def through(step: Coroutine[Any, Any, T]) -> T:
-    """Run a step to its end although its caller may be cancelled meanwhile.
-
-    A task that is on the disk must also reach its waiting place: otherwise a client that hangs
-    up between the two leaves a task that does not run before the next start of the service.
-    """
-    running = asyncio.ensure_future(step)
-    running.add_done_callback(_retrieve)
-    return await asyncio.shield(running)
-
-
-def _retrieve(step: "asyncio.Future[T]") -> None:
-    """Mark a step's error as seen: without its caller, a refusal is no fault to be logged."""
-    if not step.cancelled():
-        step.exception()
 
 
 class Scheduler:
@@ -78,6 +59,7 @@ class Scheduler:
         cache: Cache,
     ) -> None:
         self.dispatcher = dispatcher
+        self._chooser = dispatcher.chooser
         self.cache = cache
         self.sessions = Sessions()
         self.deadlines = Deadlines(settings)
@@ -88,7 +70,7 @@ class Scheduler:
         self._exclusions: dict[str, Exclusions] = {}
         self._since: dict[str, float] = {}
         """Since when each task with a `timeout_s` waits, by the loop's clock."""
-        self._steps: set[asyncio.Task[None]] = set()
+        self._steps = Steps()
 
     def __len__(self) -> int:
         """The number of tasks in the lanes."""
@@ -100,9 +82,9 @@ class Scheduler:
     def account_slots(self) -> tuple[AccountSlot, ...]:
         return self.dispatcher.account_slots
 
-    def claim(self, account_slot: AccountSlot, permit: Permit) -> Awaitable[Claim | None]:
+    def claim(self, slot: AccountSlot, permit: Permit) -> Awaitable[Claim | None]:
         """Wait for the next task for a worker that holds the permit; see `Dispatcher.claim`."""
-        return self.dispatcher.claim(account_slot, permit)
+        return self.dispatcher.claim(slot, permit)
 
     def match(self) -> None:
         """Look again for tasks that can start: a limit outside the scheduler has changed."""
@@ -124,7 +106,8 @@ class Scheduler:
 
     def waited(self, task: Task) -> dict[str, float]:
         """Seconds that a pending task has waited so far, by wait reason."""
-        return self.dispatcher.waited(task)
+        gates = [slot.gate for slot in self.dispatcher.candidates(task.request)]
+        return self.dispatcher.waits.so_far(task.id, gates)
 
     # A task's way -------------------------------------------------------------------------------
 
@@ -159,7 +142,7 @@ class Scheduler:
             self._change_leader(self._single_flight.enter(key, task))
         else:
             self._change_leader(self._single_flight.leave(task))
-            self._later(self._answer(task, answer))
+            self._steps.start(self._answer(task, answer))
 
     def _change_leader(self, change: LeaderChange) -> None:
         if change.leave is not None:
@@ -172,7 +155,7 @@ class Scheduler:
         exclusions = self._exclusions.get(task_id) if self._exclusions else None
         self.dispatcher.waits.queued(task_id)
         if (fault := self.dispatcher.enter(task, exclusions)) is not None:
-            self._later(self._fail(task_id, fault))
+            self._steps.start(self._fail(task_id, fault))
 
     def start_call(self, task: Task, join: Join) -> list[Task]:
         """Begin the task's call: returns all tasks that share the call, the task first; an empty
@@ -217,7 +200,7 @@ class Scheduler:
             exclusions.context = max(exclusions.context, upstream.settings.context)
         else:
             (exclusions.failed if fault.again else exclusions.refused).add(upstream.gate.name)
-        return self.dispatcher.has_account(task, exclusions)
+        return self._chooser.has_account(task.request, exclusions)
 
     # Settings and gates -------------------------------------------------------------------------
 
@@ -228,19 +211,17 @@ class Scheduler:
         live, settings = self._journal.live, self._settings
         self.dispatcher.apply(account_slots, settings.routing.balance, settings.queue.weights, live)
         if ttl_changed:
-            self._later(self._limit_waits(list(live)))
+            self._steps.start(self._limit_waits(list(live)))
 
     def account_closed(self, account: AccountLimiter) -> None:
         """The account takes no calls: fail the tasks for which no account is left."""
         for task_id, fault in self.dispatcher.closed(account):
-            self._later(self._fail(task_id, fault))
+            self._steps.start(self._fail(task_id, fault))
 
     async def close(self) -> None:
         """Cancel all alarms and steps under way."""
         self._timers.close()
-        for step in self._steps:
-            step.cancel()
-        await asyncio.gather(*self._steps, return_exceptions=True)
+        await self._steps.close()
 
     # Alarms -------------------------------------------------------------------------------------
 
@@ -248,7 +229,7 @@ class Scheduler:
         """Set the alarm for the moment at which a scheduled task is due."""
 
         def due(task_id: str) -> None:
-            self._later(self._due(task_id))
+            self._steps.start(self._due(task_id))
 
         due_at, request = task.next_run_at or 0, task.request
         if delay_s is not None:
@@ -297,20 +278,22 @@ class Scheduler:
         return ttl - waited if waited > 0 else ttl
 
     def _provider_wait_s(self, task: Task, since: float) -> float:
-        return self.dispatcher.provider_wait_s(task, since, self._exclusions.get(task.id))
+        """Seconds since then in which the task has waited for providers' cooldowns alone."""
+        exclusions = self._exclusions.get(task.id)
+        return cooldown_s(since, self._chooser.open_gates(task.request, exclusions))
 
     def _deadline_over(self, task: Task, error: ProviderError, _: str) -> None:
         """Fail a task that waited too long for its next try, unless its models are paused."""
-        if self.dispatcher.all_paused(task, self._exclusions.get(task.id)):
+        if self._chooser.all_paused(task.request, self._exclusions.get(task.id)):
             self.deadlines.drop(task)
             self._limit_wait(task)
         else:
-            self._later(self._fail(task.id, error))
+            self._steps.start(self._fail(task.id, error))
 
     def _expire(self, task_id: str) -> None:
         ttl = self._settings.queue.ttl_s
         error = Expired(f"the task waited longer than {ttl:g} s for its turn")
-        self._later(self._fail(task_id, error))
+        self._steps.start(self._fail(task_id, error))
 
     def _check_timeout(self, task_id: str) -> None:
         """Fail a task with a `timeout_s` that providers' refusals have used up, or check later.
@@ -323,18 +306,13 @@ class Scheduler:
             return
         limit, since = task.request.timeout_s, self._since.get(task_id)
         if limit is not None and since is not None and self._provider_wait_s(task, since) >= limit:
-            refusal = self.dispatcher.refusal(task, self._exclusions.get(task_id))
+            refusal = self._chooser.refusal(task.request, self._exclusions.get(task_id))
             if refusal is not None:
-                self._later(self._fail(task_id, refusal))
+                self._steps.start(self._fail(task_id, refusal))
                 return
         self._limit_wait(task)
 
     # Steps that write ---------------------------------------------------------------------------
-
-    def _later(self, step: Coroutine[Any, Any, None]) -> None:
-        running = asyncio.ensure_future(step)
-        self._steps.add(running)
-        running.add_done_callback(self._steps.discard)
 
     async def _due(self, task_id: str) -> None:
         """Queue a scheduled task."""

@@ -335,7 +335,7 @@ class Commit:
         take the end of a stream, which the next attempt voids anyway. Whatever acknowledges,
         ends or counts is synced; a value that is only persisted for later is not."""
         written = self.created or self.changed or self.results or self.calls or self.keys
-        rows = any(row.durable for row in self.rows)
+        rows = self.rows and any(row.durable for row in self.rows)
         return bool(written or self.deleted or self.acknowledging or rows)
 
     def add(self, later: "Commit") -> None:

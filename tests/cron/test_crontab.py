@@ -22,7 +22,8 @@ def times(cron: str, zone: str, after: str, count: int) -> list[str]:
     rule = Crontab.read(cron, zone, at)
     for _ in range(count):
         following = rule.after(at)
-        assert following is not None and following > at
+        assert following is not None
+        assert following > at
         at = following
         found.append(datetime.fromtimestamp(at / 1000, UTC).strftime("%d %H:%M"))
     return found

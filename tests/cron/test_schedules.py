@@ -7,8 +7,7 @@ import orjson
 import pytest
 
 from asyncsvc.cron import schedules as module
-from asyncsvc.cron.schedule import KIND, Schedule, Wish
-from asyncsvc.cron.schedules import BODY
+from asyncsvc.cron.schedules import BODY, KIND, Schedule, ScheduleRequest
 from asyncsvc.errors import (
     InvalidRequest,
     ModelNotFound,
@@ -32,7 +31,11 @@ assert START_MS % (HOUR * 1000) == 0
 async def make(services: EngineServices, cron: str = HOURLY, **fields: Any) -> Schedule:
     owner, name = fields.pop("owner", None), fields.pop("name", None)
     submission = Submission.model_validate({"content": "tick"} | fields)
-    return (await services.services.schedules.create(Wish(cron, "UTC", submission, owner, name)))[0]
+    return (
+        await services.services.schedules.create(
+            ScheduleRequest(cron, "UTC", submission, owner, name)
+        )
+    )[0]
 
 
 def now(services: EngineServices, made: Schedule) -> Schedule:
@@ -163,7 +166,8 @@ async def test_a_full_queue_is_noted_and_tried_again(tmp_path: Path) -> None:
         blocking = await services.submit("blocks", timeout_s=100_000)
         await asyncio.sleep(3.4 * HOUR)
         seen = now(services, made)
-        assert seen.last_error is not None and seen.last_error["code"] == "queue_full"
+        assert seen.last_error is not None
+        assert seen.last_error["code"] == "queue_full"
         assert (seen.runs, seen.due_at) == (0, at_ms(HOUR))
         await services.services.control.cancel(blocking)
         await asyncio.sleep(2 * MINUTE)
@@ -180,7 +184,8 @@ async def test_it_is_tried_afresh_at_the_next_regular_time(tmp_path: Path) -> No
         services.services.intake.fire = NEVER  # type: ignore[method-assign]
         await asyncio.sleep(HOUR)
         noted = now(services, made).last_error
-        assert noted is not None and noted["message"] == "never"
+        assert noted is not None
+        assert noted["message"] == "never"
         del services.services.intake.fire
         await asyncio.sleep(11)
         assert now(services, made).runs >= 1
@@ -203,7 +208,8 @@ async def test_a_refusal_is_known_after_a_restart(tmp_path: Path) -> None:
         services.services.intake.closed = True
         await services.reopen()
         seen = now(services, made)
-        assert seen.last_error is not None and seen.last_error["code"] == "queue_full"
+        assert seen.last_error is not None
+        assert seen.last_error["code"] == "queue_full"
         await asyncio.sleep(1)
         assert now(services, made).runs == 1
 
@@ -216,7 +222,8 @@ async def test_a_disk_that_refuses_loses_no_firing(tmp_path: Path) -> None:
         commits.refuse()
         await asyncio.sleep(HOUR + 30)
         seen = now(services, made)
-        assert seen.last_error is not None and seen.last_error["code"] == "overloaded"
+        assert seen.last_error is not None
+        assert seen.last_error["code"] == "overloaded"
         commits.refusal = None
         await asyncio.sleep(2 * MINUTE)
         assert now(services, made).runs == len(await fired(services)) == 1
@@ -352,7 +359,8 @@ async def test_a_task_that_is_no_longer_valid_is_noted(tmp_path: Path) -> None:
         )
         await asyncio.sleep(HOUR + 1)
         noted = now(services, made).last_error
-        assert noted is not None and noted["code"] == "invalid_request"
+        assert noted is not None
+        assert noted["code"] == "invalid_request"
         assert now(services, made).runs == 0
 
 
@@ -365,7 +373,8 @@ async def test_a_zone_that_is_no_longer_known_rests_and_is_not_lost(tmp_path: Pa
         await services.services.journal.append(PersistedValue(KIND, made.id, changed, durable=True))
         await services.restart()
         seen = now(services, made)
-        assert seen.due_at is None and "Gone/Away" in str(seen.last_error)
+        assert seen.due_at is None
+        assert "Gone/Away" in str(seen.last_error)
         await asyncio.sleep(2 * HOUR)
         assert await fired(services) == []
         assert await services.services.schedules.task(made.id) == {"content": "tick"}

@@ -1,7 +1,7 @@
 """Calls that the disk or a client cuts, and the states of a call."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -22,7 +22,7 @@ WHOLE = "0 1 2 3 4 5 6 7 8 9 "
 
 
 @asynccontextmanager
-async def _full(services: EngineServices) -> AsyncIterator[None]:
+async def _full(services: EngineServices) -> AsyncGenerator[None]:
     """The disk takes nothing meanwhile."""
     store = services.services.journal.store
     with patch.object(store, "commit", side_effect=StorageUnavailable("disk full")):

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.execution.chunk_writer import ROOM, ChunkWriter
+from asyncsvc.execution.call import ROOM, ChunkWriter
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.delta import Delta, joined
 from asyncsvc.tasks.state import Draft, EventType, Task
@@ -20,7 +20,8 @@ class _Journal(Journal):
 
     def append(self, *entries: Any, then: Any = None) -> asyncio.Future[list[Task]]:
         (change,) = entries
-        assert isinstance(change, Change) and change.task_id == "t"
+        assert isinstance(change, Change)
+        assert change.task_id == "t"
         self.appended.append(change.drafts)
         self.open.append(asyncio.get_running_loop().create_future())
         return self.open[-1]
@@ -129,7 +130,7 @@ async def test_a_wait_for_the_disk_raises_its_refusal() -> None:
     chunk_writer.write(Delta("a"))
     chunk_writer.write(Delta("x" * ROOM))
     await journal.refused()
-    assert chunk_writer.full
+    assert chunk_writer.waiting_chars > ROOM
     with pytest.raises(StorageUnavailable):
         await chunk_writer.drained()
 
@@ -149,11 +150,11 @@ async def test_a_chunk_writer_reports_when_it_is_full() -> None:
     chunk_writer, journal = _chunk_writer()
     chunk_writer.write(Delta("first"))
     chunk_writer.write(Delta("x" * ROOM))
-    assert not chunk_writer.full
+    assert chunk_writer.waiting_chars <= ROOM
     chunk_writer.write(Delta("y"))
-    assert chunk_writer.full
+    assert chunk_writer.waiting_chars > ROOM
     await journal.on_disk()
-    assert not chunk_writer.full
+    assert chunk_writer.waiting_chars <= ROOM
 
 
 async def test_an_append_that_was_abandoned_breaks_nothing() -> None:

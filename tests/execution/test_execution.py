@@ -55,7 +55,8 @@ async def test_the_events_of_a_good_run(tmp_path: Path) -> None:
         assert await services.kinds(task_id) == kinds
         assert await services.result(task_id) == await services.said(task_id) == "hello"
         assert (task.name, task.model, task.attempts, task.latency) == ("a", "id", 1, 4.0)
-        assert task.usage is not None and task.usage["estimated"]
+        assert task.usage is not None
+        assert task.usage["estimated"]
 
 
 @virtual
@@ -99,7 +100,8 @@ async def test_what_is_not_done_as_asked_is_a_warning_and_no_error(tmp_path: Pat
             "glm-4-flash at z does not take presence_penalty as given; left out",
         ]
         assert (task.state, task.error) == (State.COMPLETED, None)
-        assert task.route is not None and task.route["warnings"] == warnings
+        assert task.route is not None
+        assert task.route["warnings"] == warnings
         assert dict(await services.events(task_id))["attempt"]["warnings"] == warnings
 
 
@@ -247,7 +249,8 @@ async def test_a_fault_of_ours_is_internal_and_tried_again(tmp_path: Path) -> No
         )
         task_id = await services.submit_script("y", [KeyError("sk-secret")])
         task = await services.finished(task_id)
-        assert task.error is not None and task.error["code"] == "internal"
+        assert task.error is not None
+        assert task.error["code"] == "internal"
         assert "secret" not in task.error["message"]
         assert task.attempts == 4
 
@@ -276,7 +279,8 @@ def test_a_task_has_its_time(tmp_path: Path, lane: str, asked: float | None, sec
             script: Script = ["some", HANG]
             task_id = await services.submit_script("x", script, lane=lane, timeout_s=asked)
             task = await services.finished(task_id)
-            assert task.error is not None and task.error["code"] == "timeout"
+            assert task.error is not None
+            assert task.error["code"] == "timeout"
             assert f"longer than {seconds} s" in task.error["message"]
             assert since() == seconds
             assert services.client.calls[0].cancelled

@@ -11,6 +11,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
+from asyncsvc.execution.execution import Recorder
 from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
@@ -171,8 +172,7 @@ async def test_a_leader_that_was_cancelled_meanwhile_ends_for_itself_alone(tmp_p
 async def test_a_worker_that_fails_before_the_record_hands_all_tasks_back(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", ["lost"], ["ok"])
-        recorder = services.services.executor._recorder
-        with patch.object(recorder, "write", side_effect=RuntimeError("dies")):
+        with patch.object(Recorder, "write", side_effect=RuntimeError("dies")):
             ids = await ask(services)
             await asyncio.sleep(0.001)
         for task_id in ids:

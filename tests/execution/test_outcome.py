@@ -132,7 +132,8 @@ def test_a_task_says_how_often_it_may_be_tried(allowed: int, attempts: int) -> N
 
 def test_the_providers_wish_wins_over_our_delay() -> None:
     outcome = _after(UpstreamOverloaded("x", retry_after=33))
-    assert isinstance(outcome, Retried) and outcome.delay_s == 33
+    assert isinstance(outcome, Retried)
+    assert outcome.delay_s == 33
 
 
 def test_a_retry_that_would_come_too_late_is_none() -> None:

@@ -94,7 +94,8 @@ async def test_what_never_began_is_called_again(tmp_path: Path) -> None:
         services.client.fates = [NEVER]
         cut: Script = [HEAD, UpstreamDisconnected("cut")]
         assert await services.code(await services.submit_script("x", cut, ["ok"])) is None
-        assert len(services.client.calls) == 2 and services.client.aborted == []
+        assert len(services.client.calls) == 2
+        assert services.client.aborted == []
 
 
 @virtual
@@ -186,7 +187,8 @@ async def test_without_an_answer_it_is_unknown_after_a_crash_too(tmp_path: Path)
     async with EngineServices(tmp_path, AGENT) as services:
         task_id = await crashed(services, LOST)
         assert await services.code(task_id) == "interrupted_unknown"
-        assert services.client.aborted == services.client.keys and len(services.client.calls) == 1
+        assert services.client.aborted == services.client.keys
+        assert len(services.client.calls) == 1
 
 
 @pytest.mark.parametrize(("run_status", "unsafe"), [(NEVER, False), (LOST, True)])

@@ -1,7 +1,7 @@
 """Steering a running task while the disk takes no record of it."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from unittest.mock import patch
@@ -20,7 +20,7 @@ STEERED = {"cancel": State.CANCELLED, "pause": State.PAUSED}
 
 
 @contextmanager
-def full(services: EngineServices) -> Iterator[None]:
+def full(services: EngineServices) -> Generator[None]:
     """A disk without any room."""
     store = services.services.journal.store
     with patch.object(store, "commit", side_effect=StorageUnavailable("full")):

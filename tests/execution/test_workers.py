@@ -1,14 +1,14 @@
 import asyncio
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.execution.execution import Executor
+from asyncsvc.execution.execution import Executor, Recorder
 from asyncsvc.limits.account import AccountLimiter, Permit
-from asyncsvc.tasks.state import State
+from asyncsvc.tasks.state import State, Task
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import ScriptedClient
 from tests.virtual_time import virtual
@@ -67,7 +67,8 @@ def test_a_task_that_fails_its_workers_fails_in_the_end(
         async with EngineServices(tmp_path) as services:
             for allowed in (0, 2):
                 task = await services.finished(await services.submit("x", max_retries=allowed))
-                assert task.error is not None and task.error["code"] == "internal"
+                assert task.error is not None
+                assert task.error["code"] == "internal"
                 assert task.attempts == allowed + 1
 
     check()
@@ -95,14 +96,14 @@ def test_a_running_task_whose_worker_fails_is_tried_again(
 ) -> None:
     died: list[int] = []
 
-    async def record(self: Executor, *args: Any) -> None:
+    async def record(self: Recorder, *args: Any) -> Task | None:
         if not died:
             died.append(1)
             raise RuntimeError("a worker dies")
-        await plain(self, *args)
+        return await plain(self, *args)
 
-    plain = Executor._finish
-    monkeypatch.setattr(Executor, "_finish", record)
+    plain = Recorder.write
+    monkeypatch.setattr(Recorder, "write", record)
 
     @virtual
     async def check() -> None:
@@ -117,10 +118,8 @@ def test_a_running_task_whose_worker_fails_is_tried_again(
 def test_a_task_that_fails_with_its_worker_keeps_its_text(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def record(self: Executor, *_: Any) -> None:
-        raise RuntimeError("a worker dies")
-
-    monkeypatch.setattr(Executor, "_finish", record)
+    record = AsyncMock(side_effect=RuntimeError("a worker dies"))
+    monkeypatch.setattr(Recorder, "write", record)
 
     @virtual
     async def check() -> None:

@@ -102,7 +102,7 @@ def test_an_unknown_task_is_not_found(tmp_path: Path, verb: str) -> None:
     async def check() -> None:
         async with EngineServices(tmp_path) as services:
             with pytest.raises(TaskNotFound):
-                await _do(services, verb, "nobody")
+                await _do(services, verb, "no-such-task")
 
     check()
 
@@ -114,7 +114,8 @@ def test_what_is_cancelled_is_never_called(tmp_path: Path, prepare: Prepare) -> 
         async with EngineServices(tmp_path) as services:
             task_id = await prepare(services)
             task = await services.services.control.cancel(task_id)
-            assert task.state is State.CANCELLED and task.finished_at == services.now()
+            assert task.state is State.CANCELLED
+            assert task.finished_at == services.now()
             calls = len(services.client.of("x"))
             await asyncio.sleep(1000)
             assert len(services.client.of("x")) == calls
@@ -147,7 +148,8 @@ async def test_cancelling_closes_the_call_at_once_and_keeps_the_text(tmp_path: P
         task_id = await _running(services)
         await services.services.control.cancel(task_id)
         (call,) = services.client.calls
-        assert call.cancelled and call.ended == 1
+        assert call.cancelled
+        assert call.ended == 1
         assert await services.result(task_id) == await services.said(task_id) == "some "
         assert (await services.kinds(task_id))[-1] == "cancelled"
         kind, data = (await services.events(task_id))[-1]
@@ -159,7 +161,8 @@ async def test_pausing_keeps_the_text_until_the_next_attempt(tmp_path: Path) -> 
     async with EngineServices(tmp_path) as services:
         task_id = await _running(services)
         task = await services.services.control.pause(task_id)
-        assert services.client.calls[0].cancelled and task.attempts == 0
+        assert services.client.calls[0].cancelled
+        assert task.attempts == 0
         assert await services.said(task_id) == "some "
         assert await services.result(task_id) is None
         await services.services.control.resume(task_id)
@@ -189,7 +192,7 @@ async def test_resuming_after_its_time_queues(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_cancelling_what_is_paused_keeps_what_it_had_said(tmp_path: Path) -> None:
+async def test_cancelling_a_paused_task_keeps_its_text(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         task_id = await _paused(services)
         await services.services.control.cancel(task_id)
@@ -329,7 +332,7 @@ async def test_a_cancelled_call_leaves_its_slot_at_once(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_a_refusal_whose_caller_has_gone_is_nobodys_news(tmp_path: Path) -> None:
+async def test_a_refusal_without_its_caller_is_not_logged(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         complaints: list[str] = []
         loop().set_exception_handler(lambda _, context: complaints.append(context["message"]))
@@ -342,4 +345,6 @@ async def test_a_refusal_whose_caller_has_gone_is_nobodys_news(tmp_path: Path) -
         caller_again.cancel()
         await asyncio.sleep(MOMENT)
         gc.collect()
-        assert caller.cancelled() and caller_again.cancelled() and not complaints
+        assert caller.cancelled()
+        assert caller_again.cancelled()
+        assert not complaints

@@ -50,7 +50,7 @@ async def all_kinds(services: EngineServices) -> list[str]:
     """Tasks in every state but running."""
     call = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": "{}"}}
     ids = [
-        await services.submit_script("said", ["some ", "text"], metadata={"k": [1]}, timeout_s=5),
+        await services.submit_script("text", ["some ", "text"], metadata={"k": [1]}, timeout_s=5),
         await services.submit_script("called", ["text", call]),
         await services.submit_script("refused", [UpstreamRejected("no")]),
         await services.submit_fields(type="embedding", input=["a", "b"], cache=True),
@@ -139,7 +139,8 @@ async def test_all_or_none(tmp_path: Path) -> None:
         with pytest.raises(StorageUnavailable):
             await brought(services, [done, line()])
         commits.refusal = None
-        assert await exported(services) == [] and not services.services.journal.live
+        assert await exported(services) == []
+        assert not services.services.journal.live
         assert await brought(services, [done, *(line() for _ in range(3))]) == (1, 3, 0)
 
 
@@ -176,9 +177,9 @@ async def test_an_export_reads_in_pages_and_by_state(tmp_path: Path) -> None:
         found = [line(status="completed", result="y" * size, finished_at=TIME) for size in sizes]
         found += [line(status="cancelled", finished_at=TIME) for _ in range(EXPORTED_TASKS)]
         await brought(services, found)
-        told = await exported(services)
-        assert [one["task_id"] for one in told] == [one["task_id"] for one in found]
-        assert [len(one["result"]) for one in told[: len(sizes)]] == sizes
+        lines = await exported(services)
+        assert [one["task_id"] for one in lines] == [one["task_id"] for one in found]
+        assert [len(one["result"]) for one in lines[: len(sizes)]] == sizes
         assert len(await exported(services, "cancelled")) == EXPORTED_TASKS
         assert await exported(services, "running") == []
 

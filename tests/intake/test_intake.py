@@ -183,7 +183,7 @@ async def test_a_batch_is_taken_in_order(tmp_path: Path) -> None:
 @virtual
 async def test_a_batch_is_taken_wholly_or_not_at_all(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, queue={"max_length": 3}) as services:
-        bad = [_submission(), _submission(model="nobody")]
+        bad = [_submission(), _submission(model="unknown")]
         with pytest.raises(ModelNotFound):
             await services.services.intake.submit_all(bad)
         with pytest.raises(QueueFull):
@@ -241,19 +241,19 @@ async def test_models_that_cannot_serve_are_refused(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_whoever_cannot_wait_so_long_is_told(tmp_path: Path) -> None:
+async def test_a_task_that_cannot_wait_so_long_is_refused(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, client=ScriptedClient([10.0, "ok"])) as services:
         await services.finished(await services.submit("x"))
         await services.submit_many(list("abc"))
         await asyncio.sleep(MOMENT)
         with pytest.raises(Overloaded) as caught:
             await services.submit("y", max_wait_s=25)
-        assert caught.value.retry_after == 5.0
-        assert (await services.answer("y", max_wait_s=30))["eta_s"] == 30.0
+        assert caught.value.retry_after == pytest.approx(5.0)
+        assert (await services.answer("y", max_wait_s=30))["eta_s"] == pytest.approx(30.0)
 
 
 @virtual
-async def test_who_knows_no_number_refuses_nobody(tmp_path: Path) -> None:
+async def test_an_unknown_wait_refuses_no_task(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
         await services.submit("x")
         assert await services.state(await services.submit("y", max_wait_s=0)) is State.PENDING

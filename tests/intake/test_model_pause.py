@@ -87,7 +87,7 @@ async def test_a_hold_survives_a_crash_and_its_end_too(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_both_may_be_said_again(tmp_path: Path) -> None:
+async def test_pause_and_resume_may_be_repeated(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         commits = Commits(services.services.journal.store)
         for _ in range(2):
@@ -98,7 +98,7 @@ async def test_both_may_be_said_again(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_an_unknown_model_is_told_the_known_ones(tmp_path: Path) -> None:
+async def test_the_error_for_an_unknown_model_names_the_known_ones(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         with pytest.raises(ModelNotFound, match="known: a"):
             await services.services.holds.pause("nope")

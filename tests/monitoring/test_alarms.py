@@ -68,7 +68,7 @@ def test_a_reason_keeps_the_time_of_its_change_and_the_latest_figure() -> None:
     assert (alarms.level, alarms.beyond()) == (Level.DEGRADED, [])
 
 
-def test_what_is_beyond_is_told() -> None:
+def test_figures_beyond_their_limit_are_reasons() -> None:
     alarms = Alarms(lambda: AT)
     alarms.judge([_figure(0.9, "a"), _figure(1.1, "b"), _figure(0.1, "c")], 0.0)
     assert [reason.figure.name for reason in alarms.beyond()] == ["b"]
@@ -95,4 +95,4 @@ def test_changes_are_read_by_cursor_and_bounded() -> None:
 def test_shares() -> None:
     assert (share(50, 100), share(50, 0)) == (0.5, 0.0)
     assert (scarcity(400, 200), scarcity(0, 200), scarcity(0, 0)) == (0.5, math.inf, 0.0)
-    assert scarcity(math.inf, 200) == 0.0
+    assert scarcity(math.inf, 200) == pytest.approx(0.0)

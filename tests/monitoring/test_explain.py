@@ -40,7 +40,8 @@ async def test_a_busy_model_is_the_reason(tmp_path: Path) -> None:
         found = await ended(services, await services.submit("second"))
         assert found["waits"]["queued_s"] == pytest.approx({"concurrency": 6.0}, abs=0.01)
         (attempt,) = found["attempts"]
-        assert attempt["gate"]["name"] == "a" and attempt["gate"]["concurrency"] == 1
+        assert attempt["gate"]["name"] == "a"
+        assert attempt["gate"]["concurrency"] == 1
         assert (attempt["first_token_s"], attempt["characters"]) == (10.0, 2)
         assert [step["what"] for step in found["timeline"]] == [
             "submitted", "started", "completed",
@@ -55,7 +56,8 @@ async def test_a_busy_model_is_the_reason(tmp_path: Path) -> None:
 async def test_a_task_that_never_waited_says_so(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         found = await ended(services, await services.submit("x"))
-        assert found["totals"]["waiting_s"] < 0.01 and found["attempts"][0]["waited"] == {}
+        assert found["totals"]["waiting_s"] < 0.01
+        assert found["attempts"][0]["waited"] == {}
 
 
 @virtual
@@ -65,7 +67,8 @@ async def test_a_full_window_is_the_reason(tmp_path: Path) -> None:
             await services.finished(task_id)
         found = await ended(services, await services.submit("y"))
         queued = found["waits"]["queued_s"]
-        assert queued["rate"] > 50 and queued["rate"] / sum(queued.values()) > 0.99
+        assert queued["rate"] > 50
+        assert queued["rate"] / sum(queued.values()) > 0.99
         assert found["attempts"][0]["gate"]["window_limit"] == 6
 
 
@@ -104,7 +107,8 @@ async def test_a_held_model_a_pause_and_a_schedule(tmp_path: Path) -> None:
         await services.services.control.resume(task_id)
         await asyncio.sleep(5)
         waiting = await story(services, task_id)
-        assert waiting["now"]["reason"] == "a is paused" and waiting["now"]["eta_s"] is None
+        assert waiting["now"]["reason"] == "a is paused"
+        assert waiting["now"]["eta_s"] is None
         assert waiting["waits"]["queued_s"]["held"] == pytest.approx(5, abs=0.1)
         await services.services.holds.resume("a")
         waits = (await ended(services, task_id))["waits"]
@@ -137,7 +141,8 @@ async def test_tokens_are_the_reason(tmp_path: Path) -> None:
         await services.finished(await services.submit("x", params=params))
         found = await ended(services, await services.submit("y", params=params))
         queued = found["waits"]["queued_s"]
-        assert queued["tokens"] > 50 and queued["tokens"] / sum(queued.values()) > 0.99
+        assert queued["tokens"] > 50
+        assert queued["tokens"] / sum(queued.values()) > 0.99
 
 
 @virtual
@@ -171,7 +176,8 @@ async def test_a_cached_answer_and_a_shared_call(tmp_path: Path) -> None:
         assert set((await ended(services, two))["waits"]["queued_s"]) <= {"equal_task", "start"}
         assert (await ended(services, one))["attempts"][0]["waited"]["concurrency"] > 9
         found = await ended(services, await services.submit("x", cache=True))
-        assert found["cached"] and found["timeline"][-1]["why"] == "answered from the cache"
+        assert found["cached"]
+        assert found["timeline"][-1]["why"] == "answered from the cache"
 
 
 @virtual
@@ -202,6 +208,7 @@ async def test_a_free_model_that_waits_for_a_faster_one_says_so(tmp_path: Path) 
         assert answer["eta_s"] > 0
         await asyncio.sleep(0.1)
         now = (await story(services, answer["task_id"]))["now"]
-        assert "left free for a faster model" in now["reason"] and now["eta_s"] > 0
+        assert "left free for a faster model" in now["reason"]
+        assert now["eta_s"] > 0
         found = await ended(services, answer["task_id"])
         assert found["attempts"][0]["name"] == "fast"

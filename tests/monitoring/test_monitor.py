@@ -56,9 +56,9 @@ BEYOND: list[tuple[str, dict[str, int], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "seen", "said"), BEYOND)
+@pytest.mark.parametrize(("name", "seen", "text"), BEYOND)
 def test_beyond_a_limit_no_task_is_taken_until_it_is_over(
-    tmp_path: Path, name: str, seen: dict[str, Any], said: str
+    tmp_path: Path, name: str, seen: dict[str, Any], text: str
 ) -> None:
     @virtual
     async def run() -> None:
@@ -68,8 +68,8 @@ def test_beyond_a_limit_no_task_is_taken_until_it_is_over(
             services.seen = replace(CALM, **seen)
             await asyncio.sleep(SOON_S)
             refusal = await _refusal(services)
-            assert said in str(refusal)
-            assert refusal.retry_after == 5.0
+            assert text in str(refusal)
+            assert refusal.retry_after == pytest.approx(5.0)
             assert _levels(services) == {name: "overloaded"}
             # What is there goes on: it runs, is read and cancelled.
             assert await services.state(running) is State.RUNNING
@@ -90,7 +90,9 @@ NEAR = [
 
 
 @pytest.mark.parametrize(("name", "seen"), NEAR)
-def test_near_a_limit_it_is_only_said(tmp_path: Path, name: str, seen: dict[str, Any]) -> None:
+def test_a_figure_near_its_limit_refuses_no_task(
+    tmp_path: Path, name: str, seen: dict[str, Any]
+) -> None:
     @virtual
     async def run() -> None:
         async with _services(tmp_path) as services:
@@ -108,19 +110,20 @@ async def test_all_reasons_are_named(tmp_path: Path) -> None:
         services.seen = replace(CALM, memory=600 * MB, disk_free=0)
         await asyncio.sleep(SOON_S)
         refusal = str(await _refusal(services))
-        assert "memory" in refusal and "disk" in refusal
+        assert "memory" in refusal
+        assert "disk" in refusal
 
 
 @virtual
-async def test_the_longer_it_lasts_the_later_one_is_told_to_come_back(tmp_path: Path) -> None:
+async def test_retry_after_grows_with_the_length_of_an_alarm(tmp_path: Path) -> None:
     async with _services(tmp_path) as services:
         services.seen = replace(CALM, memory=600 * MB)
         await asyncio.sleep(SOON_S)
-        told = []
+        waits = []
         for _ in range(4):
-            told.append((await _refusal(services)).retry_after)
+            waits.append((await _refusal(services)).retry_after)
             await asyncio.sleep(29.5)
-        assert told == pytest.approx([5.0, 30.0, 59.5, 60.0])
+        assert waits == pytest.approx([5.0, 30.0, 59.5, 60.0])
 
 
 @virtual
@@ -165,7 +168,7 @@ async def test_a_short_stop_is_no_overload_not_even_at_the_start(tmp_path: Path)
 
 
 @virtual
-async def test_a_queue_that_fills_up_is_said(tmp_path: Path) -> None:
+async def test_a_queue_that_fills_up_raises_an_alarm(tmp_path: Path) -> None:
     async with _services(tmp_path, queue={"max_length": 10}) as services:
         services.client.on("h", [HANG])
         await services.submit_many(["h"] * 8)

@@ -21,12 +21,14 @@ async def test_it_sees_the_process_and_the_files(tmp_path: Path) -> None:
     look = Machine(database, nothing)
     seen = await look()
     assert seen.memory > 1_000_000
-    assert seen.disk_free is not None and seen.disk_free > 0
+    assert seen.disk_free is not None
+    assert seen.disk_free > 0
     assert (seen.database, seen.wal) == (1000, 70)
     assert seen.fds is not None
     with (tmp_path / "open").open("w"):
         more = await look()
-        assert more.fds is not None and more.fds > 0
+        assert more.fds is not None
+        assert more.fds > 0
     assert await look() is not seen
 
 
@@ -35,7 +37,7 @@ async def test_files_that_are_not_there_have_no_size(tmp_path: Path) -> None:
     assert (seen.database, seen.wal) == (0, 0)
 
 
-async def test_a_folder_that_is_not_there_has_no_figure_and_is_told(tmp_path: Path) -> None:
+async def test_a_missing_folder_has_no_figure_and_is_reported(tmp_path: Path) -> None:
     look = Machine(tmp_path / "gone" / "x.db", lambda: "it is gone")
     seen = await look()
     assert (seen.disk_free, seen.misplaced) == (None, "it is gone")
@@ -66,7 +68,7 @@ async def test_a_look_that_hangs_is_given_up_and_not_started_twice(tmp_path: Pat
         return ProcessStatistics(memory=7)
 
     with (
-        patch.object(process_statistics, "PATIENCE_S", 0.01),
+        patch.object(process_statistics, "LOOK_WITHIN_S", 0.01),
         patch("asyncio.to_thread", hang),
     ):
         for _ in range(2):

@@ -3,8 +3,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.scheduling.fair_queue import Lane, Turns
-from asyncsvc.scheduling.priority_queue import Entry
+from asyncsvc.scheduling.fair_queue import Entry, Lane, Turns
 
 USERS = "abcd"
 weights = st.fixed_dictionaries({user: st.sampled_from([0.5, 1.0, 2.0, 3.0]) for user in USERS})

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.cron.crontab import Crontab
-from asyncsvc.cron.schedule import KIND, Schedule, Wish
+from asyncsvc.cron.schedules import KIND, Schedule, ScheduleRequest
 from asyncsvc.storage.entries import Commit
 from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.submission import Submission
@@ -152,7 +152,7 @@ async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
     ledger = _Ledger()
     ledger.listen(services.services.journal.store)
     await services.services.schedules.create(
-        Wish(cron, zone, Submission.model_validate({"content": "tick"}))
+        ScheduleRequest(cron, zone, Submission.model_validate({"content": "tick"}))
     )
     return ledger
 

@@ -297,7 +297,8 @@ async def test_a_restart_keeps_the_fresh_and_purges_the_stale(tmp_path: Path) ->
         await asyncio.sleep(90)
         await _ask(services, "fresh")
         await services.restart()
-        assert await _ask(services, "fresh") and await _ask(services, "old 0")
+        assert await _ask(services, "fresh")
+        assert await _ask(services, "old 0")
         await asyncio.sleep(20)
         await services.restart()
         assert await _ask(services, "fresh")
@@ -362,7 +363,7 @@ async def test_an_answer_is_kept_in_the_commit_that_ends_the_task(tmp_path: Path
             await _ask(services)
         answers = [b for b in batches if any(row[0] == KIND for row in b.values)]
         (keeping,) = answers
-        assert [task.state for task, _ in keeping.changed] == [State.COMPLETED]
+        assert [task.state for _, task in keeping.changed] == [State.COMPLETED]
 
 
 @virtual

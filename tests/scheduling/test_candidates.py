@@ -225,12 +225,12 @@ async def test_failures_make_a_fast_model_slow(tmp_path: Path) -> None:
         assert _names(services)[-1] == "slow"
 
 
-LENT = {"quick": model(good_at=["realtime", "simple"]), "wide": model(good_at=["simple"])}
+RESERVED = {"quick": model(good_at=["realtime", "simple"]), "wide": model(good_at=["simple"])}
 
 
 @virtual
 async def test_a_single_slot_is_kept_for_real_time_work(tmp_path: Path) -> None:
-    async with EngineServices(tmp_path, LENT) as services:
+    async with EngineServices(tmp_path, RESERVED) as services:
         served: list[Any] = []
         for prompt in ("hello 1", "/fast x", "hello 2"):
             await services.finished(await services.submit(prompt))

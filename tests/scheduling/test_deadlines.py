@@ -2,7 +2,7 @@ import pytest
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import GateClosed, RateLimited, TaskTimeout, UpstreamOverloaded
-from asyncsvc.scheduling.deadlines import Deadlines
+from asyncsvc.scheduling.timers import Deadlines
 from asyncsvc.tasks.state import Request, Task
 from tests.virtual_time import virtual
 
@@ -25,16 +25,16 @@ def test_the_time_is_the_tasks_own_or_its_lanes(request_: Request, limit_s: floa
 
 
 @virtual
-async def test_what_was_told_last_says_what_the_time_went_on() -> None:
+async def test_the_last_error_explains_a_deadline_that_is_over() -> None:
     deadlines = Deadlines(Settings())
     deadlines.begin(TASK)
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
-    deadlines.blame(TASK, SLOW)
+    deadlines.record_error(TASK, SLOW)
     assert deadlines.over(TASK, begun=False) is SLOW
     assert isinstance(deadlines.over(TASK, begun=True), TaskTimeout)
-    deadlines.blame(TASK, CLOSED)  # nobody said anything
+    deadlines.record_error(TASK, CLOSED)  # without an answer of the provider
     assert deadlines.over(TASK, begun=False) is SLOW
-    deadlines.blame(TASK, DOWN)
+    deadlines.record_error(TASK, DOWN)
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)
 
 
@@ -42,15 +42,15 @@ async def test_what_was_told_last_says_what_the_time_went_on() -> None:
 async def test_a_closed_gate_drops_the_deadline_of_a_task_without_a_call() -> None:
     deadlines = Deadlines(Settings())
     deadlines.begin(TASK)
-    deadlines.blame(TASK, CLOSED)
+    deadlines.record_error(TASK, CLOSED)
     assert deadlines.of(TASK) is None
     deadlines.begin(TRIED)
-    deadlines.blame(TRIED, CLOSED)
+    deadlines.record_error(TRIED, CLOSED)
     assert deadlines.of(TRIED) is not None
 
 
 def test_a_task_that_has_not_started_records_no_error() -> None:
     deadlines = Deadlines(Settings())
-    deadlines.blame(TASK, SLOW)
+    deadlines.record_error(TASK, SLOW)
     assert deadlines.of(TASK) is None
     assert isinstance(deadlines.over(TASK, begun=False), TaskTimeout)

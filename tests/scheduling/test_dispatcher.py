@@ -59,8 +59,7 @@ async def test_the_least_urgent_is_overtaken_only_within_its_slack(tmp_path: Pat
 async def test_a_task_goes_to_the_first_model_with_room(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, AB, client=_slow()) as services:
         first = await services.submit("one")
-        while not services.client.calls:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+        await asyncio.sleep(MOMENT)
         await services.submit("two")
         third = await services.submit("three")
         for task_id in (first, third):

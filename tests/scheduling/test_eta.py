@@ -57,8 +57,10 @@ async def test_the_rate_bounds_the_estimate(tmp_path: Path) -> None:
         for task_id in await services.submit_many([f"p{n}" for n in range(6)]):
             await services.finished(task_id)
         forecast = await _forecast(services, await services.submit("y"))
-        assert forecast.eta_s is not None and 60 <= forecast.eta_s <= 72
-        assert forecast.reason is not None and "6 of 6 calls used" in forecast.reason
+        assert forecast.eta_s is not None
+        assert 60 <= forecast.eta_s <= 72
+        assert forecast.reason is not None
+        assert "6 of 6 calls used" in forecast.reason
 
 
 @virtual
@@ -175,14 +177,15 @@ async def test_what_the_window_has_room_for_goes_at_the_pace_of_the_limiter(
             await services.finished(await services.submit(name))
         ids = await services.submit_many([f"{n}" for n in range(8)])
         await asyncio.sleep(MOMENT)
-        told = [(await _forecast(services, task_id)).eta_s for task_id in ids]
+        forecasts = [(await _forecast(services, task_id)).eta_s for task_id in ids]
         begun = asyncio.get_running_loop().time()
         for task_id in ids:
             await services.finished(task_id)
         took = [services.client.of(f"{n}")[0].started - begun for n in range(8)]
-        assert told == [pytest.approx(seconds, abs=0.01) for seconds in took]
+        assert forecasts == [pytest.approx(seconds, abs=0.01) for seconds in took]
         ninth = (await _forecast(services, await services.submit("z"))).eta_s
-        assert ninth is not None and ninth > 40
+        assert ninth is not None
+        assert ninth > 40
 
 
 @virtual

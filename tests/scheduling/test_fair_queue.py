@@ -3,8 +3,7 @@ from collections import Counter
 import pytest
 
 from asyncsvc.scheduling import fair_queue as lanes
-from asyncsvc.scheduling.fair_queue import Lane, Turns
-from asyncsvc.scheduling.priority_queue import Entry
+from asyncsvc.scheduling.fair_queue import Entry, Lane, Turns
 
 
 def _entry(n: int, owner: str | None = None, key: float | None = None) -> Entry:
@@ -101,9 +100,10 @@ def test_the_lane_is_as_urgent_as_its_most_urgent_task() -> None:
 def test_a_removed_task_leaves_its_turn_to_others() -> None:
     lane = _lane(_entry(1, "a"), _entry(2, "a"), _entry(3, "b"))
     head = lane.head()
-    assert head is not None and head.n == 1
-    assert lane.leave("t1") and not lane.leave("t1")
-    assert "t1" not in lane and "t2" in lane
+    assert head is not None
+    assert head.n == 1
+    assert lane.leave("t1")
+    assert not lane.leave("t1")
     assert _served(lane) == ["a", "b"]
     assert lane.head() is None
 
@@ -120,4 +120,4 @@ def test_users_that_are_long_gone_are_forgotten(monkeypatch: pytest.MonkeyPatch)
     for n in range(100):
         lane.enter(_entry(n, f"user {n}"))
         lane.take()
-    assert len(lane.turns._tags) <= 11
+    assert len(lane.turns) <= 11

@@ -1,4 +1,5 @@
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 from unittest.mock import patch
 
@@ -8,9 +9,8 @@ from hypothesis import strategies as st
 
 from asyncsvc.scheduling import scheduler
 from asyncsvc.scheduling.candidates import Options
-from asyncsvc.scheduling.fair_queue import Pools
-from asyncsvc.scheduling.priority_queue import LANE_SLACK_S, Line
-from asyncsvc.scheduling.scheduler import Scheduler
+from asyncsvc.scheduling.fair_queue import LANE_SLACK_S, Line, Pools
+from asyncsvc.scheduling.timers import Timers
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import ScriptedClient
@@ -95,11 +95,11 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
         ids = await services.submit_many([f"{n}" for n in range(300)])
         await asyncio.sleep(MOMENT)
         steps: list[int] = []
-        watch = Scheduler._limit_wait
+        watch = Timers.after
 
-        def watched(self: Scheduler, task: Task) -> None:
+        def watched(self: Timers, name: str, seconds: float, call: Callable[[str], None]) -> None:
             steps[-1] += 1
-            watch(self, task)
+            watch(self, name, seconds, call)
 
         async def turns() -> None:
             while True:
@@ -109,7 +109,7 @@ async def test_no_step_of_a_reload_sets_more_than_some_alarms(tmp_path: Path) ->
         turning = asyncio.create_task(turns())
         await asyncio.sleep(0)
         with (
-            patch.object(Scheduler, "_limit_wait", watched),
+            patch.object(Timers, "after", watched),
             patch.object(scheduler, "ALARMS_AT_ONCE", 50),
         ):
             await services.reload({"a": model()}, queue={"ttl_s": 100.0})
@@ -129,5 +129,6 @@ def test_a_queue_that_was_taken_over_goes_on_as_a_queue(owner: str | None) -> No
         pools.enter(task(n, "short", 5, owner), CHOICES[0])
     pools.regroup({}, lambda _: CHOICES[1])
     pools.enter(task(0, "short", 5, owner), CHOICES[1])
-    assert pools.leave("t2") and not pools.leave("t2")
+    assert pools.leave("t2")
+    assert not pools.leave("t2")
     assert order(pools) == {("1", "short"): ["t0", "t1", "t3"]}

@@ -1,4 +1,4 @@
-"""A free account slot left free for a faster one, and the slot of real-time work lent."""
+"""A free account slot left free for a faster one, and the reserved slot of real-time work."""
 
 import asyncio
 from pathlib import Path
@@ -146,29 +146,29 @@ async def test_a_faster_model_out_of_service_is_not_waited_for(tmp_path: Path) -
         assert since(start) == SLOW
 
 
-LENT = {
+RESERVED = {
     "quick": model(good_at=["realtime", "simple"]),
     "wide": model(good_at=["simple"], concurrency=2),
 }
 
 
-@pytest.mark.parametrize(("waiting", "lent"), [(1, 0), (12, 1)])
+@pytest.mark.parametrize(("waiting", "taken"), [(1, 0), (12, 1)])
 def test_the_slot_of_real_time_work_is_lent_where_many_wait(
-    tmp_path: Path, waiting: int, lent: int
+    tmp_path: Path, waiting: int, taken: int
 ) -> None:
     @virtual
     async def check() -> None:
-        async with EngineServices(tmp_path, LENT) as services:
+        async with EngineServices(tmp_path, RESERVED) as services:
             services.client.of_model = {"quick": [2.0, "ok"], "wide": [3.0, "ok"]}
             await _urgent(services, gap_s=0.5)
             ids = await _one_by_one(services, waiting + 2)
             await asyncio.sleep(0.1)
-            assert len(_at_each(services).get("quick", [])) == lent
-            if lent:
+            assert len(_at_each(services).get("quick", [])) == taken
+            if taken:
                 borrower = _at_each(services)["quick"][0]
                 task = await services.finished(ids[borrower])
                 route = task.route or {}
-                assert route["why"].startswith("lent:")
+                assert route["why"].startswith("the reserved slot:")
                 assert route["candidates"][0]["eligible"] is True
 
     check()
@@ -176,7 +176,7 @@ def test_the_slot_of_real_time_work_is_lent_where_many_wait(
 
 @virtual
 async def test_real_time_work_goes_first_when_its_slot_comes_back(tmp_path: Path) -> None:
-    async with EngineServices(tmp_path, LENT) as services:
+    async with EngineServices(tmp_path, RESERVED) as services:
         services.client.of_model = {"quick": [2.0, "ok"], "wide": [3.0, "ok"]}
         await _urgent(services, gap_s=0.5)
         services.client.calls.clear()

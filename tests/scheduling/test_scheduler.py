@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 from asyncsvc.clock import rfc3339
 from asyncsvc.errors import RateLimited, StorageUnavailable, UpstreamOverloaded
-from asyncsvc.scheduling.scheduler import through
+from asyncsvc.scheduling.steps import shielded
 from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, at_ms, model, since
 from tests.scripted import HANG, ScriptedClient
@@ -201,14 +201,15 @@ async def test_a_step_is_carried_through_without_its_caller() -> None:
         done.append(1)
         return 7
 
-    caller = asyncio.create_task(through(step()))
+    caller = asyncio.create_task(shielded(step()))
     await asyncio.sleep(MOMENT)
     caller.cancel()
     await asyncio.wait({caller})
-    assert caller.cancelled() and not done
+    assert caller.cancelled()
+    assert not done
     await asyncio.sleep(2)
     assert done == [1]
-    assert await through(step()) == 7
+    assert await shielded(step()) == 7
 
 
 @virtual

@@ -2,7 +2,7 @@ import asyncio
 from pathlib import Path
 
 from asyncsvc.errors import UpstreamOverloaded, UpstreamRejected
-from asyncsvc.scheduling.sessions import Sessions
+from asyncsvc.scheduling.groups import Sessions
 from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.virtual_time import virtual

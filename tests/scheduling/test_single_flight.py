@@ -10,7 +10,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.providers.answers.delta import Delta
-from asyncsvc.scheduling.single_flight import SingleFlight
+from asyncsvc.scheduling.groups import SingleFlight
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, since
 from tests.scripted import HANG, Call
@@ -79,7 +79,7 @@ async def test_a_latecomer_has_the_since_attempt_and_goes_on_live(tmp_path: Path
         events = [(k, d["text"]) for k, d in await services.events(late) if "text" in d]
         assert events[:3] == [("reasoning", "hm"), ("chunk", "0 1 2 3 "), ("chunk", "4 ")]
         assert len(services.client.calls) == 1
-        assert (await services.task(late)).latency == 5.5
+        assert (await services.task(late)).latency == pytest.approx(5.5)
 
 
 @virtual
@@ -113,7 +113,7 @@ def test_one_leaves_and_the_others_go_on(tmp_path: Path, index: int, verb: str) 
             await asyncio.sleep(3.5)
             gone = ids.pop(index)
             await getattr(services.services.control, verb)(gone)
-            assert since() == 3.5
+            assert since() == pytest.approx(3.5)
             state = await services.state(gone)
             assert state is (State.CANCELLED if verb == "cancel" else State.PAUSED)
             assert await services.said(gone) == "0 1 2 "
@@ -177,7 +177,7 @@ async def test_each_has_its_own_time(tmp_path: Path) -> None:
         (short,) = await ask(services, 1, timeout_s=3.5)
         (long,) = await ask(services, 1)
         assert await services.code(short) == "timeout"
-        assert since() == 3.5
+        assert since() == pytest.approx(3.5)
         assert await services.result(short) == await services.said(short) == "0 1 2 "
         await is_whole(services, long)
 

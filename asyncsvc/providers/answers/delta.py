@@ -5,7 +5,7 @@ one kind, and the event that each piece becomes. Promises that the joined texts 
 the joined texts of the pieces. Never stores anything.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, Protocol
 
 from asyncsvc.tasks.state import Draft, EventType
@@ -73,8 +73,10 @@ def _draft(delta: Delta) -> Draft:
     return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
 
 
-def drafts(deltas: Iterable[Delta]) -> list[Draft]:
+def drafts(deltas: Sequence[Delta]) -> list[Draft]:
     """The events of these pieces."""
+    if len(deltas) == 1:
+        return [_draft(deltas[0])]
     return [_draft(delta) for delta in joined(deltas)]
 
 

@@ -7,10 +7,9 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
-from asyncsvc.intake.commands import Control
+from asyncsvc.intake.commands import Control, Holds
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
-from asyncsvc.intake.model_pause import Holds
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader

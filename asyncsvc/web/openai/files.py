@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from asyncsvc.batches.files import Files, Upload
 from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
-from asyncsvc.intake.idempotency import Key, fingerprint
+from asyncsvc.intake.admission import Key, fingerprint
 from asyncsvc.storage.entries import File
 from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON

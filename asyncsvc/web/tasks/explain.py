@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
-from asyncsvc.monitoring.explain import Story
+from asyncsvc.monitoring.explain import History
 from asyncsvc.tasks.state import Cause, State, Task
 from asyncsvc.tasks.submission import Lane
 from asyncsvc.web.http.errors import JSON
@@ -129,15 +129,15 @@ async def explain(request: Request) -> Response:
 async def told(parts: Services, task_id: str) -> dict[str, Any]:
     """Raises TaskNotFound."""
     task = await parts.journal.task(task_id)
-    story, seq = Story(task), 0
+    history, seq = History(task), 0
     while seq < task.seq and (rows := await parts.journal.store.events(task.n, seq)):
         for row in rows[: task.seq - seq]:  # it may have gone on meanwhile
-            story.add(row)
+            history.add(row)
         seq = rows[-1].seq
     waited = None
     if task.state is State.PENDING:
         waited = parts.scheduler.waited(task)
-    return story.told(parts.journal.now(), _now(parts, task), waited)
+    return history.summary(parts.journal.now(), _now(parts, task), waited)
 
 
 def _now(parts: Services, task: Task) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.clock import rfc3339
-from asyncsvc.cron.schedule import Schedule, Wish
+from asyncsvc.cron.schedules import Schedule, ScheduleRequest
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
@@ -73,7 +73,7 @@ async def _create(request: Request, parts: Services, value: dict[str, Any]) -> R
                 f"task.{field}: the schedule says when its task runs; leave it out",
                 param=f"task.{field}",
             )
-    wish = Wish(cron, timezone, parse(task, "task."), request.scope["owner"], name)
+    wish = ScheduleRequest(cron, timezone, parse(task, "task."), request.scope["owner"], name)
     key = idempotency_key(request.headers)
     try:
         made, new = await parts.schedules.create(wish, key)

@@ -187,7 +187,7 @@ class Session:
         try:
             async with aclosing(self._services.journal.follow(task_id, after)) as pages:
                 async for page in pages:
-                    await self._socket.send(event.wire for event in page)
+                    await self._socket.send([event.wire for event in page])
                     self._sent[task_id] = page[-1].seq
                     self._moved.set()
             if closes and not self._services.sockets.stopping:
@@ -209,7 +209,7 @@ class Session:
         try:
             async with aclosing(self._services.journal.feed.follow(after_id)) as pages:
                 async for page in pages:
-                    await self._socket.send(event.wire for event in page)
+                    await self._socket.send([event.wire for event in page])
                     self._sent_id = page[-1].id
                     self._moved.set()
         except Closed:

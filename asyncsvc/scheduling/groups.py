@@ -1,16 +1,60 @@
-"""Single-flight groups: equal tasks that wait for one provider call and share its answer.
+"""Groups of tasks that wait for each other: sessions and single-flight groups.
 
-A group has one leader, its most urgent task, and only the leader waits in a lane. A task that
-arrives while the call is under way joins the call, or, where that is no longer possible, waits
-until the call is finished. So there is at most one call for the same request at a time.
-The groups only keep the books: each method returns what the scheduler has to do.
+The tasks of a session run one after another, in the order of arrival. At most one of them, the
+head, waits in a lane or runs; that holds over a restart too, because recovery enters the tasks in
+the order of arrival. A head that is scheduled or paused holds back the tasks behind it.
+
+The tasks of a single-flight group are equal: they wait for one provider call and share its answer.
+Only the leader, the most urgent task, waits in a lane. A task that arrives while the call is under
+way joins it, or, where that is no longer possible, waits until the call is finished. So there is
+at most one call for the same request at a time.
+
+Groups only keep the books: each method returns what the scheduler has to do.
 """
 
+from collections import deque
 from collections.abc import Callable
 from typing import NamedTuple
 
-from asyncsvc.scheduling.priority_queue import Line, entry_of
+from asyncsvc.scheduling.fair_queue import Line, entry_of
 from asyncsvc.tasks.state import Task
+
+
+class Sessions:
+    """The unfinished tasks of each session, in order."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[str, deque[str]] = {}
+
+    def enter(self, session_id: str, task_id: str) -> bool:
+        """Add a task at the end of its session; True where the task is the session's head."""
+        tasks = self._tasks.setdefault(session_id, deque())
+        if task_id not in tasks:
+            tasks.append(task_id)
+        return tasks[0] == task_id
+
+    def before(self, session_id: str, task_id: str | None = None) -> str | None:
+        """The id of the task directly before this one; without an id, before a task that came
+        now."""
+        found = None
+        for other in self._tasks.get(session_id, ()):
+            if other == task_id:
+                break
+            found = other
+        return found
+
+    def leave(self, session_id: str, task_id: str) -> str | None:
+        """Remove a task; returns the id of the new head where the head has changed."""
+        tasks = self._tasks.get(session_id)
+        if tasks is None or task_id not in tasks:
+            return None
+        was_head = tasks[0] == task_id
+        tasks.remove(task_id)
+        if not tasks:
+            del self._tasks[session_id]
+            return None
+        return tasks[0] if was_head else None
+
 
 Join = Callable[[Task], bool]
 """Adds a task to a call under way; False where it is too late for that."""
