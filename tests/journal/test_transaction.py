@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from asyncsvc.errors import IllegalTransition, TaskNotFound
+from asyncsvc.errors import IllegalTransition, StaleLease, TaskNotFound
 from asyncsvc.journal.transaction import (
     Change,
     Entry,
@@ -14,7 +14,7 @@ from asyncsvc.journal.transaction import (
     Removal,
     Transaction,
 )
-from asyncsvc.tasks.state import Cause, Request, State, Task
+from asyncsvc.tasks.state import LEASE_MS, Cause, Request, State, Task
 from tests.builders import AT, begun, ended, moved, new_task, said
 
 RUNNING = Task(Request("r"), State.RUNNING, n=3, attempts=1, seq=5, version=4)
@@ -167,3 +167,26 @@ def test_only_what_is_kept_for_good_asks_for_a_sync() -> None:
     assert not batch.finish().durable
     batch.accept([PersistedValue("a", "k", None, durable=True)])
     assert batch.finish().durable
+
+
+def test_a_start_takes_a_lease_that_text_renews_and_an_end_gives_back() -> None:
+    waiting = Task(Request("r"), State.PENDING, n=3, epoch=1, seq=1, version=1)
+    start = transaction(waiting)
+    (running,) = start.accept([begun("r")])
+    assert (running.node, running.epoch, running.lease_until) == ("here", 2, AT + LEASE_MS)
+    assert start.finish().renewed == []
+    (same,) = transaction(running).accept([said("r", "x")])
+    assert same.lease_until == AT + LEASE_MS
+    later = Transaction({"r": running}.get, AT + LEASE_MS, n=3, node="here")
+    (renewed,) = later.accept([said("r", "x")])
+    assert (renewed.epoch, renewed.lease_until) == (2, AT + 2 * LEASE_MS)
+    assert later.finish().renewed == [renewed] and not later.commit.durable
+    (over,) = later.accept([ended("r")])
+    assert (over.node, over.epoch, over.lease_until) == (None, 2, None)
+
+
+def test_an_earlier_run_is_refused() -> None:
+    batch = transaction(replace(RUNNING, epoch=2))
+    with pytest.raises(StaleLease):
+        batch.accept([Change("r", [], epoch=1)])
+    batch.accept([Change("r", [], epoch=2)])
