@@ -30,7 +30,7 @@ from tests.builders import (
     journal_at,
     new_task,
     rows,
-    said,
+    streamed,
     ticking,
 )
 
@@ -164,14 +164,14 @@ async def lived(world: World, story: list[tuple[str, tuple[str, Any]]]) -> None:
             drafts = [chunk(str(number)) for number in range(value)]
             world.append(Change(task_id, drafts), *drafts)
         elif step == "run":
-            drafts = [*begun(task_id).drafts, *said(task_id, *"text"[:value]).drafts]
+            drafts = [*begun(task_id).drafts, *streamed(task_id, *"text"[:value]).drafts]
             world.append(Change(task_id, drafts), *drafts)
         elif step == "finish":
             world.append(ended(task_id), *ended(task_id).drafts)
         elif step == "attempt":
             world.append(Change(task_id, [attempt()]), attempt())
         elif step == "delete":
-            await world.settle()  # created and deleted in one commit: nobody can ask for that
+            await world.settle()  # created and deleted in one commit: missing can ask for that
             world.append(Removal(task_id), None)
         elif step == "read":
             reader = Reader(task_id, *value)
@@ -196,13 +196,13 @@ async def check_reading(world: World) -> None:
     ids = [number for number, _, _ in kept]
     for after in [0, *ids]:
         rest = [number for number in ids if number > after]
-        feed = await heard(journal, after, rest[-1] if rest else after)
+        feed = await received(journal, after, rest[-1] if rest else after)
         assert feed == sorted(set(feed))
         # What was deleted may still be in memory: it is told in its place, or not at all.
         assert [number for number in feed if number in ids] == rest
 
 
-async def heard(journal: Journal, after: int, last: int) -> list[int]:
+async def received(journal: Journal, after: int, last: int) -> list[int]:
     """The ids that the feed tells from `after` to `last`."""
     found: list[int] = []
     pages = journal.feed.follow(after)
@@ -267,7 +267,7 @@ def test_readers_at_any_pace_hear_all_of_a_task_once(
                         following[number].start(journal)
                     for _ in range(pause):
                         await asyncio.sleep(0)
-                    journal.append(said("a", str(number)))
+                    journal.append(streamed("a", str(number)))
                 await journal.append(ended("a"))
                 last = len(pauses) + 4
                 for reader in following:
@@ -308,7 +308,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
             for number in range(6):
                 task_id = f"t{number}"
                 await journal.append(new_task(task_id, b"x" * 3000), begun(task_id))
-                await journal.append(said(task_id, "text " * 300))
+                await journal.append(streamed(task_id, "text " * 300))
                 await journal.append(ended(task_id, "text " * 300))
             return path.read_bytes(), path.with_name("x.db-wal").read_bytes()
 
@@ -337,14 +337,15 @@ def test_a_log_cut_off_anywhere_leaves_a_prefix(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from tests.builders import begun, ended, journal_at, new_task, said
+from tests.builders import begun, ended, journal_at, new_task, streamed
 
 async def work():
     async with journal_at(Path(sys.argv[1])) as journal:
         count = 0
         for number in range(10**6):
             task = f"t{number}"
-            steps = [new_task(task), begun(task), said(task, "a"), said(task, "b"), ended(task)]
+            texts = [streamed(task, "a"), streamed(task, "b")]
+            steps = [new_task(task), begun(task), *texts, ended(task)]
             for step in steps:
                 count += 2 if step is steps[1] else 1
                 await journal.append(step)

@@ -10,7 +10,7 @@ from asyncsvc.errors import StartError
 from asyncsvc.storage import migrations
 from asyncsvc.storage.migrations import migrate, scripts
 from asyncsvc.tasks.state import Cause, State
-from tests.builders import begun, journal_at, moved, said
+from tests.builders import begun, journal_at, moved, streamed
 
 
 async def refusal(path: Path) -> str:
@@ -71,9 +71,9 @@ async def test_a_newer_schema_is_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     database(path, "CREATE TABLE later (x)", "PRAGMA user_version=99")
     before = path.read_bytes()
-    said = await refusal(path)
-    assert "schema 99" in said
-    assert f"knows {scripts()[-1][0]}" in said
+    streamed = await refusal(path)
+    assert "schema 99" in streamed
+    assert f"knows {scripts()[-1][0]}" in streamed
     assert path.read_bytes() == before
     assert not path.with_name("x.db-wal").exists()
 
@@ -196,6 +196,6 @@ async def test_a_task_that_ran_under_an_older_schema_has_no_lease_and_can_run_ag
         task = await journal.task("t1")
         assert (task.node, task.epoch, task.lease_until) == (None, 0, None)
         (again, _) = await journal.append(moved("t1", State.RUNNING, Cause.INTERRUPTED), begun())
-        (running,) = await journal.append(said("t1", "x"))
+        (running,) = await journal.append(streamed("t1", "x"))
         assert again.lease_until is None
         assert (running.node, running.epoch) == (journal.store.node, 1)
