@@ -12,7 +12,7 @@ import typer
 
 from asyncsvc import __version__
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
-from asyncsvc.cli.serve import told
+from asyncsvc.cli.serve import summary
 from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.net.signing import Signer
@@ -33,7 +33,7 @@ def check(settings: SettingsFile = None) -> int:
     print(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
     try:
         found = load(file, environ)
-        lines = told(found, Catalogue(found, environ), file)
+        lines = summary(found, Catalogue(found, environ), file)
         variable = found.webhooks.secret_env
         signed = bool(Signer.of(variable, environ))
     except SettingsError as error:
@@ -62,7 +62,7 @@ def _verdict(faults: list[str]) -> int:
 
 
 def database(path: Path) -> tuple[str, list[str]]:
-    """What there is to say of the file, and what is wrong with it."""
+    """Return the state of the database file, and its faults."""
     if not path.exists():
         return _place_for(path)
     try:

@@ -31,7 +31,7 @@ from asyncsvc.execution.recorder import STORAGE_PAUSE_S, Recorder
 from asyncsvc.execution.recovery import Recovery
 from asyncsvc.execution.request import request
 from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.scheduler import Scheduler

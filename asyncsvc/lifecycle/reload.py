@@ -81,7 +81,6 @@ class Reloader:
         self.router.apply(settings.models, settings.routes)
         self.client.apply(settings.timeouts)
         self.scheduler.cache.apply(settings.cache)
-        self.learned_limits.listen(self.catalogue.gates)
         self.holds.apply()
         self.scheduler.apply(self._account_slots(), ttl_changed)
         self.pool.staff()

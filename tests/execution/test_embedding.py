@@ -48,7 +48,7 @@ async def test_each_batch_counts_for_the_rate(tmp_path: Path) -> None:
         assert starts[:3] == [0, 0, 0]
         assert starts[3] == pytest.approx(60, abs=3)
         assert task.latency == pytest.approx(60, abs=3)
-        service_s = running.services.catalogue.upstreams[0].gate.service_s
+        service_s = running.services.catalogue.upstreams[0].gate.statistics.service_s
         assert service_s == pytest.approx(0, abs=0.1), "waiting is no work"
 
 

@@ -1,4 +1,4 @@
-"""Schedules under stops, crashes, and clocks that somebody sets, in any order."""
+"""Schedules under stops, crashes, and clocks that are set, in any order."""
 
 import asyncio
 import tempfile
@@ -50,7 +50,7 @@ class _Ledger:
     def listen(self, store: Store) -> None:
         commit = store.commit
 
-        async def heard(batch: Commit) -> None:
+        async def counted(batch: Commit) -> None:
             await commit(batch)
             values = batch.values.items()
             kept = [orjson.loads(value) for (kind, _), value in values if kind == KIND and value]
@@ -60,7 +60,7 @@ class _Ledger:
             self.dues += [one["last_due_at"] for one in firings]
             self.ats += [one["last_run_at"] for one in firings]
 
-        store.commit = heard  # type: ignore[method-assign]
+        store.commit = counted  # type: ignore[method-assign]
 
 
 async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: float) -> None:
@@ -69,7 +69,7 @@ async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: flo
         await asyncio.sleep(much * 60)
     elif doing == "set":
         services.shift_ms += round(much * MINUTE_MS)
-        await asyncio.sleep(61)  # within a minute whoever waits has looked at the clock
+        await asyncio.sleep(61)  # within a minute each waiter has looked at the clock
     else:
         await (services.crash() if doing == "crash" else services.close())
         await asyncio.sleep(much * 60)
@@ -101,7 +101,7 @@ def test_each_regular_time_makes_at_most_one_task(cron: str, zone: str, doing: S
         tasks = rows(services.services.journal.store, "SELECT COUNT(*) FROM tasks")
         assert tasks[0][0] == len(ledger.dues) == _only(services).runs
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
@@ -131,7 +131,7 @@ def test_after_a_stop_there_is_one_task_for_all_that_was_missed(
             ledger.dues += [due] * missed
             ledger.listen(services.services.journal.store)
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
@@ -145,7 +145,7 @@ def test_undisturbed_every_regular_time_makes_its_task(cron: str, zone: str, up:
             wanted.append(at := following)
         assert ledger.dues == wanted
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
@@ -157,7 +157,7 @@ async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
     return ledger
 
 
-def _in_a_house(play: Any) -> None:
+def _in_a_service(play: Any) -> None:
     async def run(folder: Path) -> None:
         async with EngineServices(folder) as services:
             await play(services)

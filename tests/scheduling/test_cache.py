@@ -10,7 +10,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamRejected
 from asyncsvc.journal.journal import PersistedValue
-from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.scheduling.cache import ENTRY_BYTES, KIND, PURGED_AT_ONCE, request_key
 from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
@@ -44,7 +44,7 @@ async def test_an_answer_is_repeated_without_a_call(tmp_path: Path) -> None:
         script: Script = [Delta("hm", True), 1.0, "he", 1.0, "llo"]
         first = await services.submit_script("x", script, **COLD)
         original = await services.finished(first)
-        calls = services.services.catalogue.upstreams[0].gate.calls
+        calls = services.services.catalogue.upstreams[0].gate.statistics.calls
         again = await services.submit("x", **COLD)
         task = await services.finished(again)
         assert (task.state, task.cached, original.cached) == (State.COMPLETED, True, False)

@@ -21,6 +21,8 @@ from asyncsvc.web.http import sockets
 from tests.web.serving import Service, ask, message, rest, serving
 from tests.web.wire import head
 
+pytestmark = pytest.mark.slow
+
 PATIENCE_S = 30.0
 MUCH = "x [[sim:tokens=200000]][[sim:rate=0]]"
 STALL_S = 0.5

@@ -176,7 +176,9 @@ def model(services: Services, name: str) -> dict[str, Any]:
     settings = services.settings.models[name]
     upstreams = services.catalogue.of(name)
     gates = [_gate(upstream) for upstream in upstreams]
-    latencies = [u.gate.service_s for u in upstreams if u.gate.service_s is not None]
+    latencies = [
+        u.gate.statistics.service_s for u in upstreams if u.gate.statistics.service_s is not None
+    ]
     lacks = services.catalogue.lacking().get(name)
     since = services.holds.since(name)
     states = [gate["breaker"] for gate in gates]
@@ -199,8 +201,8 @@ def model(services: Services, name: str) -> dict[str, Any]:
         "breaker": "closed" if "closed" in states or not states else states[0],
         "queue_depth": services.scheduler.depth(name),
         "latency_s": round(min(latencies), 3) if latencies else None,
-        "calls": sum(upstream.gate.calls for upstream in upstreams),
-        "errors": sum(upstream.gate.errors for upstream in upstreams),
+        "calls": sum(upstream.gate.statistics.calls for upstream in upstreams),
+        "errors": sum(upstream.gate.statistics.errors for upstream in upstreams),
         "waiting_for": next((gate["waiting_for"] for gate in gates if gate["waiting_for"]), None),
         "ready": next((u.ready for u in upstreams), None),
         "gates": gates,
@@ -228,6 +230,6 @@ def _gate(upstream: Upstream) -> dict[str, Any]:
         "tokens_used": gate.budget.used(now),
         "tokens_limit": gate.budget.limit,
         "learned": gate.adaptive.as_dict() if gate.adaptive.learns else None,
-        "breaker": gate.breaker_state().value,
+        "breaker": gate.breaker_state.value,
         "waiting_for": gate.describe(),
     }
