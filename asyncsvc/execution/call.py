@@ -86,6 +86,11 @@ class Execution:
     reported: asyncio.Event = field(default_factory=asyncio.Event)
     """The execution is over, or the disk has refused its record at least once."""
 
+    @property
+    def epoch(self) -> int:
+        """The number of the run: one more than that of the task which waited for it."""
+        return self.task.epoch + 1
+
     def end(self) -> None:
         """Mark the execution as over and stop its timer."""
         if self.alarm is not None:

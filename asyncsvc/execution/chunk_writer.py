@@ -20,9 +20,9 @@ ROOM = 1 << 20
 class ChunkWriter:
     """Writes the text of one attempt of one task: `write` pieces, then `settled` and `rest`."""
 
-    def __init__(self, journal: Journal, task_id: str) -> None:
+    def __init__(self, journal: Journal, task: Task) -> None:
         self._journal = journal
-        self._task_id = task_id
+        self._task = task
         self._waiting: list[Delta] = []
         self._waiting_chars = 0
         self._offered: list[Delta] = []
@@ -71,7 +71,7 @@ class ChunkWriter:
         return drafts(self._waiting)
 
     def _flush(self) -> None:
-        change = Change(self._task_id, drafts(self._waiting))
+        change = Change(self._task.id, drafts(self._waiting), epoch=self._task.epoch + 1)
         self._offered, self._waiting, self._waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)

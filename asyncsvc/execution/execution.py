@@ -265,7 +265,7 @@ class Executor:
         if self._stopping or not call.open:
             return False
         loop = asyncio.get_running_loop()
-        chunk_writer, deadline = ChunkWriter(self._journal, task.id), self._scheduler.start(task)
+        chunk_writer, deadline = ChunkWriter(self._journal, task), self._scheduler.start(task)
         execution = Execution(call, task, chunk_writer, loop.time(), deadline)
         execution.alarm = loop.call_at(deadline, self.time_is_up, execution)
         self.executions[task.id] = call.executions[task.id] = execution

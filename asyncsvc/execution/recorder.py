@@ -151,7 +151,9 @@ class Recorder:
             case Dropped():
                 raise AssertionError("a dropped execution has nothing to record")
         result = outcome.result or None if isinstance(outcome, Completed) else text
-        return Change(execution.task.id, drafts, result=result if _ends(drafts) else None)
+        epoch = execution.epoch if state is State.RUNNING else None
+        result = result if _ends(drafts) else None
+        return Change(execution.task.id, drafts, result=result, epoch=epoch)
 
     def _retry_drafts(self, error: ProviderError, attempt: int, delay: float) -> list[Draft]:
         when = self._journal.now() + round(delay * 1000)
