@@ -60,7 +60,7 @@ def chunk(text: str) -> Draft:
     return Draft(EventType.CHUNK, {"text": text})
 
 
-def said(task_id: str, *texts: str) -> Change:
+def streamed(task_id: str, *texts: str) -> Change:
     return Change(task_id, [chunk(text) for text in texts])
 
 
@@ -73,7 +73,7 @@ async def live_through(journal: Journal, task_id: str = "t1", *texts: str) -> No
     await journal.append(new_task(task_id))
     await journal.append(begun(task_id))
     for text in texts:
-        await journal.append(said(task_id, text))
+        await journal.append(streamed(task_id, text))
     await journal.append(ended(task_id, "".join(texts)))
 
 

@@ -69,7 +69,7 @@ def made(journal: Journal, **rules: Any) -> Webhooks:
 
 
 @asynccontextmanager
-async def telling(
+async def delivering(
     folder: Path, view: webhooks.View = view, now: Now = wall_ms, **rules: Any
 ) -> AsyncIterator[tuple[Journal, Webhooks]]:
     async with journal_at(folder / "t.db", now) as journal:
@@ -87,7 +87,7 @@ async def finish(journal: Journal, task_id: str, host: str = "a", size: int = 2)
     await journal.append(new_tasks, begun(task_id), ended(task_id))
 
 
-async def told(journal: Journal, task_id: str = "t") -> Tried:
+async def last_try(journal: Journal, task_id: str = "t") -> Tried:
     return await journal.store.deliveries.last_try(await journal.task(task_id))
 
 

@@ -38,9 +38,9 @@ ROOM = 1 << 20
 class ChunkWriter:
     """Writes the text of one attempt of one task: `write` pieces, then `settled` and `rest`."""
 
-    def __init__(self, journal: Journal, task_id: str) -> None:
+    def __init__(self, journal: Journal, task: Task) -> None:
         self._journal = journal
-        self._task_id = task_id
+        self._task = task
         self._waiting: list[Delta] = []
         self.waiting_chars = 0
         """Characters that wait for the disk. Above `ROOM`, no more should be written."""
@@ -85,7 +85,7 @@ class ChunkWriter:
         return drafts(self._waiting)
 
     def _flush(self) -> None:
-        change = Change(self._task_id, drafts(self._waiting))
+        change = Change(self._task.id, drafts(self._waiting), epoch=self._task.epoch + 1)
         self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)
@@ -162,6 +162,11 @@ class Execution:
     """The execution is over and recorded."""
     reported: asyncio.Event = field(default_factory=asyncio.Event)
     """The execution is over, or the disk has refused its record at least once."""
+
+    @property
+    def epoch(self) -> int:
+        """The number of the run: one more than that of the task which waited for it."""
+        return self.task.epoch + 1
 
     def end(self) -> None:
         """Mark the execution as over and stop its timer."""

@@ -168,7 +168,9 @@ class Recorder:
             case Dropped():
                 raise AssertionError("a dropped execution has nothing to record")
         result = outcome.result or None if isinstance(outcome, Completed) else text
-        return Change(execution.task.id, drafts, result=result if _ends(drafts) else None)
+        epoch = execution.epoch if state is State.RUNNING else None
+        result = result if _ends(drafts) else None
+        return Change(execution.task.id, drafts, result=result, epoch=epoch)
 
     def _retry_drafts(self, error: ProviderError, attempt: int, delay: float) -> list[Draft]:
         when = self._journal.now() + round(delay * 1000)
@@ -419,7 +421,7 @@ class Executor:
         if self._stopping or not call.open:
             return False
         loop = asyncio.get_running_loop()
-        chunk_writer, deadline = ChunkWriter(self._journal, task.id), self._scheduler.start(task)
+        chunk_writer, deadline = ChunkWriter(self._journal, task), self._scheduler.start(task)
         execution = Execution(call, task, chunk_writer, loop.time(), deadline)
         execution.alarm = loop.call_at(deadline, self.time_is_up, execution)
         self.executions[task.id] = call.executions[task.id] = execution

@@ -143,7 +143,7 @@ class Recovery:
         call.route = call.route | {"why": why}
         for execution in list(call.executions.values()):
             await execution.chunk_writer.drained()
-            execution.chunk_writer = ChunkWriter(self._journal, execution.task.id)
+            execution.chunk_writer = ChunkWriter(self._journal, execution.task)
         call.received.clear()
         await self._append(call, call.attempt)
 
@@ -155,7 +155,12 @@ class Recovery:
 
     async def _append(self, call: Call, draft: Callable[[Task], Draft]) -> None:
         changes = [
-            Change(execution.task.id, [draft(execution.task)], source=State.RUNNING)
+            Change(
+                execution.task.id,
+                [draft(execution.task)],
+                source=State.RUNNING,
+                epoch=execution.epoch,
+            )
             for execution in call.executions.values()
             if execution.live
         ]

@@ -1,6 +1,6 @@
-"""The SQLite database: the only package with SQL.
+"""Everything durable, in SQLite: the only package with SQL.
 
-Owns the file, its connections, schema, rows, backups and purging. Import `database.Store`, the
-rows of `columns` and `statements`, and the modules of one table each: `webhooks`, `files`,
-`batches`, `responses`. `connection` is for this package alone.
+Import `protocol.Store` and `entries`, which know no database; `export` for tasks as JSON lines.
+`database.Database` is for the application that opens it, `backup` and `lock` for the commands.
+The other modules belong to this package.
 """

@@ -25,7 +25,7 @@ from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
 from asyncsvc.storage.migrations import connected, look_at, unusable
-from asyncsvc.storage.protocol import PAGE
+from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, Upkeep
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
 from asyncsvc.storage.upkeep import SQLiteUpkeep
@@ -63,10 +63,10 @@ class Database:
         self.path = path
         self.node = ""
         self.refusals = Refusals(path)
-        self.files = SQLiteFiles(self._read)
-        self.batches = SQLiteBatches(self._read)
-        self.deliveries = SQLiteDeliveries(self._read)
-        self.upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
+        self.files: FileReads = SQLiteFiles(self._read)
+        self.batches: BatchReads = SQLiteBatches(self._read)
+        self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
+        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
         self.writer = writer
         self._readers = cycle(readers)
         self._event_id = 0

@@ -125,20 +125,13 @@ class Upkeep(Protocol):
 class Store(Protocol):
     """Everything that is durable. Reads raise StorageUnavailable."""
 
-    @property
-    def path(self) -> Path: ...
-    @property
-    def node(self) -> str:
-        """The id of this node, stored with the tasks: their leases outlive a restart."""
-
-    @property
-    def files(self) -> FileReads: ...
-    @property
-    def batches(self) -> BatchReads: ...
-    @property
-    def deliveries(self) -> DeliveryReads: ...
-    @property
-    def upkeep(self) -> Upkeep: ...
+    path: Path
+    node: str
+    """The id of this node, stored with the tasks: their leases outlive a restart."""
+    files: FileReads
+    batches: BatchReads
+    deliveries: DeliveryReads
+    upkeep: Upkeep
 
     def commit(self, commit: Commit, /) -> Awaitable[None]:
         """Write all entries or none: begun when this returns, done when it was awaited. Gives

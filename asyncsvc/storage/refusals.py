@@ -1,8 +1,8 @@
 """What SQLite refuses, as errors of this service.
 
 Owns the translation from sqlite3's errors, and the knowledge that the database is damaged.
-Promises that damage is told from what passes by itself (a full disk, a lock), and that no text of
-a task is in a message. Never reads or writes.
+Promises that damage is kept apart from what passes by itself (a full disk, a lock), and that no
+text of a task is in a message. Never reads or writes.
 """
 
 import sqlite3

@@ -87,7 +87,7 @@ def _size(value: Any) -> int:
 
 def _fault(param: str, message: str) -> PydanticCustomError:
     """A fault of a field that only the whole shows; the answer names the field all the same."""
-    return PydanticCustomError("value_error", "{said}", {"param": param, "said": message})
+    return PydanticCustomError("value_error", "{fault}", {"param": param, "fault": message})
 
 
 def _needs(name: str, kind: dict[str, Any]) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Submission(BaseModel):
         return self._addressed()
 
     def _addressed(self) -> Self:
-        """By whom and when it is to be done."""
+        """Check the fields that say by which model and when the task is done."""
         if self.route_as is not None:
             if self.model is not None:
                 raise _fault("route_as", "give model or route_as, not both")

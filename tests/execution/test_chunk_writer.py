@@ -8,7 +8,7 @@ from asyncsvc.errors import StorageUnavailable
 from asyncsvc.execution.call import ROOM, ChunkWriter
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.delta import Delta, joined
-from asyncsvc.tasks.state import Draft, EventType, Task
+from asyncsvc.tasks.state import Draft, EventType, Request, Task
 
 
 class _Journal(Journal):
@@ -41,7 +41,7 @@ class _Journal(Journal):
 
 def _chunk_writer() -> tuple[ChunkWriter, _Journal]:
     journal = _Journal()
-    return ChunkWriter(journal, "t"), journal
+    return ChunkWriter(journal, Task(Request("t"))), journal
 
 
 async def test_with_time_each_piece_is_an_event() -> None:

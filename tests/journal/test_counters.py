@@ -95,7 +95,7 @@ async def test_a_refusal_of_the_disk_is_counted(tmp_path: Path) -> None:
 async def test_the_promised_start_is_compared_with_the_real_one(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         await services.finished(await services.submit_script("first", [10.0, "ok"]))
-        assert _task_counters(services).error.count == 1  # started at once, as was said
+        assert _task_counters(services).error.count == 1  # started at once, as promised
         await services.submit_script("slow", [30.0, "ok"])
         answer = await services.answer("behind")
         assert answer["eta_s"] == pytest.approx(10.0, abs=0.1)

@@ -29,8 +29,8 @@ from tests.builders import (
     moved,
     new_task,
     rows,
-    said,
     store_at,
+    streamed,
     ticking,
 )
 from tests.virtual_time import virtual, wall_ms
@@ -59,13 +59,13 @@ async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journa
     await journal.append(new_task())
     commits = Commits(journal.store)
     commits.free.clear()
-    heard = asyncio.create_task(gathered(journal.feed.follow(1), 2))
+    received = asyncio.create_task(gathered(journal.feed.follow(1), 2))
     append = journal.append(begun())
     await commits.began.wait()
-    assert not heard.done() and not append.done()
+    assert not received.done() and not append.done()
     assert journal.live["t1"].state is State.PENDING
     commits.free.set()
-    assert [event.id for event in await heard] == [2, 3]
+    assert [event.id for event in await received] == [2, 3]
     assert append.done()
 
 
@@ -105,13 +105,13 @@ async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Jo
     journal.store.commit = noted  # type: ignore[method-assign]
 
     def append(name: str) -> "asyncio.Future[list[Task]]":
-        return journal.append(new_task(name), then=lambda _: order.append(f"told: {name}"))
+        return journal.append(new_task(name), then=lambda _: order.append(f"resolved: {name}"))
 
     first = append("a")
     await began.wait()
     second, third = append("b"), append("c")
     await asyncio.gather(first, second, third)
-    assert order == ["written: a", "written: b c", "told: a", "told: b", "told: c"]
+    assert order == ["written: a", "written: b c", "resolved: a", "resolved: b", "resolved: c"]
 
 
 async def test_who_waited_is_told_though_the_next_commit_fails_at_once(journal: Journal) -> None:
@@ -195,7 +195,7 @@ NONSENSE = Change("t1", [Draft(EventType.STATUS, {"cause": "exploded"})])
 @pytest.mark.parametrize(
     ("bad", "error"),
     [
-        (ended("nobody"), TaskNotFound),
+        (ended("missing"), TaskNotFound),
         (ended("\ud800"), TaskNotFound),
         (moved("t1", State.PENDING, Cause.STARTED), IllegalTransition),
         (Change("t1", [], source=State.PAUSED), IllegalTransition),
@@ -211,9 +211,9 @@ async def test_a_refused_append_does_no_harm_to_its_neighbours(
     await journal.append(new_task(), begun())
     commits = Commits(journal.store)
     good, refused, other = (
-        journal.append(said("t1", "a")),
+        journal.append(streamed("t1", "a")),
         journal.append(bad),
-        journal.append(said("t1", "b")),
+        journal.append(streamed("t1", "b")),
     )
     with pytest.raises(error):
         await refused
@@ -224,7 +224,7 @@ async def test_a_refused_append_does_no_harm_to_its_neighbours(
 async def test_where_all_are_refused_nothing_is_written(journal: Journal) -> None:
     commits = Commits(journal.store)
     with pytest.raises(TaskNotFound):
-        await journal.append(ended("nobody"))
+        await journal.append(ended("missing"))
     assert commits.batches == []
 
 
@@ -295,13 +295,13 @@ async def test_calls_are_counted_and_the_oldest_forgotten(tmp_path: Path) -> Non
 async def test_the_unfinished_are_live_again_after_a_restart(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "x.db") as journal:
         await live_through(journal, "done", "text")
-        await journal.append(new_task("open"), begun("open"), said("open", "a", "b"))
+        await journal.append(new_task("open"), begun("open"), streamed("open", "a", "b"))
         before = dict(journal.live)
     async with journal_at(tmp_path / "x.db") as journal:
         assert journal.live == before
         assert list(journal.live) == ["open"]
         assert (await journal.task("done")).finished
-        assert [task.seq for task in await journal.append(said("open", "c"))] == [6]
+        assert [task.seq for task in await journal.append(streamed("open", "c"))] == [6]
 
 
 async def test_ids_are_never_used_again(tmp_path: Path) -> None:
@@ -349,16 +349,16 @@ async def test_memory_and_disk_tell_the_same(journal: Journal) -> None:
 
 async def test_a_follower_of_nobody_is_told_so(journal: Journal) -> None:
     with pytest.raises(TaskNotFound):
-        await gathered(journal.follow("nobody"))
+        await gathered(journal.follow("missing"))
     with pytest.raises(TaskNotFound):
-        await journal.task("nobody")
+        await journal.task("missing")
 
 
 async def test_a_follower_ends_with_its_task(journal: Journal) -> None:
     await journal.append(new_task())
     follower = asyncio.create_task(gathered(journal.follow("t1")))
     await journal.append(begun())
-    await journal.append(said("t1", "a"))
+    await journal.append(streamed("t1", "a"))
     await journal.append(ended())
     assert [event.seq for event in await follower] == [1, 2, 3, 4, 5]
 
@@ -402,7 +402,7 @@ async def test_a_follower_ends_when_its_task_is_deleted(journal: Journal) -> Non
 
 async def test_a_follower_whose_task_is_deleted_midway_is_told_so(journal: Journal) -> None:
     await journal.append(new_task(), begun())
-    await asyncio.gather(*(journal.append(said("t1", "a")) for _ in range(PAGE + TAIL)))
+    await asyncio.gather(*(journal.append(streamed("t1", "a")) for _ in range(PAGE + TAIL)))
     await journal.append(ended())
     async with aclosing(journal.follow("t1")) as pages:
         assert len(await anext(pages)) == PAGE
@@ -449,7 +449,7 @@ async def test_a_slow_follower_loses_nothing_and_holds_nobody_up(journal: Journa
     slow = journal.follow("t1")
     first = await anext(slow)
     for number in range(300):
-        await journal.append(said("t1", str(number)))
+        await journal.append(streamed("t1", str(number)))
     await journal.append(ended())
     rest = await gathered(slow)
     assert [event.seq for event in [*first, *rest]] == list(range(1, 305))
@@ -470,23 +470,23 @@ async def test_the_feed_passes_over_deleted_tasks_after_a_restart(tmp_path: Path
             await live_through(journal, task_id)
         await journal.append(Removal("t1"), Removal("t3"))
     async with journal_at(tmp_path / "x.db") as journal:
-        heard = asyncio.create_task(gathered(journal.feed.follow(0), 5))
+        received = asyncio.create_task(gathered(journal.feed.follow(0), 5))
         late = asyncio.create_task(gathered(journal.feed.follow(9), 1))
         await journal.append(new_task("t4"))
-        assert [event.id for event in await heard] == [5, 6, 7, 8, 13]
+        assert [event.id for event in await received] == [5, 6, 7, 8, 13]
         assert [event.id for event in await late] == [13]
 
 
 async def test_what_follows_on_an_append_is_done_without_whoever_asked(journal: Journal) -> None:
-    heard: list[object] = []
-    append = journal.append(new_task("t1"), then=heard.append)
+    received: list[object] = []
+    append = journal.append(new_task("t1"), then=received.append)
     append.cancel()
-    refused = journal.append(Removal("nobody"), then=heard.append)
+    refused = journal.append(Removal("missing"), then=received.append)
     with pytest.raises(TaskNotFound):
         await refused
     await journal.append(new_task("t2"))
-    assert heard[0] == [await journal.task("t1")]
-    assert isinstance(heard[1], TaskNotFound)
+    assert received[0] == [await journal.task("t1")]
+    assert isinstance(received[1], TaskNotFound)
 
 
 async def test_a_follow_up_that_fails_harms_no_append(

@@ -29,7 +29,7 @@ def seqs(page: Iterable[Event] | None) -> list[int] | None:
 
 
 class Watched(asyncio.Event):
-    """Says when somebody has begun to wait for it."""
+    """An event that says when a follower has begun to wait."""
 
     def __init__(self) -> None:
         super().__init__()

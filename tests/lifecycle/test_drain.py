@@ -112,17 +112,17 @@ async def test_a_task_just_handed_out_is_not_started(tmp_path: Path) -> None:
 async def test_followers_hear_the_end_and_are_let_go(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         task_id = await services.submit_script("x", SLOW)
-        heard: list[str] = []
+        received: list[str] = []
 
         async def follow() -> None:
             async for page in services.services.journal.follow(task_id):
-                heard.extend(event.wire for event in page)
+                received.extend(event.wire for event in page)
 
         following = asyncio.create_task(follow())
         await asyncio.sleep(1)
         await _drain(services, 0)
         await following
-        assert '"cause":"interrupted"' in heard[-1]
+        assert '"cause":"interrupted"' in received[-1]
 
 
 @virtual

@@ -11,15 +11,15 @@ from asyncsvc.lifecycle.reload import hangup
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 
 
-async def heard(terminal_after: bool) -> str:
+async def called(terminal_after: bool) -> str:
     """What a hangup calls, in a service that was started in a terminal."""
-    said: asyncio.Queue[str] = asyncio.Queue()
+    calls: asyncio.Queue[str] = asyncio.Queue()
     module.has_terminal = lambda: True
-    with hangup(lambda: said.put_nowait("reload"), lambda: said.put_nowait("stop")):
+    with hangup(lambda: calls.put_nowait("reload"), lambda: calls.put_nowait("stop")):
         module.has_terminal = lambda: terminal_after
         os.kill(os.getpid(), signal.SIGHUP)
         async with asyncio.timeout(20):
-            return await said.get()
+            return await calls.get()
 
 
 @pytest.fixture(autouse=True)
@@ -28,14 +28,14 @@ def kept(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_it_reloads_while_thehas_terminal_is_there_and_ends_with_it() -> None:
-    assert await heard(True) == "reload"
-    assert await heard(False) == "stop"
+    assert await called(True) == "reload"
+    assert await called(False) == "stop"
 
 
 async def test_a_process_that_ignores_sighup_is_not_ended_by_it() -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        assert await heard(False) == "reload"
+        assert await called(False) == "reload"
         assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -240,9 +240,9 @@ async def test_faults_change_nothing_and_are_all_reported(tmp_path: Path) -> Non
     async with EngineServices(tmp_path, {"a": model()}) as services:
         before = services.services.settings.model_copy()
         bad = {"a": model(rpm=7), "b": model(preset="no"), "c": model(base_url=None)}
-        with pytest.raises(SettingsError) as told:
+        with pytest.raises(SettingsError) as refused:
             await services.reload(bad)
-        assert [line.split(":")[0] for line in told.value.lines] == [
+        assert [line.split(":")[0] for line in refused.value.lines] == [
             "models.b.preset",
             "models.c.base_url",
         ]

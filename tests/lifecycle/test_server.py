@@ -47,15 +47,15 @@ def test_an_address_of_another_machine_is_named() -> None:
 
 
 async def test_the_url_is_announced_before_the_work_begins(tmp_path: Path) -> None:
-    said: list[str] = []
+    lines: list[str] = []
 
     async def work(url: str) -> None:
-        said.append(f"work {url}")
+        lines.append(f"work {url}")
 
-    await serve(settings(tmp_path), {}, said.append, work)
-    assert len(said) == 2
-    assert said[0].startswith("http://127.0.0.1:")
-    assert said[1] == f"work {said[0]}"
+    await serve(settings(tmp_path), {}, lines.append, work)
+    assert len(lines) == 2
+    assert lines[0].startswith("http://127.0.0.1:")
+    assert lines[1] == f"work {lines[0]}"
 
 
 async def test_an_ipv6_address_is_shown_in_brackets(tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ async def test_an_ipv6_address_is_shown_in_brackets(tmp_path: Path) -> None:
         bind("::1", 0).close()
     except StartError:
         pytest.skip("this machine has no IPv6 loopback")
-    said: list[str] = []
-    await serve(settings(tmp_path, host="::1"), {}, said.append, nothing)
-    assert said[0].startswith("http://[::1]:")
+    lines: list[str] = []
+    await serve(settings(tmp_path, host="::1"), {}, lines.append, nothing)
+    assert lines[0].startswith("http://[::1]:")
 
 
 async def test_a_fault_of_the_work_ends_the_service_and_is_reported(tmp_path: Path) -> None:

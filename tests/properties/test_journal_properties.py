@@ -30,7 +30,7 @@ from tests.builders import (
     journal_at,
     new_task,
     rows,
-    said,
+    streamed,
     ticking,
 )
 
@@ -154,7 +154,7 @@ STORIES = st.lists(st.tuples(st.sampled_from(IDS), STEPS), min_size=1, max_size=
 DRAFTS: dict[str, Callable[[Any], list[Draft]]] = {
     "cause": lambda value: [Draft(EventType.STATUS, {"cause": value.value})],
     "text": lambda value: [chunk(str(number)) for number in range(value)],
-    "run": lambda value: [*begun("").drafts, *said("", *"text"[:value]).drafts],
+    "run": lambda value: [*begun("").drafts, *streamed("", *"text"[:value]).drafts],
     "finish": lambda value: [*ended("").drafts],
     "attempt": lambda value: [attempt()],
 }
@@ -267,7 +267,7 @@ def test_readers_at_any_pace_hear_all_of_a_task_once(
                         following[number].start(journal)
                     for _ in range(pause):
                         await asyncio.sleep(0)
-                    journal.append(said("a", str(number)))
+                    journal.append(streamed("a", str(number)))
                 await journal.append(ended("a"))
                 last = len(pauses) + 4
                 for reader in following:
@@ -308,7 +308,7 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
             for number in range(6):
                 task_id = f"t{number}"
                 await journal.append(new_task(task_id, b"x" * 3000), begun(task_id))
-                await journal.append(said(task_id, "text " * 300))
+                await journal.append(streamed(task_id, "text " * 300))
                 await journal.append(ended(task_id, "text " * 300))
             return path.read_bytes(), path.with_name("x.db-wal").read_bytes()
 
@@ -337,14 +337,15 @@ def test_a_log_cut_off_anywhere_leaves_a_prefix(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
-from tests.builders import begun, ended, journal_at, new_task, said
+from tests.builders import begun, ended, journal_at, new_task, streamed
 
 async def work():
     async with journal_at(Path(sys.argv[1])) as journal:
         count = 0
         for number in range(10**6):
             task = f"t{number}"
-            steps = [new_task(task), begun(task), said(task, "a"), said(task, "b"), ended(task)]
+            texts = [streamed(task, "a"), streamed(task, "b")]
+            steps = [new_task(task), begun(task), *texts, ended(task)]
             for step in steps:
                 count += 2 if step is steps[1] else 1
                 await journal.append(step)

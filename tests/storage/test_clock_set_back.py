@@ -11,7 +11,7 @@ from asyncsvc.errors import UpstreamOverloaded
 from asyncsvc.tasks.state import State
 from tests.builders import journal_at
 from tests.engine_services import EngineServices, at_ms, model, since
-from tests.hook_wire import BAD, OK, Wire, finish, telling, until
+from tests.hook_wire import BAD, OK, Wire, delivering, finish, until
 from tests.virtual_time import loop, virtual, wall_ms
 
 HOUR_MS = 3_600_000
@@ -125,7 +125,7 @@ def test_a_delivery_is_tried_again_after_its_own_delay(
     @virtual
     async def run() -> None:
         wire.replies["a"], clock = [BAD, OK], _Clock()
-        async with telling(tmp_path, now=clock) as (journal, hooks):
+        async with delivering(tmp_path, now=clock) as (journal, hooks):
             await finish(journal, "t")
             await until(lambda: hooks.failures == 1, 1)
             await asyncio.sleep(1)
@@ -133,7 +133,7 @@ def test_a_delivery_is_tried_again_after_its_own_delay(
             if not restarted:
                 await until(lambda: hooks.delivered == 1, 100)
         if restarted:
-            async with telling(tmp_path, now=clock) as (_, hooks):
+            async with delivering(tmp_path, now=clock) as (_, hooks):
                 await until(lambda: hooks.delivered == 1, 100)
         first, second = wire.times()
         assert second - first <= (7 if restarted else 5.5)
@@ -152,7 +152,7 @@ def test_a_delivery_that_was_not_tried_yet_is_due_at_once(
             await finish(journal, "t")
         clock.shift_ms = set_ms
         start = loop().time()
-        async with telling(tmp_path, now=clock) as (_, hooks):
+        async with delivering(tmp_path, now=clock) as (_, hooks):
             await until(lambda: hooks.delivered == 1, 100)
         assert wire.times()[0] - start <= 1
 
@@ -163,7 +163,7 @@ def test_a_delivery_that_was_not_tried_yet_is_due_at_once(
 async def _ahead_and_back(folder: Path, wire: Wire) -> None:
     """A clock that is set forward and back again is where it was."""
     wire.replies["a"], clock = [BAD, BAD, OK], _Clock()
-    async with telling(folder, now=clock) as (journal, hooks):
+    async with delivering(folder, now=clock) as (journal, hooks):
         clock.shift_ms = HOUR_MS
         await finish(journal, "t")
         await until(lambda: hooks.failures == 1, 1)

@@ -1,4 +1,4 @@
-"""One process a database; a place that cannot be used is said in one line."""
+"""One process a database; the error for a place that cannot be used is one line."""
 
 import os
 import subprocess

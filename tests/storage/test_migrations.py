@@ -9,6 +9,8 @@ import pytest
 from asyncsvc.errors import StartError
 from asyncsvc.storage import migrations
 from asyncsvc.storage.migrations import migrate, scripts
+from asyncsvc.tasks.state import Cause, State
+from tests.builders import begun, journal_at, moved, streamed
 
 
 async def refusal(path: Path) -> str:
@@ -69,9 +71,9 @@ async def test_a_newer_schema_is_left_as_it_was(tmp_path: Path) -> None:
     path = tmp_path / "x.db"
     database(path, "CREATE TABLE later (x)", "PRAGMA user_version=99")
     before = path.read_bytes()
-    said = await refusal(path)
-    assert "schema 99" in said
-    assert f"knows {scripts()[-1][0]}" in said
+    streamed = await refusal(path)
+    assert "schema 99" in streamed
+    assert f"knows {scripts()[-1][0]}" in streamed
     assert path.read_bytes() == before
     assert not path.with_name("x.db-wal").exists()
 
@@ -177,3 +179,23 @@ async def test_answers_stored_in_the_older_form_are_forgotten(
             ("limits",)
         ]
         assert connection.execute("SELECT finish_reason_raw FROM tasks").fetchall() == []
+
+
+async def test_a_task_that_ran_under_an_older_schema_has_no_lease_and_can_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.db"
+    with monkeypatch.context() as before:
+        before.setattr(migrations, "scripts", lambda: scripts()[:5])
+        await asked(path, "user_version")
+    columns = "n, id, state, type, lane, priority, retry_unsafe, preview, need, created_at, tokens"
+    columns += ", attempts, forgiven, starts, version, queued_at, updated_at, cached"
+    values = "1, 't1', 'running', 'chat', 'short', 5, 0, '', 0, 1, 0, 1, 0, 1, 3, 1, 1, 0"
+    database(path, f"INSERT INTO tasks ({columns}) VALUES ({values})")
+    async with journal_at(path) as journal:
+        task = await journal.task("t1")
+        assert (task.node, task.epoch, task.lease_until) == (None, 0, None)
+        (again, _) = await journal.append(moved("t1", State.RUNNING, Cause.INTERRUPTED), begun())
+        (running,) = await journal.append(streamed("t1", "x"))
+        assert again.lease_until is None
+        assert (running.node, running.epoch) == (journal.store.node, 1)

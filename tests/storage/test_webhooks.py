@@ -21,7 +21,7 @@ async def owed(journal: Journal, now: int = FAR, limit: int = 10, **more: list[s
     return await journal.store.deliveries.due(now, [], more.get("shut", []), limit)
 
 
-async def told(journal: Journal, task_id: str) -> Tried:
+async def last_try(journal: Journal, task_id: str) -> Tried:
     return await journal.store.deliveries.last_try(await journal.task(task_id))
 
 
@@ -32,7 +32,7 @@ def after(one: Owed, state: Delivery, next_at: int | None = None) -> Tried:
 async def test_a_delivery_is_owed_from_the_end_on(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "t.db") as journal:
         await journal.append(new_task("a", callback_url=URL))
-        assert (await told(journal, "a")).state == Delivery.WAITING
+        assert (await last_try(journal, "a")).state == Delivery.WAITING
         await journal.append(begun("a"))
         assert await owed(journal) == [] and not journal.owed.is_set()
         await journal.append(ended("a", "äöü"))
@@ -74,7 +74,7 @@ async def test_what_was_tried_is_kept_and_judged_by_its_time(tmp_path: Path) -> 
         await journal.append(after(again, Delivery.DELIVERED))
         assert await owed(journal, now=FAR + 99) == []
         assert await journal.store.deliveries.next_due(FAR) is None
-        assert await told(journal, "a") == Tried(
+        assert await last_try(journal, "a") == Tried(
             1, 4, Delivery.DELIVERED, 2, 500, "answered 500", None
         )
 

@@ -56,7 +56,7 @@ def standing(state: State, **fields: Any) -> Task:
     return replace(Task(Request("t1"), state, seq=7, version=3, updated_at=1), **fields)
 
 
-def told(cause: Cause, **facts: Any) -> Draft:
+def status_of(cause: Cause, **facts: Any) -> Draft:
     """A status event that has not been checked against the table."""
     return Draft(EventType.STATUS, {"cause": cause.value, **facts})
 
@@ -97,10 +97,10 @@ def test_apply_moves_or_changes_nothing(state: State, cause: Cause) -> None:
     expected = EXPECTED.get((state.value, cause.value))
     if expected is None:
         with pytest.raises(IllegalTransition) as caught:
-            apply(task, told(cause), 5)
+            apply(task, status_of(cause), 5)
         assert (caught.value.state, caught.value.cause) == (state.value, cause.value)
     else:
-        after = apply(task, told(cause), 5)
+        after = apply(task, status_of(cause), 5)
         assert (after.state, after.seq, after.version, after.updated_at) == (expected, 8, 4, 5)
         assert after.finished_at == (5 if after.finished else None)
     assert task == before
@@ -109,7 +109,7 @@ def test_apply_moves_or_changes_nothing(state: State, cause: Cause) -> None:
 @pytest.mark.parametrize("cause", [c for s, c in EXPECTED if s == "running"])
 def test_only_a_refunded_cause_gives_the_attempt_back(cause: str) -> None:
     running = standing(State.RUNNING, attempts=2, starts=5)
-    after = apply(running, told(Cause(cause)), 5)
+    after = apply(running, status_of(Cause(cause)), 5)
     assert after.attempts == (1 if Cause(cause) in REFUNDED else 2)
     assert after.starts == 5
 
@@ -120,12 +120,12 @@ def test_what_is_refunded() -> None:
 
 @pytest.mark.parametrize("state", [State.PENDING, State.SCHEDULED])
 def test_a_pause_before_the_start_refunds_nothing(state: State) -> None:
-    assert apply(standing(state, attempts=2), told(Cause.PAUSED), 5).attempts == 2
+    assert apply(standing(state, attempts=2), status_of(Cause.PAUSED), 5).attempts == 2
 
 
 def test_a_start_counts_and_clears_what_the_last_one_left() -> None:
     left = {"error": {"code": "x"}, "usage": {"n": 1}, "latency": 2.0}
-    task = apply(standing(State.PENDING, attempts=1, **left), told(Cause.STARTED), 9)
+    task = apply(standing(State.PENDING, attempts=1, **left), status_of(Cause.STARTED), 9)
     assert (task.attempts, task.started_at) == (2, 9)
     assert (task.error, task.usage, task.latency) == (None, None, None)
 
@@ -139,7 +139,7 @@ def test_a_task_that_has_not_started_queues_when_it_is_due() -> None:
     task, draft = create(Request("t1", run_at=50), 10)
     assert (task.state, task.queued_at, task.next_run_at) == (State.SCHEDULED, 50, 50)
     assert draft.data["next_run_at"] == 50
-    due = apply(task, told(Cause.DUE), 53)
+    due = apply(task, status_of(Cause.DUE), 53)
     assert (due.queued_at, due.next_run_at) == (53, None)
 
 
@@ -159,22 +159,22 @@ def test_a_task_is_pending_at_once_unless_its_time_is_to_come(run_at: int | None
 def test_a_rerun_writes_the_attempts_off_and_begins_anew() -> None:
     task = walked(Cause.STARTED, Cause.RETRYING, Cause.DUE, Cause.STARTED, Cause.FAILED)
     task = replace(task, error={"code": "x"}, usage={"n": 1}, latency=1.0)
-    again = apply(task, told(Cause.RERUN), 99)
+    again = apply(task, status_of(Cause.RERUN), 99)
     assert (again.attempts, again.forgiven, again.tries) == (2, 2, 0)
     assert (again.queued_at, again.started_at, again.finished_at) == (99, None, None)
     assert (again.error, again.usage, again.latency) == (None, None, None)
-    assert apply(again, told(Cause.STARTED), 100).tries == 1
+    assert apply(again, status_of(Cause.STARTED), 100).tries == 1
 
 
 def test_the_facts_of_an_event_become_the_task_s() -> None:
     facts = {"usage": {"total_tokens": 3}, "latency": 0.5, "cached": True, "error": {"code": "x"}}
-    task = apply(standing(State.RUNNING), told(Cause.COMPLETED, **facts), 5)
+    task = apply(standing(State.RUNNING), status_of(Cause.COMPLETED, **facts), 5)
     assert (task.usage, task.latency) == (facts["usage"], facts["latency"])
     assert (task.cached, task.error) == (facts["cached"], facts["error"])
 
 
 def test_a_retry_says_when() -> None:
-    task = apply(standing(State.RUNNING), told(Cause.RETRYING, next_run_at=77), 5)
+    task = apply(standing(State.RUNNING), status_of(Cause.RETRYING, next_run_at=77), 5)
     assert (task.state, task.next_run_at) == (State.SCHEDULED, 77)
 
 

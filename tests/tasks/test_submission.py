@@ -118,8 +118,8 @@ def test_thinking_is_a_mode_or_a_provider_s_own_object(mode: Any) -> None:
 
 
 def test_a_fault_says_which_modes_of_thinking_there_are() -> None:
-    said = fault(CHAT | {"params": {"thinking": "high"}})[1]
-    assert "thinking must be one of on, off, auto" in said
+    message = fault(CHAT | {"params": {"thinking": "high"}})[1]
+    assert "thinking must be one of on, off, auto" in message
 
 
 def test_a_fault_says_which_message_it_is() -> None:
@@ -127,15 +127,17 @@ def test_a_fault_says_which_message_it_is() -> None:
 
 
 def test_a_fault_says_what_was_given_for_what_is_needed() -> None:
-    _, said = fault({"content": "x", "messages": [user("x")]})
-    assert said == "a task of type chat needs one of content, messages; content and messages given"
+    _, message = fault({"content": "x", "messages": [user("x")]})
+    assert (
+        message == "a task of type chat needs one of content, messages; content and messages given"
+    )
 
 
 def test_metadata_may_be_as_large_as_the_limit_and_no_larger() -> None:
     room = METADATA_BYTES - len('{"a":""}')
     Submission.model_validate(CHAT | {"metadata": {"a": "x" * room}})
-    field, said = fault(CHAT | {"metadata": {"a": "x" * (room + 1)}})
-    assert (field, said) == ("metadata", "Value error, must not be larger than 16384 bytes")
+    field, message = fault(CHAT | {"metadata": {"a": "x" * (room + 1)}})
+    assert (field, message) == ("metadata", "Value error, must not be larger than 16384 bytes")
 
 
 def test_the_body_holds_what_was_given_and_the_parameters() -> None:

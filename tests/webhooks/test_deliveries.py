@@ -1,4 +1,4 @@
-"""Who is told, when and how often; the sending itself is scripted, the time virtual."""
+"""When and how often deliveries are sent; the sending is scripted, the time virtual."""
 
 import asyncio
 import logging
@@ -15,7 +15,19 @@ from asyncsvc.tasks.state import Cause, State, Task
 from asyncsvc.webhooks.deliveries import Webhooks
 from asyncsvc.webhooks.posting import Answer
 from tests.builders import Commits, journal_at, moved
-from tests.hook_wire import BAD, ENVIRON, GONE, OK, Wire, finish, made, telling, told, until, view
+from tests.hook_wire import (
+    BAD,
+    ENVIRON,
+    GONE,
+    OK,
+    Wire,
+    delivering,
+    finish,
+    last_try,
+    made,
+    until,
+    view,
+)
 from tests.virtual_time import START_MS, virtual, wall_ms
 
 
@@ -26,7 +38,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 
 @virtual
 async def _told_at_once(folder: Path, wire: Wire) -> None:
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         await asyncio.sleep(1)
         await finish(journal, "t")
         await until(lambda: hooks.delivered == 1, 1)
@@ -36,7 +48,7 @@ async def _told_at_once(folder: Path, wire: Wire) -> None:
         assert headers["webhook-timestamp"] == str(START_MS // 1000 + 1)
         await asyncio.sleep(100)
         assert len(wire.sent) == 1 and hooks.under_way == 0
-        assert (await told(journal))[2:] == ("delivered", 1, 204, None, None)
+        assert (await last_try(journal))[2:] == ("delivered", 1, 204, None, None)
 
 
 def test_an_end_is_told_at_once_and_once(tmp_path: Path, wire: Wire) -> None:
@@ -46,17 +58,17 @@ def test_an_end_is_told_at_once_and_once(tmp_path: Path, wire: Wire) -> None:
 @virtual
 async def _schedule(folder: Path, wire: Wire) -> None:
     wire.replies["a"] = [BAD]
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         await finish(journal, "t")
         await asyncio.sleep(4)
-        tried = await told(journal)
+        tried = await last_try(journal)
         assert tried[2:6] == ("pending", 1, 500, "answered 500")
         assert tried.next_at == START_MS + 5_000
         await asyncio.sleep(90 * 3600)
         waits = [5, 300, 1800, 7200, 18_000, 36_000, 50_400, 72_000, 86_400]
         gone = [round(b - a) for a, b in zip(wire.times(), wire.times()[1:], strict=False)]
         assert gone == waits
-        assert (await told(journal))[2:] == ("failed", 10, 500, "answered 500", None)
+        assert (await last_try(journal))[2:] == ("failed", 10, 500, "answered 500", None)
         assert (hooks.delivered, hooks.failures, hooks.given_up) == (0, 10, 1)
         assert len({headers["webhook-id"] for _, _, headers, _ in wire.sent}) == 1
         assert len({headers["webhook-timestamp"] for _, _, headers, _ in wire.sent}) == 10
@@ -76,13 +88,13 @@ async def _answers(folder: Path, wire: Wire) -> None:
         "inside": [Answer(error="refused: it leads inside", refused=True)],
         "silent": [Answer(error="no answer within 20 s"), OK],
     }
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         for host in wire.replies:
             await finish(journal, host, host)
         await asyncio.sleep(3)
-        moved = await told(journal, "moved")
+        moved = await last_try(journal, "moved")
         assert moved.last_error == "answered 301; redirects are not followed"
-        assert (await told(journal, "silent")).last_error == "no answer within 20 s"
+        assert (await last_try(journal, "silent")).last_error == "no answer within 20 s"
         await asyncio.sleep(1000)
         tries = {host: [round(at) for at in wire.times(host)] for host in wire.replies}
         assert tries == {
@@ -93,8 +105,8 @@ async def _answers(folder: Path, wire: Wire) -> None:
             "inside": [0],
             "silent": [0, 5],
         }
-        assert (await told(journal, "gone"))[2:] == ("failed", 1, 410, "answered 410", None)
-        inside = await told(journal, "inside")
+        assert (await last_try(journal, "gone"))[2:] == ("failed", 1, 410, "answered 410", None)
+        inside = await last_try(journal, "inside")
         assert inside[2:] == ("failed", 1, None, "refused: it leads inside", None)
         assert (hooks.delivered, hooks.given_up) == (4, 2)
 
@@ -106,12 +118,12 @@ def test_what_an_answer_means(tmp_path: Path, wire: Wire) -> None:
 @virtual
 async def _restart(folder: Path, wire: Wire) -> None:
     wire.replies["a"] = [BAD, BAD, OK]
-    async with telling(folder) as (journal, _):
+    async with delivering(folder) as (journal, _):
         await finish(journal, "t")
         await asyncio.sleep(10)
         assert len(wire.sent) == 2
     await asyncio.sleep(100)
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         await asyncio.sleep(150)
         assert len(wire.sent) == 2
         await until(lambda: hooks.delivered == 1, 60)
@@ -126,13 +138,13 @@ def test_a_restart_goes_on_with_the_schedule(tmp_path: Path, wire: Wire) -> None
 @virtual
 async def _cut(folder: Path, wire: Wire) -> None:
     wire.takes["a"] = 10
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         await finish(journal, "t")
         await until(lambda: hooks.under_way == 1)
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         await until(lambda: hooks.delivered == 1, 60)
         assert wire.tasks() == ["t", "t"]
-        assert (await told(journal)).attempts == 1
+        assert (await last_try(journal)).attempts == 1
 
 
 def test_one_that_a_stop_has_cut_is_made_again(tmp_path: Path, wire: Wire) -> None:
@@ -142,7 +154,7 @@ def test_one_that_a_stop_has_cut_is_made_again(tmp_path: Path, wire: Wire) -> No
 @virtual
 async def _again(folder: Path, wire: Wire) -> None:
     wire.takes["a"] = 5
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         await finish(journal, "t")
         await until(lambda: hooks.under_way == 1)
         await journal.append(moved("t", State.COMPLETED, Cause.RERUN))
@@ -151,7 +163,7 @@ async def _again(folder: Path, wire: Wire) -> None:
         ids = [headers["webhook-id"] for _, _, headers, _ in wire.sent]
         assert ids == ["t-4", "t-6"]
         assert [body["status"] for *_, body in wire.sent] == ["completed", "cancelled"]
-        assert (await told(journal))[1:4] == (6, "delivered", 1)
+        assert (await last_try(journal))[1:4] == (6, "delivered", 1)
 
 
 def test_a_rerun_is_told_anew_whatever_became_of_the_first(tmp_path: Path, wire: Wire) -> None:
@@ -166,7 +178,7 @@ async def _between(folder: Path, wire: Wire) -> None:
         return await view(task)
 
     looked: list[str] = []
-    async with telling(folder, slow_view) as (journal, hooks):
+    async with delivering(folder, slow_view) as (journal, hooks):
         await finish(journal, "t")
         await finish(journal, "u")
         await until(lambda: len(looked) == 2)
@@ -182,7 +194,7 @@ def test_what_begins_anew_or_is_deleted_in_between_is_not_sent(tmp_path: Path, w
 
 @virtual
 async def _disk(folder: Path, wire: Wire) -> None:
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         wire.takes["a"] = 1
         await finish(journal, "t")
         await until(lambda: hooks.under_way == 1)
@@ -192,7 +204,7 @@ async def _disk(folder: Path, wire: Wire) -> None:
         assert hooks.delivered == 1 and len(wire.sent) == 1
         commits.refusal = None
         await until(lambda: hooks.under_way == 0, 5)
-        assert (await told(journal)).state == "delivered"
+        assert (await last_try(journal)).state == "delivered"
 
 
 def test_a_disk_that_refuses_makes_no_second_delivery(tmp_path: Path, wire: Wire) -> None:
@@ -201,7 +213,7 @@ def test_a_disk_that_refuses_makes_no_second_delivery(tmp_path: Path, wire: Wire
 
 @virtual
 async def _unreadable(folder: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with telling(folder) as (journal, hooks):
+    async with delivering(folder) as (journal, hooks):
         await asyncio.sleep(1)
         with monkeypatch.context() as patched:
             unreadable = Unreadable()
@@ -240,11 +252,11 @@ async def _fault(folder: Path, wire: Wire) -> None:
     async def broken(task: Task) -> dict[str, Any]:
         raise ZeroDivisionError
 
-    async with telling(folder, broken, retry_s=[5]) as (journal, hooks):
+    async with delivering(folder, broken, retry_s=[5]) as (journal, hooks):
         await finish(journal, "t")
         await until(lambda: hooks.given_up == 1, 60)
         assert wire.sent == [] and hooks.failures == 2
-        tried = await told(journal)
+        tried = await last_try(journal)
         assert tried.last_error == "a fault of the service; its log says more"
 
 
@@ -257,7 +269,7 @@ def test_a_fault_of_ours_ends_too(
 
 @virtual
 async def _no_secret(folder: Path, wire: Wire) -> None:
-    async with telling(folder) as (journal, _):
+    async with delivering(folder) as (journal, _):
         wire.replies["a"] = [BAD]
         await finish(journal, "t")
         await asyncio.sleep(1)
@@ -267,7 +279,7 @@ async def _no_secret(folder: Path, wire: Wire) -> None:
         await asyncio.sleep(1000)
         running.cancel()
         assert len(wire.sent) == 1
-        assert (await told(journal)).state == "pending"
+        assert (await last_try(journal)).state == "pending"
         with pytest.raises(InvalidRequest, match="ASYNCSVC_WEBHOOK_SECRET must hold") as caught:
             hooks.check("https://example.com/")
         assert caught.value.param == "callback_url"

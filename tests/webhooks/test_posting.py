@@ -14,7 +14,7 @@ HERE = Egress(["127.0.0.1/32"])
 
 
 async def unasked(host: str, port: int) -> list[str]:
-    raise AssertionError("nobody asked for a name")
+    raise AssertionError("no name may be looked up")
 
 
 def names(*answers: Sequence[str]) -> Lookup:

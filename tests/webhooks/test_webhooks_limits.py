@@ -1,4 +1,4 @@
-"""How many deliveries are under way, to whom, and who waits for whom."""
+"""How many deliveries are under way to each host, and which wait for others."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 
 from asyncsvc.webhooks.deliveries import FAILURES, LARGE, LARGE_BYTES, REST_S
 from asyncsvc.webhooks.posting import Answer
-from tests.hook_wire import BAD, OK, Wire, finish, telling, until
+from tests.hook_wire import BAD, OK, Wire, delivering, finish, until
 from tests.virtual_time import virtual
 
 
@@ -19,7 +19,7 @@ def wire(monkeypatch: pytest.MonkeyPatch) -> Wire:
 @virtual
 async def _slow(folder: Path, wire: Wire) -> None:
     wire.takes = {"slow": 20, "quick": 0.1}
-    async with telling(folder, at_once=6, per_host=3) as (journal, hooks):
+    async with delivering(folder, at_once=6, per_host=3) as (journal, hooks):
         for number in range(40):
             await finish(journal, f"s{number}", "slow")
         for number in range(30):
@@ -41,7 +41,7 @@ def test_a_slow_receiver_holds_up_nobody_else(tmp_path: Path, wire: Wire) -> Non
 async def _dead(folder: Path, wire: Wire) -> None:
     wire.takes = {f"dead{i}": 20.0 for i in range(3)}
     wire.replies = {host: [Answer(error="no answer within 20 s")] for host in wire.takes}
-    async with telling(folder, at_once=4, per_host=2, retry_s=[5]) as (journal, hooks):
+    async with delivering(folder, at_once=4, per_host=2, retry_s=[5]) as (journal, hooks):
         for number in range(60):
             await finish(journal, f"d{number}", f"dead{number % 3}")
         await asyncio.sleep(300)
@@ -63,7 +63,7 @@ def test_hosts_that_never_answer_take_no_place_for_good(tmp_path: Path, wire: Wi
 @virtual
 async def _rest(folder: Path, wire: Wire) -> None:
     wire.replies["a"] = [BAD] * FAILURES + [OK]
-    async with telling(folder, at_once=1) as (journal, hooks):
+    async with delivering(folder, at_once=1) as (journal, hooks):
         for number in range(FAILURES + 1):
             await finish(journal, f"t{number}")
         await until(lambda: hooks.delivered > 0, 60)
@@ -78,7 +78,7 @@ def test_a_rest_ends_by_itself(tmp_path: Path, wire: Wire) -> None:
 async def _large(folder: Path, wire: Wire) -> None:
     wire.takes = {"big": 20, "small": 0.1}
     size = LARGE_BYTES // 2 - 1000
-    async with telling(folder, at_once=10, per_host=10) as (journal, hooks):
+    async with delivering(folder, at_once=10, per_host=10) as (journal, hooks):
         for number in range(4):
             await finish(journal, f"b{number}", "big", size)
         await finish(journal, "huge", "big", LARGE_BYTES + 1)
