@@ -149,6 +149,7 @@ def test_the_page_escapes_what_it_shows(described: dict[str, Any]) -> None:
     assert "<script" not in page(described | {"info": info})
 
 
+@pytest.mark.slow
 def test_a_start_does_not_import_the_document() -> None:
     asked = (
         "import sys, asyncsvc.server;"

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from asyncsvc.journal.journal import Event
-from asyncsvc.storage.columns import EventRow
+from asyncsvc.storage.entries import EventRow
 from asyncsvc.tasks.state import Request, State, Task
 from asyncsvc.web.openai.chat import DONE, ChatStream, EventStream, answered
 from asyncsvc.web.openai.errors import Failure, failure, of_task
@@ -56,7 +56,8 @@ class Script:
             if step is None:
                 yield None
             else:
-                yield Event(EventRow(seq, 1, seq, step[0], 0, orjson.dumps(step[1]).decode()), "t")
+                data = orjson.dumps(step[1]).decode()
+                yield EventRow(seq, 1, seq, step[0], 0, data).event("t")
 
     async def ended(self) -> tuple[Task | None, Failure | None]:
         completed = self._task.state is State.COMPLETED

@@ -13,10 +13,9 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asyncsvc.batches.endpoints import Answered, BatchEndpoint, Prepared
+from asyncsvc.batches.lines import Answered, BatchEndpoint, Prepared
 from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
-from asyncsvc.storage import responses as stored
-from asyncsvc.storage.batches import EXPIRING, Batch
+from asyncsvc.storage.entries import EXPIRING, Batch, ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import JSON
@@ -181,7 +180,7 @@ async def _parse_response(services: Services, body: Object, headers: Headers) ->
     wanted, call, request = await parsed(services, body, headers)
     _refuse("stream", wanted.stream)
     _refuse("background", wanted.background)
-    return Prepared(call.submissions[0], beside=lambda task_id: stored.asking(task_id, request))
+    return Prepared(call.submissions[0], beside=lambda task_id: ResponseRequest(task_id, request))
 
 
 def _refuse(name: str, given: bool | None) -> None:
@@ -190,7 +189,7 @@ def _refuse(name: str, given: bool | None) -> None:
 
 
 async def _response(held: Held, form: str | None) -> Response:
-    request = await stored.asked(held.services.journal.store, held.task_id) or {"model": ""}
+    request = await held.services.journal.store.response_request(held.task_id) or {"model": ""}
     return await responses.answered(held, request)
 
 

@@ -17,8 +17,7 @@ from starlette.types import Receive, Scope, Send
 from asyncsvc.batches.files import Files, Upload
 from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.intake.idempotency import Key, fingerprint
-from asyncsvc.storage import files as rows
-from asyncsvc.storage.files import File
+from asyncsvc.storage.entries import File
 from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
@@ -72,7 +71,7 @@ async def list_files(request: Request) -> Response:
     limit = integer(query.get("limit"), "limit", LIST_MOST, 1, LIST_MOST)
     rising, after = requests.ascending(query.get("order")), query.get("after")
     n = None if after is None else await files.place(after)
-    found = await rows.page(files.store, query.get("purpose"), n, rising, limit + 1, files.now())
+    found = await files.store.page(query.get("purpose"), n, rising, limit + 1, files.now())
     return JSON(schemas.listed([shown(one) for one in found], limit))
 
 
@@ -118,7 +117,7 @@ class Download(Streamed):
 async def _pieces(files: Files, found: File) -> AsyncIterator[bytes]:
     offset = 0
     while offset < found.bytes:
-        data = await rows.piece(files.store, found.n, offset)
+        data = await files.store.piece(found.n, offset)
         if not data:
             raise NotFound(f"the content of file {found.id} ends at byte {offset}")
         offset += len(data)

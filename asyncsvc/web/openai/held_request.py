@@ -19,10 +19,9 @@ from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable
 from asyncsvc.intake.admission import Aside
 from asyncsvc.intake.intake import Also
 from asyncsvc.journal.journal import Event
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.headers import told as duration
+from asyncsvc.limits.account import AccountLimiter
+from asyncsvc.limits.headers import written as duration
 from asyncsvc.limits.sliding_window import Window
-from asyncsvc.limits.token_budget import Budget
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
@@ -223,8 +222,8 @@ async def _disconnected(receive: Receive) -> None:
 def _limits(services: Services, name: str) -> dict[str, str]:
     """OpenAI's headers on the limits of a model, over all its keys, as they are now."""
     gates = [upstream.gate for upstream in services.catalogue.of(name)]
-    requests: list[Window | Budget] = [gate.window for gate in gates]
-    tokens: list[Window | Budget] = [gate.budget for gate in gates]
+    requests: list[Window] = [gate.window for gate in gates]
+    tokens: list[Window] = [gate.budget for gate in gates]
     found = {}
     for what, logs in (("requests", requests), ("tokens", tokens)):
         if logs and all(log.limit for log in logs):
@@ -240,6 +239,6 @@ def _limits(services: Services, name: str) -> dict[str, str]:
 
 def _retry_after(services: Services, name: str | None) -> float | None:
     """Seconds until a key of the model may be called again; None where nothing says so."""
-    gates: list[Gate] = [upstream.gate for upstream in services.catalogue.of(name or "")]
+    gates: list[AccountLimiter] = [upstream.gate for upstream in services.catalogue.of(name or "")]
     waits = [min(gate.wait(), LONGEST_WAIT_S) for gate in gates]
     return min(waits, default=0.0) or None

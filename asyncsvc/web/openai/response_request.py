@@ -14,8 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import Conflict, InvalidRequest
-from asyncsvc.storage import responses as stored
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import requests
@@ -196,7 +195,7 @@ async def find(services: Services, wanted: str) -> tuple[str, Object] | None:
     if not wanted.startswith(PREFIX):
         return None
     task_id = wanted.removeprefix(PREFIX)
-    request = await stored.asked(services.journal.store, task_id)
+    request = await services.journal.store.response_request(task_id)
     return None if request is None or request.get("store") is False else (task_id, request)
 
 

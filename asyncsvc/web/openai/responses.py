@@ -15,9 +15,8 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asyncsvc.errors import InvalidRequest, NotFound
-from asyncsvc.journal.journal import Beside
 from asyncsvc.providers.tokens import of_prompt
-from asyncsvc.storage import responses as stored
+from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
@@ -61,12 +60,12 @@ async def create_response(request: Request) -> Response:
     async with received(request) as (body, aside):
         wanted, call, asked = await parsed(parts, body, request.headers)
 
-        def also(ids: Sequence[str]) -> list[Beside]:
-            return [stored.asking(task_id, asked) for task_id in ids]
+        def also(ids: Sequence[str]) -> list[ResponseRequest]:
+            return [ResponseRequest(task_id, asked) for task_id in ids]
 
         background = bool(wanted.background)
         held = await hold(parts, call, request.scope["owner"], aside, also, background)
-    asked = await stored.asked(parts.journal.store, held[0].task_id) or asked
+    asked = await parts.journal.store.response_request(held[0].task_id) or asked
     if wanted.stream:
         return HeldResponse(held, _stream(held[0], asked, -1))
     if background:
