@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -158,6 +159,15 @@ async def hold(
             task, after, owned = await services.control.retry(task.id), task.seq, True
         held.append(Held(services, task, owned and not background, after))
     return held
+
+
+async def submitted(
+    request: Request, parse: Callable[[dict[str, Any], Headers], Call]
+) -> tuple[Call, list[Held]]:
+    """(the call of a request, its tasks). Raises RequestError."""
+    async with received(request) as (body, aside):
+        call = parse(body, request.headers)
+        return call, await hold(services(request), call, request.scope["owner"], aside)
 
 
 async def give_up(held: Sequence[Held]) -> None:
