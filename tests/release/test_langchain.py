@@ -141,7 +141,7 @@ async def test_a_conversation_by_response_id(model: Any) -> None:
 
 
 @BOTH
-async def test_what_was_thought_comes_back_in_the_history(model: Any, responses: bool) -> None:
+async def test_thinking_comes_back_in_the_history(model: Any, responses: bool) -> None:
     asked = model(use_responses_api=responses, output_version="v1")
     first = asked.invoke("Think. [[sim:reasoning=4]]")
     pieces = list(asked.stream("Think. [[sim:reasoning=4 rate=60]]"))

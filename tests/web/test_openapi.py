@@ -150,7 +150,7 @@ def test_the_page_escapes_what_it_shows(described: dict[str, Any]) -> None:
 
 
 @pytest.mark.slow
-def test_a_start_does_not_pay_for_it() -> None:
+def test_a_start_does_not_import_the_document() -> None:
     asked = (
         "import sys, asyncsvc.server;"
         "made = {'asyncsvc.web.openapi.document', 'asyncsvc.web.openapi.page'};"

@@ -207,7 +207,7 @@ async def test_a_wrong_field_is_named(
     assert error["param"] == param
 
 
-async def test_what_is_not_there_is_not_found(sdk: AsyncOpenAI) -> None:
+async def test_unknown_batches_and_files_are_not_found(sdk: AsyncOpenAI) -> None:
     for ask in (
         sdk.batches.retrieve("batch_x"),
         sdk.batches.cancel("batch_x"),
@@ -236,7 +236,7 @@ async def test_the_sync_client_does_the_same(service: Service) -> None:
     await asyncio.to_thread(sync_life, service.url)
 
 
-async def test_what_a_batch_has_written_is_no_input(sdk: AsyncOpenAI, service: Service) -> None:
+async def test_an_output_file_is_no_input_of_a_batch(sdk: AsyncOpenAI, service: Service) -> None:
     done = await ended(sdk, await begin(sdk, [line("good"), line("wrong", n=2)]))
     for file_id in (done.output_file_id, done.error_file_id):
         body = {"input_file_id": file_id, "endpoint": CHAT, "completion_window": "24h"}
@@ -246,7 +246,7 @@ async def test_what_a_batch_has_written_is_no_input(sdk: AsyncOpenAI, service: S
         assert "batch_output" in error["message"]
 
 
-async def test_a_file_as_powershell_writes_it_is_taken(sdk: AsyncOpenAI) -> None:
+async def test_a_file_written_by_powershell_is_accepted(sdk: AsyncOpenAI) -> None:
     data = b"\xef\xbb\xbf" + text([line("a"), line("b")]).replace(b"\n", b"\r\n").rstrip()
     held = await sdk.files.create(file=("in.jsonl", data), purpose="batch")
     begun = await sdk.batches.create(input_file_id=held.id, endpoint=CHAT, completion_window="24h")

@@ -153,7 +153,7 @@ async def test_a_failure_before_the_first_byte_has_a_status() -> None:
     assert sent.headers["x-task-id"] == "t"
 
 
-async def test_a_failure_after_it_is_an_event() -> None:
+async def test_a_failure_after_the_first_byte_is_an_event() -> None:
     failed = replace(DONE_TASK, state=State.FAILED, error={"code": "timeout", "message": "late"})
     sent = await streamed(Script(None, ATTEMPT, task=failed))
     assert sent.status == 200
@@ -161,7 +161,7 @@ async def test_a_failure_after_it_is_an_event() -> None:
     assert DONE not in sent.body
 
 
-async def test_an_attempt_that_fails_before_its_text_goes_unnoticed() -> None:
+async def test_an_attempt_that_fails_before_its_text_is_not_in_the_stream() -> None:
     sent = await streamed(Script(ATTEMPT, thought("hm"), RETRY, ATTEMPT, text("a")))
     assert sent.text == "a"
     assert sent.body.endswith(DONE)
@@ -169,7 +169,7 @@ async def test_an_attempt_that_fails_before_its_text_goes_unnoticed() -> None:
 
 @pytest.mark.parametrize("piece", [text("a"), call("{", id="c", name="f")])
 @pytest.mark.parametrize("then", [RETRY, ATTEMPT])
-async def test_no_attempt_follows_on_text(piece: Step, then: Step) -> None:
+async def test_a_stream_with_text_ends_when_its_attempt_fails(piece: Step, then: Step) -> None:
     script = Script(ATTEMPT, piece, then, text("never"))
     sent = await streamed(script)
     assert sent.data[-1]["error"]["code"] == "upstream_disconnected"
@@ -178,7 +178,7 @@ async def test_no_attempt_follows_on_text(piece: Step, then: Step) -> None:
     assert DONE not in sent.body
 
 
-async def test_what_was_void_before_the_request_came_is_not_sent() -> None:
+async def test_void_text_from_before_the_request_is_not_sent() -> None:
     steps = (ATTEMPT, text("void"), RETRY, ATTEMPT, text("a"), text("b"))
     for known in range(4, 7):
         sent = await streamed(Script(*steps, known=known))
@@ -192,12 +192,12 @@ async def test_a_finished_answer_is_sent_at_once() -> None:
     assert sent.text == "a"
 
 
-async def test_an_answer_without_a_piece_is_one() -> None:
+async def test_an_empty_answer_has_a_first_and_a_last_chunk() -> None:
     sent = await streamed(Script(ATTEMPT))
     assert sent.deltas == [{"role": "assistant", "content": ""}, {}]
 
 
-async def test_tool_calls_are_handed_on_as_they_come() -> None:
+async def test_tool_calls_are_streamed_in_pieces() -> None:
     steps = (ATTEMPT, call("", id="c", type="function", name="f"), call("{"), call("}"))
     task = replace(DONE_TASK, finish_reason="tool_calls")
     sent = await streamed(Script(*steps, task=task))
@@ -223,7 +223,7 @@ async def test_a_whole_answer_is_that_of_the_last_attempt() -> None:
     assert answer["usage"] == USAGE
 
 
-async def test_an_answer_that_was_cut_for_its_content_ends_so() -> None:
+async def test_a_filtered_answer_ends_with_content_filter() -> None:
     sent = await streamed(Script(ATTEMPT, text("a"), task=FILTERED))
     assert sent.data[-1]["choices"][0]["finish_reason"] == "content_filter"
     assert sent.body.endswith(DONE)
@@ -233,7 +233,7 @@ async def test_an_answer_that_was_cut_for_its_content_ends_so() -> None:
 
 
 @pytest.mark.parametrize("answering", [streamed, whole])
-async def test_nothing_but_a_filter_is_a_bad_request(answering: Any) -> None:
+async def test_a_filtered_answer_without_text_is_a_bad_request(answering: Any) -> None:
     sent = await answering(Script(ATTEMPT, task=FILTERED))
     assert sent.status == 400
     assert b'"content_filter"' in sent.body

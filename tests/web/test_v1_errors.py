@@ -34,7 +34,7 @@ def test_retry_after_is_sent_where_another_call_can_succeed() -> None:
     assert "x-should-retry" not in answer.headers
 
 
-def test_nothing_else_is_to_be_tried_again() -> None:
+def test_other_failures_say_that_a_retry_is_useless() -> None:
     answer = failure("upstream_auth", "no", 7).response()
     assert (answer.status_code, answer.headers["x-should-retry"]) == (502, "false")
     assert "retry-after" not in answer.headers

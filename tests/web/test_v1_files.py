@@ -33,7 +33,7 @@ PURPOSE = ('name="purpose"', "batch")
 
 
 @pytest.mark.parametrize("size", [1, 256 * 1024, 256 * 1024 + 1, 3 * MIB + 17])
-async def test_what_was_uploaded_is_what_comes_back(sdk: AsyncOpenAI, size: int) -> None:
+async def test_the_content_of_a_file_is_that_of_its_upload(sdk: AsyncOpenAI, size: int) -> None:
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
     made = await sdk.files.create(file=("a.jsonl", data), purpose="batch")
     assert (made.bytes, made.filename, made.purpose, made.status) == (

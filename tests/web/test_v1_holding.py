@@ -93,7 +93,7 @@ async def test_a_task_that_is_paused_and_resumed_is_waited_for(fresh: Service) -
     assert answer["choices"][0]["message"]["content"]
 
 
-async def test_limits_are_told_where_there_are_some(fresh: Service, tmp_path: Any) -> None:
+async def test_limits_of_a_model_are_in_the_headers(fresh: Service, tmp_path: Any) -> None:
     plain = await fresh.http.post(CHAT, json=body("x"))
     assert not [name for name in plain.headers if name.startswith("x-ratelimit")]
     folder = tmp_path / "limited"
@@ -126,7 +126,7 @@ async def test_a_stop_of_the_service_ends_no_task(tmp_path: Any, stream: bool) -
         assert (await again.task(task_id))["status"] in ("pending", "running")
 
 
-async def test_a_deleted_task_is_gone(fresh: Service) -> None:
+async def test_the_key_of_a_deleted_task_makes_a_new_task(fresh: Service) -> None:
     headers = {"idempotency-key": "gone"}
     first = await fresh.http.post(CHAT, json=body("x"), headers=headers)
     await fresh.http.delete(f"/tasks/{first.headers['x-task-id']}")

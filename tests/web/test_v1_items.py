@@ -67,7 +67,7 @@ def test_calls_that_follow_each_other_are_one_message() -> None:
     ]
 
 
-def test_an_output_stands_behind_its_call_whatever_came_between() -> None:
+def test_an_output_is_moved_behind_its_call() -> None:
     second = CALL | {"call_id": "d"}
     items = [
         user_says("q"),
@@ -150,7 +150,7 @@ def test_a_screenshot_is_an_image() -> None:
     ["web_search_call", "file_search_call", "image_generation_call", "code_interpreter_call",
      "mcp_list_tools", "mcp_approval_request", "mcp_approval_response", "compaction"],
 )  # fmt: skip
-def test_what_the_service_did_by_itself_is_left_out_with_a_note(kind: str) -> None:
+def test_items_of_openais_own_service_are_left_out_with_a_note(kind: str) -> None:
     found = read({"model": "m", "input": [{"type": kind, "id": "x"}, user_says("q")]}, [])
     assert found.messages == [{"role": "user", "content": "q"}]
     assert any(kind in note for note in found.notes)
@@ -175,7 +175,7 @@ def test_instructions_may_be_items() -> None:
     assert conversation([]).messages == []
 
 
-def test_an_assistant_may_have_said_nothing() -> None:
+def test_an_assistant_message_may_be_empty() -> None:
     nothing: list[Any] = [None, [], ""]
     for content in nothing:
         assert chat_messages([{"role": "assistant", "content": content}]) == [
@@ -197,7 +197,7 @@ def test_an_assistant_may_have_said_nothing() -> None:
         ({"type": ["x"]}, "input[0].type"),
     ],
 )
-def test_what_is_no_item_is_named(item: Any, param: str) -> None:
+def test_a_wrong_item_is_named(item: Any, param: str) -> None:
     with pytest.raises(InvalidRequest) as refused:
         chat_messages([item])
     assert refused.value.param == param

@@ -95,7 +95,7 @@ def test_each_end_has_its_event_with_the_text_so_far(end: Draft, kind: str, stat
 
 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
-def test_an_answer_that_was_cut_short_says_so(reason: str) -> None:
+def test_a_cut_answer_is_incomplete_with_the_reason(reason: str) -> None:
     end = Draft(EventType.STATUS, DONE.data | {"finish_reason": reason})
     events, _ = replayed(*START, chunk("a"), end)
     assert events[-1]["type"] == "response.incomplete"
@@ -114,7 +114,7 @@ def test_a_tool_call_is_an_item_with_its_arguments() -> None:
     assert deltas[0]["item_id"] == items[1]["id"]
 
 
-def test_calls_that_grow_side_by_side_are_two_items() -> None:
+def test_interleaved_pieces_of_two_calls_are_two_items() -> None:
     def piece(index: int, arguments: str, **first: str) -> Draft:
         function = {"arguments": arguments} | ({"name": first["id"]} if first else {})
         return Draft(EventType.TOOL_CALL, {"index": index, "function": function} | first)

@@ -167,7 +167,7 @@ async def test_a_conversation_goes_on_by_id(service: Service, sdk: AsyncOpenAI) 
         await sdk.responses.create(model="fast", input="x", previous_response_id="resp_none")
 
 
-async def test_in_the_background_followed_left_and_taken_up_again(
+async def test_a_background_response_is_followed_and_resumed(
     service: Service, sdk: AsyncOpenAI
 ) -> None:
     made = await sdk.responses.create(
@@ -211,7 +211,7 @@ async def test_cancel_ends_the_task_and_can_be_repeated(service: Service, sdk: A
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_client_that_leaves_takes_its_task_along(
+async def test_a_client_that_leaves_cancels_its_task(
     service: Service, sdk: AsyncOpenAI, stream: bool
 ) -> None:
     async with service.ws() as socket:

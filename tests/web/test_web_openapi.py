@@ -91,7 +91,7 @@ async def test_the_page_loads_nothing_and_runs_nothing(service: Service) -> None
     assert set(re.findall(r'href="([^#"]*)', answer.text)) == {"", "/openapi.json"}
 
 
-async def test_the_page_tells_of_everything(service: Service, described: Any) -> None:
+async def test_the_page_shows_every_operation_and_type(service: Service, described: Any) -> None:
     text = (await service.http.get("/docs")).text
     anchors = set(re.findall(r'id="([^"]+)"', text))
     assert {one["operationId"] for _, _, one in operations(described)} <= anchors
@@ -104,7 +104,7 @@ async def test_the_page_tells_of_everything(service: Service, described: Any) ->
     assert "≤ 500" in text
 
 
-async def test_it_is_made_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_document_is_made_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     first = (await service.http.get("/openapi.json")).content
 
     def again(_: Any) -> Any:
@@ -115,7 +115,7 @@ async def test_it_is_made_once(service: Service, monkeypatch: pytest.MonkeyPatch
     assert (await service.http.get("/docs")).status_code == 200
 
 
-async def test_it_is_open_where_tokens_are_set(tmp_path: Path) -> None:
+async def test_the_document_needs_no_token(tmp_path: Path) -> None:
     async with serving(tmp_path, {"ASYNCSVC_TOKENS": "secret-1"}) as service:
         found = expect(await service.http.get("/openapi.json"), 200)
         assert "secret" not in str(found)

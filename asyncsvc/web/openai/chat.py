@@ -29,11 +29,9 @@ from asyncsvc.web.openai.held_request import (
     Held,
     HeldResponse,
     give_up,
-    hold,
     once,
-    received,
+    submitted,
 )
-from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.views import call_shown, put_together
 
 Object = dict[str, Any]
@@ -61,9 +59,7 @@ async def completions(request: Request) -> Response:
 
     Hanging up cancels the task. With `stream` the answer comes as server-sent events.
     """
-    async with received(request) as (body, aside):
-        call = requests.chat(body, request.headers)
-        held = await hold(services(request), call, request.scope["owner"], aside)
+    call, held = await submitted(request, requests.chat)
     if call.stream:
         return HeldResponse(held, EventStream([ChatStream(held[0], call.include_usage)]))
     return HeldResponse(held, once(partial(answered, held[0])))
@@ -80,9 +76,7 @@ async def text_completions(request: Request) -> Response:
 
     Hanging up cancels the tasks. With `stream` the texts come as server-sent events.
     """
-    async with received(request) as (body, aside):
-        call = requests.completions(body, request.headers)
-        held = await hold(services(request), call, request.scope["owner"], aside)
+    call, held = await submitted(request, requests.completions)
     if call.stream:
         last = len(held) - 1
         streams = [

@@ -16,8 +16,7 @@ from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
 from asyncsvc.web.openai import requests, schemas
 from asyncsvc.web.openai.errors import task_endpoint
-from asyncsvc.web.openai.held_request import Held, HeldResponse, hold, once, received
-from asyncsvc.web.tasks.routes import services
+from asyncsvc.web.openai.held_request import Held, HeldResponse, once, submitted
 
 
 @task_endpoint(
@@ -30,9 +29,7 @@ async def embeddings(request: Request) -> Response:
 
     Hanging up cancels the task.
     """
-    async with received(request) as (body, aside):
-        call = requests.embedding(body, request.headers)
-        held = await hold(services(request), call, request.scope["owner"], aside)
+    call, held = await submitted(request, requests.embedding)
     return HeldResponse(held, once(partial(answered, held[0], call.base64)))
 
 

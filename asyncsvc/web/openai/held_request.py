@@ -11,6 +11,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -19,9 +20,7 @@ from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable
 from asyncsvc.intake.admission import Aside
 from asyncsvc.intake.intake import Also
 from asyncsvc.journal.journal import Event
-from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.headers import written as duration
-from asyncsvc.limits.sliding_window import Window
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
@@ -162,6 +161,15 @@ async def hold(
     return held
 
 
+async def submitted(
+    request: Request, parse: Callable[[dict[str, Any], Headers], Call]
+) -> tuple[Call, list[Held]]:
+    """(the call of a request, its tasks). Raises RequestError."""
+    async with received(request) as (body, aside):
+        call = parse(body, request.headers)
+        return call, await hold(services(request), call, request.scope["owner"], aside)
+
+
 async def give_up(held: Sequence[Held]) -> None:
     """Cancel the tasks that the request has created."""
     for one in held:
@@ -221,17 +229,17 @@ async def _disconnected(receive: Receive) -> None:
 
 def _limits(services: Services, name: str) -> dict[str, str]:
     """OpenAI's headers on the limits of a model, over all its keys, as they are now."""
-    gates = [upstream.gate for upstream in services.catalogue.of(name)]
-    requests: list[Window] = [gate.window for gate in gates]
-    tokens: list[Window] = [gate.budget for gate in gates]
+    accounts = [upstream.gate for upstream in services.catalogue.of(name)]
+    windows = {"requests": [one.window for one in accounts]}
+    windows["tokens"] = [one.budget for one in accounts]
     found = {}
-    for what, logs in (("requests", requests), ("tokens", tokens)):
-        if logs and all(log.limit for log in logs):
-            now = gates[0].time()
-            found[f"x-ratelimit-limit-{what}"] = str(sum(log.limit for log in logs))
-            left = sum(max(log.limit - log.used(now), 0) for log in logs)
+    for what, several in windows.items():
+        if several and all(window.limit for window in several):
+            now = accounts[0].time()
+            left = sum(max(window.limit - window.used(now), 0) for window in several)
+            found[f"x-ratelimit-limit-{what}"] = str(sum(window.limit for window in several))
             found[f"x-ratelimit-remaining-{what}"] = str(left)
-            whole = max(log.whole(now) for log in logs)
+            whole = max(window.whole(now) for window in several)
             if math.isfinite(whole):
                 found[f"x-ratelimit-reset-{what}"] = duration(whole)
     return found
@@ -239,6 +247,5 @@ def _limits(services: Services, name: str) -> dict[str, str]:
 
 def _retry_after(services: Services, name: str | None) -> float | None:
     """Seconds until a key of the model may be called again; None where nothing says so."""
-    gates: list[AccountLimiter] = [upstream.gate for upstream in services.catalogue.of(name or "")]
-    waits = [min(gate.wait(), LONGEST_WAIT_S) for gate in gates]
-    return min(waits, default=0.0) or None
+    waits = (upstream.gate.wait() for upstream in services.catalogue.of(name or ""))
+    return min(min(waits, default=0.0), LONGEST_WAIT_S) or None

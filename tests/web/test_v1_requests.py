@@ -1,4 +1,4 @@
-"""What an OpenAI request becomes, and what is refused."""
+"""Bodies of chat and embedding requests as submissions, and their refusals."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def test_null_is_the_same_as_left_out() -> None:
     assert call.submissions[0].params == {}
 
 
-def test_what_says_what_is_so_anyway_is_no_fault() -> None:
+def test_default_values_of_unsupported_fields_are_accepted() -> None:
     assert asked(n=1, logprobs=False, modalities=["text"], stream=False).stream is False
 
 
@@ -48,7 +48,7 @@ def test_a_tool_without_a_name_is_refused_by_its_place(tools: list[Any], param: 
     assert refused.value.param == param
 
 
-def test_a_field_of_no_known_name_goes_to_the_provider() -> None:
+def test_an_unknown_field_goes_to_the_provider() -> None:
     call = asked(top_n_sigma=1.5, dry_multiplier=0.8, adapter_id="a")
     assert call.submissions[0].params == {
         "top_n_sigma": 1.5,
@@ -107,7 +107,7 @@ def test_tools_in_the_shape_of_the_responses_api_are_taken() -> None:
     }  # fmt: skip
 
 
-def test_params_are_passed_unseen() -> None:
+def test_params_are_passed_on_unread() -> None:
     assert asked(params={"my_own": 1}, seed=2).submissions[0].params == {"my_own": 1, "seed": 2}
 
 
@@ -194,7 +194,7 @@ def test_a_model_is_named_or_routed() -> None:
 
 
 @pytest.mark.parametrize(("model", "is_chat"), [("auto:embedding", True), ("auto:simple", False)])
-def test_a_class_that_does_not_fit_is_no_model(model: str, is_chat: bool) -> None:
+def test_an_auto_class_of_another_type_is_no_model(model: str, is_chat: bool) -> None:
     with pytest.raises(ModelNotFound):
         named(model, chat=is_chat)
 
