@@ -98,7 +98,7 @@ def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, 
 
 def summary(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     """Return lines that name the settings file, and each model: enabled, or what it lacks."""
-    from asyncsvc.providers.openclaw.capacity import crowded
+    from asyncsvc.providers.agents import crowded
 
     enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
     names = {**{name: "" for name in enabled}, **catalogue.disabled}

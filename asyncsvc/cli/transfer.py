@@ -8,7 +8,6 @@ while a service runs, and keeps the database before; it never deletes one.
 import hashlib
 import os
 import shutil
-import sqlite3
 import sys
 from collections.abc import Generator, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -36,8 +35,15 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.serve import overrides
 from asyncsvc.clock import now_ms
 from asyncsvc.config.load import load
-from asyncsvc.storage.atomic_file import new_file
-from asyncsvc.storage.backup import NotACopy, duplicate, exchange, inspect, keep_calls
+from asyncsvc.storage.backup import (
+    CopyFailed,
+    NotACopy,
+    duplicate,
+    exchange,
+    inspect,
+    keep_calls,
+    new_file,
+)
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 
 app = typer.Typer()
@@ -192,7 +198,7 @@ def _exchanged(source: Path | None, file: str, database: Path) -> int:
         exchange(coming, database, aside)
     except NotACopy as error:
         raise Failure(f"{_named(file)}: {error}; nothing was changed") from None
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, CopyFailed) as error:
         raise Failure(f"{database} cannot be restored: {error}") from None
     finally:
         for rest in ("", "-journal", "-raw"):

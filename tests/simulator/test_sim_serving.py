@@ -101,6 +101,7 @@ async def test_a_taken_port_is_an_oserror() -> None:
                 raise AssertionError
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_as_a_process_it_ends_at_once_with_status_0(
     tmp_path: Path, number: signal.Signals
