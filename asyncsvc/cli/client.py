@@ -8,11 +8,10 @@ and give each numbered event once and in order.
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -96,27 +95,11 @@ class Unreachable(Failure):
 
 
 class Api:
-    """Calls of the service. Use as `with Api(address) as api`."""
+    """Calls of the service at an address; `reach` opens one."""
 
-    def __init__(self, address: Address) -> None:
+    def __init__(self, address: Address, http: httpx.Client) -> None:
         self.address = address
-        self._http = httpx.Client(
-            base_url=address.url,
-            headers=address.headers,
-            timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-            trust_env=not address.direct,
-        )
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._http.close()
+        self._http = http
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
         given = {name: value for name, value in (query or {}).items() if value is not None}
@@ -214,9 +197,17 @@ def unreachable(address: Address, error: Exception) -> Failure:
     )
 
 
-def reach(url: str | None) -> Api:
-    """Return a client of the service, to be used with `with`. Raises Failure or SettingsError."""
-    return Api(find(url, os.environ))
+@contextmanager
+def reach(url: str | None) -> Generator[Api]:
+    """Open a client of the service. Raises Failure or SettingsError."""
+    address = find(url, os.environ)
+    with httpx.Client(
+        base_url=address.url,
+        headers=address.headers,
+        timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
+        trust_env=not address.direct,
+    ) as http:
+        yield Api(address, http)
 
 
 Message = dict[str, Any]

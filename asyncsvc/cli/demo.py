@@ -10,17 +10,16 @@ import logging
 import re
 import sys
 from collections.abc import Sequence
-from contextlib import aclosing, suppress
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import httpx
 import typer
 from rich import box
 from rich.console import Console, Group, RenderableType
-from rich.live import Live
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
@@ -57,7 +56,7 @@ MODELS: dict[str, dict[str, Any]] = {
     },
     "siliconflow": {"type": "embedding", "model": "BAAI/bge-m3", "concurrency": 5, "rpm": 5},
 }
-LIVELINESS: dict[str, dict[str, Any]] = {
+PACE: dict[str, dict[str, Any]] = {
     "zhipu": {"first_token_s": 0.3, "tokens_per_s": 30, "answer_tokens": 60},
     "hunyuan": {"first_token_s": 0.4, "tokens_per_s": 26, "answer_tokens": 150},
     "nvidia1": {
@@ -84,7 +83,7 @@ class Part:
 
 
 def parts() -> list[Part]:
-    """The four sample tasks, anew."""
+    """Return the four sample tasks, not yet submitted."""
     batch = ("今天天气很好。", "我们一起去公园散步吧。", "这本书值得再读一遍。")
     lines = "\n".join(f"{number}. {line}" for number, line in enumerate(batch, 1))
     return [
@@ -101,7 +100,7 @@ def profile() -> Profile:
     for name, settings in MODELS.items():
         limits = {key: settings[key] for key in ("concurrency", "rpm") if key in settings}
         kind = {"type": settings.get("type", "chat")}
-        models[settings["model"]] = kind | limits | LIVELINESS.get(name, {})
+        models[settings["model"]] = kind | limits | PACE.get(name, {})
     return Profile.parse({"default": {"jitter": 0.4}, "models": models})
 
 
@@ -123,20 +122,14 @@ _SENTENCE_END = re.compile(r"[。！？.!?]\s*$|\n")
 
 
 class Lines:
-    """The demo as plain lines; `took` is called with each event, after the part's view."""
+    """The demo as plain lines."""
 
     def __init__(self, parts: Sequence[Part], url: str) -> None:
         print(f"four tasks to {url}, their tokens over one WebSocket:", flush=True)
         self._gathered = {part.title: "" for part in parts}
 
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        """Nothing to tidy up."""
-
-    def took(self, part: Part, event: dict[str, Any]) -> None:
-        """Print what the event adds, if it makes a line."""
+    def take(self, part: Part, event: dict[str, Any]) -> None:
+        """Print what the event adds, if it makes a line; the part's view has the event."""
         match event["type"]:
             case "chunk":
                 self._gather(part, event["data"]["text"])
@@ -172,65 +165,26 @@ NARROW = 64
 MARKS = {"completed": "✔", "failed": "✘", "cancelled": "✘", "running": "●"}
 
 
-class Screen:
-    """The demo as four panels, drawn while the block runs."""
-
-    def __init__(self, parts: Sequence[Part], url: str, console: Console) -> None:
-        self._parts = parts
-        self._url = url
-        self._console = console
-        self._live = Live(console=console, auto_refresh=False, vertical_overflow="crop")
-        self._drawing: asyncio.Task[None] | None = None
-        self._started = 0.0
-
-    async def __aenter__(self) -> Self:
-        self._started = asyncio.get_running_loop().time()
-        self._live.start()
-        self._drawing = asyncio.create_task(self._draw())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._drawing is not None:
-            self._drawing.cancel()
-            with suppress(asyncio.CancelledError):
-                await self._drawing
-        self._live.update(self._picture(), refresh=True)
-        self._live.stop()
-
-    def took(self, part: Part, event: dict[str, Any]) -> None:
-        """The next frame shows it."""
-
-    async def _draw(self) -> None:
-        """Draws until it is cancelled."""
-        while True:
-            self._live.update(self._picture(), refresh=True)
-            await asyncio.sleep(1 / FRAMES_PER_S)
-
-    def _picture(self) -> RenderableType:
-        width, height = self._console.size
-        columns = 1 if width < NARROW else 2
-        rows = -(-len(self._parts) // columns)
-        panel_height = max(LEAST_HEIGHT, min(MOST_HEIGHT, (height - 2) // rows))
-        grid = Table.grid(expand=True)
-        for _ in range(columns):
-            grid.add_column(ratio=1)
-        panels = [
-            _panel(part, self._console, width // columns, panel_height) for part in self._parts
-        ]
-        for start in range(0, len(panels), columns):
-            grid.add_row(*panels[start : start + columns])
-        # The last line is empty, so that the ^C of a terminal shifts nothing.
-        return Group(self._head(width), grid, Text())
-
-    def _head(self, width: int) -> Text:
-        seconds = asyncio.get_running_loop().time() - self._started
-        head = Text(no_wrap=True, overflow="ellipsis")
-        head.append(" asyncsvc ", "bold reverse")
-        head.append(f"  4 tasks, 3 models, 1 WebSocket  {self._url}", "bright_black")
-        clock = f"{seconds:4.1f} s "
-        head.pad_right(max(1, width - head.cell_len - len(clock)))
-        head.append(clock, "bold")
-        return head
+def _picture(parts: Sequence[Part], url: str, console: Console, seconds: float) -> RenderableType:
+    """Return the demo as four panels."""
+    width, height = console.size
+    columns = 1 if width < NARROW else 2
+    rows = -(-len(parts) // columns)
+    panel_height = max(LEAST_HEIGHT, min(MOST_HEIGHT, (height - 2) // rows))
+    grid = Table.grid(expand=True)
+    for _ in range(columns):
+        grid.add_column(ratio=1)
+    panels = [_panel(part, console, width // columns, panel_height) for part in parts]
+    for start in range(0, len(panels), columns):
+        grid.add_row(*panels[start : start + columns])
+    head = Text(no_wrap=True, overflow="ellipsis")
+    head.append(" asyncsvc ", "bold reverse")
+    head.append(f"  4 tasks, 3 models, 1 WebSocket  {url}", "bright_black")
+    clock = f"{seconds:4.1f} s "
+    head.pad_right(max(1, width - head.cell_len - len(clock)))
+    head.append(clock, "bold")
+    # The last line is empty, so that the ^C of a terminal shifts nothing.
+    return Group(head, grid, Text())
 
 
 def _panel(part: Part, console: Console, width: int, height: int) -> Panel:
@@ -337,17 +291,22 @@ async def _watch(address: Address, parts: dict[str, Part]) -> None:
     def hello() -> tuple[str, list[Message]]:
         return "/ws", [{"op": "subscribe", "task_id": task_id} for task_id in parts]
 
-    everyone = list(parts.values())
-    console = tables.console()
-    view = (
-        Screen(everyone, address.url, console) if tables.lively() else Lines(everyone, address.url)
-    )
-    async with view, aclosing(messages(address, hello)) as events:
+    def picture() -> RenderableType:
+        return _picture(everyone, address.url, console, loop.time() - began)
+
+    loop, console, everyone = asyncio.get_running_loop(), tables.console(), list(parts.values())
+    began = loop.time()
+    lines = None if tables.lively() else Lines(everyone, address.url)
+    screen: AbstractAsyncContextManager[None] = nullcontext()
+    if lines is None:
+        screen = tables.redrawn(console, picture, FRAMES_PER_S)
+    async with screen, aclosing(messages(address, hello)) as events:
         async for event in events:
             if (part := parts.get(event.get("task_id", ""))) is None or "type" not in event:
                 continue
             part.view.take(event)
-            view.took(part, event)
+            if lines is not None:
+                lines.take(part, event)
             if all(each.view.ended for each in everyone):
                 return
 

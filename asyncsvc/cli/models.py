@@ -40,12 +40,9 @@ def resume_model(name: ModelName, as_json: Json = False, url: Url = None) -> int
 def _command(name: str, verb: str, as_json: bool, url: str | None) -> int:
     with reach(url) as api:
         model = api.post(f"/models/{quote(name, safe='')}/{verb}")
-    if as_json:
-        print_json(model)
-    else:
-        state = "paused" if model["paused"] else "resumed"
-        print(f"{model['name']}  {state}, {model['in_flight']} calls under way")
-    return 0
+    state = "paused" if model["paused"] else "resumed"
+    line = f"{model['name']}  {state}, {model['in_flight']} calls under way"
+    return tables.print_answer(model, as_json, lambda _: line)
 
 
 @app.command(rich_help_panel=THERE)

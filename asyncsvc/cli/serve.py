@@ -160,9 +160,9 @@ def simulator(
         raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
 
     def announce(url: str) -> None:
-        for each in _introduction(simulated, url):
-            print(each)
-        print(f"simulator listening on {url}", flush=True)
+        print(
+            "\n".join([f"simulator listening on {url}", *_introduction(simulated, url)]), flush=True
+        )
 
     try:
         serve_simulator(simulated, HOST, port or 0, announce)

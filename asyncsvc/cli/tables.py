@@ -4,13 +4,16 @@ NO_COLOR, TERM=dumb and a pipe get plain text, a pipe in lines wide enough for w
 Tables fit 80 columns, with the end of an id where the whole does not fit.
 """
 
+import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
 from typing import Any
 
 from rich import box
 from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
@@ -25,6 +28,27 @@ def console() -> Console:
     """Return the console of stdout."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return Console(width=width, highlight=False, emoji=False, markup=False)
+
+
+@asynccontextmanager
+async def redrawn(
+    screen: Console, rendered: Callable[[], RenderableType], frames_per_s: int
+) -> AsyncGenerator[None]:
+    """Draw a view again and again while the block runs, and once more at its end."""
+
+    async def draw() -> None:
+        while True:
+            live.update(rendered(), refresh=True)
+            await asyncio.sleep(1 / frames_per_s)
+
+    with Live(console=screen, auto_refresh=False, vertical_overflow="crop") as live:
+        drawing = asyncio.create_task(draw())
+        try:
+            yield
+        finally:
+            drawing.cancel()
+            await asyncio.gather(drawing, return_exceptions=True)
+            live.update(rendered(), refresh=True)
 
 
 def lively() -> bool:

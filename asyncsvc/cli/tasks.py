@@ -110,11 +110,7 @@ def _command(task_id: str, verb: str, as_json: bool, url: str | None) -> int:
     """Send a command for a task and print the state that it then has."""
     with reach(url) as api:
         task = api.command(api.resolve(task_id), verb)
-    if as_json:
-        print_json(task)
-    else:
-        print(f"{task['task_id']}  {task['status']}")
-    return 0
+    return print_answer(task, as_json, lambda found: f"{found['task_id']}  {found['status']}")
 
 
 def task_table(items: list[dict[str, Any]], width: int) -> RenderableType:

@@ -10,8 +10,7 @@ from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables
@@ -100,26 +99,17 @@ def watch_all(api: Api, as_json: bool) -> int:
 async def _table(api: Api) -> None:
     console = tables.console()
     board = Board(api, max(5, console.height - 5))
-    with Live(console=console, auto_refresh=False, vertical_overflow="crop") as live:
-        beside = [
-            asyncio.create_task(board.keep_fresh()),
-            asyncio.create_task(_draw(live, board, console)),
-        ]
-        try:
-            async with aclosing(feed(api.address, board.lost)) as events:
-                async for event in events:
-                    board.take(event)
-        finally:
-            for task in beside:
-                task.cancel()
-            await asyncio.gather(*beside, return_exceptions=True)
-
-
-async def _draw(live: Live, board: Board, console: Console) -> None:
-    """Draw until cancelled."""
-    while True:
-        live.update(board.rendered(console.width), refresh=True)
-        await asyncio.sleep(1 / FRAMES_PER_S)
+    reading = asyncio.create_task(board.keep_fresh())
+    try:
+        async with (
+            tables.redrawn(console, lambda: board.rendered(console.width), FRAMES_PER_S),
+            aclosing(feed(api.address, board.lost)) as events,
+        ):
+            async for event in events:
+                board.take(event)
+    finally:
+        reading.cancel()
+        await asyncio.gather(reading, return_exceptions=True)
 
 
 async def _lines(api: Api, as_json: bool) -> None:

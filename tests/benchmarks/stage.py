@@ -184,7 +184,7 @@ def simulator(folder: Path, profile: Mapping[str, Mapping[str, Any]]) -> Child:
     """The simulated provider; `profile` has the tables of its file."""
     file = folder / "profile.toml"
     file.write_text(toml(profile), encoding="utf-8")
-    arguments = ["-m", "asyncsvc.simulator", "--profile", str(file)]
+    arguments = ["main.py", "simulator", "--profile", str(file)]
     return Child(folder, "simulator", arguments, "/_sim/stats")
 
 

@@ -60,7 +60,7 @@ async def sim(tmp_path_factory: pytest.TempPathFactory, hung_up: None) -> AsyncI
     folder = tmp_path_factory.mktemp("provider")
     profile = folder / "profile.toml"
     profile.write_text("[default]\nanswer_tokens = 12\n", encoding="utf-8")
-    argv = ("-m", "asyncsvc.simulator", "--profile", str(profile))
+    argv = ("main.py", "simulator", "--profile", str(profile))
     async with process(folder / "simulator.log", *argv) as running:
         url = running.line.rpartition(" ")[2]
         async with local_client(url) as http:
