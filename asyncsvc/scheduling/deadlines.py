@@ -115,9 +115,9 @@ class WaitTimes:
         are open."""
         for account_slot in self._blocked - reasons.keys():
             if account_slot.ready:
-                account_slot.gate.waits_for(None)
+                account_slot.gate.wait_reasons.note(None, AccountLimiter.time())
         for account_slot, reason in reasons.items():
-            account_slot.gate.waits_for(reason)
+            account_slot.gate.wait_reasons.note(reason, AccountLimiter.time())
         self._blocked = set(reasons)
 
     def taken(self, task_id: str, gate: AccountLimiter) -> dict[str, Any]:
