@@ -6,17 +6,18 @@ Owns what the pretended providers answer and a record of every call. Has the sig
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
 from asyncsvc.config.settings import Timeouts
 from asyncsvc.execution.call import Call as ProviderCall
-from asyncsvc.providers.answers.answer import Answer, Delta
+from asyncsvc.providers.agents import RunState, RunStatus
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.delta import Delta, Sink
 from asyncsvc.providers.answers.embeddings import Embeddings
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, RunStatus
-from asyncsvc.providers.openclaw.sessions import State as FateState
-from asyncsvc.providers.upstream import Sink, Upstream
+from asyncsvc.providers.dialects import SESSION_HEADER
+from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.submission import last_user_text
 
 
@@ -45,7 +46,6 @@ class Call:
     started: float
     ended: float | None = None
     cancelled: bool = False
-    said: list[str] = field(default_factory=list)
 
 
 class ScriptedClient:
@@ -123,7 +123,7 @@ class ScriptedClient:
         """What `fates` say, one after the other; the last again. Without any it is lost."""
         self.asked.append(key)
         if not self.fates:
-            return RunStatus(FateState.LOST, detail="not there")
+            return RunStatus(RunState.LOST, detail="not there")
         return self.fates[min(len(self.asked), len(self.fates)) - 1]
 
     async def abort(self, upstream: Upstream, key: str) -> str:
@@ -169,7 +169,6 @@ class ScriptedClient:
             elif isinstance(step, str | Delta):
                 delta = Delta(step) if isinstance(step, str) else step
                 sink.head(True)
-                call.said.append(delta.text)
                 answer.text(delta.text) if delta.text and not delta.reasoning else None
                 sink.write(delta)
                 if sink.full:

@@ -15,7 +15,8 @@ from asyncsvc.errors import ProviderError
 from asyncsvc.limits.account import AccountLimiter, Listener
 from asyncsvc.limits.breaker import Breaker
 from asyncsvc.limits.sliding_window import Window
-from asyncsvc.providers.answers.answer import Answer, Delta
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.dialects import PLAIN, Preset
 from asyncsvc.providers.upstream import Upstream

@@ -22,8 +22,7 @@ from asyncsvc.errors import (
 from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
 from asyncsvc.limits.account import Permit
-from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.providers.answers.events import joined
+from asyncsvc.providers.answers.delta import Delta, joined
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task

@@ -10,8 +10,7 @@ reports being full above `ROOM` characters.
 import asyncio
 
 from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.providers.answers.events import drafts
+from asyncsvc.providers.answers.delta import Delta, drafts
 from asyncsvc.tasks.state import Draft, Task
 
 ROOM = 1 << 20

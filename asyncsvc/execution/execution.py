@@ -35,7 +35,7 @@ from asyncsvc.limits.account import Permit
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import Cause, State, Task, status
 
 log = logging.getLogger(__name__)

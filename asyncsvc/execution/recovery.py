@@ -10,7 +10,7 @@ follows where nothing is found is decided by `outcome.after_fault`. Never calls 
 import asyncio
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, Protocol
+from typing import Any
 
 import orjson
 
@@ -19,11 +19,9 @@ from asyncsvc.execution.call import Call
 from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.outcome import Completed, cut_off
 from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.providers.openclaw.sessions import RunStatus
-from asyncsvc.providers.openclaw.sessions import State as RunState
+from asyncsvc.providers.agents import Runs, RunState, RunStatus
+from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.providers.tokens import estimated_usage
-from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, Task
 
 POLL_S = 1.0
@@ -31,19 +29,6 @@ ABORT_WITHIN_S = 3.0
 """How long aborting a run may take when its execution has ended."""
 AWAY_S = 180.0
 """A restart of a gateway takes 9 to 25 s. One that is away longer is not waited for."""
-
-
-class Runs(Protocol):
-    """Runs that a provider goes on with when the connection is lost, by their session key, which
-    `Upstream.session_key` gives. OpenClaw has them; the client implements this protocol."""
-
-    async def run_status(self, upstream: Upstream, key: str) -> RunStatus:
-        """What became of the run. Raises UpstreamAuth, nothing else."""
-        ...
-
-    async def abort(self, upstream: Upstream, key: str) -> str:
-        """Abort the run; the gateway's reply, for people."""
-        ...
 
 
 class Recovery:
@@ -64,7 +49,10 @@ class Recovery:
         before = (task.route or {}).get("session_key") if task.starts else None
         if not isinstance(before, str):
             return False
-        causes = {orjson.loads(row)["cause"] for row in await self._journal.store.ends(task.n)}
+        causes = {
+            orjson.loads(row)["cause"]
+            for row in await self._journal.store.since_attempt(task.n, "status")
+        }
         here = upstream.preset.acts and task.name == upstream.name
         if Cause.RERUN in causes:
             # A retry by hand replaces the earlier run; both must not go on side by side.

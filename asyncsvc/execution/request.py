@@ -21,13 +21,11 @@ from asyncsvc.errors import FieldRefused, ProviderError
 from asyncsvc.execution.call import Call
 from asyncsvc.execution.outcome import Completed
 from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.providers.answers import usage
 from asyncsvc.providers.answers.embeddings import same_length
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER
-from asyncsvc.providers.tokens import estimated_usage
-from asyncsvc.providers.tool_answers import ToolSink
-from asyncsvc.providers.tools import converted, plain
+from asyncsvc.providers.dialects import SESSION_HEADER
+from asyncsvc.providers.tokens import completed_usage, estimated_usage
+from asyncsvc.providers.tools import ToolSink, converted, plain
 from asyncsvc.tasks.submission import last_user_text
 
 T = TypeVar("T")
@@ -56,7 +54,7 @@ async def chat(client: Client, journal: Journal, call: Call, body: dict[str, Any
     if back is not None:
         back.finish()
     written = "".join(delta.written for delta in call.received)
-    counts = usage.completed(answer.usage, last_user_text(messages), written)
+    counts = completed_usage(answer.usage, last_user_text(messages), written)
     raw = answer.ending.word if answer.ending else None
     return Completed(call.text, counts, answer.called, answer.finish_reason, raw)
 

@@ -20,8 +20,8 @@ from asyncsvc.journal.journal import Change, Journal, PersistedValue
 from asyncsvc.limits.account import AccountLimiter, Listener
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.durations import calls_until
+from asyncsvc.storage.entries import CallsBounded
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, State, status
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ async def recover(journal: Journal, catalogue: Catalogue, scheduler: Scheduler) 
     catalogue.restore(calls, now)
     if any(at > now for _, at, _ in calls):
         # The clock was set back. The calls count as made just now, once: not at each start again.
-        await journal.append(calls_until(now))
+        await journal.append(CallsBounded(now))
     catalogue.learned(await learned(journal.store))
     interrupted = [task.id for task in journal.live.values() if task.state is State.RUNNING]
     if interrupted:

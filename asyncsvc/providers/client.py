@@ -1,9 +1,10 @@
 """Speaking to providers over HTTP.
 
-Owns the calls over httpx. Promises that a chat call hands on text as it arrives, ends only when the
-provider ended the answer, keeps to its deadlines, closes the connection when it is left, and raises
-nothing but ProviderError (and CancelledError). Never tries again after a byte of an answer, never
-counts, never waits for a turn.
+Owns the calls over httpx: requests go straight to its transport, with the account's URL and headers
+parsed once. Promises that a chat call hands on text as it arrives, ends only when the provider
+ended the answer, keeps to its deadlines, closes the connection when it is left, and raises nothing
+but ProviderError (and CancelledError). Never tries again after a byte of an answer, never counts,
+never waits for a turn, never follows a redirect and keeps no cookie.
 
 httpx runs over aiohttp's connector: its own pool scans all connections on each request and
 collapses above fifty streams (48 against 3,608 requests a second at 200 in flight).
@@ -11,9 +12,8 @@ collapses above fifty streams (48 against 3,608 requests a second at 200 in flig
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, suppress
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, Self, cast
+from contextlib import aclosing, asynccontextmanager, suppress
+from typing import Any, Self
 
 import aiohttp
 import httpx
@@ -35,26 +35,33 @@ from asyncsvc.errors import (
 )
 from asyncsvc.limits.headers import rate_headers
 from asyncsvc.providers import errors as faults
+from asyncsvc.providers.agents import RunStatus
 from asyncsvc.providers.answers.answer import Answer
 from asyncsvc.providers.answers.chat_reading import LINGER_S, ChatReading, odd_error
+from asyncsvc.providers.answers.delta import Sink
 from asyncsvc.providers.answers.embeddings import Embeddings, embeddings_in, refusal_in
-from asyncsvc.providers.answers.frames import Frames, Mark, Odd
-from asyncsvc.providers.bounded import MOST_BYTES, BoundedTransport
-from asyncsvc.providers.connections import Connections, Forgotten, Losses
-from asyncsvc.providers.inflating import ACCEPTED
+from asyncsvc.providers.answers.frames import MOST_BYTES, Frames, Mark, Odd
+from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, body_of
+from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.openclaw import chat as openclaw_chat
 from asyncsvc.providers.openclaw import runs as openclaw_runs
-from asyncsvc.providers.openclaw import sessions as openclaw
-from asyncsvc.providers.openclaw.sessions import RunStatus
 from asyncsvc.providers.openclaw.socket import AWAY_S, Gateway, Gateways
-from asyncsvc.providers.upstream import CHAT, EMBEDDINGS, Sink, Upstream, named_in
+from asyncsvc.providers.upstream import CHAT, EMBEDDINGS, Upstream, named_in
 
 WRITE_S = 30.0
-JSON_TYPE = "application/json"
 ERROR_BYTES = 64 * 1024
 FETCH_S = 10.0
-CHAT_TYPES = "text/event-stream, application/json"
-"""What a chat call accepts. A server whose errors are JSON may refuse a request for an event stream
+HEADERS = httpx.Headers(
+    {
+        "Accept": "*/*",
+        "Accept-Encoding": ACCEPTED,
+        "Connection": "keep-alive",
+        "User-Agent": f"python-httpx/{httpx.__version__}",
+    }
+)
+"""What every request has, as httpx's own client sends it."""
+ACCEPTS = {CHAT: "text/event-stream, application/json", EMBEDDINGS: "application/json"}
+"""What a call accepts. A server whose errors are JSON may refuse a request for an event stream
 alone with 406 (RFC 9110, 12.5.1)."""
 EXPLAIN_S = 1.0
 """How long the explanation of a refusal may take: it follows the head at once."""
@@ -69,33 +76,20 @@ class Client:
     ) -> None:
         self._timeouts = timeouts
         self._now = now
-        self._transport = transport
-        self._stack = AsyncExitStack()
+        self._transport = transport or Connections()
         self._gateways = Gateways()
         self._losses = Losses()
 
     async def __aenter__(self) -> Self:
-        transport = self._transport or Connections()
-        self._http = await self._stack.enter_async_context(
-            httpx.AsyncClient(
-                transport=BoundedTransport(transport),
-                headers={"Accept-Encoding": ACCEPTED},
-                timeout=_timeout(self._timeouts),
-                follow_redirects=False,
-                cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-                trust_env=False,
-            )
-        )
-        self._stack.push_async_callback(self._gateways.close)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._stack.aclose()
+        await self._gateways.close()
+        await self._transport.aclose()
 
     def apply(self, timeouts: Timeouts) -> None:
         """Other limits for the calls from now on; those under way keep theirs."""
         self._timeouts = timeouts
-        self._http.timeout = _timeout(timeouts)
 
     async def chat(
         self,
@@ -108,7 +102,7 @@ class Client:
         """Stream an answer into the sink; cancelling it closes the connection."""
         timeouts = upstream.limits(self._timeouts)
         if upstream.settings.protocol == "openclaw-ws":
-            key = (headers or {})[openclaw.SESSION_HEADER]
+            key = (headers or {})[SESSION_HEADER]
             return await openclaw_chat.chat(
                 self._gateway(upstream), upstream, messages, sink, key, timeouts
             )
@@ -122,13 +116,11 @@ class Client:
         body = upstream.chat_body(messages, params)
         own = upstream.own_fields(CHAT, params)
         frames = Frames()
-        deadline = asyncio.timeout(timeouts.first_token_s)
+        deadline = asyncio.timeout(None)
         reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms)
         try:
             async with deadline:
-                stream = self._stream(
-                    upstream, CHAT, body, sink.head, headers, accept=CHAT_TYPES, own=own
-                )
+                stream = self._stream(upstream, CHAT, body, sink.head, headers, own)
                 async with aclosing(stream) as parts:
                     async for part in parts:
                         await reading.take(frames.feed(part))
@@ -141,6 +133,7 @@ class Client:
             if not answer.certain:
                 raise
         finally:
+            reading.close()
             for delta in answer.rest():
                 sink.write(delta)
         reading.end(empty=frames.empty)
@@ -156,7 +149,7 @@ class Client:
         """One vector a text, in one call: no more texts than a batch of the preset."""
         body = upstream.embedding_body(texts, params)
         own = upstream.own_fields(EMBEDDINGS, params)
-        value = await self._whole(upstream, EMBEDDINGS, body, on_head, own)
+        value = await self._whole(upstream, body, on_head, own)
         count = 1 if isinstance(texts, str) else len(texts)
         if (error := refusal_in(value)) is not None:
             raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
@@ -165,7 +158,6 @@ class Client:
     async def _whole(
         self,
         upstream: Upstream,
-        path: str,
         body: dict[str, Any],
         on_head: Callable[[bool], None],
         own: Mapping[str, Sequence[str]],
@@ -173,7 +165,7 @@ class Client:
         """The document that an answer consists of."""
         limit_s = self._timeouts.first_token_s
         frames, found = Frames(final=True), list[Any]()
-        stream = self._stream(upstream, path, body, on_head, None, accept=JSON_TYPE, own=own)
+        stream = self._stream(upstream, EMBEDDINGS, body, on_head, None, own)
         try:
             async with asyncio.timeout(limit_s) as limit:
                 async with aclosing(stream) as parts:
@@ -228,12 +220,27 @@ class Client:
 
     async def _read(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         body = bytearray()
-        async with self._http.stream("GET", url, headers=headers) as response:
+        async with self._answered("GET", httpx.URL(url), _joined(HEADERS, headers)) as response:
             await _read_into(body, response, MOST_BYTES)
         return response.status_code, bytes(body)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
         return self._gateways.of(upstream.base_url, upstream.key, self._timeouts.connect_s)
+
+    @asynccontextmanager
+    async def _answered(
+        self, method: str, url: httpx.URL, headers: httpx.Headers, content: bytes | None = None
+    ) -> AsyncGenerator[httpx.Response]:
+        """The response to a request, closed at the end."""
+        limits = {"connect": self._timeouts.connect_s, "read": None, "write": WRITE_S, "pool": None}
+        request = httpx.Request(
+            method, url, headers=headers, content=content, extensions={"timeout": limits}
+        )
+        response = await self._transport.handle_async_request(request)
+        try:
+            yield response
+        finally:
+            await response.aclose()
 
     async def _stream(
         self,
@@ -242,31 +249,25 @@ class Client:
         body: dict[str, Any],
         on_head: Callable[[bool], None],
         headers: dict[str, str] | None,
-        *,
-        accept: str,
         own: Mapping[str, Sequence[str]],
     ) -> AsyncGenerator[bytes]:
         """The body of an answer in the parts in which it comes. `own` are the fields of the
         request that the service adds by itself."""
-        sent = {"Content-Type": JSON_TYPE, "Accept": accept}
-        sent |= upstream.headers() | (headers or {})
-        timeouts, acts = self._timeouts, upstream.preset.acts
+        acts = upstream.preset.acts
         try:
-            async with self._http.stream(
-                "POST",
-                upstream.base_url + path,
-                content=orjson.dumps(body),
-                headers=sent,
-            ) as response:
+            url, sent = _prepared(upstream, path)
+            if headers:
+                sent = _joined(sent, headers)
+            async with self._answered("POST", url, sent, orjson.dumps(body)) as response:
                 self._losses.answered(upstream.gate.name)
                 accepted = response.is_success and response.status_code not in WITHOUT_CONTENT
                 on_head(accepted)
-                if (told := rate_headers(response.headers, self._now())) is not None:
+                if (limits := rate_headers(response.headers, self._now())) is not None:
                     # The times of a refusal are weighed with those in its body.
-                    upstream.gate.read(told, rest=accepted)
+                    upstream.gate.read(limits, rest=accepted)
                 if not accepted:
                     raise await self._refusal(response, upstream, own)
-                async with aclosing(_parts(response)) as parts:
+                async with aclosing(body_of(response)) as parts:
                     async for part in parts:
                         yield part
         except (httpx.InvalidURL, UnicodeError) as error:
@@ -276,7 +277,7 @@ class Client:
                 raise UpstreamDisconnected(f"the connection broke: {error}") from error
             raise KeptConnectionLost(f"a kept connection was lost: {error}") from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
-            raise _translate(error, timeouts, acts) from error
+            raise _translate(error, self._timeouts, acts) from error
 
     async def _refusal(
         self, response: httpx.Response, upstream: Upstream, own: Mapping[str, Sequence[str]]
@@ -300,22 +301,29 @@ class Client:
         return error
 
 
-def _parts(response: httpx.Response) -> AsyncGenerator[bytes]:
-    """The body as it comes. It is a generator, which is to be closed before the response is."""
-    return cast(AsyncGenerator[bytes], response.aiter_bytes())
-
-
 async def _read_into(body: bytearray, response: httpx.Response, most: int) -> None:
     """Read the beginning of a body."""
-    async with aclosing(_parts(response)) as parts:
+    async with aclosing(body_of(response)) as parts:
         async for part in parts:
             body += part[: most - len(body)]
             if len(body) >= most:
                 return
 
 
-def _timeout(timeouts: Timeouts) -> httpx.Timeout:
-    return httpx.Timeout(connect=timeouts.connect_s, read=None, write=WRITE_S, pool=None)
+def _prepared(upstream: Upstream, path: str) -> tuple[httpx.URL, httpx.Headers]:
+    """The URL and the headers of an account's calls, made once."""
+    key = path, upstream.model_id
+    if (found := upstream.prepared.get(key)) is None:
+        sent = {"Content-Type": "application/json", "Accept": ACCEPTS[path]} | upstream.headers()
+        url = httpx.URL(upstream.base_url + path)
+        found = upstream.prepared[key] = url, _joined(HEADERS, sent)
+    return found
+
+
+def _joined(headers: httpx.Headers, more: Mapping[str, str]) -> httpx.Headers:
+    joined = headers.copy()
+    joined.update(more)
+    return joined
 
 
 def _translate(error: Exception, timeouts: Timeouts, acts: bool = False) -> ProviderError:

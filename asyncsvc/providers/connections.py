@@ -1,12 +1,17 @@
-"""Connections to providers, kept and used again.
+"""Connections to providers: kept and used again, their answers decompressed and bounded.
 
-Owns one pool of connections for each origin. Promises that a call which fails on a kept connection
-before any byte of an answer raises `Forgotten`, and that the kept connections of that origin are
-then dropped: a balancer that forgot one has forgotten all. Never makes a call a second time.
+Owns one pool of connections for each origin and the bounds on an answer's bytes. Promises that a
+call which fails on a kept connection before any byte of an answer raises `Forgotten`, and that the
+kept connections of that origin are then dropped: a balancer that forgot one has forgotten all;
+that a body without an end stops the reading instead of filling the memory, counted after
+decompression, and that decompressing much does not hold up the event loop. Never makes a call a
+second time and never looks into what it lets through.
 """
 
+import asyncio
 import ssl
-from collections.abc import AsyncIterator
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
@@ -16,6 +21,128 @@ from typing import cast
 import aiohttp
 import httpx
 import httpx_aiohttp
+
+from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
+
+ACCEPTED = "gzip, deflate"
+"""Both can be decompressed with a bound on what comes out."""
+PIECE_BYTES = 64 * 1024
+_GZIP = b"\x1f\x8b"
+_WITH_HEADER = zlib.MAX_WBITS | 16
+
+
+class Inflater:
+    """One layer of compression."""
+
+    def __init__(self, encoding: str) -> None:
+        self._encoding = encoding
+        self._head = b""
+        self._begun = False
+        self._plain = False
+        self._ended = False
+        self._engine = zlib.decompressobj(_WITH_HEADER)
+
+    def feed(self, data: bytes) -> Iterator[bytes]:
+        """What the data stands for. Raises UpstreamInvalid."""
+        if not self._begun:
+            data = self._head + data
+            if len(data) < 2:
+                self._head = data
+                return
+            self._begin(data)
+        if self._plain:
+            yield data
+            return
+        try:
+            yield from self._inflate(data)
+        except zlib.error as error:
+            raise UpstreamInvalid(
+                f"the provider's answer is not the {self._encoding} that it is called: {error}"
+            ) from None
+
+    def end(self) -> bytes:
+        """A body too short to tell what it is."""
+        return b"" if self._begun else self._head
+
+    def _begin(self, data: bytes) -> None:
+        self._begun = True
+        if self._encoding == "gzip":
+            self._plain = data[:2] != _GZIP
+        elif data[0] & 0xF != 8 or int.from_bytes(data[:2], "big") % 31:
+            self._engine = zlib.decompressobj(-zlib.MAX_WBITS)  # deflate without its wrapping
+        else:
+            self._engine = zlib.decompressobj()
+
+    def _inflate(self, data: bytes) -> Iterator[bytes]:
+        while not self._ended:
+            if self._engine.eof:
+                if not data:
+                    return
+                # gzip may consist of several participants; anything else after one is padding.
+                if self._encoding != "gzip" or data[:1] != _GZIP[:1]:
+                    self._ended = True
+                    return
+                self._engine = zlib.decompressobj(_WITH_HEADER)
+            piece = self._engine.decompress(data, PIECE_BYTES)
+            if piece:
+                yield piece
+            data = self._engine.unused_data if self._engine.eof else self._engine.unconsumed_tail
+            if not data and len(piece) < PIECE_BYTES:
+                return
+
+
+def inflaters(header: str) -> list[Inflater]:
+    """The layers that Content-Encoding names, in the order in which they come off. Raises
+    UpstreamInvalid for what was not asked for."""
+    layers = []
+    for name in header.lower().split(","):
+        encoding = name.strip().removeprefix("x-")
+        if encoding in ("gzip", "deflate"):
+            layers.append(Inflater(encoding))
+        elif encoding not in ("", "identity", "none", "utf-8"):
+            raise UpstreamInvalid(
+                f"the provider compressed its answer as {encoding[:20]!r}, which was not asked for"
+            )
+    return layers[::-1]
+
+
+STREAM_BYTES = 256 * 1024 * 1024
+"""The longest stream: 500,000 tokens with 500 bytes around each."""
+PAUSE_BYTES = 1024 * 1024
+"""After so much from compressed data, other tasks have their turn: little input may be behind."""
+
+
+async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
+    """The body of a response as it comes, decompressed. Raises UpstreamTooLarge for a body of more
+    than `STREAM_BYTES`, UpstreamInvalid for one that cannot be decompressed. It is a generator,
+    which is to be closed before the response is."""
+    stream = cast(httpx.AsyncByteStream, response.stream)
+    layers = inflaters(response.headers.get("content-encoding", ""))
+    length, pause = 0, PAUSE_BYTES
+    async for packed in stream:
+        for part in _inflated(layers, [packed]) if layers else (packed,):
+            length += len(part)
+            if length > STREAM_BYTES:
+                raise UpstreamTooLarge(f"the provider sent more than {STREAM_BYTES} bytes")
+            yield part
+            if layers and length > pause:
+                pause = length + PAUSE_BYTES
+                await asyncio.sleep(0)
+    for layer in layers:
+        if left := layer.end():
+            yield left
+
+
+def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterator[bytes]:
+    for layer in layers:
+        parts = _through(layer, parts)
+    yield from parts
+
+
+def _through(layer: Inflater, parts: Iterable[bytes]) -> Iterator[bytes]:
+    for part in parts:
+        yield from layer.feed(part)
+
 
 KEPT_S = 30.0
 """How long a connection may be idle and still be used again."""

@@ -27,6 +27,12 @@ ECHOED = frozenset({"annotations", "audio", "refusal", "citations", "images"})
 SIGNED = frozenset({"extra_content", "reasoning_details", "index"})
 """What one provider's next turn needs and a strict other one refuses."""
 
+MODEL_HEADER = "x-openclaw-model"
+AGENT_HEADER = "x-openclaw-agent-id"
+SESSION_HEADER = "x-openclaw-session-key"
+_AGENT = re.compile(r"(?:openclaw[/:]|agent:)(.+)|openclaw")
+"""How a model id names an agent of a gateway."""
+
 THINKERS = (r"-thinking|deepseek-r1|qwq", "always_on")
 """Models that can do nothing else, wherever they are served."""
 
@@ -54,9 +60,9 @@ class Preset:
     ask_usage: bool = True
     """Whether `stream_options.include_usage` is understood; others send usage anyway."""
     errors: str = "any"
-    """The table in faults.py."""
+    """The table in error_tables.py."""
     embed_batch: int = 64
-    """Texts in one embedding call. The answer must fit into `bounded.MOST_BYTES`: 64 vectors
+    """Texts in one embedding call. The answer must fit into `frames.MOST_BYTES`: 64 vectors
     of 4,096 numbers are about 6 MB."""
     embed_params: Mapping[str, Any] = field(default_factory=dict)
     """Sent with embedding calls unless the task says otherwise."""
@@ -226,3 +232,37 @@ PRESETS: dict[str, Preset] = {
 }
 PLAIN = Preset(thinking="unknown")
 """A provider of which nothing is known but its address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """`model` as the gateway wants it in the body; `agent` is None for its default one."""
+
+    model: str
+    agent: str | None
+    headers: Mapping[str, str]
+
+
+def target(model_id: str, extra: Mapping[str, str] | None = None) -> Target:
+    """The agent and the language model that a model id of the settings means.
+
+    `openclaw`, `openclaw/main`, `openclaw:main`, `agent:main`: that agent;
+    `openclaw/main@provider/model`: with that language model; `provider/model`: that language
+    model with the default agent. `extra` are the settings' headers: an agent named there wins.
+    """
+    agent_part, _, language = model_id.partition("@")
+    found = _AGENT.fullmatch(agent_part)
+    if found is None:
+        agent_part, language, name = "openclaw", model_id, None
+    else:
+        name = found[1]
+    for header, value in (extra or {}).items():
+        if header.lower() == AGENT_HEADER:
+            name = value
+    agent = None if name in (None, "default") else str(name).lower()
+    return Target(agent_part, agent, {MODEL_HEADER: language} if language else {})
+
+
+def session_key(task_id: str, attempt: int) -> str:
+    """The session of one attempt; the gateway makes keys lower-case, so they are from the start."""
+    return f"asyncsvc:{task_id}:{attempt}".lower()

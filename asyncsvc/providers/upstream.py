@@ -1,24 +1,26 @@
-"""An upstream: one key of one model, with its gate.
+"""An upstream: one key of one model, with its gate, and the requests that it is sent.
 
-Owns what is sent where: URL, headers, the request's body in the provider's dialect. Promises
-that only known parameters and never a client's header reach the provider, that what is left
-out is said in a warning, and that a key is in no representation of itself. Never sends anything.
+Owns what is sent where: URL, headers, the request's body and messages in the provider's dialect.
+Promises that only known parameters and never a client's header reach the provider; that what is
+left out is named in a warning; that a message as the client sent it is left as it was; that what a
+later turn needs (signatures, `reasoning_details`) is passed on unchanged where the preset takes it;
+and that a key is in no representation of itself. Never sends anything and never looks at a
+provider's name.
 """
 
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
+
+import httpx
 
 from asyncsvc.config.settings import Model, Timeouts
 from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers import tools
-from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.providers.answers.thinking import SYSTEM
-from asyncsvc.providers.dialects import THINKERS, TOOLS, Preset
-from asyncsvc.providers.messages import led_by, sendable
-from asyncsvc.providers.openclaw import sessions as openclaw
+from asyncsvc.providers.dialects import THINKERS, TOOLS, Preset, Target, session_key, target
 
 CHAT, EMBEDDINGS = "/chat/completions", "/embeddings"
 STREAM_OPTIONS, USAGE = "stream_options", "include_usage"
@@ -30,31 +32,6 @@ TEMPLATE = "chat_template_kwargs"
 
 NAMES, NAME_CHARS = 10, 40
 """How much of a client's own words a warning repeats: it is stored with each attempt."""
-
-
-class Sink(Protocol):
-    """Where the pieces of an answer go. `head` is told when the provider begins to answer,
-    and whether it has accepted the call."""
-
-    @property
-    def full(self) -> bool:
-        """Whether to wait for `drained` before more is written."""
-        ...
-
-    def head(self, accepted: bool) -> None: ...
-
-    def write(self, delta: Delta) -> None: ...
-
-    def alive(self) -> None:
-        """Something has come, be it no text."""
-        ...
-
-    @property
-    def returns(self) -> bool:
-        """Whether a run that is left now will be asked for later, so that it may go on."""
-        ...
-
-    async def drained(self) -> None: ...
 
 
 @dataclass(slots=True)
@@ -74,6 +51,10 @@ class Upstream:
     looked_at: float = -math.inf
     refused: set[str] = field(default_factory=set)
     """Fields that the service adds by itself and that this provider does not know."""
+    prepared: dict[tuple[str, str], tuple[httpx.URL, httpx.Headers]] = field(
+        default_factory=dict, repr=False
+    )
+    """The URL and the headers of its calls, by path and model id, as the client has made them."""
 
     @property
     def model_id(self) -> str:
@@ -97,7 +78,7 @@ class Upstream:
 
     def session_key(self, task_id: str, attempt: int) -> str | None:
         """The name under which the provider can be asked for that run; None where it has none."""
-        return openclaw.session_key(task_id, attempt) if self.preset.acts else None
+        return session_key(task_id, attempt) if self.preset.acts else None
 
     def limits(self, timeouts: Timeouts) -> Timeouts:
         """The deadlines of a call: an agent's silence of minutes is no failure."""
@@ -105,10 +86,10 @@ class Upstream:
         first, idle = max(timeouts.first_token_s, patience), max(timeouts.idle_s, patience)
         return timeouts.model_copy(update={"first_token_s": first, "idle_s": idle})
 
-    def _aim(self) -> openclaw.Target | None:
+    def _aim(self) -> Target | None:
         if not self.preset.acts:
             return None
-        return openclaw.target(self.model_id, self.settings.extra_headers)
+        return target(self.model_id, self.settings.extra_headers)
 
     def chat_body(self, messages: list[dict[str, Any]], params: dict[str, Any]) -> dict[str, Any]:
         """The body of a streaming chat call. What the settings say wins over the parameters,
@@ -237,3 +218,120 @@ def _merged(body: dict[str, Any], more: Mapping[str, Any]) -> dict[str, Any]:
         both = isinstance(held, dict) and isinstance(value, dict)
         merged[name] = held | value if both else value
     return merged
+
+
+JOINT = "\n"
+"""What stands between two text parts that become one string."""
+CALL = frozenset({"id", "type", "function"})
+"""What makes a tool call: no preset can refuse these."""
+
+FUNCTION = "function"
+
+Message = dict[str, Any]
+
+
+def sendable(messages: Sequence[Message], preset: Preset) -> list[Message]:
+    """The messages as that provider takes them."""
+    if FUNCTION in preset.roles:
+        messages = _with_tools(messages)
+    return [_message(message, preset) for message in messages]
+
+
+def led_by(line: str, messages: list[Message]) -> list[Message]:
+    """The messages with that line before everything that the first system message says."""
+    first: Message = messages[0] if messages else {}
+    text = first.get("content")
+    if first.get("role") == "system" and isinstance(text, str):
+        return [first | {"content": f"{line}\n\n{text}"}, *messages[1:]]
+    if first.get("role") == "system" and isinstance(text, list):
+        parts = [{"type": "text", "text": f"{line}\n\n"}, *text]
+        return [first | {"content": parts}, *messages[1:]]
+    return [{"role": "system", "content": line}, *messages]
+
+
+def _message(message: Message, preset: Preset) -> Message:
+    sent = {
+        name: value
+        for name, value in message.items()
+        if name == "content"
+        or not (value is None or value == [] or name in preset.drop_in_messages)
+    }
+    role = message.get("role")
+    if isinstance(role, str) and role != FUNCTION:
+        sent["role"] = preset.roles.get(role, role)
+    if isinstance(calls := sent.get("tool_calls"), list):
+        sent["tool_calls"] = [_call(call, preset) for call in calls]
+    if isinstance(call := sent.get("function_call"), dict):
+        sent["function_call"] = _without_nulls(call)
+    if "content" in sent:
+        sent["content"] = _content(sent, preset)
+    return sent
+
+
+def _with_tools(messages: Sequence[Message]) -> list[Message]:
+    """The messages with tool calls in place of `function_call`, and with their results: the older
+    way has no ids, and each result answers the latest call of that name."""
+    ids: dict[str, str] = {}
+    found = []
+    for number, message in enumerate(messages):
+        call = message.get("function_call")
+        name = call.get("name") if isinstance(call, dict) else message.get("name")
+        if not isinstance(name, str):
+            pass
+        elif isinstance(call, dict) and not message.get("tool_calls"):
+            made = ids[name] = f"call_{number}"
+            message = {k: v for k, v in message.items() if k != "function_call"}
+            message["tool_calls"] = [{"id": made, "type": FUNCTION, FUNCTION: call}]
+        elif message.get("role") == FUNCTION and name in ids:
+            kept = {k: v for k, v in message.items() if k != "name"}
+            message = kept | {"role": "tool", "tool_call_id": ids[name]}
+        found.append(message)
+    return found
+
+
+def _content(message: Message, preset: Preset) -> Any:
+    content = message["content"]
+    if content is None or content == []:
+        # Null is lawful beside tool calls alone; elsewhere strict providers want a string.
+        calls = "tool_calls" in message or "function_call" in message
+        return None if calls and message.get("role") == "assistant" else ""
+    if not isinstance(content, list):
+        return content
+    parts = [_part(part) for part in content]
+    texts = [part["text"] for part in parts if _is_text(part)]
+    if preset.join_text and len(texts) == len(parts):
+        return JOINT.join(texts)
+    return parts
+
+
+def _is_text(part: Any) -> bool:
+    return (
+        isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str)
+    )
+
+
+def _part(part: Any) -> Any:
+    if not isinstance(part, dict):
+        return part
+    return {
+        name: _without_nulls(value) if isinstance(value, dict) else value
+        for name, value in part.items()
+        if value is not None
+    }
+
+
+def _call(call: Any, preset: Preset) -> Any:
+    if not isinstance(call, dict):
+        return call
+    sent = {
+        name: value
+        for name, value in call.items()
+        if name in CALL or not (value is None or name in preset.drop_in_messages)
+    }
+    if isinstance(function := sent.get("function"), dict):
+        sent["function"] = _without_nulls(function)
+    return sent
+
+
+def _without_nulls(value: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: inner for name, inner in value.items() if inner is not None}

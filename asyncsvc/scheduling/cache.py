@@ -22,10 +22,9 @@ from asyncsvc.clock import Now
 from asyncsvc.config.settings import Cache as CacheSettings
 from asyncsvc.config.settings import Model
 from asyncsvc.journal.journal import Change, PersistedValue
-from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.providers.answers.events import drafts
+from asyncsvc.providers.answers.delta import Delta, drafts
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.storage.database import Store
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, Task, status
 from asyncsvc.tasks.submission import Submission
 

@@ -6,10 +6,10 @@ where there is something to estimate from, and it is no promise.
 
 import asyncio
 import math
+from dataclasses import dataclass
 
 from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.verdict import Stage
-from asyncsvc.record import record
 from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
@@ -17,7 +17,7 @@ from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
 
-@record
+@dataclass(slots=True)
 class Forecast:
     """A task's place and start; None: not known. `position` 1 is the next, `eta_s` seconds until
     the start, `least_s` seconds that the task waits at any rate, inf where no model takes calls."""
@@ -105,7 +105,7 @@ class EtaEstimator:
         return known[1]
 
 
-@record
+@dataclass(slots=True)
 class _State:
     """What some gates together can start, at one moment."""
 

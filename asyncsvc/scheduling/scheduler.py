@@ -34,7 +34,7 @@ from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.scheduling.single_flight import Join, LeaderChange, SingleFlight
 from asyncsvc.scheduling.timers import Timers
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
@@ -361,7 +361,7 @@ class Scheduler:
 async def text_so_far(journal: Journal, task: Task) -> str | None:
     """The text of the task's last attempt: its result, if it ends while it does not run."""
     try:
-        rows = await journal.store.text_so_far(task.n) if task.starts else []
+        rows = await journal.store.since_attempt(task.n) if task.starts else []
         return "".join(loads(row)["text"] for row in rows) or None
     except DatabaseDamaged:
         return None  # a task whose text is damaged must end all the same

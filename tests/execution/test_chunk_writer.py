@@ -7,8 +7,7 @@ import pytest
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.execution.chunk_writer import ROOM, ChunkWriter
 from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.providers.answers.events import joined
+from asyncsvc.providers.answers.delta import Delta, joined
 from asyncsvc.tasks.state import Draft, EventType, Task
 
 

@@ -16,7 +16,7 @@ from asyncsvc.errors import (
     UpstreamRejected,
 )
 from asyncsvc.limits.account import Permit
-from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.tasks.state import Cause, State
 from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import HANG, HEAD, Call, Script, ScriptedClient

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import GatewayAway, ProviderError, UpstreamDisconnected
-from asyncsvc.providers.openclaw.sessions import RunStatus, State
+from asyncsvc.providers.agents import RunState, RunStatus
 from tests.engine_services import EngineServices, model, since
 from tests.scripted import HANG, HEAD, Script
 from tests.virtual_time import virtual
@@ -16,12 +16,12 @@ AGENT = {"a": model(preset="openclaw")}
 TWO = {"a": model(preset="openclaw"), "b": model()}
 CUT: Script = ["Hel", UpstreamDisconnected("cut")]
 AWAY, RUNNING, LOST, NEVER = (
-    RunStatus(state) for state in (State.AWAY, State.RUNNING, State.LOST, State.NEVER)
+    RunStatus(state) for state in (RunState.AWAY, RunState.RUNNING, RunState.LOST, RunState.NEVER)
 )
 
 
 def answered(text: str = "Hello") -> RunStatus:
-    return RunStatus(State.ANSWERED, text, {"total_tokens": 9})
+    return RunStatus(RunState.ANSWERED, text, {"total_tokens": 9})
 
 
 async def steps(services: EngineServices, task_id: str) -> list[str]:
@@ -48,7 +48,7 @@ async def test_an_answer_in_the_history_is_delivered_once(tmp_path: Path) -> Non
 
 
 @virtual
-async def test_another_answer_makes_the_text_so_far_void(tmp_path: Path) -> None:
+async def test_another_answer_makes_the_since_attempt_void(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, AGENT) as services:
         services.client.fates = [answered("Good day")]
         task_id = await services.submit_script("x", CUT)

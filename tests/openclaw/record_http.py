@@ -11,9 +11,9 @@ from pathlib import Path
 import httpx
 
 from asyncsvc.errors import ProviderError
+from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, State
+from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
 from asyncsvc.providers.upstream import Upstream
 from tests.openclaw.stage import Stage, until
 from tests.openclaw.wiretap import Tap, save, tapped
@@ -80,7 +80,7 @@ class Recorder:
         self.file("cut")
         await self._stage.start()
         self._tap.found = []
-        seen: list[State] = []
+        seen: list[RunState] = []
 
         async def answered() -> bool:
             run_status = await self._made.run_status(self._account(), KEY.format("cut"))
@@ -88,7 +88,7 @@ class Recorder:
                 self._tap.found.pop()
             else:
                 seen.append(run_status.state)
-            return run_status.state is State.ANSWERED
+            return run_status.state is RunState.ANSWERED
 
         await until(answered)
         self.file("history")

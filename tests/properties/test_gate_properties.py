@@ -119,7 +119,7 @@ ERRORS: dict[str, Callable[[], ProviderError]] = {
     "overloaded": lambda: UpstreamOverloaded("x"),
     "rejected": lambda: UpstreamRejected("x"),
 }
-# When a caller comes, how long it holds what it got, how that ends, when it loses patience.
+# When a caller comes, how long it holds what it got, how that ends, when it gives up.
 caller = st.tuples(
     st.floats(0, 30),
     st.floats(0, 20),
@@ -147,10 +147,10 @@ class Crowd:
     failed_at: float = -math.inf
 
     async def caller(self, plan: Caller) -> None:
-        arrives, holds, end, patience, long, prepares = plan
+        arrives, holds, end, waits, long, prepares = plan
         await asyncio.sleep(arrives)
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(waits):
                 await self._call(holds, end, long, prepares)
 
     async def _call(self, holds: float, end: str, long: bool, prepares: float) -> None:
@@ -234,14 +234,14 @@ async def _all_slots_are_back(gate: AccountLimiter) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 4), st.lists(st.floats(0, 5), min_size=2, max_size=12))
-def test_a_cancelled_caller_takes_nothing_with_it(concurrency: int, patience: list[float]) -> None:
+def test_a_cancelled_caller_takes_nothing_with_it(concurrency: int, waits: list[float]) -> None:
     async def check() -> None:
         gate = AccountLimiter(
             "m", concurrency=concurrency, window=Window(2), breaker=Breaker(5, 30.0)
         )
         gate.restore_calls([(1.0, 0), (1.0, 0)])
         waiting: list[Awaitable[object]] = [
-            asyncio.wait_for(gate.acquire(), seconds) for seconds in patience
+            asyncio.wait_for(gate.acquire(), seconds) for seconds in waits
         ]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(result, TimeoutError) for result in results)

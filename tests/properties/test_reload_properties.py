@@ -65,7 +65,7 @@ def _models(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 class Watched:
     """Holds every call that is let in against the settings in force at that moment. What was let
-    in before may still run: it counts, but nobody has to take it back."""
+    in before may still run: it counts, but it need not be taken back."""
 
     def __init__(self, services: EngineServices) -> None:
         self.services = services
@@ -89,7 +89,8 @@ class Watched:
         permits = self.admitted[gate.name]
         permits.append(permit)
         recent = sum(_counts(each, now) for each in permits)
-        assert isinstance(limit.rpm, int) and isinstance(limit.concurrency, int)
+        assert isinstance(limit.rpm, int)
+        assert isinstance(limit.concurrency, int)
         if not limit.enabled:
             self.broken.append(f"{gate.name} is disabled")
         if gate.busy > limit.concurrency:

@@ -4,7 +4,7 @@ import pytest
 
 from asyncsvc.providers.answers.thinking import SWITCHES
 from asyncsvc.providers.dialects import PLAIN, PRESETS
-from asyncsvc.providers.errors import DIALECTS
+from asyncsvc.providers.error_tables import DIALECTS
 from tests.upstreams import ASK, upstream
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.providers.error_bodies import error_in, read, read_body
+from asyncsvc.providers.errors import error_in, report_of, report_of_body
 
 NOTHING: list[Any] = [{}, "", None, [], 0, False, {"code": 0}, "null"]
 KEYS = ["error", "errors", "code", "msg", "detail", "loc", "metadata", "raw", "base_resp", "data"]
@@ -49,7 +49,7 @@ CHUNK = {"id": "x", "object": "chat.completion.chunk"}
 def test_an_error_inside_a_200_is_found(value: Any, codes: list[str], text: str) -> None:
     error = error_in(value)
     assert error is not None
-    report = read(error)
+    report = report_of(error)
     assert (report.codes, report.text) == (codes, text)
 
 
@@ -91,14 +91,14 @@ def test_an_answer_without_an_error_holds_none(value: Any) -> None:
     ],
 )
 def test_text_and_pages_are_read(body: bytes, text: str, page: bool) -> None:
-    report = read_body(body)
+    report = report_of_body(body)
     assert (report.text, report.page) == (text, page)
 
 
 def test_the_words_behind_a_relay_come_after_its_own() -> None:
     raw = orjson.dumps({"error": {"message": "at most 1 image", "code": "inner"}}).decode()
     body = {"error": {"message": "Provider returned error", "code": 400, "metadata": {"raw": raw}}}
-    report = read(body)
+    report = report_of(body)
     assert report.text == "Provider returned error; at most 1 image"
     assert report.codes == ["400", "inner"]
     assert report.relayed
@@ -109,7 +109,9 @@ def test_a_list_of_faults_names_the_fields() -> None:
         {"loc": ["body", "top_p"], "msg": "must be at most 1", "type": "le"},
         {"loc": ["body", "n"], "msg": "must be whole", "type": "int"},
     ]
-    assert read({"detail": faults}).text == "body.top_p: must be at most 1; body.n: must be whole"
+    assert (
+        report_of({"detail": faults}).text == "body.top_p: must be at most 1; body.n: must be whole"
+    )
 
 
 json_values = st.recursive(
@@ -122,5 +124,5 @@ json_values = st.recursive(
 @given(json_values)
 def test_any_value_is_read(value: Any) -> None:
     error = error_in(value)
-    assert error is None or isinstance(read(error).text, str)
-    assert isinstance(read(value).text, str)
+    assert error is None or isinstance(report_of(error).text, str)
+    assert isinstance(report_of(value).text, str)

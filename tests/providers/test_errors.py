@@ -25,9 +25,8 @@ from asyncsvc.errors import (
     UpstreamRejected,
 )
 from asyncsvc.providers.dialects import PLAIN, PRESETS
+from asyncsvc.providers.error_tables import DIALECTS, EVERYBODY
 from asyncsvc.providers.errors import (
-    DIALECTS,
-    EVERYBODY,
     MESSAGE_CHARS,
     clean,
     of_response,

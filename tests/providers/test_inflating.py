@@ -6,7 +6,7 @@ from collections.abc import Iterable
 import pytest
 
 from asyncsvc.errors import UpstreamInvalid
-from asyncsvc.providers.inflating import PIECE_BYTES, inflaters
+from asyncsvc.providers.connections import PIECE_BYTES, inflaters
 
 TEXT = '{"a": "你好🌍"}'.encode() * 40_000
 MB = 1024 * 1024

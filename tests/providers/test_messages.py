@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.providers.dialects import PLAIN, PRESETS, Preset
-from asyncsvc.providers.messages import sendable
+from asyncsvc.providers.upstream import sendable
 
 Message = dict[str, Any]
 OPENAI, STRINGS = PRESETS["openai"], Preset(join_text=True)

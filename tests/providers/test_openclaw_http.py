@@ -16,9 +16,9 @@ from asyncsvc.errors import (
     UpstreamDisconnected,
     UpstreamRejected,
 )
+from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, State
+from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
 from asyncsvc.providers.upstream import Upstream
 from tests.openclaw.record_http import KEY
 from tests.openclaw.wiretap import Exchange, Player, load, pieces, played
@@ -115,14 +115,14 @@ async def test_after_a_cut_the_history_has_the_answer() -> None:
     looks = load("history")
     async with playing("history") as (player, made, account):
         fates = [await made.run_status(account, KEY.format("cut")) for _ in looks]
-    assert [run_status.state for run_status in fates] == [State.RUNNING, State.ANSWERED]
+    assert [run_status.state for run_status in fates] == [RunState.RUNNING, RunState.ANSWERED]
     assert len(fates[-1].text) > len(sheet.text)
     assert [one.line for one in player.asked] == [one.line for one in looks]
 
 
 async def test_a_session_that_is_not_known_never_began() -> None:
     async with playing("no_session") as (_, made, account):
-        assert (await made.run_status(account, "k")).state is State.NEVER
+        assert (await made.run_status(account, "k")).state is RunState.NEVER
 
 
 async def test_a_gateway_that_stops_refuses_without_an_attempt() -> None:

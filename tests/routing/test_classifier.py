@@ -3,8 +3,7 @@ from importlib import resources
 
 import pytest
 
-from asyncsvc.routing.classifier import FILE, SHOWN_AGAINST, SHOWN_FOR, Classifier, pack
-from asyncsvc.routing.features import extract
+from asyncsvc.routing.classifier import FILE, SHOWN_AGAINST, SHOWN_FOR, Classifier, extract, pack
 
 CLASSIFIER = Classifier.builtin()
 

@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from asyncsvc.routing.features import END, HEAD, PASTED, SHAPE, START, TAIL, extract
+from asyncsvc.routing.classifier import END, HEAD, PASTED, SHAPE, START, TAIL, extract
 
 
 def _shape(text: str) -> set[str]:

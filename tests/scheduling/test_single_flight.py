@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.providers.answers.answer import Delta
+from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.scheduling.single_flight import SingleFlight
 from asyncsvc.tasks.state import Request, State, Task
 from tests.engine_services import MOMENT, EngineServices, since
@@ -66,7 +66,7 @@ async def test_the_attempt_records_that_a_task_shares_a_call(tmp_path: Path) -> 
 
 
 @virtual
-async def test_a_latecomer_has_the_text_so_far_and_goes_on_live(tmp_path: Path) -> None:
+async def test_a_latecomer_has_the_since_attempt_and_goes_on_live(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", [Delta("hm", True), *STREAM])
         (first,) = await ask(services, 1)

@@ -9,15 +9,15 @@ place.
 """
 
 from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, UpstreamInvalid
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers import finish_reasons as finish
-from asyncsvc.providers.answers import usage
-from asyncsvc.providers.answers.message_fields import Fields, Room
-from asyncsvc.providers.answers.pieces import OF_FRAME, Piece, joined, plain, read
+from asyncsvc.providers.answers.delta import Delta
+from asyncsvc.providers.answers.pieces import OF_FRAME, Fields, Piece, Room, joined, plain, read
 from asyncsvc.providers.answers.thinking import (
+    At,
     ThinkSplitter,
     Thoughts,
     beyond,
@@ -26,33 +26,13 @@ from asyncsvc.providers.answers.thinking import (
     untagged,
 )
 from asyncsvc.providers.answers.tool_calls import ToolCalls
+from asyncsvc.providers.tokens import counted, updated_usage
 
+REPEATED_CHARS = 8
+"""A closing piece of no more characters is text, also where all text so far is the same."""
 MESSAGE = "message"
 """The event that carries an answer's further fields."""
 Object = dict[str, Any]
-
-
-class Delta(NamedTuple):
-    """A piece of text; `reasoning` tells thinking from answering. `call`: a piece of a tool call
-    as OpenAI streams it, always with its index; `text` is empty then."""
-
-    text: str
-    reasoning: bool = False
-    call: Object | None = None
-    event: tuple[str, Object] | None = None
-    """In place of text: something else of an answer, as an event's type and data."""
-    refusal: bool = False
-    """The text is the model's refusal, which OpenAI's models send in a field of its own."""
-
-    @property
-    def written(self) -> str:
-        """What the model wrote: text, thinking or arguments."""
-        return self.call["function"]["arguments"] if self.call else self.text
-
-    @property
-    def size(self) -> int:
-        """Characters."""
-        return len(self.written)
 
 
 class Answer:
@@ -110,9 +90,9 @@ class Answer:
         if self._flowing and (found := plain(chunk)) is not None:
             name, text = found
             if name == self._thoughts.source:
-                self._thoughts.add(text)
+                self._thoughts.parts.append(text)
                 return (Delta(text, True),)
-            if name == "content" and self._splitter.answering and self._by_delta:
+            if name == "content" and self._splitter.at is At.ANSWER and self._by_delta:
                 self._raw.append(text)
                 self._text.append(text)
                 return (Delta(text),)
@@ -165,18 +145,21 @@ class Answer:
         for holder in holders:
             if isinstance(holder.get("usage"), dict):
                 self._alone |= self.ending is not None and (self.usage is None or not wrote)
-                self.usage = usage.updated(self.usage, holder["usage"])
+                self.usage = updated_usage(self.usage, holder["usage"])
 
     def _fault(self, error: Any, secrets: Iterable[str]) -> ProviderError:
         return faults.of_stream(error, secrets, self._dialect, self._now_ms)
 
+    def _check_inside(self, holder: Any, secrets: Iterable[str]) -> None:
+        """Raises ProviderError where a part of a choice holds an error."""
+        inside = holder.get("error") if isinstance(holder, dict) else None
+        if inside and (error := faults.error_in({"error": inside})) is not None:
+            raise self._fault(error, secrets)
+
     def _choice(self, choice: Object, secrets: Iterable[str]) -> Iterator[Delta]:
         delta, whole = choice.get("delta"), choice.get("message")
         for holder in (choice, delta, whole):
-            if isinstance(holder, dict):
-                inside = holder.get("error")
-                if inside and (error := faults.error_in({"error": inside})) is not None:
-                    raise self._fault(error, secrets)
+            self._check_inside(holder, secrets)
         if not delta and not whole and choice.get("text"):
             delta = {"content": choice["text"]}  # the older kind of completions
         end = finish.of_choice(choice, delta)
@@ -206,11 +189,15 @@ class Answer:
         self.ending, self._alone = end, alone
 
     def _delta(self, piece: Piece, closing: bool) -> Iterator[Delta]:
-        """A piece that goes on with what came before."""
+        """A piece that goes on with what came before. `closing`: a finish reason comes with it;
+        some providers repeat the whole text with the first one."""
+        last = closing and self.ending is None
         for source, text in piece.thoughts:
-            yield from self._think(self._thoughts.take(source, text))
+            if not (last and _repeats(self._thoughts.text, text)):
+                yield from self._think(self._thoughts.take(source, text))
         self._by_delta |= bool(piece.text or piece.thoughts) and not self._in_pieces
-        yield from self._feed(piece.text)
+        if not (last and _repeats(joined(self._raw), piece.text)):
+            yield from self._feed(piece.text)
         yield from self._refuse(piece.refusal)
         for call in piece.calls:
             self.begun = True
@@ -322,7 +309,7 @@ class Answer:
             raise UpstreamDisconnected("the stream ended in the middle of the answer")
         if self.called or self.finish_reason == finish.LENGTH:
             return
-        answered = self.thought or self._fields.held or usage.counted(self.usage)
+        answered = self.thought or self._fields.held or counted(self.usage)
         empty = not (self._text or answered or self._after_tool)
         if empty or self._stands_for_none(empty_answers):
             raise EmptyAnswer("the provider ended the answer without any text")
@@ -331,3 +318,8 @@ class Answer:
         """Whether the text is one by which a gateway says that there is none."""
         size = sum(map(len, self._text))
         return any(size == len(each) and "".join(self._text) == each for each in empty_answers)
+
+
+def _repeats(text: str, closing: str) -> bool:
+    """Whether a closing piece is all text so far once more, and not a word that comes twice."""
+    return len(closing) > REPEATED_CHARS and closing == text

@@ -8,6 +8,7 @@ network and never decides what a frame means.
 
 import asyncio
 import logging
+import math
 from typing import Any
 
 from asyncsvc.config.settings import Timeouts
@@ -21,10 +22,10 @@ from asyncsvc.errors import (
 )
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers.answer import Answer
-from asyncsvc.providers.answers.frames import Mark, Odd
+from asyncsvc.providers.answers.delta import Sink
+from asyncsvc.providers.answers.frames import MOST_BYTES, Mark, Odd
 from asyncsvc.providers.answers.lenient_json import is_text
-from asyncsvc.providers.bounded import MOST_BYTES
-from asyncsvc.providers.upstream import Sink, Upstream
+from asyncsvc.providers.upstream import Upstream
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,7 @@ class ChatReading:
         limit: asyncio.Timeout,
         now_ms: int,
     ) -> None:
+        """`limit` has no time yet; the first is that until the first token."""
         self._answer = answer
         self._sink = sink
         self._upstream = upstream
@@ -57,10 +59,16 @@ class ChatReading:
         self._size = 0
         self._odd: Odd | None = None
         """The first frame that could not be read."""
+        self._loop = asyncio.get_running_loop()
+        self._timer: asyncio.TimerHandle | None = None
+        self._looked_at = math.inf
+        """When the timer looks whether the time is over."""
+        self._due = math.inf
+        self._ends_in(timeouts.first_token_s)
 
     async def take(self, frames: list[Any]) -> None:
         """Raises ProviderError for what is no answer."""
-        answer = self._answer
+        answer, sink = self._answer, self._sink
         alive = False
         for frame in frames:
             if frame is Mark.PULSE:
@@ -76,27 +84,31 @@ class ChatReading:
             else:
                 alive = True
                 for each in frame if isinstance(frame, list) and frame else (frame,):
-                    await self._frame(each)
+                    for delta in answer.take(each, self._secrets):
+                        self._size += delta.size if delta.call else len(delta.text)
+                        sink.write(delta)
+                    if self._size > MOST_BYTES:
+                        raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
+                    if sink.full:
+                        await self._drain()
+                    if answer.ending is not None:
+                        self._ending(each)
         if alive:
-            self._sink.alive()
-            if answer.begun and not answer.ended:
+            sink.alive()
+            if answer.begun and not (answer.ending and answer.ended):
                 self._ends_in(self._timeouts.idle_s)
 
-    async def _frame(self, frame: Any) -> None:
-        answer, sink = self._answer, self._sink
-        for delta in answer.take(frame, self._secrets):
-            self._size += delta.size
-            sink.write(delta)
-        if self._size > MOST_BYTES:
-            raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
-        if sink.full:
-            # A disk that cannot keep up is no silence of the provider.
-            self._limit.reschedule(None)
-            await sink.drained()
-            self._ends_in(self._timeouts.idle_s)
-        if answer.certain:
+    async def _drain(self) -> None:
+        """A disk that cannot keep up is no silence of the provider."""
+        self._due = math.inf
+        await self._sink.drained()
+        self._ends_in(self._timeouts.idle_s)
+
+    def _ending(self, frame: Any) -> None:
+        """How long the rest of the body may take once a finish reason has come."""
+        if self._answer.certain:
             self._ends_in(LINGER_S if _tells_usage(frame) else GRACE_S)
-        elif answer.ended:  # some providers give a finish reason with each piece of text
+        elif self._answer.ended:  # some providers give a finish reason with each piece of text
             self._ends_in(self._timeouts.idle_s)
 
     def _after_done(self, frame: Any) -> None:
@@ -134,8 +146,29 @@ class ChatReading:
             return odd_error(odd, self._upstream, self._now_ms)
         return FirstTokenTimeout(f"no token within {self._timeouts.first_token_s:g} s")
 
+    def close(self) -> None:
+        """No deadline holds any more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
     def _ends_in(self, seconds: float) -> None:
-        self._limit.reschedule(asyncio.get_running_loop().time() + seconds)
+        """Move the deadline. A timer in place is left where it is: each piece of text moves the
+        deadline on, and a timer costs more than all else of a piece."""
+        self._due = self._loop.time() + seconds
+        if self._due < self._looked_at:
+            self._look_at(self._due)
+
+    def _look_at(self, when: float) -> None:
+        self.close()
+        self._looked_at = when
+        self._timer = self._loop.call_at(when, self._look)
+
+    def _look(self) -> None:
+        self._looked_at = math.inf
+        if self._loop.time() >= self._due:
+            self._limit.reschedule(self._due)
+        elif self._due < math.inf:
+            self._look_at(self._due)
 
 
 def odd_error(odd: Odd, upstream: Upstream, now_ms: int) -> ProviderError:

@@ -1,21 +1,25 @@
-"""From the bytes of a provider's answer to its frames.
+"""From the bytes of a provider's answer to its frames: JSON, server-sent events or a page.
 
-`Frames` decides by the first byte of a body what it is: JSON, an event stream or a page, whatever
-the Content-Type says. Promises that no body grows beyond a bound in memory. Never reads from a
-socket and never decides what a frame means.
+`Frames` decides by the first byte of a body what it is, whatever the Content-Type says. An event
+stream is read as the WHATWG standard says: LF, CR and CR LF end a line, a comment is none, several
+lines of data are one text, everything is UTF-8; where providers depart from the standard
+(docs/decisions/0031-what-a-connection-brings.md) it reads what was meant. Promises that no body and
+no event grows beyond a bound in memory. Never reads from a socket and never decides what a frame
+means.
 """
 
-from typing import Any
+from collections.abc import Iterable
+from enum import Enum
+from typing import Any, NamedTuple
 
 import orjson
 
 from asyncsvc.errors import UpstreamTooLarge
-from asyncsvc.providers.answers.event_stream import BLANKS, EventStream, Mark, Odd
 from asyncsvc.providers.answers.lenient_json import Halves, NotJson, NotUtf8, documents
-from asyncsvc.providers.bounded import MOST_BYTES
 
-__all__ = ["Frames", "Mark", "Odd"]
-
+MOST_BYTES = 8 * 1024 * 1024
+"""The longest event of a stream, the longest whole body and the longest text of an answer: a batch
+of embeddings is one of a few MB, a token's event is 300 bytes."""
 BOM = b"\xef\xbb\xbf"
 PAGE_BYTES = 64 * 1024
 """How much is kept of a page: enough for its words."""
@@ -125,3 +129,229 @@ class _Page:
 
     def end(self) -> list[Any]:
         return [Odd(bytes(self._body), "the provider sent a page instead of an answer", whole=True)]
+
+
+BLANKS = b" \t\r\n"
+STRAY_BYTES = 4096
+"""How much is kept of lines that are no fields: enough for their words."""
+DONE_DATA = b"[DONE]"
+FIELDS = (b"data:", b"event:", b"id:", b"retry:")
+LINE_COST = 64
+"""What a line of data costs in memory beside its bytes."""
+LF, CR, COLON = 10, 13, 58
+
+
+class Mark(Enum):
+    """What is no document."""
+
+    DONE = "[DONE]"
+    PULSE = "a comment, or an event without data"
+
+
+class Odd(NamedTuple):
+    """Data that could not be read."""
+
+    data: bytes
+    why: str
+    whole: bool = False
+    """The data is all there was: the body held nothing of an event stream."""
+
+    @property
+    def like_json(self) -> bool:
+        return self.data.lstrip(BLANKS)[:1] in (b"{", b"[")
+
+    @property
+    def carries(self) -> bool:
+        """Whether a piece of the answer may be lost with it."""
+        return self.like_json and b'"choices"' in self.data
+
+
+class EventStream:
+    """An event stream. A line of data that is a JSON object by itself is a frame at once: some
+    providers send one line end between events, and no frame waits for the line after it.
+
+    `final`: the body is one document, which may stand there without any field.
+    """
+
+    def __init__(self, *, final: bool = False) -> None:
+        self._halves = Halves(final=final)
+        self._final = final
+        self._tail: list[bytes] = []
+        self._held = 0
+        """Bytes of the event that is not complete yet."""
+        self._after_cr = False
+        self._data: list[bytes] = []
+        self._name = b""
+        self._stray = bytearray()
+        """Lines that are no fields: the words of a proxy, perhaps."""
+        self._open = False
+        """A field of the event has come."""
+        self._seen = False
+        """A field has come at all."""
+
+    def feed(self, part: bytes) -> list[Any]:
+        if self._after_cr and part:
+            self._after_cr = False
+            if part[0] == LF:
+                part = part[1:]
+        if not part:
+            return []
+        # Of bytes, only these are line ends: CR LF, LF and CR.
+        lines = part.splitlines()
+        last = part[-1]
+        rest = b""
+        if last != LF:
+            if last == CR:
+                self._after_cr = True
+            else:
+                rest = lines.pop()
+        if lines and self._tail:
+            lines[0] = b"".join(self._tail) + lines[0]
+            self._tail.clear()
+            self._held = sum(map(len, self._data)) + LINE_COST * len(self._data)
+        found = self._lines(lines)
+        if rest:
+            self._tail.append(rest)
+            self._hold(len(rest))
+        return found
+
+    def end(self) -> list[Any]:
+        """An event counts without the blank line after it. An object that is cut off is none."""
+        found: list[Any] = []
+        tail = b"".join(self._tail)
+        if not any(field.startswith(tail) for field in FIELDS):
+            found = self._lines([tail])
+        self._dispatch(found)
+        if found and isinstance(found[-1], Odd) and found[-1].like_json and tail:
+            found.pop()
+        if (rest := self._halves.rest()) is not None:
+            found.append(rest)
+        return found + self._strays()
+
+    def _lines(self, lines: Iterable[bytes]) -> list[Any]:
+        found: list[Any] = []
+        for line in lines:
+            if line.startswith(b"data:"):
+                try:
+                    value = None if self._data else orjson.loads(line[5:])
+                except orjson.JSONDecodeError:
+                    value = None
+                if value.__class__ is not dict:
+                    self._datum(line[5:], found)
+                    continue
+                self._open = False
+                if self._name or self._halves.held:
+                    found += self._mended(line[5:], value)
+                else:
+                    found.append(value)
+            elif line:
+                self._field(line, found)
+            elif self._data or self._open:
+                self._dispatch(found)
+            else:
+                self._name = b""
+        self._seen = self._seen or bool(found)
+        return found
+
+    def _datum(self, data: bytes, found: list[Any]) -> None:
+        """A line of data that is no object by itself."""
+        if data[:1] == b" ":
+            data = data[1:]
+        if not self._data and data.strip(BLANKS) == DONE_DATA:
+            found += self._done()
+            return
+        self._data.append(data)
+        self._hold(len(data) + LINE_COST)
+
+    def _hold(self, size: int) -> None:
+        self._held += size
+        if self._held > MOST_BYTES:
+            raise UpstreamTooLarge(f"the provider sent an event of more than {MOST_BYTES} bytes")
+
+    def _field(self, line: bytes, found: list[Any]) -> None:
+        """A line without data: a comment, another field, or no field at all."""
+        if line[0] == COLON:
+            if not found or found[-1] is not Mark.PULSE:
+                found.append(Mark.PULSE)
+            return
+        name, _, value = line.partition(b":")
+        if name == b"event":
+            self._name = value.strip(BLANKS)
+        elif name == b"data":
+            self._data.append(b"")
+            self._hold(LINE_COST)
+        elif name not in (b"id", b"retry"):
+            if len(self._stray) < STRAY_BYTES:
+                self._stray += line[:STRAY_BYTES] + b"\n"
+            return
+        self._open = self._seen = True
+
+    def _dispatch(self, found: list[Any]) -> None:
+        """A blank line: what was gathered is an event."""
+        if self._data:
+            data = b"\n".join(self._data).strip(BLANKS)
+            self._data, self._held, self._open = [], 0, True
+            if data:
+                found += self._documents(data)
+                self._open = False
+        if self._open:
+            found.append(Mark.PULSE)
+            self._open = False
+        self._name = b""
+
+    def _documents(self, data: bytes) -> list[Any]:
+        try:
+            values, rest = documents(data, self._halves)
+        except NotUtf8 as error:
+            return [Odd(data, f"the provider sent text that is not UTF-8: {error}")]
+        except NotJson as error:
+            why = f"the provider sent broken JSON: {error}"
+            plain = data.removeprefix(b"data:").strip(BLANKS)
+            return self._done() if plain == DONE_DATA else [Odd(data, why)]
+        found = [each for value in values for each in self._closed(value)]
+        return found + self._done() if rest.strip() == "[DONE]" else found
+
+    def _mended(self, data: bytes, value: Any) -> list[Any]:
+        """The value with the halves of characters that earlier frames have left open."""
+        if self._halves.held:
+            try:
+                value = self._halves.mend(value)
+            except NotUtf8 as error:
+                return [Odd(data, f"the provider sent text that is not UTF-8: {error}")]
+        return self._closed(value)
+
+    def _closed(self, value: Any) -> list[Any]:
+        """The frame, and before one that finishes the answer what is still open of its text."""
+        frame = self._frame(value)
+        if self._halves.held and _finishes(frame) and (rest := self._halves.rest()) is not None:
+            return [rest, frame]
+        return [frame]
+
+    def _done(self) -> list[Any]:
+        rest = self._halves.rest()
+        return [Mark.DONE] if rest is None else [rest, Mark.DONE]
+
+    def _frame(self, value: Any) -> Any:
+        """The value; that of an event by the name of error says so itself."""
+        if self._name == b"error" and not (isinstance(value, dict) and value.get("error")):
+            return {"error": value}
+        return value
+
+    def _strays(self) -> list[Any]:
+        """Of the lines that were no fields: objects other than pieces of an answer, or words."""
+        stray = bytes(self._stray).strip(BLANKS)
+        if not stray:
+            return []
+        try:
+            values, _ = documents(stray, Halves(final=True))
+        except NotJson:
+            return [Odd(stray, "the provider sent lines that are no event stream", not self._seen)]
+        if self._final:
+            return values
+        return [v for v in values if isinstance(v, dict) and not v.get("choices")]
+
+
+def _finishes(frame: Any) -> bool:
+    choices = frame.get("choices") if isinstance(frame, dict) else None
+    first = choices[0] if isinstance(choices, list) and choices else None
+    return isinstance(first, dict) and bool(first.get("finish_reason"))

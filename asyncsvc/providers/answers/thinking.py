@@ -60,7 +60,9 @@ SWITCHES: Mapping[str, Switch] = {
 OPEN, CLOSE = "<think>", "</think>"
 
 
-class _At(Enum):
+class At(Enum):
+    """Where a splitter is in the text."""
+
     START = "nothing but spaces so far, or a part of the tag"
     PRESUMED = "before a closing tag whose opening tag is in the prompt"
     THOUGHT = "after the opening tag"
@@ -76,33 +78,28 @@ class ThinkSplitter:
     """
 
     def __init__(self, unopened: bool = False) -> None:
-        self._at = _At.START
+        self.at = At.START
         self._unopened = unopened
         self._held = ""
         self._presumed: list[str] = []
 
-    @property
-    def answering(self) -> bool:
-        """Whether all text from now on is answer, as it comes."""
-        return self._at is _At.ANSWER
-
     def feed(self, text: str) -> Iterator[tuple[str, bool]]:
         """The piece, as thought or answer."""
-        if self._at is _At.ANSWER:
+        if self.at is At.ANSWER:
             if text:
                 yield text, False
             return
         self._held += text
-        if self._at is _At.START:
+        if self.at is At.START:
             self._start()
-        if self._at in (_At.THOUGHT, _At.PRESUMED):
+        if self.at in (At.THOUGHT, At.PRESUMED):
             yield from self._thought()
-        if self._at is _At.BETWEEN:
+        if self.at is At.BETWEEN:
             # Templates put an empty line after the tag, which belongs to neither.
             self._held = self._held.lstrip("\r\n")
             if self._held:
-                self._at = _At.ANSWER
-        if self._at is _At.ANSWER and self._held:
+                self.at = At.ANSWER
+        if self.at is At.ANSWER and self._held:
             held, self._held = self._held, ""
             yield held, False
 
@@ -110,10 +107,10 @@ class ThinkSplitter:
         """What was held back until now. `cut`: the answer ended at its limit of tokens."""
         held, self._held = self._held, ""
         if held:
-            yield held, self._at in (_At.THOUGHT, _At.PRESUMED)
-        if self._at is _At.PRESUMED and not cut:
+            yield held, self.at in (At.THOUGHT, At.PRESUMED)
+        if self.at is At.PRESUMED and not cut:
             yield "".join([*self._presumed, held]), False
-        self._at, self._presumed = _At.ANSWER, []
+        self.at, self._presumed = At.ANSWER, []
 
     def no_tags(self) -> None:
         """The thinking comes in a field of its own, so none without a tag is in the text."""
@@ -122,20 +119,20 @@ class ThinkSplitter:
     def _start(self) -> None:
         begun = self._held.lstrip()
         if begun.startswith(OPEN):
-            self._at, self._held = _At.THOUGHT, begun[len(OPEN) :]
+            self.at, self._held = At.THOUGHT, begun[len(OPEN) :]
         elif not OPEN.startswith(begun):
-            self._at = _At.PRESUMED if self._unopened else _At.ANSWER
+            self.at = At.PRESUMED if self._unopened else At.ANSWER
 
     def _thought(self) -> Iterator[tuple[str, bool]]:
         thought, closed, after = self._held.partition(CLOSE)
         if closed:
-            self._at, self._held = _At.BETWEEN, after
+            self.at, self._held = At.BETWEEN, after
             self._presumed = []
         else:
             sure = len(thought) - _tag_begun(thought)
             thought, self._held = thought[:sure], thought[sure:]
         if thought:
-            if self._at is _At.PRESUMED:
+            if self.at is At.PRESUMED:
                 self._presumed.append(thought)
             yield thought, True
 
@@ -163,7 +160,8 @@ class Thoughts:
     def __init__(self) -> None:
         self.source: str | None = None
         """The only one so far."""
-        self._parts: list[str] = []
+        self.parts: list[str] = []
+        """All thinking so far, in pieces."""
         self._taken: set[str] = set()
         """Sources that are taken as they come."""
         self._held: dict[str, str] = {}
@@ -172,13 +170,9 @@ class Thoughts:
     @property
     def text(self) -> str:
         """All thinking so far."""
-        if len(self._parts) > 1:
-            self._parts = ["".join(self._parts)]
-        return self._parts[0] if self._parts else ""
-
-    def add(self, text: str) -> None:
-        """One more piece of the only source."""
-        self._parts.append(text)
+        if len(self.parts) > 1:
+            self.parts = ["".join(self.parts)]
+        return self.parts[0] if self.parts else ""
 
     def take(self, source: str, text: str) -> str:
         """What a piece adds to the thinking."""
@@ -192,13 +186,13 @@ class Thoughts:
                 return ""
             text = beyond(self.text, held)
         self._taken.add(source)
-        self._parts.append(text)
+        self.parts.append(text)
         return text
 
     def whole(self, text: str) -> str:
         """What all of the thinking adds to what came so far; nothing where it is another text."""
         new = beyond(self.text, text) if continues(self.text, text) else ""
-        self._parts.append(new)
+        self.parts.append(new)
         return new
 
 

@@ -1,9 +1,10 @@
 """The tool calls of an answer, put together from the pieces that providers send.
 
-Owns which piece belongs to which call. Promises that a new id or a new name begins a call, that a
-piece with neither goes on with the call of its index or else with the last, that calls are numbered
-from 0 in the order in which they begin, and that ids are strings, each of one call. Never guesses
-what a call's arguments should be.
+Owns the spellings of an index, an id and arguments, and which piece belongs to which call. Promises
+that no shape raises, that a new id or a new name begins a call, that a piece with neither goes on
+with the call of its index or else with the last, that calls are numbered from 0 in the order in
+which they begin, and that ids are strings, each of one call. Never guesses what a call's arguments
+should be.
 
 A call is given out with its first arguments, not before: by then its name is whole, and its id is
 the provider's, where that comes at all.
@@ -16,10 +17,87 @@ from uuid import uuid4
 
 import orjson
 
-from asyncsvc.providers.answers.call_pieces import CUSTOM, Piece, read
-from asyncsvc.providers.answers.message_fields import Fields, Room
+from asyncsvc.providers.answers.pieces import Fields, Room
 
 Object = dict[str, Any]
+KNOWN = frozenset({"index", "id", "type", "function"})
+KNOWN_OF_FUNCTION = frozenset({"name", "arguments"})
+CUSTOM = "custom"
+"""The type of a custom tool's call. Each of its pieces says it; the input stands as arguments."""
+
+
+@dataclass(slots=True)
+class Piece:
+    """One piece, with values of the right types."""
+
+    index: int | None
+    id: str | None
+    type: str | None
+    name: str
+    arguments: str
+    fields: Object
+    function: Object
+
+    @property
+    def empty(self) -> bool:
+        return not any((self.id, self.name, self.arguments, self.fields, self.function))
+
+
+def _piece(given: Any) -> Piece | None:
+    """The piece; None where it is no object."""
+    if not isinstance(given, dict):
+        return None
+    given = _as_function(given)
+    function = given.get("function")
+    if not isinstance(function, dict):
+        function = {}
+    id_, kind, name = given.get("id"), given.get("type"), function.get("name")
+    if isinstance(id_, int | float) and not isinstance(id_, bool):
+        id_ = str(id_)
+    arguments = function.get("arguments")
+    return Piece(
+        _index(given.get("index")),
+        id_ if isinstance(id_, str) and id_ else None,
+        kind if isinstance(kind, str) and kind else None,
+        name if isinstance(name, str) else "",
+        arguments if isinstance(arguments, str) else _json(arguments),
+        {key: value for key, value in given.items() if key not in KNOWN and value is not None},
+        {
+            key: value
+            for key, value in function.items()
+            if key not in KNOWN_OF_FUNCTION and value is not None
+        },
+    )
+
+
+def _as_function(given: Object) -> Object:
+    """A custom tool's call with name and arguments, where it has name and input."""
+    held = given.get(CUSTOM)
+    if not isinstance(held, dict):
+        return given
+    rest = {name: value for name, value in given.items() if name != CUSTOM}
+    function = {"name": held.get("name"), "arguments": held.get("input")}
+    return rest | {"type": CUSTOM, "function": function}
+
+
+def _index(value: Any) -> int | None:
+    """A place in the provider's list, in any spelling; None where it is none."""
+    if isinstance(value, str):
+        value = value.strip()
+        return int(value) if value.removeprefix("-").isdecimal() and len(value) < 10 else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return int(value) if value == value and abs(value) < 1 << 31 else None
+
+
+def _json(value: Any) -> str:
+    """Arguments that came as an object."""
+    try:
+        return "" if value is None else orjson.dumps(value).decode()
+    except TypeError:  # too deep for JSON
+        return ""
+
+
 LATE_ID = "late_id"
 """In a piece: the provider's id of a call that was given out under another."""
 
@@ -121,7 +199,7 @@ class ToolCalls:
 
     def take(self, given: Any) -> Iterator[Object]:
         """One piece as a provider sends it; what is no object is left out."""
-        piece = read(given)
+        piece = _piece(given)
         if piece is None or piece.empty:
             return
         found = self._find(piece)
@@ -135,7 +213,7 @@ class ToolCalls:
         """The calls of a whole message, of which some or all came before."""
         free = list(self._calls)
         for place, each in enumerate(given):
-            piece = read(each)
+            piece = _piece(each)
             if piece is None or piece.empty:
                 continue
             found = self._same(piece, free, place)

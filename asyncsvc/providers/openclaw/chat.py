@@ -13,10 +13,12 @@ from typing import Any
 from asyncsvc.config.settings import Timeouts
 from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError, UpstreamDisconnected
 from asyncsvc.providers.answers import finish_reasons as finish
-from asyncsvc.providers.answers.answer import Answer, Delta
-from asyncsvc.providers.openclaw import sessions as openclaw
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.delta import Delta, Sink
+from asyncsvc.providers.dialects import MODEL_HEADER, target
+from asyncsvc.providers.openclaw.runs import full_key, json_text, text_of, usage_in
 from asyncsvc.providers.openclaw.socket import Gateway, Payload, fault_in
-from asyncsvc.providers.upstream import Sink, Upstream
+from asyncsvc.providers.upstream import Upstream
 
 LEAVING_S = 3.0
 """How long an abort may take when a run is left."""
@@ -31,13 +33,13 @@ async def chat(
     timeouts: Timeouts,
 ) -> Answer:
     """Run it and give its text to the sink. `key` is the attempt's session."""
-    aim = openclaw.target(upstream.model_id, upstream.settings.extra_headers)
-    full = openclaw.full_key(key, aim.agent)
+    aim = target(upstream.model_id, upstream.settings.extra_headers)
+    full = full_key(key, aim.agent)
     run = _Run(sink, upstream)
     events = gateway.listen(full)
     try:
         async with asyncio.timeout(timeouts.first_token_s) as limit:
-            if language := aim.headers.get(openclaw.MODEL_HEADER):
+            if language := aim.headers.get(MODEL_HEADER):
                 await gateway.call("sessions.patch", {"key": full, "model": language})
             sent = await gateway.call("chat.send", _sending(full, prompt(messages), key))
             run.id = str(sent.get("runId") or key)
@@ -115,7 +117,7 @@ class _Run:
                 self.answer.ending = finish.ending(event.get("stopReason") or "stop")
                 message = event.get("message")
                 if isinstance(message, dict):
-                    self.answer.usage = openclaw.usage_in(message.get("usage"))
+                    self.answer.usage = usage_in(message.get("usage"))
             case "aborted":
                 raise UpstreamDisconnected("the gateway's run was aborted")
             case "error":
@@ -127,7 +129,7 @@ class _Run:
     def _catch_up(self, event: Payload) -> None:
         """Each event has all of the text so far, so one that was missed costs nothing."""
         message = event.get("message")
-        whole = openclaw.text_of(message) if isinstance(message, dict) else ""
+        whole = text_of(message) if isinstance(message, dict) else ""
         if not whole:
             whole = self._said + str(event.get("deltaText") or "")
         if not whole.startswith(self._said):
@@ -146,7 +148,7 @@ class _Run:
         self.answer.begun = True
         name, number = str(data.get("name") or ""), data.get("toolCallId")
         if data.get("phase") == "start":
-            function = {"name": name, "arguments": openclaw.json_text(data.get("args"))}
+            function = {"name": name, "arguments": json_text(data.get("args"))}
             call = {"id": number, "type": "function", "function": function, "by": "openclaw"}
             self._sink.write(Delta("", event=("tool_call", call)))
         elif data.get("phase") == "result":
@@ -157,7 +159,7 @@ class _Run:
 
 def _short(value: Any) -> Any:
     """A tool's result may be a file: what is kept of it is its beginning."""
-    text = value if isinstance(value, str) else openclaw.json_text(value)
+    text = value if isinstance(value, str) else json_text(value)
     return text if len(text) <= 2000 else text[:1999] + "…"
 
 
@@ -165,11 +167,11 @@ def prompt(messages: list[dict[str, Any]]) -> str:
     """One text for what the protocol takes as one: the conversation before, then the question."""
     last = max((i for i, m in enumerate(messages) if m.get("role") == "user"), default=-1)
     before = [
-        f"{str(m.get('role') or 'user').capitalize()}: {openclaw.text_of(m)}"
+        f"{str(m.get('role') or 'user').capitalize()}: {text_of(m)}"
         for i, m in enumerate(messages)
-        if i != last and openclaw.text_of(m)
+        if i != last and text_of(m)
     ]
-    asked = openclaw.text_of(messages[last]) if last >= 0 else ""
+    asked = text_of(messages[last]) if last >= 0 else ""
     if not before:
         return asked
     return "\n\n".join(["[The conversation before, for context]", *before, "[Now]", asked])

@@ -12,6 +12,7 @@ import itertools
 import logging
 from contextlib import suppress
 from typing import Any
+from urllib.parse import urlsplit
 
 import orjson
 from websockets.asyncio.client import ClientConnection, connect
@@ -32,7 +33,6 @@ from asyncsvc.errors import (
 )
 from asyncsvc.limits.backoff import backoff
 from asyncsvc.providers.errors import clean
-from asyncsvc.providers.openclaw import sessions as openclaw
 
 log = logging.getLogger(__name__)
 
@@ -253,6 +253,12 @@ def _bare(key: str) -> str:
     return parts[2] if len(parts) == 3 and parts[0] == "agent" else key
 
 
+def socket_url(base_url: str) -> str:
+    """Where its WebSocket is."""
+    parts = urlsplit(base_url)
+    return f"{parts.scheme.replace('http', 'ws')}://{parts.netloc}/"
+
+
 class Gateways:
     """The connections in use, one for each gateway and token."""
 
@@ -260,7 +266,7 @@ class Gateways:
         self._open: dict[tuple[str, str | None], Gateway] = {}
 
     def of(self, base_url: str, token: str | None, connect_s: float) -> Gateway:
-        url = openclaw.socket_url(base_url)
+        url = socket_url(base_url)
         held = self._open.get((url, token))
         if held is None:
             held = self._open[url, token] = Gateway(url, token, connect_s)

@@ -7,7 +7,6 @@ task.
 
 import asyncio
 import os
-import sqlite3
 from typing import Any
 
 from starlette.requests import Request
@@ -16,6 +15,7 @@ from starlette.responses import PlainTextResponse, Response
 from asyncsvc import __version__
 from asyncsvc.clock import rfc3339
 from asyncsvc.limits.verdict import Stage
+from asyncsvc.storage.database import VERSION
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
@@ -56,7 +56,7 @@ async def health(request: Request) -> Response:
             },
             "v1_compatible": True,
             "version": __version__,
-            "sqlite_version": sqlite3.sqlite_version,
+            "sqlite_version": VERSION,
             "started_at": rfc3339(parts.started_ms),
             "uptime_s": round((parts.journal.now() - parts.started_ms) / 1000, 3),
             "unfinished": len(parts.journal.live),

@@ -3,7 +3,6 @@
 Each request has a registry of its own, so the process's global registry is never touched.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from asyncsvc.histogram import Histogram
 from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.breaker import BreakerState
 from asyncsvc.monitoring.alarms import Level
+from asyncsvc.storage.database import VERSION
 from asyncsvc.tasks.state import UNFINISHED
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
@@ -147,7 +147,7 @@ def _raised(services: Services) -> Iterator[Sample]:
 
 
 def _info(_: Services) -> Iterator[Sample]:
-    yield (__version__, sqlite3.sqlite_version), 1.0
+    yield (__version__, VERSION), 1.0
 
 
 GATE = ("model", "gate")
@@ -282,7 +282,13 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
     return encoder(registry), content_type
 
 
-@operation(answer=str, media=("text/plain; version=1.0.0; charset=utf-8",))
+@operation(
+    answer=str,
+    media=(
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+    ),
+)
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
     services: Services = request.scope["state"]["services"]

@@ -16,7 +16,8 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamTooLarge,
 )
-from asyncsvc.providers.answers.answer import Answer, Delta
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.delta import Delta
 from tests.upstreams import KEY
 
 
@@ -400,12 +401,20 @@ HELLO = [chunk(reasoning_content="hm"), chunk(content="Hello"), chunk(content=" 
         [whole("Another text")],
         [whole("Hello world"), whole("Hello world")],
         [{"choices": [chunk("stop")["choices"][0] | {"message": {"content": "Hello world"}}]}],
+        [chunk("stop", content="Hello world")],
+        [chunk("stop", content="Hello world"), chunk("stop", content="")],
     ],
 )
 def test_a_closing_message_repeats_nothing(closing: list[Any]) -> None:
     answer, deltas = taken(*HELLO, *closing)
     assert texts_of(deltas) == ("Hello world", "hm")
     answer.check([])
+
+
+def test_a_closing_delta_is_text_where_it_may_be_meant_so() -> None:
+    assert texts_of(taken(chunk(content="ha"), chunk("stop", content="ha"))[1])[0] == "haha"
+    each = [chunk("stop", content="once more, ")] * 3
+    assert texts_of(taken(*each)[1])[0] == "once more, " * 3
 
 
 def test_a_closing_message_adds_what_it_has_beyond_the_pieces() -> None:

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from asyncsvc.providers.answers.answer import Delta
-from asyncsvc.providers.answers.events import drafts, joined
+from asyncsvc.providers.answers.delta import Delta, drafts, joined
 from asyncsvc.tasks.state import EventType
 
 

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import UpstreamTooLarge
-from asyncsvc.providers.answers.frames import Frames, Mark, Odd
-from asyncsvc.providers.bounded import MOST_BYTES
+from asyncsvc.providers.answers.frames import MOST_BYTES, Frames, Mark, Odd
 
 DONE, PULSE = Mark.DONE, Mark.PULSE
 MB = 1024 * 1024

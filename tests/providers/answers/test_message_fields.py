@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.errors import UpstreamTooLarge
-from asyncsvc.providers.answers.message_fields import Fields, Room
+from asyncsvc.providers.answers.pieces import Fields, Room
 
 
 def merged(*pieces: Any, closing: Any = None) -> Any:

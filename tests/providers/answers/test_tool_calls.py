@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.providers.answers.message_fields import Room
+from asyncsvc.providers.answers.pieces import Room
 from asyncsvc.providers.answers.tool_calls import ToolCalls
 from asyncsvc.web.tasks.views import put_together
 

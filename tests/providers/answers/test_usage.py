@@ -6,7 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.providers.answers.usage import completed, counted, updated
+from asyncsvc.providers.tokens import completed_usage as completed
+from asyncsvc.providers.tokens import counted
+from asyncsvc.providers.tokens import updated_usage as updated
 
 
 def counts(*reports: dict[str, Any], answered: str = "Hello world") -> tuple[int, int, int, bool]:

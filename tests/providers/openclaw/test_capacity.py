@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from asyncsvc.config.settings import Model
+from asyncsvc.providers.agents import crowded
 from asyncsvc.providers.dialects import PRESETS
-from asyncsvc.providers.openclaw.capacity import crowded
 from asyncsvc.providers.upstream import Upstream
 from tests.upstreams import gate, upstream
 

@@ -9,9 +9,9 @@ import pytest
 
 from asyncsvc.config.settings import Timeouts
 from asyncsvc.errors import GatewayAway, UpstreamAuth
+from asyncsvc.providers.agents import RunState, RunStatus
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, RunStatus, State
+from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
 from tests.providers.openclaw.test_sessions import ANSWER, USER
 from tests.providers.openclaw.test_socket import Frames, playing, recorded
 from tests.upstreams import ASK, Sheet, client, standing_still, upstream
@@ -47,14 +47,14 @@ async def run_status(doors: Authenticator, payload: dict[str, Any] | None) -> Ru
 @pytest.mark.parametrize(
     ("payload", "state"),
     [
-        ({"session": {"status": "done"}}, State.ANSWERED),
-        ({"session": {"status": "killed"}}, State.LOST),
-        ({"session": None}, State.ANSWERED),
-        (None, State.ANSWERED),
+        ({"session": {"status": "done"}}, RunState.ANSWERED),
+        ({"session": {"status": "killed"}}, RunState.LOST),
+        ({"session": None}, RunState.ANSWERED),
+        (None, RunState.ANSWERED),
     ],
 )
 async def test_history_and_status_are_one_fate(
-    payload: dict[str, Any] | None, state: State
+    payload: dict[str, Any] | None, state: RunState
 ) -> None:
     doors = Authenticator(200, {"messages": [USER, ANSWER]})
     assert (await run_status(doors, payload)).state is state
@@ -64,7 +64,7 @@ async def test_history_and_status_are_one_fate(
 
 
 async def test_an_answer_that_is_no_json_is_no_history() -> None:
-    assert (await run_status(Authenticator(200, b"<html>"), None)).state is State.AWAY
+    assert (await run_status(Authenticator(200, b"<html>"), None)).state is RunState.AWAY
 
 
 async def test_a_token_that_is_refused_is_an_error() -> None:

@@ -2,18 +2,10 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.providers.dialects import PRESETS
-from asyncsvc.providers.openclaw.sessions import (
-    RunStatus,
-    State,
-    fate_in,
-    full_key,
-    history_url,
-    session_key,
-    socket_url,
-    target,
-    text_of,
-)
+from asyncsvc.providers.agents import RunState, RunStatus
+from asyncsvc.providers.dialects import PRESETS, session_key, target
+from asyncsvc.providers.openclaw.runs import full_key, history_url, status_in, text_of
+from asyncsvc.providers.openclaw.socket import socket_url
 from tests.upstreams import ASK, upstream
 
 LANGUAGE = "x-openclaw-model"
@@ -75,43 +67,43 @@ def test_keys_are_lower_case_and_the_gateway_knows_them_by_agent() -> None:
 
 
 def _fate(messages: list[Any], run: str | None = "done", status: int = 200) -> RunStatus:
-    return fate_in(status, {"messages": messages}, run)
+    return status_in(status, {"messages": messages}, run)
 
 
 @pytest.mark.parametrize("run", ["done", "running", None])
 def test_a_whole_answer_at_the_end_of_the_history_counts(run: str | None) -> None:
     found = _fate([USER, ANSWER], run)
-    assert (found.state, found.text) == (State.ANSWERED, "Hello")
+    assert (found.state, found.text) == (RunState.ANSWERED, "Hello")
     assert found.usage == {"prompt_tokens": 7, "completion_tokens": 2, "total_tokens": 9}
 
 
 @pytest.mark.parametrize(
     ("messages", "run", "state"),
     [
-        ([USER], "running", State.RUNNING),
-        ([USER], None, State.RUNNING),
-        ([USER, ANSWER, USER], "running", State.RUNNING),
-        ([USER, ANSWER | {"responseId": None}], "running", State.RUNNING),
-        ([USER, ANSWER | {"stopReason": "error"}], None, State.RUNNING),
-        ([USER, ANSWER], "killed", State.LOST),
-        ([USER], "failed", State.LOST),
-        ([USER], "done", State.LOST),
-        ([USER, ANSWER | {"content": []}], "done", State.LOST),
-        ([], "running", State.RUNNING),
-        (["odd"], "running", State.RUNNING),
+        ([USER], "running", RunState.RUNNING),
+        ([USER], None, RunState.RUNNING),
+        ([USER, ANSWER, USER], "running", RunState.RUNNING),
+        ([USER, ANSWER | {"responseId": None}], "running", RunState.RUNNING),
+        ([USER, ANSWER | {"stopReason": "error"}], None, RunState.RUNNING),
+        ([USER, ANSWER], "killed", RunState.LOST),
+        ([USER], "failed", RunState.LOST),
+        ([USER], "done", RunState.LOST),
+        ([USER, ANSWER | {"content": []}], "done", RunState.LOST),
+        ([], "running", RunState.RUNNING),
+        (["odd"], "running", RunState.RUNNING),
     ],
 )
 def test_what_is_no_whole_answer_does_not(
-    messages: list[Any], run: str | None, state: State
+    messages: list[Any], run: str | None, state: RunState
 ) -> None:
     assert _fate(messages, run).state is state
 
 
 def test_a_session_that_is_not_there_never_began() -> None:
-    assert _fate([], None, 404).state is State.NEVER
-    assert _fate([], None, 503).state is State.AWAY
-    assert fate_in(200, None, None).state is State.AWAY
-    assert fate_in(200, {"messages": "odd"}, "running").state is State.RUNNING
+    assert _fate([], None, 404).state is RunState.NEVER
+    assert _fate([], None, 503).state is RunState.AWAY
+    assert status_in(200, None, None).state is RunState.AWAY
+    assert status_in(200, {"messages": "odd"}, "running").state is RunState.RUNNING
 
 
 def test_the_text_of_a_message() -> None:

@@ -22,10 +22,10 @@ from asyncsvc.errors import (
     UpstreamDisconnected,
     UpstreamInvalid,
 )
+from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS
+from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
 from asyncsvc.providers.openclaw.chat import prompt
-from asyncsvc.providers.openclaw.sessions import SESSION_HEADER, State
 from asyncsvc.providers.openclaw.socket import fault_in
 from asyncsvc.providers.upstream import Upstream
 from tests.upstreams import ASK, Sheet, client, upstream
@@ -200,7 +200,7 @@ async def test_nobody_there_is_waited_for() -> None:
         nowhere = replace(account, base_url="http://127.0.0.1:9/v1")
         with pytest.raises(GatewayAway):
             await ask(made, nowhere, Sheet())
-        assert (await made.run_status(nowhere, "k")).state is State.AWAY
+        assert (await made.run_status(nowhere, "k")).state is RunState.AWAY
         assert "could not be asked" in await made.abort(nowhere, "k")
         await made.look([nowhere, upstream()])
         assert nowhere.ready is False

@@ -1,16 +1,65 @@
-"""Pieces of an answer as events of a task.
+"""Pieces of an answer: where they go, how neighbours are joined, and their events.
 
-Owns the merging of neighbouring pieces of one kind, and the event that each piece becomes.
-Promises that the joined texts of the events equal the joined texts of the pieces. Never stores
-anything.
+Owns `Delta`, the protocol of the sink that takes the deltas, the joining of neighbouring pieces of
+one kind, and the event that each piece becomes. Promises that the joined texts of the events equal
+the joined texts of the pieces. Never stores anything.
 """
 
 from collections.abc import Iterable
+from typing import Any, NamedTuple, Protocol
 
-from asyncsvc.providers.answers.answer import Delta
 from asyncsvc.tasks.state import Draft, EventType
 
+Object = dict[str, Any]
 PIECE = frozenset({"index", "type", "function"})
+
+
+class Delta(NamedTuple):
+    """A piece of text; `reasoning` tells thinking from answering. `call`: a piece of a tool call
+    as OpenAI streams it, always with its index; `text` is empty then."""
+
+    text: str
+    reasoning: bool = False
+    call: Object | None = None
+    event: tuple[str, Object] | None = None
+    """In place of text: something else of an answer, as an event's type and data."""
+    refusal: bool = False
+    """The text is the model's refusal, which OpenAI's models send in a field of its own."""
+
+    @property
+    def written(self) -> str:
+        """What the model wrote: text, thinking or arguments."""
+        return self.call["function"]["arguments"] if self.call else self.text
+
+    @property
+    def size(self) -> int:
+        """Characters."""
+        return len(self.written)
+
+
+class Sink(Protocol):
+    """Where the pieces of an answer go. `head` is told when the provider begins to answer,
+    and whether it has accepted the call."""
+
+    @property
+    def full(self) -> bool:
+        """Whether to wait for `drained` before more is written."""
+        ...
+
+    def head(self, accepted: bool) -> None: ...
+
+    def write(self, delta: Delta) -> None: ...
+
+    def alive(self) -> None:
+        """Something has come, be it no text."""
+        ...
+
+    @property
+    def returns(self) -> bool:
+        """Whether a run that is left now will be asked for later, so that it may go on."""
+        ...
+
+    async def drained(self) -> None: ...
 
 
 def _draft(delta: Delta) -> Draft:

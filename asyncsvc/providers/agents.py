@@ -1,14 +1,16 @@
-"""How many runs an OpenClaw gateway takes at once, and whether the settings ask for more.
+"""Agent gateways: the status of a run after a cut, and how many runs a gateway takes.
 
-Owns the gateway's default. Promises a line for people where waiting would happen inside the
-gateway, in silence and by no lane or priority of ours. Never refuses a setting: the gateway's own
-(`agents.defaults.maxConcurrent`) may be higher, and it tells nobody.
+Owns what the rest of the service knows of the runs of an agent gateway: their status, the protocol
+that asks for it, and how many runs a gateway takes at once. Never speaks to a gateway: a package
+for each kind does, and only `client.py` imports that.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-from asyncsvc.providers.openclaw import sessions as openclaw
 from asyncsvc.providers.upstream import Upstream
 
 LEAST = 8
@@ -17,13 +19,52 @@ PER_CORE = 4
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
+class RunState(StrEnum):
+    """The state of a run after a cut."""
+
+    ANSWERED = "answered"
+    RUNNING = "running"
+    LOST = "lost"
+    NEVER = "never_began"
+    AWAY = "gateway_away"
+
+
+@dataclass(frozen=True, slots=True)
+class RunStatus:
+    """`text` and `usage` where it is answered; `detail` in words."""
+
+    state: RunState
+    text: str = ""
+    usage: dict[str, Any] | None = None
+    detail: str = ""
+
+
+def origin(base_url: str) -> str:
+    """The gateway's root: scheme, host and port."""
+    parts = urlsplit(base_url)
+    return f"{parts.scheme.replace('ws', 'http')}://{parts.netloc}"
+
+
+class Runs(Protocol):
+    """Runs that a provider goes on with when the connection is lost, by their session key, which
+    `Upstream.session_key` gives."""
+
+    async def run_status(self, upstream: Upstream, key: str) -> RunStatus:
+        """The status of the run. Raises UpstreamAuth, nothing else."""
+        ...
+
+    async def abort(self, upstream: Upstream, key: str) -> str:
+        """Abort the run; the gateway's reply, for people."""
+        ...
+
+
 def crowded(upstreams: Iterable[Upstream], cores: int) -> list[str]:
     """A line for each gateway that may be given more than it takes. `cores` are this machine's,
     which are the gateway's where it is reached over loopback."""
     gateways: dict[str, list[Upstream]] = {}
     for upstream in upstreams:
         if upstream.preset.acts:
-            gateways.setdefault(openclaw.origin(upstream.base_url), []).append(upstream)
+            gateways.setdefault(origin(upstream.base_url), []).append(upstream)
     found = []
     for where, accounts in gateways.items():
         near = urlsplit(where).hostname in LOOPBACK
