@@ -151,7 +151,7 @@ class WorkerPool:
                 # A worker that still records counts too: a disk that takes nothing would
                 # otherwise gather workers without end.
                 while self.working(account_slot) >= account_slot.gate.concurrency:
-                    account_slot.gate.waits_for("concurrency")
+                    account_slot.gate.wait_reasons.note("concurrency", account_slot.gate.time())
                     await account_slot.gate.sleep(math.inf)
                 found = await self._next(account_slot)
             except Exception:

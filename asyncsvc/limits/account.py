@@ -4,13 +4,11 @@
 cooldown, learned limits. The parts know nothing of each other. There are never more than
 `concurrency` calls at once, never more than `rpm` in any window nor `tpm` by its estimates; the
 breaker counts the provider's own failures only. `Permit` is the right to one call; each is given
-back once, and a call that was never made leaves no trace. Tasks, lanes and priorities are unknown
-here.
+back once, and a call that was never made leaves no trace.
 """
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,7 +25,7 @@ from asyncsvc.errors import (
     UpstreamAuth,
 )
 from asyncsvc.limits.adaptive import Adaptive
-from asyncsvc.limits.breaker import Breaker, BreakerState
+from asyncsvc.limits.breaker import Breaker
 from asyncsvc.limits.call_statistics import CallStatistics
 from asyncsvc.limits.cooldown import Cooldown, Refusals
 from asyncsvc.limits.headers import RateHeaders
@@ -35,19 +33,14 @@ from asyncsvc.limits.semaphore import Semaphore
 from asyncsvc.limits.sliding_window import Entry, Window
 from asyncsvc.limits.smoothing import Smoothing
 from asyncsvc.limits.verdict import (
-    NOW,
+    READY,
     AccountState,
     Reason,
     Stage,
     Verdict,
     WaitReasons,
-    provider_refusal,
     verdict,
 )
-
-ERROR_CHARS = 160
-"""Characters of the provider's error in a reason."""
-STARTS_KEPT = 10_000
 
 
 @dataclass(slots=True)
@@ -105,35 +98,31 @@ class AccountLimiter:
         """Calls that were sent and are not known to be refused or over."""
         self.at_work = 0
         """Those of them that the provider is known to have accepted."""
-        self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
         self._listener = listener or Listener()
-        self._semaphore = Semaphore(concurrency)
+        self.slots = Semaphore(concurrency)
         self._changed = asyncio.Event()
-        self._state: tuple[int, AccountState] | None = None
+        self._known: tuple[int, AccountState] | None = None
         self._follow(renew=True)
 
-    # The verdict --------------------------------------------------------------------------------
-
-    def state(self) -> AccountState:
+    def _state(self) -> AccountState:
         """All that decides about the next call; made once after each change."""
-        if self._state is None or self._state[0] != self.changes:
-            self._state = self.changes, self._look()
-        return self._state[1]
+        if self._known is None or self._known[0] != self.changes:
+            self._known = self.changes, self._look()
+        return self._known[1]
 
     def _look(self) -> AccountState:
+        now = self.time()
+        # A breaker that an unexplained refusal has opened counts as the provider's cooldown.
+        reason: Reason = "slow_down" if self.refusals.resting else "breaker"
         return AccountState(
             disabled=self.fault is not None,
             paused=self.paused is not None,
-            cooldown_until=self.cooldown.until,
-            cooldown_error=self.cooldown.why,
-            breaker_until=self.breaker.probe_at,
-            probing=self.breaker.probing,
-            refusal=self.refusals.last,
-            refused=self.refusals.resting,
             refused_alike=self.refusals.repeated,
-            window_until=self.window.opens_at(self.time()),
-            tokens_until=NOW,
-            spread_until=NOW if self.standing else self._smoothing.free_at,
+            cooldown=self.cooldown.verdict(now),
+            breaker=self.breaker.verdict(reason),
+            probing=self.breaker.probing,
+            window=Verdict("rate", self.window.opens_at(now)),
+            spread=READY if self.standing else Verdict("rate", self.smoothing.free_at),
             busy=self.busy,
             long_busy=self.long_busy,
             concurrency=self.concurrency,
@@ -144,62 +133,35 @@ class AccountLimiter:
     ) -> Verdict:
         """Whether a call may go on; see `asyncsvc.limits.verdict`. `tokens`: what the call will
         use; 0 where that is not asked yet."""
-        state, now = self.state(), self.time()
+        now, room = self.time(), READY
         if tokens and self.budget.limit:
-            state = state._replace(tokens_until=self.budget.opens_at(now, tokens))
-        return verdict(state, stage, now, long=long, probe=probe)
+            room = Verdict("tokens", self.budget.opens_at(now, tokens))
+        return verdict(self._state(), stage, now, long=long, probe=probe, tokens=room)
 
     def wait(self, tokens: int = 0, *, spread: bool = False) -> float:
         """Seconds until the provider's side allows a call of so many tokens; inf: until something
-        changes. `spread`: and until the evening-out of bursts lets it begin."""
+        changes. `spread`: and until the evening-out of bursts lets the call begin."""
         seconds, now = self.verdict(Stage.PERMIT, tokens=tokens).wait_s(self.time()), self.time()
-        return max(seconds, self.state().spread_until - now) if spread else seconds
+        return max(seconds, self._state().spread.until - now) if spread else seconds
 
     def refusal(self) -> ProviderError | None:
         """The provider's answer for which no call may start now; None: for none."""
-        return provider_refusal(self.state(), self.time())
+        now = self.time()
+        if self.cooldown.until > now:
+            return self.cooldown.why
+        resting = self.refusals.resting and self.breaker.wait(now) > 0
+        return self.refusals.last if resting else None
 
-    def describe(self, stage: Stage = Stage.START, tokens: int = 1) -> str | None:
+    def describe(
+        self, stage: Stage = Stage.START, *, tokens: int = 1, probe: bool = False
+    ) -> str | None:
         """Why no call of so many tokens may go on, for people; None where one may."""
-        found = self.verdict(stage, tokens=tokens)
-        if found.reason is None:
+        found = self.verdict(stage, tokens=tokens, probe=probe)
+        if found.ready:
             return None
         if stage is Stage.SUBMIT:
             return str(self.fault or self.refusals.last)
-        return self.paused if found.reason == "held" else f"{self.name}: {self.text(found)}"
-
-    def text(self, found: Verdict) -> str:
-        """What a verdict that is not ready says, without the account's name."""
-        now = self.time()
-        match found.reason:
-            case "disabled":
-                return f"disabled until the next start or reload: {self.fault}"
-            case "held":
-                return str(self.paused)
-            case "slow_down" | "quota":
-                return self._cooldown_text(found, now)
-            case "breaker":
-                return f"breaker open after {self.breaker.failures} failures"
-            case "tokens":
-                return f"{self.budget.used(now)} of {self.budget.limit} tokens used"
-            case "rate" if self.state().window_until > now:
-                when = "" if found.until == math.inf else f", next in {found.until - now:.0f} s"
-                return f"{self.window.used(now)} of {self.window.limit} calls used{when}"
-            case "rate":
-                return f"calls are spread over time, next in {found.until - now:.1f} s"
-        return f"{self.busy} of {self.concurrency} calls under way"
-
-    def _cooldown_text(self, found: Verdict, now: float) -> str:
-        if (left := self.cooldown.left(now)) > 0:
-            if self.cooldown.exhausted:
-                words = str(self.cooldown.why)[:ERROR_CHARS]
-                return f"quota used up, next in {left:.0f} s: {words}"
-            return f"asked to slow down, next in {left:.0f} s"
-        left = found.until - now
-        when = "a probe is under way" if left == math.inf else f"a probe in {left:.0f} s"
-        return f"rests after a refusal, {when}: {str(self.refusals.last)[:ERROR_CHARS]}"
-
-    # Figures ------------------------------------------------------------------------------------
+        return _text(self, found)
 
     @staticmethod
     def time() -> float:
@@ -209,69 +171,31 @@ class AccountLimiter:
     @property
     def concurrency(self) -> int:
         """Calls at once, at this moment."""
-        return self._semaphore.limit
-
-    @property
-    def breaker_state(self) -> BreakerState:
-        """Closed, open or half open, at this moment."""
-        return self.breaker.state(self.time())
-
-    @property
-    def remembers(self) -> bool:
-        """Whether calls are under way or still count."""
-        now = self.time()
-        return bool(self.busy or self.window.used(now) or self.budget.used(now))
-
-    def recent(self, span_s: float) -> int:
-        """The number of calls begun in the last `span_s` seconds, 10,000 at most."""
-        since = self.time() - span_s
-        while self.starts and self.starts[0] < since:
-            self.starts.popleft()
-        return len(self.starts)
-
-    def burst(self) -> tuple[int, float]:
-        """How many calls the window has room for, and how many a second may start; (0, 0) where
-        the window is full or there is no limit."""
-        left = self.window.limit - self.window.used(self.time())
-        return (left, self._smoothing.per_s) if left > 0 else (0, 0.0)
-
-    def room(self) -> float:
-        """How many calls may begin in this moment, all else being ready."""
-        slots = self.concurrency - self.busy
-        return min(slots, self.standing + self._smoothing.room(self.time()))
-
-    # Workers ------------------------------------------------------------------------------------
+        return self.slots.limit
 
     async def acquire(self) -> "Permit":
-        """Wait for a slot and for a moment in which a call may start.
-
-        The permit counts in the rate window only when `reserve` is called, which must follow
-        without another `acquire` in between.
-        """
-        self.waits_for("concurrency")
-        await self._semaphore.acquire()
+        """Wait for a slot and for a moment in which a call may start. The permit counts in the rate
+        window from `reserve` on, which must follow without another `acquire` in between."""
+        self.wait_reasons.note("concurrency", self.time())
+        await self.slots.acquire()
         try:
             smoothed = False
             while True:
                 found = self.verdict(Stage.PERMIT)
                 if not found.ready:
-                    self.waits_for(found.reason)
+                    self.wait_reasons.note(found.reason, self.time())
                     await self.sleep(found.wait_s(self.time()))
-                elif smoothed or self._smoothing.free:
-                    self.waits_for(None)
+                elif smoothed or self.smoothing.free:
+                    self.wait_reasons.note(None, self.time())
                     return Permit(self, self.breaker.enter())
                 else:
                     # It may take a while, so the verdict is asked once more after it.
-                    self.waits_for("rate")
-                    await self._smoothing.acquire()
-                    smoothed = True
+                    self.wait_reasons.note("rate", self.time())
+                    await self.smoothing.acquire()
+                    smoothed, self.changes = True, self.changes + 1
         except BaseException:
-            self._semaphore.release()
+            self.slots.release()
             raise
-
-    def waits_for(self, reason: Reason | None) -> None:
-        """Note what the next call waits for; None: for nothing but a task."""
-        self.wait_reasons.note(reason, self.time())
 
     async def sleep(self, delay: float) -> None:
         """Sleep that long, or until something has changed."""
@@ -288,20 +212,9 @@ class AccountLimiter:
             self._listener.on_room()
 
     def _close(self) -> None:
+        """Send workers with a permit back, then let all others ask again."""
         self.changes += 1
         self._listener.on_close(self)
-
-    # Outcomes of calls --------------------------------------------------------------------------
-
-    def sent(self) -> None:
-        """A call is on its way."""
-        self.under_way += 1
-        self.starts.append(self.time())
-        self.wake()
-
-    def freed(self) -> None:
-        """A permit came back."""
-        self._semaphore.release()
         self.wake()
 
     def accepted(self) -> None:
@@ -359,9 +272,10 @@ class AccountLimiter:
         elif error.trips:
             self.breaker.failed(now)
         self.changes += 1
-        if not self.verdict(Stage.PERMIT).ready:
+        if self.verdict(Stage.PERMIT).ready:
+            self.wake()
+        else:
             self._close()
-        self.wake()
 
     def _learn(self, error: ProviderError, permit: "Permit", now: float) -> bool:
         """Lower the limit that explains the refusal; False where none does."""
@@ -378,13 +292,10 @@ class AccountLimiter:
         self._follow()
         return found
 
-    # Operators, settings, restart ---------------------------------------------------------------
-
     def disable(self, error: ProviderError) -> None:
         """Take no calls any more, until the next start or reload."""
         self.fault = error
         self._close()
-        self.wake()
 
     @staticmethod
     def pause(limiters: "Sequence[AccountLimiter]", reason: str | None) -> None:
@@ -394,9 +305,10 @@ class AccountLimiter:
             limiter.paused = reason
             limiter.changes += 1
         for limiter in limiters:
-            if reason is not None:
+            if reason is None:
+                limiter.wake()
+            else:
                 limiter._close()
-            limiter.wake()
 
     def reset(self) -> None:
         """Try again what the provider had refused for good, or until its quota is renewed."""
@@ -410,35 +322,29 @@ class AccountLimiter:
     def configure(self, at_once: int, rate: int, tokens: int, adaptive: Adaptive) -> None:
         """Set other limits: no call under way is cut, and what was called still counts."""
         self.adaptive = adaptive
-        if adaptive.span_s != self.window.span_s:
-            self.window.span(adaptive.span_s)
-            self.budget.span(adaptive.span_s)
+        self.window.span(adaptive.span_s)
+        self.budget.span(adaptive.span_s)
         self.window.limit, self.budget.limit = rate, tokens
-        self._semaphore.resize(at_once)
+        self.slots.resize(at_once)
         self._follow(renew=True)
         self.wake()
 
     def _follow(self, renew: bool = False) -> None:
         """Take over what has been learned; `renew`: the limits were set just now."""
-        at_once, rate = self.adaptive.concurrency, self.adaptive.rate
-        found = (
-            at_once.value if at_once is not None else self.concurrency,
-            rate.value if rate is not None else self.window.limit,
-        )
+        found = self.adaptive.limits(self.concurrency, self.window.limit)
         changed = found != (self.concurrency, self.window.limit)
         if changed:
             self.window.limit = found[1]
-            self._semaphore.resize(found[0])
+            self.slots.resize(found[0])
         if changed or renew:
-            self._smoothing = Smoothing(*found, self.window.span_s)
+            self.smoothing = Smoothing(*found, self.window.span_s)
         if changed:
             self._listener.on_learn(self)
             self.wake()
 
     def restore_learned(self, kept: dict[str, Any]) -> None:
         """Go on with what an earlier process had learned; what makes no sense is left out."""
-        with suppress(LookupError, TypeError, ValueError):
-            self.adaptive.restore(kept)
+        self.adaptive.restore(kept)
         self._follow()
 
     def restore_calls(self, calls: list[tuple[float, int]]) -> None:
@@ -449,6 +355,33 @@ class AccountLimiter:
         self.changes += 1
 
 
+def _text(limiter: AccountLimiter, found: Verdict) -> str:
+    """What a verdict that is not ready says, for people."""
+    now = limiter.time()
+    left_s = found.until - now
+    match found.reason:
+        case "held":
+            return str(limiter.paused)
+        case "disabled":
+            text = f"disabled until the next start or reload: {limiter.fault}"
+        case "slow_down" | "quota" if limiter.cooldown.until > now:
+            text = limiter.cooldown.describe(now)
+        case "slow_down":
+            text = limiter.refusals.describe(left_s)
+        case "breaker":
+            text = f"breaker open after {limiter.breaker.failures} failures"
+        case "tokens":
+            text = f"{limiter.budget.used(now)} of {limiter.budget.limit} tokens used"
+        case "rate" if limiter.window.opens_at(now) > now:
+            when = "" if left_s == math.inf else f", next in {left_s:.0f} s"
+            text = f"{limiter.window.used(now)} of {limiter.window.limit} calls used{when}"
+        case "rate":
+            text = f"calls are spread over time, next in {left_s:.1f} s"
+        case _:
+            text = f"{limiter.busy} of {limiter.concurrency} calls under way"
+    return f"{limiter.name}: {text}"
+
+
 class Permit:
     """The right to one call. `release` gives it back; more than once does no harm."""
 
@@ -457,10 +390,7 @@ class Permit:
         self._probe = probe
         self._place: Entry | None = None
         self._tokens: Entry | None = None
-        self._released = False
-        self._answered = False
-        self._at_work = False
-        self._under_way = False
+        self._released = self._answered = self._at_work = self._under_way = False
         self.long = False
         self.sent_at: float | None = None
         limiter.standing += 1
@@ -480,17 +410,13 @@ class Permit:
         limiter.changes += 1
 
     def confirm(self) -> None:
-        """Ask once more before the call, which must follow at once. Raises GateClosed.
-
-        Between the permit and the call lie the reading of the body and a commit. Workers that wait
-        are sent back when the account closes meanwhile; a worker on its way finds out here.
-        """
+        """Ask once more before the call, which must follow at once: between the permit and the call
+        lie the reading of the body and a commit. Raises GateClosed."""
         limiter = self.limiter
         if not self._probe and limiter.breaker.wait(limiter.time()) == 0:
             self._become_probe()
-        if not (found := limiter.verdict(Stage.CALL, probe=self._probe)).ready:
-            text = limiter.text(found)
-            raise GateClosed(text if found.reason == "held" else f"{limiter.name}: {text}")
+        if (why := limiter.describe(Stage.CALL, probe=self._probe)) is not None:
+            raise GateClosed(why)
 
     def _become_probe(self) -> None:
         self._probe = self._probe or self.limiter.breaker.enter()
@@ -498,18 +424,18 @@ class Permit:
 
     def sent(self) -> None:
         """Note that the call is on its way."""
-        if self._place is None or self._tokens is None:
-            return
+        assert self._place is not None and self._tokens is not None
         limiter, now = self.limiter, self.limiter.time()
         self.sent_at, self._under_way = now, True
         limiter.window.sent(self._place, now)
         limiter.budget.sent(self._tokens, now)
-        limiter.sent()
+        limiter.under_way += 1
+        limiter.statistics.started()
+        limiter.wake()
 
     def head(self, accepted: bool = True) -> None:
         """Note that the provider has begun to answer."""
-        if self._place is None or self._tokens is None:
-            return
+        assert self._place is not None and self._tokens is not None
         limiter, now = self.limiter, self.limiter.time()
         limiter.window.head(self._place, now)
         limiter.budget.head(self._tokens, now)
@@ -571,4 +497,5 @@ class Permit:
                 limiter.budget.refund(self._tokens)
         if self._probe:
             limiter.breaker.leave()
-        limiter.freed()
+        limiter.slots.release()
+        limiter.wake()

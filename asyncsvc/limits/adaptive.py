@@ -13,6 +13,7 @@ is tried first, for that is soon found out: if the next call, beside fewer other
 well, it was the rate, and the cut is taken back.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -31,10 +32,9 @@ GROWTH = 1.5
 
 @dataclass(slots=True)
 class Learned:
-    """A limit between `floor` and `ceiling`. A round is a time in which it was used up."""
+    """A limit between 1 and `ceiling`. A round is a time in which it was used up."""
 
     value: int
-    floor: int = 1
     ceiling: int = 1_000
     between: int = ROUNDS
     """Full rounds from one probe to the next."""
@@ -70,18 +70,18 @@ class Learned:
             if self.probing:
                 self.between = min(self.between * 2, ROUNDS_MOST)
             elif self.settled and accepted < self.value - 1:
-                # Its limit has become smaller, or somebody else uses the account too.
+                # Its limit has become smaller, or others use the account too.
                 self.between = ROUNDS_AFTER_A_CUT
             self._before = self.value
             self.probing, self.named, self.step = False, False, 1
-        least = max(accepted, round(self._before * CUT), self.floor)
+        least = max(accepted, round(self._before * CUT), 1)
         self.value = min(self.value, least)
         self.settled = True
         self.rounds = 0
 
     def named_by_provider(self, limit: int) -> None:
         """The provider names its limit itself, in a header."""
-        self.value = max(self.floor, min(self.ceiling, limit))
+        self.value = max(1, min(self.ceiling, limit))
         self.settled = self.named = True
 
     def as_dict(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class Learned:
     def restore(self, kept: dict[str, Any]) -> None:
         """Go on where an earlier process was; raises LookupError, TypeError or ValueError."""
         value, between, settled = int(kept["value"]), int(kept["patience"]), kept["settled"]
-        self.value = max(self.floor, min(self.ceiling, value))
+        self.value = max(1, min(self.ceiling, value))
         self.between = max(1, min(between, ROUNDS_MOST))
         self.settled = bool(settled)
 
@@ -151,6 +151,13 @@ class Adaptive:
     @property
     def learns(self) -> bool:
         return self.concurrency is not None or self.rate is not None
+
+    def limits(self, concurrency: int, rate: int) -> tuple[int, int]:
+        """The present limits: what is learned of each, or else the given one."""
+        return (
+            concurrency if self.concurrency is None else self.concurrency.value,
+            rate if self.rate is None else self.rate.value,
+        )
 
     def accepted(self, at_once: int, in_window: int, now: float) -> None:
         """A call was accepted: with it so many were under way, and so many in the window."""
@@ -224,10 +231,11 @@ class Adaptive:
         return kept | {"tells": self.tells}
 
     def restore(self, kept: dict[str, Any]) -> None:
-        """Go on where an earlier process was; raises LookupError, TypeError or ValueError."""
+        """Go on where an earlier process was; what makes no sense is left out."""
         for name, limit in zip(SHOWN, (self.concurrency, self.rate), strict=True):
             if limit is not None and name in kept:
-                limit.restore(kept[name])
+                with suppress(LookupError, TypeError, ValueError):
+                    limit.restore(kept[name])
         self.tells = bool(kept.get("tells"))
         if self.concurrency is not None and self.concurrency.settled:
             self.proven = self.concurrency.value

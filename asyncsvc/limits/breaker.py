@@ -8,6 +8,8 @@ are reported to it.
 import math
 from enum import StrEnum
 
+from asyncsvc.limits.verdict import READY, Reason, Verdict
+
 
 class BreakerState(StrEnum):
     CLOSED = "closed"
@@ -35,6 +37,10 @@ class Breaker:
     def probe_at(self) -> float:
         """When the next probe may pass; -inf while the breaker is closed."""
         return -math.inf if self._opened_at is None else self._due(self._opened_at)
+
+    def verdict(self, reason: Reason) -> Verdict:
+        """Whether a call other than the probe may start; if not, `reason` is why."""
+        return READY if self._opened_at is None else Verdict(reason, self.probe_at)
 
     @property
     def probing(self) -> bool:

@@ -6,13 +6,15 @@ for knowledge about the next call. Nothing is decided here.
 
 import asyncio
 import math
-from collections import Counter
+from collections import Counter, deque
 from typing import Any
 
 from asyncsvc.errors import ProviderError
 from asyncsvc.histogram import Histogram
 
+STARTS_KEPT = 10_000
 EWMA = 0.2
+"""The weight of the newest measurement in an average."""
 STALE_S = 600.0
 """Seconds after which a measurement says nothing about the next call."""
 CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
@@ -34,7 +36,20 @@ class CallStatistics:
         """Average seconds of a call (EWMA); None before the first."""
         self.error_rate = 0.0
         """Share of calls that failed by the provider's fault (EWMA)."""
+        self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
+        """When the latest calls began, by the event loop's clock."""
         self._measured_at = -math.inf
+
+    def started(self) -> None:
+        """A call has begun."""
+        self.starts.append(asyncio.get_running_loop().time())
+
+    def recent(self, span_s: float) -> int:
+        """The number of calls begun in the last `span_s` seconds, `STARTS_KEPT` at most."""
+        since = asyncio.get_running_loop().time() - span_s
+        while self.starts and self.starts[0] < since:
+            self.starts.popleft()
+        return len(self.starts)
 
     def succeeded(self, seconds: float) -> None:
         """A call was answered in that time."""

@@ -15,10 +15,13 @@ Whether an answer was a refusal is decided elsewhere. Times are the event loop's
 import math
 import re
 
-from asyncsvc.errors import ProviderError, QuotaExhausted, Unexplained
+from asyncsvc.errors import ProviderError, QuotaExhausted, RateLimited, Unexplained
 from asyncsvc.limits.backoff import backoff
 from asyncsvc.limits.headers import HOUR_S
+from asyncsvc.limits.verdict import READY, Verdict
 
+ERROR_CHARS = 160
+"""Characters of the provider's error in a reason."""
 LEARNED_SHARE = 1 / 60
 """The part of the window for which an account with learned limits rests after a first refusal.
 The lower limit is the remedy; the rest only keeps a provider from being asked again in the same
@@ -34,7 +37,7 @@ class Cooldown:
     def __init__(self, base_s: float, max_s: float, span_s: float) -> None:
         self.configure(base_s, max_s, span_s)
         self.why: ProviderError | None = None
-        """The refusal for which the account cools down, or last did; None: a header asked."""
+        """The refusal for which the account cools down, or last did."""
         self.until = -math.inf
         self._named = False
         """Whether the provider named the time."""
@@ -58,13 +61,27 @@ class Cooldown:
         """Seconds that are left; not above 0: none."""
         return self.until - now
 
+    def verdict(self, now: float) -> Verdict:
+        """Whether a call may start as far as the cooldown is concerned."""
+        if self.until <= now:
+            return READY
+        return Verdict("quota" if self.exhausted else "slow_down", self.until)
+
+    def describe(self, now: float) -> str:
+        """Why the account cools down and for how long, for people."""
+        if self.exhausted:
+            words = str(self.why)[:ERROR_CHARS]
+            return f"quota used up, next in {self.until - now:.0f} s: {words}"
+        return f"asked to slow down, next in {self.until - now:.0f} s"
+
     def answered(self) -> None:
         """A call was accepted: the next refusal is a first one again."""
         self._slowed = 0
 
     def asked(self, wait_s: float, now: float) -> None:
         """The provider asks for a pause of so long in a header."""
-        self._begin(now + min(wait_s, HOUR_S), None, named=True)
+        header = RateLimited("a header says that nothing is left of the limit")
+        self._begin(now + min(wait_s, HOUR_S), header, named=True)
 
     def used_up(
         self, retry_after: float | None, now: float, why: ProviderError | None = None
@@ -135,6 +152,12 @@ class Refusals:
         grown = min(FIRST_S * 2.0 ** min(self._count - 1, 10), MOST_S)
         # Never longer than the provider asks for.
         return min(error.retry_after, MOST_S) if error.retry_after else grown
+
+    def describe(self, left_s: float) -> str:
+        """Why the account rests, for people; `left_s` until its probe, inf: while that is under
+        way."""
+        when = "a probe is under way" if left_s == math.inf else f"a probe in {left_s:.0f} s"
+        return f"rests after a refusal, {when}: {str(self.last)[:ERROR_CHARS]}"
 
     def passed(self) -> bool:
         """A call was accepted, though it has not succeeded yet; whether that ends a rest."""

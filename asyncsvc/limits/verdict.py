@@ -13,8 +13,6 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import Literal, NamedTuple, get_args
 
-from asyncsvc.errors import ProviderError, QuotaExhausted, RateLimited, Unexplained
-
 Reason = Literal[
     "concurrency",  # all slots are busy
     "rate",  # the rate window is full, or filling too fast
@@ -50,35 +48,6 @@ class Stage(Enum):
     """A task that waits alone: could its call begin at once?"""
 
 
-class AccountState(NamedTuple):
-    """All that decides about the next call of an account. A moment gone by is no obstacle; inf
-    stands for "until something changes"."""
-
-    disabled: bool
-    paused: bool
-    cooldown_until: float
-    cooldown_error: ProviderError | None
-    """The refusal for which the account cools down or last did; None: a header asked for it."""
-    breaker_until: float
-    """When an open breaker lets a probe pass; `NOW` while it is closed."""
-    probing: bool
-    """Whether the probe of an open breaker is under way."""
-    refusal: Unexplained | None
-    """The latest unexplained refusal since the last success."""
-    refused: bool
-    """Whether the breaker is open because of such refusals."""
-    refused_alike: bool
-    """Whether two different requests were refused alike."""
-    window_until: float
-    tokens_until: float
-    """For the tokens of the request; `NOW` where it names none."""
-    spread_until: float
-    """When the evening-out of bursts lets the next call begin."""
-    busy: int
-    long_busy: int
-    concurrency: int
-
-
 class Verdict(NamedTuple):
     """`READY`, or why not and until when; `until` inf: until something changes."""
 
@@ -106,11 +75,39 @@ PAUSED = Verdict("held", ON_CHANGE)
 BUSY = Verdict("concurrency", ON_CHANGE)
 
 
+class AccountState(NamedTuple):
+    """All that decides about the next call of an account. A part that may be in the way is a
+    verdict with the moment from which it no longer is; `READY` stands for one that is not."""
+
+    disabled: bool
+    paused: bool
+    refused_alike: bool
+    """Whether two different requests were refused alike, for no reason that was named."""
+    cooldown: Verdict
+    breaker: Verdict
+    """Until a probe may pass."""
+    probing: bool
+    """Whether the probe of an open breaker is under way."""
+    window: Verdict
+    spread: Verdict
+    """Until the evening-out of bursts lets the next call begin."""
+    busy: int
+    long_busy: int
+    concurrency: int
+
+
 def verdict(
-    state: AccountState, stage: Stage, now: float, *, long: bool = False, probe: bool = False
+    state: AccountState,
+    stage: Stage,
+    now: float,
+    *,
+    long: bool = False,
+    probe: bool = False,
+    tokens: Verdict = READY,
 ) -> Verdict:
     """Whether a task at that stage may go on. `long`: it is a long task, and long tasks leave one
-    slot to the others where there is more than one; `probe`: its call is the breaker's probe."""
+    slot to the others where there is more than one; `probe`: its call is the breaker's probe;
+    `tokens`: what the token budget says to its tokens."""
     if state.disabled:
         return DISABLED
     if stage is Stage.SUBMIT:
@@ -118,68 +115,43 @@ def verdict(
     if state.paused:
         return PAUSED
     if stage is Stage.SLOT:
-        return _slot(state, now, long)
-    if stage is Stage.PERMIT:
-        return _permit(state, now, probe)
-    if stage is Stage.START:
-        return _start(state, now)
+        return _slot(state, now, long, tokens)
     if stage is Stage.QUEUE:
-        long_cooldown = state.cooldown_until - now > LONG_COOLDOWN_S
-        return _longest(now, _cooldown(state) if long_cooldown else READY, _breaker(state))
-    allowed = state.breaker_until == NOW or (probe and now >= state.breaker_until)
-    return _longest(now, READY if allowed else _breaker(state), _cooldown(state))
-
-
-def _slot(state: AccountState, now: float, long: bool) -> Verdict:
-    """The breaker's probe takes a task too, so only a breaker that is open forbids it."""
-    breaker = READY if state.probing else _breaker(state)
-    if max(breaker.until, state.cooldown_until, state.window_until) > now:
-        return _longest(now, breaker, _cooldown(state), Verdict("rate", state.window_until))
-    if state.busy >= state.concurrency:
-        return BUSY
-    if long and state.long_busy >= state.concurrency - 1 > 0:
-        return BUSY
-    return Verdict("tokens", state.tokens_until) if state.tokens_until > now else READY
-
-
-def _permit(state: AccountState, now: float, probe: bool) -> Verdict:
+        long_cooldown = state.cooldown.until - now > LONG_COOLDOWN_S
+        return _longest(now, state.cooldown if long_cooldown else READY, _breaker(state))
+    if stage is Stage.CALL:
+        allowed = state.breaker is READY or (probe and now >= state.breaker.until)
+        return _longest(now, state.cooldown, READY if allowed else _breaker(state))
     breaker = READY if probe else _breaker(state)
-    tokens = Verdict("tokens", state.tokens_until)
-    rate = Verdict("rate", state.window_until)
-    return _longest(now, breaker, _cooldown(state), rate, tokens)
-
-
-def _start(state: AccountState, now: float) -> Verdict:
-    if not (found := _permit(state, now, False)).ready:
+    found = _longest(now, state.cooldown, breaker, state.window, tokens)
+    if stage is Stage.PERMIT or not found.ready:
         return found
-    if state.busy >= state.concurrency:
+    return BUSY if state.busy >= state.concurrency else _longest(now, state.spread)
+
+
+def _slot(state: AccountState, now: float, long: bool, tokens: Verdict) -> Verdict:
+    """The breaker's probe takes a task too, so only a breaker that is open forbids it."""
+    breaker = READY if state.probing else state.breaker
+    found = _longest(now, state.cooldown, breaker, state.window)
+    if not found.ready:
+        return found
+    if state.busy >= state.concurrency or (long and state.long_busy >= state.concurrency - 1 > 0):
         return BUSY
-    return _longest(now, Verdict("rate", state.spread_until))
+    return _longest(now, tokens)
+
+
+def _breaker(state: AccountState) -> Verdict:
+    """While a probe is under way, its end is waited for."""
+    return Verdict(state.breaker.reason, ON_CHANGE) if state.probing else state.breaker
 
 
 def _longest(now: float, *found: Verdict) -> Verdict:
     """What lasts longest of that which is in the way."""
-    longest = max(found, key=lambda each: each.until)
-    return longest if longest.until > now else READY
-
-
-def _cooldown(state: AccountState) -> Verdict:
-    exhausted = isinstance(state.cooldown_error, QuotaExhausted)
-    return Verdict("quota" if exhausted else "slow_down", state.cooldown_until)
-
-
-def _breaker(state: AccountState) -> Verdict:
-    """A breaker that an unexplained refusal has opened counts as the provider's cooldown."""
-    until = ON_CHANGE if state.probing else state.breaker_until
-    return Verdict("slow_down" if state.refused else "breaker", until)
-
-
-def provider_refusal(state: AccountState, now: float) -> ProviderError | None:
-    """The provider's answer for which no call may start now; None: for none."""
-    if state.cooldown_until > now:
-        header = "a header says that nothing is left of the limit"
-        return state.cooldown_error or RateLimited(header)
-    return state.refusal if state.refused and _breaker(state).until > now else None
+    longest, until = READY, now
+    for each in found:
+        if each.until > until:
+            longest, until = each, each.until
+    return longest
 
 
 KEPT = 4096

@@ -75,7 +75,10 @@ class Catalogue:
         """Forget the gates that no account uses and whose calls no longer count."""
         kept = {account.identity for account in usable}
         for identity, gate in list(self._gates.items()):
-            if identity not in kept and not gate.remembers:
+            if identity in kept:
+                continue
+            now = gate.time()
+            if not (gate.busy or gate.window.used(now) or gate.budget.used(now)):
                 del self._gates[identity]
 
     def name_of(self, asked: str) -> str:

@@ -150,7 +150,8 @@ def _look(gates: list[AccountLimiter], tokens: int) -> _State:
         closed_s = min(closed_s, _closed(gate))
         wait = gate.wait(max(tokens, 1))
         if wait <= 0:
-            free += max(int(gate.room()), 0)
+            may_begin = gate.standing + gate.smoothing.room(gate.time())
+            free += max(int(min(gate.concurrency - gate.busy, may_begin)), 0)
         full = gate.busy >= gate.concurrency
         if (wait := gate.wait(max(tokens, 1), spread=True)) <= 0:
             turning += quicker
@@ -160,7 +161,7 @@ def _look(gates: list[AccountLimiter], tokens: int) -> _State:
             rate, quick, pace = rate + calls, quick + left, pace + quicker
     if turning:
         next_s = min(next_s, 1 / turning)  # one of the calls under way ends
-    reasons = [why for gate in gates if (why := gate.describe(tokens=tokens))]
+    reasons = [why for gate in gates if (why := gate.describe(tokens=max(tokens, 1)))]
     # The keys of a paused model all give the same reason.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
     return _State(free, next_s, rate, quick - free, pace, reason, max(closed_s, 0.0))
@@ -179,14 +180,11 @@ def _burst(gate: AccountLimiter, calls: float) -> tuple[int, float]:
     """The calls that the gate's window has room for, and the calls a second at which they start; 0
     and the rate of the long run, where another limit is in the way or the slots are full for an
     unknown time."""
-    left, per_s = gate.burst()
+    left, service_s = gate.window.limit - gate.window.used(gate.time()), gate.statistics.service_s
     full = gate.busy >= gate.concurrency
-    if not left or gate.wait() > 0 or gate.budget.limit or (full and not gate.statistics.service_s):
+    if left <= 0 or gate.wait() > 0 or gate.budget.limit or (full and not service_s):
         return 0, calls
-    return left, min(
-        per_s,
-        gate.concurrency / gate.statistics.service_s if gate.statistics.service_s else math.inf,
-    )
+    return left, min(gate.smoothing.per_s, gate.concurrency / service_s if service_s else math.inf)
 
 
 def _rate(gate: AccountLimiter, tokens: int) -> float:

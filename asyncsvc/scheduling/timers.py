@@ -215,9 +215,9 @@ class WaitTimes:
         are open."""
         for slot in self._blocked - reasons.keys():
             if slot.ready:
-                slot.gate.waits_for(None)
+                slot.gate.wait_reasons.note(None, AccountLimiter.time())
         for slot, reason in reasons.items():
-            slot.gate.waits_for(reason)
+            slot.gate.wait_reasons.note(reason, AccountLimiter.time())
         self._blocked = set(reasons)
 
     def taken(self, task_id: str, gate: AccountLimiter) -> dict[str, Any]:

@@ -107,7 +107,7 @@ async def test_a_lost_connection_leaves_nothing_to_wait_for() -> None:
     for _ in range(20):
         open_gate.failed(KeptConnectionLost("x"))
     assert open_gate.wait() == 0
-    assert open_gate.breaker_state is BreakerState.CLOSED
+    assert open_gate.breaker.state(open_gate.time()) is BreakerState.CLOSED
 
 
 @virtual
@@ -119,7 +119,7 @@ async def test_a_probe_on_a_lost_connection_lets_the_next_one_try() -> None:
     broken.failed(KeptConnectionLost("x"), probe)
     probe.release()
     assert broken.wait() == 0
-    assert broken.breaker_state is BreakerState.HALF_OPEN
+    assert broken.breaker.state(broken.time()) is BreakerState.HALF_OPEN
 
 
 # The breaker ----------------------------------------------------------------------------------
@@ -141,9 +141,9 @@ def test_the_fifth_failure_of_the_provider_opens_the_breaker(error: type[Provide
         broken = gate()
         for _ in range(4):
             broken.failed(error("x"))
-        assert (broken.breaker_state, broken.wait()) == (BreakerState.CLOSED, 0)
+        assert (broken.breaker.state(broken.time()), broken.wait()) == (BreakerState.CLOSED, 0)
         broken.failed(error("x"))
-        assert (broken.breaker_state, broken.wait()) == (BreakerState.OPEN, 30)
+        assert (broken.breaker.state(broken.time()), broken.wait()) == (BreakerState.OPEN, 30)
 
     check()
 
@@ -155,7 +155,7 @@ def test_what_is_not_the_providers_fault_never_opens_it(error: type[ProviderErro
         sound = gate()
         for _ in range(50):
             sound.failed(error("x"))
-        assert sound.breaker_state is BreakerState.CLOSED
+        assert sound.breaker.state(sound.time()) is BreakerState.CLOSED
         assert sound.statistics.errors == sound.statistics.calls == 50
 
     check()
@@ -183,7 +183,7 @@ async def test_a_probe_that_fails_costs_another_cool_down() -> None:
     probe = await called(broken)
     trip(broken, 1)
     probe.release()
-    assert (broken.breaker_state, broken.wait()) == (BreakerState.OPEN, 30)
+    assert (broken.breaker.state(broken.time()), broken.wait()) == (BreakerState.OPEN, 30)
 
 
 @virtual
@@ -192,7 +192,7 @@ async def test_a_probe_given_back_unused_lets_the_next_one_try() -> None:
     trip(broken)
     (await broken.acquire()).release()
     assert broken.wait() == 0
-    assert broken.breaker_state is BreakerState.HALF_OPEN
+    assert broken.breaker.state(broken.time()) is BreakerState.HALF_OPEN
 
 
 @virtual

@@ -109,10 +109,10 @@ def test_what_is_kept_cannot_leave_the_bounds() -> None:
 
 
 @given(st.lists(st.one_of(st.none(), st.tuples(st.integers(0, 300), st.booleans()))))
-def test_whatever_happens_it_stays_between_floor_and_ceiling(
+def test_whatever_happens_it_stays_between_one_and_its_ceiling(
     steps: list[tuple[int, bool] | None],
 ) -> None:
-    limit = Learned(30, floor=1, ceiling=100)
+    limit = Learned(30, ceiling=100)
     for step in steps:
         before = limit.value
         if step is None:

@@ -221,7 +221,7 @@ def test_a_limit_that_was_set_is_never_exceeded_while_the_other_is_learned(
     async def check() -> None:
         gate = auto(concurrency, None) if learn_rate else auto(None, rpm)
         await saturate(gate, provider, 4)
-        sent.extend(gate.starts)
+        sent.extend(gate.statistics.starts)
         assert provider.most <= (concurrency if learn_rate else most_at_once(gate))
         assert 1 <= gate.concurrency <= 32
         if not learn_rate and sent:

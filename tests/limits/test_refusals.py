@@ -54,7 +54,10 @@ async def test_the_account_rests_for_seconds_and_one_probe_passes() -> None:
     resting.succeeded(1.0)
     probe.release()
     await asyncio.gather(*others)
-    assert (resting.breaker_state, resting.refusals.last) == (BreakerState.CLOSED, None)
+    assert (resting.breaker.state(resting.time()), resting.refusals.last) == (
+        BreakerState.CLOSED,
+        None,
+    )
 
 
 @virtual

@@ -168,7 +168,7 @@ class Crowd:
             if end not in ("unused", "unsent"):
                 await asyncio.sleep(prepares)
                 permit.confirm()
-                probing = gate.breaker_state is not BreakerState.CLOSED
+                probing = gate.breaker.state(gate.time()) is not BreakerState.CLOSED
                 self._goes(probing)
                 permit.sent()
                 self.sent.append(loop().time())

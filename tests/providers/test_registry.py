@@ -158,5 +158,5 @@ def test_the_longest_window_is_known() -> None:
 async def test_the_breaker_is_built_from_the_settings() -> None:
     (upstream,) = catalogue(breaker={"failures": 1, "cooldown_s": 7}, m=CHAT).upstreams
     upstream.gate.breaker.failed(0.0)
-    assert upstream.gate.breaker_state is BreakerState.OPEN
+    assert upstream.gate.breaker.state(upstream.gate.time()) is BreakerState.OPEN
     assert upstream.gate.wait() == 7

@@ -33,7 +33,7 @@ async def test_fifty_equal_tasks_are_one_call(tmp_path: Path) -> None:
             assert task.usage is not None
         assert len(services.client.calls) == calls_on_disk(tmp_path) == 1
         gate = services.services.catalogue.upstreams[0].gate
-        assert (gate.statistics.calls, gate.busy, len(gate.starts)) == (1, 0, 1)
+        assert (gate.statistics.calls, gate.busy, len(gate.statistics.starts)) == (1, 0, 1)
         assert (services.services.cache.shared, services.services.cache.misses) == (49, 1)
         assert since() == 10
 

@@ -97,8 +97,12 @@ def _figures(parts: Services) -> dict[str, Any]:
 
 
 def _models(parts: Services) -> dict[str, dict[str, Any]]:
+    now = asyncio.get_running_loop().time()
     enabled = {
-        upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state.value}
+        upstream.name: {
+            "enabled": True,
+            "breaker": upstream.gate.breaker.state(now).value,
+        }
         for upstream in parts.catalogue.upstreams
     }
     lacking = parts.catalogue.lacking()
@@ -115,7 +119,7 @@ def _ailing(parts: Services) -> list[str]:
     opened = [
         f"model {gate.describe(Stage.QUEUE) if gate.refusals.resting else f'{name}: breaker open'}"
         for name, gate in ((upstream.name, upstream.gate) for upstream in upstreams)
-        if gate.breaker_state.value == DEGRADED_BREAKER
+        if gate.breaker.state(gate.time()).value == DEGRADED_BREAKER
     ]
     return [*none, *refused, *opened]
 

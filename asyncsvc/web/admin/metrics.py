@@ -126,7 +126,7 @@ def _tokens(services: Services) -> Iterator[Sample]:
 
 def _breaker(services: Services) -> Iterator[Sample]:
     for upstream in services.catalogue.upstreams:
-        now = upstream.gate.breaker_state
+        now = upstream.gate.breaker.state(upstream.gate.time())
         for state in BreakerState:
             yield (upstream.name, upstream.gate.name, state.value), float(now is state)
 

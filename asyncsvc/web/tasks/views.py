@@ -222,7 +222,7 @@ def _gate(upstream: Upstream) -> dict[str, Any]:
     return {
         "name": gate.name,
         "in_flight": gate.busy,
-        "calls_in_window": gate.recent(60.0),
+        "calls_in_window": gate.statistics.recent(60.0),
         "concurrency": gate.concurrency,
         "window_used": gate.window.used(now),
         "window_limit": gate.window.limit,
@@ -230,6 +230,6 @@ def _gate(upstream: Upstream) -> dict[str, Any]:
         "tokens_used": gate.budget.used(now),
         "tokens_limit": gate.budget.limit,
         "learned": gate.adaptive.as_dict() if gate.adaptive.learns else None,
-        "breaker": gate.breaker_state.value,
+        "breaker": gate.breaker.state(gate.time()).value,
         "waiting_for": gate.describe(),
     }
