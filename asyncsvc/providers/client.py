@@ -184,11 +184,11 @@ class Client:
         return found[0]
 
     async def run_status(self, upstream: Upstream, key: str) -> RunStatus:
-        """What became of the run of that session. Raises UpstreamAuth, nothing else."""
+        """The status of the run of that session. Raises UpstreamAuth, nothing else."""
         return await openclaw_runs.run_status(self.fetch, self._gateway(upstream), upstream, key)
 
     async def abort(self, upstream: Upstream, key: str) -> str:
-        """End whatever runs in that session; what the gateway said to it, for people."""
+        """End the run of that session; the gateway's reply, for people."""
         return await openclaw_runs.abort(self._gateway(upstream), upstream, key)
 
     async def look(self, upstreams: Sequence[Upstream]) -> None:

@@ -39,7 +39,7 @@ class Recorder:
         self.file("unknown_agent")
         await self._chat("token", key="not-the-token")
         self.file("wrong_token")
-        await self._made.run_status(self._account(), KEY.format("nobody"))
+        await self._made.run_status(self._account(), KEY.format("nothing"))
         self.file("no_session")
         await self._cancelled()
         await self._killed()

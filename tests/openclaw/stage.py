@@ -138,8 +138,8 @@ async def until(look: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.2)
 
 
-async def said(remote: Remote, task_id: str, characters: int = 30) -> None:
-    """Wait until the task has said so much."""
+async def wrote(remote: Remote, task_id: str, characters: int = 30) -> None:
+    """Wait until the task has written so much."""
 
     async def enough() -> bool:
         return len((await remote.task(task_id))["result"] or "") >= characters
@@ -147,4 +147,4 @@ async def said(remote: Remote, task_id: str, characters: int = 30) -> None:
     await until(enough)
 
 
-__all__ = ["Stage", "said", "served", "staged", "until"]
+__all__ = ["Stage", "served", "staged", "until", "wrote"]
