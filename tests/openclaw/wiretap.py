@@ -8,7 +8,7 @@ WebSocket: an HTTP client goes without.
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,7 +82,7 @@ async def request(reader: StreamReader) -> tuple[bytes, Exchange] | None:
 
 
 @asynccontextmanager
-async def _listening(each: Any) -> AsyncIterator[int]:
+async def _listening(each: Any) -> AsyncGenerator[int]:
     """The port of a server whose connections all end with it."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -155,7 +155,7 @@ def _whole(one: Exchange) -> bool:
 
 
 @asynccontextmanager
-async def tapped(gateway_port: int) -> AsyncIterator[tuple[Tap, int]]:
+async def tapped(gateway_port: int) -> AsyncGenerator[tuple[Tap, int]]:
     """A proxy before the gateway, and its port."""
     tap = Tap(gateway_port)
     async with _listening(tap) as port:
@@ -190,7 +190,7 @@ class Player:
 
 
 @asynccontextmanager
-async def played(exchanges: list[Exchange]) -> AsyncIterator[tuple[Player, int]]:
+async def played(exchanges: list[Exchange]) -> AsyncGenerator[tuple[Player, int]]:
     """A gateway that says what was recorded, and its port."""
     player = Player(exchanges)
     async with _listening(player) as port:

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -254,7 +254,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, An
 
 
 @asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[str]:
+async def serving(serve: Serve) -> AsyncGenerator[str]:
     """A server; the clients must be gone before the block ends."""
     served: set[asyncio.Task[Any]] = set()
 
@@ -334,7 +334,7 @@ async def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def full_backlog() -> Iterator[int]:
+def full_backlog() -> Generator[int]:
     """A port whose queue of connections is full: the next attempt hangs."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))

@@ -1,7 +1,7 @@
 """The gateway's HTTP side by what a real one has sent: recorded bytes over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ from tests.upstreams import ASK, Sheet, client, upstream
 
 
 @asynccontextmanager
-async def playing(name: str, **how: Any) -> AsyncIterator[tuple[Player, Client, Upstream]]:
+async def playing(name: str, **how: Any) -> AsyncGenerator[tuple[Player, Client, Upstream]]:
     async with asyncio.timeout(20), played(load(name)) as (player, port), client() as made:
         given = {"key": "the-token", "model": "openclaw/main"} | how
         account = upstream(f"http://127.0.0.1:{port}/v1", preset=PRESETS["openclaw"], **given)

@@ -1,7 +1,7 @@
 """The gateway's WebSocket by what a real one has sent: recorded exchanges over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -85,7 +85,7 @@ class Played:
 @asynccontextmanager
 async def playing(
     frames: Frames, **timeouts: Any
-) -> AsyncIterator[tuple[Played, Client, Upstream]]:
+) -> AsyncGenerator[tuple[Played, Client, Upstream]]:
     played = Played()
     played.frames = frames
     async with serve(played, "127.0.0.1", 0) as server:
