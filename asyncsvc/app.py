@@ -53,14 +53,14 @@ from asyncsvc.scheduling.eta import EtaEstimator
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.timers import Timers
 from asyncsvc.storage.backup import Backups
-from asyncsvc.storage.database import Store
+from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Attempts, Authenticator, Rules
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
-from asyncsvc.web.openai.batch_lines import doors
+from asyncsvc.web.openai.batches import endpoints
 from asyncsvc.web.openapi.routes import Description
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
@@ -115,7 +115,7 @@ async def _opened(
     client: Client,
 ) -> Services:
     catalogue = Catalogue(settings, environ)
-    store = await Store.open(Path(settings.storage.path), stack)
+    store = await Database.open(Path(settings.storage.path), stack)
     keep_ms = round(catalogue.longest_window_s() * 2000)
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
     await stack.enter_async_context(client)
@@ -128,7 +128,7 @@ async def _opened(
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
-    learned_limits = LearnedLimits(journal, catalogue.gates)
+    learned_limits = LearnedLimits(journal, catalogue.listener)
     stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
     _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
@@ -137,7 +137,7 @@ async def _opened(
     )
     services = await _front(stack, environ, watch, executor, reloader)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
-    services.batches.begin(doors(services))
+    services.batches.begin(endpoints(services))
     return services
 
 
@@ -186,7 +186,7 @@ async def _front(
         sockets=Sockets(),
         bodies=bodies,
         backups=Backups(
-            journal.store.path, settings.limits.disk_free_mb << 20, journal.store.files.check
+            journal.store.path, settings.limits.disk_free_mb << 20, journal.store.upkeep.check
         ),
         importer=Importer(journal, scheduler, intake),
         started_ms=journal.now(),
@@ -223,7 +223,10 @@ async def _scheduler(
     dispatcher = Dispatcher(account_slots, chooser, catalogue.lacking, settings.queue.weights)
     cache = Cache(settings.cache, catalogue.upstreams, journal.now)
     await cache.load(journal.store)
-    return Scheduler(journal, dispatcher, Timers(journal.now), settings, cache)
+    scheduler = Scheduler(journal, dispatcher, Timers(journal.now), settings, cache)
+    catalogue.listener.on_close = scheduler.account_closed
+    catalogue.listener.on_room = dispatcher.match_soon
+    return scheduler
 
 
 async def drain(services: Services, grace_s: float, hurry: asyncio.Event) -> None:

@@ -9,6 +9,7 @@ read in one place.
     ├── SettingsError              the settings do not add up; one line per fault
     ├── StartError                 the service cannot start here (lock, schema, directory)
     ├── IllegalTransition          the state table has no such arrow (409)
+    │   └── StaleLease             another run of the task has begun
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
     │   ├── ReadRefused            … or a read
     │   ├── DatabaseLost           the file was removed or replaced while it is open
@@ -68,6 +69,13 @@ class IllegalTransition(AsyncsvcError):
         super().__init__(f"a task that is {state} cannot be {word or cause}")
         self.state = state
         self.cause = cause
+
+
+class StaleLease(IllegalTransition):
+    """The entry comes from a run that has lost its task to a later one; nothing has changed."""
+
+    def __init__(self, state: str) -> None:
+        super().__init__(state, "changed: another run has begun")
 
 
 class StorageUnavailable(AsyncsvcError):

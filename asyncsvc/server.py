@@ -22,7 +22,7 @@ from websockets.http11 import Request
 from asyncsvc.app import drain, open_services, web
 from asyncsvc.config.settings import Settings, tokens
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
-from asyncsvc.lifecycle.hangup import hangup
+from asyncsvc.lifecycle.reload import hangup
 from asyncsvc.web.http.connections import Connections
 from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, EXTENSION
 from asyncsvc.web.http.state import Services
@@ -138,7 +138,7 @@ async def serve(
                 await drain(services, settings.server.grace_s, hurry)
                 server.should_exit = True
                 await serving
-            lost = await asyncio.to_thread(services.journal.store.files.fault)
+            lost = await asyncio.to_thread(services.journal.store.upkeep.fault)
         if lost is not None:
             raise DatabaseLost(f"{lost}; what was written since may be gone")
 

@@ -41,7 +41,8 @@ ROOM = 1 << 30
 def run(*words: str, **variables: str) -> int:
     """Run a Python module in the root of the repository; the exit status."""
     print(f"== {' '.join(words)}", flush=True)
-    environ = os.environ | variables
+    # Without compiled files each worker and each process of a test compiles everything anew.
+    environ = os.environ | {"PYTHONDONTWRITEBYTECODE": ""} | variables
     argv = [sys.executable, "-m", *words]
     return subprocess.run(argv, cwd=ROOT, env=environ, check=False).returncode
 

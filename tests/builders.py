@@ -2,8 +2,9 @@
 
 import asyncio
 import itertools
+import sqlite3
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,9 @@ import orjson
 from asyncsvc.clock import Now
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.journal.journal import Change, Journal, NewTask
-from asyncsvc.storage.columns import Event
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.database import Database
+from asyncsvc.storage.entries import Commit, Event
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, Draft, EventType, Request, State, status
 
 AT = 1_800_000_000_000
@@ -28,9 +29,9 @@ def ticking() -> Now:
 
 
 @asynccontextmanager
-async def store_at(path: Path) -> AsyncIterator[Store]:
+async def store_at(path: Path) -> AsyncIterator[Database]:
     async with AsyncExitStack() as stack:
-        yield await Store.open(path, stack)
+        yield await Database.open(path, stack)
 
 
 @asynccontextmanager
@@ -94,11 +95,17 @@ def data_of(event: Event) -> dict[str, Any]:
     return data
 
 
+def rows(store: Store, sql: str, *values: Any) -> list[Any]:
+    """The rows of a query on the database file, read beside the service."""
+    with closing(sqlite3.connect(store.path, isolation_level=None)) as connection:
+        return connection.execute(sql, values).fetchall()
+
+
 class Commits:
     """Stands before the commits of a store: counts them, holds them up, refuses them."""
 
     def __init__(self, store: Store) -> None:
-        self.batches: list[Batch] = []
+        self.batches: list[Commit] = []
         self.began = asyncio.Event()
         self.free = asyncio.Event()
         self.free.set()
@@ -109,7 +116,7 @@ class Commits:
     def refuse(self) -> None:
         self.refusal = StorageUnavailable("the disk is full")
 
-    async def _stand_before(self, batch: Batch) -> None:
+    async def _stand_before(self, batch: Commit) -> None:
         self.batches.append(batch)
         self.began.set()
         await self.free.wait()

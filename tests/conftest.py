@@ -1,17 +1,21 @@
 """What holds for all tests: signals, the number of workers, which tests are slow."""
 
+import gc
 import os
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import hypothesis
 import pytest
 
+# Both are ignored in a job in the background of a script, and under nohup. Our children would
+# ignore them too, and half of what a terminal does could not be tried.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    # As in a job in the background of a script. Our children would ignore Ctrl-C as well, and half
-    # of what a terminal does could not be tried.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 if hasattr(time, "tzset"):
     # Hours and a quarter away from UTC, with a summer time: where a time is read or written in the
@@ -32,8 +36,31 @@ def pytest_xdist_auto_num_workers() -> int:
     return (os.cpu_count() or 1) + 1
 
 
+HERE = Path(__file__).parent
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """`-m "not slow"` does not even import the slow folders; None leaves the choice to pytest."""
+    slow = collection_path.parent == HERE and collection_path.name in SLOW
+    return True if slow and config.option.markexpr == "not slow" else None
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Collect without the garbage collector, and keep it away from what was collected.
+
+    Ten thousand tests are a large heap of which nothing is garbage: looking through it again and
+    again is a quarter of the collecting, and a part of each test that makes many objects.
+    """
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    here = Path(__file__).parent
     for item in items:
-        if item.path.relative_to(here).parts[0] in SLOW:
+        if item.path.relative_to(HERE).parts[0] in SLOW:
             item.add_marker("slow")

@@ -67,13 +67,13 @@ def _toml(value: object) -> str:
 
 def _allowed(field: FieldInfo) -> str:
     limits = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<", "min_length": "length ≥"}
-    said = [
+    facts = [
         f"{sign} {getattr(meta, name):g}"
         for meta in field.metadata
         for name, sign in limits.items()
         if getattr(meta, name, None) is not None
     ]
-    return ", ".join(said)
+    return ", ".join(facts)
 
 
 def request_errors() -> str:

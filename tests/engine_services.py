@@ -41,7 +41,7 @@ SELDOM = Rhythm(look_s=1e9, lag_s=1e9, idle_probe_s=1e9)
 
 
 class _NoPurge:
-    """Retention has its own tests; here its looks at the clock would be writes of nobody's."""
+    """Retention has tests of its own; here it would write without being asked."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -65,7 +65,7 @@ class EngineServices:
         self.client = client or ScriptedClient()
         self.environ: dict[str, str] = {}
         self.shift_ms = 0
-        """How far somebody has set the wall clock."""
+        """Milliseconds by which the wall clock was set away from the loop's."""
         self._folder = folder
         self.settings = self._made(ONE if models is None else models, sections)
         self.wanted = self.settings
@@ -91,10 +91,10 @@ class EngineServices:
     def now(self) -> int:
         return wall_ms() + self.shift_ms
 
-    async def look(self) -> ProcessStatistics:
+    async def _look(self) -> ProcessStatistics:
         return self.seen
 
-    async def relieve(self) -> None:
+    async def _relieve(self) -> None:
         self.reliefs.append(loop().time())
 
     # Opening and closing --------------------------------------------------------------------
@@ -108,7 +108,7 @@ class EngineServices:
 
     async def reopen(self) -> None:
         with patch("asyncsvc.app.Retention", _NoPurge):
-            watch = partial(Monitor, look=self.look, rhythm=self.rhythm, relieve=self.relieve)
+            watch = partial(Monitor, look=self._look, rhythm=self.rhythm, relieve=self._relieve)
             self._open = open_services(
                 self.settings,
                 self.environ,
@@ -149,7 +149,7 @@ class EngineServices:
         return (await self.services.intake.submit(submission, key=key)).task_id
 
     async def answer(self, content: str, **fields: Any) -> dict[str, Any]:
-        """What the submitter of a new chat task is told."""
+        """The answer to the submitter of a new chat task."""
         submission = Submission.model_validate({"content": content} | fields)
         return (await self.services.intake.submit(submission)).answer
 
@@ -185,7 +185,7 @@ class EngineServices:
     async def said(self, task_id: str) -> str:
         """The text of the chunk events since the last attempt."""
         task = await self.task(task_id)
-        rows = await self.services.journal.store.text_so_far(task.n)
+        rows = await self.services.journal.store.since_attempt(task.n)
         return "".join(orjson.loads(row)["text"] for row in rows)
 
     async def events(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:

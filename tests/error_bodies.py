@@ -45,7 +45,7 @@ def problem(status: int, title: str, **more: str) -> dict[str, Any]:
 
 def _codes(preset: str, status: int, kind: type[ProviderError], codes: str) -> list[Row]:
     """Rows that differ in their code only."""
-    return [(preset, status, openai(code, f"said {code}"), kind, code) for code in codes.split()]
+    return [(preset, status, openai(code, f"code {code}"), kind, code) for code in codes.split()]
 
 
 ROWS: list[Row] = [

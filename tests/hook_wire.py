@@ -12,8 +12,7 @@ import pytest
 from asyncsvc.clock import Now
 from asyncsvc.config.settings import Webhooks as Rules
 from asyncsvc.journal.journal import Journal
-from asyncsvc.storage import webhooks as callbacks
-from asyncsvc.storage.webhooks import Tried
+from asyncsvc.storage.entries import Tried
 from asyncsvc.tasks.state import Task
 from asyncsvc.webhooks import deliveries as webhooks
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -89,7 +88,7 @@ async def finish(journal: Journal, task_id: str, host: str = "a", size: int = 2)
 
 
 async def told(journal: Journal, task_id: str = "t") -> Tried:
-    return await callbacks.last_try(journal.store, await journal.task(task_id))
+    return await journal.store.deliveries.last_try(await journal.task(task_id))
 
 
 async def until(true: Callable[[], bool], most_s: float = 600) -> None:

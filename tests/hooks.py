@@ -115,7 +115,7 @@ class Receiver:
 
 @asynccontextmanager
 async def receiving(*replies: Reply, host: str = "127.0.0.1") -> AsyncIterator[Receiver]:
-    """A receiver on a free port; 204 where nothing is said."""
+    """A receiver on a free port; 204 where no answer is given."""
     receiver = Receiver(replies or (status(204),))
     tasks: set[asyncio.Task[None]] = set()
 

@@ -6,7 +6,7 @@ Owns what the pretended providers answer and a record of every call. Has the sig
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
@@ -46,7 +46,6 @@ class Call:
     started: float
     ended: float | None = None
     cancelled: bool = False
-    said: list[str] = field(default_factory=list)
 
 
 class ScriptedClient:
@@ -170,7 +169,6 @@ class ScriptedClient:
             elif isinstance(step, str | Delta):
                 delta = Delta(step) if isinstance(step, str) else step
                 sink.head(True)
-                call.said.append(delta.text)
                 answer.text(delta.text) if delta.text and not delta.reasoning else None
                 sink.write(delta)
                 if sink.full:

@@ -81,7 +81,7 @@ def test_what_retrying_cannot_help_is_not_tried_again(kind: type[ProviderError])
 def test_a_failed_task_s_error() -> None:
     error = errors.RateLimited("slow down", retry_after=2.5)
     assert error.as_dict() == {"code": "rate_limited", "message": "slow down", "retryable": True}
-    assert error.retry_after == 2.5
+    assert error.retry_after == pytest.approx(2.5)
 
 
 def test_a_bare_error_holds_no_frame_and_says_the_same() -> None:

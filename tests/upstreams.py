@@ -1,7 +1,7 @@
 """Builders for the tests of the providers' floor: an upstream, a sink, a client, answers."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from asyncsvc.clock import Now
 from asyncsvc.config.settings import Model, Timeouts
 from asyncsvc.errors import ProviderError
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter, Listener
 from asyncsvc.limits.breaker import Breaker
 from asyncsvc.limits.sliding_window import Window
 from asyncsvc.providers.answers.answer import Answer
@@ -28,13 +28,19 @@ ASK: list[dict[str, Any]] = [{"role": "user", "content": "hello"}]
 
 
 def gate(
-    concurrency: int = 5, rpm: int = 0, *, failures: int = 5, cooldown_s: float = 30.0
-) -> Gate:
-    return Gate(
+    concurrency: int = 5,
+    rpm: int = 0,
+    *,
+    failures: int = 5,
+    cooldown_s: float = 30.0,
+    on_close: Callable[[AccountLimiter], None] = lambda _: None,
+) -> AccountLimiter:
+    return AccountLimiter(
         "m",
         concurrency=concurrency,
         window=Window(rpm),
         breaker=Breaker(failures, cooldown_s),
+        listener=Listener(on_close=on_close),
     )
 
 

@@ -1,4 +1,4 @@
 """Files and OpenAI batches: each input line becomes a task, each finished task an output line.
 
-May be imported: `batches.Batches` (the runner), `files` (uploads), `inputs`, `endpoints`.
+May be imported: `batches.Batches` (the runner), `files` (uploads), `lines` (input and output).
 """

@@ -11,9 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
-from asyncsvc.batches.endpoints import BatchEndpoint
 from asyncsvc.batches.files import PREFIX as FILE
 from asyncsvc.batches.files import Files
+from asyncsvc.batches.lines import BatchEndpoint
 from asyncsvc.batches.steps import DAY_MS, REST_S, Steps, Work
 from asyncsvc.clock import new_id
 from asyncsvc.config.settings import Settings
@@ -21,8 +21,15 @@ from asyncsvc.errors import Conflict, InvalidRequest, NotFound, QueueFull, Stora
 from asyncsvc.intake.idempotency import Key, Keys, fingerprint
 from asyncsvc.journal.journal import Journal
 from asyncsvc.scheduling.scheduler import through
-from asyncsvc.storage import batches as stored
-from asyncsvc.storage.batches import ACTIVE, CANCELLING, VALIDATING, Batch
+from asyncsvc.storage.entries import (
+    ACTIVE,
+    CANCELLING,
+    VALIDATING,
+    Batch,
+    BatchAdded,
+    BatchChanged,
+    BatchRemoved,
+)
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +110,7 @@ class Batches:
         asked = (wanted.endpoint, wanted.input_file_id, wanted.metadata, wanted.headers)
         one = Key.of(wanted.owner, key, fingerprint("batch", *asked))
         async with self._keys.once(one) as made:
-            first = None if made is None else await stored.find(self._journal.store, made)
+            first = None if made is None else await self._journal.store.batches.find(made)
             return first or await self._begin(wanted, one)
 
     async def _begin(self, wanted: Batch, key: Key | None = None) -> Batch:
@@ -126,7 +133,7 @@ class Batches:
         )
         beside = [] if key is None else [key.made(batch.id)]
         async with self._turn:
-            await self._journal.append(stored.begun(batch), *beside)
+            await self._journal.append(BatchAdded(batch), *beside)
             made = await self.get(batch.id)
             self._works[batch.id] = Work(made)
         self._news.set()
@@ -134,7 +141,7 @@ class Batches:
 
     async def get(self, batch_id: str) -> Batch:
         """Raises NotFound."""
-        found = await stored.find(self._journal.store, batch_id)
+        found = await self._journal.store.batches.find(batch_id)
         if found is None:
             raise NotFound(f"there is no batch {batch_id[:80]!r}", param="batch_id")
         return found
@@ -143,14 +150,14 @@ class Batches:
         """Newest first, `after` the batch of that id. Raises InvalidRequest."""
         before = None
         if after is not None:
-            last = await stored.find(self._journal.store, after)
+            last = await self._journal.store.batches.find(after)
             if last is None:
                 raise InvalidRequest(
                     f"after: {after[:80]!r} is not one of our cursors: there is no such batch",
                     param="after",
                 )
             before = last.n
-        return await stored.page(self._journal.store, before, limit)
+        return await self._journal.store.batches.page(before, limit)
 
     async def cancel(self, batch_id: str) -> Batch:
         """Its tasks are cancelled and its files finished after this returns."""
@@ -163,7 +170,7 @@ class Batches:
                 raise Conflict("illegal_transition", f"a batch that is {batch.state} has ended")
             times = batch.times | {CANCELLING: self._journal.now()}
             ending = replace(work.batch, state=CANCELLING, times=times)
-            await self._journal.append(stored.moved(ending))
+            await self._journal.append(BatchChanged(ending))
             work.batch = ending
         self._news.set()
         return work.batch
@@ -209,13 +216,13 @@ class Batches:
 
     async def _open(self) -> bool:
         """Take up what earlier processes have left."""
-        store = self._journal.store
+        stored = self._journal.store.batches
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
         before = self._journal.now() - keep_ms - DAY_MS
-        for n in await stored.old(store, before) if keep_ms else ():
-            await self._journal.append(stored.forgotten(n))
-        for batch in await stored.active(store):
-            waiting = {line.number: line for line in await stored.lines(store, batch.n)}
+        for n in await stored.old(before) if keep_ms else ():
+            await self._journal.append(BatchRemoved(n))
+        for batch in await stored.active():
+            waiting = {line.number: line for line in await stored.lines(batch.n)}
             self._works[batch.id] = Work(batch, waiting)
         return True
 

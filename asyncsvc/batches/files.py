@@ -15,14 +15,24 @@ from asyncsvc.clock import new_id, time_of
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTooLarge
 from asyncsvc.intake.idempotency import Key, Keys
-from asyncsvc.journal.journal import Beside, Journal
+from asyncsvc.journal.journal import Journal
 from asyncsvc.scheduling.scheduler import through
-from asyncsvc.storage import files
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.files import File
+from asyncsvc.storage.entries import (
+    OPEN,
+    File,
+    FileAdded,
+    FileReady,
+    FileRemoved,
+    PieceAdded,
+    PiecesRemoved,
+    Row,
+)
+from asyncsvc.storage.protocol import FileReads
 
 SWEEP_S = 60.0
 PREFIX = "file-"
+PIECE = 256 * 1024
+"""Bytes of an uploaded piece; those of an output are as large as they come."""
 
 
 class Upload:
@@ -42,23 +52,23 @@ class Upload:
         if self.size > self._most:
             raise TaskTooLarge(f"the file is larger than {self._most} bytes", param="file")
         self._held += data
-        while len(self._held) >= files.PIECE:
+        while len(self._held) >= PIECE:
             await self._flush()
 
-    async def finish(self, expires_at: int | None, beside: Sequence[Beside] = ()) -> None:
+    async def finish(self, expires_at: int | None, beside: Sequence[Row] = ()) -> None:
         """It is whole and on the disk when this returns. Raises StorageUnavailable."""
         while self._held:
             await self._flush()
-        await self._journal.append(files.ready(self.id, expires_at), *beside)
+        await self._journal.append(FileReady(self.id, expires_at), *beside)
 
     async def abandon(self) -> None:
         """It will never be whole."""
         with suppress(StorageUnavailable):
-            await self._journal.append(files.gone(self.id))
+            await self._journal.append(FileRemoved(self.id))
 
     async def _flush(self) -> None:
-        data = bytes(self._held[: files.PIECE])
-        await self._journal.append(files.added(self.id, self._stored, data, durable=False))
+        data = bytes(self._held[:PIECE])
+        await self._journal.append(PieceAdded(self.id, self._stored, data, durable=False))
         self._stored += len(data)
         del self._held[: len(data)]
 
@@ -75,8 +85,8 @@ class Files:
         """Downloads under way, by the file's `n`."""
 
     @property
-    def store(self) -> Store:
-        return self._journal.store
+    def store(self) -> FileReads:
+        return self._journal.store.files
 
     def now(self) -> int:
         return self._journal.now()
@@ -85,7 +95,7 @@ class Files:
         """Begin one. Raises StorageUnavailable."""
         now = self.now()
         upload = Upload(self._journal, PREFIX + new_id(now), self._storage.max_file_bytes)
-        await self._journal.append(files.opened(upload.id, filename, purpose, files.OPEN, now))
+        await self._journal.append(FileAdded(upload.id, filename, purpose, OPEN, now))
         return upload
 
     async def take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
@@ -98,7 +108,7 @@ class Files:
             await upload.finish(expires_at)
             return await self.get(upload.id)
         async with self._keys.once(key) as made:
-            first = None if made is None else await files.file(self.store, made, self.now())
+            first = None if made is None else await self.store.file(made, self.now())
             if first is not None:
                 await upload.abandon()
                 self.swept()
@@ -108,7 +118,7 @@ class Files:
 
     async def get(self, file_id: str) -> File:
         """Raises NotFound."""
-        found = await files.file(self.store, file_id, self.now())
+        found = await self.store.file(file_id, self.now())
         if found is None:
             raise NotFound(f"there is no file {file_id[:80]!r}", param="file_id")
         return found
@@ -116,11 +126,11 @@ class Files:
     async def place(self, file_id: str) -> float:
         """Where a list goes on behind that file, though it may be deleted since it was listed.
         Raises InvalidRequest."""
-        found: float | None = await files.place(self.store, file_id)
+        found: float | None = await self.store.position(file_id)
         if found is None and file_id.startswith(PREFIX):
             at = time_of(file_id.removeprefix(PREFIX))
             if at is not None and at <= self.now():
-                found = await files.place_at(self.store, at)
+                found = await self.store.position_at(at)
         if found is None:
             raise InvalidRequest(
                 f"after: {file_id[:80]!r} is not one of our cursors: there was no such file",
@@ -131,7 +141,7 @@ class Files:
     async def delete(self, file_id: str) -> None:
         """It is not seen any more when this returns; its room is given back bit by bit."""
         await self.get(file_id)
-        await self._journal.append(files.gone(file_id))
+        await self._journal.append(FileRemoved(file_id))
         self.swept()
 
     @contextmanager
@@ -152,8 +162,8 @@ class Files:
 
     async def open(self) -> None:
         """Give up what earlier processes were cut off in."""
-        for file_id in await files.cut_off(self.store):
-            await self._journal.append(files.gone(file_id))
+        for file_id in await self.store.cut_off():
+            await self._journal.append(FileRemoved(file_id))
 
     async def run(self) -> None:
         """Started with the service, ends when it is cancelled; raises nothing."""
@@ -162,14 +172,14 @@ class Files:
             idle = False
             with suppress(StorageUnavailable):
                 await self._sweep()
-                idle = not await files.expiring(self.store)
+                idle = not await self.store.expiring()
             with suppress(TimeoutError):
                 async with asyncio.timeout(None if idle else SWEEP_S):
                     await self._gone.wait()
 
     async def _sweep(self) -> None:
-        for file_id in await files.overdue(self.store, self.now()):
-            await self._journal.append(files.gone(file_id))
-        while dead := await files.dead(self.store, self._readers):
+        for file_id in await self.store.overdue(self.now()):
+            await self._journal.append(FileRemoved(file_id))
+        while dead := await self.store.removed(self._readers):
             for n in dead:
-                await self._journal.append(files.emptied(n))
+                await self._journal.append(PiecesRemoved(n))

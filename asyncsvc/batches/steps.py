@@ -12,18 +12,36 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from asyncsvc.batches.endpoints import Answered, BatchEndpoint, Failed, Prepared, output_line
 from asyncsvc.batches.files import Files
-from asyncsvc.batches.inputs import Inputs, Read, validated
+from asyncsvc.batches.lines import (
+    Answered,
+    BatchEndpoint,
+    Failed,
+    Inputs,
+    Prepared,
+    Read,
+    output_line,
+    validated,
+)
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import AsyncsvcError, NotFound, RequestError
 from asyncsvc.intake.commands import Control
 from asyncsvc.intake.intake import Intake
-from asyncsvc.journal.journal import Beside, Journal
-from asyncsvc.storage import batches as stored
-from asyncsvc.storage import files
-from asyncsvc.storage.batches import CANCELLING, EXPIRING, RUNNING, VALIDATING, Batch, Line
-from asyncsvc.storage.files import GROWING
+from asyncsvc.journal.journal import Journal
+from asyncsvc.storage.entries import (
+    CANCELLING,
+    EXPIRING,
+    GROWING,
+    RUNNING,
+    VALIDATING,
+    Batch,
+    BatchChanged,
+    FileAdded,
+    FileReady,
+    Line,
+    PieceAdded,
+    Row,
+)
 
 log = logging.getLogger(__name__)
 
@@ -144,18 +162,18 @@ class Steps:
         return True
 
     async def _submit(
-        self, batch: Batch, prepared: Sequence[tuple[Read, Prepared]], pieces: list[Beside]
+        self, batch: Batch, prepared: Sequence[tuple[Read, Prepared]], pieces: list[Row]
     ) -> list[Line]:
         """Tasks, progress and refusals in one transaction."""
         taken: list[Line] = []
 
-        def also(ids: Sequence[str]) -> list[Beside]:
+        def also(ids: Sequence[str]) -> list[Row]:
             beside = []
             for (line, ready), task_id in zip(prepared, ids, strict=True):
                 taken.append(Line(line.number, line.custom_id, task_id, ready.form))
                 if ready.beside is not None:
                     beside.append(ready.beside(task_id))
-            return [*beside, *pieces, stored.moved(batch, taken=taken)]
+            return [*beside, *pieces, BatchChanged(batch, submitted=taken)]
 
         if prepared:
             wanted = [ready.submission for _, ready in prepared]
@@ -181,14 +199,14 @@ class Steps:
             else:
                 failed.append((line.custom_id, answer))
         batch, pieces = self._written(work.batch, done, failed)
-        await self._journal.append(*pieces, stored.moved(batch, given=ended))
+        await self._journal.append(*pieces, BatchChanged(batch, answered=ended))
         work.batch = batch
         for line in ended:
             del work.waiting[line.number]
         return True
 
     async def _refuse(self, work: Work) -> bool:
-        """Lines that will not be run are told of all the same."""
+        """Write an answer for lines that will not be run."""
         try:
             lines, offset = await self._read(work, STEP * 10)
         except NotFound:
@@ -217,7 +235,7 @@ class Steps:
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
         expires = self._journal.now() + keep_ms if keep_ms else None
         pieces = [
-            files.ready(file_id, expires)
+            FileReady(file_id, expires)
             for file_id, size in zip(batch.files, batch.written, strict=True)
             if size
         ]
@@ -237,9 +255,9 @@ class Steps:
         batch: Batch,
         done: Sequence[tuple[str, Any]],
         failed: Sequence[tuple[str, Any]],
-    ) -> tuple[Batch, list[Beside]]:
+    ) -> tuple[Batch, list[Row]]:
         """The batch with these answers in its files, and what writes them there."""
-        pieces, written, now = [], list(batch.written), self._journal.now()
+        pieces, written, now = list[Row](), list(batch.written), self._journal.now()
         for which, (answers, name) in enumerate(((done, "output"), (failed, "errors"))):
             if not answers:
                 continue
@@ -247,8 +265,8 @@ class Steps:
             file_id, at = batch.files[which], written[which]
             if not at:
                 filename = f"{batch.id}_{name}.jsonl"
-                pieces.append(files.opened(file_id, filename, PURPOSE, GROWING, now))
-            pieces.append(files.added(file_id, at, data))
+                pieces.append(FileAdded(file_id, filename, PURPOSE, GROWING, now))
+            pieces.append(PieceAdded(file_id, at, data))
             written[which] = at + len(data)
         completed, failures = batch.completed + len(done), batch.failed + len(failed)
         batch = replace(batch, completed=completed, failed=failures)
@@ -257,8 +275,8 @@ class Steps:
     def entered(self, batch: Batch, state: str) -> Batch:
         return replace(batch, state=state, times=batch.times | {state: self._journal.now()})
 
-    async def move(self, work: Work, batch: Batch, pieces: Sequence[Beside] = ()) -> None:
-        await self._journal.append(*pieces, stored.moved(batch))
+    async def move(self, work: Work, batch: Batch, pieces: Sequence[Row] = ()) -> None:
+        await self._journal.append(*pieces, BatchChanged(batch))
         work.batch = batch
 
 

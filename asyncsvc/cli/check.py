@@ -5,20 +5,20 @@ Changes nothing, works beside a running service and calls no model.
 
 import os
 import platform
-import sqlite3
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import typer
 
 from asyncsvc import __version__
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
-from asyncsvc.cli.serve import told
+from asyncsvc.cli.serve import summary
 from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.net.signing import Signer
 from asyncsvc.providers.registry import Catalogue
+from asyncsvc.storage.backup import NotACopy, look
+from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.storage.migrations import scripts
 
@@ -30,13 +30,10 @@ def check(settings: SettingsFile = None) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
     environ = os.environ
     file = settings_file(settings)
-    print(
-        f"asyncsvc  {__version__}, Python {platform.python_version()}, "
-        f"SQLite {sqlite3.sqlite_version}"
-    )
+    print(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
     try:
         found = load(file, environ)
-        lines = told(found, Catalogue(found, environ), file)
+        lines = summary(found, Catalogue(found, environ), file)
         variable = found.webhooks.secret_env
         signed = bool(Signer.of(variable, environ))
     except SettingsError as error:
@@ -65,16 +62,12 @@ def _verdict(faults: list[str]) -> int:
 
 
 def database(path: Path) -> tuple[str, list[str]]:
-    """What there is to say of the file, and what is wrong with it."""
+    """Return the state of the database file, and its faults."""
     if not path.exists():
         return _place_for(path)
     try:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
-            (schema,) = connection.execute("PRAGMA user_version").fetchone()
-            tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-            count = connection.execute("SELECT count(*) FROM tasks").fetchone()[0] if schema else 0
-    except sqlite3.Error as error:
+        schema, tables, count = look(path)
+    except NotACopy as error:
         return "", [f"{path}: cannot be read: {error}; restore a backup or set storage.path"]
     newest = scripts()[-1][0]
     if schema > newest:

@@ -1,14 +1,14 @@
-"""HTTP and WebSocket client of a running service: `Api` for calls, `follow` and `feed` for events.
+"""HTTP and WebSocket client of a running service: `Api` for calls, `follow`, `feed` for events.
 
-The address is that of --url, of ASYNCSVC_URL, or host and port of the settings. Whatever is not
-JSON of the service is a `Failure` of one line. Calls are never repeated; event streams reconnect
+The address is that of --url, of ASYNCSVC_URL, or host and port of the settings. An answer
+that is no JSON is a `Failure` of one line. Calls are never repeated; event streams reconnect
 and give each numbered event once and in order.
 """
 
 import asyncio
 import json
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -30,7 +30,7 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """`url` has no slash at its end."""
+    """Address of a service; `url` has no slash at its end."""
 
     url: str
     token: str | None = field(default=None, repr=False)
@@ -46,7 +46,10 @@ class Address:
 
 
 def find(url: str | None, environ: Mapping[str, str]) -> Address:
-    """`url` is the flag's or the variable's. Raises Failure, or SettingsError of the file."""
+    """Return the service's address: `url`, else that of the settings.
+
+    Raises Failure for an unusable `url`, SettingsError for an unusable file.
+    """
     found = _checked(url) if url else _of_settings(environ)
     host = urlsplit(found).hostname or ""
     return Address(found, environ.get("ASYNCSVC_TOKEN") or None, is_loopback(host))
@@ -81,7 +84,7 @@ CONNECT_S = 5.0
 ANSWER_S = 60.0
 NO_CONTENT = 204
 LONG_S = 3600.0
-"""For what copies or checks everything there is."""
+"""Limit for a copy or check of the whole database."""
 FULL_ID = 36
 """Characters of an id. Fewer are taken for the end of one."""
 NEWEST = 500
@@ -93,7 +96,7 @@ class Unreachable(Failure):
 
 
 class Api:
-    """The service's calls. Use as `with Api(address) as api`."""
+    """Calls of the service. Use as `with Api(address) as api`."""
 
     def __init__(self, address: Address) -> None:
         self.address = address
@@ -119,8 +122,10 @@ class Api:
         given = {name: value for name, value in (query or {}).items() if value is not None}
         return self._call("GET", path, params=given)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        return self._call("POST", path, json=body) if body is not None else self._call("POST", path)
+    def post(
+        self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = ANSWER_S
+    ) -> dict[str, Any]:
+        return self._call("POST", path, json=body, timeout=timeout_s)
 
     def delete(self, path: str) -> None:
         self._call("DELETE", path)
@@ -129,17 +134,13 @@ class Api:
         """POST bytes as they are."""
         return self._call("POST", path, content=content, params=query, timeout=LONG_S)
 
-    def patiently(self, path: str) -> dict[str, Any]:
-        """POST what may take a while."""
-        return self._call("POST", path, timeout=LONG_S)
-
     def discard(self, path: str) -> None:
-        """DELETE what may be left behind."""
+        """DELETE; a failure does not matter."""
         with suppress(httpx.HTTPError):
             self._http.delete(path)
 
-    def load(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[bytes]:
-        """The parts of an answer, as they come. Raises Failure, also where it is cut."""
+    def download(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[bytes]:
+        """Yield the parts of an answer as they come. Raises Failure, also where it is cut."""
         try:
             with self._http.stream("GET", path, params=query, timeout=LONG_S) as answer:
                 if answer.is_error:
@@ -154,21 +155,13 @@ class Api:
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")
 
-    def steer(self, task_id: str, verb: str) -> dict[str, Any]:
-        """`verb` is cancel, pause, resume or retry; the task as it then stands."""
+    def command(self, task_id: str, verb: str) -> dict[str, Any]:
+        """Send cancel, pause, resume or retry; return the task as it then stands."""
         return self.post(f"/tasks/{quote(task_id, safe='')}/{verb}")
 
     def resolve(self, given: str) -> str:
-        """The id that ends in what a person has typed, as tables show only its end."""
-        if len(given) >= FULL_ID:
-            return given
-        page = self.get("/tasks", {"limit": NEWEST})["tasks"]
-        found = [task["task_id"] for task in page if task["task_id"].endswith(given)]
-        if len(found) > 1:
-            raise Failure(f"{len(found)} tasks end in {given!r}; give more of the id")
-        if not found:
-            raise Failure(f"there is no task whose id is or ends in {given!r}")
-        return str(found[0])
+        """Return the id of the task whose id is or ends in `given`, as tables show only the end."""
+        return resolved(given, "task", lambda: self.get("/tasks", {"limit": NEWEST})["tasks"])
 
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         try:
@@ -178,8 +171,21 @@ class Api:
         return decoded(answer, self.address)
 
 
+def resolved(given: str, kind: str, items: Callable[[], list[dict[str, Any]]]) -> str:
+    """Return the id that is or ends in `given`; `items` of this kind are asked for if needed."""
+    if len(given) >= FULL_ID:
+        return given
+    ids = [str(item[f"{kind}_id"]) for item in items()]
+    found = [one for one in ids if one.endswith(given)]
+    if len(found) > 1:
+        raise Failure(f"{len(found)} {kind}s end in {given!r}; give more of the id")
+    if not found:
+        raise Failure(f"there is no {kind} whose id is or ends in {given!r}")
+    return found[0]
+
+
 def decoded(answer: httpx.Response, address: Address) -> dict[str, Any]:
-    """The JSON of an answer. Raises Failure with the service's message for an error."""
+    """Return the JSON of an answer. Raises Failure with the service's message for an error."""
     if answer.status_code == NO_CONTENT:
         return {}
     try:
@@ -200,7 +206,7 @@ def decoded(answer: httpx.Response, address: Address) -> dict[str, Any]:
 
 
 def unreachable(address: Address, error: Exception) -> Failure:
-    """One line: where we looked, and how to start it there."""
+    """Return a Failure that names the address and how to start the service there."""
     why = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "no answer"
     return Unreachable(
         f"cannot reach asyncsvc at {address.url} ({why}); start it with `{program()} serve`, "
@@ -215,15 +221,15 @@ def reach(url: str | None) -> Api:
 
 Message = dict[str, Any]
 Hello = Callable[[], tuple[str, list[Message]]]
-"""The path to open and what to say first; asked anew for each connection, with its cursor."""
+"""Path to open and messages to send first; called for each connection, with its cursor."""
 Lost = Callable[[str], None]
-"""Told why a connection broke, before the next is tried."""
+"""Called with the reason why a connection broke, before the next is tried."""
 
 DONE, REFUSED, BAD, NO_TASK = 1000, 1008, 4400, 4404
 FIRST_PAUSE_S = 0.2
 LAST_PAUSE_S = 2.0
-PATIENCE_S = 120.0
-"""How long a service may be away. A restart takes seconds; an hour is not a restart."""
+MOST_AWAY_S = 120.0
+"""Longest absence of a service: a restart takes seconds, an hour is not a restart."""
 
 
 def _ignore(_: str) -> None:
@@ -231,18 +237,18 @@ def _ignore(_: str) -> None:
 
 
 async def messages(address: Address, hello: Hello, lost: Lost = _ignore) -> AsyncGenerator[Message]:
-    """What the service says, over as many connections as it takes; ends when it closes with 1000.
+    """Yield the service's messages, over as many connections as needed, until it closes with 1000.
 
-    Raises Failure where it refuses us, and when it has been away for PATIENCE_S.
+    Raises Failure where the service refuses, and when it has been away for MOST_AWAY_S.
     """
     loop = asyncio.get_running_loop()
-    heard, pause = loop.time(), FIRST_PAUSE_S
+    last_frame, pause = loop.time(), FIRST_PAUSE_S
     while True:
         why = "no answer"
         try:
             async with _opened(address, hello) as socket:
                 async for frame in socket:
-                    heard, pause = loop.time(), FIRST_PAUSE_S
+                    last_frame, pause = loop.time(), FIRST_PAUSE_S
                     yield json.loads(frame)
                 code, why = socket.close_code, socket.close_reason or "closed"
         except ConnectionClosed as closed:
@@ -255,17 +261,17 @@ async def messages(address: Address, hello: Hello, lost: Lost = _ignore) -> Asyn
             return
         if code in (REFUSED, BAD, NO_TASK):
             raise Failure(f"the service closed the connection: {why or code}")
-        if loop.time() - heard > PATIENCE_S:
-            raise Failure(f"asyncsvc at {address.url} has been away for {PATIENCE_S:g} s; gave up")
+        if loop.time() - last_frame > MOST_AWAY_S:
+            raise Failure(f"asyncsvc at {address.url} has been away for {MOST_AWAY_S:g} s; gave up")
         lost(why)
         await asyncio.sleep(pause)
         pause = min(pause * 2, LAST_PAUSE_S)
 
 
 @asynccontextmanager
-async def _opened(address: Address, hello: Hello) -> AsyncIterator[ClientConnection]:
-    """A socket on which the greeting is said."""
-    path, greeting = hello()
+async def _opened(address: Address, hello: Hello) -> AsyncGenerator[ClientConnection]:
+    """Open a connection and send the first messages."""
+    path, first = hello()
     async with connect(
         f"{address.websocket_url}{path}",
         additional_headers=address.headers,
@@ -273,7 +279,7 @@ async def _opened(address: Address, hello: Hello) -> AsyncIterator[ClientConnect
         max_size=None,
         proxy=None if address.direct else True,
     ) as socket:
-        for message in greeting:
+        for message in first:
             await socket.send(json.dumps(message))
         yield socket
 
@@ -281,7 +287,7 @@ async def _opened(address: Address, hello: Hello) -> AsyncIterator[ClientConnect
 async def follow(
     address: Address, task_id: str, after: int = 0, lost: Lost = _ignore
 ) -> AsyncGenerator[Message]:
-    """One task's events until its last one. Raises Failure."""
+    """Yield one task's events until its last one. Raises Failure."""
     seen = after
 
     def hello() -> tuple[str, list[Message]]:
@@ -299,7 +305,7 @@ async def follow(
 
 
 async def feed(address: Address, lost: Lost = _ignore) -> AsyncGenerator[Message]:
-    """Everybody's events from now on, without an end. Raises Failure."""
+    """Yield the events of all tasks from now on, without an end. Raises Failure."""
     seen: int | None = None
 
     def hello() -> tuple[str, list[Message]]:

@@ -123,7 +123,7 @@ _SENTENCE_END = re.compile(r"[。！？.!?]\s*$|\n")
 
 
 class Lines:
-    """A view of the demo: `took` is told of each event, after the part's view."""
+    """The demo as plain lines; `took` is called with each event, after the part's view."""
 
     def __init__(self, parts: Sequence[Part], url: str) -> None:
         print(f"four tasks to {url}, their tokens over one WebSocket:", flush=True)
@@ -142,11 +142,11 @@ class Lines:
                 self._gather(part, event["data"]["text"])
             case "attempt":
                 self._gathered[part.title] = ""
-                self._say(part, f"({part.view.model} answers)")
+                self._print(part, f"({part.view.model} answers)")
             case "status" if part.view.ended:
                 self._flush(part)
                 error = part.view.error
-                self._say(part, f"({part.view.status}{': ' + error['message'] if error else ''})")
+                self._print(part, f"({part.view.status}{': ' + error['message'] if error else ''})")
 
     def _gather(self, part: Part, text: str) -> None:
         line = self._gathered[part.title] + text
@@ -157,10 +157,10 @@ class Lines:
     def _flush(self, part: Part) -> None:
         for line in self._gathered[part.title].splitlines():
             if line.strip():
-                self._say(part, line.strip())
+                self._print(part, line.strip())
         self._gathered[part.title] = ""
 
-    def _say(self, part: Part, text: str) -> None:
+    def _print(self, part: Part, text: str) -> None:
         sys.stdout.write(f"[{part.title} · {part.view.name or '…'}] {text}\n")
         sys.stdout.flush()
 
@@ -173,7 +173,7 @@ MARKS = {"completed": "✔", "failed": "✘", "cancelled": "✘", "running": "�
 
 
 class Screen:
-    """A view of the demo: `async with` draws it; `took` only marks that there is news."""
+    """The demo as four panels, drawn while the block runs."""
 
     def __init__(self, parts: Sequence[Part], url: str, console: Console) -> None:
         self._parts = parts
@@ -237,14 +237,14 @@ def _panel(part: Part, console: Console, width: int, height: int) -> Panel:
     view = part.view
     style = STYLES[view.status]
     asked = Text(f"› {part.content.splitlines()[0]}", "bold", no_wrap=True, overflow="ellipsis")
-    told = Text()
+    body = Text()
     if view.thoughts:
-        told.append(f"{view.thoughts}\n", "italic bright_black")
-    told.append(view.text)
+        body.append(f"{view.thoughts}\n", "italic bright_black")
+    body.append(view.text)
     if view.error:
-        told.append(view.error["message"], "red")
+        body.append(view.error["message"], "red")
     return Panel(
-        Group(asked, _end_of(told, console, width - 4, height - 3)),
+        Group(asked, _end_of(body, console, width - 4, height - 3)),
         title=Text.assemble((part.title, "bold"), f" · {part.view.name or '…'}"),
         title_align="left",
         subtitle=_state(view),

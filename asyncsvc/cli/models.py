@@ -5,6 +5,8 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import typer
+from rich.console import Group, RenderableType
+from rich.text import Text
 
 from asyncsvc.cli import tables
 from asyncsvc.cli.client import reach
@@ -20,7 +22,7 @@ def models(as_json: Json = False, url: Url = None) -> int:
     """Show each model: enabled or what it lacks, its load and its limits."""
     with reach(url) as api:
         answer = api.get("/models")
-    return tables.print_answer(answer, as_json, lambda found: tables.models(found["models"]))
+    return tables.print_answer(answer, as_json, lambda found: model_table(found["models"]))
 
 
 @app.command("pause-model", rich_help_panel=THERE)
@@ -69,3 +71,44 @@ def reload(as_json: Json = False, url: Url = None) -> int:
 
 def _toml(value: Any) -> str:
     return "not set" if value is None else json.dumps(value, ensure_ascii=False)
+
+
+def model_table(items: list[dict[str, Any]]) -> RenderableType:
+    """All models of the settings."""
+    table = tables.plain_table(
+        "model", "state", ">busy", ">in 60 s", ">queued", ">errors", ">latency"
+    )
+    table.columns[0].min_width, table.columns[1].min_width = 18, 16
+    for item in items:
+        name = Text(item["name"], "bold")
+        table.add_row(
+            Group(name, tables.one_line(item["model"], "bright_black")),
+            _state(item),
+            f"{item['in_flight']}/{_limit(item, 'concurrency')}",
+            f"{item['calls_last_60s']}/{_limit(item, 'rpm')}"
+            if item["rpm"] or item.get("rpm_auto")
+            else str(item["calls_last_60s"]),
+            str(item["queue_depth"]),
+            Text(f"{item['errors']}/{item['calls']}", "red" if item["errors"] else ""),
+            tables.number(item["latency_s"], " s"),
+        )
+    return table if items else Text("the settings name no model")
+
+
+def _limit(item: dict[str, Any], name: str) -> str:
+    """A limit; one that is learned has a ~ before it, for it may change."""
+    if not item.get(f"{name}_auto"):
+        return str(item[name])
+    return "~" if item[name] is None else f"~{item[name]}"
+
+
+def _state(item: dict[str, Any]) -> Text:
+    if not item["enabled"]:
+        return Text(f"disabled: {item['reason']}", "bright_black")
+    if item.get("paused"):
+        return Text("paused", "magenta")
+    if item["breaker"] != "closed":
+        return Text(f"breaker {item['breaker']}", "red")
+    if item["waiting_for"]:
+        return Text(str(item["waiting_for"]), "yellow")
+    return Text("enabled", "green")

@@ -43,7 +43,7 @@ Priority = Annotated[int, typer.Option(min=0, max=9, help="Higher first in its l
 
 
 class Failure(AsyncsvcError):
-    """The command cannot do it; the message says what to do about it."""
+    """A command that cannot be done; the message says what to do about it."""
 
     def __init__(self, message: str, code: int = FAILED) -> None:
         super().__init__(message)
@@ -51,7 +51,7 @@ class Failure(AsyncsvcError):
 
 
 def settings_file(named: Path | None) -> Path | None:
-    """The file to read: the named one, or the one here, or the one beside main.py.
+    """Return the settings file: the named one, or the one here, or the one beside main.py.
 
     None: there is none, so the built-in defaults count. A named one is not checked here.
     """
@@ -63,12 +63,12 @@ def settings_file(named: Path | None) -> Path | None:
 
 
 def program() -> str:
-    """How the person has called us, for hints that can be copied."""
+    """Return how the command line was called, for hints that can be copied."""
     return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
 
 
 def read_text(given: str) -> str:
-    """The text of the command line, or that of stdin for `-`."""
+    """Return the text of the command line, or that of stdin for `-`."""
     if given == "-":
         try:
             given = sys.stdin.buffer.read().decode("utf-8-sig").rstrip("\r\n")
@@ -79,6 +79,12 @@ def read_text(given: str) -> str:
     return given
 
 
+def task_fields(text: str, model: str | None, lane: str, priority: int) -> dict[str, Any]:
+    """Return the body of a submit; `text` is that of the command line, `-` for stdin."""
+    fields = {"content": read_text(text), "lane": lane, "priority": priority}
+    return fields if model is None else fields | {"model": model}
+
+
 def print_json(value: Any) -> None:
-    """For scripts: one document, readable by people too."""
+    """Print one JSON document, indented."""
     print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)

@@ -1,24 +1,24 @@
-"""The program: which module has which command, and what becomes of a failure.
+"""The program: commands by module, and exit code and message of each failure.
 
 Only the module of the command at hand is imported, so `serve` pays for no client and no tables.
 Bad usage is one line on stderr and exit code 2.
 """
 
+import os
 import sys
 from importlib import import_module
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.main import get_command
 
 from asyncsvc import __version__
-from asyncsvc.cli.options import FAILED, MISUSED, Failure, program
+from asyncsvc.cli.options import FAILED, INTERRUPTED, MISUSED, Failure, program
 from asyncsvc.errors import AsyncsvcError, SettingsError
 
 COMMANDS = {
-    "serve": ("serve",),
+    "serve": ("serve", "simulator"),
     "demo": ("demo",),
-    "simulator": ("simulator",),
     "check": ("check",),
     "routing": ("route-eval", "route"),
     "submit": ("submit", "chat"),
@@ -29,6 +29,23 @@ COMMANDS = {
     "transfer": ("backup", "restore", "export", "import"),
 }
 """The commands of each module, in the order of the help."""
+
+
+def main() -> NoReturn:
+    """Run the command of `sys.argv` and end the process."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that cannot show Chinese gets question marks, not a traceback.
+        getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    try:
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # The reader of stdout has left. What is still buffered must not be flushed at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = FAILED
+    sys.exit(code)
 
 
 def application(argv: list[str]) -> typer.Typer:

@@ -8,10 +8,9 @@ import typer
 from rich.text import Text
 
 from asyncsvc.cli import tables
-from asyncsvc.cli.client import FULL_ID, Api, reach
+from asyncsvc.cli.client import reach, resolved
 from asyncsvc.cli.options import (
     THERE,
-    Failure,
     Json,
     Lane,
     ModelOption,
@@ -19,7 +18,7 @@ from asyncsvc.cli.options import (
     Prompt,
     Url,
     print_json,
-    read_text,
+    task_fields,
 )
 
 app = typer.Typer()
@@ -27,7 +26,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=THERE)
 def schedules(as_json: Json = False, url: Url = None) -> int:
-    """List the schedules: when each runs next, and what became of it."""
+    """List the schedules: when each runs next, and how often it ran."""
     with reach(url) as api:
         found = api.get("/schedules")
     if as_json:
@@ -45,13 +44,13 @@ def schedules(as_json: Json = False, url: Url = None) -> int:
             one["timezone"],
             (one["next_run_at"] or tables.NOTHING)[:16].replace("T", " "),
             str(one["runs"]),
-            _said(one, tables.one_line(one["content_preview"])),
+            _text(one, tables.one_line(one["content_preview"])),
         )
     console.print(table if found["schedules"] else Text("no schedule"))
     return 0
 
 
-def _said(one: dict[str, Any], asked: Any) -> Any:
+def _text(one: dict[str, Any], asked: Any) -> Any:
     error = one["last_error"]
     return Text.assemble((error["code"], "red"), "  ", asked) if error else asked
 
@@ -75,9 +74,7 @@ def schedule(
     url: Url = None,
 ) -> int:
     """Submit a task again and again, by a cron expression; prints the schedule's id."""
-    task = {"content": read_text(text), "lane": lane, "priority": priority}
-    if model is not None:
-        task["model"] = model
+    task = task_fields(text, model, lane, priority)
     body = {"cron": cron, "timezone": timezone, "task": task}
     with reach(url) as api:
         made = api.post("/schedules", body if name is None else body | {"name": name})
@@ -99,19 +96,7 @@ def unschedule(
 ) -> int:
     """Delete a schedule; the tasks that it has made stay."""
     with reach(url) as api:
-        found = _resolved(api, schedule_id)
+        found = resolved(schedule_id, "schedule", lambda: api.get("/schedules")["schedules"])
         api.delete(f"/schedules/{quote(found, safe='')}")
     print(f"{found}  deleted")
     return 0
-
-
-def _resolved(api: Api, given: str) -> str:
-    if len(given) >= FULL_ID:
-        return given
-    ids = [str(one["schedule_id"]) for one in api.get("/schedules")["schedules"]]
-    found = [schedule_id for schedule_id in ids if schedule_id.endswith(given)]
-    if len(found) > 1:
-        raise Failure(f"{len(found)} schedules end in {given!r}; give more of the id")
-    if not found:
-        raise Failure(f"there is no schedule whose id is or ends in {given!r}")
-    return found[0]

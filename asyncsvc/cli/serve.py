@@ -1,8 +1,8 @@
-"""`serve`: the service in this process.
+"""`serve` and `simulator`: the service or the simulated provider, until a signal ends it.
 
-Prints the stable line `listening on URL` on stdout once tasks are taken, and exits with 0 after
-SIGTERM or SIGINT at any moment: the server is imported only after the signal handler is set.
-Neither rich's tables nor the simulator is imported, so that the start stays fast.
+The stable lines `listening on URL` and `simulator listening on URL` on stdout say that calls are
+taken. SIGTERM and SIGINT end `serve` with 0 at any moment: the server is imported only after the
+signal handler is set. Each command imports only what it runs, so that the start stays fast.
 """
 
 import asyncio
@@ -15,7 +15,17 @@ from typing import Annotated, Any
 
 import typer
 
-from asyncsvc.cli.options import HERE, Database, Port, SettingsFile, program, settings_file
+from asyncsvc.cli.options import (
+    FAILED,
+    HERE,
+    MISUSED,
+    Database,
+    Failure,
+    Port,
+    SettingsFile,
+    program,
+    settings_file,
+)
 
 app = typer.Typer()
 log = logging.getLogger(__name__)
@@ -33,7 +43,7 @@ def serve(
     try:
         _serve(settings, host, port, db)
     except KeyboardInterrupt:
-        pass  # it came before the server had taken over the signals: nothing was begun
+        pass  # the signal came before the server handles signals: nothing has begun
     finally:
         signal.signal(signal.SIGTERM, before)
     return 0
@@ -51,7 +61,7 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
 
     def announce(url: str) -> None:
         catalogue = Catalogue(settings, environ)
-        for line in told(settings, catalogue, file):
+        for line in summary(settings, catalogue, file):
             print(line)
         print(f"database  {Path(settings.storage.path).absolute()}")
         print(f"listening on {url}", flush=True)
@@ -74,20 +84,20 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
 
 
 def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, dict[str, Any]]:
-    """What the flags say, in the shape of the settings."""
+    """Return the values of the flags in the shape of the settings."""
     found: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port},
         "storage": {"path": str(db) if db is not None else None},
     }
     return {
-        section: kept
+        section: given
         for section, values in found.items()
-        if (kept := {key: value for key, value in values.items() if value is not None})
+        if (given := {key: value for key, value in values.items() if value is not None})
     }
 
 
-def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
-    """What was found, for the person at the terminal."""
+def summary(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
+    """Return lines that name the settings file, and each model: enabled, or what it lacks."""
     from asyncsvc.providers.agents import crowded
 
     enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
@@ -107,7 +117,7 @@ def told(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
 
 
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    """uvloop's, where the platform has it."""
+    """Return uvloop's factory, where the platform has it."""
     try:
         import uvloop
     except ImportError:
@@ -128,3 +138,67 @@ def log_to_stderr(ours: int = logging.INFO) -> None:
     logging.getLogger("asyncsvc").setLevel(ours)
     for name in LIBRARIES:
         logging.getLogger(name).setLevel(logging.WARNING)
+
+
+HOST = "127.0.0.1"
+
+
+@app.command(rich_help_panel=HERE)
+def simulator(
+    port: Port = 0,
+    profile: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Models, limits, faults, in TOML.")
+    ] = None,
+) -> int:
+    """Serve the simulated provider alone, to try limits and faults."""
+    from asyncsvc.simulator import Profile, ProfileError
+    from asyncsvc.simulator import serve as serve_simulator
+
+    try:
+        simulated = Profile.load(profile) if profile is not None else Profile.builtin()
+    except ProfileError as error:
+        raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
+
+    def announce(url: str) -> None:
+        for each in _introduction(simulated, url):
+            print(each)
+        print(f"simulator listening on {url}", flush=True)
+
+    try:
+        serve_simulator(simulated, HOST, port or 0, announce)
+    except OSError as error:
+        raise Failure(
+            f"cannot listen on {HOST}:{port}: {error.strerror or error}; choose another --port N",
+            FAILED,
+        ) from None
+    return 0
+
+
+def _introduction(profile: Any, url: str) -> list[str]:
+    lines = [f"model   {name:14}{_limits(profile, name)}" for name in profile.models]
+    if profile.server.any_model:
+        lines.append("model   any other name as well, without limits of its own")
+    key = ""
+    if profile.server.api_key is not None:
+        lines.append("key     the one of the profile is asked for")
+        key = "api_key_env = …, "
+    name = next(iter(profile.models), "any-name")
+    lines.append("use it  in settings.toml, or by the environment:")
+    lines.append(f'          [models.simulated]  base_url = "{url}/v1", {key}model = "{name}"')
+    lines.append(
+        f"          ASYNCSVC_MODELS__SIMULATED__BASE_URL={url}/v1 "
+        f"ASYNCSVC_MODELS__SIMULATED__MODEL={name}"
+    )
+    return [*lines, f"figures {url}/_sim/stats"]
+
+
+def _limits(profile: Any, name: str) -> str:
+    settings = profile.settings_for(name)
+    if settings is None:
+        return ""
+    found: list[str] = [settings.type]
+    if settings.concurrency:
+        found.append(f"{settings.concurrency} at once")
+    if settings.rpm:
+        found.append(f"{settings.rpm} in {settings.window_s:g} s")
+    return ", ".join(found)

@@ -4,17 +4,14 @@ Ctrl-C while `submit --wait` waits cancels the task; in `chat` it ends the answe
 conversation. A broken connection or a restart of the service costs no text.
 """
 
-import asyncio
 import contextlib
-import json
 import sys
 from collections.abc import Iterator
-from contextlib import aclosing
 from typing import Annotated, Any
 
 import typer
 
-from asyncsvc.cli.client import Api, follow, reach
+from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.options import (
     FAILED,
     INTERRUPTED,
@@ -27,9 +24,9 @@ from asyncsvc.cli.options import (
     Prompt,
     Url,
     print_json,
-    read_text,
+    task_fields,
 )
-from asyncsvc.cli.transcript import Transcript
+from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
 app = typer.Typer()
 
@@ -47,18 +44,12 @@ def submit(
     url: Url = None,
 ) -> int:
     """Submit one task and print its id, or see it through with --wait."""
-    fields = {"content": read_text(text), "lane": lane, "priority": priority}
-    if model is not None:
-        fields["model"] = model
+    fields = task_fields(text, model, lane, priority)
     with reach(url) as api:
-        return _submit(api, fields, wait, as_json)
-
-
-def _submit(api: Api, fields: dict[str, Any], wait: bool, as_json: bool) -> int:
-    accepted = api.post("/tasks", fields)
-    task_id: str = accepted["task_id"]
-    if wait:
-        return _see_through(api, task_id, as_json)
+        accepted = api.post("/tasks", fields)
+        task_id: str = accepted["task_id"]
+        if wait:
+            return _see_through(api, task_id, as_json)
     if as_json:
         print_json(accepted)
         return 0
@@ -68,58 +59,12 @@ def _submit(api: Api, fields: dict[str, Any], wait: bool, as_json: bool) -> int:
     return 0
 
 
-def watch_one(api: Api, task_id: str, as_json: bool) -> int:
-    """Stream a task from its beginning; Ctrl-C leaves it alone."""
-    api.task(task_id)
-    if as_json:
-        return asyncio.run(_print_events(api, task_id))
-    transcript = Transcript(sys.stdout, sys.stderr)
-    try:
-        asyncio.run(stream(api, task_id, transcript))
-    except KeyboardInterrupt:
-        transcript.say("left; the task goes on")
-        return INTERRUPTED
-    return transcript.exit_code
-
-
 def _see_through(api: Api, task_id: str, as_json: bool) -> int:
     transcript = Transcript(None if as_json else sys.stdout, sys.stderr)
-    try:
-        asyncio.run(stream(api, task_id, transcript))
-    except KeyboardInterrupt:
-        with contextlib.suppress(Failure):  # it ended at this very moment
-            api.steer(task_id, "cancel")
-        transcript.say("cancelled")
-        if as_json:
-            print_json(api.task(task_id))
-        return INTERRUPTED
+    cancelled = stream_or_cancel(api, task_id, transcript)
     if as_json:
         print_json(api.task(task_id))
-    return transcript.exit_code
-
-
-async def stream(api: Api, task_id: str, transcript: Transcript) -> None:
-    """One task's events into the transcript, across restarts of the service."""
-
-    def lost(why: str) -> None:
-        if not told:
-            transcript.say(f"connection lost ({why}); looking for the service again")
-            told.append(why)
-
-    told: list[str] = []
-    async with aclosing(follow(api.address, task_id, lost=lost)) as events:
-        async for event in events:
-            told.clear()
-            transcript.take(event)
-
-
-async def _print_events(api: Api, task_id: str) -> int:
-    transcript = Transcript(None, sys.stderr)
-    async with aclosing(follow(api.address, task_id)) as events:
-        async for event in events:
-            print(json.dumps(event, ensure_ascii=False), flush=True)
-            transcript.view.take(event)
-    return transcript.exit_code
+    return INTERRUPTED if cancelled else transcript.exit_code
 
 
 def _expected(accepted: dict[str, Any]) -> str:
@@ -142,49 +87,36 @@ def chat(model: ModelOption = None, url: Url = None) -> int:
 PROMPT = "> "
 
 
-class Conversation:
-    """What was said; `ask` adds a question and its answer."""
-
-    def __init__(self, api: Api, model: str | None) -> None:
-        self._api = api
-        self._model = model
-        self._messages: list[dict[str, str]] = []
-
-    def ask(self, question: str) -> bool:
-        """Show the answer as it comes; False where there was none. Raises Failure."""
-        messages = [*self._messages, {"role": "user", "content": question}]
-        fields: dict[str, Any] = {"messages": messages, "lane": "priority"}
-        if self._model is not None:
-            fields["model"] = self._model
-        task_id: str = self._api.post("/tasks", fields)["task_id"]
-        transcript = Transcript(sys.stdout, sys.stderr)
-        try:
-            asyncio.run(stream(self._api, task_id, transcript))
-        except KeyboardInterrupt:
-            with contextlib.suppress(Failure):  # it ended at this very moment
-                self._api.steer(task_id, "cancel")
-            transcript.say("cancelled")
-        answer = self._api.task(task_id)["result"] or ""
-        if answer:
-            # What was said before a Ctrl-C was said: "go on" means that.
-            self._messages = [*messages, {"role": "assistant", "content": answer}]
-        return bool(answer)
+def _ask(api: Api, model: str | None, messages: list[dict[str, str]], question: str) -> bool:
+    """Show the answer as it comes and add both to `messages`; False where there was no answer."""
+    asked = {"role": "user", "content": question}
+    fields: dict[str, Any] = {"messages": [*messages, asked], "lane": "priority"}
+    if model is not None:
+        fields["model"] = model
+    task_id: str = api.post("/tasks", fields)["task_id"]
+    stream_or_cancel(api, task_id, Transcript(sys.stdout, sys.stderr))
+    answer = api.task(task_id)["result"] or ""
+    if answer:
+        # The text before a Ctrl-C belongs to the conversation: "go on" means that text.
+        messages += [asked, {"role": "assistant", "content": answer}]
+    return bool(answer)
 
 
 def converse(api: Api, model: str | None) -> int:
-    """Until Ctrl-D or the end of stdin; 1 where the last question had no answer."""
+    """Answer questions until Ctrl-D or the end of stdin; 1 where the last had no answer."""
     models = {item["name"]: item for item in api.get("/models")["models"]}
     if model is not None and (found := models.get(model)) is not None and not found["enabled"]:
         raise Failure(f"model {model} is disabled: {found['reason']}")
     if model is not None and model not in models:
         raise Failure(f"there is no model {model!r}; known: {', '.join(models) or 'none'}")
-    conversation, answered = Conversation(api, model), True
+    messages: list[dict[str, str]] = []
+    answered = True
     lively = sys.stdin.isatty()
     if lively:
         print(f"{model or 'routed'} at {api.address.url}; Ctrl-C cancels, Ctrl-D leaves")
     for question in _questions() if lively else _lines():
         try:
-            answered = conversation.ask(question)
+            answered = _ask(api, model, messages, question)
         except Failure as error:
             answered = False
             print(f"asyncsvc: {error}", file=sys.stderr, flush=True)
@@ -195,7 +127,7 @@ def converse(api: Api, model: str | None) -> int:
 
 
 def _questions() -> Iterator[str]:
-    """What a person types, line by line, with the keys that a shell has."""
+    """Yield what a person types, line by line, with the keys of a shell."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - `input` uses it where it is loaded
     while True:

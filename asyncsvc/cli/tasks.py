@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
+from rich.table import Table
 from rich.text import Text
 
 from asyncsvc.cli import tables
@@ -16,7 +17,7 @@ from asyncsvc.cli.tables import print_answer
 
 app = typer.Typer()
 
-WORDS = {
+WAIT_REASONS = {
     "scheduled_s": "until its time",
     "retry_s": "between two tries",
     "paused_s": "paused",
@@ -51,7 +52,7 @@ def tasks(
         print_json(page)
         return 0
     console = tables.console()
-    console.print(tables.tasks(page["tasks"], console.width))
+    console.print(task_table(page["tasks"], console.width))
     if page["next_cursor"]:
         console.print(f"the newest {limit}; more with --limit N", style="bright_black")
     return 0
@@ -62,7 +63,7 @@ def show(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """Show one task with its texts."""
     with reach(url) as api:
         found = api.task(api.resolve(task_id))
-    return print_answer(found, as_json, tables.task)
+    return print_answer(found, as_json, task_details)
 
 
 @app.command(rich_help_panel=THERE)
@@ -70,7 +71,7 @@ def explain(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """Say what happened to a task, and what it waited for."""
     with reach(url) as api:
         story = api.get(f"/tasks/{api.resolve(task_id)}/explain")
-    return print_answer(story, as_json, _story)
+    return print_answer(story, as_json, story_report)
 
 
 @app.command(rich_help_panel=THERE)
@@ -102,13 +103,13 @@ def stats(as_json: Json = False, url: Url = None) -> int:
     """Count the tasks by state, in all and per model."""
     with reach(url) as api:
         counts = api.get("/tasks/stats")
-    return print_answer(counts, as_json, tables.stats)
+    return print_answer(counts, as_json, count_table)
 
 
 def _command(task_id: str, verb: str, as_json: bool, url: str | None) -> int:
     """Send a command for a task and print the state that it then has."""
     with reach(url) as api:
-        task = api.steer(api.resolve(task_id), verb)
+        task = api.command(api.resolve(task_id), verb)
     if as_json:
         print_json(task)
     else:
@@ -116,7 +117,115 @@ def _command(task_id: str, verb: str, as_json: bool, url: str | None) -> int:
     return 0
 
 
-def _story(story: dict[str, Any]) -> RenderableType:
+def task_table(items: list[dict[str, Any]], width: int) -> RenderableType:
+    """A page of tasks."""
+    if not items:
+        return Text("no task")
+    table = tables.plain_table("id", "status", "model", "created UTC", "text", ">time")
+    for at in (0, 1, 3, 5):
+        table.columns[at].no_wrap = True
+    table.columns[4].ratio = 1
+    table.expand = width < tables.PIPE_WIDTH
+    for item in items:
+        table.add_row(
+            tables.shown_id(item["task_id"], width),
+            tables.status(item["status"]),
+            tables.one_line(item["metadata"]["name"] or item["model"] or tables.NOTHING),
+            _moment(item["created_at"]),
+            _text(item),
+            tables.number(item["metadata"]["latency"], " s"),
+        )
+    return table
+
+
+def _text(item: dict[str, Any]) -> Text:
+    asked = tables.one_line(item["content_preview"])
+    if item["error"]:
+        return Text.assemble(asked, "  ", (item["error"]["code"], "red"))
+    return asked
+
+
+def _moment(time: str) -> str:
+    """Month, day and time, in UTC as all times are."""
+    return f"{time[5:10]} {time[11:19]}"
+
+
+def task_details(view: dict[str, Any]) -> RenderableType:
+    """One task with its texts."""
+    facts = Table.grid(padding=(0, 2))
+    facts.add_column(style="bright_black", no_wrap=True)
+    facts.add_column(overflow="fold")
+    meta, usage = view["metadata"], view["metadata"]["usage"] or {}
+    model = " · ".join(name for name in (meta["name"], meta["model"]) if name)
+    rows: list[tuple[str, Any]] = [
+        ("id", Text(view["task_id"], "bold")),
+        ("status", tables.status(view["status"])),
+        ("model", model or view["model"] or "not chosen yet"),
+        ("queue", f"{view['lane']}, priority {view['priority']}"),
+        ("attempts", str(view["attempts"])),
+        ("created", view["created_at"]),
+        ("started", view["started_at"]),
+        ("next run", view["next_run_at"]),
+        ("finished", view["finished_at"]),
+        ("position", view.get("position")),
+        ("latency", tables.number(meta["latency"], " s") if meta["latency"] is not None else None),
+        ("tokens", _tokens(usage)),
+        ("session", view["session_id"]),
+        ("schedule", view.get("schedule_id")),
+        ("error", _error(view["error"])),
+    ]
+    for name, value in rows:
+        if value is not None:
+            facts.add_row(name, value if isinstance(value, Text) else str(value))
+    asked = view.get("content") or view.get("messages") or view.get("input")
+    return Group(facts, *_section("asked", asked), *_section("result", view["result"]))
+
+
+def _tokens(usage: dict[str, Any]) -> str | None:
+    if not usage:
+        return None
+    asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return f"{usage.get('total_tokens')} ({asked} asked, {answered} answered)"
+
+
+def _error(error: dict[str, Any] | None) -> Text | None:
+    if error is None:
+        return None
+    hint = "; `retry` may help" if error.get("retryable") else ""
+    return Text(f"{error['code']}: {error['message']}{hint}", "red")
+
+
+def _section(name: str, value: Any) -> list[RenderableType]:
+    if value is None:
+        return []
+    shown = value if isinstance(value, str) else f"{value!r}"
+    return [Text(), Text(name, "bright_black"), Text(shown)]
+
+
+ALWAYS = frozenset({"pending", "running", "completed", "failed"})
+"""States that are counted even where there is no such task; the others only take room then."""
+
+
+def count_table(counts: dict[str, Any]) -> RenderableType:
+    """Counts by state, in all and per model."""
+    states = [state for state in tables.STYLES if counts[state] or state in ALWAYS]
+    table = tables.plain_table("", *(f">{state}" for state in states), ">total")
+    models = counts.get("models", {})
+    for name, found in models.items():
+        cells = [_count(found.get(state, 0), state) for state in states]
+        table.add_row(Text(name), *cells, str(sum(found.values())))
+    if models:
+        table.add_section()
+    totals = [_count(counts[state], state) for state in states]
+    table.add_row(Text("all", "bold"), *totals, Text(str(counts["total"]), "bold"))
+    return table
+
+
+def _count(value: int, state: str) -> Text:
+    return Text(str(value), tables.STYLES[state] if value else "bright_black")
+
+
+def story_report(story: dict[str, Any]) -> RenderableType:
     head = Text.assemble((story["task_id"], "bold"), "  ", tables.status(story["status"]))
     steps = tables.plain_table("at UTC", "what", "state", ">for", "why")
     for step in story["timeline"]:
@@ -136,7 +245,7 @@ def _waits(story: dict[str, Any]) -> list[RenderableType]:
     table = tables.plain_table(">waited", "because")
     for name, seconds in sorted(found.items(), key=lambda each: -each[1]):
         if seconds > 0:
-            table.add_row(f"{seconds:.3f} s", WORDS.get(name, name))
+            table.add_row(f"{seconds:.3f} s", WAIT_REASONS.get(name, name))
     return [table] if table.row_count else []
 
 
@@ -167,12 +276,12 @@ def _gate(gate: dict[str, Any] | None) -> str:
 
 def _rest(story: dict[str, Any]) -> list[RenderableType]:
     totals, usage, now = story["totals"], story["usage"] or {}, story["now"]
-    said = [f"waited {totals['waiting_s']:.3f} s, ran {totals['running_s']:.3f} s"]
+    parts = [f"waited {totals['waiting_s']:.3f} s, ran {totals['running_s']:.3f} s"]
     if usage.get("total_tokens") is not None:
-        said.append(f"{usage['total_tokens']} tokens")
+        parts.append(f"{usage['total_tokens']} tokens")
     if story["cached"]:
-        said.append("from the cache")
-    lines = [Text("; ".join(said))]
+        parts.append("from the cache")
+    lines = [Text("; ".join(parts))]
     if now is not None and story["status"] == "pending":
         place = f"now at position {now['position']}" if now["position"] else "now"
         eta = f", expected to start in {now['eta_s']:.1f} s" if now["eta_s"] is not None else ""

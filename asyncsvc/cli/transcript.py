@@ -1,13 +1,16 @@
-"""One task's event stream: `TaskView` gathers its events, `Transcript` prints them as text.
+"""One task's event stream: `TaskView` gathers events, `Transcript` prints them as text.
 
 Stdout holds nothing but the answer; all else goes to stderr. A new attempt voids the text before
 it and starts on a new line. The note of waiting shows on terminals only.
 """
 
+import asyncio
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
-from asyncsvc.cli.options import FAILED, INTERRUPTED
+from asyncsvc.cli.client import Api, follow
+from asyncsvc.cli.options import FAILED, INTERRUPTED, Failure
 
 KEPT_CHARS = 20_000
 """Text kept of one task; a screen shows the end of it."""
@@ -16,7 +19,7 @@ ENDED = frozenset({"completed", "failed", "cancelled"})
 
 @dataclass
 class TaskView:
-    """A task as its stream tells it; `rate` is in tokens a second, `latency` in seconds."""
+    """State of a task by its event stream; `rate` is in tokens a second, `latency` in seconds."""
 
     task_id: str = ""
     status: str = "pending"
@@ -38,7 +41,7 @@ class TaskView:
         return self.status in ENDED
 
     def take(self, event: dict[str, Any]) -> None:
-        """Keep up with one event."""
+        """Apply one event."""
         data = event["data"]
         match event["type"]:
             case "chunk":
@@ -85,7 +88,7 @@ ERASE = "\r\x1b[K"
 
 
 class Transcript:
-    """Give it events by `take`, then ask for `exit_code`. `out` None: the answer is not wanted."""
+    """A task's events as text; `exit_code` counts after the last. `out` None: no answer."""
 
     def __init__(self, out: TextIO | None, err: TextIO) -> None:
         self.view = TaskView()
@@ -101,7 +104,7 @@ class Transcript:
         return EXIT_CODES.get(self.view.status, FAILED)
 
     def take(self, event: dict[str, Any]) -> None:
-        """Write what the event adds."""
+        """Write the text that the event adds."""
         kind, data = event["type"], event["data"]
         if kind == "attempt" and self._written:
             self.say(f"attempt {data['number']}: the text so far is void, starting over")
@@ -123,7 +126,7 @@ class Transcript:
                 self._note()
 
     def say(self, line: str) -> None:
-        """A line for the person, on stderr; text that was begun is ended first."""
+        """Write a line for people to stderr; unfinished text is ended first."""
         self._fresh_line()
         print(f"[{line}]", file=self._err, flush=True)
 
@@ -167,12 +170,39 @@ class Transcript:
 
 
 def waiting(view: TaskView) -> str:
-    """What a task is waiting for, in a few words."""
+    """Return what a task is waiting for, in a few words."""
     if view.status == "running":
         done = f", {view.tokens} tokens" if view.tokens else ""
-        where = f" on {view.name}" if view.name else ""  # told by the event after the start
+        where = f" on {view.name}" if view.name else ""  # known from the event after the start
         return f"{'thinking' if view.thoughts else 'running'}{where}{done} …"
     place = f", position {view.position}" if view.position else ""
     eta = f", about {view.eta_s:.0f} s" if view.eta_s else ""
     reason = f" ({view.reason})" if view.reason else ""
     return f"{view.status}{place}{eta}{reason} …"
+
+
+async def stream(api: Api, task_id: str, transcript: Transcript) -> None:
+    """Write one task's events into the transcript, across restarts of the service."""
+
+    def lost(why: str) -> None:
+        if not breaks:
+            transcript.say(f"connection lost ({why}); looking for the service again")
+            breaks.append(why)
+
+    breaks: list[str] = []
+    async with aclosing(follow(api.address, task_id, lost=lost)) as events:
+        async for event in events:
+            breaks.clear()
+            transcript.take(event)
+
+
+def stream_or_cancel(api: Api, task_id: str, transcript: Transcript) -> bool:
+    """Stream a task until it ends; True where Ctrl-C has cancelled it."""
+    try:
+        asyncio.run(stream(api, task_id, transcript))
+    except KeyboardInterrupt:
+        with suppress(Failure):  # it ended at this very moment
+            api.command(task_id, "cancel")
+        transcript.say("cancelled")
+        return True
+    return False

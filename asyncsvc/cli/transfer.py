@@ -5,21 +5,19 @@ by their number in the file. `restore` changes nothing before the copy was found
 while a service runs, and keeps the database before; it never deletes one.
 """
 
-import contextlib
 import hashlib
 import os
 import shutil
-import sqlite3
 import sys
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Generator, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated
 
 import typer
 
-from asyncsvc.cli.client import reach
+from asyncsvc.cli.client import LONG_S, reach
 from asyncsvc.cli.options import (
     HERE,
     MISUSED,
@@ -37,8 +35,15 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.serve import overrides
 from asyncsvc.clock import now_ms
 from asyncsvc.config.load import load
-from asyncsvc.storage.atomic_file import new_file
-from asyncsvc.storage.backup import NotACopy, duplicate, exchange, inspect, keep_calls
+from asyncsvc.storage.backup import (
+    CopyFailed,
+    NotACopy,
+    duplicate,
+    exchange,
+    inspect,
+    keep_calls,
+    new_file,
+)
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 
 app = typer.Typer()
@@ -54,22 +59,22 @@ CHUNK_BYTES = 4 << 20
 def backup(file: New, as_json: Json = False, url: Url = None) -> int:
     """Copy the database of the running service into a new file, whole and checked."""
     with reach(url) as api, _written(file) as out:
-        told = api.patiently("/admin/backup")
+        made = api.post("/admin/backup", timeout_s=LONG_S)
         digest = hashlib.sha256()
         try:
-            for part in api.load(f"/admin/backup/{told['name']}"):
+            for part in api.download(f"/admin/backup/{made['name']}"):
                 digest.update(part)
                 out.write(part)
         finally:
-            api.discard(f"/admin/backup/{told['name']}")
-        if digest.hexdigest() != told["sha256"]:
+            api.discard(f"/admin/backup/{made['name']}")
+        if digest.hexdigest() != made["sha256"]:
             raise Failure("the copy came damaged: its SHA-256 is another; try again")
     if as_json:
-        found = {k: told[k] for k in ("bytes", "sha256", "tasks", "schema")}
+        found = {k: made[k] for k in ("bytes", "sha256", "tasks", "schema")}
         if file != STD:
             print_json({"file": file, **found})
     else:
-        _say(f"{file}: {told['tasks']} tasks, {told['bytes']} bytes, sha256 {told['sha256']}")
+        _report(f"{file}: {made['tasks']} tasks, {made['bytes']} bytes, sha256 {made['sha256']}")
     return 0
 
 
@@ -82,10 +87,10 @@ def export(
     """Write all tasks with their texts into a new file, one JSON line each."""
     count = 0
     with reach(url) as api, _written(file) as out:
-        for part in api.load("/admin/export", {"status": status} if status else None):
+        for part in api.download("/admin/export", {"status": status} if status else None):
             count += part.count(b"\n")
             out.write(part)
-    _say(f"{file}: {count} tasks")
+    _report(f"{file}: {count} tasks")
     return 0
 
 
@@ -96,13 +101,13 @@ def import_(file: Old, as_json: Json = False, url: Url = None) -> int:
     with reach(url) as api, _read(file) as lines:
         for first, chunk in _chunks(lines):
             try:
-                told = api.send("/admin/import", chunk, {"first_line": first})
+                answer = api.send("/admin/import", chunk, {"first_line": first})
             except Failure as failure:
                 raise Failure(
                     f"{failure}; stopped before line {first}, until then {_counted(total)}. "
                     "What is imported is skipped when the file is imported again"
                 ) from None
-            total = {name: count + told[name] for name, count in total.items()}
+            total = {name: count + answer[name] for name, count in total.items()}
     if as_json:
         print_json(total)
     else:
@@ -118,7 +123,7 @@ def _counted(total: dict[str, int]) -> str:
 
 
 def _chunks(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
-    """(number of its first line, lines as they were)."""
+    """Yield (number of the first line, lines as they were)."""
     held: list[bytes] = []
     size, first, number = 0, 1, 0
     for number, line in enumerate(lines, start=1):
@@ -132,13 +137,12 @@ def _chunks(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def _written(file: str) -> Iterator[IO[bytes]]:
-    """The new file, or stdout."""
+def _written(file: str) -> Generator[IO[bytes]]:
+    """Open a new file, or stdout."""
     if file == STD:
         if sys.stdout.isatty():
             raise Failure("this is much for a terminal: name a file, or pipe it on", MISUSED)
         yield sys.stdout.buffer
-        sys.stdout.buffer.flush()
         return
     try:
         with new_file(Path(file)) as passing, passing.open("wb") as out:
@@ -150,7 +154,7 @@ def _written(file: str) -> Iterator[IO[bytes]]:
 
 
 @contextmanager
-def _read(file: str) -> Iterator[IO[bytes]]:
+def _read(file: str) -> Generator[IO[bytes]]:
     if file == STD:
         yield sys.stdin.buffer
         return
@@ -158,12 +162,12 @@ def _read(file: str) -> Iterator[IO[bytes]]:
         source = open(file, "rb")  # noqa: SIM115
     except OSError as error:
         raise Failure(f"{file} cannot be read: {error.strerror}", MISUSED) from None
-    with contextlib.closing(source):
+    with closing(source):
         yield source
 
 
-def _say(line: str) -> None:
-    """For people, apart from what a pipe carries."""
+def _report(line: str) -> None:
+    """Print a line for people, apart from the data of a pipe."""
     print(line, file=sys.stderr if line.startswith(f"{STD}:") else sys.stdout)
 
 
@@ -194,7 +198,7 @@ def _exchanged(source: Path | None, file: str, database: Path) -> int:
         exchange(coming, database, aside)
     except NotACopy as error:
         raise Failure(f"{_named(file)}: {error}; nothing was changed") from None
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, CopyFailed) as error:
         raise Failure(f"{database} cannot be restored: {error}") from None
     finally:
         for rest in ("", "-journal", "-raw"):
@@ -207,8 +211,7 @@ def _exchanged(source: Path | None, file: str, database: Path) -> int:
 
 
 def _inspected(source: Path | None, coming: Path) -> tuple[int, int]:
-    """Bring the copy beside the database and look at it there: what was looked at is what will
-    be used."""
+    """Copy the backup beside the database and check the copy: what is checked is what is used."""
     if source is None:
         source = coming.with_name(f"{coming.name}-raw")
         with source.open("xb") as raw:

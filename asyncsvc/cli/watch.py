@@ -5,6 +5,7 @@ The table comes back by itself after a restart of the service; Ctrl-C leaves the
 
 import asyncio
 import json
+import sys
 from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
@@ -14,19 +15,18 @@ from rich.live import Live
 from rich.text import Text
 
 from asyncsvc.cli import tables
-from asyncsvc.cli.client import Api, Message, feed, reach
-from asyncsvc.cli.options import THERE, Failure, Url
-from asyncsvc.cli.submit import watch_one
-from asyncsvc.cli.transcript import TaskView
+from asyncsvc.cli.client import Api, Message, feed, follow, reach
+from asyncsvc.cli.options import INTERRUPTED, THERE, Failure, Url
+from asyncsvc.cli.transcript import TaskView, Transcript, stream
 
 app = typer.Typer()
 FRAMES_PER_S = 8
 RELOAD_S = 1.0
-"""What was asked is not in the events, so the list is read again, at most this often."""
+"""Shortest time between two reads of the list, which has the prompts; the events have not."""
 
 
 class Board:
-    """The newest tasks with what is known of each."""
+    """The newest tasks as a table, kept up to date by events."""
 
     def __init__(self, api: Api, rows: int) -> None:
         self._connected = True
@@ -37,18 +37,18 @@ class Board:
         self._stale = True
 
     def lost(self, _: str) -> None:
-        """The connection broke: whatever the list says may be old."""
+        """Mark the list as old after a break of the connection."""
         self._connected, self._stale = False, True
 
     def take(self, event: Message) -> None:
-        """Keep up with one event of the feed."""
+        """Apply one event of the feed."""
         view = self._views.get(event["task_id"])
         if view is not None:
             view.take(event)
         self._stale |= view is None or view.ended
 
     async def keep_fresh(self) -> None:
-        """Reads the list when a task has come that it does not hold; until cancelled."""
+        """Read the list whenever a task is new to it, until cancelled."""
         while True:
             if self._stale:
                 self._stale = False
@@ -61,7 +61,7 @@ class Board:
             await asyncio.sleep(RELOAD_S)
 
     def show(self, items: list[dict[str, Any]]) -> None:
-        """Take a page of the list; what events have told of unfinished tasks is kept."""
+        """Take a page of the list; the views of unfinished tasks stay."""
         self._items = items
         views = {item["task_id"]: _view(item) for item in items}
         known = {task_id: self._views.get(task_id, view) for task_id, view in views.items()}
@@ -69,8 +69,8 @@ class Board:
             task_id: view if view.ended else known[task_id] for task_id, view in views.items()
         }
 
-    def picture(self, width: int) -> RenderableType:
-        """The table, and whether it is up to date."""
+    def rendered(self, width: int) -> RenderableType:
+        """Return the table and whether it is up to date."""
         table = tables.plain_table("id", "status", "model", "asked", "so far")
         table.expand = True
         for at in range(3):
@@ -116,9 +116,9 @@ async def _table(api: Api) -> None:
 
 
 async def _draw(live: Live, board: Board, console: Console) -> None:
-    """Draws until it is cancelled."""
+    """Draw until cancelled."""
     while True:
-        live.update(board.picture(console.width), refresh=True)
+        live.update(board.rendered(console.width), refresh=True)
         await asyncio.sleep(1 / FRAMES_PER_S)
 
 
@@ -157,6 +157,29 @@ def _so_far(view: TaskView, width: int) -> Text:
         eta = f", about {view.eta_s:.0f} s" if view.eta_s else ""
         return Text(f"position {view.position}{eta}", "yellow", no_wrap=True)
     return tables.one_line(view.text, "bright_black")
+
+
+def watch_one(api: Api, task_id: str, as_json: bool) -> int:
+    """Stream a task from its beginning; Ctrl-C leaves it alone."""
+    api.task(task_id)
+    if as_json:
+        return asyncio.run(_print_events(api, task_id))
+    transcript = Transcript(sys.stdout, sys.stderr)
+    try:
+        asyncio.run(stream(api, task_id, transcript))
+    except KeyboardInterrupt:
+        transcript.say("left; the task goes on")
+        return INTERRUPTED
+    return transcript.exit_code
+
+
+async def _print_events(api: Api, task_id: str) -> int:
+    transcript = Transcript(None, sys.stderr)
+    async with aclosing(follow(api.address, task_id)) as events:
+        async for event in events:
+            print(json.dumps(event, ensure_ascii=False), flush=True)
+            transcript.view.take(event)
+    return transcript.exit_code
 
 
 @app.command(rich_help_panel=THERE)

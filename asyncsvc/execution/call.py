@@ -21,7 +21,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.execution.chunk_writer import ChunkWriter
 from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Retried, Stopped
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.providers.answers.delta import Delta, joined
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
@@ -262,7 +262,7 @@ class Call:
         gate = self.upstream.gate
         if isinstance(ending, Completed):
             self.permit.used(total(ending.usage, self.leader.request.tokens))
-            gate.spent(ending.usage)
+            gate.statistics.spent(ending.usage)
             gate.succeeded(gate.time() - self.started - self.waited_s)
         elif isinstance(ending, Failed) and ending.error.slow_down:
             pass  # the task's time was over; the limiter knows of the refusal already

@@ -31,11 +31,11 @@ from asyncsvc.execution.recorder import STORAGE_PAUSE_S, Recorder
 from asyncsvc.execution.recovery import Recovery
 from asyncsvc.execution.request import request
 from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import Cause, State, Task, status
 
 log = logging.getLogger(__name__)

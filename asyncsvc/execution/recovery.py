@@ -49,7 +49,10 @@ class Recovery:
         before = (task.route or {}).get("session_key") if task.starts else None
         if not isinstance(before, str):
             return False
-        causes = {orjson.loads(row)["cause"] for row in await self._journal.store.ends(task.n)}
+        causes = {
+            orjson.loads(row)["cause"]
+            for row in await self._journal.store.since_attempt(task.n, "status")
+        }
         here = upstream.preset.acts and task.name == upstream.name
         if Cause.RERUN in causes:
             # A retry by hand replaces the earlier run; both must not go on side by side.

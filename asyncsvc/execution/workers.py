@@ -16,7 +16,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import IdleTimeout
 from asyncsvc.execution.call import Call, CallState
 from asyncsvc.execution.execution import Executor
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.scheduling.candidates import AccountSlot, Claim
 from asyncsvc.scheduling.scheduler import Scheduler
 
@@ -151,7 +151,7 @@ class WorkerPool:
                 # A worker that still records counts too: a disk that takes nothing would
                 # otherwise gather workers without end.
                 while self.working(account_slot) >= account_slot.gate.concurrency:
-                    account_slot.gate.meets("concurrency")
+                    account_slot.gate.waits_for("concurrency")
                     await account_slot.gate.sleep(math.inf)
                 found = await self._next(account_slot)
             except Exception:

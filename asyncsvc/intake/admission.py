@@ -8,6 +8,7 @@ others use, so that it may run in another thread. Never looks at room, never sto
 import hashlib
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import orjson
@@ -17,7 +18,6 @@ from asyncsvc.errors import InvalidRequest, Overloaded
 from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.providers import tokens
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.record import record
 from asyncsvc.routing.router import NAMED, Asked, Router
 from asyncsvc.scheduling.cache import request_key
 from asyncsvc.scheduling.eta import UNKNOWN, EtaEstimator, Forecast
@@ -37,7 +37,7 @@ class Aside(Protocol):
     async def __call__(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T: ...
 
 
-@record
+@dataclass(slots=True)
 class Accepted:
     """A task that is in the queue, and what its submitter is told."""
 
@@ -47,7 +47,7 @@ class Accepted:
     """Whether the answer is that of an earlier submit with the same idempotency key."""
 
 
-@record
+@dataclass(slots=True)
 class Origin:
     """The schedule that makes a task, and what it writes down in the same transaction."""
 

@@ -18,9 +18,7 @@ import orjson
 
 from asyncsvc.errors import Conflict
 from asyncsvc.journal.journal import Journal
-from asyncsvc.storage.files import statement
-from asyncsvc.storage.refusals import loads
-from asyncsvc.storage.statements import Beside
+from asyncsvc.storage.entries import KeyUsed, loads
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +32,9 @@ class Key:
     def of(cls, owner: str | None, key: str, fingerprint: str) -> Self:
         return cls(f"{owner or ''}\x00{key}", fingerprint)
 
-    def made(self, made_id: str) -> Beside:
+    def made(self, made_id: str) -> KeyUsed:
         """The record that the key has made something which is no task."""
-        answer = orjson.dumps(made_id).decode()
-        return statement(
-            "INSERT OR REPLACE INTO idempotency (key, fingerprint, made, answer) "
-            "VALUES (?, ?, ?, ?)",
-            self.name, self.fingerprint, made_id, answer,
-        )  # fmt: skip
+        return KeyUsed(self.name, self.fingerprint, made_id)
 
 
 class Keys:

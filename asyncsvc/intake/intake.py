@@ -35,13 +35,13 @@ from asyncsvc.intake.admission import (
 )
 from asyncsvc.intake.idempotency import Key, Keys
 from asyncsvc.journal.counters import TaskCounters
-from asyncsvc.journal.journal import Beside, Journal, NewTask, Outcome, PersistedValue
+from asyncsvc.journal.journal import Journal, NewTask, Outcome, PersistedValue, Row
 from asyncsvc.scheduling.scheduler import Scheduler, through
 from asyncsvc.tasks.state import Task
 from asyncsvc.tasks.submission import Submission
 
 RETRY_AFTER_S = 5.0
-Also = Callable[[Sequence[str]], Sequence[Beside]]
+Also = Callable[[Sequence[str]], Sequence[Row]]
 """Given the ids of new tasks: what is written in one transaction with them."""
 
 P = ParamSpec("P")
@@ -192,7 +192,7 @@ class Intake:
             answers = orjson.dumps([one.answer for one in taken]).decode()
             named = (key.name, key.fingerprint, answers)
             new_tasks[0] = replace(new_tasks[0], key=named, count=len(new_tasks))
-        notes: list[PersistedValue | Beside] = (
+        notes: list[PersistedValue | Row] = (
             [origin.note(one.task_id) for one in taken] if origin else []
         )
         notes += also([one.task_id for one in taken]) if also else []

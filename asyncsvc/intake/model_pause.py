@@ -11,6 +11,7 @@ import orjson
 
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.journal.journal import Journal, PersistedValue
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler, through
 
@@ -71,7 +72,4 @@ class Holds:
     def _set(self, name: str) -> None:
         reason = f"{name} is paused" if name in self._since else None
         gates = [upstream.gate for upstream in self._catalogue.of(name)]
-        for gate in gates:
-            gate.held = reason  # all at once: what leaves the first key must not go to the second
-        for gate in gates:
-            gate.hold(reason)
+        AccountLimiter.pause(gates, reason)

@@ -1,11 +1,16 @@
-"""What has become of the tasks since the process began, in numbers.
+"""The journal's statistics since the process began: changes of tasks, and commits.
 
-Owns the counts and distributions that only the moment of a change can tell. Promises that
-each change of a task costs about a microsecond, and that what it remembers is bounded. Never
-keeps a task.
+Owns the counts and distributions that only the moment of a change can tell, and the knowledge
+whether the disk takes writes. Promises that each change of a task costs about a microsecond, that
+memory is bounded, and that the state of the disk is what the last real commit showed, never a
+guess. Never keeps a task, never writes.
 """
 
+import asyncio
+import math
 from collections import Counter
+from time import perf_counter
+from types import TracebackType
 
 from asyncsvc.errors import RequestError, StorageUnavailable
 from asyncsvc.histogram import Histogram
@@ -14,6 +19,7 @@ from asyncsvc.tasks.state import State, Task
 SUBMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 WAIT_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0)
 ERROR_S = (0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
+COMMIT_S = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 PROMISES = 100_000
 """Promised starts remembered at most; those of the oldest tasks go first."""
 
@@ -94,3 +100,43 @@ class TaskCounters:
         self.finished[task.state.value, task.request.lane] += 1
         if task.state is State.FAILED and task.error is not None:
             self.failed[task.error["code"]] += 1
+
+
+class Writes:
+    """The journal does each commit within `with writes:`. Times are the event loop's."""
+
+    def __init__(self) -> None:
+        self.refusal: str | None = None
+        """Why the last commit was refused; None where it went well."""
+        self.refusals = 0
+        self.refused_at = -math.inf
+        """When the last one was refused."""
+        self.seconds = Histogram(COMMIT_S)
+        """How long those took that went well."""
+        self.ended = asyncio.get_running_loop().time()
+        """When the last one ended, however it did."""
+        self._began: float | None = None
+        self._clocked = 0.0
+
+    def __enter__(self) -> None:
+        self._began = asyncio.get_running_loop().time()
+        self._clocked = perf_counter()  # the loop's clock may be too coarse for a commit
+
+    def __exit__(
+        self, _: type[BaseException] | None, error: BaseException | None, __: TracebackType | None
+    ) -> None:
+        self.ended = asyncio.get_running_loop().time()
+        if error is None:
+            self.refusal = None
+            self.seconds.observe(perf_counter() - self._clocked)
+        else:
+            self.refusal = str(error) or type(error).__name__
+            self.refusals += 1
+            self.refused_at = self.ended
+        self._began = None
+
+    def under_way_s(self) -> float:
+        """How long the commit has been going on that is under way; 0 where there is none."""
+        if self._began is None:
+            return 0.0
+        return asyncio.get_running_loop().time() - self._began

@@ -1,6 +1,6 @@
 """The journal: the log that every change of a task goes through, and its subscriptions.
 
-Owns the unfinished tasks in memory, the numbering of events, the group commit and the
+Owns the unfinished tasks in memory, the numbers of tasks, the group commit and the
 wake-up of followers. Promises: what `append` acknowledges is on the disk; no follower gets an
 event before that; an append is applied wholly or not at all; events of a task have a dense
 `seq`, all events a growing `id`. Never decides what should happen next, never lets a reader
@@ -14,14 +14,20 @@ resolved while the next one is already being written.
 
 import asyncio
 import logging
-import sqlite3
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
 from asyncsvc.clock import Now
-from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
+from asyncsvc.errors import (
+    AsyncsvcError,
+    IllegalTransition,
+    StaleLease,
+    StorageUnavailable,
+    TaskNotFound,
+)
+from asyncsvc.journal.counters import Writes
 from asyncsvc.journal.subscriptions import Feed, Topics
 from asyncsvc.journal.transaction import (
     Arrival,
@@ -32,11 +38,8 @@ from asyncsvc.journal.transaction import (
     Removal,
     Transaction,
 )
-from asyncsvc.storage.columns import Event
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Beside
-from asyncsvc.storage.webhooks import Tried
-from asyncsvc.storage.write_statistics import Writes
+from asyncsvc.storage.entries import Event, Row, Tried
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Task
 
 log = logging.getLogger(__name__)
@@ -154,8 +157,8 @@ class Journal:
             self._waiting.append(append)
             self._wanted.set()
 
-    async def between(self, chore: Callable[[sqlite3.Connection], T]) -> T:
-        """Do a small chore on the database between two commits. Raises StorageUnavailable.
+    async def between(self, chore: Callable[[], Awaitable[T]]) -> T:
+        """Do a small chore of the store's upkeep between two commits. Raises StorageUnavailable.
 
         One at a time, and a commit after each: chores never hold up more than one commit.
         """
@@ -165,7 +168,7 @@ class Journal:
 
         async def work() -> None:
             try:
-                result = await self.store.chore(chore)
+                result = await chore()
             except Exception as error:
                 if not done.done():
                     done.set_exception(error)
@@ -188,8 +191,8 @@ class Journal:
         """Pages of the task's events with a seq above `after`, each once and in order.
 
         Ends after the last event of a finished task, or when the journal is released. Raises
-        TaskNotFound, also where the task is deleted before all was given. Whoever does not ask
-        for more gets nothing and costs nothing.
+        TaskNotFound, also where the task is deleted before all was given. A caller that does not
+        ask for more gets nothing and costs nothing.
         """
         with self._topics.topic(task_id) as topic:
             task = await self.task(task_id)
@@ -229,7 +232,7 @@ class Journal:
                 except Exception as error:
                     if isinstance(error, MemoryError):
                         error = StorageUnavailable("there is no memory left for this write")
-                    if not isinstance(error, StorageUnavailable):
+                    if not isinstance(error, StorageUnavailable | StaleLease):
                         log.exception("a commit failed")
                         error = StorageUnavailable(f"internal: {error}")
                     self._settled += [(append, error) for append in batch]
@@ -247,7 +250,7 @@ class Journal:
             else self.live.get,
             self.now(),
             self._n,
-            self.feed.last_id,
+            self.store.node,
         )
         outcomes: list[tuple[Append, Outcome]] = []
         for append in appends:
@@ -260,20 +263,18 @@ class Journal:
                 refusal = StorageUnavailable(f"this cannot be stored: {error}")
                 outcomes.append((append, refusal))
         if any(isinstance(outcome, list) for _, outcome in outcomes):
-            batch = transaction.batch()
+            commit = transaction.finish()
             with self.writes:
-                committing = self.store.commit(batch)
+                committing = self.store.commit(commit)
                 self._notify()
                 await committing
             self._publish(transaction)
-            if batch.callbacks.owed:
-                self.owed.set()
         # A refusal waits as well: it may rest on what the batch makes of the task.
         self._settled += outcomes
-        if transaction.calls and transaction.at - self._forgot_at > FORGET_EVERY_MS:
+        if transaction.commit.calls and transaction.at - self._forgot_at > FORGET_EVERY_MS:
             self._forgot_at = transaction.at
             self._notify()
-            await self.store.forget_calls(transaction.at - self.keep_calls_ms)
+            await self.store.upkeep.forget_calls(transaction.at - self.keep_calls_ms)
 
     def _notify(self) -> None:
         """Resolve the appends that are done, in their order."""
@@ -301,19 +302,19 @@ class Journal:
         for task_id, task in transaction.tasks.items():
             if task is not None:
                 self.on_change(self.live.get(task_id), task)
+                if task.finished and task.request.callback_url is not None:
+                    self.owed.set()
             if task is None or task.finished:
                 self.live.pop(task_id, None)
             else:
                 self.live[task_id] = task
-        self._topics.publish(
-            transaction.events, [i for i, t in transaction.tasks.items() if t is None]
-        )
-        self.feed.publish(transaction.events)
+        events = transaction.commit.events
+        self._topics.publish(events, [i for i, t in transaction.tasks.items() if t is None])
+        self.feed.publish(events)
 
 
 __all__ = [
     "Arrival",
-    "Beside",
     "Change",
     "Event",
     "Journal",
@@ -321,5 +322,6 @@ __all__ = [
     "Outcome",
     "PersistedValue",
     "Removal",
+    "Row",
     "Tried",
 ]

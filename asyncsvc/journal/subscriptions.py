@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
-from asyncsvc.storage.columns import Event
-from asyncsvc.storage.database import PAGE, Store
+from asyncsvc.storage.entries import Event
+from asyncsvc.storage.protocol import PAGE, Store
 
 TAIL = 256
 """Events of one task kept in memory while it is followed; a follower further back reads the

@@ -1,23 +1,19 @@
 """A transaction: a batch of appends, applied in memory and not yet committed.
 
-Owns what an append may contain and how many of them become one transaction. Promises that an
-append that is refused leaves no trace in the batch, and that a task appears in it once, in
-its last state. Never touches the database, nor the tasks that it was given.
+Owns what an append may contain and how many of them become one commit. Promises that an append
+that is refused leaves no trace in the commit, and that a task appears in it once, in its last
+state. Never touches the database, nor the tasks that it was given.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from asyncsvc.errors import IllegalTransition, TaskNotFound
-from asyncsvc.record import record
-from asyncsvc.storage.columns import Event, EventRow, event_json
-from asyncsvc.storage.statements import Batch, Beside
-from asyncsvc.storage.webhooks import Tried
+from asyncsvc.errors import IllegalTransition, StaleLease, TaskNotFound
+from asyncsvc.storage.entries import Commit, Event, Row, Tried, event_json
 from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, create
-from asyncsvc.tasks.submission import PREVIEW_CHARS
 
 
-@record
+@dataclass(slots=True)
 class NewTask:
     """A task to be stored. `key` is (idempotency key, fingerprint, first answers), and stands for
     so many tasks: this one and those that follow in the same append."""
@@ -28,10 +24,10 @@ class NewTask:
     count: int = 1
 
 
-@record
+@dataclass(slots=True)
 class Arrival:
     """A finished task from elsewhere, stored as it was; `drafts` are its events with their times
-    (ms). Nobody here may know its id yet."""
+    (ms). No task of this service may have its id yet."""
 
     task: Task
     drafts: Sequence[tuple[int, Draft]]
@@ -39,13 +35,13 @@ class Arrival:
     result: str | None = None
 
 
-@record
+@dataclass(slots=True)
 class Change:
     """Events to be added to one task, with what only the database needs.
 
-    `result` is stored where the task has left `running`; `call` names the gate whose rate
+    `result` is stored where the task has left `running`; `call` names the account whose rate
     window counts this start, and `tokens` its estimate; `source` is the state that the task
-    must still be in.
+    must still be in, `epoch` the run that writes this: no later one may have begun.
     """
 
     task_id: str
@@ -54,16 +50,17 @@ class Change:
     call: str | None = None
     tokens: int = 0
     source: State | None = None
+    epoch: int | None = None
 
 
-@record
+@dataclass(slots=True)
 class Removal:
     """A finished task to be deleted with all its events."""
 
     task_id: str
 
 
-@record
+@dataclass(slots=True)
 class PersistedValue:
     """A value by kind and key that belongs to no task: `value` is JSON text, None deletes.
 
@@ -76,31 +73,27 @@ class PersistedValue:
     durable: bool = False
 
 
-Entry = NewTask | Arrival | Change | Removal | PersistedValue | Tried | Beside
+Entry = NewTask | Arrival | Change | Removal | PersistedValue | Tried | Row
 Known = Callable[[str], Task | None]
 """Looks up a task as it stands on the disk."""
 
 
 @dataclass(slots=True)
 class Transaction:
-    """The tasks as the batch leaves them; None stands for a deleted one."""
+    """The tasks as the appends leave them; None stands for a deleted one. `n` is the number of
+    the newest task, `node` the node that takes leases."""
 
     known: Known
     at: int
     n: int
-    event_id: int
+    node: str = ""
     tasks: dict[str, Task | None] = field(default_factory=dict)
     bodies: dict[str, bytes] = field(default_factory=dict)
-    results: dict[int, str | None] = field(default_factory=dict)
-    rows: list[EventRow] = field(default_factory=list)
-    events: list[Event] = field(default_factory=list)
-    calls: list[tuple[str, int, int]] = field(default_factory=list)
-    keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
-    values: dict[tuple[str, str], str | None] = field(default_factory=dict)
-    beside: list[Beside] = field(default_factory=list)
-    acknowledging: bool = False
-    """Whether a persisted value must be on the disk before the append is acknowledged."""
-    tried: list[Tried] = field(default_factory=list)
+    commit: Commit = field(init=False)
+    """All but the tasks, which `finish` adds as they are at last."""
+
+    def __post_init__(self) -> None:
+        self.commit = Commit(self.at)
 
     def accept(self, entries: Sequence[Entry]) -> list[Task]:
         """Apply all entries or none; the tasks, one for each entry that is about a task.
@@ -108,129 +101,117 @@ class Transaction:
         if len(entries) == 1:  # an entry leaves no trace where it is refused
             task = self._enter(entries[0])
             return [] if task is None else [task]
-        trial = Transaction(self._now_known, self.at, self.n, self.event_id)
+        trial = Transaction(self._now_known, self.at, self.n, self.node)
         tasks = [task for entry in entries if (task := trial._enter(entry)) is not None]
-        self.n, self.event_id = trial.n, trial.event_id
+        self.n = trial.n
         self.tasks.update(trial.tasks)
         self.bodies.update(trial.bodies)
-        self.results.update(trial.results)
-        self.rows += trial.rows
-        self.events += trial.events
-        self.calls += trial.calls
-        self.keys += trial.keys
-        self.values.update(trial.values)
-        self.beside += trial.beside
-        self.acknowledging |= trial.acknowledging
-        self.tried += trial.tried
+        self.commit.add(trial.commit)
         return tasks
 
-    def batch(self) -> Batch:
-        """The rows that one database transaction writes for it."""
-        batch = Batch(events=self.rows, calls=self.calls, keys=self.keys, beside=self.beside)
-        batch.values = [(kind, key, self.at, value) for (kind, key), value in self.values.items()]
-        batch.acknowledging = self.acknowledging
-        batch.callbacks.tried += self.tried
-        batch.callbacks.tried_at = self.at
+    def finish(self) -> Commit:
+        """What one database transaction writes for it."""
+        commit = self.commit
         for task_id, task in self.tasks.items():
             if task is not None and task_id in self.bodies:
-                batch.created.append((task, self.bodies[task_id]))
-                if task.finished:
-                    batch.callbacks.note(task, None, self.at)
+                commit.created.append((task, self.bodies[task_id]))
             elif (before := self.known(task_id)) is None:
                 continue
             elif task is None:
-                batch.deleted.append(before.n)
+                commit.deleted.append(before.n)
             elif before.version != task.version:
-                batch.changed.append((task, before.version))
-                batch.callbacks.note(task, before, self.at)
-        for n, text in self.results.items():
-            batch.results.append((n, text, (text or "")[:PREVIEW_CHARS]))
-        return batch
+                commit.changed.append((before, task))
+            elif before.lease_until != task.lease_until:
+                commit.renewed.append(task)
+        return commit
 
     def _now_known(self, task_id: str) -> Task | None:
         return self.tasks[task_id] if task_id in self.tasks else self.known(task_id)
 
     def _enter(self, entry: Entry) -> Task | None:
-        if isinstance(entry, NewTask):
-            return self._create(entry)
-        if isinstance(entry, PersistedValue):
-            self.values[entry.kind, entry.key] = entry.value
-            self.acknowledging |= entry.durable
-            return None
-        if isinstance(entry, Beside):
-            self.beside.append(entry)
-            return None
-        if isinstance(entry, Tried):
-            self.tried.append(entry)
-            return None
-        if isinstance(entry, Arrival):
-            return self._arrive(entry)
-        task = self._now_known(entry.task_id)
+        commit = self.commit
+        match entry:
+            case NewTask():
+                return self._create(entry)
+            case PersistedValue():
+                commit.values[entry.kind, entry.key] = entry.value
+                commit.acknowledging |= entry.durable
+            case Row():
+                commit.rows.append(entry)
+            case Tried():
+                commit.tried.append(entry)
+            case Arrival():
+                return self._arrive(entry)
+            case Removal():
+                return self._remove(self._existing(entry.task_id))
+            case Change():
+                return self._change(entry, self._existing(entry.task_id))
+        return None
+
+    def _existing(self, task_id: str) -> Task:
+        task = self._now_known(task_id)
         if task is None:
-            raise TaskNotFound(entry.task_id)
-        if isinstance(entry, Removal):
-            if not task.finished:
-                raise IllegalTransition(task.state.value, "deleted")
-            self.tasks[task.id] = None
-            return task
-        return self._change(entry, task)
+            raise TaskNotFound(task_id)
+        return task
 
     def _create(self, entry: NewTask) -> Task:
         request = entry.request
         task, draft = create(request, self.at, self.n + 1)
-        row = _row(task, draft, self.event_id + 1, self.at)
+        event = _event(task, draft, self.at)
         self.n += 1
-        self.event_id += 1
-        self.rows.append(row)
-        self.events.append(row.event(request.id))
+        self.commit.events.append(event)
         self.tasks[request.id] = task
         self.bodies[request.id] = entry.body
         if entry.key is not None:
             key, fingerprint, answer = entry.key
-            self.keys.append((key, fingerprint, self.n, self.n + entry.count - 1, answer))
+            last_n = self.n + entry.count - 1
+            self.commit.keys.append((key, fingerprint, self.n, last_n, answer))
         return task
 
     def _arrive(self, entry: Arrival) -> Task:
         count, n = len(entry.drafts), self.n + 1
         task = replace(entry.task, n=n, seq=count, version=count)
-        rows = [
-            _row(replace(task, seq=seq), draft, self.event_id + seq, at)
+        self.commit.events += [
+            _event(replace(task, seq=seq), draft, at)
             for seq, (at, draft) in enumerate(entry.drafts, start=1)
         ]
-        self._record(rows, task)
         self.n = n
+        self.tasks[task.id] = task
         self.bodies[task.id] = entry.body
         if entry.result is not None:
-            self.results[n] = entry.result
+            self.commit.results[n] = entry.result
+        return task
+
+    def _remove(self, task: Task) -> Task:
+        if not task.finished:
+            raise IllegalTransition(task.state.value, "deleted")
+        self.tasks[task.id] = None
         return task
 
     def _change(self, entry: Change, task: Task) -> Task:
         if entry.source is not None and task.state is not entry.source:
             raise IllegalTransition(task.state.value, "changed: it has moved on")
-        rows: list[EventRow] = []
+        if entry.epoch is not None and task.epoch != entry.epoch:
+            raise StaleLease(task.state.value)
+        commit, events = self.commit, []
         for draft in entry.drafts:
-            task = apply(task, draft, self.at)
-            rows.append(_row(task, draft, self.event_id + len(rows) + 1, self.at))
-        self._record(rows, task)
+            task = apply(task, draft, self.at, self.node)
+            events.append(_event(task, draft, self.at))
+        commit.events += events
+        self.tasks[task.id] = task
         if any(draft.data.get("cause") == Cause.RERUN for draft in entry.drafts):
-            self.results[task.n] = None
+            commit.results[task.n] = None
         if entry.result is not None and task.state is not State.RUNNING:
-            self.results[task.n] = entry.result
+            commit.results[task.n] = entry.result
         if entry.call is not None:
-            self.calls.append((entry.call, self.at, entry.tokens))
+            commit.calls.append((entry.call, self.at, entry.tokens))
         return task
 
-    def _record(self, rows: Sequence[EventRow], task: Task) -> None:
-        self.event_id += len(rows)
-        self.rows += rows
-        self.events += [row.event(task.id) for row in rows]
-        self.tasks[task.id] = task
 
-
-def _row(task: Task, draft: Draft, event_id: int, at: int) -> EventRow:
+def _event(task: Task, draft: Draft, at: int) -> Event:
     """Raises TypeError or ValueError for data that JSON cannot hold."""
     data = _SUBMITTED if draft is SUBMITTED else event_json(draft.data)
-    return EventRow(event_id, task.n, task.seq, draft.type.value, at, data)
+    return Event(task.request.id, task.n, task.seq, draft.type.value, at, data)
 
 
 _SUBMITTED = event_json(SUBMITTED.data)

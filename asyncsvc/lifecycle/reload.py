@@ -1,6 +1,7 @@
-"""The reloader: applies changed settings while tasks run.
+"""The reloader: applies changed settings while tasks run; the handler of SIGHUP, which asks for it.
 
-Owns the order: read, check the whole, compare, apply. Promises that faults change nothing; that
+Owns the order: read, check the whole, compare, apply; and the handler from before the store is
+opened until after it is closed. Promises that faults change nothing; that
 all changes are applied between two steps of the event loop; that no call under way is touched;
 that a window's past calls still count; that waiting tasks choose a model anew, and what a
 provider had refused for good is tried again. Never reads a file itself.
@@ -8,8 +9,12 @@ provider had refused for good is tried again. Never reads a file itself.
 
 import asyncio
 import logging
-from collections.abc import Callable
+import os
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from asyncsvc.config import diff as live
 from asyncsvc.config.diff import Difference
@@ -76,7 +81,6 @@ class Reloader:
         self.router.apply(settings.models, settings.routes)
         self.client.apply(settings.timeouts)
         self.scheduler.cache.apply(settings.cache)
-        self.learned_limits.listen(self.catalogue.gates)
         self.holds.apply()
         self.scheduler.apply(self._account_slots(), ttl_changed)
         self.pool.staff()
@@ -92,3 +96,34 @@ class Reloader:
             account_slot.upstream = upstream
             account_slots.append(account_slot)
         return account_slots
+
+
+@contextmanager
+def hangup(reload: Callable[[], None], stop: Callable[[], None]) -> Generator[None]:
+    """While the context lasts, SIGHUP calls `reload` in the event loop, or `stop` where the
+    terminal of the process was closed. Systems without the signal are not affected."""
+    number = getattr(signal, "SIGHUP", None)
+    if number is None:
+        yield
+        return
+    loop = asyncio.get_running_loop()
+    # Under nohup the signal was ignored: then a closed terminal must not stop the service.
+    bound = signal.getsignal(number) is not signal.SIG_IGN and has_terminal()
+
+    def received(*_: Any) -> None:
+        loop.call_soon_threadsafe(stop if bound and not has_terminal() else reload)
+
+    before = signal.signal(number, received)
+    try:
+        yield
+    finally:
+        signal.signal(number, before)
+
+
+def has_terminal() -> bool:
+    """Whether the process belongs to a terminal that is still there."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True

@@ -10,20 +10,18 @@ limit.
 
 import asyncio
 import logging
-from collections.abc import Iterable
 from contextlib import suppress
-from functools import partial
 from typing import Any
 
 import orjson
 
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.journal.journal import Change, Journal, PersistedValue
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter, Listener
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.durations import calls_until
+from asyncsvc.storage.entries import CallsBounded
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, State, status
 
 log = logging.getLogger(__name__)
@@ -41,7 +39,7 @@ async def recover(journal: Journal, catalogue: Catalogue, scheduler: Scheduler) 
     catalogue.restore(calls, now)
     if any(at > now for _, at, _ in calls):
         # The clock was set back. The calls count as made just now, once: not at each start again.
-        await journal.append(calls_until(now))
+        await journal.append(CallsBounded(now))
     catalogue.learned(await learned(journal.store))
     interrupted = [task.id for task in journal.live.values() if task.state is State.RUNNING]
     if interrupted:
@@ -59,15 +57,10 @@ async def recover(journal: Journal, catalogue: Catalogue, scheduler: Scheduler) 
 class LearnedLimits:
     """Writes down the limits that accounts have learned; `close` writes what is not written yet."""
 
-    def __init__(self, journal: Journal, gates: Iterable[Gate]) -> None:
+    def __init__(self, journal: Journal, listener: Listener) -> None:
         self._journal = journal
-        self._due: dict[str, tuple[Gate, asyncio.TimerHandle]] = {}
-        self.listen(gates)
-
-    def listen(self, gates: Iterable[Gate]) -> None:
-        """Write down what these accounts learn from now on."""
-        for gate in gates:
-            gate.on_learn = partial(self._changed, gate)
+        self._due: dict[str, tuple[AccountLimiter, asyncio.TimerHandle]] = {}
+        listener.on_learn = self._changed
 
     async def close(self) -> None:
         """Write at once what would be written later."""
@@ -76,12 +69,12 @@ class LearnedLimits:
         with suppress(StorageUnavailable):
             await asyncio.gather(*writes)
 
-    def _changed(self, gate: Gate) -> None:
+    def _changed(self, gate: AccountLimiter) -> None:
         if gate.name not in self._due:
             timer = asyncio.get_running_loop().call_later(EVERY_S, self._write, gate)
             self._due[gate.name] = gate, timer
 
-    def _write(self, gate: Gate) -> "asyncio.Future[Any] | None":
+    def _write(self, gate: AccountLimiter) -> "asyncio.Future[Any] | None":
         _, timer = self._due.pop(gate.name)
         timer.cancel()
         if self._journal.closing:

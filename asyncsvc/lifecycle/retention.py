@@ -7,8 +7,7 @@ others, and that a disk which refuses only delays the removal. Never touches an 
 
 import asyncio
 import logging
-import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 
@@ -19,7 +18,6 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.scheduling.cache import KIND as ANSWER
-from asyncsvc.storage import purge as purging
 
 log = logging.getLogger(__name__)
 
@@ -107,9 +105,8 @@ class Retention:
     async def run(self) -> None:
         """Sweep every `every_s` seconds until cancelled; raises nothing else."""
         with suppress(StorageUnavailable):
-            for key, _, value in await self._journal.store.persisted_values(KIND):
-                if key == KEY:
-                    self.clock.restore(value)
+            if value := await self._journal.store.persisted_value(KIND, KEY):
+                self.clock.restore(value)
         refused = False
         while True:
             try:
@@ -125,13 +122,13 @@ class Retention:
         """Remove everything that is old enough, in steps. Raises StorageUnavailable."""
         trusted = self.clock.read()
         await self._journal.append(PersistedValue(KIND, KEY, self.clock.state()))
+        upkeep = self._journal.store.upkeep
         if self.keep_ms:
-            await self._repeat(partial(purging.purge, before=trusted - self.keep_ms))
-        stale = trusted - self.answers_ms
-        await self._repeat(partial(purging.forget, kind=ANSWER, before=stale))
-        await self._journal.between(partial(purging.shorten_log, path=self._journal.store.path))
+            await self._repeat(partial(upkeep.purge, trusted - self.keep_ms))
+        await self._repeat(partial(upkeep.forget, ANSWER, trusted - self.answers_ms))
+        await self._journal.between(upkeep.shorten_log)
 
-    async def _repeat(self, step: Callable[[sqlite3.Connection], int]) -> None:
+    async def _repeat(self, step: Callable[[], Awaitable[int]]) -> None:
         while rows := await self._journal.between(step):
             self.removed += rows
             await asyncio.sleep(PAUSE_S)

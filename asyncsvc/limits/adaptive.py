@@ -1,23 +1,104 @@
-"""Which of an account's unknown limits an answer tells something about.
+"""Limits that a provider does not name, learned from its answers.
 
-Owns the two learned limits of one account, calls at once and calls in a window, and the
-reasoning from answers to them. Promises to blame a limit only for a refusal that it can
-explain. Never waits, never counts calls: it is told how many were under way and in the window.
+`Learned` is one number: calls at once, or calls in a window. It comes down at once when the
+provider refuses and goes up again slowly; probing becomes rarer each time it fails. A refusal says
+more than "less": what the provider had accepted at that moment is its limit. So the first refusal
+gives the number itself, and what follows are rare probes one above it, where plain halving would
+give up a third of the rate for good.
 
-Providers seldom say which limit was hit. A refusal with nothing else under way is about the
-rate; one within what was often accepted at once, and beyond what was ever accepted in a window,
-too. Otherwise concurrency is tried first, for that is soon found out: if the next call, beside
-fewer others, is refused as well, it was the rate, and the cut is taken back.
+`Adaptive` holds both numbers of one account and decides which of them a refusal is about, for
+providers seldom say. A refusal with nothing else under way is about the rate; one within what was
+often accepted at once, and beyond what was ever accepted in a window, too. Otherwise concurrency
+is tried first, for that is soon found out: if the next call, beside fewer others, is refused as
+well, it was the rate, and the cut is taken back.
 """
 
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from asyncsvc.limits.learned_limit import Learned
-
 CONCURRENCY_START, CONCURRENCY_MOST = 2, 32
 RPM_START, RPM_MOST = 30, 10_000
 SHOWN = ("concurrency", "rpm")
+CUT = 0.5
+"""A single refusal takes no more than this share: the cause may pass."""
+ROUNDS = 4
+"""Full rounds without a refusal before the first probe; doubled by each probe that fails."""
+ROUNDS_MOST = 64
+ROUNDS_AFTER_A_CUT = 2
+GROWTH = 1.5
+"""While no refusal has said where the limit is."""
+
+
+@dataclass(slots=True)
+class Learned:
+    """A limit between `floor` and `ceiling`. A round is a time in which it was used up."""
+
+    value: int
+    floor: int = 1
+    ceiling: int = 1_000
+    between: int = ROUNDS
+    """Full rounds from one probe to the next."""
+    rounds: int = 0
+    step: int = 1
+    settled: bool = False
+    """Whether a refusal or a header has ever said where the limit is."""
+    probing: bool = False
+    """Whether the value was raised and has not yet stood a round."""
+    named: bool = False
+    """Whether the provider itself names its limit; then there is nothing to probe."""
+    _before: int = 0
+
+    def full_round(self) -> None:
+        """The limit was used up for a round, and nothing was refused."""
+        if self.named:
+            return
+        if not self.settled:
+            self._raise_to(max(self.value + 1, round(self.value * GROWTH)))
+            return
+        if self.probing:
+            # The probe stood: the limit has grown, so the next comes sooner and goes further.
+            self.probing, self.between, self.step = False, 1, self.step * 2
+        self.rounds += 1
+        if self.rounds >= self.between and self.value < self.ceiling:
+            self._raise_to(self.value + self.step)
+            self.probing = True
+
+    def refused(self, accepted: int, again: bool = False) -> None:
+        """The provider refused a call while it had accepted that many; `again`: together with the
+        refusal before."""
+        if not again:
+            if self.probing:
+                self.between = min(self.between * 2, ROUNDS_MOST)
+            elif self.settled and accepted < self.value - 1:
+                # Its limit has become smaller, or somebody else uses the account too.
+                self.between = ROUNDS_AFTER_A_CUT
+            self._before = self.value
+            self.probing, self.named, self.step = False, False, 1
+        least = max(accepted, round(self._before * CUT), self.floor)
+        self.value = min(self.value, least)
+        self.settled = True
+        self.rounds = 0
+
+    def named_by_provider(self, limit: int) -> None:
+        """The provider names its limit itself, in a header."""
+        self.value = max(self.floor, min(self.ceiling, limit))
+        self.settled = self.named = True
+
+    def as_dict(self) -> dict[str, Any]:
+        """The values to keep over a restart; a probe that has not stood yet is left out."""
+        sure = self.value - self.step if self.probing else self.value
+        return {"value": sure, "patience": self.between, "settled": self.settled}
+
+    def restore(self, kept: dict[str, Any]) -> None:
+        """Go on where an earlier process was; raises LookupError, TypeError or ValueError."""
+        value, between, settled = int(kept["value"]), int(kept["patience"]), kept["settled"]
+        self.value = max(self.floor, min(self.ceiling, value))
+        self.between = max(1, min(between, ROUNDS_MOST))
+        self.settled = bool(settled)
+
+    def _raise_to(self, value: int) -> None:
+        self.value = min(self.ceiling, value)
+        self.rounds = 0
 
 
 @dataclass(slots=True)
@@ -88,14 +169,14 @@ class Adaptive:
                 turn.began, turn.hits = now, 0
 
     def refused(
-        self, said_concurrency: bool, beside: int, in_window: int, sent: float, now: float
+        self, names_concurrency: bool, beside: int, in_window: int, sent: float, now: float
     ) -> bool:
         """A call sent at `sent` was refused: `beside` it so many were under way, and so many
         had been accepted in the window. Whether a learned limit explains it."""
-        self.tells |= said_concurrency
+        self.tells |= names_concurrency
         again = self._refused or sent <= self._cut_at
         last = self._last
-        limit = self._blamed(said_concurrency, beside, in_window)
+        limit = self._explains(names_concurrency, beside, in_window)
         self._refused = True
         for turn in self._rounds:
             turn.began, turn.hits = now, 0
@@ -112,9 +193,9 @@ class Adaptive:
         self._cut_at = now
         return True
 
-    def _blamed(self, said_concurrency: bool, beside: int, in_window: int) -> Learned | None:
+    def _explains(self, names_concurrency: bool, beside: int, in_window: int) -> Learned | None:
         at_once, rate = self.concurrency, self.rate
-        if said_concurrency:
+        if names_concurrency:
             return at_once if beside else None
         if self.tells or at_once is None or not beside:
             return rate
@@ -128,13 +209,13 @@ class Adaptive:
         self._doubt = replace(at_once)
         return at_once
 
-    def told(self, limit: int, reset_s: float | None) -> None:
+    def named(self, limit: int, reset_s: float | None) -> None:
         """The provider names its limit of calls in a window, whole again in `reset_s`.
 
         One that takes longer than a window to be whole again is of an hour or a day.
         """
         if self.rate is not None and limit > 0 and (reset_s is None or reset_s <= self.span_s):
-            self.rate.told(limit)
+            self.rate.named_by_provider(limit)
 
     def as_dict(self) -> dict[str, Any]:
         """What is kept over a restart."""

@@ -7,7 +7,7 @@ Never decides whether to try again; the error's class knows that.
 import random
 from collections.abc import Callable
 
-from asyncsvc.limits.named_times import seconds_until
+from asyncsvc.limits.headers import seconds_until
 
 LONGEST_S = 86_400.0
 """The longest wait that a header alone may ask for."""

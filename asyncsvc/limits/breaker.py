@@ -1,8 +1,8 @@
 """A circuit breaker: leaves a provider alone that fails again and again.
 
-Owns the count of consecutive failures. Promises one probe at a time while half open, as long as
-whoever calls asks `allows` in the moment of the call. Never counts what was not the provider's
-fault: the caller reports only what trips it.
+The breaker owns the count of consecutive failures and lets one probe at a time pass while it is
+half open, as long as the caller asks in the moment of the call. Only the provider's own failures
+are reported to it.
 """
 
 import math
@@ -16,20 +16,30 @@ class BreakerState(StrEnum):
 
 
 class Breaker:
-    """Opens after `failures` in a row, for `cooldown_s`; times are the event loop's."""
+    """A breaker that opens after `failures` in a row, for `cooldown_s`; times are the loop's."""
 
     def __init__(self, failures: int, cooldown_s: float) -> None:
         self.failures = 0
         self.configure(failures, cooldown_s)
         self._opened_at: float | None = None
         self._open_s: float | None = None
-        """How long it stays open this time; None: for the cooldown."""
+        """How long the breaker stays open this time; None: for the cooldown."""
         self._probing = False
 
     def configure(self, failures: int, cooldown_s: float) -> None:
-        """Other numbers from now on; what is open stays open until the new time is over."""
+        """Set other numbers; an open breaker stays open until the new time is over."""
         self._limit = failures
         self._cooldown_s = cooldown_s
+
+    @property
+    def probe_at(self) -> float:
+        """When the next probe may pass; -inf while the breaker is closed."""
+        return -math.inf if self._opened_at is None else self._due(self._opened_at)
+
+    @property
+    def probing(self) -> bool:
+        """Whether a probe is under way while the breaker is not closed."""
+        return self._probing and self._opened_at is not None
 
     def state(self, now: float) -> BreakerState:
         if self._opened_at is None:
@@ -49,13 +59,6 @@ class Breaker:
     def _due(self, opened_at: float) -> float:
         return opened_at + (self._cooldown_s if self._open_s is None else self._open_s)
 
-    def allows(self, probe: bool, now: float) -> bool:
-        """Whether a call let through earlier may still be made, `probe`: as the probe. What has
-        failed meanwhile counts, for the probe too."""
-        if self._opened_at is None:
-            return True
-        return probe and now >= self._due(self._opened_at)
-
     def enter(self) -> bool:
         """Let a call pass; True where it is the probe."""
         if self._opened_at is None:
@@ -64,8 +67,8 @@ class Breaker:
         return True
 
     def leave(self) -> None:
-        """The probe is over, however it went; nothing else ends it. A call from before the
-        breaker opened may succeed or fail meanwhile, and would let a second probe in."""
+        """End the probe, however it went; nothing else ends it. A call from before the breaker
+        opened may succeed or fail meanwhile, and would let a second probe in."""
         self._probing = False
 
     def succeeded(self) -> None:
@@ -78,6 +81,6 @@ class Breaker:
             self._opened_at, self._open_s = now, None
 
     def open_for(self, seconds: float, now: float) -> None:
-        """Open it at once, for so long; then one probe may pass."""
+        """Open the breaker at once, for so long; then one probe may pass."""
         if self.wait(now) < seconds or self._probing:
             self._opened_at, self._open_s = now, seconds

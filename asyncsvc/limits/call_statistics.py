@@ -1,7 +1,7 @@
-"""How the calls of one account have gone lately.
+"""Call statistics: how the calls of one account have gone lately.
 
-Owns the averages of time and of failures. Promises that what was measured long ago is not taken
-for knowledge about the next call. Never decides anything.
+The averages of time and of failures are forecasts' input; what was measured long ago is not taken
+for knowledge about the next call. Nothing is decided here.
 """
 
 import asyncio
@@ -14,12 +14,12 @@ from asyncsvc.histogram import Histogram
 
 EWMA = 0.2
 STALE_S = 600.0
-"""What was measured longer ago says nothing about the next call."""
+"""Seconds after which a measurement says nothing about the next call."""
 CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
 
 
 class CallStatistics:
-    """Figures of one account; the gate is built upon it."""
+    """Counters and averages of the calls of one account."""
 
     def __init__(self) -> None:
         self.calls = 0
@@ -36,28 +36,27 @@ class CallStatistics:
         """Share of calls that failed by the provider's fault (EWMA)."""
         self._measured_at = -math.inf
 
-    def went_well(self, seconds: float) -> None:
+    def succeeded(self, seconds: float) -> None:
         """A call was answered in that time."""
+        self.calls += 1
         self.seconds.observe(seconds)
         known = self.service_s
         self.service_s = seconds if known is None else known + EWMA * (seconds - known)
         self._measure(0.0)
 
     def spent(self, usage: dict[str, Any] | None) -> None:
-        """What a call has cost."""
+        """A call has cost so much, as the provider says."""
         for kind in ("prompt", "completion"):
             if isinstance(count := (usage or {}).get(f"{kind}_tokens"), int):
                 self.tokens[kind] += max(count, 0)
 
-    def ended_in(self, error: ProviderError) -> None:
-        """A call failed, whoever is to blame."""
+    def failed(self, error: ProviderError) -> None:
+        """A call failed; only a failure of the provider's own raises the error rate."""
         self.calls += 1
         self.errors += 1
         self.failures[error.code] += 1
-
-    def went_wrong(self) -> None:
-        """A call failed by the provider's fault."""
-        self._measure(1.0)
+        if error.trips:
+            self._measure(1.0)
 
     def _measure(self, failed: float) -> None:
         self._measured_at = asyncio.get_running_loop().time()

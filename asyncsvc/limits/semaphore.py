@@ -1,8 +1,7 @@
-"""The places for calls under way: a semaphore whose size may change.
+"""A semaphore for the calls under way, whose size may change.
 
-Owns the count of places taken and the line of those who wait. Promises that places are given
-in order of asking, that a smaller size takes nothing from whoever has a place, and that a
-cancelled wait leaves no place behind. Never knows what a place is for.
+Places are given in order of asking; a smaller size takes none from a holder, and a cancelled wait
+leaves no place behind.
 """
 
 import asyncio
@@ -10,27 +9,29 @@ from collections import deque
 from contextlib import suppress
 
 
-class Slots:
+class Semaphore:
+    """`limit` places, of which `taken` are held."""
+
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.taken = 0
-        self._line: deque[asyncio.Future[None]] = deque()
+        self._waiters: deque[asyncio.Future[None]] = deque()
 
     async def acquire(self) -> None:
         """Wait for a place."""
-        if self.taken < self.limit and not self._line:
+        if self.taken < self.limit and not self._waiters:
             self.taken += 1
             return
-        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append(mine)
+        waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiters.append(waiter)
         try:
-            await mine
+            await waiter
         except asyncio.CancelledError:
-            if mine.done() and not mine.cancelled():
+            if waiter.done() and not waiter.cancelled():
                 self.release()  # it was given in the moment in which the wait ended
             else:
-                with suppress(ValueError):  # whoever gave places meanwhile has passed it over
-                    self._line.remove(mine)
+                with suppress(ValueError):  # passed over by a place given meanwhile
+                    self._waiters.remove(waiter)
             raise
 
     def release(self) -> None:
@@ -39,13 +40,13 @@ class Slots:
         self._give()
 
     def resize(self, limit: int) -> None:
-        """From now on so many; where more are taken, none is given until fewer are."""
+        """Set the number of places; where more are taken, none is given until fewer are."""
         self.limit = limit
         self._give()
 
     def _give(self) -> None:
-        while self._line and self.taken < self.limit:
-            waiting = self._line.popleft()
+        while self._waiters and self.taken < self.limit:
+            waiting = self._waiters.popleft()
             if not waiting.done():
                 self.taken += 1
                 waiting.set_result(None)

@@ -1,117 +1,147 @@
-"""A strict sliding window over the calls to one provider account.
+"""A strict sliding window over what one account may use: calls, tokens, or attempts.
 
-Owns the log of recent calls. Promises that at most `limit` calls reach the provider in any
-`span_s` seconds, as long as a call reaches it within `lag_s` of being sent. Never waits:
-it answers how long to wait.
+The window owns the log of what was used. At most `limit` reaches the provider in any `span_s`
+seconds, as long as a call reaches it within `lag_s` of being sent. The window never waits: it
+answers when there is room.
 
-A call counts from when the provider surely has it: when its response's head was seen, or
-`lag_s` after sending, whichever is earlier. Counted from sending, a delay on the network
-moves an early call into the next window (46 instead of 40 measured with 30 ms of jitter).
+A call counts from its reservation until `span_s` after the provider surely had it: when its
+response's head was seen, or `lag_s` after sending, whichever is earlier. Counted from sending, a
+delay on the network moves an early call into the next window (46 instead of 40 calls were
+measured with 30 ms of jitter). An estimate of tokens that is too low is completed at the end of
+the call, for only then has the provider counted the rest; an estimate above the whole limit is
+taken for the limit: such a call goes alone, or it could never go.
 """
 
 import math
 from collections import deque
-from contextlib import suppress
-from itertools import islice
 
 KEPT = 10_000
-"""Calls noted of an account without a limit, in case it is given one."""
+"""Entries noted without a limit, in case a limit is set later."""
 LAG = 30
-"""Of the span: how long a call may take to reach the provider."""
+"""The part of the span, one in so many, that a call may take to reach the provider."""
 MARGIN_S = 0.002
 """Timers may fire a little early; two calls exactly one span apart are still two."""
 
 
-class Stamp:
-    """One call in the log; it occupies the window until `span_s` after `at`."""
+class Entry:
+    """What one call uses; it counts until `span_s` after `at`."""
 
-    __slots__ = ("at", "noted", "refused")
+    __slots__ = ("at", "counts", "refused", "weight")
 
-    def __init__(self) -> None:
-        self.at = math.inf  # reserved, not sent: it may reach the provider at any time yet
+    def __init__(self, weight: int, at: float = math.inf) -> None:
+        self.weight = weight
+        """1 for a call, or its tokens."""
+        self.at = at  # inf: reserved and not sent; it may reach the provider at any time yet
+        self.counts = True
         self.refused = False
-        self.noted = True
 
 
 class Window:
-    """`limit` calls in any `span_s`; 0 is unlimited. Times are the event loop's.
+    """`limit` in any `span_s` seconds; 0 is unlimited. Times are the event loop's.
 
-    `limit` and the span may be set at any time; calls already made count towards the new ones,
-    as far back as the old span.
+    `limit` may be set at any time, the span by `span`; what was used already counts towards the
+    new ones, as far back as the old span.
     """
 
     def __init__(self, limit: int, span_s: float = 60.0, lag_s: float | None = None) -> None:
         self.limit = limit
         self.span_s = span_s
         self.lag_s = span_s / LAG if lag_s is None else lag_s
-        self._log: deque[Stamp] = deque()
+        self._log: deque[Entry] = deque()
+        self._used = 0
         self._refused = 0
 
     def span(self, span_s: float) -> None:
-        """Another length from now on."""
+        """Set another length."""
         self.span_s, self.lag_s = span_s, span_s / LAG
 
-    def reserve(self) -> Stamp:
-        """Take a place before the call is made."""
-        stamp = Stamp()
-        self._log.append(stamp)
+    def reserve(self, weight: int = 1) -> Entry:
+        """Take room before the call is made."""
+        weight = max(weight, 1)
+        return self._add(Entry(min(weight, self.limit) if self.limit else weight))
+
+    def _add(self, entry: Entry) -> Entry:
+        self._log.append(entry)
+        self._used += entry.weight
         if not self.limit and len(self._log) > KEPT:
             self._forget()
-        return stamp
+        return entry
 
     def _forget(self) -> None:
-        gone = self._log.popleft()
-        gone.noted = False
-        self._refused -= gone.refused
+        self.refund(self._log.popleft())
 
-    def sent(self, stamp: Stamp, now: float) -> None:
-        """The request is on its way."""
-        stamp.at = now + self.lag_s
+    def sent(self, entry: Entry, now: float) -> None:
+        """Note that the request is on its way."""
+        entry.at = now + self.lag_s
 
-    def head(self, stamp: Stamp, now: float) -> None:
-        """The provider has begun to answer, so it had the call by now."""
-        stamp.at = min(stamp.at, now)
+    def head(self, entry: Entry, now: float) -> None:
+        """Note that the provider has begun to answer, so that it had the call by now."""
+        entry.at = min(entry.at, now)
 
-    def refuse(self, stamp: Stamp) -> None:
-        """The provider has turned it away. It counts all the same: some providers count it."""
-        stamp.refused = True
-        self._refused += stamp.noted
+    def refuse(self, entry: Entry) -> None:
+        """Note that the provider turned the call away. The call counts all the same: some
+        providers count it."""
+        entry.refused = True
+        self._refused += entry.weight if entry.counts else 0
 
-    def refund(self, stamp: Stamp) -> None:
-        """The call was never made."""
-        stamp.noted = False
-        with suppress(ValueError):
-            self._log.remove(stamp)
+    def settle(self, entry: Entry, weight: int, now: float) -> None:
+        """Note what a call has really used, at its end."""
+        more = weight - entry.weight
+        if more > 0:
+            self._add(Entry(more, now))
+        elif not weight:
+            self.refund(entry)
+        elif entry.counts:
+            self._used += more
+            entry.weight = weight
 
-    def restore(self, age_s: float, now: float) -> None:
+    def refund(self, entry: Entry) -> None:
+        """Let an entry count no more: its call was never made, or is too long ago."""
+        if entry.counts:
+            entry.counts = False
+            self._used -= entry.weight
+            self._refused -= entry.weight if entry.refused else 0
+
+    def restore(self, age_s: float, now: float, weight: int = 1) -> None:
         """Enter a call that an earlier process began to make `age_s` ago; oldest first.
 
-        It may have reached the provider up to `lag_s` later than it was noted.
+        The call may have reached the provider up to `lag_s` later than it was noted.
         """
-        stamp = self.reserve()
-        stamp.at = now - max(age_s, 0.0) + self.lag_s
+        self.reserve(weight).at = now - max(age_s, 0.0) + self.lag_s
 
     def used(self, now: float) -> int:
-        """Calls that count at this moment."""
+        """What counts at this moment."""
         log = self._log
-        while log and log[0].at + self.span_s + MARGIN_S <= now:
+        while log and (log[0].at + self.span_s + MARGIN_S <= now or not log[0].counts):
             self._forget()
-        return len(log)
+        return self._used
 
     def accepted(self, now: float) -> int:
-        """Those of them that the provider has not refused."""
+        """The part of it that the provider has not refused."""
         return self.used(now) - self._refused
 
-    def wait(self, now: float) -> float:
-        """Seconds until one more call fits; 0 now, inf where that hangs on another call."""
-        if not self.limit or (used := self.used(now)) < self.limit:
-            return 0.0
-        # Of a log that a smaller limit has made too long, all that is beyond it must go.
-        last = max(stamp.at for stamp in islice(self._log, used - self.limit + 1))
-        return max(last + self.span_s + MARGIN_S - now, 0.0)
+    def opens_at(self, now: float, weight: int = 1) -> float:
+        """The moment from which so much more fits, as things stand; inf where that depends on
+        another call, a moment gone by where it fits now."""
+        over = self.used(now) + min(max(weight, 1), self.limit) - self.limit
+        if not self.limit or over <= 0:
+            return -math.inf
+        last = -math.inf
+        for entry in self._log:
+            if entry.counts:
+                last = max(last, entry.at)
+                over -= entry.weight
+                if over <= 0:
+                    break
+        return last + self.span_s + MARGIN_S
+
+    def wait(self, now: float, weight: int = 1) -> float:
+        """Seconds until so much more fits; 0 now, inf where that depends on another call."""
+        return max(self.opens_at(now, weight) - now, 0.0)
 
     def whole(self, now: float) -> float:
-        """Seconds until none counts any more; inf where that hangs on a call not yet sent."""
+        """Seconds until nothing counts; inf where that depends on a call not yet sent."""
         if not self.used(now):
             return 0.0
-        return max(stamp.at for stamp in self._log) + self.span_s + MARGIN_S - now
+        last = max(entry.at for entry in self._log if entry.counts)
+        return last + self.span_s + MARGIN_S - now

@@ -1,7 +1,7 @@
-"""The limiter that evens out bursts of calls, under the window that decides.
+"""Smoothing: a limiter that evens out bursts of calls, under the window that decides.
 
-Owns an aiolimiter and what it tells of itself. Promises that `wait` and `room` are those of the
-limiter, as long as only one at a time waits for it. Never knows why a call is made.
+It is an aiolimiter that also tells its room and when the next call may begin, as long as only one
+task at a time waits for it.
 """
 
 import asyncio
@@ -47,11 +47,12 @@ class Smoothing:
             return math.inf
         return float(math.floor(self._most - self._left(now) + ROUNDING))
 
-    def wait(self, now: float) -> float:
-        """Seconds until the next may begin; 0: now."""
-        if self._limiter is None or self.room(now) >= 1:
-            return 0.0
-        return (self._left(now) + 1.0 - self._most) / self.per_s
+    @property
+    def free_at(self) -> float:
+        """When the next call may begin; -inf without a limit."""
+        if self._limiter is None:
+            return -math.inf
+        return self._at + (self._level + 1.0 - self._most - ROUNDING) / self.per_s
 
     def _left(self, now: float) -> float:
         return max(self._level - (now - self._at) * self.per_s, 0.0)

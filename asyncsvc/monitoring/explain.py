@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asyncsvc.clock import rfc3339
-from asyncsvc.storage.columns import EventRow
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import EventRow, loads
 from asyncsvc.tasks.state import Cause, EventType, State, Task
 
 OTHER = "other"

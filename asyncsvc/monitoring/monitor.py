@@ -10,7 +10,6 @@ runs, never keeps anybody from reading or cancelling.
 import asyncio
 import logging
 import math
-import sqlite3
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -24,8 +23,8 @@ from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
 from asyncsvc.monitoring.lag import EVERY_S, LoopLag
 from asyncsvc.monitoring.process_statistics import Look, Machine, ProcessStatistics, give_back
-from asyncsvc.storage import opened_files as opened
-from asyncsvc.storage import refusals
+from asyncsvc.storage import lock, refusals
+from asyncsvc.storage.database import VERSION
 from asyncsvc.tasks.state import Task
 
 log = logging.getLogger(__name__)
@@ -73,7 +72,7 @@ class Monitor:
         self.rhythm = rhythm or Rhythm()
         self.lag = LoopLag(self.rhythm.lag_s)
         database = Path(settings.storage.path).absolute()
-        self._look = look or Machine(database, journal.store.files.fault)
+        self._look = look or Machine(database, journal.store.upkeep.fault)
         self._journal = journal
         self._intake = intake
         self._settings = settings
@@ -84,7 +83,7 @@ class Monitor:
         self._relieved_at = -math.inf
 
     async def __aenter__(self) -> Self:
-        log.info("sqlite %s; limits: %s", sqlite3.sqlite_version, self._settings.limits)
+        log.info("sqlite %s; limits: %s", VERSION, self._settings.limits)
         self.lag.start()
         await self.check()
         self._watching = asyncio.create_task(self._watch(), name="monitor")
@@ -102,8 +101,7 @@ class Monitor:
         """Whether the database takes writes, as far as the last one shows, and keeps them."""
         writes = self._journal.writes
         sound = (
-            self.process_statistics.misplaced is None
-            and self._journal.store.refusals.damage is None
+            self.process_statistics.misplaced is None and self._journal.store.upkeep.damage is None
         )
         return sound and writes.refusal is None and writes.under_way_s() < HUNG_S
 
@@ -264,9 +262,9 @@ class Monitor:
     def _database(self) -> Figure:
         """A file that is not in its place takes no task: what is written would be gone. One that
         is damaged takes tasks: most of it can be read and written."""
-        lost, damage = self.process_statistics.misplaced, self._journal.store.refusals.damage
+        lost, damage = self.process_statistics.misplaced, self._journal.store.upkeep.damage
         if lost is not None:
-            return Figure("database", 1.0, lost, opened.REMEDY)
+            return Figure("database", 1.0, lost, lock.REMEDY)
         used = 0.0 if damage is None else 1.0
         said = damage or "the database's files are in their place and nothing is damaged"
         return Figure("database", used, said, refusals.REMEDY, worst=Level.DEGRADED)

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, replace
 
 from asyncsvc.config.settings import Model, Settings
 from asyncsvc.errors import SettingsError
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter, Listener
 from asyncsvc.limits.adaptive import CONCURRENCY_START, RPM_START, Adaptive
 from asyncsvc.limits.breaker import Breaker
 from asyncsvc.limits.sliding_window import Window
-from asyncsvc.limits.token_budget import Budget
 from asyncsvc.providers.dialects import PLAIN, PRESETS, Preset
 
 
@@ -62,36 +61,33 @@ def read(settings: Settings, environ: Mapping[str, str]) -> Accounts:
     return Accounts(tuple(usable), disabled)
 
 
-def new_gate(account: Account, settings: Settings) -> Gate:
-    """A gate with the account's limits that knows of no call yet."""
+def new_limiter(account: Account, settings: Settings, listener: Listener) -> AccountLimiter:
+    """A limiter with the account's limits that knows of no call yet."""
     model, span_s = account.model, account.model.rpm_window_s
     at_once, rate = model.concurrency, model.rpm
-    return Gate(
+    return AccountLimiter(
         account.gate,
         concurrency=CONCURRENCY_START if at_once == "auto" else at_once,
         window=Window(RPM_START if rate == "auto" else rate, span_s),
-        budget=Budget(model.tpm, span_s),
+        budget=Window(model.tpm, span_s),
         adaptive=Adaptive.of(at_once == "auto", rate == "auto", span_s),
         breaker=Breaker(settings.breaker.failures, settings.breaker.cooldown_s),
         retry_base_s=settings.retry.base_s,
         retry_max_s=settings.retry.max_s,
+        listener=listener,
     )
 
 
-def adapt(gate: Gate, account: Account, settings: Settings) -> None:
-    """Give a gate in use the account's limits, and let it try what was refused."""
+def adapt(limiter: AccountLimiter, account: Account, settings: Settings) -> None:
+    """Give a limiter in use the account's limits, and let it try what was refused."""
     model, span_s = account.model, account.model.rpm_window_s
-    if span_s != gate.window.span_s:
-        gate.window.span(span_s)
-        gate.budget.span(span_s)
-    gate.budget.limit = model.tpm
-    gate.breaker.configure(settings.breaker.failures, settings.breaker.cooldown_s)
-    gate.rest.configure(settings.retry.base_s, settings.retry.max_s, span_s)
-    adaptive = gate.adaptive.as_set(model.concurrency == "auto", model.rpm == "auto", span_s)
-    at_once = gate.concurrency if model.concurrency == "auto" else model.concurrency
-    rate = (gate.window.limit or RPM_START) if model.rpm == "auto" else model.rpm
-    gate.configure(at_once, rate, adaptive)
-    gate.pardon()
+    limiter.breaker.configure(settings.breaker.failures, settings.breaker.cooldown_s)
+    limiter.cooldown.configure(settings.retry.base_s, settings.retry.max_s, span_s)
+    adaptive = limiter.adaptive.as_set(model.concurrency == "auto", model.rpm == "auto", span_s)
+    at_once = limiter.concurrency if model.concurrency == "auto" else model.concurrency
+    rate = (limiter.window.limit or RPM_START) if model.rpm == "auto" else model.rpm
+    limiter.configure(at_once, rate, model.tpm, adaptive)
+    limiter.reset()
 
 
 def _missing(model: Model, environ: Mapping[str, str]) -> str | None:

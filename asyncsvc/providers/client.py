@@ -264,7 +264,7 @@ class Client:
                 on_head(accepted)
                 if (limits := rate_headers(response.headers, self._now())) is not None:
                     # The times of a refusal are weighed with those in its body.
-                    upstream.gate.told(limits, rest=accepted)
+                    upstream.gate.read(limits, rest=accepted)
                 if not accepted:
                     raise await self._refusal(response, upstream, own)
                 async with aclosing(body_of(response)) as parts:

@@ -29,8 +29,8 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.limits import named_times
-from asyncsvc.limits.named_times import DAY_S, HOUR_S, MINUTE_S, reset_in
+from asyncsvc.limits import headers as named_times
+from asyncsvc.limits.headers import DAY_S, HOUR_S, MINUTE_S, reset_in
 from asyncsvc.providers.error_tables import (
     BY_STATUS,
     BY_TEXT,

@@ -10,7 +10,8 @@ from typing import Any
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import ModelNotFound, NoModel
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter, Listener
+from asyncsvc.limits.verdict import Stage
 from asyncsvc.providers import accounts
 from asyncsvc.providers.accounts import Account, Accounts
 from asyncsvc.providers.upstream import Upstream
@@ -28,8 +29,10 @@ class Catalogue:
         """One a key; the list stays the same when the settings are read again."""
         self.disabled: dict[str, str] = {}
         """Why a model cannot be used, for people."""
+        self.listener = Listener()
+        """The callbacks of all accounts."""
         self._environ = environ
-        self._gates: dict[tuple[str, str | None], Gate] = {}
+        self._gates: dict[tuple[str, str | None], AccountLimiter] = {}
         """Those in use, and those whose past calls still count."""
         self.adopt(self.plan(settings))
 
@@ -37,18 +40,20 @@ class Catalogue:
         """What those settings would make of it; raises SettingsError. Nothing changes yet."""
         return accounts.read(settings, self._environ)
 
-    def adopt(self, found: Accounts) -> list[Gate]:
+    def adopt(self, found: Accounts) -> list[AccountLimiter]:
         """Go on with these; the gates that are new. `settings` must hold theirs already.
 
         A call under way keeps its upstream and its gate, whatever becomes of them here.
         """
         before = {id(upstream.gate): upstream for upstream in self.upstreams}
-        fresh: list[Gate] = []
+        fresh: list[AccountLimiter] = []
         upstreams = []
         for account in found.usable:
             gate = self._gates.get(account.identity)
             if gate is None:
-                gate = self._gates[account.identity] = accounts.new_gate(account, self.settings)
+                gate = self._gates[account.identity] = accounts.new_limiter(
+                    account, self.settings, self.listener
+                )
                 fresh.append(gate)
             else:
                 accounts.adapt(gate, account, self.settings)
@@ -67,7 +72,7 @@ class Catalogue:
         return fresh
 
     def _tidy(self, usable: Sequence[Account]) -> None:
-        """Forget the gates that nobody uses and whose calls no longer count."""
+        """Forget the gates that no account uses and whose calls no longer count."""
         kept = {account.identity for account in usable}
         for identity, gate in list(self._gates.items()):
             if identity not in kept and not gate.remembers:
@@ -86,7 +91,7 @@ class Catalogue:
         again and again."""
         found = dict(self.disabled)
         for upstream in self.upstreams:
-            reasons = [each.gate.closed_to_new() for each in self.of(upstream.name)]
+            reasons = [each.gate.describe(Stage.SUBMIT) for each in self.of(upstream.name)]
             if all(reasons):
                 found[upstream.name] = str(reasons[-1])
         return found
@@ -99,7 +104,7 @@ class Catalogue:
         retry_after = NO_MODEL_S
         for upstream in self.upstreams if name is None else self._named.get(name, ()):
             if name or upstream.settings.type == kind:
-                if upstream.gate.closed_to_new() is None:
+                if upstream.gate.describe(Stage.SUBMIT) is None:
                     return
                 retry_after = min(retry_after, upstream.gate.wait())
         lacking = self.lacking()
@@ -117,27 +122,32 @@ class Catalogue:
         )
 
     @property
-    def gates(self) -> list[Gate]:
+    def gates(self) -> list[AccountLimiter]:
         return [upstream.gate for upstream in self.upstreams]
 
     def restore(
-        self, calls: list[tuple[str, int, int]], now_ms: int, gates: Sequence[Gate] | None = None
+        self,
+        calls: list[tuple[str, int, int]],
+        now_ms: int,
+        gates: Sequence[AccountLimiter] | None = None,
     ) -> None:
         """Enter the calls that were begun before into windows and budgets; None: of all gates."""
         for gate in self.gates if gates is None else gates:
-            gate.restore([((now_ms - at) / 1000, n) for name, at, n in calls if name == gate.name])
+            gate.restore_calls(
+                [((now_ms - at) / 1000, n) for name, at, n in calls if name == gate.name]
+            )
 
-    def learned(self, kept: dict[str, Any], gates: Sequence[Gate] | None = None) -> None:
+    def learned(self, kept: dict[str, Any], gates: Sequence[AccountLimiter] | None = None) -> None:
         """Let the gates go on with the limits that earlier processes have learned, by gate."""
         for gate in self.gates if gates is None else gates:
             if gate.name in kept:
-                gate.learned(kept[gate.name])
+                gate.restore_learned(kept[gate.name])
 
     def longest_window_s(self) -> float:
         return max((u.settings.rpm_window_s for u in self.upstreams), default=60.0)
 
 
-def _upstream(account: Account, gate: Gate, before: Upstream | None) -> Upstream:
+def _upstream(account: Account, gate: AccountLimiter, before: Upstream | None) -> Upstream:
     """The one in use where nothing of it has changed; a run may hold it."""
     if before is not None and before.settings == account.model:
         before.gone.clear()

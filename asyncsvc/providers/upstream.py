@@ -17,7 +17,7 @@ from typing import Any
 import httpx
 
 from asyncsvc.config.settings import Model, Timeouts
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers import tools
 from asyncsvc.providers.answers.thinking import SYSTEM
 from asyncsvc.providers.dialects import THINKERS, TOOLS, Preset, Target, session_key, target
@@ -41,7 +41,7 @@ class Upstream:
     name: str
     settings: Model
     preset: Preset
-    gate: Gate
+    gate: AccountLimiter
     base_url: str
     key: str | None = field(default=None, repr=False)
     gone: set[str] = field(default_factory=set)

@@ -24,7 +24,7 @@ from asyncsvc.config.settings import Model
 from asyncsvc.journal.journal import Change, PersistedValue
 from asyncsvc.providers.answers.delta import Delta, drafts
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.storage.database import Store
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, Task, status
 from asyncsvc.tasks.submission import Submission
 

@@ -12,8 +12,8 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import AccountLimiter, Permit
+from asyncsvc.limits.verdict import Stage
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.routing.router import NAMED, Router
 from asyncsvc.scheduling.hold_back import ReservedSlot
@@ -44,7 +44,7 @@ class AccountSlot:
         return self.offer is not None and not self.offer.done()
 
     @property
-    def gate(self) -> Gate:
+    def gate(self) -> AccountLimiter:
         return self.upstream.gate
 
 
@@ -194,7 +194,7 @@ class Chooser:
         return [
             account_slot
             for account_slot in options.primary
-            if account_slot.gate.out_of_service() is None
+            if account_slot.gate.verdict(Stage.QUEUE).ready
             and not self._is_reserved(account_slot, options)
         ]
 
@@ -257,11 +257,11 @@ class Chooser:
         best = min(
             account_slots,
             key=lambda account_slot: (
-                account_slot.gate.out_of_service() is not None,
+                not account_slot.gate.verdict(Stage.QUEUE).ready,
                 account_slot.gate.busy,
             ),
         )
-        row["reason"] = best.gate.out_of_service()
+        row["reason"] = best.gate.describe(Stage.QUEUE)
         if row["reason"] is not None:
             return row
         if best not in self.serving(options):
@@ -273,12 +273,16 @@ class Chooser:
 
     def _best(self, free: Sequence[AccountSlot], order: Sequence[AccountSlot]) -> AccountSlot:
         names = list(dict.fromkeys(account_slot.upstream.name for account_slot in order))
-        known = [s for account_slot in free if (s := account_slot.gate.expected_s()) is not None]
+        known = [
+            s
+            for account_slot in free
+            if (s := account_slot.gate.statistics.expected_s()) is not None
+        ]
         guess = min(known, default=GUESS_S)
 
         def rated(account_slot: AccountSlot) -> tuple[float, float]:
             gate, rank = account_slot.gate, names.index(account_slot.upstream.name)
-            expected = gate.expected_s() or guess * gate.burden
+            expected = gate.statistics.expected_s() or guess * gate.statistics.burden
             weighed = expected * (1 + RANK * rank) / account_slot.upstream.settings.weight
             return weighed, gate.busy / gate.concurrency
 
@@ -287,7 +291,7 @@ class Chooser:
     def _in_service(self, options: Options) -> bool:
         """Whether any primary account slot is worth waiting for."""
         return any(
-            s.gate.out_of_service() is None and not self._is_reserved(s, options)
+            s.gate.verdict(Stage.QUEUE).ready and not self._is_reserved(s, options)
             for s in options.primary
         )
 
@@ -306,7 +310,7 @@ class Chooser:
         if self._reserved.since() >= LENT_AFTER_S:
             return False
         return any(
-            not self._single(s) and s.gate.out_of_service() is None for s in options.account_slots
+            not self._single(s) and s.gate.verdict(Stage.QUEUE).ready for s in options.account_slots
         )
 
     def _single(self, account_slot: AccountSlot) -> bool:
@@ -335,7 +339,7 @@ def _accounts(account_slots: Sequence[AccountSlot]) -> list[Upstream]:
 
 
 def _free(account_slot: AccountSlot, long: bool) -> bool:
-    return account_slot.ready and account_slot.gate.admits(long)
+    return account_slot.ready and account_slot.gate.verdict(Stage.SLOT, long=long).ready
 
 
 def _large_enough(account_slots: list[AccountSlot], tokens: int) -> list[AccountSlot]:
@@ -370,9 +374,9 @@ def _not_excluded(
     ] or able
 
 
-def _eta(gate: Gate, ahead: int) -> float | None:
+def _eta(gate: AccountLimiter, ahead: int) -> float | None:
     """Seconds until a task behind so many others would be done at the gate; None: not known."""
-    service, wait = gate.expected_s(), max(gate.wait(), gate.spread_wait())
+    service, wait = gate.statistics.expected_s(), gate.wait(spread=True)
     if service is None or wait == math.inf:
         return None
     before = max(gate.busy + ahead + 1 - gate.concurrency, 0)

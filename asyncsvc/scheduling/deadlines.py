@@ -14,8 +14,8 @@ from typing import Any
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import GateClosed, ProviderError, TaskTimeout
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.wait_reasons import Reason
+from asyncsvc.limits.account import AccountLimiter
+from asyncsvc.limits.verdict import Reason
 from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.tasks.state import Task
 
@@ -115,23 +115,23 @@ class WaitTimes:
         are open."""
         for account_slot in self._blocked - reasons.keys():
             if account_slot.ready:
-                account_slot.gate.meets(None)
+                account_slot.gate.waits_for(None)
         for account_slot, reason in reasons.items():
-            account_slot.gate.meets(reason)
+            account_slot.gate.waits_for(reason)
         self._blocked = set(reasons)
 
-    def taken(self, task_id: str, gate: Gate) -> dict[str, Any]:
+    def taken(self, task_id: str, gate: AccountLimiter) -> dict[str, Any]:
         """End the wait of a task that is claimed at the gate; returns `waited` and `gate` for its
         record, or nothing where it has not waited."""
         waited = self.so_far(task_id, [gate])
         self.left(task_id)
         return {"waited": waited, "gate": gate_status(gate)} if waited else {}
 
-    def so_far(self, task_id: str, gates: Iterable[Gate]) -> dict[str, float]:
+    def so_far(self, task_id: str, gates: Iterable[AccountLimiter]) -> dict[str, float]:
         """Seconds that the task has waited, by reason, at the gate that was closed for the shortest
         time. `turn`: behind other tasks although there was room; `session`: behind the head of
         the session."""
-        now = Gate.time()
+        now = AccountLimiter.time()
         since = self._lane.get(task_id, now)
         behind = since - self._session.get(task_id, since)
         waited = {"session": behind}
@@ -142,14 +142,14 @@ class WaitTimes:
         return {name: round(s, 3) for name, s in waited.items() if s >= INSTANT_S}
 
 
-def cooldown_s(since: float, gates: Iterable[Gate]) -> float:
+def cooldown_s(since: float, gates: Iterable[AccountLimiter]) -> float:
     """Seconds since then in which all gates were closed because of a provider's answer."""
-    now = Gate.time()
+    now = AccountLimiter.time()
     found = (gate.wait_reasons.between(since, now) for gate in gates)
     return min((sum(each.get(reason, 0.0) for reason in COOLDOWNS) for each in found), default=0.0)
 
 
-def gate_status(gate: Gate) -> dict[str, Any]:
+def gate_status(gate: AccountLimiter) -> dict[str, Any]:
     """The gate's calls and rate window at this moment, for the record of an attempt."""
     return {
         "name": gate.name,

@@ -15,9 +15,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from asyncsvc.errors import ProviderError
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.permit import Permit
-from asyncsvc.limits.wait_reasons import Reason
+from asyncsvc.limits.account import AccountLimiter, Permit
+from asyncsvc.limits.verdict import Reason, Stage
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.candidates import (
     AccountSlot,
@@ -104,8 +103,9 @@ class Dispatcher:
     def all_paused(self, task: Task, exclusions: Exclusions | None = None) -> bool:
         """Whether each model that could serve the task is paused by an operator."""
         account_slots = self._chooser.options(task.request, exclusions).account_slots
-        able = [account_slot for account_slot in account_slots if account_slot.gate.fault is None]
-        return bool(able) and all(account_slot.gate.held is not None for account_slot in able)
+        verdicts = [account_slot.gate.verdict(Stage.PERMIT) for account_slot in account_slots]
+        able = [verdict for verdict in verdicts if not verdict.never]
+        return bool(able) and all(verdict.reason == "held" for verdict in able)
 
     def refusal(self, task: Task, exclusions: Exclusions | None = None) -> ProviderError | None:
         """The provider's answer because of which no model that could serve the task takes a call
@@ -124,13 +124,13 @@ class Dispatcher:
         gates = [account_slot.gate for account_slot in self.candidates(task.request)]
         return self.waits.so_far(task.id, gates)
 
-    def _open(self, task: Task, exclusions: Exclusions | None) -> list[Gate]:
+    def _open(self, task: Task, exclusions: Exclusions | None) -> list[AccountLimiter]:
         """The gates for which the task waits and that neither an operator nor a fault closes."""
         account_slots = self._chooser.serving(self._chooser.options(task.request, exclusions))
         return [
             account_slot.gate
             for account_slot in account_slots
-            if account_slot.gate.fault is None and account_slot.gate.held is None
+            if account_slot.gate.verdict(Stage.PERMIT).reason not in ("disabled", "held")
         ]
 
     def explain(self, request: Request, at: int) -> dict[str, Any]:
@@ -198,7 +198,7 @@ class Dispatcher:
 
         The permit is reserved when the task is found, so no other worker can use up its rate.
         """
-        if not account_slot.gate.admits(long=False):
+        if not account_slot.gate.verdict(Stage.SLOT).ready:
             return None
         account_slot.permit = permit
         account_slot.offer = asyncio.get_running_loop().create_future()
@@ -257,10 +257,13 @@ class Dispatcher:
         for first, urgent in heads:
             while (account_slot := self._pick(first.options, urgent.long, skipped)) is not None:
                 pool, lane = self._turn(first, urgent, account_slot, heads, skipped)
-                if (wait := account_slot.gate.tokens_wait(lane.next().tokens)) > 0:
+                found = account_slot.gate.verdict(
+                    Stage.SLOT, long=lane.long, tokens=max(lane.next().tokens, 1)
+                )
+                if found.reason is not None:
                     skipped.add(account_slot)
-                    reasons[account_slot] = "tokens"
-                    soonest = min(soonest, wait)
+                    reasons[account_slot] = found.reason
+                    soonest = min(soonest, found.wait_s(account_slot.gate.time()))
                 elif (wait := self._hold_back_s(account_slot, pool.options)) > 0:
                     # Free account slots that are slower still are no better.
                     reasons[account_slot] = "patience"
@@ -338,15 +341,17 @@ class Dispatcher:
         waits = any(pool.options.name == "realtime" and len(pool) for pool in self._pools)
         return 0 if waits else self._pools.competing(options)
 
-    def closed(self, account_slot: AccountSlot) -> list[tuple[str, ProviderError]]:
+    def closed(self, account: AccountLimiter) -> list[tuple[str, ProviderError]]:
         """The account takes no calls now: its ready worker steps back, and waiting tasks go
         elsewhere. Returns the tasks for which no model is left, with the reason."""
-        self.withdraw(account_slot)
+        for account_slot in self.account_slots:
+            if account_slot.gate is account:
+                self.withdraw(account_slot)
         stranded: list[tuple[str, ProviderError]] = []
-        if (fault := account_slot.gate.fault) is not None:
+        if (fault := account.fault) is not None:
             for pool in self._pools:
                 able = pool.options.account_slots
-                if account_slot in able and all_disabled(able):
+                if any(each.gate is account for each in able) and all_disabled(able):
                     stranded += [(task_id, fault) for task_id in self._pools.empty(pool)]
         self.match()
         return stranded

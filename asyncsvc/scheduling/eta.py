@@ -6,9 +6,10 @@ where there is something to estimate from, and it is no promise.
 
 import asyncio
 import math
+from dataclasses import dataclass
 
-from asyncsvc.limits.account import Gate
-from asyncsvc.record import record
+from asyncsvc.limits.account import AccountLimiter
+from asyncsvc.limits.verdict import Stage
 from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.priority_queue import Rank, entry_of, newcomer
@@ -16,7 +17,7 @@ from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
 
-@record
+@dataclass(slots=True)
 class Forecast:
     """A task's place and start; None: not known. `position` 1 is the next, `eta_s` seconds until
     the start, `least_s` seconds that the task waits at any rate, inf where no model takes calls."""
@@ -104,7 +105,7 @@ class EtaEstimator:
         return known[1]
 
 
-@record
+@dataclass(slots=True)
 class _State:
     """What some gates together can start, at one moment."""
 
@@ -140,54 +141,57 @@ class _State:
         return round(self.next_s + (after / rate if after else 0.0), 3)
 
 
-def _look(gates: list[Gate], tokens: int) -> _State:
+def _look(gates: list[AccountLimiter], tokens: int) -> _State:
     free, next_s, rate, turning = 0, math.inf, 0.0, 0.0
     quick, pace, closed_s = 0, 0.0, math.inf
     for gate in gates:
         calls = _rate(gate, tokens)
         left, quicker = _burst(gate, calls)
         closed_s = min(closed_s, _closed(gate))
-        wait = max(gate.wait(), gate.tokens_wait(tokens))
+        wait = gate.wait(max(tokens, 1))
         if wait <= 0:
             free += max(int(gate.room()), 0)
         full = gate.busy >= gate.concurrency
-        if (wait := max(wait, gate.spread_wait())) <= 0:
+        if (wait := gate.wait(max(tokens, 1), spread=True)) <= 0:
             turning += quicker
         elif not full or calls:
             next_s = min(next_s, max(wait, 1 / calls) if full else wait)
-        if gate.held is None:
+        if gate.paused is None:
             rate, quick, pace = rate + calls, quick + left, pace + quicker
     if turning:
         next_s = min(next_s, 1 / turning)  # one of the calls under way ends
-    reasons = [why for gate in gates if (why := gate.describe(tokens))]
+    reasons = [why for gate in gates if (why := gate.describe(tokens=tokens))]
     # The keys of a paused model all give the same reason.
     reason = "; ".join(dict.fromkeys(reasons)) if len(reasons) == len(gates) else None
     return _State(free, next_s, rate, quick - free, pace, reason, max(closed_s, 0.0))
 
 
-def _closed(gate: Gate) -> float:
+def _closed(gate: AccountLimiter) -> float:
     """Seconds for which the gate surely takes no call; 0 where that depends on a probe or a call
     under way, whose end is not known."""
-    wait = gate.wait()
-    if wait == math.inf and gate.held is None and gate.fault is None:
+    found = gate.verdict(Stage.PERMIT)
+    if found.until == math.inf and found.reason not in ("disabled", "held"):
         return 0.0
-    return wait
+    return found.wait_s(gate.time())
 
 
-def _burst(gate: Gate, calls: float) -> tuple[int, float]:
+def _burst(gate: AccountLimiter, calls: float) -> tuple[int, float]:
     """The calls that the gate's window has room for, and the calls a second at which they start; 0
     and the rate of the long run, where another limit is in the way or the slots are full for an
     unknown time."""
     left, per_s = gate.burst()
     full = gate.busy >= gate.concurrency
-    if not left or gate.wait() > 0 or gate.budget.limit or (full and not gate.service_s):
+    if not left or gate.wait() > 0 or gate.budget.limit or (full and not gate.statistics.service_s):
         return 0, calls
-    return left, min(per_s, gate.concurrency / gate.service_s if gate.service_s else math.inf)
+    return left, min(
+        per_s,
+        gate.concurrency / gate.statistics.service_s if gate.statistics.service_s else math.inf,
+    )
 
 
-def _rate(gate: Gate, tokens: int) -> float:
+def _rate(gate: AccountLimiter, tokens: int) -> float:
     """Calls a second of the gate in the long run; 0: not known."""
-    rates = [gate.concurrency / gate.service_s] if gate.service_s else []
+    rates = [gate.concurrency / gate.statistics.service_s] if gate.statistics.service_s else []
     if gate.window.limit:
         rates.append(gate.window.limit / gate.window.span_s)
     if gate.budget.limit and tokens:

@@ -11,7 +11,7 @@ a second of the accounts that serve it.
 
 from collections.abc import Sequence
 
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers.upstream import Upstream
 
 SHARE = 0.25
@@ -25,9 +25,9 @@ INSTANT_S = 1e-3
 """Seconds; timers and floats are no more exact."""
 
 
-def throughput(gate: Gate) -> float:
+def throughput(gate: AccountLimiter) -> float:
     """Calls a second of a busy account, by its concurrency and its rate window; 0: not known."""
-    expected = gate.expected_s()
+    expected = gate.statistics.expected_s()
     if not expected:
         return 0.0
     slots = gate.concurrency / expected
@@ -58,7 +58,7 @@ class HoldBack:
         rate = spent = 0.0
         for other in others:
             expected = _weighed(other)
-            if expected is not None and expected + other.gate.rate_wait() < takes:
+            if expected is not None and expected + other.gate.wait() < takes:
                 calls = throughput(other.gate)
                 rate += calls
                 spent += calls * expected
@@ -69,7 +69,7 @@ class HoldBack:
 
     def newcomer_left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
         """Seconds for which the account would stay free for a task that came now; a mere look."""
-        longer, now = self.longer(account, others, waiting), Gate.time()
+        longer, now = self.longer(account, others, waiting), AccountLimiter.time()
         return max(longer - (now - self._since.get(account.gate.name, now)), 0.0)
 
     def left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
@@ -77,7 +77,7 @@ class HoldBack:
         longer = self.longer(account, others, waiting)
         if not longer:
             return 0.0
-        now, name = Gate.time(), account.gate.name
+        now, name = AccountLimiter.time(), account.gate.name
         self._asked.add(name)
         left = self._since.setdefault(name, now) + longer - now
         return left if left > INSTANT_S else 0.0
@@ -102,7 +102,7 @@ class ReservedSlot:
 
     def arrived(self) -> None:
         """Count a real-time task that waits from now on."""
-        now = Gate.time()
+        now = AccountLimiter.time()
         if self._last is not None:
             gap = now - self._last
             self._gap = gap if self._gap is None else self._gap + EWMA * (gap - self._gap)
@@ -110,14 +110,14 @@ class ReservedSlot:
 
     def since(self) -> float:
         """Seconds since the last real-time task; inf before the first."""
-        return float("inf") if self._last is None else Gate.time() - self._last
+        return float("inf") if self._last is None else AccountLimiter.time() - self._last
 
     def pays(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> bool:
         """Whether the slot saves the waiting tasks more than it costs real-time tasks.
 
         A real-time task that comes during the lent call finds on average half of it left.
         """
-        expected = account.gate.expected_s()
+        expected = account.gate.statistics.expected_s()
         rate = sum(throughput(other.gate) for other in others)
         if expected is None or not rate or self._gap is None:
             return False
@@ -126,5 +126,5 @@ class ReservedSlot:
 
 
 def _weighed(account: Upstream) -> float | None:
-    expected = account.gate.expected_s()
+    expected = account.gate.statistics.expected_s()
     return None if expected is None else expected / account.settings.weight

@@ -25,7 +25,7 @@ from asyncsvc.errors import (
     TaskTimeout,
 )
 from asyncsvc.journal.journal import Change, Journal
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.cache import Answer, Cache
 from asyncsvc.scheduling.candidates import AccountSlot, Claim, Exclusions
@@ -34,7 +34,7 @@ from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.sessions import Sessions
 from asyncsvc.scheduling.single_flight import Join, LeaderChange, SingleFlight
 from asyncsvc.scheduling.timers import Timers
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
 
 STORAGE_PAUSE_S = 1.0
@@ -89,7 +89,6 @@ class Scheduler:
         self._since: dict[str, float] = {}
         """Since when each task with a `timeout_s` waits, by the loop's clock."""
         self._steps: set[asyncio.Task[None]] = set()
-        self._listen(dispatcher.account_slots)
 
     def __len__(self) -> int:
         """The number of tasks in the lanes."""
@@ -227,19 +226,13 @@ class Scheduler:
         all models, whatever excluded some before."""
         self._exclusions.clear()
         live, settings = self._journal.live, self._settings
-        self._listen(account_slots)
         self.dispatcher.apply(account_slots, settings.routing.balance, settings.queue.weights, live)
         if ttl_changed:
             self._later(self._limit_waits(list(live)))
 
-    def _listen(self, account_slots: Sequence[AccountSlot]) -> None:
-        for account_slot in account_slots:
-            account_slot.gate.on_close = partial(self._closed, account_slot)
-            account_slot.gate.on_room = self.dispatcher.match_soon
-
-    def _closed(self, account_slot: AccountSlot) -> None:
+    def account_closed(self, account: AccountLimiter) -> None:
         """The account takes no calls: fail the tasks for which no account is left."""
-        for task_id, fault in self.dispatcher.closed(account_slot):
+        for task_id, fault in self.dispatcher.closed(account):
             self._later(self._fail(task_id, fault))
 
     async def close(self) -> None:
@@ -368,7 +361,7 @@ class Scheduler:
 async def text_so_far(journal: Journal, task: Task) -> str | None:
     """The text of the task's last attempt: its result, if it ends while it does not run."""
     try:
-        rows = await journal.store.text_so_far(task.n) if task.starts else []
+        rows = await journal.store.since_attempt(task.n) if task.starts else []
         return "".join(loads(row)["text"] for row in rows) or None
     except DatabaseDamaged:
         return None  # a task whose text is damaged must end all the same

@@ -4,17 +4,8 @@ Imports nothing of the rest of asyncsvc: to the service it is one more provider 
 May be imported: the names of `__all__`.
 """
 
-from asyncsvc.simulator.profile import ModelSettings, Profile, ProfileError, ServerSettings
+from asyncsvc.simulator.profile import ModelSettings, Profile, ProfileError
 from asyncsvc.simulator.serving import Running, running, serve
 from asyncsvc.simulator.simulator import Simulator
 
-__all__ = [
-    "ModelSettings",
-    "Profile",
-    "ProfileError",
-    "Running",
-    "ServerSettings",
-    "Simulator",
-    "running",
-    "serve",
-]
+__all__ = ["ModelSettings", "Profile", "ProfileError", "Running", "Simulator", "running", "serve"]

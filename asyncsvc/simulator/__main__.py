@@ -1,22 +1,18 @@
 """``python -m asyncsvc.simulator``: the simulated provider as a process of its own.
 
-Promises one line on stdout once it listens, and to end at once, with status 0, on SIGINT or
-SIGTERM. A wrong profile or a taken port ends it with status 2 and a line on stderr.
+One line on stdout says where it listens; SIGINT and SIGTERM end it at once with status 0. A wrong
+profile or a taken port ends it with status 2 and a line on stderr.
 """
 
 import argparse
-import asyncio
-import signal
 import sys
-from collections.abc import Callable, Coroutine, Sequence
-from contextlib import suppress
-from typing import Any
+from collections.abc import Sequence
 
 from asyncsvc.simulator import Profile, ProfileError, serve
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run until a signal comes; the exit status."""
+    """Run until a signal comes; return the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m asyncsvc.simulator", description="A simulated OpenAI-compatible provider."
     )
@@ -26,34 +22,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser.parse_args(argv)
     try:
         profile = Profile.load(options.profile) if options.profile else Profile.builtin()
-        with asyncio.Runner(loop_factory=_fastest_loop()) as runner:
-            runner.run(_until_signalled(serve(profile, options.host, options.port, _say)))
+        serve(profile, options.host, options.port, _announce)
     except (ProfileError, OSError, OverflowError) as error:
         print(error, file=sys.stderr)
         return 2
     return 0
 
 
-def _say(line: str) -> None:
-    print(line, flush=True)
-
-
-def _fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
-
-
-async def _until_signalled(work: Coroutine[Any, Any, None]) -> None:
-    task = asyncio.ensure_future(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        with suppress(NotImplementedError):  # Windows; Ctrl-C ends the runner there
-            loop.add_signal_handler(number, task.cancel)
-    with suppress(asyncio.CancelledError):
-        await task
+def _announce(url: str) -> None:
+    print(f"simulator listening on {url}", flush=True)
 
 
 if __name__ == "__main__":

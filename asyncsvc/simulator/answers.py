@@ -1,17 +1,19 @@
-"""The words of a simulated answer.
+"""Contents of simulated answers: texts, tool calls, values of a JSON Schema, vectors.
 
-Owns tokens, language and composition. Promises: the tokens joined are the text; an answer has
-exactly the number of tokens that it was asked for, save that a translation has a line for each
-line; it says that it is simulated and echoes the start of the question, in the language of the
-question. Two answers differ unless they were made with the same ``label`` and random numbers.
-It knows nothing of HTTP, time or models.
+The tokens of a text joined are the text. An answer says that it is simulated and repeats the start
+of the question, in the question's language. Two answers differ unless they were made with the
+same ``label`` and random numbers; values and vectors depend on schema and text alone.
 """
 
+import math
 import random
 import re
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from hashlib import blake2b
+from typing import Any
 
-from asyncsvc.simulator import phrases
+import orjson
 
 ECHO_CHARS = 24
 ECHO_WORDS_CHARS = 60
@@ -74,10 +76,71 @@ class Prose:
         return tokens
 
 
-_ZH = Prose(phrases.ZH_SENTENCES, spaced=False)
-_EN = Prose(phrases.EN_SENTENCES, spaced=True)
-_ZH_THOUGHTS = Prose(phrases.ZH_THOUGHTS, spaced=False)
-_EN_THOUGHTS = Prose(phrases.EN_THOUGHTS, spaced=True)
+ZH_SENTENCES = (
+    "先说结论。",
+    "这很重要。",
+    "原因有三个。",
+    "我们一步步来。",
+    "先看最简单的情形。",
+    "这里有一个常见的误区。",
+    "把大问题拆成小问题会更容易。",
+    "换个角度看，答案就清楚了。",
+    "实际使用时还要留意边界条件。",
+    "如果条件改变，结论也会随之改变。",
+    "第一步是弄清楚目标，第二步才是动手。",
+    "经验表明，简单的做法往往走得最远。",
+    "可以先做一个小实验，再决定要不要继续。",
+    "数据够多的时候，趋势会自己显现出来。",
+    "值得一提的是，细节常常决定最后的成败。",
+    "打个比方，这就像在河里逆水行舟，不进则退。",
+    "综合来看，稳妥的方案是先求正确，再求更快。",
+    "最后，不要忘记检查一遍结果是否符合预期。",
+)
+
+EN_SENTENCES = (
+    "It depends.",
+    "Start small.",
+    "Details matter here.",
+    "There are three reasons.",
+    "Consider the simple case first.",
+    "A common mistake hides in this step.",
+    "In practice the edges need some care.",
+    "Splitting the problem makes each part easier.",
+    "If the conditions change, the conclusion changes too.",
+    "A short experiment often settles what arguments cannot.",
+    "The first step is to state the goal plainly.",
+    "Seen from the other side, the answer becomes clear.",
+    "With enough data the trend shows up by itself.",
+    "Experience says that plain solutions tend to last the longest.",
+    "It helps to write down what would prove us wrong.",
+    "On balance, get it right first and make it fast afterwards.",
+    "Finally, check once more that the result is what you expected.",
+)
+
+ZH_THOUGHTS = (
+    "让我想想。",
+    "用户想要什么？",
+    "先回忆相关的知识。",
+    "这个思路似乎可行。",
+    "再核对一遍，没有问题。",
+    "也许还有更简单的办法，比较一下。",
+    "列出几个要点，然后组织成一段回答。",
+)
+
+EN_THOUGHTS = (
+    "Let me think.",
+    "What is being asked?",
+    "Recall the relevant facts first.",
+    "This line of thought seems to work.",
+    "Check again: no contradiction so far.",
+    "There may be a simpler way, so compare both.",
+    "List the main points, then turn them into an answer.",
+)
+
+_ZH = Prose(ZH_SENTENCES, spaced=False)
+_EN = Prose(EN_SENTENCES, spaced=True)
+_ZH_THOUGHTS = Prose(ZH_THOUGHTS, spaced=False)
+_EN_THOUGHTS = Prose(EN_THOUGHTS, spaced=True)
 
 
 def compose(prompt: str, count: int, label: str, chance: random.Random) -> list[str]:
@@ -144,3 +207,76 @@ def _translation(
         if index < len(lines) - 1:
             tokens.append("\n")
     return tokens
+
+
+MOST_LEVELS = 8
+PIECE_CHARS = 8
+MOST_DIMENSIONS = 65536
+_PLAIN: dict[str, Any] = {
+    "string": "simulated",
+    "integer": 1,
+    "number": 1.5,
+    "boolean": True,
+    "null": None,
+}
+
+
+def sample(schema: object, level: int = 0) -> Any:
+    """Return a value for a schema, by its types, enums, defaults and properties."""
+    if not isinstance(schema, dict) or level > MOST_LEVELS:
+        return None
+    for name in ("const", "default"):
+        if name in schema:
+            return schema[name]
+    if isinstance(schema.get("enum"), list) and schema["enum"]:
+        return schema["enum"][0]
+    for name in ("anyOf", "oneOf"):
+        if isinstance(schema.get(name), list) and schema[name]:
+            return sample(schema[name][0], level + 1)
+    kind = schema.get("type", "object")
+    if isinstance(kind, list):
+        kind = kind[0] if kind else "null"
+    if kind == "array":
+        return [sample(schema.get("items"), level + 1)]
+    if kind == "object":
+        properties = schema.get("properties")
+        named = properties if isinstance(properties, dict) else {}
+        return {name: sample(each, level + 1) for name, each in named.items()}
+    return _PLAIN.get(str(kind))
+
+
+def tool_calls(tools: list[tuple[str, Any]], count: int, label: str) -> list[dict[str, Any]]:
+    """Return `count` calls, of each tool in turn; `tools` are (name, schema) pairs."""
+    return [
+        {
+            "id": f"call_sim_{label}_{index}",
+            "type": "function",
+            "function": {"name": name, "arguments": orjson.dumps(sample(schema)).decode()},
+        }
+        for index in range(count)
+        for name, schema in [tools[index % len(tools)]]
+    ]
+
+
+def call_pieces(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The calls as a provider streams them: id and name first, then the arguments bit by bit."""
+    found = []
+    for index, call in enumerate(calls):
+        function = call["function"]
+        opening = {"name": function["name"], "arguments": ""}
+        found.append({"index": index, "id": call["id"], "type": "function", "function": opening})
+        text = function["arguments"]
+        for start in range(0, len(text), PIECE_CHARS):
+            piece = {"arguments": text[start : start + PIECE_CHARS]}
+            found.append({"index": index, "function": piece})
+    return found
+
+
+@lru_cache(maxsize=4096)
+def embed(text: str, dimensions: int) -> tuple[float, ...]:
+    """The vector of a text: of length 1, ``dimensions`` numbers."""
+    seed = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+    chance = random.Random(seed)
+    vector = [chance.uniform(-1.0, 1.0) for _ in range(dimensions)]
+    length = math.sqrt(sum(value * value for value in vector)) or 1.0
+    return tuple(value / length for value in vector)

@@ -1,8 +1,7 @@
-"""Chat completions: what is said, at which pace, streamed or whole.
+"""Chat completions: the content of an answer, its pace, and its way out, streamed or whole.
 
-Owns the plan of an answer and the loop that streams it. Promises chunks in OpenAI's order (role,
-reasoning, content one token each, finish, usage if asked, [DONE]), at most one timer a token, and
-that ``call.tokens`` and ``call.text`` are what left for the client. Pauses are on an absolute
+Chunks come in OpenAI's order (role, reasoning, content one token each, finish, usage if asked,
+[DONE]); ``call.tokens`` and ``call.text`` are what left for the client. Pauses follow an absolute
 schedule, so that a late timer does not slow the stream down; what is overdue leaves in one write.
 """
 
@@ -12,15 +11,13 @@ from typing import Any
 
 import orjson
 
-from asyncsvc.simulator import answers, functions, wire
-from asyncsvc.simulator.bodies import send_body
-from asyncsvc.simulator.breaks import BREAKS, writer
+from asyncsvc.simulator import answers, wire
 from asyncsvc.simulator.exchange import Exchange
-from asyncsvc.simulator.faults import Fault
+from asyncsvc.simulator.fault_effects import STREAM_BREAKS, break_stream, send_body, writer
+from asyncsvc.simulator.faults import Fault, Tags
 from asyncsvc.simulator.profile import ModelSettings
 from asyncsvc.simulator.requests import ChatRequest
-from asyncsvc.simulator.stats import Call
-from asyncsvc.simulator.tags import Tags
+from asyncsvc.simulator.simulator import Call
 
 MOST_CHUNKS_A_WRITE = 64
 MOST_TAGGED_TOKENS = 1_000_000
@@ -57,7 +54,7 @@ class Pace:
 
 
 @dataclass(slots=True)
-class Turn:
+class AcceptedChat:
     """One accepted chat call with all that its answer depends on."""
 
     exchange: Exchange
@@ -69,21 +66,21 @@ class Turn:
     chance: random.Random
 
 
-def plan_for(turn: Turn) -> Plan:
+def plan_for(chat: AcceptedChat) -> Plan:
     """Compose the answer; for temperature 0 it is a function of the request alone."""
-    request, settings, wanted = turn.request, turn.settings, turn.tags.settings
-    chance, label = turn.chance, str(turn.call.n)
+    request, settings, wanted = chat.request, chat.settings, chat.tags.settings
+    chance, label = chat.chance, str(chat.call.n)
     if request.deterministic:
         chance, label = random.Random(request.digest), request.digest[:4]
     count = min(int(wanted.get("tokens", settings.answer_tokens)), MOST_TAGGED_TOKENS)
     thinking = min(int(wanted.get("reasoning", settings.reasoning_tokens)), MOST_TAGGED_TOKENS)
-    prompt = turn.tags.text
+    prompt = chat.tags.text
     if request.tools and wanted.get("calls"):
-        made = functions.calls_of(request.tools, min(int(wanted["calls"]), MOST_CALLS), label)
+        made = answers.tool_calls(request.tools, min(int(wanted["calls"]), MOST_CALLS), label)
         thoughts = answers.compose_thoughts(prompt, thinking, chance)
         return Plan(thoughts, [], "tool_calls", request.prompt_tokens, made)
     content = _content(request, prompt, count, label, chance)
-    kind = turn.fault.kind if turn.fault else ""
+    kind = chat.fault.kind if chat.fault else ""
     if kind == "empty":
         content = []
     elif kind == "think":
@@ -101,7 +98,7 @@ def _content(
 ) -> list[str]:
     """The tokens of the answer, in the shape that is wanted, up to the first stop sequence."""
     if request.shape is not None:
-        text = orjson.dumps(functions.sample(request.shape)).decode()
+        text = orjson.dumps(answers.sample(request.shape)).decode()
     else:
         tokens = answers.compose(prompt, count, label, chance)
         if not request.stop:
@@ -111,24 +108,24 @@ def _content(
     return answers.tokenize(text[: min(ends)] if ends else text)
 
 
-def pace_for(turn: Turn) -> Pace:
-    wanted, settings = turn.tags.settings, turn.settings
+def pace_for(chat: AcceptedChat) -> Pace:
+    wanted, settings = chat.tags.settings, chat.settings
     rate = wanted.get("rate", settings.tokens_per_s)
     first = wanted.get("first", settings.first_token_s)
-    return Pace(first, 1 / rate if rate else 0.0, settings.jitter, turn.chance)
+    return Pace(first, 1 / rate if rate else 0.0, settings.jitter, chat.chance)
 
 
-async def answer(turn: Turn) -> None:
+async def answer(chat: AcceptedChat) -> None:
     """Answer a chat call; raises ClientGone when the client leaves."""
-    plan, pace = plan_for(turn), pace_for(turn)
-    if turn.request.stream:
-        await ChatStream(turn, plan, pace).run()
+    plan, pace = plan_for(chat), pace_for(chat)
+    if chat.request.stream:
+        await ChatStream(chat, plan, pace).run()
     else:
-        await _answer_whole(turn, plan, pace)
+        await _answer_whole(chat, plan, pace)
 
 
-async def _answer_whole(turn: Turn, plan: Plan, pace: Pace) -> None:
-    exchange, call = turn.exchange, turn.call
+async def _answer_whole(chat: AcceptedChat, plan: Plan, pace: Pace) -> None:
+    exchange, call = chat.exchange, chat.call
     duration = pace.first_s + pace.token_s * (len(plan.thoughts) + len(plan.content))
     await exchange.pause_until(exchange.arrived + pace.varied(duration))
     text = "".join(plan.content)
@@ -140,37 +137,37 @@ async def _answer_whole(turn: Turn, plan: Plan, pace: Pace) -> None:
     payload = wire.completion(
         f"chatcmpl-sim-{call.n}",
         int(exchange.arrived_at),
-        turn.request.model,
+        chat.request.model,
         message,
         plan.finish,
         plan.usage(),
     )
-    if turn.fault is not None and turn.fault.kind == "no-choices":
+    if chat.fault is not None and chat.fault.kind == "no-choices":
         payload["choices"] = []
-    if await send_body(exchange, payload, turn.fault):
+    if await send_body(exchange, payload, chat.fault):
         call.text, call.tokens = text, len(plan.content)
 
 
 class ChatStream:
     """One answer as server-sent events."""
 
-    def __init__(self, turn: Turn, plan: Plan, pace: Pace) -> None:
-        self._turn = turn
+    def __init__(self, chat: AcceptedChat, plan: Plan, pace: Pace) -> None:
+        self._chat = chat
         self._plan = plan
         self._pace = pace
-        self._exchange = turn.exchange
-        self._call = turn.call
-        self._fault = turn.fault
-        self._write = writer(turn.exchange, turn.fault)
+        self._exchange = chat.exchange
+        self._call = chat.call
+        self._fault = chat.fault
+        self._write = writer(chat.exchange, chat.fault)
         self._chunks = wire.Chunks(
-            f"chatcmpl-sim-{turn.call.n}",
-            int(turn.exchange.arrived_at),
-            turn.request.model,
-            with_usage=turn.request.include_usage,
+            f"chatcmpl-sim-{chat.call.n}",
+            int(chat.exchange.arrived_at),
+            chat.request.model,
+            with_usage=chat.request.include_usage,
         )
         self._queue: list[bytes] = []
         self._queued_tokens = 0
-        self._due = turn.exchange.arrived + pace.varied(pace.first_s)
+        self._due = chat.exchange.arrived + pace.varied(pace.first_s)
         self._between = self._filler()
 
     async def run(self) -> None:
@@ -179,7 +176,7 @@ class ChatStream:
             for token in self._plan.thoughts:
                 self._queue.append(self._chunks.reasoning(token))
                 await self._next_due()
-            for piece in functions.pieces(self._plan.calls):
+            for piece in answers.call_pieces(self._plan.calls):
                 self._queue.append(self._chunks.tool_call(piece))
                 await self._next_due()
             if not await self._send_content():
@@ -195,7 +192,7 @@ class ChatStream:
         return self._chunks.no_choices if kind == "no-choices" else b""
 
     async def _open(self) -> None:
-        at_once = self._turn.settings.head == "at_once"
+        at_once = self._chat.settings.head == "at_once"
         if at_once:
             await self._exchange.start(200, wire.SSE_HEADERS)
         await self._exchange.pause_until(self._due)
@@ -205,8 +202,8 @@ class ChatStream:
 
     async def _send_content(self) -> bool:
         """Send all tokens, break where the fault says so; True where the stream is over."""
-        breaking = BREAKS.get(self._fault.kind) if self._fault else None
-        at = min(self._fault.at, len(self._plan.content)) if self._fault and breaking else -1
+        breaks = self._fault is not None and self._fault.kind in STREAM_BREAKS
+        at = min(self._fault.at, len(self._plan.content)) if self._fault and breaks else -1
         chunks, queue, between = self._chunks, self._queue, self._between
         for index, token in enumerate(self._plan.content):
             if index == at and await self._break():
@@ -221,7 +218,7 @@ class ChatStream:
     async def _break(self) -> bool:
         assert self._fault is not None
         await self._flush()
-        return await BREAKS[self._fault.kind](self._exchange, self._chunks, self._fault)
+        return await break_stream(self._exchange, self._chunks, self._fault)
 
     async def _next_due(self) -> None:
         """Wait for the moment of the next token; what is queued leaves before the wait."""
@@ -233,7 +230,7 @@ class ChatStream:
                 return
         if len(self._queue) >= MOST_CHUNKS_A_WRITE:
             await self._flush()
-            await self._exchange.breathe()
+            await self._exchange.yield_to_loop()
 
     async def _flush(self) -> None:
         if self._queue:
@@ -246,7 +243,7 @@ class ChatStream:
     async def _finish(self) -> None:
         kind = self._fault.kind if self._fault else ""
         self._queue.append(self._chunks.finish(self._plan.finish))
-        if self._turn.request.include_usage and kind != "empty":
+        if self._chat.request.include_usage and kind != "empty":
             self._queue.append(self._chunks.usage(self._plan.usage()))
         if kind != "no-done":
             self._queue.append(wire.DONE)

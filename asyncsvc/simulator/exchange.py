@@ -1,13 +1,12 @@
-"""One HTTP exchange at the level of ASGI, with what a provider's misbehaviour needs.
+"""One HTTP exchange over ASGI: body, answer, pauses that end with the connection, TCP reset.
 
-Owns the reading of the body, the writing of the answer, pauses that end when the client leaves,
-and the abrupt close. Promises that a client's leaving is noticed at the next pause or write, at
-once, and raised as ClientGone. It never knows what is being said.
+A client that leaves is noticed at the next pause or write, at once, and raised as ClientGone.
 """
 
 import asyncio
 import socket
 import struct
+import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
@@ -36,15 +35,12 @@ def _nothing() -> None:
 
 
 class Exchange:
-    """``arrived`` is loop time and ``arrived_at`` wall time, both stamped on construction."""
+    """One request and its answer; ``arrived`` is loop time and ``arrived_at`` wall time."""
 
-    def __init__(
-        self, scope: Scope, receive: Receive, send: Send, wall: Callable[[], float]
-    ) -> None:
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self._loop = asyncio.get_running_loop()
-        self._wall = wall
-        self.arrived = self._loop.time()
-        self.arrived_at = wall()
+        self.now = self._loop.time
+        self.stamp()
         self.method: str = scope["method"]
         self.path: str = scope["path"]
         self.query: bytes = scope.get("query_string", b"")
@@ -62,15 +58,8 @@ class Exchange:
         self._waiter: asyncio.Future[None] | None = None
 
     def stamp(self) -> None:
-        """Take the arrival anew (the simulated path to the provider took some time)."""
-        self.arrived = self._loop.time()
-        self.arrived_at = self._wall()
-
-    def now(self) -> float:
-        return self._loop.time()
-
-    def wall_now(self) -> float:
-        return self._wall()
+        """Take this moment for that of the arrival."""
+        self.arrived, self.arrived_at = self.now(), time.time()
 
     def header(self, name: bytes) -> str | None:
         for key, value in self._headers:
@@ -85,7 +74,7 @@ class Exchange:
         return self._gone
 
     async def read_body(self) -> bytes:
-        """The whole request body; raises ClientGone or BodyTooLarge."""
+        """Return the whole request body; raises ClientGone or BodyTooLarge."""
         pieces: list[bytes] = []
         size = 0
         more = True
@@ -112,7 +101,7 @@ class Exchange:
         await self._send({"type": "http.response.body", "body": body, "more_body": True})
 
     async def end(self, body: bytes = b"") -> None:
-        """Send the last part of the body; the place at the provider is free before it leaves."""
+        """Send the last part of the body; the call gives its place back before."""
         if self.gone:
             raise ClientGone
         self.before_end()
@@ -134,7 +123,7 @@ class Exchange:
 
     async def pause_until(self, due: float) -> None:
         """Wait for a moment of loop time; raises ClientGone as soon as the client leaves."""
-        await self.pause(due - self._loop.time())
+        await self.pause(due - self.now())
 
     async def pause(self, seconds: float) -> None:
         """Wait; raises ClientGone as soon as the client leaves. Nothing to wait for: no delay."""
@@ -157,7 +146,7 @@ class Exchange:
             await self._wait()
         raise ClientGone
 
-    async def breathe(self) -> None:
+    async def yield_to_loop(self) -> None:
         """Let the loop turn once, so that a leaving client is seen in a stream without pauses."""
         await asyncio.sleep(0)
         if self.gone:

@@ -1,15 +1,17 @@
-"""The vocabulary of faults: which there are, how one is written, which one a call gets.
+"""Faults: their names and parameters, the tags that ask for them, and which fault a call gets.
 
-Owns the names, their parameters and the choice (by tag in the message or by share). It never
-touches a connection: what a fault does on the wire is in heads.py, bodies.py and breaks.py.
+A call gets a fault by a tag in its message (`[[sim:429-after=3 x1]]`), else by the shares of the
+profile. An unknown fault or tag is an error, never ignored. What a fault does on the wire is in
+fault_effects.py.
 """
 
 import random
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-# name -> what it does; the text is for people (`describe`) and for the error of a wrong name.
+# Name and effect of each fault.
 KINDS: Mapping[str, str] = {
     "429": "rate limited, without Retry-After",
     "429-after": "rate limited, Retry-After in seconds (429-after=SECONDS)",
@@ -102,13 +104,14 @@ def number(name: str, text: str) -> float:
     return value
 
 
-class FaultDice:
-    """Chooses a fault by share, the same for the same seed and order of calls."""
+class FaultSampler:
+    """Random choice of a fault by share, the same for the same seed and order of calls."""
 
     def __init__(self, seed: str) -> None:
         self._random = random.Random(seed)
 
-    def roll(self, shares: Mapping[str, float]) -> Fault | None:
+    def draw(self, shares: Mapping[str, float]) -> Fault | None:
+        """Return the fault of the next call; `shares` are from 0 to 1 by fault as written."""
         if not shares:
             return None
         left = self._random.random()
@@ -117,3 +120,74 @@ class FaultDice:
             if left < 0:
                 return parse_fault(text)
         return None
+
+
+_TAG = re.compile(r"[ \t]?\[\[(sim|id):([^\[\]]*)\]\]")
+_SETTINGS = frozenset({"tokens", "first", "rate", "reasoning", "calls"})
+MOST_REMEMBERED = 100_000
+
+
+@dataclass(slots=True)
+class Tags:
+    """What the tags of one message ask for; ``text`` is the message without them."""
+
+    text: str
+    faults: list[Fault] = field(default_factory=list)
+    settings: dict[str, float] = field(default_factory=dict)
+    marker: str | None = None
+
+
+def read_tags(message: str) -> Tags:
+    """Take the tags out of a message; raises FaultSyntaxError for one that is not understood."""
+    if "[[" not in message:
+        return Tags(message)
+    tags = Tags(_TAG.sub("", message).strip())
+    for match in _TAG.finditer(message):
+        name, content = match[1], match[2].strip()
+        if name == "id":
+            tags.marker = content
+        else:
+            _read_sim(content, tags)
+    return tags
+
+
+def _read_sim(content: str, tags: Tags) -> None:
+    words = content.split()
+    if words and words[0].partition("=")[0] in _SETTINGS:
+        for word in words:
+            key, equals, value = word.partition("=")
+            if key not in _SETTINGS or not equals:
+                raise FaultSyntaxError(f"unknown setting {word!r} in [[sim:{content}]]")
+            tags.settings[key] = number(key, value)
+    else:
+        tags.faults.append(parse_fault(content))
+
+
+class TagCounter:
+    """Counts of how often each tag with ``xN`` was used, by exact message.
+
+    The tags of a message are a script: the first that is not used up gives the fault, so
+    ``[[sim:500 x1]][[sim:429 x2]]`` is one 500, then two 429, then a normal answer.
+    The last 100,000 messages are remembered.
+    """
+
+    def __init__(self) -> None:
+        self._used: OrderedDict[str, list[int]] = OrderedDict()
+
+    def next_fault(self, message: str, faults: list[Fault]) -> Fault | None:
+        if not faults:
+            return None
+        used = self._used.setdefault(message, [0] * len(faults))
+        self._used.move_to_end(message)
+        while len(self._used) > MOST_REMEMBERED:
+            self._used.popitem(last=False)
+        for index, fault in enumerate(faults):
+            if fault.times is None:
+                return fault
+            if used[index] < fault.times:
+                used[index] += 1
+                return fault
+        return None
+
+    def clear(self) -> None:
+        self._used.clear()

@@ -1,8 +1,6 @@
-"""What the simulated provider pretends to be: its models, their limits, speed and faults.
+"""Profiles of the simulated provider: its models with their limits, speed and faults, in TOML.
 
-Owns the profile file's format (TOML) and its validation. Promises that a wrong profile is refused
-with one line per mistake, naming the key. It never holds counters or anything that changes by
-itself: a profile is a value.
+A profile is a value. A wrong one is refused with one line per mistake, naming the key.
 """
 
 import tomllib

@@ -1,7 +1,6 @@
-"""What a client asks for, read from the bytes of its request.
+"""Requests of OpenAI's API, read from bytes as far as the simulated provider uses them.
 
-Owns the reading of OpenAI's request bodies, as far as the simulated provider heeds them. Promises a
-BadRequest, naming the field, for whatever it cannot use. It never decides how to answer.
+A field that cannot be used raises BadRequest with its name.
 """
 
 from dataclasses import dataclass
@@ -10,17 +9,35 @@ from typing import Any
 
 import orjson
 
-from asyncsvc.simulator.answers import estimate_tokens
-from asyncsvc.simulator.embeddings import MOST_DIMENSIONS
+from asyncsvc.simulator.answers import MOST_DIMENSIONS, estimate_tokens
 
 
-class BadRequest(ValueError):
+class Refusal(Exception):
+    """An error answer in place of the one that was asked for.
+
+    ``code`` and ``param`` are those of OpenAI's error, ``reason`` is the name in the figures.
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        code: str | None,
+        param: str | None = None,
+        reason: str = "",
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+        self.param = param
+        self.reason = reason
+
+
+class BadRequest(Refusal):
     """A request that OpenAI would answer with 400."""
 
-    def __init__(self, message: str, param: str | None = None, model: str = "") -> None:
-        super().__init__(message)
-        self.param = param
-        self.model = model
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(400, message, None, param, "invalid")
 
 
 @dataclass(slots=True)
@@ -57,12 +74,12 @@ def read_chat(body: bytes) -> ChatRequest:
     model = _model(data)
     messages = data.get("messages")
     if not isinstance(messages, list) or not messages:
-        raise BadRequest("'messages' must be a list of at least one message", "messages", model)
+        raise BadRequest("'messages' must be a list of at least one message", "messages")
     prompt, characters = "", 0
     for index, message in enumerate(messages):
         if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRequest("each message needs a 'role'", f"messages[{index}].role", model)
-        text = _text(message.get("content"), index, model)
+            raise BadRequest("each message needs a 'role'", f"messages[{index}].role")
+        text = _text(message.get("content"), index)
         characters += estimate_tokens(text) if text else 0
         if message["role"] == "user":
             prompt = text
@@ -73,12 +90,12 @@ def read_chat(body: bytes) -> ChatRequest:
         stream=data.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         deterministic=data.get("temperature") == 0,
-        most_tokens=_most_tokens(data, model),
+        most_tokens=_most_tokens(data),
         prompt_tokens=max(characters, 1),
         digest=blake2b(body, digest_size=8).hexdigest(),
-        stop=_stop(data, model),
-        tools=_tools(data, model) if messages[-1]["role"] != "tool" else [],
-        shape=_shape(data, model),
+        stop=_stop(data),
+        tools=_tools(data) if messages[-1]["role"] != "tool" else [],
+        shape=_shape(data),
     )
 
 
@@ -88,7 +105,7 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
     given = data.get("input")
     inputs = [given] if isinstance(given, str) else given
     if not isinstance(inputs, list) or not inputs or not all(isinstance(t, str) for t in inputs):
-        raise BadRequest("'input' must be a string or a list of strings", "input", model)
+        raise BadRequest("'input' must be a string or a list of strings", "input")
     dimensions = data.get("dimensions")
     if dimensions is not None and (
         isinstance(dimensions, bool)
@@ -96,7 +113,7 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
         or not 1 <= dimensions <= MOST_DIMENSIONS
     ):
         message = f"'dimensions' must be a whole number from 1 to {MOST_DIMENSIONS}"
-        raise BadRequest(message, "dimensions", model)
+        raise BadRequest(message, "dimensions")
     return EmbeddingRequest(
         model=model,
         prompt=inputs[-1],
@@ -124,30 +141,30 @@ def _model(data: dict[str, Any]) -> str:
     return model
 
 
-def _stop(data: dict[str, Any], model: str) -> list[str]:
+def _stop(data: dict[str, Any]) -> list[str]:
     given = data.get("stop") or []
     texts = [given] if isinstance(given, str) else given
     if not isinstance(texts, list) or not all(isinstance(t, str) and t for t in texts):
-        raise BadRequest("'stop' must be a string or a list of strings", "stop", model)
+        raise BadRequest("'stop' must be a string or a list of strings", "stop")
     return texts
 
 
-def _tools(data: dict[str, Any], model: str) -> list[tuple[str, Any]]:
+def _tools(data: dict[str, Any]) -> list[tuple[str, Any]]:
     given, choice = data.get("tools") or [], data.get("tool_choice")
     try:
         found = [(t["function"]["name"], t["function"].get("parameters")) for t in given]
     except (TypeError, KeyError, AttributeError):
-        raise BadRequest("each tool needs a function with a name", "tools", model) from None
+        raise BadRequest("each tool needs a function with a name", "tools") from None
     if isinstance(choice, dict):
         function = choice.get("function")
         wanted = function.get("name") if isinstance(function, dict) else None
         found = [tool for tool in found if tool[0] == wanted]
         if not found:
-            raise BadRequest("'tool_choice' names no tool", "tool_choice", model)
+            raise BadRequest("'tool_choice' names no tool", "tool_choice")
     return [] if choice == "none" else found
 
 
-def _shape(data: dict[str, Any], model: str) -> Any:
+def _shape(data: dict[str, Any]) -> Any:
     """The schema of ``response_format``; None where text is wanted."""
     given = data.get("response_format")
     kind = given.get("type") if isinstance(given, dict) else given
@@ -158,22 +175,22 @@ def _shape(data: dict[str, Any], model: str) -> Any:
     schema = given.get("json_schema") if isinstance(given, dict) else None
     if kind != "json_schema" or not isinstance(schema, dict):
         message = "'response_format' must be text, json_object or json_schema"
-        raise BadRequest(message, "response_format", model)
+        raise BadRequest(message, "response_format")
     return schema.get("schema") or {}
 
 
-def _most_tokens(data: dict[str, Any], model: str) -> int | None:
+def _most_tokens(data: dict[str, Any]) -> int | None:
     for name in ("max_completion_tokens", "max_tokens"):
         value = data.get(name)
         if value is None:
             continue
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise BadRequest(f"'{name}' must be a whole number from 1", name, model)
+            raise BadRequest(f"'{name}' must be a whole number from 1", name)
         return value
     return None
 
 
-def _text(content: object, index: int, model: str) -> str:
+def _text(content: object, index: int) -> str:
     """The text of a message's content: a string, a list of parts, or nothing."""
     if isinstance(content, str):
         return content
@@ -182,4 +199,4 @@ def _text(content: object, index: int, model: str) -> str:
     if isinstance(content, list) and all(isinstance(part, dict) for part in content):
         return "\n".join(p["text"] for p in content if isinstance(p.get("text"), str))
     where = f"messages[{index}].content"
-    raise BadRequest("'content' must be a string or a list of parts", where, model)
+    raise BadRequest("'content' must be a string or a list of parts", where)

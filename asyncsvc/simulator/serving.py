@@ -1,14 +1,13 @@
-"""Serving a simulator on a real socket, inside the current loop.
+"""The simulated provider on a socket: inside the current loop, or until a signal comes.
 
-Owns the listening socket and the live connections. Promises to install no signal handler, to leave
-logging as it is, and to be gone at once on exit, whatever clients are doing. uvicorn's protocol
-class does the HTTP; its Server is not used, because it polls, catches signals and waits for
-clients to finish.
+uvicorn's protocol class does the HTTP. Its Server is not used: it polls, catches signals, sets up
+logging and waits for clients, while a simulator in a test is gone at once.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -16,6 +15,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 from uvicorn.server import ServerState
 
+from asyncsvc.simulator.app import application
 from asyncsvc.simulator.profile import Profile
 from asyncsvc.simulator.simulator import Simulator
 
@@ -38,9 +38,11 @@ class Running:
         return f"{self.url}/v1"
 
 
-class _TransportInScope:
-    """Mixed into uvicorn's protocol: hands the connection's transport to the application as
-    ``scope["state"]["transport"]``, which an abrupt close needs, and writes no access log."""
+class TransportInScope:
+    """Mixin for uvicorn's protocol: gives the application the connection's transport.
+
+    It is in ``scope["state"]["transport"]``; an abrupt close needs it. No access log is written.
+    """
 
     def connection_made(self, transport: asyncio.Transport) -> None:
         protocol = cast(Any, self)
@@ -49,22 +51,22 @@ class _TransportInScope:
         super().connection_made(transport)  # type: ignore[misc]
 
 
-_PROTOCOL = cast(
+PROTOCOL = cast(
     Callable[..., asyncio.Protocol],
-    type("SimulatorProtocol", (_TransportInScope, AutoHTTPProtocol), {}),
+    type("SimulatorProtocol", (TransportInScope, AutoHTTPProtocol), {}),
 )
 
 
 @asynccontextmanager
 async def running(
     profile: Profile, host: str = "127.0.0.1", port: int = 0
-) -> AsyncIterator[Running]:
+) -> AsyncGenerator[Running]:
     """Serve a new simulator while the block runs; port 0 takes a free one. Raises OSError where
     the address cannot be had."""
     simulator = Simulator(profile)
     state = ServerState()
     config = Config(
-        simulator.app,
+        application(simulator),
         log_config=None,
         lifespan="off",
         ws="none",
@@ -74,7 +76,7 @@ async def running(
     config.load()
     loop = asyncio.get_running_loop()
     server = await loop.create_server(
-        lambda: _PROTOCOL(config=config, server_state=state, app_state={}, _loop=loop),
+        lambda: PROTOCOL(config=config, server_state=state, app_state={}, _loop=loop),
         host,
         port,
         backlog=config.backlog,
@@ -89,11 +91,25 @@ async def running(
         await server.wait_closed()
 
 
-async def serve(profile: Profile, host: str, port: int, announce: Callable[[str], None]) -> None:
-    """Serve until cancelled; ``announce`` is given the one line that says where."""
+def serve(profile: Profile, host: str, port: int, announce: Callable[[str], None]) -> None:
+    """Serve until SIGINT or SIGTERM; ``announce`` is given the URL. Raises OSError."""
+    loop_factory: Callable[[], asyncio.AbstractEventLoop] | None = None
+    with suppress(ImportError):
+        from uvloop import new_event_loop as loop_factory
+    with asyncio.Runner(loop_factory=loop_factory) as runner:
+        runner.run(_until_signalled(profile, host, port, announce))
+
+
+async def _until_signalled(
+    profile: Profile, host: str, port: int, announce: Callable[[str], None]
+) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        with suppress(NotImplementedError):  # Windows: Ctrl-C ends the runner there
+            loop.add_signal_handler(number, stop.set)
     async with running(profile, host, port) as server:
-        announce(f"simulator listening on {server.url}")
-        await asyncio.Event().wait()
+        announce(server.url)
+        await stop.wait()
 
 
 async def _drop(state: ServerState) -> None:

@@ -1,263 +1,265 @@
-"""The ASGI application of the simulated provider: paths, keys, admission, the life of one call.
+"""State of the simulated provider: models with their limits, figures, the log of calls.
 
-Owns the order in which a request is judged: body, key, model, limits, fault, answer. Promises that
-whatever happens a call gives its place back and its record is closed. It never raises into the
-server.
+Each accepted call is counted from its arrival to its end. A change of settings holds for the next
+call. Memory is bounded however long the provider runs.
 """
 
+import random
 import time
-from collections.abc import Callable
-from functools import partial
-from typing import Any
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
 
-from asyncsvc.simulator import admin, chat, embeddings, wire
-from asyncsvc.simulator.bodies import send_body
-from asyncsvc.simulator.exchange import BodyTooLarge, ClientGone, Exchange, Receive, Scope, Send
-from asyncsvc.simulator.faults import Fault, FaultSyntaxError
-from asyncsvc.simulator.heads import HEADS
-from asyncsvc.simulator.limits import Violation
-from asyncsvc.simulator.profile import Profile
-from asyncsvc.simulator.provider import Model, Provider
-from asyncsvc.simulator.requests import (
-    BadRequest,
-    ChatRequest,
-    EmbeddingRequest,
-    read_chat,
-    read_embedding,
-)
-from asyncsvc.simulator.stats import PROMPT_CHARS, Call, CallLog
-from asyncsvc.simulator.tags import Tags, read_tags
+from asyncsvc.simulator.faults import Fault, FaultSampler, TagCounter, Tags
+from asyncsvc.simulator.profile import ModelSettings, Profile
 
-Request = ChatRequest | EmbeddingRequest
+# Names are chosen by clients where any model is allowed; their number must stay bounded.
+MOST_MODELS = 10_000
+MOST_ARRIVALS = 100_000
+MOST_CALLS = 50_000
+MOST_TEXT_CHARS = 64 * 1024 * 1024
+PROMPT_CHARS = 200
+
+Violation = Literal["concurrency", "rate"]
+
+
+class Caller(Protocol):
+    """Holder of a place; ``gone`` once its connection is known to be closed."""
+
+    @property
+    def gone(self) -> bool: ...
+
+
+class ModelLimits:
+    """The limits of one model, enforced strictly, as a provider sees them.
+
+    At most ``concurrency`` admitted calls at once and ``rpm`` admitted arrivals in any half-open
+    window of ``window_s`` seconds. A refused call occupies neither a place nor the window: a
+    provider that counted refusals would lock a client out that keeps asking, and the figures would
+    be of the client's retries rather than of its limiter.
+    """
+
+    def __init__(self) -> None:
+        self._callers: set[Caller] = set()
+        self._window: deque[float] = deque()
+        self.peak_concurrency = 0
+        self.max_in_window = 0
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._callers)
+
+    def admit(self, caller: Caller, now: float, settings: ModelSettings) -> Violation | None:
+        """Take a place and a share of the window, or return the limit that forbids it."""
+        concurrency, rpm = settings.concurrency, settings.rpm
+        if concurrency and len(self._callers) >= concurrency:
+            # A client that left is freed by its own task one turn of the loop later; that must not
+            # cost its successor, who may have been sent in the same instant.
+            self._callers = {other for other in self._callers if not other.gone}
+            if len(self._callers) >= concurrency:
+                return "concurrency"
+        window = self._window
+        while window and now - window[0] >= settings.window_s:
+            window.popleft()
+        if rpm and len(window) >= rpm:
+            return "rate"
+        window.append(now)
+        self._callers.add(caller)
+        self.max_in_window = max(self.max_in_window, len(window))
+        self.peak_concurrency = max(self.peak_concurrency, len(self._callers))
+        return None
+
+    def release(self, caller: Caller) -> None:
+        """Give the place back; doing it twice is harmless."""
+        self._callers.discard(caller)
+
+    def forget_peaks(self) -> None:
+        """Start the figures anew; calls in flight and the window stay, for they are the limits."""
+        self.peak_concurrency = len(self._callers)
+        self.max_in_window = len(self._window)
+
+
+@dataclass(slots=True, eq=False)
+class Call:
+    """One call as the provider saw it; times are seconds since the epoch."""
+
+    n: int
+    model: str
+    arrived_at: float
+    prompt: str = ""
+    marker: str | None = None
+    status: int | None = None
+    outcome: str | None = None
+    text: str = ""
+    tokens: int = 0
+    client_left: bool = False
+    finished_at: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+class CallLog:
+    """The last 50,000 calls, fewer where their texts exceed 64 Mi characters."""
+
+    def __init__(self) -> None:
+        self._calls: deque[Call] = deque()
+        self._text_chars = 0
+        self._last_n = 0
+
+    def open(self, model: str, arrived_at: float) -> Call:
+        self._last_n += 1
+        call = Call(self._last_n, model, arrived_at)
+        self._calls.append(call)
+        if len(self._calls) > MOST_CALLS:
+            self._drop_oldest()
+        return call
+
+    def close(self, call: Call, outcome: str) -> None:
+        call.outcome, call.finished_at = outcome, time.time()
+        if call.n >= self._calls[0].n:
+            self._text_chars += len(call.text)
+            while self._text_chars > MOST_TEXT_CHARS and len(self._calls) > 1:
+                self._drop_oldest()
+
+    def after(self, n: int, limit: int) -> list[dict[str, Any]]:
+        """Up to ``limit`` records whose number is above ``n``, in order of arrival."""
+        found: list[dict[str, Any]] = []
+        for call in self._calls:
+            if call.n > n:
+                if len(found) >= limit:
+                    break
+                found.append(call.as_dict())
+        return found
+
+    def _drop_oldest(self) -> None:
+        dropped = self._calls.popleft()
+        if dropped.finished_at is not None:
+            self._text_chars -= len(dropped.text)
+
+
+@dataclass(slots=True)
+class ModelStats:
+    """Figures of one model; ``arrivals`` are those of accepted calls."""
+
+    calls: int = 0
+    answered: int = 0
+    disconnected: int = 0
+    tokens_sent: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    arrivals: deque[float] = field(default_factory=lambda: deque(maxlen=MOST_ARRIVALS))
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "calls": self.calls,
+            "answered": self.answered,
+            "rejected": dict(self.rejected),
+            "violations": {kind: self.rejected[kind] for kind in ("concurrency", "rate")},
+            "disconnected": self.disconnected,
+            "faults": dict(self.faults),
+            "tokens_sent": self.tokens_sent,
+            "arrivals": list(self.arrivals),
+        }
+
+
+class Model:
+    """One simulated model: settings, limits and figures."""
+
+    def __init__(self, name: str, settings: ModelSettings, seed: int) -> None:
+        self.name = name
+        self.settings = settings
+        self.limits = ModelLimits()
+        self.stats = ModelStats()
+        self.chance = random.Random(f"{seed}:{name}:pace")
+        self.sampler = FaultSampler(f"{seed}:{name}:faults")
+
+    def admit(self, caller: Caller, arrived: float, arrived_at: float) -> Violation | None:
+        """Count the arrival and take a place, or return the limit that was broken."""
+        self.stats.calls += 1
+        violation = self.limits.admit(caller, arrived, self.settings)
+        if violation is None:
+            self.stats.arrivals.append(arrived_at)
+        else:
+            self.stats.rejected[violation] += 1
+        return violation
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            **self.stats.as_dict(),
+            "in_flight": self.limits.in_flight,
+            "peak_concurrency": self.limits.peak_concurrency,
+            "max_in_window": self.limits.max_in_window,
+        }
 
 
 class Simulator:
-    """A simulated provider as an ASGI application (``app``) with its figures at hand.
+    """The simulated provider behind its HTTP."""
 
-    ``wall`` is the clock for times since the epoch.
-    """
+    def __init__(self, profile: Profile) -> None:
+        self.profile = profile
+        self.log = CallLog()
+        self.refused: Counter[str] = Counter()
+        self._tag_counter = TagCounter()
+        self.models: dict[str, Model] = {}
+        for name in profile.models:
+            self.model(name)
 
-    def __init__(self, profile: Profile, wall: Callable[[], float] = time.time) -> None:
-        self._wall = wall
-        self._provider = Provider(profile)
-
-        # A function and not a method: uvicorn takes a bound method for an older kind of ASGI.
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            await self._exchange(scope, receive, send)
-
-        self.app = app
-
-    @property
-    def profile(self) -> Profile:
-        return self._provider.profile
-
-    def stats(self) -> dict[str, Any]:
-        """What ``GET /_sim/stats`` answers."""
-        return self._provider.figures()
-
-    def calls(self, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
-        """The records that ``GET /_sim/calls`` answers."""
-        return self._provider.log.after(after, limit)
-
-    def configure(self, changes: dict[str, Any]) -> None:
-        """As ``POST /_sim/profile``; raises ProfileError and changes nothing if it is wrong."""
-        self._provider.configure(changes)
-
-    def reset(self) -> None:
-        """As ``POST /_sim/reset``."""
-        self._provider.reset()
-
-    async def _exchange(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            raise RuntimeError(f"the simulator speaks HTTP only, not {scope['type']}")
-        exchange = Exchange(scope, receive, send, self._wall)
-        try:
-            await self._route(exchange)
-        except BodyTooLarge:
-            await _Refusal(413, "the body is above 32 MiB", "request_too_large").send(exchange)
-        except ClientGone:
-            await exchange.settle()
-        finally:
-            exchange.close()
-
-    async def _route(self, exchange: Exchange) -> None:
-        path, method = exchange.path, exchange.method
-        if path.startswith("/_sim/"):
-            await admin.answer(exchange, self)
-        elif path == "/v1/chat/completions" and method == "POST":
-            await self._call(exchange, read_chat)
-        elif path == "/v1/embeddings" and method == "POST":
-            await self._call(exchange, read_embedding)
-        elif path == "/v1/models" and method == "GET":
-            await self._list_models(exchange)
-        elif path in ("/v1/chat/completions", "/v1/embeddings", "/v1/models"):
-            refusal = _Refusal(405, f"{method} is not allowed here", "method_not_allowed")
-            await refusal.send(exchange)
-        else:
-            await _Refusal(404, f"no such path: {path}", "not_found").send(exchange)
-
-    async def _list_models(self, exchange: Exchange) -> None:
-        if not self._authorized(exchange):
-            await _key_refusal().send(exchange)
-            return
-        names = self._provider.model_names()
-        models = [
-            {"id": n, "object": "model", "created": 0, "owned_by": "simulator"} for n in names
-        ]
-        await exchange.reply_json(200, {"object": "list", "data": models})
-
-    def _authorized(self, exchange: Exchange) -> bool:
-        key = self.profile.server.api_key
-        return key is None or exchange.header(b"authorization") == f"Bearer {key}"
-
-    async def _call(self, exchange: Exchange, read: Callable[[bytes], Request]) -> None:
-        body = await exchange.read_body()
-        request: Request | None = None
-        try:
-            request = read(body)
-            tags = _tags(request)
-            model = self._model_for(exchange, request)
-        except BadRequest as error:
-            kind = "invalid"
-            refusal = _Refusal(400, str(error), None, error.param)
-        except _Refusal as error:
-            kind, refusal = error.kind, error
-        else:
-            await self._arrive(exchange, model)
-            await self._accepted_or_rejected(exchange, model, request, tags)
-            return
-        self._provider.refused[kind] += 1
-        log = self._provider.log
-        call = log.open(request.model if request else "", exchange.arrived_at)
-        call.prompt = request.prompt[:PROMPT_CHARS] if request else ""
-        await self._reject(exchange, log, call, refusal)
-
-    def _model_for(self, exchange: Exchange, request: Request) -> Model:
-        if not self._authorized(exchange):
-            raise _key_refusal()
-        model = self._provider.model(request.model)
+    def model(self, name: str) -> Model | None:
+        """Return the model of that name, None where this provider does not have it."""
+        model = self.models.get(name)
         if model is None:
-            message = f"The model `{request.model}` does not exist."
-            raise _Refusal(404, message, "model_not_found", "model", kind="model")
-        wanted = "chat" if isinstance(request, ChatRequest) else "embedding"
-        if model.settings.type not in ("any", wanted):
-            message = f"The model `{request.model}` does not do {wanted}."
-            raise _Refusal(400, message, None, "model", kind="invalid")
+            settings = self.profile.settings_for(name)
+            if settings is None or len(self.models) >= MOST_MODELS:
+                return None
+            model = self.models[name] = Model(name, settings, self.profile.server.seed)
         return model
 
-    async def _arrive(self, exchange: Exchange, model: Model) -> None:
-        """Let the simulated path to the provider take its time; the arrival is at its end."""
-        delay = model.settings.network_jitter_s
-        if delay:
-            await exchange.pause(model.chance.random() * delay)
-            exchange.stamp()
+    def calls(self, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return up to `limit` records of calls with numbers above `after`, in order of arrival."""
+        return self.log.after(after, limit)
 
-    async def _accepted_or_rejected(
-        self, exchange: Exchange, model: Model, request: Request, tags: Tags
-    ) -> None:
-        log, stats = self._provider.log, model.stats
-        call = log.open(model.name, exchange.arrived_at)
-        call.prompt, call.marker = request.prompt[:PROMPT_CHARS], tags.marker
-        violation = model.admit(exchange, exchange.arrived, exchange.arrived_at)
-        if violation is not None:
-            await self._reject(exchange, log, call, _limit_refusal(model, violation))
-            return
-        exchange.before_end = partial(model.limits.release, exchange)
-        fault = self._provider.fault_for(model, request.prompt, tags)
-        try:
-            await _answer(exchange, model, request, tags, fault, call)
-            call.outcome = fault.kind if fault else "completed"
-        except ClientGone:
-            call.client_left = True
-            call.outcome = fault.kind if fault else "disconnected"
-            raise
-        finally:
-            model.limits.release(exchange)
-            call.status = exchange.status
-            self._provider.finish(log, stats, call, exchange.wall_now())
+    def fault_for(self, model: Model, prompt: str, tags: Tags) -> Fault | None:
+        """Return the fault of a call: tags in the message come before shares in the profile."""
+        if tags.faults:
+            return self._tag_counter.next_fault(prompt, tags.faults)
+        return model.sampler.draw(model.settings.faults)
 
-    async def _reject(
-        self, exchange: Exchange, log: CallLog, call: Call, refusal: "_Refusal"
-    ) -> None:
-        call.status = refusal.status
-        log.close(call, "rejected", exchange.wall_now())
-        await refusal.send(exchange)
+    def finish(self, log: CallLog, stats: ModelStats, call: Call) -> None:
+        """Close an accepted call in the log and figures of its beginning; a reset makes others."""
+        outcome = call.outcome or "disconnected"
+        stats.tokens_sent += call.tokens
+        stats.disconnected += call.client_left
+        if outcome == "completed":
+            stats.answered += 1
+        elif outcome != "disconnected":
+            stats.faults[outcome] += 1
+        log.close(call, outcome)
 
+    def configure(self, changes: dict[str, Any]) -> None:
+        """Change settings while running: a part of a profile file; raises ProfileError."""
+        self.profile = self.profile.changed(changes)
+        for name in self.profile.models:
+            self.model(name)
+        for name in list(self.models):
+            settings = self.profile.settings_for(name)
+            if settings is not None:
+                self.models[name].settings = settings
+            else:
+                del self.models[name]
 
-class _Refusal(Exception):
-    """An answer in place of the one that was asked for; ``kind`` is its name in the figures."""
+    def stats(self) -> dict[str, Any]:
+        """Return the figures of all models, and refusals by reason."""
+        return {
+            "models": {name: model.as_dict() for name, model in self.models.items()},
+            "refused": dict(self.refused),
+        }
 
-    def __init__(
-        self,
-        status: int,
-        message: str,
-        code: str | None,
-        param: str | None = None,
-        kind: str = "",
-    ) -> None:
-        super().__init__(message)
-        self.status = status
-        self.kind = kind
-        self._code = code
-        self._param = param
-
-    async def send(self, exchange: Exchange) -> None:
-        kind = "requests" if self.status == 429 else "invalid_request_error"
-        payload = wire.error(str(self), kind, self._code, self._param)
-        await exchange.reply_json(self.status, payload)
-
-
-def _tags(request: Request) -> Tags:
-    try:
-        return read_tags(request.prompt)
-    except FaultSyntaxError as error:
-        raise BadRequest(str(error), "messages") from None
-
-
-def _key_refusal() -> _Refusal:
-    return _Refusal(401, "Incorrect API key provided.", "invalid_api_key", kind="auth")
-
-
-def _limit_refusal(model: Model, violation: Violation) -> _Refusal:
-    settings = model.settings
-    if violation == "concurrency":
-        limit = f"concurrency limit reached: {settings.concurrency} calls in flight at once"
-    else:
-        limit = f"rate limit reached: {settings.rpm} calls in {settings.window_s:g} seconds"
-    return _Refusal(429, f"{limit} (model {model.name})", "rate_limit_exceeded")
-
-
-async def _answer(
-    exchange: Exchange,
-    model: Model,
-    request: Request,
-    tags: Tags,
-    fault: Fault | None,
-    call: Call,
-) -> None:
-    if fault is not None and fault.kind in HEADS:
-        await HEADS[fault.kind](exchange, fault)
-    elif isinstance(request, ChatRequest):
-        turn = chat.Turn(exchange, request, model.settings, tags, fault, call, model.chance)
-        await chat.answer(turn)
-    else:
-        await _embed(exchange, model, request, tags, fault)
-
-
-async def _embed(
-    exchange: Exchange,
-    model: Model,
-    request: EmbeddingRequest,
-    tags: Tags,
-    fault: Fault | None,
-) -> None:
-    first = tags.settings.get("first", model.settings.first_token_s)
-    await exchange.pause_until(exchange.arrived + first)
-    payload = embeddings.payload(
-        request.model,
-        [] if fault is not None and fault.kind == "empty" else request.inputs,
-        request.dimensions or model.settings.dimensions,
-        request.prompt_tokens,
-        base64=request.base64,
-    )
-    await send_body(exchange, payload, fault)
+    def reset(self) -> None:
+        """Forget figures, records and used-up tags; calls in flight keep their places."""
+        self.log = CallLog()
+        self.refused = Counter()
+        self._tag_counter.clear()
+        for model in self.models.values():
+            model.stats = ModelStats()
+            model.limits.forget_peaks()

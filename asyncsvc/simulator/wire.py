@@ -1,13 +1,16 @@
-"""OpenAI's formats as bytes: errors, completions, stream chunks.
+"""OpenAI's shapes: errors, completions, stream chunks, lists of embeddings.
 
-Owns the shapes. Promises that a chunk costs one concatenation around its text, for the prefix and
-suffix are built once a call. It never sends anything.
+A chunk costs one concatenation around its text: prefix and suffix are built once a call.
 """
 
+import struct
+from base64 import b64encode
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
 
+from asyncsvc.simulator import answers
 from asyncsvc.simulator.exchange import Headers
 
 DONE = b"data: [DONE]\n\n"
@@ -49,8 +52,37 @@ def completion(
     }
 
 
+def model_list(names: Iterable[str]) -> dict[str, Any]:
+    """The body of an answer to ``GET /v1/models``."""
+    models = [{"id": n, "object": "model", "created": 0, "owned_by": "simulator"} for n in names]
+    return {"object": "list", "data": models}
+
+
+def embedding_list(
+    model: str, inputs: list[str], dimensions: int, prompt_tokens: int, *, base64: bool
+) -> dict[str, Any]:
+    """The body of an answer to an embeddings request, in the order of its inputs."""
+    return {
+        "object": "list",
+        "data": [
+            {"object": "embedding", "index": index, "embedding": _shown(text, dimensions, base64)}
+            for index, text in enumerate(inputs)
+        ],
+        "model": model,
+        "usage": {"prompt_tokens": prompt_tokens, "total_tokens": prompt_tokens},
+    }
+
+
+def _shown(text: str, dimensions: int, base64: bool) -> str | tuple[float, ...]:
+    """As OpenAI's ``encoding_format`` has it: numbers, or base64 of little-endian float32."""
+    vector = answers.embed(text, dimensions)
+    if base64:
+        return b64encode(struct.pack(f"<{dimensions}f", *vector)).decode("ascii")
+    return vector
+
+
 class Chunks:
-    """Makes the ``data:`` lines of one stream."""
+    """The ``data:`` lines of one stream."""
 
     def __init__(self, call_id: str, created: int, model: str, *, with_usage: bool) -> None:
         head = (
@@ -65,27 +97,21 @@ class Chunks:
         self._head = head
         self._tail = tail
         self._start = start
-        self._content = start + b'{"content":'
+        # A content chunk up to its text and after it, for texts that are not sent at once.
+        self.opening = start + b'{"content":'
+        self.closing = b"}" + end
         self._reasoning = start + b'{"reasoning_content":'
-        self._end = b"}" + end
         self.role = start + b'{"role":"assistant","content":""}' + end
         self.no_choices = head + b'"choices":[]' + tail
 
     def content(self, text: str) -> bytes:
-        return self._content + orjson.dumps(text) + self._end
+        return self.opening + orjson.dumps(text) + self.closing
 
     def reasoning(self, text: str) -> bytes:
-        return self._reasoning + orjson.dumps(text) + self._end
+        return self._reasoning + orjson.dumps(text) + self.closing
 
     def tool_call(self, piece: object) -> bytes:
-        return self._start + b'{"tool_calls":[' + orjson.dumps(piece) + b"]" + self._end
-
-    def opening(self) -> bytes:
-        """The start of a content chunk up to its text, for texts that are not sent at once."""
-        return self._content
-
-    def closing(self) -> bytes:
-        return self._end
+        return self._start + b'{"tool_calls":[' + orjson.dumps(piece) + b"]" + self.closing
 
     def finish(self, reason: str) -> bytes:
         end = b',"finish_reason":' + orjson.dumps(reason) + b"}]" + self._tail

@@ -8,19 +8,22 @@ that the writer goes on meanwhile. Never writes to a database that a service has
 import asyncio
 import hashlib
 import os
+import secrets
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from asyncsvc.errors import DatabaseDamaged, StorageUnavailable
-from asyncsvc.storage.atomic_file import new_file, sync_folder
 from asyncsvc.storage.migrations import MAGIC, scripts
 from asyncsvc.storage.refusals import damage
 
+PASSING = ".part"
+CopyFailed = sqlite3.Error
+"""What SQLite raises while it copies."""
 STEP_PAGES = 256
 """Pages copied before it looks whether it is still wanted: about a megabyte."""
 TABLES = frozenset({"tasks", "bodies", "results", "events"})
@@ -36,7 +39,7 @@ class Damaged(NotACopy):
 
 
 class Unwanted(Exception):
-    """Whoever asked for the copy has gone."""
+    """The caller that asked for the copy has gone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,20 @@ def duplicate(source: Path, target: Path, wanted: Callable[[], bool] = lambda: T
         target.with_name(target.name + side).unlink(missing_ok=True)
 
 
+def look(path: Path) -> tuple[int, int, int]:
+    """(schema, number of tables and indexes, tasks) of a database that may be in use; changes
+    nothing. Raises NotACopy."""
+    try:
+        address = f"{path.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(address, uri=True, timeout=5)) as database:
+            (schema,) = database.execute("PRAGMA user_version").fetchone()
+            (names,) = database.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+            tasks = database.execute("SELECT COUNT(*) FROM tasks").fetchone()[0] if schema else 0
+    except sqlite3.Error as error:
+        raise NotACopy(str(error)) from None
+    return schema, names, tasks
+
+
 def inspect(path: Path) -> tuple[int, int]:
     """(tasks, schema) of a sound copy that no process has open. Raises NotACopy."""
     newest = scripts()[-1][0]
@@ -224,3 +241,48 @@ def sha256(path: Path) -> str:
     """The digest of a file's content, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def new_file(target: Path) -> Iterator[Path]:
+    """The path to write to; after the block it is `target`. Raises FileExistsError, before
+    anything is written and also where another process was faster, and OSError."""
+    if os.path.lexists(target):
+        raise FileExistsError(f"{target} exists already")
+    passing = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}{PASSING}")
+    try:
+        # Prompts and answers: no other user of the machine may read them.
+        os.close(os.open(passing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        yield passing
+        _sync(passing)
+        _place(passing, target)
+    finally:
+        with suppress(OSError):
+            passing.unlink()
+    sync_folder(target.parent)
+
+
+def _place(passing: Path, target: Path) -> None:
+    try:
+        os.link(passing, target)  # unlike a renaming it fails where the name is taken
+    except FileExistsError:
+        raise FileExistsError(f"{target} exists already") from None
+    except OSError:
+        # No hard links on this file system: take the name first, then replace what is ours.
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        passing.replace(target)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb+") as file:
+        os.fsync(file.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in it durable, where the system can."""
+    with suppress(OSError):  # Windows opens no folders
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,9 +1,8 @@
-"""Tasks and events as rows of the database, and events on the wire.
+"""Tasks as rows of the database.
 
 Owns the columns of `tasks`: one table of them makes the inserts, the updates, the selects, the
 rows of a task and the task of a row. A new field of a task is declared in three places: the
 dataclass in `tasks/state.py`, a line of `COLUMNS` here, and a migration that adds the column.
-Promises that an event's wire text is the same whether it comes from memory or from disk.
 Never executes anything.
 """
 
@@ -14,9 +13,8 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from asyncsvc.clock import rfc3339
 from asyncsvc.errors import DatabaseDamaged
-from asyncsvc.storage.refusals import loads
+from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import EventType, Request, State, Task
 
 
@@ -112,6 +110,9 @@ COLUMNS = (
     Column("error", "error", JSON),
     Column("finish_reason", "finish_reason"),
     Column("finish_reason_raw", "finish_reason_raw"),
+    Column("node", "node"),
+    Column("epoch", "epoch", new="0"),
+    Column("lease_until", "lease_until"),
 )
 
 _REQUEST = "request."
@@ -124,7 +125,7 @@ _RARE = tuple(column for column in COLUMNS if column.new is RARE)
 INSERT_TASK = f"INSERT INTO tasks ({', '.join(TASK_COLUMNS)})"
 UPDATE_TASK = (
     f"UPDATE tasks SET {', '.join(f'{column.name} = ?' for column in CHANGING)} "
-    "WHERE n = ? AND version = ?"
+    "WHERE n = ? AND version = ? AND epoch = ?"
 )
 SELECT_TASK = f"SELECT {', '.join(f'tasks.{name}' for name in TASK_COLUMNS)}"
 
@@ -224,71 +225,3 @@ CREATE_NEW_TASKS = (
     END""",
 )
 """The view that the inserts go into; made once on each connection that writes."""
-
-
-class EventRow(NamedTuple):
-    """An event as the `events` table keeps it; `data` is JSON text."""
-
-    id: int
-    task_n: int
-    seq: int
-    type: str
-    ts: int
-    data: str
-
-    def event(self, task_id: str) -> "Event":
-        return Event(self, task_id)
-
-
-class Event:
-    """A numbered event, and the JSON text that every follower is sent.
-
-    The text is made when the first of them asks for it, and once: most events of a busy
-    service have no follower.
-    """
-
-    __slots__ = ("_row", "_wire", "id", "seq", "task_id", "type")
-
-    def __init__(self, row: EventRow, task_id: str) -> None:
-        self.id = row.id
-        self.seq = row.seq
-        self.type = row.type
-        self.task_id = task_id
-        self._row = row
-        self._wire: str | None = None
-
-    @property
-    def data(self) -> Any:
-        return loads(self._row.data)
-
-    @property
-    def wire(self) -> str:
-        if self._wire is None:
-            row = self._row
-            self._wire = (
-                f'{{"id":{row.id},"task_id":"{self.task_id}","seq":{row.seq},"type":"{row.type}",'
-                f'"ts":"{rfc3339(row.ts)}","data":{row.data}}}'
-            )
-        return self._wire
-
-
-def event_json(data: dict[str, Any]) -> str:
-    """An event's data as JSON text. The engine counts in ms; the JSON has RFC 3339."""
-    due = data.get("next_run_at")
-    if due is not None:
-        data = data | {"next_run_at": rfc3339(due)}
-    return orjson.dumps(data).decode()
-
-
-def served(task: Task) -> dict[str, Any]:
-    """The model that has served the task, and how: `metadata` wherever a task is shown."""
-    return {
-        "model": task.model,
-        "name": task.name,
-        "latency": task.latency,
-        "usage": task.usage,
-        "cached": task.cached,
-        "finish_reason": task.finish_reason,
-        "finish_reason_raw": task.finish_reason_raw,
-        "route": task.route,
-    }

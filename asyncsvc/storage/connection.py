@@ -14,12 +14,18 @@ from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any, Self, TypeVar
+from typing import Any, Protocol, Self, TypeVar
 
 T = TypeVar("T")
 Guard = Callable[[], None]
 Work = Callable[[sqlite3.Connection], None]
 _Item = tuple["asyncio.Future[Any]", Callable[[], Any]]
+
+
+class Read(Protocol):
+    """Runs a query on a read connection; its rows. Raises StorageUnavailable."""
+
+    async def __call__(self, sql: str, values: Sequence[Any] = ()) -> list[Any]: ...
 
 
 class WorkerThread:

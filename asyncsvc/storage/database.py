@@ -1,84 +1,84 @@
-"""The database: one SQLite file, one writer, a few readers.
+"""The store in one SQLite file: one writer, a few readers.
 
-Owns the connections, the schema and every SQL statement on tasks and events. Promises that
-`commit` is all or nothing and, where `durable`, on the disk when it returns, in the file that the
-next process opens; that a task's row changes only from the version that the caller saw (a task
-ends once). Never decides what may happen to a task, never checkpoints or writes from a second
-connection (SQLite before 3.51.3 can corrupt a WAL that way).
+Owns the connections, the schema, the numbers of events and the reads of tasks and events.
+Promises that `commit` is all or nothing and, where `durable`, on the disk when it returns, in the
+file that the next process opens; that a task's row changes only from the version and the epoch
+that the caller saw (a task ends once). Never decides what may happen to a task, never checkpoints
+or writes from a second connection (SQLite before 3.51.3 can corrupt a WAL that way).
 """
 
 import sqlite3
-from collections.abc import (
-    AsyncGenerator,
-    Awaitable,
-    Callable,
-    Collection,
-    Iterable,
-    Iterator,
-    Sequence,
-)
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
 import aiosqlite
 
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, EventRow, task_of
+from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, task_of
 from asyncsvc.storage.connection import Writer
-from asyncsvc.storage.lock import DatabaseLock, FileLock
+from asyncsvc.storage.entries import Commit, EventRow, loads
+from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
+from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
 from asyncsvc.storage.migrations import connected, look_at, unusable
-from asyncsvc.storage.opened_files import OpenedFiles
+from asyncsvc.storage.protocol import PAGE
 from asyncsvc.storage.refusals import Refusals
-from asyncsvc.storage.statements import Batch, new_tasks, write
+from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
+from asyncsvc.storage.upkeep import SQLiteUpkeep
+from asyncsvc.storage.webhooks import SQLiteDeliveries
 from asyncsvc.tasks.state import UNFINISHED, Task
 
-T = TypeVar("T")
-
+VERSION = sqlite3.sqlite_version
 READERS = 2
 READER_STATEMENTS = 256
-PAGE = 500
 PAGE_BYTES = 256 * 1024
-"""Events read at once, and the characters of their data; a single event may be longer. Bounds
-what one follower can hold in memory."""
+"""Characters of data in the events of one read; a single event may be longer. With `PAGE` this
+bounds what one follower can hold in memory."""
+EXPORTED_TASKS = 200
+EXPORTED_BYTES = 4 << 20
+"""Texts of one read of an export, unless one task alone has more."""
 
 DATA = EventRow._fields.index("data")
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
-PROBE = ("probe", "disk", 0, "0")
-"""Something to write where all that matters is whether it can be written."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 
 
-class Store:
-    """Open with `async with Store.open(path)`."""
+class Database:
+    """`Store` in SQLite. Open it with `await Database.open(path, stack)`."""
 
     def __init__(
         self,
         path: Path,
         writer: Writer,
         readers: Sequence[aiosqlite.Connection],
-        files: OpenedFiles,
+        opened: OpenedFiles,
     ) -> None:
         self.path = path
-        self.files = files
+        self.node = ""
         self.refusals = Refusals(path)
-        self._writer = writer
+        self.files = SQLiteFiles(self._read)
+        self.batches = SQLiteBatches(self._read)
+        self.deliveries = SQLiteDeliveries(self._read)
+        self.upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
+        self.writer = writer
         self._readers = cycle(readers)
+        self._event_id = 0
 
     @classmethod
     async def open(cls, path: Path, stack: AsyncExitStack) -> Self:
         """Lock, open, check and migrate. Raises StartError with what to do about it."""
         lock = stack.enter_context(FileLock(path))
         look_at(path)
-        files = OpenedFiles(path, lock, stack.enter_context(DatabaseLock(path)))
+        opened = OpenedFiles(path, lock, stack.enter_context(DatabaseLock(path)))
         connections = AsyncExitStack()
-        stack.push_async_callback(_closed, connections, files)
+        stack.push_async_callback(_closed, connections, opened)
         writer = await connected(path)
         connections.push_async_callback(writer.close)
         try:
@@ -87,44 +87,33 @@ class Store:
             readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
         except sqlite3.Error as error:
             raise unusable(path, error) from None
-        files.remember()
-        writer.guard, writer.guard_committed = files.check, files.check_committed
-        return cls(path, writer, readers, files)
+        opened.remember()
+        writer.guard, writer.guard_committed = opened.check, opened.check_committed
+        store = cls(path, writer, readers, opened)
+        store.node = loads(await store.persisted_value("node", "id") or '""')
+        _, store._event_id = await store.counters()
+        return store
 
-    # Writing ------------------------------------------------------------------------------
+    def commit(self, commit: Commit) -> Awaitable[None]:
+        for event in commit.events:
+            self._event_id += 1
+            event.id = self._event_id
+        alone = only_new_tasks(commit)
+        work = new_tasks(commit) if alone else partial(write, commit=commit)
+        return self._committed(self.writer.transact(work, commit.durable, alone), commit)
 
-    def commit(self, batch: Batch) -> Awaitable[None]:
-        """Write it all or nothing: begun when this returns, done when it was awaited.
-
-        Raises StorageUnavailable, after which nothing is changed.
-        """
-        alone = batch.only_new_tasks
-        work = new_tasks(batch) if alone else partial(write, batch=batch)
-        return self._committed(self._writer.transact(work, batch.durable, alone))
-
-    async def _committed(self, writing: Awaitable[None]) -> None:
+    async def _committed(self, writing: Awaitable[None], commit: Commit) -> None:
         try:
             await writing
-        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
-            raise self.refusals.of_write(error) from error
-        except MemoryError:
-            raise StorageUnavailable("there is no memory left for this write") from None
+        except BaseException as error:
+            self._event_id -= len(commit.events)  # the numbers of a refused commit are given again
+            if isinstance(error, sqlite3.Error | OverflowError | UnicodeEncodeError):
+                raise self.refusals.of_write(error) from error
+            if isinstance(error, MemoryError):
+                raise StorageUnavailable("there is no memory left for this write") from None
+            raise
 
-    async def forget_calls(self, before: int) -> None:
-        """Drop the starts that no window reaches back to. Call it from the writing task only."""
-        with suppress(sqlite3.Error):
-            await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
-
-    async def chore(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Small work on the write connection, without fsync. From the writing task only."""
-        try:
-            return await self._writer.relaxed(work)
-        except sqlite3.Error as error:
-            raise self.refusals.of_write(error) from error
-
-    # Reading ------------------------------------------------------------------------------
-
-    async def read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
+    async def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
         try:
             return list(await next(self._readers).execute_fetchall(sql, values))
@@ -134,58 +123,42 @@ class Store:
             return []  # a value that SQLite cannot hold is in no row
 
     async def task(self, task_id: str) -> Task | None:
-        rows = await self.read(f"{SELECT_TASK}, {_LAST_SEQ} FROM tasks WHERE id = ?", (task_id,))
+        rows = await self._read(f"{SELECT_TASK}, {_LAST_SEQ} FROM tasks WHERE id = ?", (task_id,))
         return task_of(rows[0], rows[0][-1]) if rows else None
 
     async def known(self, ids: Collection[str]) -> set[str]:
-        """Those of the ids that are tasks, finished or not."""
         marks = ", ".join("?" * len(ids))
-        rows = await self.read(f"SELECT id FROM tasks WHERE id IN ({marks})", list(ids))
+        rows = await self._read(f"SELECT id FROM tasks WHERE id IN ({marks})", list(ids))
         return {row[0] for row in rows}
 
     async def unfinished(self) -> list[Task]:
-        """All tasks that are not finished, in order of arrival."""
-        rows = await self.read(
+        rows = await self._read(
             f"{SELECT_TASK}, {_LAST_SEQ} FROM tasks WHERE state IN ({_UNFINISHED}) ORDER BY n"
         )
         return [task_of(row, row[-1]) for row in rows]
 
     async def body(self, n: int) -> bytes:
-        """What was asked, as JSON. Raises MemoryError where there is none to read it with."""
-        rows = await self.read("SELECT body FROM bodies WHERE task_n = ?", (n,))
+        rows = await self._read("SELECT body FROM bodies WHERE task_n = ?", (n,))
         found = bytes(rows[0][0]) if rows else b"{}"
         memory.expect(len(found))
         return found
 
     async def result(self, n: int) -> str | None:
-        """What was answered. Raises MemoryError where there is none to show it with."""
-        rows = await self.read("SELECT result FROM results WHERE task_n = ?", (n,))
+        rows = await self._read("SELECT result FROM results WHERE task_n = ?", (n,))
         found = str(rows[0][0]) if rows else None
         memory.expect(len(found or ""))
         return found
 
-    async def text_so_far(self, n: int, kind: str = "chunk") -> list[str]:
-        """The data of the chunk events since the last attempt, each JSON; or those of another
-        kind."""
-        rows = await self.read(
+    async def since_attempt(self, n: int, kind: str = "chunk") -> list[str]:
+        rows = await self._read(
             "SELECT data FROM events WHERE task_n = ?1 AND type = ?2 AND seq > COALESCE("
             "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
             (n, kind),
         )
         return [row[0] for row in rows]
 
-    async def ends(self, n: int) -> list[str]:
-        """The data of the status events since the last attempt, each JSON: how that ended."""
-        rows = await self.read(
-            "SELECT data FROM events WHERE task_n = ?1 AND type = 'status' AND seq > COALESCE("
-            "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
-            (n,),
-        )
-        return [row[0] for row in rows]
-
     async def events(self, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
-        """A task's events with a seq above `after`, in order."""
-        rows = await self.read(
+        rows = await self._read(
             "SELECT id, task_n, seq, type, ts, data FROM events "
             "WHERE task_n = ? AND seq > ? ORDER BY seq LIMIT ?",
             (n, after, limit),
@@ -193,8 +166,7 @@ class Store:
         return [EventRow(*row) for row in _within(rows)]
 
     async def feed(self, after_id: int, limit: int = PAGE) -> list[tuple[EventRow, str]]:
-        """All tasks' events with an id above `after_id`, in order, each with its task's id."""
-        rows = await self.read(
+        rows = await self._read(
             "SELECT events.id, task_n, seq, events.type, ts, data, tasks.id FROM events "
             "JOIN tasks ON tasks.n = task_n WHERE events.id > ? ORDER BY events.id LIMIT ?",
             (after_id, limit),
@@ -202,8 +174,7 @@ class Store:
         return [(EventRow(*row[:6]), row[6]) for row in _within(rows)]
 
     async def counters(self) -> tuple[int, int]:
-        """The highest task number and event id ever used."""
-        rows = await self.read(
+        rows = await self._read(
             "SELECT MAX((SELECT COALESCE(MAX(n), 0) FROM tasks), "
             "(SELECT COALESCE(MAX(task_n), 0) FROM purged), "
             "(SELECT COALESCE(MAX(last_n), 0) FROM idempotency)), "
@@ -212,15 +183,13 @@ class Store:
         return rows[0][0], rows[0][1]
 
     async def calls_since(self, at: int) -> list[tuple[str, int, int]]:
-        """(gate, ms, tokens) of the calls upstream since then, oldest first."""
-        rows = await self.read(
+        rows = await self._read(
             "SELECT gate, at, tokens FROM calls WHERE at >= ? ORDER BY at", (at,)
         )
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def first_answer(self, key: str) -> tuple[str, str] | None:
-        """(fingerprint, answer as JSON) that an idempotency key had."""
-        rows = await self.read("SELECT fingerprint, answer FROM idempotency WHERE key = ?", (key,))
+        rows = await self._read("SELECT fingerprint, answer FROM idempotency WHERE key = ?", (key,))
         return (rows[0][0], rows[0][1]) if rows else None
 
     async def page(
@@ -231,9 +200,6 @@ class Store:
         before: int | None,
         limit: int,
     ) -> list[tuple[Task, str | None]]:
-        """Tasks newest first with their result previews. `where` maps columns to values;
-        `model` is the one that serves or is wanted; `text` is looked for in the previews, A to
-        Z in either case; `before` is the n of the last one seen."""
         clauses = [f"tasks.{column} = ?" for column in where]
         values = list(where.values())
         if model:
@@ -247,25 +213,63 @@ class Store:
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        rows = await self.read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
+        rows = await self._read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
         width = len(TASK_COLUMNS)
         return [(task_of(row, 0), row[width]) for row in rows]
 
     async def counts(self) -> list[tuple[str | None, str, int]]:
-        """(name of the model, state, how many)."""
-        rows = await self.read("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
+        rows = await self._read("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
-        """(key, ms when it was written, JSON text) of all values of a kind, oldest first."""
         sql = "SELECT key, at, value FROM kept WHERE kind = ? ORDER BY at, key"
-        return [(row[0], row[1], row[2]) for row in await self.read(sql, (kind,))]
+        return [(row[0], row[1], row[2]) for row in await self._read(sql, (kind,))]
 
     async def persisted_value(self, kind: str, key: str) -> str | None:
-        """The JSON text of one value; None where there is none."""
         sql = "SELECT value FROM kept WHERE kind = ? AND key = ?"
-        rows = await self.read(sql, (kind, key))
+        rows = await self._read(sql, (kind, key))
         return str(rows[0][0]) if rows else None
+
+    async def exported(
+        self, after: int, state: str | None
+    ) -> list[tuple[Task, bytes, str | None, list[tuple[str, str]]]]:
+        where = "AND state = ?2" if state else "AND ?2 IS NULL"
+        sizes = await self._read(
+            "SELECT n, LENGTH(body) + COALESCE(LENGTH(result), 0) FROM tasks "
+            "JOIN bodies ON bodies.task_n = n LEFT JOIN results ON results.task_n = n "
+            f"WHERE n > ?1 {where} ORDER BY n LIMIT {EXPORTED_TASKS}",
+            (after, state),
+        )
+        last, held = after, 0
+        for n, size in sizes:
+            if last > after and held + size > EXPORTED_BYTES:
+                break
+            last, held = n, held + size
+        rows = await self._read(
+            f"{SELECT_TASK}, body, result FROM tasks JOIN bodies ON bodies.task_n = n "
+            f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?3 ORDER BY n",
+            (after, state, last),
+        )
+        if sizes and not rows:  # all of them were deleted meanwhile
+            return await self.exported(last, state)
+        events: dict[int, list[tuple[str, str]]] = {}
+        for n, kind, data in await self._read(
+            "SELECT task_n, type, data FROM events WHERE task_n > ? AND task_n <= ? "
+            "AND type IN ('attempt', 'tool_call', 'message') ORDER BY task_n, seq",
+            (after, last),
+        ):
+            events.setdefault(n, []).append((kind, data))
+        width = len(TASK_COLUMNS)
+        tasks = [(task_of(row, 0), row[width], row[width + 1]) for row in rows]
+        return [(*found, events.get(found[0].n, [])) for found in tasks]
+
+    async def response_request(self, task_id: str) -> dict[str, Any] | None:
+        rows = await self._read(
+            "SELECT request FROM responses WHERE task_n = (SELECT n FROM tasks WHERE id = ?)",
+            (task_id,),
+        )
+        found: dict[str, Any] | None = loads(rows[0][0]) if rows else None
+        return found
 
 
 @asynccontextmanager
@@ -281,8 +285,8 @@ async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
         yield reader
 
 
-async def _closed(connections: AsyncExitStack, files: OpenedFiles) -> None:
-    with files.sheltered():
+async def _closed(connections: AsyncExitStack, opened: OpenedFiles) -> None:
+    with opened.sheltered():
         await connections.aclose()
 
 

@@ -12,72 +12,49 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, rfc3339
-from asyncsvc.storage.columns import SELECT_TASK, TASK_COLUMNS, served, task_of
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.refusals import loads
-from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, Request, State, Task, status
+from asyncsvc.storage.entries import loads
+from asyncsvc.storage.protocol import Store
+from asyncsvc.tasks.state import (
+    FINISHED,
+    Cause,
+    Draft,
+    EventType,
+    Request,
+    State,
+    Task,
+    served,
+    status,
+)
 from asyncsvc.tasks.submission import Moment, Submission
 
-PAGE_TASKS = 200
-PAGE_BYTES = 4 << 20
-"""Texts that are held at once, unless one task alone has more."""
 NOT_TAKEN_BACK = frozenset({"metadata", "delay_s", "max_wait_s"})
 """Fields of a submit that are something else in a line, or were over when it was taken."""
-Beside = dict[str, Any]
-"""What an answer holds beside its text: `tool_calls`, each piece an event, and `message`."""
 ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
 async def lines(store: Store, state: str | None = None) -> AsyncIterator[bytes]:
-    """One line for each task, oldest first; in pages, so that it never holds many texts."""
+    """One line for each task, oldest first; read in pages, so that it never holds many texts."""
     after = 0
-    where = "AND state = ?2" if state else "AND ?2 IS NULL"
-    while True:
-        sizes = await store.read(
-            "SELECT n, LENGTH(body) + COALESCE(LENGTH(result), 0) FROM tasks "
-            "JOIN bodies ON bodies.task_n = n LEFT JOIN results ON results.task_n = n "
-            f"WHERE n > ?1 {where} ORDER BY n LIMIT {PAGE_TASKS}",
-            (after, state),
-        )
-        if not sizes:
-            return
-        last, held = after, 0
-        for n, size in sizes:
-            if last > after and held + size > PAGE_BYTES:
-                break
-            last, held = n, held + size
-        for line in await _page(store, after, last, where, state):
-            yield line
-        after = last
+    while page := await store.exported(after, state):
+        for task, body, result, events in page:
+            yield _line(task, loads(body), result, _answer_parts(events))
+        after = page[-1][0].n
 
 
-async def _page(store: Store, after: int, last: int, where: str, state: str | None) -> list[bytes]:
-    rows = await store.read(
-        f"{SELECT_TASK}, body, result FROM tasks JOIN bodies ON bodies.task_n = n "
-        f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?3 ORDER BY n",
-        (after, state, last),
-    )
-    beside: dict[int, Beside] = {}
-    for n, kind, data in await store.read(
-        "SELECT task_n, type, data FROM events WHERE task_n > ? AND task_n <= ? "
-        "AND type IN ('attempt', 'tool_call', 'message') ORDER BY task_n, seq",
-        (after, last),
-    ):
+def _answer_parts(events: list[tuple[str, str]]) -> dict[str, Any]:
+    """What an answer holds beside its text: `tool_calls`, each piece an event, and `message`."""
+    found: dict[str, Any] = {}
+    for kind, data in events:
         if kind == EventType.ATTEMPT:
-            beside[n] = {}  # an earlier attempt is void
+            found = {}  # an earlier attempt is void
         elif kind == EventType.TOOL_CALL:
-            beside.setdefault(n, {}).setdefault("tool_calls", []).append(loads(data))
+            found.setdefault("tool_calls", []).append(loads(data))
         else:
-            beside.setdefault(n, {})["message"] = loads(data)
-    width = len(TASK_COLUMNS)
-    return [
-        _line(task, loads(row[width]), row[width + 1], beside.get(task.n, {}))
-        for row in rows
-        for task in (task_of(row, 0),)
-    ]
+            found["message"] = loads(data)
+    return found
 
 
-def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) -> bytes:
+def _line(task: Task, body: dict[str, Any], result: str | None, parts: dict[str, Any]) -> bytes:
     request = task.request
     if task.request.type == "embedding" and result and task.state is State.COMPLETED:
         shown = loads(result)
@@ -108,7 +85,7 @@ def _line(task: Task, body: dict[str, Any], result: str | None, beside: Beside) 
         "finished_at": _time(task.finished_at),
         "result": shown,
     }
-    return orjson.dumps(shown_fields | body | beside) + b"\n"
+    return orjson.dumps(shown_fields | body | parts) + b"\n"
 
 
 def _time(ms: int | None) -> str | None:

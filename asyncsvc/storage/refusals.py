@@ -7,9 +7,6 @@ a task is in a message. Never reads or writes.
 
 import sqlite3
 from pathlib import Path
-from typing import Any
-
-import orjson
 
 from asyncsvc.errors import DatabaseDamaged, ReadRefused, StorageUnavailable
 
@@ -38,14 +35,6 @@ def damage(error: sqlite3.Error) -> str | None:
         return None
     # Such an error quotes the text, which is a prompt or an answer.
     return "a text in it is not UTF-8" if NOT_UTF8 in text else text
-
-
-def loads(text: str | bytes) -> Any:
-    """Stored JSON. Raises DatabaseDamaged where it is none: the service stores nothing else."""
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise DatabaseDamaged("the database is damaged: a stored text is no longer JSON") from None
 
 
 class Refusals:

@@ -1,30 +1,33 @@
-"""The rows of one transaction, and the statements that write them.
+"""The statements of one commit.
 
-Owns the batch and its statements. Promises that a batch says by itself whether it must be
-synced. Never begins or ends a transaction.
+Owns the writing of a commit's entries. Promises that a commit of new tasks alone is one
+statement. Never begins or ends a transaction.
 """
 
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import cache, partial, singledispatch
 from itertools import chain
 from typing import Any
 
+import orjson
+
+from asyncsvc.errors import StaleLease
+from asyncsvc.net.egress import host_of
 from asyncsvc.storage.columns import (
     INSERT_RARE,
     INSERT_TASK,
     INSERT_USUAL,
     NOTHING_RARE,
     UPDATE_TASK,
-    EventRow,
     changing_row,
     rare_row,
     task_row,
     usual_row,
 )
-from asyncsvc.storage.webhooks import CallbackWrites
-from asyncsvc.tasks.state import EventType, State, Task
+from asyncsvc.storage.entries import CallsBounded, Commit, KeyUsed, ResponseRequest, Row
+from asyncsvc.tasks.state import EventType, State
+from asyncsvc.tasks.submission import PREVIEW_CHARS
 
 ROWS_MOST = 64
 """Rows a statement. Each number of rows is a statement of its own that stays prepared: three tables
@@ -33,64 +36,53 @@ and the view in two widths make 320 of them at most. 64 new tasks are 2,600 valu
 WAITING = frozenset({State.PENDING, State.SCHEDULED})
 
 
-@dataclass(frozen=True, slots=True)
-class Beside:
-    """Rows of tables beside those of tasks, in one transaction with whatever is appended with it.
-
-    `write` is called in the writer's thread after the tasks are there. It must not fail for what
-    it finds in the tables: that would refuse everything that is committed at the same time.
-    """
-
-    write: Callable[[sqlite3.Connection], None]
-    durable: bool = True
+@singledispatch
+def write_row(row: Row, connection: sqlite3.Connection) -> None:
+    """Write an entry about something else than tasks. The module of its table registers how."""
+    raise TypeError(f"no statement writes a {type(row).__name__}")
 
 
-@dataclass(slots=True)
-class Batch:
-    """What one transaction writes. Of `changed`, the number is the version before."""
-
-    created: list[tuple[Task, bytes]] = field(default_factory=list)
-    changed: list[tuple[Task, int]] = field(default_factory=list)
-    events: list[EventRow] = field(default_factory=list)
-    results: list[tuple[int, str | None, str]] = field(default_factory=list)
-    calls: list[tuple[str, int, int]] = field(default_factory=list)
-    keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
-    deleted: list[int] = field(default_factory=list)
-    values: list[tuple[str, str, int, str | None]] = field(default_factory=list)
-    beside: list[Beside] = field(default_factory=list)
-    callbacks: CallbackWrites = field(default_factory=CallbackWrites)
-    acknowledging: bool = False
-    """Whether a persisted value must be on the disk before it is acknowledged."""
-
-    @property
-    def durable(self) -> bool:
-        """Nothing but text needs no fsync: a power cut may cost the tail of a stream, which
-        the next attempt voids anyway. Whatever acknowledges, ends or counts is synced; what is
-        only persisted for later is not."""
-        written = self.created or self.changed or self.results or self.calls or self.keys
-        beside = any(entry.durable for entry in self.beside)
-        return bool(written or self.deleted or self.acknowledging or beside)
-
-    @property
-    def only_new_tasks(self) -> bool:
-        """Whether it is nothing but new tasks, each with its first event, in one statement."""
-        created, events = self.created, self.events
-        if len(created) != len(events) or len(created) > ROWS_MOST:
-            return False
-        beside = self.changed or self.results or self.calls or self.keys or self.deleted
-        callbacks = self.callbacks.owed or self.callbacks.tried
-        if beside or self.values or self.beside or callbacks:
-            return False
-        return all(_is_new_task(created[i][0], event) for i, event in enumerate(events))
+@write_row.register
+def _(row: ResponseRequest, connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO responses SELECT n, ? FROM tasks WHERE id = ?",
+        (orjson.dumps(row.request), row.task_id),
+    )
 
 
-def _is_new_task(task: Task, event: EventRow) -> bool:
-    first = task.n == event.task_n and event.seq == task.version == 1
-    return first and event.type == EventType.STATUS and task.state in WAITING
+@write_row.register
+def _(row: KeyUsed, connection: sqlite3.Connection) -> None:
+    connection.execute(
+        "INSERT OR REPLACE INTO idempotency (key, fingerprint, made, answer) VALUES (?, ?, ?, ?)",
+        (row.key, row.fingerprint, row.made, orjson.dumps(row.made).decode()),
+    )
 
 
-def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
-    """What is `only_new_tasks`, as one statement, which is a transaction of its own.
+@write_row.register
+def _(row: CallsBounded, connection: sqlite3.Connection) -> None:
+    connection.execute("UPDATE calls SET at = ?1 WHERE at > ?1", (row.now,))
+
+
+def only_new_tasks(commit: Commit) -> bool:
+    """Whether the commit is nothing but new tasks, each with its first event, few enough for one
+    statement."""
+    created, events = commit.created, commit.events
+    if len(created) != len(events) or len(created) > ROWS_MOST:
+        return False
+    tasks = commit.changed or commit.renewed or commit.results or commit.deleted
+    if tasks or commit.calls or commit.keys or commit.values or commit.rows or commit.tried:
+        return False
+    return all(
+        task.n == event.task_n
+        and event.seq == task.version == 1
+        and event.type == EventType.STATUS
+        and task.state in WAITING
+        for (task, _), event in zip(created, events, strict=True)
+    )
+
+
+def new_tasks(commit: Commit) -> Callable[[sqlite3.Connection], None]:
+    """The writing of `only_new_tasks` as one statement, which is a transaction of its own.
 
     Each statement gives the interpreter's lock away several times, and the writer's thread waits
     for the busy loop each time that it wants it back; and it holds the lock for each value that
@@ -98,48 +90,110 @@ def new_tasks(batch: Batch) -> Callable[[sqlite3.Connection], None]:
     differs from the constants.
     """
     rows = [
-        (*usual_row(task), body, event.id, event.data)
-        for (task, body), event in zip(batch.created, batch.events, strict=True)
+        (*usual_row(task), body, event.id, event.text)
+        for (task, body), event in zip(commit.created, commit.events, strict=True)
     ]
-    rare = [rare_row(task) for task, _ in batch.created]
+    rare = [rare_row(task) for task, _ in commit.created]
     if not any(rare):
         return partial(_insert, into=INSERT_USUAL, rows=rows)
     rows = [(*row, *(more or NOTHING_RARE)) for row, more in zip(rows, rare, strict=True)]
     return partial(_insert, into=INSERT_RARE, rows=rows)
 
 
-def write(connection: sqlite3.Connection, batch: Batch) -> None:
-    """All of it, within the transaction that is open. Raises what sqlite3 raises."""
-    many = connection.executemany
-    if batch.created:
-        tasks = [task_row(task) for task, _ in batch.created]
-        _insert(connection, INSERT_TASK, tasks)
-        bodies = [(task.n, body) for task, body in batch.created]
-        _insert(connection, "INSERT INTO bodies (task_n, body)", bodies)
-    if batch.changed:
-        rows = [(*changing_row(task), task.n, was) for task, was in batch.changed]
-        if many(UPDATE_TASK, rows).rowcount != len(rows):
-            raise sqlite3.IntegrityError("a task has changed behind the journal's back")
-    if batch.events:
-        _insert(connection, "INSERT INTO events", batch.events)
-    if batch.results:
-        _write_results(connection, batch.results)
-    if batch.calls:
-        many("INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)", batch.calls)
-    if batch.keys:
+def write(connection: sqlite3.Connection, commit: Commit) -> None:
+    """All entries, within the open transaction. Raises StaleLease and what sqlite3 raises."""
+    _write_tasks(connection, commit)
+    if commit.results:
+        _write_results(connection, commit.results)
+    if commit.calls:
+        sql = "INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)"
+        connection.executemany(sql, commit.calls)
+    if commit.keys:
         columns = "key, fingerprint, task_n, last_n, answer"
-        many(f"INSERT INTO idempotency ({columns}) VALUES (?, ?, ?, ?, ?)", batch.keys)
-    batch.callbacks.write(many)
-    for entry in batch.beside:
-        entry.write(connection)
-    if batch.deleted:
-        gone = [(n,) for n in batch.deleted]
-        many("DELETE FROM tasks WHERE n = ?", gone)
-        many("DELETE FROM events WHERE task_n = ?", gone)
-    if held := [row for row in batch.values if row[3] is not None]:
-        many("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
-    if dropped := [row[:2] for row in batch.values if row[3] is None]:
-        many("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
+        sql = f"INSERT INTO idempotency ({columns}) VALUES (?, ?, ?, ?, ?)"
+        connection.executemany(sql, commit.keys)
+    _write_callbacks(connection, commit)
+    for row in commit.rows:
+        write_row(row, connection)
+    if commit.deleted:
+        gone = [(n,) for n in commit.deleted]
+        connection.executemany("DELETE FROM tasks WHERE n = ?", gone)
+        connection.executemany("DELETE FROM events WHERE task_n = ?", gone)
+    if commit.values:
+        _write_values(connection, commit)
+
+
+def _write_tasks(connection: sqlite3.Connection, commit: Commit) -> None:
+    if commit.created:
+        _insert(connection, INSERT_TASK, [task_row(task) for task, _ in commit.created])
+        bodies = [(task.n, body) for task, body in commit.created]
+        _insert(connection, "INSERT INTO bodies (task_n, body)", bodies)
+    if commit.changed:
+        rows = [
+            (*changing_row(task), task.n, before.version, before.epoch)
+            for before, task in commit.changed
+        ]
+        if connection.executemany(UPDATE_TASK, rows).rowcount != len(rows):
+            for before, _ in commit.changed:
+                _check_epoch(connection, before.n, before.epoch)
+            raise sqlite3.IntegrityError("a task has changed behind the journal's back")
+    for task in commit.renewed:
+        _check_epoch(connection, task.n, task.epoch)
+        connection.execute(
+            "UPDATE tasks SET lease_until = ? WHERE n = ?", (task.lease_until, task.n)
+        )
+    if commit.events:
+        events = [(e.id, e.task_n, e.seq, e.type, e.ts, e.text) for e in commit.events]
+        _insert(connection, "INSERT INTO events", events)
+
+
+def _check_epoch(connection: sqlite3.Connection, n: int, epoch: int) -> None:
+    """Raises StaleLease where the database holds a later run of the task."""
+    row = connection.execute("SELECT state, epoch FROM tasks WHERE n = ?", (n,)).fetchone()
+    if row is not None and row[1] != epoch:
+        raise StaleLease(row[0])
+
+
+def _write_results(connection: sqlite3.Connection, results: dict[int, str | None]) -> None:
+    gone = [(n,) for n, text in results.items() if text is None]
+    written = [(n, text) for n, text in results.items() if text is not None]
+    connection.executemany("DELETE FROM results WHERE task_n = ?", gone)
+    connection.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", written)
+    previews = [((text or "")[:PREVIEW_CHARS] or None, n) for n, text in results.items()]
+    connection.executemany("UPDATE tasks SET result_preview = ? WHERE n = ?", previews)
+
+
+def _write_callbacks(connection: sqlite3.Connection, commit: Commit) -> None:
+    """Ends owe deliveries, a task that begins anew owes none, tries are recorded."""
+    at = commit.at
+    ended = [task for task, _ in commit.created if task.finished and task.request.callback_url]
+    for before, task in commit.changed:
+        if task.request.callback_url is None:
+            continue
+        if task.finished:
+            ended.append(task)
+        elif before.finished:
+            connection.execute("DELETE FROM callbacks WHERE task_n = ?", (task.n,))
+    if ended:
+        connection.executemany(
+            "INSERT OR REPLACE INTO callbacks (task_n, seq, host, state, attempts, next_at, "
+            "set_at) VALUES (?, ?, ?, 'pending', 0, ?, ?)",
+            [(one.n, one.seq, host_of(one.request.callback_url or ""), at, at) for one in ended],
+        )
+    if commit.tried:
+        connection.executemany(
+            "UPDATE callbacks SET state = ?3, attempts = ?4, last_status = ?5, "
+            "last_error = ?6, next_at = ?7, set_at = ?8 WHERE task_n = ?1 AND seq = ?2",
+            [(*one, at) for one in commit.tried],
+        )
+
+
+def _write_values(connection: sqlite3.Connection, commit: Commit) -> None:
+    values = commit.values.items()
+    held = [(*name, commit.at, value) for name, value in values if value is not None]
+    connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
+    dropped = [name for name, value in values if value is None]
+    connection.executemany("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
 
 
 def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
@@ -150,18 +204,6 @@ def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[A
         sql = f"{into} VALUES {_places(len(some[0]), len(some))}"
         # Not `execute`, which gives the lock away once more to ask for the last row's id.
         connection.executemany(sql, (list(chain.from_iterable(some)),))
-
-
-def _write_results(
-    connection: sqlite3.Connection, results: list[tuple[int, str | None, str]]
-) -> None:
-    """`(n, None, "")` removes a result that a new start has made void."""
-    gone = [(n,) for n, text, _ in results if text is None]
-    kept = [(n, text) for n, text, _ in results if text is not None]
-    connection.executemany("DELETE FROM results WHERE task_n = ?", gone)
-    connection.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", kept)
-    previews = [(preview or None, n) for n, _, preview in results]
-    connection.executemany("UPDATE tasks SET result_preview = ? WHERE n = ?", previews)
 
 
 @cache

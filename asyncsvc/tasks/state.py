@@ -5,12 +5,11 @@ refused. Promises that `apply` is pure and that an illegal event raises IllegalT
 and changes nothing. Never does I/O, never asks for the time.
 """
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from asyncsvc.errors import IllegalTransition
-from asyncsvc.record import record
 
 
 class State(StrEnum):
@@ -82,6 +81,9 @@ TRANSITIONS: dict[State | None, dict[Cause, State]] = {
 }
 """(state, cause) → state; an arrow that is not here does not exist."""
 
+LEASE_MS = 900_000
+"""How long a task is leased to the node that runs it; renewed when half of it is over. Longer than
+a provider is silent, as a run that writes nothing does not renew."""
 REFUNDED = frozenset({Cause.DEFERRED, Cause.INTERRUPTED, Cause.PAUSED})
 """Leaving `running` this way was not the task's doing, so the attempt is not counted."""
 
@@ -101,7 +103,7 @@ class EventType(StrEnum):
     RECOVERY = "recovery"
 
 
-@record
+@dataclass(slots=True)
 class Draft:
     """An event before the journal gives it its number, id and time."""
 
@@ -109,7 +111,7 @@ class Draft:
     data: dict[str, Any]
 
 
-@record
+@dataclass(slots=True)
 class Request:
     """What was asked; never changes. Times are ms since the epoch, durations seconds.
 
@@ -148,9 +150,9 @@ class Request:
     """Whether `run_at` came from `delay_s`: then the wait is a duration and no moment."""
 
 
-@record
+@dataclass(slots=True)
 class Task:
-    """A request and how far it has come.
+    """A request and how far it has come; never changes, as `apply` makes another one.
 
     `attempts` counts what the task used up (see REFUNDED), `forgiven` how many of them
     a manual retry has written off, `starts` every start there ever was, `seq` the number
@@ -182,6 +184,12 @@ class Task:
     """The same in the provider's own word."""
     n: int = 0
     """The row's number in the store, in order of arrival; given by the journal."""
+    node: str | None = None
+    """The node that runs the task; None where no node does."""
+    epoch: int = 0
+    """The number of the latest run: an entry of an earlier run is refused."""
+    lease_until: int | None = None
+    """How long other nodes leave the task to its node, which renews it with what it writes."""
 
     @property
     def id(self) -> str:
@@ -253,10 +261,11 @@ def create(request: Request, at: int, n: int = 0) -> tuple[Task, Draft]:
     return task, first
 
 
-def apply(task: Task, draft: Draft, at: int) -> Task:
-    """The task after the event; `at` is in ms. Raises IllegalTransition, changing nothing."""
+def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
+    """The task after the event; `at` is in ms, `node` the one that takes the lease of a start.
+    Raises IllegalTransition, changing nothing."""
     if draft.type is EventType.STATUS:
-        return _move(task, Cause(draft.data["cause"]), draft.data, at)
+        return _move(task, Cause(draft.data["cause"]), draft.data, at, node)
     if task.state is not State.RUNNING:
         raise IllegalTransition(task.state.value, f"given a {draft.type.value} event")
     if draft.type is EventType.ATTEMPT:
@@ -269,6 +278,8 @@ def apply(task: Task, draft: Draft, at: int) -> Task:
             route=(task.request.route or {}) | (draft.data.get("route") or {}),
             version=task.version + 1,
         )
+    if task.lease_until is not None and task.lease_until - at < LEASE_MS // 2:
+        return replace(task, seq=task.seq + 1, node=node, lease_until=at + LEASE_MS)
     return replace(task, seq=task.seq + 1)
 
 
@@ -276,7 +287,7 @@ FACTS = ("usage", "latency", "error", "cached", "finish_reason", "finish_reason_
 """What a status event may tell of an attempt."""
 
 
-def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
+def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -> Task:
     state = target(task.state, cause)
     changes: dict[str, Any] = {
         "state": state,
@@ -284,9 +295,12 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
         "version": task.version + 1,
         "updated_at": at,
         "next_run_at": facts.get("next_run_at"),
+        "node": None,
+        "lease_until": None,
     }
     if cause is Cause.STARTED:
         changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
+        changes |= {"node": node, "epoch": task.epoch + 1, "lease_until": at + LEASE_MS}
         changes |= {"error": None, "usage": None, "latency": None, "cached": False}
         changes |= {"finish_reason": None, "finish_reason_raw": None}
     elif task.state is State.RUNNING and cause in REFUNDED:
@@ -303,3 +317,17 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int) -> Task:
         if name in facts:
             changes[name] = facts[name]
     return replace(task, **changes)
+
+
+def served(task: Task) -> dict[str, Any]:
+    """The model that has served the task, and how: `metadata` wherever a task is shown."""
+    return {
+        "model": task.model,
+        "name": task.name,
+        "latency": task.latency,
+        "usage": task.usage,
+        "cached": task.cached,
+        "finish_reason": task.finish_reason,
+        "finish_reason_raw": task.finish_reason_raw,
+        "route": task.route,
+    }

@@ -4,8 +4,8 @@ from starlette.routing import BaseRoute
 
 from asyncsvc.web.admin import health, metrics, reload, transfer
 from asyncsvc.web.admin import model_pause as holding
-from asyncsvc.web.openai import batches, files, responses
-from asyncsvc.web.openai import routes as v1
+from asyncsvc.web.openai import batches, chat, embeddings, files, responses
+from asyncsvc.web.openai import models as v1_models
 from asyncsvc.web.openapi import routes as docs
 from asyncsvc.web.tasks import explain, schedules
 from asyncsvc.web.tasks import routes as api
@@ -16,7 +16,9 @@ ROUTES: list[BaseRoute] = [
     *explain.ROUTES,
     *schedules.ROUTES,
     *holding.ROUTES,
-    *v1.ROUTES,
+    *chat.ROUTES,
+    *embeddings.ROUTES,
+    *v1_models.ROUTES,
     *responses.ROUTES,
     *files.ROUTES,
     *batches.ROUTES,

@@ -1,16 +1,21 @@
-"""Telling of finished tasks: who wants it, when, how often.
+"""Webhook deliveries of finished tasks: where they go, when, and how often.
 
-Owns the deliveries under way, their retries and what is counted of them. Promises that what is
+Owns the deliveries under way, their retries and their counts; how many are under way to each
+host, and which hosts need a rest. Promises that what is
 owed is sent at least once, over any number of restarts, until it is taken, refused for good or
 given up; that a slow receiver holds up neither a task nor another receiver; that the id of a
-delivery is the same in each try. Never keeps a list of what is owed: that is in the database.
+delivery is the same in each try; that one host takes at most its share of the deliveries, and
+one that fails again and again is asked rarely, by one delivery at a time. Never keeps a
+list of what is owed: that is in the database.
 """
 
 import asyncio
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -22,12 +27,9 @@ from asyncsvc.journal.journal import Journal
 from asyncsvc.limits.backoff import retry_after
 from asyncsvc.net.egress import Egress, Refused
 from asyncsvc.net.signing import Signer
-from asyncsvc.storage import webhooks as callbacks
-from asyncsvc.storage.durations import deliveries_bounded, deliveries_shifted
-from asyncsvc.storage.webhooks import Delivery, Owed, Tried
+from asyncsvc.storage.entries import DeliveriesBounded, DeliveriesShifted, Delivery, Owed, Tried
 from asyncsvc.tasks.state import Task
 from asyncsvc.webhooks.posting import Answer, Lookup, Resolver, post
-from asyncsvc.webhooks.receivers import Receivers
 
 log = logging.getLogger(__name__)
 
@@ -45,9 +47,69 @@ LARGE_BYTES = 32 * 1024 * 1024
 SKIPPED = 500
 """Large deliveries without room that are passed over in search of small ones."""
 GONE = 410
+FAILURES = 5
+"""Failures in a row, of whatever tasks, after which a host is given a rest."""
+REST_S = 5.0
+LONGEST_S = 300.0
+REMEMBERED = 10_000
+"""Hosts whose failures are known at most; the one that failed longest ago is forgotten."""
 
 View = Callable[[Task], Awaitable[dict[str, Any]]]
 """A task as `GET /tasks/{id}` shows it."""
+
+
+@dataclass(slots=True)
+class _Trouble:
+    failures: int = 0
+    until: float = 0.0
+
+
+class Receivers:
+    """Times are the event loop's, in seconds."""
+
+    def __init__(self, per_host: int) -> None:
+        self.per_host = per_host
+        self._under_way: Counter[str] = Counter()
+        self._troubles: dict[str, _Trouble] = {}
+
+    def has_room(self, host: str, now: float) -> bool:
+        """Whether one more delivery may go there."""
+        trouble = self._troubles.get(host)
+        if trouble is not None and trouble.failures >= FAILURES:
+            return trouble.until <= now and not self._under_way[host]
+        return self._under_way[host] < self.per_host
+
+    def shut(self, now: float) -> list[str]:
+        """The hosts that have no room."""
+        known = set(self._under_way) | set(self._troubles)
+        return [host for host in known if not self.has_room(host, now)]
+
+    def opens(self, now: float) -> float | None:
+        """When the first rest is over that is not yet."""
+        ends = [one.until for one in self._troubles.values() if one.until > now]
+        return min(ends, default=None)
+
+    def begin(self, host: str) -> None:
+        self._under_way[host] += 1
+
+    def end(self, host: str) -> None:
+        self._under_way[host] -= 1
+        if not self._under_way[host]:
+            del self._under_way[host]
+
+    def answered(self, host: str) -> None:
+        """It took a delivery, or refused one for good: it works."""
+        self._troubles.pop(host, None)
+
+    def failed(self, host: str, now: float) -> None:
+        trouble = self._troubles.pop(host, None) or _Trouble()
+        trouble.failures += 1
+        if trouble.failures >= FAILURES:
+            rest = REST_S * 2.0 ** min(trouble.failures - FAILURES, 10)
+            trouble.until = now + min(rest, LONGEST_S)
+        self._troubles[host] = trouble
+        if len(self._troubles) > REMEMBERED:
+            self._troubles.pop(next(iter(self._troubles)))
 
 
 class Webhooks:
@@ -87,7 +149,7 @@ class Webhooks:
         if url is None:
             return
         if not self._signer:
-            # Nobody could tell an unsigned callback from a forged one.
+            # A receiver could not tell an unsigned callback from a forged one.
             raise InvalidRequest(
                 f"callback_url: {self._rules.secret_env} must hold the secret that callbacks are "
                 "signed with before any can be asked for",
@@ -125,8 +187,8 @@ class Webhooks:
         """What an earlier process owes waits no longer than its own delay from now on."""
         while not self._journal.closing:
             try:
-                if await callbacks.pending(self._journal.store):
-                    await self._journal.append(deliveries_bounded(self._journal.now()))
+                if await self._journal.store.deliveries.pending():
+                    await self._journal.append(DeliveriesBounded(self._journal.now()))
                 break
             except StorageUnavailable:
                 await asyncio.sleep(STORAGE_PAUSE_S)
@@ -137,12 +199,12 @@ class Webhooks:
         ahead = self._journal.now() - self._now() * 1000
         back = round(self._ahead_ms - ahead)
         if back > SET_BACK_MS:
-            await self._journal.append(deliveries_shifted(-back))
+            await self._journal.append(DeliveriesShifted(-back))
         if back > SET_BACK_MS or back < 0:
             self._ahead_ms = ahead
 
     async def _idle(self) -> None:
-        owed = await callbacks.pending(self._journal.store)
+        owed = await self._journal.store.deliveries.pending()
         if owed:
             log.warning(
                 "%d callbacks are owed but cannot be signed: %s is not set",
@@ -165,7 +227,7 @@ class Webhooks:
         while (room := self._rules.at_once - len(self._under_way)) > 0 and len(skipped) <= SKIPPED:
             shut = self._receivers.shut(self._now())
             busy = skipped | self._under_way.keys()
-            found = await callbacks.due(self._journal.store, self._journal.now(), busy, shut, room)
+            found = await self._journal.store.deliveries.due(self._journal.now(), busy, shut, room)
             if not found:
                 return
             for owed in found:
@@ -198,7 +260,7 @@ class Webhooks:
             return None
         waits = []
         now = self._journal.now()
-        if (at := await callbacks.next_due(self._journal.store, now)) is not None:
+        if (at := await self._journal.store.deliveries.next_due(now)) is not None:
             waits.append(min(max(at - now, 1) / 1000, LOOK_AGAIN_S))
         if (opens := self._receivers.opens(self._now())) is not None:
             waits.append(opens - self._now())
@@ -225,7 +287,7 @@ class Webhooks:
         if task is None or url is None:
             return None
         body = orjson.dumps(await view(task))
-        if not await callbacks.still_pending(store, owed.task_n, owed.seq):
+        if not await store.deliveries.still_pending(owed.task_n, owed.seq):
             return None
         headers = self._signer.headers(
             f"{owed.task_id}-{owed.seq}", self._journal.now() // 1000, body

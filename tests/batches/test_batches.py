@@ -8,13 +8,10 @@ from typing import Any
 import pytest
 
 from asyncsvc.batches import batches as batching
-from asyncsvc.batches.files import Files
+from asyncsvc.batches.files import PIECE, Files
 from asyncsvc.errors import Conflict, NotFound, QueueFull, StorageUnavailable
-from asyncsvc.storage import batches as stored
-from asyncsvc.storage import files
-from asyncsvc.storage.batches import Batch
-from asyncsvc.storage.files import File
-from tests.builders import Commits
+from asyncsvc.storage.entries import ACTIVE, VALIDATING, Batch, File
+from tests.builders import Commits, rows
 from tests.engine_services import EngineServices, model
 from tests.polling import until
 from tests.scripted import HANG, ScriptedClient
@@ -48,7 +45,7 @@ async def begin(services: EngineServices, data: bytes) -> str:
 async def ended(services: EngineServices, batch_id: str) -> Batch:
     return await until(
         lambda: services.services.batches.get(batch_id),
-        lambda batch: batch.state not in stored.ACTIVE,
+        lambda batch: batch.state not in ACTIVE,
         1e6,
     )
 
@@ -60,7 +57,7 @@ async def written(services: EngineServices, batch: Batch) -> tuple[list[Any], li
         data = b""
         if size:
             file = await services.services.batches.files.get(file_id)
-            while piece := await files.piece(services.services.journal.store, file.n, len(data)):
+            while piece := await services.services.journal.store.files.piece(file.n, len(data)):
                 data += piece
         assert len(data) == size
         found.append([json.loads(line) for line in data.splitlines()])
@@ -76,7 +73,7 @@ async def test_lines_wait_without_filling_the_queue(tmp_path: Path) -> None:
     client = ScriptedClient(default=(0.5, "ok"))
     async with EngineServices(tmp_path, client=client, queue={"max_length": 40}) as services:
         batch_id, most = await begin(services, lines(60)), 0
-        while (batch := await services.services.batches.get(batch_id)).state in stored.ACTIVE:
+        while (batch := await services.services.batches.get(batch_id)).state in ACTIVE:
             most = max(most, len(services.services.journal.live))
             await asyncio.sleep(0.1)
         assert most == 10
@@ -164,7 +161,7 @@ async def test_a_fault_of_ours_does_not_end_the_loop(
             patched.setattr("asyncsvc.batches.steps.validated", lambda *_: 1 / 0)
             batch_id = await begin(services, lines(2))
             await asyncio.sleep(5)
-            assert (await services.services.batches.get(batch_id)).state == stored.VALIDATING
+            assert (await services.services.batches.get(batch_id)).state == VALIDATING
         assert (await ended(services, batch_id)).completed == 2
 
 
@@ -177,7 +174,7 @@ async def test_a_file_that_is_gone_before_the_first_look(
         found = await services.services.batches.files.get(file_id)
 
         async def get(_: Files, wanted: str) -> File:
-            if (await store.read("SELECT COUNT(*) FROM batches"))[0][0]:
+            if rows(store, "SELECT COUNT(*) FROM batches")[0][0]:
                 raise NotFound(wanted)
             return found
 
@@ -236,12 +233,12 @@ async def test_finished_batches_and_their_files_are_forgotten(tmp_path: Path) ->
 async def test_an_upload_that_a_crash_cut_off_is_taken_away(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         upload = await services.services.batches.files.upload("a", "batch")
-        await upload.write(b"x" * files.PIECE * 3)
+        await upload.write(b"x" * PIECE * 3)
         await services.restart()
         await asyncio.sleep(1)
         store = services.services.journal.store
-        assert await store.read("SELECT * FROM files") == []
-        assert await store.read("SELECT * FROM pieces") == []
+        assert rows(store, "SELECT * FROM files") == []
+        assert rows(store, "SELECT * FROM pieces") == []
 
 
 @virtual
@@ -250,5 +247,5 @@ async def test_a_disk_that_refuses_an_upload_is_told(tmp_path: Path) -> None:
         upload = await services.services.batches.files.upload("a", "batch")
         Commits(services.services.journal.store).refuse()
         with pytest.raises(StorageUnavailable):
-            await upload.write(b"x" * files.PIECE)
+            await upload.write(b"x" * PIECE)
         await upload.abandon()

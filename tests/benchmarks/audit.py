@@ -145,8 +145,8 @@ def inspect(life: Life, most_attempts: int) -> list[str]:
     if any(late <= early for early, late in pairwise(ids)):
         wrong.append(f"ids do not grow: {ids}")
     if life.text != (life.result or ""):
-        said = f"its chunks give {life.text!r}, its result is {life.result!r}"
-        wrong.append(f"{life.state} by {life.events[-1][3]}: {said}")
+        found = f"its chunks give {life.text!r}, its result is {life.result!r}"
+        wrong.append(f"{life.state} by {life.events[-1][3]}: {found}")
     if life.attempts > most_attempts:
         wrong.append(f"{life.attempts} attempts, allowed are {most_attempts}")
     if life.causes("completed") > 1:

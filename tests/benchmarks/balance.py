@@ -6,7 +6,7 @@ slower in the middle third, at 80 % of what they can serve. Three policies are g
 at the same moments:
 
 - the order of preference bound at arrival, as a proxy with an ordered list does it: each task
-  names the first model of its class's order that has room when it comes (a slot that nobody waits
+  names the first model of its class's order that has room when it comes (a slot that no task waits
   for, and the rate), else the first of the order, and waits there;
 - the same order bound late, `routing.balance` false: the first with room whenever one has room;
 - `routing.balance` true.
@@ -48,8 +48,7 @@ MIX = {"simple": 0.35, "general": 0.2, "reasoning": 0.15, "batch": 0.2, "realtim
 """Shares of the chat load."""
 PROMPTS = {
     "simple": "什么是AI？",
-    "general": "Tell the story of a lighthouse keeper who finds a letter, and what it changes. "
-    * 4,
+    "general": "Tell the story of a lighthouse guard who finds a letter, and what it changes. " * 4,
     "reasoning": "深入分析人工智能对社会的影响",
     "batch": "翻译第1句",
     "realtime": "现在马上回答：你好",
@@ -183,7 +182,7 @@ async def _one(services: EngineServices, task: Arrival, order: list[str]) -> flo
 
 
 def has_room(services: EngineServices, name: str) -> bool:
-    """Whether a call to the model could start now: a slot that nobody waits for, and the rate."""
+    """Whether a call to the model could start now: a slot that no task waits for, and the rate."""
     scheduler = services.services.scheduler
     gate = next(
         account_slot.gate

@@ -1,4 +1,4 @@
-"""Clients that live through kills: they submit, they follow, and write down what they were told.
+"""Clients that live through kills: they submit, they follow, and write down what they received.
 
 Owns the record of every acknowledgement and of every event that reached a client. Promises to
 come back after every cut with the same key or the last cursor, as a careful user's program
@@ -44,11 +44,11 @@ async def submit(
     while True:
         try:
             async with client.post(f"{url}/tasks", json=body, headers=headers) as answer:
-                told = await answer.json()
+                task = await answer.json()
                 if answer.status in (200, 202):
-                    ledger.accepted[marker] = told["task_id"]
+                    ledger.accepted[marker] = task["task_id"]
                     return
-                ledger.odd.append(f"a submit was answered {answer.status}: {told}")
+                ledger.odd.append(f"a submit was answered {answer.status}: {task}")
                 return
         except CUT:
             if not keyed:
@@ -61,11 +61,11 @@ async def cancel(client: aiohttp.ClientSession, url: str, task_id: str, ledger: 
     """Cancel a task if it is not finished yet; a cut leaves it unknown."""
     with suppress(*CUT):
         async with client.post(f"{url}/tasks/{task_id}/cancel") as answer:
-            told = await answer.json()
-            if answer.status == 200 and told["status"] == "cancelled":
+            task = await answer.json()
+            if answer.status == 200 and task["status"] == "cancelled":
                 ledger.cancelled.add(task_id)
             elif answer.status != 409:
-                ledger.odd.append(f"a cancel was answered {answer.status}: {told}")
+                ledger.odd.append(f"a cancel was answered {answer.status}: {task}")
 
 
 async def keep_submitting(

@@ -1,7 +1,7 @@
 """Kill -9 at random moments under load, and an audit of what is left.
 
 The long form of a release: `python -m tests.benchmarks.crash --kills 200 --rate 50`.
-Promises to end by itself and to leave nothing behind. Broken is whatever a client was told and
+Promises to end by itself and to leave nothing behind. Broken is whatever a client received and
 the database does not hold, whatever ran again after it had ended, whatever came twice or not
 at all. It never kills anything but the service that it has started.
 """
@@ -184,16 +184,16 @@ class Crash:
 
     async def _feed_is_complete(self, client: aiohttp.ClientSession, url: str) -> None:
         """Give the feed's client the time to hear of the last event."""
-        told = await stage.post(
+        submitted = await stage.post(
             client, f"{url}/tasks", {"content": "The last one [[id:last]]", "model": "quick"}
         )
-        self._ledger.accepted["last"] = task_id = told["task_id"]
+        self._ledger.accepted["last"] = task_id = submitted["task_id"]
 
-        async def heard() -> bool:
+        async def received() -> bool:
             latest = list(self._feed.events.values())[-500:]
             return any(f'"{task_id}"' in text and '"completed"' in text for text in latest)
 
-        await stage.until(heard, 30)
+        await stage.until(received, 30)
 
     async def _look_at_results(self, client: aiohttp.ClientSession, url: str) -> None:
         """What a client reads of tasks that have ended is what the events say."""

@@ -9,15 +9,17 @@ Second: rounds of streams as fast as the service takes them, each followed by fi
 and without clients that follow a finished task of many megabytes and do not read, in turn. The
 buffers of those are full before the first token of the streams (filling them is the cost of
 reading, slow or not), and they are closed when they have stood for five seconds. Compared are
-the medians of the times from the first chunk that a client has heard to the last; beside it
+the medians of the times from the first chunk that a client has received to the last; beside it
 stands the ratio of the service's processor seconds, which other work on the machine disturbs
 less. Broken is a slow client that is not closed with 1013.
 """
 
 import argparse
 import asyncio
+import os
 import random
 import resource
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -74,10 +76,10 @@ def settings(url: str) -> dict[str, dict[str, Any]]:
 
 @dataclass
 class Participant:
-    """One client; `heard` are its frames' texts by seq, `resumed_s` one time for each cut."""
+    """One client; `received` are its frames' texts by seq, `resumed_s` one time for each cut."""
 
     task_id: str
-    heard: list[tuple[int, str]] = field(default_factory=list)
+    received: list[tuple[int, str]] = field(default_factory=list)
     resumed_s: list[float] = field(default_factory=list)
     odd: list[str] = field(default_factory=list)
     cut_at: float | None = None
@@ -87,7 +89,7 @@ class Participant:
     async def run(self, client: aiohttp.ClientSession, url: str) -> None:
         """Follow until the service says that the task is over (1000)."""
         while not self.done:
-            after = self.heard[-1][0] if self.heard else 0
+            after = self.received[-1][0] if self.received else 0
             with suppress(*clients.CUT):
                 async with client.ws_connect(f"{url}/ws/tasks/{self.task_id}?after={after}") as ws:
                     self._ws = ws
@@ -103,10 +105,12 @@ class Participant:
     def drop(self) -> None:
         """Break the connection without a word, as a network does."""
         if self._ws is not None:
-            self._ws._response.close()
+            # The socket itself: every public way to close says goodbye first.
+            with socket.socket(fileno=os.dup(self._ws.get_extra_info("socket").fileno())) as twin:
+                twin.shutdown(socket.SHUT_RDWR)
 
     def cut(self, at: float) -> None:
-        """From here on it has not heard anything."""
+        """Do not count what was received before this moment."""
         if not self.done:
             self.cut_at = at
 
@@ -120,13 +124,13 @@ class Participant:
         if "op" in event:
             self.odd.append(message.data)
         elif event["seq"] is not None:
-            self.heard.append((event["seq"], message.data))
+            self.received.append((event["seq"], message.data))
 
 
 async def _tasks(client: aiohttp.ClientSession, url: str, contents: Sequence[str]) -> list[str]:
     bodies = [{"content": content, "model": "streams"} for content in contents]
-    told = await stage.post(client, f"{url}/tasks/batch", {"tasks": bodies})
-    return [task["task_id"] for task in told["tasks"]]
+    answer = await stage.post(client, f"{url}/tasks/batch", {"tasks": bodies})
+    return [task["task_id"] for task in answer["tasks"]]
 
 
 async def reconnecting(report: Report, plan: Plan) -> None:
@@ -161,7 +165,7 @@ async def reconnecting(report: Report, plan: Plan) -> None:
     wrong = [fault for m in participants for fault in compared(m, stored[m.task_id])]
     ended = [f"{i} is {life.state}" for i, life in stored.items() if life.state != "completed"]
     report.broken += audit.shortened(wrong, "client") + audit.shortened(ended, "task")
-    report.row("events heard by all clients", sum(len(m.heard) for m in participants))
+    report.row("events received by all clients", sum(len(m.received) for m in participants))
     report.row("clients with gaps, doubles or other events", len({f.split()[0] for f in wrong}))
 
 
@@ -170,7 +174,7 @@ async def _cuts(report: Report, service: stage.Child, participants: Sequence[Par
     loop = asyncio.get_running_loop()
 
     async def all_hear() -> bool:
-        return all(m.heard and m.cut_at is None for m in participants)
+        return all(m.received and m.cut_at is None for m in participants)
 
     await stage.until(all_hear, PATIENCE_S)
     await asyncio.sleep(SETTLE_S)
@@ -202,14 +206,14 @@ def _resumed(report: Report, what: str, participants: Sequence[Participant]) -> 
 
 
 def compared(participant: Participant, life: audit.Life) -> list[str]:
-    """What one client has heard, held against what is stored."""
+    """What one client has received, held against what is stored."""
     wrong = list(participant.odd)
-    heard = [orjson.loads(text) for _, text in participant.heard]
-    said = [(event["id"], event["seq"], event["type"], event["data"]) for event in heard]
-    if said != life.events:
-        seqs = [seq for seq, _ in participant.heard]
+    events = [orjson.loads(text) for _, text in participant.received]
+    seen = [(event["id"], event["seq"], event["type"], event["data"]) for event in events]
+    if seen != life.events:
+        seqs = [seq for seq, _ in participant.received]
         wrong.append(
-            f"{participant.task_id} heard {len(seqs)} events: {seqs}, of {len(life.events)}"
+            f"{participant.task_id} received {len(seqs)} events: {seqs}, of {len(life.events)}"
         )
     return wrong
 
@@ -230,18 +234,20 @@ async def beside_slow_ones(report: Report, plan: Plan) -> None:
             # Without, with, with, without: a drift of the machine hits both alike.
             slow = number % 4 in (1, 2)
             ids = await _tasks(client, service.url, [f"Story {n}" for n in range(STREAMS)])
-            async with following.Subscribers(service.url, ids * A_STREAM) as heard:
+            async with following.Subscribers(service.url, ids * A_STREAM) as subscribers:
                 readers = SlowReaders(service.port, f"/ws/tasks/{large}", plan.slow * slow)
                 async with readers:
                     await asyncio.sleep(FILLED_S / 2)
                     before = service.cpu_s()
-                    told, _ = await asyncio.gather(heard.all(), asyncio.sleep(CLOSED_S * slow))
+                    answer, _ = await asyncio.gather(
+                        subscribers.all(), asyncio.sleep(CLOSED_S * slow)
+                    )
                     codes = await asyncio.wait_for(readers.close_codes(), PATIENCE_S)
-            report.broken += audit.shortened([f for one in told for f in one.faults()], "client")
+            report.broken += audit.shortened([f for one in answer for f in one.faults()], "client")
             odd = [code for code in codes if code != TOO_SLOW]
             report.require(not odd, f"{len(odd)} slow clients were closed with {odd[:5]}")
             used[slow].append(service.cpu_s() - before)
-            arrivals = [event[0] for one in told for event in one.chunks()]
+            arrivals = [event[0] for one in answer for event in one.chunks()]
             took[slow].append((max(arrivals) - min(arrivals)) / 1000)
             with_ = "with" if slow else "without"
             progress(f"{with_} slow clients: {took[slow][-1]:.2f} s")

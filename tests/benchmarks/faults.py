@@ -234,11 +234,11 @@ def of_task(kind: Kind, life: audit.Life, calls: list[dict[str, Any]]) -> list[s
     if not as_expected(kind, life):
         wrong.append(f"is {life.state} with {life.error}, not {kind.state} with {kind.code}")
     # A refused key is known for the tasks after it: they fail without a call.
-    stranded = kind.code == "upstream_auth" and not calls and life.attempts == 0
+    refused_key = kind.code == "upstream_auth" and not calls and life.attempts == 0
     # One whose time ends in a call has made that attempt.
     cut = kind.timeout_s is not None and life.attempts == 1
     fewer = kind.free and life.attempts < kind.attempts
-    if life.attempts != kind.attempts and not (stranded or cut or fewer):
+    if life.attempts != kind.attempts and not (refused_key or cut or fewer):
         wrong.append(f"{life.attempts} attempts, not {kind.attempts}")
     if len(calls) > kind.calls:
         wrong.append(f"{len(calls)} calls, allowed are {kind.calls}")
@@ -246,8 +246,8 @@ def of_task(kind: Kind, life: audit.Life, calls: list[dict[str, Any]]) -> list[s
     result = life.result or ""
     if not (result == sent if life.state == "completed" else sent.startswith(result)):
         wrong.append(f"its result is {result!r}, the provider's last text {sent!r}")
-    told = [f"{life.task_id} ({life.marker}): {fault}" for fault in wrong]
-    return told + audit.inspect(life, 1 + MAX_RETRIES)
+    named = [f"{life.task_id} ({life.marker}): {fault}" for fault in wrong]
+    return named + audit.inspect(life, 1 + MAX_RETRIES)
 
 
 def of_gate(

@@ -19,8 +19,8 @@ PATIENCE_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What one socket has told: events as [arrival ms, seq, type, ts ms, text]."""
+class Received:
+    """What one socket has received: events as [arrival ms, seq, type, ts ms, text]."""
 
     task_id: str
     code: int | None
@@ -64,7 +64,8 @@ class Subscribers:
             sys.executable, "-m", "tests.benchmarks.subscriber", cwd=ROOT, limit=MOST_LINE,
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
-        assert self._process.stdin is not None and self._process.stdout is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
         self._process.stdin.write(self._asked)
         async with asyncio.timeout(PATIENCE_S):
             line = await self._process.stdout.readline()
@@ -72,13 +73,14 @@ class Subscribers:
             raise RuntimeError("the subscribers could not connect; stderr says why")
         return self
 
-    async def all(self) -> list[Heard]:
-        assert self._process is not None and self._process.stdout is not None
+    async def all(self) -> list[Received]:
+        assert self._process is not None
+        assert self._process.stdout is not None
         async with asyncio.timeout(PATIENCE_S):
             lines = [await self._process.stdout.readline() for _ in range(self._count)]
             await self._process.wait()
-        told = [orjson.loads(line) for line in lines]
-        return [Heard(one["task_id"], one["code"], one["events"]) for one in told]
+        received = [orjson.loads(line) for line in lines]
+        return [Received(one["task_id"], one["code"], one["events"]) for one in received]
 
     async def __aexit__(
         self,

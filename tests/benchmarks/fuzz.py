@@ -90,8 +90,8 @@ class Fuzz:
             self._ask(case)
         self._at_random([(one, mode) for one in operations for mode in MODES])
         for label, counts in sorted(self._answers.items()):
-            told = " ".join(f"{status}:{count}" for status, count in sorted(counts.items()))
-            self.report.row(label, counts.total(), told)
+            shown = " ".join(f"{status}:{count}" for status, count in sorted(counts.items()))
+            self.report.row(label, counts.total(), shown)
         self.report.row("all", self.done, "")
         self.report.notes.append("slowest answer: {:.2f} s, {}".format(*self._slowest))
         self.report.broken += [f"{n} times: {text}" for text, n in self._faults.most_common(SHOWN)]
@@ -159,15 +159,15 @@ class Fuzz:
         checks = [c for c in CHECKS if answer.status_code != 503 or c is not not_a_server_error]
         # An empty filter is none, and a header may be meant for another kind of answer; but a
         # body that the document forbids must never be taken.
-        # A header that nobody knows is no fault of a request.
+        # An unknown header is no fault of a request.
         strict = case.method == "POST" and UNKNOWN_HEADER not in case.headers
         return [*checks, negative_data_rejection] if strict else checks
 
     def _note(self, label: str, case: AnyCase, answer: Response, failure: BaseException) -> None:
-        told = f"{label}: {answer.status_code}: {failure}"[:700]
-        if told not in self._faults:
+        shown = f"{label}: {answer.status_code}: {failure}"[:700]
+        if shown not in self._faults:
             self.report.notes.append(f"{label}: {case.as_curl_command()}"[:1000])
-        self._faults[told] += 1
+        self._faults[shown] += 1
 
     def _learn(self, case: AnyCase, answer: Response) -> None:
         """Remember ids of tasks that there are, so that the other operations find some."""
@@ -207,7 +207,7 @@ def _tasks(body: Any) -> list[dict[str, Any]]:
 
 
 def _settings(examples: int) -> hypothesis.settings:
-    """Cases are not kept, not shrunk and not timed: a fault is told with a command to repeat it."""
+    """Cases are not kept, shrunk or timed: a fault is printed with a command to repeat it."""
     return hypothesis.settings(
         max_examples=examples,
         phases=[Phase.generate],

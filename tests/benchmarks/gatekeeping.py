@@ -112,7 +112,7 @@ def of_breaker(
 
 
 def of_pause(made: Sequence[Run], pause_s: float) -> list[str]:
-    """Calls that were made although a refusal had asked for more patience."""
+    """Calls that were made although a refusal had asked for a longer wait."""
     return [
         f"a call {other.arrived - one.arrived:.3f} s after one that was refused for {pause_s:g} s"
         for one in made

@@ -1,4 +1,4 @@
-"""Whether limits that nobody told the service are found, kept and used.
+"""Whether limits that the settings do not name are found, kept and used.
 
 Feeds a saturated queue to one model whose limits only the simulated provider knows, in scaled
 time. After a warm-up of some windows it counts: the share of calls that were turned away, and the
@@ -30,10 +30,10 @@ BATCH = 500
 
 @dataclass(frozen=True)
 class Scenario:
-    """`name` says what the service has to learn; what it is told is in `told`."""
+    """`name` says what the service has to learn; what its settings name is in `given`."""
 
     name: str
-    told: dict[str, Any]
+    given: dict[str, Any]
     window_s: float
     warm_up: int
     windows: int
@@ -61,7 +61,7 @@ class Scenario:
                 "base_url": f"{url}/v1",
                 "model": "hidden",
                 "rpm_window_s": self.window_s,
-                **self.told,
+                **self.given,
             },
         }
 
@@ -136,7 +136,7 @@ async def run(scenarios: Sequence[Scenario]) -> Report:
     report = Report(
         f"learning: true limits {RPM} calls in a window, {CONCURRENCY} at once",
         (
-            *("told nothing of", "calls", "s", "429 in warm-up", "429", "share", "use"),
+            *("not set", "calls", "s", "429 in warm-up", "429", "share", "use"),
             *("rpm found", "at once found"),
         ),
     )
@@ -148,12 +148,12 @@ async def run(scenarios: Sequence[Scenario]) -> Report:
 
 def all_scenarios(window_s: float, warm_up: int, windows: int) -> list[Scenario]:
     both: dict[str, Any] = {"rpm": "auto", "concurrency": "auto"}
-    told = {
+    given = {
         "both": both,
         "the rate": both | {"concurrency": CONCURRENCY},
         "concurrency": both | {"rpm": RPM},
     }
-    return [Scenario(name, known, window_s, warm_up, windows) for name, known in told.items()]
+    return [Scenario(name, known, window_s, warm_up, windows) for name, known in given.items()]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

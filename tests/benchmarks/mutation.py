@@ -1,170 +1,110 @@
 """A mutation run: changes one thing at a time in the code and counts the changes that no test sees.
 
-    python -m tests.benchmarks.mutation asyncsvc/limits/breaker.py asyncsvc/storage
-    python -m tests.benchmarks.mutation asyncsvc/limits --most 40 --workers 2
+    python -m tests.benchmarks.mutation                             150 mutants of the engine
+    python -m tests.benchmarks.mutation asyncsvc/limits --sample 40
 
-Each changed program (a mutant) is tried in a copy of the repository: first with the tests of the
-module's own name, then, if these pass, with all tests of its package. A mutant that fails a test,
-or that takes much longer than the unchanged code, is killed; one that passes has survived and is
+First the tests run once under coverage, which gives a map from lines to the tests that run them
+(`--map FILE` keeps it for the next time). Then each changed program (a mutant) is tried in a copy
+of the repository with the tests that run its line, the quickest first. A mutant that fails a test,
+or takes much longer than the unchanged code, is killed; one that passes has survived and is
 printed with its line. Exits with 1 where fewer than `--least` percent are killed.
 
-A small mutator of its own, as it needs a copy for each worker and the tests of one package. mutmut
+A small mutator of its own, as it needs a copy for each worker and the tests of one line. mutmut
 and cosmic-ray were not tried.
 """
 
 import argparse
-import ast
+import json
+import os
 import random
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from coverage import CoverageData
+
+from tests.benchmarks.covering import FOLDER, SECONDS
+from tests.benchmarks.mutants import Mutant, mutants
+from tests.benchmarks.report import progress
+
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("asyncsvc", "tests", "docs", "main.py", "pyproject.toml", "settings.toml", "README.md")
+ENGINE = ("tasks", "journal", "limits", "scheduling", "execution")
+TESTS = (*ENGINE, "storage", "intake", "lifecycle", "providers", "routing", "cron", "properties")
+SAMPLE = 150
 LEAST = 90.0
 """Percent of the mutants that the tests must kill."""
-SLOWER = 4.0
-"""A mutant that takes this many times as long as the unchanged code is taken for one that hangs."""
-
-COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-}
-ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
-    ast.Add: ast.Sub,
-    ast.Sub: ast.Add,
-    ast.Mult: ast.Div,
-    ast.Div: ast.Mult,
-    ast.FloorDiv: ast.Mult,
-    ast.Mod: ast.Mult,
-}
+FIRST = 30
+"""So many of the quickest tests are tried before all others."""
+SLOWER, START_S = 5.0, 40.0
+"""A run may take START_S and so many times what its tests took in the unchanged code."""
+MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
-class Mutant:
-    """One change: `old` at an offset of a file's bytes becomes `new`."""
+class Coverage:
+    """Which tests run which lines of the unchanged code, and how long each takes."""
 
-    file: Path
-    line: int
-    start: int
-    old: bytes
-    new: bytes
+    of_line: Mapping[str, Mapping[int, list[str]]]
+    """By module and line."""
+    seconds: Mapping[str, float]
 
-    def applied(self, source: bytes) -> bytes:
-        return source[: self.start] + self.new + source[self.start + len(self.old) :]
+    def tests(self, mutant: Mutant) -> list[str]:
+        """The tests that run the mutant's line, quickest first; of the module where none does.
 
-    def __str__(self) -> str:
-        old, new = (" ".join(text.decode().split()) for text in (self.old, self.new))
-        return f"{self.file}:{self.line}: {old[:70]}  ->  {new[:70]}"
+        A line that runs at import is run by no test, but all tests of the module depend on it.
+        """
+        lines = self.of_line.get(str(mutant.file), {})
+        own = lines.get(mutant.line) or sorted({test for some in lines.values() for test in some})
+        return sorted(own, key=lambda test: self.seconds.get(test, 0.0))
 
-
-def mutants(file: Path, source: bytes) -> list[Mutant]:
-    """All mutants of one module; annotations, docstrings and log lines are left alone."""
-    starts = [0]
-    for line in source.splitlines(keepends=True):
-        starts.append(starts[-1] + len(line))
-    found = []
-    for node, new in _changes(ast.parse(source)):
-        assert node.end_lineno is not None and node.end_col_offset is not None
-        start = starts[node.lineno - 1] + node.col_offset
-        end = starts[node.end_lineno - 1] + node.end_col_offset
-        text = f"({ast.unparse(new)})" if isinstance(new, ast.expr) else ast.unparse(new)
-        found.append(Mutant(file, node.lineno, start, source[start:end], text.encode()))
-    return sorted(found, key=lambda mutant: mutant.start)
+    def save(self, file: Path) -> None:
+        file.write_text(json.dumps([self.of_line, self.seconds]), encoding="utf-8")
 
 
-def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr | ast.stmt]]:
-    """Nodes with what takes their place."""
-    pending = [tree]
-    while pending:
-        node = pending.pop()
-        if isinstance(node, ast.expr):
-            yield from ((node, new) for new in _other_expressions(node))
-        elif isinstance(node, ast.stmt):
-            yield from ((node, new) for new in _other_statements(node))
-        if not _is_talk(node):
-            pending += _children(node)
+def loaded(file: Path) -> Coverage:
+    lines, seconds = json.loads(file.read_text(encoding="utf-8"))
+    by_line = {name: {int(n): tests for n, tests in of.items()} for name, of in lines.items()}
+    return Coverage(by_line, seconds)
 
 
-def _children(node: ast.AST) -> Iterator[ast.AST]:
-    for name, value in ast.iter_fields(node):
-        if name in ("annotation", "returns", "decorator_list", "bases"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield child
+def environment(**variables: str) -> dict[str, str]:
+    """As this process's, with files in memory where there is such a place."""
+    found = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "ASYNCSVC_TESTS_STORIES": "20"}
+    if os.access(MEMORY, os.W_OK):
+        found["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
+    return found | variables
 
 
-def _is_talk(node: ast.AST) -> bool:
-    """A text for people: a docstring, a log line, a formatted string, the text of an error."""
-    if isinstance(node, ast.JoinedStr):
-        return True
-    if not isinstance(node, ast.Expr):
-        return False
-    value = node.value
-    if isinstance(value, ast.Call) and isinstance(value.func, ast.Attribute):
-        return isinstance(value.func.value, ast.Name) and value.func.value.id == "log"
-    return isinstance(value, ast.Constant)
-
-
-def _other_expressions(node: ast.expr) -> Iterator[ast.expr]:
-    match node:
-        case ast.Compare(left=left, ops=[op], comparators=rest) if type(op) in COMPARISONS:
-            yield ast.Compare(left, [COMPARISONS[type(op)]()], rest)
-        case ast.BoolOp(op=op, values=values):
-            yield ast.BoolOp(ast.Or() if isinstance(op, ast.And) else ast.And(), values)
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            yield operand
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in ARITHMETIC:
-            yield ast.BinOp(left, ARITHMETIC[type(op)](), right)
-        case ast.IfExp(test=test, body=body, orelse=orelse):
-            yield ast.IfExp(test, orelse, body)
-        case ast.Constant(value=bool(value)):
-            yield ast.Constant(not value)
-        case ast.Constant(value=int(value) | float(value)):
-            yield ast.Constant(value + 1)
-
-
-def _other_statements(node: ast.stmt) -> Iterator[ast.stmt]:
-    match node:
-        case ast.Expr() if _is_talk(node):
-            return
-        case ast.Expr(value=ast.Yield() | ast.YieldFrom()):
-            return
-        case ast.Expr() | ast.AugAssign() | ast.Raise():
-            yield ast.Pass()
-        case ast.Assign(targets=[ast.Attribute() | ast.Subscript()]):
-            yield ast.Pass()
-        case ast.Break():
-            yield ast.Continue()
-        case ast.Continue():
-            yield ast.Break()
-
-
-def tests_of(file: Path) -> list[list[str]]:
-    """The tests of a module in the order in which they are tried; each item is one run."""
-    folder = Path("tests", *file.parent.parts[1:])
-    named = sorted((ROOT / folder).glob(f"test_{file.stem}*.py"))
-    own = [str(path.relative_to(ROOT)) for path in named]
-    while folder != Path("tests") and not any((ROOT / folder).glob("test_*.py")):
-        folder = folder.parent
-    whole = [str(folder)] if folder != Path("tests") else []
-    return [run for run in (own, whole) if run] or [["tests/flows"]]
+def measured(tests: Sequence[str], workers: int) -> Coverage:
+    """Run the tests once. Raises RuntimeError where they fail on the unchanged code."""
+    with tempfile.TemporaryDirectory(prefix="mutation-map-") as folder:
+        data = Path(folder, "data")
+        variables = environment(**{FOLDER: folder, "COVERAGE_FILE": str(data)})
+        base = [sys.executable, "-m", "coverage"]
+        words = ["-m", "pytest", "-n", str(workers), "-q", "-p", "tests.benchmarks.covering"]
+        run = subprocess.run([*base, "run", *words, *tests], cwd=ROOT, env=variables, check=False)
+        if run.returncode:
+            raise RuntimeError("the tests of the unchanged code fail")
+        subprocess.run([*base, "combine", "--quiet"], cwd=ROOT, env=variables, check=True)
+        seconds = json.loads(Path(folder, SECONDS).read_text(encoding="utf-8"))
+        found = CoverageData(str(data))
+        found.read()
+        of_line = {
+            str(Path(name).relative_to(ROOT)): {
+                line: [test for test in contexts if test]
+                for line, contexts in found.contexts_by_lineno(name).items()
+            }
+            for name in found.measured_files()
+        }
+        return Coverage(of_line, seconds)
 
 
 class Place:
@@ -182,11 +122,13 @@ class Place:
 
     def passes(self, tests: Sequence[str], within_s: float) -> bool:
         """Whether these tests pass in time."""
-        words = ["-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", *tests]
+        listed = self.folder / "tests.txt"
+        listed.write_text("\n".join(tests), encoding="utf-8")
+        words = ["-m", "pytest", "-n", "0", "-x", "-q", "-p", "no:cacheprovider", f"@{listed}"]
         run = subprocess.Popen(
-            # Compiled files are told apart by their time in whole seconds: too coarse here.
-            [sys.executable, "-B", *words],
+            [sys.executable, *words],
             cwd=self.folder,
+            env=environment(),
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -197,81 +139,95 @@ class Place:
             run.wait()
             return False
 
-    def survives(self, mutant: Mutant, limits: Sequence[tuple[Sequence[str], float]]) -> bool:
-        """Whether all tests pass with the mutant."""
+    def survives(self, mutant: Mutant, found: Coverage) -> bool:
+        """Whether all tests that run the mutant's line pass."""
         target = self.folder / mutant.file
         source = target.read_bytes()
-        target.write_bytes(mutant.applied(source))
+        self._write(target, mutant.applied(source))
+        tests = found.tests(mutant)
         try:
-            return all(self.passes(tests, within_s) for tests, within_s in limits)
+            for some in (tests[:FIRST], tests[FIRST:]):
+                expected = sum(found.seconds.get(test, 0.0) for test in some)
+                if some and not self.passes(some, START_S + SLOWER * expected):
+                    return False
+            return True
         finally:
-            target.write_bytes(source)
+            self._write(target, source)
+
+    def _write(self, target: Path, source: bytes) -> None:
+        """Compiled files are distinguished by whole seconds: too coarse here, so it is removed."""
+        target.write_bytes(source)
+        for compiled in (target.parent / "__pycache__").glob(f"{target.stem}.*.pyc"):
+            compiled.unlink()
 
 
-def modules(paths: Sequence[str]) -> list[Path]:
-    """The modules that are named, by file or by folder, as paths in the repository."""
-    found: list[Path] = []
+def all_mutants(paths: Sequence[str]) -> list[Mutant]:
+    """The mutants of modules that are named, by file or by folder."""
+    found: list[Mutant] = []
     for name in paths:
         path = (ROOT / name).resolve()
-        files = sorted(path.rglob("*.py")) if path.is_dir() else [path]
-        found += [file.relative_to(ROOT) for file in files if file.stem != "__init__"]
+        for file in sorted(path.rglob("*.py")) if path.is_dir() else [path]:
+            found += mutants(file.relative_to(ROOT), file.read_bytes())
     return found
 
 
-def run_module(
-    chosen: Sequence[Mutant], runs: list[list[str]], places: "SimpleQueue[Place]", workers: int
-) -> list[Mutant]:
-    """The mutants of one module that survive these runs of tests. Raises RuntimeError where the
-    unchanged code fails them."""
-    place, limits = places.get(), []
-    try:
-        for tests in runs:
-            began = time.monotonic()
-            if not place.passes(tests, 600):
-                raise RuntimeError(f"the tests of the unchanged code fail: {' '.join(tests)}")
-            limits.append((tests, 10 + SLOWER * (time.monotonic() - began)))
-    finally:
-        places.put(place)
+def survivors(chosen: Sequence[Mutant], found: Coverage, workers: int) -> list[Mutant]:
+    """Those of the mutants that pass their tests, each printed as it is found."""
+    places: SimpleQueue[Place] = SimpleQueue()
+    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
+        for number in range(workers):
+            (home := Path(folder, str(number))).mkdir()
+            places.put(Place(home))
 
-    def tried(mutant: Mutant) -> Mutant | None:
-        place = places.get()
-        try:
-            return mutant if place.survives(mutant, limits) else None
-        finally:
-            places.put(place)
+        def tried(mutant: Mutant) -> Mutant | None:
+            place = places.get()
+            try:
+                if not place.survives(mutant, found):
+                    return None
+            finally:
+                places.put(place)
+            print(f"survived  {mutant}  ({len(found.tests(mutant))} tests)", flush=True)
+            return mutant
 
-    with ThreadPoolExecutor(workers) as pool:
-        return [mutant for mutant in pool.map(tried, chosen) if mutant is not None]
+        alive: list[Mutant] = []
+        with ThreadPoolExecutor(workers) as pool:
+            for number, mutant in enumerate(pool.map(tried, chosen), 1):
+                if mutant is not None:
+                    alive.append(mutant)
+                if number % 10 == 0:
+                    progress(f"{number} of {len(chosen)} mutants, {len(alive)} survived")
+        return alive
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run; 0 where enough mutants are killed."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("paths", nargs="+", help="modules or packages")
-    parser.add_argument("--most", type=int, help="mutants of each module, chosen by --seed")
-    parser.add_argument("--tests", nargs="+", help="these, not those of the module and its package")
+    engine = [f"asyncsvc/{name}" for name in ENGINE]
+    tests = [f"tests/{name}" for name in TESTS]
+    parser.add_argument("paths", nargs="*", default=engine, help="modules or packages")
+    parser.add_argument("--sample", type=int, default=SAMPLE, help="mutants, chosen by --seed")
+    parser.add_argument("--tests", nargs="+", default=tests, help="the tests that may kill them")
+    parser.add_argument("--map", type=Path, help="a file for the map from lines to tests")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=2, help="mutants tried at once")
     parser.add_argument("--least", type=float, default=LEAST, help="percent to be killed")
     asked = parser.parse_args(argv)
-    tried_in_all, alive_in_all = 0, 0
-    with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
-        places: SimpleQueue[Place] = SimpleQueue()
-        for number in range(asked.workers):
-            (home := Path(folder, str(number))).mkdir()
-            places.put(Place(home))
-        for file in modules(asked.paths):
-            chosen = mutants(file, (ROOT / file).read_bytes())
-            if asked.most is not None and asked.most < len(chosen):
-                chosen = random.Random(asked.seed).sample(chosen, asked.most)
-            runs = [asked.tests] if asked.tests else tests_of(file)
-            tried, survivors = len(chosen), run_module(chosen, runs, places, asked.workers)
-            tried_in_all, alive_in_all = tried_in_all + tried, alive_in_all + len(survivors)
-            print(f"{file}: {tried - len(survivors)} of {tried} killed", flush=True)
-            for mutant in survivors:
-                print(f"  survived  {mutant}", flush=True)
-    killed = 100.0 * (tried_in_all - alive_in_all) / max(tried_in_all, 1)
-    print(f"killed {killed:.1f} % of {tried_in_all} mutants (at least {asked.least:g} %)")
+    if asked.map is not None and asked.map.exists():
+        found = loaded(asked.map)
+    else:
+        found = measured(asked.tests, asked.workers)
+        if asked.map is not None:
+            found.save(asked.map)
+    chosen = all_mutants(asked.paths)
+    if asked.sample < len(chosen):
+        chosen = random.Random(asked.seed).sample(chosen, asked.sample)
+    alive = survivors(chosen, found, asked.workers)
+    in_all = Counter(str(mutant.file.parent) for mutant in chosen)
+    left = Counter(str(mutant.file.parent) for mutant in alive)
+    for package, count in sorted(in_all.items()):
+        print(f"{package}: {count - left[package]} of {count} killed")
+    killed = 100.0 * (len(chosen) - len(alive)) / max(len(chosen), 1)
+    print(f"killed {killed:.1f} % of {len(chosen)} mutants (at least {asked.least:g} %)")
     return 0 if killed >= asked.least else 1
 
 

@@ -206,8 +206,8 @@ class Run:
             ]
             for start in range(0, count, BATCH):
                 part = tasks[start : start + BATCH]
-                told = await stage.post(client, f"{url}/tasks/batch", {"tasks": part})
-                for offset, task in enumerate(told["tasks"]):
+                answer = await stage.post(client, f"{url}/tasks/batch", {"tasks": part})
+                for offset, task in enumerate(answer["tasks"]):
                     self.seen.ledger.accepted[f"a{number + start + offset}"] = task["task_id"]
             number += count
 
@@ -262,7 +262,7 @@ class Run:
         self.seen.calls = await stage.all_calls(client, provider)
 
     def _look(self, folder: Path, service: stage.Child) -> None:
-        """Hold the database of the dead service against what the clients were told."""
+        """Hold the database of the dead service against what the clients received."""
         seen = self.seen
         database = stage.database(folder)
         lives = audit.lives(database)

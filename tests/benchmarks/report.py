@@ -1,4 +1,4 @@
-"""What a benchmark has found, and how it is told.
+"""What a benchmark has found, and how it is printed.
 
 Owns the table, the verdict and the exit status. Promises that a broken promise of the product
 (status 1) is never mixed up with a target that was missed (status 3). Never measures anything.
@@ -52,12 +52,12 @@ class Report:
             for row in cells
         ]
         lines.insert(1, "  ".join("-" * width for width in widths))
-        told = [f"  {note}" for note in self.notes]
-        told += [f"BROKEN: {fault}" for fault in self.broken]
-        told += [f"MISSED TARGET: {fault}" for fault in self.missed]
+        lines_below = [f"  {note}" for note in self.notes]
+        lines_below += [f"BROKEN: {fault}" for fault in self.broken]
+        lines_below += [f"MISSED TARGET: {fault}" for fault in self.missed]
         if not self.broken and not self.missed:
-            told.append("OK")
-        return "\n".join([self.title, *lines, *told])
+            lines_below.append("OK")
+        return "\n".join([self.title, *lines, *lines_below])
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -350,6 +350,7 @@ def folds(groups: Ints, count: int) -> Ints:
 
 
 def _groups(prompts: Sequence[Prompt], pieces: Sequence[frozenset[str]]) -> Ints:
+    """The group of each prompt: prompts of one topic, or with many pieces in common, share one."""
     parent = list(range(len(prompts)))
 
     def root(one: int) -> int:
@@ -358,15 +359,8 @@ def _groups(prompts: Sequence[Prompt], pieces: Sequence[frozenset[str]]) -> Ints
             one = parent[one]
         return one
 
-    places: dict[str, list[int]] = defaultdict(list)
-    for number, (prompt, found) in enumerate(zip(prompts, pieces, strict=True)):
-        if prompt.topic:
-            places[f"{prompt.source}\n{prompt.topic}"].append(number)
-        for piece in found:
-            if len(piece) >= 5:
-                places[piece].append(number)
     shared: Counter[tuple[int, int]] = Counter()
-    for piece, found_in in places.items():
+    for piece, found_in in _places(prompts, pieces).items():
         if "\n" in piece:
             for number in found_in:
                 parent[root(number)] = root(found_in[0])
@@ -376,3 +370,15 @@ def _groups(prompts: Sequence[Prompt], pieces: Sequence[frozenset[str]]) -> Ints
         if count >= 0.25 * min(len(pieces[a]), len(pieces[b])) / 2:
             parent[root(a)] = root(b)
     return np.array([root(number) for number in range(len(prompts))])
+
+
+def _places(prompts: Sequence[Prompt], pieces: Sequence[frozenset[str]]) -> dict[str, list[int]]:
+    """The prompts of each topic (its key has a line break) and with each piece of text."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for number, (prompt, found) in enumerate(zip(prompts, pieces, strict=True)):
+        if prompt.topic:
+            places[f"{prompt.source}\n{prompt.topic}"].append(number)
+        for piece in found:
+            if len(piece) >= 5:
+                places[piece].append(number)
+    return places

@@ -116,9 +116,9 @@ async def _stream(
     ids = await _submit(client, service, "streams", streaming, tokens)
     async with following.Subscribers(service.url, ids) as subscribers:
         before = service.cpu_s()
-        heard = await subscribers.all()
+        received = await subscribers.all()
         used = service.cpu_s() - before - idle * (seconds + first_s)
-    for one in heard:
+    for one in received:
         report.broken += one.faults()
     return 1000 * used / (streaming * tokens)
 

@@ -1,6 +1,6 @@
 """WebSocket clients that do not read, on raw sockets with a small window.
 
-Owns those sockets. Promises to read nothing after the handshake until it is told to, and then
+Owns those sockets. Promises to read nothing after the handshake until it is asked to, and then
 to read up to the close frame. Never looks into the events.
 """
 

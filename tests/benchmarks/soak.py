@@ -134,7 +134,7 @@ class Soak:
     async def _feed(self, client: aiohttp.ClientSession, url: str) -> None:
         """Batch after batch, as fast as the depth allows, until all are answered."""
         batch = {"tasks": [{"content": "What time is it?", "model": "fast"}] * BATCH}
-        sent, told = 0, 0
+        sent, reported = 0, 0
         async with asyncio.timeout(60 + self._plan.tasks / 20):
             while self._answered < self._plan.tasks:
                 if sent < self._plan.tasks and sent - self._answered < self._plan.depth:
@@ -142,8 +142,8 @@ class Soak:
                     sent += BATCH
                 else:
                     await asyncio.sleep(0.01)
-                if sent - told >= 10_000:
-                    told = sent
+                if sent - reported >= 10_000:
+                    reported = sent
                     last = self.seen.samples[-1]
                     progress(f"{sent:,} submitted, {last.memory_mb:.0f} MB, {last.at_s:.0f} s")
 

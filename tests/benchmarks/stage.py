@@ -35,7 +35,7 @@ FAULTY = ("Traceback", "a fault of ours", "a commit failed", "died and is replac
 
 
 def free_port() -> int:
-    """A port that nobody listens on now."""
+    """A port that no process listens on now."""
     while True:
         port = random.randrange(*PORTS)
         with socket.socket() as probe:

@@ -25,7 +25,7 @@ class Book:
     """What all stories had in them."""
 
     def __init__(self, runs: int) -> None:
-        self.told = 0
+        self.finished = 0
         self.steps: Counter[str] = Counter()
         self.happened: Counter[str] = Counter()
         self.in_stories: Counter[str] = Counter()
@@ -33,8 +33,8 @@ class Book:
         self._runs = runs
         self._began = time.monotonic()
 
-    def heard(self, story: Story, happened: Counter[str]) -> None:
-        self.told += 1
+    def add(self, story: Story, happened: Counter[str]) -> None:
+        self.finished += 1
         for step in story.steps:
             kind = type(step).__name__.lower()
             named = {Do: "verb", Fault: "kind"}.get(type(step))
@@ -42,8 +42,8 @@ class Book:
         found = {kind: count for kind, count in happened.items() if count}
         self.happened.update(found)
         self.in_stories.update(found.keys())
-        if self.told % TELL_EVERY == 0:
-            progress(f"{self.told} of {self._runs} stories, {self.seconds:.0f} s")
+        if self.finished % TELL_EVERY == 0:
+            progress(f"{self.finished} of {self._runs} stories, {self.seconds:.0f} s")
 
     @property
     def seconds(self) -> float:
@@ -55,7 +55,7 @@ def run(runs: int, number: int) -> Report:
     report = Report(f"{runs} stories, --seed {number}", ["what", "times", "stories"])
     book = Book(runs)
     try:
-        explore(runs, number, book.heard)
+        explore(runs, number, book.add)
     except Shown as shown:
         report.require(False, str(shown))
     for kind, count in sorted(book.steps.items()):
@@ -65,10 +65,10 @@ def run(runs: int, number: int) -> Report:
             report.row(kind, count, book.in_stories[kind])
     steps = book.steps.total()
     report.notes.append(
-        f"{book.told} stories told to their end, {steps} steps, {book.seconds:.0f} s, "
-        f"{1000 * book.seconds / max(book.told, 1):.0f} ms a story"
+        f"{book.finished} stories played to their end, {steps} steps, {book.seconds:.0f} s, "
+        f"{1000 * book.seconds / max(book.finished, 1):.0f} ms a story"
     )
-    rare = sorted(k for k, count in book.in_stories.items() if count < book.told * RARE)
+    rare = sorted(k for k, count in book.in_stories.items() if count < book.finished * RARE)
     if rare:
         report.notes.append(f"in fewer than {RARE:.0%} of the stories: {', '.join(rare)}")
     return report

@@ -31,7 +31,7 @@ def missing() -> str | None:
 
 
 def injecting(call: str, what: str) -> list[str]:
-    """Start something whose `call` meets `what`, such as `signal=KILL:when=7`."""
+    """Start something whose `call` gets the fault `what`, such as `signal=KILL:when=7`."""
     # Not with --seccomp-bpf: strace 6.1 then forgets to inject signals.
     quiet = ["strace", "-f", "-qq", "-o", "/dev/null"]
     return [*quiet, "-e", f"trace={call}", "-e", f"inject={call}:{what}"]
@@ -68,18 +68,18 @@ class _Reader:
         self._covered: set[str] = set()
         self._syncing: dict[str, set[str]] = {}
         """By thread: what a sync covers once it has succeeded."""
-        self._told: set[str] = set()
+        self._sent: set[str] = set()
 
-    def take(self, thread: str, name: str, said: str, resumed: bool) -> None:
+    def take(self, thread: str, name: str, arguments: str, resumed: bool) -> None:
         if name == WRITES and not resumed:
-            self._write(said)
+            self._write(arguments)
         elif name == SYNCS:
-            self._sync(thread, said, resumed)
-        elif name in SENDS and not resumed and "HTTP/1.1 202" in said:
-            self._send(said)
+            self._sync(thread, arguments, resumed)
+        elif name in SENDS and not resumed and "HTTP/1.1 202" in arguments:
+            self._send(arguments)
 
-    def _write(self, said: str) -> None:
-        if (match := _WRITE.match(said)) is None:
+    def _write(self, arguments: str) -> None:
+        if (match := _WRITE.match(arguments)) is None:
             return  # not the log
         if int(match.group(2)) == FRAME_HEAD:
             head = ast.literal_eval(f"b{match.group(1)}")
@@ -91,12 +91,12 @@ class _Reader:
             self._committed |= self._open
             self._open, self._last_frame = set(), False
 
-    def _sync(self, thread: str, said: str, resumed: bool) -> None:
+    def _sync(self, thread: str, arguments: str, resumed: bool) -> None:
         if not resumed:
-            if "-wal>" not in said:
+            if "-wal>" not in arguments:
                 return
             self._syncing[thread] = set(self._committed)
-        ended = _ENDED.search(said)
+        ended = _ENDED.search(arguments)
         if ended is None or thread not in self._syncing:
             return
         covered = self._syncing.pop(thread)
@@ -105,9 +105,9 @@ class _Reader:
             self._covered |= covered
             self._committed -= covered
 
-    def _send(self, said: str) -> None:
-        for task_id in self._wanted.intersection(_ID.findall(said)) - self._told:
-            self._told.add(task_id)
+    def _send(self, arguments: str) -> None:
+        for task_id in self._wanted.intersection(_ID.findall(arguments)) - self._sent:
+            self._sent.add(task_id)
             self.order.acknowledged += 1
             if task_id not in self._covered:
                 why = "synced" if task_id in self._committed else "committed"
@@ -123,6 +123,6 @@ def order(lines: Iterable[str], ids: Sequence[str]) -> Order:
     reader = _Reader(ids)
     for line in lines:
         if match := _CALL.match(line):
-            thread, name, said, overtaken, tail = match.groups()
-            reader.take(thread, name or overtaken, said or tail or "", name is None)
+            thread, name, arguments, overtaken, tail = match.groups()
+            reader.take(thread, name or overtaken, arguments or tail or "", name is None)
     return reader.order

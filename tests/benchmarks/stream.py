@@ -63,7 +63,7 @@ async def run(plan: Plan) -> Report:
         stage.simulator(folder, profile) as provider,
         stage.service(folder, settings(provider.url, plan.tasks)) as service,
     ):
-        heard, cpu_s, provider_s = await _stream(plan, client, service, provider)
+        received, cpu_s, provider_s = await _stream(plan, client, service, provider)
         calls = await stage.all_calls(client, provider.url)
         memory = service.memory_mb()
         report.broken += service.faults()
@@ -71,17 +71,18 @@ async def run(plan: Plan) -> Report:
         for life in audit.lives(stage.database(folder)):
             marker = life.marker
             report.require(
-                life.text == heard[marker].text, f"{marker}: another text is stored than was sent"
+                life.text == received[marker].text,
+                f"{marker}: another text is stored than was sent",
             )
-    _judge(report, plan, heard, {call["marker"]: call for call in calls})
-    _tell(report, plan, heard, cpu_s, memory)
+    _judge(report, plan, received, {call["marker"]: call for call in calls})
+    _tell(report, plan, received, cpu_s, memory)
     report.row("processor s of the provider", provider_s, "")
     return report
 
 
 async def _stream(
     plan: Plan, client: aiohttp.ClientSession, service: stage.Child, provider: stage.Child
-) -> tuple[dict[str, following.Heard], float, float]:
+) -> tuple[dict[str, following.Received], float, float]:
     """What each client has received, by marker; the processor seconds of service and provider."""
     bodies = [
         {"content": f"Tell [[id:s{number}]][[sim:tokens={plan.tokens}]]", "model": "streams"}
@@ -90,25 +91,25 @@ async def _stream(
     ids: list[str] = []
     for begin in range(0, plan.tasks, 1000):
         batch = {"tasks": bodies[begin : begin + 1000]}
-        told = await stage.post(client, f"{service.url}/tasks/batch", batch)
-        ids += [task["task_id"] for task in told["tasks"]]
+        answer = await stage.post(client, f"{service.url}/tasks/batch", batch)
+        ids += [task["task_id"] for task in answer["tasks"]]
     async with following.Subscribers(service.url, ids) as subscribers:
         progress("all clients are connected")
         before, provider_before = service.cpu_s(), provider.cpu_s()
-        heard = await subscribers.all()
+        received = await subscribers.all()
         cpu_s, provider_s = service.cpu_s() - before, provider.cpu_s() - provider_before
-    return {f"s{number}": one for number, one in enumerate(heard)}, cpu_s, provider_s
+    return {f"s{number}": one for number, one in enumerate(received)}, cpu_s, provider_s
 
 
 def _judge(
     report: Report,
     plan: Plan,
-    heard: dict[str, following.Heard],
+    received: dict[str, following.Received],
     calls: dict[str, dict[str, Any]],
 ) -> None:
     ends: list[float] = []
     tokens: list[float] = []
-    for marker, one in heard.items():
+    for marker, one in received.items():
         report.broken += one.faults()
         call = calls[marker]
         report.require(one.text == call["text"], f"{marker}: another text than the provider's")
@@ -123,7 +124,7 @@ def _judge(
     report.target(p99 < P99_TARGET_MS, f"p99 {p99:.0f} ms added, target {P99_TARGET_MS:g} ms")
 
 
-def _added_ms(one: following.Heard, text: str, began: float, rate: float) -> Iterator[float]:
+def _added_ms(one: following.Received, text: str, began: float, rate: float) -> Iterator[float]:
     """For each token of the provider's text: arrival of the event that carries its end, less
     the time at which it was due."""
     arrivals = ((at, len(part)) for at, _, _, _, part in one.chunks())
@@ -137,9 +138,9 @@ def _added_ms(one: following.Heard, text: str, began: float, rate: float) -> Ite
 
 
 def _tell(
-    report: Report, plan: Plan, heard: dict[str, following.Heard], cpu_s: float, memory: float
+    report: Report, plan: Plan, received: dict[str, following.Received], cpu_s: float, memory: float
 ) -> None:
-    chunks = [chunk for one in heard.values() for chunk in one.chunks()]
+    chunks = [chunk for one in received.values() for chunk in one.chunks()]
     tokens = plan.tasks * plan.tokens
     lags = [chunk[0] - chunk[3] for chunk in chunks]
     took = (max(c[0] for c in chunks) - min(c[0] for c in chunks)) / 1000
@@ -152,7 +153,7 @@ def _tell(
     report.row("processor s per 1,000 chunks", 1000 * cpu_s / len(chunks), "")
     report.row("processor s per 1,000 tokens", 1000 * cpu_s / tokens, "")
     report.row("memory MB", memory, "")
-    lost = sum(one.events[-1][1] - len(one.events) for one in heard.values())
+    lost = sum(one.events[-1][1] - len(one.events) for one in received.values())
     report.row("events lost", lost, "")
 
 

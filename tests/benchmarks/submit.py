@@ -24,7 +24,7 @@ from tests.benchmarks import following, stage, wire
 from tests.benchmarks.report import Report, percentile, progress
 
 CONNECTIONS = 64
-SHARE_TARGET = 0.35
+SHARE_TARGET = 0.25
 P95_TARGET_MS = 50.0
 STREAM_TOKENS_S = 20
 SPARE_S = 60
@@ -147,7 +147,7 @@ async def _latency(
             )
         )["tasks"]
     ]
-    async with following.Subscribers(service.url, streams if plan.followed else []) as heard:
+    async with following.Subscribers(service.url, streams if plan.followed else []) as subscribers:
         await asyncio.sleep(1.5)
         progress(f"{len(streams)} streams run; offering {plan.offered:g} submits/s")
         before = service.cpu_s()
@@ -166,7 +166,7 @@ async def _latency(
         report.target(p95 < P95_TARGET_MS, f"p95 {p95:.1f} ms, target {P95_TARGET_MS:g} ms")
         for task_id in streams:
             await stage.post(client, f"{service.url}/tasks/{task_id}/cancel")
-        for follower in await heard.all():
+        for follower in await subscribers.all():
             report.broken += follower.faults()
 
 
@@ -178,7 +178,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--offered", type=float, default=default.offered, help="submits per second")
     parser.add_argument("--streams", type=int, default=default.streams, help="tasks streaming")
     parser.add_argument("--seconds", type=float, default=default.seconds, help="of the offer")
-    parser.add_argument("--unfollowed", action="store_true", help="nobody follows the streams")
+    parser.add_argument("--unfollowed", action="store_true", help="the streams have no followers")
     parser.add_argument("--backlog", type=int, default=0, help="tasks that wait before the offer")
     given = parser.parse_args(argv)
     plan = Plan(

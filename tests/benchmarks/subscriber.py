@@ -18,26 +18,26 @@ import uvloop
 
 from asyncsvc.clock import now_ms
 
-Heard = list[tuple[int, str]]
+Received = list[tuple[int, str]]
 
 
 async def follow(
     client: aiohttp.ClientSession, url: str, task_id: str, opened: asyncio.Semaphore
 ) -> dict[str, Any]:
     """Follow one task to its end."""
-    heard: Heard = []
+    received: Received = []
     async with client.ws_connect(f"{url}/ws/tasks/{task_id}", max_msg_size=0) as socket:
         opened.release()
         async for message in socket:
             if message.type is aiohttp.WSMsgType.TEXT:
-                heard.append((now_ms(), message.data))
+                received.append((now_ms(), message.data))
         code = socket.close_code
-    return {"task_id": task_id, "code": code, "heard": heard}
+    return {"task_id": task_id, "code": code, "received": received}
 
 
-def events(heard: Heard) -> Iterator[list[Any]]:
-    """What was heard, without what is live only."""
-    for at, text in heard:
+def events(received: Received) -> Iterator[list[Any]]:
+    """What was received, without what is live only."""
+    for at, text in received:
         event = orjson.loads(text)
         if event.get("seq") is not None:
             ts = datetime.fromisoformat(event["ts"]).timestamp() * 1000
@@ -57,8 +57,8 @@ async def main() -> None:
             await opened.acquire()
         print("connected", flush=True)
         for done in await asyncio.gather(*follows):
-            told = {"task_id": done["task_id"], "code": done["code"]}
-            line = orjson.dumps({**told, "events": list(events(done["heard"]))})
+            result = {"task_id": done["task_id"], "code": done["code"]}
+            line = orjson.dumps({**result, "events": list(events(done["received"]))})
             sys.stdout.buffer.write(line + b"\n")
         sys.stdout.buffer.flush()
 

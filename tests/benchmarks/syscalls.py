@@ -2,7 +2,7 @@
 
 Promises to end by itself and to leave nothing behind. Each life of the service ends as it
 enters its k-th write to the database or its k-th sync; what is left is held against what
-clients were told, as in `crash.py`. Then a log of all writes, syncs and sends is read: an
+clients received, as in `crash.py`. Then a log of all writes, syncs and sends is read: an
 acknowledgement that was sent before the sync of its commit is broken.
 """
 

@@ -73,57 +73,80 @@ class Feed:
         self.received: Callable[[bool], None] = lambda _: None
 
 
-async def drive(port: int, feed: Feed, count: int, in_flight: int) -> tuple[float, int]:
-    """Submit a task for each that finishes; the rate from the first submit to the last end."""
-    data = wire.request("/tasks", orjson.dumps(BODY))
-    done = asyncio.get_running_loop().create_future()
-    opening: set[asyncio.Task[None]] = set()
-    submitted = finished = wrong = 0
+class _Round:
+    """One round: as many tasks under way as asked for, until `count` have finished."""
 
-    def answered(connection: wire.Connection, status: int) -> None:
+    def __init__(self, port: int, count: int) -> None:
+        self._port, self._count = port, count
+        self._data = wire.request("/tasks", orjson.dumps(BODY))
+        self._free: list[wire.Connection] = []
+        self._lines: list[wire.Connection] = []
+        self._opening: set[asyncio.Task[None]] = set()
+        self._submitted = self._finished = 0
+        self.wrong = 0
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    async def open(self, in_flight: int) -> None:
+        for _ in range(min(in_flight, self._count)):
+            self._lines.append(await wire.connect(self._port, self._answered))
+        self._free += self._lines
+
+    def start(self) -> None:
+        self._submitted = len(self._lines)
+        for _ in range(self._submitted):
+            self._submit()
+
+    def received(self, completed: bool) -> None:
+        self._finished += 1
+        self.wrong += not completed
+        if self._submitted < self._count:
+            self._submitted += 1
+            self._submit()
+        elif self._finished == self._count and not self.done.done():
+            self.done.set_result(None)
+
+    def close(self) -> None:
+        for line in self._lines:
+            line.close()
+
+    def _answered(self, connection: wire.Connection, status: int) -> None:
         if status == 202:
             connection.sent_at = 0.0  # servers close what is idle for a while
-            free.append(connection)
-        elif not done.done():
-            done.set_exception(RuntimeError(f"a submit was answered {status}"))
+            self._free.append(connection)
+        elif not self.done.done():
+            self.done.set_exception(RuntimeError(f"a submit was answered {status}"))
 
-    async def opened() -> None:
-        lines.append(await wire.connect(port, answered))
-        lines[-1].send(data, 1.0)
+    async def _opened(self) -> None:
+        line = await wire.connect(self._port, self._answered)
+        self._lines.append(line)
+        line.send(self._data, 1.0)
 
-    def submit() -> None:
-        while free:
-            line = free.pop()
+    def _submit(self) -> None:
+        while self._free:
+            line = self._free.pop()
             if line.alive:
-                line.send(data, 1.0)
+                line.send(self._data, 1.0)
                 return
-        task = asyncio.create_task(opened())
-        opening.add(task)
-        task.add_done_callback(opening.discard)
+        task = asyncio.create_task(self._opened())
+        self._opening.add(task)
+        task.add_done_callback(self._opening.discard)
 
-    def received(completed: bool) -> None:
-        nonlocal submitted, finished, wrong
-        finished += 1
-        wrong += not completed
-        if submitted < count:
-            submitted += 1
-            submit()
-        elif finished == count and not done.done():
-            done.set_result(None)
 
-    lines = [await wire.connect(port, answered) for _ in range(min(in_flight, count))]
-    free = list(lines)
-    feed.received = received
+async def drive(port: int, feed: Feed, count: int, in_flight: int) -> tuple[float, int]:
+    """Submit a task for each that finishes.
+
+    Gives tasks per second from the first submit to the last end, and how many did not complete.
+    """
+    one = _Round(port, count)
+    await one.open(in_flight)
+    feed.received = one.received
     began = perf_counter()
-    submitted = len(lines)
-    for _ in range(submitted):
-        submit()
+    one.start()
     async with asyncio.timeout(MOST_ROUND_S):
-        await done
+        await one.done
     took = perf_counter() - began
-    for line in lines:
-        line.close()
-    return count / took, wrong
+    one.close()
+    return count / took, one.wrong
 
 
 @asynccontextmanager
@@ -177,7 +200,8 @@ async def huey(folder: Path, upstream: str) -> AsyncIterator[System]:
         process = await asyncio.create_subprocess_exec(
             *words, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=log
         )
-    assert process.stdin is not None and process.stdout is not None
+    assert process.stdin is not None
+    assert process.stdout is not None
     stdin, stdout = process.stdin, process.stdout
 
     async def run(count: int, in_flight: int) -> tuple[float, int]:
@@ -316,8 +340,8 @@ async def _rounds(
             used += (service.cpu_s() - before) if name == "service" else 0.0
             rates[name].append(per_s)
             report.require(not wrong, f"{name}: {wrong} tasks did not complete")
-        told = ", ".join(f"{name} {rate[-1]:.0f}/s" for name, rate in rates.items())
-        progress(f"{in_flight} in flight, round {number + 1}: {told}")
+        rates_now = ", ".join(f"{name} {rate[-1]:.0f}/s" for name, rate in rates.items())
+        progress(f"{in_flight} in flight, round {number + 1}: {rates_now}")
     data = wire.request("/v1/chat/completions", b'{"stream":true}')
     alone, _ = await wire.saturate(upstream.port, data, plan.tasks, 64, status=200)
     cells: list[object] = [f"{in_flight}", median(rates["service"])]

@@ -1,6 +1,6 @@
 """What a run with kills has shown, once everything is over.
 
-Owns the comparison of three accounts of the same tasks: what clients were told, what the
+Owns the comparison of three accounts of the same tasks: what clients received, what the
 database holds, what the provider was asked. Promises to put every contradiction into the
 report. Never starts, stops or asks anything.
 """
@@ -38,7 +38,7 @@ class Kills:
 
 def blamed(life: audit.Life, calls: list[dict[str, Any]]) -> list[str]:
     """Attempts that were counted as failed although the provider has not failed them: of a kill,
-    say. Being told to slow down costs none, nor does a call that was cut."""
+    say. A request to slow down costs none, nor does a call that was cut."""
     failed = life.causes("retrying", "failed")
     own = [c["outcome"] for c in calls if c["outcome"] not in ("completed", "disconnected")]
     faults = [kind for kind in own if kind != "rejected" and not kind.startswith("429")]
@@ -61,7 +61,7 @@ def failures(lives: Sequence[audit.Life]) -> list[str]:
 
 @dataclass
 class Verdict:
-    """`judge` once, with nobody using the database any more."""
+    """`judge` once, once no process uses the database any more."""
 
     report: Report
     ledger: clients.Ledger
@@ -94,7 +94,7 @@ class Verdict:
         )
         report.broken += audit.shortened(self._twins(lives), "submitted once, stored twice")
         report.broken += audit.shortened(self._ends(lives), "ended wrongly")
-        report.broken += audit.shortened(self._heard(lives), "follower")
+        report.broken += audit.shortened(self._followed(lives), "follower")
         checked = audit.integrity(database)
         report.require(checked == "ok", f"integrity check: {checked}")
         for name, model in figures["models"].items():
@@ -121,15 +121,15 @@ class Verdict:
                 wrong.append(f"{life.task_id} is {life.state}")
         return wrong
 
-    def _heard(self, lives: list[audit.Life]) -> list[str]:
-        """Each follower has heard each event once, and the feed's client all of all tasks."""
+    def _followed(self, lives: list[audit.Life]) -> list[str]:
+        """Each follower has received each event once, and the feed's client all of all tasks."""
         wrong = list(self.feed.odd)
         by_id = {life.task_id: life for life in lives}
         for follower in self.followers:
             wrong += follower.odd
             seqs = [seq for seq, _ in follower.events]
             if seqs != [event[1] for event in by_id[follower.task_id].events]:
-                wrong.append(f"{follower.task_id}: heard {seqs}")
+                wrong.append(f"{follower.task_id}: received {seqs}")
         stored = {event[0]: (life.task_id, event) for life in lives for event in life.events}
         if stored.keys() != self.feed.events.keys():
             missing = sorted(stored.keys() - self.feed.events.keys())[:10]
@@ -137,9 +137,9 @@ class Verdict:
             wrong.append(f"the feed lacks {missing} and has {unknown} which are not stored")
         for number, text in self.feed.events.items():
             event = orjson.loads(text)
-            told = (event["task_id"], (number, event["seq"], event["type"], event["data"]))
-            if number in stored and told != stored[number]:
-                wrong.append(f"the feed said {told}, stored is {stored[number]}")
+            sent = (event["task_id"], (number, event["seq"], event["type"], event["data"]))
+            if number in stored and sent != stored[number]:
+                wrong.append(f"the feed sent {sent}, stored is {stored[number]}")
         return wrong
 
     def _tell(self, lives: list[audit.Life], calls: list[dict[str, Any]]) -> None:
@@ -155,7 +155,7 @@ class Verdict:
             report.row(state, count)
         report.row("interrupted by kills", cut)
         report.row("calls at the provider", len(calls))
-        report.row("events, all heard by the feed's client", len(self.feed.events))
+        report.row("events, all received by the feed's client", len(self.feed.events))
         report.row("tasks followed by a client of their own", len(self.followers))
         report.row("ready, median s", percentile(ready, 0.5))
         report.row("ready, max s", max(ready))

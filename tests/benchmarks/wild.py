@@ -29,26 +29,26 @@ async def run(cases: Sequence[Case]) -> dict[str, list[Verdict]]:
 
 def report(cases: Sequence[Case], found: dict[str, list[Verdict]], verbose: bool) -> Report:
     """The table by kind, and the reasons of each case that does not hold."""
-    told = Report(f"wild: {len(cases)} cases", ("kind", "cases hold", "controls hold"))
+    table = Report(f"wild: {len(cases)} cases", ("kind", "cases hold", "controls hold"))
     kinds = sorted({case.kind for case in cases}, key=lambda kind: int(kind.split()[0][1:]))
     for kind in [*kinds, "all"]:
         of_kind = [case for case in cases if kind in (case.kind, "all")]
         new = [_holds(found[case.id]) for case in of_kind if not case.control]
         controls = [_holds(found[case.id]) for case in of_kind if case.control]
-        told.row(kind, f"{sum(new)} of {len(new)}", f"{sum(controls)} of {len(controls)}")
+        table.row(kind, f"{sum(new)} of {len(new)}", f"{sum(controls)} of {len(controls)}")
     for case in cases:
         wrong = [verdict for verdict in found[case.id] if verdict.faults]
         if wrong:
             sign = "control " if case.control else ""
             doors = ", ".join(dict.fromkeys(verdict.run.door for verdict in wrong))
-            told.broken.append(f"{sign}{case.id} [{case.code}] {case.why} ({doors})")
+            table.broken.append(f"{sign}{case.id} [{case.code}] {case.why} ({doors})")
             shown = wrong if verbose else wrong[:1]
-            told.broken[-1] += "".join(
+            table.broken[-1] += "".join(
                 f"\n    {verdict.run.door}: {fault}"
                 for verdict in shown
                 for fault in verdict.faults
             )
-    return told
+    return table
 
 
 def _holds(verdicts: Sequence[Verdict]) -> bool:

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ LONGEST_S = 60.0
 
 
 def environment(more: Mapping[str, str] | None = None) -> dict[str, str]:
-    """This process's, without anything that would tell the service or rich something."""
+    """Return this process's environment without variables of the service and of rich."""
     ours = ("ASYNCSVC_", "NO_COLOR", "FORCE_COLOR", "COLUMNS", "TERM")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     return kept | {"PYTHONUTF8": "1", "TERM": "xterm-256color"} | dict(more or {})
@@ -130,7 +130,7 @@ class Place:
         return Ended(done.returncode, done.stdout.decode(), done.stderr.decode())
 
     @contextmanager
-    def start(self, *argv: str, **variables: str) -> Iterator[Process]:
+    def start(self, *argv: str, **variables: str) -> Generator[Process]:
         process = Process(argv, self.folder, dict(self.env) | variables)
         try:
             yield process
@@ -138,7 +138,7 @@ class Place:
             process.close()
 
     @contextmanager
-    def served(self, *argv: str) -> Iterator[tuple[Process, "Place"]]:
+    def served(self, *argv: str) -> Generator[tuple[Process, "Place"]]:
         """A service here, and a place whose commands find it."""
         with self.start("serve", *argv) as process:
             url = process.until("listening on http://").split("listening on ")[1].split()[0]
@@ -211,13 +211,13 @@ model = "off-1"
 
 
 @contextmanager
-def simulated(folder: Path) -> Iterator[str]:
+def simulated(folder: Path) -> Generator[str]:
     """A simulator as a process of its own; its URL."""
     (folder / "profile.toml").write_text(PROFILE)
     place = Place(folder, environment())
     with place.start("simulator", "--profile", "profile.toml") as process:
-        told = process.until("simulator listening on http://")
-        yield told.split("simulator listening on ")[1].split()[0]
+        line = process.until("simulator listening on http://")
+        yield line.split("simulator listening on ")[1].split()[0]
 
 
 def prepared(folder: Path, provider: str) -> Place:

@@ -25,7 +25,8 @@ def test_table_and_json(
 ) -> None:
     table = service.run(*argv)
     assert (table.code, table.err) == (0, "")
-    assert shown in table.out and "\x1b" not in table.out
+    assert shown in table.out
+    assert "\x1b" not in table.out
     assert key in service.run(*argv, "--json").json
 
 
@@ -40,7 +41,8 @@ def test_an_end_that_fits_several_ids_or_none_is_refused(service: Place, finishe
     service.run("submit", "one more", "--model", "fast")
     several, none = service.run("show", ""), service.run("show", "zzz")
     assert (several.code, none.code) == (1, 1)
-    assert "give more of the id" in several.err and "no task" in none.err
+    assert "give more of the id" in several.err
+    assert "no task" in none.err
 
 
 def test_a_task_is_paused_resumed_cancelled_and_retried(service: Place) -> None:
@@ -55,7 +57,8 @@ def test_a_task_is_paused_resumed_cancelled_and_retried(service: Place) -> None:
 def test_what_a_state_does_not_allow_is_exit_code_1(service: Place, finished: str) -> None:
     ended = service.run("resume", finished)
     assert (ended.code, ended.out) == (1, "")
-    assert "completed" in ended.err and ended.err.count("\n") == 1
+    assert "completed" in ended.err
+    assert ended.err.count("\n") == 1
 
 
 def test_a_task_is_explained(service: Place, finished: str) -> None:
@@ -73,5 +76,6 @@ def test_a_waiting_task_is_explained(service: Place) -> None:
     shown = service.run("explain", task_id)
     service.run("cancel", task_id)
     service.run("resume-model", "slow")
-    assert "now at position" in shown.out and "slow is paused" in shown.out
+    assert "now at position" in shown.out
+    assert "slow is paused" in shown.out
     assert "the model was paused" in shown.out

@@ -8,7 +8,7 @@ import signal
 import struct
 import subprocess
 import termios
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,7 +63,7 @@ class Screen:
 
 
 @contextmanager
-def screen(place: Place, *argv: str) -> Iterator[Screen]:
+def screen(place: Place, *argv: str) -> Generator[Screen]:
     made = Screen(place, *argv)
     try:
         yield made
@@ -87,14 +87,16 @@ def test_a_conversation_in_a_terminal(service: Place) -> None:
         shown.until("[cancelled]")
         shown.until("> ")
         first = newest(service)
-        assert first["status"] == "cancelled" and first["result"].startswith("#")
+        assert first["status"] == "cancelled"
+        assert first["result"].startswith("#")
         shown.type("Go on.\r")
         shown.until("[simulated answer]")
         shown.type("\x03")
         shown.until("> ")
-        said = newest(service)["messages"]
-        assert [message["role"] for message in said] == ["user", "assistant", "user"]
-        assert said[1]["content"] == first["result"] and said[2]["content"] == "Go on."
+        messages = newest(service)["messages"]
+        assert [message["role"] for message in messages] == ["user", "assistant", "user"]
+        assert messages[1]["content"] == first["result"]
+        assert messages[2]["content"] == "Go on."
         shown.type("half a line\x03")
         shown.until("> ")
         shown.type("\x04")
@@ -115,7 +117,8 @@ def test_lines_of_stdin_are_questions(service: Place) -> None:
 def test_a_question_without_an_answer_is_not_kept(service: Place) -> None:
     text = "[[sim:400 x9]] no\nyes\n"
     ended = service.run("chat", "--model", "fast", text=text)
-    assert ended.code == 0 and "upstream_rejected" in ended.err
+    assert ended.code == 0
+    assert "upstream_rejected" in ended.err
     assert len(newest(service)["messages"]) == 1
     ended = service.run("chat", "--model", "fast", text="[[sim:400 x9]] no\n")
     assert ended.code == 1
@@ -123,9 +126,11 @@ def test_a_question_without_an_answer_is_not_kept(service: Place) -> None:
 
 def test_a_model_that_is_not_there_or_disabled_is_said_at_once(service: Place) -> None:
     ended = service.run("chat", "--model", "nosuch")
-    assert ended.code == 1 and "there is no model 'nosuch'" in ended.err
+    assert ended.code == 1
+    assert "there is no model 'nosuch'" in ended.err
     ended = service.run("chat", "--model", "off")
-    assert ended.code == 1 and "A_KEY_THAT_IS_NOT_SET" in ended.err
+    assert ended.code == 1
+    assert "A_KEY_THAT_IS_NOT_SET" in ended.err
 
 
 def test_a_restart_of_the_service_costs_no_text(place: Place) -> None:
@@ -142,9 +147,12 @@ def test_a_restart_of_the_service_costs_no_text(place: Place) -> None:
             shown.type("\x04")
             assert shown.left() == 0
             task = newest(found)
-    assert task["status"] == "completed" and len(task["result"]) > 100
+    assert task["status"] == "completed"
+    assert len(task["result"]) > 100
 
 
 def test_nobody_there_is_one_line(place: Place) -> None:
     ended = place.run("chat", "--url", "http://127.0.0.1:9", text="hello\n")
-    assert ended.code == 1 and "cannot reach" in ended.err and "Traceback" not in ended.err
+    assert ended.code == 1
+    assert "cannot reach" in ended.err
+    assert "Traceback" not in ended.err

@@ -21,7 +21,7 @@ class Played:
     drawn: Ended
     kept: Ended
     counted: Ended
-    """What `stats` said of the one that kept serving."""
+    """Output of `stats` for the service that was kept."""
     left: list[Path]
 
 
@@ -76,7 +76,8 @@ def test_a_terminal_is_drawn_on_and_left_in_order(played: Played) -> None:
     assert "Traceback" not in drawn.out
     for panel in PANELS:
         assert panel.split(" · ")[0] in drawn.out
-    assert "╭" in drawn.out and "✔ completed" in drawn.out
+    assert "╭" in drawn.out
+    assert "✔ completed" in drawn.out
     assert drawn.out.rindex("\x1b[?25h") > drawn.out.rindex("\x1b[?25l")
 
 
@@ -102,4 +103,5 @@ def test_a_taken_port_is_exit_code_1(service: Place) -> None:
     port = service.env["ASYNCSVC_URL"].rsplit(":", 1)[1]
     ended = service.run("demo", "--port", port)
     assert ended.code == 1
-    assert ended.err.count("\n") == 1 and port in ended.err
+    assert ended.err.count("\n") == 1
+    assert port in ended.err

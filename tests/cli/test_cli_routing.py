@@ -26,7 +26,8 @@ def test_without_a_service_the_settings_decide_and_the_output_names_that(
     assert route("深入分析人工智能对社会的影响") == 0
     printed = capsys.readouterr().out
     assert printed.startswith("no service is running")
-    assert "class     reasoning" in printed and "深入分析" in printed
+    assert "class     reasoning" in printed
+    assert "深入分析" in printed
     assert "chosen    nvidia1" in printed
 
 
@@ -64,7 +65,7 @@ def test_the_matrix_counts_labels_against_what_was_found(
     assert found["matrix"]["simple"] == {"reasoning": 1, "simple": 1}
     assert (found["total"], found["accuracy"]) == (3, 0.6667)
     assert found["recall"] == {"reasoning": 1.0, "simple": 0.5}
-    assert found["false_positive_rate"]["reasoning"] == 0.5
+    assert found["false_positive_rate"]["reasoning"] == pytest.approx(0.5)
 
 
 def test_reasoning_labels_are_enough(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -49,13 +49,15 @@ def test_a_taken_port_is_one_line_and_exit_code_1(place: Place) -> None:
         port = taken.getsockname()[1]
         ended = place.run("serve", "--port", str(port))
     assert ended.code == 1
-    assert ended.err.count("\n") == 1 and str(port) in ended.err
+    assert ended.err.count("\n") == 1
+    assert str(port) in ended.err
 
 
 def test_a_database_in_use_is_one_line_and_exit_code_1(service: Place) -> None:
     ended = service.run("serve")
     assert ended.code == 1
-    assert ended.err.count("\n") == 1 and "in use by another asyncsvc" in ended.err
+    assert ended.err.count("\n") == 1
+    assert "in use by another asyncsvc" in ended.err
 
 
 def test_a_database_that_was_removed_is_the_last_line_and_exit_code_1(
@@ -70,7 +72,8 @@ def test_a_database_that_was_removed_is_the_last_line_and_exit_code_1(
     assert ended.code == 1
     assert "Traceback" not in ended.err
     last = ended.err.strip().splitlines()[-1]
-    assert str(database) in last and "is no longer there" in last
+    assert str(database) in last
+    assert "is no longer there" in last
 
 
 def test_check_knows_a_running_service_whose_lock_file_was_removed(
@@ -92,7 +95,8 @@ def test_wrong_settings_are_all_said_and_exit_code_2(place: Place) -> None:
     (place.folder / "wrong.toml").write_text("[server]\nprot = 1\nport = 70000\n")
     ended = place.run("serve", "--settings", "wrong.toml")
     assert ended.code == 2
-    assert "server.prot" in ended.err and "server.port" in ended.err
+    assert "server.prot" in ended.err
+    assert "server.port" in ended.err
     assert ended.err.count("\n") == 2
 
 
@@ -114,7 +118,8 @@ def test_flags_that_are_not_given_override_nothing() -> None:
 def test_check_says_that_it_is_ready(place: Place) -> None:
     ended = place.run("check")
     assert ended.code == 0
-    assert "will be made" in ended.out and sqlite3.sqlite_version in ended.out
+    assert "will be made" in ended.out
+    assert sqlite3.sqlite_version in ended.out
     assert f"Python {sys.version_info.major}." in ended.out
     assert "A_KEY_THAT_IS_NOT_SET is not set" in ended.out
     assert not (place.folder / "data").exists()
@@ -128,11 +133,11 @@ def test_check_works_beside_a_running_service(service: Place) -> None:
 
 def test_check_says_where_a_gateway_is_given_more_than_it_takes(place: Place) -> None:
     model = '[models.claw]\npreset = "openclaw"\nmodel = "openclaw"\nconcurrency = {}\n'
-    for concurrency, said in ((5, False), (9999, True)):
+    for concurrency, warned in ((5, False), (9999, True)):
         (place.folder / "settings.toml").write_text(model.format(concurrency))
         ended = place.run("check")
         assert ended.code == 0
-        assert ("note      claw: 9999 runs at once" in ended.out) is said
+        assert ("note      claw: 9999 runs at once" in ended.out) is warned
 
 
 @pytest.mark.parametrize("wrong", ["x = [", "[server]\nport = 'a'", "[models.a]\nmodel = 'b'"])
@@ -140,17 +145,21 @@ def test_check_says_what_is_wrong_with_settings(place: Place, wrong: str) -> Non
     (place.folder / "settings.toml").write_text(wrong)
     ended = place.run("check")
     assert ended.code == 2
-    assert ended.err.startswith("wrong ") and ended.err.count("\n") == 1
+    assert ended.err.startswith("wrong ")
+    assert ended.err.count("\n") == 1
 
 
 def test_check_looks_at_the_secret_of_webhooks_and_never_shows_it(place: Place) -> None:
     assert "refused without a secret in ASYNCSVC_WEBHOOK_SECRET" in place.run("check").out
     good = place.run("check", ASYNCSVC_WEBHOOK_SECRET="whsec_" + "abcd" * 10)
-    assert good.code == 0 and "signed with ASYNCSVC_WEBHOOK_SECRET" in good.out
+    assert good.code == 0
+    assert "signed with ASYNCSVC_WEBHOOK_SECRET" in good.out
     for command in ("check", "serve"):
         bad = place.run(command, ASYNCSVC_WEBHOOK_SECRET="hunter2hunter2")
-        assert bad.code == 2 and "24 to 64 bytes in base64" in bad.err
-        assert "hunter2" not in bad.out + bad.err and "Traceback" not in bad.err
+        assert bad.code == 2
+        assert "24 to 64 bytes in base64" in bad.err
+        assert "hunter2" not in bad.out + bad.err
+        assert "Traceback" not in bad.err
 
 
 def test_check_refuses_what_is_no_database_of_ours(place: Place) -> None:
@@ -162,7 +171,7 @@ def test_check_refuses_what_is_no_database_of_ours(place: Place) -> None:
         newer.execute("CREATE TABLE tasks (x)")
         newer.execute("PRAGMA user_version=999")
     newer.close()
-    said = {"text.db": "cannot be read", "other.db": "something else", "newer.db": "newer"}
-    for name, why in said.items():
+    reasons = {"text.db": "cannot be read", "other.db": "something else", "newer.db": "newer"}
+    for name, why in reasons.items():
         ended = place.run("check", ASYNCSVC_STORAGE__PATH=name)
         assert (ended.code, why in ended.err) == (2, True), ended

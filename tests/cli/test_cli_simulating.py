@@ -8,12 +8,13 @@ from tests.cli.processes import Place
 
 def test_it_says_its_models_and_how_to_use_it_and_ends_with_0(place: Place) -> None:
     with place.start("simulator") as process:
-        told = process.until("simulator listening on http://127.0.0.1:")
+        text = process.until("simulator listening on http://127.0.0.1:")
         process.signal(signal.SIGINT)
         ended = process.ended()
     assert (ended.code, ended.err) == (0, "")
-    assert "nvidia-1" in told and "40 in 60 s" in told
-    assert "ASYNCSVC_MODELS__SIMULATED__BASE_URL=http://127.0.0.1:" in told
+    assert "nvidia-1" in text
+    assert "40 in 60 s" in text
+    assert "ASYNCSVC_MODELS__SIMULATED__BASE_URL=http://127.0.0.1:" in text
 
 
 def test_a_model_is_pointed_at_it_as_it_says(place: Place, provider: str) -> None:
@@ -36,5 +37,6 @@ def test_a_taken_port_is_one_line_and_exit_code_1(place: Place) -> None:
 def test_a_profile_with_a_key_is_said_to_ask_for_it(place: Place) -> None:
     (place.folder / "key.toml").write_text('[server]\napi_key = "k"\nany_model = false\n')
     with place.start("simulator", "--profile", "key.toml") as process:
-        told = process.until("simulator listening on")
-    assert "is asked for" in told and "any other name" not in told
+        text = process.until("simulator listening on")
+    assert "is asked for" in text
+    assert "any other name" not in text

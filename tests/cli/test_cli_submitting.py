@@ -36,7 +36,8 @@ def test_json_with_wait_still_cancels_on_ctrl_c(service: Place) -> None:
 def test_wait_streams_the_answer_alone(service: Place) -> None:
     ended = service.run("submit", "什么是AI？", "--wait", "--model", "fast")
     assert (ended.code, ended.err) == (0, "")
-    assert "模拟器的回答" in ended.out and ended.out.endswith("\n")
+    assert "模拟器的回答" in ended.out
+    assert ended.out.endswith("\n")
 
 
 def test_stdin_is_read_for_a_dash(service: Place) -> None:
@@ -47,9 +48,9 @@ def test_stdin_is_read_for_a_dash(service: Place) -> None:
 
 
 def test_json_gives_the_services_own_answer(service: Place) -> None:
-    told = service.run("submit", "hi", "--json", "--lane", "long", "--priority", "9").json
-    assert told["status"] == "pending"
-    task = service.run("show", told["task_id"], "--json").json
+    accepted = service.run("submit", "hi", "--json", "--lane", "long", "--priority", "9").json
+    assert accepted["status"] == "pending"
+    task = service.run("show", accepted["task_id"], "--json").json
     assert (task["lane"], task["priority"]) == ("long", 9)
 
 
@@ -72,13 +73,14 @@ def test_ctrl_c_cancels_the_task_that_is_waited_for(service: Place) -> None:
         process.signal(signal.SIGINT)
         ended = process.ended()
     assert ended.code == 130
-    assert "Traceback" not in ended.err and "cancelled" in ended.err
+    assert "Traceback" not in ended.err
+    assert "cancelled" in ended.err
     newest = service.run("tasks", "--status", "cancelled", "--limit", "1", "--json").json
     assert newest["tasks"][0]["content_preview"] == "slowly"
 
 
 def test_a_task_cancelled_by_another_is_exit_code_130(service: Place) -> None:
-    with service.start("submit", "by another", "--wait", *SLOW) as process:
+    with service.start("submit", "by another [[sim:tokens=2000]]", "--wait", *SLOW) as process:
         process.until("#")
         task_id = service.run("tasks", "--limit", "1", "--json").json["tasks"][0]["task_id"]
         assert service.run("cancel", task_id[-8:]).out.split() == [task_id, "cancelled"]
@@ -107,7 +109,8 @@ def test_a_restart_of_the_service_neither_loses_nor_doubles_text(place: Place) -
 def test_watching_a_task_gives_its_text_or_its_events(service: Place) -> None:
     task_id = service.run("submit", "watched", "--model", "fast").out.strip()
     text = service.run("watch", task_id)
-    assert text.code == 0 and 'On "watched"' in text.out
+    assert text.code == 0
+    assert 'On "watched"' in text.out
     events = [json.loads(line) for line in service.run("watch", task_id, "--json").out.splitlines()]
     numbers = [event["seq"] for event in events if event["seq"] is not None]
     assert numbers == list(range(1, len(numbers) + 1))
@@ -121,7 +124,8 @@ def test_leaving_a_watched_task_lets_it_go_on(service: Place) -> None:
         process.until("#")
         process.signal(signal.SIGINT)
         ended = process.ended()
-    assert ended.code == 130 and "Traceback" not in ended.err
+    assert ended.code == 130
+    assert "Traceback" not in ended.err
     assert service.run("show", task_id, "--json").json["status"] == "running"
     service.run("cancel", task_id)
 
@@ -135,7 +139,8 @@ def test_stdin_that_is_no_text_is_refused(service: Place) -> None:
         timeout=30,
     )
     assert done.returncode == 2
-    assert b"UTF-8" in done.stderr and done.stderr.count(b"\n") == 1
+    assert b"UTF-8" in done.stderr
+    assert done.stderr.count(b"\n") == 1
 
 
 @pytest.mark.parametrize("flag", [[], ["--json"]])
@@ -149,4 +154,5 @@ def test_watching_all_tells_of_every_change(service: Place, flag: list[str]) -> 
         process.until("completed")
         process.signal(signal.SIGINT)
         ended = process.ended()
-    assert ended.code == 0 and ended.err == ""
+    assert ended.code == 0
+    assert ended.err == ""

@@ -38,7 +38,8 @@ def test_stdout_holds_the_text_and_one_line_end() -> None:
 def test_a_new_attempt_starts_over_on_a_new_line() -> None:
     out, err = written(ATTEMPT, chunk("void"), AGAIN, chunk("good"), COMPLETED)
     assert out == "void\ngood\n"
-    assert "attempt 2" in err and "void" in err
+    assert "attempt 2" in err
+    assert "void" in err
 
 
 def test_a_new_attempt_before_any_text_is_not_worth_a_word() -> None:
@@ -81,4 +82,6 @@ def test_exit_codes(status: str, code: int) -> None:
 def test_a_task_that_runs_at_no_model_yet_is_said_to_run_and_no_more() -> None:
     running = ("status", {"status": "running", "cause": "started"})
     err = written(running, ATTEMPT, err=Tty())[1]
-    assert "running …" in err and "running on fast …" in err and "None" not in err
+    assert "running …" in err
+    assert "running on fast …" in err
+    assert "None" not in err

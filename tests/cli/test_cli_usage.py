@@ -10,7 +10,7 @@ from tests.cli.processes import MAIN, Place
 
 
 @pytest.mark.parametrize(
-    ("argv", "said"),
+    ("argv", "reason"),
     [
         (["nonsense"], "No such command 'nonsense'"),
         (["submit"], "Missing argument"),
@@ -25,24 +25,26 @@ from tests.cli.processes import MAIN, Place
     ],
 )
 def test_bad_usage_is_one_line_and_exit_code_2(
-    argv: list[str], said: str, capsys: pytest.CaptureFixture[str]
+    argv: list[str], reason: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(argv) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert said in err and err.count("\n") == 1
+    assert reason in err
+    assert err.count("\n") == 1
 
 
 def test_a_process_says_the_same(place: Place) -> None:
     ended = place.run("--prot", "1")
     assert (ended.code, ended.out) == (2, "")
-    assert "--prot" in ended.err and ended.err.count("\n") == 1
+    assert "--prot" in ended.err
+    assert ended.err.count("\n") == 1
 
 
 HERE = ["serve", "demo", "simulator", "check"]
 STEERING = ["cancel", "pause", "resume", "retry"]
-LEVERS = ["schedules", "schedule", "unschedule", "pause-model", "resume-model"]
-COMMANDS = [*HERE, *STEERING, *LEVERS, "submit", "tasks", "show", "watch", "models", "stats"]
+CONTROLS = ["schedules", "schedule", "unschedule", "pause-model", "resume-model"]
+COMMANDS = [*HERE, *STEERING, *CONTROLS, "submit", "tasks", "show", "watch", "models", "stats"]
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +65,8 @@ def test_a_service_that_is_down_is_one_line_and_exit_code_1(place: Place, argv: 
     ended = place.run(*argv, ASYNCSVC_URL="http://127.0.0.1:9")
     assert ended.code == 1
     assert ended.err.count("\n") == 1
-    assert "http://127.0.0.1:9" in ended.err and "serve" in ended.err
+    assert "http://127.0.0.1:9" in ended.err
+    assert "serve" in ended.err
 
 
 def test_the_settings_say_where_the_service_is(service: Place, place: Place) -> None:

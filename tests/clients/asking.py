@@ -14,7 +14,7 @@ Object = dict[str, Any]
 
 @dataclass(frozen=True)
 class Answered:
-    """A response with the events that told it, where it was streamed."""
+    """A response with its events, where it was streamed."""
 
     response: Object
     events: list[Object]

@@ -19,8 +19,8 @@ def response(value: dict[str, Any]) -> dict[str, Any]:
 
 
 def event(value: dict[str, Any]) -> dict[str, Any]:
-    told = {"response": value["response"] | {"tools": []}} if "response" in value else {}
-    _EVENT.validate_python(value | told)
+    without_tools = {"response": value["response"] | {"tools": []}} if "response" in value else {}
+    _EVENT.validate_python(value | without_tools)
     return value
 
 

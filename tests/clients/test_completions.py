@@ -55,7 +55,8 @@ async def test_a_stream_joined_is_the_texts(
     body = {"model": "fast", "prompt": ["x"] * prompts, "stream": True,
             "stream_options": {"include_usage": True}}  # fmt: skip
     answer = await service.http.post(PATH, json=body)
-    assert answer.text.endswith("data: [DONE]\n\n") and answer.text.count("[DONE]") == 1
+    assert answer.text.endswith("data: [DONE]\n\n")
+    assert answer.text.count("[DONE]") == 1
     chunks = [strict_chunk(one) for one in frames(answer)]
     for index in range(prompts):
         own = [c for chunk in chunks for c in chunk["choices"] if c["index"] == index]
@@ -67,7 +68,8 @@ async def test_a_stream_joined_is_the_texts(
 
 def strict_chunk(value: dict[str, Any]) -> dict[str, Any]:
     """All but the finish reason, which the SDK's type does not let be null in a stream."""
-    assert value["object"] == "text_completion" and value["id"].startswith("cmpl-")
+    assert value["object"] == "text_completion"
+    assert value["id"].startswith("cmpl-")
     return value
 
 
@@ -103,7 +105,9 @@ async def test_one_failure_fails_them_all(service: Service, provider: ScriptedPr
         body = {"model": "fast", "prompt": ["a", "b", "c"], "stream": stream}
         answer = await service.http.post(PATH, json=body)
         if answer.status_code == 200:
-            assert stream and "upstream_rejected" in answer.text and "[DONE]" not in answer.text
+            assert stream
+            assert "upstream_rejected" in answer.text
+            assert "[DONE]" not in answer.text
         else:
             refused(answer, 400, "upstream_rejected")
 

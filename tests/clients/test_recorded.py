@@ -50,8 +50,8 @@ async def test_a_recorded_conversation(
         check_call(provider.asked[0])
         if exchange["path"].endswith("/responses"):
             output = items(answer, bool(sent.get("stream")))
-            assert [told(one) for one in output] == [
-                told(one) for one in exchange["expect"]["items"]
+            assert [shown(one) for one in output] == [
+                shown(one) for one in exchange["expect"]["items"]
             ]
             ids |= zip(exchange["ids"], (one["id"] for one in output), strict=True)
         else:
@@ -69,7 +69,7 @@ def items(answer: Any, streamed: bool) -> list[Object]:
     return list(strict.response(answer.json())["output"])
 
 
-def told(item: Object) -> Object:
+def shown(item: Object) -> Object:
     kept = ("type", "name", "namespace", "input", "arguments")
     return {name: item[name] for name in kept if name in item}
 

@@ -37,8 +37,8 @@ async def respond_or_chat(service: Service, door: str, **body: Any) -> str:
     """The task's id."""
     if door == "responses":
         return (await respond(service, input="x", **body)).task_id
-    said = await chat(service, **body)
-    return str(said["id"]).removeprefix("chatcmpl-")
+    answer = await chat(service, **body)
+    return str(answer["id"]).removeprefix("chatcmpl-")
 
 
 DOORS = pytest.mark.parametrize("door", ["responses", "chat"])
@@ -51,9 +51,10 @@ async def test_a_field_of_a_service_is_not_sent_and_noted(
     provider.plan({"text": "ok"})
     task_id = await respond_or_chat(service, door, **OF_A_SERVICE)
     assert provider.asked[0].keys() == {"model", "messages", "stream", "stream_options"}
-    told = await warnings(service, task_id)
-    assert "client_metadata" in told and "new_service_metadata" in told
-    assert "include" in told
+    named = await warnings(service, task_id)
+    assert "client_metadata" in named
+    assert "new_service_metadata" in named
+    assert "include" in named
 
 
 @DOORS
@@ -129,7 +130,7 @@ async def test_items_are_found_by_the_ids_that_were_given_out(
     assert by_value.response["status"] == "completed"
 
 
-async def test_an_item_of_the_conversation_so_far_is_not_said_twice(
+async def test_an_item_of_the_conversation_so_far_is_not_sent_twice(
     service: Service, provider: ScriptedProvider
 ) -> None:
     first = await called(service, provider)
@@ -229,9 +230,9 @@ async def test_a_failure_has_a_code_of_openais(
     provider.plan({"status": 400, "error": error})
     answer = await respond(service, input="x", stream=True)
     assert answer.events[-1]["type"] == "response.failed"
-    told = answer.response["error"]
-    assert (told["code"], told["type"]) == ("invalid_prompt", "upstream_rejected")
-    assert "this parameter is wrong" in told["message"]
+    error = answer.response["error"]
+    assert (error["code"], error["type"]) == ("invalid_prompt", "upstream_rejected")
+    assert "this parameter is wrong" in error["message"]
 
 
 async def test_the_tokens_of_a_request_are_estimated(service: Service) -> None:

@@ -67,11 +67,11 @@ async def test_its_output_goes_back_with_the_next_turn(
     ):
         provider.plan({"text": "ok"})
         await respond(service, tools=[CUSTOM], **more)
-        _, said, told = provider.asked[0]["messages"]
-        function = said["tool_calls"][0]["function"]
+        _, sent, result = provider.asked[0]["messages"]
+        function = sent["tool_calls"][0]["function"]
         assert function["name"] == "apply_patch"
         assert json.loads(function["arguments"]) == {"input": PATCH}
-        assert told == {"role": "tool", "tool_call_id": "call_1", "content": "done"}
+        assert result == {"role": "tool", "tool_call_id": "call_1", "content": "done"}
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,8 @@ async def test_a_long_name_is_short_and_the_same_in_each_turn(
     provider.plan({"text": "ok"})
     await respond(service, input="x", tools=[group])
     [sent] = names(provider.asked[0])
-    assert len(sent) <= 64 and set(sent) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
+    assert len(sent) <= 64
+    assert set(sent) <= set("abcdefghijklmnopqrstuvwxyz0123456789_-")
     provider.plan({"calls": [call(sent, "{}")]}, {"text": "ok"})
     answer = await respond(service, input="x", tools=[group])
     item = answer.item("function_call")
@@ -186,16 +187,16 @@ async def test_the_chat_endpoint_takes_the_same_tools(
     custom = {"type": "custom", "custom": {"name": "apply_patch"}}
     function = {"type": "function", "function": {"name": "weather"}}
     provider.plan({"calls": [call("apply_patch", json.dumps({"input": PATCH}))]})
-    said = await chat(service, tools=[custom, function, {"type": "web_search"}])
+    answer = await chat(service, tools=[custom, function, {"type": "web_search"}])
     assert names(provider.asked[0]) == ["apply_patch", "weather"]
-    [choice] = said["choices"]
+    [choice] = answer["choices"]
     assert choice["finish_reason"] == "tool_calls"
     [made] = choice["message"]["tool_calls"]
     held = {"name": "apply_patch", "input": PATCH}
     assert made == {"id": "call_1", "type": "custom", "custom": held}
-    told = {"role": "tool", "tool_call_id": "call_1", "content": "done"}
+    result = {"role": "tool", "tool_call_id": "call_1", "content": "done"}
     provider.plan({"text": "ok"})
-    await chat(service, {"role": "user", "content": "x"}, choice["message"], told, tools=[custom])
+    await chat(service, {"role": "user", "content": "x"}, choice["message"], result, tools=[custom])
     [before] = provider.asked[0]["messages"][1]["tool_calls"]
     assert before["type"] == "function"
     assert json.loads(before["function"]["arguments"]) == {"input": PATCH}

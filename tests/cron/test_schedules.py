@@ -19,7 +19,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.tasks.submission import Submission
-from tests.builders import Commits
+from tests.builders import Commits, rows
 from tests.engine_services import EngineServices, at_ms, model
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import START_MS, virtual
@@ -41,10 +41,11 @@ def now(services: EngineServices, made: Schedule) -> Schedule:
 
 async def fired(services: EngineServices) -> list[int]:
     """When each task of a schedule was made, in virtual seconds."""
-    rows = await services.services.journal.store.read(
-        "SELECT created_at FROM tasks WHERE schedule_id IS NOT NULL ORDER BY n"
+    found = rows(
+        services.services.journal.store,
+        "SELECT created_at FROM tasks WHERE schedule_id IS NOT NULL ORDER BY n",
     )
-    return [round((row[0] - START_MS) / 1000) for row in rows]
+    return [round((row[0] - START_MS) / 1000) for row in found]
 
 
 @virtual

@@ -10,8 +10,8 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
 from asyncsvc.execution.call import TRANSITIONS, CallState
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.database import Database
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import Cause, State
 from tests.engine_services import MOMENT, EngineServices, since
 from tests.scripted import HANG, HEAD, Script
@@ -132,9 +132,9 @@ async def test_a_retry_is_recorded_when_the_disk_returns(tmp_path: Path) -> None
 def test_a_stop_during_the_start_leaves_no_task_running(
     tmp_path: Path, cause: Cause, state: State, attempts: int
 ) -> None:
-    plain = Store.commit
+    plain = Database.commit
 
-    async def slow(self: Store, batch: Batch) -> None:
+    async def slow(self: Database, batch: Commit) -> None:
         await asyncio.sleep(10)
         await plain(self, batch)
 
@@ -142,7 +142,7 @@ def test_a_stop_during_the_start_leaves_no_task_running(
     async def check() -> None:
         async with EngineServices(tmp_path) as services:
             task_id = await services.submit("x")
-            with patch.object(Store, "commit", slow):
+            with patch.object(Database, "commit", slow):
                 await asyncio.sleep(5)
                 assert await services.state(task_id) is State.PENDING
                 services.services.scheduler.stop()

@@ -8,7 +8,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
 from asyncsvc.execution.request import summed
-from asyncsvc.storage.database import Store
+from asyncsvc.storage.database import Database
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.virtual_time import loop, virtual
@@ -48,7 +48,7 @@ async def test_each_batch_counts_for_the_rate(tmp_path: Path) -> None:
         assert starts[:3] == [0, 0, 0]
         assert starts[3] == pytest.approx(60, abs=3)
         assert task.latency == pytest.approx(60, abs=3)
-        service_s = running.services.catalogue.upstreams[0].gate.service_s
+        service_s = running.services.catalogue.upstreams[0].gate.statistics.service_s
         assert service_s == pytest.approx(0, abs=0.1), "waiting is no work"
 
 
@@ -111,7 +111,7 @@ async def test_no_batch_is_asked_for_that_cannot_be_recorded(
             async def refuse(*_: object) -> None:
                 raise StorageUnavailable("disk full")
 
-            patch.setattr(Store, "commit", refuse)
+            patch.setattr(Database, "commit", refuse)
             await asyncio.sleep(5)
             assert running.client.prompts == BATCHES[:1]
         task = await running.finished(task_id)

@@ -15,7 +15,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.tasks.state import Cause, State
 from tests.engine_services import MOMENT, EngineServices, model, since

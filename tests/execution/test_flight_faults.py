@@ -11,7 +11,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.scripted import Script
@@ -97,7 +97,7 @@ async def test_a_latecomer_whose_start_the_disk_refuses_comes_later(tmp_path: Pa
         store = services.services.journal.store
         plain = store.commit
 
-        async def no_starts(batch: Batch) -> None:
+        async def no_starts(batch: Commit) -> None:
             if batch.changed:
                 raise StorageUnavailable("full")
             await plain(batch)
@@ -151,7 +151,7 @@ async def test_a_leader_that_was_cancelled_meanwhile_ends_for_itself_alone(tmp_p
         store = services.services.journal.store
         plain = store.commit
 
-        async def slow(batch: Batch) -> None:
+        async def slow(batch: Commit) -> None:
             await asyncio.sleep(10)
             await plain(batch)
 

@@ -48,7 +48,7 @@ async def test_an_answer_in_the_history_is_delivered_once(tmp_path: Path) -> Non
 
 
 @virtual
-async def test_another_answer_makes_the_text_so_far_void(tmp_path: Path) -> None:
+async def test_another_answer_makes_the_since_attempt_void(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, AGENT) as services:
         services.client.fates = [answered("Good day")]
         task_id = await services.submit_script("x", CUT)

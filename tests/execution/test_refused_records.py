@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.builders import Commits
 from tests.engine_services import MOMENT, EngineServices, since
@@ -76,7 +76,7 @@ async def test_a_disk_that_hangs_is_waited_for_within_bounds(tmp_path: Path) -> 
         store, back = services.services.journal.store, asyncio.Event()
         commit = store.commit
 
-        async def hanging(batch: Batch) -> None:
+        async def hanging(batch: Commit) -> None:
             await back.wait()
             await commit(batch)
 

@@ -185,7 +185,7 @@ async def test_a_gate_that_always_breaks_is_tried_again_after_pauses(tmp_path: P
         tries.append(since())
         raise RuntimeError("a gate breaks")
 
-    with patch("asyncsvc.limits.account.Gate.acquire", acquire):
+    with patch("asyncsvc.limits.account.AccountLimiter.acquire", acquire):
         async with EngineServices(tmp_path) as services:
             await asyncio.sleep(300)
             assert tries[:5] == [0, 0, 0.1, 0.3, 0.7]

@@ -7,8 +7,7 @@ import pytest
 
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.execution.execution import Executor
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import ScriptedClient
@@ -171,16 +170,16 @@ def test_a_task_cancelled_while_its_worker_fails_stays_cancelled(
 
 @virtual
 async def test_a_fault_at_the_gate_costs_no_task(tmp_path: Path) -> None:
-    plain = Gate.acquire
+    plain = AccountLimiter.acquire
     died: list[int] = []
 
-    async def acquire(self: Gate) -> Permit:
+    async def acquire(self: AccountLimiter) -> Permit:
         if not died:
             died.append(1)
             raise RuntimeError("a gate breaks")
         return await plain(self)
 
-    with patch.object(Gate, "acquire", acquire):
+    with patch.object(AccountLimiter, "acquire", acquire):
         async with EngineServices(tmp_path) as services:
             assert (await services.finished(await services.submit("x"))).state is State.COMPLETED
             assert services.services.pool.restarts == 1

@@ -1,7 +1,6 @@
-"""A simulated provider in a process of its own."""
+"""A simulated provider for each test."""
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -9,6 +8,6 @@ from tests.flows.process import Provider, provider
 
 
 @pytest.fixture
-async def sim(tmp_path: Path) -> AsyncIterator[Provider]:
-    async with provider(tmp_path) as running:
+async def sim() -> AsyncIterator[Provider]:
+    async with provider() as running:
         yield running

@@ -30,7 +30,7 @@ TOKEN_VARIABLE = "OPENCLAW_GATEWAY_TOKEN"
 INSTALL_S = 600.0
 READY_S = 90.0
 STOP_S = 20.0
-"""A gateway that is told to stop first lets its runs finish, for up to 315 s by itself."""
+"""A gateway that is asked to stop first lets its runs finish, for up to 315 s by itself."""
 POLL_S = 0.1
 
 
@@ -215,7 +215,7 @@ async def _ready(process: asyncio.subprocess.Process, port: int, log: Path) -> f
 
 
 def _free_port(wanted: int) -> int:
-    """`wanted`, or any for 0. Somebody else's gateway would look as ready as ours."""
+    """`wanted`, or any for 0. Another user's gateway would look as ready as ours."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -229,8 +229,8 @@ def _free_port(wanted: int) -> int:
 def _reason(log: Path) -> str:
     """The last line that a process printed, but for npm's pointer to its own log."""
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    told = [line for line in lines if line and "A complete log of this run" not in line]
-    return told[-1][:300] if told else "it printed nothing"
+    printed = [line for line in lines if line and "A complete log of this run" not in line]
+    return printed[-1][:300] if printed else "it printed nothing"
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

@@ -1,4 +1,4 @@
-"""The service and the simulated provider as processes of their own, on free ports.
+"""The service as a process of its own, and the simulated provider beside the test, on free ports.
 
 Each process is ended by its own pid, however a test ends; all waits are bounded; what a process
 wrote to stderr is in `Process.log`.
@@ -17,7 +17,8 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.web.serving import Client
+from asyncsvc.simulator import Profile, running
+from tests.web.serving import Client, local_client
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 30.0
@@ -25,7 +26,7 @@ PATIENCE_S = 30.0
 
 @dataclass(frozen=True)
 class Process:
-    """A process that has told its first line, or has ended without one (`line` is empty)."""
+    """A process that has printed its first line, or has ended without one (`line` is empty)."""
 
     child: asyncio.subprocess.Process
     line: str
@@ -85,7 +86,7 @@ async def process(log_path: Path, *argv: str, under: Sequence[str] = ()) -> Asyn
 
 @dataclass(frozen=True)
 class Provider:
-    """The simulator's process."""
+    """The simulated provider, which outlives the service."""
 
     url: str
     http: httpx.AsyncClient
@@ -104,14 +105,11 @@ class Remote(Client):
 
 
 @asynccontextmanager
-async def provider(folder: Path) -> AsyncIterator[Provider]:
-    """A simulator without limits, twelve tokens an answer."""
-    profile = folder / "profile.toml"
-    profile.write_text("[default]\nanswer_tokens = 12\n", encoding="utf-8")
-    argv = ("-m", "asyncsvc.simulator", "--profile", str(profile))
-    async with process(folder / "simulator.log", *argv) as running:
-        url = running.line.rpartition(" ")[2]
-        async with httpx.AsyncClient(base_url=url, trust_env=False) as http:
+async def provider() -> AsyncIterator[Provider]:
+    """A simulator in this process, without limits, twelve tokens an answer."""
+    async with running(Profile.parse({"default": {"answer_tokens": 12}})) as simulator:
+        url = simulator.base_url.removesuffix("/v1")
+        async with local_client(url) as http:
             yield Provider(url, http)
 
 
@@ -156,7 +154,5 @@ async def service(path: Path, under: Sequence[str] = ()) -> AsyncIterator[Remote
     """The service with these settings, which must start."""
     async with start(path, under) as running:
         assert running.line.startswith("http://"), running.log
-        async with httpx.AsyncClient(
-            base_url=running.line, timeout=httpx.Timeout(PATIENCE_S), trust_env=False
-        ) as http:
+        async with local_client(running.line, PATIENCE_S) as http:
             yield Remote(running.line, http, running)

@@ -10,8 +10,8 @@ from tests.web.serving import expect, message, seqs, stored, text
 
 FLOWING = "[[sim:tokens=500]][[sim:rate=100]]"
 STUCK = "[[sim:hang-stream at=30 x1]]"
-STREAMS = {"s1": FLOWING, "s2": FLOWING, "s3": STUCK, "s4": STUCK}
-"""What each asks of the provider: two are cut while they write, two while they wait."""
+STREAMS = {"s1": STUCK, "s2": STUCK, "s3": FLOWING, "s4": FLOWING}
+"""What each asks of the provider: two are cut while they wait, two while they write."""
 
 
 async def seen_by(remote: Remote, task_id: str, until: int) -> list[dict[str, Any]]:
@@ -40,12 +40,18 @@ async def test_a_crash_loses_nothing_and_repeats_nothing_finished(
         finished = await first.submit("done [[id:done]]")
         await first.done(finished)
         before = await first.events(finished)
-        streams = [await first.submit(f"{ask}[[id:{name}]]") for name, ask in STREAMS.items()]
+        streams: list[str] = []
+        seen: list[list[dict[str, Any]]] = []
+        for name, ask in STREAMS.items():
+            streams.append(await first.submit(f"{ask}[[id:{name}]]"))
+            if ask is STUCK:  # those that write do so for five seconds only: they come last
+                seen.append(await seen_by(first, streams[-1], 4))
         waiting = [await first.submit(f"w [[id:w{i}]]") for i in range(3)]
         later = await first.submit("later", delay_s=3600)
         held = await first.submit("held")
         expect(await first.steer(held, "pause"), 200)
-        seen = await asyncio.gather(*(seen_by(first, task_id, 4) for task_id in streams))
+        flowing = streams[len(seen) :]
+        seen += await asyncio.gather(*(seen_by(first, task_id, 4) for task_id in flowing))
         await first.process.kill()
     async with service(path) as second:
         resumed = await asyncio.gather(

@@ -1,4 +1,4 @@
-"""A database with damaged pages: what is sound is served, and damage is told as damage."""
+"""A database with damaged pages: what is sound is served, and damage is reported as damage."""
 
 import random
 import signal
@@ -61,12 +61,15 @@ def _spoil(database: Path, change: Callable[[bytes], bytes], holding: str, count
             file.write(change(page))
 
 
-def _told_as_damage(answer: httpx.Response) -> None:
+def _reported_as_damage(answer: httpx.Response) -> None:
     message = refused(answer, 503, "overloaded")["message"]
-    assert "the database is damaged" in message and "restore" in message
-    assert "nothing was stored" not in message and "try again" not in message
+    assert "the database is damaged" in message
+    assert "restore" in message
+    assert "nothing was stored" not in message
+    assert "try again" not in message
     assert "retry-after" not in answer.headers
-    assert "language" not in message and "语" not in message
+    assert "language" not in message
+    assert "语" not in message
 
 
 @pytest.mark.parametrize(
@@ -90,7 +93,7 @@ async def test_what_is_damaged_degrades_health_and_is_logged_once(
             for tail in ("", "/events", "/explain"):
                 answer = await remote.http.get(f"/tasks/{task_id}{tail}")
                 if answer.status_code != 200:
-                    _told_as_damage(answer)
+                    _reported_as_damage(answer)
                     damaged += 1
         assert 0 < damaged < len(ids) * 3
         health = expect(await remote.http.get("/health"), 200)
@@ -98,13 +101,15 @@ async def test_what_is_damaged_degrades_health_and_is_logged_once(
         assert not health["components"]["sqlite_persistence"]
         reason = next(reason for reason in health["reasons"] if reason["name"] == "database")
         assert "damaged" in reason["message"]
-        assert "restore" in reason["remedy"] and ".recover" in reason["remedy"]
+        assert "restore" in reason["remedy"]
+        assert ".recover" in reason["remedy"]
         if change is not _broken_json:  # which SQLite cannot know
-            _told_as_damage(await remote.http.post("/admin/backup"))
+            _reported_as_damage(await remote.http.post("/admin/backup"))
         # What does not touch the damage goes on.
         assert (await remote.done(await remote.submit("sound")))["status"] == "completed"
         log = remote.process.log
-        assert log.count("database is degraded") == 1 and "Traceback" not in log
+        assert log.count("database is degraded") == 1
+        assert "Traceback" not in log
 
 
 async def test_an_export_that_meets_damage_is_cut_or_refused(tmp_path: Path, sim: Provider) -> None:
@@ -120,7 +125,7 @@ async def test_an_export_that_meets_damage_is_cut_or_refused(tmp_path: Path, sim
         except httpx.RemoteProtocolError:
             pass  # cut before the end
         else:
-            _told_as_damage(answer)
+            _reported_as_damage(answer)
 
         async def degraded() -> str:
             return str(expect(await remote.http.get("/health"), 200)["status"])
@@ -164,6 +169,8 @@ async def test_a_table_that_the_start_needs_is_one_line(tmp_path: Path, sim: Pro
     _spoil(tmp_path / NAME, _noise, "tasks", 400)
     async with start(path) as process:
         assert await process.ended() == 2
-        assert process.line == "" and "Traceback" not in process.log
-        assert "the database is damaged" in process.log and "restore" in process.log
+        assert process.line == ""
+        assert "Traceback" not in process.log
+        assert "the database is damaged" in process.log
+        assert "restore" in process.log
         assert str(tmp_path / NAME) in process.log

@@ -66,7 +66,7 @@ async def test_a_full_disk_refuses_and_recovers(tmp_path: Path, sim: Provider) -
                 await submit(remote, acknowledged, 50_000)
             health = expect(await remote.http.get("/health"), 200)
             assert health["status"] == "degraded"
-            assert any("the database refused a write" in said for said in health["problems"])
+            assert any("the database refused a write" in problem for problem in health["problems"])
             for task_id in acknowledged:  # what is there can be read
                 assert seqs(await remote.events(task_id)) == [1]
             ballast.unlink()
@@ -155,7 +155,8 @@ async def test_a_locked_database_refuses_and_recovers(tmp_path: Path, sim: Provi
             other.execute("PRAGMA wal_autocheckpoint=0")
             other.execute("BEGIN IMMEDIATE")
             answer = await submit(remote, acknowledged)
-            assert answer.status_code == 503 and "locked" in answer.text
+            assert answer.status_code == 503
+            assert "locked" in answer.text
             assert (await remote.http.get("/tasks")).status_code == 200
             other.execute("ROLLBACK")
         await recovers(remote, acknowledged)
@@ -220,7 +221,9 @@ async def test_a_file_that_is_not_ours_is_one_line_and_stays(
     before = database.read_bytes() if database.is_file() else b""
     async with start(settings(tmp_path, sim.url)) as process:
         assert await process.ended() == 2
-        assert process.line == "" and why in process.log and "Traceback" not in process.log
+        assert process.line == ""
+        assert why in process.log
+        assert "Traceback" not in process.log
         assert len(process.log.strip().splitlines()) == 1
     assert (database.read_bytes() if database.is_file() else b"") == before
 
@@ -228,7 +231,8 @@ async def test_a_file_that_is_not_ours_is_one_line_and_stays(
 async def test_a_folder_that_is_missing_is_made(tmp_path: Path, sim: Provider) -> None:
     database = tmp_path / "not" / "yet" / DATABASE
     async with service(settings(tmp_path, sim.url, database=database)):
-        assert database.exists() and database.parent.stat().st_mode & 0o077 == 0
+        assert database.exists()
+        assert database.parent.stat().st_mode & 0o077 == 0
 
 
 async def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path, sim: Provider) -> None:
@@ -236,7 +240,8 @@ async def test_a_parent_that_is_a_file_is_one_line(tmp_path: Path, sim: Provider
     path = settings(tmp_path, sim.url, database=tmp_path / "file" / DATABASE)
     async with start(path) as process:
         assert await process.ended() == 2
-        assert "Not a directory" in process.log and "Traceback" not in process.log
+        assert "Not a directory" in process.log
+        assert "Traceback" not in process.log
 
 
 async def test_a_read_only_disk_is_one_line_and_nothing_is_changed(
@@ -250,5 +255,6 @@ async def test_a_read_only_disk_is_one_line_and_nothing_is_changed(
         read_only(disk)
         async with start(path) as process:
             assert await process.ended() == 2
-            assert "Read-only file system" in process.log and "Traceback" not in process.log
+            assert "Read-only file system" in process.log
+            assert "Traceback" not in process.log
         assert {found.name: found.read_bytes() for found in disk.iterdir()} == before

@@ -5,6 +5,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
@@ -34,11 +35,19 @@ async def test_twelve_large_submits_at_once(tmp_path: Path, sim: Provider, more:
         await remote.submit("x", delay_s=3600)
         limit(remote.process.pid, more * MIB)
         counts: Counter[int] = Counter()
+        dropped: Counter[str] = Counter()
         for path in ("/tasks", "/v1/chat/completions"):
             answers = await asyncio.gather(
-                *(remote.http.post(path, content=BODIES[n % 3]) for n in range(12))
+                *(remote.http.post(path, content=BODIES[n % 3]) for n in range(12)),
+                return_exceptions=True,
             )
             for answer in answers:
+                if isinstance(answer, httpx.ReadError | httpx.RemoteProtocolError):
+                    # Where the event loop gets no memory for the bytes of a socket, no code of the
+                    # service is called: the loop closes the connection.
+                    dropped[path] += 1
+                    continue
+                assert isinstance(answer, httpx.Response), answer
                 counts[answer.status_code] += 1
                 if answer.status_code == 503:
                     refused(answer, 503, "overloaded")
@@ -46,12 +55,14 @@ async def test_twelve_large_submits_at_once(tmp_path: Path, sim: Provider, more:
                 elif path == "/tasks":
                     assert answer.status_code == 202, answer.text
                 else:  # the body is read, and is not what the path takes
-                    assert answer.status_code == 400 and "model" in answer.text
-        assert counts[503] or more > 400
+                    assert answer.status_code == 400
+                    assert "model" in answer.text
+        assert counts[503] or dropped.total() or more > 400
+        assert dropped.total() <= 2, "a rare outcome; the answer to overload is 503"
         limit(remote.process.pid, 2048 * MIB)
         assert (await remote.done(await remote.submit("small")))["status"] == "completed"
         listed = expect(await remote.http.get("/tasks?limit=50&status=scheduled"), 200)["tasks"]
-        assert len(listed) == 1 + counts[202]
+        assert 0 <= len(listed) - (1 + counts[202]) <= dropped["/tasks"]
         assert "Traceback" not in remote.process.log
 
 

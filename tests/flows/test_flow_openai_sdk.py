@@ -52,7 +52,7 @@ async def test_a_chat(service: Service, sdk: openai.AsyncOpenAI) -> None:
     raw = await sdk.chat.completions.with_raw_response.create(
         model="auto:reasoning",
         messages=user("What is HTTP?"),
-        user="somebody",
+        user="alice",
         metadata={"project": "x"},
         extra_headers={"x-lane": "long", "x-priority": "8", "x-session-id": "s1"},
     )
@@ -66,7 +66,7 @@ async def test_a_chat(service: Service, sdk: openai.AsyncOpenAI) -> None:
     assert (task["lane"], task["priority"], task["session_id"]) == ("long", 8, "s1")
     assert task["user_metadata"] == {"project": "x"}
     assert task["metadata"]["route"]["class"] == "reasoning"
-    assert answer._request_id == task["task_id"]
+    assert raw.request_id == task["task_id"]
 
 
 async def test_a_stream_is_the_result(service: Service, sdk: openai.AsyncOpenAI) -> None:
@@ -82,12 +82,13 @@ async def test_a_stream_is_the_result(service: Service, sdk: openai.AsyncOpenAI)
     assert "".join(texts) == task["result"]
     assert chunks[0].choices[0].delta.role == "assistant"
     assert chunks[-2].choices[0].finish_reason == "stop"
-    assert chunks[-1].usage is not None and chunks[-1].usage.completion_tokens == 15
+    assert chunks[-1].usage is not None
+    assert chunks[-1].usage.completion_tokens == 15
     thoughts = [getattr(c.choices[0].delta, "reasoning_content", "") for c in chunks[:-1]]
     assert any(thoughts)
 
 
-async def test_the_length_limit_is_told(sdk: openai.AsyncOpenAI) -> None:
+async def test_the_length_limit_is_the_finish_reason(sdk: openai.AsyncOpenAI) -> None:
     answer = await sdk.chat.completions.create(model="fast", messages=user("x"), max_tokens=3)
     assert answer.choices[0].finish_reason == "length"
 
@@ -114,7 +115,8 @@ async def test_tool_calls_there_and_back(service: Service, sdk: openai.AsyncOpen
     )
     choice = raw.parse().choices[0]
     calls = choice.message.tool_calls or []
-    assert choice.finish_reason == "tool_calls" and choice.message.content is None
+    assert choice.finish_reason == "tool_calls"
+    assert choice.message.content is None
     assert len({call.id for call in calls}) == 2
     assert calls[0].type == "function"
     assert calls[0].function.name == "weather"
@@ -125,7 +127,8 @@ async def test_tool_calls_there_and_back(service: Service, sdk: openai.AsyncOpen
     dumped = choice.message.model_dump(exclude_none=True)
     asked += [dumped, *results]
     again = await sdk.chat.completions.create(model="fast", messages=asked, tools=[WEATHER])
-    assert again.choices[0].finish_reason == "stop" and again.choices[0].message.content
+    assert again.choices[0].finish_reason == "stop"
+    assert again.choices[0].message.content
 
 
 async def test_tool_calls_of_a_stream(sdk: openai.AsyncOpenAI) -> None:
@@ -158,7 +161,8 @@ async def test_embeddings_in_both_encodings(sdk: openai.AsyncOpenAI) -> None:
 
 async def test_models(sdk: openai.AsyncOpenAI) -> None:
     names = [model.id async for model in sdk.models.list()]
-    assert names[:3] == ["fast", "embed", "auto"] and "auto:reasoning" in names
+    assert names[:3] == ["fast", "embed", "auto"]
+    assert "auto:reasoning" in names
     assert (await sdk.models.retrieve("auto:simple")).id == "auto:simple"
     with pytest.raises(openai.NotFoundError):
         await sdk.models.retrieve("none")
@@ -186,22 +190,24 @@ async def test_failures_are_the_sdks_own_exceptions(
     again: str | None,
 ) -> None:
     async with serving(tmp_path) as own, client(own) as sdk:
-        with pytest.raises(kind) as told:
+        with pytest.raises(kind) as raised:
             await sdk.chat.completions.create(
                 model="fast",
                 messages=user(tag),
                 extra_body={"timeout_s": 0.4 if status in (504, 429) else 20},
             )
-        error, headers = told.value, told.value.response.headers
+        error, headers = raised.value, raised.value.response.headers
         assert (error.status_code, error.code) == (status, code)
         assert headers.get("x-should-retry") == again
         assert ("retry-after" in headers) == (again is None)
         task = await own.task(headers["x-task-id"])
-        assert task["status"] == "failed" and task["error"]["message"] == error.body["message"]  # type: ignore[index]
+        assert task["status"] == "failed"
+        assert isinstance(error.body, dict)
+        assert task["error"]["message"] == error.body["message"]
 
 
 @pytest.mark.parametrize("stream", [False, True])
-async def test_the_cancelling_of_a_task_is_told(
+async def test_a_cancelled_task_is_a_conflict(
     service: Service, sdk: openai.AsyncOpenAI, stream: bool
 ) -> None:
     session = f"cancelled-{stream}"
@@ -214,10 +220,10 @@ async def test_the_cancelling_of_a_task_is_told(
         )
     )
     await service.steer(await running(service, session), "cancel")
-    with pytest.raises(openai.ConflictError) as told:
+    with pytest.raises(openai.ConflictError) as raised:
         await asking
-    assert told.value.code == "cancelled"
-    assert told.value.response.headers["x-should-retry"] == "false"
+    assert raised.value.code == "cancelled"
+    assert raised.value.response.headers["x-should-retry"] == "false"
 
 
 async def running(service: Service, session: str) -> str:
@@ -268,12 +274,17 @@ async def test_an_error_in_mid_stream_is_an_event(
     raw = await sdk.chat.completions.with_raw_response.create(
         model="fast", messages=user("[[sim:reset at=3 x1]] on"), stream=True
     )
-    said = ""
-    with pytest.raises(openai.APIError) as told:
+    received = ""
+
+    async def read() -> None:
+        nonlocal received
         async for chunk in raw.parse():
-            said += chunk.choices[0].delta.content or ""
-    assert told.value.code == "upstream_disconnected"
-    assert said
+            received += chunk.choices[0].delta.content or ""
+
+    with pytest.raises(openai.APIError) as raised:
+        await read()
+    assert raised.value.code == "upstream_disconnected"
+    assert received
     task = await service.done(raw.headers["x-task-id"])
     assert task["status"] == "cancelled"
 
@@ -291,11 +302,11 @@ async def test_a_failed_attempt_shows_in_no_whole_answer(
 
 async def test_a_request_that_is_wrong_is_not_tried_again(service: Service) -> None:
     async with client(service, max_retries=2) as sdk:
-        with pytest.raises(openai.BadRequestError) as told:
+        with pytest.raises(openai.BadRequestError) as raised:
             await sdk.chat.completions.create(model="fast", messages=user("x"), n=2)
-        assert told.value.param == "n"
+        assert raised.value.param == "n"
         with pytest.raises(openai.NotFoundError):
-            await sdk.chat.completions.create(model="nobody", messages=user("x"))
+            await sdk.chat.completions.create(model="unknown", messages=user("x"))
 
 
 async def test_the_same_key_finds_the_same_answer(
@@ -307,10 +318,11 @@ async def test_the_same_key_finds_the_same_answer(
         )
 
     first, second = await ask("one"), await ask("one")
-    assert first.id == second.id and first.choices == second.choices
-    with pytest.raises(openai.ConflictError) as told:
+    assert first.id == second.id
+    assert first.choices == second.choices
+    with pytest.raises(openai.ConflictError) as raised:
         await ask("two")
-    assert told.value.code == "idempotency_conflict"
+    assert raised.value.code == "idempotency_conflict"
 
 
 async def test_the_sdk_waits_as_long_as_a_full_queue_says(tmp_path: Path) -> None:
@@ -321,10 +333,10 @@ async def test_the_sdk_waits_as_long_as_a_full_queue_says(tmp_path: Path) -> Non
                 sdk.chat.completions.with_raw_response.create(model="fast", messages=user("x"))
             )
             async with client(small) as hasty:
-                with pytest.raises(openai.RateLimitError) as told:
+                with pytest.raises(openai.RateLimitError) as raised:
                     await hasty.chat.completions.create(model="fast", messages=user("x"))
-            assert int(told.value.response.headers["retry-after"]) > 0
-            assert told.value.code == "queue_full"
+            assert int(raised.value.response.headers["retry-after"]) > 0
+            assert raised.value.code == "queue_full"
             await small.steer(blocking, "cancel")
             raw = await asking
             assert raw.parse().choices[0].message.content
@@ -341,4 +353,5 @@ async def test_the_sync_client(service: Service) -> None:
             return answer.choices[0].message.content or "", text
 
     whole, streamed = await asyncio.to_thread(ask)
-    assert whole and streamed
+    assert whole
+    assert streamed

@@ -27,7 +27,7 @@ async def model(remote: Remote, name: str = "fast") -> dict[str, object]:
 
 
 @unix
-async def test_sighup_reads_the_file_again_and_disturbs_nobody(
+async def test_sighup_reads_the_file_again_and_disturbs_no_task(
     tmp_path: Path, sim: Provider
 ) -> None:
     path = settings(tmp_path, sim.url, concurrency=1)
@@ -71,7 +71,7 @@ async def test_a_reload_by_http_tells_what_has_changed(tmp_path: Path, sim: Prov
         refused(answer, 404, "model_not_found")
 
 
-async def test_faults_of_the_file_are_all_told_and_change_nothing(
+async def test_faults_of_the_file_are_all_named_and_change_nothing(
     tmp_path: Path, sim: Provider
 ) -> None:
     path = settings(tmp_path, sim.url)

@@ -42,7 +42,7 @@ async def test_a_background_response_is_resumed_over_a_kill(tmp_path: Path, sim:
     items = {e["item"]["id"]: e["item"] for e in whole if e["type"] == "response.output_item.done"}
     assert [item["status"] for item in items.values()] == ["incomplete", "completed"]
     assert [item["id"] for item in whole[-1]["response"]["output"]] == list(items)[1:]
-    said = [e for e in whole if e["type"] == "response.output_text.delta"]
-    valid = [e["delta"] for e in said if e["item_id"] == list(items)[1]]
+    deltas = [e for e in whole if e["type"] == "response.output_text.delta"]
+    valid = [e["delta"] for e in deltas if e["item_id"] == list(items)[1]]
     assert "".join(valid) == done.output_text
     assert len(done.output_text) > 20

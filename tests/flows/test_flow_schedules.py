@@ -4,6 +4,7 @@ import asyncio
 import json
 import random
 import sqlite3
+import time
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,9 @@ async def test_kills_between_firings_neither_repeat_nor_lose_one(
     path = settings(tmp_path, sim.url)
     path.write_text(path.read_text() + "[models.held]\nmodel = 'sim'\nbase_url = 'http://x'\n")
     schedule_id, draw, acknowledged = "", random.Random(4), 0
-    before = 0
+    before, last_due = 0, 0
     for _ in range(KILLS):
+        began = time.time()
         async with service(path) as remote:
             if not schedule_id:
                 body = {"cron": "* * * * * *", "task": {"content": "tick", "model": "fast"}}
@@ -55,8 +57,9 @@ async def test_kills_between_firings_neither_repeat_nor_lose_one(
             await remote.process.kill()
         times, schedule = stored(tmp_path / "tasks.db")
         assert schedule["runs"] == len(times) >= acknowledged
-        assert schedule["due_at"] > schedule["last_due_at"]
-        before = len(times)
+        assert schedule["due_at"] > schedule["last_due_at"] > last_due
+        check_seconds(times[before:], began)
+        before, last_due = len(times), schedule["last_due_at"]
         await asyncio.sleep(1.1)  # at least one regular time is missed
     async with service(path) as remote:
         await fired_beyond(remote, schedule_id, before)
@@ -67,14 +70,20 @@ async def test_kills_between_firings_neither_repeat_nor_lose_one(
         assert {task["schedule_id"] for task in tasks} == {schedule_id}
         for task in tasks:
             assert (await remote.done(task["task_id"]))["status"] == "completed"
-    check(tmp_path / "tasks.db")
+    check_nothing_left(tmp_path / "tasks.db")
 
 
-def check(path: Path) -> None:
-    """No second has made two tasks, and the deleted schedule has left nothing behind."""
+def check_seconds(times: list[int], began: float) -> None:
+    """No second has made two tasks: one for the time that was missed, one for each that came.
+
+    A firing may be late on a busy machine, and its task then be made in the second of the next.
+    """
+    assert len(times) <= 1 + times[-1] // 1000 - int(began)
+
+
+def check_nothing_left(path: Path) -> None:
+    """The deleted schedule has left nothing behind."""
     with sqlite3.connect(path) as database:
-        times = [at for (at,) in database.execute("SELECT created_at FROM tasks ORDER BY n")]
         left = database.execute("SELECT COUNT(*) FROM kept WHERE kind LIKE 'sched%'").fetchone()
     database.close()
     assert left == (0,)
-    assert len({at // 1000 for at in times}) == len(times)

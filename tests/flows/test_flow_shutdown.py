@@ -1,4 +1,4 @@
-"""SIGTERM: the grace, what is told meanwhile, and what is left for the next start."""
+"""SIGTERM: the grace, what is answered meanwhile, and what is left for the next start."""
 
 import asyncio
 import signal
@@ -34,8 +34,8 @@ async def test_what_ends_within_the_grace_is_completed_and_the_rest_goes_on_late
             ends = await asyncio.gather(rest(socket), rest(idle))
         assert await first.process.ended() == 0
     assert [code for _, code in ends] == [1001, 1001]
-    heard = stored(ends[0][0])
-    assert heard[-1]["data"]["cause"] == "interrupted"
+    received = stored(ends[0][0])
+    assert received[-1]["data"]["cause"] == "interrupted"
     assert "Traceback" not in first.process.log
     async with service(path) as second:
         assert (await second.task(quick))["status"] == "completed"
@@ -44,7 +44,7 @@ async def test_what_ends_within_the_grace_is_completed_and_the_rest_goes_on_late
             task = await second.done(task_id)
             assert (task["status"], task["attempts"]) == ("completed", 1)
         events = await second.events(stuck)
-        assert events[: len(heard)] == heard
+        assert events[: len(received)] == received
         assert seqs(events) == list(range(1, len(events) + 1))
         assert len(await sim.calls("stuck")) == 2
         assert len(await sim.calls("w")) == 1

@@ -18,16 +18,18 @@ async def one_line(path: Path) -> str:
     """What a start says that fails."""
     async with start(path) as process:
         assert await process.ended() == 2
-        assert process.line == "" and "Traceback" not in process.log
+        assert process.line == ""
+        assert "Traceback" not in process.log
         lines = process.log.strip().splitlines()
     assert len([line for line in lines if not line.startswith(("INFO", "WARNING"))]) == 1
     return str(lines[-1])
 
 
-def _told_as_full(said: str, database: Path) -> None:
-    assert str(database) in said
-    assert "bytes free" in said and "a start needs about 262144" in said
-    assert "Make room there" in said
+def _reported_as_full(printed: str, database: Path) -> None:
+    assert str(database) in printed
+    assert "bytes free" in printed
+    assert "a start needs about 262144" in printed
+    assert "Make room there" in printed
 
 
 @pytest.mark.parametrize("left", [0, 8 * 1024, 40 * 1024])
@@ -48,7 +50,7 @@ async def test_a_full_disk_with_a_database(
             if not process.line:  # what is left may be enough
                 assert await process.ended() == 2
                 assert "Traceback" not in process.log
-                _told_as_full(process.log.strip().splitlines()[-1], disk / NAME)
+                _reported_as_full(process.log.strip().splitlines()[-1], disk / NAME)
         ballast.unlink()
         async with service(path) as remote:
             assert (await remote.done(task_id))["status"] == "completed"
@@ -58,7 +60,7 @@ async def test_a_full_disk_without_a_database(tmp_path: Path, sim: Provider) -> 
     with small_disk(tmp_path / "disk", SIZE) as disk:
         fill(disk)
         path = settings(tmp_path, sim.url, database=disk / NAME)
-        _told_as_full(await one_line(path), disk / NAME)
+        _reported_as_full(await one_line(path), disk / NAME)
 
 
 def _folder(lock: Path) -> None:
@@ -78,8 +80,9 @@ async def test_a_lock_that_cannot_be_opened_is_named(
     tmp_path: Path, sim: Provider, spoil: Callable[[Path], None]
 ) -> None:
     spoil(tmp_path / f"{NAME}.lock")
-    said = await one_line(settings(tmp_path, sim.url))
-    assert f"{NAME}.lock" in said and "--db FILE" in said
+    printed = await one_line(settings(tmp_path, sim.url))
+    assert f"{NAME}.lock" in printed
+    assert "--db FILE" in printed
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\0\x80" * 100, b"", b"99999999999999999999", b"\n"])
@@ -95,7 +98,9 @@ async def test_whatever_stands_in_a_lock_that_is_not_held_does_not_matter(
         assert "is in use by another asyncsvc (process" in await one_line(path)
 
 
-async def test_a_lock_that_is_a_pipe_holds_nobody_up(tmp_path: Path, sim: Provider) -> None:
+async def test_a_lock_that_is_a_pipe_does_not_hold_up_the_start(
+    tmp_path: Path, sim: Provider
+) -> None:
     _pipe(tmp_path / f"{NAME}.lock")
     path = settings(tmp_path, sim.url)
     async with start(path) as process:

@@ -30,7 +30,7 @@ async def test_a_delivery_that_a_kill_has_cut_is_made_after_the_restart(path: Pa
     async with receiving(silence, status(204)) as receiver:
         async with service(path) as first:
             task_id = await first.submit("hello", callback_url=receiver.url)
-            await receiver.came(1)  # it has arrived, but nobody has acknowledged it
+            await receiver.came(1)  # it has arrived, but is not acknowledged
             await first.process.kill()
         async with service(path) as second:
             cut, again = await receiver.came(2)

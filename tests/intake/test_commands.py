@@ -12,7 +12,7 @@ from asyncsvc.errors import (
     TaskNotFound,
     UpstreamRejected,
 )
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State, Task
 from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import HANG, ScriptedClient
@@ -306,7 +306,7 @@ async def test_a_retry_is_carried_out_though_its_caller_has_gone(tmp_path: Path)
         caller = asyncio.create_task(services.services.control.retry(task_id))
         commit = services.services.journal.store.commit
 
-        async def cut(batch: Batch) -> None:
+        async def cut(batch: Commit) -> None:
             caller.cancel()
             await commit(batch)
 

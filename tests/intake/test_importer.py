@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from asyncsvc.clock import new_id
 from asyncsvc.errors import QueueFull, StorageUnavailable, UpstreamRejected
-from asyncsvc.storage import export as portable
+from asyncsvc.storage.database import EXPORTED_TASKS
 from asyncsvc.storage.export import Record, lines
 from asyncsvc.tasks.state import State
 from tests.builders import Commits
@@ -174,12 +174,12 @@ async def test_an_export_reads_in_pages_and_by_state(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         sizes = [10, 10, 5 << 20, 10, 3 << 20, 3 << 20, 10]
         found = [line(status="completed", result="y" * size, finished_at=TIME) for size in sizes]
-        found += [line(status="cancelled", finished_at=TIME) for _ in range(portable.PAGE_TASKS)]
+        found += [line(status="cancelled", finished_at=TIME) for _ in range(EXPORTED_TASKS)]
         await brought(services, found)
         told = await exported(services)
         assert [one["task_id"] for one in told] == [one["task_id"] for one in found]
         assert [len(one["result"]) for one in told[: len(sizes)]] == sizes
-        assert len(await exported(services, "cancelled")) == portable.PAGE_TASKS
+        assert len(await exported(services, "cancelled")) == EXPORTED_TASKS
         assert await exported(services, "running") == []
 
 

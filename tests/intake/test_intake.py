@@ -14,8 +14,7 @@ from asyncsvc.errors import (
     ShuttingDown,
     StorageUnavailable,
 )
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
 from tests.engine_services import MOMENT, EngineServices, model
@@ -28,8 +27,7 @@ def _submission(content: str = "x", **fields: Any) -> Submission:
 
 
 async def _stored(services: EngineServices) -> int:
-    rows = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
-    return int(rows[0][0])
+    return sum(count for *_, count in await services.services.journal.store.counts())
 
 
 @virtual
@@ -49,7 +47,7 @@ async def test_what_the_disk_refuses_is_not_accepted(
     async with EngineServices(tmp_path) as services:
         plain = services.services.journal.store.commit
 
-        async def commit(batch: Batch) -> None:
+        async def commit(batch: Commit) -> None:
             if batch.created:
                 raise StorageUnavailable("full")
             await plain(batch)
@@ -113,16 +111,16 @@ async def test_submits_with_one_key_at_once_make_one_task(tmp_path: Path) -> Non
 @virtual
 async def test_a_key_whose_first_submit_failed_still_makes_one_task(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        plain = Store.commit
         store = services.services.journal.store
+        plain = store.commit
         refusals = [1]
 
-        async def commit(batch: Batch) -> None:
+        async def commit(batch: Commit) -> None:
             await asyncio.sleep(1)
             if refusals:
                 refusals.pop()
                 raise StorageUnavailable("full")
-            await plain(store, batch)
+            await plain(batch)
 
         store.commit = commit  # type: ignore[method-assign]
 

@@ -12,8 +12,9 @@ from asyncsvc.errors import IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.journal import journal as journal_module
 from asyncsvc.journal.journal import Change, Journal, NewTask, Removal
 from asyncsvc.journal.subscriptions import TAIL
-from asyncsvc.storage.database import PAGE, Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.database import Database
+from asyncsvc.storage.entries import Commit
+from asyncsvc.storage.protocol import PAGE, Store
 from asyncsvc.tasks.state import Cause, Draft, EventType, Request, State, Task, status
 from tests.builders import (
     AT,
@@ -27,6 +28,7 @@ from tests.builders import (
     live_through,
     moved,
     new_task,
+    rows,
     said,
     store_at,
     ticking,
@@ -95,7 +97,7 @@ async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Jo
     began = asyncio.Event()
     commit = journal.store.commit
 
-    def noted(batch: Batch) -> Awaitable[None]:
+    def noted(batch: Commit) -> Awaitable[None]:
         order.append("written: " + " ".join(task.id for task, _ in batch.created))
         began.set()
         return commit(batch)
@@ -116,7 +118,7 @@ async def test_who_waited_is_told_though_the_next_commit_fails_at_once(journal: 
     commit = journal.store.commit
     began = asyncio.Event()
 
-    def failing(batch: Batch) -> Awaitable[None]:
+    def failing(batch: Commit) -> Awaitable[None]:
         if began.is_set():
             raise StorageUnavailable("full")
         began.set()
@@ -166,11 +168,11 @@ async def test_a_failed_commit_changes_neither_memory_nor_numbers_nor_disk(
 
 async def test_a_full_disk_is_survived(journal: Journal) -> None:
     await journal.append(new_task())
-    writer = journal.store._writer
-    await writer.execute("PRAGMA max_page_count=1")
+    assert isinstance(journal.store, Database)
+    await journal.store.writer.execute("PRAGMA max_page_count=1")
     with pytest.raises(StorageUnavailable, match="full"):
         await journal.append(new_task("t2", b"x" * 200_000))
-    await writer.execute("PRAGMA max_page_count=1000000")
+    await journal.store.writer.execute("PRAGMA max_page_count=1000000")
     await journal.append(new_task("t2", b"x" * 200_000))
     assert await ids_on_disk(journal.store) == [1, 2]
 
@@ -244,7 +246,7 @@ async def test_two_closings_of_one_task_end_it_once(journal: Journal) -> None:
 
 async def test_a_row_that_changed_behind_its_back_is_not_overwritten(journal: Journal) -> None:
     await journal.append(new_task(), begun())
-    await journal.store._writer.execute("UPDATE tasks SET version = 9, state = 'failed'")
+    rows(journal.store, "UPDATE tasks SET version = 9, state = 'failed'")
     with pytest.raises(StorageUnavailable, match="behind the journal's back"):
         await journal.append(ended())
     stored = await journal.store.task("t1")

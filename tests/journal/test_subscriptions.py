@@ -8,8 +8,8 @@ import pytest
 
 from asyncsvc.journal import subscriptions as followers
 from asyncsvc.journal.subscriptions import TAIL, Feed, Topic, Topics
-from asyncsvc.storage.columns import Event, EventRow
-from asyncsvc.storage.database import PAGE, Store
+from asyncsvc.storage.entries import Event, EventRow
+from asyncsvc.storage.protocol import PAGE, Store
 from tests.builders import AT, gathered
 
 

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
-from asyncsvc.lifecycle import hangup as module
-from asyncsvc.lifecycle.hangup import hangup
+from asyncsvc.lifecycle import reload as module
+from asyncsvc.lifecycle.reload import hangup
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGHUP")
 
@@ -14,9 +14,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 async def heard(terminal_after: bool) -> str:
     """What a hangup calls, in a service that was started in a terminal."""
     said: asyncio.Queue[str] = asyncio.Queue()
-    module._terminal = lambda: True
+    module.has_terminal = lambda: True
     with hangup(lambda: said.put_nowait("reload"), lambda: said.put_nowait("stop")):
-        module._terminal = lambda: terminal_after
+        module.has_terminal = lambda: terminal_after
         os.kill(os.getpid(), signal.SIGHUP)
         async with asyncio.timeout(20):
             return await said.get()
@@ -24,10 +24,10 @@ async def heard(terminal_after: bool) -> str:
 
 @pytest.fixture(autouse=True)
 def kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_terminal", module._terminal)
+    monkeypatch.setattr(module, "has_terminal", module.has_terminal)
 
 
-async def test_it_reloads_while_the_terminal_is_there_and_ends_with_it() -> None:
+async def test_it_reloads_while_thehas_terminal_is_there_and_ends_with_it() -> None:
     assert await heard(True) == "reload"
     assert await heard(False) == "stop"
 
@@ -50,5 +50,5 @@ async def test_a_system_without_the_signal_notices_nothing(
         assert signal.getsignal(signal.Signals(1)) is before
 
 
-def test_a_terminal_is_there_or_not() -> None:
-    assert module._terminal() in (True, False)
+def test_ahas_terminal_is_there_or_not() -> None:
+    assert module.has_terminal() in (True, False)

@@ -52,7 +52,7 @@ async def test_many_changes_are_one_write(tmp_path: Path) -> None:
         commits = Commits(services.services.journal.store)
         gate = services.services.catalogue.upstreams[0].gate
         for _ in range(50):
-            gate.on_learn()
+            services.services.catalogue.listener.on_learn(gate)
             await asyncio.sleep(0.05)
         await asyncio.sleep(EVERY_S * 3)
         kept = [row for batch in commits.batches for row in batch.values if row[0] == KIND]
@@ -65,9 +65,10 @@ async def test_a_disk_that_refuses_costs_only_the_memory(tmp_path: Path) -> None
     async with EngineServices(tmp_path, AUTO) as services:
         commits = Commits(services.services.journal.store)
         commits.refuse()
-        services.services.catalogue.upstreams[0].gate.on_learn()
+        catalogue = services.services.catalogue
+        catalogue.listener.on_learn(catalogue.gates[0])
         await asyncio.sleep(EVERY_S + 1)
-        services.services.catalogue.upstreams[0].gate.on_learn()
+        catalogue.listener.on_learn(catalogue.gates[0])
         await services.close()
         await services.reopen()
         assert await learned(services.services.journal.store) == {}

@@ -6,7 +6,7 @@ import pytest
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import ModelGone, QuotaExhausted, SettingsError, UpstreamAuth
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import Script, ScriptedClient
@@ -15,7 +15,7 @@ from tests.virtual_time import virtual
 SLOW: Script = [10.0, "ok"]
 
 
-def gate(services: EngineServices, name: str = "a") -> Gate:
+def gate(services: EngineServices, name: str = "a") -> AccountLimiter:
     return next(g for g in services.services.catalogue.gates if g.name == name)
 
 

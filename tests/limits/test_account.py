@@ -4,14 +4,14 @@ import math
 import pytest
 
 from asyncsvc.errors import RateLimited, UpstreamOverloaded
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import AccountLimiter, Permit
+from asyncsvc.limits.verdict import Stage
 from tests.limits.test_sliding_window import most_in
 from tests.upstreams import gate
 from tests.virtual_time import loop, virtual
 
 
-async def called(gate: Gate, long: bool = False) -> Permit:
+async def called(gate: AccountLimiter, long: bool = False) -> Permit:
     """A permit whose call has reached the provider."""
     permit = await gate.acquire()
     permit.reserve(long)
@@ -20,7 +20,7 @@ async def called(gate: Gate, long: bool = False) -> Permit:
     return permit
 
 
-def waiting(gate: Gate) -> asyncio.Task[Permit]:
+def waiting(gate: AccountLimiter) -> asyncio.Task[Permit]:
     return asyncio.create_task(gate.acquire())
 
 
@@ -29,7 +29,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def trip(gate: Gate, times: int = 5) -> None:
+def trip(gate: AccountLimiter, times: int = 5) -> None:
     for _ in range(times):
         gate.failed(UpstreamOverloaded("x"))
 
@@ -105,7 +105,7 @@ async def test_a_cancelled_wait_for_a_slot_takes_none() -> None:
 @virtual
 async def test_a_cancelled_wait_for_the_window_gives_its_slot_back() -> None:
     one = gate(1, rpm=1)
-    one.restore([(0.0, 0)])
+    one.restore_calls([(0.0, 0)])
     second = waiting(one)
     await asyncio.sleep(1)
     second.cancel()
@@ -196,7 +196,7 @@ async def test_whoever_waits_for_the_window_learns_that_a_head_was_seen() -> Non
 @virtual
 async def test_restored_calls_count() -> None:
     restored = gate(5, rpm=2)
-    restored.restore([(50.0, 0), (10.0, 0)])
+    restored.restore_calls([(50.0, 0), (10.0, 0)])
     assert restored.wait() == pytest.approx(12.002)
     await restored.acquire()
     assert loop().time() == pytest.approx(12.002)
@@ -209,40 +209,40 @@ async def test_restored_calls_count() -> None:
 async def test_a_long_task_leaves_one_slot_to_the_others() -> None:
     shared = gate(3)
     for _ in range(2):
-        assert shared.admits(True)
+        assert shared.verdict(Stage.SLOT, long=True).ready
         await called(shared, long=True)
-    assert not shared.admits(True)
-    assert shared.admits(False)
+    assert not shared.verdict(Stage.SLOT, long=True).ready
+    assert shared.verdict(Stage.SLOT).ready
 
 
 @virtual
 async def test_a_long_task_may_have_the_only_slot() -> None:
-    assert gate(1).admits(True)
+    assert gate(1).verdict(Stage.SLOT, long=True).ready
 
 
 @virtual
 async def test_a_long_task_gives_its_share_back() -> None:
     shared = gate(2)
     permit = await called(shared, long=True)
-    assert not shared.admits(True)
+    assert not shared.verdict(Stage.SLOT, long=True).ready
     permit.release()
-    assert shared.admits(True)
+    assert shared.verdict(Stage.SLOT, long=True).ready
 
 
 @virtual
 async def test_an_open_breaker_admits_nobody() -> None:
     broken = gate()
     trip(broken)
-    assert not broken.admits(False)
+    assert not broken.verdict(Stage.SLOT).ready
     await broken.acquire()
-    assert broken.admits(False)
+    assert broken.verdict(Stage.SLOT).ready
 
 
 @virtual
 async def test_a_full_window_admits_nobody() -> None:
     full = gate(5, rpm=1)
     await called(full)
-    assert not full.admits(False)
+    assert not full.verdict(Stage.SLOT).ready
 
 
 @virtual
@@ -252,12 +252,13 @@ async def test_describe_says_what_is_waited_for() -> None:
     permit = await called(shown)
     assert shown.describe() == "m: 1 of 1 calls under way"
     permit.release()
-    shown.restore([(0.0, 0)])
+    shown.restore_calls([(0.0, 0)])
     assert shown.describe() == "m: 2 of 2 calls used, next in 60 s"
+    await asyncio.sleep(50)
     trip(shown)
     assert shown.describe() == "m: breaker open after 5 failures"
-    shown.failed(RateLimited("x", retry_after=12.0))
-    assert shown.describe() == "m: asked to slow down, next in 12 s"
+    shown.failed(RateLimited("x", retry_after=42.0))
+    assert shown.describe() == "m: asked to slow down, next in 42 s"
 
 
 @virtual
@@ -283,10 +284,10 @@ async def test_recent_counts_the_calls_begun_in_the_last_seconds() -> None:
 async def test_the_time_of_a_call_is_averaged() -> None:
     timed = gate()
     timed.succeeded(10.0)
-    assert timed.service_s == 10
+    assert timed.statistics.service_s == 10
     timed.succeeded(20.0)
-    assert timed.service_s == 12
-    assert (timed.calls, timed.errors) == (2, 0)
+    assert timed.statistics.service_s == 12
+    assert (timed.statistics.calls, timed.statistics.errors) == (2, 0)
 
 
 @virtual

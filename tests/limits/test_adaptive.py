@@ -20,19 +20,19 @@ def values(adaptive: Adaptive) -> tuple[int | None, int | None]:
 
 
 def refused(
-    adaptive: Adaptive, beside: int, in_window: int, at: float = 1.0, *, said: bool = False
+    adaptive: Adaptive, beside: int, in_window: int, at: float = 1.0, *, names_it: bool = False
 ) -> tuple[int | None, int | None]:
-    adaptive.refused(said, beside, in_window, at, at + 0.1)
+    adaptive.refused(names_it, beside, in_window, at, at + 0.1)
     return values(adaptive)
 
 
 def test_a_provider_that_says_which_is_believed() -> None:
-    assert refused(both(), 2, 39, said=True) == (2, 40)
+    assert refused(both(), 2, 39, names_it=True) == (2, 40)
 
 
 def test_one_that_has_said_so_once_means_the_rate_otherwise() -> None:
     adaptive = both()
-    refused(adaptive, 3, 5, said=True)
+    refused(adaptive, 3, 5, names_it=True)
     adaptive.accepted(1, 6, 2.0)
     assert refused(adaptive, 2, 30, at=3.0) == (3, 30)
 
@@ -80,7 +80,7 @@ def test_calls_sent_together_and_refused_together_are_one_refusal() -> None:
         adaptive.refused(True, beside, 10, sent=1.0, now=1.1)
         adaptive.accepted(5, 10, 1.2)
     assert adaptive.concurrency is not None
-    assert (adaptive.concurrency.value, adaptive.concurrency.patience) == (5, 4)
+    assert (adaptive.concurrency.value, adaptive.concurrency.between) == (5, 4)
 
 
 def test_where_nothing_is_known_it_grows_as_soon_as_it_is_used_up() -> None:
@@ -107,10 +107,10 @@ def test_calls_below_the_limit_tell_nothing_of_it() -> None:
 
 def test_a_named_limit_is_believed_unless_it_is_of_another_span() -> None:
     adaptive = both()
-    adaptive.told(200, 3600.0)
+    adaptive.named(200, 3600.0)
     assert values(adaptive) == (4, 40)
-    adaptive.told(60, 1.0)
+    adaptive.named(60, 1.0)
     assert values(adaptive) == (4, 60)
     fixed = Adaptive.of(False, False, SPAN_S)
-    fixed.told(60, None)
+    fixed.named(60, None)
     assert values(fixed) == (None, None)

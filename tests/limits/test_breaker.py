@@ -95,17 +95,11 @@ def test_a_late_success_of_an_older_call_does_not_end_the_probe() -> None:
     assert breaker.wait(1e9) == math.inf
 
 
-def test_a_call_that_was_let_through_before_it_opened_is_not_allowed_after() -> None:
-    closed, broken = Breaker(5, 30.0), opened()
-    assert closed.allows(False, 0.0)
-    assert not broken.allows(False, 1.0)
-    assert not broken.allows(False, 31.0)  # it would have to be the probe
-
-
-def test_a_probe_is_allowed_until_an_older_call_fails() -> None:
+def test_an_older_failure_moves_the_next_probe() -> None:
     breaker = opened()
+    assert breaker.probe_at == 30.0
     breaker.enter()
-    assert breaker.allows(True, 30.0)
     breaker.failed(31.0)
-    assert not breaker.allows(True, 31.0)
-    assert breaker.allows(True, 61.0)
+    assert (breaker.probing, breaker.probe_at) == (True, 61.0)
+    breaker.succeeded()
+    assert (breaker.probing, breaker.probe_at) == (False, -math.inf)

@@ -1,11 +1,11 @@
 import pytest
 
-from asyncsvc.limits.cooldown import BREATH, QUOTA_S, Rest
-from asyncsvc.limits.named_times import HOUR_S
+from asyncsvc.limits.cooldown import LEARNED_SHARE, QUOTA_S, Cooldown
+from asyncsvc.limits.headers import HOUR_S
 
 
-def rest() -> Rest:
-    return Rest(base_s=1.0, max_s=8.0, span_s=60.0)
+def rest() -> Cooldown:
+    return Cooldown(base_s=1.0, max_s=8.0, span_s=60.0)
 
 
 def test_at_first_there_is_nothing_to_rest_from() -> None:
@@ -23,7 +23,7 @@ def test_a_shorter_word_does_not_end_a_longer_rest() -> None:
     resting = rest()
     resting.refused(50.0, 0.0, learned=False)
     resting.refused(5.0, 1.0, learned=False)
-    resting.told(3.0, 1.0)
+    resting.asked(3.0, 1.0)
     assert resting.left(1.0) == 49
 
 
@@ -31,18 +31,18 @@ def test_refusals_without_a_word_grow_until_a_call_is_taken() -> None:
     resting, now = rest(), 0.0
     for tries in range(6):
         resting.refused(None, now, learned=True)
-        assert resting.left(now) == min(60 * BREATH * 2**tries, 8.0)
+        assert resting.left(now) == min(60 * LEARNED_SHARE * 2**tries, 8.0)
         now += resting.left(now)
     resting.answered()
     resting.refused(0, now, learned=True)
-    assert resting.left(now) == 60 * BREATH
+    assert resting.left(now) == 60 * LEARNED_SHARE
 
 
 def test_calls_refused_together_are_one_refusal() -> None:
     resting = rest()
     for _ in range(5):
         resting.refused(None, 0.0, learned=True)
-    assert resting.left(0.0) == 60 * BREATH
+    assert resting.left(0.0) == 60 * LEARNED_SHARE
 
 
 def test_without_a_learned_limit_the_rest_is_drawn_within_bounds() -> None:
@@ -59,5 +59,5 @@ def test_a_quota_comes_back_in_an_hour_where_nobody_says() -> None:
 
 def test_a_header_cannot_close_it_for_ever() -> None:
     resting = rest()
-    resting.told(1e9, 0.0)
+    resting.asked(1e9, 0.0)
     assert resting.left(0.0) == HOUR_S

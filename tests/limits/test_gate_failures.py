@@ -31,11 +31,12 @@ from asyncsvc.errors import (
     UpstreamRejected,
     UpstreamTooLarge,
 )
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter, Listener
 from asyncsvc.limits.adaptive import Adaptive
 from asyncsvc.limits.breaker import Breaker, BreakerState
 from asyncsvc.limits.headers import RateHeaders
 from asyncsvc.limits.sliding_window import Window
+from asyncsvc.limits.verdict import Stage
 from tests.limits.test_account import called, settle, trip, waiting
 from tests.upstreams import gate
 from tests.virtual_time import loop, virtual
@@ -62,7 +63,7 @@ async def test_retry_after_wins_over_a_shorter_wait_and_never_shortens_a_longer_
     assert cool.wait() == 30
 
 
-async def slow_downs(gate: Gate, times: int) -> list[float]:
+async def slow_downs(gate: AccountLimiter, times: int) -> list[float]:
     waits = []
     for _ in range(times):
         gate.failed(RateLimited("x"))
@@ -106,7 +107,7 @@ async def test_a_lost_connection_leaves_nothing_to_wait_for() -> None:
     for _ in range(20):
         open_gate.failed(KeptConnectionLost("x"))
     assert open_gate.wait() == 0
-    assert open_gate.breaker_state() is BreakerState.CLOSED
+    assert open_gate.breaker_state is BreakerState.CLOSED
 
 
 @virtual
@@ -118,7 +119,7 @@ async def test_a_probe_on_a_lost_connection_lets_the_next_one_try() -> None:
     broken.failed(KeptConnectionLost("x"), probe)
     probe.release()
     assert broken.wait() == 0
-    assert broken.breaker_state() is BreakerState.HALF_OPEN
+    assert broken.breaker_state is BreakerState.HALF_OPEN
 
 
 # The breaker ----------------------------------------------------------------------------------
@@ -140,9 +141,9 @@ def test_the_fifth_failure_of_the_provider_opens_the_breaker(error: type[Provide
         broken = gate()
         for _ in range(4):
             broken.failed(error("x"))
-        assert (broken.breaker_state(), broken.wait()) == (BreakerState.CLOSED, 0)
+        assert (broken.breaker_state, broken.wait()) == (BreakerState.CLOSED, 0)
         broken.failed(error("x"))
-        assert (broken.breaker_state(), broken.wait()) == (BreakerState.OPEN, 30)
+        assert (broken.breaker_state, broken.wait()) == (BreakerState.OPEN, 30)
 
     check()
 
@@ -154,8 +155,8 @@ def test_what_is_not_the_providers_fault_never_opens_it(error: type[ProviderErro
         sound = gate()
         for _ in range(50):
             sound.failed(error("x"))
-        assert sound.breaker_state() is BreakerState.CLOSED
-        assert sound.errors == sound.calls == 50
+        assert sound.breaker_state is BreakerState.CLOSED
+        assert sound.statistics.errors == sound.statistics.calls == 50
 
     check()
 
@@ -182,7 +183,7 @@ async def test_a_probe_that_fails_costs_another_cool_down() -> None:
     probe = await called(broken)
     trip(broken, 1)
     probe.release()
-    assert (broken.breaker_state(), broken.wait()) == (BreakerState.OPEN, 30)
+    assert (broken.breaker_state, broken.wait()) == (BreakerState.OPEN, 30)
 
 
 @virtual
@@ -191,7 +192,7 @@ async def test_a_probe_given_back_unused_lets_the_next_one_try() -> None:
     trip(broken)
     (await broken.acquire()).release()
     assert broken.wait() == 0
-    assert broken.breaker_state() is BreakerState.HALF_OPEN
+    assert broken.breaker_state is BreakerState.HALF_OPEN
 
 
 @virtual
@@ -214,12 +215,12 @@ async def test_a_cancelled_probe_lets_the_next_one_try() -> None:
     assert broken.wait() == 0
 
 
-def fill(gate: Gate) -> None:
-    gate.restore([(0.0, 0)])
+def fill(gate: AccountLimiter) -> None:
+    gate.restore_calls([(0.0, 0)])
     gate.failed(UpstreamRejected("x"))
 
 
-CLOSING: dict[str, Callable[[Gate], None]] = {
+CLOSING: dict[str, Callable[[AccountLimiter], None]] = {
     "breaker": trip,
     "slow down": lambda gate: gate.failed(RateLimited("x", retry_after=5.0)),
     "window": fill,
@@ -230,20 +231,20 @@ CLOSING: dict[str, Callable[[Gate], None]] = {
 def test_whoever_stands_in_a_gate_that_closes_is_told(how: str) -> None:
     @virtual
     async def check() -> None:
-        closing, told = gate(5, rpm=1), []
-        closing.on_close = lambda: told.append(closing.admits(False))
+        found: list[bool] = []
+        closing = gate(5, rpm=1, on_close=lambda each: found.append(each.verdict(Stage.SLOT).ready))
         CLOSING[how](closing)
-        assert told == [False]
+        assert found == [False]
 
     check()
 
 
 @virtual
 async def test_a_failure_that_closes_nothing_tells_nobody() -> None:
-    still, told = gate(), []
-    still.on_close = lambda: told.append(1)
+    closed: list[str] = []
+    still = gate(on_close=lambda each: closed.append(each.name))
     still.failed(UpstreamOverloaded("x"))
-    assert told == []
+    assert closed == []
 
 
 # What headers tell ------------------------------------------------------------------------------
@@ -251,39 +252,39 @@ async def test_a_failure_that_closes_nothing_tells_nobody() -> None:
 
 @virtual
 async def test_nothing_left_closes_the_gate_until_the_reset() -> None:
-    closing, told = gate(5, rpm=40), []
-    closing.on_close = lambda: told.append(1)
-    closing.told(RateHeaders(60, 0, 12.0))
-    assert (closing.wait(), told) == (12, [1])
-    closing.told(RateHeaders(60, 0, 5.0))
+    closed: list[str] = []
+    closing = gate(5, rpm=40, on_close=lambda each: closed.append(each.name))
+    closing.read(RateHeaders(60, 0, 12.0))
+    assert (closing.wait(), closed) == (12, ["m"])
+    closing.read(RateHeaders(60, 0, 5.0))
     assert closing.wait() == 12
 
 
 @virtual
 async def test_a_limit_in_a_header_never_changes_one_that_was_set() -> None:
     closing = gate(5, rpm=40)
-    closing.told(RateHeaders(60, 3, 5.0))
+    closing.read(RateHeaders(60, 3, 5.0))
     assert (closing.wait(), closing.window.limit) == (0, 40)
 
 
 @virtual
 async def test_a_limit_in_a_header_is_the_end_of_learning() -> None:
-    learning = Gate(
+    changed: list[int] = []
+    learning = AccountLimiter(
         "m",
         concurrency=5,
         window=Window(30),
         breaker=Breaker(5, 30.0),
         adaptive=Adaptive.of(False, True, 60.0),
+        listener=Listener(on_learn=lambda each: changed.append(each.window.limit)),
     )
-    changed: list[int] = []
-    learning.on_learn = lambda: changed.append(learning.window.limit)
-    learning.told(RateHeaders(500, 499, 1.0))
+    learning.read(RateHeaders(500, 499, 1.0))
     assert changed == [500]
 
 
 @virtual
 async def test_a_gate_that_learns_rests_only_for_a_breath_but_obeys_retry_after() -> None:
-    learning = Gate(
+    learning = AccountLimiter(
         "m",
         concurrency=2,
         window=Window(0),
@@ -299,10 +300,10 @@ async def test_a_gate_that_learns_rests_only_for_a_breath_but_obeys_retry_after(
     learning.failed(ConcurrencyLimited("x", retry_after=20.0), second)
     assert learning.wait() == 20
     second.release()
-    assert not learning.admits(False)
+    assert not learning.verdict(Stage.SLOT).ready
     first.release()
     await asyncio.sleep(20)
-    assert learning.admits(False)
+    assert learning.verdict(Stage.SLOT).ready
 
 
 @virtual

@@ -1,6 +1,6 @@
 import pytest
 
-from asyncsvc.limits.headers import RateHeaders, duration, rate_headers, told
+from asyncsvc.limits.headers import RateHeaders, duration, rate_headers, written
 
 
 @pytest.mark.parametrize(
@@ -39,7 +39,7 @@ def test_a_duration_is_read_or_is_none(text: str | None, seconds: float | None) 
 def test_a_duration_is_written_so_that_it_is_read_and_never_shorter(
     seconds: float, text: str
 ) -> None:
-    assert told(seconds) == text
+    assert written(seconds) == text
     read = duration(text)
     assert read is not None and read >= seconds
 

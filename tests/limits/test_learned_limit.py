@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.limits.learned_limit import PATIENCE, PATIENCE_MOST, Learned
+from asyncsvc.limits.adaptive import ROUNDS, ROUNDS_MOST, Learned
 
 
 def full(limit: Learned, rounds: int) -> None:
@@ -36,7 +36,7 @@ def test_refusals_in_the_same_breath_are_one() -> None:
     limit.refused(30)
     for accepted in (29, 10, 0):
         limit.refused(accepted, again=True)
-    assert (limit.value, limit.patience) == (20, PATIENCE)
+    assert (limit.value, limit.between) == (20, ROUNDS)
 
 
 def test_the_floor_holds() -> None:
@@ -58,13 +58,13 @@ def test_probes_that_fail_become_rarer() -> None:
         limit.refused(40)
         rounds.append(before)
     assert rounds == [4, 8, 16, 32, 64, 64, 64]
-    assert limit.patience == PATIENCE_MOST
+    assert limit.between == ROUNDS_MOST
 
 
 def test_a_probe_that_stands_makes_the_next_sooner_and_longer() -> None:
     limit = Learned(41)
     limit.refused(40)
-    full(limit, PATIENCE)
+    full(limit, ROUNDS)
     assert limit.value == 41
     seen = []
     for _ in range(4):
@@ -77,12 +77,12 @@ def test_a_limit_that_has_fallen_is_looked_at_again_soon() -> None:
     limit = Learned(41)
     limit.refused(40)
     limit.refused(20)
-    assert (limit.value, limit.patience) == (20, 2)
+    assert (limit.value, limit.between) == (20, 2)
 
 
 def test_what_the_provider_names_is_not_probed() -> None:
     limit = Learned(30)
-    limit.told(60)
+    limit.named_by_provider(60)
     full(limit, 100)
     assert limit.value == 60
     limit.refused(50)
@@ -92,17 +92,17 @@ def test_what_the_provider_names_is_not_probed() -> None:
 def test_what_is_kept_is_what_goes_on() -> None:
     limit = Learned(41)
     limit.refused(40)
-    full(limit, PATIENCE)
+    full(limit, ROUNDS)
     limit.refused(40)
     other = Learned(30)
     other.restore(limit.as_dict())
-    assert (other.value, other.patience, other.settled) == (40, 8, True)
+    assert (other.value, other.between, other.settled) == (40, 8, True)
 
 
 def test_what_is_kept_cannot_leave_the_bounds() -> None:
     limit = Learned(2, ceiling=32)
     limit.restore({"value": 10**9, "patience": -3, "settled": 1})
-    assert (limit.value, limit.patience, limit.settled) == (32, 1, True)
+    assert (limit.value, limit.between, limit.settled) == (32, 1, True)
     for broken in ({}, {"value": "x", "patience": 1, "settled": 1}, {"value": None}):
         with pytest.raises((LookupError, TypeError, ValueError)):
             limit.restore(broken)

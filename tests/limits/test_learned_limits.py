@@ -10,11 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import ConcurrencyLimited, RateLimited
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.limits.adaptive import CONCURRENCY_START, RPM_START, Adaptive
 from asyncsvc.limits.breaker import Breaker
-from asyncsvc.limits.permit import Permit
 from asyncsvc.limits.sliding_window import Window
+from asyncsvc.limits.verdict import Stage
 from tests.virtual_time import loop, run_virtual, virtual
 
 SPAN_S = 60.0
@@ -50,7 +50,7 @@ class Provider:
         self.window.append(now)
         return None
 
-    async def call(self, permit: Permit, gate: Gate) -> None:
+    async def call(self, permit: Permit, gate: AccountLimiter) -> None:
         permit.sent()
         await asyncio.sleep(NETWORK_S)
         error = self.refusal()
@@ -69,9 +69,9 @@ class Provider:
 
 def auto(
     concurrency: int | None = None, rpm: int | None = None, adaptive: Adaptive | None = None
-) -> Gate:
+) -> AccountLimiter:
     """A gate that learns whatever is None."""
-    return Gate(
+    return AccountLimiter(
         "m",
         concurrency=concurrency or CONCURRENCY_START,
         window=Window(RPM_START if rpm is None else rpm, SPAN_S),
@@ -80,12 +80,18 @@ def auto(
     )
 
 
-async def work(gate: Gate, provider: Provider, turn: asyncio.Lock) -> None:
+def most_at_once(gate: AccountLimiter) -> int:
+    """The most calls at once that there may ever be."""
+    learned = gate.adaptive.concurrency
+    return gate.concurrency if learned is None else learned.ceiling
+
+
+async def work(gate: AccountLimiter, provider: Provider, turn: asyncio.Lock) -> None:
     """A worker as the engine has them: one at a time stands at the gate."""
     while True:
         async with turn:
             permit = await gate.acquire()
-            while not gate.admits(False):
+            while not gate.verdict(Stage.SLOT).ready:
                 permit.release()
                 permit = await gate.acquire()
             permit.reserve(False)
@@ -93,10 +99,10 @@ async def work(gate: Gate, provider: Provider, turn: asyncio.Lock) -> None:
         permit.release()
 
 
-async def saturate(gate: Gate, provider: Provider, windows: float) -> None:
+async def saturate(gate: AccountLimiter, provider: Provider, windows: float) -> None:
     """Always more to do than can be done."""
     turn = asyncio.Lock()
-    workers = [asyncio.create_task(work(gate, provider, turn)) for _ in range(gate.most)]
+    workers = [asyncio.create_task(work(gate, provider, turn)) for _ in range(most_at_once(gate))]
     await asyncio.sleep(windows * SPAN_S)
     for worker in workers:
         worker.cancel()
@@ -179,7 +185,7 @@ async def test_what_a_gate_has_learned_another_goes_on_with() -> None:
     provider, gate = Provider(says=True), auto()
     await saturate(gate, provider, WARM_UP)
     after = auto()
-    after.learned(gate.adaptive.as_dict())
+    after.restore_learned(gate.adaptive.as_dict())
     assert gate.concurrency == 3, "it should be probing, which nobody else should go on with"
     assert (after.concurrency, after.window.limit) == (2, 40)
     refused = len(provider.refused)
@@ -193,7 +199,7 @@ async def test_broken_memory_is_no_fault() -> None:
     gate = auto()
     broken: list[dict[str, Any]] = [{"rpm": {"value": "x"}}, {"rpm": None}, {"concurrency": {}}]
     for kept in broken:
-        gate.learned(kept)
+        gate.restore_learned(kept)
     assert (gate.concurrency, gate.window.limit) == (CONCURRENCY_START, RPM_START)
 
 
@@ -216,7 +222,7 @@ def test_a_limit_that_was_set_is_never_exceeded_while_the_other_is_learned(
         gate = auto(concurrency, None) if learn_rate else auto(None, rpm)
         await saturate(gate, provider, 4)
         sent.extend(gate.starts)
-        assert provider.most <= (concurrency if learn_rate else gate.most)
+        assert provider.most <= (concurrency if learn_rate else most_at_once(gate))
         assert 1 <= gate.concurrency <= 32
         if not learn_rate and sent:
             most = max(sum(s <= t < s + SPAN_S for t in sent) for s in sent)

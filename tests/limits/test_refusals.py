@@ -20,6 +20,7 @@ from asyncsvc.errors import (
     UpstreamUnsupported,
 )
 from asyncsvc.limits.breaker import BreakerState
+from asyncsvc.limits.verdict import Stage
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model, since
 from tests.limits.test_account import called
@@ -53,7 +54,7 @@ async def test_the_account_rests_for_seconds_and_one_probe_passes() -> None:
     resting.succeeded(1.0)
     probe.release()
     await asyncio.gather(*others)
-    assert (resting.breaker_state(), resting.refusals.last) == (BreakerState.CLOSED, None)
+    assert (resting.breaker_state, resting.refusals.last) == (BreakerState.CLOSED, None)
 
 
 @virtual
@@ -124,10 +125,10 @@ def test_two_requests_refused_alike_close_the_account_to_new_tasks(
         for message, request in zip((first, second), requests, strict=True):
             resting.failed(AuthUnexplained(message, status=403), request=request)
             await asyncio.sleep(1)
-        assert resting.closed_to_new() == (second if closed else None)
+        assert resting.describe(Stage.SUBMIT) == (second if closed else None)
         assert resting.fault is None
         await asyncio.sleep(60)  # the rest is over: a probe may pass
-        assert resting.closed_to_new() is None
+        assert resting.describe(Stage.SUBMIT) is None
         resting.succeeded(1.0)
         assert not resting.refusals.repeated
 
@@ -140,14 +141,14 @@ async def test_a_success_between_two_refusals_keeps_the_account_open() -> None:
     resting.failed(AuthUnexplained(DENIED, status=403), request="a")
     resting.succeeded(1.0)
     resting.failed(AuthUnexplained(DENIED, status=403), request="b")
-    assert resting.closed_to_new() is None
+    assert resting.describe(Stage.SUBMIT) is None
 
 
 @virtual
 async def test_a_reload_ends_the_rest() -> None:
     resting = gate(1)
     resting.failed(page(), request="a")
-    resting.pardon()
+    resting.reset()
     assert (resting.wait(), resting.refusals.last) == (0, None)
 
 

@@ -3,11 +3,11 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.limits.semaphore import Slots
+from asyncsvc.limits.semaphore import Semaphore
 from tests.virtual_time import run_virtual, virtual
 
 
-def asking(slots: Slots, count: int) -> list[asyncio.Task[None]]:
+def asking(slots: Semaphore, count: int) -> list[asyncio.Task[None]]:
     return [asyncio.create_task(slots.acquire()) for _ in range(count)]
 
 
@@ -22,7 +22,7 @@ def given_to(tasks: list[asyncio.Task[None]]) -> list[int]:
 
 @virtual
 async def test_places_are_given_in_order_of_asking() -> None:
-    slots = Slots(1)
+    slots = Semaphore(1)
     tasks = asking(slots, 3)
     await settle()
     assert given_to(tasks) == [0]
@@ -34,7 +34,7 @@ async def test_places_are_given_in_order_of_asking() -> None:
 
 @virtual
 async def test_more_room_lets_waiting_ones_in_at_once() -> None:
-    slots = Slots(1)
+    slots = Semaphore(1)
     tasks = asking(slots, 4)
     await settle()
     slots.resize(3)
@@ -45,7 +45,7 @@ async def test_more_room_lets_waiting_ones_in_at_once() -> None:
 
 @virtual
 async def test_less_room_takes_nothing_from_whoever_is_in() -> None:
-    slots = Slots(3)
+    slots = Semaphore(3)
     tasks = asking(slots, 4)
     await settle()
     slots.resize(1)
@@ -60,7 +60,7 @@ async def test_less_room_takes_nothing_from_whoever_is_in() -> None:
 
 @virtual
 async def test_a_wait_that_is_cancelled_while_a_place_is_given_leaves_none_behind() -> None:
-    slots = Slots(1)
+    slots = Semaphore(1)
     await slots.acquire()
     late, next_ = asking(slots, 2)
     await settle()
@@ -77,7 +77,7 @@ step = st.sampled_from(["ask", "ask", "ask", "back", "cancel", 1, 2, 3, 5])
 @given(st.lists(step, max_size=60))
 def test_never_more_are_let_in_than_there_is_room_for(steps: list[str | int]) -> None:
     async def check() -> None:
-        slots, tasks, held = Slots(2), list[asyncio.Task[None]](), 0
+        slots, tasks, held = Semaphore(2), list[asyncio.Task[None]](), 0
         for what in steps:
             before = slots.taken
             if what == "ask":

@@ -6,11 +6,11 @@ from itertools import pairwise
 import pytest
 from aiolimiter import AsyncLimiter
 
-from asyncsvc.limits.sliding_window import KEPT, MARGIN_S, Stamp, Window
+from asyncsvc.limits.sliding_window import KEPT, MARGIN_S, Entry, Window
 from tests.virtual_time import loop, virtual
 
 
-def call(window: Window, at: float, head_after: float = 0.0) -> Stamp:
+def call(window: Window, at: float, head_after: float = 0.0) -> Entry:
     """A call sent at that moment, its answer's head seen a little later."""
     stamp = window.reserve()
     window.sent(stamp, at)

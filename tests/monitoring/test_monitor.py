@@ -10,7 +10,7 @@ import pytest
 from asyncsvc.errors import Overloaded, ShuttingDown, StorageUnavailable
 from asyncsvc.monitoring.monitor import HUNG_S, Monitor, Rhythm
 from asyncsvc.monitoring.process_statistics import ProcessStatistics
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.builders import Commits
 from tests.engine_services import EngineServices
@@ -204,7 +204,7 @@ async def test_a_disk_that_takes_only_small_writes_is_one_alarm(tmp_path: Path) 
         store = services.services.journal.store
         plain = store.commit
 
-        async def commit(batch: Batch) -> None:
+        async def commit(batch: Commit) -> None:
             if batch.created:
                 raise StorageUnavailable("full")
             await plain(batch)

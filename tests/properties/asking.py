@@ -1,4 +1,4 @@
-"""Everybody who asks something of the service of a story.
+"""The clients that ask something of the service of a story.
 
 Owns what is sent and what is made of the answer. Promises to tell the oracle before anything is
 asked that it may happen, and after the answer whether it has; a refusal that is not right, or
@@ -20,7 +20,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http.state import Services
-from tests.properties.lives import SHARED, Wish, law
+from tests.properties.lives import SHARED, Request, law
 from tests.properties.oracle import Asked, Oracle
 from tests.properties.provider import now
 from tests.properties.steps import Do, Hold, Repeat, Submit
@@ -43,7 +43,7 @@ LEADS_TO = {
 
 
 class Asking:
-    """`submit`, `repeat` and `do` a step; each raises Broken only."""
+    """`ask` does a step; it raises Broken only."""
 
     def __init__(
         self, oracle: Oracle, services: Callable[[], Services], happened: Counter[str]
@@ -55,10 +55,21 @@ class Asking:
         self._services = services
         """The one that is open."""
         self._asked: list[tuple[Submission, str | None, str | None]] = []
-        """The submission of each wish, its owner and its Idempotency-Key."""
+        """The submission of each request, its owner and its Idempotency-Key."""
 
-    async def submit(self, step: Submit) -> None:
-        numbers = [self._wish(step) for _ in range(step.count)]
+    async def ask(self, step: Submit | Repeat | Do | Hold) -> None:
+        match step:
+            case Submit():
+                await self._submit(step)
+            case Repeat():
+                await self._repeat(step)
+            case Do():
+                await self._do(step)
+            case Hold():
+                await self._hold(step)
+
+    async def _submit(self, step: Submit) -> None:
+        numbers = [self._request(step) for _ in range(step.count)]
         submissions = [self._asked[number][0] for number in numbers]
         intake, (_, owner, key) = self._services().intake, self._asked[numbers[0]]
         asked = [self.oracle.submits[number] for number in numbers]
@@ -71,13 +82,13 @@ class Asking:
         for number, taken in zip(numbers, accepted or [], strict=False):
             self.oracle.ids[number] = taken.task_id
 
-    def _wish(self, step: Submit) -> int:
+    def _request(self, step: Submit) -> int:
         number = len(self._asked)
-        content = SHARED if step.shared else f"wish {number}"
+        content = SHARED if step.shared else f"request {number}"
         limit_s = step.timeout_s or (LONG_S if step.lane == "long" else SHORT_S)
         retries = MOST_RETRIES if step.max_retries is None else step.max_retries
-        self.oracle.wishes.append(
-            Wish(
+        self.oracle.submitted.append(
+            Request(
                 *(number, content, step.session, step.delay_s, retries, round(limit_s * 1000)),
                 timed=step.timeout_s is not None,
             )
@@ -92,13 +103,13 @@ class Asking:
             "max_retries": step.max_retries,
             "timeout_s": step.timeout_s,
             "cache": step.shared,
-            "metadata": {"wish": number},
+            "metadata": {"request": number},
         }
         key = f"key {number}" if step.keyed else None
         self._asked.append((Submission.model_validate(fields), step.owner, key))
         return number
 
-    async def repeat(self, step: Repeat) -> None:
+    async def _repeat(self, step: Repeat) -> None:
         keyed = [number for number, (_, _, key) in enumerate(self._asked) if key is not None]
         if not keyed:
             return
@@ -118,7 +129,7 @@ class Asking:
             self.oracle.ids[number] = accepted[0].task_id
 
     async def _answer(self, asked: list[Asked], taking: Awaitable[list[Any]]) -> list[Any] | None:
-        """Until it is answered nobody knows whether it is taken."""
+        """Until it is answered it is not known whether it is taken."""
         for each in asked:
             each.open += 1
         try:
@@ -147,7 +158,7 @@ class Asking:
         entering += sum(asked.open for (verb, _), asked in verbs if verb == "retry")
         law(live + entering > ROOM, f"full with {live} and {entering} of {ROOM}")
 
-    async def do(self, step: Do) -> None:
+    async def _do(self, step: Do) -> None:
         known = sorted(self.oracle.ids.items())
         if not known:
             return
@@ -185,8 +196,8 @@ class Asking:
                 right = task.state.value in LEADS_TO[step.verb]
                 law(right, f"{step.verb} gave {task.state}")
 
-    async def hold(self, step: Hold) -> None:
-        """Where nobody else asks the same, it is known from the answer on whether it is held."""
+    async def _hold(self, step: Hold) -> None:
+        """Where no other asks the same, it is known from the answer on whether it is held."""
         holds, hold = self._services().holds, self.oracle.holds[step.model]
         alone = hold.open == 0
         hold.open += 1
@@ -204,7 +215,7 @@ class Asking:
                 self.happened["held"] += 1
 
     def _was(self, task_id: str, state: str) -> None:
-        """Where it is said to stand, it has stood."""
+        """A position that is answered is one at which the task has stood."""
         self.oracle.look()
         for life in self.oracle.lives.values():
             if life.id == task_id:

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, Phase, event, given, seed, settings
 from tests.properties.runner import tell
 from tests.properties.steps import Story, stories
 
-Heard = Callable[[Story, Counter[str]], None]
+Watcher = Callable[[Story, Counter[str]], None]
 
 
 class Shown(AssertionError):
@@ -23,7 +23,7 @@ class Shown(AssertionError):
         super().__init__(f"{broken}\n\nThe shortest story that shows it:\n{story!r}")
 
 
-def explore(runs: int, number: int, heard: Heard = lambda story, happened: None) -> None:
+def explore(runs: int, number: int, watch: Watcher = lambda story, happened: None) -> None:
     """Tell `runs` stories of the seed `number`. Raises Shown."""
     broken: list[Story] = []
 
@@ -43,7 +43,7 @@ def explore(runs: int, number: int, heard: Heard = lambda story, happened: None)
         except Exception:
             broken[:] = [story]
             raise
-        heard(story, happened)
+        watch(story, happened)
         for kind in happened:
             event(kind)
 

@@ -72,7 +72,7 @@ def law(holds: object, otherwise: str) -> None:
         raise Broken(otherwise)
 
 
-class Told(NamedTuple):
+class Event(NamedTuple):
     """An event as it stands in the store."""
 
     id: int
@@ -83,7 +83,7 @@ class Told(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Wish:
+class Request:
     """What was asked for, as far as the laws need it."""
 
     number: int
@@ -102,15 +102,15 @@ class Life:
 
     n: int
     id: str
-    wish: Wish
-    events: list[Told] = field(default_factory=list)
+    request: Request
+    events: list[Event] = field(default_factory=list)
     state: str | None = None
     used: int = 0
     forgiven: int = 0
     starts: int = 0
     text: str = ""
     name: str | None = None
-    born: int = 0
+    created: int = 0
     not_before: int = 0
     began: int | None = None
     """When its time began to run."""
@@ -125,7 +125,7 @@ class Life:
     cached: bool = False
     code: str | None = None
 
-    def hear(self, event: Told) -> None:
+    def hear(self, event: Event) -> None:
         """One more event. Raises Broken."""
         before = self.events[-1] if self.events else None
         law(event.seq == (before.seq + 1 if before else 1), f"a gap in seq before {event}")
@@ -138,7 +138,7 @@ class Life:
             law(self.state == "running", f"{event} while {self.state}")
             self._say(event)
 
-    def _say(self, event: Told) -> None:
+    def _say(self, event: Event) -> None:
         if event.type == "attempt":
             law(self.causes[-1] == "started", f"{event} without a start")
             self.starts += 1
@@ -151,14 +151,14 @@ class Life:
             self.called = event.data["delay_s"] is not None or event.data["why"]["code"] != CLOSED
             self.refused |= self.called
 
-    def _move(self, event: Told, cause: str) -> None:
+    def _move(self, event: Event, cause: str) -> None:
         source = self.state
         self.state = ARROWS[source].get(cause)
         law(self.state is not None, f"no arrow leads from {source} by {cause}")
         law(event.data["status"] == self.state, f"{event}: {cause} leads to {self.state}")
         self.causes.append(cause)
         if cause in ("submitted", "delayed"):
-            self._born(event, cause)
+            self._created(event, cause)
         elif cause == "started":
             self._started(event)
         elif source == "running" and cause in FREE:
@@ -176,35 +176,37 @@ class Life:
         if self.state in FINISHED:
             self._ended(event, cause, source)
 
-    def _born(self, event: Told, cause: str) -> None:
-        self.born = event.ts
-        delay = self.wish.delay_s
+    def _created(self, event: Event, cause: str) -> None:
+        self.created = event.ts
+        delay = self.request.delay_s
         law((delay is None) == (cause == "submitted"), f"{event} with a delay of {delay}")
         if delay is not None:
             self.not_before = _ms(event.data["next_run_at"])
             law(self.not_before >= event.ts + delay * 999, f"{event} is due too early")
 
-    def _started(self, event: Told) -> None:
+    def _started(self, event: Event) -> None:
         law(event.ts >= self.not_before, f"{event} before {self.not_before}")
         self.used += 1
         self.started_ever = True
-        tries, most = self.used - self.forgiven, 1 + self.wish.max_retries
+        tries, most = self.used - self.forgiven, 1 + self.request.max_retries
         law(tries <= most, f"attempt {tries} of at most {most}")
         if self.began is None:
             self.began = event.ts
 
-    def _ended(self, event: Told, cause: str, source: str | None) -> None:
+    def _ended(self, event: Event, cause: str, source: str | None) -> None:
         self.cached = bool(event.data.get("cached"))
         if cause != "failed":
             return
         self.code = event.data["error"]["code"]
-        tries, most = self.used - self.forgiven, 1 + self.wish.max_retries
-        left = self.wish.limit_ms - (event.ts - self.began if self.began is not None else 0)
+        tries, most = self.used - self.forgiven, 1 + self.request.max_retries
+        left = self.request.limit_ms - (event.ts - self.began if self.began is not None else 0)
         if source == "pending" and self.code in BY_OTHERS and not self.doubt:
             waited = event.ts - self.events[-2].ts
-            own = left <= 1 if self.began is not None else self.wish.timed
+            own = left <= 1 if self.began is not None else self.request.timed
             law(own, f"failed by the refusal of another task, {self.code}")
-            law(self.began is not None or waited >= self.wish.limit_ms - 60, f"after {waited} ms")
+            law(
+                self.began is not None or waited >= self.request.limit_ms - 60, f"after {waited} ms"
+            )
         if self.code == "timeout":
             law(left <= 1 or self.doubt, f"timed out with {left} ms left")
         elif self.code in TRIED_AGAIN or (self.code in UNNAMED and source == "running"):
@@ -221,15 +223,15 @@ class Life:
         """How much longer it has run than it may."""
         if self.state != "running" or self.began is None or self.doubt:
             return 0
-        return now_ms - self.began - self.wish.limit_ms
+        return now_ms - self.began - self.request.limit_ms
 
     def story(self) -> str:
         """For people."""
-        said = [
+        shown = [
             f"{event.ts % 10_000_000}:{event.data.get('cause', event.type)}"
             for event in self.events
         ]
-        return f"task {self.wish.number} ({self.wish}): {' '.join(said)}"
+        return f"task {self.request.number} ({self.request}): {' '.join(shown)}"
 
 
 def _ms(text: str) -> int:

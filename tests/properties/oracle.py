@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from tests.properties.lives import SHARED, TTL_MS, Broken, Life, Told, Wish, law
+from tests.properties.lives import SHARED, TTL_MS, Broken, Event, Life, Request, law
 from tests.properties.provider import Provider, now
 from tests.scripted import Call
 from tests.virtual_time import wall_ms
@@ -53,11 +53,11 @@ class Held:
 @dataclass
 class Oracle:
     provider: Provider
-    wishes: list[Wish] = field(default_factory=list)
+    submitted: list[Request] = field(default_factory=list)
     groups: list[list[int]] = field(default_factory=list)
     """The numbers of those that were submitted in one batch."""
     ids: dict[int, str] = field(default_factory=dict)
-    """What the submitter of each wish was told."""
+    """The answer to the submitter of each request."""
     submits: dict[int, Asked] = field(default_factory=lambda: defaultdict(Asked))
     verbs: dict[tuple[str, str], Asked] = field(default_factory=lambda: defaultdict(Asked))
     """By verb and task id."""
@@ -65,7 +65,7 @@ class Oracle:
     lives: dict[int, Life] = field(default_factory=dict)
     results: dict[tuple[int, int], str | None] = field(default_factory=dict)
     gone: Counter[int] = field(default_factory=Counter)
-    """Deleted tasks, by the number of their wish."""
+    """Deleted tasks, by the number of their request."""
     last_id: int = 0
     broken: Exception | None = None
     """What was seen where it could not be raised."""
@@ -89,7 +89,7 @@ class Oracle:
         self._store = None
 
     def held(self) -> None:
-        """A model is held, or was: whoever waits may be given more time."""
+        """A model is held, or was: waiting tasks may be given more time."""
         for life in self.lives.values():
             life.doubt |= life.state in ("pending", "scheduled")
 
@@ -134,8 +134,8 @@ class Oracle:
         self._mourn(found)
         for n, task_id, *_, metadata, _, _ in rows:
             if n not in self.lives:
-                wish = self.wishes[orjson.loads(metadata)["wish"]]
-                self.lives[n] = Life(n, task_id, wish)
+                request = self.submitted[orjson.loads(metadata)["request"]]
+                self.lives[n] = Life(n, task_id, request)
         self._hear()
         for n, row in found.items():
             self._same(self.lives[n], row)
@@ -150,7 +150,7 @@ class Oracle:
             self.last_id,
         ):
             self.last_id = id_
-            event, life = Told(id_, seq, type_, ts, orjson.loads(data)), self.lives[n]
+            event, life = Event(id_, seq, type_, ts, orjson.loads(data)), self.lives[n]
             try:
                 life.hear(event)
                 if event.data.get("cause") == "started":
@@ -165,7 +165,7 @@ class Oracle:
             self.results = {key: text for key, text in self.results.items() if key[0] != n}
             ended = life.finished or self._may_have_ended(life)
             law(ended and self._may_be_gone(life), f"lost: {life.story()}")
-            self.gone[life.wish.number] += 1
+            self.gone[life.request.number] += 1
 
     def _may_be_gone(self, life: Life) -> bool:
         return self.verbs["delete", life.id].most > 0
@@ -175,17 +175,17 @@ class Oracle:
         waited = wall_ms() - life.events[-1].ts
         cancelled = self.verbs["cancel", life.id].most > life.causes.count("cancelled")
         if life.state == "running":
-            return life.wish.content not in {call.prompt for call in self.provider.under_way()}
-        limit_ms = life.wish.limit_ms if life.wish.timed else TTL_MS
+            return life.request.content not in {call.prompt for call in self.provider.under_way()}
+        limit_ms = life.request.limit_ms if life.request.timed else TTL_MS
         given_up = life.state == "pending" and (life.began is not None or waited >= limit_ms)
-        return cancelled or given_up or life.wish.content == SHARED
+        return cancelled or given_up or life.request.content == SHARED
 
     def _same(self, life: Life, row: Any) -> None:
         """The row says what the events say, and a result stays."""
         n, task_id, state, attempts, starts, _, error, result = row
-        said = (task_id, state, attempts, starts)
-        told = (life.id, life.state, life.used, life.starts)
-        law(said == told, f"the row says {said}, the events {told}: {life.story()}")
+        row = (task_id, state, attempts, starts)
+        expected = (life.id, life.state, life.used, life.starts)
+        law(row == expected, f"the row holds {row}, the events {expected}: {life.story()}")
         code = orjson.loads(error)["code"] if error and state == "failed" else None
         law(code == life.code, f"the error is {code}, was {life.code}: {life.story()}")
         if not life.finished:
@@ -202,39 +202,39 @@ class Oracle:
     # Judging --------------------------------------------------------------------------------
 
     def _check_text(self, life: Life) -> None:
-        """The text is what one call said: all of it, where it is the answer."""
+        """The text is what one call sent: all of it, where it is the answer."""
         calls = self._calls_for(life)
         if life.state == "completed":
             whole = [self.provider.whole[c] for c in calls if self.provider.ended_well(c)]
             law(life.text in whole, f"{life.text!r} is not of {whole}: {life.story()}")
         else:
-            said = (self.provider.whole.get(c, "") for c in calls)  # one may just be arriving
-            known = any(text.startswith(life.text) for text in said)
-            law(known or not life.text, f"nobody said {life.text!r}: {life.story()}")
+            texts = (self.provider.whole.get(c, "") for c in calls)  # one may just be arriving
+            known = any(text.startswith(life.text) for text in texts)
+            law(known or not life.text, f"no call sent {life.text!r}: {life.story()}")
 
     def _calls_for(self, life: Life) -> list[Call]:
-        return [call for call in self.provider.calls if call.prompt == life.wish.content]
+        return [call for call in self.provider.calls if call.prompt == life.request.content]
 
     def _check_session(self, life: Life) -> None:
-        session = life.wish.session
+        session = life.request.session
         if session is None:
             return
         for other in self.lives.values():
-            if other is life or other.wish.session != session:
+            if other is life or other.request.session != session:
                 continue
             law(other.state != "running", f"two of session {session} run\n{other.story()}")
             if other.n < life.n and "rerun" not in other.causes and "rerun" not in life.causes:
                 law(other.finished, f"not its turn in session {session}\n{other.story()}")
 
     def _check_submits(self) -> None:
-        counts = Counter(life.wish.number for life in self.lives.values()) + self.gone
+        counts = Counter(life.request.number for life in self.lives.values()) + self.gone
         for number, asked in self.submits.items():
             least = min(asked.done, 1)
             most = min(asked.most, 1 + self.gone[number])
-            law(least <= counts[number] <= most, f"wish {number} became {counts[number]} tasks")
+            law(least <= counts[number] <= most, f"request {number} became {counts[number]} tasks")
         for number, task_id in self.ids.items():
             there = any(life.id == task_id for life in self.lives.values())
-            law(there or self.verbs["delete", task_id].most, f"lost: wish {number}, {task_id}")
+            law(there or self.verbs["delete", task_id].most, f"lost: request {number}, {task_id}")
         for group in self.groups:
             law(len({counts[number] > 0 for number in group}) == 1, f"half a batch: {group}")
 
@@ -251,16 +251,16 @@ class Oracle:
         """Who is called for, runs; who runs, is called for, and not for longer than it may."""
         called = {call.prompt for call in self.provider.under_way()}
         running = [life for life in self.lives.values() if life.state == "running"]
-        wanted = {life.wish.content for life in running}
+        wanted = {life.request.content for life in running}
         law(called <= wanted, f"a call for {called - wanted}, which does not run")
         at = wall_ms()
         for life in self.lives.values():
             late = life.state == "pending" and at - life.events[-1].ts > TTL_MS + 1
             law(not late, f"waits for its turn for ever: {life.story()}")
         for life in running:
-            heard = max((c.ended or 0.0 for c in self._calls_for(life)), default=0.0)
-            since = min(at - life.events[-1].ts, (now() - heard) * 1000)
-            idle = life.wish.content not in called and since > MOMENT_S * 1000
+            last_end = max((c.ended or 0.0 for c in self._calls_for(life)), default=0.0)
+            since = min(at - life.events[-1].ts, (now() - last_end) * 1000)
+            idle = life.request.content not in called and since > MOMENT_S * 1000
             law(not idle, f"runs without a call: {life.story()}")
             law(life.overtime_ms(at) <= 1, f"runs too long: {life.story()}")
 
@@ -277,9 +277,9 @@ class Oracle:
         fits = [
             life
             for life in self.lives.values()
-            if life.wish.content == call.prompt and life.name == call.name
+            if life.request.content == call.prompt and life.name == call.name
         ]
-        law(any(life.state == "running" for life in fits), f"nobody has started {call}")
+        law(any(life.state == "running" for life in fits), f"no running task has started {call}")
         of = [other for other in self.provider.calls if other.name == call.name]
         at_once = sum(other.ended is None for other in of)
         law(at_once <= CONCURRENCY[call.name], f"{at_once} calls of {call.name} at once")

@@ -1,6 +1,6 @@
 """A provider with a temper, who keeps the books on everybody who calls.
 
-Owns what is said to each call and what is remembered of it. Promises that no two calls are told
+Owns what is sent to each call and what is remembered of it. Promises that no two calls are sent
 the same text, so that whose text a result is can be seen. Never knows a task.
 """
 
@@ -34,7 +34,7 @@ class Provider(ScriptedClient):
         self.kinds: dict[Call, str] = {}
         """How each call was meant to go; '' is well."""
         self.whole: dict[Call, str] = {}
-        """All that each call would be told."""
+        """The whole text that each call would be sent."""
 
     def _script(self, call: Call) -> Script:
         kind = self.temper.popleft() if self.temper else ""

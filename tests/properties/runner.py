@@ -1,7 +1,7 @@
 """From a story to what it showed: one virtual loop, one folder in memory, one verdict.
 
 Owns the surroundings of a story. Promises that it runs the same way each time, and that an
-error which the product only logs, or which nobody ever hears of, breaks it as well.
+error which the product only logs, or which reaches no caller, breaks it as well.
 """
 
 import itertools
@@ -39,9 +39,9 @@ class _Complaints(logging.Handler):
         self.found: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        said = record.getMessage()
-        if not said.startswith(PROVOKED):
-            self.found.append(f"{said}: {record.exc_info[1]!r}" if record.exc_info else said)
+        text = record.getMessage()
+        if not text.startswith(PROVOKED):
+            self.found.append(f"{text}: {record.exc_info[1]!r}" if record.exc_info else text)
 
 
 @contextmanager
@@ -73,10 +73,10 @@ def tell(story: Story) -> Counter[str]:
         telling: list[Telling] = []
 
         async def run() -> None:
-            def heard(_: Any, context: dict[str, Any]) -> None:
+            def unhandled(_: Any, context: dict[str, Any]) -> None:
                 complaints.found.append(f"{context.get('message')}: {context.get('exception')!r}")
 
-            loop().set_exception_handler(heard)
+            loop().set_exception_handler(unhandled)
             telling.append(Telling(Path(folder), story, disk))
             await telling[0].tell()
 

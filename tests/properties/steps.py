@@ -16,12 +16,12 @@ How = Literal["wait", "later", "leave"]
 
 class _Step:
     def __repr__(self) -> str:
-        said = [
+        fields_set = [
             f"{field.name}={value!r}"
             for field in fields(self)  # type: ignore[arg-type]
             if (value := getattr(self, field.name)) != field.default
         ]
-        return f"{type(self).__name__}({', '.join(said)})"
+        return f"{type(self).__name__}({', '.join(fields_set)})"
 
 
 @dataclass(frozen=True, repr=False)

@@ -1,7 +1,7 @@
 """A database without threads: the same statements, in the loop, in an order that never varies.
 
 Owns how long a statement takes, in turns of the loop, and what a power cut leaves of the file.
-Promises that a story which is told twice runs the same way twice: without that nothing can be
+Promises that a story which is played twice runs the same way twice: without that nothing can be
 shrunk. The SQLite underneath is the real one.
 """
 

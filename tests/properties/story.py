@@ -1,4 +1,4 @@
-"""A story told to a real service: what is asked, what crashes, and what the oracle says of it.
+"""A story played on a real service: what is asked, what crashes, and how the oracle judges it.
 
 Owns the service of a story and everybody who asks something of it. Promises that a story always
 comes to its end in virtual time, and that at the end faults are over and everything that was
@@ -45,7 +45,7 @@ SECTIONS: dict[str, Any] = {
     "queue": {"max_length": ROOM, "ttl_s": TTL_MS / 1000},
 }
 LEFT_BEHIND_TURNS = 2
-"""How far somebody comes who hangs up."""
+"""How far a client comes that hangs up."""
 
 
 class Telling:
@@ -59,15 +59,15 @@ class Telling:
         self._processes = 0
         self.provider = Provider()
         self.oracle = Oracle(self.provider)
-        self.services = self._new_house()
+        self.services = self._new_service()
         self._asking = Asking(self.oracle, lambda: self.services.services, self.happened)
         self._others: set[asyncio.Task[None]] = set()
         """Those who have not been answered yet."""
         self._client: asyncio.Task[None] | None = None
-        self._heard: dict[int, tuple[str, int, str]] = {}
-        """What a client that follows everything was told, by id."""
+        self._received: dict[int, tuple[str, int, str]] = {}
+        """What a client that follows everything has received, by id."""
 
-    def _new_house(self) -> EngineServices:
+    def _new_service(self) -> EngineServices:
         folder = self._folder / str(self._processes)
         folder.mkdir()
         return EngineServices(folder, MODELS, self.provider, **SECTIONS)
@@ -106,14 +106,8 @@ class Telling:
                     await asyncio.sleep(0)
             case Fault(kind=kind, count=count):
                 self.provider.temper.extend([kind] * count)
-            case Submit():
-                await self._let(step.how, self._asking.submit(step))
-            case Repeat():
-                await self._let(step.how, self._asking.repeat(step))
-            case Do():
-                await self._let(step.how, self._asking.do(step))
-            case Hold():
-                await self._let(step.how, self._asking.hold(step))
+            case Submit() | Repeat() | Do() | Hold():
+                await self._let(step.how, self._asking.ask(step))
             case Crash(power=power):
                 await self._crash(power)
             case Restart(grace_s=grace_s):
@@ -137,17 +131,17 @@ class Telling:
 
     async def _listen(self) -> None:
         """A client that follows everything, from where it was cut off."""
-        after = max(self._heard, default=0)
+        after = max(self._received, default=0)
         async for page in self.services.services.journal.feed.follow(after):
             for event in page:
-                law(event.id > after, f"event {event.id} was told after {after}")
+                law(event.id > after, f"event {event.id} was sent after {after}")
                 after = event.id
-                self._heard[after] = (event.task_id, event.seq, event.type)
+                self._received[after] = (event.task_id, event.seq, event.type)
 
     # Ends -----------------------------------------------------------------------------------
 
     async def _silence(self) -> None:
-        """Nobody asks or listens any more."""
+        """No client asks or listens any more."""
         waiting = [*self._others, *([self._client] if self._client else [])]
         for task in waiting:
             task.cancel()
@@ -163,13 +157,13 @@ class Telling:
         old, path = self.services, self._path
         self.oracle.close()
         self._processes += 1
-        self.services = self._new_house()
+        self.services = self._new_service()
         self._disk.copy(path, self._path, power)
         await old.crash()  # before anything else: not a step of it is taken any more
         await self._silence()
         if power:
-            self._heard.clear()  # it has heard of text that is gone
-        # Judged on a copy: whoever opens the file first mends it.
+            self._received.clear()  # it has received text that is gone
+        # Judged on a copy: the first that opens the file mends it.
         judged = self._path.with_name("judged.db")
         self._disk.copy(self._path, judged, False)
         self.oracle.reborn(judged, power)
@@ -197,11 +191,11 @@ class Telling:
         await asyncio.sleep(1)  # what was asked for and not waited for is carried out all the same
         self.provider.temper.clear()
         for name in MODELS:
-            await self._asking.hold(Hold(name, free=True))
+            await self._asking.ask(Hold(name, free=True))
         await self._settle()
         for life in list(self.oracle.lives.values()):
             if life.state == "paused":
-                await self._asking.do(Do("resume", self._place(life.id)))
+                await self._asking.ask(Do("resume", self._place(life.id)))
         await self._settle()
         stuck = [life.story() for life in self.oracle.lives.values() if not life.finished]
         law(not stuck, "stuck:\n" + "\n".join(stuck))
@@ -217,29 +211,31 @@ class Telling:
         return [found for _, found in reversed(known)].index(task_id)
 
     def _count(self) -> None:
-        """What became of the tasks, for whoever wants to know what the stories reach."""
-        self.happened["told"] += 1
+        """What became of the tasks, to show what the stories reach."""
+        self.happened["played"] += 1
         for life in self.oracle.lives.values():
             self.happened.update(f"-> {cause}" for cause in life.causes)
             self.happened[f"failed: {life.code}"] += life.code is not None
             self.happened["cached"] += life.cached
         self.happened["calls"] += len(self.provider.calls)
         self.happened["calls cut"] += sum(call.cancelled for call in self.provider.calls)
-        prompts = Counter(life.wish.content for life in self.oracle.lives.values() if life.starts)
+        prompts = Counter(
+            life.request.content for life in self.oracle.lives.values() if life.starts
+        )
         self.happened["shared"] += sum(count - 1 for count in prompts.values())
 
     async def _settle(self) -> None:
-        """Until nobody is left who could still get on."""
+        """Wait until no task is left that could still get on."""
         for _ in range(40):
             self.oracle.look()
             lives = self.oracle.lives.values()
-            held = {life.wish.session for life in lives if life.state == "paused"}
+            held = {life.request.session for life in lives if life.state == "paused"}
             free = [
                 life
                 for life in lives
                 if not life.finished
                 and life.state != "paused"
-                and (life.wish.session is None or life.wish.session not in held)
+                and (life.request.session is None or life.request.session not in held)
             ]
             if not free:
                 return
@@ -259,15 +255,16 @@ class Telling:
             law(not any(busy), f"gate {upstream.name} is left with {busy}")
 
     def _check_client(self) -> None:
-        """Who follows everything was told everything, and nothing else."""
+        """A client that follows everything has received everything, and nothing else."""
         self.oracle.look()
         lives = self.oracle.lives.values()
-        told = {e.id: (life.id, e.seq, e.type) for life in lives for e in life.events}
+        stored_here = {e.id: (life.id, e.seq, e.type) for life in lives for e in life.events}
         here = {life.id for life in lives}
-        heard = {i: event for i, event in self._heard.items() if event[0] in here}
+        received = {i: event for i, event in self._received.items() if event[0] in here}
         law(
-            heard == told,
-            f"heard {heard.items() - told.items()}, not {told.items() - heard.items()}",
+            received == stored_here,
+            f"received {received.items() - stored_here.items()}, "
+            f"not {stored_here.items() - received.items()}",
         )
 
 

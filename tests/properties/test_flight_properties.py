@@ -102,7 +102,8 @@ async def _play(
             )  # fmt: skip
             await _check_sound(services, task_id)
         assert twice == [], "two calls for one answer at a time"
-        assert len(services.services.scheduler) == 0 and not services.services.executor.executions
+        assert len(services.services.scheduler) == 0
+        assert not services.services.executor.executions
         assert all(
             u.gate.busy == u.gate.long_busy == 0 for u in services.services.catalogue.upstreams
         )

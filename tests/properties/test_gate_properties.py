@@ -16,9 +16,10 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.breaker import Breaker, BreakerState
 from asyncsvc.limits.sliding_window import Window
+from asyncsvc.limits.verdict import Stage
 from tests.limits.test_sliding_window import most_in
 from tests.virtual_time import loop, run_virtual
 
@@ -118,7 +119,7 @@ ERRORS: dict[str, Callable[[], ProviderError]] = {
     "overloaded": lambda: UpstreamOverloaded("x"),
     "rejected": lambda: UpstreamRejected("x"),
 }
-# When a caller comes, how long it holds what it got, how that ends, when it loses patience.
+# When a caller comes, how long it holds what it got, how that ends, when it gives up.
 caller = st.tuples(
     st.floats(0, 30),
     st.floats(0, 20),
@@ -136,7 +137,7 @@ COOLDOWN_S = 10.0
 class Crowd:
     """Callers of one gate as the engine has them: one at a time stands at it."""
 
-    gate: Gate
+    gate: AccountLimiter
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     running: int = 0
     probes: int = 0
@@ -146,17 +147,17 @@ class Crowd:
     failed_at: float = -math.inf
 
     async def caller(self, plan: Caller) -> None:
-        arrives, holds, end, patience, long, prepares = plan
+        arrives, holds, end, waits, long, prepares = plan
         await asyncio.sleep(arrives)
         with suppress(TimeoutError):
-            async with asyncio.timeout(patience):
+            async with asyncio.timeout(waits):
                 await self._call(holds, end, long, prepares)
 
     async def _call(self, holds: float, end: str, long: bool, prepares: float) -> None:
         gate = self.gate
         async with self.turn:
             permit = await gate.acquire()
-            if not gate.admits(long):
+            if not gate.verdict(Stage.SLOT, long=long).ready:
                 end = "unused"
             if end != "unused":
                 permit.reserve(long)
@@ -167,7 +168,7 @@ class Crowd:
             if end not in ("unused", "unsent"):
                 await asyncio.sleep(prepares)
                 permit.confirm()
-                probing = gate.breaker_state() is not BreakerState.CLOSED
+                probing = gate.breaker_state is not BreakerState.CLOSED
                 self._goes(probing)
                 permit.sent()
                 self.sent.append(loop().time())
@@ -191,7 +192,7 @@ class Crowd:
         """A call is made."""
         self.probes += probing
         self.most_probes = max(self.most_probes, self.probes)
-        assert self.gate.rest.left(loop().time()) <= 0
+        assert self.gate.cooldown.left(loop().time()) <= 0
         if probing:
             assert loop().time() >= self.failed_at + COOLDOWN_S
 
@@ -206,7 +207,7 @@ def test_whatever_callers_do_the_gate_keeps_its_limits_and_ends_empty(
     concurrency: int, rpm: int, plans: list[Caller]
 ) -> None:
     async def check() -> None:
-        gate = Gate(
+        gate = AccountLimiter(
             "m", concurrency=concurrency, window=Window(rpm), breaker=Breaker(3, COOLDOWN_S)
         )
         crowd = Crowd(gate)
@@ -221,7 +222,7 @@ def test_whatever_callers_do_the_gate_keeps_its_limits_and_ends_empty(
     run_virtual(check())
 
 
-async def _all_slots_are_back(gate: Gate) -> None:
+async def _all_slots_are_back(gate: AccountLimiter) -> None:
     await asyncio.sleep(200)
     gate.breaker.succeeded()
     async with asyncio.timeout(3600):
@@ -233,12 +234,14 @@ async def _all_slots_are_back(gate: Gate) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 4), st.lists(st.floats(0, 5), min_size=2, max_size=12))
-def test_a_cancelled_caller_takes_nothing_with_it(concurrency: int, patience: list[float]) -> None:
+def test_a_cancelled_caller_takes_nothing_with_it(concurrency: int, waits: list[float]) -> None:
     async def check() -> None:
-        gate = Gate("m", concurrency=concurrency, window=Window(2), breaker=Breaker(5, 30.0))
-        gate.restore([(1.0, 0), (1.0, 0)])
+        gate = AccountLimiter(
+            "m", concurrency=concurrency, window=Window(2), breaker=Breaker(5, 30.0)
+        )
+        gate.restore_calls([(1.0, 0), (1.0, 0)])
         waiting: list[Awaitable[object]] = [
-            asyncio.wait_for(gate.acquire(), seconds) for seconds in patience
+            asyncio.wait_for(gate.acquire(), seconds) for seconds in waits
         ]
         results = await asyncio.gather(*waiting, return_exceptions=True)
         assert all(isinstance(result, TimeoutError) for result in results)

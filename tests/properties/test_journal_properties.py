@@ -5,7 +5,7 @@ import random
 import signal
 import subprocess
 import sys
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests.builders import (
     gathered,
     journal_at,
     new_task,
+    rows,
     said,
     ticking,
 )
@@ -81,7 +82,7 @@ class World:
     waiting: list[tuple[list[tuple[str, Draft | None]], "asyncio.Future[list[Task]]"]] = field(
         default_factory=list
     )
-    told: list[tuple[str, int]] = field(default_factory=list)
+    appended: list[tuple[str, int]] = field(default_factory=list)
     """(task, seq) of all events, in order; that is their ids."""
     last: dict[str, int] = field(default_factory=dict)
     deleted: set[str] = field(default_factory=set)
@@ -124,16 +125,16 @@ class World:
                     self.deleted.add(task_id)
                 else:
                     self.last[task_id] = self.last.get(task_id, 0) + 1
-                    self.told.append((task_id, self.last[task_id]))
+                    self.appended.append((task_id, self.last[task_id]))
         self.waiting.clear()
 
     def kept(self) -> list[tuple[int, str, int]]:
         """(id, task, seq) of the events that are still to be read."""
-        numbered = [(number, *event) for number, event in enumerate(self.told, 1)]
+        numbered = [(number, *event) for number, event in enumerate(self.appended, 1)]
         return [event for event in numbered if event[1] not in self.deleted]
 
 
-BORN = Draft(EventType.STATUS, {})
+CREATED = Draft(EventType.STATUS, {})
 STEPS = st.one_of(
     st.tuples(st.just("birth"), st.just(0)),
     st.tuples(st.just("cause"), st.sampled_from([*Cause, Cause.STARTED, Cause.STARTED])),
@@ -150,27 +151,27 @@ STEPS = st.one_of(
 STORIES = st.lists(st.tuples(st.sampled_from(IDS), STEPS), min_size=1, max_size=40)
 
 
+DRAFTS: dict[str, Callable[[Any], list[Draft]]] = {
+    "cause": lambda value: [Draft(EventType.STATUS, {"cause": value.value})],
+    "text": lambda value: [chunk(str(number)) for number in range(value)],
+    "run": lambda value: [*begun("").drafts, *said("", *"text"[:value]).drafts],
+    "finish": lambda value: [*ended("").drafts],
+    "attempt": lambda value: [attempt()],
+}
+"""The events of the steps that append some."""
+
+
 async def lived(world: World, story: list[tuple[str, tuple[str, Any]]]) -> None:
-    born_already: set[str] = set()
+    created: set[str] = set()
     for task_id, (step, value) in story:
-        if task_id not in born_already:
-            world.append(new_task(task_id), BORN)
-            born_already.add(task_id)
-        if step == "cause":
-            draft = Draft(EventType.STATUS, {"cause": value.value})
-            world.append(Change(task_id, [draft]), draft)
-        elif step == "text":
-            drafts = [chunk(str(number)) for number in range(value)]
+        if task_id not in created:
+            world.append(new_task(task_id), CREATED)
+            created.add(task_id)
+        if step in DRAFTS:
+            drafts = DRAFTS[step](value)
             world.append(Change(task_id, drafts), *drafts)
-        elif step == "run":
-            drafts = [*begun(task_id).drafts, *said(task_id, *"text"[:value]).drafts]
-            world.append(Change(task_id, drafts), *drafts)
-        elif step == "finish":
-            world.append(ended(task_id), *ended(task_id).drafts)
-        elif step == "attempt":
-            world.append(Change(task_id, [attempt()]), attempt())
         elif step == "delete":
-            await world.settle()  # created and deleted in one commit: nobody can ask for that
+            await world.settle()  # created and deleted in one commit: no client can ask for that
             world.append(Removal(task_id), None)
         elif step == "read":
             reader = Reader(task_id, *value)
@@ -195,13 +196,13 @@ async def check_reading(world: World) -> None:
     ids = [number for number, _, _ in kept]
     for after in [0, *ids]:
         rest = [number for number in ids if number > after]
-        feed = await heard(journal, after, rest[-1] if rest else after)
+        feed = await received(journal, after, rest[-1] if rest else after)
         assert feed == sorted(set(feed))
-        # What was deleted may still be in memory: it is told in its place, or not at all.
+        # What was deleted may still be in memory: it is sent in its place, or not at all.
         assert [number for number in feed if number in ids] == rest
 
 
-async def heard(journal: Journal, after: int, last: int) -> list[int]:
+async def received(journal: Journal, after: int, last: int) -> list[int]:
     """The ids that the feed tells from `after` to `last`."""
     found: list[int] = []
     pages = journal.feed.follow(after)
@@ -213,8 +214,8 @@ async def heard(journal: Journal, after: int, last: int) -> list[int]:
 
 async def check_rows(journal: Journal) -> None:
     """The events on the disk, applied to the newborn task, give the row."""
-    rows = await journal.store.read("SELECT id FROM tasks")
-    for (task_id,) in rows:
+    found = rows(journal.store, "SELECT id FROM tasks")
+    for (task_id,) in found:
         stored = await journal.store.task(task_id)
         assert stored is not None
         events = await journal.store.events(stored.n, 0)
@@ -238,7 +239,7 @@ def test_any_story_can_be_read_from_any_cursor(story: list[tuple[str, tuple[str,
                 await check_rows(world.journal)
                 ids = [row.id for row, _ in await world.journal.store.feed(0)]
                 assert ids == [number for number, _, _ in world.kept()]
-                assert world.journal.feed.last_id == len(world.told)
+                assert world.journal.feed.last_id == len(world.appended)
                 await check_reading(world)
             for reader in world.readers:
                 last = world.last[reader.task_id]
@@ -364,6 +365,6 @@ def test_a_kill_leaves_all_that_was_acknowledged(tmp_path: Path, seed: int) -> N
             writer.stdout.readline()
         writer.send_signal(signal.SIGKILL)
         lines = writer.stdout.read().split(b"\n")
-    told = max((int(line) for line in lines[:-1]), default=0)
+    appended = max((int(line) for line in lines[:-1]), default=0)
     assert writer.returncode == -signal.SIGKILL
-    assert asyncio.run(check_prefix(path)) >= told
+    assert asyncio.run(check_prefix(path)) >= appended

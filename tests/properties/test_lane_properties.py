@@ -59,7 +59,7 @@ def test_a_lane_loses_none_and_keeps_each_user_s_order(
 
 
 @given(moves, st.sampled_from([None, *USERS]))
-def test_the_place_told_is_the_place_that_it_has(
+def test_the_position_that_is_answered_is_the_one_that_it_has(
     played: list[tuple[str, int, str | None, int]], user: str | None
 ) -> None:
     lane = Lane(Turns())
@@ -69,6 +69,6 @@ def test_the_place_told_is_the_place_that_it_has(
         elif verb != "leave":
             lane.enter(Entry(key, n, f"t{n}", owner=owner))
     newcomer = Entry(9, 99, "new", owner=user)
-    told = lane.ahead_of(newcomer.rank, user)
+    ahead = lane.ahead_of(newcomer.rank, user)
     lane.enter(newcomer)
-    assert [lane.take().task_id for _ in range(told + 1)][-1] == "new"
+    assert [lane.take().task_id for _ in range(ahead + 1)][-1] == "new"

@@ -12,8 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import ModelNotFound, NoModel
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.permit import Permit
+from asyncsvc.limits.account import Permit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.virtual_time import loop, run_virtual
@@ -66,7 +65,7 @@ def _models(wanted: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
 
 class Watched:
     """Holds every call that is let in against the settings in force at that moment. What was let
-    in before may still run: it counts, but nobody has to take it back."""
+    in before may still run: it counts, but it need not be taken back."""
 
     def __init__(self, services: EngineServices) -> None:
         self.services = services
@@ -85,13 +84,13 @@ class Watched:
 
     def reserved(self, permit: Permit, *given: Any) -> None:
         RESERVE(permit, *given)
-        gate, now = permit._gate, loop().time()
-        assert isinstance(gate, Gate)
+        gate, now = permit.limiter, loop().time()
         limit = self.services.settings.models[gate.name]
         permits = self.admitted[gate.name]
         permits.append(permit)
         recent = sum(_counts(each, now) for each in permits)
-        assert isinstance(limit.rpm, int) and isinstance(limit.concurrency, int)
+        assert isinstance(limit.rpm, int)
+        assert isinstance(limit.concurrency, int)
         if not limit.enabled:
             self.broken.append(f"{gate.name} is disabled")
         if gate.busy > limit.concurrency:

@@ -1,4 +1,4 @@
-"""Schedules under stops, crashes, and clocks that somebody sets, in any order."""
+"""Schedules under stops, crashes, and clocks that are set, in any order."""
 
 import asyncio
 import tempfile
@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from asyncsvc.cron.crontab import Crontab
 from asyncsvc.cron.schedule import KIND, Schedule, Wish
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
+from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.submission import Submission
+from tests.builders import rows
 from tests.engine_services import EngineServices
 from tests.virtual_time import START_MS, run_virtual
 
@@ -49,16 +50,17 @@ class _Ledger:
     def listen(self, store: Store) -> None:
         commit = store.commit
 
-        async def heard(batch: Batch) -> None:
+        async def counted(batch: Commit) -> None:
             await commit(batch)
-            kept = [orjson.loads(row[3]) for row in batch.values if row[0] == KIND and row[3]]
+            values = batch.values.items()
+            kept = [orjson.loads(value) for (kind, _), value in values if kind == KIND and value]
             made = [task for task, _ in batch.created if task.request.schedule_id]
             firings = [one for one in kept if one["last_due_at"] is not None and made]
             assert [one["last_task_id"] for one in firings] == [task.id for task in made]
             self.dues += [one["last_due_at"] for one in firings]
             self.ats += [one["last_run_at"] for one in firings]
 
-        store.commit = heard  # type: ignore[method-assign]
+        store.commit = counted  # type: ignore[method-assign]
 
 
 async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: float) -> None:
@@ -67,7 +69,7 @@ async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: flo
         await asyncio.sleep(much * 60)
     elif doing == "set":
         services.shift_ms += round(much * MINUTE_MS)
-        await asyncio.sleep(61)  # within a minute whoever waits has looked at the clock
+        await asyncio.sleep(61)  # within a minute each waiter has looked at the clock
     else:
         await (services.crash() if doing == "crash" else services.close())
         await asyncio.sleep(much * 60)
@@ -96,10 +98,10 @@ def test_each_regular_time_makes_at_most_one_task(cron: str, zone: str, doing: S
         # A clock that is set back in the middle of a firing makes it look early.
         if not any(step == "set" and much < 0 for step, much in doing):
             assert all(due <= at for due, at in zip(ledger.dues, ledger.ats, strict=True))
-        tasks = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
+        tasks = rows(services.services.journal.store, "SELECT COUNT(*) FROM tasks")
         assert tasks[0][0] == len(ledger.dues) == _only(services).runs
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
@@ -123,13 +125,13 @@ def test_after_a_stop_there_is_one_task_for_all_that_was_missed(
             await services.reopen()
             # What opens the service fires before anybody can listen: count the tasks instead.
             await asyncio.sleep(0.05)
-            row = await services.services.journal.store.read("SELECT COUNT(*) FROM tasks")
+            row = rows(services.services.journal.store, "SELECT COUNT(*) FROM tasks")
             assert row[0][0] == before + missed
             assert _only(services).due_at == rule.after(services.now())
             ledger.dues += [due] * missed
             ledger.listen(services.services.journal.store)
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 @few
@@ -143,7 +145,7 @@ def test_undisturbed_every_regular_time_makes_its_task(cron: str, zone: str, up:
             wanted.append(at := following)
         assert ledger.dues == wanted
 
-    _in_a_house(play)
+    _in_a_service(play)
 
 
 async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
@@ -155,7 +157,7 @@ async def _begin(services: EngineServices, cron: str, zone: str) -> _Ledger:
     return ledger
 
 
-def _in_a_house(play: Any) -> None:
+def _in_a_service(play: Any) -> None:
     async def run(folder: Path) -> None:
         async with EngineServices(folder) as services:
             await play(services)

@@ -1,4 +1,4 @@
-"""The service in a process of its own, for clients of other houses. Opt-in: `pytest -m release`."""
+"""The service in a process of its own, for other projects' clients; opt-in: `pytest -m release`."""
 
 import asyncio
 import gc
@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from tests.flows.process import Provider, Remote, provider, service
+from tests.flows.process import Provider, Remote, process, service
+from tests.web.serving import local_client
 
 TOKEN = "release-token"
 SETTINGS = """
@@ -55,8 +56,15 @@ async def hung_up() -> AsyncIterator[None]:
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def sim(tmp_path_factory: pytest.TempPathFactory, hung_up: None) -> AsyncIterator[Provider]:
-    async with provider(tmp_path_factory.mktemp("provider")) as running:
-        yield running
+    """A simulator in a process of its own, as the tests of these clients block their loop."""
+    folder = tmp_path_factory.mktemp("provider")
+    profile = folder / "profile.toml"
+    profile.write_text("[default]\nanswer_tokens = 12\n", encoding="utf-8")
+    argv = ("-m", "asyncsvc.simulator", "--profile", str(profile))
+    async with process(folder / "simulator.log", *argv) as running:
+        url = running.line.rpartition(" ")[2]
+        async with local_client(url) as http:
+            yield Provider(url, http)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")

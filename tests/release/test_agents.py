@@ -62,7 +62,8 @@ async def test_openai_agents_call_tools_and_go_on(agents: Any, sdk: AsyncOpenAI,
     assert (await agents.Runner.run(made, later)).final_output
     streamed = agents.Runner.run_streamed(made, CALLING)
     kinds = {event.type async for event in streamed.stream_events()}
-    assert streamed.final_output and "run_item_stream_event" in kinds
+    assert streamed.final_output
+    assert "run_item_stream_event" in kinds
 
 
 async def test_openai_agents_with_all_their_settings(agents: Any, sdk: AsyncOpenAI) -> None:
@@ -126,5 +127,6 @@ async def test_llm_asks_both_endpoints(
     monkeypatch.setenv("LLM_USER_PATH", str(tmp_path))
     cli, runner = import_module("llm.cli").cli, import_module("click.testing").CliRunner()
     for kind in ("chat", "text"):
-        said = runner.invoke(cli, ["-m", f"svc-{kind}", "--key", TOKEN, "Tell me."])
-        assert said.exit_code == 0 and len(said.output) > 20, said.output
+        run = runner.invoke(cli, ["-m", f"svc-{kind}", "--key", TOKEN, "Tell me."])
+        assert run.exit_code == 0, run.output
+        assert len(run.output) > 20, run.output

@@ -83,13 +83,16 @@ async def test_many_at_once_asynchronously(model: Any, responses: bool) -> None:
     single = await asked.ainvoke("What is HTTP?")
     pieces = [piece.text async for piece in asked.astream("What is HTTP?")]
     many = await asked.abatch([f"Question {number}" for number in range(8)])
-    assert single.text and "".join(pieces) and len(many) == 8
+    assert single.text
+    assert "".join(pieces)
+    assert len(many) == 8
     assert all(answer.text for answer in many)
 
 
 async def test_a_batch_of_threads(model: Any) -> None:
     answers = await asyncio.to_thread(model().batch, [f"Question {n}" for n in range(6)])
-    assert len(answers) == 6 and all(answer.text for answer in answers)
+    assert len(answers) == 6
+    assert all(answer.text for answer in answers)
 
 
 @BOTH
@@ -97,13 +100,14 @@ async def test_tool_calls_there_and_back(model: Any, responses: bool) -> None:
     messages = import_module("langchain_core.messages")
     asked = model(use_responses_api=responses).bind_tools([Weather])
     history: list[Any] = [messages.HumanMessage("How is it there? [[sim:calls=2]]")]
-    said = asked.invoke(history)
-    assert [call["name"] for call in said.tool_calls] == ["Weather", "Weather"]
-    assert said.tool_calls[0]["args"] == {"city": "simulated", "days": 1}
-    assert not said.invalid_tool_calls
-    results = [messages.ToolMessage("fine", tool_call_id=c["id"]) for c in said.tool_calls]
-    after = asked.invoke([*history, said, *results])
-    assert after.text and not after.tool_calls
+    answer = asked.invoke(history)
+    assert [call["name"] for call in answer.tool_calls] == ["Weather", "Weather"]
+    assert answer.tool_calls[0]["args"] == {"city": "simulated", "days": 1}
+    assert not answer.invalid_tool_calls
+    results = [messages.ToolMessage("fine", tool_call_id=c["id"]) for c in answer.tool_calls]
+    after = asked.invoke([*history, answer, *results])
+    assert after.text
+    assert not after.tool_calls
 
 
 @BOTH
@@ -132,9 +136,8 @@ async def test_a_conversation_by_response_id(model: Any) -> None:
     asked = model(use_responses_api=True, use_previous_response_id=True)
     first = asked.invoke("My name is Ada.")
     again = asked.invoke([("human", "My name is Ada."), first, ("human", "Who am I?")])
-    assert (
-        again.text and again.usage_metadata["input_tokens"] > first.usage_metadata["input_tokens"]
-    )
+    assert again.text
+    assert again.usage_metadata["input_tokens"] > first.usage_metadata["input_tokens"]
 
 
 @BOTH
@@ -159,22 +162,23 @@ async def test_what_cannot_be_honoured_is_a_bad_request(model: Any) -> None:
 
 async def test_an_image_goes_along(model: Any) -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,iVBORw0KGgo="}}
-    said = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, picture]}]
-    assert model().invoke(said).text
-    assert model(use_responses_api=True).invoke(said).text
+    question = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, picture]}]
+    assert model().invoke(question).text
+    assert model(use_responses_api=True).invoke(question).text
 
 
 @BOTH
 async def test_a_file_goes_along(model: Any, responses: bool) -> None:
     file = {"type": "file", "base64": "eA==", "mime_type": "application/pdf", "filename": "x.pdf"}
-    said = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, file]}]
-    assert model(use_responses_api=responses).invoke(said).text
+    question = [{"role": "user", "content": [{"type": "text", "text": "What is it?"}, file]}]
+    assert model(use_responses_api=responses).invoke(question).text
 
 
 async def test_embeddings(embedder: Any) -> None:
     asked = embedder(check_embedding_ctx_length=False, dimensions=8)
     rows = asked.embed_documents(["one", "two"])
-    assert len(rows) == 2 and rows[1] == pytest.approx(await asked.aembed_query("two"))
+    assert len(rows) == 2
+    assert rows[1] == pytest.approx(await asked.aembed_query("two"))
 
 
 async def test_embeddings_of_tokens_are_refused_with_what_to_do(
@@ -184,11 +188,11 @@ async def test_embeddings_of_tokens_are_refused_with_what_to_do(
     letters = {bytes([number]): number for number in range(256)}
     own = tiktoken.Encoding("letters", pat_str="(?s).", mergeable_ranks=letters, special_tokens={})
     monkeypatch.setattr(tiktoken, "encoding_for_model", lambda _: own)
-    with pytest.raises(BadRequestError, match="check_embedding_ctx_length=False") as told:
+    with pytest.raises(BadRequestError, match="check_embedding_ctx_length=False") as refused:
         embedder().embed_documents(["one", "two"])
-    assert told.value.param == "input"
+    assert refused.value.param == "input"
 
 
 async def test_a_wrong_token(model: Any) -> None:
     with pytest.raises(AuthenticationError):
-        model(api_key="nobody").invoke("x")
+        model(api_key="wrong").invoke("x")

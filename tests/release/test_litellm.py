@@ -82,14 +82,15 @@ async def test_a_stream_with_usage(litellm: Any, at: dict[str, Any]) -> None:
 
 async def test_tool_calls_there_and_back(litellm: Any, at: dict[str, Any]) -> None:
     asked = user("How is it there? [[sim:calls=2]]")
-    said = litellm.completion(**at, messages=asked, tools=[TOOL], tool_choice="auto").choices[0]
-    assert said.finish_reason == "tool_calls"
-    calls = said.message.tool_calls
+    answer = litellm.completion(**at, messages=asked, tools=[TOOL], tool_choice="auto").choices[0]
+    assert answer.finish_reason == "tool_calls"
+    calls = answer.message.tool_calls
     assert [call.function.arguments for call in calls] == [CALLED] * 2
     results = [{"role": "tool", "tool_call_id": c.id, "content": "fine"} for c in calls]
-    history = [*asked, said.message, *results]
+    history = [*asked, answer.message, *results]
     after = await litellm.acompletion(**at, messages=history, tools=[TOOL])
-    assert after.choices[0].message.content and not after.choices[0].message.tool_calls
+    assert after.choices[0].message.content
+    assert not after.choices[0].message.tool_calls
 
 
 async def test_tool_calls_of_a_stream(litellm: Any, at: dict[str, Any]) -> None:
@@ -107,14 +108,16 @@ async def test_embeddings(litellm: Any, at: dict[str, Any]) -> None:
     packed = await litellm.aembedding(**asked, encoding_format="base64")
     assert [row["index"] for row in one.data] == [0, 1]
     assert one.data[1]["embedding"] == pytest.approx(two.data[1]["embedding"], abs=1e-6)
-    assert packed.data[0]["embedding"] and one.usage.prompt_tokens > 0
+    assert packed.data[0]["embedding"]
+    assert one.usage.prompt_tokens > 0
 
 
 async def test_responses(litellm: Any, at: dict[str, Any]) -> None:
     one = litellm.responses(**at, input="What is HTTP?", instructions="Be short.")
     two = await litellm.aresponses(**at, input="And TLS?", max_output_tokens=50)
     for answer in (one, two):
-        assert answer.status == "completed" and answer.output[0].content[0].text
+        assert answer.status == "completed"
+        assert answer.output[0].content[0].text
         assert answer.usage.output_tokens == 12
 
 
@@ -123,10 +126,10 @@ async def test_responses_streamed(litellm: Any, at: dict[str, Any]) -> None:
     later = await litellm.aresponses(**at, input="Tell me more.", stream=True)
     streams.append([event async for event in later])
     for events in streams:
-        said = "".join(e.delta for e in events if e.type == "response.output_text.delta")
+        answer = "".join(e.delta for e in events if e.type == "response.output_text.delta")
         assert [event.type for event in events[:2]] == ["response.created", "response.queued"]
         assert events[-1].type == "response.completed"
-        assert events[-1].response.output[0].content[0].text == said
+        assert events[-1].response.output[0].content[0].text == answer
 
 
 async def test_a_background_response_is_fetched_and_cancelled(
@@ -138,7 +141,8 @@ async def test_a_background_response_is_fetched_and_cancelled(
     where = {"api_base": at["api_base"], "api_key": TOKEN, "custom_llm_provider": "openai"}
     assert made.status in ("queued", "in_progress")
     fetched = await litellm.aget_responses(response_id=made.id, **where)
-    assert fetched.id == made.id and fetched.status in ("queued", "in_progress")
+    assert fetched.id == made.id
+    assert fetched.status in ("queued", "in_progress")
     ended = await litellm.acancel_responses(response_id=made.id, **where)
     assert ended.status == "cancelled"
     gone = await litellm.adelete_responses(response_id=made.id, **where)
@@ -147,15 +151,17 @@ async def test_a_background_response_is_fetched_and_cancelled(
 
 async def test_a_tool_call_over_responses(litellm: Any, at: dict[str, Any]) -> None:
     tool = {"type": "function"} | TOOL["function"]
-    said = await litellm.aresponses(**at, input="How is it? [[sim:calls=1]]", tools=[tool])
-    calls = [item for item in said.output if item.type == "function_call"]
+    answer = await litellm.aresponses(**at, input="How is it? [[sim:calls=1]]", tools=[tool])
+    calls = [item for item in answer.output if item.type == "function_call"]
     assert [call.arguments for call in calls] == [CALLED]
 
 
 async def test_a_chat_over_responses(litellm: Any, at: dict[str, Any]) -> None:
     asked = at | {"model": "openai/responses/fast", "stream": True}
-    said = await litellm.acompletion(**(asked | {"messages": user("Tell me.")}))
-    assert litellm.stream_chunk_builder([piece async for piece in said]).choices[0].message.content
+    answer = await litellm.acompletion(**(asked | {"messages": user("Tell me.")}))
+    assert (
+        litellm.stream_chunk_builder([piece async for piece in answer]).choices[0].message.content
+    )
     calling = asked | {"messages": user("[[sim:calls=2]] go"), "tools": [TOOL]}
     pieces = [piece async for piece in await litellm.acompletion(**calling)]
     message = litellm.stream_chunk_builder(pieces).choices[0].message
@@ -165,7 +171,7 @@ async def test_a_chat_over_responses(litellm: Any, at: dict[str, Any]) -> None:
 async def test_failures_are_the_librarys_own_exceptions(litellm: Any, at: dict[str, Any]) -> None:
     asked = at | {"messages": user("x")}
     faults: list[tuple[dict[str, Any], Any]] = [
-        ({"api_key": "nobody"}, litellm.AuthenticationError),
+        ({"api_key": "wrong"}, litellm.AuthenticationError),
         ({"model": "openai/nothing"}, litellm.NotFoundError),
         ({"temperature": "hot"}, litellm.BadRequestError),
         ({"messages": user("[[sim:400]]")}, litellm.BadRequestError),

@@ -88,9 +88,11 @@ async def test_codex(remote: Remote, tmp_path: Path) -> None:
     codex = str(tmp_path / "node_modules" / ".bin" / "codex")
     say = ("exec", "--skip-git-repo-check")
     status, output = await run(tmp_path, codex, *say, "Say hi.", seconds=RUN_S, **environ)
-    assert status == 0 and "simulated answer" in output, output
+    assert status == 0, output
+    assert "simulated answer" in output, output
     again = (*say, "resume", "--last", "And again.")
     status, output = await run(tmp_path, codex, *again, seconds=RUN_S, **environ)
-    assert status == 0 and "simulated answer" in output, output
+    assert status == 0, output
+    assert "simulated answer" in output, output
     tasks = (await remote.http.get("/tasks", params={"limit": 5})).json()["tasks"]
     assert {task["status"] for task in tasks} == {"completed"}

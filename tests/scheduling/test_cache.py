@@ -12,7 +12,7 @@ from asyncsvc.errors import StorageUnavailable, UpstreamRejected
 from asyncsvc.journal.journal import PersistedValue
 from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.scheduling.cache import ENTRY_BYTES, KIND, PURGED_AT_ONCE, request_key
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
 from tests.builders import journal_at
@@ -44,7 +44,7 @@ async def test_an_answer_is_repeated_without_a_call(tmp_path: Path) -> None:
         script: Script = [Delta("hm", True), 1.0, "he", 1.0, "llo"]
         first = await services.submit_script("x", script, **COLD)
         original = await services.finished(first)
-        calls = services.services.catalogue.upstreams[0].gate.calls
+        calls = services.services.catalogue.upstreams[0].gate.statistics.calls
         again = await services.submit("x", **COLD)
         task = await services.finished(again)
         assert (task.state, task.cached, original.cached) == (State.COMPLETED, True, False)
@@ -350,11 +350,11 @@ async def test_no_room_means_no_cache(tmp_path: Path) -> None:
 @virtual
 async def test_an_answer_is_kept_in_the_commit_that_ends_the_task(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        batches: list[Batch] = []
+        batches: list[Commit] = []
         store = services.services.journal.store
         plain = store.commit
 
-        async def commit(batch: Batch) -> None:
+        async def commit(batch: Commit) -> None:
             batches.append(batch)
             await plain(batch)
 
@@ -384,7 +384,7 @@ async def test_one_cancelled_before_its_answer_is_written_stays_so(tmp_path: Pat
         store = services.services.journal.store
         plain = store.commit
 
-        async def no_results(batch: Batch) -> None:
+        async def no_results(batch: Commit) -> None:
             if batch.results:
                 raise StorageUnavailable("full")
             await plain(batch)

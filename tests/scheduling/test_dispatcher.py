@@ -85,7 +85,7 @@ async def test_a_model_whose_breaker_is_open_is_passed_over(tmp_path: Path) -> N
     async with EngineServices(tmp_path, AB, breaker=breaker) as services:
         services.client.on("bad", [UpstreamOverloaded("down")], ["ok"])
         await services.finished(await services.submit("bad"))
-        assert services.services.catalogue.of("a")[0].gate.breaker_state() is BreakerState.OPEN
+        assert services.services.catalogue.of("a")[0].gate.breaker_state is BreakerState.OPEN
         await services.finished(await services.submit("next"))
         assert [call.name for call in services.client.calls] == ["a", "b", "b"]
 

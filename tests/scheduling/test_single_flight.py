@@ -33,7 +33,7 @@ async def test_fifty_equal_tasks_are_one_call(tmp_path: Path) -> None:
             assert task.usage is not None
         assert len(services.client.calls) == calls_on_disk(tmp_path) == 1
         gate = services.services.catalogue.upstreams[0].gate
-        assert (gate.calls, gate.busy, len(gate.starts)) == (1, 0, 1)
+        assert (gate.statistics.calls, gate.busy, len(gate.starts)) == (1, 0, 1)
         assert (services.services.cache.shared, services.services.cache.misses) == (49, 1)
         assert since() == 10
 
@@ -66,7 +66,7 @@ async def test_the_attempt_records_that_a_task_shares_a_call(tmp_path: Path) -> 
 
 
 @virtual
-async def test_a_latecomer_has_the_text_so_far_and_goes_on_live(tmp_path: Path) -> None:
+async def test_a_latecomer_has_the_since_attempt_and_goes_on_live(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, WIDE) as services:
         services.client.on("same", [Delta("hm", True), *STREAM])
         (first,) = await ask(services, 1)

@@ -9,7 +9,7 @@ import orjson
 
 from asyncsvc.simulator import Running
 
-PATIENCE_S = 20.0
+LIMIT_S = 20.0
 
 
 @dataclass
@@ -67,7 +67,7 @@ async def fetch(port: int, payload: object = b"", **how: Any) -> Raw:
     reader, writer = await opened(port, request_bytes(payload, **how))
     raw = Raw()
     try:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             while piece := await reader.read(1 << 20):
                 raw.reads.append(piece)
         raw.ended = "eof"
@@ -114,7 +114,7 @@ def in_flight(server: Running, model: str = "m") -> int:
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Turn the loop until the condition holds; the patience only bounds a failing test."""
-    async with asyncio.timeout(PATIENCE_S):
+    """Turn the loop until the condition holds; the limit only bounds a failing test."""
+    async with asyncio.timeout(LIMIT_S):
         while not condition():  # noqa: ASYNC110
             await asyncio.sleep(0.001)

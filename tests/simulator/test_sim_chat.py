@@ -1,9 +1,13 @@
+"""Chat completions over a real socket: order, usage, pace, bad requests, clients that leave."""
+
 import asyncio
+from random import Random
 
 import aiohttp
 import pytest
 
 from asyncsvc.simulator import Profile, Running, running
+from asyncsvc.simulator.chat import Pace
 
 from .rawhttp import fetch, in_flight, opened, request_bytes, until, user
 
@@ -12,7 +16,8 @@ async def test_a_stream_has_openais_order(server: Running) -> None:
     raw = await fetch(
         server.port, user("你好", stream=True, stream_options={"include_usage": True})
     )
-    assert raw.status == 200 and raw.terminated
+    assert raw.status == 200
+    assert raw.terminated
     assert raw.headers["content-type"] == "text/event-stream; charset=utf-8"
     assert raw.events()[-1] == "[DONE]"
     role, *content, finish, usage = raw.chunks()
@@ -26,7 +31,8 @@ async def test_a_stream_has_openais_order(server: Running) -> None:
         "logprobs": None,
         "finish_reason": "stop",
     }
-    assert usage["choices"] == [] and usage["usage"]["completion_tokens"] == 12
+    assert usage["choices"] == []
+    assert usage["usage"]["completion_tokens"] == 12
     assert {c["id"] for c in raw.chunks()} == {"chatcmpl-sim-1"}
     assert all(c["object"] == "chat.completion.chunk" and c["model"] == "m" for c in raw.chunks())
 
@@ -49,8 +55,10 @@ async def test_reasoning_comes_before_content(server: Running) -> None:
 async def test_the_log_has_what_was_sent(server: Running) -> None:
     raw = await fetch(server.port, user("讲个故事 [[id:t-1]] [[sim:tokens=200]]", stream=True))
     call = server.simulator.calls()[0]
-    assert call["text"] == raw.text() and call["tokens"] == 200
-    assert "[[" not in raw.text() and "讲个故事" in raw.text()
+    assert call["text"] == raw.text()
+    assert call["tokens"] == 200
+    assert "[[" not in raw.text()
+    assert "讲个故事" in raw.text()
     assert (call["marker"], call["status"], call["outcome"]) == ("t-1", 200, "completed")
     assert call["prompt"].startswith("讲个故事 [[id:t-1]]")
     assert call["arrived_at"] <= call["finished_at"]
@@ -60,7 +68,8 @@ async def test_a_whole_answer(server: Running) -> None:
     answer = (await fetch(server.port, user("hello"))).json()
     assert answer["object"] == "chat.completion"
     choice = answer["choices"][0]
-    assert choice["finish_reason"] == "stop" and choice["message"]["role"] == "assistant"
+    assert choice["finish_reason"] == "stop"
+    assert choice["message"]["role"] == "assistant"
     assert choice["message"]["content"] == server.simulator.calls()[0]["text"]
     assert answer["usage"]["total_tokens"] == answer["usage"]["prompt_tokens"] + 12
 
@@ -124,7 +133,8 @@ async def test_the_head_is_sent_at_once_or_with_the_first_token(server: Running)
     endless = request_bytes(user("[[sim:first=1000]]", stream=True))
     reader, writer = await opened(server.port, endless)
     head = await reader.readuntil(b"\r\n\r\n")
-    assert head.startswith(b"HTTP/1.1 200") and b"text/event-stream" in head
+    assert head.startswith(b"HTTP/1.1 200")
+    assert b"text/event-stream" in head
     writer.close()
     await until(lambda: server.simulator.calls()[0]["outcome"] == "disconnected")
     assert server.simulator.calls()[0]["status"] == 200
@@ -136,7 +146,8 @@ async def test_the_head_is_sent_at_once_or_with_the_first_token(server: Running)
     await until(lambda: server.simulator.calls()[1]["outcome"] == "disconnected")
     assert server.simulator.calls()[1]["status"] is None
     raw = await fetch(server.port, user("hi", stream=True))
-    assert raw.status == 200 and len(raw.chunks()) == 14
+    assert raw.status == 200
+    assert len(raw.chunks()) == 14
 
 
 async def test_tokens_keep_their_pace() -> None:
@@ -153,14 +164,12 @@ async def test_tokens_keep_their_pace() -> None:
         assert loop.time() - start >= 0.05 + 19 / 200
 
 
-async def test_jitter_varies_with_the_seed_only() -> None:
-    from random import Random
-
-    from asyncsvc.simulator.chat import Pace
-
+def test_jitter_varies_with_the_seed_only() -> None:
     pace = Pace(0.1, 0.01, 0.5, Random(3))
     varied = [pace.varied(1.0) for _ in range(200)]
-    assert min(varied) >= 0.5 and max(varied) <= 1.5 and max(varied) - min(varied) > 0.8
+    assert min(varied) >= 0.5
+    assert max(varied) <= 1.5
+    assert max(varied) - min(varied) > 0.8
     again = Pace(0.1, 0.01, 0.5, Random(3))
     assert [again.varied(1.0) for _ in range(200)] == varied
 

@@ -4,11 +4,13 @@ import asyncio
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
 
 from asyncsvc.simulator import Profile, Running, Simulator, running
+from asyncsvc.simulator.app import application
 from asyncsvc.simulator.faults import KINDS
 
 from .rawhttp import Raw, fetch, in_flight, opened, request_bytes, until, user
@@ -26,7 +28,8 @@ def last(server: Running) -> dict[str, Any]:
 
 def plain_text(server: Running) -> str:
     text = last(server)["text"]
-    assert isinstance(text, str) and text
+    assert isinstance(text, str)
+    assert text
     return text
 
 
@@ -51,8 +54,10 @@ async def test_statuses(server: Running, tag: str, status: int, code: str, strea
     kind = tag.partition("=")[0]
     assert (last(server)["status"], last(server)["outcome"]) == (status, kind)
     figures = server.simulator.stats()["models"]["m"]
-    assert figures["faults"] == {kind: 1} and figures["answered"] == 0
-    assert figures["rejected"] == {} and figures["violations"]["rate"] == 0
+    assert figures["faults"] == {kind: 1}
+    assert figures["answered"] == 0
+    assert figures["rejected"] == {}
+    assert figures["violations"]["rate"] == 0
 
 
 async def test_retry_after_in_its_forms(server: Running) -> None:
@@ -62,12 +67,15 @@ async def test_retry_after_in_its_forms(server: Running) -> None:
     assert (await ask(server, "429-garbage")).headers["retry-after"] == "soon"
     stated = (await ask(server, "429-date=30")).headers["retry-after"]
     ahead = parsedate_to_datetime(stated) - datetime.fromtimestamp(last(server)["arrived_at"], UTC)
-    assert stated.endswith("GMT") and 28 < ahead.total_seconds() < 45
+    assert stated.endswith("GMT")
+    assert 28 < ahead.total_seconds() < 45
 
 
 async def test_gone_has_the_form_of_rfc_9457(server: Running) -> None:
     raw = await ask(server, "410")
-    assert raw.status == 410 and raw.json()["title"] == "Gone" and "error" not in raw.json()
+    assert raw.status == 410
+    assert raw.json()["title"] == "Gone"
+    assert "error" not in raw.json()
 
 
 async def test_redirect(server: Running) -> None:
@@ -78,10 +86,12 @@ async def test_redirect(server: Running) -> None:
 
 async def test_error_200_and_wrong_type(server: Running) -> None:
     raw = await ask(server, "error-200")
-    assert raw.status == 200 and raw.headers["content-type"] == "application/json"
+    assert raw.status == 200
+    assert raw.headers["content-type"] == "application/json"
     assert "error" in raw.json()
     page = await ask(server, "wrong-type")
-    assert page.status == 200 and page.headers["content-type"].startswith("text/html")
+    assert page.status == 200
+    assert page.headers["content-type"].startswith("text/html")
     assert page.body.startswith(b"<!doctype html>")
 
 
@@ -92,9 +102,11 @@ async def test_hang_says_nothing(server: Running, stream: bool) -> None:
     writer.close()
     await until(lambda: last(server)["outcome"] is not None)
     assert (last(server)["outcome"], last(server)["status"]) == ("hang", None)
-    assert last(server)["client_left"] and not reader._buffer  # type: ignore[attr-defined]
+    assert last(server)["client_left"]
+    assert await reader.read() == b""
     figures = server.simulator.stats()["models"]["m"]
-    assert figures["in_flight"] == 0 and figures["disconnected"] == 1
+    assert figures["in_flight"] == 0
+    assert figures["disconnected"] == 1
 
 
 async def test_hang_stream_stops_after_its_tokens(server: Running) -> None:
@@ -104,8 +116,10 @@ async def test_hang_stream_stops_after_its_tokens(server: Running) -> None:
     seen = b""
     while seen.count(b'"delta":{"content"') < 2:
         seen += await reader.read(65536)
-    assert seen.count(b'"delta":{"content"') == 2 and b"[DONE]" not in seen
-    assert last(server)["tokens"] == 2 and last(server)["outcome"] is None
+    assert seen.count(b'"delta":{"content"') == 2
+    assert b"[DONE]" not in seen
+    assert last(server)["tokens"] == 2
+    assert last(server)["outcome"] is None
     writer.close()
     await until(lambda: last(server)["outcome"] == "hang-stream")
 
@@ -121,8 +135,10 @@ async def test_hang_stream_of_a_whole_answer_stops_in_the_body(server: Running) 
 @pytest.mark.parametrize("at", [0, 5, 99])
 async def test_reset_is_a_real_reset_without_terminator(server: Running, at: int) -> None:
     raw = await ask(server, f"reset at={at}")
-    assert raw.ended == "reset" and not raw.terminated
-    assert raw.status == 200 and len(raw.chunks()) == 1 + min(at, TOKENS)
+    assert raw.ended == "reset"
+    assert not raw.terminated
+    assert raw.status == 200
+    assert len(raw.chunks()) == 1 + min(at, TOKENS)
     assert "[DONE]" not in raw.events()
     assert (last(server)["outcome"], last(server)["tokens"]) == ("reset", min(at, TOKENS))
     assert last(server)["text"] == raw.text()
@@ -131,51 +147,55 @@ async def test_reset_is_a_real_reset_without_terminator(server: Running, at: int
 
 async def test_reset_of_a_whole_answer_breaks_the_body(server: Running) -> None:
     raw = await ask(server, "reset", stream=False)
-    assert raw.ended == "reset" and raw.status == 200 and not raw.terminated
+    assert raw.ended == "reset"
+    assert raw.status == 200
+    assert not raw.terminated
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_reset_head_sends_nothing(server: Running, stream: bool) -> None:
     raw = await ask(server, "reset-head", stream=stream)
-    assert raw.ended == "reset" and raw.reads == []
+    assert raw.ended == "reset"
+    assert raw.reads == []
     assert (last(server)["outcome"], last(server)["status"]) == ("reset-head", None)
 
 
 async def test_an_abrupt_close_needs_our_server() -> None:
-    sent: list[Any] = []
     body = orjson.dumps(user("[[sim:reset-head]]"))
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body}
-
-    async def send(message: Any) -> None:
-        sent.append(message)
-
+    receive = AsyncMock(return_value={"type": "http.request", "body": body})
+    send = AsyncMock()
     scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": []}
     simulator = Simulator(Profile())
     with pytest.raises(RuntimeError, match="running"):
-        await simulator.app(scope, receive, send)
-    assert sent == [] and simulator.stats()["models"]["m"]["in_flight"] == 0
+        await application(simulator)(scope, receive, send)
+    send.assert_not_awaited()
+    assert simulator.stats()["models"]["m"]["in_flight"] == 0
     assert simulator.calls()[0]["outcome"] == "disconnected"
 
 
 async def test_malformed_breaks_one_line(server: Running) -> None:
     raw = await ask(server, "malformed at=2")
     broken = [e for e in raw.events() if e != "[DONE]" and not e.endswith("}")]
-    assert len(broken) == 1 and raw.events().index(broken[0]) == 3
+    assert len(broken) == 1
+    assert raw.events().index(broken[0]) == 3
     with pytest.raises(orjson.JSONDecodeError):
         orjson.loads(broken[0])
     whole = await ask(server, "malformed", stream=False)
-    assert whole.status == 200 and whole.terminated
+    assert whole.status == 200
+    assert whole.terminated
     with pytest.raises(orjson.JSONDecodeError):
         whole.json()
 
 
 async def test_lines_that_are_no_fields_end_the_stream_unnoticed(server: Running) -> None:
     raw = await ask(server, "bad-sse at=2")
-    assert raw.status == 200 and raw.terminated and raw.ended == "eof"
-    assert len(raw.chunks()) == 3 and "[DONE]" not in raw.events()
-    assert b"\n[DONE]\n" in raw.body and b"no field" in raw.body
+    assert raw.status == 200
+    assert raw.terminated
+    assert raw.ended == "eof"
+    assert len(raw.chunks()) == 3
+    assert "[DONE]" not in raw.events()
+    assert b"\n[DONE]\n" in raw.body
+    assert b"no field" in raw.body
     with pytest.raises(orjson.JSONDecodeError):
         (await ask(server, "bad-sse", stream=False)).json()
 
@@ -183,15 +203,19 @@ async def test_lines_that_are_no_fields_end_the_stream_unnoticed(server: Running
 async def test_error_in_stream(server: Running) -> None:
     raw = await ask(server, "error-in-stream at=4")
     *chunks, error, done = raw.events()
-    assert raw.status == 200 and raw.terminated and done == "[DONE]"
-    assert len(chunks) == 5 and "error" in orjson.loads(error)
+    assert raw.status == 200
+    assert raw.terminated
+    assert done == "[DONE]"
+    assert len(chunks) == 5
+    assert "error" in orjson.loads(error)
     assert "error" in (await ask(server, "error-in-stream", stream=False)).json()
 
 
 async def test_bad_utf8(server: Running) -> None:
     for stream in (True, False):
         raw = await ask(server, "bad-utf8", stream=stream)
-        assert raw.status == 200 and raw.terminated
+        assert raw.status == 200
+        assert raw.terminated
         with pytest.raises(UnicodeDecodeError):
             raw.body.decode("utf-8")
 
@@ -202,7 +226,8 @@ async def test_split_utf8_splits_characters_and_is_right(server: Running, stream
     split = [read for read in raw.reads if not _decodes(_unframed(read))]
     assert len(split) > 5
     text = raw.text() if stream else raw.json()["choices"][0]["message"]["content"]
-    assert text == plain_text(server) and raw.terminated
+    assert text == plain_text(server)
+    assert raw.terminated
     if stream:
         assert raw.events()[-1] == "[DONE]"
 
@@ -224,7 +249,8 @@ async def test_slow_bytes_come_one_by_one(server: Running, stream: bool) -> None
     tag = "[[sim:slow-bytes every=0.0001]][[sim:tokens=2]]"
     raw = await fetch(server.port, user(tag, stream=stream))
     text = raw.text() if stream else raw.json()["choices"][0]["message"]["content"]
-    assert raw.terminated and text == plain_text(server)
+    assert raw.terminated
+    assert text == plain_text(server)
     chunks = b"".join(raw.reads).partition(b"\r\n\r\n")[2]
     assert chunks.count(b"\r\n1\r\n") > len(raw.body) * 0.9
 
@@ -244,7 +270,8 @@ async def test_slow_bytes_are_a_second_apart_and_end_with_the_client(server: Run
 
 async def test_no_done_is_whole_otherwise(server: Running) -> None:
     raw = await ask(server, "no-done")
-    assert raw.terminated and "[DONE]" not in raw.events()
+    assert raw.terminated
+    assert "[DONE]" not in raw.events()
     assert raw.chunks()[-1]["choices"][0]["finish_reason"] == "stop"
     assert raw.text() == plain_text(server)
     whole = await ask(server, "no-done", stream=False)
@@ -253,14 +280,17 @@ async def test_no_done_is_whole_otherwise(server: Running) -> None:
 
 async def test_cut_ends_cleanly_without_a_finish(server: Running) -> None:
     raw = await ask(server, "cut at=4")
-    assert raw.terminated and raw.ended == "eof"
-    assert len(raw.chunks()) == 5 and "[DONE]" not in raw.events()
+    assert raw.terminated
+    assert raw.ended == "eof"
+    assert len(raw.chunks()) == 5
+    assert "[DONE]" not in raw.events()
     assert all(chunk["choices"][0]["finish_reason"] is None for chunk in raw.chunks())
 
 
 async def test_empty(server: Running) -> None:
     raw = await ask(server, "empty")
-    assert raw.text() == "" and raw.events()[-1] == "[DONE]"
+    assert raw.text() == ""
+    assert raw.events()[-1] == "[DONE]"
     assert raw.chunks()[-1]["choices"][0]["finish_reason"] == "stop"
     whole = await ask(server, "empty", stream=False)
     assert whole.json()["choices"][0]["message"]["content"] == ""
@@ -269,7 +299,8 @@ async def test_empty(server: Running) -> None:
 @pytest.mark.parametrize("stream", [True, False])
 async def test_huge_line(server: Running, stream: bool) -> None:
     raw = await ask(server, "huge-line size=300001 at=1", stream=stream)
-    assert raw.terminated and raw.body.count(b"x" * 300001) == 1
+    assert raw.terminated
+    assert raw.body.count(b"x" * 300001) == 1
     if stream:
         assert raw.text().replace("x" * 300001, "") == plain_text(server)
     else:
@@ -283,13 +314,15 @@ async def test_a_huge_line_is_abandoned_when_the_client_leaves(server: Running) 
     await reader.readuntil(b"xxxx")
     writer.close()
     await until(lambda: last(server)["outcome"] == "huge-line")
-    assert last(server)["client_left"] and last(server)["tokens"] == 3
+    assert last(server)["client_left"]
+    assert last(server)["tokens"] == 3
 
 
 async def test_keepalive_is_right_with_comments(server: Running) -> None:
     raw = await ask(server, "keepalive")
     assert raw.body.count(b": keep-alive\n\n\n") == TOKENS
-    assert raw.text() == plain_text(server) and raw.events()[-1] == "[DONE]"
+    assert raw.text() == plain_text(server)
+    assert raw.events()[-1] == "[DONE]"
     whole = await ask(server, "keepalive", stream=False)
     assert whole.body.startswith(b"\n\n\n{")
     assert whole.json()["choices"][0]["message"]["content"] == plain_text(server)
@@ -306,7 +339,8 @@ async def test_think_tags_straddle_chunks(server: Running) -> None:
     raw = await ask(server, "think")
     pieces = [c["choices"][0]["delta"].get("content", "") for c in raw.chunks()]
     text = raw.text()
-    assert text.startswith("<think>") and text.count("</think>") == 1
+    assert text.startswith("<think>")
+    assert text.count("</think>") == 1
     assert not any("<think>" in piece or "</think>" in piece for piece in pieces)
     assert "模拟器" in text.partition("</think>")[2]
     assert text == plain_text(server)
@@ -334,7 +368,8 @@ async def test_shares_of_the_profile_give_faults() -> None:
             return made
 
     first = await outcomes()
-    assert set(first) == {"completed", "429", "cut"} and first == await outcomes()
+    assert set(first) == {"completed", "429", "cut"}
+    assert first == await outcomes()
 
 
 def test_every_kind_has_a_test_here() -> None:

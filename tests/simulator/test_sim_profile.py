@@ -17,9 +17,11 @@ def test_builtin_has_the_models_of_the_mission_with_their_limits() -> None:
         "bge-m3": (5, 0),
     }
     bge = profile.settings_for("bge-m3")
-    assert bge is not None and bge.type == "embedding"
+    assert bge is not None
+    assert bge.type == "embedding"
     other = profile.settings_for("anything")
-    assert other is not None and (other.concurrency, other.rpm) == (0, 0)
+    assert other is not None
+    assert (other.concurrency, other.rpm) == (0, 0)
 
 
 def test_load_reads_toml(tmp_path: Path) -> None:
@@ -32,11 +34,14 @@ def test_load_reads_toml(tmp_path: Path) -> None:
         encoding="utf-8",
     )
     profile = Profile.load(file)
-    assert profile.server.api_key == "k" and profile.server.seed == 7
+    assert profile.server.api_key == "k"
+    assert profile.server.seed == 7
     a, b = profile.settings_for("a"), profile.settings_for("b/c")
-    assert a is not None and (a.rpm, a.answer_tokens, a.head) == (3, 9, "first_token")
+    assert a is not None
+    assert (a.rpm, a.answer_tokens, a.head) == (3, 9, "first_token")
     assert a.faults == {"429": 0.2, "reset at=5": 0.1}
-    assert b is not None and b.answer_tokens == 4
+    assert b is not None
+    assert b.answer_tokens == 4
     assert profile.settings_for("other") is None
 
 
@@ -75,7 +80,8 @@ def test_each_mistake_has_its_line_with_the_file(tmp_path: Path) -> None:
     with pytest.raises(ProfileError) as caught:
         Profile.load(file)
     lines = str(caught.value).splitlines()
-    assert len(lines) == 2 and all(line.startswith(f"{file}: default.") for line in lines)
+    assert len(lines) == 2
+    assert all(line.startswith(f"{file}: default.") for line in lines)
 
 
 def test_load_says_what_is_wrong_with_the_file(tmp_path: Path) -> None:
@@ -90,8 +96,10 @@ def test_changed_replaces_single_keys_and_leaves_the_old_profile() -> None:
     old = Profile.parse({"models": {"a": {"rpm": 3, "concurrency": 2}}})
     new = old.changed({"models": {"a": {"rpm": 9}, "b": {"rpm": 1}}, "default": {"jitter": 0.5}})
     assert new.models["a"] == ModelSettings(rpm=9, concurrency=2)
-    assert new.models["b"].rpm == 1 and new.default.jitter == 0.5
-    assert old.models["a"].rpm == 3 and "b" not in old.models
+    assert new.models["b"].rpm == 1
+    assert new.default.jitter == pytest.approx(0.5)
+    assert old.models["a"].rpm == 3
+    assert "b" not in old.models
     with pytest.raises(ProfileError, match=r"models\.a"):
         old.changed({"models": {"a": 5}})
     with pytest.raises(ProfileError, match="models: "):

@@ -1,13 +1,14 @@
 """Keys, models, limits and the paths under /_sim/ over a real socket."""
 
 import asyncio
+from unittest.mock import AsyncMock
 
 import orjson
 import pytest
 
-from asyncsvc.simulator import Profile, Running, running
-from asyncsvc.simulator import exchange as exchange_module
-from asyncsvc.simulator import provider as provider_module
+from asyncsvc.simulator import Profile, Running, Simulator, exchange, running
+from asyncsvc.simulator import simulator as simulator_module
+from asyncsvc.simulator.app import application
 
 from .rawhttp import fetch, in_flight, opened, request_bytes, until, user
 
@@ -46,13 +47,14 @@ async def test_unknown_models() -> None:
 async def test_a_model_does_only_what_it_is_for() -> None:
     async with running(Profile.builtin()) as server:
         raw = await fetch(server.port, user("hi") | {"model": "bge-m3"})
-        assert raw.status == 400 and raw.json()["error"]["param"] == "model"
+        assert raw.status == 400
+        assert raw.json()["error"]["param"] == "model"
         payload = {"model": "glm-4-flash", "input": "x"}
         assert (await fetch(server.port, payload, path="/v1/embeddings")).status == 400
 
 
 async def test_the_number_of_models_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider_module, "MOST_MODELS", 2)
+    monkeypatch.setattr(simulator_module, "MOST_MODELS", 2)
     async with running(Profile()) as server:
         names = ("a", "b", "c", "a")
         got = [(await fetch(server.port, user("hi") | {"model": n})).status for n in names]
@@ -77,7 +79,7 @@ async def test_concurrency_is_enforced_and_counted(server: Running) -> None:
 
 
 async def test_one_after_the_other_never_breaks_a_concurrency_of_one(server: Running) -> None:
-    """Whoever has read the end of an answer finds the place free."""
+    """A client that has read the end of an answer finds its place free."""
     server.simulator.configure({"models": {"m": {"concurrency": 1}}})
     reader, writer = await opened(server.port, b"")
     for number in range(200):
@@ -117,7 +119,8 @@ async def test_the_rate_is_enforced_over_a_sliding_window(server: Running) -> No
     assert statuses == [200, 200, 200, 429, 429]
     figures = server.simulator.stats()["models"]["m"]
     assert figures["violations"] == {"concurrency": 0, "rate": 2}
-    assert figures["max_in_window"] == 3 and len(figures["arrivals"]) == 3
+    assert figures["max_in_window"] == 3
+    assert len(figures["arrivals"]) == 3
     raw = await fetch(server.port, user("hi"))
     assert "rate limit reached: 3 calls in 1000 seconds" in raw.json()["error"]["message"]
     server.simulator.configure({"models": {"m": {"rpm": 0}}})
@@ -128,7 +131,8 @@ async def test_network_jitter_delays_the_arrival(server: Running) -> None:
     server.simulator.configure({"default": {"network_jitter_s": 0.03}})
     await asyncio.gather(*(fetch(server.port, user("hi")) for _ in range(10)))
     arrivals = server.simulator.stats()["models"]["m"]["arrivals"]
-    assert arrivals == sorted(arrivals) and len(arrivals) == 10
+    assert arrivals == sorted(arrivals)
+    assert len(arrivals) == 10
 
 
 async def test_a_client_that_leaves_on_the_way_never_arrived(server: Running) -> None:
@@ -160,14 +164,16 @@ async def test_calls_are_paged(server: Running) -> None:
 async def test_profile_over_http(server: Running) -> None:
     changes = {"models": {"m": {"rpm": 1}}, "server": {"any_model": False}}
     raw = await fetch(server.port, changes, path="/_sim/profile")
-    assert raw.status == 200 and raw.json()["models"]["m"]["rpm"] == 1
+    assert raw.status == 200
+    assert raw.json()["models"]["m"]["rpm"] == 1
     assert raw.json()["default"]["answer_tokens"] == 12
     assert [(await fetch(server.port, user("hi"))).status for _ in range(2)] == [200, 429]
     assert (await fetch(server.port, user("hi") | {"model": "other"})).status == 404
     wrongs: tuple[object, ...] = ({"models": {"m": {"rmp": 1}}}, [], b"{")
     for wrong in wrongs:
         raw = await fetch(server.port, wrong, path="/_sim/profile")
-        assert raw.status == 400 and raw.json()["error"]["code"] == "invalid_profile"
+        assert raw.status == 400
+        assert raw.json()["error"]["code"] == "invalid_profile"
     shown = await fetch(server.port, path="/_sim/profile", method="GET")
     assert shown.json()["models"]["m"]["rpm"] == 1
 
@@ -199,8 +205,10 @@ async def test_stats_and_reset_over_http(server: Running) -> None:
     }
     assert (await fetch(server.port, path="/_sim/reset")).json() == {"ok": True}
     after = server.simulator.stats()
-    assert after["models"]["m"]["calls"] == 0 and after["models"]["m"]["in_flight"] == 1
-    assert after["refused"] == {} and server.simulator.calls() == []
+    assert after["models"]["m"]["calls"] == 0
+    assert after["models"]["m"]["in_flight"] == 1
+    assert after["refused"] == {}
+    assert server.simulator.calls() == []
     writer.close()
     await until(lambda: in_flight(server) == 0)
     assert server.simulator.calls() == []
@@ -219,7 +227,8 @@ async def test_stats_and_reset_over_http(server: Running) -> None:
 )
 async def test_other_paths(server: Running, path: str, method: str, status: int) -> None:
     raw = await fetch(server.port, path=path, method=method)
-    assert raw.status == status and raw.json()["error"]["message"]
+    assert raw.status == status
+    assert raw.json()["error"]["message"]
 
 
 async def test_a_body_may_come_in_pieces_and_only_so_large(
@@ -227,9 +236,10 @@ async def test_a_body_may_come_in_pieces_and_only_so_large(
 ) -> None:
     long = orjson.dumps(user("字" * 200_000))
     assert (await fetch(server.port, long)).status == 200
-    monkeypatch.setattr(exchange_module, "MOST_BODY_BYTES", 100_000)
+    monkeypatch.setattr(exchange, "MOST_BODY_BYTES", 100_000)
     raw = await fetch(server.port, long)
-    assert raw.status == 413 and raw.json()["error"]["code"] == "request_too_large"
+    assert raw.status == 413
+    assert raw.json()["error"]["code"] == "request_too_large"
 
 
 async def test_a_client_that_leaves_in_its_request_is_no_call(server: Running) -> None:
@@ -242,13 +252,5 @@ async def test_a_client_that_leaves_in_its_request_is_no_call(server: Running) -
 
 
 async def test_only_http_is_spoken() -> None:
-    from asyncsvc.simulator import Simulator
-
-    async def never() -> dict[str, object]:
-        raise AssertionError
-
-    async def nothing(message: object) -> None:
-        raise AssertionError
-
     with pytest.raises(RuntimeError, match="websocket"):
-        await Simulator(Profile()).app({"type": "websocket"}, never, nothing)
+        await application(Simulator(Profile()))({"type": "websocket"}, AsyncMock(), AsyncMock())

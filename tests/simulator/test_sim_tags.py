@@ -1,15 +1,16 @@
 import pytest
 
-from asyncsvc.simulator import tags as tags_module
+from asyncsvc.simulator import faults as faults_module
 from asyncsvc.simulator.faults import (
     KINDS,
     NEEDS_SECONDS,
     Fault,
-    FaultDice,
+    FaultSampler,
     FaultSyntaxError,
+    TagCounter,
     parse_fault,
+    read_tags,
 )
-from asyncsvc.simulator.tags import TagCounter, read_tags
 
 
 def test_every_kind_can_be_written() -> None:
@@ -21,7 +22,7 @@ def test_every_kind_can_be_written() -> None:
 def test_parameters_of_a_fault() -> None:
     fault = parse_fault("huge-line at=7 size=1000 every=0.5 x2")
     assert fault == Fault("huge-line", at=7, size=1000, every_s=0.5, times=2)
-    assert parse_fault("429-after=1.5").seconds == 1.5
+    assert parse_fault("429-after=1.5").seconds == pytest.approx(1.5)
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_a_tag_without_a_number_holds_for_every_call() -> None:
 
 
 def test_messages_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tags_module, "MOST_REMEMBERED", 2)
+    monkeypatch.setattr(faults_module, "MOST_REMEMBERED", 2)
     counter, once = TagCounter(), [Fault("500", times=1)]
     for message in ("a", "b", "c"):
         assert counter.next_fault(message, once)
@@ -91,17 +92,18 @@ def test_messages_are_remembered_within_bounds(monkeypatch: pytest.MonkeyPatch) 
     assert counter.next_fault("a", once)
 
 
-def test_dice_hold_their_shares_and_their_seed() -> None:
+def test_samplers_hold_their_shares_and_their_seed() -> None:
     shares = {"429": 0.2, "reset at=5": 0.05, "429-after=2": 0.1}
 
-    def rolled(seed: str) -> list[Fault | None]:
-        dice = FaultDice(seed)
-        return [dice.roll(shares) for _ in range(10_000)]
+    def drawn(seed: str) -> list[Fault | None]:
+        sampler = FaultSampler(seed)
+        return [sampler.draw(shares) for _ in range(10_000)]
 
-    first = rolled("1:m")
-    assert first == rolled("1:m") and first != rolled("2:m")
+    first = drawn("1:m")
+    assert first == drawn("1:m")
+    assert first != drawn("2:m")
     counts = {kind: sum(1 for f in first if f and f.kind == kind) for kind in KINDS}
     assert 1850 < counts["429"] < 2150
     assert 420 < counts["reset"] < 580
     assert 900 < counts["429-after"] < 1100
-    assert FaultDice("x").roll({}) is None
+    assert FaultSampler("x").draw({}) is None

@@ -4,7 +4,7 @@ from unittest.mock import patch
 
 import pytest
 
-from asyncsvc.storage.atomic_file import new_file
+from asyncsvc.storage.backup import new_file
 
 
 def test_a_file_is_there_only_when_it_is_whole(tmp_path: Path) -> None:

@@ -9,14 +9,13 @@ from asyncsvc.storage.columns import (
     CHANGING,
     COLUMNS,
     TASK_COLUMNS,
-    EventRow,
     changing_row,
     dumps,
-    event_json,
     rare_row,
     task_of,
     task_row,
 )
+from asyncsvc.storage.entries import EventRow, event_json
 from asyncsvc.tasks.state import Request, State, Task
 
 FULL = Task(

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StartError, StorageUnavailable
-from asyncsvc.storage.columns import EventRow
-from asyncsvc.storage.database import PAGE_BYTES, READERS, Store
-from asyncsvc.storage.statements import ROWS_MOST, Batch
+from asyncsvc.storage.database import PAGE_BYTES, READERS
+from asyncsvc.storage.database import Database as Store
+from asyncsvc.storage.entries import Commit, Event
+from asyncsvc.storage.statements import ROWS_MOST, only_new_tasks
 from asyncsvc.tasks.state import Request, State, Task
-from tests.builders import AT, store_at
+from tests.builders import AT, rows, store_at
 
 
 @pytest.fixture
@@ -28,12 +29,12 @@ def task(n: int, state: State = State.PENDING, name: str | None = None, **fields
     return Task(request, state, version=1, queued_at=AT, updated_at=AT, name=name, n=n)
 
 
-def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> EventRow:
-    return EventRow(n * 1000 + seq, n, seq, kind, AT, data)
+def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> Event:
+    return Event(f"t{n}", n, seq, kind, AT, data)
 
 
 async def stored(store: Store, *tasks: Task) -> None:
-    await store.commit(Batch(created=[(one, b"body of %d" % one.n) for one in tasks]))
+    await store.commit(Commit(created=[(one, b"body of %d" % one.n) for one in tasks]))
 
 
 async def listed(store: Store, **asked: Any) -> list[int]:
@@ -45,13 +46,13 @@ async def listed(store: Store, **asked: Any) -> list[int]:
 
 async def page_limit(store: Store, pages: int | None) -> None:
     """Let the file grow by so many pages only; None lifts the limit."""
-    rows = await store._writer.execute("PRAGMA page_count")
+    rows = await store.writer.execute("PRAGMA page_count")
     most = (1 << 30) if pages is None else rows[0][0] + pages
-    await store._writer.execute(f"PRAGMA max_page_count={most}")
+    await store.writer.execute(f"PRAGMA max_page_count={most}")
 
 
 async def pragma(store: Store, name: str) -> object:
-    rows = await store._writer.execute(f"PRAGMA {name}")
+    rows = await store.writer.execute(f"PRAGMA {name}")
     return rows[0][0]
 
 
@@ -85,7 +86,7 @@ async def test_a_place_that_cannot_be_written_to_is_refused(tmp_path: Path, plac
 async def test_readers_cannot_write(store: Store) -> None:
     for _ in range(READERS):
         with pytest.raises(StorageUnavailable, match="readonly"):
-            await store.read("INSERT INTO calls VALUES ('gate', 1, 1)")
+            await store._read("INSERT INTO calls VALUES ('gate', 1, 1)")
 
 
 # Writing ----------------------------------------------------------------------------------
@@ -94,10 +95,10 @@ async def test_readers_cannot_write(store: Store) -> None:
 async def test_a_batch_is_written_whole(store: Store) -> None:
     await stored(store, task(1))
     after = replace(task(1, State.RUNNING), version=2)
-    batch = Batch(
-        changed=[(after, 1)],
+    batch = Commit(
+        changed=[(task(1), after)],
         events=[event(1, 1), event(1, 2)],
-        results=[(1, "text", "te")],
+        results={1: "text"},
         calls=[("gate", AT, 7)],
         keys=[("key", "print", 1, 1, "{}")],
     )
@@ -107,14 +108,14 @@ async def test_a_batch_is_written_whole(store: Store) -> None:
     assert await store.result(1) == "text"
     assert await store.calls_since(AT) == [("gate", AT, 7)]
     assert await store.first_answer("key") == ("print", "{}")
-    assert await store.counters() == (1, 1002)
+    assert await store.counters() == (1, 2)
 
 
 async def test_what_is_deleted_takes_everything_with_it(store: Store) -> None:
     await stored(store, task(1))
     keys = [("key", "print", 1, 1, "{}")]
-    await store.commit(Batch(events=[event(1, 1)], results=[(1, "text", "text")], keys=keys))
-    await store.commit(Batch(deleted=[1]))
+    await store.commit(Commit(events=[event(1, 1)], results={1: "text"}, keys=keys))
+    await store.commit(Commit(deleted=[1]))
     assert await store.task("t1") is None
     assert await store.body(1) == b"{}"
     assert await store.result(1) is None
@@ -124,40 +125,42 @@ async def test_what_is_deleted_takes_everything_with_it(store: Store) -> None:
 
 async def test_a_result_can_be_taken_back(store: Store) -> None:
     await stored(store, task(1))
-    await store.commit(Batch(results=[(1, "text", "text")]))
-    await store.commit(Batch(results=[(1, None, "")]))
+    await store.commit(Commit(results={1: "text"}))
+    await store.commit(Commit(results={1: None}))
     assert await store.result(1) is None
     assert await store.page({}, None, None, None, 1) == [(task(1), None)]
 
 
 async def test_a_task_changes_only_from_the_version_that_was_seen(store: Store) -> None:
     await stored(store, task(1), task(2))
-    closing_twice = [(replace(task(n, State.COMPLETED), version=2), n) for n in (1, 2)]
+    closing_twice = [
+        (replace(task(n), version=n), replace(task(n, State.COMPLETED), version=2)) for n in (1, 2)
+    ]
     with pytest.raises(StorageUnavailable, match="behind the journal's back"):
-        await store.commit(Batch(changed=closing_twice))
+        await store.commit(Commit(changed=closing_twice))
     assert [found.state for found in await store.unfinished()] == [State.PENDING] * 2
 
 
 @pytest.mark.parametrize(
     ("batch", "durable"),
     [
-        (Batch(events=[event(1, 1)]), False),
-        (Batch(created=[(task(2), b"")]), True),
-        (Batch(changed=[(replace(task(1), version=2), 1)]), True),
-        (Batch(results=[(1, "x", "x")]), True),
-        (Batch(calls=[("gate", 1, 7)]), True),
-        (Batch(keys=[("key", "print", 1, 1, "{}")]), True),
-        (Batch(deleted=[1]), True),
+        (Commit(events=[event(1, 1)]), False),
+        (Commit(created=[(task(2), b"")]), True),
+        (Commit(changed=[(task(1), replace(task(1), version=2))]), True),
+        (Commit(results={1: "x"}), True),
+        (Commit(calls=[("gate", 1, 7)]), True),
+        (Commit(keys=[("key", "print", 1, 1, "{}")]), True),
+        (Commit(deleted=[1]), True),
     ],
 )
-async def test_all_but_text_is_synced(store: Store, batch: Batch, durable: bool) -> None:
+async def test_all_but_text_is_synced(store: Store, batch: Commit, durable: bool) -> None:
     normal, full = 1, 2
     await stored(store, task(1))
     assert await pragma(store, "synchronous") == full
     await store.commit(batch)
     assert batch.durable is durable
     assert await pragma(store, "synchronous") == (full if durable else normal)
-    await store.commit(Batch(calls=[("gate", 2, 7)]))
+    await store.commit(Commit(calls=[("gate", 2, 7)]))
     assert await pragma(store, "synchronous") == full
 
 
@@ -167,17 +170,19 @@ BAD = ["\ud800", 2**70]
 @pytest.mark.parametrize(
     "batch",
     [
-        Batch(created=[(task(2), b""), (task(3, session_id="\ud800"), b"")]),
-        Batch(created=[(task(2), b""), (task(3, priority=2**70), b"")]),
-        Batch(created=[(task(2), b""), (task(3, owner={"no": "text"}), b"")]),
-        Batch(created=[(task(2), b""), (task(1), b"")]),
-        Batch(created=[(task(2), b"")], results=[(2, "\ud800", "")]),
-        Batch(created=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
-        Batch(created=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
-        Batch(created=[(task(2), b"")], keys=[("key", "\ud800", 2, 2, "{}")]),
+        Commit(created=[(task(2), b""), (task(3, session_id="\ud800"), b"")]),
+        Commit(created=[(task(2), b""), (task(3, priority=2**70), b"")]),
+        Commit(created=[(task(2), b""), (task(3, owner={"no": "text"}), b"")]),
+        Commit(created=[(task(2), b""), (task(1), b"")]),
+        Commit(created=[(task(2), b"")], results={2: "\ud800"}),
+        Commit(created=[(task(2), b"")], events=[event(2, 1), event(2, 1)]),
+        Commit(created=[(task(2), b"")], calls=[("gate", 2**70, 7)]),
+        Commit(created=[(task(2), b"")], keys=[("key", "\ud800", 2, 2, "{}")]),
     ],
 )
-async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, batch: Batch) -> None:
+async def test_a_batch_with_one_bad_value_is_not_written_at_all(
+    store: Store, batch: Commit
+) -> None:
     await stored(store, task(1))
     with pytest.raises(StorageUnavailable, match="refused a write"):
         await store.commit(batch)
@@ -186,17 +191,17 @@ async def test_a_batch_with_one_bad_value_is_not_written_at_all(store: Store, ba
     assert await listed(store) == [2, 1]
 
 
-def newborn(*tasks: Task) -> Batch:
+def newborn(*tasks: Task) -> Commit:
     """Nothing but new tasks, each with its first event."""
-    batch = Batch(created=[(one, b"body of %d" % one.n) for one in tasks])
+    batch = Commit(created=[(one, b"body of %d" % one.n) for one in tasks])
     batch.events = [event(one.n, 1, "status", '{"status":"pending"}') for one in tasks]
-    assert batch.only_new_tasks
+    assert only_new_tasks(batch)
     return batch
 
 
 async def contents(store: Store) -> dict[str, list[Any]]:
     tables = ("tasks", "bodies", "events", "sqlite_sequence")
-    return {table: await store.read(f"SELECT * FROM {table}") for table in tables}
+    return {table: rows(store, f"SELECT * FROM {table}") for table in tables}
 
 
 async def test_a_batch_of_new_tasks_is_stored_as_any_other_is(store: Store, tmp_path: Path) -> None:
@@ -212,7 +217,7 @@ async def test_a_batch_of_new_tasks_is_stored_as_any_other_is(store: Store, tmp_
     async with store_at(tmp_path / "other.db") as other:
         batch = newborn(*tasks)
         batch.keys = [("key", "print", 1, 1, "{}")]
-        assert not batch.only_new_tasks
+        assert not only_new_tasks(batch)
         await other.commit(batch)
         assert await contents(store) == await contents(other)
     assert await store.task("t2") == replace(tasks[1], seq=1)
@@ -239,7 +244,7 @@ async def test_new_tasks_are_stored_all_or_none(store: Store, bad: Task) -> None
 
 
 async def test_new_tasks_are_synced(store: Store) -> None:
-    await store.commit(Batch(events=[event(9, 1)]))
+    await store.commit(Commit(events=[event(9, 1)]))
     assert await pragma(store, "synchronous") == 1
     await store.commit(newborn(task(1)))
     assert await pragma(store, "synchronous") == 2
@@ -259,8 +264,8 @@ async def test_new_tasks_on_a_full_disk_are_refused(store: Store) -> None:
 
 async def test_more_new_tasks_than_a_statement_takes_are_one_transaction(store: Store) -> None:
     tasks = [task(n) for n in range(1, ROWS_MOST + 2)]
-    batch = Batch(created=[(one, b"") for one in tasks], events=[event(n.n, 1) for n in tasks])
-    assert not batch.only_new_tasks
+    batch = Commit(created=[(one, b"") for one in tasks], events=[event(n.n, 1) for n in tasks])
+    assert not only_new_tasks(batch)
     batch.created.append((task(1), b""))
     with pytest.raises(StorageUnavailable):
         await store.commit(batch)
@@ -268,8 +273,8 @@ async def test_more_new_tasks_than_a_statement_takes_are_one_transaction(store: 
 
 
 def test_an_event_of_another_task_is_no_birth() -> None:
-    assert not Batch(created=[(task(1), b"")], events=[event(2, 1)]).only_new_tasks
-    assert not Batch(created=[(task(1), b"")]).only_new_tasks
+    assert not only_new_tasks(Commit(created=[(task(1), b"")], events=[event(2, 1)]))
+    assert not only_new_tasks(Commit(created=[(task(1), b"")]))
 
 
 async def test_a_nul_in_a_text_comes_back(store: Store) -> None:
@@ -282,7 +287,7 @@ async def test_a_nul_in_a_text_comes_back(store: Store) -> None:
 async def test_a_full_disk_refuses_and_recovers(store: Store) -> None:
     await stored(store, task(1))
     await page_limit(store, 4)
-    large = Batch(created=[(task(2), b"x" * 100_000)], events=[event(2, 1)])
+    large = Commit(created=[(task(2), b"x" * 100_000)], events=[event(2, 1)])
     with pytest.raises(StorageUnavailable, match="full"):
         await store.commit(large)
     assert await listed(store) == [1]
@@ -294,7 +299,7 @@ async def test_a_full_disk_refuses_and_recovers(store: Store) -> None:
 
 
 async def test_a_busy_database_is_unavailable_and_then_is_not(store: Store) -> None:
-    await store._writer.execute("PRAGMA busy_timeout=0")
+    await store.writer.execute("PRAGMA busy_timeout=0")
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StorageUnavailable, match="locked"):
@@ -304,8 +309,8 @@ async def test_a_busy_database_is_unavailable_and_then_is_not(store: Store) -> N
 
 
 async def test_old_calls_are_forgotten(store: Store) -> None:
-    await store.commit(Batch(calls=[("a", 3, 7), ("b", 2, 8), ("a", 1, 9)]))
-    await store.forget_calls(before=2)
+    await store.commit(Commit(calls=[("a", 3, 7), ("b", 2, 8), ("a", 1, 9)]))
+    await store.upkeep.forget_calls(before=2)
     assert await store.calls_since(0) == [("b", 2, 8), ("a", 3, 7)]
     assert await store.calls_since(3) == [("a", 3, 7)]
 
@@ -321,7 +326,7 @@ async def test_what_no_row_can_hold_is_in_no_row(store: Store, bad: Any) -> None
     assert await store.result(bad) is None
     assert await store.first_answer(bad) is None
     assert await store.events(bad, 0) == []
-    assert await store.text_so_far(bad) == []
+    assert await store.since_attempt(bad) == []
     assert await store.feed(bad) == []
     assert await listed(store, where={"session_id": bad}) == []
 
@@ -333,38 +338,37 @@ async def test_nor_is_it_on_any_page(store: Store, asked: dict[str, Any]) -> Non
 
 
 async def test_a_read_that_fails_is_unavailable(store: Store) -> None:
+    await store.writer.execute("DROP TABLE calls")
     with pytest.raises(StorageUnavailable, match="no such table"):
-        await store.read("SELECT * FROM nowhere")
+        await store.calls_since(0)
 
 
 async def test_the_unfinished_in_order_of_arrival(store: Store) -> None:
     await stored(store, *(task(n, state) for n, state in enumerate(State, 1)))
-    await store.commit(Batch(events=[event(2, seq) for seq in (1, 2, 3)]))
+    await store.commit(Commit(events=[event(2, seq) for seq in (1, 2, 3)]))
     found = await store.unfinished()
     assert [one.state.value for one in found] == ["scheduled", "pending", "running", "paused"]
     assert [one.seq for one in found] == [0, 3, 0, 0]
 
 
-async def test_the_text_so_far_is_that_of_the_last_attempt(store: Store) -> None:
+async def test_the_since_attempt_is_that_of_the_last_attempt(store: Store) -> None:
     await stored(store, task(1), task(2))
     kinds = ["chunk", "attempt", "chunk", "attempt", "reasoning", "chunk", "tool_call", "chunk"]
     rows = [event(1, seq, kind, f'"{seq}"') for seq, kind in enumerate(kinds, 1)]
-    await store.commit(Batch(events=[*rows, event(2, 1, data='"other"')]))
-    assert await store.text_so_far(1) == ['"6"', '"8"']
-    assert await store.text_so_far(2) == ['"other"']
+    await store.commit(Commit(events=[*rows, event(2, 1, data='"other"')]))
+    assert await store.since_attempt(1) == ['"6"', '"8"']
+    assert await store.since_attempt(2) == ['"other"']
 
 
 async def test_events_and_feed_come_in_order_and_in_portions(store: Store) -> None:
     await stored(store, task(1), task(2))
-    rows = [event(n, seq) for n in (2, 1) for seq in (3, 1, 2)]
-    await store.commit(Batch(events=rows))
+    await store.commit(Commit(events=[event(n, seq) for n in (1, 2) for seq in (1, 2, 3)]))
     assert [row.seq for row in await store.events(1, 1)] == [2, 3]
     assert [row.seq for row in await store.events(1, 0, limit=2)] == [1, 2]
-    ids = [1001, 1002, 1003, 2001, 2002, 2003]
-    assert [row.id for row, _ in await store.feed(0)] == ids
-    assert [(row.id, owner) for row, owner in await store.feed(1002, 2)] == [
-        (1003, "t1"),
-        (2001, "t2"),
+    assert [row.id for row, _ in await store.feed(0)] == [1, 2, 3, 4, 5, 6]
+    assert [(row.id, owner) for row, owner in await store.feed(2, 2)] == [
+        (3, "t1"),
+        (4, "t2"),
     ]
 
 
@@ -373,7 +377,7 @@ async def test_a_portion_of_long_events_is_short(store: Store) -> None:
     data = [short, long, long, "z" * (2 * PAGE_BYTES), short]
     events = [event(1, seq, data=f'"{text}"') for seq, text in enumerate(data, 1)]
     await stored(store, task(1))
-    await store.commit(Batch(events=events))
+    await store.commit(Commit(events=events))
     portions, after = [], 0
     while rows := await store.events(1, after):
         portions.append([row.seq for row in rows])
@@ -423,7 +427,7 @@ async def test_text_is_looked_for_as_it_is(store: Store, text: str, found: list[
 
 async def test_text_is_looked_for_in_results_too(store: Store) -> None:
     await stored(store, task(1), task(2))
-    await store.commit(Batch(results=[(1, "Long Answer", "Long Answer")]))
+    await store.commit(Commit(results={1: "Long Answer"}))
     assert await listed(store, text="answer") == [1]
     assert await store.page({}, None, "answer", None, 9) == [(task(1), "Long Answer")]
 
@@ -444,23 +448,12 @@ async def test_an_empty_database_begins_at_nought(store: Store) -> None:
     assert await listed(store) == []
 
 
-async def test_what_is_kept_is_there_until_it_is_forgotten(store: Store) -> None:
-    await store.commit(Batch(values=[("a", "x", 2, "1"), ("a", "y", 1, "2"), ("b", "x", 3, "3")]))
+async def test_a_persisted_value_stays_until_it_is_deleted(store: Store) -> None:
+    await store.commit(Commit(2, values={("a", "x"): "1", ("b", "x"): "3"}))
+    await store.commit(Commit(1, values={("a", "y"): "2"}))
     assert await store.persisted_values("a") == [("y", 1, "2"), ("x", 2, "1")]
-    await store.commit(Batch(values=[("a", "x", 9, "4"), ("a", "y", 9, None), ("a", "z", 9, None)]))
+    await store.commit(Commit(9, values={("a", "x"): "4", ("a", "y"): None, ("a", "z"): None}))
     assert await store.persisted_values("a") == [("x", 9, "4")]
-    assert await store.persisted_values("b") == [("x", 3, "3")]
+    assert await store.persisted_values("b") == [("x", 2, "3")]
     assert await store.persisted_value("b", "x") == "3"
     assert await store.persisted_value("b", "y") is None
-
-
-async def test_what_is_kept_is_found_by_kind_oldest_first(store: Store) -> None:
-    rows = [("answer", "b", AT + 1, "B"), ("answer", "a", AT, "A"), ("limit", "a", AT, "L")]
-    await store.commit(Batch(values=[*rows]))
-    await store.commit(Batch(values=[("answer", "a", AT + 2, "A2"), ("limit", "a", AT, None)]))
-    assert await store.persisted_values("answer") == [("b", AT + 1, "B"), ("a", AT + 2, "A2")]
-    assert await store.persisted_values("limit") == []
-
-
-def test_what_is_only_kept_needs_no_sync() -> None:
-    assert not Batch(values=[("answer", "a", AT, "A")]).durable

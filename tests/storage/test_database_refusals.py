@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import DatabaseDamaged, ReadRefused
-from asyncsvc.storage.refusals import Refusals, damage, loads
+from asyncsvc.storage.entries import loads
+from asyncsvc.storage.refusals import Refusals, damage
 
 
 @pytest.fixture

@@ -7,13 +7,12 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage import purge as purging
-from asyncsvc.storage.columns import EventRow
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.purge import BYTES_AT_ONCE, EVENTS_AT_ONCE, TASKS_AT_ONCE
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage import upkeep
+from asyncsvc.storage.database import Database as Store
+from asyncsvc.storage.entries import Commit, Event
+from asyncsvc.storage.upkeep import BYTES_AT_ONCE, EVENTS_AT_ONCE, TASKS_AT_ONCE
 from asyncsvc.tasks.state import Request, State, Task
-from tests.builders import AT, store_at
+from tests.builders import AT, rows, store_at
 
 DAY = 86_400_000
 
@@ -35,31 +34,31 @@ def unfinished(n: int) -> Task:
     return Task(Request(f"t{n}", created_at=AT), State.PENDING, 1, AT, AT, n=n)
 
 
-def events(n: int, count: int, first_id: int) -> list[EventRow]:
-    return [EventRow(first_id + i, n, i + 1, "chunk", AT, "{}") for i in range(count)]
+def events(n: int, count: int) -> list[Event]:
+    return [Event(f"t{n}", n, seq, "chunk", AT, "{}") for seq in range(1, count + 1)]
 
 
 async def filled(store: Store, tasks: list[Task], each: int, body: bytes = b"{}") -> None:
-    rows = [row for i, t in enumerate(tasks) for row in events(t.n, each, 1 + i * each)]
-    results: list[tuple[int, str | None, str]] = [(t.n, "text", "text") for t in tasks]
+    rows = [row for t in tasks for row in events(t.n, each)]
+    results: dict[int, str | None] = {t.n: "text" for t in tasks}
     keys = [(f"key {t.n}", "print", t.n, t.n, "{}") for t in tasks]
     await store.commit(
-        Batch(created=[(t, body) for t in tasks], events=rows, results=results, keys=keys)
+        Commit(created=[(t, body) for t in tasks], events=rows, results=results, keys=keys)
     )
 
 
 async def count(store: Store, table: str) -> int:
-    return int((await store.read(f"SELECT COUNT(*) FROM {table}"))[0][0])
+    return int((rows(store, f"SELECT COUNT(*) FROM {table}"))[0][0])
 
 
 async def step(store: Store, before: int = AT + 1) -> int:
-    return await store.chore(lambda db: purging.purge(db, before))
+    return await store.upkeep.purge(before)
 
 
 async def all_steps(store: Store, before: int = AT + 1) -> list[int]:
     found = []
-    while rows := await step(store, before):
-        found.append(rows)
+    while removed := await step(store, before):
+        found.append(removed)
     return found
 
 
@@ -68,9 +67,9 @@ async def test_fifty_thousand_tasks_go_in_small_steps(store: Store) -> None:
     tasks = [finished(n) for n in range(1, 50_001)]
     for start in range(0, 50_000, 5_000):
         part = tasks[start : start + 5_000]
-        rows = [r for t in part for r in events(t.n, 2, t.n * 2)]
-        await store.commit(Batch(created=[(t, b"{}") for t in part], events=rows))
-    await store.commit(Batch(created=[(unfinished(50_001), b"mine")]))
+        rows = [r for t in part for r in events(t.n, 2)]
+        await store.commit(Commit(created=[(t, b"{}") for t in part], events=rows))
+    await store.commit(Commit(created=[(unfinished(50_001), b"mine")]))
     steps = await all_steps(store)
     assert max(steps) <= EVENTS_AT_ONCE + TASKS_AT_ONCE
     assert sum(steps) == 150_000
@@ -131,46 +130,44 @@ async def test_a_step_that_fails_changes_nothing(store: Store) -> None:
         db.execute("SELECT nonsense")
 
     with pytest.raises(StorageUnavailable, match="refused a write"):
-        await store.chore(fails)
+        await store.upkeep.run(fails)
     assert await store.task("t1") is not None
     assert await all_steps(store) == [1, 1]
 
 
 async def test_kept_things_are_forgotten_by_kind_and_age(store: Store) -> None:
-    kept = [("answer", f"k{n}", AT + n, "{}") for n in range(300)]
-    await store.commit(Batch(values=[*kept, ("limits", "gate", AT, "{}")]))
+    for n in range(300):
+        await store.commit(Commit(AT + n, values={("answer", f"k{n}"): "{}"}))
+    await store.commit(Commit(AT, values={("limits", "gate"): "{}"}))
     steps = []
-    while rows := await store.chore(lambda db: purging.forget(db, "answer", AT + 290)):
-        steps.append(rows)
-    assert steps == [purging.KEPT_AT_ONCE, 90]
+    while removed := await store.upkeep.forget("answer", AT + 290):
+        steps.append(removed)
+    assert steps == [upkeep.KEPT_AT_ONCE, 90]
     assert [key for key, _, _ in await store.persisted_values("answer")] == [
         f"k{n}" for n in range(290, 300)
     ]
     assert len(await store.persisted_values("limits")) == 1
 
 
-async def test_a_long_log_is_cut_unless_somebody_reads(
+async def test_a_long_log_is_cut_unless_a_reader_uses_it(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = store.path.with_name("x.db-wal")
 
-    async def shorten() -> bool:
-        return await store.chore(lambda db: purging.shorten_log(db, store.path))
-
-    assert not await shorten()  # it is short
-    monkeypatch.setattr(purging, "WAL_BYTES", 10_000)
+    assert not await store.upkeep.shorten_log()  # it is short
+    monkeypatch.setattr(upkeep, "WAL_BYTES", 10_000)
     reader = next(store._readers)
     await reader.execute("BEGIN")
     await reader.execute("SELECT * FROM tasks")
     await filled(store, [finished(n) for n in range(1, 200)], 1)
     size = log.stat().st_size
     assert size > 10_000
-    assert not await shorten()
+    assert not await store.upkeep.shorten_log()
     assert log.stat().st_size == size
     await reader.execute("COMMIT")
-    assert await shorten()
+    assert await store.upkeep.shorten_log()
     assert log.stat().st_size == 0
-    patience = await store._writer.execute("PRAGMA busy_timeout")
-    assert [row[0] for row in patience] == [5000]
-    await store.commit(Batch(created=[(unfinished(300), b"{}")]))
+    timeout = await store.writer.execute("PRAGMA busy_timeout")
+    assert [row[0] for row in timeout] == [5000]
+    await store.commit(Commit(created=[(unfinished(300), b"{}")]))
     assert await store.task("t300") is not None

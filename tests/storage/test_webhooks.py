@@ -3,8 +3,7 @@
 from pathlib import Path
 
 from asyncsvc.journal.journal import Journal, Removal
-from asyncsvc.storage import webhooks as callbacks
-from asyncsvc.storage.webhooks import Delivery, Owed, Tried
+from asyncsvc.storage.entries import Delivery, Owed, Tried
 from asyncsvc.tasks.state import Cause, State
 from tests.builders import AT, begun, ended, journal_at, moved, new_task
 
@@ -19,11 +18,11 @@ async def finish(journal: Journal, task_id: str, url: str | None = URL) -> None:
 
 
 async def owed(journal: Journal, now: int = FAR, limit: int = 10, **more: list[str]) -> list[Owed]:
-    return await callbacks.due(journal.store, now, [], more.get("shut", []), limit)
+    return await journal.store.deliveries.due(now, [], more.get("shut", []), limit)
 
 
 async def told(journal: Journal, task_id: str) -> Tried:
-    return await callbacks.last_try(journal.store, await journal.task(task_id))
+    return await journal.store.deliveries.last_try(await journal.task(task_id))
 
 
 def after(one: Owed, state: Delivery, next_at: int | None = None) -> Tried:
@@ -40,7 +39,7 @@ async def test_a_delivery_is_owed_from_the_end_on(tmp_path: Path) -> None:
         assert journal.owed.is_set()
         (one,) = await owed(journal)
         assert one == Owed(1, "a", 4, "hooks.example", 0, 2 + 6)
-        assert await callbacks.pending(journal.store) == 1
+        assert await journal.store.deliveries.pending() == 1
         assert await owed(journal, now=AT) == []
     async with journal_at(tmp_path / "t.db") as journal:
         assert await owed(journal) == [one]
@@ -69,12 +68,12 @@ async def test_what_was_tried_is_kept_and_judged_by_its_time(tmp_path: Path) -> 
         (one,) = await owed(journal)
         await journal.append(after(one, Delivery.PENDING, FAR + 5))
         assert await owed(journal) == []
-        assert await callbacks.next_due(journal.store, FAR) == FAR + 5
+        assert await journal.store.deliveries.next_due(FAR) == FAR + 5
         (again,) = await owed(journal, now=FAR + 5)
         assert again == one._replace(attempts=1)
         await journal.append(after(again, Delivery.DELIVERED))
         assert await owed(journal, now=FAR + 99) == []
-        assert await callbacks.next_due(journal.store, FAR) is None
+        assert await journal.store.deliveries.next_due(FAR) is None
         assert await told(journal, "a") == Tried(
             1, 4, Delivery.DELIVERED, 2, 500, "answered 500", None
         )
@@ -85,10 +84,10 @@ async def test_a_retry_withdraws_and_its_end_is_another(tmp_path: Path) -> None:
         await journal.append(new_task("a", callback_url=URL))
         await journal.append(moved("a", State.PENDING, Cause.CANCELLED))
         (first,) = await owed(journal)
-        assert await callbacks.still_pending(journal.store, first.task_n, first.seq)
+        assert await journal.store.deliveries.still_pending(first.task_n, first.seq)
         await journal.append(moved("a", State.CANCELLED, Cause.RERUN))
         assert await owed(journal) == []
-        assert not await callbacks.still_pending(journal.store, first.task_n, first.seq)
+        assert not await journal.store.deliveries.still_pending(first.task_n, first.seq)
         await journal.append(moved("a", State.PENDING, Cause.CANCELLED))
         (second,) = await owed(journal)
         assert second.seq > first.seq
@@ -103,7 +102,7 @@ async def test_a_deleted_task_takes_its_delivery_with_it(tmp_path: Path) -> None
         await journal.append(Removal("a"))
         assert await owed(journal) == []
         await journal.append(after(one, Delivery.PENDING, AT))
-        assert await callbacks.pending(journal.store) == 0
+        assert await journal.store.deliveries.pending() == 0
 
 
 async def test_the_busy_and_the_shut_are_left_out_and_the_longest_due_come_first(
@@ -116,5 +115,5 @@ async def test_the_busy_and_the_shut_are_left_out_and_the_longest_due_come_first
         assert [one.task_id for one in await owed(journal, limit=2)] == ["a", "b"]
         left = await owed(journal, shut=["one.example"])
         assert [one.task_id for one in left] == ["b", "d"]
-        found = await callbacks.due(journal.store, FAR, {1, 4}, ["two.example"], 10)
+        found = await journal.store.deliveries.due(FAR, {1, 4}, ["two.example"], 10)
         assert [one.task_id for one in found] == ["c"]

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.journal.counters import Writes
 from asyncsvc.journal.journal import PersistedValue
-from asyncsvc.storage.write_statistics import Writes
 from tests.builders import Commits, journal_at, new_task
 from tests.virtual_time import loop, virtual
 

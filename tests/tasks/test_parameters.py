@@ -10,7 +10,7 @@ from asyncsvc.errors import InvalidRequest
 from asyncsvc.tasks import parameters
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http.errors import invalid
-from asyncsvc.web.openai.asking import chat
+from asyncsvc.web.openai.requests import chat
 from tests.upstreams import upstream
 
 WRONG: list[tuple[str, list[Any]]] = [

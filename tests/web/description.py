@@ -1,24 +1,31 @@
-"""The service's description of itself, for the tests that hold answers against it."""
+"""The OpenAPI document, for tests that check answers against it."""
 
+import functools
 import re
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
+from jsonschema_rs import Draft202012Validator
+
+from asyncsvc.web.openapi.document import document
 from asyncsvc.web.routes import ROUTES
 
 __all__ = ["ROUTES"]
+UNROUTED = {"400", "401", "403", "404", "405"}
+"""Statuses of a request for which there is no operation."""
 VERBS = {"get", "post", "put", "patch", "delete"}
 
 
 def operations(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(path, METHOD, what is said of it)"""
+    """(path, METHOD, operation) of every operation."""
     for path, entry in found["paths"].items():
         for verb in VERBS & entry.keys():
             yield path, verb.upper(), entry[verb]
 
 
 def closed(schema: Any) -> Any:
-    """The same, but what is not described is wrong: nothing may be answered that is not told."""
+    """The schema, under which a field that it does not describe is a fault."""
     if isinstance(schema, list):
         return [closed(one) for one in schema]
     if not isinstance(schema, dict):
@@ -29,8 +36,46 @@ def closed(schema: Any) -> Any:
     return strict
 
 
-def template(path: str, paths: dict[str, Any]) -> str:
-    """The described path that is meant."""
+def template(path: str, paths: dict[str, Any]) -> str | None:
+    """The described path of a request; None: no route has it."""
     if path in paths:
         return path
-    return next(p for p in paths if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", p), path))
+    return next((p for p in paths if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", p), path)), None)
+
+
+@functools.cache
+def strict() -> dict[str, Any]:
+    """The document, in which an answer has no field that is not described."""
+    found: dict[str, Any] = closed(document(ROUTES))
+    return found
+
+
+@functools.cache
+def _validator(path: str, method: str, status: str) -> Draft202012Validator:
+    """The validator of the JSON answers of an operation at a status."""
+    content = strict()["paths"][path][method]["responses"][status]["content"]
+    schema = content["application/json"]["schema"]
+    return Draft202012Validator(schema | {"components": strict()["components"]})
+
+
+async def as_described(answer: httpx.Response) -> None:
+    """Check an answer against the document: an event hook of httpx. Raises AssertionError for a
+    status, a media type or a JSON field that the operation does not declare."""
+    method, status = answer.request.method.lower(), str(answer.status_code)
+    path = template(answer.request.url.path, strict()["paths"])
+    where = f"{method} {path} {status}"
+    if method in ("head", "options") or status == "500":
+        return
+    if path is None or method not in strict()["paths"][path]:
+        assert status in UNROUTED, where
+        return
+    responses = strict()["paths"][path][method]["responses"]
+    assert status in responses, where
+    content = responses[status].get("content", {})
+    media = answer.headers.get("content-type", "").partition(";")[0]
+    assert media in ([kind.partition(";")[0] for kind in content] or [""]), f"{where}: {media}"
+    if media == "application/json":
+        await answer.aread()
+        errors = _validator(path, method, status).iter_errors(answer.json())
+        faults = [error.message for error in errors]
+        assert not faults, f"{where}: {faults}"

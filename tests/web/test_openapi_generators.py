@@ -48,7 +48,7 @@ def test_no_field_is_optional_and_always_there_at_once(described: dict[str, Any]
     assert found == []
 
 
-def test_no_body_is_told_as_alternatives(described: dict[str, Any]) -> None:
+def test_no_body_is_described_as_alternatives(described: dict[str, Any]) -> None:
     """A type is made of each alternative alone, and loses the fields that they share."""
     for path, method, one in operations(described):
         content = one.get("requestBody", {}).get("content", {})
@@ -116,7 +116,7 @@ LEAST: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize(("name", "more", "allowed"), BODIES, ids=str)
-def test_what_is_refused_is_told(
+def test_refused_bodies_are_described(
     described: dict[str, Any], name: str, more: dict[str, Any], allowed: bool
 ) -> None:
     where = {"$ref": f"#/components/schemas/{name}", "components": described["components"]}

@@ -6,7 +6,7 @@ import pytest
 from starlette.datastructures import Headers
 
 from asyncsvc.errors import InvalidRequest, ModelNotFound, RequestError
-from asyncsvc.web.openai.asking import Call, chat, embedding, named
+from asyncsvc.web.openai.requests import Call, chat, embedding, named
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 FUNCTION = {"type": "function", "function": {"name": "f"}}
@@ -18,12 +18,12 @@ def asked(headers: dict[str, str] | None = None, **fields: Any) -> Call:
 
 def test_parameters_go_to_the_provider_and_the_rest_does_not() -> None:
     call = asked(temperature=0, tools=[FUNCTION], user="u", store=True, service_tier="auto")
-    assert call.submission.params == {"temperature": 0, "tools": [FUNCTION]}
+    assert call.submissions[0].params == {"temperature": 0, "tools": [FUNCTION]}
 
 
 def test_null_is_the_same_as_left_out() -> None:
     call = asked(temperature=None, n=None, stop=None, logprobs=None, audio=None)
-    assert call.submission.params == {}
+    assert call.submissions[0].params == {}
 
 
 def test_what_says_what_is_so_anyway_is_no_fault() -> None:
@@ -43,19 +43,19 @@ def test_what_says_what_is_so_anyway_is_no_fault() -> None:
     ],
 )  # fmt: skip
 def test_a_tool_without_a_name_is_refused_by_its_place(tools: list[Any], param: str) -> None:
-    with pytest.raises(InvalidRequest) as told:
+    with pytest.raises(InvalidRequest) as refused:
         asked(tools=tools)
-    assert told.value.param == param
+    assert refused.value.param == param
 
 
 def test_a_field_of_no_known_name_goes_to_the_provider() -> None:
     call = asked(top_n_sigma=1.5, dry_multiplier=0.8, adapter_id="a")
-    assert call.submission.params == {
+    assert call.submissions[0].params == {
         "top_n_sigma": 1.5,
         "dry_multiplier": 0.8,
         "adapter_id": "a",
     }
-    assert call.submission.notes == []
+    assert call.submissions[0].notes == []
 
 
 SERVICE_FIELDS: dict[str, Any] = {
@@ -76,20 +76,20 @@ SERVICE_FIELDS: dict[str, Any] = {
 
 def test_a_field_of_a_service_is_left_out_with_a_note() -> None:
     call = asked(**SERVICE_FIELDS)
-    assert call.submission.params == {}
-    [note] = call.submission.notes
+    assert call.submissions[0].params == {}
+    [note] = call.submissions[0].notes
     assert all(name in note for name in SERVICE_FIELDS)
 
 
 def test_null_needs_no_note() -> None:
     call = asked(conversation=None, prompt=None, functions=None, **dict.fromkeys(SERVICE_FIELDS))
-    assert (call.submission.params, call.submission.notes) == ({}, [])
+    assert (call.submissions[0].params, call.submissions[0].notes) == ({}, [])
 
 
 def test_a_sampling_parameter_has_no_effect_on_embeddings() -> None:
     made = embedding({"model": "embed", "input": "a", "temperature": 0, "user": "u"}, Headers())
-    assert made.submission.params == {}
-    assert made.submission.notes == ["without effect here: temperature, user"]
+    assert made.submissions[0].params == {}
+    assert made.submissions[0].notes == ["without effect here: temperature, user"]
 
 
 def test_tools_in_the_shape_of_the_responses_api_are_taken() -> None:
@@ -97,7 +97,7 @@ def test_tools_in_the_shape_of_the_responses_api_are_taken() -> None:
     custom = {"type": "custom", "name": "c", "format": {"type": "grammar", "syntax": "lark",
                                                        "definition": "start: A"}}  # fmt: skip
     params = asked(tools=[flat, custom], tool_choice={"type": "function", "name": "f"})
-    assert params.submission.params == {
+    assert params.submissions[0].params == {
         "tools": [
             {"type": "function", "function": {"name": "f", "parameters": {}, "strict": True}},
             {"type": "custom", "custom": {"name": "c", "format": {
@@ -108,7 +108,7 @@ def test_tools_in_the_shape_of_the_responses_api_are_taken() -> None:
 
 
 def test_params_are_passed_unseen() -> None:
-    assert asked(params={"my_own": 1}, seed=2).submission.params == {"my_own": 1, "seed": 2}
+    assert asked(params={"my_own": 1}, seed=2).submissions[0].params == {"my_own": 1, "seed": 2}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_params_are_passed_unseen() -> None:
         ("stream", "yes"),
         ("stream_options", {"include_usage": True}),
         ("messages", []),
-        ("messages", [{"role": "nobody"}]),
+        ("messages", [{"role": "king"}]),
         ("lane", "fast"),
         ("priority", 10),
         ("model", 7),
@@ -144,9 +144,9 @@ def test_params_are_passed_unseen() -> None:
     ],
 )
 def test_a_refusal_names_its_field(field: str, value: Any) -> None:
-    with pytest.raises(InvalidRequest) as told:
+    with pytest.raises(InvalidRequest) as refused:
         asked(**{field: value})
-    assert told.value.param == field
+    assert refused.value.param == field
 
 
 @pytest.mark.parametrize("options", [[], {"include_usage": 1}])
@@ -164,7 +164,7 @@ def test_usage_is_asked_for_with_a_stream() -> None:
 def test_headers_say_where_it_queues_and_win_over_the_body() -> None:
     headers = {"x-lane": "long", "x-priority": "0", "x-session-id": "s", "idempotency-key": "k"}
     call = asked(headers, lane="short", priority=9, timeout_s=5, metadata={"a": "b"})
-    found = call.submission
+    found = call.submissions[0]
     assert (found.lane, found.priority, found.session_id, call.key) == ("long", 0, "s", "k")
     assert (found.timeout_s, found.metadata) == (5, {"a": "b"})
 
@@ -204,8 +204,10 @@ def test_embeddings() -> None:
         {"model": "auto", "input": ["a"], "dimensions": 3, "encoding_format": "base64"},
         Headers({"x-lane": "long"}),
     )
-    assert call.base64 and call.submission.input == ["a"] and call.submission.lane == "long"
-    assert call.submission.params == {"dimensions": 3}
+    assert call.base64
+    assert call.submissions[0].input == ["a"]
+    assert call.submissions[0].lane == "long"
+    assert call.submissions[0].params == {"dimensions": 3}
 
 
 @pytest.mark.parametrize(

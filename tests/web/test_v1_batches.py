@@ -2,12 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 from openai import AsyncOpenAI, OpenAI
 
 from tests.polling import until
@@ -19,15 +17,9 @@ EMBED, RESPOND = "/v1/embeddings", "/v1/responses"
 ENDED = ("completed", "failed", "expired", "cancelled")
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def sdk(service: Service) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 def line(custom_id: str, content: str = "x", **more: Any) -> dict[str, Any]:
-    said = {"model": "fast", "messages": [{"role": "user", "content": content}]}
-    return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": said | more}
+    body = {"model": "fast", "messages": [{"role": "user", "content": content}]}
+    return {"custom_id": custom_id, "method": "POST", "url": CHAT, "body": body | more}
 
 
 def text(lines: list[Any]) -> bytes:
@@ -135,7 +127,7 @@ async def test_responses_and_embeddings_have_their_own_answers(sdk: AsyncOpenAI)
         ([" ", ""], "empty_file", None),
     ],
 )
-async def test_a_file_that_is_no_batch_fails_as_a_whole(
+async def test_a_file_with_a_wrong_line_fails_as_a_whole(
     sdk: AsyncOpenAI, lines: list[Any], code: str, number: int | None
 ) -> None:
     done = await ended(sdk, await begin(sdk, lines))
@@ -145,7 +137,7 @@ async def test_a_file_that_is_no_batch_fails_as_a_whole(
     assert done.failed_at is not None
 
 
-async def test_cancel_keeps_what_is_done_and_tells_of_the_rest(sdk: AsyncOpenAI) -> None:
+async def test_cancel_keeps_finished_lines_and_names_the_others(sdk: AsyncOpenAI) -> None:
     lines = [line("first"), *(line(f"h{i}", f"[[sim:hang]] {i}") for i in range(700))]
     begun = await begin(sdk, lines)
     await until(

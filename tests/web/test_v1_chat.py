@@ -2,17 +2,18 @@
 
 from collections.abc import AsyncGenerator, MutableMapping
 from dataclasses import replace
+from functools import partial
 from typing import Any, cast
 
 import orjson
 import pytest
 
 from asyncsvc.journal.journal import Event
-from asyncsvc.storage.columns import EventRow
+from asyncsvc.storage.entries import EventRow
 from asyncsvc.tasks.state import Request, State, Task
-from asyncsvc.web.openai.chat import DONE, Stream, Whole
+from asyncsvc.web.openai.chat import DONE, ChatStream, EventStream, answered
 from asyncsvc.web.openai.errors import Failure, failure, of_task
-from asyncsvc.web.openai.held_request import Held
+from asyncsvc.web.openai.held_request import Held, once
 
 Step = tuple[str, dict[str, Any]] | None
 ATTEMPT: Step = ("attempt", {"name": "fast"})
@@ -26,12 +27,12 @@ FILTERED = replace(
 )
 
 
-def text(said: str) -> Step:
-    return ("chunk", {"text": said})
+def text(piece: str) -> Step:
+    return ("chunk", {"text": piece})
 
 
-def thought(said: str) -> Step:
-    return ("reasoning", {"text": said})
+def thought(piece: str) -> Step:
+    return ("reasoning", {"text": piece})
 
 
 def call(arguments: str, **opening: Any) -> Step:
@@ -55,7 +56,8 @@ class Script:
             if step is None:
                 yield None
             else:
-                yield Event(EventRow(seq, 1, seq, step[0], 0, orjson.dumps(step[1]).decode()), "t")
+                data = orjson.dumps(step[1]).decode()
+                yield EventRow(seq, 1, seq, step[0], 0, data).event("t")
 
     async def ended(self) -> tuple[Task | None, Failure | None]:
         completed = self._task.state is State.COMPLETED
@@ -69,7 +71,7 @@ class Script:
 
 
 class Sent:
-    """What a client has got."""
+    """What a client has received."""
 
     def __init__(self) -> None:
         self.status = 0
@@ -101,24 +103,25 @@ class Sent:
         return "".join(delta.get("content", "") for delta in self.deltas)
 
 
-async def given(giver: Any) -> Sent:
+async def given(application: Any) -> Sent:
     sent = Sent()
-    await giver.give({"type": "http"}, None, sent)
+    await application({"type": "http"}, None, sent)
     assert sent.over
     return sent
 
 
 async def streamed(script: Script, usage: bool = False) -> Sent:
-    return await given(Stream(cast(Held, script), usage))
+    return await given(EventStream([ChatStream(cast(Held, script), usage)]))
 
 
 async def whole(script: Script) -> Sent:
-    return await given(Whole(cast(Held, script)))
+    return await given(once(partial(answered, cast(Held, script))))
 
 
 async def test_a_stream_in_openais_order() -> None:
     sent = await streamed(Script(ATTEMPT, thought("hm"), text("a"), text("b")), usage=True)
-    assert sent.status == 200 and sent.body.endswith(DONE)
+    assert sent.status == 200
+    assert sent.body.endswith(DONE)
     assert sent.headers["x-name"] == "fast"
     assert sent.deltas == [
         {"role": "assistant", "content": ""},
@@ -146,7 +149,8 @@ async def test_comments_while_it_waits() -> None:
 async def test_a_failure_before_the_first_byte_has_a_status() -> None:
     failed = replace(DONE_TASK, state=State.FAILED, error={"code": "timeout", "message": "late"})
     sent = await streamed(Script(ATTEMPT, task=failed))
-    assert sent.status == 504 and sent.headers["x-task-id"] == "t"
+    assert sent.status == 504
+    assert sent.headers["x-task-id"] == "t"
 
 
 async def test_a_failure_after_it_is_an_event() -> None:
@@ -159,7 +163,8 @@ async def test_a_failure_after_it_is_an_event() -> None:
 
 async def test_an_attempt_that_fails_before_its_text_goes_unnoticed() -> None:
     sent = await streamed(Script(ATTEMPT, thought("hm"), RETRY, ATTEMPT, text("a")))
-    assert sent.text == "a" and sent.body.endswith(DONE)
+    assert sent.text == "a"
+    assert sent.body.endswith(DONE)
 
 
 @pytest.mark.parametrize("piece", [text("a"), call("{", id="c", name="f")])
@@ -168,14 +173,17 @@ async def test_no_attempt_follows_on_text(piece: Step, then: Step) -> None:
     script = Script(ATTEMPT, piece, then, text("never"))
     sent = await streamed(script)
     assert sent.data[-1]["error"]["code"] == "upstream_disconnected"
-    assert script.given_up and b"never" not in sent.body and DONE not in sent.body
+    assert script.given_up
+    assert b"never" not in sent.body
+    assert DONE not in sent.body
 
 
 async def test_what_was_void_before_the_request_came_is_not_sent() -> None:
     steps = (ATTEMPT, text("void"), RETRY, ATTEMPT, text("a"), text("b"))
     for known in range(4, 7):
         sent = await streamed(Script(*steps, known=known))
-        assert sent.text == "ab" and sent.body.endswith(DONE)
+        assert sent.text == "ab"
+        assert sent.body.endswith(DONE)
 
 
 async def test_a_finished_answer_is_sent_at_once() -> None:
@@ -227,4 +235,5 @@ async def test_an_answer_that_was_cut_for_its_content_ends_so() -> None:
 @pytest.mark.parametrize("answering", [streamed, whole])
 async def test_nothing_but_a_filter_is_a_bad_request(answering: Any) -> None:
     sent = await answering(Script(ATTEMPT, task=FILTERED))
-    assert sent.status == 400 and b'"content_filter"' in sent.body
+    assert sent.status == 400
+    assert b'"content_filter"' in sent.body

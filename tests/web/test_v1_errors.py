@@ -1,4 +1,4 @@
-"""Failures as OpenAI's clients are told of them."""
+"""Error responses as OpenAI's clients expect them."""
 
 from dataclasses import replace
 from typing import Any
@@ -27,16 +27,17 @@ def test_statuses_hold_every_code() -> None:
     assert "context_length_exceeded" in statuses()[400]
 
 
-def test_patience_is_told_where_another_try_can_help() -> None:
-    told = of_task(TASK, 7.2).response({"x-task-id": "t"})
-    assert (told.status_code, told.headers["retry-after"]) == (429, "8")
-    assert told.headers["x-task-id"] == "t" and "x-should-retry" not in told.headers
+def test_retry_after_is_sent_where_another_call_can_succeed() -> None:
+    answer = of_task(TASK, 7.2).response({"x-task-id": "t"})
+    assert (answer.status_code, answer.headers["retry-after"]) == (429, "8")
+    assert answer.headers["x-task-id"] == "t"
+    assert "x-should-retry" not in answer.headers
 
 
 def test_nothing_else_is_to_be_tried_again() -> None:
-    told = failure("upstream_auth", "no", 7).response()
-    assert (told.status_code, told.headers["x-should-retry"]) == (502, "false")
-    assert "retry-after" not in told.headers
+    answer = failure("upstream_auth", "no", 7).response()
+    assert (answer.status_code, answer.headers["x-should-retry"]) == (502, "false")
+    assert "retry-after" not in answer.headers
 
 
 @pytest.mark.parametrize(
@@ -60,6 +61,6 @@ def test_any_task_that_has_not_completed_is_a_failure(task: Task, code: str) -> 
     ],
 )
 def test_a_wrong_field_is_a_bad_request(error: Any, status: int, again: bool) -> None:
-    told: Failure = refusal(error)
-    assert (told.status, told.should_retry) == (status, again)
-    assert told.body()["error"].keys() == {"message", "type", "code", "param"}
+    answer: Failure = refusal(error)
+    assert (answer.status, answer.should_retry) == (status, again)
+    assert answer.body()["error"].keys() == {"message", "type", "code", "param"}

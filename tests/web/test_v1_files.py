@@ -2,13 +2,11 @@
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import openai
 import pytest
-import pytest_asyncio
 from openai import AsyncOpenAI
 
 from tests.polling import until
@@ -18,16 +16,11 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 MIB = 1 << 20
 
 
-@pytest_asyncio.fixture(loop_scope="module")
-async def sdk(service: Service) -> AsyncIterator[AsyncOpenAI]:
-    async with AsyncOpenAI(base_url=f"{service.url}/v1", api_key="none", max_retries=0) as client:
-        yield client
-
-
 def form(*parts: tuple[str, str], end: str = "--X--\r\n") -> dict[str, Any]:
     """A request with a multipart form of (disposition, content)."""
     body = "".join(
-        f"--X\r\nContent-Disposition: form-data; {head}\r\n\r\n{said}\r\n" for head, said in parts
+        f"--X\r\nContent-Disposition: form-data; {head}\r\n\r\n{content}\r\n"
+        for head, content in parts
     )
     return {
         "content": (body + end).encode(),
@@ -65,7 +58,7 @@ async def test_lists_are_in_order_and_in_pages(sdk: AsyncOpenAI) -> None:
         await sdk.files.list(order="up")  # type: ignore[arg-type]
 
 
-async def test_a_deleted_file_is_gone_and_its_room_is_given_back(tmp_path: Path) -> None:
+async def test_a_deleted_file_is_gone_and_its_disk_space_is_free(tmp_path: Path) -> None:
     async with serving(tmp_path) as own:
         async with AsyncOpenAI(base_url=f"{own.url}/v1", api_key="x", max_retries=0) as sdk:
             made = await sdk.files.create(file=("a", b"x" * 5 * MIB), purpose="batch")

@@ -107,7 +107,8 @@ async def test_limits_are_told_where_there_are_some(fresh: Service, tmp_path: An
     assert 0 < int(answer.headers["x-ratelimit-remaining-tokens"]) < 1000
     for what in ("requests", "tokens"):
         reset = duration(answer.headers[f"x-ratelimit-reset-{what}"])
-        assert reset is not None and 30 < reset < 63
+        assert reset is not None
+        assert 30 < reset < 63
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -145,5 +146,6 @@ async def test_the_events_of_a_tool_call_can_be_read_again(fresh: Service) -> No
     events = await fresh.events(answer.headers["x-task-id"])
     pieces = [event["data"] for event in events if event["type"] == "tool_call"]
     joined = "".join(piece["function"]["arguments"] for piece in pieces)
-    assert pieces[0]["function"]["name"] == "f" and json.loads(joined) == {}
+    assert pieces[0]["function"]["name"] == "f"
+    assert json.loads(joined) == {}
     assert events[-1]["data"]["finish_reason"] == "tool_calls"

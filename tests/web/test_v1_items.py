@@ -6,12 +6,16 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.web.openai.items import chat_messages, conversation, input_items, listed
-from asyncsvc.web.openai.response_request import Asked, read
-from asyncsvc.web.openai.thoughts import sealed
+from asyncsvc.web.openai.items import conversation, input_items, sealed
+from asyncsvc.web.openai.response_request import ParsedResponse, read
+from asyncsvc.web.openai.schemas import listed
 
 CALL = {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"}
 CALLED = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+
+
+def chat_messages(items: list[Any]) -> list[dict[str, Any]]:
+    return conversation(items).messages
 
 
 def user(*parts: Any) -> dict[str, Any]:
@@ -22,7 +26,7 @@ def user_says(text: str) -> dict[str, Any]:
     return {"role": "user", "content": text}
 
 
-def asked(**fields: Any) -> Asked:
+def asked(**fields: Any) -> ParsedResponse:
     return read({"model": "m", "input": "x"} | fields, [])
 
 
@@ -47,7 +51,7 @@ def test_parts_become_parts() -> None:
 
 
 def test_calls_that_follow_each_other_are_one_message() -> None:
-    said = {
+    message = {
         "type": "message",
         "role": "assistant",
         "content": [{"type": "refusal", "refusal": "n"}],
@@ -55,7 +59,7 @@ def test_calls_that_follow_each_other_are_one_message() -> None:
     output = {"type": "function_call_output", "call_id": "c", "output": "o"}
     parts = output | {"output": [{"type": "input_text", "text": "p"}]}
     thought = {"type": "reasoning", "summary": []}
-    assert chat_messages([thought, CALL, CALL, output, said, CALL, parts]) == [
+    assert chat_messages([thought, CALL, CALL, output, message, CALL, parts]) == [
         {"role": "assistant", "content": None, "tool_calls": [CALLED, CALLED]},
         {"role": "tool", "tool_call_id": "c", "content": "o"},
         {"role": "assistant", "content": "n", "tool_calls": [CALLED]},
@@ -92,7 +96,8 @@ def test_an_image_of_an_output_is_shown_behind_the_outputs() -> None:
             {"type": "input_text", "text": "a"}, {"type": "input_text", "text": "b"}]},
     ]  # fmt: skip
     _, first, other, shown = chat_messages([CALL, second, *outputs])
-    assert first["content"] and other["content"] == "a\nb"
+    assert first["content"]
+    assert other["content"] == "a\nb"
     image = {"url": "data:image/png;base64,AA==", "detail": "low"}
     assert shown == user({"type": "image_url", "image_url": image})
 
@@ -122,21 +127,21 @@ PATCH = {"type": "apply_patch_call", "call_id": "c", "status": "completed",
     ],
 )  # fmt: skip
 def test_calls_of_other_tools_are_calls(items: Any, name: str, arguments: Any, output: str) -> None:
-    said, told = chat_messages(items)
-    [call] = said["tool_calls"]
+    message, answer = chat_messages(items)
+    [call] = message["tool_calls"]
     assert (call["function"]["name"], json.loads(call["function"]["arguments"])) == (
         name,
         arguments,
     )
-    assert told == {"role": "tool", "tool_call_id": call["id"], "content": output}
+    assert answer == {"role": "tool", "tool_call_id": call["id"], "content": output}
 
 
 def test_a_screenshot_is_an_image() -> None:
     call = {"type": "computer_call", "call_id": "c", "action": {"type": "screenshot"}}
     output = {"type": "computer_call_output", "call_id": "c",
               "output": {"type": "computer_screenshot", "image_url": "data:,x"}}  # fmt: skip
-    _, told, shown = chat_messages([call, output])
-    assert told["role"] == "tool"
+    _, answer, shown = chat_messages([call, output])
+    assert answer["role"] == "tool"
     assert shown == user({"type": "image_url", "image_url": {"url": "data:,x"}})
 
 
@@ -154,19 +159,19 @@ def test_what_the_service_did_by_itself_is_left_out_with_a_note(kind: str) -> No
 def test_fields_of_a_provider_go_back_to_the_call_that_they_came_with() -> None:
     signature = {"extra_content": {"google": {"thought_signature": "s"}}}
     item = CALL | signature | {"status": "completed", "caller": None, "namespace": "n"}
-    [said] = chat_messages([item])
+    [message] = chat_messages([item])
     function = {"name": "f", "arguments": "{}", "namespace": "n"}
-    assert said["tool_calls"] == [CALLED | signature | {"function": function}]
+    assert message["tool_calls"] == [CALLED | signature | {"function": function}]
     details = {"reasoning_details": [{"type": "x"}]}
     carried = {"type": "reasoning", "encrypted_content": sealed(details | {"content": "no"})}
-    [said] = chat_messages([CALL, carried])
-    assert said == details | {"role": "assistant", "content": None, "tool_calls": [CALLED]}
+    [message] = chat_messages([CALL, carried])
+    assert message == details | {"role": "assistant", "content": None, "tool_calls": [CALLED]}
 
 
 def test_instructions_may_be_items() -> None:
     found = asked(instructions=[{"role": "developer", "content": "a"}, user_says("b")])
     roles = [message["role"] for message in found.messages]
-    assert (roles, found.kept["head"]) == (["developer", "user", "user"], 2)
+    assert (roles, found.request["head"]) == (["developer", "user", "user"], 2)
     assert conversation([]).messages == []
 
 
@@ -259,14 +264,8 @@ def test_items_are_shown_with_ids() -> None:
 
 
 def test_a_list_is_given_in_pages() -> None:
-    found: list[dict[str, Any]] = [{"id": "a"}, {"id": "b"}, {"id": "c"}]
-    assert listed(found, "a", 1)["data"] == [{"id": "b"}]
-    assert listed(found, "c", 1) == {
-        "object": "list",
-        "data": [],
-        "first_id": None,
-        "last_id": None,
-        "has_more": False,
-    }
-    with pytest.raises(InvalidRequest):
-        listed(found, "d", 1)
+    found: list[dict[str, Any]] = [{"id": "a"}, {"id": "b"}]
+    page = {"object": "list", "data": [{"id": "a"}], "first_id": "a", "last_id": "a"}
+    assert listed(found, 1) == page | {"has_more": True}
+    empty: dict[str, Any] = {"data": [], "first_id": None, "last_id": None, "has_more": False}
+    assert listed([], 1) == {"object": "list"} | empty

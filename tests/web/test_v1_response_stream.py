@@ -6,8 +6,8 @@ import pytest
 
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, apply, create, status
 from asyncsvc.tasks.state import Request as TaskRequest
-from asyncsvc.web.openai.items import chat_messages
-from asyncsvc.web.openai.response_stream import Telling
+from asyncsvc.web.openai.items import conversation
+from asyncsvc.web.openai.response_stream import ResponseEvents
 
 USAGE = {"prompt_tokens": 2, "completion_tokens": 3, "total_tokens": 5}
 CALL = {"id": "c1", "type": "function", "function": {"name": "f", "arguments": '{"a":1}'}}
@@ -41,9 +41,9 @@ def journal(*drafts: Draft) -> list[dict[str, Any]]:
     ]
 
 
-def tell(*drafts: Draft) -> tuple[list[dict[str, Any]], Telling]:
-    telling = Telling("t", {"model": "auto", "input": "x"})
-    return [told for event in journal(*drafts) for told in telling.take(event)], telling
+def replayed(*drafts: Draft) -> tuple[list[dict[str, Any]], ResponseEvents]:
+    response = ResponseEvents("t", {"model": "auto", "input": "x"})
+    return [one for event in journal(*drafts) for one in response.take(event)], response
 
 
 def output_text(response: dict[str, Any]) -> str:
@@ -51,27 +51,27 @@ def output_text(response: dict[str, Any]) -> str:
     return "".join(part["text"] for part in parts if part["type"] == "output_text")
 
 
-def test_numbers_are_dense_and_every_prefix_is_told_the_same() -> None:
+def test_numbers_are_dense_and_every_prefix_has_the_same_events() -> None:
     drafts = (*START, thought("h"), chunk("a"), *AGAIN, *START, chunk("b"), chunk("c"), DONE)
-    whole, _ = tell(*drafts)
+    whole, _ = replayed(*drafts)
     assert [event["sequence_number"] for event in whole] == list(range(len(whole)))
     for end in range(len(drafts)):
-        part, _ = tell(*drafts[:end])
+        part, _ = replayed(*drafts[:end])
         assert part == whole[: len(part)]
 
 
 def test_an_attempt_that_is_void_leaves_incomplete_items_behind() -> None:
-    told, telling = tell(*START, thought("h"), chunk("a"), *AGAIN, *START, chunk("b"), DONE)
-    added = [e["item"]["id"] for e in told if e["type"] == "response.output_item.added"]
+    events, final = replayed(*START, thought("h"), chunk("a"), *AGAIN, *START, chunk("b"), DONE)
+    added = [e["item"]["id"] for e in events if e["type"] == "response.output_item.added"]
     assert len(set(added)) == 3
-    indexes = [e["output_index"] for e in told if e["type"] == "response.output_item.added"]
+    indexes = [e["output_index"] for e in events if e["type"] == "response.output_item.added"]
     assert indexes == [0, 1, 2]
-    last = {e["item"]["id"]: e["item"] for e in told if e["type"] == "response.output_item.done"}
+    last = {e["item"]["id"]: e["item"] for e in events if e["type"] == "response.output_item.done"}
     assert [last[item]["status"] for item in added] == ["incomplete", "incomplete", "completed"]
-    final = told[-1]["response"]
-    assert [item["id"] for item in final["output"]] == added[2:]
-    assert output_text(final) == "b"
-    assert final == telling.response()
+    end = events[-1]["response"]
+    assert [item["id"] for item in end["output"]] == added[2:]
+    assert output_text(end) == "b"
+    assert end == final.response()
 
 
 @pytest.mark.parametrize(
@@ -82,10 +82,10 @@ def test_an_attempt_that_is_void_leaves_incomplete_items_behind() -> None:
         (status(Cause.CANCELLED, State.RUNNING), "incomplete", "cancelled"),
     ],
 )
-def test_each_end_is_told_with_what_was_said(end: Draft, kind: str, state: str) -> None:
-    told, _ = tell(*START, chunk("a"), chunk("b"), end)
-    assert told[-1]["type"] == f"response.{kind}"
-    response = told[-1]["response"]
+def test_each_end_has_its_event_with_the_text_so_far(end: Draft, kind: str, state: str) -> None:
+    events, _ = replayed(*START, chunk("a"), chunk("b"), end)
+    assert events[-1]["type"] == f"response.{kind}"
+    response = events[-1]["response"]
     assert response["status"] == state
     assert output_text(response) == "ab"
     whole = "completed" if kind == "completed" else "incomplete"
@@ -97,19 +97,19 @@ def test_each_end_is_told_with_what_was_said(end: Draft, kind: str, state: str) 
 @pytest.mark.parametrize("reason", ["length", "content_filter"])
 def test_an_answer_that_was_cut_short_says_so(reason: str) -> None:
     end = Draft(EventType.STATUS, DONE.data | {"finish_reason": reason})
-    told, _ = tell(*START, chunk("a"), end)
-    assert told[-1]["type"] == "response.incomplete"
-    said = {"length": "max_output_tokens", "content_filter": "content_filter"}[reason]
-    assert told[-1]["response"]["incomplete_details"] == {"reason": said}
+    events, _ = replayed(*START, chunk("a"), end)
+    assert events[-1]["type"] == "response.incomplete"
+    why = {"length": "max_output_tokens", "content_filter": "content_filter"}[reason]
+    assert events[-1]["response"]["incomplete_details"] == {"reason": why}
 
 
 def test_a_tool_call_is_an_item_with_its_arguments() -> None:
-    told, telling = tell(*START, chunk("a"), Draft(EventType.TOOL_CALL, CALL), DONE)
-    items = telling.response()["output"]
+    events, final = replayed(*START, chunk("a"), Draft(EventType.TOOL_CALL, CALL), DONE)
+    items = final.response()["output"]
     assert [item["type"] for item in items] == ["message", "function_call"]
     assert items[1]["call_id"] == "c1"
     assert (items[1]["name"], items[1]["arguments"]) == ("f", '{"a":1}')
-    deltas = [e for e in told if e["type"] == "response.function_call_arguments.delta"]
+    deltas = [e for e in events if e["type"] == "response.function_call_arguments.delta"]
     assert [e["delta"] for e in deltas] == ['{"a":1}']
     assert deltas[0]["item_id"] == items[1]["id"]
 
@@ -120,48 +120,48 @@ def test_calls_that_grow_side_by_side_are_two_items() -> None:
         return Draft(EventType.TOOL_CALL, {"index": index, "function": function} | first)
 
     pieces = (piece(0, "", id="a"), piece(1, "{", id="b"), piece(0, "{}"), piece(1, "}"))
-    told, telling = tell(*START, *pieces, DONE)
-    items = telling.response()["output"]
+    events, final = replayed(*START, *pieces, DONE)
+    items = final.response()["output"]
     assert [(one["call_id"], one["name"], one["arguments"]) for one in items] == [
         ("a", "a", "{}"),
         ("b", "b", "{}"),
     ]
     assert {one["status"] for one in items} == {"completed"}
-    done = [e for e in told if e["type"] == "response.function_call_arguments.done"]
+    done = [e for e in events if e["type"] == "response.function_call_arguments.done"]
     assert [(e["output_index"], e["arguments"]) for e in done] == [(0, "{}"), (1, "{}")]
-    told, _ = tell(*START, *pieces[:2], *AGAIN, *START, chunk("b"), DONE)
-    last = {e["item"]["id"]: e["item"]["status"] for e in told if "item" in e}
+    events, _ = replayed(*START, *pieces[:2], *AGAIN, *START, chunk("b"), DONE)
+    last = {e["item"]["id"]: e["item"]["status"] for e in events if "item" in e}
     assert list(last.values()) == ["incomplete", "incomplete", "completed"]
-    assert not [e for e in told if e["type"] == "response.function_call_arguments.done"]
+    assert not [e for e in events if e["type"] == "response.function_call_arguments.done"]
 
 
-def test_what_was_said_before_a_pause_holds_until_the_next_attempt() -> None:
+def test_text_before_a_pause_is_valid_until_the_next_attempt() -> None:
     paused = (*START, chunk("a"), status(Cause.PAUSED, State.RUNNING))
-    told, telling = tell(*paused)
-    assert telling.status == "queued"
-    assert output_text(telling.response()) == "a"
-    told, _ = tell(*paused, status(Cause.CANCELLED, State.PAUSED))
-    assert output_text(told[-1]["response"]) == "a"
-    told, _ = tell(*paused, status(Cause.RESUMED, State.PAUSED), *START, chunk("b"), DONE)
-    assert output_text(told[-1]["response"]) == "b"
+    events, final = replayed(*paused)
+    assert final.status == "queued"
+    assert output_text(final.response()) == "a"
+    events, _ = replayed(*paused, status(Cause.CANCELLED, State.PAUSED))
+    assert output_text(events[-1]["response"]) == "a"
+    events, _ = replayed(*paused, status(Cause.RESUMED, State.PAUSED), *START, chunk("b"), DONE)
+    assert output_text(events[-1]["response"]) == "b"
 
 
 def test_a_retry_by_hand_goes_on_behind_the_end() -> None:
-    once, _ = tell(*START, chunk("a"), DONE)
-    told, telling = tell(
+    once, _ = replayed(*START, chunk("a"), DONE)
+    events, final = replayed(
         *START, chunk("a"), DONE, status(Cause.RERUN, State.COMPLETED), *START, chunk("b"), DONE
     )
-    assert told[: len(once)] == once
-    assert told[len(once)]["type"] == "response.output_item.done"
-    assert output_text(telling.response()) == "b"
-    assert telling.response()["usage"]["input_tokens"] == 2
+    assert events[: len(once)] == once
+    assert events[len(once)]["type"] == "response.output_item.done"
+    assert output_text(final.response()) == "b"
+    assert final.response()["usage"]["input_tokens"] == 2
 
 
 def test_tokens_have_openais_names() -> None:
     usage = USAGE | {"completion_tokens_details": {"reasoning_tokens": 1}}
     end = Draft(EventType.STATUS, DONE.data | {"usage": usage})
-    _, telling = tell(*START, chunk("a"), end)
-    assert telling.response()["usage"] == {
+    _, final = replayed(*START, chunk("a"), end)
+    assert final.response()["usage"] == {
         "input_tokens": 2,
         "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
         "output_tokens": 3,
@@ -172,33 +172,33 @@ def test_tokens_have_openais_names() -> None:
 
 def test_a_refusal_is_a_part_of_its_own() -> None:
     refused = Draft(EventType.CHUNK, {"text": "no", "refusal": True})
-    events, telling = tell(*START, chunk("a"), refused, refused, DONE)
+    events, final = replayed(*START, chunk("a"), refused, refused, DONE)
     kinds = [event["type"] for event in events]
     assert kinds.count("response.refusal.delta") == 2
     (end,) = [event for event in events if event["type"] == "response.refusal.done"]
     assert end["refusal"] == "nono"
-    parts = [part for item in telling.response()["output"] for part in item["content"]]
+    parts = [part for item in final.response()["output"] for part in item["content"]]
     assert parts[0]["text"] == "a"
     assert parts[1] == {"type": "refusal", "refusal": "nono"}
 
 
 def test_further_fields_of_a_message_come_in_a_reasoning_item_that_can_be_given_back() -> None:
     fields = {"reasoning_details": [{"data": "OPAQUE"}]}
-    _, telling = tell(*START, chunk("a"), Draft(EventType.MESSAGE, fields), DONE)
-    message, item = telling.response()["output"]
+    _, final = replayed(*START, chunk("a"), Draft(EventType.MESSAGE, fields), DONE)
+    message, item = final.response()["output"]
     assert (item["type"], item["status"], item["summary"]) == ("reasoning", "completed", [])
-    assert chat_messages([message, item]) == [
+    assert conversation([message, item]).messages == [
         {"role": "assistant", "content": "a", **fields},
     ]
     other = item | {"encrypted_content": "gAAAA another service's"}
-    assert chat_messages([message, other]) == [{"role": "assistant", "content": "a"}]
+    assert conversation([message, other]).messages == [{"role": "assistant", "content": "a"}]
 
 
 def test_a_later_piece_of_a_call_may_bring_its_id_and_further_fields() -> None:
     late = {"index": 0, "late_id": "real", "more": {"x": 1}, "function": {"arguments": ""}}
     begin = Draft(EventType.TOOL_CALL, {"index": 0, **CALL})
-    events, telling = tell(*START, begin, Draft(EventType.TOOL_CALL, late), DONE)
-    (item,) = telling.response()["output"]
+    events, final = replayed(*START, begin, Draft(EventType.TOOL_CALL, late), DONE)
+    (item,) = final.response()["output"]
     assert (item["call_id"], item["more"]) == ("real", {"x": 1})
     done = [e["item"] for e in events if e["type"] == "response.output_item.done"]
     assert done == [item]

@@ -84,7 +84,7 @@ async def test_a_fault_of_ours_tells_nothing_of_itself(
     async def broken(*_: object) -> None:
         raise ZeroDivisionError("secret detail")
 
-    monkeypatch.setattr("asyncsvc.storage.database.Store.counts", broken)
+    monkeypatch.setattr("asyncsvc.storage.database.Database.counts", broken)
     with caplog.at_level(logging.ERROR):
         answer = await service.http.get("/tasks/stats")
     error = refused(answer, 500, "internal")

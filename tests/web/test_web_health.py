@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.database import Database
+from asyncsvc.storage.entries import Commit
 from tests.web.serving import Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -62,15 +62,15 @@ async def test_without_a_model_it_is_degraded(tmp_path: Path) -> None:
 async def test_a_disk_that_refuses_is_told_until_it_takes_a_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    plain, refusing = Store.commit, True
+    plain, refusing = Database.commit, True
 
-    async def commit(store: Store, batch: Batch) -> None:
+    async def commit(store: Database, batch: Commit) -> None:
         if refusing:
             raise StorageUnavailable("the disk is full")
         await plain(store, batch)
 
     async with serving(tmp_path) as service:
-        monkeypatch.setattr(Store, "commit", commit)
+        monkeypatch.setattr(Database, "commit", commit)
         answer = await service.http.post("/tasks", json={"content": "x"})
         assert "nothing was stored" in refused(answer, 503, "overloaded")["message"]
         body = expect(await service.http.get("/health"), 200)

@@ -26,7 +26,7 @@ async def test_a_waiting_task_shows_its_place(fresh: Service) -> None:
     assert [(await fresh.task(task_id))["position"] for task_id in (first, second)] == [1, 2]
 
 
-async def test_an_unfinished_task_shows_the_text_so_far(service: Service) -> None:
+async def test_an_unfinished_task_shows_the_since_attempt(service: Service) -> None:
     task_id = await service.submit("x [[sim:hang-stream at=3]]")
     async with service.ws(f"/ws/tasks/{task_id}") as socket, asyncio.timeout(20):
         so_far = ""

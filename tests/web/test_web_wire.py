@@ -14,8 +14,8 @@ import pytest_asyncio
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.intake.intake import Intake
 from asyncsvc.scheduling.scheduler import Scheduler
-from asyncsvc.storage.database import Store
-from asyncsvc.storage.statements import Batch
+from asyncsvc.storage.database import Database
+from asyncsvc.storage.entries import Commit
 from asyncsvc.web.http.body_memory import SMALL
 from tests.web.serving import Service, expect, serving
 from tests.web.wire import Wire, chunked, head, post, wire
@@ -31,19 +31,19 @@ class Disk:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked, self.ready = asyncio.Event(), asyncio.Event()
         self.refusal: str | None = None
-        plain = Store.commit
+        plain = Database.commit
 
-        async def late(store: Store, batch: Batch) -> None:
+        async def late(store: Database, batch: Commit) -> None:
             self.asked.set()
             await self.ready.wait()
             if self.refusal is not None:
                 raise StorageUnavailable(self.refusal)
             await plain(store, batch)
 
-        def commit(store: Store, batch: Batch) -> Awaitable[None]:
+        def commit(store: Database, batch: Commit) -> Awaitable[None]:
             return late(store, batch) if batch.created else plain(store, batch)
 
-        monkeypatch.setattr(Store, "commit", commit)
+        monkeypatch.setattr(Database, "commit", commit)
 
 
 @pytest_asyncio.fixture(loop_scope="module")

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.storage.columns import EventRow
-from asyncsvc.storage.database import PAGE, Store
+from asyncsvc.storage.database import Database
+from asyncsvc.storage.entries import EventRow
+from asyncsvc.storage.protocol import PAGE
 from asyncsvc.web.http.sockets import Sockets
 from tests.web.serving import HANG, Service, ask, message, rest, seqs, serving, stored, text, told
 
@@ -365,9 +366,9 @@ async def test_a_stop_waits_for_a_client_that_is_still_catching_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stopping = asyncio.Event()
-    read, close_all = Store.events, Sockets.close_all
+    read, close_all = Database.events, Sockets.close_all
 
-    async def late(store: Store, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
+    async def late(store: Database, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
         await stopping.wait()
         return await read(store, n, after, limit)
 
@@ -379,7 +380,7 @@ async def test_a_stop_waits_for_a_client_that_is_still_catching_up(
         task_id = await service.submit(SLOW)
         await service.done(task_id)
         events = await service.events(task_id)
-        monkeypatch.setattr(Store, "events", late)
+        monkeypatch.setattr(Database, "events", late)
         monkeypatch.setattr(Sockets, "close_all", watched)
         async with service.ws() as socket:
             await ask(socket, op="subscribe", task_id=task_id)

@@ -16,10 +16,12 @@ import pytest
 
 from asyncsvc.errors import TaskNotFound
 from asyncsvc.journal.journal import Journal
-from asyncsvc.storage.columns import Event
+from asyncsvc.storage.entries import Event
 from asyncsvc.web.http import sockets
 from tests.web.serving import Service, ask, message, rest, serving
 from tests.web.wire import head
+
+pytestmark = pytest.mark.slow
 
 PATIENCE_S = 30.0
 MUCH = "x [[sim:tokens=200000]][[sim:rate=0]]"

@@ -10,7 +10,7 @@ import pytest
 from asyncsvc.config.settings import Webhooks as Rules
 from asyncsvc.errors import InvalidRequest, SettingsError, StorageUnavailable
 from asyncsvc.journal.journal import Removal
-from asyncsvc.storage import webhooks as callbacks
+from asyncsvc.storage.webhooks import SQLiteDeliveries
 from asyncsvc.tasks.state import Cause, State, Task
 from asyncsvc.webhooks.deliveries import Webhooks
 from asyncsvc.webhooks.posting import Answer
@@ -205,13 +205,13 @@ async def _unreadable(folder: Path, wire: Wire, monkeypatch: pytest.MonkeyPatch)
         await asyncio.sleep(1)
         with monkeypatch.context() as patched:
             unreadable = Unreadable()
-            patched.setattr(callbacks, "due", unreadable.read)
+            patched.setattr(SQLiteDeliveries, "due", unreadable.read)
             await finish(journal, "t")
             await until(lambda: unreadable.asked > 2, 5)
             assert wire.sent == []
         await until(lambda: hooks.delivered == 1, 5)
         with monkeypatch.context() as patched:
-            patched.setattr(callbacks, "still_pending", Unreadable().read)
+            patched.setattr(SQLiteDeliveries, "still_pending", Unreadable().read)
             await finish(journal, "u", "b")
             await asyncio.sleep(3)
         await until(lambda: hooks.delivered == 2, 5)

@@ -1,6 +1,6 @@
 """The hosts that deliveries go to."""
 
-from asyncsvc.webhooks.receivers import FAILURES, LONGEST_S, REMEMBERED, REST_S, Receivers
+from asyncsvc.webhooks.deliveries import FAILURES, LONGEST_S, REMEMBERED, REST_S, Receivers
 
 
 def failed(receivers: Receivers, host: str, times: int, now: float = 0.0) -> None:

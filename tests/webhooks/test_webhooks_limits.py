@@ -5,10 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.storage import webhooks as callbacks
-from asyncsvc.webhooks.deliveries import LARGE, LARGE_BYTES
+from asyncsvc.webhooks.deliveries import FAILURES, LARGE, LARGE_BYTES, REST_S
 from asyncsvc.webhooks.posting import Answer
-from asyncsvc.webhooks.receivers import FAILURES, REST_S
 from tests.hook_wire import BAD, OK, Wire, finish, telling, until
 from tests.virtual_time import virtual
 
@@ -55,7 +53,7 @@ async def _dead(folder: Path, wire: Wire) -> None:
         wire.replies = {}
         wire.takes = {}
         await until(lambda: hooks.under_way == 0 and hooks.delivered + hooks.given_up == 61, 3000)
-        assert await callbacks.pending(journal.store) == 0
+        assert await journal.store.deliveries.pending() == 0
 
 
 def test_hosts_that_never_answer_take_no_place_for_good(tmp_path: Path, wire: Wire) -> None:

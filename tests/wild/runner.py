@@ -2,9 +2,10 @@
 
 import asyncio
 import signal
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import aiohttp
@@ -12,9 +13,10 @@ import psutil
 
 from tests.benchmarks.stage import FAULTY, toml
 from tests.flows.process import Process, start
+from tests.polling import until
 from tests.wild.cases import LIMITS, Case, Run, runs
 from tests.wild.doors import Answer, BatchEndpoint
-from tests.wild.judge import Outcome, judge
+from tests.wild.judge import Object, Outcome, judge
 from tests.wild.provider import Provider, listening
 
 AT_ONCE = 48
@@ -91,22 +93,27 @@ async def _run(
     door = BatchEndpoint(http, process.line, run.name, kind)
     growth = _Growth(process.pid if run.case.limits == "alone" else None)
     async with growth:
-        answers = await _steps(run, door)
+        answers = await _steps(run, door, partial(_model, http, process.line, run.name))
     outcome = Outcome(
         answers,
         provider.requests,
-        await _enabled(http, process.line, run.name) if "model" in run.case.expect else None,
+        (await _model(http, process.line, run.name))["enabled"],
         growth.mb,
     )
     faults = judge(run.case.expect, run.door, outcome)
     return Verdict(run, faults + [f"the script: {fault}" for fault in provider.faults])
 
 
-async def _steps(run: Run, door: BatchEndpoint) -> list[tuple[str, Answer]]:
+async def _steps(
+    run: Run, door: BatchEndpoint, model: Callable[[], Awaitable[Object]]
+) -> list[tuple[str, Answer]]:
     under_way: list[tuple[str, asyncio.Task[Answer]]] = []
     for step in run.case.steps:
         if "wait_s" in step:
             await asyncio.sleep(step["wait_s"])
+            continue
+        if step.get("until_shut"):
+            await until(model, lambda shown: shown["waiting_for"] is not None, CLIENT_S)
             continue
         name = step.get("as", run.door)
         seconds, patient_s = step.get("seconds", CLIENT_S), step.get("patient_s", 0.0)
@@ -132,10 +139,11 @@ async def _patient(
         await asyncio.sleep(1.0)
 
 
-async def _enabled(http: aiohttp.ClientSession, url: str, name: str) -> bool | None:
+async def _model(http: aiohttp.ClientSession, url: str, name: str) -> Object:
+    """The model as `GET /models` shows it."""
     async with http.get(f"{url}/models") as response:
-        found = (await response.json())["models"]
-    return next((bool(model["enabled"]) for model in found if model["name"] == name), None)
+        models: list[Object] = (await response.json())["models"]
+    return next(model for model in models if model["name"] == name)
 
 
 class _Growth:

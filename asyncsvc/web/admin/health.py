@@ -7,7 +7,6 @@ task.
 
 import asyncio
 import os
-import sqlite3
 from typing import Any
 
 from starlette.requests import Request
@@ -15,6 +14,8 @@ from starlette.responses import PlainTextResponse, Response
 
 from asyncsvc import __version__
 from asyncsvc.clock import rfc3339
+from asyncsvc.limits.verdict import Stage
+from asyncsvc.storage.database import VERSION
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
@@ -55,7 +56,7 @@ async def health(request: Request) -> Response:
             },
             "v1_compatible": True,
             "version": __version__,
-            "sqlite_version": sqlite3.sqlite_version,
+            "sqlite_version": VERSION,
             "started_at": rfc3339(parts.started_ms),
             "uptime_s": round((parts.journal.now() - parts.started_ms) / 1000, 3),
             "unfinished": len(parts.journal.live),
@@ -97,7 +98,7 @@ def _figures(parts: Services) -> dict[str, Any]:
 
 def _models(parts: Services) -> dict[str, dict[str, Any]]:
     enabled = {
-        upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state().value}
+        upstream.name: {"enabled": True, "breaker": upstream.gate.breaker_state.value}
         for upstream in parts.catalogue.upstreams
     }
     lacking = parts.catalogue.lacking()
@@ -112,9 +113,9 @@ def _ailing(parts: Services) -> list[str]:
     gates = [upstream.gate for upstream in upstreams]
     refused = [f"model {gate.name}: {gate.fault}" for gate in gates if gate.fault is not None]
     opened = [
-        f"model {gate.describe()}" if gate.refusals.resting else f"model {name}: breaker open"
+        f"model {gate.describe(Stage.QUEUE) if gate.refusals.resting else f'{name}: breaker open'}"
         for name, gate in ((upstream.name, upstream.gate) for upstream in upstreams)
-        if gate.breaker_state().value == DEGRADED_BREAKER
+        if gate.breaker_state.value == DEGRADED_BREAKER
     ]
     return [*none, *refused, *opened]
 

@@ -3,7 +3,6 @@
 Each request has a registry of its own, so the process's global registry is never touched.
 """
 
-import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -19,9 +18,10 @@ from starlette.responses import Response
 
 from asyncsvc import __version__
 from asyncsvc.histogram import Histogram
-from asyncsvc.limits.account import Gate
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.breaker import BreakerState
 from asyncsvc.monitoring.alarms import Level
+from asyncsvc.storage.database import VERSION
 from asyncsvc.tasks.state import UNFINISHED
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services
@@ -70,7 +70,7 @@ def _counted(read: Callable[[Services], Counter[str]]) -> Reader:
     return rows
 
 
-def _gates(read: Callable[[Gate], Value]) -> Reader:
+def _gates(read: Callable[[AccountLimiter], Value]) -> Reader:
     """A figure of each account."""
 
     def rows(services: Services) -> Iterator[Sample]:
@@ -114,19 +114,19 @@ def _depth(services: Services) -> Iterator[Sample]:
 
 def _failures(services: Services) -> Iterator[Sample]:
     for upstream in services.catalogue.upstreams:
-        for code, count in upstream.gate.failures.items():
+        for code, count in upstream.gate.statistics.failures.items():
             yield (upstream.name, upstream.gate.name, code), count
 
 
 def _tokens(services: Services) -> Iterator[Sample]:
     for upstream in services.catalogue.upstreams:
         for kind in ("prompt", "completion"):
-            yield (upstream.name, upstream.gate.name, kind), upstream.gate.tokens[kind]
+            yield (upstream.name, upstream.gate.name, kind), upstream.gate.statistics.tokens[kind]
 
 
 def _breaker(services: Services) -> Iterator[Sample]:
     for upstream in services.catalogue.upstreams:
-        now = upstream.gate.breaker_state()
+        now = upstream.gate.breaker_state
         for state in BreakerState:
             yield (upstream.name, upstream.gate.name, state.value), float(now is state)
 
@@ -147,7 +147,7 @@ def _raised(services: Services) -> Iterator[Sample]:
 
 
 def _info(_: Services) -> Iterator[Sample]:
-    yield (__version__, sqlite3.sqlite_version), 1.0
+    yield (__version__, VERSION), 1.0
 
 
 GATE = ("model", "gate")
@@ -189,13 +189,13 @@ ROWS = [
     Row("gate_usable", "gauge", "0: disabled until the next start", GATE,
         _gates(lambda g: float(g.fault is None))),
     Row("calls", "counter", "Calls to the provider that have ended, well or not", GATE,
-        _gates(lambda g: g.calls)),
+        _gates(lambda g: g.statistics.calls)),
     Row("call_failures", "counter", "Calls that failed, by the error's code", (*GATE, "code"),
         _failures),
     Row("call_seconds", "histogram", "How long answered calls took", GATE,
-        _gates(lambda g: g.seconds)),
+        _gates(lambda g: g.statistics.seconds)),
     Row("call_latency_ewma_seconds", "gauge", "Average of recent answered calls", GATE,
-        _gates(lambda g: g.service_s)),
+        _gates(lambda g: g.statistics.service_s)),
     Row("tokens", "counter", "Tokens of answered calls, as the provider counts them",
         (*GATE, "kind"), _tokens),
     # Cache
@@ -282,7 +282,13 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
     return encoder(registry), content_type
 
 
-@operation(answer=str, media=("text/plain; version=1.0.0; charset=utf-8",))
+@operation(
+    answer=str,
+    media=(
+        "text/plain; version=0.0.4; charset=utf-8",
+        "application/openmetrics-text; version=1.0.0; charset=utf-8; escaping=underscores",
+    ),
+)
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
     services: Services = request.scope["state"]["services"]

@@ -18,7 +18,13 @@ BODY_BYTES = 1024
 RETRY_AFTER_S = 5.0
 
 
-@operation(answer=Reloaded, errors=("invalid_request", "shutting_down"))
+@operation(
+    answer=Reloaded,
+    errors=(
+        "invalid_request", "invalid_json", "task_too_large", "unsupported_encoding",
+        "shutting_down",
+    ),
+)  # fmt: skip
 async def reload(request: Request) -> Response:
     """POST /admin/reload: read the settings again; a fault changes nothing."""
     parts = services(request)

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from typing_extensions import TypedDict
 
-from asyncsvc.batches.inputs import BOM, other_encoding
+from asyncsvc.batches.lines import BOM, other_encoding
 from asyncsvc.clock import rfc3339
 from asyncsvc.errors import InvalidJson, InvalidRequest, NotFound, Overloaded
 from asyncsvc.storage import export as portable

@@ -66,7 +66,7 @@ def _storage(error: StorageUnavailable) -> Overloaded:
 def note(scope: Scope, error: Exception) -> None:
     """Record damage of the database that a request found."""
     if isinstance(error, DatabaseDamaged):
-        scope["state"]["services"].journal.store.refusals.note(error)
+        scope["state"]["services"].journal.store.upkeep.note(error)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:

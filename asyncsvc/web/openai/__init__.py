@@ -1,5 +1,5 @@
 """OpenAI's API under `/v1`: chat, completions, responses, embeddings, models, files, batches.
 
-Each request becomes tasks of this service; refusals have OpenAI's shape and statuses.
-`batch_lines` serves the lines of a batch.
+A request becomes tasks of the service. May be imported: each module's `ROUTES`, and
+`batches.endpoints`, which runs the lines of a batch. All else is the package's own.
 """

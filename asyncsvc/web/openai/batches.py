@@ -1,126 +1,129 @@
 """`/v1/batches`: the lines of a file as tasks, their answers as a file.
 
-Owns the routes and OpenAI's shape of a batch. Never runs anything.
+A line is parsed, refused and answered as the same request to its endpoint is: `endpoints` gives
+the runner of batches the way from a line to a task and from a task to an answer.
 """
 
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
+import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asyncsvc.errors import InvalidRequest
-from asyncsvc.storage.batches import EXPIRING, Batch
-from asyncsvc.web.http import body
+from asyncsvc.batches.lines import Answered, BatchEndpoint, Prepared
+from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
+from asyncsvc.storage.entries import EXPIRING, Batch, ResponseRequest
+from asyncsvc.tasks.state import State
+from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.openai import fields, schemas
-from asyncsvc.web.openai.errors import answering
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.state import Services
+from asyncsvc.web.openai import chat, embeddings, requests, responses, schemas
+from asyncsvc.web.openai.errors import endpoint, refusal
+from asyncsvc.web.openai.held_request import Held
+from asyncsvc.web.openai.response_request import parsed
 from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders
-from asyncsvc.web.tasks.submit import idempotency_key
+from asyncsvc.web.tasks.submit import idempotency_key, parse_as
 
-ENDPOINTS = ("/v1/chat/completions", "/v1/embeddings", "/v1/responses")
-WINDOW = "24h"
 BODY_MOST = 64 * 1024
 LIST_DEFAULT, LIST_MOST = 20, 100
-PAIRS_MOST, NAME_MOST, VALUE_MOST = 16, 64, 512
 HEADERS = ("x-lane", "x-priority", "x-session-id")
+LANE = "long"
+BASE64 = "base64"
 Object = dict[str, Any]
+Parse = Callable[[Services, Object, Headers], Awaitable[Prepared]]
+"""Makes a task of the body of a line. Raises RequestError."""
+Answering = Callable[[Held, str | None], Awaitable[Response]]
+"""The answer of a task in a form of `Prepared.form`."""
 
 
-@operation(
+@endpoint(
     answer=schemas.BatchObject,
     body=schemas.BatchBody,
     example={
         "input_file_id": "file-1",
         "endpoint": "/v1/chat/completions",
-        "completion_window": WINDOW,
+        "completion_window": "24h",
     },
     headers=SubmitHeaders,
     errors=("not_found", "queue_full", "idempotency_conflict"),
-    invalid=400,
 )
-@answering
 async def create_batch(request: Request) -> Response:
     """POST /v1/batches: make each line of a file a task.
 
     `x-lane`, `x-priority` and `x-session-id` are for all of them; without, they wait in `long`.
     """
     parts = services(request)
-    async with body.ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
-        given = body.as_object(data)
-    endpoint = given.pop("endpoint", None)
-    if endpoint not in ENDPOINTS:
-        raise InvalidRequest(f"endpoint must be one of {', '.join(ENDPOINTS)}", param="endpoint")
-    if given.pop("completion_window", None) != WINDOW:
-        raise InvalidRequest(f"completion_window must be {WINDOW}", param="completion_window")
-    file_id = given.pop("input_file_id", None)
-    if not isinstance(file_id, str) or not file_id:
-        raise InvalidRequest("input_file_id must be a file's id", param="input_file_id")
-    metadata = _metadata(given.pop("metadata", None))
-    if given:
-        name = min(given)
-        raise InvalidRequest(f"{name!r} is not a field of a batch", param=name)
+    async with ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
+        given = as_object(data)
+    if unknown := given.keys() - schemas.BatchBody.model_fields.keys():
+        raise InvalidRequest(f"{min(unknown)!r} is not a field of a batch", param=min(unknown))
+    wanted = parse_as(schemas.BatchBody, given)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
-    fields.queued({}, request.headers)  # a wrong priority is told now, not with every line
+    requests.queued({}, request.headers)  # a wrong priority fails now, not with every line
     owner, key = request.scope["owner"], idempotency_key(request.headers)
-    batch = await parts.batches.create(endpoint, file_id, metadata, headers, owner, key)
+    batch = await parts.batches.create(
+        wanted.endpoint, wanted.input_file_id, wanted.metadata, headers, owner, key
+    )
     return JSON(shown(batch))
 
 
-@operation(answer=schemas.BatchList, query=schemas.PageQuery, invalid=400)
-@answering
+@endpoint(answer=schemas.BatchList, query=schemas.PageQuery)
 async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the batches, newest first."""
     query = request.query_params
     limit = integer(query.get("limit"), "limit", LIST_DEFAULT, 1, LIST_MOST)
     found = await services(request).batches.page(query.get("after"), limit + 1)
-    page = [shown(batch) for batch in found[:limit]]
-    first, last = (page[0]["id"], page[-1]["id"]) if page else (None, None)
-    answer = {"object": "list", "data": page, "first_id": first, "last_id": last}
-    return JSON(answer | {"has_more": len(found) > limit})
+    return JSON(schemas.listed([shown(batch) for batch in found], limit))
 
 
-@operation(answer=schemas.BatchObject, errors=("not_found",))
-@answering
+@endpoint(answer=schemas.BatchObject, errors=("not_found",))
 async def show_batch(request: Request) -> Response:
     """GET /v1/batches/{id}: how far it is."""
     return JSON(shown(await services(request).batches.get(request.path_params["batch_id"])))
 
 
-@operation(answer=schemas.BatchObject, errors=("not_found", "illegal_transition"))
-@answering
+@endpoint(answer=schemas.BatchObject, errors=("not_found", "illegal_transition"))
 async def cancel_batch(request: Request) -> Response:
     """POST /v1/batches/{id}/cancel: end it; what is done stays in its files."""
     return JSON(shown(await services(request).batches.cancel(request.path_params["batch_id"])))
 
 
-def shown(batch: Batch) -> Object:
-    """A batch as OpenAI shows it."""
+def shown(batch: Batch) -> schemas.BatchObject:
+    """A batch in OpenAI's shape."""
     ended = batch.state in ("completed", "cancelled", "expired", "failed")
     output, errors = (
         file_id if size and ended else None
         for file_id, size in zip(batch.files, batch.written, strict=True)
     )
-    times = {
-        f"{state}_at": None if (at := batch.times.get(state)) is None else at // 1000
-        for state in (
-            "in_progress", "finalizing", "completed", "failed", "expired", "cancelling",
-            "cancelled",
-        )
-    }  # fmt: skip
-    return times | {
+
+    def at(state: str) -> int | None:
+        return None if (time := batch.times.get(state)) is None else time // 1000
+
+    status: Any = "in_progress" if batch.state == EXPIRING else batch.state
+    return {
         "id": batch.id,
         "object": "batch",
         "endpoint": batch.endpoint,
         "errors": {"object": "list", "data": batch.errors} if batch.errors else None,
         "input_file_id": batch.input_file_id,
-        "completion_window": WINDOW,
-        "status": "in_progress" if batch.state == EXPIRING else batch.state,
+        "completion_window": "24h",
+        "status": status,
         "output_file_id": output,
         "error_file_id": errors,
         "created_at": batch.created_at // 1000,
+        "in_progress_at": at("in_progress"),
         "expires_at": batch.expires_at // 1000,
+        "finalizing_at": at("finalizing"),
+        "completed_at": at("completed"),
+        "failed_at": at("failed"),
+        "expired_at": at("expired"),
+        "cancelling_at": at("cancelling"),
+        "cancelled_at": at("cancelled"),
         "request_counts": {
             "total": batch.total,
             "completed": batch.completed,
@@ -130,22 +133,79 @@ def shown(batch: Batch) -> Object:
     }
 
 
-def _metadata(given: Any) -> dict[str, str] | None:
-    """As OpenAI limits it: 16 pairs of short strings."""
-    if given is None:
-        return None
-    if (
-        not isinstance(given, dict)
-        or len(given) > PAIRS_MOST
-        or not all(isinstance(value, str) and len(value) <= VALUE_MOST for value in given.values())
-        or not all(len(name) <= NAME_MOST for name in given)
-    ):
-        raise InvalidRequest(
-            f"metadata must be at most {PAIRS_MOST} pairs of strings, names up to {NAME_MOST} "
-            f"and values up to {VALUE_MOST} characters long",
-            param="metadata",
-        )
-    return given
+class Endpoint:
+    """The lines of one endpoint: `prepare` makes a task of a line, `answer` the line's answer."""
+
+    def __init__(self, services: Services, parse: Parse, answered: Answering) -> None:
+        self._services = services
+        self._parse = parse
+        self._answered = answered
+
+    async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
+        """Parse a line. Raises RequestError."""
+        # A line waits in the lane for long work unless it names another, and for as long as its
+        # batch: no client is there who could call again.
+        prepared = await self._parse(self._services, {"lane": LANE} | body, Headers(headers))
+        submission = prepared.submission.model_copy(update={"max_wait_s": None})
+        return replace(prepared, submission=submission)
+
+    def refused(self, error: RequestError) -> Answered:
+        """The answer to a line that is no task."""
+        failure = refusal(error)
+        return Answered(failure.status, failure.body())
+
+    async def answer(self, task_id: str, form: str | None) -> Answered:
+        """The answer of a task that is finished or deleted."""
+        try:
+            task = await self._services.journal.task(task_id)
+        except TaskNotFound as gone:
+            return self.refused(gone)
+        response = await self._answered(Held(self._services, task, owned=False), form)
+        body = orjson.loads(bytes(response.body))
+        return Answered(response.status_code, body, task_id, task.state is State.CANCELLED)
+
+
+async def _parse_chat(services: Services, body: Object, headers: Headers) -> Prepared:
+    call = requests.chat(body, headers)
+    _refuse("stream", call.stream)
+    return Prepared(call.submissions[0])
+
+
+async def _parse_embeddings(services: Services, body: Object, headers: Headers) -> Prepared:
+    call = requests.embedding(body, headers)
+    return Prepared(call.submissions[0], BASE64 if call.base64 else None)
+
+
+async def _parse_response(services: Services, body: Object, headers: Headers) -> Prepared:
+    wanted, call, request = await parsed(services, body, headers)
+    _refuse("stream", wanted.stream)
+    _refuse("background", wanted.background)
+    return Prepared(call.submissions[0], beside=lambda task_id: ResponseRequest(task_id, request))
+
+
+def _refuse(name: str, given: bool | None) -> None:
+    if given:
+        raise InvalidRequest(f"{name} means nothing in a batch", param=name)
+
+
+async def _response(held: Held, form: str | None) -> Response:
+    request = await held.services.journal.store.response_request(held.task_id) or {"model": ""}
+    return await responses.answered(held, request)
+
+
+def endpoints(services: Services) -> Mapping[str, BatchEndpoint]:
+    """The endpoints of batches by their paths, for the runner of batches."""
+    return {
+        "/v1/chat/completions": Endpoint(
+            services, _parse_chat, lambda held, form: chat.answered(held)
+        ),
+        "/v1/embeddings": Endpoint(
+            services,
+            _parse_embeddings,
+            lambda held, form: embeddings.answered(held, form == BASE64),
+        ),
+        "/v1/responses": Endpoint(services, _parse_response, _response),
+    }
 
 
 ROUTES = [

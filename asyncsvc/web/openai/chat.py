@@ -1,12 +1,14 @@
-"""`POST /v1/chat/completions`.
+"""`POST /v1/chat/completions`, and `POST /v1/completions` of the legacy API.
 
-Owns the shapes of an answer, whole and in pieces. Promises that a whole answer is that of the
-last attempt, that the pieces of a stream joined are it as well, and that a stream which cannot
-keep this says so and ends: text once sent cannot be taken back, so an attempt that fails after
-its first piece is not followed by another. Never parses a request.
+A whole answer is that of the last attempt. So are the joined pieces of a stream: sent text cannot
+be taken back, so a stream whose attempt fails after its first piece ends with an error instead of
+a further attempt. A legacy completion has a task for each prompt, and their texts in that order.
 """
 
-from contextlib import aclosing, suppress
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 import orjson
@@ -14,129 +16,238 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from asyncsvc.errors import TaskNotFound
 from asyncsvc.journal.journal import Event
 from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.tasks.state import EventType, Task
-from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation
-from asyncsvc.web.openai import asking, errors, schemas
-from asyncsvc.web.openai.errors import Failure, answering
-from asyncsvc.web.openai.held_request import COMMENT_S, HEAD_S, Held, PersistedValue, hold
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.openai import errors, requests, schemas
+from asyncsvc.web.openai.errors import Failure, task_endpoint
+from asyncsvc.web.openai.held_request import (
+    COMMENT_S,
+    HEAD_S,
+    Held,
+    HeldResponse,
+    give_up,
+    hold,
+    once,
+    received,
+)
 from asyncsvc.web.tasks.routes import services
-from asyncsvc.web.tasks.submit import ADMISSION
 from asyncsvc.web.tasks.views import call_shown, put_together
 
+Object = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
-SSE = [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-store")]
-UNBUFFERED = (b"x-accel-buffering", b"no")
+SSE = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-accel-buffering", b"no"),
+)
 FILTERED = "content_filtered"
 PIECES = frozenset({EventType.CHUNK, EventType.REASONING, EventType.TOOL_CALL, EventType.MESSAGE})
+TEXT_REASONS = frozenset({None, "stop", "length", "content_filter"})
+"""Finish reasons of the legacy API, which has no tools."""
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
-@operation(
+@task_endpoint(
     answer=schemas.Completion,
     media=("application/json", "text/event-stream"),
     body=schemas.ChatBody,
     example={"model": "auto", "messages": [{"role": "user", "content": "What is HTTP?"}]},
-    headers=schemas.CallHeaders,
-    errors=(*ADMISSION, "idempotency_conflict"),
-    gives=(errors.TASK_ID,),
-    invalid=400,
-    fails=errors.statuses(),
 )
-@answering
 async def completions(request: Request) -> Response:
     """POST /v1/chat/completions: a chat in OpenAI's shape, as a task.
 
     Hanging up cancels the task. With `stream` the answer comes as server-sent events.
     """
-    parts = services(request)
-    limit = parts.settings.queue.max_task_bytes
-    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
-        call = asking.chat(await aside(body.as_object, data), request.headers)
-        held = await hold(parts, call, request.scope["owner"], aside)
+    async with received(request) as (body, aside):
+        call = requests.chat(body, request.headers)
+        held = await hold(services(request), call, request.scope["owner"], aside)
     if call.stream:
-        return PersistedValue(held, Stream(held, call.include_usage).give)
-    return PersistedValue(held, Whole(held).give)
+        return HeldResponse(held, EventStream([ChatStream(held[0], call.include_usage)]))
+    return HeldResponse(held, once(partial(answered, held[0])))
 
 
-class Whole:
-    """An answer in one piece."""
+@task_endpoint(
+    answer=schemas.TextCompletion,
+    media=("application/json", "text/event-stream"),
+    body=schemas.CompletionsBody,
+    example={"model": "auto", "prompt": "HTTP is"},
+)
+async def text_completions(request: Request) -> Response:
+    """POST /v1/completions: texts in the shape of OpenAI's legacy API, a task for each prompt.
 
-    def __init__(self, held: Held) -> None:
-        self._held = held
-        self._said = _Said()
+    Hanging up cancels the tasks. With `stream` the texts come as server-sent events.
+    """
+    async with received(request) as (body, aside):
+        call = requests.completions(body, request.headers)
+        held = await hold(services(request), call, request.scope["owner"], aside)
+    if call.stream:
+        last = len(held) - 1
+        streams = [
+            TextStream(one, call.include_usage and index == last, index, call.heads[index])
+            for index, one in enumerate(held)
+        ]
+        return HeldResponse(held, EventStream(streams))
+    return HeldResponse(held, once(partial(_texts_answered, held, call.heads)))
 
-    async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await (await self.answered())(scope, receive, send)
 
-    async def answered(self) -> Response:
-        """The answer, once the task is finished."""
-        with suppress(TaskNotFound):
-            async with aclosing(self._held.events()) as events:
-                async for event in events:
-                    if event is not None:
-                        self._said.take(event)
-        return self._response(*await self._held.ended())
+async def answered(held: Held) -> Response:
+    """The chat completion of a task, once it is finished."""
+    answer = await _answer(held)
+    if isinstance(answer, Response):
+        return answer
+    choice: schemas.Choice = {
+        "index": 0,
+        "message": answer.message(),
+        "logprobs": None,
+        "finish_reason": answer.finish_reason,
+    }
+    whole: schemas.Completion = {
+        "id": f"chatcmpl-{held.task_id}",
+        "object": "chat.completion",
+        "created": held.created,
+        "model": answer.name,
+        "choices": [choice],
+        "usage": answer.usage,
+    }
+    return JSON(whole, headers=held.headers(answer.name))
 
-    def _response(self, task: Task | None, failed: Failure | None) -> Response:
-        headers = self._held.headers(task.name if task else None)
-        reason = task.finish_reason if task else None
-        if failed is not None:
-            if not (task and _filtered(task) and self._said.text):
-                return failed.response(headers)
-            reason = "content_filter"
-        assert task is not None
-        choice = {"index": 0, "message": self._said.message(), "logprobs": None}
-        answer = _envelope(self._held, "chat.completion", task.name) | {
-            "choices": [choice | {"finish_reason": reason or "stop"}],
-            "usage": task.usage,
+
+async def _texts_answered(held: Sequence[Held], heads: Sequence[str]) -> Response:
+    """The legacy completion of several tasks, once they are finished; a failure fails it."""
+    answers = []
+    for answer in await asyncio.gather(*map(_answer, held)):
+        if isinstance(answer, Response):
+            await give_up(held)
+            return answer
+        answers.append(answer)
+    whole: schemas.TextCompletion = {
+        "id": f"cmpl-{held[0].task_id}",
+        "object": "text_completion",
+        "created": held[0].created,
+        "model": answers[0].name,
+        "choices": [
+            _text_choice(index, head + answer.text, answer.finish_reason)
+            for index, (head, answer) in enumerate(zip(heads, answers, strict=True))
+        ],
+        "usage": _sum([answer.usage for answer in answers]),
+    }
+    return JSON(whole, headers=held[0].headers(answers[0].name))
+
+
+class _Answer:
+    """The answer of a task: what its latest attempt has sent."""
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.finish_reason = "stop"
+        self.usage: Object | None = None
+        self._clear()
+
+    def _clear(self) -> None:
+        self._texts: list[str] = []
+        self._thoughts: list[str] = []
+        self._calls: list[Object] = []
+        self._refusals: list[str] = []
+        self._fields: Object = {}
+
+    @property
+    def text(self) -> str:
+        return "".join(self._texts)
+
+    def take(self, event: Event) -> None:
+        """Add an event of the task."""
+        match event.type:
+            case EventType.ATTEMPT:
+                self._clear()
+            case EventType.CHUNK:
+                text = event.data["text"]
+                self._texts.append(text)
+                self._refusals += [text] if event.data.get("refusal") else []
+            case EventType.REASONING:
+                self._thoughts.append(event.data["text"])
+            case EventType.TOOL_CALL if _is_piece(event):
+                self._calls.append(event.data)
+            case EventType.MESSAGE:
+                self._fields = event.data
+
+    def message(self) -> Object:
+        """The message in OpenAI's shape. The content repeats a refusal, for clients that read
+        nothing else; those that parse the content look for a refusal first."""
+        message: Object = self._fields | {
+            "role": "assistant",
+            "content": self.text,
+            "refusal": "".join(self._refusals) or None,
         }
-        return JSON(answer, headers=headers)
+        if self._thoughts:
+            message["reasoning_content"] = "".join(self._thoughts)
+        if self._calls:
+            calls = [call_shown(call) for call in put_together(self._calls)]
+            message |= {"content": self.text or None, "tool_calls": calls}
+        return message
 
 
-class Stream:
-    """An answer as server-sent events."""
+async def _answer(held: Held) -> _Answer | Response:
+    """The answer of a task once it is finished, or the error response."""
+    answer = _Answer()
+    async with aclosing(held.events()) as events:
+        async for event in events:
+            if event is not None:
+                answer.take(event)
+    task, failed = await held.ended()
+    if failed is not None and not (_filtered(task) and answer.text):
+        return failed.response(held.headers(task.name if task else None))
+    assert task is not None
+    answer.name, answer.usage = task.name or "", task.usage
+    answer.finish_reason = _finish_reason(task)
+    return answer
 
-    KIND = "chat.completion.chunk"
+
+class ChatStream:
+    """The answer of one task as the data of server-sent events."""
+
+    PREFIX, KIND = "chatcmpl", "chat.completion.chunk"
 
     def __init__(self, held: Held, include_usage: bool) -> None:
-        self._held = held
-        self._usage: dict[str, Any] = {"usage": None} if include_usage else {}
-        self._name: str | None = None
-        self._open = False
+        self.held = held
+        self.name: str | None = None
+        """The model's name in the settings."""
+        self.usage: Object | None = None
+        """The usage of the finished task."""
+        self._null: Object = {"usage": None} if include_usage else {}
         self._begun = False
         self._bound = False
         """Text has been sent: no other attempt can follow."""
         self._early: list[Event] = []
         """Pieces from before the request, which a later attempt may have made void."""
 
-    async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
-        lost: Failure | None = None
-        with suppress(TaskNotFound):
-            async with aclosing(self._held.events((HEAD_S, COMMENT_S))) as events:
-                async for event in events:
-                    if event is None:
-                        await self._send(send, self._held.waiting().encode())
-                    elif (lost := self._void(event)) is not None:
-                        break
-                    elif data := self._frames(event):
-                        await self._send(send, data)
-        if lost is not None:
-            await self._send(send, _data(lost.body()), last=True)
-            await self._held.give_up()
-            return
-        task, failed = await self._held.ended()
-        if failed is not None and not (task and _filtered(task) and self._bound):
-            if not self._open:
-                await failed.response(self._held.headers(self._name))(scope, receive, send)
-                return
-            await self._send(send, _data(failed.body()), last=True)
+    async def frames(self) -> AsyncGenerator[bytes | Failure]:
+        """The frames of the stream, some of them empty; a failure is the last of them."""
+        events = self.held.events((HEAD_S, COMMENT_S))
+        try:
+            async for event in events:
+                if event is None:
+                    yield self.held.waiting().encode()
+                elif (failed := self._void(event)) is not None:
+                    yield failed
+                    return
+                else:
+                    yield self._frames(event)
+        finally:
+            await events.aclose()
+        task, failed = await self.held.ended()
+        if failed is not None and not (_filtered(task) and self._bound):
+            yield failed
             return
         assert task is not None
-        await self._send(send, self._end(task), last=True)
+        self.usage = task.usage
+        yield self._first() + self._chunk({}, _finish_reason(task))
+
+    def usage_frame(self, usage: Object | None) -> bytes:
+        """The chunk with the usage, where the client wants one."""
+        return _data(self._envelope() | {"choices": [], "usage": usage}) if self._null else b""
 
     def _void(self, event: Event) -> Failure | None:
         """Why the stream cannot go on: another attempt would begin its text anew."""
@@ -151,9 +262,9 @@ class Stream:
 
     def _frames(self, event: Event) -> bytes:
         if event.type == EventType.ATTEMPT:
-            self._name = event.data["name"]
+            self.name = event.data["name"]
             self._early = []
-        if event.seq < self._held.known:
+        if event.seq < self.held.known:
             self._early += [event] if _is_piece(event) else []
             return b""
         early, self._early = self._early, []
@@ -161,9 +272,7 @@ class Stream:
         return b"".join(self._piece(piece) for piece in pieces)
 
     def _piece(self, event: Event) -> bytes:
-        first = b"" if self._begun else self._chunk({"role": "assistant", "content": ""})
-        self._begun = True
-        data = event.data
+        first, data = self._first(), event.data
         if event.type == EventType.REASONING:
             return first + self._chunk({"reasoning_content": data["text"]})
         self._bound = True
@@ -172,109 +281,121 @@ class Stream:
             return first + self._chunk({"content": data["text"]} | refused)
         if event.type == EventType.MESSAGE:
             return first + self._chunk(data)
-        # An id that was given out is kept: clients join what they are sent.
+        # A sent id is kept: clients join the ids that they receive.
         call = {name: value for name, value in data.items() if name != LATE_ID}
         empty = call.keys() == {"index", "function"} and call["function"] == {"arguments": ""}
         return first if empty else first + self._chunk({"tool_calls": [call_shown(call)]})
 
-    def _end(self, task: Task) -> bytes:
-        reason = "content_filter" if _filtered(task) else task.finish_reason or "stop"
-        first = b"" if self._begun else self._chunk({"role": "assistant", "content": ""})
-        last = first + self._chunk({}, reason)
-        if self._usage:
-            envelope = _envelope(self._held, self.KIND, self._name)
-            last += _data(envelope | {"choices": [], "usage": task.usage})
-        return last + DONE
+    def _first(self) -> bytes:
+        """The chunk that begins the message, once."""
+        begun, self._begun = self._begun, True
+        return b"" if begun else self._chunk({"role": "assistant", "content": ""})
 
-    def _chunk(self, delta: dict[str, Any], reason: str | None = None) -> bytes:
+    def _chunk(self, delta: Object, reason: str | None = None) -> bytes:
         choice = self._choice(delta, reason)
-        if choice is None:
-            return b""
-        envelope = _envelope(self._held, self.KIND, self._name)
-        return _data(envelope | {"choices": [choice]} | self._usage)
+        return _data(self._envelope() | {"choices": [choice]} | self._null) if choice else b""
 
-    def _choice(self, delta: dict[str, Any], reason: str | None) -> dict[str, Any] | None:
-        """A choice with that piece of the message; None: the stream has no place for it."""
+    def _envelope(self) -> Object:
+        return {
+            "id": f"{self.PREFIX}-{self.held.task_id}",
+            "object": self.KIND,
+            "created": self.held.created,
+            "model": self.name or "",
+        }
+
+    def _choice(self, delta: Object, reason: str | None) -> Any:
+        """The choice with that piece of the message; None: the stream has no place for it."""
         return {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
 
-    async def _send(self, send: Send, data: bytes, last: bool = False) -> None:
-        if not self._open:
-            self._open = True
-            named = self._held.headers(self._name).items()
-            told = [(name.encode(), value.encode()) for name, value in named]
-            headers = [*SSE, UNBUFFERED, *told]
-            await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": data, "more_body": not last})
+
+class TextStream(ChatStream):
+    """The text of one task of a legacy completion, which begins with `head`."""
+
+    PREFIX, KIND = "cmpl", "text_completion"
+
+    def __init__(self, held: Held, include_usage: bool, index: int, head: str) -> None:
+        super().__init__(held, include_usage)
+        self._index = index
+        self._head = head
+
+    def _choice(self, delta: Object, reason: str | None) -> Any:
+        text = delta.get("content") or ""
+        if "role" in delta:
+            text, self._head = self._head + text, ""
+        return _text_choice(self._index, text, reason) if text or reason is not None else None
 
 
-class _Said:
-    """What the latest attempt has said."""
+class EventStream:
+    """An ASGI application that sends the streams of a request's tasks one after the other. The
+    status is sent with the first frame."""
 
-    def __init__(self) -> None:
-        self._clear()
+    def __init__(self, streams: Sequence[ChatStream]) -> None:
+        self._streams = streams
 
-    def _clear(self) -> None:
-        self._texts: list[str] = []
-        self._thoughts: list[str] = []
-        self._calls: list[dict[str, Any]] = []
-        self._refusals: list[str] = []
-        self._fields: dict[str, Any] = {}
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        opened = False
+        for stream in self._streams:
+            async with aclosing(stream.frames()) as frames:
+                async for frame in frames:
+                    if isinstance(frame, Failure) and not opened:
+                        headers = stream.held.headers(stream.name)
+                        await frame.response(headers)(scope, receive, send)
+                    elif isinstance(frame, Failure):
+                        await _send(send, _data(frame.body()), more=False)
+                    elif frame:
+                        if not opened:
+                            await _open(send, stream.held.headers(stream.name))
+                        opened = True
+                        await _send(send, frame)
+                    if isinstance(frame, Failure):
+                        await give_up([one.held for one in self._streams])
+                        return
+        usage = _sum([one.usage for one in self._streams])
+        await _send(send, self._streams[-1].usage_frame(usage) + DONE, more=False)
 
-    @property
-    def text(self) -> str:
-        return "".join(self._texts)
 
-    def take(self, event: Event) -> None:
-        match event.type:
-            case EventType.ATTEMPT:
-                self._clear()
-            case EventType.CHUNK:
-                data = event.data
-                self._texts.append(data["text"])
-                self._refusals += [data["text"]] if data.get("refusal") else []
-            case EventType.REASONING:
-                self._thoughts.append(event.data["text"])
-            case EventType.TOOL_CALL if _is_piece(event):
-                self._calls.append(event.data)
-            case EventType.MESSAGE:
-                self._fields = event.data
+async def _open(send: Send, headers: dict[str, str]) -> None:
+    sent = [*SSE, *((name.encode(), value.encode()) for name, value in headers.items())]
+    await send({"type": "http.response.start", "status": 200, "headers": sent})
 
-    def message(self) -> dict[str, Any]:
-        """The message in OpenAI's shape. The content repeats a refusal, for the clients that read
-        nothing else; those that parse the content look for a refusal first."""
-        message: dict[str, Any] = self._fields | {
-            "role": "assistant",
-            "content": self.text,
-            "refusal": "".join(self._refusals) or None,
-        }
-        if self._thoughts:
-            message["reasoning_content"] = "".join(self._thoughts)
-        if self._calls:
-            calls = [call_shown(call) for call in put_together(self._calls)]
-            message |= {"content": self.text or None, "tool_calls": calls}
-        return message
+
+async def _send(send: Send, data: bytes, more: bool = True) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more})
 
 
 def _is_piece(event: Event) -> bool:
-    """Whether it is part of the answer. What a gateway's agent has called by itself is not."""
+    """Whether the event is part of the answer; a call that a gateway's agent has made is not."""
     if event.type == EventType.TOOL_CALL:
         return "by" not in event.data
     return event.type in PIECES
 
 
-def _filtered(task: Task) -> bool:
+def _filtered(task: Task | None) -> bool:
     """Whether the provider has cut the answer short for its content."""
-    return task.error is not None and task.error["code"] == FILTERED
+    return task is not None and task.error is not None and task.error["code"] == FILTERED
 
 
-def _envelope(held: Held, kind: str, name: str | None) -> dict[str, Any]:
-    return {
-        "id": f"{'chatcmpl' if kind.startswith('chat') else 'cmpl'}-{held.task_id}",
-        "object": kind,
-        "created": held.created,
-        "model": name or "",
-    }
+def _finish_reason(task: Task) -> str:
+    return "content_filter" if _filtered(task) else task.finish_reason or "stop"
 
 
-def _data(value: dict[str, Any]) -> bytes:
+def _text_choice(index: int, text: str, reason: str | None) -> schemas.TextChoice:
+    end: Any = reason if reason in TEXT_REASONS else "stop"
+    return {"index": index, "text": text, "logprobs": None, "finish_reason": end}
+
+
+def _sum(usages: Sequence[Object | None]) -> Object | None:
+    """The tokens of all tasks; those of one task with all details of its provider."""
+    if len(usages) == 1:
+        return usages[0]
+    return {name: sum((one or {}).get(name, 0) for one in usages) for name in COUNTS}
+
+
+def _data(value: Any) -> bytes:
     return b"data: " + orjson.dumps(value) + b"\n\n"
+
+
+ROUTES = [
+    resource("/v1/chat/completions", POST=completions),
+    resource("/v1/completions", POST=text_completions),
+]

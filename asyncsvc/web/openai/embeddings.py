@@ -1,76 +1,69 @@
-"""`POST /v1/embeddings`.
+"""`POST /v1/embeddings`: a vector for each text, in their order.
 
-Owns the shape of the answer: numbers, or base64 of little-endian float32. Promises a vector for
-each text, in their order. Never asks a provider for base64: what is stored are numbers.
+Vectors are sent as numbers, or as base64 of little-endian float32. Numbers are stored: a provider
+is never asked for base64.
 """
 
 import struct
 from base64 import b64encode
-from typing import Any
+from functools import partial
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
 
-from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation
-from asyncsvc.web.openai import asking, errors, schemas
-from asyncsvc.web.openai.errors import answering
-from asyncsvc.web.openai.held_request import Held, PersistedValue, hold
+from asyncsvc.web.http.resources import resource
+from asyncsvc.web.openai import requests, schemas
+from asyncsvc.web.openai.errors import task_endpoint
+from asyncsvc.web.openai.held_request import Held, HeldResponse, hold, once, received
 from asyncsvc.web.tasks.routes import services
-from asyncsvc.web.tasks.submit import ADMISSION
 
 
-@operation(
+@task_endpoint(
     answer=schemas.Embeddings,
     body=schemas.EmbeddingsBody,
     example={"model": "auto", "input": ["What is HTTP?", "And what is HTTPS?"]},
-    headers=schemas.CallHeaders,
-    errors=(*ADMISSION, "idempotency_conflict"),
-    gives=(errors.TASK_ID,),
-    invalid=400,
-    fails=errors.statuses(),
 )
-@answering
 async def embeddings(request: Request) -> Response:
     """POST /v1/embeddings: vectors in OpenAI's shape, as a task.
 
     Hanging up cancels the task.
     """
-    parts = services(request)
-    limit = parts.settings.queue.max_task_bytes
-    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
-        call = asking.embedding(await aside(body.as_object, data), request.headers)
-        held = await hold(parts, call, request.scope["owner"], aside)
-
-    async def give(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await answered(held, call.base64)
-        await response(scope, receive, send)
-
-    return PersistedValue(held, give)
+    async with received(request) as (body, aside):
+        call = requests.embedding(body, request.headers)
+        held = await hold(services(request), call, request.scope["owner"], aside)
+    return HeldResponse(held, once(partial(answered, held[0], call.base64)))
 
 
 async def answered(held: Held, base64: bool) -> Response:
-    """The answer, once the task is finished."""
+    """The vectors of a task, once it is finished."""
     task, failed = await held.finished()
     headers = held.headers(task.name if task else None)
     if failed is not None:
         return failed.response(headers)
     assert task is not None
-    vectors: list[list[float]] = orjson.loads(
-        await held.services.journal.store.result(task.n) or "[]"
-    )
-    shown: list[Any] = [_packed(vector) for vector in vectors] if base64 else vectors
-    data = [
-        {"object": "embedding", "index": index, "embedding": one} for index, one in enumerate(shown)
-    ]
+    stored = await held.services.journal.store.result(task.n)
+    vectors: list[list[float]] = orjson.loads(stored or "[]")
     used = task.usage or {}
-    usage = {name: used.get(name, 0) for name in ("prompt_tokens", "total_tokens")}
-    answer = {"object": "list", "data": data, "model": task.name, "usage": usage}
+    answer: schemas.Embeddings = {
+        "object": "list",
+        "data": [
+            {
+                "object": "embedding",
+                "index": index,
+                "embedding": _packed(vector) if base64 else vector,
+            }
+            for index, vector in enumerate(vectors)
+        ],
+        "model": task.name or "",
+        "usage": {name: used.get(name, 0) for name in ("prompt_tokens", "total_tokens")},
+    }
     return JSON(answer, headers=headers)
 
 
 def _packed(vector: list[float]) -> str:
     return b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode("ascii")
+
+
+ROUTES = [resource("/v1/embeddings", POST=embeddings)]

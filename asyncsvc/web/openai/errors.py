@@ -1,15 +1,14 @@
-"""Refusals and failures as OpenAI's clients expect them.
+"""Error responses of `/v1`: OpenAI's shape, statuses and headers.
 
-Owns the table from a task's `error.code` to a status, a type and OpenAI's own code where it has
-one. Promises statuses for which the `openai` SDK raises the class that fits, Retry-After where
-waiting helps, and `x-should-retry: false` where the SDK's own retries would only repeat what the
-service has tried already. Never decides why a task failed.
+The table maps a task's `error.code` to a status, a type and OpenAI's own code where it has one.
+The `openai` SDK raises the fitting class for each status; Retry-After is sent where waiting
+helps, `x-should-retry: false` where the SDK's own retries would only repeat those of the service.
 """
 
 import functools
 import math
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.requests import Request
@@ -18,12 +17,15 @@ from starlette.responses import Response
 from asyncsvc.errors import RequestError
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.errors import JSON, as_request_error, note
+from asyncsvc.web.http.resources import Verb, operation
+from asyncsvc.web.openai.schemas import CallHeaders
+from asyncsvc.web.tasks.submit import ADMISSION
 
 TASK_ID = "x-task-id"
 SHOULD_RETRY = "x-should-retry"
 """The SDKs obey it before they look at the status."""
 RETRY_AFTER_S = 5.0
-"""Where a provider asks for patience and nothing says for how long."""
+"""Where a provider asks for a pause and nothing says for how long."""
 INVALID, LIMIT, SERVER = "invalid_request_error", "rate_limit_error", "server_error"
 
 FAILED: Mapping[str, tuple[int, str, str, bool]] = {
@@ -54,12 +56,12 @@ FAILED: Mapping[str, tuple[int, str, str, bool]] = {
     "cancelled": (409, INVALID, "cancelled", False),
     "shutting_down": (503, SERVER, "shutting_down", True),
 }
-"""`error.code` of a task → (status, type, code, whether the same call may help in a moment).
-The service has made its own tries by then: only waiting for a limit is worth another."""
+"""`error.code` of a task → (status, type, code, whether the same call may succeed soon). The
+service has made its own attempts by then: only waiting for a limit is worth another."""
 
 
 def statuses() -> dict[int, tuple[str, ...]]:
-    """The codes of each status that a failed task can have, for the description of the API."""
+    """The codes of a failed task by their status, for the OpenAPI document."""
     found: dict[int, tuple[str, ...]] = {}
     for status, _, code, _ in FAILED.values():
         found[status] = (*found.get(status, ()), code)
@@ -68,7 +70,7 @@ def statuses() -> dict[int, tuple[str, ...]]:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """Why a call has no answer. `retry_after` is in seconds."""
+    """The error response of a call. `retry_after` is in seconds."""
 
     status: int
     type: str
@@ -77,15 +79,14 @@ class Failure:
     param: str | None = None
     retry_after: float | None = None
     should_retry: bool = True
-    headers: Mapping[str, str] = field(default_factory=dict)
 
     def body(self) -> dict[str, Any]:
-        """OpenAI's error object; also an event in the middle of a stream."""
+        """OpenAI's error object; also the data of an event within a stream."""
         error = {"message": self.message, "type": self.type}
         return {"error": error | {"code": self.code, "param": self.param}}
 
     def response(self, headers: Mapping[str, str] | None = None) -> Response:
-        sent = dict(self.headers) | dict(headers or {})
+        sent = dict(headers or {})
         if self.retry_after is not None:
             sent["Retry-After"] = str(max(1, math.ceil(self.retry_after)))
         if not self.should_retry:
@@ -94,14 +95,14 @@ class Failure:
 
 
 def failure(code: str, message: str, retry_after: float | None = None) -> Failure:
-    """Of a task, by its `error.code`; Retry-After only where another try may help."""
+    """The response to a task's `error.code`; Retry-After only where another call may succeed."""
     status, kind, name, again = FAILED.get(code, FAILED["internal"])
     after = (retry_after or RETRY_AFTER_S) if again else None
     return Failure(status, kind, name, message, retry_after=after, should_retry=again)
 
 
 def of_task(task: Task, retry_after: float | None = None) -> Failure:
-    """Of a task that is finished and has not completed."""
+    """The response to a task that is finished and not completed."""
     if task.state is State.CANCELLED:
         return failure("cancelled", f"task {task.id} was cancelled")
     error = task.error or {"code": "internal", "message": "the task failed"}
@@ -109,7 +110,7 @@ def of_task(task: Task, retry_after: float | None = None) -> Failure:
 
 
 def refusal(error: RequestError) -> Failure:
-    """Of a request that did not become a task. OpenAI calls a wrong field a bad request."""
+    """The response to a request that is no task. OpenAI calls a wrong field a bad request."""
     return Failure(
         400 if error.status == 422 else error.status,
         error.type,
@@ -117,26 +118,38 @@ def refusal(error: RequestError) -> Failure:
         str(error),
         error.param,
         error.retry_after,
-        # Of a refusal that passes the service says when; of a damaged database it does not.
+        # A passing refusal has a time after which to retry; a damaged database has none.
         should_retry=error.status != 409 and (error.status < 500 or error.retry_after is not None),
     )
 
 
-Verb = Callable[[Request], Awaitable[Response]]
+def endpoint(**declared: Any) -> Callable[[Verb], Verb]:
+    """Declare a route of `/v1`, whose refusals have OpenAI's shape; the arguments are those of
+    `operation`. An exception that has no answer passes."""
+
+    def mark(function: Verb) -> Verb:
+        @functools.wraps(function)
+        async def answered(request: Request) -> Response:
+            try:
+                return await function(request)
+            except Exception as error:
+                note(request.scope, error)
+                known = as_request_error(error)
+                if known is None:
+                    raise
+                return refusal(known).response()
+
+        return operation(invalid=400, **declared)(answered)
+
+    return mark
 
 
-def answering(function: Verb) -> Verb:
-    """A route whose refusals have this shape. Errors that no client is told of pass."""
-
-    @functools.wraps(function)
-    async def answered(request: Request) -> Response:
-        try:
-            return await function(request)
-        except Exception as error:
-            note(request.scope, error)
-            told = as_request_error(error)
-            if told is None:
-                raise
-            return refusal(told).response()
-
-    return answered
+def task_endpoint(**declared: Any) -> Callable[[Verb], Verb]:
+    """Declare a route of `/v1` that answers with the result of its tasks."""
+    return endpoint(
+        headers=CallHeaders,
+        errors=(*ADMISSION, "idempotency_conflict"),
+        gives=(TASK_ID,),
+        fails=statuses(),
+        **declared,
+    )

@@ -1,8 +1,7 @@
-"""`/v1/files`: JSON-lines files for `/v1/batches`, and what those have written.
+"""`/v1/files`: JSON-lines files, the input and the output of `/v1/batches`.
 
-Owns the routes and the reading of a multipart form while it comes. Promises that a file goes to
-the disk piece by piece, whatever its length, and is there as a whole or not at all. Never looks
-into a file.
+A multipart form is parsed while it arrives: a file of any length goes to the disk piece by piece,
+and exists as a whole or not at all. The content of a file is not read here.
 """
 
 from collections.abc import AsyncIterator
@@ -18,14 +17,13 @@ from starlette.types import Receive, Scope, Send
 from asyncsvc.batches.files import Files, Upload
 from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.intake.idempotency import Key, fingerprint
-from asyncsvc.storage import files as rows
-from asyncsvc.storage.files import File
+from asyncsvc.storage.entries import File
 from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation, resource
+from asyncsvc.web.http.resources import resource
 from asyncsvc.web.http.streaming import Streamed
-from asyncsvc.web.openai import schemas
-from asyncsvc.web.openai.errors import answering
+from asyncsvc.web.openai import requests, schemas
+from asyncsvc.web.openai.errors import endpoint
 from asyncsvc.web.tasks.routes import integer, services
 from asyncsvc.web.tasks.schemas import SubmitHeaders
 from asyncsvc.web.tasks.submit import idempotency_key
@@ -39,15 +37,13 @@ EXPIRY_LEAST_S, EXPIRY_MOST_S = 3600, 2_592_000
 Object = dict[str, Any]
 
 
-@operation(
+@endpoint(
     answer=schemas.FileObject,
     body=schemas.FileForm,
     takes="multipart/form-data",
     headers=SubmitHeaders,
     errors=("idempotency_conflict",),
-    invalid=400,
 )
-@answering
 async def upload_file(request: Request) -> Response:
     """POST /v1/files: a JSON-lines file for a batch, as a multipart form.
 
@@ -63,43 +59,31 @@ async def upload_file(request: Request) -> Response:
             await form.take(chunk)
         return JSON(shown(await form.done()))
     except ClientDisconnect:
-        return Response(status_code=499)  # nobody reads it
+        return Response(status_code=499)  # the client is gone
     finally:
         await form.close()
 
 
-@operation(answer=schemas.FileList, query=schemas.FilesQuery, invalid=400)
-@answering
+@endpoint(answer=schemas.FileList, query=schemas.FilesQuery)
 async def list_files(request: Request) -> Response:
     """GET /v1/files: the files, newest first."""
     files, query = services(request).batches.files, request.query_params
     limit = integer(query.get("limit"), "limit", LIST_MOST, 1, LIST_MOST)
-    order = query.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise InvalidRequest("order must be asc or desc", param="order")
-    after = query.get("after")
+    rising, after = requests.ascending(query.get("order")), query.get("after")
     n = None if after is None else await files.place(after)
-    purpose = query.get("purpose")
-    found = await rows.page(files.store, purpose, n, order == "asc", limit + 1, files.now())
-    page = [shown(one) for one in found[:limit]]
-    ends = {"first_id": page[0]["id"], "last_id": page[-1]["id"]} if page else _NO_ENDS
-    return JSON({"object": "list", "data": page, **ends, "has_more": len(found) > limit})
+    found = await files.store.page(query.get("purpose"), n, rising, limit + 1, files.now())
+    return JSON(schemas.listed([shown(one) for one in found], limit))
 
 
-_NO_ENDS = {"first_id": None, "last_id": None}
-
-
-@operation(answer=schemas.FileObject, errors=("not_found",))
-@answering
+@endpoint(answer=schemas.FileObject, errors=("not_found",))
 async def show_file(request: Request) -> Response:
     """GET /v1/files/{id}: one file, without its content."""
     return JSON(shown(await services(request).batches.files.get(request.path_params["file_id"])))
 
 
-@operation(answer=str, media=("application/octet-stream",), errors=("not_found",))
-@answering
+@endpoint(answer=str, media=("application/octet-stream",), errors=("not_found",))
 async def file_content(request: Request) -> Response:
-    """GET /v1/files/{id}/content: what is in it."""
+    """GET /v1/files/{id}/content: the content of a file."""
     files = services(request).batches.files
     found = await files.get(request.path_params["file_id"])
     head = {"Content-Length": str(found.bytes), "X-Content-Type-Options": "nosniff"}
@@ -109,8 +93,7 @@ async def file_content(request: Request) -> Response:
     return Download(files, found, headers=head, media_type=media)
 
 
-@operation(answer=schemas.Deleted, errors=("not_found",))
-@answering
+@endpoint(answer=schemas.Deleted, errors=("not_found",))
 async def delete_file(request: Request) -> Response:
     """DELETE /v1/files/{id}: a batch that reads it fails."""
     file_id = request.path_params["file_id"]
@@ -134,15 +117,16 @@ class Download(Streamed):
 async def _pieces(files: Files, found: File) -> AsyncIterator[bytes]:
     offset = 0
     while offset < found.bytes:
-        data = await rows.piece(files.store, found.n, offset)
+        data = await files.store.piece(found.n, offset)
         if not data:
             raise NotFound(f"the content of file {found.id} ends at byte {offset}")
         offset += len(data)
         yield data
 
 
-def shown(one: File) -> Object:
-    """A file as OpenAI shows it."""
+def shown(one: File) -> schemas.FileObject:
+    """A file in OpenAI's shape."""
+    purpose: Any = one.purpose
     return {
         "id": one.id,
         "object": "file",
@@ -150,14 +134,15 @@ def shown(one: File) -> Object:
         "created_at": one.created_at // 1000,
         "expires_at": None if one.expires_at is None else one.expires_at // 1000,
         "filename": one.filename,
-        "purpose": one.purpose,
+        "purpose": purpose,
         "status": "processed",
     }
 
 
 class Form:
-    """A multipart form while it comes: the part named `file` goes to an upload, small fields are
-    kept. `take` each chunk, then `done`; `close` in any case. `key` is an Idempotency-Key."""
+    """A multipart form while it arrives: the part named `file` goes to an upload, small fields
+    stay in memory. `take` each chunk, then `done`; `close` in any case. `key` is an
+    Idempotency-Key."""
 
     def __init__(
         self, files: Files, content_type: str | None, owner: str | None, key: str | None
@@ -170,7 +155,7 @@ class Form:
         self._owner = owner
         self._key = key
         self._digest = None if key is None else sha256()
-        """Of the file's content, which only a key needs."""
+        """The digest of the file's content, which only an Idempotency-Key needs."""
         self._fields: dict[str, bytes] = {}
         self._upload: Upload | None = None
         self._whole = False
@@ -178,18 +163,16 @@ class Form:
         self._header: tuple[bytearray, bytearray] = (bytearray(), bytearray())
         self._disposition = b""
         self._events: list[tuple[str, bytes]] = []
-        """What the parser has found in a chunk and nobody has seen to."""
+        """The parser's findings in a chunk that are still to be processed."""
         self._name = self._filename = ""
         self._parser = MultipartParser(
             boundary,
             {
-                "on_part_begin": lambda: self._events.append(("begin", b"")),
                 "on_header_field": lambda data, a, b: self._header[0].extend(data[a:b]),
                 "on_header_value": lambda data, a, b: self._header[1].extend(data[a:b]),
                 "on_header_end": self._headed,
                 "on_headers_finished": lambda: self._events.append(("head", self._disposition)),
                 "on_part_data": lambda data, a, b: self._events.append(("data", data[a:b])),
-                "on_part_end": lambda: self._events.append(("end", b"")),
                 "on_end": lambda: self._events.append(("over", b"")),
             },
         )
@@ -201,7 +184,7 @@ class Form:
         self._header = (bytearray(), bytearray())
 
     async def take(self, chunk: bytes) -> None:
-        """Raises RequestError."""
+        """Process a chunk of the body. Raises RequestError."""
         try:
             self._parser.write(chunk)
         except FormParserError as error:
@@ -238,8 +221,8 @@ class Form:
             self._upload = await self._files.upload(self._filename, PURPOSE)
 
     async def done(self) -> File:
-        """The file, whole and on the disk; with a known Idempotency-Key the one that it has made.
-        Raises RequestError."""
+        """The file, whole and on the disk; with a known Idempotency-Key the file of the first
+        upload. Raises RequestError."""
         if not self._whole:
             raise InvalidRequest("the multipart form has no end")
         upload = self._upload
@@ -264,7 +247,7 @@ class Form:
         return Key.of(self._owner, self._key, fingerprint("file", *asked))
 
     async def close(self) -> None:
-        """Leave nothing behind of a file that did not become whole."""
+        """Remove the pieces of a file that has not become whole."""
         if self._upload is not None:
             await self._upload.abandon()
             self._files.swept()

@@ -1,60 +1,64 @@
-"""A request that is held open for its task.
+"""Requests that are held open for their tasks.
 
-Owns the tie between the two. Promises that whoever hangs up ends the task that he has asked for,
-and its call upstream at once; that a stop of the service ends no task; that each answer names
-its task. Never knows what is being answered.
+A client that hangs up cancels the task that its request has created, and its call to the provider
+at once; a stop of the service cancels no task; each answer names its task. The shape of an answer
+is not known here.
 """
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, suppress
-from typing import Protocol
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
 
+from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
-from asyncsvc.intake.admission import Accepted, Aside
+from asyncsvc.intake.admission import Aside
+from asyncsvc.intake.intake import Also
 from asyncsvc.journal.journal import Event
-from asyncsvc.limits.account import Gate
-from asyncsvc.limits.headers import told
+from asyncsvc.limits.account import AccountLimiter
+from asyncsvc.limits.headers import written as duration
 from asyncsvc.limits.sliding_window import Window
-from asyncsvc.limits.token_budget import Budget
 from asyncsvc.tasks.state import State, Task
+from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.http.streaming import Watched, cut
-from asyncsvc.web.openai.asking import Call
 from asyncsvc.web.openai.errors import TASK_ID, Failure, failure, of_task
+from asyncsvc.web.openai.requests import Call
+from asyncsvc.web.tasks.routes import services
 
 HEAD_S = 2.0
-"""How long a stream's status is held back: what fails by then has a status that says so."""
+"""How long a stream's status is held back: a failure by then has a status of its own."""
 COMMENT_S = 10.0
-"""Between two signs of life on a stream; proxies close after 30 to 60 s of silence."""
+"""Between two comments on a silent stream; proxies close after 30 to 60 s of silence."""
 LONGEST_WAIT_S = 60.0
-"""What the SDK heeds of Retry-After."""
+"""The longest Retry-After that the SDK obeys."""
 
 
 class Held:
-    """One request and its task. `mine`: the request has made it, so it ends with it."""
+    """A task that a request waits for. `owned`: the request has created it and cancels it on
+    leaving; `after` is the number of the last event that is of no interest to the request."""
 
-    def __init__(self, services: Services, task: Task, mine: bool, after: int = 0) -> None:
+    def __init__(self, services: Services, task: Task, owned: bool, after: int = 0) -> None:
         self.services = services
         self.task_id = task.id
         self.created = task.request.created_at // 1000
         self.known = task.seq
-        """Events up to here were there before the request came."""
-        self._mine = mine
+        """The task's last event before the request."""
+        self._owned = owned
         self._after = after
 
     def headers(self, name: str | None = None) -> dict[str, str]:
-        """Of every answer; with the limits of the model of that name, where it has any."""
+        """The headers of an answer; with the limits of the model of that name, where it has any."""
         sent = {TASK_ID: self.task_id, "x-request-id": self.task_id}
         return sent | (_limits(self.services, name) if name else {})
 
     def waiting(self) -> str:
-        """A comment for a stream that has nothing else to send: what the task waits for."""
+        """A comment for a stream that has nothing else to send: why the task waits."""
         task = self.services.journal.live.get(self.task_id)
         if task is None or task.state is not State.PENDING:
             return ": waiting\n\n"
@@ -64,34 +68,39 @@ class Held:
         return f": waiting:{why}{start}\n\n" if why else ": waiting\n\n"
 
     async def events(
-        self, ticks: tuple[float, float] | None = None
+        self, ticks: tuple[float, float] | None = None, replay: bool = False
     ) -> AsyncGenerator[Event | None]:
-        """What happens to the task until it is finished. With `ticks`, None after so many
-        seconds of waiting: once the first, then again and again the second."""
+        """The task's events until it is finished; with `replay` from the first on. With `ticks`,
+        None after so many seconds of silence: the first number once, then the second. A deleted
+        task has no more events."""
         loop = asyncio.get_running_loop()
         due = loop.time() + ticks[0] if ticks else None
-        async with aclosing(self.services.journal.follow(self.task_id, self._after)) as pages:
-            ask = asyncio.ensure_future(anext(pages, None))
-            try:
-                while True:
-                    timeout = None if due is None else max(due - loop.time(), 0.0)
-                    await asyncio.wait({ask}, timeout=timeout)
-                    if not ask.done():
-                        yield None
-                    elif (page := ask.result()) is None:
-                        return
-                    else:
-                        for event in page:
-                            yield event
-                        ask = asyncio.ensure_future(anext(pages, None))
-                    if ticks and due is not None:
-                        due = loop.time() + ticks[1]
-            finally:
-                ask.cancel()
-                await asyncio.gather(ask, return_exceptions=True)
+        after = 0 if replay else self._after
+        pages = self.services.journal.follow(self.task_id, after)
+        following = asyncio.ensure_future(anext(pages, None))
+        try:
+            while True:
+                timeout = None if due is None else max(due - loop.time(), 0.0)
+                await asyncio.wait({following}, timeout=timeout)
+                if not following.done():
+                    yield None
+                elif (page := following.result()) is None:
+                    return
+                else:
+                    for event in page:
+                        yield event
+                    following = asyncio.ensure_future(anext(pages, None))
+                if ticks and due is not None:
+                    due = loop.time() + ticks[1]
+        except TaskNotFound:
+            return
+        finally:
+            following.cancel()
+            await asyncio.gather(following, return_exceptions=True)
+            await pages.aclose()
 
     async def ended(self) -> tuple[Task | None, Failure | None]:
-        """The task once its events have ended: with the failure, unless it has completed."""
+        """(the task once its events have ended, the failure unless it has completed)."""
         try:
             task = await self.services.journal.task(self.task_id)
         except TaskNotFound as error:
@@ -101,93 +110,111 @@ class Held:
         if not task.finished:
             message = f"the service is stopping; task {task.id} goes on when it is back"
             return task, failure("shutting_down", message)
-        return task, of_task(task, _hold_back(self.services, task.name))
+        return task, of_task(task, _retry_after(self.services, task.name))
 
     async def finished(self) -> tuple[Task | None, Failure | None]:
-        """The same, after waiting for it."""
-        with suppress(TaskNotFound):
-            async for _ in self.events():
-                pass
+        """`ended`, after waiting for the end."""
+        async for _ in self.events():
+            pass
         return await self.ended()
 
     async def give_up(self) -> None:
-        """Nobody waits for the answer any more."""
-        if self._mine and not self.services.intake.closed:
+        """Cancel the task if the request has created it, unless the service stops."""
+        if self._owned and not self.services.intake.closed:
             with suppress(IllegalTransition, TaskNotFound, StorageUnavailable):
                 await self.services.control.cancel(self.task_id)
 
 
+@asynccontextmanager
+async def received(request: Request) -> AsyncGenerator[tuple[dict[str, Any], Aside]]:
+    """(the JSON object of a request's body, `aside` of `ReceivedBody`). Raises RequestError."""
+    parts = services(request)
+    limit = parts.settings.queue.max_task_bytes
+    async with ReceivedBody(request, limit, parts.bodies) as (data, aside):
+        yield await aside(as_object, data), aside
+
+
 async def hold(
-    services: Services, call: Call, owner: str | None, aside: Aside | None = None
-) -> Held:
-    """Submit it. Raises RequestError.
+    services: Services,
+    call: Call,
+    owner: str | None,
+    aside: Aside | None = None,
+    also: Also | None = None,
+    background: bool = False,
+) -> list[Held]:
+    """Submit the tasks of a call, all or none, and hold them. Raises RequestError.
 
-    The same Idempotency-Key finds the same task, under way or finished; one that was cancelled,
-    as it is when a client hangs up and tries again, starts anew.
+    The same Idempotency-Key finds the same task, under way or finished; a cancelled one, such as
+    that of a client which hung up and calls again, starts anew. A task in the background is never
+    cancelled by its client's leaving.
     """
-    return await taken(
-        services, await services.intake.submit(call.submission, owner, call.key, aside)
-    )
+    if len(call.submissions) == 1:
+        one = await services.intake.submit(call.submissions[0], owner, call.key, aside, also)
+        accepted = [one]
+    else:
+        accepted = await services.intake.submit_all(call.submissions, owner, call.key, aside, also)
+    held = []
+    for one in accepted:
+        task, after, owned = await services.journal.task(one.task_id), 0, not one.repeated
+        if one.repeated and task.state is State.CANCELLED:
+            task, after, owned = await services.control.retry(task.id), task.seq, True
+        held.append(Held(services, task, owned and not background, after))
+    return held
 
 
-async def taken(services: Services, accepted: Accepted) -> Held:
-    """Hold a task that was submitted."""
-    task = await services.journal.task(accepted.task_id)
-    if not accepted.repeated:
-        return Held(services, task, mine=True)
-    if task.state is not State.CANCELLED:
-        return Held(services, task, mine=False)
-    return Held(services, await services.control.retry(task.id), mine=True, after=task.seq)
+async def give_up(held: Sequence[Held]) -> None:
+    """Cancel the tasks that the request has created."""
+    for one in held:
+        await one.give_up()
 
 
-class Leaves(Protocol):
-    """A task, or several, with the request that waits for them."""
+def once(answering: Callable[[], Awaitable[Response]]) -> ASGIApp:
+    """An ASGI application that sends the response that it has awaited."""
 
-    async def give_up(self) -> None: ...
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        await (await answering())(scope, receive, send)
+
+    return application
 
 
-Give = Callable[[Scope, Receive, Send], Awaitable[None]]
+class HeldResponse(Response):
+    """The answer to a held request: `application` sends it, unless the client hangs up before."""
 
-
-class PersistedValue(Response):
-    """The answer to a held request: `give` sends it, unless the client hangs up before."""
-
-    def __init__(self, held: Leaves, give: Give) -> None:
+    def __init__(self, held: Sequence[Held], application: ASGIApp) -> None:
         super().__init__()
         self._held = held
-        self._give = give
+        self._application = application
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watched = Watched(send)
-        giving = asyncio.ensure_future(self._give(scope, receive, watched))
-        leaving = asyncio.ensure_future(_left(receive))
+        answering = asyncio.ensure_future(self._answer(scope, receive, watched))
+        leaving = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait({giving, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if giving.done():
-                failed = self._given(giving, watched.begun, scope)
-                if failed is not None:
-                    await failed(scope, receive, send)
+            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
                 return
         finally:
-            giving.cancel()
+            answering.cancel()
             leaving.cancel()
-            await asyncio.gather(giving, leaving, return_exceptions=True)
-        await self._held.give_up()
+            await asyncio.gather(answering, leaving, return_exceptions=True)
+        await give_up(self._held)
 
-    def _given(self, giving: "asyncio.Future[None]", begun: bool, scope: Scope) -> Response | None:
-        """The error response where the answer failed before it began; later it is cut."""
+    async def _answer(self, scope: Scope, receive: Receive, send: Watched) -> None:
+        """An exception before the answer has begun becomes an error response; a known one later
+        cuts the answer."""
         try:
-            giving.result()
+            await self._application(scope, receive, send)
         except Exception as error:
-            if not begun:
-                return answer(scope, error)
-            if not isinstance(error, AsyncsvcError):
+            if not send.begun:
+                await answer(scope, error)(scope, receive, send)
+            elif isinstance(error, AsyncsvcError):
+                cut(scope, error)
+            else:
                 raise
-            cut(scope, error)
-        return None
 
 
-async def _left(receive: Receive) -> None:
+async def _disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -195,8 +222,8 @@ async def _left(receive: Receive) -> None:
 def _limits(services: Services, name: str) -> dict[str, str]:
     """OpenAI's headers on the limits of a model, over all its keys, as they are now."""
     gates = [upstream.gate for upstream in services.catalogue.of(name)]
-    requests: list[Window | Budget] = [gate.window for gate in gates]
-    tokens: list[Window | Budget] = [gate.budget for gate in gates]
+    requests: list[Window] = [gate.window for gate in gates]
+    tokens: list[Window] = [gate.budget for gate in gates]
     found = {}
     for what, logs in (("requests", requests), ("tokens", tokens)):
         if logs and all(log.limit for log in logs):
@@ -206,12 +233,12 @@ def _limits(services: Services, name: str) -> dict[str, str]:
             found[f"x-ratelimit-remaining-{what}"] = str(left)
             whole = max(log.whole(now) for log in logs)
             if math.isfinite(whole):
-                found[f"x-ratelimit-reset-{what}"] = told(whole)
+                found[f"x-ratelimit-reset-{what}"] = duration(whole)
     return found
 
 
-def _hold_back(services: Services, name: str | None) -> float | None:
+def _retry_after(services: Services, name: str | None) -> float | None:
     """Seconds until a key of the model may be called again; None where nothing says so."""
-    gates: list[Gate] = [upstream.gate for upstream in services.catalogue.of(name or "")]
+    gates: list[AccountLimiter] = [upstream.gate for upstream in services.catalogue.of(name or "")]
     waits = [min(gate.wait(), LONGEST_WAIT_S) for gate in gates]
     return min(waits, default=0.0) or None

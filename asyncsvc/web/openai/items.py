@@ -1,22 +1,29 @@
-"""Items of the Responses API, and the chat messages that they mean.
+"""Items of the Responses API as chat messages.
 
-Owns the way from input items to messages, and the items of a stored request. Promises that a call
-is followed by its outputs, whatever stood between them; that an item which no chat message can
-stand for is named in a note or, where OpenAI's API does not know it, a fault. Never looks at
-tasks or models.
+A call is followed by its outputs, whatever stood between them. A kind of item without a chat
+message is named in a note; a kind that OpenAI's API does not have is refused. A reasoning item's
+`encrypted_content` carries thinking for a client that stores nothing here, since providers want it
+back beside the calls that followed it: it is packed, not secret, and content of another service
+is read as no thinking.
 """
 
-from collections.abc import Iterable
+import binascii
+from base64 import b64decode, b64encode
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import orjson
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.web.openai import thoughts
 
 Messages = list[dict[str, Any]]
 Object = dict[str, Any]
 
+SEALED = "asyncsvc1:"
+"""How our `encrypted_content` begins."""
+THINKING = "reasoning_content"
+"""The field of a chat message with its thinking."""
+OF_MESSAGE = frozenset({"role", "content", "tool_calls", THINKING})
 ROLES = ("user", "assistant", "system", "developer")
 OF_SERVICE = frozenset(
     {
@@ -26,7 +33,7 @@ OF_SERVICE = frozenset(
         "program_output", "ghost_snapshot", "tool_search_call", "tool_search_output",
     }
 )  # fmt: skip
-"""Kinds of items about what OpenAI's service did by itself: no chat message stands for them."""
+"""Kinds of items about the work of OpenAI's service itself, which have no chat message."""
 CALL, OUTPUT = "_call", "_call_output"
 _OF_AN_ITEM = frozenset(
     {
@@ -40,88 +47,106 @@ may need them."""
 
 
 class Conversation:
-    """Messages made from items one after the other. `left_out` names kinds of items."""
+    """Chat messages from items, which are added one after the other. `left_out` are the kinds of
+    items without a message."""
 
     def __init__(self) -> None:
         self.messages: Messages = []
         self.left_out: list[str] = []
         self.tools: list[Any] = []
-        """Tools that an item has brought along."""
+        """Tools of `additional_tools` items."""
         self._thought = ""
         self._call_ids: dict[str, str] = {}
-        """By the id of a call's item, which some outputs name."""
+        """The ids of calls by the ids of their items, which some outputs name."""
 
     def add(self, item: Any, where: str) -> None:
-        """Raises InvalidRequest."""
+        """Add an item; `where` is its place in the request. Raises InvalidRequest."""
         if not isinstance(item, dict):
             raise InvalidRequest(f"{where} must be an object", param=where)
         kind = item.get("type", "message")
         if not isinstance(kind, str):
             raise InvalidRequest(f"{where}.type must be a string", param=f"{where}.type")
         if kind == "reasoning":
-            self._think(item)
+            self._add_thinking(item)
             return
-        match kind:
-            case "message":
-                self._say(_message(item, where))
-            case "function_call" | "custom_tool_call":
-                self._call(_call(item, where))
-            case "mcp_call":
-                self._mcp(item, where)
-            case "additional_tools" if isinstance(item.get("tools"), list):
-                self.tools += item["tools"]
-            case _ if kind in OF_SERVICE:
-                self.left_out.append(kind)
-            case _ if kind.endswith(OUTPUT):
-                self._output(self._call_id(item, where), _output(item, kind), where)
-            case _ if kind.endswith(CALL):
-                self._builtin(item, kind, where)
-            case _:
-                raise InvalidRequest(
-                    f"{where}: items of type {kind[:40]!r} are not known here",
-                    param=f"{where}.type",
-                )
+        self._adding(kind)(item, where)
         if kind.endswith(OUTPUT) or item.get("role", "assistant") != "assistant":
             self._thought = ""
 
-    def _think(self, item: Object) -> None:
+    def _adding(self, kind: str) -> Callable[[Object, str], None]:
+        """The method that adds an item of that type."""
+        match kind:
+            case "message":
+                return self._add_message
+            case "function_call" | "custom_tool_call":
+                return self._add_call
+            case "mcp_call":
+                return self._add_mcp_call
+            case "additional_tools":
+                return self._add_tools
+            case _ if kind in OF_SERVICE:
+                return self._leave_out
+            case _ if kind.endswith(OUTPUT):
+                return self._add_output
+        return self._add_builtin_call if kind.endswith(CALL) else self._refuse
+
+    def _leave_out(self, item: Object, where: str) -> None:
+        self.left_out.append(item["type"])
+
+    def _refuse(self, item: Object, where: str) -> None:
+        raise InvalidRequest(
+            f"{where}: items of type {item['type'][:40]!r} are not known here",
+            param=f"{where}.type",
+        )
+
+    def _add_tools(self, item: Object, where: str) -> None:
+        if not isinstance(item.get("tools"), list):
+            self._refuse(item, where)
+        self.tools += item["tools"]
+
+    def _add_thinking(self, item: Object) -> None:
         """Thinking goes with the calls that follow it, other fields with the message before."""
         last = self.messages[-1] if self.messages else {}
-        fields = thoughts.carried(item)
+        fields = carried(item)
         if fields and last.get("role") == "assistant":
             self.messages[-1] = fields | last
-        self._thought = thoughts.text(item)
+        self._thought = thinking(item)
 
-    def _say(self, message: Object) -> None:
+    def _add_message(self, item: Object, where: str) -> None:
+        message = _message(item, where)
         last = self.messages[-1] if self.messages else {}
         if message["role"] == "assistant" and last.get("tool_calls") and not last["content"]:
-            last["content"] = message["content"]  # said with its calls
+            last["content"] = message["content"]  # one message with its calls
         else:
             self.messages.append(message)
 
-    def _call(self, call: Object) -> None:
-        """Calls that follow each other, or what was said with them, are one message."""
+    def _add_call(self, item: Object, where: str) -> None:
+        self._append_call(_call(item, where))
+
+    def _append_call(self, call: Object) -> None:
+        """Calls that follow each other, or the text before them, are one message."""
         last = self.messages[-1] if self.messages else {}
         if last.get("role") != "assistant":
             last = {"role": "assistant", "content": None}
             self.messages.append(last)
         if self._thought:
-            last.setdefault("reasoning_content", self._thought)
+            last.setdefault(THINKING, self._thought)
             self._thought = ""
         last.setdefault("tool_calls", []).append(call)
 
-    def _output(self, call_id: str, output: Any, where: str) -> None:
-        """Providers want the output of a call right behind it."""
+    def _add_output(self, item: Object, where: str) -> None:
+        self._insert_output(self._call_id(item, where), _output(item), where)
+
+    def _insert_output(self, call_id: str, output: Any, where: str) -> None:
+        """Insert an output behind its call: providers want no other message between them."""
         text, shown = output_content(output, f"{where}.output")
-        told: Messages = [{"role": "tool", "tool_call_id": call_id, "content": text}]
-        place = self._behind(call_id)
-        self.messages[place:place] = told
+        answer: Object = {"role": "tool", "tool_call_id": call_id, "content": text}
+        self.messages.insert(self._behind(call_id), answer)
         if shown:
-            place = self._behind(call_id)
-            self.messages.insert(place, {"role": "user", "content": shown})
+            self.messages.insert(self._behind(call_id), {"role": "user", "content": shown})
 
     def _behind(self, call_id: str) -> int:
-        """Where an output of that call goes."""
+        """The index at which an output of that call goes."""
         for index in range(len(self.messages) - 1, -1, -1):
             calls = self.messages[index].get("tool_calls") or []
             if any(call["id"] == call_id for call in calls):
@@ -132,7 +157,7 @@ class Conversation:
         return len(self.messages)
 
     def _call_id(self, item: Object, where: str) -> str:
-        """The id of the call that the item is, or is the output of."""
+        """The id of the call of an item, which is a call or an output."""
         call_id = item.get("call_id")
         if call_id is None and item["type"] != "function_call_output":
             call_id = self._call_ids.get(str(item.get("id")), item.get("id"))
@@ -140,38 +165,32 @@ class Conversation:
             raise InvalidRequest(f"{where}.call_id must be a string", param=f"{where}.call_id")
         return call_id
 
-    def _mcp(self, item: Object, where: str) -> None:
-        """A call that OpenAI's service has made, with its output in the same item."""
+    def _add_mcp_call(self, item: Object, where: str) -> None:
+        """Add a call that OpenAI's service has made, and its output from the same item."""
         call = item | {"call_id": item.get("call_id") or item.get("id")}
-        self._call(_call(call, where))
+        self._add_call(call, where)
         output = item.get("output") or item.get("error") or ""
         text = output if isinstance(output, str) else orjson.dumps(output).decode()
-        self._output(call["call_id"], text, where)
+        self._insert_output(call["call_id"], text, where)
 
-    def _builtin(self, item: Object, kind: str, where: str) -> None:
-        """A call of a tool that OpenAI's API has by its kind, such as a shell."""
+    def _add_builtin_call(self, item: Object, where: str) -> None:
+        """Add a call of a tool that OpenAI's API has by its kind, such as a shell."""
         call_id = self._call_id(item, where)
         self._call_ids[str(item.get("id"))] = call_id
         known = ("id", "type", "call_id", "status", "caller", "environment")
         given = {k: v for k, v in item.items() if k not in known and v is not None}
         action = next(iter(given.values())) if len(given) == 1 else given
         arguments = orjson.dumps(action if isinstance(action, dict) else given).decode()
-        name = kind.removesuffix(CALL)
-        function = {"name": name, "arguments": arguments}
-        self._call({"id": call_id, "type": "function", "function": function})
+        function = {"name": item["type"].removesuffix(CALL), "arguments": arguments}
+        self._append_call({"id": call_id, "type": "function", "function": function})
 
 
 def conversation(items: Iterable[Any]) -> Conversation:
-    """What a list of items means. Raises InvalidRequest."""
+    """The conversation that a list of items is. Raises InvalidRequest."""
     found = Conversation()
     for index, item in enumerate(items):
         found.add(item, f"input[{index}]")
     return found
-
-
-def chat_messages(items: Iterable[Any]) -> Messages:
-    """The chat messages that a list of items means. Raises InvalidRequest."""
-    return conversation(items).messages
 
 
 def input_items(request: Object, task_id: str) -> list[Object]:
@@ -180,26 +199,6 @@ def input_items(request: Object, task_id: str) -> list[Object]:
     if isinstance(given, str):
         given = [{"role": "user", "content": given}]
     return [_shown(item, f"{task_id}_in{index}") for index, item in enumerate(given)]
-
-
-def listed(found: list[Object], after: str | None, limit: int) -> Object:
-    """A page of a list in OpenAI's shape. Raises InvalidRequest."""
-    if after is not None:
-        places = [index for index, one in enumerate(found) if one["id"] == after]
-        if not places:
-            raise InvalidRequest(
-                f"after: {after[:80]!r} is not one of our cursors: this list has no such id",
-                param="after",
-            )
-        found = found[places[0] + 1 :]
-    page = found[:limit]
-    return {
-        "object": "list",
-        "data": page,
-        "first_id": page[0]["id"] if page else None,
-        "last_id": page[-1]["id"] if page else None,
-        "has_more": len(found) > limit,
-    }
 
 
 def _shown(item: Object, suffix: str) -> Object:
@@ -233,16 +232,15 @@ def _message(item: Object, where: str) -> Object:
             f"{where}.content must be a string or a list of parts", param=f"{where}.content"
         )
     parts = parts_of(content, f"{where}.content")
-    if role == "assistant" and all(part["type"] == "text" for part in parts):
-        return message | {"content": "".join(part["text"] for part in parts)}
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        return message | {"content": parts[0]["text"]}
+    texts = [part["text"] for part in parts if part["type"] == "text"]
+    if len(texts) == len(parts) and (role == "assistant" or len(parts) == 1):
+        return message | {"content": "".join(texts)}
     return message | {"content": parts}
 
 
-def _output(item: Object, kind: str) -> Any:
-    """The output, where a kind may have none its state."""
-    if kind in ("function_call_output", "custom_tool_call_output"):
+def _output(item: Object) -> Any:
+    """The output of an item, or its status where a kind may have no output."""
+    if item["type"] in ("function_call_output", "custom_tool_call_output"):
         return item.get("output")
     return item.get("output") or str(item.get("status") or "")
 
@@ -262,23 +260,23 @@ def _call(item: Object, where: str) -> Object:
 
 
 def _own(item: Object) -> Object:
-    """The fields that a provider has given to a message or to a call."""
+    """The provider's own fields of a message or a call."""
     return {k: v for k, v in item.items() if k not in _OF_AN_ITEM and v is not None}
 
 
 TEXTS = ("input_text", "output_text", "text", "refusal", "summary_text", "reasoning_text")
 IMAGES = ("input_image", "computer_screenshot", "image_url")
 IMAGE_ABOVE = "(an image, in the next message)"
-"""What the output of a call says where it is nothing but images: only a user may show one."""
+"""The text of an output that is nothing but images: only a user's message may hold one."""
 
 
 def parts_of(content: list[Any], where: str) -> list[Object]:
-    """The parts as chat has them. Raises InvalidRequest."""
+    """Parts of a content in chat's shape. Raises InvalidRequest."""
     return [_part(part, f"{where}[{index}]") for index, part in enumerate(content)]
 
 
 def output_content(output: Any, where: str) -> tuple[str, list[Object]]:
-    """The text of a call's output, and the parts that are no text. Raises InvalidRequest."""
+    """(the text of a call's output, the parts that are no text). Raises InvalidRequest."""
     if isinstance(output, str):
         return output, []
     if isinstance(output, dict):
@@ -296,7 +294,7 @@ def output_content(output: Any, where: str) -> tuple[str, list[Object]]:
 
 
 def _is_data(part: Any) -> bool:
-    """Whether it is data of a tool, such as the outcome of a shell command, and no content."""
+    """Whether a part is data of a tool, such as the result of a shell command, and no content."""
     return isinstance(part, dict) and "type" not in part
 
 
@@ -328,3 +326,40 @@ def _image(part: Object) -> Object | None:
         return None
     detail = {} if part.get("detail") is None else {"detail": part["detail"]}
     return {"url": given, **detail}
+
+
+# Thinking -------------------------------------------------------------------------------------
+
+
+def sealed(fields: Object) -> str:
+    """Fields of a message as one opaque text."""
+    return SEALED + b64encode(orjson.dumps(fields)).decode()
+
+
+def _opened(text: Any) -> Object:
+    """The fields of a sealed text; none where the text is not ours."""
+    if not isinstance(text, str) or not text.startswith(SEALED):
+        return {}
+    try:
+        fields = orjson.loads(b64decode(text[len(SEALED) :], validate=True))
+    except (binascii.Error, orjson.JSONDecodeError):
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def thinking(item: Object) -> str:
+    """The thinking of a reasoning item; empty where none can be read."""
+    for name in ("content", "summary"):
+        given = item.get(name)
+        parts = given if isinstance(given, list) else []
+        texts = [part.get("text") for part in parts if isinstance(part, dict)]
+        if found := "".join(text for text in texts if isinstance(text, str)):
+            return found
+    carried = _opened(item.get("encrypted_content")).get(THINKING)
+    return carried if isinstance(carried, str) else ""
+
+
+def carried(item: Object) -> Object:
+    """The fields of a message that a reasoning item carries beside thinking."""
+    fields = _opened(item.get("encrypted_content"))
+    return {name: value for name, value in fields.items() if name not in OF_MESSAGE}

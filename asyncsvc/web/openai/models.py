@@ -1,36 +1,32 @@
-"""`GET /v1/models`.
+"""`GET /v1/models`: the enabled models of the settings, their aliases, `auto` and its classes.
 
-Owns the list of what may be called: the models of the settings that are enabled, their aliases,
-`auto` and its classes. Promises that each id in it can be asked for. Never calls a provider.
+Each id of the list is accepted as `model`. No provider is called.
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation
+from asyncsvc.web.http.resources import resource
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import schemas
-from asyncsvc.web.openai.asking import AUTO, CHAT_CLASSES
-from asyncsvc.web.openai.errors import answering
+from asyncsvc.web.openai.errors import endpoint
+from asyncsvc.web.openai.requests import AUTO, CHAT_CLASSES
 from asyncsvc.web.tasks.routes import services
 
 OWNER = "asyncsvc"
 
 
-@operation(answer=schemas.ModelList)
-@answering
+@endpoint(answer=schemas.ModelList)
 async def listing(request: Request) -> Response:
     """GET /v1/models: what can be asked for as `model`."""
     return JSON({"object": "list", "data": list(_known(services(request)))})
 
 
-@operation(answer=schemas.Model, errors=("model_not_found", "not_found"))
-@answering
+@endpoint(answer=schemas.Model, errors=("model_not_found", "not_found"))
 async def show(request: Request) -> Response:
     """GET /v1/models/{id}: one of them."""
     wanted, parts = request.path_params["model_id"], services(request)
@@ -38,11 +34,11 @@ async def show(request: Request) -> Response:
         if model["id"] == wanted:
             return JSON(model)
     why = parts.catalogue.lacking().get(parts.catalogue.name_of(wanted))
-    said = f"model {wanted} is disabled: {why}" if why else f"there is no model {wanted[:80]!r}"
-    raise ModelNotFound(said, param="model")
+    message = f"model {wanted} is disabled: {why}" if why else f"there is no model {wanted[:80]!r}"
+    raise ModelNotFound(message, param="model")
 
 
-def _known(parts: Services) -> Iterator[dict[str, Any]]:
+def _known(parts: Services) -> Iterator[schemas.Model]:
     lacking, since = parts.catalogue.lacking(), parts.started_ms // 1000
     enabled = {n: s for n, s in parts.settings.models.items() if n not in lacking}
     for name, settings in enabled.items():
@@ -56,5 +52,11 @@ def _known(parts: Services) -> Iterator[dict[str, Any]]:
             yield _model(f"{AUTO}:{kind}", since, OWNER, "chat")
 
 
-def _model(name: str, since: int, owner: str, kind: str | None) -> dict[str, Any]:
+def _model(name: str, since: int, owner: str, kind: str | None) -> schemas.Model:
     return {"id": name, "object": "model", "created": since, "owned_by": owner, "type": kind}
+
+
+ROUTES = [
+    resource("/v1/models", GET=listing),
+    resource("/v1/models/{model_id:path}", GET=show),
+]

@@ -1,22 +1,28 @@
-"""The body of `POST /v1/responses`.
+"""Requests to `/v1/responses`, together with the stored responses and items that they name.
 
-Owns its fields and the way from them to the parameters of a chat call. Promises that a field
-which cannot be passed on is a fault that names it or a note of the task, never a silent loss.
-Never looks at tasks or models.
+A field that cannot be passed on is refused by name or named in a note of the task. A response that
+is not to be stored is not found, and an item that an earlier response of the conversation holds
+is not repeated. Nothing is submitted or changed here.
 """
 
+import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+import orjson
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.datastructures import Headers
 
-from asyncsvc.errors import InvalidRequest
-from asyncsvc.web.http import errors
-from asyncsvc.web.openai import fields, tools
-from asyncsvc.web.openai.items import Conversation, Messages, conversation
-from asyncsvc.web.openai.schemas import with_parameters
-from asyncsvc.web.openai.thoughts import ENCRYPTED
-from asyncsvc.web.openai.tools import Choice, Tool
+from asyncsvc.errors import Conflict, InvalidRequest
+from asyncsvc.storage.entries import loads
+from asyncsvc.tasks.state import State
+from asyncsvc.web.http.state import Services
+from asyncsvc.web.openai import requests
+from asyncsvc.web.openai.items import Conversation, Messages, conversation, input_items, thinking
+from asyncsvc.web.openai.requests import AUTO, Call, Tool, ToolChoice
+from asyncsvc.web.openai.response_stream import ENCRYPTED, PREFIX, ResponseEvents
+from asyncsvc.web.openai.schemas import Text, with_parameters
+from asyncsvc.web.tasks.submit import idempotency_key, parse_as
 
 Object = dict[str, Any]
 PASSED = {
@@ -25,28 +31,22 @@ PASSED = {
     "max_output_tokens": "max_tokens",
     "parallel_tool_calls": "parallel_tool_calls",
 }
-"""Fields that are a parameter of the chat call as they are, and its name there."""
+"""Fields that are a parameter of the chat call as they are, with its name there."""
 NAMES = {"reasoning_effort": "reasoning.effort", "response_format": "text.format"}
-"""What a chat parameter is called in the Responses API."""
+"""Chat parameters with their names in the Responses API."""
 ECHOED = ("truncation", "max_tool_calls", "service_tier", "user", "safety_identifier",
           "prompt_cache_key", "prompt_cache_retention")  # fmt: skip
 """Fields without effect here that a response repeats."""
 
 
-def open_body(schema: Object) -> None:
-    """The schema with further parameters, which are not read here."""
-    with_parameters(schema)
-    schema["additionalProperties"] = True
-
-
 class CreateResponse(BaseModel):
-    """A response to ask for; further request parameters are passed on to the provider."""
+    """A request for a response; further parameters are passed on to the provider."""
 
-    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=open_body)
+    model_config = ConfigDict(extra="ignore", strict=True, json_schema_extra=with_parameters)
 
     model: str = Field(min_length=1, description="a model's name, auto, or auto:reasoning")
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[Object], Field(min_length=1)] = (
-        Field(description="a text, or a list of items")
+    input: Text | Annotated[list[Object], Field(min_length=1)] = Field(
+        description="a text, or a list of items"
     )
     instructions: str | list[Object] | None = Field(
         None, description="system messages for this answer only"
@@ -63,7 +63,7 @@ class CreateResponse(BaseModel):
     tools: list[Tool] | None = Field(
         None, description="functions, custom tools and namespaces, called by the client"
     )
-    tool_choice: Choice | None = None
+    tool_choice: ToolChoice | None = None
     parallel_tool_calls: bool | None = None
     text: Object | None = Field(None, description="format: text, json_object or json_schema")
     reasoning: Object | None = Field(None, description="effort, passed on; summary")
@@ -76,19 +76,19 @@ class CreateResponse(BaseModel):
         given = {name: getattr(self, field) for field, name in PASSED.items()}
         params = {name: value for name, value in given.items() if value is not None}
         if self.text is not None:
-            params |= _text(self.text)
+            params |= _text_params(self.text)
         if self.reasoning is not None and self.reasoning.get("effort") is not None:
             params["reasoning_effort"] = self.reasoning["effort"]
         return params
 
     def head(self) -> Messages:
-        """The messages that the instructions are. Raises InvalidRequest."""
+        """The instructions as messages. Raises InvalidRequest."""
         if isinstance(self.instructions, list):
             return conversation(self.instructions).messages
         return [{"role": "system", "content": self.instructions}] if self.instructions else []
 
-    def said(self) -> Conversation:
-        """What the input is. Raises InvalidRequest."""
+    def conversation(self) -> Conversation:
+        """The input as messages. Raises InvalidRequest."""
         given = self.input
         if isinstance(given, str):
             given = [{"role": "user", "content": given}]
@@ -98,51 +98,77 @@ class CreateResponse(BaseModel):
         return found
 
 
+class CountTokens(CreateResponse):
+    """A request to `/v1/responses` of which the tokens are counted."""
+
+    model: str = Field(AUTO, min_length=1, description="a model's name, auto, or auto:reasoning")
+
+
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A body, read: its fields, what the call is given, and what is stored of the request."""
+class ParsedResponse:
+    """A parsed body: its fields, the messages, parameters and notes of its task, and the
+    `request` that is stored beside the task."""
 
     wanted: CreateResponse
     messages: Messages
     params: Object
     notes: list[str]
-    kept: Object
+    request: Object
 
 
-def read(given: Object, earlier: Messages) -> Asked:
-    """A body behind the messages of earlier responses. Raises InvalidRequest."""
-    wanted = parse(given)
+async def parsed(
+    services: Services, given: Object, headers: Headers
+) -> tuple[CreateResponse, Call, Object]:
+    """(the fields of a body, its call, the request to store). Raises RequestError."""
+    given = requests.present(given)
+    queued = requests.queued(given, headers)
+    if "metadata" in queued:
+        given["metadata"] = queued["metadata"]
+    found = await with_history(services, given)
+    wanted = found.wanted
+    if wanted.background and wanted.store is False:
+        raise InvalidRequest("a background response needs store: true", param="store")
+    task = requests.named(wanted.model) | {"messages": found.messages, "params": found.params}
+    submission = requests.submission(task | queued, found.notes)
+    return wanted, Call([submission], idempotency_key(headers)), found.request
+
+
+async def with_history(services: Services, given: Object) -> ParsedResponse:
+    """A body, parsed together with the responses and items that it names. Raises RequestError."""
+    earlier = await _earlier(services, previous := given.get("previous_response_id"))
+    items = given.get("input")
+    if isinstance(items, list) and any(_is_reference(one) or _is_bare(one) for one in items):
+        known = await _conversation_of(services, previous)
+        given = given | {"input": await _resolved(services, items, known)}
+    return read(given, earlier)
+
+
+def read(given: Object, earlier: Messages) -> ParsedResponse:
+    """A body, parsed as the continuation of earlier messages. Raises InvalidRequest."""
+    wanted = parse_as(CreateResponse, given)
     rest = {name: value for name, value in given.items() if name not in CreateResponse.model_fields}
-    more, notes = fields.parameters(rest)
-    said, head = wanted.said(), wanted.head()
+    more, notes = requests.parameters(rest)
+    new, head = wanted.conversation(), wanted.head()
     params = wanted.params()
-    fields.check(params, NAMES)
+    requests.check(params, NAMES)
     params |= more
-    given_tools = [*(wanted.tools or []), *said.tools]
-    chosen: Object = {} if wanted.tool_choice is None else {"tool_choice": wanted.tool_choice}
-    params |= tools.checked(chosen | ({"tools": given_tools} if given_tools else {}))
-    fields.check({name: params[name] for name in fields.TOOLS if name in params})
-    if said.left_out:
-        kinds = ", ".join(dict.fromkeys(said.left_out))
+    if tools := [*(wanted.tools or []), *new.tools]:
+        params["tools"] = tools
+    if wanted.tool_choice is not None:
+        params["tool_choice"] = wanted.tool_choice
+    params |= requests.checked_tools(params)
+    if new.left_out:
+        kinds = ", ".join(dict.fromkeys(new.left_out))
         notes.append(f"items of type {kinds} stand for no chat message; left out")
     unused = [name for name in wanted.include or [] if name != ENCRYPTED]
-    notes += fields.without_effect([f"include {name[:60]}" for name in unused])
-    kept = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
-    kept |= {name: given[name] for name in ECHOED if name in given}
-    kept["head"] = len(head)
-    return Asked(wanted, head + earlier + said.messages, params, notes, kept)
+    notes += requests.without_effect([f"include {name[:60]}" for name in unused])
+    request = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
+    request |= {name: given[name] for name in ECHOED if name in given}
+    request["head"] = len(head)
+    return ParsedResponse(wanted, head + earlier + new.messages, params, notes, request)
 
 
-def parse(given: Object) -> CreateResponse:
-    """Raises InvalidRequest."""
-    try:
-        return CreateResponse.model_validate(given)
-    except ValidationError as error:
-        fault = errors.invalid(error)
-        raise InvalidRequest(str(fault), param=fault.param) from None
-
-
-def _text(text: Object) -> Object:
+def _text_params(text: Object) -> Object:
     params: Object = {}
     if text.get("verbosity") is not None:
         params["verbosity"] = text["verbosity"]
@@ -159,3 +185,118 @@ def _text(text: Object) -> Object:
             param="text.format",
         )
     return params
+
+
+# Stored responses -----------------------------------------------------------------------------
+
+
+async def find(services: Services, wanted: str) -> tuple[str, Object] | None:
+    """(the task's id, the stored request) of a response id; None: no such response is stored."""
+    if not wanted.startswith(PREFIX):
+        return None
+    task_id = wanted.removeprefix(PREFIX)
+    request = await services.journal.store.response_request(task_id)
+    return None if request is None or request.get("store") is False else (task_id, request)
+
+
+async def replayed(services: Services, task_id: str, request: Object) -> ResponseEvents:
+    """The response up to the last event of its task."""
+    task, events = await services.journal.task(task_id), ResponseEvents(task_id, request)
+    seq, store = 0, services.journal.store
+    while rows := await store.events(task.n, seq):
+        for row in rows:
+            events.take(orjson.loads(row.event(task_id).wire))
+        seq = rows[-1].seq
+    return events
+
+
+async def _output(services: Services, task_id: str, request: Object) -> list[Object]:
+    output: list[Object] = (await replayed(services, task_id, request)).response()["output"]
+    return output
+
+
+async def _conversation_of(services: Services, previous: Any) -> frozenset[str]:
+    """The ids of the tasks of a response and of all responses before it."""
+    known = set()
+    while isinstance(previous, str) and (found := await find(services, previous)) is not None:
+        task_id, request = found
+        known.add(task_id)
+        previous = request.get("previous_response_id")
+    return frozenset(known)
+
+
+async def _earlier(services: Services, previous: Any) -> Messages:
+    """The messages up to the end of a response, without its instructions. Raises InvalidRequest
+    or Conflict."""
+    if not isinstance(previous, str):
+        return []
+    found = await find(services, previous)
+    if found is None:
+        raise InvalidRequest(
+            f"there is no response {previous[:80]!r}", param="previous_response_id"
+        )
+    task_id, request = found
+    task = await services.journal.task(task_id)
+    if task.state is not State.COMPLETED:
+        raise Conflict(
+            "illegal_transition", f"{previous} is {task.state.value}: only a completed one goes on"
+        )
+    messages: Messages = loads(await services.journal.store.body(task.n))["messages"]
+    head = request.get("head", 0 if request.get("instructions") is None else 1)
+    output = await _output(services, task_id, request)
+    return messages[head:] + conversation(output).messages
+
+
+_ID = re.compile(r"(?:msg|rs|fc|ctc|item)_(.+)_((?:in)?\d+)\Z", re.ASCII)
+
+
+async def _resolved(services: Services, items: list[Any], known: frozenset[str]) -> list[Any]:
+    """The input with stored items in place of the ids that name them. An item of the tasks `known`
+    is left out: it is in the conversation already. Raises InvalidRequest."""
+    read: dict[str, dict[str, Object]] = {}
+
+    async def stored_item(item_id: Any) -> Object | None:
+        match = _ID.match(str(item_id))
+        if match is None:
+            return None
+        if match[1] not in read:
+            read[match[1]] = await _items(services, match[1])
+        return read[match[1]].get(match[0])
+
+    resolved = []
+    for index, item in enumerate(items):
+        if _is_bare(item):
+            resolved.append(await stored_item(item["id"]) or item)
+        elif not _is_reference(item):
+            resolved.append(item)
+        elif not ((match := _ID.match(str(item.get("id")))) and match[1] in known):
+            if (found := await stored_item(item.get("id"))) is None:
+                where, name = f"input[{index}].id", str(item.get("id"))
+                raise InvalidRequest(f"item with id {name[:80]!r} not found", param=where)
+            resolved.append(found)
+    return resolved
+
+
+async def _items(services: Services, task_id: str) -> dict[str, Object]:
+    """The items of a response by their ids: its input, and its output so far."""
+    found = await find(services, PREFIX + task_id)
+    if found is None:
+        return {}
+    items = [*input_items(found[1], task_id), *await _output(services, *found)]
+    return {item["id"]: item for item in items}
+
+
+def _is_reference(item: Any) -> bool:
+    """Whether an item is a reference, whose type may be left out."""
+    if not isinstance(item, dict):
+        return False
+    kind = item.get("type")
+    return kind == "item_reference" or (kind is None and "id" in item and "role" not in item)
+
+
+def _is_bare(item: Any) -> bool:
+    """Whether an item is a reasoning item without text, which the client has not received or not
+    stored."""
+    if not isinstance(item, dict) or item.get("type") != "reasoning":
+        return False
+    return isinstance(item.get("id"), str) and not thinking(item)

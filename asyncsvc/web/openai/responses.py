@@ -1,129 +1,115 @@
 """`/v1/responses`: OpenAI's Responses API, each response being a task.
 
-Owns the routes. Promises that `resp_<task id>` and the task are the same thing; that a response
-which is not in the background is cancelled when its client leaves; that a stream can be taken up
-again behind any `sequence_number`, by anybody, across restarts. Never keeps anything between two
-requests.
+`resp_<task id>` and the task are the same thing. A response that is not in the background is
+cancelled when its client leaves; its stream can be resumed behind any `sequence_number`, by any
+client, across restarts. No state is kept between two requests.
 """
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, suppress
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from asyncsvc.errors import InvalidRequest, NotFound, TaskNotFound
-from asyncsvc.intake.admission import Accepted
+from asyncsvc.errors import InvalidRequest, NotFound
 from asyncsvc.providers.tokens import of_prompt
-from asyncsvc.storage import responses as stored
+from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State
-from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation, resource
+from asyncsvc.web.http.resources import resource
 from asyncsvc.web.http.state import Services
-from asyncsvc.web.openai import fields
-from asyncsvc.web.openai.asking import AUTO
-from asyncsvc.web.openai.errors import TASK_ID, answering, statuses
-from asyncsvc.web.openai.held_request import COMMENT_S, Held, PersistedValue
-from asyncsvc.web.openai.items import input_items, listed
-from asyncsvc.web.openai.response_request import CreateResponse
-from asyncsvc.web.openai.response_stream import PREFIX, Telling
-from asyncsvc.web.openai.schemas import (
-    CountTokens,
-    DeletedResponse,
-    InputItems,
-    InputTokens,
-    ItemsQuery,
-    ResponseObject,
-    ResponseQuery,
+from asyncsvc.web.openai import requests, schemas
+from asyncsvc.web.openai.errors import TASK_ID, endpoint, task_endpoint
+from asyncsvc.web.openai.held_request import (
+    COMMENT_S,
+    Held,
+    HeldResponse,
+    hold,
+    once,
+    received,
 )
-from asyncsvc.web.openai.stored_responses import as_told, find, understood, with_history
+from asyncsvc.web.openai.items import input_items
+from asyncsvc.web.openai.response_request import (
+    CountTokens,
+    CreateResponse,
+    find,
+    parsed,
+    replayed,
+    with_history,
+)
+from asyncsvc.web.openai.response_stream import PREFIX, ResponseEvents
 from asyncsvc.web.tasks.routes import cursor, integer, services
-from asyncsvc.web.tasks.submit import ADMISSION, idempotency_key
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
 EVENT_STREAM = "text/event-stream"
 Object = dict[str, Any]
 
 
-@operation(
-    answer=ResponseObject,
+@task_endpoint(
+    answer=schemas.ResponseObject,
     media=("application/json", EVENT_STREAM),
     body=CreateResponse,
     example={"model": "auto", "input": "What is HTTP?"},
-    errors=(*ADMISSION, "idempotency_conflict"),
-    gives=(TASK_ID,),
-    invalid=400,
-    fails=statuses(),
 )
-@answering
 async def create_response(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
     parts = services(request)
-    limit = parts.settings.queue.max_task_bytes
-    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
-        given = await aside(body.as_object, data)
-        wanted, submission, kept = await understood(parts, given, request.headers)
-        accepted = await parts.intake.submit(
-            submission,
-            request.scope["owner"],
-            idempotency_key(request.headers),
-            aside,
-            lambda ids: [stored.asking(task_id, kept) for task_id in ids],
-        )
-    held = await _held(parts, accepted, background=bool(wanted.background))
-    kept = await stored.asked(parts.journal.store, held.task_id) or kept
+    async with received(request) as (body, aside):
+        wanted, call, asked = await parsed(parts, body, request.headers)
+
+        def also(ids: Sequence[str]) -> list[ResponseRequest]:
+            return [ResponseRequest(task_id, asked) for task_id in ids]
+
+        background = bool(wanted.background)
+        held = await hold(parts, call, request.scope["owner"], aside, also, background)
+    asked = await parts.journal.store.response_request(held[0].task_id) or asked
     if wanted.stream:
-        return PersistedValue(held, Stream(held, kept, -1).give)
-    if wanted.background:
-        return JSON((await as_told(parts, held.task_id, kept)).response(), headers=held.headers())
-    return PersistedValue(held, Whole(held, kept).give)
+        return HeldResponse(held, _stream(held[0], asked, -1))
+    if background:
+        return await _shown(parts, held[0].task_id, asked)
+    return HeldResponse(held, once(partial(answered, held[0], asked)))
 
 
-@operation(
-    answer=ResponseObject,
+@endpoint(
+    answer=schemas.ResponseObject,
     media=("application/json", EVENT_STREAM),
-    query=ResponseQuery,
+    query=schemas.ResponseQuery,
     errors=("not_found",),
-    invalid=400,
     gives=(TASK_ID,),
 )
-@answering
 async def show_response(request: Request) -> Response:
     """GET /v1/responses/{id}: a response as it stands; with `stream=true` its events.
 
     `starting_after=N` leaves out those up to the `sequence_number` N.
     """
     parts, query = services(request), request.query_params
-    task_id, kept = await _stored(parts, request)
-    headers = {TASK_ID: task_id}
+    task_id, asked = await _stored(parts, request)
     if query.get("stream", "false").lower() not in ("true", "1"):
-        return JSON((await as_told(parts, task_id, kept)).response(), headers=headers)
-    after = await _starting_after(parts, query.get("starting_after"), task_id, kept)
+        return await _shown(parts, task_id, asked)
+    given, after = query.get("starting_after"), -1
+    if given not in (None, "-1"):
+        after = cursor(given, "starting_after", (await replayed(parts, task_id, asked)).last)
     if request.method == "HEAD":
-        return Response(media_type=EVENT_STREAM, headers=headers)
-    held = Held(parts, await parts.journal.task(task_id), mine=False)
-    return PersistedValue(held, Stream(held, kept, after).give)
+        return Response(media_type=EVENT_STREAM, headers={TASK_ID: task_id})
+    held = Held(parts, await parts.journal.task(task_id), owned=False)
+    return HeldResponse([held], _stream(held, asked, after))
 
 
-@operation(answer=ResponseObject, errors=("not_found", "illegal_transition"))
-@answering
+@endpoint(answer=schemas.ResponseObject, errors=("not_found", "illegal_transition"))
 async def cancel_response(request: Request) -> Response:
     """POST /v1/responses/{id}/cancel: end a response; again is the same as once."""
     parts = services(request)
-    task_id, kept = await _stored(parts, request)
+    task_id, asked = await _stored(parts, request)
     task = await parts.journal.task(task_id)
     if task.state is not State.CANCELLED:
         task = await parts.control.cancel(task_id)
-    return JSON((await as_told(parts, task_id, kept)).response(), headers={TASK_ID: task_id})
+    return await _shown(parts, task_id, asked)
 
 
-@operation(answer=DeletedResponse, errors=("not_found",))
-@answering
+@endpoint(answer=schemas.DeletedResponse, errors=("not_found",))
 async def delete_response(request: Request) -> Response:
     """DELETE /v1/responses/{id}: remove a response and its task, which is cancelled before."""
     parts = services(request)
@@ -135,30 +121,54 @@ async def delete_response(request: Request) -> Response:
     return JSON({"id": PREFIX + task_id, "object": "response", "deleted": True})
 
 
-@operation(answer=InputItems, query=ItemsQuery, errors=("not_found",), invalid=400)
-@answering
+@endpoint(answer=schemas.InputItems, query=schemas.ItemsQuery, errors=("not_found",))
 async def response_items(request: Request) -> Response:
-    """GET /v1/responses/{id}/input_items: what the response was given, newest first."""
+    """GET /v1/responses/{id}/input_items: the input of the response, newest first."""
     parts, query = services(request), request.query_params
-    task_id, kept = await _stored(parts, request)
+    task_id, asked = await _stored(parts, request)
     limit = integer(query.get("limit"), "limit", ITEMS_DEFAULT, 1, ITEMS_MOST)
-    order = query.get("order", "desc")
-    if order not in ("asc", "desc"):
-        raise InvalidRequest("order must be asc or desc", param="order")
-    found = input_items(kept, task_id)
-    return JSON(listed(found if order == "asc" else found[::-1], query.get("after"), limit))
+    found = input_items(asked, task_id)
+    if not requests.ascending(query.get("order")):
+        found = found[::-1]
+    if (after := query.get("after")) is not None:
+        ids = [item["id"] for item in found]
+        if after not in ids:
+            raise InvalidRequest(
+                f"after: {after[:80]!r} is not one of our cursors: this list has no such id",
+                param="after",
+            )
+        found = found[ids.index(after) + 1 :]
+    return JSON(schemas.listed(found, limit))
 
 
-async def _starting_after(parts: Services, given: str | None, task_id: str, kept: Object) -> int:
-    """The `sequence_number` that a client has seen last; -1: none. Raises InvalidRequest."""
-    if given is None or given == "-1":
-        return -1
-    last = (await as_told(parts, task_id, kept)).last
-    return cursor(given, "starting_after", last)
+@endpoint(answer=schemas.InputTokens, body=CountTokens, errors=("illegal_transition",))
+async def input_tokens(request: Request) -> Response:
+    """POST /v1/responses/input_tokens: about how many tokens a request would have."""
+    async with received(request) as (body, _):
+        given = {"model": requests.AUTO} | requests.present(body)
+        found = await with_history(services(request), given)
+    count = of_prompt(found.messages, found.params)
+    return JSON({"object": "response.input_tokens", "input_tokens": count})
+
+
+async def answered(held: Held, request: Object) -> Response:
+    """The response of a task, once it is finished."""
+    task, failed = await held.finished()
+    headers = held.headers(task.name if task else None)
+    if failed is not None:
+        return failed.response(headers)
+    events = await replayed(held.services, held.task_id, request)
+    return JSON(events.response(), headers=headers)
+
+
+async def _shown(parts: Services, task_id: str, request: Object) -> Response:
+    """The response so far."""
+    events = await replayed(parts, task_id, request)
+    return JSON(events.response(), headers={TASK_ID: task_id})
 
 
 async def _stored(parts: Services, request: Request) -> tuple[str, Object]:
-    """The task of the response in the path, and what was asked. Raises NotFound."""
+    """(the task's id, the stored request) of the response in the path. Raises NotFound."""
     wanted = request.path_params["response_id"]
     found = await find(parts, wanted)
     if found is None:
@@ -166,81 +176,29 @@ async def _stored(parts: Services, request: Request) -> tuple[str, Object]:
     return found
 
 
-async def _held(parts: Services, accepted: Accepted, background: bool) -> Held:
-    """Hold its task, unless it is in the background.
+def _stream(held: Held, request: Object, after: int) -> ASGIApp:
+    """An ASGI application that sends the response's events behind the `sequence_number` `after`."""
 
-    The same Idempotency-Key finds the same response; one that was cancelled, as it is when a
-    client hangs up and tries again, starts anew.
-    """
-    task = await parts.journal.task(accepted.task_id)
-    anew = accepted.repeated and task.state is State.CANCELLED
-    if anew:
-        task = await parts.control.retry(task.id)
-    return Held(parts, task, mine=not background and (anew or not accepted.repeated))
+    async def frames() -> AsyncIterator[str]:
+        events = ResponseEvents(held.task_id, request)
+        journal = held.events((COMMENT_S, COMMENT_S), replay=True)
+        try:
+            async for event in journal:
+                if event is None:
+                    yield held.waiting()
+                    continue
+                new = events.take(orjson.loads(event.wire))
+                if sent := [_frame(one) for one in new if one["sequence_number"] > after]:
+                    yield "".join(sent)
+        finally:
+            await journal.aclose()
 
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | held.headers()
+        streamed = StreamingResponse(frames(), media_type=EVENT_STREAM, headers=headers)
+        await streamed.stream_response(send)  # `HeldResponse` looks whether the client leaves
 
-@operation(answer=InputTokens, body=CountTokens, errors=("illegal_transition",), invalid=400)
-@answering
-async def input_tokens(request: Request) -> Response:
-    """POST /v1/responses/input_tokens: about how many tokens a request would have."""
-    parts = services(request)
-    limit = parts.settings.queue.max_task_bytes
-    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
-        given = {"model": AUTO} | fields.present(await aside(body.as_object, data))
-        asked = await with_history(parts, given)
-    count = of_prompt(asked.messages, asked.params)
-    return JSON({"object": "response.input_tokens", "input_tokens": count})
-
-
-class Whole:
-    """A response when it is done."""
-
-    def __init__(self, held: Held, kept: Object) -> None:
-        self._held = held
-        self._kept = kept
-
-    async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
-        held = self._held
-        task, failed = await held.finished()
-        headers = held.headers(task.name if task else None)
-        if failed is not None:
-            answer = failed.response(headers)
-        else:
-            told_so = await as_told(held.services, held.task_id, self._kept)
-            answer = JSON(told_so.response(), headers=headers)
-        await answer(scope, receive, send)
-
-
-class Stream:
-    """The events of a response behind the number `after`, until its last."""
-
-    def __init__(self, held: Held, kept: Object, after: int) -> None:
-        self._held = held
-        self._telling = Telling(held.task_id, kept)
-        self._after = after
-
-    async def give(self, scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | self._held.headers()
-        frames = StreamingResponse(self._frames(), media_type=EVENT_STREAM, headers=headers)
-        await frames(scope, _never, send)
-
-    async def _frames(self) -> AsyncIterator[str]:
-        with suppress(TaskNotFound):  # it was deleted just before we came to follow it
-            async with aclosing(self._held.events((COMMENT_S, COMMENT_S))) as events:
-                async for event in events:
-                    if event is None:
-                        yield self._held.waiting()
-                        continue
-                    said = self._telling.take(orjson.loads(event.wire))
-                    frames = [_frame(one) for one in said if one["sequence_number"] > self._after]
-                    if frames:
-                        yield "".join(frames)
-
-
-async def _never() -> Message:
-    """Whoever holds the request looks whether its client has left."""
-    await asyncio.Event().wait()
-    raise AssertionError("an event that nobody sets")
+    return application
 
 
 def _frame(event: Object) -> str:

@@ -1,27 +1,28 @@
-"""The shapes of OpenAI's API, as types: for the document at `/openapi.json`.
+"""The shapes of OpenAI's API: one declaration for the answers that routes build, whose fields the
+type checker compares, and for the OpenAPI document.
 
-Owns the fields that are told there. Promises to cost nothing at run time. Never validates: what
-a body may hold is decided by `asking.py`.
+A body that is a model is validated by it; `requests` validates those that are TypedDicts.
 """
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, NotRequired
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from asyncsvc.tasks import parameters
 from asyncsvc.tasks.submission import MESSAGE, Lane
-from asyncsvc.web.openai import fields
-from asyncsvc.web.openai.tools import Choice as ToolChoice
-from asyncsvc.web.openai.tools import Tool
-from asyncsvc.web.tasks.schemas import KEY_MOST, MOST
+from asyncsvc.web.openai.requests import PROMPTS_MOST, Tool, ToolChoice
+from asyncsvc.web.openai.requests import REFUSED as NOT_SUPPORTED
+from asyncsvc.web.tasks.schemas import MOST, SubmitHeaders
 
 Object = dict[str, Any]
 BITS = 63
-"""A whole number must fit so many bits and a sign, for it is stored as JSON."""
+"""Bits of a whole number beside its sign: JSON is stored with no more."""
+OPEN_ANSWER = ConfigDict(extra="allow")
 
 
-REFUSED: Object = {name: {"type": "null"} for name in fields.REFUSED} | {
+REFUSED: Object = {name: {"type": "null"} for name in NOT_SUPPORTED} | {
     "logprobs": {"type": ["boolean", "null"], "not": {"const": True}},
     "top_logprobs": {"type": ["integer", "null"], "minimum": 0, "maximum": 0},
     "modalities": {
@@ -31,14 +32,15 @@ REFUSED: Object = {name: {"type": "null"} for name in fields.REFUSED} | {
         "maxItems": 1,
     },
 }
-"""Parameters that are taken only where they ask for nothing."""
+"""Parameters that are accepted only with a value that asks for nothing."""
 
 
 def with_parameters(schema: Object) -> None:
-    """The well-known parameters among the fields of a body."""
+    """Add the well-known parameters to the fields of a body, which may have further ones."""
     known = {name: _bounded(field) for name, field in parameters.schema().items()}
     known |= REFUSED
     schema["properties"] = known | schema["properties"]
+    schema["additionalProperties"] = True
 
 
 def _bounded(schema: Any) -> Any:
@@ -53,13 +55,13 @@ def _bounded(schema: Any) -> Any:
 
 
 OPEN = ConfigDict(extra="allow", json_schema_extra=with_parameters)
-"""Of bodies with further parameters, of which the well-known are told."""
+"""The config of bodies with further parameters; the well-known ones are described."""
 Text = Annotated[str, Field(min_length=1)]
 Which = Annotated[str, Field(min_length=1, description="a model's name, `auto` or `auto:CLASS`")]
 Message = Annotated[Object, Field(json_schema_extra=MESSAGE)]
 
 
-class CallHeaders(TypedDict, total=False):
+class CallHeaders(SubmitHeaders, total=False):
     x_lane: Annotated[Lane, Field(alias="x-lane", description="priority, short or long")]
     x_priority: Annotated[int, Field(alias="x-priority", ge=0, le=9)]
     x_session_id: Annotated[
@@ -69,15 +71,6 @@ class CallHeaders(TypedDict, total=False):
             min_length=1,
             max_length=200,
             description="tasks of one session run in order",
-        ),
-    ]
-    idempotency_key: Annotated[
-        str,
-        Field(
-            alias="Idempotency-Key",
-            min_length=1,
-            max_length=KEY_MOST,
-            description="the same key and body find the same task",
         ),
     ]
 
@@ -124,7 +117,7 @@ class CompletionsBody(TypedDict):
     __pydantic_config__ = OPEN  # type: ignore[misc]
 
     model: Which
-    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=100)]
+    prompt: Text | Annotated[list[Text], Field(min_length=1, max_length=PROMPTS_MOST)]
     stream: NotRequired[bool | None]
     stream_options: NotRequired[StreamOptions | None]
     echo: NotRequired[Annotated[bool | None, Field(description="begin with the prompt")]]
@@ -175,7 +168,7 @@ class Embeddings(TypedDict):
 
 
 class Model(TypedDict):
-    """What may be asked for as `model`."""
+    """A name that is accepted as `model`."""
 
     id: str
     object: Literal["model"]
@@ -185,7 +178,7 @@ class Model(TypedDict):
 
 
 class ModelList(TypedDict):
-    """All of them."""
+    """All models."""
 
     object: Literal["list"]
     data: list[Model]
@@ -193,6 +186,25 @@ class ModelList(TypedDict):
 
 Seconds = Annotated[int, Field(description="seconds since the epoch")]
 Order = Literal["asc", "desc"]
+
+
+class List(TypedDict):
+    object: Literal["list"]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+
+def listed(found: Sequence[Any], limit: int) -> Object:
+    """A page of a list in OpenAI's shape: at most `limit` of the rows."""
+    page = found[:limit]
+    return {
+        "object": "list",
+        "data": page,
+        "first_id": page[0]["id"] if page else None,
+        "last_id": page[-1]["id"] if page else None,
+        "has_more": len(found) > limit,
+    }
 
 
 class FileForm(TypedDict):
@@ -213,12 +225,8 @@ class FileObject(TypedDict):
     status: Literal["processed"]
 
 
-class FileList(TypedDict):
-    object: Literal["list"]
+class FileList(List):
     data: list[FileObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class FilesQuery(TypedDict, total=False):
@@ -234,11 +242,19 @@ class Deleted(TypedDict):
     deleted: Literal[True]
 
 
-class BatchBody(TypedDict):
-    input_file_id: Annotated[str, Field(min_length=1)]
+Name = Annotated[str, Field(max_length=64)]
+Value = Annotated[str, Field(max_length=512)]
+
+
+class BatchBody(BaseModel):
+    """A batch to run; the limits of `metadata` are OpenAI's."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    input_file_id: Text
     endpoint: Literal["/v1/chat/completions", "/v1/embeddings", "/v1/responses"]
     completion_window: Literal["24h"]
-    metadata: NotRequired[dict[str, str] | None]
+    metadata: Annotated[dict[Name, Value], Field(max_length=16)] | None = None
 
 
 class RequestCounts(TypedDict):
@@ -279,12 +295,8 @@ class BatchObject(TypedDict):
     metadata: dict[str, str] | None
 
 
-class BatchList(TypedDict):
-    object: Literal["list"]
+class BatchList(List):
     data: list[BatchObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
 
 
 class PageQuery(TypedDict, total=False):
@@ -341,7 +353,7 @@ class Incomplete(TypedDict):
 class OutputItem(TypedDict):
     """A message, thinking, or a call; further fields by its type."""
 
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+    __pydantic_config__ = OPEN_ANSWER  # type: ignore[misc]
 
     id: str
     type: Literal["message", "reasoning", "function_call", "custom_tool_call"]
@@ -351,7 +363,7 @@ class OutputItem(TypedDict):
 class ResponseObject(TypedDict):
     """A response."""
 
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+    __pydantic_config__ = OPEN_ANSWER  # type: ignore[misc]
 
     id: str
     object: Literal["response"]
@@ -393,32 +405,16 @@ class DeletedResponse(TypedDict):
 class InputItem(TypedDict):
     """What a response was given; further fields by its type."""
 
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
+    __pydantic_config__ = OPEN_ANSWER  # type: ignore[misc]
 
     id: str
     type: str
 
 
-class InputItems(TypedDict):
-    """A page of them."""
+class InputItems(List):
+    """A page of items."""
 
-    object: Literal["list"]
     data: list[InputItem]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-
-class CountTokens(TypedDict):
-    """A request to `/v1/responses`, of which the tokens are to be counted."""
-
-    __pydantic_config__ = {"extra": "allow"}  # type: ignore[misc]  # noqa: RUF012
-
-    input: Annotated[str, Field(min_length=1)] | Annotated[list[Object], Field(min_length=1)]
-    model: NotRequired[str | None]
-    instructions: NotRequired[str | list[Object] | None]
-    previous_response_id: NotRequired[str | None]
-    tools: NotRequired[list[Object] | None]
 
 
 class InputTokens(TypedDict):

@@ -1,4 +1,4 @@
-"""The OpenAPI document (`/openapi.json`) and its page for people (`/docs`).
+"""The OpenAPI document (`/openapi.json`) and its page for people (`/docs`), from the routes.
 
-Both are made of the declared routes; `routes.Description` holds them once they are made.
+May be imported: `routes.ROUTES` and `routes.Description`. The other modules are the package's own.
 """

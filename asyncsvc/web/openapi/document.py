@@ -1,8 +1,7 @@
-"""The OpenAPI document, made from the routes and what is declared beside them.
+"""The OpenAPI 3.1 document, from the routes and their declared `Operation`s.
 
-Owns the translation of paths, methods, `Operation`s and types into OpenAPI 3.1. Promises that
-every method of every `Resource` is in it, whether something is declared of it or not. Never
-imported before the document is asked for: it is of no use to a submit.
+Every method of every `Resource` is in it, declared or not. `routes` imports this module when a
+client first asks for the document: a submit has no use for it.
 """
 
 import inspect
@@ -71,7 +70,7 @@ class Served:
     path: str
     method: str
     function: Callable[..., Any]
-    said: Operation
+    operation: Operation
 
     @property
     def tag(self) -> str:
@@ -80,21 +79,21 @@ class Served:
 
     @property
     def id(self) -> str:
-        """Its name for generated clients; one in the whole document."""
+        """The name of the operation for generated clients; unique in the document."""
         return f"{self.tag}_{self.function.__name__.strip('_')}"
 
     @property
     def words(self) -> tuple[str, str]:
-        """(summary, description) by the function's docstring: `METHOD path: what it does.`"""
+        """(summary, description) from the function's docstring, `METHOD path: what it does.`"""
         first, _, rest = (inspect.getdoc(self.function) or self.id).partition("\n")
         label, colon, meaning = first.partition(": ")
-        said = meaning if colon and label.startswith(self.method) else first
-        summary = said[:1].upper() + said[1:].rstrip(".")
+        sentence = meaning if colon and label.startswith(self.method) else first
+        summary = sentence[:1].upper() + sentence[1:].rstrip(".")
         return summary, rest.strip() or f"{summary}."
 
 
 def served(routes: Iterable[BaseRoute]) -> Iterator[Served]:
-    """Every method that is served, as it is declared."""
+    """All methods of all resources."""
     for route in routes:
         if isinstance(route, Resource):
             for method, function in route.verbs.items():
@@ -114,7 +113,7 @@ def statuses() -> dict[str, int]:
 
 
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """The whole of it."""
+    """The document of these routes. Raises KeyError for a declared code that does not exist."""
     all_served = list(served(routes))
     types = _Types(all_served)
     ways = _links(all_served)
@@ -154,32 +153,27 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
 
 
 class _Types:
-    """The schema of each type that is mentioned, and what all of them refer to."""
+    """The schemas of all types that operations declare, and the components they refer to."""
 
     def __init__(self, mentioned: Iterable[Served]) -> None:
-        kinds = [Refusal]
         self._apart: list[Any] = []
+        kinds: list[Any] = [Refusal]
         for one in mentioned:
-            said = one.said
-            lists = [kind for kind in (said.query, said.headers) if kind]
+            spec = one.operation
+            lists = [kind for kind in (spec.query, spec.headers) if kind]
             self._apart += lists
-            kinds += [kind for kind in (said.answer, said.body, *lists) if kind]
-        self._kinds: list[Any] = []
-        for kind in kinds:
-            if not any(kind is known for known in self._kinds):
-                self._kinds.append(kind)
-        asked = [(n, "validation", TypeAdapter(kind)) for n, kind in enumerate(self._kinds)]
+            kinds += [kind for kind in (spec.answer, spec.body, *lists) if kind]
+        asked = [(kind, "validation", TypeAdapter(kind)) for kind in dict.fromkeys(kinds)]
         made, rest = TypeAdapter.json_schemas(asked, ref_template=REF)  # type: ignore[arg-type]
-        self._made = {n: schema for (n, _), schema in made.items()}
+        self._made: dict[Any, dict[str, Any]] = {kind: schema for (kind, _), schema in made.items()}
         self.components: dict[str, Any] = _without_defaults(rest.get("$defs", {}))
 
     def of(self, kind: Any) -> dict[str, Any]:
         """The schema of a type: mostly a reference."""
-        number = next(n for n, known in enumerate(self._kinds) if known is kind)
-        return dict(self._made[number])
+        return dict(self._made[kind])
 
     def fields(self, kind: Any) -> dict[str, Any]:
-        """The properties of a TypedDict by which parameters are described."""
+        """The properties of a TypedDict that declares parameters."""
         schema = self.of(kind)
         if "$ref" in schema:
             schema = self.components[schema["$ref"].rpartition("/")[2]]
@@ -187,14 +181,14 @@ class _Types:
         return fields
 
     def named(self) -> dict[str, Any]:
-        """The components; not those whose fields stand among the parameters."""
+        """The components without the TypedDicts that declare parameters."""
         apart = {kind.__name__ for kind in self._apart}
         return {name: schema for name, schema in self.components.items() if name not in apart}
 
 
 def _without_defaults(schema: Any) -> Any:
-    """The same with each default in the words of its field: programs that make types of a schema
-    take a field with a default for one that is always there."""
+    """The schema with each default in its field's description: generators of types take a field
+    with a default for one that is always there."""
     if isinstance(schema, list):
         return [_without_defaults(one) for one in schema]
     if not isinstance(schema, dict):
@@ -210,23 +204,26 @@ def _without_defaults(schema: Any) -> Any:
 
 def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]:
     summary, description = one.words
-    said = one.said
+    spec = one.operation
     entry: dict[str, Any] = {"operationId": one.id, "tags": [one.tag], "summary": summary}
     if description:
         entry["description"] = description
     if one.path in OPEN_PATHS:
         entry["security"] = []
     parameters = [
-        *_parameters(said.query, "query", types),
-        *_parameters(said.headers, "header", types),
+        *_parameters(spec.query, "query", types),
+        *_parameters(spec.headers, "header", types),
     ]
     if parameters:
         entry["parameters"] = parameters
-    if said.body is not None:
-        content: dict[str, Any] = {"schema": types.of(said.body)}
-        if said.example is not None:
-            content["example"] = said.example
-        entry["requestBody"] = {"required": said.needs_body, "content": {said.takes: content}}
+    if spec.body is not None:
+        content: dict[str, Any] = {"schema": types.of(spec.body)}
+        if spec.example is not None:
+            content["example"] = spec.example
+        entry["requestBody"] = {
+            "required": spec.needs_body,
+            "content": {spec.takes: content},
+        }
     entry["responses"] = _answers(one, types, ways)
     return entry
 
@@ -251,25 +248,25 @@ def _parameters(kind: Any, place: str, types: _Types) -> list[dict[str, Any]]:
 
 
 def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]:
-    said = one.said
+    spec = one.operation
     answers: dict[int, dict[str, Any]] = {}
     meaning = (
-        (inspect.getdoc(said.answer) or "").partition("\n")[0].rstrip(".")
-        if _ours(said.answer)
+        (inspect.getdoc(spec.answer) or "").partition("\n")[0].rstrip(".")
+        if _ours(spec.answer)
         else ""
     )
-    first = answers[said.status] = {"description": meaning or HTTPStatus(said.status).phrase}
-    if said.answer is not None:
-        # A stream's events have many shapes: the pages of the protocol tell them.
+    first = answers[spec.status] = {"description": meaning or HTTPStatus(spec.status).phrase}
+    if spec.answer is not None:
+        # A stream's events have many shapes, which docs/protocol.md describes.
         first["content"] = {
-            kind: {} if kind == STREAM_MEDIA else {"schema": types.of(said.answer)}
-            for kind in said.media
+            kind: {} if kind == STREAM_MEDIA else {"schema": types.of(spec.answer)}
+            for kind in spec.media
         }
-    if said.gives:
-        first["headers"] = {name: {"schema": {"type": "string"}} for name in said.gives}
-    if said.status == 202 and "Location" in said.gives:
+    if spec.gives:
+        first["headers"] = {name: {"schema": {"type": "string"}} for name in spec.gives}
+    if spec.status == 202 and "Location" in spec.gives:
         first["links"] = ways
-    for status, why in said.also.items():
+    for status, why in spec.also.items():
         same = {} if status == 204 else {k: first[k] for k in ("content", "headers") if k in first}
         answers[status] = {"description": why} | same
     for status, codes in sorted(_refusals(one).items()):
@@ -278,18 +275,18 @@ def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]
 
 
 def _refusals(one: Served) -> dict[int, list[str]]:
-    """The codes with which it may be refused, by status."""
-    said = one.said
-    codes = [*ALWAYS, *said.errors]
+    """The error codes of an operation by their status."""
+    spec = one.operation
+    codes = [*ALWAYS, *spec.errors]
     codes += ["forbidden_origin"] if one.method not in READS else []
     codes += ["unauthorized"] if one.path not in OPEN_PATHS else []
-    codes += WITH_BODY if said.body is not None else []
-    codes += ["invalid_request"] if said.query or said.headers else []
-    known = statuses() | {"invalid_request": said.invalid}
-    found = {status: list(codes) for status, codes in said.fails.items()}
+    codes += WITH_BODY if spec.body is not None else []
+    codes += ["invalid_request"] if spec.query or spec.headers else []
+    known = statuses() | {"invalid_request": spec.invalid}
+    found = {status: list(codes) for status, codes in spec.fails.items()}
     for code in dict.fromkeys(codes):
-        told = found.setdefault(known[code], [])
-        told += [] if code in told else [code]
+        listed = found.setdefault(known[code], [])
+        listed += [] if code in listed else [code]
     return found
 
 
@@ -299,9 +296,9 @@ def _add_refusal(
     narrowed = {"properties": {"error": {"properties": {"code": {"enum": sorted(codes)}}}}}
     schema = {"allOf": [types.of(Refusal), narrowed]}
     before = answers.get(status, {"description": ""})
-    told = ", ".join(f"`{code}`" for code in sorted(codes))
+    listed = ", ".join(f"`{code}`" for code in sorted(codes))
     answer = before | {
-        "description": f"{before['description']}; or {told}" if before["description"] else told,
+        "description": f"{before['description']}; or {listed}" if before["description"] else listed,
         "content": before.get("content", {}) | {JSON_MEDIA: {"schema": schema}},
     }
     if status in GIVEN:
@@ -313,7 +310,7 @@ def _add_refusal(
 
 
 def _links(all_served: Iterable[Served]) -> dict[str, Any]:
-    """What can be done with the task that an answer names."""
+    """The links from an answer to the operations on its task."""
     return {
         one.id: {"operationId": one.id, "parameters": {"task_id": "$response.body#/task_id"}}
         for one in all_served
@@ -322,5 +319,5 @@ def _links(all_served: Iterable[Served]) -> dict[str, Any]:
 
 
 def _ours(kind: Any) -> bool:
-    """Whether it has a docstring of its own, unlike `str` or an Annotated."""
+    """Whether a type has a docstring of ours, unlike `str` or an Annotated."""
     return isinstance(kind, type) and kind.__module__.startswith("asyncsvc.")

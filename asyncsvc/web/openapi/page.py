@@ -1,9 +1,8 @@
-"""The OpenAPI document as a page for people.
+"""The OpenAPI document as a page for people: the HTML of `/docs`.
 
-Owns the HTML of `/docs`. An anchor stands inside what is folded, because that is how a browser
-unfolds it without a script. Promises that all that the document says of an operation or a type can
-be read there, that every text is escaped, and that the page needs no script and no other file.
-Never knows a route: it sees only the document.
+The page shows all that the document has of an operation or a type; every text is escaped, and no
+script or other file is needed. An anchor stands within a folded element, because browsers then
+unfold it without a script. The document is the only input.
 """
 
 import json
@@ -30,7 +29,7 @@ LIMITS = {
 }
 
 TITLES = {"v1": "OpenAI"}
-"""Of tags that say little by themselves."""
+"""Titles of tags whose names say little."""
 
 
 def page(document: Mapping[str, Any]) -> str:
@@ -64,19 +63,19 @@ def _operations(document: Mapping[str, Any], tag: str) -> Iterable[Found]:
 
 
 def _contents(groups: Mapping[str, list[Found]]) -> str:
-    told = []
+    lists = []
     for name, found in groups.items():
         lines = "".join(
             f'<li><a href="#{escape(one["operationId"])}">{_inline(one["summary"])}</a></li>'
             for _, _, one, _ in found
         )
-        told.append(f'<h2><a href="#{escape(name)}">{_title(name)}</a></h2><ul>{lines}</ul>')
-    return "".join(told) + '<h2><a href="#types">Types</a></h2>'
+        lists.append(f'<h2><a href="#{escape(name)}">{_title(name)}</a></h2><ul>{lines}</ul>')
+    return "".join(lists) + '<h2><a href="#types">Types</a></h2>'
 
 
 def _group(name: str, found: list[Found]) -> str:
-    told = "".join(_one(*one) for one in found)
-    return f'<section id="{escape(name)}"><h2>{_title(name)}</h2>{told}</section>'
+    operations = "".join(_one(*one) for one in found)
+    return f'<section id="{escape(name)}"><h2>{_title(name)}</h2>{operations}</section>'
 
 
 def _title(tag: str) -> str:
@@ -134,17 +133,17 @@ def _curl(path: str, verb: str, body: Mapping[str, Any] | None) -> str:
 
 
 def _types(schemas: Mapping[str, Any]) -> str:
-    told = "".join(_type(name, schemas[name]) for name in sorted(schemas))
-    return f'<section id="types"><h2>Types</h2>{told}</section>'
+    types = "".join(_type(name, schemas[name]) for name in sorted(schemas))
+    return f'<section id="types"><h2>Types</h2>{types}</section>'
 
 
 def _type(name: str, schema: Mapping[str, Any]) -> str:
     needed = schema.get("required", [])
     rows = []
-    for field, said in schema.get("properties", {}).items():
+    for field, kind in schema.get("properties", {}).items():
         need = ' <span class="need">required</span>' if field in needed else ""
-        about = _inline(said.get("description", ""))
-        rows.append((f"<code>{escape(field)}</code>{need}", _kind(said), about))
+        about = _inline(kind.get("description", ""))
+        rows.append((f"<code>{escape(field)}</code>{need}", _kind(kind), about))
     table = _table(("field", "type", ""), rows) if rows else f"<p>{_kind(schema)}</p>"
     return (
         f'<details class="one"><summary>'
@@ -175,13 +174,13 @@ def _kind(schema: Mapping[str, Any]) -> str:
         return f"<code>{escape(json.dumps(schema['const']))}</code>"
     kind = schema.get("type", "anything")
     if kind == "array":
-        told = f"list of {_kind(schema.get('items', {}))}"
+        text = f"list of {_kind(schema.get('items', {}))}"
     elif kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
-        told = f"object of {_kind(schema['additionalProperties'])}"
+        text = f"object of {_kind(schema['additionalProperties'])}"
     else:
-        told = escape(str(kind))
-    limits = [said.format(schema[name]) for name, said in LIMITS.items() if name in schema]
-    return f"{told} ({escape(', '.join(limits))})" if limits else told
+        text = escape(str(kind))
+    limits = [limit.format(schema[name]) for name, limit in LIMITS.items() if name in schema]
+    return f"{text} ({escape(', '.join(limits))})" if limits else text
 
 
 def _prose(text: str) -> str:

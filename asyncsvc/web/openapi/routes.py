@@ -1,8 +1,7 @@
-"""The service's own description: `GET /openapi.json`, and `GET /docs` for people.
+"""`GET /openapi.json`, the OpenAPI document of the service, and `GET /docs`, its page for people.
 
-Owns the two routes and the moment of making: once, when first asked, off the loop. Promises a
-page that loads nothing from anywhere and runs no script. Never tells anything of tasks or
-settings, so that both are open without a token.
+Both are made once, when a client first asks, outside the event loop. Both are open without a token,
+since they hold nothing of tasks or settings; the page runs no script and loads no other file.
 """
 
 import asyncio
@@ -22,7 +21,7 @@ from asyncsvc.web.tasks.schemas import Object
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """Both forms, ready to be sent."""
+    """The bytes of the document and of the page."""
 
     document: bytes
     page: bytes
@@ -31,8 +30,8 @@ class Made:
 
 
 def make(routes: Sequence[BaseRoute]) -> Made:
-    """Some tens of milliseconds of work."""
-    # Here and not above: nobody but the first to ask should pay for these.
+    """The document and the page of these routes: some tens of milliseconds of work."""
+    # Imported here: a start of the service shall not take the time for them.
     from asyncsvc.web.openapi.document import document
     from asyncsvc.web.openapi.page import STYLE, page
 
@@ -46,14 +45,14 @@ def make(routes: Sequence[BaseRoute]) -> Made:
 
 
 class Description:
-    """The description of these routes, made when a client first asks for it, outside the loop."""
+    """The document and the page of a list of routes, made when a client first asks for them."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._routes = routes
         self._made: Made | None = None
 
     async def made(self) -> Made:
-        """Both forms. Two clients that ask at once may both cause the work, with one result."""
+        """Both of them. Two clients that ask at once may both cause the work, with one result."""
         if self._made is None:
             self._made = await asyncio.to_thread(make, self._routes)
         return self._made

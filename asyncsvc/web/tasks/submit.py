@@ -5,7 +5,7 @@ The answer is sent when the task is on the disk. `intake.Intake` decides whether
 
 from typing import Any, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
@@ -24,7 +24,7 @@ ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shuttin
 """Codes of a submit that is not taken."""
 
 
-S = TypeVar("S", bound=Submission)
+S = TypeVar("S", bound=BaseModel)
 
 
 def parse(value: dict[str, Any], prefix: str = "") -> Submission:
@@ -33,7 +33,7 @@ def parse(value: dict[str, Any], prefix: str = "") -> Submission:
 
 
 def parse_as(kind: type[S], value: dict[str, Any], prefix: str = "") -> S:
-    """One task's fields, as a submission of that kind. Raises InvalidRequest."""
+    """The fields of a body, as a model of that kind. Raises InvalidRequest."""
     try:
         return kind.model_validate(value)
     except ValidationError as error:

@@ -13,10 +13,8 @@ import orjson
 from asyncsvc.clock import rfc3339
 from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.storage import webhooks as callbacks
-from asyncsvc.storage.columns import served
-from asyncsvc.storage.refusals import loads
-from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task
+from asyncsvc.storage.entries import loads
+from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, served
 from asyncsvc.web.http.state import Services
 
 
@@ -62,7 +60,7 @@ async def whole(services: Services, task: Task) -> dict[str, Any]:
     body: dict[str, Any] = loads(await store.body(task.n))
     result: Any = await store.result(task.n)
     if result is None and task.state in UNFINISHED and task.starts:
-        parts = [loads(data)["text"] for data in await store.text_so_far(task.n)]
+        parts = [loads(data)["text"] for data in await store.since_attempt(task.n)]
         result = "".join(parts) or None
     elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
         result = loads(result)
@@ -82,10 +80,10 @@ async def _beside_text(services: Services, task: Task) -> dict[str, Any]:
         return found
     store = services.journal.store
     if task.finish_reason in ("tool_calls", "length"):
-        pieces = [loads(p) for p in await store.text_so_far(task.n, EventType.TOOL_CALL)]
+        pieces = [loads(p) for p in await store.since_attempt(task.n, EventType.TOOL_CALL)]
         if calls := put_together(piece for piece in pieces if "by" not in piece):
             found["tool_calls"] = [call_shown(call) for call in calls]
-    if fields := await store.text_so_far(task.n, EventType.MESSAGE):
+    if fields := await store.since_attempt(task.n, EventType.MESSAGE):
         found["message"] = loads(fields[-1])
     return found
 
@@ -117,7 +115,7 @@ async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
     """How far it is with telling of the task's end; None where nobody wants to be told."""
     if task.request.callback_url is None:
         return None
-    tried = await callbacks.last_try(services.journal.store, task)
+    tried = await services.journal.store.deliveries.last_try(task)
     return {
         "url": task.request.callback_url,
         "state": tried.state,
@@ -178,7 +176,9 @@ def model(services: Services, name: str) -> dict[str, Any]:
     settings = services.settings.models[name]
     upstreams = services.catalogue.of(name)
     gates = [_gate(upstream) for upstream in upstreams]
-    latencies = [u.gate.service_s for u in upstreams if u.gate.service_s is not None]
+    latencies = [
+        u.gate.statistics.service_s for u in upstreams if u.gate.statistics.service_s is not None
+    ]
     lacks = services.catalogue.lacking().get(name)
     since = services.holds.since(name)
     states = [gate["breaker"] for gate in gates]
@@ -201,8 +201,8 @@ def model(services: Services, name: str) -> dict[str, Any]:
         "breaker": "closed" if "closed" in states or not states else states[0],
         "queue_depth": services.scheduler.depth(name),
         "latency_s": round(min(latencies), 3) if latencies else None,
-        "calls": sum(upstream.gate.calls for upstream in upstreams),
-        "errors": sum(upstream.gate.errors for upstream in upstreams),
+        "calls": sum(upstream.gate.statistics.calls for upstream in upstreams),
+        "errors": sum(upstream.gate.statistics.errors for upstream in upstreams),
         "waiting_for": next((gate["waiting_for"] for gate in gates if gate["waiting_for"]), None),
         "ready": next((u.ready for u in upstreams), None),
         "gates": gates,
@@ -230,6 +230,6 @@ def _gate(upstream: Upstream) -> dict[str, Any]:
         "tokens_used": gate.budget.used(now),
         "tokens_limit": gate.budget.limit,
         "learned": gate.adaptive.as_dict() if gate.adaptive.learns else None,
-        "breaker": gate.breaker_state().value,
+        "breaker": gate.breaker_state.value,
         "waiting_for": gate.describe(),
     }

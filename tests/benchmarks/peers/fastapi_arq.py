@@ -77,8 +77,8 @@ def work(redis_port: int, upstream: str, jobs: int) -> None:
         return str(ctx["text"])
 
     async def ended(ctx: dict[str, Any]) -> None:
-        told = {"id": ctx["job_id"], "text": ctx.get("text")}
-        await ctx["redis"].publish(DONE, json.dumps(told))
+        notice = {"id": ctx["job_id"], "text": ctx.get("text")}
+        await ctx["redis"].publish(DONE, json.dumps(notice))
 
     workers.Worker(
         functions=[workers.func(chat, name="chat")],

@@ -1,6 +1,6 @@
-"""Retention in the database: finished tasks and stale values go in small steps.
+"""Upkeep of the database: its files' state, and the removal of what is old in small steps.
 
-Owns the SQL that removes finished tasks, stale memories and the write-ahead log's length.
+Owns the SQL that removes finished tasks, stale values and the write-ahead log's length.
 Promises that a step touches a bounded number of rows and bytes, and that a task goes from
 sight at once and wholly: its events, of which there may be many, are removed afterwards, and a
 crash in between leaves nothing that a client can see. Never decides what is old enough, never
@@ -10,7 +10,17 @@ The file does not shrink: pages that become free are used again. A backup is a c
 """
 
 import sqlite3
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
+
+from asyncsvc.storage.connection import Writer
+from asyncsvc.storage.lock import OpenedFiles
+from asyncsvc.storage.refusals import Refusals
+
+T = TypeVar("T")
 
 TASKS_AT_ONCE = 50
 EVENTS_AT_ONCE = 500
@@ -19,7 +29,43 @@ BYTES_AT_ONCE = 4 * 1024 * 1024
 KEPT_AT_ONCE = 200
 WAL_BYTES = 16 * 1024 * 1024
 """A longer log is cut when all of it has been copied."""
-CUT_PATIENCE_MS = 20
+CUT_WAIT_MS = 20
+
+
+class SQLiteUpkeep:
+    """`Upkeep` of a SQLite file."""
+
+    def __init__(self, path: Path, writer: Writer, opened: OpenedFiles, refusals: Refusals) -> None:
+        self.fault = opened.fault
+        self.check = opened.check
+        self.note = refusals.note
+        self._path = path
+        self._writer = writer
+        self._refusals = refusals
+
+    @property
+    def damage(self) -> str | None:
+        return self._refusals.damage
+
+    async def forget_calls(self, before: int) -> None:
+        with suppress(sqlite3.Error):  # they cost only room
+            await self._writer.execute("DELETE FROM calls WHERE at < ?", (before,))
+
+    async def purge(self, before: int) -> int:
+        return await self.run(partial(purge, before=before))
+
+    async def forget(self, kind: str, before: int) -> int:
+        return await self.run(partial(forget, kind=kind, before=before))
+
+    async def shorten_log(self) -> bool:
+        return await self.run(partial(shorten_log, path=self._path))
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Small work on the write connection, without fsync."""
+        try:
+            return await self._writer.relaxed(work)
+        except sqlite3.Error as error:
+            raise self._refusals.of_write(error) from error
 
 
 def purge(db: sqlite3.Connection, before: int) -> int:
@@ -82,10 +128,10 @@ def shorten_log(db: sqlite3.Connection, path: Path) -> bool:
     log = path.with_name(f"{path.name}-wal")
     if busy or copied < in_log or not log.exists() or log.stat().st_size <= WAL_BYTES:
         return False
-    patience = db.execute("PRAGMA busy_timeout").fetchone()[0]
-    db.execute(f"PRAGMA busy_timeout={CUT_PATIENCE_MS}")
+    timeout_ms = db.execute("PRAGMA busy_timeout").fetchone()[0]
+    db.execute(f"PRAGMA busy_timeout={CUT_WAIT_MS}")
     try:
         (blocked, _, _) = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     finally:
-        db.execute(f"PRAGMA busy_timeout={patience}")
+        db.execute(f"PRAGMA busy_timeout={timeout_ms}")
     return not blocked

@@ -1,4 +1,4 @@
-"""Stories that nobody thought of, told to a real service and judged by an oracle.
+"""Random stories, played on a real service and judged by an oracle.
 
 `ASYNCSVC_TESTS_STORIES` says how many, `ASYNCSVC_TESTS_SEED` which; a failure shows the seed. The
 long form is `python -m tests.benchmarks.stories`.
@@ -40,7 +40,7 @@ def test_no_story_breaks_a_law(part: int) -> None:
 
 
 REMEMBERED = {
-    "somebody who hangs up is refused": Story([Submit(), Do("resume", how="leave")], 0),
+    "a client that hangs up is refused": Story([Submit(), Do("resume", how="leave")], 0),
     "two cancel the same": Story([Submit(), Do(how="later"), Do()]),
     "a pause taken back before it is answered": Story(
         [*[Submit()] * 2, Do("pause", 1, "later"), Do("resume", 1), Do("resume", 1)], 0
@@ -83,18 +83,18 @@ REMEMBERED = {
 
 @pytest.mark.parametrize("name", REMEMBERED)
 def test_a_story_that_is_remembered(name: str) -> None:
-    assert tell(REMEMBERED[name])["told"] == 1
+    assert tell(REMEMBERED[name])["played"] == 1
 
 
 @pytest.mark.parametrize("turns", range(20))
 def test_an_equal_task_may_come_at_any_turn_of_the_end_of_a_call(turns: int) -> None:
     same = Submit(shared=True)
-    assert tell(Story([same, Tick(0.5), Tick(1.0), Turn(turns), same], 2))["told"] == 1
+    assert tell(Story([same, Tick(0.5), Tick(1.0), Turn(turns), same], 2))["played"] == 1
 
 
 @pytest.mark.parametrize("turns", range(16))
 def test_a_task_may_be_cancelled_at_any_turn_of_its_start(turns: int) -> None:
-    """It had been started before, so what it said is read from the disk first."""
+    """It had been started before, so its text is read from the disk first."""
     steps: list[Step] = [Submit(), Tick(0.25), Do("pause"), Submit(), Tick(0.25), Do("resume", 1)]
     ends: list[Step] = [Do("cancel", how="later"), Turn(turns), Do("cancel", 1, "later"), Tick(7.0)]
-    assert tell(Story([*steps, *ends], 3))["told"] == 1
+    assert tell(Story([*steps, *ends], 3))["played"] == 1

@@ -3,6 +3,7 @@ import itertools
 import tempfile
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,7 +60,7 @@ class Run:
             self.calls = [(c.name, c.started, c.ended or 0.0) for c in services.client.calls]
 
     def idle_s(self, name: str, slots: int) -> float:
-        """The longest that the model had room while somebody waited."""
+        """The longest that the model had room while a task waited."""
         moments = sorted({*self.came, *(t for _, *both in self.calls for t in both)})
         longest = since = 0.0
         for now, then in itertools.pairwise(moments):
@@ -71,9 +72,10 @@ class Run:
         return longest
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(comers)
-def test_nobody_waits_longer_beside_a_free_model_than_it_is_slower(
+def test_no_task_waits_longer_beside_a_free_model_than_it_is_slower(
     arrivals: list[tuple[float, float, str, int]],
 ) -> None:
     run = Run()

@@ -1,21 +1,24 @@
-"""The lines of a batch's input.
+"""The lines of a batch: those of its input, and those of its output.
 
-Owns the reading of JSON lines out of a file in pieces, from any offset, and what each line must
-have. Promises to hold no more than a piece and a line, and to let others have the loop after each
-piece. Never looks into a line's body.
+Owns the reading of JSON lines out of a file in pieces, from any offset, what each line must have,
+and what a batch asks of the API whose requests its lines are. Promises to hold no more than a
+piece and a line, to let others have the loop after each piece, and OpenAI's shape of a line of
+output. Never looks into a line's body, never knows an endpoint.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
-from asyncsvc.errors import InvalidRequest
-from asyncsvc.storage import files
-from asyncsvc.storage.database import Store
+from asyncsvc.clock import new_id
+from asyncsvc.errors import InvalidRequest, RequestError
+from asyncsvc.storage.entries import Row
+from asyncsvc.storage.protocol import FileReads
+from asyncsvc.tasks.submission import Submission
 
 LINES_MOST = 50_000
 ERRORS_MOST = 100
@@ -41,20 +44,20 @@ class Read:
 class Inputs:
     """The lines of one file."""
 
-    def __init__(self, store: Store, n: int, line_most: int) -> None:
-        self._store = store
+    def __init__(self, files: FileReads, n: int, line_most: int) -> None:
+        self._files = files
         self._n = n
         self._line_most = line_most
 
     async def head(self) -> bytes:
         """The first bytes of the file."""
-        return (await files.piece(self._store, self._n, 0))[:4]
+        return (await self._files.piece(self._n, 0))[:4]
 
     async def lines(self, offset: int) -> AsyncIterator[tuple[bytes, int]]:
         """(line, offset behind it) from an offset that is the start of a line. Raises
         InvalidRequest for a line that is too long."""
         held, at = bytearray(), offset
-        while data := await files.piece(self._store, self._n, at):
+        while data := await self._files.piece(self._n, at):
             at += len(data)
             held += data
             start = 0
@@ -96,7 +99,7 @@ async def validated(inputs: Inputs, endpoint: str) -> tuple[int, list[Fault]]:
     seen: set[bytes] = set()
     if (encoding := other_encoding(await inputs.head())) is not None:
         message = f"the file is in {encoding}; save it as UTF-8"
-        return 0, [_said("invalid_encoding", message) | {"line": 1}]
+        return 0, [_fault_of("invalid_encoding", message) | {"line": 1}]
     try:
         async for text, _ in inputs.lines(0):
             number += 1  # of the file, as an editor shows it
@@ -107,13 +110,13 @@ async def validated(inputs: Inputs, endpoint: str) -> tuple[int, list[Fault]]:
                 faults.append(fault | {"line": number})
             if total > LINES_MOST:
                 message = f"a batch has at most {LINES_MOST} lines, this file has more"
-                faults.append(_said("too_many_lines", message) | {"line": number})
+                faults.append(_fault_of("too_many_lines", message) | {"line": number})
             if len(faults) >= ERRORS_MOST or total > LINES_MOST:
                 break
     except InvalidRequest as error:
-        faults.append(_said("line_too_long", str(error)) | {"line": number + 1})
+        faults.append(_fault_of("line_too_long", str(error)) | {"line": number + 1})
     if not total and not faults:
-        faults.append(_said("empty_file", "the input file has no lines"))
+        faults.append(_fault_of("empty_file", "the input file has no lines"))
     return total, faults
 
 
@@ -134,26 +137,90 @@ def _fault(text: bytes, endpoint: str, seen: set[bytes]) -> Fault | None:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return _said("invalid_json_line", f"this line is not valid JSON: {error}")
+        return _fault_of("invalid_json_line", f"this line is not valid JSON: {error}")
     if not isinstance(value, dict):
-        return _said("invalid_json_line", "this line is not a JSON object")
+        return _fault_of("invalid_json_line", "this line is not a JSON object")
     custom_id = value.get("custom_id")
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= ID_MOST:
         message = f"custom_id must be a string of 1 to {ID_MOST} characters"
-        return _said("missing_required_parameter", message, "custom_id")
+        return _fault_of("missing_required_parameter", message, "custom_id")
     digest = blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     if digest in seen:
         message = f"the custom_id {custom_id[:80]!r} is there twice"
-        return _said("duplicate_custom_id", message, "custom_id")
+        return _fault_of("duplicate_custom_id", message, "custom_id")
     seen.add(digest)
     if value.get("method") != METHOD:
-        return _said("invalid_method", f"method must be {METHOD}", "method")
+        return _fault_of("invalid_method", f"method must be {METHOD}", "method")
     if value.get("url") != endpoint:
-        return _said("mismatched_url", f"url must be {endpoint}, as the batch's endpoint", "url")
+        return _fault_of(
+            "mismatched_url", f"url must be {endpoint}, as the batch's endpoint", "url"
+        )
     if not isinstance(value.get("body"), dict):
-        return _said("missing_required_parameter", "body must be an object", "body")
+        return _fault_of("missing_required_parameter", "body must be an object", "body")
     return None
 
 
-def _said(code: str, message: str, param: str | None = None) -> Fault:
+def _fault_of(code: str, message: str, param: str | None = None) -> Fault:
     return {"code": code, "message": message, "param": param, "line": None}
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A line as a task. `form` says how its answer is wanted; `beside` makes, of the
+    task's id, what is stored with it."""
+
+    submission: Submission
+    form: str | None = None
+    beside: Callable[[str], Row] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the request would have been answered."""
+
+    status: int
+    body: dict[str, Any]
+    task_id: str | None = None
+    cancelled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Why there is no answer at all."""
+
+    code: str
+    message: str
+
+
+class BatchEndpoint(Protocol):
+    """One endpoint."""
+
+    async def prepare(self, body: dict[str, Any], headers: dict[str, str]) -> Prepared:
+        """Raises RequestError."""
+        ...
+
+    def refused(self, error: RequestError) -> Answered:
+        """The answer to a line that is no task."""
+        ...
+
+    async def answer(self, task_id: str, form: str | None) -> Answered:
+        """Of a task that is finished, or is not there any more."""
+        ...
+
+
+def output_line(custom_id: str, answer: Answered | Failed) -> bytes:
+    """A line of an output file or of an error file."""
+    response = error = None
+    request_id = new_id(0)
+    if isinstance(answer, Failed):
+        error = {"code": answer.code, "message": answer.message}
+    else:
+        request_id = answer.task_id or request_id
+        response = {"status_code": answer.status, "request_id": request_id, "body": answer.body}
+    line = {
+        "id": f"batch_req_{request_id}",
+        "custom_id": custom_id,
+        "response": response,
+        "error": error,
+    }
+    return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
