@@ -44,7 +44,6 @@ SCOPES = ["operator.admin", "operator.read", "operator.write"]
 AWAY_S = 2.0
 """How long a gateway that cannot be reached is left alone; its restarts take 9 to 19 s."""
 STARTING = 1013
-RESTARTING = 1012
 KINDS: dict[str, type[ProviderError]] = {
     "rate_limit": RateLimited,
     "context_length": ContextTooLong,
