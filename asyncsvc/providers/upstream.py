@@ -82,7 +82,8 @@ class Upstream:
 
     def limits(self, timeouts: Timeouts) -> Timeouts:
         """The deadlines of a call: an agent's silence of minutes is no failure."""
-        silence = self.preset.silence_s
+        if not (silence := self.preset.silence_s):
+            return timeouts
         first, idle = max(timeouts.first_token_s, silence), max(timeouts.idle_s, silence)
         return timeouts.model_copy(update={"first_token_s": first, "idle_s": idle})
 

@@ -13,7 +13,7 @@ import httpx
 from asyncsvc.errors import ProviderError
 from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
+from asyncsvc.providers.dialects import PRESETS
 from asyncsvc.providers.upstream import Upstream
 from tests.openclaw.stage import Stage, until
 from tests.openclaw.wiretap import Tap, save, tapped
@@ -114,7 +114,7 @@ class Recorder:
         return upstream(url, preset=PRESETS["openclaw"], **given)
 
     async def _chat(self, name: str, sheet: Sheet | None = None, **more: str) -> None:
-        key = {SESSION_HEADER: KEY.format(name)}
+        key = KEY.format(name)
         with suppress(ProviderError):
             await self._made.chat(self._account(**more), ASK, {}, sheet or Sheet(), key)
 

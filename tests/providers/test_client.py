@@ -21,7 +21,7 @@ from asyncsvc.errors import (
     UpstreamTooLarge,
 )
 from asyncsvc.providers.client import ERROR_BYTES
-from asyncsvc.providers.dialects import Preset
+from asyncsvc.providers.dialects import SESSION_HEADER, Preset
 from tests.upstreams import (
     ASK,
     DONE,
@@ -52,13 +52,13 @@ async def test_a_request_is_what_the_upstream_says() -> None:
         route = router.post(CHAT).respond(headers=STREAM, content=GOOD)
         async with client(httpx.MockTransport(router.async_handler)) as made:
             account = upstream(extra_headers={"x-agent": "main"})
-            await made.chat(account, ASK, {"temperature": 1}, Sheet(), {"x-session": "s"})
+            await made.chat(account, ASK, {"temperature": 1}, Sheet(), "s")
     request = route.calls.last.request
     assert orjson.loads(request.content) == account.chat_body(ASK, {"temperature": 1})
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["content-type"] == "application/json"
     assert request.headers["accept"] == "text/event-stream, application/json"
-    assert (request.headers["x-agent"], request.headers["x-session"]) == ("main", "s")
+    assert (request.headers["x-agent"], request.headers[SESSION_HEADER]) == ("main", "s")
 
 
 # Right answers in odd shapes ------------------------------------------------------------------

@@ -34,7 +34,7 @@ async def playing(name: str, **how: Any) -> AsyncGenerator[tuple[Player, Client,
 
 
 async def ask(made: Client, account: Upstream, sheet: Sheet, name: str = "chat") -> Any:
-    return await made.chat(account, ASK, {}, sheet, {SESSION_HEADER: KEY.format(name)})
+    return await made.chat(account, ASK, {}, sheet, KEY.format(name))
 
 
 def text_of(one: Exchange) -> str:

@@ -24,7 +24,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
+from asyncsvc.providers.dialects import PRESETS
 from asyncsvc.providers.openclaw.chat import prompt
 from asyncsvc.providers.openclaw.socket import fault_in
 from asyncsvc.providers.upstream import Upstream
@@ -103,7 +103,7 @@ async def playing(
 
 
 async def ask(made: Client, account: Upstream, sheet: Sheet, name: int = 0) -> Any:
-    return await made.chat(account, ASK, {}, sheet, {SESSION_HEADER: KEY.format(name)})
+    return await made.chat(account, ASK, {}, sheet, KEY.format(name))
 
 
 def until_text(frames: Frames) -> Frames:
