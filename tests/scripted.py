@@ -16,7 +16,6 @@ from asyncsvc.providers.agents import RunState, RunStatus
 from asyncsvc.providers.answers.answer import Answer
 from asyncsvc.providers.answers.delta import Delta, Sink
 from asyncsvc.providers.answers.embeddings import Embeddings
-from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.submission import last_user_text
 
@@ -98,9 +97,9 @@ class ScriptedClient:
         messages: list[dict[str, Any]],
         params: dict[str, Any],
         sink: Sink,
-        headers: dict[str, str] | None = None,
+        session_key: str | None = None,
     ) -> Answer:
-        self.keys += [headers[SESSION_HEADER]] if headers else []
+        self.keys += [session_key] if session_key else []
         answer = Answer()
         answer.usage = self.usage
         call = self._arrived(upstream, last_user_text(messages), params)

@@ -23,7 +23,6 @@ from asyncsvc.execution.outcome import Completed
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.embeddings import same_length
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.tokens import completed_usage, estimated_usage
 from asyncsvc.providers.tools import ToolSink, converted, plain
 from asyncsvc.tasks.submission import last_user_text
@@ -42,11 +41,10 @@ def request(
 async def chat(client: Client, journal: Journal, call: Call, body: dict[str, Any]) -> Completed:
     """Stream one answer into the call."""
     messages = body.get("messages") or [{"role": "user", "content": body["content"]}]
-    headers = None if call.session_key is None else {SESSION_HEADER: call.session_key}
     params, back = body["params"], None
     if not plain(params):
         back = ToolSink(call, converted(params.get("tools"), call.upstream.preset.tools))
-    ask = partial(client.chat, call.upstream, messages, params, back or call, headers)
+    ask = partial(client.chat, call.upstream, messages, params, back or call, call.session_key)
     try:
         answer = await ask()
     except FieldRefused as refusal:

@@ -97,14 +97,15 @@ class Client:
         messages: list[dict[str, Any]],
         params: dict[str, Any],
         sink: Sink,
-        headers: dict[str, str] | None = None,
+        session_key: str | None = None,
     ) -> Answer:
-        """Stream an answer into the sink; cancelling it closes the connection."""
+        """Stream an answer into the sink; cancelling it closes the connection. `session_key` names
+        the run of an agent gateway. Raises ProviderError."""
         timeouts = upstream.limits(self._timeouts)
         if upstream.settings.protocol == "openclaw-ws":
-            key = (headers or {})[SESSION_HEADER]
+            assert session_key is not None
             return await openclaw_chat.chat(
-                self._gateway(upstream), upstream, messages, sink, key, timeouts
+                self._gateway(upstream), upstream, messages, sink, session_key, timeouts
             )
         now_ms = self._now()
         answer = Answer(
@@ -120,7 +121,7 @@ class Client:
         reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms)
         try:
             async with deadline:
-                stream = self._stream(upstream, CHAT, body, sink.head, headers, own)
+                stream = self._stream(upstream, CHAT, body, sink.head, own, session_key)
                 async with aclosing(stream) as parts:
                     async for part in parts:
                         await reading.take(frames.feed(part))
@@ -149,23 +150,9 @@ class Client:
         """One vector a text, in one call: no more texts than a batch of the preset."""
         body = upstream.embedding_body(texts, params)
         own = upstream.own_fields(EMBEDDINGS, params)
-        value = await self._whole(upstream, body, on_head, own)
-        count = 1 if isinstance(texts, str) else len(texts)
-        if (error := refusal_in(value)) is not None:
-            raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
-        return embeddings_in(value, count)
-
-    async def _whole(
-        self,
-        upstream: Upstream,
-        body: dict[str, Any],
-        on_head: Callable[[bool], None],
-        own: Mapping[str, Sequence[str]],
-    ) -> Any:
-        """The document that an answer consists of."""
         limit_s = self._timeouts.first_token_s
         frames, found = Frames(final=True), list[Any]()
-        stream = self._stream(upstream, EMBEDDINGS, body, on_head, None, own)
+        stream = self._stream(upstream, EMBEDDINGS, body, on_head, own)
         try:
             async with asyncio.timeout(limit_s) as limit:
                 async with aclosing(stream) as parts:
@@ -181,14 +168,16 @@ class Client:
             raise UpstreamInvalid("the provider sent broken JSON: the body is empty")
         if isinstance(found[0], Odd):
             raise odd_error(found[0], upstream, self._now())
-        return found[0]
+        if (error := refusal_in(found[0])) is not None:
+            raise faults.of_stream(error, upstream.secrets, upstream.preset.errors, self._now())
+        return embeddings_in(found[0], 1 if isinstance(texts, str) else len(texts))
 
     async def run_status(self, upstream: Upstream, key: str) -> RunStatus:
-        """What became of the run of that session. Raises UpstreamAuth, nothing else."""
+        """The status of the run of that session. Raises UpstreamAuth, nothing else."""
         return await openclaw_runs.run_status(self.fetch, self._gateway(upstream), upstream, key)
 
     async def abort(self, upstream: Upstream, key: str) -> str:
-        """End whatever runs in that session; what the gateway said to it, for people."""
+        """End the run of that session; the gateway's reply, for people."""
         return await openclaw_runs.abort(self._gateway(upstream), upstream, key)
 
     async def look(self, upstreams: Sequence[Upstream]) -> None:
@@ -210,10 +199,7 @@ class Client:
         try:
             status, body = await self._read(url, headers)
         except Forgotten:
-            try:
-                status, body = await self._read(url, headers)
-            except Forgotten as error:
-                raise UpstreamDisconnected(f"the connection broke: {error}") from None
+            status, body = await self._read(url, headers)
         with suppress(orjson.JSONDecodeError):
             return status, orjson.loads(body)
         return status, None
@@ -248,16 +234,16 @@ class Client:
         path: str,
         body: dict[str, Any],
         on_head: Callable[[bool], None],
-        headers: dict[str, str] | None,
         own: Mapping[str, Sequence[str]],
+        session_key: str | None = None,
     ) -> AsyncGenerator[bytes]:
         """The body of an answer in the parts in which it comes. `own` are the fields of the
         request that the service adds by itself."""
         acts = upstream.preset.acts
         try:
             url, sent = _prepared(upstream, path)
-            if headers:
-                sent = _joined(sent, headers)
+            if session_key is not None:
+                sent = _joined(sent, {SESSION_HEADER: session_key})
             async with self._answered("POST", url, sent, orjson.dumps(body)) as response:
                 self._losses.answered(upstream.gate.name)
                 accepted = response.is_success and response.status_code not in WITHOUT_CONTENT

@@ -3,7 +3,7 @@
 Owns the presets: address, thinking switch, parameters that are refused or called by another
 name, how usage is asked for, which error table applies, how many texts one embedding call
 takes. Facts: the vendors' documentation and public issues, November 2026. Never holds a branch
-on a provider's name: whoever needs to know reads a field.
+on a provider's name: the other modules read a field.
 """
 
 import re
@@ -68,7 +68,7 @@ class Preset:
     """Sent with embedding calls unless the task says otherwise."""
     acts: bool = False
     """A call is a whole agent run: cut off, it may already have done something."""
-    patience_s: float = 0.0
+    silence_s: float = 0.0
     """The least that a call may be silent, where that is the provider's way."""
     empty_answers: frozenset[str] = frozenset()
     """Texts that stand for no answer."""
@@ -226,7 +226,7 @@ PRESETS: dict[str, Preset] = {
         errors="openclaw",
         acts=True,
         # No keep-alive; rate-limited by its own provider it was silent for 168 s.
-        patience_s=600.0,
+        silence_s=600.0,
         empty_answers=frozenset({"No response from OpenClaw."}),
     ),
 }

@@ -27,7 +27,7 @@ def estimate(text: str) -> int:
 
 
 def _weight(text: str) -> float:
-    """Told by bytes, which is fast: what is wide takes three of them in UTF-8, not one."""
+    """The estimate by bytes, which is fast: a wide character takes three of them in UTF-8."""
     if text.isascii():
         return len(text) / 4
     sample = text[:: len(text) // LOOKED_AT + 1]
@@ -55,10 +55,10 @@ def expected(body: dict[str, Any]) -> tuple[int, int]:
 
 def of_prompt(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
     """Of what a chat call is given, about: its messages and the description of its tools."""
-    said = sum(estimate(text) + MESSAGE for text in _texts({"messages": messages}))
+    count = sum(estimate(text) + MESSAGE for text in _texts({"messages": messages}))
     calls = [call for one in messages for call in one.get("tool_calls") or []]
     given = [value for name in ("tools", "response_format") if (value := params.get(name))]
-    return said + sum(estimate(orjson.dumps(one).decode()) for one in [*calls, *given])
+    return count + sum(estimate(orjson.dumps(one).decode()) for one in [*calls, *given])
 
 
 def _room(params: dict[str, Any]) -> int:

@@ -91,13 +91,13 @@ def fitted(params: Object, taken: Taken) -> Object:
 
 def fitted_messages(messages: list[Object], taken: Taken) -> list[Object]:
     """The messages, with earlier calls of other tools than functions as the provider takes them."""
-    if not any(_converts(call, taken) for said in messages for call in _calls(said)):
+    if not any(_converts(call, taken) for message in messages for call in _calls(message)):
         return messages
     return [
-        said | {"tool_calls": [_earlier(call, taken) for call in calls]}
-        if (calls := list(_calls(said)))
-        else said
-        for said in messages
+        message | {"tool_calls": [_earlier(call, taken) for call in calls]}
+        if (calls := list(_calls(message)))
+        else message
+        for message in messages
     ]
 
 
@@ -105,14 +105,14 @@ def left_out(params: Mapping[str, Any], taken: Taken) -> list[str]:
     """In words: the tools that a provider is not sent, and a choice that fell with them."""
     if plain(params):
         return []
-    found, told = converted(params.get("tools"), taken), []
+    found, names = converted(params.get("tools"), taken), []
     if found.left_out:
-        told.append(f"tools of type {', '.join(dict.fromkeys(found.left_out))}")
+        names.append(f"tools of type {', '.join(dict.fromkeys(found.left_out))}")
     choice: Any = params.get("tool_choice")
     named = isinstance(choice, dict) and choice.get("type") != "allowed_tools"
     if named and _chosen(choice, found) is None:
-        told.append(f"tool_choice {str(choice.get('type'))[:40]}")
-    return told
+        names.append(f"tool_choice {str(choice.get('type'))[:40]}")
+    return names
 
 
 def function_name(name: str, namespace: str | None) -> str:
@@ -182,7 +182,7 @@ def _inner(tool: Object) -> Object:
 
 
 def _custom_function(tool: Object) -> Object:
-    """A function with one text as its parameter. A grammar is told in the text's description."""
+    """A function with one text as its parameter. A grammar stands in the text's description."""
     given = _inner(tool)
     form = given.get("format") or {}
     grammar = form.get("grammar") or form if isinstance(form, dict) else {}
@@ -196,8 +196,8 @@ def _custom_function(tool: Object) -> Object:
         "additionalProperties": False,
     }
     words = given.get("description")
-    told = {"description": words} if isinstance(words, str) else {}
-    return {"name": given["name"], **told, "parameters": schema}
+    about_it = {"description": words} if isinstance(words, str) else {}
+    return {"name": given["name"], **about_it, "parameters": schema}
 
 
 def _passed(tool: Object, kind: str, taken: Taken) -> Object | None:
@@ -261,8 +261,8 @@ def _allows(wanted: Object, tool: Object, found: Converted) -> bool:
     return _fits(sent, origin, name, wanted)
 
 
-def _calls(said: Object) -> Iterator[Any]:
-    calls = said.get("tool_calls")
+def _calls(message: Object) -> Iterator[Any]:
+    calls = message.get("tool_calls")
     return iter(calls if isinstance(calls, list) else ())
 
 

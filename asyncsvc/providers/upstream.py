@@ -45,9 +45,9 @@ class Upstream:
     base_url: str
     key: str | None = field(default=None, repr=False)
     gone: set[str] = field(default_factory=set)
-    """Ids of which the provider said that they are no more."""
+    """Ids that the provider no longer has."""
     ready: bool | None = None
-    """What a gateway last said of itself; None where there is none, or nobody has asked."""
+    """Whether a gateway reported itself ready; None where there is none, or it was not asked."""
     looked_at: float = -math.inf
     refused: set[str] = field(default_factory=set)
     """Fields that the service adds by itself and that this provider does not know."""
@@ -82,8 +82,9 @@ class Upstream:
 
     def limits(self, timeouts: Timeouts) -> Timeouts:
         """The deadlines of a call: an agent's silence of minutes is no failure."""
-        patience = self.preset.patience_s
-        first, idle = max(timeouts.first_token_s, patience), max(timeouts.idle_s, patience)
+        if not (silence := self.preset.silence_s):
+            return timeouts
+        first, idle = max(timeouts.first_token_s, silence), max(timeouts.idle_s, silence)
         return timeouts.model_copy(update={"first_token_s": first, "idle_s": idle})
 
     def _aim(self) -> Target | None:
@@ -138,26 +139,28 @@ class Upstream:
 
     def warnings(self, params: dict[str, Any]) -> list[str]:
         """What of the parameters is not done as asked, in sentences for people."""
-        said = []
+        found = []
         mode, switch = params.get(THINKING), self.preset.switch(self.model_id)
         who = f"{self.model_id} at {self.name}"
         if isinstance(mode, str) and self._mode(params) is None:
-            said.append(
+            found.append(
                 f"{who} has no switch for thinking, so thinking {mode[:NAME_CHARS]!r} was left out"
             )
         elif isinstance(mode, str) and mode == "off" and switch.lowers:
-            said.append(f"{who} cannot stop thinking, so it was asked to think as little as it can")
+            found.append(
+                f"{who} cannot stop thinking, so it was asked to think as little as it can"
+            )
         elif mode is not None and not isinstance(mode, str) and not self._takes_raw(mode):
-            said.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
+            found.append(f"{who} takes no thinking object, so it was left out; say on, off or auto")
         if without := tools.left_out(params, self.preset.tools):
-            said.append(f"{who} does not take {' and '.join(without)}; left out")
+            found.append(f"{who} does not take {' and '.join(without)}; left out")
         given = (name for name in _given(params) if name != THINKING)
         left = sorted(name for name in given if not self._takes(name, params))
         if left:
             names = ", ".join(name[:NAME_CHARS] for name in left[:NAMES])
             more = f" and {len(left) - NAMES} more" if len(left) > NAMES else ""
-            said.append(f"{who} does not take {names}{more} as given; left out")
-        return said
+            found.append(f"{who} does not take {names}{more} as given; left out")
+        return found
 
     def thinks(self, params: dict[str, Any]) -> bool:
         """Whether the model's prompt may end with the opening tag of its thinking, so that its

@@ -246,8 +246,8 @@ class Classifier:
             for lane, name in enumerate(self.classes)
         }
         first, second = sorted(scores, key=scores.__getitem__, reverse=True)[:2]
-        lean = _Lean(self.classes, factors, first, second)
-        return Verdict(first, scores, tuple(lean.hits(found, spans, shape)))
+        contrast = _Contrast(self.classes, factors, first, second)
+        return Verdict(first, scores, tuple(contrast.hits(found, spans, shape)))
 
 
 def pack(weights: Sequence[int], rarity: int) -> int:
@@ -271,7 +271,7 @@ def _lane(number: int, lane: int) -> int:
     return number >> lane * _LANE & _MASK
 
 
-class _Lean:
+class _Contrast:
     """Which features of a text speak for the first class and which for the second."""
 
     def __init__(

@@ -13,7 +13,7 @@ import httpx
 from asyncsvc.errors import ProviderError
 from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
+from asyncsvc.providers.dialects import PRESETS
 from asyncsvc.providers.upstream import Upstream
 from tests.openclaw.stage import Stage, until
 from tests.openclaw.wiretap import Tap, save, tapped
@@ -39,7 +39,7 @@ class Recorder:
         self.file("unknown_agent")
         await self._chat("token", key="not-the-token")
         self.file("wrong_token")
-        await self._made.run_status(self._account(), KEY.format("nobody"))
+        await self._made.run_status(self._account(), KEY.format("nothing"))
         self.file("no_session")
         await self._cancelled()
         await self._killed()
@@ -114,7 +114,7 @@ class Recorder:
         return upstream(url, preset=PRESETS["openclaw"], **given)
 
     async def _chat(self, name: str, sheet: Sheet | None = None, **more: str) -> None:
-        key = {SESSION_HEADER: KEY.format(name)}
+        key = KEY.format(name)
         with suppress(ProviderError):
             await self._made.chat(self._account(**more), ASK, {}, sheet or Sheet(), key)
 

@@ -7,7 +7,7 @@ nothing of an OpenClaw of the user's is touched. Opt-in: `pytest -m openclaw`.
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -107,7 +107,7 @@ class Stage:
 
 
 @asynccontextmanager
-async def staged(folder: Path) -> AsyncIterator[Stage]:
+async def staged(folder: Path) -> AsyncGenerator[Stage]:
     async with running(Profile.builtin()) as sim:
         stage = Stage(folder, sim, 0)
         try:
@@ -118,7 +118,7 @@ async def staged(folder: Path) -> AsyncIterator[Stage]:
 
 
 @asynccontextmanager
-async def served(folder: Path, stage: Stage) -> AsyncIterator[Remote]:
+async def served(folder: Path, stage: Stage) -> AsyncGenerator[Remote]:
     """asyncsvc before the gateway; the same folder means the same database."""
     assert stage.gateway is not None
     path = folder / "settings.toml"
@@ -138,8 +138,8 @@ async def until(look: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.2)
 
 
-async def said(remote: Remote, task_id: str, characters: int = 30) -> None:
-    """Wait until the task has said so much."""
+async def wrote(remote: Remote, task_id: str, characters: int = 30) -> None:
+    """Wait until the task has written so much."""
 
     async def enough() -> bool:
         return len((await remote.task(task_id))["result"] or "") >= characters
@@ -147,4 +147,4 @@ async def said(remote: Remote, task_id: str, characters: int = 30) -> None:
     await until(enough)
 
 
-__all__ = ["Stage", "said", "served", "staged", "until"]
+__all__ = ["Stage", "served", "staged", "until", "wrote"]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.flows.process import Remote
-from tests.openclaw.stage import Stage, said, served, until
+from tests.openclaw.stage import Stage, served, until, wrote
 
 pytestmark = [pytest.mark.openclaw, pytest.mark.timeout(300)]
 BOTH = pytest.mark.parametrize("model", ["claw", "socket"])
@@ -58,7 +58,7 @@ async def test_cancelling_reaches_the_model(stage: Stage, tmp_path: Path, model:
     await stage.pace(600, 20)
     async with served(tmp_path, stage) as remote:
         task_id = await remote.submit("Tell me a long story.", model=model)
-        await said(remote, task_id)
+        await wrote(remote, task_id)
         assert (await remote.steer(task_id, "cancel")).status_code == 200
 
         async def hung_up() -> bool:
@@ -74,7 +74,7 @@ async def test_a_gateway_killed_in_mid_run_answers_once(
     await stage.pace(60, 10)
     async with served(tmp_path, stage) as remote:
         task_id = await remote.submit("Tell me.", model=model)
-        await said(remote, task_id)
+        await wrote(remote, task_id)
         await stage.kill()
         waiting = await remote.submit("And then?", model=model)
         await stage.start()
@@ -82,7 +82,9 @@ async def test_a_gateway_killed_in_mid_run_answers_once(
         assert task["status"] == "completed", task["error"]
         assert task["attempts"] == 1
         found = await steps(remote, task_id)
-        assert found[0] == "asking" and found[-1] == "answered" and "gateway_away" in found
+        assert found[0] == "asking"
+        assert found[-1] == "answered"
+        assert "gateway_away" in found
         other = await whole(remote, waiting)
         assert (other["status"], other["attempts"]) == ("completed", 1), other["error"]
         # Once before the kill, once by the gateway itself, once for the other task.
@@ -93,7 +95,7 @@ async def test_a_gateway_told_to_stop_finishes_and_refuses(stage: Stage, tmp_pat
     await stage.pace(60, 10)
     async with served(tmp_path, stage) as remote:
         task_id = await remote.submit("Tell me.", model="claw")
-        await said(remote, task_id)
+        await wrote(remote, task_id)
         stage.tell(signal.SIGTERM)
         await asyncio.sleep(1)
         late = await remote.submit("Too late?", model="claw")
@@ -110,8 +112,8 @@ async def test_a_crash_of_ours_over_http_is_unknown(stage: Stage, tmp_path: Path
     async with served(tmp_path, stage) as remote:
         task_id = await remote.submit("Tell me.", model="claw")
         allowed = await remote.submit("Tell me.", model="claw", retry_unsafe=True)
-        await said(remote, task_id)
-        await said(remote, allowed)
+        await wrote(remote, task_id)
+        await wrote(remote, allowed)
         await remote.process.kill()
     async with served(tmp_path, stage) as remote:
         task = await whole(remote, task_id)
@@ -126,7 +128,7 @@ async def test_a_crash_of_ours_over_the_socket_loses_nothing(stage: Stage, tmp_p
     await stage.pace(100, 10)
     async with served(tmp_path, stage) as remote:
         task_id = await remote.submit("Tell me.", model="socket")
-        await said(remote, task_id)
+        await wrote(remote, task_id)
         await remote.process.kill()
     async with served(tmp_path, stage) as remote:
         task = await whole(remote, task_id)

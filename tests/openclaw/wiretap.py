@@ -1,14 +1,14 @@
-"""A gateway's HTTP side as bytes: recorded through a proxy, said again over a real socket.
+"""A gateway's HTTP side as bytes: recorded through a proxy, replayed over a real socket.
 
 Owns the form of `recorded/http_*.json`. An exchange is the request's line and body, and the raw
 bytes of the answer, cut after its head and after each transfer chunk: the borders are the
 gateway's, the pauses are not kept. Promises to say nothing that was not recorded. Both refuse a
-WebSocket: whoever asks over HTTP goes without.
+WebSocket: an HTTP client goes without.
 """
 
 import asyncio
 from asyncio import StreamReader, StreamWriter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,7 +26,7 @@ class Exchange:
 
     line: str
     body: Any
-    said: list[bytes] = field(default_factory=list)
+    sent: list[bytes] = field(default_factory=list)
     end: str = "whole"
 
 
@@ -34,20 +34,20 @@ def save(name: str, found: list[Exchange], secrets: list[str]) -> None:
     """What was recorded, as a file. A secret in an answer would move its borders: none may be."""
     rows = []
     for one in found:
-        raw = b"".join(one.said)
+        raw = b"".join(one.sent)
         assert not any(secret.encode() in raw for secret in secrets), f"a secret in {name}"
-        said = [piece.decode("latin-1") for piece in pieces(raw)]
-        rows.append({"line": one.line, "body": one.body, "said": said, "end": one.end})
+        sent = [piece.decode("latin-1") for piece in pieces(raw)]
+        rows.append({"line": one.line, "body": one.body, "sent": sent, "end": one.end})
     text = orjson.dumps(rows, option=orjson.OPT_INDENT_2) + b"\n"
     (HERE / f"http_{name}.json").write_bytes(text)
 
 
 def load(name: str) -> list[Exchange]:
     rows = orjson.loads((HERE / f"http_{name}.json").read_bytes())
-    said = [[piece.encode("latin-1") for piece in row["said"]] for row in rows]
+    sent = [[piece.encode("latin-1") for piece in row["sent"]] for row in rows]
     return [
-        Exchange(row["line"], row["body"], told, row["end"])
-        for row, told in zip(rows, said, strict=True)
+        Exchange(row["line"], row["body"], parts, row["end"])
+        for row, parts in zip(rows, sent, strict=True)
     ]
 
 
@@ -82,7 +82,7 @@ async def request(reader: StreamReader) -> tuple[bytes, Exchange] | None:
 
 
 @asynccontextmanager
-async def _listening(each: Any) -> AsyncIterator[int]:
+async def _listening(each: Any) -> AsyncGenerator[int]:
     """The port of a server whose connections all end with it."""
     tasks: set[asyncio.Task[None]] = set()
 
@@ -128,7 +128,7 @@ class Tap:
                 opened.append(asked[1])
                 here.write(asked[0])
                 asked = await request(reader)
-            if not back.done() and opened[-1].said and not _whole(opened[-1]):
+            if not back.done() and opened[-1].sent and not _whole(opened[-1]):
                 opened[-1].end = "left"
         finally:
             here.close()
@@ -139,7 +139,7 @@ class Tap:
         self, there: StreamReader, writer: StreamWriter, opened: list[Exchange]
     ) -> None:
         while data := await there.read(65536):
-            opened[-1].said.append(data)
+            opened[-1].sent.append(data)
             writer.write(data)
             await writer.drain()
         if not _whole(opened[-1]):
@@ -148,14 +148,14 @@ class Tap:
 
 
 def _whole(one: Exchange) -> bool:
-    raw = b"".join(one.said)
+    raw = b"".join(one.sent)
     if b"transfer-encoding: chunked" in raw.partition(HEAD_END)[0].lower():
         return raw.endswith(b"0\r\n\r\n")
     return HEAD_END in raw
 
 
 @asynccontextmanager
-async def tapped(gateway_port: int) -> AsyncIterator[tuple[Tap, int]]:
+async def tapped(gateway_port: int) -> AsyncGenerator[tuple[Tap, int]]:
     """A proxy before the gateway, and its port."""
     tap = Tap(gateway_port)
     async with _listening(tap) as port:
@@ -178,7 +178,7 @@ class Player:
             if not self._left:
                 return
             one = self._left.pop(0)
-            for piece in one.said:
+            for piece in one.sent:
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0)
@@ -190,7 +190,7 @@ class Player:
 
 
 @asynccontextmanager
-async def played(exchanges: list[Exchange]) -> AsyncIterator[tuple[Player, int]]:
+async def played(exchanges: list[Exchange]) -> AsyncGenerator[tuple[Player, int]]:
     """A gateway that says what was recorded, and its port."""
     player = Player(exchanges)
     async with _listening(player) as port:

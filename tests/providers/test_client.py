@@ -21,7 +21,7 @@ from asyncsvc.errors import (
     UpstreamTooLarge,
 )
 from asyncsvc.providers.client import ERROR_BYTES
-from asyncsvc.providers.dialects import Preset
+from asyncsvc.providers.dialects import SESSION_HEADER, Preset
 from tests.upstreams import (
     ASK,
     DONE,
@@ -52,13 +52,13 @@ async def test_a_request_is_what_the_upstream_says() -> None:
         route = router.post(CHAT).respond(headers=STREAM, content=GOOD)
         async with client(httpx.MockTransport(router.async_handler)) as made:
             account = upstream(extra_headers={"x-agent": "main"})
-            await made.chat(account, ASK, {"temperature": 1}, Sheet(), {"x-session": "s"})
+            await made.chat(account, ASK, {"temperature": 1}, Sheet(), "s")
     request = route.calls.last.request
     assert orjson.loads(request.content) == account.chat_body(ASK, {"temperature": 1})
     assert request.headers["authorization"] == f"Bearer {KEY}"
     assert request.headers["content-type"] == "application/json"
     assert request.headers["accept"] == "text/event-stream, application/json"
-    assert (request.headers["x-agent"], request.headers["x-session"]) == ("main", "s")
+    assert (request.headers["x-agent"], request.headers[SESSION_HEADER]) == ("main", "s")
 
 
 # Right answers in odd shapes ------------------------------------------------------------------
@@ -360,15 +360,15 @@ WRONG: list[tuple[str, httpx.Response, type[ProviderError], str]] = [
 
 
 @pytest.mark.parametrize(
-    ("reply", "kind", "said"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG]
+    ("reply", "kind", "text"), [row[1:] for row in WRONG], ids=[row[0] for row in WRONG]
 )
 async def test_a_wrong_answer_is_the_right_error(
-    reply: httpx.Response, kind: type[ProviderError], said: str
+    reply: httpx.Response, kind: type[ProviderError], text: str
 ) -> None:
     sheet = Sheet()
     error = await failure(reply, sheet=sheet)
     assert type(error) is kind
-    assert said in str(error)
+    assert text in str(error)
     assert sheet.text in ("", "Hello")
     # A refusal is an answer of the provider, but no beginning of what was asked for: an
     # agent gateway that says 503 has not acted.
@@ -422,14 +422,14 @@ async def test_retry_after(header: str | None, seconds: float | None) -> None:
 @pytest.mark.parametrize("status", [400, 401, 429, 500])
 async def test_a_key_that_the_provider_echoes_is_in_no_message(status: int) -> None:
     for echo in ({"error": {"message": f"bad {KEY}"}}, f"bad {KEY}", {"error": f"x{KEY}y"}):
-        said = repr(await failure(httpx.Response(status, json=echo)))
-        assert KEY not in said
-        assert "[key]" in said
+        text = repr(await failure(httpx.Response(status, json=echo)))
+        assert KEY not in text
+        assert "[key]" in text
 
 
 async def test_a_key_echoed_in_a_stream_is_in_no_message() -> None:
-    said = repr(await failure(stream(event({"error": {"message": f"bad {KEY}"}}))))
-    assert KEY not in said
+    text = repr(await failure(stream(event({"error": {"message": f"bad {KEY}"}}))))
+    assert KEY not in text
 
 
 async def test_no_more_of_an_explanation_is_read_than_fits() -> None:
@@ -456,7 +456,7 @@ def caused(error: Exception, cause: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("raised", "kind", "said"),
+    ("raised", "kind", "text"),
     [
         (httpx.ConnectTimeout("x"), ConnectTimeout, "within 10 s"),
         (httpx.ConnectError("refused"), UpstreamDisconnected, "cannot connect: refused"),
@@ -483,12 +483,12 @@ def caused(error: Exception, cause: Exception) -> Exception:
     ],
 )
 async def test_what_the_libraries_raise_is_translated(
-    raised: Exception, kind: type[ProviderError], said: str
+    raised: Exception, kind: type[ProviderError], text: str
 ) -> None:
     sheet = Sheet()
     error = await failure(raised, sheet=sheet)
     assert type(error) is kind
-    assert said in str(error)
+    assert text in str(error)
     assert sheet.heads == 0
 
 
@@ -503,11 +503,11 @@ async def test_an_address_that_is_none(address: str) -> None:
 
 async def test_what_headers_tell_of_the_limits_reaches_the_gate() -> None:
     account = upstream()
-    told = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}
-    reply = httpx.Response(200, headers=STREAM | told, content=GOOD)
+    limits = {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "9s"}
+    reply = httpx.Response(200, headers=STREAM | limits, content=GOOD)
     await chat(reply, account=account)
     assert 8 < account.gate.wait() <= 9
-    refusal = httpx.Response(429, headers=told | {"x-ratelimit-reset-requests": "1m"})
+    refusal = httpx.Response(429, headers=limits | {"x-ratelimit-reset-requests": "1m"})
     with pytest.raises(RateLimited) as found:
         await chat(refusal, account=account)
     assert found.value.retry_after == 60

@@ -2,7 +2,7 @@
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any
 
@@ -124,9 +124,9 @@ async def test_thinking_between_tags_comes_apart_as_well(sim: Running) -> None:
     await chat(sim, "[[sim:think]]", sheet)
     assert sheet.thoughts
     assert "think>" not in sheet.text + sheet.thoughts
-    said = (await ended(sim))["text"]
-    assert said == f"<think>{sheet.thoughts}</think>" + said.rpartition("</think>")[2]
-    assert said.endswith(sheet.text)
+    text = (await ended(sim))["text"]
+    assert text == f"<think>{sheet.thoughts}</think>" + text.rpartition("</think>")[2]
+    assert text.endswith(sheet.text)
 
 
 @pytest.mark.parametrize("fault", REFUSED)
@@ -216,8 +216,8 @@ SPOILT: dict[str, type[ProviderError]] = {
 
 @pytest.mark.parametrize("fault", SPOILT)
 async def test_spoilt_embeddings_are_the_right_error(sim: Running, fault: str) -> None:
-    patience = 1 if "hang" in fault else GUARD_S
-    async with client(first_token_s=patience) as made:
+    first_token_s = 1 if "hang" in fault else GUARD_S
+    async with client(first_token_s=first_token_s) as made:
         with pytest.raises(ProviderError) as found:
             await made.embed(upstream(sim.base_url), f"x [[sim:{fault}]]", {}, unheard)
     assert type(found.value) is SPOILT[fault]
@@ -254,7 +254,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, An
 
 
 @asynccontextmanager
-async def serving(serve: Serve) -> AsyncIterator[str]:
+async def serving(serve: Serve) -> AsyncGenerator[str]:
     """A server; the clients must be gone before the block ends."""
     served: set[asyncio.Task[Any]] = set()
 
@@ -334,7 +334,7 @@ async def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @contextmanager
-def full_backlog() -> Iterator[int]:
+def full_backlog() -> Generator[int]:
     """A port whose queue of connections is full: the next attempt hangs."""
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
@@ -357,11 +357,11 @@ async def test_a_connect_that_hangs() -> None:
     assert str(error) == "no connection within 0.5 s"
 
 
-@pytest.mark.parametrize("said", [b"", b"not http at all\r\n\r\n", b"HTTP/1.1 200"])
-async def test_a_server_that_speaks_something_else(said: bytes) -> None:
+@pytest.mark.parametrize("text", [b"", b"not http at all\r\n\r\n", b"HTTP/1.1 200"])
+async def test_a_server_that_speaks_something_else(text: bytes) -> None:
     async def rude(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.write(said)
+        writer.write(text)
 
     async with serving(rude) as url:
         error = await failed(url)

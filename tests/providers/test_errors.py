@@ -37,12 +37,12 @@ from tests.upstreams import ASK, KEY, URL, Sheet, client, upstream
 
 
 @pytest.mark.parametrize(
-    ("preset", "status", "body", "kind", "said"),
+    ("preset", "status", "body", "kind", "text"),
     ROWS,
     ids=[f"{n} {row[0]} {row[1]}" for n, row in enumerate(ROWS)],
 )
 async def test_what_an_answer_means(
-    preset: str, status: int, body: Any, kind: type[ProviderError], said: str
+    preset: str, status: int, body: Any, kind: type[ProviderError], text: str
 ) -> None:
     content = body if isinstance(body, bytes) else orjson.dumps(body)
     account = upstream(preset=PRESETS[preset])
@@ -56,7 +56,7 @@ async def test_what_an_answer_means(
     error = found.value
     assert type(error) is kind
     assert str(error).startswith(f"the provider answered {status}: ")
-    assert said in str(error)
+    assert text in str(error)
     assert error.retry_after == 3.0
 
 
@@ -199,9 +199,9 @@ def test_an_error_inside_a_stream_may_say_nothing() -> None:
 
 @pytest.mark.parametrize("body", [b"bad key %b", b'{"error": {"message": "Incorrect key: %b"}}'])
 def test_a_key_that_is_echoed_is_not_passed_on(body: bytes) -> None:
-    said = str(of_response(401, body.replace(b"%b", KEY.encode()), [KEY], None))
-    assert KEY not in said
-    assert "[key]" in said
+    text = str(of_response(401, body.replace(b"%b", KEY.encode()), [KEY], None))
+    assert KEY not in text
+    assert "[key]" in text
 
 
 def test_a_key_inside_a_stream_is_not_passed_on() -> None:
@@ -223,8 +223,8 @@ def test_a_placeholder_for_a_key_hides_nothing(secret: str) -> None:
 
 
 def test_a_short_key_goes_as_a_whole_word_only() -> None:
-    said = clean("many passwords, key=password and passwordpassword", ["password"])
-    assert said == "many passwords, key=[key] and [key]"
+    text = clean("many passwords, key=password and passwordpassword", ["password"])
+    assert text == "many passwords, key=[key] and [key]"
 
 
 def test_a_key_at_the_cut_does_not_show_its_first_half() -> None:

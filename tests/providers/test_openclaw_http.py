@@ -1,7 +1,7 @@
-"""The gateway's HTTP side by what a real one has said: recorded bytes over a real socket."""
+"""The gateway's HTTP side by what a real one has sent: recorded bytes over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ from tests.upstreams import ASK, Sheet, client, upstream
 
 
 @asynccontextmanager
-async def playing(name: str, **how: Any) -> AsyncIterator[tuple[Player, Client, Upstream]]:
+async def playing(name: str, **how: Any) -> AsyncGenerator[tuple[Player, Client, Upstream]]:
     async with asyncio.timeout(20), played(load(name)) as (player, port), client() as made:
         given = {"key": "the-token", "model": "openclaw/main"} | how
         account = upstream(f"http://127.0.0.1:{port}/v1", preset=PRESETS["openclaw"], **given)
@@ -34,12 +34,12 @@ async def playing(name: str, **how: Any) -> AsyncIterator[tuple[Player, Client, 
 
 
 async def ask(made: Client, account: Upstream, sheet: Sheet, name: str = "chat") -> Any:
-    return await made.chat(account, ASK, {}, sheet, {SESSION_HEADER: KEY.format(name)})
+    return await made.chat(account, ASK, {}, sheet, KEY.format(name))
 
 
 def text_of(one: Exchange) -> str:
     """The text of an answer by the bytes of its chunks."""
-    body = b"".join(piece.partition(b"\r\n")[2].removesuffix(b"\r\n") for piece in one.said[1:])
+    body = b"".join(piece.partition(b"\r\n")[2].removesuffix(b"\r\n") for piece in one.sent[1:])
     rows = [line[6:] for line in body.split(b"\n") if line.startswith(b"data: {")]
     deltas = [row["choices"][0]["delta"] for row in map(orjson.loads, rows) if row.get("choices")]
     return "".join(delta.get("content", "") for delta in deltas)
@@ -49,9 +49,11 @@ async def test_a_recorded_run_is_heard_as_it_was_said() -> None:
     sheet = Sheet()
     async with playing("chat") as (player, made, account):
         answer = await ask(made, account, sheet)
-    assert answer.done and answer.finish_reason == "stop"
+    assert answer.done
+    assert answer.finish_reason == "stop"
     assert answer.usage["completion_tokens"] == 12
-    assert sheet.text == text_of(load("chat")[0]) and len(sheet.deltas) > 1
+    assert sheet.text == text_of(load("chat")[0])
+    assert len(sheet.deltas) > 1
     assert player.asked[0].body == load("chat")[0].body, "we ask as we did when it was recorded"
     head = player.heads[0].lower()
     assert "authorization: bearer the-token" in head
@@ -60,11 +62,11 @@ async def test_a_recorded_run_is_heard_as_it_was_said() -> None:
 
 async def test_the_role_is_no_first_token() -> None:
     one = load("chat")[0]
-    at = next(i for i, piece in enumerate(one.said) if b'"role"' in piece)
-    assert not text_of(Exchange("", None, one.said[: at + 1]))
-    one.said, one.end, sheet = one.said[: at + 1], "left", Sheet()
+    at = next(i for i, piece in enumerate(one.sent) if b'"role"' in piece)
+    assert not text_of(Exchange("", None, one.sent[: at + 1]))
+    one.sent, one.end, sheet = one.sent[: at + 1], "left", Sheet()
     async with played([one]) as (_, port), client(first_token_s=0.05) as made:
-        preset = replace(PRESETS["openclaw"], patience_s=0.0)
+        preset = replace(PRESETS["openclaw"], silence_s=0.0)
         account = upstream(f"http://127.0.0.1:{port}/v1", preset=preset, model="openclaw")
         with pytest.raises(ProviderError, match="no token"):
             await ask(made, account, sheet)
@@ -83,7 +85,7 @@ async def test_cancelling_hangs_up() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "said"),
+    ("name", "kind", "text"),
     [
         ("wrong_token", UpstreamAuth, "Unauthorized"),
         ("unknown_agent", UpstreamRejected, "Unknown agent"),
@@ -92,18 +94,20 @@ async def test_cancelling_hangs_up() -> None:
     ],
 )
 async def test_a_recorded_failure_is_no_answer(
-    name: str, kind: type[ProviderError], said: str
+    name: str, kind: type[ProviderError], text: str
 ) -> None:
     async with playing(name) as (player, made, account):
-        with pytest.raises(kind, match=said) as told:
+        with pytest.raises(kind, match=text) as found:
             await ask(made, account, Sheet(), name)
-    assert "the-token" not in str(told.value) and len(player.asked) == 1
+    assert "the-token" not in str(found.value)
+    assert len(player.asked) == 1
 
 
 def test_the_recorded_refusal_of_the_model_is_200_and_done() -> None:
-    raw = b"".join(load("model_refused")[0].said)
+    raw = b"".join(load("model_refused")[0].sent)
     assert b"200 OK" in raw.partition(b"\r\n")[0]
-    assert b'{"error":' in raw and b"[DONE]" in raw
+    assert b'{"error":' in raw
+    assert b"[DONE]" in raw
 
 
 async def test_after_a_cut_the_history_has_the_answer() -> None:
@@ -129,9 +133,10 @@ async def test_a_gateway_that_stops_refuses_without_an_attempt() -> None:
     async with playing("draining") as (player, made, account):
         await made.look([account])
         assert account.ready is True
-        with pytest.raises(GatewayUnavailable) as told:
+        with pytest.raises(GatewayUnavailable) as found:
             await ask(made, account, Sheet(), "late")
-        assert told.value.slow_down and told.value.retry_after == 1.0
+        assert found.value.slow_down
+        assert found.value.retry_after == 1.0
         account.looked_at = float("-inf")
         await made.look([account])
         assert account.ready is False

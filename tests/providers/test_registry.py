@@ -90,10 +90,10 @@ def test_a_key_that_no_header_can_carry_stops_the_start_without_showing_it(key: 
 
 def test_all_faults_are_told_at_once() -> None:
     with pytest.raises(SettingsError) as refused:
-        catalogue({}, a={"model": "x"}, b={"model": "x", "preset": "nobody"}, c=CHAT)
+        catalogue({}, a={"model": "x"}, b={"model": "x", "preset": "other"}, c=CHAT)
     first, second = refused.value.lines
     assert first == "models.a.base_url: is required where there is no preset"
-    assert second.startswith("models.b.preset: unknown preset 'nobody'; known: openai, ")
+    assert second.startswith("models.b.preset: unknown preset 'other'; known: openai, ")
 
 
 @virtual

@@ -126,8 +126,8 @@ def test_a_provider_s_own_thinking_object_passes(preset: Preset) -> None:
 def test_nobody_else_is_sent_one(preset: Preset, value: Any) -> None:
     account = upstream(preset=preset)
     assert account.chat_body(ASK, {"thinking": value}) == account.chat_body(ASK, {})
-    (said,) = account.warnings({"thinking": value})
-    assert said.startswith("some-model at m takes no thinking object")
+    (text,) = account.warnings({"thinking": value})
+    assert text.startswith("some-model at m takes no thinking object")
 
 
 @pytest.mark.parametrize("mode", ["on", "off"])
@@ -156,9 +156,9 @@ def test_parameters_that_are_left_out_are_named() -> None:
 
 def test_a_warning_does_not_grow_with_what_a_client_makes_up() -> None:
     account = upstream(preset=Preset(allow=frozenset()))
-    (said,) = account.warnings({f"{n:05}" + "x" * 1000: n for n in range(1000)})
-    assert " and 990 more as given" in said
-    assert len(said) < 600
+    (text,) = account.warnings({f"{n:05}" + "x" * 1000: n for n in range(1000)})
+    assert " and 990 more as given" in text
+    assert len(text) < 600
 
 
 def test_a_parameter_may_be_taken_with_one_value_only() -> None:

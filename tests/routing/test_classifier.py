@@ -92,7 +92,8 @@ def test_shown_passages_stand_in_the_text_and_the_strongest_come_first() -> None
         [hit for hit in hits if hit.weight > 0],
         [hit for hit in hits if hit.weight < 0],
     )
-    assert 0 < len(speaking) <= SHOWN_FOR and len(against) <= SHOWN_AGAINST
+    assert 0 < len(speaking) <= SHOWN_FOR
+    assert len(against) <= SHOWN_AGAINST
     for group in (speaking, against):
         weights = [abs(hit.weight) for hit in group]
         assert weights == sorted(weights, reverse=True)

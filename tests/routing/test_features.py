@@ -48,7 +48,8 @@ def test_passages_are_shown_as_they_were_written() -> None:
 )
 def test_pasted_text_is_not_part_of_the_request(text: str) -> None:
     found = extract(text.format("prove the theorem step by step, then analyse it"))
-    assert PASTED in found.text and "prove" not in found.text
+    assert PASTED in found.text
+    assert "prove" not in found.text
     assert "pasted text" in _shape(text.format("prove the theorem step by step, then analyse it"))
 
 
@@ -77,7 +78,8 @@ def test_a_year_is_no_count_of_items() -> None:
 
 
 def test_a_chinese_character_counts_as_several_letters() -> None:
-    assert "length ≥ 45" in _shape("深" * 17) and "length ≥ 45" not in _shape("d" * 17)
+    assert "length ≥ 45" in _shape("深" * 17)
+    assert "length ≥ 45" not in _shape("d" * 17)
 
 
 def test_only_the_beginning_and_the_end_are_looked_at() -> None:

@@ -148,7 +148,8 @@ def test_routes_win_over_good_at() -> None:
 def test_every_class_has_a_pool() -> None:
     for name in CLASSES:
         first, rest = ROUTER.pool(name)
-        assert first and not set(first) & set(rest)
+        assert first
+        assert not set(first) & set(rest)
 
 
 def test_a_class_that_is_named_decides_before_all_else() -> None:

@@ -1,4 +1,4 @@
-"""The wild table: its cases, and the settings under which the service meets them.
+"""The wild table: its cases, and the settings under which the service runs them.
 
 A case is one line of `upstream.jsonl` or `more.jsonl`; README.md describes each field. A run is one
 case at one door, with a provider and a model of its own.

@@ -12,7 +12,7 @@ import socket
 import struct
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from email.utils import formatdate
@@ -290,7 +290,7 @@ def _moment(found: re.Match[str]) -> str:
 
 
 @asynccontextmanager
-async def listening(upstream: Object) -> AsyncIterator[Provider]:
+async def listening(upstream: Object) -> AsyncGenerator[Provider]:
     """A provider with this script, until the block ends."""
     async with Provider(upstream) as provider:
         yield provider

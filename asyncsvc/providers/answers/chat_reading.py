@@ -67,28 +67,18 @@ class ChatReading:
         self._ends_in(timeouts.first_token_s)
 
     async def take(self, frames: list[Any]) -> None:
-        """Raises ProviderError for what is no answer."""
+        """The frames of one part of the body. Raises ProviderError for what is no answer."""
         answer, sink = self._answer, self._sink
         alive = False
         for frame in frames:
             if frame is Mark.PULSE:
                 alive = True
-            elif frame is Mark.DONE:
-                if not answer.done:
-                    answer.done = True
-                    self._ends_in(LINGER_S)
-            elif answer.done:
-                self._after_done(frame)
-            elif isinstance(frame, Odd):
-                self._skip(frame)
+            elif frame is Mark.DONE or answer.done or isinstance(frame, Odd):
+                self._beside(frame)
             else:
                 alive = True
                 for each in frame if isinstance(frame, list) and frame else (frame,):
-                    for delta in answer.take(each, self._secrets):
-                        self._size += delta.size if delta.call else len(delta.text)
-                        sink.write(delta)
-                    if self._size > MOST_BYTES:
-                        raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
+                    self._write(each)
                     if sink.full:
                         await self._drain()
                     if answer.ending is not None:
@@ -97,6 +87,25 @@ class ChatReading:
             sink.alive()
             if answer.begun and not (answer.ending and answer.ended):
                 self._ends_in(self._timeouts.idle_s)
+
+    def _write(self, frame: Any) -> None:
+        for delta in self._answer.take(frame, self._secrets):
+            self._size += delta.size if delta.call else len(delta.text)
+            self._sink.write(delta)
+        if self._size > MOST_BYTES:
+            raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
+
+    def _beside(self, frame: Any) -> None:
+        """What is no piece of the answer: its end, what follows the end, or unreadable data."""
+        answer = self._answer
+        if frame is Mark.DONE:
+            if not answer.done:
+                answer.done = True
+                self._ends_in(LINGER_S)
+        elif not answer.done:
+            self._skip(frame)
+        elif isinstance(frame, dict) and _tells_usage(frame) and not frame.get("choices"):
+            self._write(frame)  # only a usage counts after the end
 
     async def _drain(self) -> None:
         """A disk that cannot keep up is no silence of the provider."""
@@ -110,12 +119,6 @@ class ChatReading:
             self._ends_in(LINGER_S if _tells_usage(frame) else GRACE_S)
         elif self._answer.ended:  # some providers give a finish reason with each piece of text
             self._ends_in(self._timeouts.idle_s)
-
-    def _after_done(self, frame: Any) -> None:
-        """Only a usage counts after the end."""
-        if isinstance(frame, dict) and _tells_usage(frame) and not frame.get("choices"):
-            for delta in self._answer.take(frame, self._secrets):
-                self._sink.write(delta)
 
     def _skip(self, odd: Odd) -> None:
         if odd.carries:

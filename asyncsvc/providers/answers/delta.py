@@ -38,8 +38,8 @@ class Delta(NamedTuple):
 
 
 class Sink(Protocol):
-    """Where the pieces of an answer go. `head` is told when the provider begins to answer,
-    and whether it has accepted the call."""
+    """The receiver of an answer's pieces. `head` is called when the provider begins to answer,
+    with whether it has accepted the call."""
 
     @property
     def full(self) -> bool:

@@ -5,7 +5,7 @@ list of a text-embeddings-inference server; rows in any order, numbers or base64
 finite vector for each text, in the order of the texts, all of one length, or UpstreamInvalid.
 Never makes a call, never guesses an order.
 
-How rows are told apart: docs/decisions/0034-what-is-sent-and-read-by-data.md.
+How rows are ordered: docs/decisions/0034-what-is-sent-and-read-by-data.md.
 """
 
 import math

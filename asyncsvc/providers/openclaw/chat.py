@@ -1,9 +1,9 @@
 """A chat run over OpenClaw's WebSocket: from `chat.send` to its last event.
 
-Owns the turning of `chat` and `agent` events into text and tool events. Promises what
-`Client.chat` promises; that a run which nobody wants any more is aborted, unless whoever leaves
-says that it will be asked for later; that text which the gateway takes back is never passed
-off as said. Never sends a run twice.
+Owns the turning of `chat` and `agent` events into text and tool events. Promises what `Client.chat`
+promises; that a run which is left is aborted, unless the sink says that its status will be asked
+for later; that text which the gateway takes back is never part of an answer. Never sends a run
+twice.
 """
 
 import asyncio
@@ -99,7 +99,7 @@ class _Run:
         self.answer = Answer(dialect=upstream.preset.errors)
         self._sink = sink
         self._secrets = upstream.secrets
-        self._said = ""
+        self._sent = ""
 
     def take(self, event: Payload) -> None:
         """Raises ProviderError where the run ended without an answer."""
@@ -131,12 +131,12 @@ class _Run:
         message = event.get("message")
         whole = text_of(message) if isinstance(message, dict) else ""
         if not whole:
-            whole = self._said + str(event.get("deltaText") or "")
-        if not whole.startswith(self._said):
+            whole = self._sent + str(event.get("deltaText") or "")
+        if not whole.startswith(self._sent):
             if event.get("state") == "final":
-                raise UpstreamDisconnected("the gateway took back what it had said")
+                raise UpstreamDisconnected("the gateway took back text that it had sent")
             return
-        text, self._said = whole[len(self._said) :], whole
+        text, self._sent = whole[len(self._sent) :], whole
         if text:
             self._sink.write(self.answer.text(text))
 
@@ -152,8 +152,8 @@ class _Run:
             call = {"id": number, "type": "function", "function": function, "by": "openclaw"}
             self._sink.write(Delta("", event=("tool_call", call)))
         elif data.get("phase") == "result":
-            told = {"id": number, "name": name, "error": bool(data.get("isError"))}
-            result = {**told, "result": _short(data.get("result")), "by": "openclaw"}
+            head = {"id": number, "name": name, "error": bool(data.get("isError"))}
+            result = {**head, "result": _short(data.get("result")), "by": "openclaw"}
             self._sink.write(Delta("", event=("tool_result", result)))
 
 

@@ -23,7 +23,7 @@ from asyncsvc.providers.upstream import Upstream
 _DEAD = frozenset({"killed", "failed", "aborted", "timeout", "error", "cancelled"})
 READY_S = 0.5
 FRESH_S = 2.0
-"""How long what a gateway said of itself is believed."""
+"""How long the readiness that a gateway reported counts."""
 
 Fetch = Callable[[str, dict[str, str]], Awaitable[tuple[int, Any]]]
 """A GET: status and JSON."""
@@ -49,7 +49,7 @@ async def _look(fetch: Fetch, upstream: Upstream) -> None:
 
 
 async def run_status(fetch: Fetch, gateway: Gateway, upstream: Upstream, key: str) -> RunStatus:
-    """What became of the run of that session. Raises UpstreamAuth, nothing else."""
+    """The status of the run of that session. Raises UpstreamAuth, nothing else."""
     full = _full(upstream, key)
     url = history_url(upstream.base_url, full)
     try:
@@ -59,20 +59,20 @@ async def run_status(fetch: Fetch, gateway: Gateway, upstream: Upstream, key: st
     if status in (401, 403):
         raise UpstreamAuth(f"the gateway answered {status} to a question for a run's history")
     run_status = None
-    # Whoever may only speak HTTP to the gateway goes without.
+    # An account that may only speak HTTP to the gateway goes without.
     with suppress(ProviderError):
-        told = await gateway.call("sessions.describe", {"key": full})
-        run_status = (told.get("session") or {}).get("status")
+        described = await gateway.call("sessions.describe", {"key": full})
+        run_status = (described.get("session") or {}).get("status")
     return status_in(status, history, run_status)
 
 
 async def abort(gateway: Gateway, upstream: Upstream, key: str) -> str:
-    """End whatever runs in that session; what the gateway said to it, for people."""
+    """End the run of that session; the gateway's reply, for people."""
     try:
-        told = await gateway.call("sessions.abort", {"key": _full(upstream, key)})
+        reply = await gateway.call("sessions.abort", {"key": _full(upstream, key)})
     except ProviderError as error:
         return f"could not be asked: {error}"
-    return str(told.get("status") or "aborted")
+    return str(reply.get("status") or "aborted")
 
 
 def full_key(key: str, agent: str | None) -> str:

@@ -4,7 +4,7 @@ Owns one connection per gateway, shared by all its tasks: handshake, requests by
 session. Promises that a run is sent once: a socket that breaks ends the call as a disconnection,
 and what became of the run is asked, never sent again; that leaving a call aborts its run, for a
 closed socket would not; that the next use connects again, with a growing pause after failures.
-Never tells the token to anybody but the gateway.
+Never gives the token to another than the gateway.
 """
 
 import asyncio
@@ -44,7 +44,6 @@ SCOPES = ["operator.admin", "operator.read", "operator.write"]
 AWAY_S = 2.0
 """How long a gateway that cannot be reached is left alone; its restarts take 9 to 19 s."""
 STARTING = 1013
-RESTARTING = 1012
 KINDS: dict[str, type[ProviderError]] = {
     "rate_limit": RateLimited,
     "context_length": ContextTooLong,
@@ -209,10 +208,10 @@ class Gateway:
 
     def _closed(self, socket: ClientConnection) -> ProviderError:
         code, reason = socket.close_code, socket.close_reason or ""
-        said = f"the gateway closed the connection: {code or 1006} {reason}".strip()
+        message = f"the gateway closed the connection: {code or 1006} {reason}".strip()
         if code == STARTING:
-            return GatewayUnavailable(said, retry_after=AWAY_S)
-        return UpstreamDisconnected(clean(said, self._secrets))
+            return GatewayUnavailable(message, retry_after=AWAY_S)
+        return UpstreamDisconnected(clean(message, self._secrets))
 
     def _result(self, message: Payload) -> Payload:
         if message.get("ok"):
@@ -231,16 +230,16 @@ def fault_in(error: Any, secrets: list[str]) -> ProviderError:
     details = error.get("details") if isinstance(error.get("details"), dict) else {}
     assert isinstance(details, dict)
     code = str(error.get("code") or error.get("kind") or "")
-    said = clean(f"the gateway refused: {error.get('message') or code}", secrets)
+    text = clean(f"the gateway refused: {error.get('message') or code}", secrets)
     detail = str(details.get("code") or "")
     if "AUTH" in detail or "IDENTITY" in detail or "PAIRING" in detail:
-        return UpstreamAuth(said)
+        return UpstreamAuth(text)
     wait_ms = error.get("retryAfterMs")
     wait = wait_ms / 1000 if isinstance(wait_ms, int | float) else None
     kind = KINDS.get(code, UpstreamOverloaded)
     if kind is GatewayUnavailable:
         wait = wait or AWAY_S
-    return kind(said, retry_after=wait)
+    return kind(text, retry_after=wait)
 
 
 def _request(number: str, method: str, params: Payload) -> str:

@@ -20,13 +20,15 @@ from asyncsvc.providers.answers.finish_reasons import MEANINGS, ending, reason_o
 )
 def test_a_word_means_one_of_four_reasons(word: str, reason: str) -> None:
     found = ending(word)
-    assert found is not None and (found.word, found.meaning) == (word, reason)
+    assert found is not None
+    assert (found.word, found.meaning) == (word, reason)
 
 
 @pytest.mark.parametrize("word", ["safety", "SAFETY", "RECITATION", "sensitive", "content_filter"])
 def test_a_filter_is_a_failure_of_its_own(word: str) -> None:
     found = ending(word)
-    assert found is not None and found.meaning is ContentFiltered
+    assert found is not None
+    assert found.meaning is ContentFiltered
 
 
 @pytest.mark.parametrize("word", [None, "", "null", "None", False, [], {}, 1.5, "\n"])
@@ -40,7 +42,8 @@ def test_a_reason_in_an_object_is_read() -> None:
 
 def test_an_endless_word_is_cut() -> None:
     found = ending("x" * 10_000)
-    assert found is not None and (len(found.word), found.meaning) == (100, "stop")
+    assert found is not None
+    assert (len(found.word), found.meaning) == (100, "stop")
 
 
 def test_tool_calls_decide_between_stop_and_tool_calls() -> None:
@@ -52,4 +55,5 @@ def test_tool_calls_decide_between_stop_and_tool_calls() -> None:
 def test_the_table_has_letters_and_digits_only() -> None:
     assert all(word.isalnum() and word == word.lower() for word in MEANINGS)
     failures = [m for m in MEANINGS.values() if isinstance(m, type)]
-    assert UpstreamOverloaded in failures and all(issubclass(m, ProviderError) for m in failures)
+    assert UpstreamOverloaded in failures
+    assert all(issubclass(m, ProviderError) for m in failures)

@@ -81,7 +81,7 @@ def shape(found: list[Any]) -> list[Any]:
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 1000])
 @pytest.mark.parametrize(("body", "wanted"), EVENTS, ids=[str(body) for body, _ in EVENTS])
 def test_an_event_stream_wherever_it_is_cut(body: bytes, wanted: list[Any], size: int) -> None:
-    # A comment is told once for each part of the network.
+    # A comment counts once for each part of the network.
     found = [f for f in shape(frames(cut(body, size))) if f is not PULSE]
     assert found == [f for f in wanted if f is not PULSE]
 

@@ -17,12 +17,12 @@ from asyncsvc.providers.answers.thinking import (
 def split(*pieces: str) -> list[tuple[str, bool]]:
     """What comes out, neighbours of one kind joined."""
     splitter = ThinkSplitter()
-    found = [told for piece in pieces for told in splitter.feed(piece)]
+    found = [part for piece in pieces for part in splitter.feed(piece)]
     found += splitter.end()
     assert all(text for text, _ in found)
     return [
         ("".join(text for text, _ in same), thought)
-        for thought, same in groupby(found, key=lambda told: told[1])
+        for thought, same in groupby(found, key=lambda part: part[1])
     ]
 
 
@@ -127,19 +127,19 @@ def test_where_the_pieces_are_cut_makes_no_difference(text: str, cuts: list[int]
 
 @given(tagged)
 def test_nothing_is_lost_but_the_tags_and_the_lines_around_them(text: str) -> None:
-    told = "".join(part for part, _ in split(text))
+    part = "".join(part for part, _ in split(text))
     if not text.lstrip().startswith(OPEN):
-        assert told == text
+        assert part == text
         return
     thought, _, answer = text.lstrip().removeprefix(OPEN).partition(CLOSE)
-    assert told == thought + answer.lstrip("\r\n")
+    assert part == thought + answer.lstrip("\r\n")
 
 
 def test_nothing_is_held_back_longer_than_needed() -> None:
     splitter = ThinkSplitter()
     steps = [("<", ""), ("think>a", "a"), ("b</", "b"), ("x", "</x"), ("</think", ""), (">c", "c")]
-    for piece, told in steps:
-        assert "".join(text for text, _ in splitter.feed(piece)) == told
+    for piece, part in steps:
+        assert "".join(text for text, _ in splitter.feed(piece)) == part
 
 
 def test_auto_adds_nothing_anywhere() -> None:

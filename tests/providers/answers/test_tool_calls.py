@@ -31,7 +31,8 @@ def calls_of(*pieces: Any) -> list[dict[str, Any]]:
     assert sorted(set(numbers)) == list(range(len(set(numbers))))
     whole = put_together(out)
     ids = [call["id"] for call in whole]
-    assert all(isinstance(id_, str) and id_ for id_ in ids) and len(set(ids)) == len(ids)
+    assert all(isinstance(id_, str) and id_ for id_ in ids)
+    assert len(set(ids)) == len(ids)
     return whole
 
 
@@ -132,7 +133,8 @@ def test_an_id_that_comes_with_the_first_arguments_is_the_id() -> None:
 def test_an_id_that_comes_later_is_the_stored_one_and_changes_no_stream() -> None:
     out = given_out(piece("f", '{"x"', index=0), piece(None, ":1}", "real", index=0))
     assert [each.get("id") for each in out].count(None) == len(out) - 1
-    assert out[0]["id"] != "real" and out[-1]["late_id"] == "real"
+    assert out[0]["id"] != "real"
+    assert out[-1]["late_id"] == "real"
     assert [call["id"] for call in put_together(out)] == ["real"]
 
 
@@ -206,5 +208,7 @@ def test_any_pieces_make_calls_with_ids_of_their_own(pieces: list[Any], whole: b
     out += [*calls.rest()]
     together = put_together(out)
     ids = [call["id"] for call in together]
-    assert len(together) == len(calls) and all(ids) and len(set(ids)) == len(ids)
+    assert len(together) == len(calls)
+    assert all(ids)
+    assert len(set(ids)) == len(ids)
     assert all(isinstance(call["function"]["arguments"], str) for call in together)

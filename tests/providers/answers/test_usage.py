@@ -54,7 +54,10 @@ def test_counts_in_any_spelling(given: dict[str, Any]) -> None:
 )
 def test_what_is_missing_or_impossible_is_estimated_and_marked(given: dict[str, Any]) -> None:
     prompt, completion, total, estimated = counts(given)
-    assert estimated and prompt > 0 and completion > 0 and total >= prompt + completion
+    assert estimated
+    assert prompt > 0
+    assert completion > 0
+    assert total >= prompt + completion
 
 
 def test_an_empty_answer_may_have_no_tokens() -> None:
@@ -81,7 +84,8 @@ def test_details_are_kept_and_bounded() -> None:
 
 def test_no_counts_are_no_report() -> None:
     assert updated(None, report()) is None
-    assert not counted(updated(None, {"cost": 1})) and not counted(updated(None, report(0, 0, 0)))
+    assert not counted(updated(None, {"cost": 1}))
+    assert not counted(updated(None, report(0, 0, 0)))
     assert counted(updated(None, report(5)))
 
 

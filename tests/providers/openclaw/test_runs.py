@@ -11,7 +11,7 @@ from asyncsvc.config.settings import Timeouts
 from asyncsvc.errors import GatewayAway, UpstreamAuth
 from asyncsvc.providers.agents import RunState, RunStatus
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
+from asyncsvc.providers.dialects import PRESETS
 from tests.providers.openclaw.test_sessions import ANSWER, USER
 from tests.providers.openclaw.test_socket import Frames, playing, recorded
 from tests.upstreams import ASK, Sheet, client, standing_still, upstream
@@ -34,13 +34,13 @@ class Authenticator:
 
 async def run_status(doors: Authenticator, payload: dict[str, Any] | None) -> RunStatus:
     """With a gateway whose `sessions.describe` says that; None: its socket says nothing."""
-    told = {"type": "res", "id": "1", "ok": payload is not None, "payload": payload}
-    frames = [*GREETING, {"asked": "sessions.describe"}, told]
+    reply = {"type": "res", "id": "1", "ok": payload is not None, "payload": payload}
+    frames = [*GREETING, {"asked": "sessions.describe"}, reply]
     async with playing(frames) as (played, _, account):
         async with Client(Timeouts(), standing_still, httpx.MockTransport(doors)) as made:
             found = await made.run_status(account, "k")
         if doors.status < 400:
-            assert played.heard[1]["params"] == {"key": "agent:main:k"}
+            assert played.requests[1]["params"] == {"key": "agent:main:k"}
     return found
 
 
@@ -87,8 +87,9 @@ async def test_a_refused_connection_is_a_gateway_that_comes_back() -> None:
     account = upstream("http://127.0.0.1:9/v1", preset=PRESETS["openclaw"])
     async with client() as made:
         with pytest.raises(GatewayAway) as away:
-            await made.chat(account, ASK, {}, Sheet(), {SESSION_HEADER: "k"})
-    assert away.value.slow_down and away.value.retry_after == 2.0
+            await made.chat(account, ASK, {}, Sheet(), "k")
+    assert away.value.slow_down
+    assert away.value.retry_after == 2.0
 
 
 async def test_a_language_model_is_chosen_before_the_run() -> None:
@@ -100,6 +101,6 @@ async def test_a_language_model_is_chosen_before_the_run() -> None:
     async with playing([*GREETING, *patched, *rest]) as (played, made, account):
         settings = account.settings.model_copy(update={"model": "openclaw/main@fake/other"})
         other = replace(account, settings=settings)
-        key = {SESSION_HEADER: "asyncsvc:recorded-0:1"}
+        key = "asyncsvc:recorded-0:1"
         await made.chat(other, ASK, {}, Sheet(), key)
-        assert played.heard[1]["params"]["model"] == "fake/other"
+        assert played.requests[1]["params"]["model"] == "fake/other"

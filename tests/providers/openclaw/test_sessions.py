@@ -52,12 +52,14 @@ def test_an_agent_in_the_headers_of_the_settings_wins() -> None:
 def test_other_presets_have_neither_agents_nor_sessions() -> None:
     account = upstream(model="openclaw/main@x/y")
     assert account.chat_body(ASK, {})["model"] == "openclaw/main@x/y"
-    assert account.session_key("t", 1) is None and LANGUAGE not in account.headers()
+    assert account.session_key("t", 1) is None
+    assert LANGUAGE not in account.headers()
 
 
 def test_keys_are_lower_case_and_the_gateway_knows_them_by_agent() -> None:
     assert session_key("ABC-1", 2) == "asyncsvc:abc-1:2"
-    assert full_key("k", "main") == "agent:main:k" and full_key("k", None) == "k"
+    assert full_key("k", "main") == "agent:main:k"
+    assert full_key("k", None) == "k"
     url = "http://127.0.0.1:1/v1"
     assert (
         history_url(url, "agent:main:k") == "http://127.0.0.1:1/sessions/agent%3Amain%3Ak/history"

@@ -1,7 +1,7 @@
-"""The gateway's WebSocket by what a real one has said: recorded exchanges over a real socket."""
+"""The gateway's WebSocket by what a real one has sent: recorded exchanges over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.dialects import PRESETS, SESSION_HEADER
+from asyncsvc.providers.dialects import PRESETS
 from asyncsvc.providers.openclaw.chat import prompt
 from asyncsvc.providers.openclaw.socket import fault_in
 from asyncsvc.providers.upstream import Upstream
@@ -45,7 +45,7 @@ class Played:
 
     def __init__(self) -> None:
         self.frames: Frames = []
-        self.heard: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
         self.connections = 0
         self.came = asyncio.Event()
         self.then: Callable[[ServerConnection], Any] | None = None
@@ -73,24 +73,24 @@ class Played:
 
     def _heard(self, text: str | bytes) -> dict[str, Any]:
         request: dict[str, Any] = orjson.loads(text)
-        self.heard.append(request)
+        self.requests.append(request)
         self.came.set()
         return request
 
     @property
     def methods(self) -> list[str]:
-        return [request["method"] for request in self.heard]
+        return [request["method"] for request in self.requests]
 
 
 @asynccontextmanager
 async def playing(
     frames: Frames, **timeouts: Any
-) -> AsyncIterator[tuple[Played, Client, Upstream]]:
+) -> AsyncGenerator[tuple[Played, Client, Upstream]]:
     played = Played()
     played.frames = frames
     async with serve(played, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        preset = replace(PRESETS["openclaw"], patience_s=0.0)
+        preset = replace(PRESETS["openclaw"], silence_s=0.0)
         account = upstream(
             f"http://127.0.0.1:{port}/v1",
             preset=preset,
@@ -103,7 +103,7 @@ async def playing(
 
 
 async def ask(made: Client, account: Upstream, sheet: Sheet, name: int = 0) -> Any:
-    return await made.chat(account, ASK, {}, sheet, {SESSION_HEADER: KEY.format(name)})
+    return await made.chat(account, ASK, {}, sheet, KEY.format(name))
 
 
 def until_text(frames: Frames) -> Frames:
@@ -121,9 +121,12 @@ async def test_a_recorded_run_is_heard_as_it_was_said() -> None:
     frames, sheet = recorded("chat"), Sheet()
     async with playing(frames) as (played, made, account):
         answer = await ask(made, account, sheet)
-        assert answer.done and sheet.accepted and len(sheet.deltas) > 1
-        assert sheet.text == text_of(frames) and sheet.text.startswith("#")
-        connecting, sending = played.heard
+        assert answer.done
+        assert sheet.accepted
+        assert len(sheet.deltas) > 1
+        assert sheet.text == text_of(frames)
+        assert sheet.text.startswith("#")
+        connecting, sending = played.requests
         assert connecting["params"]["auth"] == {"token": "the-token"}
         assert sending["params"]["message"] == "hello"
         assert sending["params"]["sessionKey"] == "agent:main:asyncsvc:recorded-0:1"
@@ -144,7 +147,7 @@ async def test_leaving_aborts_the_run_unless_it_will_be_asked_for() -> None:
             call.cancel()
             if methods:
                 await played.came.wait()
-                assert played.heard[-1]["params"]["runId"] == KEY.format(1)
+                assert played.requests[-1]["params"]["runId"] == KEY.format(1)
                 # The abort waits for its answer: closing the socket is one.
             call.cancel()
             with pytest.raises(asyncio.CancelledError):
@@ -184,7 +187,8 @@ async def test_a_socket_that_breaks_is_a_cut_and_never_sent_twice(code: int) -> 
         played.then, played.frames = None, recorded("chat")
         sheet = Sheet()
         await ask(made, account, sheet)
-        assert played.connections == 2 and sheet.text
+        assert played.connections == 2
+        assert sheet.text
 
 
 async def test_a_gateway_that_starts_is_waited_for() -> None:
@@ -192,7 +196,8 @@ async def test_a_gateway_that_starts_is_waited_for() -> None:
         played.then = lambda socket: socket.close(1013, "gateway starting")
         with pytest.raises(GatewayUnavailable) as away:
             await ask(made, account, Sheet())
-        assert away.value.slow_down and away.value.retry_after
+        assert away.value.slow_down
+        assert away.value.retry_after
 
 
 async def test_nobody_there_is_waited_for() -> None:
@@ -230,7 +235,7 @@ async def test_how_a_run_may_end_without_an_answer(event: dict[str, Any], kind: 
             "event": "chat",
             "payload": kept | {"runId": "another", "state": "final"},
         },
-        {"type": "event", "event": "chat", "payload": {"sessionKey": "nobody's"}},
+        {"type": "event", "event": "chat", "payload": {"sessionKey": "unknown"}},
         {"type": "event", "event": "chat", "payload": kept | {"state": "delta", "message": "odd"}},
     ]
     frames += [*odd, {"type": "event", "event": "chat", "payload": kept | event}]
@@ -254,10 +259,10 @@ async def test_tools_of_the_agent_are_told() -> None:
     async with playing(frames) as (_, made, account):
         sheet = Sheet()
         await ask(made, account, sheet)
-        told = [delta.event for delta in sheet.deltas if delta.event is not None]
-        assert [kind for kind, _ in told] == ["tool_call", "tool_result"]
-        assert told[0][1]["function"] == {"name": "read", "arguments": '{"path":"a"}'}
-        assert len(told[1][1]["result"]) == 2000
+        events = [delta.event for delta in sheet.deltas if delta.event is not None]
+        assert [kind for kind, _ in events] == ["tool_call", "tool_result"]
+        assert events[0][1]["function"] == {"name": "read", "arguments": '{"path":"a"}'}
+        assert len(events[1][1]["result"]) == 2000
         assert sheet.text == text_of(frames)
 
 
@@ -274,10 +279,14 @@ async def test_silence_ends_a_run_and_aborts_it() -> None:
 async def test_no_response_is_empty() -> None:
     frames = until_text(recorded("chat"))
     last = frames.pop()["payload"]
-    said = {"content": "No response from OpenClaw."}
+    message = {"content": "No response from OpenClaw."}
     payload = {name: last[name] for name in ("runId", "sessionKey")}
     frames.append(
-        {"type": "event", "event": "chat", "payload": payload | {"state": "final", "message": said}}
+        {
+            "type": "event",
+            "event": "chat",
+            "payload": payload | {"state": "final", "message": message},
+        }
     )
     async with playing(frames) as (_, made, account):
         with pytest.raises(EmptyAnswer):
