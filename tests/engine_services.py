@@ -5,7 +5,7 @@ would, and opening it again. Use it under `@virtual`.
 """
 
 import asyncio
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Self, cast
@@ -131,8 +131,8 @@ class EngineServices:
         for task in others:
             task.cancel()
         await asyncio.gather(*others, return_exceptions=True)
-        self.services.journal._writer = None
-        await self.close()
+        with suppress(asyncio.CancelledError):  # the journal waits for its writer, which is gone
+            await self.close()
 
     async def restart(self) -> None:
         await self.crash()
@@ -182,11 +182,13 @@ class EngineServices:
     async def result(self, task_id: str) -> str | None:
         return await self.services.journal.store.result((await self.task(task_id)).n)
 
-    async def said(self, task_id: str) -> str:
+    async def streamed(self, task_id: str) -> str:
         """The text of the chunk events since the last attempt."""
         task = await self.task(task_id)
         rows = await self.services.journal.store.since_attempt(task.n)
         return "".join(orjson.loads(row)["text"] for row in rows)
+
+    said = streamed
 
     async def events(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:
         """All (type, data) of the task. Their seq must be dense."""

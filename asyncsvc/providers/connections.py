@@ -14,6 +14,7 @@ import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
+from functools import cache
 from itertools import count
 from types import SimpleNamespace
 from typing import cast
@@ -244,11 +245,17 @@ class _Leased(httpx.AsyncByteStream):
                 await pool.leave()
 
 
+@cache
+def _authorities() -> ssl.SSLContext:
+    """The system's certificates, read once by each process: that takes 20 to 40 ms."""
+    return ssl.create_default_context()
+
+
 class Connections(httpx.AsyncBaseTransport):
     """A transport over one pool for each origin."""
 
     def __init__(self) -> None:
-        self._verify = ssl.create_default_context()
+        self._verify = _authorities()
         self._pools: dict[Origin, Pool] = {}
         self._numbers = count(1)
 

@@ -13,6 +13,7 @@ import struct
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
 from itertools import accumulate
 from typing import NamedTuple, Self
@@ -200,8 +201,9 @@ class Classifier:
     pieces: Mapping[str, int]
 
     @classmethod
+    @cache
     def builtin(cls) -> Self:
-        """The one that comes with the package."""
+        """The one that comes with the package, read once by each process."""
         return cls.of((resources.files("asyncsvc.routing") / FILE).read_bytes())
 
     @classmethod

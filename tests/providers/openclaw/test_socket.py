@@ -25,6 +25,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.dialects import PRESETS
+from asyncsvc.providers.openclaw import chat
 from asyncsvc.providers.openclaw.chat import prompt
 from asyncsvc.providers.openclaw.socket import fault_in
 from asyncsvc.providers.upstream import Upstream
@@ -266,7 +267,8 @@ async def test_tools_of_the_agent_are_told() -> None:
         assert sheet.text == text_of(frames)
 
 
-async def test_silence_ends_a_run_and_aborts_it() -> None:
+async def test_silence_ends_a_run_and_aborts_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chat, "LEAVING_S", 0.3)  # this gateway does not answer an abort
     started = [f for f in recorded("chat") if "asked" in f or f.get("type") == "res"]
     quiet = [recorded("chat")[0], *started]
     for frames, kind in ((quiet, FirstTokenTimeout), (until_text(recorded("chat")), IdleTimeout)):
