@@ -11,7 +11,6 @@ import orjson
 
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.journal.journal import Journal, PersistedValue
-from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler, through
 
@@ -72,4 +71,7 @@ class Holds:
     def _set(self, name: str) -> None:
         reason = f"{name} is paused" if name in self._since else None
         gates = [upstream.gate for upstream in self._catalogue.of(name)]
-        AccountLimiter.pause(gates, reason)
+        for gate in gates:  # all at once: a task that leaves the first must not go to the second
+            gate.paused, gate.changes = reason, gate.changes + 1
+        for gate in gates:
+            gate.pause(reason)

@@ -9,7 +9,7 @@ back once, and a call that was never made leaves no trace.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -297,18 +297,13 @@ class AccountLimiter:
         self.fault = error
         self._close()
 
-    @staticmethod
-    def pause(limiters: "Sequence[AccountLimiter]", reason: str | None) -> None:
-        """Begin no calls at these accounts until the reason is None; calls under way go on. All are
-        paused at once: a task that leaves the first must not go to the second."""
-        for limiter in limiters:
-            limiter.paused = reason
-            limiter.changes += 1
-        for limiter in limiters:
-            if reason is None:
-                limiter.wake()
-            else:
-                limiter._close()
+    def pause(self, reason: str | None) -> None:
+        """Begin no calls until the reason is None; calls under way go on."""
+        self.paused = reason
+        if reason is None:
+            self.wake()
+        else:
+            self._close()
 
     def reset(self) -> None:
         """Try again what the provider had refused for good, or until its quota is renewed."""

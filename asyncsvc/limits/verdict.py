@@ -121,7 +121,8 @@ def verdict(
         return _longest(now, state.cooldown if long_cooldown else READY, _breaker(state))
     if stage is Stage.CALL:
         allowed = state.breaker is READY or (probe and now >= state.breaker.until)
-        return _longest(now, state.cooldown, READY if allowed else _breaker(state))
+        forbidden = Verdict(state.breaker.reason, ON_CHANGE)  # but for the probe
+        return _longest(now, state.cooldown, READY if allowed else forbidden)
     breaker = READY if probe else _breaker(state)
     found = _longest(now, state.cooldown, breaker, state.window, tokens)
     if stage is Stage.PERMIT or not found.ready:

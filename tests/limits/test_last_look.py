@@ -11,7 +11,6 @@ import pytest
 from asyncsvc.errors import RateLimited, UpstreamOverloaded
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.recovery import Recovery
-from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.scripted import HANG, HEAD
@@ -120,10 +119,10 @@ def test_no_call_to_a_model_that_is_held_meanwhile(
         slow = await services.submit_script("slow", ["ok"])
         await asyncio.sleep(1.0)
         gate = services.services.catalogue.gates[0]
-        AccountLimiter.pause([gate], "a is paused")
+        gate.pause("a is paused")
         await asyncio.sleep(100.0)
         assert not services.client.calls
-        AccountLimiter.pause([gate], None)
+        gate.pause(None)
         assert (await services.finished(slow)).state is State.COMPLETED
 
     checked(tmp_path, owner, name, check)
