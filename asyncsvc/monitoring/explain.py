@@ -1,9 +1,7 @@
-"""A task's life as a story: what happened when, what it waited for, how each attempt went.
+"""A task's story: what happened when, what the task waited for, how each attempt went.
 
-Owns the arithmetic from stored events to that. Promises that the story of a task is the same
-after a restart, as it is told from what is on the disk, and that the seconds of its waits and
-runs add up to its age. Never reads anything itself, and knows nothing of the present but what
-it is given.
+The story is made of stored events alone, so that it is the same after a restart; the seconds of its
+waits and runs add up to the task's age. Of the present it holds what its caller gives.
 """
 
 from collections import Counter, defaultdict
@@ -23,7 +21,7 @@ START_MOST_S = 0.1
 
 
 class Story:
-    """`add` each event in order, then ask `told`."""
+    """The story of one task: `add` each event in order, then ask `view`."""
 
     def __init__(self, task: Task) -> None:
         self._task = task
@@ -36,7 +34,7 @@ class Story:
         self._state: State | None = None
         self._since = 0
         self._open_s = 0.0
-        """A wait for a turn that is over, and whose reasons have not been told yet."""
+        """A wait for a turn that is over, and whose reasons are not counted yet."""
         self._attempt_at: int | None = None
         self._retry: dict[str, Any] | None = None
 
@@ -52,13 +50,13 @@ class Story:
             case EventType.CHUNK | EventType.REASONING if self._attempts:
                 self._hear(row, data)
 
-    def told(
+    def view(
         self,
         now: int,
         expected: dict[str, Any] | None = None,
         waited: Mapping[str, float] | None = None,
     ) -> dict[str, Any]:
-        """The whole, once. `expected`: of a task that waits; `waited`: the reasons of a wait
+        """The whole story, once. `expected`: of a task that waits; `waited`: the reasons of a wait
         that goes on."""
         task, request = self._task, self._task.request
         if self._state is not None and not task.finished:
@@ -157,9 +155,9 @@ class Story:
         if data["why"].startswith("shares"):
             waited = {SHARED: self._open_s}
         self._account(waited, started=True)
-        said = f"attempt {data['number']} with {data['name']}: {data['why']}"
+        text = f"attempt {data['number']} with {data['name']}: {data['why']}"
         if self._timeline:
-            self._timeline[-1]["why"] = said
+            self._timeline[-1]["why"] = text
         self._attempt_at = at
         self._attempts.append(
             {name: data[name] for name in ("number", "name", "model", "why")}
@@ -185,12 +183,12 @@ def _why(
     if error is None:
         due = data.get("next_run_at")
         return None if due is None else f"not before {due}"
-    said = f"{error['code']}: {error['message']}"
+    text = f"{error['code']}: {error['message']}"
     if retry is None or data["status"] == State.FAILED:
-        return said
+        return text
     delay = retry.get("delay_s")
     again = "as soon as a gate opens" if delay is None else f"in {delay:.1f} s"
-    return f"{said}; tried again {again}"
+    return f"{text}; tried again {again}"
 
 
 def _time(ms: int | None) -> str | None:

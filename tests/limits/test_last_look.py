@@ -1,4 +1,4 @@
-"""Between its permit and its call a task meets a closed gate: it is not called, at no cost."""
+"""An account that closes between a permit and its call: the call is not made, at no cost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

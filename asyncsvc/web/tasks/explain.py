@@ -137,7 +137,7 @@ async def told(parts: Services, task_id: str) -> dict[str, Any]:
     waited = None
     if task.state is State.PENDING:
         waited = parts.scheduler.waited(task)
-    return story.told(parts.journal.now(), _now(parts, task), waited)
+    return story.view(parts.journal.now(), _now(parts, task), waited)
 
 
 def _now(parts: Services, task: Task) -> dict[str, Any] | None:
