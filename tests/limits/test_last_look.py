@@ -92,7 +92,8 @@ def test_a_second_probe_does_not_slip_in_by_an_old_permit(
                 await services.finished(task_id)
         probing, late_one = services.client.of("probe")[0], services.client.of("slow")[0]
         assert round(probing.started) == 31
-        assert probing.ended is not None and late_one.started >= probing.ended
+        assert probing.ended is not None
+        assert late_one.started >= probing.ended
 
     checked(tmp_path, owner, name, check)
 
@@ -159,4 +160,5 @@ async def test_time_that_ends_in_an_answer_is_a_timeout_even_after_refusals(
         refusal = RateLimited("slow down", retry_after=4.0)
         task_id = await services.submit_script("x", [refusal], [HEAD, "par", HANG], timeout_s=10)
         task = await services.finished(task_id)
-        assert task.error is not None and task.error["code"] == "timeout"
+        assert task.error is not None
+        assert task.error["code"] == "timeout"

@@ -194,8 +194,10 @@ class Life:
         limiter = self.limiter
         found: list[Any] = [limiter.refusal(), limiter.wait(spread=True)]
         for stage in Stage:
-            for probe in (False, True):
-                found.append(limiter.verdict(stage, tokens=10, long=probe, probe=probe))
+            found.extend(
+                limiter.verdict(stage, tokens=10, long=probe, probe=probe)
+                for probe in (False, True)
+            )
             found.append(limiter.describe(stage))
         return found
 
