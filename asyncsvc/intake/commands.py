@@ -15,7 +15,6 @@ from asyncsvc.errors import IllegalTransition, ModelNotFound
 from asyncsvc.execution.execution import Executor
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, PersistedValue, Removal
-from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.scheduling.steps import shielded
@@ -166,4 +165,7 @@ class Holds:
     def _set(self, name: str) -> None:
         reason = f"{name} is paused" if name in self._since else None
         gates = [upstream.gate for upstream in self._catalogue.of(name)]
-        AccountLimiter.pause(gates, reason)
+        for gate in gates:  # all at once: a task that leaves the first must not go to the second
+            gate.paused, gate.changes = reason, gate.changes + 1
+        for gate in gates:
+            gate.pause(reason)

@@ -9,7 +9,7 @@ back once, and a call that was never made leaves no trace.
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +35,6 @@ from asyncsvc.limits.smoothing import Smoothing
 from asyncsvc.limits.verdict import (
     READY,
     AccountState,
-    Reason,
     Stage,
     Verdict,
     WaitReasons,
@@ -101,31 +100,29 @@ class AccountLimiter:
         self._listener = listener or Listener()
         self.slots = Semaphore(concurrency)
         self._changed = asyncio.Event()
-        self._known: tuple[int, AccountState] | None = None
+        self._state: AccountState | None = None
+        self._state_of = 0
+        """The number of changes that the state knows of."""
         self._follow(renew=True)
 
-    def _state(self) -> AccountState:
-        """All that decides about the next call; made once after each change."""
-        if self._known is None or self._known[0] != self.changes:
-            self._known = self.changes, self._look()
-        return self._known[1]
-
-    def _look(self) -> AccountState:
-        now = self.time()
+    def _look(self, now: float) -> AccountState:
+        """All that decides about the next call; asked for once after each change."""
+        opens_at, spread = self.window.opens_at(now), READY
+        if not self.standing and (free_at := self.smoothing.free_at) > now:
+            spread = Verdict("rate", free_at)
         # A breaker that an unexplained refusal has opened counts as the provider's cooldown.
-        reason: Reason = "slow_down" if self.refusals.resting else "breaker"
         return AccountState(
-            disabled=self.fault is not None,
-            paused=self.paused is not None,
-            refused_alike=self.refusals.repeated,
-            cooldown=self.cooldown.verdict(now),
-            breaker=self.breaker.verdict(reason),
-            probing=self.breaker.probing,
-            window=Verdict("rate", self.window.opens_at(now)),
-            spread=READY if self.standing else Verdict("rate", self.smoothing.free_at),
-            busy=self.busy,
-            long_busy=self.long_busy,
-            concurrency=self.concurrency,
+            self.fault is not None,
+            self.paused is not None,
+            self.refusals.repeated,
+            self.cooldown.verdict(now),
+            self.breaker.verdict("slow_down" if self.refusals.resting else "breaker"),
+            self.breaker.probing,
+            Verdict("rate", opens_at) if opens_at > now else READY,
+            spread,
+            self.busy,
+            self.long_busy,
+            self.slots.limit,
         )
 
     def verdict(
@@ -133,16 +130,20 @@ class AccountLimiter:
     ) -> Verdict:
         """Whether a call may go on; see `asyncsvc.limits.verdict`. `tokens`: what the call will
         use; 0 where that is not asked yet."""
-        now, room = self.time(), READY
+        now, room = asyncio.get_running_loop().time(), READY
+        if self._state is None or self._state_of != self.changes:
+            self._state, self._state_of = self._look(now), self.changes
         if tokens and self.budget.limit:
             room = Verdict("tokens", self.budget.opens_at(now, tokens))
-        return verdict(self._state(), stage, now, long=long, probe=probe, tokens=room)
+        return verdict(self._state, stage, now, long, probe, room)
 
     def wait(self, tokens: int = 0, *, spread: bool = False) -> float:
         """Seconds until the provider's side allows a call of so many tokens; inf: until something
         changes. `spread`: and until the evening-out of bursts lets the call begin."""
         seconds, now = self.verdict(Stage.PERMIT, tokens=tokens).wait_s(self.time()), self.time()
-        return max(seconds, self._state().spread.until - now) if spread else seconds
+        return (
+            max(seconds, self.smoothing.free_at - now) if spread and not self.standing else seconds
+        )
 
     def refusal(self) -> ProviderError | None:
         """The provider's answer for which no call may start now; None: for none."""
@@ -297,18 +298,13 @@ class AccountLimiter:
         self.fault = error
         self._close()
 
-    @staticmethod
-    def pause(limiters: "Sequence[AccountLimiter]", reason: str | None) -> None:
-        """Begin no calls at these accounts until the reason is None; calls under way go on. All are
-        paused at once: a task that leaves the first must not go to the second."""
-        for limiter in limiters:
-            limiter.paused = reason
-            limiter.changes += 1
-        for limiter in limiters:
-            if reason is None:
-                limiter.wake()
-            else:
-                limiter._close()
+    def pause(self, reason: str | None) -> None:
+        """Begin no calls until the reason is None; calls under way go on."""
+        self.paused = reason
+        if reason is None:
+            self.wake()
+        else:
+            self._close()
 
     def reset(self) -> None:
         """Try again what the provider had refused for good, or until its quota is renewed."""
@@ -424,7 +420,8 @@ class Permit:
 
     def sent(self) -> None:
         """Note that the call is on its way."""
-        assert self._place is not None and self._tokens is not None
+        assert self._place is not None
+        assert self._tokens is not None
         limiter, now = self.limiter, self.limiter.time()
         self.sent_at, self._under_way = now, True
         limiter.window.sent(self._place, now)
@@ -435,7 +432,8 @@ class Permit:
 
     def head(self, accepted: bool = True) -> None:
         """Note that the provider has begun to answer."""
-        assert self._place is not None and self._tokens is not None
+        assert self._place is not None
+        assert self._tokens is not None
         limiter, now = self.limiter, self.limiter.time()
         limiter.window.head(self._place, now)
         limiter.budget.head(self._tokens, now)

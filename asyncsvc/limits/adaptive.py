@@ -27,7 +27,7 @@ ROUNDS = 4
 ROUNDS_MOST = 64
 ROUNDS_AFTER_A_CUT = 2
 GROWTH = 1.5
-"""While no refusal has said where the limit is."""
+"""The factor while no refusal has shown where the limit is."""
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Learned:
     rounds: int = 0
     step: int = 1
     settled: bool = False
-    """Whether a refusal or a header has ever said where the limit is."""
+    """Whether a refusal or a header has ever shown where the limit is."""
     probing: bool = False
     """Whether the value was raised and has not yet stood a round."""
     named: bool = False

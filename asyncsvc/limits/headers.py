@@ -112,10 +112,11 @@ def _date(text: str) -> datetime | None:
 def in_headers(headers: Mapping[str, str], now_ms: int) -> list[float]:
     """All times that the headers of a refusal name: `Retry-After` and when limits that are
     used up are whole again."""
-    found = []
-    for name in ("retry-after-ms", "x-ms-retry-after-ms"):
-        if (length := duration(headers.get(name))) is not None:
-            found.append(length / 1000)
+    found = [
+        length / 1000
+        for name in ("retry-after-ms", "x-ms-retry-after-ms")
+        if (length := duration(headers.get(name))) is not None
+    ]
     if (text := headers.get("retry-after")) is not None:
         # Two headers of one name arrive joined.
         first, _, _ = text.partition(",")

@@ -28,10 +28,10 @@ class Entry:
 
     __slots__ = ("at", "counts", "refused", "weight")
 
-    def __init__(self, weight: int, at: float = math.inf) -> None:
+    def __init__(self, weight: int) -> None:
         self.weight = weight
         """1 for a call, or its tokens."""
-        self.at = at  # inf: reserved and not sent; it may reach the provider at any time yet
+        self.at = math.inf  # reserved and not sent; it may reach the provider at any time yet
         self.counts = True
         self.refused = False
 
@@ -48,6 +48,8 @@ class Window:
         self.span_s = span_s
         self.lag_s = span_s / LAG if lag_s is None else lag_s
         self._log: deque[Entry] = deque()
+        """What was sent, in that order; reserved entries only count."""
+        self._reserved = 0
         self._used = 0
         self._refused = 0
 
@@ -58,25 +60,32 @@ class Window:
     def reserve(self, weight: int = 1) -> Entry:
         """Take room before the call is made."""
         weight = max(weight, 1)
-        return self._add(Entry(min(weight, self.limit) if self.limit else weight))
-
-    def _add(self, entry: Entry) -> Entry:
-        self._log.append(entry)
+        entry = Entry(min(weight, self.limit) if self.limit else weight)
         self._used += entry.weight
+        self._reserved += 1
+        return entry
+
+    def _note(self, entry: Entry, at: float) -> None:
+        entry.at = at
+        self._log.append(entry)
         if not self.limit and len(self._log) > KEPT:
             self._forget()
-        return entry
 
     def _forget(self) -> None:
         self.refund(self._log.popleft())
 
     def sent(self, entry: Entry, now: float) -> None:
-        """Note that the request is on its way."""
-        entry.at = now + self.lag_s
+        """Note that the request is on its way, perhaps once more."""
+        if entry.at == math.inf:
+            self._reserved -= 1
+        elif entry.counts:
+            self._log.remove(entry)
+        self._note(entry, now + self.lag_s)
 
     def head(self, entry: Entry, now: float) -> None:
         """Note that the provider has begun to answer, so that it had the call by now."""
-        entry.at = min(entry.at, now)
+        if entry.at < math.inf:
+            entry.at = min(entry.at, now)
 
     def refuse(self, entry: Entry) -> None:
         """Note that the provider turned the call away. The call counts all the same: some
@@ -88,7 +97,8 @@ class Window:
         """Note what a call has really used, at its end."""
         more = weight - entry.weight
         if more > 0:
-            self._add(Entry(more, now))
+            self._used += more
+            self._note(Entry(more), now)
         elif not weight:
             self.refund(entry)
         elif entry.counts:
@@ -99,6 +109,7 @@ class Window:
         """Let an entry count no more: its call was never made, or is too long ago."""
         if entry.counts:
             entry.counts = False
+            self._reserved -= entry.at == math.inf
             self._used -= entry.weight
             self._refused -= entry.weight if entry.refused else 0
 
@@ -107,7 +118,7 @@ class Window:
 
         The call may have reached the provider up to `lag_s` later than it was noted.
         """
-        self.reserve(weight).at = now - max(age_s, 0.0) + self.lag_s
+        self.sent(self.reserve(weight), now - max(age_s, 0.0))
 
     def used(self, now: float) -> int:
         """What counts at this moment."""
@@ -132,8 +143,8 @@ class Window:
                 last = max(last, entry.at)
                 over -= entry.weight
                 if over <= 0:
-                    break
-        return last + self.span_s + MARGIN_S
+                    return last + self.span_s + MARGIN_S
+        return math.inf
 
     def wait(self, now: float, weight: int = 1) -> float:
         """Seconds until so much more fits; 0 now, inf where that depends on another call."""
@@ -143,5 +154,7 @@ class Window:
         """Seconds until nothing counts; inf where that depends on a call not yet sent."""
         if not self.used(now):
             return 0.0
+        if self._reserved:
+            return math.inf
         last = max(entry.at for entry in self._log if entry.counts)
         return last + self.span_s + MARGIN_S - now

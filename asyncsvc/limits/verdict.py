@@ -75,6 +75,10 @@ PAUSED = Verdict("held", ON_CHANGE)
 BUSY = Verdict("concurrency", ON_CHANGE)
 
 
+SUBMIT, QUEUE, PERMIT, SLOT, CALL, START = Stage
+"""The stages by a short way: the verdict is asked for often."""
+
+
 class AccountState(NamedTuple):
     """All that decides about the next call of an account. A part that may be in the way is a
     verdict with the moment from which it no longer is; `READY` stands for one that is not."""
@@ -100,7 +104,6 @@ def verdict(
     state: AccountState,
     stage: Stage,
     now: float,
-    *,
     long: bool = False,
     probe: bool = False,
     tokens: Verdict = READY,
@@ -110,21 +113,22 @@ def verdict(
     `tokens`: what the token budget says to its tokens."""
     if state.disabled:
         return DISABLED
-    if stage is Stage.SUBMIT:
+    if stage is SUBMIT:
         return _longest(now, _breaker(state)) if state.refused_alike else READY
     if state.paused:
         return PAUSED
-    if stage is Stage.SLOT:
+    if stage is SLOT:
         return _slot(state, now, long, tokens)
-    if stage is Stage.QUEUE:
+    if stage is QUEUE:
         long_cooldown = state.cooldown.until - now > LONG_COOLDOWN_S
         return _longest(now, state.cooldown if long_cooldown else READY, _breaker(state))
-    if stage is Stage.CALL:
+    if stage is CALL:
         allowed = state.breaker is READY or (probe and now >= state.breaker.until)
-        return _longest(now, state.cooldown, READY if allowed else _breaker(state))
+        forbidden = Verdict(state.breaker.reason, ON_CHANGE)  # but for the probe
+        return _longest(now, state.cooldown, READY if allowed else forbidden)
     breaker = READY if probe else _breaker(state)
     found = _longest(now, state.cooldown, breaker, state.window, tokens)
-    if stage is Stage.PERMIT or not found.ready:
+    if stage is PERMIT or not found.ready:
         return found
     return BUSY if state.busy >= state.concurrency else _longest(now, state.spread)
 
@@ -149,7 +153,7 @@ def _longest(now: float, *found: Verdict) -> Verdict:
     """What lasts longest of that which is in the way."""
     longest, until = READY, now
     for each in found:
-        if each.until > until:
+        if each is not READY and each.until > until:
             longest, until = each, each.until
     return longest
 
@@ -173,6 +177,10 @@ class WaitReasons:
         self._totals = dict.fromkeys(REASONS, 0.0)
         self._times: list[float] = []
         self._states: list[tuple[float, ...]] = []
+
+    def __len__(self) -> int:
+        """The number of changes that are kept; `KEPT` at most."""
+        return len(self._times)
 
     def note(self, reason: Reason | None, now: float) -> None:
         """Note what the next call waits for from now on; None: for nothing but a task."""

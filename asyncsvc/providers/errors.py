@@ -29,7 +29,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.limits import headers as named_times
+from asyncsvc.limits import headers as limit_headers
 from asyncsvc.limits.headers import DAY_S, HOUR_S, MINUTE_S, reset_in
 from asyncsvc.providers.error_tables import (
     BY_STATUS,
@@ -304,7 +304,7 @@ def of_response(
     read from `headers`, or given as `retry_after`.
     """
     report = report_of_body(body)
-    times = named_times.in_headers(headers, now_ms or 0) if headers is not None else []
+    times = limit_headers.in_headers(headers, now_ms or 0) if headers is not None else []
     if retry_after is not None:
         times.append(retry_after)
     return _judged(f"answered {status}", status, report, secrets, times, dialect, now_ms)
@@ -332,11 +332,11 @@ def _judged(
     now_ms: int | None,
 ) -> ProviderError:
     text = _searched(report.text)
-    window_s = named_times.window_s(f"{text} {_limits(report)}")
+    window_s = limit_headers.window_s(f"{text} {_limits(report)}")
     kind = _kind(status, report, text, dialect, window_s)
-    times = named_times.in_sentence(text)
+    times = limit_headers.in_sentence(text)
     if now_ms is not None:
-        times += named_times.in_fields(report.named, now_ms)
+        times += limit_headers.in_fields(report.named, now_ms)
     kind = _by_window(kind, window_s, times)
     if issubclass(kind, UpstreamOverloaded):
         times = [seconds for seconds in times if seconds <= MINUTE_S]  # advice for people
@@ -344,7 +344,7 @@ def _judged(
         times += [] if (reset := reset_in(text, now_ms)) is None else [reset]
     if not (times or issubclass(kind, QuotaExhausted) or (window_s or 0.0) >= DAY_S):
         header_times = [min(seconds, HOUR_S) for seconds in header_times]
-    asked = named_times.shortest(times, header_times)
+    asked = limit_headers.shortest(times, header_times)
     if asked is not None and window_s is not None and issubclass(kind, RateLimited):
         asked = min(asked, max(window_s, MINUTE_S))
     message = f"the provider {what}: {clean(report.text, secrets) or 'no explanation given'}"

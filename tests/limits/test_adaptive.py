@@ -6,7 +6,8 @@ SPAN_S = 60.0
 def both(concurrency: int = 4, rpm: int = 40, *, proven: bool = True) -> Adaptive:
     """Learns both, from these; `proven`: that many at once and in a window were accepted."""
     adaptive = Adaptive.of(True, True, SPAN_S)
-    assert adaptive.concurrency is not None and adaptive.rate is not None
+    assert adaptive.concurrency is not None
+    assert adaptive.rate is not None
     adaptive.concurrency.value, adaptive.concurrency.settled = concurrency, True
     adaptive.rate.value, adaptive.rate.settled = rpm, True
     if proven:

@@ -97,7 +97,7 @@ def test_a_late_success_of_an_older_call_does_not_end_the_probe() -> None:
 
 def test_an_older_failure_moves_the_next_probe() -> None:
     breaker = opened()
-    assert breaker.probe_at == 30.0
+    assert breaker.probe_at == 30
     breaker.enter()
     breaker.failed(31.0)
     assert (breaker.probing, breaker.probe_at) == (True, 61.0)

@@ -41,7 +41,8 @@ def test_a_duration_is_written_so_that_it_is_read_and_never_shorter(
 ) -> None:
     assert written(seconds) == text
     read = duration(text)
-    assert read is not None and read >= seconds
+    assert read is not None
+    assert read >= seconds
 
 
 def of(**fields: str) -> RateHeaders | None:
@@ -69,4 +70,5 @@ def test_without_them_there_is_nothing() -> None:
 )
 def test_only_nothing_left_is_a_reason_to_wait(fields: dict[str, str], wait: float) -> None:
     found = of(**fields)
-    assert found is not None and found.wait_s == wait
+    assert found is not None
+    assert found.wait_s == wait

@@ -1,4 +1,4 @@
-"""Between its permit and its call a task meets a closed gate: it is not called, at no cost."""
+"""An account that closes between a permit and its call: the call is not made, at no cost."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -11,7 +11,6 @@ import pytest
 from asyncsvc.errors import RateLimited, UpstreamOverloaded
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.recovery import Recovery
-from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
 from tests.scripted import HANG, HEAD
@@ -93,7 +92,8 @@ def test_a_second_probe_does_not_slip_in_by_an_old_permit(
                 await services.finished(task_id)
         probing, late_one = services.client.of("probe")[0], services.client.of("slow")[0]
         assert round(probing.started) == 31
-        assert probing.ended is not None and late_one.started >= probing.ended
+        assert probing.ended is not None
+        assert late_one.started >= probing.ended
 
     checked(tmp_path, owner, name, check)
 
@@ -120,10 +120,10 @@ def test_no_call_to_a_model_that_is_held_meanwhile(
         slow = await services.submit_script("slow", ["ok"])
         await asyncio.sleep(1.0)
         gate = services.services.catalogue.gates[0]
-        AccountLimiter.pause([gate], "a is paused")
+        gate.pause("a is paused")
         await asyncio.sleep(100.0)
         assert not services.client.calls
-        AccountLimiter.pause([gate], None)
+        gate.pause(None)
         assert (await services.finished(slow)).state is State.COMPLETED
 
     checked(tmp_path, owner, name, check)
@@ -160,4 +160,5 @@ async def test_time_that_ends_in_an_answer_is_a_timeout_even_after_refusals(
         refusal = RateLimited("slow down", retry_after=4.0)
         task_id = await services.submit_script("x", [refusal], [HEAD, "par", HANG], timeout_s=10)
         task = await services.finished(task_id)
-        assert task.error is not None and task.error["code"] == "timeout"
+        assert task.error is not None
+        assert task.error["code"] == "timeout"

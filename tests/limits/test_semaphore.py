@@ -67,7 +67,8 @@ async def test_a_wait_that_is_cancelled_while_a_place_is_given_leaves_none_behin
     slots.release()
     late.cancel()
     await settle()
-    assert late.cancelled() and next_.done()
+    assert late.cancelled()
+    assert next_.done()
     assert slots.taken == 1
 
 

@@ -26,7 +26,7 @@ def test_without_a_limit_all_fits_but_a_limit_that_comes_later_knows_it() -> Non
 def test_without_a_limit_only_so_many_are_noted() -> None:
     budget = Window(0)
     for _ in range(KEPT + 5):
-        budget.reserve(1)
+        called(budget, 1, 0.0)
     assert budget.used(0.0) == KEPT
 
 
@@ -120,3 +120,12 @@ def test_a_wait_is_always_enough_and_estimates_never_exceed_the_limit(
         share = called(budget, tokens, now)
         assert budget.used(now) <= limit
         budget.settle(share, min(really, share.weight), now + lasts)
+
+
+def test_a_call_that_is_not_sent_yet_does_not_hide_when_others_leave() -> None:
+    budget = Window(100)
+    budget.reserve(40)
+    called(budget, 60, 0.0)
+    assert budget.wait(0.0, 60) == pytest.approx(60.002)
+    assert budget.wait(0.0, 61) == math.inf
+    assert budget.used(61.0) == 40
