@@ -18,7 +18,7 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -253,7 +253,7 @@ class OpenedFiles:
             raise
 
     @contextmanager
-    def sheltered(self) -> Iterator[None]:
+    def sheltered(self) -> Generator[None]:
         """Close the database within the block: SQLite removes the log and the index by their
         names, also where another program's file has them by then."""
         replaced = [seen.path for seen in self._seen[1:] if self._is_another(seen)]
