@@ -8,7 +8,7 @@ deleted while it is downloaded is still sent to its end. Never looks into a file
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 
 from asyncsvc.clock import new_id, time_of
@@ -145,7 +145,7 @@ class Files:
         self.swept()
 
     @contextmanager
-    def reading(self, n: int) -> Iterator[None]:
+    def reading(self, n: int) -> Generator[None]:
         """Keep the content of the file for as long as the block lasts."""
         self._readers[n] += 1
         try:

@@ -46,7 +46,7 @@ class TaskCounters:
         """Seconds between the promised and the real start, whichever was first."""
         self.late = 0.0
         """The sum of the same, early starts counting as negative."""
-        self._promised: dict[str, int] = {}
+        self.promises: dict[str, int] = {}
 
     def refuse(self, error: RequestError | StorageUnavailable) -> None:
         """A submit was turned away."""
@@ -56,9 +56,9 @@ class TaskCounters:
         """The start that was promised to the task's submitter."""
         if eta_s is None:
             return
-        self._promised[task.id] = task.queued_at + round(eta_s * 1000)
-        if len(self._promised) > PROMISES:
-            del self._promised[next(iter(self._promised))]
+        self.promises[task.id] = task.queued_at + round(eta_s * 1000)
+        if len(self.promises) > PROMISES:
+            del self.promises[next(iter(self.promises))]
 
     @property
     def bias_s(self) -> float | None:
@@ -81,7 +81,7 @@ class TaskCounters:
         if after.finished:
             self._finished(after)
         elif after.state is State.PAUSED:
-            self._promised.pop(after.id, None)  # a promise says nothing about a pause
+            self.promises.pop(after.id, None)  # a promise says nothing about a pause
 
     def _started(self, task: Task, at: int) -> None:
         lane = task.request.lane
@@ -89,14 +89,14 @@ class TaskCounters:
         if waited is None:
             waited = self.waited[lane] = Histogram(WAIT_S)
         waited.observe(max(at - task.queued_at, 0) / 1000)
-        promised = self._promised.pop(task.id, None)
+        promised = self.promises.pop(task.id, None)
         if promised is not None:
             error = (at - promised) / 1000
             self.late += error
             self.error.observe(abs(error))
 
     def _finished(self, task: Task) -> None:
-        self._promised.pop(task.id, None)
+        self.promises.pop(task.id, None)
         self.finished[task.state.value, task.request.lane] += 1
         if task.state is State.FAILED and task.error is not None:
             self.failed[task.error["code"]] += 1

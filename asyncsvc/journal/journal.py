@@ -14,7 +14,6 @@ resolved while the next one is already being written.
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Self, TypeVar
@@ -57,7 +56,7 @@ Outcome = list[Task] | AsyncsvcError
 
 @dataclass(slots=True)
 class Append:
-    """Entries that wait for a commit; `done` is None where the caller does not wait.
+    """Entries that wait for a commit.
 
     `then` is called before the future is resolved; an exception of `then` is logged, and the
     future is resolved all the same.
@@ -65,17 +64,17 @@ class Append:
 
     entries: Sequence[Entry]
     then: Callable[[Outcome], None] | None
-    done: "asyncio.Future[list[Task]] | None" = None
+    done: "asyncio.Future[list[Task]]"
 
     def settle(self, outcome: Outcome) -> None:
-        """It is on the disk, or refused."""
+        """Resolve the future: the entries are on the disk, or refused."""
         if self.then is not None:
             try:
                 self.then(outcome)
             except Exception:
                 log.exception("what follows on an append has failed")
-        if self.done is None or self.done.done():
-            return  # without a waiter, or cancelled; the append stands all the same
+        if self.done.done():
+            return  # cancelled; the append stands all the same
         if isinstance(outcome, AsyncsvcError):
             self.done.set_exception(outcome)
             # A cancelled call leaves its last append behind: its error must not be logged.
@@ -106,20 +105,19 @@ class Journal:
         self._settled: list[tuple[Append, Outcome]] = []
         """Committed or refused, with futures that are not resolved yet; never left so while the
         journal waits for anything but a commit."""
-        self._chores: deque[Callable[[], Awaitable[None]]] = deque()
+        self._turn = asyncio.Lock()
+        """Held by a commit or a chore."""
+        self._chores = asyncio.Lock()
+        """Held by the chore that has the turn or is next, so that a commit follows each chore."""
         self._wanted = asyncio.Event()
         self._writer: asyncio.Task[None] | None = None
         self.closing = False
-        self._n = 0
-
-    @property
-    def newest(self) -> int:
+        self.newest = 0
         """The number of the newest task."""
-        return self._n
 
     async def __aenter__(self) -> Self:
         self._loop = asyncio.get_running_loop()
-        self._n, self.feed.last_id = await self.store.counters()
+        self.newest, self.feed.last_id = await self.store.counters()
         self.live = {task.id: task for task in await self.store.unfinished()}
         self._writer = asyncio.create_task(self._write(), name="journal")
         return self
@@ -130,7 +128,8 @@ class Journal:
         self._wanted.set()
         if self._writer is not None:
             await self._writer
-        self.release()
+        async with self._turn:  # a chore may be under way
+            self.release()
 
     def release(self) -> None:
         """Let every follower go; they come back with their cursors."""
@@ -146,39 +145,23 @@ class Journal:
         changed. Abandoning the future does not take the append back; `then` is called with the
         outcome even so, and before the future knows of it.
         """
-        done: asyncio.Future[list[Task]] = self._loop.create_future()
-        self._enqueue(Append(entries, then, done))
-        return done
-
-    def _enqueue(self, append: Append) -> None:
+        append = Append(entries, then, self._loop.create_future())
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
         else:
             self._waiting.append(append)
             self._wanted.set()
+        return append.done
 
     async def between(self, chore: Callable[[], Awaitable[T]]) -> T:
         """Do a small chore of the store's upkeep between two commits. Raises StorageUnavailable.
 
         One at a time, and a commit after each: chores never hold up more than one commit.
         """
-        done: asyncio.Future[T] = self._loop.create_future()
-        if self.closing:
-            raise StorageUnavailable("the service is stopping")
-
-        async def work() -> None:
-            try:
-                result = await chore()
-            except Exception as error:
-                if not done.done():
-                    done.set_exception(error)
-            else:
-                if not done.done():
-                    done.set_result(result)
-
-        self._chores.append(work)
-        self._wanted.set()
-        return await done
+        async with self._chores, self._turn:
+            if self.closing:
+                raise StorageUnavailable("the service is stopping")
+            return await chore()
 
     async def task(self, task_id: str) -> Task:
         """The task as it stands, finished or not. Raises TaskNotFound."""
@@ -222,40 +205,37 @@ class Journal:
         while True:
             await self._wanted.wait()
             self._wanted.clear()
-            while self._waiting or self._chores:
-                if self._chores:
+            while self._waiting:
+                if self._chores.locked():
                     self._notify()
-                    await self._chores.popleft()()
-                batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
-                try:
-                    await self._commit(batch)
-                except Exception as error:
-                    if isinstance(error, MemoryError):
-                        error = StorageUnavailable("there is no memory left for this write")
-                    if not isinstance(error, StorageUnavailable | StaleLease):
-                        log.exception("a commit failed")
-                        error = StorageUnavailable(f"internal: {error}")
-                    self._settled += [(append, error) for append in batch]
+                async with self._turn:
+                    await self._commit_some()
             self._notify()
             if self.closing:
                 return
 
+    async def _commit_some(self) -> None:
+        batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
+        try:
+            await self._commit(batch)
+        except Exception as error:
+            if isinstance(error, MemoryError):
+                error = StorageUnavailable("there is no memory left for this write")
+            if not isinstance(error, StorageUnavailable | StaleLease):
+                log.exception("a commit failed")
+                error = StorageUnavailable(f"internal: {error}")
+            self._settled += [(append, error) for append in batch]
+
     async def _commit(self, appends: list[Append]) -> None:
         if not appends:
             return
-        uncached = {
-            entry.task_id
-            for append in appends
-            for entry in append.entries
-            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
-        }
-        uncached_tasks = await self._uncached_tasks(uncached) if uncached else {}
+        uncached_tasks = await self._uncached_tasks(appends)
         transaction = Transaction(
             (lambda task_id: self.live.get(task_id) or uncached_tasks.get(task_id))
             if uncached_tasks
             else self.live.get,
             self.now(),
-            self._n,
+            self.newest,
             self.store.node,
         )
         outcomes: list[tuple[Append, Outcome]] = []
@@ -291,15 +271,23 @@ class Journal:
         for append, outcome in settled:
             append.settle(outcome)
 
-    async def _uncached_tasks(self, ids: set[str]) -> dict[str, Task]:
-        """The finished tasks of these ids, which are not kept in memory."""
+    async def _uncached_tasks(self, appends: list[Append]) -> dict[str, Task]:
+        """The finished tasks that the batch touches: they are not kept in memory."""
+        ids = {
+            entry.task_id
+            for append in appends
+            for entry in append.entries
+            if isinstance(entry, Change | Removal) and entry.task_id not in self.live
+        }
+        if not ids:
+            return {}
         self._notify()
         found = [await self.store.task(task_id) for task_id in ids]
         return {task.id: task for task in found if task is not None}
 
     def _publish(self, transaction: Transaction) -> None:
         """The batch is on the disk: make it the truth, then wake its followers."""
-        self._n = transaction.n
+        self.newest = transaction.n
         gone: list[str] = []
         for task_id, task in transaction.tasks.items():
             if task is None:

@@ -7,7 +7,7 @@ what is on the disk. Never keeps anything for a task without followers.
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import contextmanager
 
 from asyncsvc.storage.entries import Event
@@ -76,7 +76,7 @@ class Topics:
         self._closed = False
 
     @contextmanager
-    def topic(self, task_id: str) -> Iterator[Topic]:
+    def topic(self, task_id: str) -> Generator[Topic]:
         """The task's topic for as long as the follower stays."""
         topic = self._topics.setdefault(task_id, Topic())
         topic.closed |= self._closed

@@ -12,7 +12,7 @@ import secrets
 import shutil
 import sqlite3
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -244,7 +244,7 @@ def sha256(path: Path) -> str:
 
 
 @contextmanager
-def new_file(target: Path) -> Iterator[Path]:
+def new_file(target: Path) -> Generator[Path]:
     """The path to write to; after the block it is `target`. Raises FileExistsError, before
     anything is written and also where another process was faster, and OSError."""
     if os.path.lexists(target):

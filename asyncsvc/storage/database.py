@@ -68,7 +68,7 @@ class Database:
         self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
         self.upkeep: Upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
         self.writer = writer
-        self._readers = cycle(readers)
+        self.readers = cycle(readers)
         self._event_id = 0
 
     @classmethod
@@ -116,7 +116,7 @@ class Database:
     async def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
         try:
-            return list(await next(self._readers).execute_fetchall(sql, values))
+            return list(await next(self.readers).execute_fetchall(sql, values))
         except sqlite3.Error as error:
             raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):

@@ -186,7 +186,7 @@ class Record(BaseModel):
 
     def task(self, request: Request) -> Task:
         """The finished task with this request."""
-        life, served = self.life(), self.metadata
+        life = self.life()
         started = from_rfc3339(self.started_at) if self.started_at else None
         return Task(
             request,
@@ -197,13 +197,6 @@ class Record(BaseModel):
             updated_at=life[-1][0],
             started_at=started,
             finished_at=life[-1][0],
-            name=served.name,
-            model=served.model,
-            route=served.route,
-            usage=served.usage,
-            latency=served.latency,
-            cached=served.cached,
-            finish_reason=served.finish_reason,
-            finish_reason_raw=served.finish_reason_raw,
+            **self.metadata.model_dump(),
             error=None if self.error is None else self.error.model_dump(),
         )

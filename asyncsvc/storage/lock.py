@@ -18,11 +18,10 @@ import errno
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Self
 
 from asyncsvc.errors import DatabaseLost, StartError
@@ -136,12 +135,7 @@ class FileLock:
             "choose a file on another disk with --db FILE"
         )
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         assert self._file is not None
         self._file.close()  # the file itself stays: removing it would race with a newcomer
 
@@ -183,12 +177,7 @@ class DatabaseLock:
             return None
         return f"the database file {self._database} was overwritten: it is no database any more"
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -264,7 +253,7 @@ class OpenedFiles:
             raise
 
     @contextmanager
-    def sheltered(self) -> Iterator[None]:
+    def sheltered(self) -> Generator[None]:
         """Close the database within the block: SQLite removes the log and the index by their
         names, also where another program's file has them by then."""
         replaced = [seen.path for seen in self._seen[1:] if self._is_another(seen)]

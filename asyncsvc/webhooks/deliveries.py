@@ -70,23 +70,23 @@ class Receivers:
     def __init__(self, per_host: int) -> None:
         self.per_host = per_host
         self._under_way: Counter[str] = Counter()
-        self._troubles: dict[str, _Trouble] = {}
+        self.troubles: dict[str, _Trouble] = {}
 
     def has_room(self, host: str, now: float) -> bool:
         """Whether one more delivery may go there."""
-        trouble = self._troubles.get(host)
+        trouble = self.troubles.get(host)
         if trouble is not None and trouble.failures >= FAILURES:
             return trouble.until <= now and not self._under_way[host]
         return self._under_way[host] < self.per_host
 
     def shut(self, now: float) -> list[str]:
         """The hosts that have no room."""
-        known = set(self._under_way) | set(self._troubles)
+        known = set(self._under_way) | set(self.troubles)
         return [host for host in known if not self.has_room(host, now)]
 
     def opens(self, now: float) -> float | None:
         """When the first rest is over that is not yet."""
-        ends = [one.until for one in self._troubles.values() if one.until > now]
+        ends = [one.until for one in self.troubles.values() if one.until > now]
         return min(ends, default=None)
 
     def begin(self, host: str) -> None:
@@ -99,17 +99,17 @@ class Receivers:
 
     def answered(self, host: str) -> None:
         """It took a delivery, or refused one for good: it works."""
-        self._troubles.pop(host, None)
+        self.troubles.pop(host, None)
 
     def failed(self, host: str, now: float) -> None:
-        trouble = self._troubles.pop(host, None) or _Trouble()
+        trouble = self.troubles.pop(host, None) or _Trouble()
         trouble.failures += 1
         if trouble.failures >= FAILURES:
             rest = REST_S * 2.0 ** min(trouble.failures - FAILURES, 10)
             trouble.until = now + min(rest, LONGEST_S)
-        self._troubles[host] = trouble
-        if len(self._troubles) > REMEMBERED:
-            self._troubles.pop(next(iter(self._troubles)))
+        self.troubles[host] = trouble
+        if len(self.troubles) > REMEMBERED:
+            self.troubles.pop(next(iter(self.troubles)))
 
 
 class Webhooks:

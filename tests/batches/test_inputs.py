@@ -99,7 +99,8 @@ async def test_another_encoding_is_named(
     text = ("\ufeff" if bom and encoding[-2:] in ("le", "be") else "") + line("a").decode() + "\n"
     total, [fault] = await validated(reading(text.encode(encoding), 5_000), CHAT)
     assert (total, fault["code"], fault["line"]) == (0, "invalid_encoding", 1)
-    assert encoding[:6].upper() in fault["message"] and "UTF-8" in fault["message"]
+    assert encoding[:6].upper() in fault["message"]
+    assert "UTF-8" in fault["message"]
 
 
 async def test_a_fault_has_the_number_that_an_editor_shows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -104,7 +104,7 @@ async def test_the_promised_start_is_compared_with_the_real_one(tmp_path: Path) 
         assert task_counters.error.count == 3
         assert task_counters.late == pytest.approx(20.0, abs=0.2)
         assert task_counters.bias_s == pytest.approx(20.0 / 3, abs=0.1)
-        assert task_counters._promised == {}
+        assert task_counters.promises == {}
         assert task_counters.waited["short"].total == pytest.approx(30.0, abs=0.1)
 
 
@@ -127,10 +127,10 @@ async def test_a_promise_ends_with_a_pause_and_with_the_task(tmp_path: Path) -> 
         while await services.state(hanging) is not State.RUNNING:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         paused, cancelled = await services.submit("p"), await services.submit("c")
-        assert _task_counters(services)._promised.keys() == {paused, cancelled}
+        assert _task_counters(services).promises.keys() == {paused, cancelled}
         await services.services.control.pause(paused)
         await services.services.control.cancel(cancelled)
-        assert _task_counters(services)._promised == {}
+        assert _task_counters(services).promises == {}
 
 
 def test_promises_are_bounded() -> None:
@@ -139,7 +139,7 @@ def test_promises_are_bounded() -> None:
         for n in range(10):
             task_counters.promised(Task(Request(f"t{n}"), queued_at=AT), 1.0)
         task_counters.promised(Task(Request("none")), None)
-    assert list(task_counters._promised) == ["t7", "t8", "t9"]
+    assert list(task_counters.promises) == ["t7", "t8", "t9"]
     assert task_counters.bias_s is None
 
 

@@ -62,7 +62,8 @@ async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journa
     received = asyncio.create_task(gathered(journal.feed.follow(1), 2))
     append = journal.append(begun())
     await commits.began.wait()
-    assert not received.done() and not append.done()
+    assert not received.done()
+    assert not append.done()
     assert journal.live["t1"].state is State.PENDING
     commits.free.set()
     assert [event.id for event in await received] == [2, 3]
@@ -250,7 +251,8 @@ async def test_a_row_that_changed_behind_its_back_is_not_overwritten(journal: Jo
     with pytest.raises(StorageUnavailable, match="behind the journal's back"):
         await journal.append(ended())
     stored = await journal.store.task("t1")
-    assert stored is not None and stored.state is State.FAILED
+    assert stored is not None
+    assert stored.state is State.FAILED
 
 
 async def test_an_abandoned_append_stands(journal: Journal) -> None:

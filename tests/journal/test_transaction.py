@@ -187,7 +187,8 @@ def test_a_start_takes_a_lease_that_text_renews_and_an_end_gives_back() -> None:
     later = Transaction({"r": running}.get, AT + LEASE_MS, n=3, node="here")
     (renewed,) = later.accept([streamed("r", "x")])
     assert (renewed.epoch, renewed.lease_until) == (2, AT + 2 * LEASE_MS)
-    assert later.finish().renewed == [renewed] and not later.commit.durable
+    assert later.finish().renewed == [renewed]
+    assert not later.commit.durable
     (over,) = later.accept([ended("r")])
     assert (over.node, over.epoch, over.lease_until) == (None, 2, None)
 

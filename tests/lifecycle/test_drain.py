@@ -105,7 +105,8 @@ async def test_a_task_just_handed_out_is_not_started(tmp_path: Path) -> None:
         await asyncio.sleep(60)
         assert services.client.calls == []
         task = await store.task(task_id)
-        assert task is not None and task.state is State.PENDING
+        assert task is not None
+        assert task.state is State.PENDING
 
 
 @virtual

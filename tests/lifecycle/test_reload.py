@@ -44,7 +44,8 @@ async def test_more_concurrency_serves_more_at_once_and_less_drains(tmp_path: Pa
         for task_id in ids:
             assert (await services.finished(task_id)).state is State.COMPLETED
         await asyncio.sleep(MOMENT)
-        assert pool.figures()["clerks"] == 1 and pool.working() == 0
+        assert pool.figures()["clerks"] == 1
+        assert pool.working() == 0
 
 
 @virtual
@@ -232,7 +233,8 @@ async def test_the_next_call_uses_what_was_changed_and_the_running_one_does_not(
         assert (await services.finished(first)).state is State.COMPLETED
         assert await services.code(second) == "timeout"
         assert [call.model_id for call in client.calls] == ["old", "new"]
-        assert client.timeouts is not None and client.timeouts.idle_s == 7
+        assert client.timeouts is not None
+        assert client.timeouts.idle_s == 7
 
 
 @virtual
@@ -324,7 +326,8 @@ async def test_a_model_with_several_keys_keeps_the_gates_of_the_keys_that_stay(
         first, second = services.services.catalogue.gates
         await services.reload({"a": model(api_key_envs=["K1", "K3"])})
         kept, fresh = services.services.catalogue.gates
-        assert kept is first and fresh is not second
+        assert kept is first
+        assert fresh is not second
         assert (kept.name, fresh.name) == ("a#1", "a#2")
 
 

@@ -221,7 +221,8 @@ async def check_rows(journal: Journal) -> None:
         events = await journal.store.events(stored.n, 0)
         task, _ = create(stored.request, events[0].ts, stored.n)
         for row in events[1:]:
-            task = apply(task, Draft(EventType(row.type), orjson.loads(row.data)), row.ts)
+            draft = Draft(EventType(row.type), orjson.loads(row.data))
+            task = apply(task, draft, row.ts, journal.store.node)
         assert task == stored == await journal.task(task_id)
         assert (task_id in journal.live) is not stored.finished
 

@@ -28,7 +28,8 @@ def error(database: sqlite3.Connection, sql: str) -> sqlite3.Error:
 def test_a_text_that_is_not_utf8_is_damage_and_is_not_quoted(database: sqlite3.Connection) -> None:
     database.execute("INSERT INTO t VALUES (CAST(x'7365637265740080ff' AS TEXT))")
     found = damage(error(database, "SELECT x FROM t"))
-    assert found is not None and "secret" not in found
+    assert found is not None
+    assert "secret" not in found
 
 
 @pytest.mark.parametrize(
@@ -52,7 +53,8 @@ def test_the_first_damage_is_remembered_with_its_file(tmp_path: Path) -> None:
     for text in ("database disk image is malformed", "file is not a database"):
         assert isinstance(refusals.of_write(sqlite3.DatabaseError(text)), DatabaseDamaged)
     assert refusals.damage is not None
-    assert "malformed" in refusals.damage and str(tmp_path / "x.db") in refusals.damage
+    assert "malformed" in refusals.damage
+    assert str(tmp_path / "x.db") in refusals.damage
 
 
 @pytest.mark.parametrize("text", [b"", b"\0" * 20, b"{", '{"a": 1'])

@@ -155,7 +155,7 @@ async def test_a_long_log_is_cut_unless_a_reader_uses_it(
 
     assert not await store.upkeep.shorten_log()  # it is short
     monkeypatch.setattr(upkeep, "WAL_BYTES", 10_000)
-    reader = next(store._readers)
+    reader = next(store.readers)
     await reader.execute("BEGIN")
     await reader.execute("SELECT * FROM tasks")
     await filled(store, [finished(n) for n in range(1, 200)], 1)

@@ -34,7 +34,8 @@ async def test_a_delivery_is_owed_from_the_end_on(tmp_path: Path) -> None:
         await journal.append(new_task("a", callback_url=URL))
         assert (await last_try(journal, "a")).state == Delivery.WAITING
         await journal.append(begun("a"))
-        assert await owed(journal) == [] and not journal.owed.is_set()
+        assert await owed(journal) == []
+        assert not journal.owed.is_set()
         await journal.append(ended("a", "äöü"))
         assert journal.owed.is_set()
         (one,) = await owed(journal)
@@ -49,7 +50,8 @@ async def test_a_delivery_is_owed_from_the_end_on(tmp_path: Path) -> None:
 async def test_a_task_without_callback_owes_nothing(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "t.db") as journal:
         await finish(journal, "a", None)
-        assert await owed(journal) == [] and not journal.owed.is_set()
+        assert await owed(journal) == []
+        assert not journal.owed.is_set()
 
 
 async def test_each_way_to_end_is_told(tmp_path: Path) -> None:

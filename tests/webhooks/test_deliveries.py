@@ -47,7 +47,8 @@ async def _told_at_once(folder: Path, wire: Wire) -> None:
         assert headers["webhook-id"] == "t-4"
         assert headers["webhook-timestamp"] == str(START_MS // 1000 + 1)
         await asyncio.sleep(100)
-        assert len(wire.sent) == 1 and hooks.under_way == 0
+        assert len(wire.sent) == 1
+        assert hooks.under_way == 0
         assert (await last_try(journal))[2:] == ("delivered", 1, 204, None, None)
 
 
@@ -185,7 +186,9 @@ async def _between(folder: Path, wire: Wire) -> None:
         await journal.append(moved("t", State.COMPLETED, Cause.RERUN))
         await journal.append(Removal("u"))
         await asyncio.sleep(100)
-        assert wire.sent == [] and hooks.under_way == 0 and len(looked) == 2
+        assert wire.sent == []
+        assert hooks.under_way == 0
+        assert len(looked) == 2
 
 
 def test_what_begins_anew_or_is_deleted_in_between_is_not_sent(tmp_path: Path, wire: Wire) -> None:
@@ -201,7 +204,8 @@ async def _disk(folder: Path, wire: Wire) -> None:
         commits = Commits(journal.store)
         commits.refuse()
         await asyncio.sleep(30)
-        assert hooks.delivered == 1 and len(wire.sent) == 1
+        assert hooks.delivered == 1
+        assert len(wire.sent) == 1
         commits.refusal = None
         await until(lambda: hooks.under_way == 0, 5)
         assert (await last_try(journal)).state == "delivered"
@@ -255,7 +259,8 @@ async def _fault(folder: Path, wire: Wire) -> None:
     async with delivering(folder, broken, retry_s=[5]) as (journal, hooks):
         await finish(journal, "t")
         await until(lambda: hooks.given_up == 1, 60)
-        assert wire.sent == [] and hooks.failures == 2
+        assert wire.sent == []
+        assert hooks.failures == 2
         tried = await last_try(journal)
         assert tried.last_error == "a fault of the service; its log says more"
 

@@ -45,7 +45,8 @@ async def test_a_post_arrives_as_it_was_given() -> None:
     assert got.headers["user-agent"].startswith("asyncsvc/")
     assert got.headers["webhook-id"] == "x-1"
     assert got.headers["host"] == f"127.0.0.1:{receiver.port}"
-    assert "accept-encoding" not in got.headers and "cookie" not in got.headers
+    assert "accept-encoding" not in got.headers
+    assert "cookie" not in got.headers
 
 
 async def test_a_redirect_is_not_followed() -> None:
@@ -61,7 +62,8 @@ async def test_an_address_that_is_not_admitted_is_never_connected() -> None:
     async with receiving() as receiver:
         answer = await send(receiver.url, Egress())
         assert answer.refused
-        assert answer.error is not None and "127.0.0.1 is loopback" in answer.error
+        assert answer.error is not None
+        assert "127.0.0.1 is loopback" in answer.error
         assert receiver.posts == []
 
 
@@ -72,8 +74,10 @@ async def test_a_name_is_asked_once_and_what_was_judged_is_what_is_connected() -
         assert (await send(url, lookup=rebinding)).status == 204
         assert receiver.posts[0].headers["host"] == f"hooks.example:{receiver.port}"
         second = await send(url, lookup=rebinding)
-        assert second.refused and second.status is None
-        assert second.error is not None and "hooks.example leads to 10.0.0.1" in second.error
+        assert second.refused
+        assert second.status is None
+        assert second.error is not None
+        assert "hooks.example leads to 10.0.0.1" in second.error
         assert len(receiver.posts) == 1
 
 
@@ -92,9 +96,11 @@ async def test_a_name_that_turns_inside_after_it_was_judged_changes_nothing(
         url = f"http://hooks.example:{receiver.port}/done"
         public = Egress()
         answer = await send(url, public, names(["203.0.113.9", "::ffff:127.0.0.1"]))
-        assert answer.refused and receiver.posts == []
+        assert answer.refused
+        assert receiver.posts == []
         answer = await send(url, lookup=names(["10.0.0.1", "127.0.0.1"]))
-        assert answer.status == 204 and asked == []
+        assert answer.status == 204
+        assert asked == []
 
 
 def test_the_maker_of_sockets_looks_again() -> None:
@@ -136,16 +142,20 @@ async def test_no_answer_is_said_in_words() -> None:
         assert late.error == "no answer within 0.05 s"
         for _ in range(2):
             answer = await send(receiver.url)
-            assert answer.status is None and not answer.refused
-            assert answer.error is not None and answer.error.startswith("no answer: ")
+            assert answer.status is None
+            assert not answer.refused
+            assert answer.error is not None
+            assert answer.error.startswith("no answer: ")
     closed = await send(receiver.url)
-    assert closed.error is not None and "no answer: Cannot connect" in closed.error
+    assert closed.error is not None
+    assert "no answer: Cannot connect" in closed.error
 
 
 async def test_an_answer_of_endless_headers_is_cut() -> None:
     async with receiving(status(200, "x: " + "y" * 100_000)) as receiver:
         answer = await send(receiver.url)
-        assert answer.status is None and answer.error is not None
+        assert answer.status is None
+        assert answer.error is not None
 
 
 async def test_a_name_that_does_not_resolve_is_no_refusal() -> None:

@@ -22,7 +22,8 @@ def test_one_host_takes_its_share_and_no_more() -> None:
 def test_a_host_that_fails_again_and_again_rests_and_is_then_asked_by_one() -> None:
     receivers = Receivers(4)
     failed(receivers, "a", FAILURES - 1)
-    assert receivers.has_room("a", 0) and receivers.opens(0) is None
+    assert receivers.has_room("a", 0)
+    assert receivers.opens(0) is None
     receivers.failed("a", 10.0)
     assert not receivers.has_room("a", 10.0 + REST_S - 0.1)
     assert receivers.opens(10.0) == 10.0 + REST_S
@@ -33,7 +34,8 @@ def test_a_host_that_fails_again_and_again_rests_and_is_then_asked_by_one() -> N
     receivers.failed("a", 20.0)
     assert receivers.opens(20.0) == 20.0 + 2 * REST_S
     receivers.answered("a")
-    assert receivers.shut(20.0) == [] and receivers.opens(20.0) is None
+    assert receivers.shut(20.0) == []
+    assert receivers.opens(20.0) is None
 
 
 def test_a_rest_has_an_end() -> None:
@@ -48,4 +50,4 @@ def test_what_is_remembered_is_bounded() -> None:
     for number in range(REMEMBERED):
         receivers.failed(str(number), 0)
     assert receivers.has_room("first", 0)
-    assert len(receivers._troubles) == REMEMBERED
+    assert len(receivers.troubles) == REMEMBERED
