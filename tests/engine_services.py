@@ -182,7 +182,7 @@ class EngineServices:
     async def result(self, task_id: str) -> str | None:
         return await self.services.journal.store.result((await self.task(task_id)).n)
 
-    async def said(self, task_id: str) -> str:
+    async def streamed(self, task_id: str) -> str:
         """The text of the chunk events since the last attempt."""
         task = await self.task(task_id)
         rows = await self.services.journal.store.since_attempt(task.n)

@@ -20,7 +20,7 @@ async def ask(services: EngineServices, count: int = 3, **fields: Any) -> list[s
 async def is_whole(services: EngineServices, task_id: str, text: str = WHOLE) -> None:
     """Completed, and what was streamed is the result."""
     assert (await services.finished(task_id)).state is State.COMPLETED
-    assert await services.said(task_id) == await services.result(task_id) == text
+    assert await services.streamed(task_id) == await services.result(task_id) == text
 
 
 def calls_on_disk(folder: Path) -> int:

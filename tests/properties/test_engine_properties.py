@@ -83,7 +83,7 @@ async def _check_sound(services: EngineServices, task_id: str) -> None:
     assert task.seq == len(kinds)
     if task.state is State.COMPLETED:
         assert 1 <= kinds.count("completed") <= 1 + kinds.count("rerun")
-    assert (await services.result(task_id) or "") == await services.said(task_id)
+    assert (await services.result(task_id) or "") == await services.streamed(task_id)
     free = sum(kinds.count(cause) for cause in ("deferred", "interrupted", "paused"))
     assert task.attempts <= kinds.count("started")
     assert task.attempts >= kinds.count("started") - free
@@ -166,7 +166,7 @@ def test_a_crash_between_any_two_steps_loses_no_accepted_task(
             await services.reopen()
         for task_id in accepted:
             assert (await services.finished(task_id)).state is State.COMPLETED
-            assert await services.said(task_id) == "one two three"
+            assert await services.streamed(task_id) == "one two three"
             await _check_sound(services, task_id)
         _check_gates(services)
 

@@ -140,7 +140,7 @@ def test_reloads_break_no_limit_and_lose_no_task(wanted: list[Any], changes: lis
                     task = await services.finished(task_id)
                 assert task.state is State.COMPLETED, task.error
                 assert task.attempts == 1
-                assert await services.result(task_id) == await services.said(task_id) == "ok"
+                assert await services.result(task_id) == await services.streamed(task_id) == "ok"
             await asyncio.sleep(1)
             assert not watched.broken
             parts = services.services
