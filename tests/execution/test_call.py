@@ -85,8 +85,8 @@ async def test_no_call_is_made_while_its_start_cannot_be_recorded(tmp_path: Path
 @virtual
 async def test_a_body_that_cannot_be_read_is_read_later(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        store = services.services.journal.store
-        with patch.object(store, "body", side_effect=StorageUnavailable("unreadable")):
+        journal = services.services.journal
+        with patch.object(journal, "body", side_effect=StorageUnavailable("unreadable")):
             task_id = await services.submit("x")
             await asyncio.sleep(10)
             assert await services.state(task_id) is State.PENDING

@@ -258,8 +258,8 @@ async def test_a_fault_of_ours_is_internal_and_tried_again(tmp_path: Path) -> No
 @virtual
 async def test_a_fault_before_the_start_is_tried_again_and_ends(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        store = services.services.journal.store
-        with patch.object(store, "body", side_effect=RuntimeError("a fault of ours")):
+        journal = services.services.journal
+        with patch.object(journal, "body", side_effect=RuntimeError("a fault of ours")):
             assert await services.code(await services.submit("x")) == "internal"
         assert services.client.calls == []
 
