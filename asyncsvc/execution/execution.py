@@ -253,7 +253,7 @@ class Executor:
     async def _attempt(self, call: Call) -> Outcome | ProviderError:
         """Everything between the permit and its end; raises only CancelledError."""
         try:
-            body = loads(await self._journal.store.body(call.leader.n))
+            body = loads(await self._journal.body(call.leader))
             call.warnings = call.upstream.warnings(body["params"])
             resumed = await self._recovery.prepare(call)
             call.permit.confirm()  # nothing is written yet: the cheapest moment for a refusal

@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 COMMIT_MOST = 2_000
 """Appends in one commit: bounds how long those that come meanwhile wait."""
 FORGET_EVERY_MS = 60_000
+NEW_BODIES, NEW_BODY_BYTES = 256, 4096
+"""How many bodies of new tasks are in memory until their first call, and up to which size."""
 
 T = TypeVar("T")
 
@@ -105,6 +107,8 @@ class Journal:
         self._settled: list[tuple[Append, Outcome]] = []
         """Committed or refused, with futures that are not resolved yet; never left so while the
         journal waits for anything but a commit."""
+        self._bodies: dict[str, bytes] = {}
+        """Bodies of new tasks, the oldest first: most are called within milliseconds."""
         self._turn = asyncio.Lock()
         """Held by a commit or a chore."""
         self._chores = asyncio.Lock()
@@ -145,13 +149,14 @@ class Journal:
         changed. Abandoning the future does not take the append back; `then` is called with the
         outcome even so, and before the future knows of it.
         """
-        append = Append(entries, then, self._loop.create_future())
+        done: asyncio.Future[list[Task]] = self._loop.create_future()
+        append = Append(entries, then, done)
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
         else:
             self._waiting.append(append)
             self._wanted.set()
-        return append.done
+        return done
 
     async def between(self, chore: Callable[[], Awaitable[T]]) -> T:
         """Do a small chore of the store's upkeep between two commits. Raises StorageUnavailable.
@@ -169,6 +174,11 @@ class Journal:
         if task is None:
             raise TaskNotFound(task_id)
         return self.live.get(task_id, task)
+
+    async def body(self, task: Task) -> bytes:
+        """The body of a task as JSON: from memory once, where the task is new, else from the disk.
+        Raises StorageUnavailable, and MemoryError where there is none to read it with."""
+        return self._bodies.pop(task.id, None) or await self.store.body(task.n)
 
     async def follow(self, task_id: str, after: int = 0) -> AsyncGenerator[list[Event]]:
         """Pages of the task's events with a seq above `after`, each once and in order.
@@ -299,8 +309,14 @@ class Journal:
                 self.live[task_id] = task
                 continue
             self.live.pop(task_id, None)
+            self._bodies.pop(task_id, None)
             if task.request.callback_url is not None:
                 self.owed.set()
+        for task_id, body in transaction.bodies.items():
+            if len(body) <= NEW_BODY_BYTES and task_id in self.live:
+                self._bodies[task_id] = body
+                if len(self._bodies) > NEW_BODIES:
+                    del self._bodies[next(iter(self._bodies))]
         events = transaction.commit.events
         self._topics.publish(events, gone)
         self.feed.publish(events)

@@ -98,7 +98,7 @@ class Database:
         for event in commit.events:
             self._event_id += 1
             event.id = self._event_id
-        alone = only_new_tasks(commit)
+        alone = bool(commit.created) and only_new_tasks(commit)
         work = new_tasks(commit) if alone else partial(write, commit=commit)
         return self._committed(self.writer.transact(work, commit.durable, alone), commit)
 

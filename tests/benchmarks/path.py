@@ -36,7 +36,7 @@ MOST_MODULES, MOST_CALLS, MOST_SUBMIT_CALLS, MOST_FRAMES = 40, 3_500, 250, 5
 MOST_LISTED = 150
 PACKAGE = str(Path(__file__).resolve().parents[2] / "asyncsvc")
 BY_TIMER = f"{PACKAGE}/monitoring/"
-PROFILE = {"default": {"answer_tokens": PIECES, "tokens_per_s": 200.0}}
+PROFILE = {"default": {"answer_tokens": PIECES, "tokens_per_s": 80.0}}
 
 
 class PathCounter:
@@ -45,7 +45,7 @@ class PathCounter:
     def __init__(self) -> None:
         self.calls: Counter[CodeType] = Counter()
         self.deepest = 0
-        """Frames of this package between a task's coroutine and the call to the provider."""
+        """Frames of this package between a call's coroutine and the transport of its request."""
 
     def __enter__(self) -> "PathCounter":
         sys.setprofile(self._count)
@@ -61,8 +61,8 @@ class PathCounter:
         if code.co_filename.startswith(BY_TIMER):
             return
         self.calls[code] += 1
-        if code.co_qualname == "AsyncClient.stream":
-            self.deepest = max(self.deepest, _frames(frame))
+        if code.co_qualname == "Connections.handle_async_request":
+            self.deepest = max(self.deepest, _frames(frame.f_back))
 
     @property
     def total(self) -> int:

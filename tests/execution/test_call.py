@@ -37,10 +37,10 @@ async def test_a_stream_outlives_a_full_disk(tmp_path: Path) -> None:
         async with _full(services):
             await asyncio.sleep(4)
         await asyncio.sleep(1)
-        assert await services.said(task_id) == WHOLE[: 2 * 8]
+        assert await services.streamed(task_id) == WHOLE[: 2 * 8]
         task = await services.finished(task_id)
         assert (task.state, task.attempts, len(services.client.calls)) == (State.COMPLETED, 1, 1)
-        assert await services.said(task_id) == await services.result(task_id) == WHOLE
+        assert await services.streamed(task_id) == await services.result(task_id) == WHOLE
 
 
 @virtual
@@ -53,7 +53,7 @@ async def test_an_end_is_recorded_when_the_disk_returns(tmp_path: Path) -> None:
             assert await services.state(task_id) is State.RUNNING
         task = await services.finished(task_id)
         assert (task.state, len(services.client.calls)) == (State.COMPLETED, 1)
-        assert await services.said(task_id) == await services.result(task_id) == WHOLE
+        assert await services.streamed(task_id) == await services.result(task_id) == WHOLE
 
 
 @virtual
@@ -65,7 +65,7 @@ async def test_a_full_disk_during_a_flood_repeats_the_call(tmp_path: Path) -> No
             await asyncio.sleep(10)
         task = await services.finished(task_id)
         assert (task.state, task.attempts, len(services.client.calls)) == (State.COMPLETED, 1, 2)
-        assert await services.said(task_id) == await services.result(task_id) == "y" * 2_800_000
+        assert await services.streamed(task_id) == await services.result(task_id) == "y" * 2_800_000
 
 
 @virtual
@@ -85,8 +85,8 @@ async def test_no_call_is_made_while_its_start_cannot_be_recorded(tmp_path: Path
 @virtual
 async def test_a_body_that_cannot_be_read_is_read_later(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        store = services.services.journal.store
-        with patch.object(store, "body", side_effect=StorageUnavailable("unreadable")):
+        journal = services.services.journal
+        with patch.object(journal, "body", side_effect=StorageUnavailable("unreadable")):
             task_id = await services.submit("x")
             await asyncio.sleep(10)
             assert await services.state(task_id) is State.PENDING
@@ -105,7 +105,7 @@ async def test_a_cancelled_stream_keeps_all_text_received(tmp_path: Path) -> Non
             with pytest.raises(StorageUnavailable):
                 await cancelling
         assert (await services.finished(task_id)).state is State.CANCELLED
-        assert await services.said(task_id) == await services.result(task_id) == WHOLE[: 2 * 5]
+        assert await services.streamed(task_id) == await services.result(task_id) == WHOLE[: 2 * 5]
         assert since() < 10
 
 

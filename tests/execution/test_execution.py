@@ -53,7 +53,7 @@ async def test_the_events_of_a_good_run(tmp_path: Path) -> None:
         task = await services.finished(task_id)
         kinds = ["submitted", "started", "attempt", "reasoning", "chunk", "chunk", "completed"]
         assert await services.kinds(task_id) == kinds
-        assert await services.result(task_id) == await services.said(task_id) == "hello"
+        assert await services.result(task_id) == await services.streamed(task_id) == "hello"
         assert (task.name, task.model, task.attempts, task.latency) == ("a", "id", 1, 4.0)
         assert task.usage is not None
         assert task.usage["estimated"]
@@ -125,7 +125,7 @@ async def test_a_flood_of_pieces_becomes_few_events(tmp_path: Path) -> None:
         await services.finished(task_id)
         chunks = [kind for kind in await services.kinds(task_id) if kind == "chunk"]
         assert 1 <= len(chunks) < 50
-        assert await services.said(task_id) == "".join(pieces) == await services.result(task_id)
+        assert await services.streamed(task_id) == "".join(pieces) == await services.result(task_id)
 
 
 @virtual
@@ -133,7 +133,7 @@ async def test_more_text_than_the_buffer_holds_is_waited_for(tmp_path: Path) -> 
     async with EngineServices(tmp_path) as services:
         task_id = await services.submit_script("x", ["y" * 400_000] * 6)
         await services.finished(task_id)
-        assert await services.said(task_id) == await services.result(task_id) == "y" * 2_400_000
+        assert await services.streamed(task_id) == await services.result(task_id) == "y" * 2_400_000
 
 
 # Retries ----------------------------------------------------------------------------------
@@ -176,7 +176,7 @@ async def test_a_retry_is_an_event_and_scheduled(tmp_path: Path) -> None:
         assert (retry["delay_s"], retry["attempt"], retry["why"]["code"]) == (30, 1, "overloaded")
         assert (await services.finished(task_id)).error is None
         assert since() == 30
-        assert await services.result(task_id) == await services.said(task_id) == "kept"
+        assert await services.result(task_id) == await services.streamed(task_id) == "kept"
 
 
 @virtual
@@ -258,8 +258,8 @@ async def test_a_fault_of_ours_is_internal_and_tried_again(tmp_path: Path) -> No
 @virtual
 async def test_a_fault_before_the_start_is_tried_again_and_ends(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        store = services.services.journal.store
-        with patch.object(store, "body", side_effect=RuntimeError("a fault of ours")):
+        journal = services.services.journal
+        with patch.object(journal, "body", side_effect=RuntimeError("a fault of ours")):
             assert await services.code(await services.submit("x")) == "internal"
         assert services.client.calls == []
 

@@ -41,7 +41,7 @@ async def test_an_answer_in_the_history_is_delivered_once(tmp_path: Path) -> Non
             1,
         )
         assert task.usage == {"total_tokens": 9}
-        assert await services.result(task_id) == await services.said(task_id) == "Hello"
+        assert await services.result(task_id) == await services.streamed(task_id) == "Hello"
         assert await steps(services, task_id) == ["asking", "gateway_away", "running", "answered"]
         assert services.client.asked == services.client.keys * 4
         assert services.client.aborted == []
@@ -53,7 +53,7 @@ async def test_another_answer_makes_the_since_attempt_void(tmp_path: Path) -> No
         services.client.fates = [answered("Good day")]
         task_id = await services.submit_script("x", CUT)
         task = await services.finished(task_id)
-        assert await services.result(task_id) == await services.said(task_id) == "Good day"
+        assert await services.result(task_id) == await services.streamed(task_id) == "Good day"
         attempts = [data for kind, data in await services.events(task_id) if kind == "attempt"]
         assert [data["number"] for data in attempts] == [1, 2]
         assert attempts[1]["why"] == "the gateway ran it again by itself"
@@ -166,7 +166,7 @@ async def test_an_answer_that_came_while_we_were_away_is_delivered(tmp_path: Pat
         task_id = await crashed(services, RUNNING, answered())
         task = await services.finished(task_id)
         assert (task.state, task.attempts, len(services.client.calls)) == ("completed", 1, 1)
-        assert await services.result(task_id) == await services.said(task_id) == "Hello"
+        assert await services.result(task_id) == await services.streamed(task_id) == "Hello"
         assert services.client.asked == services.client.keys * 2
 
 
@@ -201,7 +201,7 @@ def test_after_a_crash_it_is_called_again_where_that_is_safe(
             task_id = await crashed(services, run_status, retry_unsafe=unsafe, max_retries=0)
             task = await services.finished(task_id)
             assert (task.state, task.attempts) == ("completed", 1)
-            assert await services.result(task_id) == await services.said(task_id) == "anew"
+            assert await services.result(task_id) == await services.streamed(task_id) == "anew"
             assert len(set(services.client.keys)) == 2
 
     check()

@@ -50,7 +50,7 @@ def test_the_call_is_cut_at_once_and_the_record_follows(tmp_path: Path, verb: st
                 await asyncio.sleep(30)
             await asyncio.sleep(1)
             assert await services.state(task_id) is STEERED[verb]
-            assert await services.said(task_id) == "some "
+            assert await services.streamed(task_id) == "some "
             assert len(services.client.calls) == 1
 
     check()

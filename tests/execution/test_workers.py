@@ -126,7 +126,7 @@ def test_a_task_that_fails_with_its_worker_keeps_its_text(
         async with EngineServices(tmp_path) as services:
             task_id = await services.submit_script("x", ["so far", 1.0], max_retries=0)
             assert await services.code(task_id) == "internal"
-            assert await services.result(task_id) == await services.said(task_id) == "so far"
+            assert await services.result(task_id) == await services.streamed(task_id) == "so far"
 
     check()
 

@@ -150,7 +150,7 @@ async def test_cancelling_closes_the_call_at_once_and_keeps_the_text(tmp_path: P
         (call,) = services.client.calls
         assert call.cancelled
         assert call.ended == 1
-        assert await services.result(task_id) == await services.said(task_id) == "some "
+        assert await services.result(task_id) == await services.streamed(task_id) == "some "
         assert (await services.kinds(task_id))[-1] == "cancelled"
         kind, data = (await services.events(task_id))[-1]
         assert (kind, data["cause"], data["closed_ms"]) == ("status", "cancelled", 0)
@@ -163,11 +163,11 @@ async def test_pausing_keeps_the_text_until_the_next_attempt(tmp_path: Path) -> 
         task = await services.services.control.pause(task_id)
         assert services.client.calls[0].cancelled
         assert task.attempts == 0
-        assert await services.said(task_id) == "some "
+        assert await services.streamed(task_id) == "some "
         assert await services.result(task_id) is None
         await services.services.control.resume(task_id)
         await services.finished(task_id)
-        assert await services.said(task_id) == await services.result(task_id) == "some more"
+        assert await services.streamed(task_id) == await services.result(task_id) == "some more"
 
 
 @virtual
@@ -196,7 +196,7 @@ async def test_cancelling_a_paused_task_keeps_its_text(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         task_id = await _paused(services)
         await services.services.control.cancel(task_id)
-        assert await services.result(task_id) == await services.said(task_id) == "some "
+        assert await services.result(task_id) == await services.streamed(task_id) == "some "
 
 
 @virtual

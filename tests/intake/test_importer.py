@@ -83,7 +83,7 @@ async def test_all_states_come_back_as_they_were(tmp_path: Path) -> None:
             assert new == old
         for task_id in ids:
             await two.events(task_id)
-        assert await two.said(ids[0]) == await two.result(ids[0]) == "some text"
+        assert await two.streamed(ids[0]) == await two.result(ids[0]) == "some text"
         assert (await two.kinds(ids[1]))[-2:] == ["tool_call", "completed"]
         assert await two.kinds(ids[5]) == ["submitted", "cancelled"]
         assert await two.kinds(ids[7]) == ["delayed", "paused"]

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import aclosing
 from pathlib import Path
+from unittest.mock import AsyncMock, patch
 
 import pytest
 
@@ -53,6 +54,23 @@ async def test_what_is_acknowledged_is_on_the_disk(journal: Journal) -> None:
     (task,) = await journal.append(new_task("t1", b"body"))
     assert await journal.store.task("t1") == task == journal.live["t1"]
     assert await journal.store.body(task.n) == b"body"
+
+
+async def test_the_body_of_a_new_task_is_read_from_memory_once(journal: Journal) -> None:
+    (task,) = await journal.append(new_task("t1", b"body"))
+    with patch.object(journal.store, "body", AsyncMock(return_value=b"stored")):
+        assert [await journal.body(task), await journal.body(task)] == [b"body", b"stored"]
+
+
+async def test_only_the_newest_small_bodies_are_in_memory(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "NEW_BODIES", 2)
+    bodies = [b"1", b"2", b"3", b"x" * 5000]
+    tasks = [(await journal.append(new_task(f"t{n}", b)))[0] for n, b in enumerate(bodies)]
+    with patch.object(journal.store, "body", AsyncMock(return_value=b"stored")):
+        found = [await journal.body(task) for task in tasks]
+    assert found == [b"stored", b"2", b"3", b"stored"]
 
 
 async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journal) -> None:

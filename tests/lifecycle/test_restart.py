@@ -21,7 +21,7 @@ async def test_what_ran_runs_again_and_has_lost_no_attempt(tmp_path: Path) -> No
             await services.restart()
         task = await services.finished(task_id)
         assert (task.state, task.attempts, task.starts) == (State.COMPLETED, 1, 6)
-        assert await services.result(task_id) == await services.said(task_id) == "partial"
+        assert await services.result(task_id) == await services.streamed(task_id) == "partial"
         assert (await services.kinds(task_id)).count("interrupted") == 5
 
 

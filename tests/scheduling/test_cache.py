@@ -52,7 +52,7 @@ async def test_an_answer_is_repeated_without_a_call(tmp_path: Path) -> None:
         assert (task.attempts, task.latency) == (1, 0.0)
         assert task.route is not None
         assert (task.route["reason"], task.route["model"]) == ("cached", "a")
-        assert await services.result(again) == await services.said(again) == "hello"
+        assert await services.result(again) == await services.streamed(again) == "hello"
         events = await services.events(again)
         kinds = ["submitted", "started", "attempt", "reasoning", "chunk", "completed"]
         assert await services.kinds(again) == kinds

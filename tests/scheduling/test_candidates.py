@@ -159,7 +159,7 @@ async def test_what_broke_in_mid_stream_goes_on_elsewhere_with_its_text_void(
         task_id = await services.submit(THINK)
         task = await services.finished(task_id)
         assert (_names(services), task.attempts) == (["a", "b"], 2)
-        assert await services.result(task_id) == await services.said(task_id) == "ok"
+        assert await services.result(task_id) == await services.streamed(task_id) == "ok"
 
 
 @virtual

@@ -152,7 +152,7 @@ async def test_a_task_that_fails_while_it_waits_keeps_its_text(tmp_path: Path) -
         slow = RateLimited("slow", retry_after=60)
         task_id = await services.submit_script("x", ["so far", slow], timeout_s=30)
         assert await services.code(task_id) == "rate_limited"
-        assert await services.result(task_id) == await services.said(task_id) == "so far"
+        assert await services.result(task_id) == await services.streamed(task_id) == "so far"
 
 
 @virtual

@@ -73,7 +73,7 @@ async def test_a_latecomer_has_the_since_attempt_and_goes_on_live(tmp_path: Path
         await asyncio.sleep(4.5)
         (late,) = await ask(services, 1)
         await asyncio.sleep(MOMENT)
-        assert await services.said(late) == "0 1 2 3 "
+        assert await services.streamed(late) == "0 1 2 3 "
         await is_whole(services, first)
         await is_whole(services, late)
         events = [(k, d["text"]) for k, d in await services.events(late) if "text" in d]
@@ -116,10 +116,10 @@ def test_one_leaves_and_the_others_go_on(tmp_path: Path, index: int, verb: str) 
             assert since() == pytest.approx(3.5)
             state = await services.state(gone)
             assert state is (State.CANCELLED if verb == "cancel" else State.PAUSED)
-            assert await services.said(gone) == "0 1 2 "
+            assert await services.streamed(gone) == "0 1 2 "
             for task_id in ids:
                 await is_whole(services, task_id)
-            assert await services.said(gone) == "0 1 2 "
+            assert await services.streamed(gone) == "0 1 2 "
             assert (await services.kinds(gone)).count("chunk") == 3
             (call,) = services.client.calls
             assert not call.cancelled
@@ -178,7 +178,7 @@ async def test_each_has_its_own_time(tmp_path: Path) -> None:
         (long,) = await ask(services, 1)
         assert await services.code(short) == "timeout"
         assert since() == pytest.approx(3.5)
-        assert await services.result(short) == await services.said(short) == "0 1 2 "
+        assert await services.result(short) == await services.streamed(short) == "0 1 2 "
         await is_whole(services, long)
 
 
