@@ -206,7 +206,7 @@ class Classifier:
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """A classifier from bytes: a line of JSON, the pieces one a line, and a row of weights each."""
+        """A classifier from bytes: a line of JSON, pieces one a line, a row of weights each."""
         end = data.index(b"\n")
         head = json.loads(data[:end])
         middle = end + 1 + head["bytes"]

@@ -132,7 +132,7 @@ class ChatReading:
         )
 
     def end(self, *, empty: bool) -> None:
-        """The end of the body. Raises ProviderError unless it was an answer; `empty`: no byte came."""
+        """The end of the body. Raises ProviderError unless it was an answer; `empty`: no byte."""
         answer = self._answer
         if self._odd is not None and not (answer.begun and answer.ended):
             raise odd_error(self._odd, self._upstream, self._now_ms)

@@ -17,7 +17,7 @@ SYSTEM = "system"
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """The fields that `params.thinking` becomes. None: there is no such mode; `auto` adds nothing."""
+    """The fields that `params.thinking` becomes. None: no such mode; `auto` adds nothing."""
 
     on: Mapping[str, Any] | None = None
     off: Mapping[str, Any] | None = None
