@@ -45,7 +45,7 @@ from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Los
 from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.openclaw import chat as openclaw_chat
 from asyncsvc.providers.openclaw import runs as openclaw_runs
-from asyncsvc.providers.openclaw.socket import AWAY_S, Gateway, Gateways
+from asyncsvc.providers.openclaw.socket import AWAY_S, Gateway, socket_url
 from asyncsvc.providers.upstream import CHAT, EMBEDDINGS, Upstream, named_in
 
 WRITE_S = 30.0
@@ -77,14 +77,17 @@ class Client:
         self._timeouts = timeouts
         self._now = now
         self._transport = transport or Connections()
-        self._gateways = Gateways()
+        self._gateways: dict[tuple[str, str | None], Gateway] = {}
+        """The connections to agent gateways, by URL and token."""
         self._losses = Losses()
 
     async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._gateways.close()
+        for gateway in self._gateways.values():
+            with suppress(ProviderError, OSError):
+                await gateway.close()
         await self._transport.aclose()
 
     def apply(self, timeouts: Timeouts) -> None:
@@ -211,7 +214,10 @@ class Client:
         return response.status_code, bytes(body)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
-        return self._gateways.of(upstream.base_url, upstream.key, self._timeouts.connect_s)
+        url, token = socket_url(upstream.base_url), upstream.key
+        if (found := self._gateways.get((url, token))) is None:
+            found = self._gateways[url, token] = Gateway(url, token, self._timeouts.connect_s)
+        return found
 
     @asynccontextmanager
     async def _answered(

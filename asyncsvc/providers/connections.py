@@ -44,7 +44,7 @@ class Inflater:
         self._engine = zlib.decompressobj(_WITH_HEADER)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """What the data stands for. Raises UpstreamInvalid."""
+        """The decompressed data, in pieces. Raises UpstreamInvalid."""
         if not self._begun:
             data = self._head + data
             if len(data) < 2:
@@ -163,7 +163,7 @@ class Forgotten(httpx.ReadError):
 
 
 class Losses:
-    """How many pools in a row an account's calls have lost, without an answer in between."""
+    """A counter of the pools that an account's calls have lost with no answer in between."""
 
     def __init__(self) -> None:
         self._found: dict[str, tuple[int, int]] = {}
@@ -178,8 +178,7 @@ class Losses:
         return lost <= MOST_LOST
 
     def answered(self, account: str) -> None:
-        if account in self._found:
-            del self._found[account]
+        self._found.pop(account, None)
 
 
 @dataclass(eq=False, slots=True)

@@ -76,7 +76,7 @@ class Preset:
     """Kinds of tools beside `function` that the chat API takes, as `tools.py` reads them."""
 
     def switch(self, model_id: str) -> Switch:
-        """How thinking is switched for that model."""
+        """The switch of thinking for a model id."""
         for pattern, name in self.thinking_by_id:
             if re.search(pattern, model_id, re.IGNORECASE):
                 return SWITCHES[name]

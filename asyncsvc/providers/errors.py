@@ -146,7 +146,7 @@ def _says(error: Any) -> bool:
 
 @dataclass(slots=True)
 class Report:
-    """What an error body holds. `codes` has the most exact one first."""
+    """The codes, words and times of an error body. `codes` has the most exact one first."""
 
     codes: list[str] = field(default_factory=list)
     text: str = ""
@@ -168,7 +168,7 @@ def report_of(value: Any) -> Report:
 
 
 def report_of_body(body: bytes) -> Report:
-    """The same of the body of an answer."""
+    """The report of an answer's body."""
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError:

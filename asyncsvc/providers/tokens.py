@@ -36,8 +36,8 @@ def _weight(text: str) -> float:
 
 
 def expected(body: dict[str, Any]) -> tuple[int, int]:
-    """Of a task's call, about: the context that it needs, with a margin of 15 % on the texts; and
-    how many tokens it costs, of what is asked and the most of the answer."""
+    """An estimate for a task's call: (context in tokens, with a margin of 15 % on the texts; tokens
+    that the call costs: the request and the longest answer)."""
     params = body["params"]
     if "content" in body:
         weight = _weight(body["content"])
@@ -54,7 +54,7 @@ def expected(body: dict[str, Any]) -> tuple[int, int]:
 
 
 def of_prompt(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
-    """Of what a chat call is given, about: its messages and the description of its tools."""
+    """An estimate of a chat call's prompt in tokens: messages and descriptions of tools."""
     count = sum(estimate(text) + MESSAGE for text in _texts({"messages": messages}))
     calls = [call for one in messages for call in one.get("tool_calls") or []]
     given = [value for name in ("tools", "response_format") if (value := params.get(name))]
@@ -62,7 +62,7 @@ def of_prompt(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
 
 
 def _room(params: dict[str, Any]) -> int:
-    """How long the answer may become, as far as the request says so."""
+    """The longest answer in tokens that the request allows; 0 where the request sets no limit."""
     for name in ("max_tokens", "max_completion_tokens") if params else ():
         if isinstance(value := params.get(name), int):
             return max(value, 0)
@@ -89,7 +89,7 @@ def _texts(body: dict[str, Any]) -> Iterator[str]:
 
 
 def total(usage: dict[str, Any] | None, otherwise: int) -> int:
-    """All tokens of a call by its usage, or what it was taken for where that does not say."""
+    """All tokens of a call by its usage; `otherwise` where the usage does not say."""
     found = (usage or {}).get("total_tokens")
     return found if type(found) is int and 0 <= found < 1 << 31 else otherwise
 

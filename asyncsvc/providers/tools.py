@@ -323,7 +323,7 @@ class Text:
         return self._string()
 
     def end(self) -> str:
-        """What is left when no piece follows."""
+        """The rest of the input, when no piece follows."""
         if self._closed:
             return ""
         held, self._held, self._closed = self._held, "", True

@@ -138,7 +138,7 @@ class Upstream:
         return [texts[start : start + size] for start in range(0, len(texts), size)]
 
     def warnings(self, params: dict[str, Any]) -> list[str]:
-        """What of the parameters is not done as asked, in sentences for people."""
+        """Sentences for people on the parameters that are not sent as given."""
         found = []
         mode, switch = params.get(THINKING), self.preset.switch(self.model_id)
         who = f"{self.model_id} at {self.name}"
@@ -174,7 +174,7 @@ class Upstream:
         return switch.opens and (switch.off is None or params.get(THINKING) == "on")
 
     def _mode(self, params: dict[str, Any]) -> Mapping[str, Any] | None:
-        """What the mode of thinking adds to the body; None where it cannot be chosen."""
+        """The fields that the mode of thinking adds; None where no mode can be chosen."""
         mode = params.get(THINKING)
         return self.preset.switch(self.model_id).body(mode) if isinstance(mode, str) else {}
 
@@ -206,7 +206,7 @@ def _given(params: Mapping[str, Any]) -> list[str]:
 
 
 def named_in(own: Mapping[str, Sequence[str]], status: int, body: bytes) -> frozenset[str]:
-    """Those of the fields that a refusal with that status and body names."""
+    """The fields of `own` that a refusal with that status and body names."""
     if status not in (400, 422):
         return frozenset()
     text = body.decode(errors="replace").lower()

@@ -181,7 +181,7 @@ class Verdict:
         return first - second < AMBIGUOUS
 
     def lead(self, name: str) -> float:
-        """By how much a class leads the best of the others; below 0: it does not."""
+        """The lead of a class over the best of the others; below 0: another class leads."""
         return self.scores[name] - max(v for n, v in self.scores.items() if n != name)
 
 
@@ -208,7 +208,7 @@ class Classifier:
 
     @classmethod
     def of(cls, data: bytes) -> Self:
-        """From a file's bytes: a line of JSON, the pieces one a line, and a row of weights each."""
+        """A classifier from bytes: a line of JSON, pieces one a line, a row of weights each."""
         end = data.index(b"\n")
         head = json.loads(data[:end])
         middle = end + 1 + head["bytes"]

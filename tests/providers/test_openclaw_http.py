@@ -136,7 +136,7 @@ async def test_a_gateway_that_stops_refuses_without_an_attempt() -> None:
         with pytest.raises(GatewayUnavailable) as found:
             await ask(made, account, Sheet(), "late")
         assert found.value.slow_down
-        assert found.value.retry_after == 1.0
+        assert found.value.retry_after == pytest.approx(1.0)
         account.looked_at = float("-inf")
         await made.look([account])
         assert account.ready is False

@@ -36,7 +36,7 @@ Object = dict[str, Any]
 
 
 class Answer:
-    """What is known of an answer. `take` each frame, `rest` at the end, then `check`.
+    """A streamed answer so far. `take` each frame, `rest` at the end, then `check`.
 
     `dialect` names the table of its errors; `unopened`: the model may begin to think without an
     opening tag; `after_tool`: the last message of the request is a tool's result.
@@ -99,7 +99,7 @@ class Answer:
         return self._read(chunk, secrets)
 
     def rest(self) -> Iterator[Delta]:
-        """What was held back until the end; to be taken when no more frames come."""
+        """The deltas that were held back until the end; to be taken when no more frames come."""
         self._flowing = False
         cut = self.ending is not None and self.ending.meaning == finish.LENGTH
         for text, is_thought in self._splitter.end(cut):

@@ -96,7 +96,7 @@ class ChatReading:
             raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
 
     def _beside(self, frame: Any) -> None:
-        """What is no piece of the answer: its end, what follows the end, or unreadable data."""
+        """A frame that is no piece of the answer: its end, a usage after it, or unreadable data."""
         answer = self._answer
         if frame is Mark.DONE:
             if not answer.done:
@@ -114,7 +114,7 @@ class ChatReading:
         self._ends_in(self._timeouts.idle_s)
 
     def _ending(self, frame: Any) -> None:
-        """How long the rest of the body may take once a finish reason has come."""
+        """Set the time that the rest of the body may take once a finish reason has come."""
         if self._answer.certain:
             self._ends_in(LINGER_S if _tells_usage(frame) else GRACE_S)
         elif self._answer.ended:  # some providers give a finish reason with each piece of text
@@ -132,7 +132,7 @@ class ChatReading:
         )
 
     def end(self, *, empty: bool) -> None:
-        """No more comes. Raises ProviderError unless it was an answer; `empty`: nothing came."""
+        """The end of the body. Raises ProviderError unless it was an answer; `empty`: no byte."""
         answer = self._answer
         if self._odd is not None and not (answer.begun and answer.ended):
             raise odd_error(self._odd, self._upstream, self._now_ms)
@@ -175,7 +175,7 @@ class ChatReading:
 
 
 def odd_error(odd: Odd, upstream: Upstream, now_ms: int) -> ProviderError:
-    """What was sent in place of an answer, as an error with the provider's words."""
+    """The error for data in place of an answer, with the provider's words."""
     if odd.like_json:
         return UpstreamInvalid(odd.why)
     if not odd.whole and not is_text(odd.data):

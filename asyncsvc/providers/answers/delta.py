@@ -28,7 +28,7 @@ class Delta(NamedTuple):
 
     @property
     def written(self) -> str:
-        """What the model wrote: text, thinking or arguments."""
+        """The characters that the model wrote: text, thinking or arguments."""
         return self.call["function"]["arguments"] if self.call else self.text
 
     @property

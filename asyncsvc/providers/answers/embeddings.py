@@ -31,7 +31,7 @@ class Embeddings:
 
 
 def refusal_in(value: Any) -> Any:
-    """What of an answer with status 200 is an error; None where it is none. SiliconFlow's have
+    """The error in an answer with status 200; None where there is none. SiliconFlow's have
     no `error` around them."""
     if not isinstance(value, dict):
         return None

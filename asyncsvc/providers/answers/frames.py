@@ -46,7 +46,7 @@ class Frames:
         return body.feed(part)
 
     def end(self) -> list[Any]:
-        """What the end of the body completes."""
+        """The frames that the end of the body completes."""
         body = self._body
         return [] if isinstance(body, _Sniffed) else body.end()
 
@@ -142,7 +142,7 @@ LF, CR, COLON = 10, 13, 58
 
 
 class Mark(Enum):
-    """What is no document."""
+    """A frame that is no document."""
 
     DONE = "[DONE]"
     PULSE = "a comment, or an event without data"
@@ -338,7 +338,7 @@ class EventStream:
         return value
 
     def _strays(self) -> list[Any]:
-        """Of the lines that were no fields: objects other than pieces of an answer, or words."""
+        """The lines that were no fields: objects other than pieces of an answer, or words."""
         stray = bytes(self._stray).strip(BLANKS)
         if not stray:
             return []

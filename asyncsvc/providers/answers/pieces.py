@@ -34,7 +34,7 @@ PLAIN_CHOICE = frozenset({"index", "delta", "finish_reason", "logprobs"})
 
 
 class Piece(NamedTuple):
-    """What one message or delta holds."""
+    """The values of one message or delta."""
 
     text: str
     thoughts: list[tuple[str, str]]

@@ -17,7 +17,7 @@ SYSTEM = "system"
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """What `params.thinking` becomes. None: the provider has no such mode; `auto` adds nothing."""
+    """The fields that `params.thinking` becomes. None: no such mode; `auto` adds nothing."""
 
     on: Mapping[str, Any] | None = None
     off: Mapping[str, Any] | None = None
@@ -29,7 +29,7 @@ class Switch:
     """Thinking is asked for by the model's chat template, which may write the opening tag."""
 
     def body(self, mode: str) -> Mapping[str, Any] | None:
-        """What the mode adds to a request; None where it cannot be chosen."""
+        """The fields that the mode adds to a request; None where no mode can be chosen."""
         modes = {"auto": {}, "on": self.on, "off": self.off}
         return modes.get(mode)
 
@@ -61,7 +61,7 @@ OPEN, CLOSE = "<think>", "</think>"
 
 
 class At(Enum):
-    """Where a splitter is in the text."""
+    """The place of a splitter in the text."""
 
     START = "nothing but spaces so far, or a part of the tag"
     PRESUMED = "before a closing tag whose opening tag is in the prompt"
@@ -104,7 +104,7 @@ class ThinkSplitter:
             yield held, False
 
     def end(self, cut: bool = False) -> Iterator[tuple[str, bool]]:
-        """What was held back until now. `cut`: the answer ended at its limit of tokens."""
+        """The text that was held back. `cut`: the answer ended at its limit of tokens."""
         held, self._held = self._held, ""
         if held:
             yield held, self.at in (At.THOUGHT, At.PRESUMED)
@@ -175,7 +175,7 @@ class Thoughts:
         return self.parts[0] if self.parts else ""
 
     def take(self, source: str, text: str) -> str:
-        """What a piece adds to the thinking."""
+        """The text that a piece adds to the thinking."""
         if not self._taken:
             self.source = source
         elif source != self.source:
@@ -190,7 +190,7 @@ class Thoughts:
         return text
 
     def whole(self, text: str) -> str:
-        """What all of the thinking adds to what came so far; nothing where it is another text."""
+        """The text that the whole thinking adds to its pieces; nothing where it is another text."""
         new = beyond(self.text, text) if continues(self.text, text) else ""
         self.parts.append(new)
         return new
@@ -211,7 +211,7 @@ def beyond(text: str, whole: str) -> str:
 
 
 def _tag_begun(text: str) -> int:
-    """How many characters at the end may be the beginning of the closing tag."""
+    """The count of characters at the end that may begin the closing tag."""
     for size in range(min(len(CLOSE) - 1, len(text)), 0, -1):
         if CLOSE.startswith(text[-size:]):
             return size

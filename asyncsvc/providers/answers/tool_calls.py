@@ -154,7 +154,7 @@ class _Call:
             yield new
 
     def shown(self, last: bool = False) -> Object | None:
-        """What is new, as OpenAI streams it; None where nothing is, or not enough yet. `last`:
+        """The new part, as OpenAI streams it; None where nothing is new, or not enough yet. `last`:
         no more pieces follow."""
         if self.given is None:
             if not last and not (self.pending and self.name):
@@ -230,7 +230,7 @@ class ToolCalls:
             yield from found.take(piece)
 
     def rest(self) -> Iterator[Object]:
-        """What was held back; to be taken at the end."""
+        """The parts that were held back; to be taken at the end."""
         for call in self._calls:
             if (piece := call.shown(last=True)) is not None:
                 yield piece
@@ -296,7 +296,7 @@ def _continued(arguments: str, whole: str) -> bool:
 
 
 def _beyond(arguments: str, whole: str) -> str:
-    """What the whole arguments have beyond those that came so far. A call that is not whole yet
+    """The rest of the whole arguments beyond those that came so far. A call that is not whole yet
     and not repeated goes on."""
     if whole.startswith(arguments):
         return whole[len(arguments) :]

@@ -92,7 +92,7 @@ async def _abort(gateway: Gateway, key: str, run_id: str | None) -> None:
 
 
 class _Run:
-    """What is known of the run while its events come."""
+    """A run while its events come."""
 
     def __init__(self, sink: Sink, upstream: Upstream) -> None:
         self.id: str | None = None

@@ -76,7 +76,7 @@ async def abort(gateway: Gateway, upstream: Upstream, key: str) -> str:
 
 
 def full_key(key: str, agent: str | None) -> str:
-    """How the gateway itself calls that session; one of the default agent's goes by its own."""
+    """The gateway's own key of a session; the default agent's sessions go by the plain key."""
     return key if agent is None else f"agent:{agent}:{key}"
 
 
@@ -90,7 +90,7 @@ def history_url(base_url: str, key: str) -> str:
 
 
 def status_in(status: int, history: Any, run_status: str | None) -> RunStatus:
-    """What an answer of `/sessions/KEY/history` says; `run_status` is that of
+    """The status by an answer of `/sessions/KEY/history`; `run_status` is that of
     `sessions.describe`, None where it could not be asked."""
     if status == 404:
         return RunStatus(

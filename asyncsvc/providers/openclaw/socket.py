@@ -10,7 +10,6 @@ Never gives the token to another than the gateway.
 import asyncio
 import itertools
 import logging
-from contextlib import suppress
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -225,7 +224,7 @@ class Gateway:
 
 
 def fault_in(error: Any, secrets: list[str]) -> ProviderError:
-    """What an error object of the gateway means."""
+    """The error that an error object of the gateway stands for."""
     error = error if isinstance(error, dict) else {"message": str(error)}
     details = error.get("details") if isinstance(error.get("details"), dict) else {}
     assert isinstance(details, dict)
@@ -253,25 +252,6 @@ def _bare(key: str) -> str:
 
 
 def socket_url(base_url: str) -> str:
-    """Where its WebSocket is."""
+    """The URL of a gateway's WebSocket."""
     parts = urlsplit(base_url)
     return f"{parts.scheme.replace('http', 'ws')}://{parts.netloc}/"
-
-
-class Gateways:
-    """The connections in use, one for each gateway and token."""
-
-    def __init__(self) -> None:
-        self._open: dict[tuple[str, str | None], Gateway] = {}
-
-    def of(self, base_url: str, token: str | None, connect_s: float) -> Gateway:
-        url = socket_url(base_url)
-        held = self._open.get((url, token))
-        if held is None:
-            held = self._open[url, token] = Gateway(url, token, connect_s)
-        return held
-
-    async def close(self) -> None:
-        for gateway in self._open.values():
-            with suppress(ProviderError, OSError):
-                await gateway.close()

@@ -271,8 +271,16 @@ async def test_silence_ends_a_run_and_aborts_it(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(chat, "LEAVING_S", 0.3)  # this gateway does not answer an abort
     started = [f for f in recorded("chat") if "asked" in f or f.get("type") == "res"]
     quiet = [recorded("chat")[0], *started]
+    aborted: list[dict[str, Any]] = [
+        {"asked": "chat.abort"},
+        {"type": "res", "id": "2", "ok": True, "payload": {}},
+    ]
     for frames, kind in ((quiet, FirstTokenTimeout), (until_text(recorded("chat")), IdleTimeout)):
-        async with playing(frames, first_token_s=0.3, idle_s=0.2) as (played, made, account):
+        async with playing([*frames, *aborted], first_token_s=0.3, idle_s=0.2) as (
+            played,
+            made,
+            account,
+        ):
             with pytest.raises(kind):
                 await ask(made, account, Sheet())
             assert played.methods[-1] == "chat.abort"
@@ -305,7 +313,9 @@ def test_a_conversation_becomes_one_text() -> None:
 
 
 def test_what_an_error_means() -> None:
-    assert fault_in({"code": "UNAVAILABLE", "retryAfterMs": 500}, []).retry_after == 0.5
+    assert fault_in({"code": "UNAVAILABLE", "retryAfterMs": 500}, []).retry_after == pytest.approx(
+        0.5
+    )
     assert fault_in({"code": "INVALID_REQUEST"}, []).code == "upstream_rejected"
     assert "[key]" in str(fault_in("bad secret-token", ["secret-token"]))
     assert isinstance(fault_in({"details": {"code": "PAIRING_REQUIRED"}}, []), UpstreamAuth)
