@@ -19,7 +19,7 @@ from asyncsvc.tasks.state import State
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai import requests
 from asyncsvc.web.openai.items import Conversation, Messages, conversation, input_items, thinking
-from asyncsvc.web.openai.requests import AUTO, Call, Tool, ToolChoice
+from asyncsvc.web.openai.requests import Call, Tool, ToolChoice
 from asyncsvc.web.openai.response_stream import ENCRYPTED, PREFIX, ResponseEvents
 from asyncsvc.web.openai.schemas import Text, with_parameters
 from asyncsvc.web.tasks.submit import idempotency_key, parse_as
@@ -96,12 +96,6 @@ class CreateResponse(BaseModel):
         if not found.messages:
             raise InvalidRequest("input must hold at least one message", param="input")
         return found
-
-
-class CountTokens(CreateResponse):
-    """A request to `/v1/responses` of which the tokens are counted."""
-
-    model: str = Field(AUTO, min_length=1, description="a model's name, auto, or auto:reasoning")
 
 
 @dataclass(frozen=True, slots=True)

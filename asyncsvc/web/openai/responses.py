@@ -33,7 +33,6 @@ from asyncsvc.web.openai.held_request import (
 )
 from asyncsvc.web.openai.items import input_items
 from asyncsvc.web.openai.response_request import (
-    CountTokens,
     CreateResponse,
     find,
     parsed,
@@ -141,7 +140,7 @@ async def response_items(request: Request) -> Response:
     return JSON(schemas.listed(found, limit))
 
 
-@endpoint(answer=schemas.InputTokens, body=CountTokens, errors=("illegal_transition",))
+@endpoint(answer=schemas.InputTokens, body=schemas.CountTokens, errors=("illegal_transition",))
 async def input_tokens(request: Request) -> Response:
     """POST /v1/responses/input_tokens: about how many tokens a request would have."""
     async with received(request) as (body, _):

@@ -19,7 +19,8 @@ from asyncsvc.web.tasks.schemas import MOST, SubmitHeaders
 Object = dict[str, Any]
 BITS = 63
 """Bits of a whole number beside its sign: JSON is stored with no more."""
-OPEN_ANSWER = ConfigDict(extra="allow")
+WITH_MORE = ConfigDict(extra="allow")
+"""The config of types with further fields."""
 
 
 REFUSED: Object = {name: {"type": "null"} for name in NOT_SUPPORTED} | {
@@ -353,7 +354,7 @@ class Incomplete(TypedDict):
 class OutputItem(TypedDict):
     """A message, thinking, or a call; further fields by its type."""
 
-    __pydantic_config__ = OPEN_ANSWER  # type: ignore[misc]
+    __pydantic_config__ = WITH_MORE  # type: ignore[misc]
 
     id: str
     type: Literal["message", "reasoning", "function_call", "custom_tool_call"]
@@ -363,7 +364,7 @@ class OutputItem(TypedDict):
 class ResponseObject(TypedDict):
     """A response."""
 
-    __pydantic_config__ = OPEN_ANSWER  # type: ignore[misc]
+    __pydantic_config__ = WITH_MORE  # type: ignore[misc]
 
     id: str
     object: Literal["response"]
@@ -405,7 +406,7 @@ class DeletedResponse(TypedDict):
 class InputItem(TypedDict):
     """What a response was given; further fields by its type."""
 
-    __pydantic_config__ = OPEN_ANSWER  # type: ignore[misc]
+    __pydantic_config__ = WITH_MORE  # type: ignore[misc]
 
     id: str
     type: str
@@ -415,6 +416,18 @@ class InputItems(List):
     """A page of items."""
 
     data: list[InputItem]
+
+
+class CountTokens(TypedDict):
+    """A request to `/v1/responses` of which the tokens are counted."""
+
+    __pydantic_config__ = WITH_MORE  # type: ignore[misc]
+
+    input: Text | Annotated[list[Object], Field(min_length=1)]
+    model: NotRequired[str | None]
+    instructions: NotRequired[str | list[Object] | None]
+    previous_response_id: NotRequired[str | None]
+    tools: NotRequired[list[Object] | None]
 
 
 class InputTokens(TypedDict):
