@@ -36,10 +36,6 @@ class Address:
     direct: bool = True
 
     @property
-    def websocket_url(self) -> str:
-        return "ws" + self.url.removeprefix("http")
-
-    @property
     def headers(self) -> dict[str, str]:
         return {"Authorization": f"Bearer {self.token}"} if self.token else {}
 
@@ -81,7 +77,6 @@ def _of_settings(environ: Mapping[str, str]) -> str:
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
-NO_CONTENT = 204
 LONG_S = 3600.0
 """Limit for a copy or check of the whole database."""
 FULL_ID = 36
@@ -169,7 +164,7 @@ def resolved(given: str, kind: str, items: Callable[[], list[dict[str, Any]]]) -
 
 def decoded(answer: httpx.Response, address: Address) -> dict[str, Any]:
     """Return the JSON of an answer. Raises Failure with the service's message for an error."""
-    if answer.status_code == NO_CONTENT:
+    if answer.status_code == 204:
         return {}
     try:
         body = answer.json()
@@ -223,11 +218,9 @@ MOST_AWAY_S = 120.0
 """Longest absence of a service: a restart takes seconds, an hour is not a restart."""
 
 
-def _ignore(_: str) -> None:
-    """Default of `lost`: the break of a connection is not reported."""
-
-
-async def messages(address: Address, hello: Hello, lost: Lost = _ignore) -> AsyncGenerator[Message]:
+async def messages(
+    address: Address, hello: Hello, lost: Lost = lambda _: None
+) -> AsyncGenerator[Message]:
     """Yield the service's messages, over as many connections as needed, until it closes with 1000.
 
     Raises Failure where the service refuses, and when it has been away for MOST_AWAY_S.
@@ -264,7 +257,7 @@ async def _opened(address: Address, hello: Hello) -> AsyncGenerator[ClientConnec
     """Open a connection and send the first messages."""
     path, first = hello()
     async with connect(
-        f"{address.websocket_url}{path}",
+        f"ws{address.url.removeprefix('http')}{path}",
         additional_headers=address.headers,
         compression=None,
         max_size=None,
@@ -276,7 +269,7 @@ async def _opened(address: Address, hello: Hello) -> AsyncGenerator[ClientConnec
 
 
 async def follow(
-    address: Address, task_id: str, after: int = 0, lost: Lost = _ignore
+    address: Address, task_id: str, after: int = 0, lost: Lost = lambda _: None
 ) -> AsyncGenerator[Message]:
     """Yield one task's events until its last one. Raises Failure."""
     seen = after
@@ -295,7 +288,7 @@ async def follow(
             yield message
 
 
-async def feed(address: Address, lost: Lost = _ignore) -> AsyncGenerator[Message]:
+async def feed(address: Address, lost: Lost = lambda _: None) -> AsyncGenerator[Message]:
     """Yield the events of all tasks from now on, without an end. Raises Failure."""
     seen: int | None = None
 

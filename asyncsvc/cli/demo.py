@@ -77,10 +77,6 @@ class Part:
     lane: str = "short"
     view: TaskView = field(default_factory=TaskView)
 
-    @property
-    def fields(self) -> dict[str, Any]:
-        return {"content": self.content, "lane": self.lane}
-
 
 def parts() -> list[Part]:
     """Return the four sample tasks, not yet submitted."""
@@ -276,7 +272,8 @@ async def _perform(address: Address, parts: Sequence[Part]) -> list[dict[str, An
             httpx.AsyncClient(base_url=address.url, trust_env=False, timeout=LONGEST_S) as http,
         ):
             for part in parts:
-                accepted = decoded(await http.post("/tasks", json=part.fields), address)
+                body = {"content": part.content, "lane": part.lane}
+                accepted = decoded(await http.post("/tasks", json=body), address)
                 part.view.task_id = accepted["task_id"]
             await _watch(address, {part.view.task_id: part for part in parts})
             ids = [part.view.task_id for part in parts]

@@ -85,6 +85,17 @@ def task_fields(text: str, model: str | None, lane: str, priority: int) -> dict[
     return fields if model is None else fields | {"model": model}
 
 
+def print_created(answer: dict[str, Any], created_id: str, note: str, as_json: bool) -> int:
+    """Print an id and, at a terminal, a note; or the whole answer as JSON. Return the exit code."""
+    if as_json:
+        print_json(answer)
+        return 0
+    print(created_id, flush=True)
+    if sys.stderr.isatty():
+        print(note, file=sys.stderr)
+    return 0
+
+
 def print_json(value: Any) -> None:
     """Print one JSON document, indented."""
     print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)

@@ -1,6 +1,5 @@
 """`schedules`, `schedule` and `unschedule`: tasks that are submitted by a cron expression."""
 
-import sys
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -17,6 +16,7 @@ from asyncsvc.cli.options import (
     Priority,
     Prompt,
     Url,
+    print_created,
     print_json,
     task_fields,
 )
@@ -78,13 +78,7 @@ def schedule(
     body = {"cron": cron, "timezone": timezone, "task": task}
     with reach(url) as api:
         made = api.post("/schedules", body if name is None else body | {"name": name})
-    if as_json:
-        print_json(made)
-        return 0
-    print(made["schedule_id"], flush=True)
-    if sys.stderr.isatty():
-        print(f"first at {made['next_run_at']}", file=sys.stderr)
-    return 0
+    return print_created(made, made["schedule_id"], f"first at {made['next_run_at']}", as_json)
 
 
 @app.command(rich_help_panel=THERE)

@@ -23,6 +23,7 @@ from asyncsvc.cli.options import (
     Priority,
     Prompt,
     Url,
+    print_created,
     print_json,
     task_fields,
 )
@@ -50,13 +51,7 @@ def submit(
         task_id: str = accepted["task_id"]
         if wait:
             return _see_through(api, task_id, as_json)
-    if as_json:
-        print_json(accepted)
-        return 0
-    print(task_id, flush=True)
-    if sys.stderr.isatty():
-        print(_expected(accepted), file=sys.stderr)
-    return 0
+    return print_created(accepted, task_id, _expected(accepted), as_json)
 
 
 def _see_through(api: Api, task_id: str, as_json: bool) -> int:
@@ -81,34 +76,16 @@ def _expected(accepted: dict[str, Any]) -> str:
 def chat(model: ModelOption = None, url: Url = None) -> int:
     """Converse in the terminal: Ctrl-C cancels the answer, Ctrl-D leaves."""
     with reach(url) as api:
-        return converse(api, model)
+        return _converse(api, model)
 
 
-PROMPT = "> "
-
-
-def _ask(api: Api, model: str | None, messages: list[dict[str, str]], question: str) -> bool:
-    """Show the answer as it comes and add both to `messages`; False where there was no answer."""
-    asked = {"role": "user", "content": question}
-    fields: dict[str, Any] = {"messages": [*messages, asked], "lane": "priority"}
-    if model is not None:
-        fields["model"] = model
-    task_id: str = api.post("/tasks", fields)["task_id"]
-    stream_or_cancel(api, task_id, Transcript(sys.stdout, sys.stderr))
-    answer = api.task(task_id)["result"] or ""
-    if answer:
-        # The text before a Ctrl-C belongs to the conversation: "go on" means that text.
-        messages += [asked, {"role": "assistant", "content": answer}]
-    return bool(answer)
-
-
-def converse(api: Api, model: str | None) -> int:
+def _converse(api: Api, model: str | None) -> int:
     """Answer questions until Ctrl-D or the end of stdin; 1 where the last had no answer."""
     models = {item["name"]: item for item in api.get("/models")["models"]}
-    if model is not None and (found := models.get(model)) is not None and not found["enabled"]:
-        raise Failure(f"model {model} is disabled: {found['reason']}")
     if model is not None and model not in models:
         raise Failure(f"there is no model {model!r}; known: {', '.join(models) or 'none'}")
+    if model is not None and not models[model]["enabled"]:
+        raise Failure(f"model {model} is disabled: {models[model]['reason']}")
     messages: list[dict[str, str]] = []
     answered = True
     lively = sys.stdin.isatty()
@@ -126,13 +103,28 @@ def converse(api: Api, model: str | None) -> int:
     return 0 if answered or lively else FAILED
 
 
+def _ask(api: Api, model: str | None, messages: list[dict[str, str]], question: str) -> bool:
+    """Show the answer as it comes and add both to `messages`; False where there was no answer."""
+    asked = {"role": "user", "content": question}
+    fields: dict[str, Any] = {"messages": [*messages, asked], "lane": "priority"}
+    if model is not None:
+        fields["model"] = model
+    task_id: str = api.post("/tasks", fields)["task_id"]
+    stream_or_cancel(api, task_id, Transcript(sys.stdout, sys.stderr))
+    answer = api.task(task_id)["result"] or ""
+    if answer:
+        # The text before a Ctrl-C belongs to the conversation: "go on" means that text.
+        messages += [asked, {"role": "assistant", "content": answer}]
+    return bool(answer)
+
+
 def _questions() -> Iterator[str]:
     """Yield what a person types, line by line, with the keys of a shell."""
     with contextlib.suppress(ImportError):
         import readline  # noqa: F401 - `input` uses it where it is loaded
     while True:
         try:
-            line = input(PROMPT)
+            line = input("> ")
         except KeyboardInterrupt:
             print()
             continue

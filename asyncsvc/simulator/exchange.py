@@ -30,10 +30,6 @@ class BodyTooLarge(Exception):
     """The request body is above 32 MiB."""
 
 
-def _nothing() -> None:
-    return None
-
-
 class Exchange:
     """One request and its answer; ``arrived`` is loop time and ``arrived_at`` wall time."""
 
@@ -48,7 +44,7 @@ class Exchange:
         self.status: int | None = None
         # Called before the last byte of an answer leaves, so that a client that reads it finds
         # the place already free.
-        self.before_end: Callable[[], None] = _nothing
+        self.before_end: Callable[[], None] = lambda: None
         self._receive = receive
         self._send = send
         self._transport: asyncio.Transport | None = scope.get("state", {}).get("transport")

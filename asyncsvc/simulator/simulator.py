@@ -8,6 +8,7 @@ import random
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any, Literal, Protocol
 
 from asyncsvc.simulator.faults import Fault, FaultSampler, TagCounter, Tags
@@ -123,14 +124,8 @@ class CallLog:
                 self._drop_oldest()
 
     def after(self, n: int, limit: int) -> list[dict[str, Any]]:
-        """Up to ``limit`` records whose number is above ``n``, in order of arrival."""
-        found: list[dict[str, Any]] = []
-        for call in self._calls:
-            if call.n > n:
-                if len(found) >= limit:
-                    break
-                found.append(call.as_dict())
-        return found
+        """Return up to ``limit`` records whose number is above ``n``, in order of arrival."""
+        return [call.as_dict() for call in islice((c for c in self._calls if c.n > n), limit)]
 
     def _drop_oldest(self) -> None:
         dropped = self._calls.popleft()

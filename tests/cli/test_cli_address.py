@@ -20,7 +20,6 @@ from tests.cli.processes import Place
 def test_an_address_that_is_given(given: str, url: str, direct: bool) -> None:
     found = find(given, {"ASYNCSVC_TOKEN": "t"})
     assert (found.url, found.direct, found.token) == (url, direct, "t")
-    assert found.websocket_url == "ws" + url.removeprefix("http")
     assert "t" not in repr(found.token and Address(url, "t")).split("direct")[0].replace(url, "")
 
 

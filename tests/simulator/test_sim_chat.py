@@ -90,6 +90,33 @@ async def test_answers_differ_unless_temperature_is_zero(server: Running) -> Non
     assert await text(temperature=0) != await text(temperature=0, seed=5)
 
 
+async def test_an_answer_ends_before_a_stop_sequence_and_has_the_shape_asked_for(
+    server: Running,
+) -> None:
+    async def content(**more: object) -> str:
+        answer = (await fetch(server.port, user("hello", **more))).json()
+        return str(answer["choices"][0]["message"]["content"])
+
+    assert "[simulated" not in await content(stop="[simulated")
+    assert await content(response_format={"type": "json_object"}) == '{"answer":"simulated"}'
+    schema = {"type": "json_schema", "json_schema": {"schema": {"enum": [7]}}}
+    assert await content(response_format=schema) == "7"
+
+
+async def test_tools_are_called_where_a_tag_asks_for_it(server: Running) -> None:
+    tools = [{"type": "function", "function": {"name": name}} for name in ("f", "g")]
+    asked = user("x [[sim:calls=2]]", tools=tools)
+    choice = (await fetch(server.port, asked)).json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    assert [call["function"]["name"] for call in choice["message"]["tool_calls"]] == ["f", "g"]
+    raw = await fetch(server.port, asked | {"stream": True})
+    pieces = [c["choices"][0]["delta"].get("tool_calls", []) for c in raw.chunks()]
+    assert [p[0]["function"]["name"] for p in pieces if p and "id" in p[0]] == ["f", "g"]
+    assert (await fetch(server.port, asked | {"tool_choice": "none"})).json()["choices"][0][
+        "finish_reason"
+    ] == "stop"
+
+
 async def test_parts_of_a_message_and_other_roles(server: Running) -> None:
     parts = [{"type": "text", "text": "look"}, {"type": "image_url", "image_url": {}}]
     messages = [
@@ -115,6 +142,10 @@ async def test_parts_of_a_message_and_other_roles(server: Running) -> None:
         ({"model": "m", "messages": [{"role": "user", "content": 3}]}, "messages[0].content"),
         (user("x", max_tokens=0), "max_tokens"),
         (user("x", max_tokens="5"), "max_tokens"),
+        (user("x", stop=[3]), "stop"),
+        (user("x", tools=[{}]), "tools"),
+        (user("x", tools=[], tool_choice={"function": {"name": "f"}}), "tool_choice"),
+        (user("x", response_format="yaml"), "response_format"),
         (user("[[sim:nonsense]]"), "messages"),
     ],
 )
