@@ -15,7 +15,8 @@ import coverage
 import pytest
 
 FOLDER = "ASYNCSVC_TESTS_MAP"
-SECONDS = "seconds.json"
+PASSED = "passed.json"
+"""The seconds that each test took; one that failed is left out."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +28,7 @@ class _Writer:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._seconds: dict[str, float] = defaultdict(float)
+        self._failed: set[str] = set()
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
@@ -36,9 +38,12 @@ class _Writer:
         return (yield)
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        self._seconds[report.nodeid.partition("[")[0]] += report.duration
+        test = report.nodeid.partition("[")[0]
+        self._seconds[test] += report.duration
+        if report.failed:
+            self._failed.add(test)
 
     def pytest_sessionfinish(self) -> None:
         if "PYTEST_XDIST_WORKER" not in os.environ:  # the controller has the reports of all
-            text = json.dumps(self._seconds)
-            (self._folder / SECONDS).write_text(text, encoding="utf-8")
+            passed = {t: s for t, s in self._seconds.items() if t not in self._failed}
+            (self._folder / PASSED).write_text(json.dumps(passed), encoding="utf-8")
