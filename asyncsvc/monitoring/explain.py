@@ -48,7 +48,7 @@ class Story:
             case EventType.RETRY:
                 self._retry = data
             case EventType.CHUNK | EventType.REASONING if self._attempts:
-                self._hear(row, data)
+                self._count(row, data)
 
     def view(
         self,
@@ -166,7 +166,7 @@ class Story:
             | {"chunks": 0, "characters": 0}
         )
 
-    def _hear(self, row: EventRow, data: dict[str, Any]) -> None:
+    def _count(self, row: EventRow, data: dict[str, Any]) -> None:
         attempt = self._attempts[-1]
         if attempt["first_token_s"] is None and self._attempt_at is not None:
             attempt["first_token_s"] = max(row.ts - self._attempt_at, 0) / 1000
