@@ -1,8 +1,8 @@
 """The accounts that the settings name: one key of one model each, with its limits.
 
-Owns the reading of a model's settings and keys, and what of them becomes a limit of its gate.
-Promises that whatever only shows when a model is built is a SettingsError before anything has
-changed. Never keeps a gate: which account goes on with which gate is for the catalogue to say.
+The module reads a model's settings and keys, and makes or adapts the limiter of an account. What
+only shows when a model is built is a SettingsError before anything has changed. Which account goes
+on with which limiter is decided by the catalogue.
 """
 
 from collections.abc import Iterator, Mapping

@@ -1,8 +1,8 @@
-"""The models of the settings: which can be used, and what the others lack.
+"""The catalogue: the models of the settings, which can be used, and what the others lack.
 
-Owns the upstreams and their gates. Promises that a model without its key is listed as disabled
-with the variable that it lacks; that an account goes on with its gate when the settings are read
-again, also where it was gone for a while. Never keeps a key anywhere but in its account.
+The catalogue owns the upstreams and their limiters. A model without its key is listed as disabled
+with the variable that it lacks; an account goes on with its limiter when the settings are read
+again, also where the account was gone for a while. A key is kept in its account alone.
 """
 
 from collections.abc import Mapping, Sequence

@@ -167,7 +167,7 @@ async def test_what_changed_while_the_limiter_held_a_call_is_seen() -> None:
 
 
 @virtual
-async def test_whoever_waits_for_the_window_learns_that_a_call_was_sent() -> None:
+async def test_a_wait_for_the_window_notices_that_a_call_was_sent() -> None:
     one = gate(2, rpm=1)
     permit = await one.acquire()
     permit.reserve(False)
@@ -179,7 +179,7 @@ async def test_whoever_waits_for_the_window_learns_that_a_call_was_sent() -> Non
 
 
 @virtual
-async def test_whoever_waits_for_the_window_learns_that_a_head_was_seen() -> None:
+async def test_a_wait_for_the_window_notices_that_a_head_was_seen() -> None:
     one = gate(2, rpm=1)
     permit = await one.acquire()
     permit.reserve(False)
@@ -228,7 +228,7 @@ async def test_a_long_task_gives_its_share_back() -> None:
 
 
 @virtual
-async def test_an_open_breaker_admits_nobody() -> None:
+async def test_an_open_breaker_admits_no_task() -> None:
     broken = gate()
     trip(broken)
     assert not broken.verdict(Stage.SLOT).ready
@@ -237,7 +237,7 @@ async def test_an_open_breaker_admits_nobody() -> None:
 
 
 @virtual
-async def test_a_full_window_admits_nobody() -> None:
+async def test_a_full_window_admits_no_task() -> None:
     full = gate(5, rpm=1)
     await called(full)
     assert not full.verdict(Stage.SLOT).ready
@@ -260,7 +260,7 @@ async def test_describe_says_what_is_waited_for() -> None:
 
 
 @virtual
-async def test_describe_gives_no_time_where_nobody_knows_one() -> None:
+async def test_describe_gives_no_time_that_is_not_known() -> None:
     shown = gate(2, rpm=1)
     (await shown.acquire()).reserve(False)
     assert shown.describe() == "m: 1 of 1 calls used"

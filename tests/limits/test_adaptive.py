@@ -31,7 +31,7 @@ def test_a_provider_that_says_which_is_believed() -> None:
     assert refused(both(), 2, 39, names_it=True) == (2, 40)
 
 
-def test_one_that_has_said_so_once_means_the_rate_otherwise() -> None:
+def test_a_provider_that_has_named_concurrency_once_means_the_rate_otherwise() -> None:
     adaptive = both()
     refused(adaptive, 3, 5, names_it=True)
     adaptive.accepted(1, 6, 2.0)

@@ -50,7 +50,7 @@ def test_a_date_without_a_zone_is_utc() -> None:
         "Fri, 20 Nov 2026 00:00:00 +99999999",
     ],
 )
-def test_what_nobody_understands_is_as_if_it_were_not_there(header: str | None) -> None:
+def test_a_header_without_sense_is_as_if_it_were_not_there(header: str | None) -> None:
     assert retry_after(header, START_MS) is None
 
 

@@ -51,7 +51,7 @@ def test_without_a_learned_limit_the_rest_is_drawn_within_bounds() -> None:
     assert 0.1 <= resting.left(0.0) <= 1.0
 
 
-def test_a_quota_comes_back_in_an_hour_where_nobody_says() -> None:
+def test_a_quota_comes_back_in_an_hour_where_no_time_is_named() -> None:
     resting = rest()
     resting.used_up(None, 0.0)
     assert resting.left(0.0) == QUOTA_S

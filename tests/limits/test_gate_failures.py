@@ -79,7 +79,7 @@ async def test_without_retry_after_the_ceiling_doubles() -> None:
 
 
 @virtual
-async def test_several_told_at_once_are_told_once() -> None:
+async def test_calls_refused_together_are_one_refusal() -> None:
     cool = gate()
     for _ in range(20):
         cool.failed(RateLimited("x"))
@@ -228,7 +228,7 @@ CLOSING: dict[str, Callable[[AccountLimiter], None]] = {
 
 
 @pytest.mark.parametrize("how", CLOSING)
-def test_whoever_stands_in_a_gate_that_closes_is_told(how: str) -> None:
+def test_the_listener_is_called_when_the_account_closes(how: str) -> None:
     @virtual
     async def check() -> None:
         found: list[bool] = []
@@ -240,7 +240,7 @@ def test_whoever_stands_in_a_gate_that_closes_is_told(how: str) -> None:
 
 
 @virtual
-async def test_a_failure_that_closes_nothing_tells_nobody() -> None:
+async def test_a_failure_that_closes_nothing_calls_no_listener() -> None:
     closed: list[str] = []
     still = gate(on_close=lambda each: closed.append(each.name))
     still.failed(UpstreamOverloaded("x"))
@@ -283,7 +283,7 @@ async def test_a_limit_in_a_header_is_the_end_of_learning() -> None:
 
 
 @virtual
-async def test_a_gate_that_learns_rests_only_for_a_breath_but_obeys_retry_after() -> None:
+async def test_an_account_that_learns_cools_down_briefly_but_obeys_retry_after() -> None:
     learning = AccountLimiter(
         "m",
         concurrency=2,

@@ -31,7 +31,7 @@ def test_no_single_refusal_takes_more_than_half() -> None:
     assert limit.value == 20
 
 
-def test_refusals_in_the_same_breath_are_one() -> None:
+def test_refusals_together_are_one() -> None:
     limit = Learned(40)
     limit.refused(30)
     for accepted in (29, 10, 0):

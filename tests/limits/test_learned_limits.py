@@ -174,7 +174,7 @@ async def test_a_limit_that_falls_is_followed_and_one_that_rises_again_too() -> 
 
 
 @virtual
-async def test_room_is_made_for_somebody_else_on_the_account() -> None:
+async def test_room_is_made_for_another_user_of_the_account() -> None:
     provider, gate = Provider(concurrency=100, others=25), auto(concurrency=5)
     await saturate(gate, provider, WARM_UP)
     began = loop().time()

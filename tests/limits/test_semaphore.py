@@ -44,7 +44,7 @@ async def test_more_room_lets_waiting_ones_in_at_once() -> None:
 
 
 @virtual
-async def test_less_room_takes_nothing_from_whoever_is_in() -> None:
+async def test_a_smaller_size_takes_no_place_from_a_holder() -> None:
     slots = Semaphore(3)
     tasks = asking(slots, 4)
     await settle()

@@ -111,7 +111,7 @@ async def test_the_budget_outlives_the_process(tmp_path: Path) -> None:
 
 
 @virtual
-async def test_the_reason_of_the_wait_is_told(tmp_path: Path) -> None:
+async def test_the_answer_names_the_reason_of_the_wait(tmp_path: Path) -> None:
     async with EngineServices(tmp_path, limited(), used(2000)) as services:
         await services.finished(await services.submit("a", **ask(900)))
         answer = await services.answer("b", **ask(900))
