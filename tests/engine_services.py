@@ -188,7 +188,6 @@ class EngineServices:
         rows = await self.services.journal.store.since_attempt(task.n)
         return "".join(orjson.loads(row)["text"] for row in rows)
 
-
     async def events(self, task_id: str) -> list[tuple[str, dict[str, Any]]]:
         """All (type, data) of the task. Their seq must be dense."""
         task = await self.task(task_id)

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {"asyncsvc", "errors", "clock", "histogram", "memory", "record", "config", "net"}
+GROUND = {"asyncsvc", "errors", "clock", "histogram", "memory", "config", "net"}
 MAY_USE = {
     "errors": set[str](),
     "clock": set[str](),
@@ -102,7 +102,7 @@ CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime
 
 
 @pytest.mark.parametrize("path", FILES, ids=module_of)
-def test_nobody_but_the_clock_asks_for_the_time(path: Path) -> None:
+def test_the_clock_alone_asks_for_the_time(path: Path) -> None:
     # The simulator is a program of its own and knows nothing of our clock.
     if module_of(path) == "asyncsvc.clock" or floor_of(module_of(path)) == "simulator":
         return
@@ -125,8 +125,7 @@ def test_sizes_names_and_docstrings(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
     assert path.stem not in BANNED
-    said = ast.get_docstring(tree)
-    assert said, "a module says what it owns"
+    assert ast.get_docstring(tree), "a module says what it owns"
     assert text.count("\n") <= 500, "a module has at most 500 lines"
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
@@ -134,123 +133,31 @@ def test_sizes_names_and_docstrings(path: Path) -> None:
 
 
 WORDS = re.compile(
-    r"(?<![a-z_])(whoever|somebody|nobody|clerks?|seats?|tapes?|strand|pardon|breath|aboard|obstacles"
-    r"|born|untold|overlay|levers|tally|corked|desk|house)(?![a-z_])",
+    r"(?<![a-z_\"`])(whoever|somebody|nobody|told|said|heard|clerks?|seats?|tapes?|strand(?:ed|s)?"
+    r"|pardon(?:ed|s)?|breath|aboard|obstacles?|meets|born|untold|overlay|levers?|tally|corked"
+    r"|desk|houses?|aftermath|fate|blame|keepers?|wishes|unbarred|lent|strangers?|closures)(?![a-z_])",
     re.IGNORECASE,
 )
 """Private words that the field has a word for; docs/glossary.md lists the project's own terms."""
-WRITTEN = [*FILES, *sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
-STILL_CLEANED = {
-    "asyncsvc/app.py",
-    "asyncsvc/config/diff.py",
-    "asyncsvc/cron/schedule.py",
-    "asyncsvc/cron/schedules.py",
-    "asyncsvc/errors.py",
-    "asyncsvc/execution/call.py",
-    "asyncsvc/execution/chunk_writer.py",
-    "asyncsvc/execution/execution.py",
-    "asyncsvc/execution/outcome.py",
-    "asyncsvc/execution/recovery.py",
-    "asyncsvc/execution/workers.py",
-    "asyncsvc/intake/admission.py",
-    "asyncsvc/intake/commands.py",
-    "asyncsvc/intake/intake.py",
-    "asyncsvc/intake/model_pause.py",
-    "asyncsvc/journal/appends.py",
-    "asyncsvc/journal/counters.py",
-    "asyncsvc/journal/journal.py",
-    "asyncsvc/journal/subscriptions.py",
-    "asyncsvc/journal/transaction.py",
-    "asyncsvc/lifecycle/hangup.py",
-    "asyncsvc/limits/breaker.py",
-    "asyncsvc/limits/call_statistics.py",
-    "asyncsvc/limits/closed.py",
-    "asyncsvc/limits/cooldown.py",
-    "asyncsvc/limits/learned_limit.py",
-    "asyncsvc/limits/permit.py",
-    "asyncsvc/limits/semaphore.py",
-    "asyncsvc/limits/wait_reasons.py",
-    "asyncsvc/monitoring/alarms.py",
-    "asyncsvc/monitoring/monitor.py",
-    "asyncsvc/monitoring/process_statistics.py",
-    "asyncsvc/net/egress.py",
-    "asyncsvc/providers/accounts.py",
-    "asyncsvc/providers/bounded.py",
-    "asyncsvc/providers/dialects.py",
-    "asyncsvc/providers/openclaw/capacity.py",
-    "asyncsvc/providers/openclaw/chat.py",
-    "asyncsvc/providers/openclaw/runs.py",
-    "asyncsvc/providers/registry.py",
-    "asyncsvc/providers/upstream.py",
-    "asyncsvc/record.py",
-    "asyncsvc/scheduling/account_slots.py",
-    "asyncsvc/scheduling/cache.py",
-    "asyncsvc/scheduling/candidates.py",
-    "asyncsvc/scheduling/eta.py",
-    "asyncsvc/scheduling/fair_queue.py",
-    "asyncsvc/scheduling/hold_back.py",
-    "asyncsvc/scheduling/pools.py",
-    "asyncsvc/scheduling/scheduler.py",
-    "asyncsvc/scheduling/single_flight.py",
-    "asyncsvc/scheduling/timers.py",
-    "asyncsvc/scheduling/wait_clocks.py",
-    "asyncsvc/scheduling/waiting.py",
-    "asyncsvc/server.py",
-    "asyncsvc/storage/atomic_file.py",
-    "asyncsvc/storage/backup.py",
-    "asyncsvc/storage/export.py",
-    "asyncsvc/storage/files.py",
-    "asyncsvc/storage/lock.py",
-    "asyncsvc/storage/opened_files.py",
-    "asyncsvc/storage/purge.py",
-    "asyncsvc/storage/statements.py",
-    "asyncsvc/tasks/state.py",
-    "asyncsvc/web/admin/transfer.py",
-    "asyncsvc/web/http/attempts.py",
-    "asyncsvc/web/http/body.py",
-    "asyncsvc/web/http/connections.py",
-    "asyncsvc/web/http/corked.py",
-    "asyncsvc/web/http/errors.py",
-    "asyncsvc/web/http/sockets.py",
-    "asyncsvc/web/openai/batch_lines.py",
-    "asyncsvc/web/openai/files.py",
-    "asyncsvc/web/openai/held_request.py",
-    "asyncsvc/web/openai/response_stream.py",
-    "asyncsvc/web/openai/responses.py",
-    "asyncsvc/web/openapi/routes.py",
-    "asyncsvc/web/tasks/explain.py",
-    "asyncsvc/web/tasks/routes.py",
-    "asyncsvc/web/tasks/schemas.py",
-    "asyncsvc/web/tasks/service_schemas.py",
-    "asyncsvc/web/tasks/views.py",
-    "asyncsvc/webhooks/deliveries.py",
-    "docs/decisions/0001-group-commit.md",
-    "docs/decisions/0002-results-beside-tasks.md",
-    "docs/decisions/0003-central-dispatch.md",
-    "docs/decisions/0010-single-flight.md",
-    "docs/decisions/0011-learned-limits.md",
-    "docs/decisions/0013-a-lean-admission.md",
-    "docs/decisions/0016-reload-in-place.md",
-    "docs/decisions/0017-schedules-in-kept.md",
-    "docs/decisions/0018-webhook-delivery.md",
-    "docs/decisions/0019-alarms-and-metrics.md",
-    "docs/decisions/0020-forgetting-in-small-steps.md",
-    "docs/decisions/0021-room-for-large-bodies.md",
-    "docs/decisions/0023-sent-text-binds.md",
-    "docs/decisions/0024-stories-and-an-oracle.md",
-    "docs/decisions/0026-turns-by-weight.md",
-    "docs/decisions/0027-waits-told-by-the-gate.md",
-    "docs/decisions/0028-a-commit-that-meets-the-loop-less.md",
-    "docs/decisions/0029-a-last-look-before-the-call.md",
+WRITTEN = [
+    *FILES,
+    *sorted((ROOT / "tests").rglob("*.py")),
+    *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / ".github").rglob("*.md")),
+    ROOT / "README.md",
+]
+QUOTES = {
+    "asyncsvc/execution/workers.py": "the figure `clerks` of /health keeps its name",
+    "asyncsvc/web/tasks/schemas.py": "the figure `clerks` of /health keeps its name",
 }
-"""Files that may still hold banned words. Delete an entry once its file is clean."""
+"""Files that quote such a word, and why."""
 
 
 @pytest.mark.parametrize("path", WRITTEN, ids=lambda path: path.relative_to(ROOT).as_posix())
 def test_no_private_words(path: Path) -> None:
     found = sorted({word[0].lower() for word in WORDS.finditer(path.read_text(encoding="utf-8"))})
-    if path.relative_to(ROOT).as_posix() not in STILL_CLEANED:
-        assert not found, f"{path} says {found}"
+    if path != Path(__file__) and path.relative_to(ROOT).as_posix() not in QUOTES:
+        assert not found, f"{path} has {found}"
 
 
 def test_the_glossary_has_at_most_fifteen_terms() -> None:
@@ -261,26 +168,10 @@ def test_the_glossary_has_at_most_fifteen_terms() -> None:
 
 
 PACKAGES = [path for path in FILES if path.name == "__init__.py" and path.parent != PACKAGE]
-STUBS = {
-    "asyncsvc.execution",
-    "asyncsvc.intake",
-    "asyncsvc.journal",
-    "asyncsvc.lifecycle",
-    "asyncsvc.limits",
-    "asyncsvc.providers.answers",
-    "asyncsvc.providers.openclaw",
-    "asyncsvc.scheduling",
-    "asyncsvc.storage",
-    "asyncsvc.web.admin",
-    "asyncsvc.web.http",
-    "asyncsvc.web.openapi",
-    "asyncsvc.web.tasks",
-}
-"""Packages whose docstring is still to be written."""
 
 
 @pytest.mark.parametrize("path", PACKAGES, ids=module_of)
 def test_each_package_says_what_it_owns(path: Path) -> None:
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
     assert text.count("\n") < 5, "at most five lines"
-    assert len(text) > 40 or module_of(path) in STUBS
+    assert len(text) > 40

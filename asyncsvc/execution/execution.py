@@ -207,7 +207,7 @@ class Executor:
     ) -> None:
         self.executions: dict[str, Execution] = {}
         """The executions under way, by task id."""
-        self._stopping = False
+        self.stopping = False
         self._journal = journal
         self._client = client
         self._scheduler = scheduler
@@ -226,7 +226,7 @@ class Executor:
         task = self._journal.live.get(task_id)
         if task is None or task.state is not State.PENDING or task_id in self.executions:
             return
-        if self._stopping:
+        if self.stopping:
             return  # found while the service stops: the next process takes it up
         now = asyncio.get_running_loop().time()
         call = Call(task, upstream, permit, upstream.model_id, now, route)
@@ -393,7 +393,7 @@ class Executor:
 
     async def interrupt_all(self) -> None:
         """Make every running task pending again, as far as it can be taken up; start no more."""
-        self._stopping = True
+        self.stopping = True
         executions = list(self.executions.values())
         for execution in executions:
             self._leave(execution, Stopped(Cause.INTERRUPTED))
@@ -418,7 +418,7 @@ class Executor:
 
     def _join(self, call: Call, task: Task) -> bool:
         """Let the task share the call; False where it is too late for that."""
-        if self._stopping or not call.open:
+        if self.stopping or not call.open:
             return False
         loop = asyncio.get_running_loop()
         chunk_writer, deadline = ChunkWriter(self._journal, task), self._scheduler.start(task)

@@ -386,7 +386,7 @@ class Permit:
         self._probe = probe
         self._place: Entry | None = None
         self._tokens: Entry | None = None
-        self._released = self._answered = self._at_work = self._under_way = False
+        self.released = self._answered = self._at_work = self._under_way = False
         self.long = False
         self.sent_at: float | None = None
         limiter.standing += 1
@@ -480,9 +480,9 @@ class Permit:
 
     def release(self) -> None:
         """Give the permit back; a call that was never made counts no more."""
-        if self._released:
+        if self.released:
             return
-        self._released = True
+        self.released = True
         limiter = self.limiter
         self._end()
         if self._place is None or self._tokens is None:

@@ -77,7 +77,7 @@ class Monitor:
         self.rhythm = rhythm or Rhythm()
         self.lag = LoopLag(self.rhythm.lag_s)
         database = Path(settings.storage.path).absolute()
-        self._look = look or Machine(database, journal.store.upkeep.fault)
+        self.look = look or Machine(database, journal.store.upkeep.fault)
         self._journal = journal
         self._intake = intake
         self._settings = settings
@@ -149,7 +149,7 @@ class Monitor:
 
     async def _take_a_look(self) -> None:
         try:
-            self.process_statistics = await self._look()
+            self.process_statistics = await self.look()
             self._blind = False
         except (OSError, TimeoutError) as error:
             if not self._blind:

@@ -242,7 +242,7 @@ async def test_an_upload_that_a_crash_cut_off_is_taken_away(tmp_path: Path) -> N
 
 
 @virtual
-async def test_a_disk_that_refuses_an_upload_is_told(tmp_path: Path) -> None:
+async def test_a_disk_that_refuses_an_upload_is_reported(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         upload = await services.services.batches.files.upload("a", "batch")
         Commits(services.services.journal.store).refuse()

@@ -36,7 +36,7 @@ def test_a_schedule_of_a_known_name_is_replaced(service: Place) -> None:
     assert service.run("unschedule", first.out.strip()).code == 0
 
 
-def test_json_is_what_the_service_said(service: Place) -> None:
+def test_json_is_what_the_service_written(service: Place) -> None:
     made = service.run("schedule", "@daily", "-", "--priority", "9", "--json", text="from stdin")
     assert made.json["task"] == {"content": "from stdin", "lane": "short", "priority": 9}
     assert made.json["timezone"] == "UTC"

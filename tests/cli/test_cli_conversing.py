@@ -124,7 +124,7 @@ def test_a_question_without_an_answer_is_not_kept(service: Place) -> None:
     assert ended.code == 1
 
 
-def test_a_model_that_is_not_there_or_disabled_is_said_at_once(service: Place) -> None:
+def test_a_model_that_is_not_there_or_disabled_is_written_at_once(service: Place) -> None:
     ended = service.run("chat", "--model", "nosuch")
     assert ended.code == 1
     assert "there is no model 'nosuch'" in ended.err
@@ -151,7 +151,7 @@ def test_a_restart_of_the_service_costs_no_text(place: Place) -> None:
     assert len(task["result"]) > 100
 
 
-def test_nobody_there_is_one_line(place: Place) -> None:
+def test_no_client_there_is_one_line(place: Place) -> None:
     ended = place.run("chat", "--url", "http://127.0.0.1:9", text="hello\n")
     assert ended.code == 1
     assert "cannot reach" in ended.err

@@ -91,7 +91,7 @@ def test_check_knows_a_running_service_whose_lock_file_was_removed(
         process.ended()
 
 
-def test_wrong_settings_are_all_said_and_exit_code_2(place: Place) -> None:
+def test_wrong_settings_are_all_written_and_exit_code_2(place: Place) -> None:
     (place.folder / "wrong.toml").write_text("[server]\nprot = 1\nport = 70000\n")
     ended = place.run("serve", "--settings", "wrong.toml")
     assert ended.code == 2

@@ -19,7 +19,7 @@ def test_without_wait_stdout_holds_the_id_alone(service: Place) -> None:
     assert len(ended.out.strip()) == 36
 
 
-def test_a_terminal_is_told_when_it_will_start(service: Place) -> None:
+def test_a_terminal_is_reported_when_it_will_start(service: Place) -> None:
     ended = Terminal(service, 80, "submit", "hello", "--model", "fast").ended()
     assert ended.code == 0
     assert "pending, position 1, starts at once" in ended.out

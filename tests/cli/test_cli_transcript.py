@@ -50,7 +50,7 @@ def test_reasoning_is_not_part_of_the_answer() -> None:
     assert written(ATTEMPT, ("reasoning", {"text": "hm"}), chunk("a"), COMPLETED)[0] == "a\n"
 
 
-def test_a_retry_and_a_pause_are_said() -> None:
+def test_a_retry_and_a_pause_are_written() -> None:
     why = {"code": "overloaded", "message": "busy"}
     _, err = written(
         ("retry", {"why": why, "delay_s": 1.25}),
@@ -62,7 +62,7 @@ def test_a_retry_and_a_pause_are_said() -> None:
     assert "paused" in err
 
 
-def test_a_terminal_is_told_what_is_waited_for_and_that_is_erased() -> None:
+def test_a_terminal_is_reported_what_is_waited_for_and_that_is_erased() -> None:
     progress = ("progress", {"status": "pending", "position": 2, "eta_s": 4.0, "reason": "rate"})
     _, err = written(progress, ATTEMPT, chunk("a"), COMPLETED, err=Tty())
     assert "pending, position 2, about 4 s (rate)" in err
@@ -79,7 +79,7 @@ def test_exit_codes(status: str, code: int) -> None:
     assert transcript.exit_code == code
 
 
-def test_a_task_that_runs_at_no_model_yet_is_said_to_run_and_no_more() -> None:
+def test_a_task_that_runs_at_no_model_yet_is_written_to_run_and_no_more() -> None:
     running = ("status", {"status": "running", "cause": "started"})
     err = written(running, ATTEMPT, err=Tty())[1]
     assert "running …" in err

@@ -56,7 +56,7 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f" {name} [OPTIONS]" in capsys.readouterr().out
 
 
-def test_the_version_is_said(place: Place) -> None:
+def test_the_version_is_written(place: Place) -> None:
     assert place.run("--version").out.startswith("asyncsvc ")
 
 
@@ -76,7 +76,7 @@ def test_the_settings_say_where_the_service_is(service: Place, place: Place) -> 
     assert "http://127.0.0.1:9 " in elsewhere.err
 
 
-def test_something_that_is_no_asyncsvc_is_said_to_be_none(place: Place, provider: str) -> None:
+def test_something_that_is_no_asyncsvc_is_written_to_be_none(place: Place, provider: str) -> None:
     ended = place.run("models", "--url", provider)
     assert ended.code == 1
     assert ended.err.count("\n") == 1

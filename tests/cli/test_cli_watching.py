@@ -59,7 +59,7 @@ def test_events_bring_the_table_up_to_date() -> None:
     assert "timeout: late" in drawn(found)
 
 
-def test_a_page_that_is_older_does_not_undo_what_events_have_told() -> None:
+def test_a_page_that_is_older_does_not_undo_what_events_have_reported() -> None:
     found = board(item("pending"))
     found.take(event("status", status="running", cause="started"))
     found.show([item("pending")])
@@ -68,7 +68,7 @@ def test_a_page_that_is_older_does_not_undo_what_events_have_told() -> None:
     assert "the whole answer" in drawn(found)
 
 
-def test_a_lost_connection_is_said() -> None:
+def test_a_lost_connection_is_written() -> None:
     found = board(item("pending"))
     found.lost("broken")
     assert "connection lost" in drawn(found)

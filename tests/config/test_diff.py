@@ -21,7 +21,7 @@ def test_nothing_is_different_from_the_same() -> None:
     assert str(found) == "nothing has changed"
 
 
-def test_what_was_changed_added_and_removed_is_told() -> None:
+def test_what_was_changed_added_and_removed_is_reported() -> None:
     new = made(models={"a": model(rpm=40), "c": model()}, retry={"max_retries": 1})
     found = difference(made(), new)
     assert found.as_dict() == {
@@ -37,7 +37,7 @@ def test_what_was_changed_added_and_removed_is_told() -> None:
     assert "model c added; model b removed" in str(found)
 
 
-def test_what_needs_a_restart_stays_and_is_told_each_time() -> None:
+def test_what_needs_a_restart_stays_and_is_reported_each_time() -> None:
     force = made()
     new = made(server={"port": 1, "grace_s": 2.0}, storage={"path": "other.db"})
     for _ in range(2):
@@ -67,8 +67,8 @@ def test_each_section_is_compared_and_adopted(section: str) -> None:
         new = force.model_copy(update={section: there})
         found = difference(force, new)
         adopt(force, new)
-        told = [*found.changed, *found.needs_restart]
-        assert told == [f"{section}.{key}"]
+        listed = [*found.changed, *found.needs_restart]
+        assert listed == [f"{section}.{key}"]
         assert (getattr(getattr(force, section), key) == "another") is (
             effect is not Effect.RESTART
         )
@@ -92,7 +92,8 @@ SECRET = "sk-very-secret-0123456789"
 def test_no_difference_shows_a_secret(before: dict[str, Any], after: dict[str, Any]) -> None:
     old, new = made(models={"a": model(**before)}), made(models={"a": model(**after)})
     found = difference(old, new)
-    assert found.changed and SECRET not in f"{found} {found.as_dict()}"
+    assert found.changed
+    assert SECRET not in f"{found} {found.as_dict()}"
     assert HIDDEN in str(found)
 
 

@@ -150,7 +150,7 @@ def test_a_byte_order_mark_is_no_fault(file: Path) -> None:
 # Faults -----------------------------------------------------------------------------------
 
 
-def test_all_faults_are_told_at_once(file: Path) -> None:
+def test_all_faults_are_reported_at_once(file: Path) -> None:
     lines = faults_of(
         file,
         '[serv]\na = 1\n[server]\nhosst = ""\nport = 70000\n[models.a]\nrpm = true',

@@ -16,7 +16,8 @@ SECTIONS = [name for name in Settings.model_fields if name != "models"]
 def fields() -> Iterator[tuple[str, Any]]:
     for section in SECTIONS:
         kind = Settings.model_fields[section].annotation
-        assert isinstance(kind, type) and issubclass(kind, BaseModel)
+        assert isinstance(kind, type)
+        assert issubclass(kind, BaseModel)
         yield from ((f"{section}.{key}", field) for key, field in kind.model_fields.items())
     yield from ((f"models.*.{key}", field) for key, field in Model.model_fields.items())
 
@@ -237,7 +238,7 @@ def test_sections_forbid_and_freeze() -> None:
 
 
 @pytest.mark.parametrize(
-    ("routes", "said"),
+    ("routes", "message"),
     [
         ({"reasoning": ["b"]}, "there is no model 'b'; known: a, e"),
         ({"reasoning": ["e"]}, "e is of type embedding, not chat"),
@@ -247,9 +248,9 @@ def test_sections_forbid_and_freeze() -> None:
         ({"poetry": ["a"]}, "extra_forbidden"),
     ],
 )
-def test_routes_name_models_and_classes_that_exist(routes: object, said: str) -> None:
+def test_routes_name_models_and_classes_that_exist(routes: object, message: str) -> None:
     models = {"a": {"model": "x"}, "e": {"model": "y", "type": "embedding"}}
-    with pytest.raises(ValidationError, match=said):
+    with pytest.raises(ValidationError, match=message):
         Settings.model_validate({"models": models, "routes": routes})
     fine = Settings.model_validate({"models": models, "routes": {"simple": ["a"]}})
     assert fine.routes.of("simple") == ["a"]

@@ -112,7 +112,9 @@ async def test_what_is_damaged_degrades_health_and_is_logged_once(
         assert "Traceback" not in log
 
 
-async def test_an_export_that_meets_damage_is_cut_or_refused(tmp_path: Path, sim: Provider) -> None:
+async def test_an_export_that_reaches_damage_is_cut_or_refused(
+    tmp_path: Path, sim: Provider
+) -> None:
     path = settings(tmp_path, sim.url)
     async with service(path) as remote:
         await _filled(remote)

@@ -73,7 +73,7 @@ async def test_only_the_newest_small_bodies_are_in_memory(
     assert found == [b"stored", b"2", b"3", b"stored"]
 
 
-async def test_nobody_hears_of_an_event_before_it_is_on_the_disk(journal: Journal) -> None:
+async def test_no_client_hears_of_an_event_before_it_is_on_the_disk(journal: Journal) -> None:
     await journal.append(new_task())
     commits = Commits(journal.store)
     commits.free.clear()
@@ -111,7 +111,7 @@ async def test_what_gathers_during_a_commit_goes_into_the_next(journal: Journal)
     assert [len(batch.created) for batch in commits.batches] == [1, 50]
 
 
-async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Journal) -> None:
+async def test_who_waited_is_reported_while_the_next_commit_is_under_way(journal: Journal) -> None:
     order: list[str] = []
     began = asyncio.Event()
     commit = journal.store.commit
@@ -133,7 +133,9 @@ async def test_who_waited_is_told_while_the_next_commit_is_under_way(journal: Jo
     assert order == ["written: a", "written: b c", "resolved: a", "resolved: b", "resolved: c"]
 
 
-async def test_who_waited_is_told_though_the_next_commit_fails_at_once(journal: Journal) -> None:
+async def test_who_waited_is_reported_though_the_next_commit_fails_at_once(
+    journal: Journal,
+) -> None:
     commit = journal.store.commit
     began = asyncio.Event()
 
@@ -367,7 +369,7 @@ async def test_memory_and_disk_tell_the_same(journal: Journal) -> None:
     assert [event.wire for event in await live] == from_disk == followed
 
 
-async def test_a_follower_of_nobody_is_told_so(journal: Journal) -> None:
+async def test_a_follower_of_no_client_is_answered(journal: Journal) -> None:
     with pytest.raises(TaskNotFound):
         await gathered(journal.follow("missing"))
     with pytest.raises(TaskNotFound):
@@ -420,7 +422,7 @@ async def test_a_follower_ends_when_its_task_is_deleted(journal: Journal) -> Non
         await journal.task("t1")
 
 
-async def test_a_follower_whose_task_is_deleted_midway_is_told_so(journal: Journal) -> None:
+async def test_a_follower_whose_task_is_deleted_midway_is_answered(journal: Journal) -> None:
     await journal.append(new_task(), begun())
     await asyncio.gather(*(journal.append(streamed("t1", "a")) for _ in range(PAGE + TAIL)))
     await journal.append(ended())
@@ -464,7 +466,7 @@ async def test_a_rerun_can_be_followed_from_where_the_first_run_ended(journal: J
     assert [event.seq for event in await follower] == [6, 7, 8, 9]
 
 
-async def test_a_slow_follower_loses_nothing_and_holds_nobody_up(journal: Journal) -> None:
+async def test_a_slow_follower_loses_nothing_and_holds_no_client_up(journal: Journal) -> None:
     await journal.append(new_task(), begun())
     slow = journal.follow("t1")
     first = await anext(slow)
@@ -497,7 +499,7 @@ async def test_the_feed_passes_over_deleted_tasks_after_a_restart(tmp_path: Path
         assert [event.id for event in await late] == [13]
 
 
-async def test_what_follows_on_an_append_is_done_without_whoever_asked(journal: Journal) -> None:
+async def test_what_follows_on_an_append_is_done_without_the_caller(journal: Journal) -> None:
     received: list[object] = []
     append = journal.append(new_task("t1"), then=received.append)
     append.cancel()

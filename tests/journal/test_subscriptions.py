@@ -87,7 +87,7 @@ def test_ahead_of_the_last_event_there_is_nothing_yet() -> None:
     assert topic_of(4).tail(9) == []
 
 
-def test_a_topic_that_was_told_where_it_stands_needs_no_disk() -> None:
+def test_a_topic_that_was_reported_where_it_stands_needs_no_disk() -> None:
     topic = Topic()
     assert topic.tail(0) is None
     topic.begin(3)
@@ -95,7 +95,7 @@ def test_a_topic_that_was_told_where_it_stands_needs_no_disk() -> None:
     assert topic.tail(2) is None
 
 
-def test_a_topic_that_has_heard_more_is_not_told_less() -> None:
+def test_a_topic_that_has_received_more_is_not_sent_less() -> None:
     topic = topic_of(4)
     topic.begin(3)
     assert seqs(topic.tail(3)) == [4]
@@ -107,7 +107,7 @@ def test_memory_forgets_the_oldest() -> None:
     assert seqs(topic.tail(2)) == list(range(3, TAIL + 3))
 
 
-def test_nothing_is_kept_of_a_task_that_nobody_follows() -> None:
+def test_nothing_is_kept_of_a_task_that_no_client_follows() -> None:
     topics = Topics()
     with topics.topic("t1") as first, topics.topic("t1") as second:
         assert first is second
@@ -117,7 +117,7 @@ def test_nothing_is_kept_of_a_task_that_nobody_follows() -> None:
         assert anew.tail(0) is None
 
 
-def test_news_wakes_those_that_wait_for_it_and_nobody_else() -> None:
+def test_news_wakes_those_that_wait_for_it_and_no_other() -> None:
     topics = Topics()
     with topics.topic("t1") as mine, topics.topic("t2") as other:
         waits = [mine.grew, other.grew]

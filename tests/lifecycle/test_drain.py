@@ -98,7 +98,7 @@ async def test_a_task_just_handed_out_is_not_started(tmp_path: Path) -> None:
         def enqueue(task: Task) -> None:
             plain(task)
             services.services.scheduler.stop()
-            services.services.executor._stopping = True
+            services.services.executor.stopping = True
 
         with patch.object(services.services.scheduler, "enqueue", enqueue):
             task_id = await services.submit("x")

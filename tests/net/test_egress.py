@@ -201,7 +201,8 @@ def test_any_text_is_a_target_or_refused(text: str) -> None:
         target = PUBLIC.target(text)
     except Refused:
         return
-    assert target.host and target.url.scheme in ("http", "https")
+    assert target.host
+    assert target.url.scheme in ("http", "https")
 
 
 @given(st.ip_addresses(v=4))
@@ -229,4 +230,5 @@ def test_a_literal_is_taken_only_where_it_is_public(address: IPv4Address | IPv6A
     except Refused:
         return
     assert target.literal == address
-    assert address.is_global and not address.is_multicast
+    assert address.is_global
+    assert not address.is_multicast

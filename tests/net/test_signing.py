@@ -54,7 +54,9 @@ def test_several_secrets_sign_side_by_side() -> None:
 
 
 def test_no_secret_is_no_signer() -> None:
-    assert not signer("") and not signer("  ") and not Signer.of("ELSE", {})
+    assert not signer("")
+    assert not signer("  ")
+    assert not Signer.of("ELSE", {})
     assert signer(SECRET)
 
 

@@ -91,7 +91,9 @@ async def test_a_gateway_killed_in_mid_run_answers_once(
         assert len(await stage.calls()) == 3
 
 
-async def test_a_gateway_told_to_stop_finishes_and_refuses(stage: Stage, tmp_path: Path) -> None:
+async def test_a_gateway_reported_to_stop_finishes_and_refuses(
+    stage: Stage, tmp_path: Path
+) -> None:
     await stage.pace(60, 10)
     async with served(tmp_path, stage) as remote:
         task_id = await remote.submit("Tell me.", model="claw")

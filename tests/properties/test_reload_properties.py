@@ -105,7 +105,7 @@ RESERVE = Permit.reserve
 def _counts(permit: Permit, now: float) -> bool:
     """Whether its call is in the window, or may come to be in it."""
     if permit.sent_at is None:
-        return not permit._released
+        return not permit.released
     return permit.sent_at > now - SPAN_S
 
 

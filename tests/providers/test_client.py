@@ -140,7 +140,7 @@ async def test_the_first_byte_tells_what_a_body_is(kind: str | None, status: int
         assert (sheet.text, sheet.accepted, answer.ended) == ("你好 é", True, True)
 
 
-async def test_a_page_is_told_by_its_title_whatever_its_type_is() -> None:
+async def test_a_page_is_reported_by_its_title_whatever_its_type_is() -> None:
     page = b"\n <!DOCTYPE html><html><head><title>Just a moment...</title></head></html>"
     for kind in ("text/html", "application/json", "text/event-stream"):
         reply = httpx.Response(200, headers={"content-type": kind}, stream=Script([page]))
@@ -287,7 +287,7 @@ async def test_thinking_tool_calls_and_usage_come_together() -> None:
     assert answer.usage == {"prompt_tokens": 2, "completion_tokens": 3}
 
 
-async def test_how_the_connection_ends_after_the_answer_concerns_nobody() -> None:
+async def test_how_the_connection_ends_after_the_answer_concerns_no_client() -> None:
     for end in (GOOD, GOOD.removesuffix(DONE)):
         for last in (httpx.ReadError("reset"), b"\xff", b"data: {\n\n", b"x" * (9 << 20)):
             assert (await chat(stream(end, last)))[1].text == "Hello"

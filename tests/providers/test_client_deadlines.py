@@ -157,7 +157,7 @@ def test_the_words_of_a_body_without_an_end_are_in_the_error(words: bytes) -> No
 
 
 @virtual
-async def test_a_refusal_whose_explanation_does_not_end_is_told_soon() -> None:
+async def test_a_refusal_whose_explanation_does_not_end_is_reported_soon() -> None:
     reply = httpx.Response(401, stream=Script([b"bad key", 1000.0]))
     error = await failure(reply, **IMPATIENT)
     assert error.code == "upstream_auth"

@@ -180,7 +180,7 @@ async def test_a_cancelled_call_leaves_the_provider_at_once(sim: Running, fault:
     assert call["tokens"] < 1000
 
 
-async def test_a_wrong_key_is_told_without_the_key(sim: Running) -> None:
+async def test_a_wrong_key_is_reported_without_the_key(sim: Running) -> None:
     wrong = upstream(sim.base_url, key="sk-wrong-0123456789abcdef")
     async with client() as made:
         with pytest.raises(UpstreamAuth) as found:
@@ -317,13 +317,13 @@ async def failed(url: str, **timeouts: Any) -> ProviderError:
     return found.value
 
 
-async def test_nobody_listens() -> None:
+async def test_no_client_listens() -> None:
     error = await failed(f"http://127.0.0.1:{free_port()}")
     assert type(error) is UpstreamDisconnected
     assert "cannot connect" in str(error)
 
 
-async def test_a_name_that_nobody_has(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_name_that_no_client_has(monkeypatch: pytest.MonkeyPatch) -> None:
     async def unknown(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 

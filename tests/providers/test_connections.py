@@ -47,7 +47,7 @@ async def warmed(made: Client, provider: Provider, count: int = 5) -> None:
 
 
 @pytest.mark.parametrize("end", [[{"reset": True}], [{"close": True}]])
-async def test_one_lost_connection_is_told_and_the_other_kept_ones_are_dropped(
+async def test_one_lost_connection_is_reported_and_the_other_kept_ones_are_dropped(
     end: list[Object],
 ) -> None:
     script = {"script": [{"when": AGAIN, "steps": end}, SLOW]}

@@ -56,7 +56,7 @@ def test_nvidia_is_not_sent_what_its_schema_forbids() -> None:
     assert set(body) == {"messages", "stream", "stream_options", "model"}
 
 
-def test_openclaw_is_not_told_who_asks() -> None:
+def test_openclaw_is_not_sent_who_asks() -> None:
     body = upstream(preset=PRESETS["openclaw"]).chat_body(ASK, {"user": "u", "n": 2})
     assert not {"user", "n"} & set(body)
 
@@ -121,7 +121,7 @@ def test_thinking_is_switched_as_the_model_has_it(
     assert account.chat_body(ASK, {"thinking": "off"}) == plain | off
 
 
-def test_the_older_nemotrons_are_told_in_the_system_message() -> None:
+def test_the_older_nemotrons_are_reported_in_the_system_message() -> None:
     account = upstream(preset=PRESETS["nvidia"], model="nvidia/llama-3.1-nemotron-ultra-253b-v1")
     body = account.chat_body(ASK, {"thinking": "off"})
     assert body["messages"] == [{"role": "system", "content": "detailed thinking off"}, *ASK]
@@ -141,7 +141,7 @@ def test_no_call_embeds_more_than_the_provider_takes(name: str, size: int) -> No
     assert PRESETS[name].embed_batch == size
 
 
-def test_nvidia_is_told_what_an_embedding_is_for() -> None:
+def test_nvidia_is_reported_what_an_embedding_is_for() -> None:
     account = upstream(preset=PRESETS["nvidia"], type="embedding")
     assert account.embedding_body("x", {})["input_type"] == "passage"
     assert account.embedding_body("x", {"input_type": "query"})["input_type"] == "query"

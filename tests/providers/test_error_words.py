@@ -63,7 +63,7 @@ TOO_LONG = [
 
 @pytest.mark.parametrize("text", TOO_LONG)
 @pytest.mark.parametrize("status", [400, 413, 422, 500])
-def test_a_prompt_beyond_the_context_is_told_by_its_sentence(status: int, text: str) -> None:
+def test_a_prompt_beyond_the_context_is_reported_by_its_sentence(status: int, text: str) -> None:
     assert type(means(status, words(text))) is ContextTooLong
     assert type(of_stream({"message": text}, [])) is ContextTooLong
 

@@ -45,7 +45,7 @@ def text_of(one: Exchange) -> str:
     return "".join(delta.get("content", "") for delta in deltas)
 
 
-async def test_a_recorded_run_is_heard_as_it_was_said() -> None:
+async def test_a_recorded_run_is_received_as_it_was_written() -> None:
     sheet = Sheet()
     async with playing("chat") as (player, made, account):
         answer = await ask(made, account, sheet)

@@ -88,7 +88,7 @@ def test_a_key_that_no_header_can_carry_stops_the_start_without_showing_it(key: 
     ]
 
 
-def test_all_faults_are_told_at_once() -> None:
+def test_all_faults_are_reported_at_once() -> None:
     with pytest.raises(SettingsError) as refused:
         catalogue({}, a={"model": "x"}, b={"model": "x", "preset": "other"}, c=CHAT)
     first, second = refused.value.lines

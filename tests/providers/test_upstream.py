@@ -86,7 +86,7 @@ SYSTEM = Preset(thinking="system_line")
 OFF = {"thinking": "off"}
 
 
-def test_thinking_is_merged_into_what_else_the_template_is_told() -> None:
+def test_thinking_is_merged_into_what_else_the_template_is_reported() -> None:
     body = upstream(preset=TEMPLATE).chat_body(ASK, OFF | {"chat_template_kwargs": {"a": 1}})
     assert body["chat_template_kwargs"] == {"a": 1, "enable_thinking": False}
 
@@ -123,7 +123,7 @@ def test_a_provider_s_own_thinking_object_passes(preset: Preset) -> None:
 
 @pytest.mark.parametrize("preset", [TEMPLATE, SYSTEM, Preset()])
 @pytest.mark.parametrize("value", [{"type": "disabled"}, True, 1, ["on"]])
-def test_nobody_else_is_sent_one(preset: Preset, value: Any) -> None:
+def test_no_other_is_sent_one(preset: Preset, value: Any) -> None:
     account = upstream(preset=preset)
     assert account.chat_body(ASK, {"thinking": value}) == account.chat_body(ASK, {})
     (text,) = account.warnings({"thinking": value})

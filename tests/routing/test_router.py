@@ -64,7 +64,7 @@ def test_the_text_tells_the_class(text: str, name: str) -> None:
         ("a story about a cat", {"lane": "long"}, "batch", "field: lane"),
     ],
 )
-def test_what_is_said_explicitly_wins(
+def test_what_is_written_explicitly_wins(
     text: str, fields: dict[str, Any], name: str, rule: str
 ) -> None:
     decision = _classify(text, **fields)
@@ -131,7 +131,7 @@ def _model(**fields: Any) -> Model:
     return Model(model="id", **fields)
 
 
-def test_a_class_nobody_is_good_at_is_served_by_all() -> None:
+def test_a_class_no_client_is_good_at_is_served_by_all() -> None:
     router = Router({"a": _model(), "b": _model(good_at=["batch"])}, Routes())
     assert router.pool("reasoning") == (["a", "b"], [])
     assert router.pool("batch") == (["b"], ["a"])

@@ -33,7 +33,7 @@ def test_what_is_there_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_whoever_was_faster_keeps_the_name(tmp_path: Path, links: bool) -> None:
+def test_a_client_that_was_faster_keeps_the_name(tmp_path: Path, links: bool) -> None:
     def no_links(*_: object) -> None:
         raise OSError("not here")
 

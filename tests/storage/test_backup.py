@@ -88,7 +88,7 @@ async def test_a_disk_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert list(backups.folder.iterdir()) == []
 
 
-async def test_whoever_leaves_ends_the_copying(tmp_path: Path) -> None:
+async def test_a_client_that_leaves_ends_the_copying(tmp_path: Path) -> None:
     path = tmp_path / "asyncsvc.db"
     async with journal_at(path) as journal:
         await journal.append(*(new_task(f"t{n}", b"x" * 50_000) for n in range(100)))

@@ -54,7 +54,7 @@ async def test_a_task_without_callback_owes_nothing(tmp_path: Path) -> None:
         assert not journal.owed.is_set()
 
 
-async def test_each_way_to_end_is_told(tmp_path: Path) -> None:
+async def test_each_way_to_end_is_reported(tmp_path: Path) -> None:
     async with journal_at(tmp_path / "t.db") as journal:
         for task_id, cause in (("c", Cause.CANCELLED), ("f", Cause.FAILED)):
             await journal.append(new_task(task_id, callback_url=URL))

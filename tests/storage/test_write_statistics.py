@@ -13,7 +13,7 @@ from tests.virtual_time import loop, virtual
 @virtual
 async def test_the_last_write_tells() -> None:
     writes = Writes()
-    with pytest.raises(OSError), writes:
+    with pytest.raises(OSError, match="full"), writes:
         raise OSError("full")
     assert (writes.refusal, writes.refusals) == ("full", 1)
     with writes:

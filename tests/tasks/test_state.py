@@ -196,7 +196,7 @@ def test_text_moves_nothing_but_the_number() -> None:
     assert apply(running, chunk("x"), 5) == replace(running, seq=8)
 
 
-def test_a_cause_that_nobody_knows_is_no_arrow() -> None:
+def test_a_cause_that_no_client_knows_is_no_arrow() -> None:
     with pytest.raises(ValueError, match="exploded"):
         apply(standing(State.RUNNING), Draft(EventType.STATUS, {"cause": "exploded"}), 5)
 

@@ -19,7 +19,7 @@ from asyncsvc.simulator import Profile, Running, running
 PATIENCE_S = 20.0
 FAST = {"default": {"answer_tokens": 12}}
 HANG = "[[sim:hang]]"
-"""A prompt whose call never answers: its task runs until somebody stops it."""
+"""A prompt whose call never answers: its task runs until a client stops it."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,8 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
     assert body.keys() == {"error"}
     error: dict[str, Any] = body["error"]
     assert error.keys() == {"message", "type", "code", "param"}
-    assert error["message"] and error["type"]
+    assert error["message"]
+    assert error["type"]
     assert error["code"] == code
     return error
 
@@ -111,7 +112,7 @@ async def message(socket: ClientConnection) -> dict[str, Any]:
     return value
 
 
-async def told(socket: ClientConnection) -> dict[str, Any]:
+async def reply(socket: ClientConnection) -> dict[str, Any]:
     """The next message that is no event."""
     while "op" not in (value := await message(socket)):
         pass
@@ -121,7 +122,7 @@ async def told(socket: ClientConnection) -> dict[str, Any]:
 async def ask(socket: ClientConnection, **fields: Any) -> dict[str, Any]:
     """Send one op; its answer."""
     await socket.send(json.dumps(fields))
-    return await told(socket)
+    return await reply(socket)
 
 
 async def rest(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:

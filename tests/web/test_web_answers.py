@@ -83,7 +83,8 @@ async def test_a_task_shows_what_the_next_turn_needs(tmp_path: Path) -> None:
         kinds = [event["type"] for event in await service.events(task_id)]
         assert kinds[-3:] == ["tool_call", "message", "status"]
         (listed,) = expect(await service.http.get("/tasks"), 200)["tasks"]
-        assert "message" not in listed and "tool_calls" not in listed
+        assert "message" not in listed
+        assert "tool_calls" not in listed
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -249,7 +250,8 @@ async def test_a_cached_answer_has_it_as_well(tmp_path: Path) -> None:
         asked = {"params": {"temperature": 0}}
         first = await service.done(await service.submit("x", **asked))
         again = await service.done(await service.submit("x", **asked))
-        assert again["metadata"]["cached"] and len(provider.bodies) == 1
+        assert again["metadata"]["cached"]
+        assert len(provider.bodies) == 1
         assert again["message"] == first["message"] == DETAILS
         assert again["metadata"]["finish_reason_raw"] == "STOP"
         made = await sdk.chat.completions.create(

@@ -62,14 +62,15 @@ async def test_what_is_larger_than_all_room_takes_all_of_it() -> None:
 
 
 @virtual
-async def test_nobody_waits_longer_than_the_patience() -> None:
+async def test_no_client_waits_longer_than_the_patience() -> None:
     bodies = Bodies(10)
     hold = await bodies.hold(8)
     (late, small) = await waiting(bodies, 5, 1)
     with pytest.raises(Overloaded, match="large bodies") as refusal:
         await late
     assert loop().time() == pytest.approx(PATIENCE_S)
-    assert refusal.value.retry_after is not None and refusal.value.retry_after >= 1
+    assert refusal.value.retry_after is not None
+    assert refusal.value.retry_after >= 1
     with pytest.raises(Overloaded):
         await small
     hold.release()

@@ -15,7 +15,7 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http import body_memory as bodies
 from asyncsvc.web.http.body import Body, as_object
 from asyncsvc.web.http.body_memory import Bodies
-from tests.web.serving import Service, ask, expect, refused, serving, told
+from tests.web.serving import Service, ask, expect, refused, reply, serving
 from tests.web.wire import chunked, head, post, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -67,7 +67,7 @@ async def test_many_small_values_are_a_413_on_every_way_in(fresh: Service) -> No
     async with fresh.ws() as socket:
         frame = b'{"op": "submit", "ref": "r", "task": {"messages": [%s]}}' % objects[:1_000_000]
         await socket.send(frame.decode())
-        answer2 = await told(socket)
+        answer2 = await reply(socket)
         assert answer2["error"]["code"] == "task_too_large"
         assert (await ask(socket, op="ping"))["op"] == "ok"
     assert await total(fresh) == 0

@@ -54,20 +54,22 @@ async def test_failures_then_success(tmp_path: Path) -> None:
             sent = post.task()
             assert sent.pop("callback")["attempts"] == tries
             assert sent == {name: value for name, value in shown.items() if name != "callback"}
-        assert shown["status"] == "completed" and shown["user_metadata"] == {"mine": 1}
+        assert shown["status"] == "completed"
+        assert shown["user_metadata"] == {"mine": 1}
 
 
-async def test_a_retry_is_told_with_another_id(tmp_path: Path) -> None:
+async def test_a_retry_is_reported_with_another_id(tmp_path: Path) -> None:
     async with receiving() as receiver, hooked(tmp_path) as service:
         task_id = await service.submit("hello", callback_url=receiver.url)
         await settled(service, task_id)
         expect(await service.steer(task_id, "retry"), 200)
         first, second = await receiver.came(2)
         assert first.id != second.id
-        assert second.task()["metadata"]["usage"] and second.task()["status"] == "completed"
+        assert second.task()["metadata"]["usage"]
+        assert second.task()["status"] == "completed"
 
 
-async def test_a_cancelled_task_and_a_failed_one_are_told(tmp_path: Path) -> None:
+async def test_a_cancelled_task_and_a_failed_one_are_reported(tmp_path: Path) -> None:
     async with receiving() as receiver, hooked(tmp_path) as service:
         running = await service.running(HANG, callback_url=receiver.url)
         assert (await service.task(running))["callback"]["state"] == "waiting"
@@ -87,11 +89,11 @@ async def test_a_batch_and_a_socket_know_the_field(tmp_path: Path) -> None:
         wanted = {one["task_id"] for one in expect(answer, 202)["tasks"]}
         async with service.ws() as socket:
             task = {"content": "ws", "callback_url": receiver.url}
-            told = await ask(socket, op="submit", ref="r", task=task)
-            wanted.add(told["task_id"])
+            answer = await ask(socket, op="submit", ref="r", task=task)
+            wanted.add(answer["task_id"])
             task["callback_url"] = "http://10.0.0.1/"
-            told = await ask(socket, op="submit", ref="r", task=task)
-            assert told["error"]["param"] == "callback_url"
+            answer = await ask(socket, op="submit", ref="r", task=task)
+            assert answer["error"]["param"] == "callback_url"
         posts = await receiver.came(4)
         assert {post.task()["task_id"] for post in posts} == wanted
 
@@ -123,7 +125,7 @@ async def test_what_must_not_be_called_is_refused_at_the_door(tmp_path: Path) ->
         assert expect(await service.http.get("/tasks"), 200)["tasks"] == []
 
 
-async def test_a_name_that_leads_inside_is_told_and_not_tried_again(tmp_path: Path) -> None:
+async def test_a_name_that_leads_inside_is_reported_and_not_tried_again(tmp_path: Path) -> None:
     async with receiving() as receiver:
         async with hooked(tmp_path, allow=["localhost"]) as service:
             url = f"http://localhost:{receiver.port}/done"
@@ -142,7 +144,8 @@ async def test_without_a_secret_a_callback_is_refused_naming_the_variable(tmp_pa
     async with hooked(tmp_path, {}, secret_env="MY_SECRET") as service:
         body = {"content": "x", "callback_url": "https://example.com/"}
         error = refused(await service.http.post("/tasks", json=body), 422, "invalid_request")
-        assert "MY_SECRET" in error["message"] and error["param"] == "callback_url"
+        assert "MY_SECRET" in error["message"]
+        assert error["param"] == "callback_url"
         assert (await service.task(await service.submit("x")))["callback"] is None
 
 
@@ -154,7 +157,7 @@ async def test_a_bad_secret_stops_the_start_without_showing_it(tmp_path: Path) -
     assert "hunter2" not in str(caught.value)
 
 
-async def test_a_receiver_that_never_answers_holds_up_nobody(tmp_path: Path) -> None:
+async def test_a_receiver_that_never_answers_holds_up_no_client(tmp_path: Path) -> None:
     async with (
         receiving(silence) as stuck,
         receiving() as receiver,
@@ -219,8 +222,8 @@ async def test_an_import_brings_the_callbacks_of_what_is_not_finished(tmp_path: 
         (tmp_path / name).mkdir()
     async with receiving() as receiver:
         async with hooked(tmp_path / "one") as one:
-            told = await one.submit("told", callback_url=receiver.url)
-            await settled(one, told)
+            notified = await one.submit("notified", callback_url=receiver.url)
+            await settled(one, notified)
             owed = await one.submit("owed", callback_url=receiver.url, delay_s=3600)
             expect(await one.steer(owed, "pause"), 200)
             exported = (await one.http.get("/admin/export")).content
@@ -229,8 +232,8 @@ async def test_an_import_brings_the_callbacks_of_what_is_not_finished(tmp_path: 
             assert (taken["finished"], taken["queued"]) == (1, 1)
             expect(await two.steer(owed, "cancel"), 200)
             await settled(two, owed)
-            assert (await two.task(told))["callback"] is None
-        assert [post.task()["task_id"] for post in await receiver.came(2)] == [told, owed]
+            assert (await two.task(notified))["callback"] is None
+        assert [post.task()["task_id"] for post in await receiver.came(2)] == [notified, owed]
 
 
 async def test_an_imported_callback_is_judged_as_a_submitted_one(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ async def silence(line: Wire) -> bytes:
             return b""
 
 
-async def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
+async def test_one_connection_too_many_is_answered(tmp_path: Path) -> None:
     async with serving(tmp_path, server={"max_connections": 3}) as service, AsyncExitStack() as s:
         lines = [await s.enter_async_context(wire(service.port)) for _ in range(3)]
         for line in lines:
@@ -56,7 +56,7 @@ async def test_one_connection_too_many_is_told_so(tmp_path: Path) -> None:
                         break
 
 
-async def test_beyond_the_spare_ones_nobody_is_even_heard(tmp_path: Path) -> None:
+async def test_beyond_the_spare_ones_no_client_is_even_received(tmp_path: Path) -> None:
     async with serving(tmp_path, server={"max_connections": 1}) as service, AsyncExitStack() as s:
         for _ in range(1 + SPARE):
             line = await s.enter_async_context(wire(service.port))
@@ -104,13 +104,14 @@ SLOW_STARTS = {
 }
 
 
-@pytest.mark.parametrize(("sent", "told"), SLOW_STARTS.values(), ids=SLOW_STARTS)
-async def test_who_stops_in_the_middle_is_cut(tmp_path: Path, sent: bytes, told: bytes) -> None:
+@pytest.mark.parametrize(("sent", "answer"), SLOW_STARTS.values(), ids=SLOW_STARTS)
+async def test_who_stops_in_the_middle_is_cut(tmp_path: Path, sent: bytes, answer: bytes) -> None:
     async with hasty(tmp_path) as service, wire(service.port) as line:
         line.writer.write(sent)
-        said = await silence(line)
-        assert said.startswith(told) and (told or not said)
-        assert (b"request_timeout" in said) == bool(told)
+        received = await silence(line)
+        assert received.startswith(answer)
+        assert answer or not received
+        assert (b"request_timeout" in received) == bool(answer)
         assert (await service.http.get("/tasks")).json()["tasks"] == []
 
 
@@ -161,7 +162,7 @@ async def test_the_rest_of_a_refused_body_cannot_be_dripped(tmp_path: Path) -> N
         assert await silence(line) == b""
 
 
-async def test_slow_answers_of_ours_cut_nobody(tmp_path: Path) -> None:
+async def test_slow_answers_of_ours_cut_no_client(tmp_path: Path) -> None:
     async with hasty(tmp_path) as service:
         task_id = await service.running()
         async with wire(service.port) as line:
@@ -185,12 +186,12 @@ async def test_a_head_without_an_end_is_refused(service: Service) -> None:
             for _ in range(HEAD_BYTES // 6000 + 2):
                 line.writer.write(filler)
                 await asyncio.sleep(0.01)  # in pieces, as the first is always taken whole
-            said = await silence(line)
-            assert said.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400")), start
-            assert b'"code":' in said
+            received = await silence(line)
+            assert received.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400")), start
+            assert b'"code":' in received
 
 
-async def test_what_is_no_http_is_told_in_our_shape(service: Service) -> None:
+async def test_what_is_no_http_is_reported_in_our_shape(service: Service) -> None:
     for sent in (b"\x16\x03\x01\x02\x00\x01", b"hello\r\n\r\n", b"GET  / HTTP/9\r\n\r\n"):
         async with wire(service.port) as line:
             line.writer.write(sent)

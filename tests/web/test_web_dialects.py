@@ -74,11 +74,13 @@ async def test_a_warning_stands_beside_the_answer(dialects: Service) -> None:
         await dialects.submit("hi", model="zhipu", params={"thinking": "off"})
     )
     assert task["status"] == "completed"
-    (said,) = task["metadata"]["route"]["warnings"]
-    assert said == "glm-4-flash at zhipu has no switch for thinking, so thinking 'off' was left out"
+    (warning,) = task["metadata"]["route"]["warnings"]
+    assert (
+        warning == "glm-4-flash at zhipu has no switch for thinking, so thinking 'off' was left out"
+    )
 
 
-async def test_thinking_between_tags_is_told_apart(dialects: Service) -> None:
+async def test_thinking_between_tags_is_reported_apart(dialects: Service) -> None:
     task_id = await dialects.submit("[[sim:think]]", model="zhipu")
     task = await dialects.done(task_id)
     events = await dialects.events(task_id)

@@ -46,8 +46,8 @@ async def test_a_wrong_method_is_a_405_that_lists_the_right_ones(service: Servic
         for method in {"GET", "POST", "PUT", "PATCH", "DELETE", "TRACE"} - verbs:
             answer = await service.http.request(method, path)
             refused(answer, 405, "method_not_allowed")
-            told = {verb.strip() for verb in answer.headers["allow"].split(",")}
-            assert told == allowed(verbs), (method, path)
+            listed = {verb.strip() for verb in answer.headers["allow"].split(",")}
+            assert listed == allowed(verbs), (method, path)
 
 
 async def test_options_tells_the_methods(service: Service) -> None:
@@ -66,7 +66,7 @@ async def test_head_is_a_get_without_its_body(service: Service) -> None:
         got, asked = await service.http.get(path), await service.http.head(path)
         assert (asked.status_code, asked.content) == (200, b""), path
         assert asked.headers["content-type"] == got.headers["content-type"]
-    assert (await service.http.head("/tasks/nobody")).status_code == 404
+    assert (await service.http.head("/tasks/unknown")).status_code == 404
 
 
 async def test_head_of_a_live_stream_ends_at_once(service: Service) -> None:

@@ -59,7 +59,7 @@ async def test_without_a_model_it_is_degraded(tmp_path: Path) -> None:
         assert (await service.http.get("/readyz")).status_code == 200
 
 
-async def test_a_disk_that_refuses_is_told_until_it_takes_a_write(
+async def test_a_disk_that_refuses_is_reported_until_it_takes_a_write(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain, refusing = Database.commit, True
@@ -77,7 +77,7 @@ async def test_a_disk_that_refuses_is_told_until_it_takes_a_write(
         assert (body["status"], body["components"]["sqlite_persistence"]) == ("degraded", False)
         assert [reason["name"] for reason in body["reasons"]] == ["storage"]
         refusing = False
-        async with asyncio.timeout(20):  # nobody submits: the service tries by itself
+        async with asyncio.timeout(20):  # no client submits: the service tries by itself
             while expect(await service.http.get("/health"), 200)["status"] != "ok":
                 pass
 
@@ -91,7 +91,7 @@ async def test_the_machine_is_described(service: Service) -> None:
     assert (body["reasons"], body["taking_tasks"]) == ([], True)
 
 
-async def test_an_open_breaker_is_told(tmp_path: Path) -> None:
+async def test_an_open_breaker_is_reported(tmp_path: Path) -> None:
     breaker = {"failures": 2, "cooldown_s": 3600}
     async with serving(tmp_path, breaker=breaker, retry={"max_retries": 0}) as service:
         for _ in range(2):

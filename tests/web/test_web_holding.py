@@ -17,7 +17,8 @@ async def say(service: Service, verb: str, name: str = "fast") -> dict[str, Any]
 async def test_a_paused_model_says_so_and_its_tasks_wait(fresh: Service) -> None:
     first = await say(fresh, "pause")
     assert (first["name"], first["paused"], first["reason"]) == ("fast", True, "fast is paused")
-    assert first["enabled"] and first["waiting_for"] == "fast is paused"
+    assert first["enabled"]
+    assert first["waiting_for"] == "fast is paused"
     assert await say(fresh, "pause") == first
     rows = expect(await fresh.http.get("/models"), 200)["models"]
     assert [(row["name"], row["paused"]) for row in rows] == [("fast", True), ("embed", False)]

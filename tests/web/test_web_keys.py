@@ -12,7 +12,7 @@ from tests.web.serving import Service, ask, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 CHAT = "/v1/chat/completions"
-SAID = {"model": "fast", "messages": [{"role": "user", "content": "x"}]}
+BODY = {"model": "fast", "messages": [{"role": "user", "content": "x"}]}
 LINE = b'{"custom_id":"a","method":"POST","url":"/v1/chat/completions","body":{"model":"fast",'
 LINE += b'"messages":[{"role":"user","content":"x"}]}}\n'
 

@@ -14,7 +14,7 @@ from prometheus_client.samples import Sample
 from asyncsvc.monitoring.monitor import Monitor
 from asyncsvc.monitoring.process_statistics import ProcessStatistics
 from asyncsvc.web.admin.metrics import ROWS
-from tests.web.serving import Service, ask, expect, refused, serving, told
+from tests.web.serving import Service, ask, expect, refused, reply, serving
 from tests.web.wire import head, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -59,7 +59,8 @@ async def test_names_follow_the_conventions() -> None:
         assert NAME.fullmatch(row.shown), row.name
         assert not row.name.endswith("_total")  # the format adds it
         assert row.kind != "histogram" or row.name.endswith("_seconds")
-        assert not row.help.endswith(".") and "\n" not in row.help
+        assert not row.help.endswith(".")
+        assert "\n" not in row.help
 
 
 async def test_a_client_may_ask_for_openmetrics(service: Service) -> None:
@@ -131,7 +132,7 @@ class _Machine:
         plain = Monitor.check
 
         async def check(monitor: Monitor) -> None:
-            monitor._look = self._look
+            monitor.look = self._look
             await plain(monitor)
             self.looked.set()
 
@@ -151,7 +152,7 @@ class _Machine:
 LIMITS = {"memory_mb": 500, "disk_free_mb": 200, "loop_lag_ms": 0}
 
 
-async def test_overload_is_refused_told_and_passes(
+async def test_overload_is_refused_reported_and_passes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = _Machine(monkeypatch)
@@ -167,10 +168,10 @@ async def test_overload_is_refused_told_and_passes(
             error = refused(answer, 503, "overloaded")
             assert "120 MB free" in error["message"]
             assert 5 <= int(answer.headers["retry-after"]) <= 60
-        reply = await ask(socket, op="submit", task={"content": "x"})
-        while reply["op"] == "alarm":
-            reply = await told(socket)
-        assert (reply["op"], reply["error"]["code"]) == ("error", "overloaded")
+        answered = await ask(socket, op="submit", task={"content": "x"})
+        while answered["op"] == "alarm":
+            answered = await reply(socket)
+        assert (answered["op"], answered["error"]["code"]) == ("error", "overloaded")
         health = expect(await service.http.get("/health"), 200)
         assert (health["status"], health["taking_tasks"]) == ("degraded", False)
         (reason,) = health["reasons"]
@@ -200,12 +201,12 @@ async def test_alarms_go_to_those_who_follow_everything(
         async with service.ws() as everything:
             await ask(everything, op="subscribe", all=True)
             await machine.shows(memory=100 * MB)
-            alarm = (await told(everything))["alarm"]
+            alarm = (await reply(everything))["alarm"]
         # What was before it asked is no news.
         assert (alarm["name"], alarm["was"], alarm["level"]) == ("memory", "degraded", "ok")
 
 
-async def test_an_overload_is_told_before_the_body_is_read(
+async def test_an_overload_is_reported_before_the_body_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     machine = _Machine(monkeypatch)

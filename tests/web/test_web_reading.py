@@ -44,7 +44,7 @@ async def test_a_task_that_is_not_there_is_a_404(service: Service) -> None:
         ("GET", ""), ("GET", "/events"), ("DELETE", ""), ("POST", "/cancel"), ("POST", "/pause"),
         ("POST", "/resume"), ("POST", "/retry"),
     ):  # fmt: skip
-        answer = await service.http.request(method, f"/tasks/nobody{path}")
+        answer = await service.http.request(method, f"/tasks/unknown{path}")
         refused(answer, 404, "task_not_found")
 
 
@@ -157,7 +157,8 @@ async def test_stored_events_are_json_lines_from_any_after(service: Service) -> 
     assert events[0]["data"]["status"] == "pending"
     last = events[-1]["data"]
     assert (last["status"], last["error"]) == ("completed", None)
-    assert last["usage"]["total_tokens"] and last["latency"] > 0
+    assert last["usage"]["total_tokens"]
+    assert last["latency"] > 0
     for after in (0, 1, 5, len(events) - 1, len(events)):
         assert await service.events(task_id, after) == events[after:]
 
@@ -206,7 +207,8 @@ async def test_the_models_tell_how_they_are(tmp_path: Path) -> None:
     assert (two["breaker"], two["queue_depth"]) == ("closed", 0)
     assert two["latency_s"] > 0
     assert (off["enabled"], dumb["enabled"]) == (False, False)
-    assert "NO_KEY" in dumb["reason"] and "enabled" in off["reason"]
+    assert "NO_KEY" in dumb["reason"]
+    assert "enabled" in off["reason"]
 
 
 async def test_a_task_is_explained(service: Service) -> None:
@@ -215,18 +217,23 @@ async def test_a_task_is_explained(service: Service) -> None:
     found = expect(await service.http.get(f"/tasks/{task_id}/explain"), 200)
     assert [step["what"] for step in found["timeline"]] == ["submitted", "started", "completed"]
     (attempt,) = found["attempts"]
-    assert attempt["name"] == "fast" and attempt["chunks"] > 0 and attempt["characters"] > 0
-    assert found["usage"]["total_tokens"] > 0 and found["now"] is None
-    refused(await service.http.get("/tasks/nobody/explain"), 404, "task_not_found")
+    assert attempt["name"] == "fast"
+    assert attempt["chunks"] > 0
+    assert attempt["characters"] > 0
+    assert found["usage"]["total_tokens"] > 0
+    assert found["now"] is None
+    refused(await service.http.get("/tasks/unknown/explain"), 404, "task_not_found")
 
 
 async def test_a_running_and_a_waiting_task_are_explained(fresh: Service) -> None:
     held = [await fresh.running(HANG, model="fast") for _ in range(5)]
     running = expect(await fresh.http.get(f"/tasks/{held[0]}/explain"), 200)
-    assert running["attempts"][0]["outcome"] is None and running["now"]["running_s"] >= 0
+    assert running["attempts"][0]["outcome"] is None
+    assert running["now"]["running_s"] >= 0
     waiting = await fresh.submit("x", model="fast")
     now = expect(await fresh.http.get(f"/tasks/{waiting}/explain"), 200)["now"]
-    assert now["position"] == 1 and "5 of 5 calls under way" in now["reason"]
+    assert now["position"] == 1
+    assert "5 of 5 calls under way" in now["reason"]
 
 
 async def test_the_user_of_the_header_owns_the_task(service: Service) -> None:

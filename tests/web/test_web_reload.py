@@ -33,7 +33,7 @@ async def test_bad_bodies_are_the_clients_mistake(
     refused(await service.http.post("/admin/reload", content=body), status, code)
 
 
-async def test_other_methods_are_told_the_right_one(service: Service) -> None:
+async def test_other_methods_are_reported_the_right_one(service: Service) -> None:
     answer = await service.http.get("/admin/reload")
     refused(answer, 405, "method_not_allowed")
     assert "POST" in answer.headers["allow"]

@@ -69,7 +69,7 @@ async def test_what_is_wrong_is_named(service: Service, fields: dict[str, Any], 
     assert refused(answer, 422, "invalid_request")["param"] == param
 
 
-async def test_an_unknown_model_is_told_at_once(service: Service) -> None:
+async def test_an_unknown_model_is_reported_at_once(service: Service) -> None:
     task = {"content": "x", "model": "nope"}
     answer = await service.http.post("/schedules", json=DAILY | {"task": task})
     assert refused(answer, 404, "model_not_found")["param"] == "task.model"
@@ -105,7 +105,9 @@ async def test_its_tasks_carry_its_id_and_its_owner(fresh: Service) -> None:
     assert [task["task_id"] for task in tasks][-1] in [task["task_id"] for task in owned]
     assert (await fresh.done(tasks[-1]["task_id"]))["status"] == "completed"
     shown = expect(await fresh.http.get(f"/schedules/{schedule['schedule_id']}"), 200)
-    assert shown["runs"] >= 1 and shown["last_task_id"] and shown["last_due_at"][-5:] == ".000Z"
+    assert shown["runs"] >= 1
+    assert shown["last_task_id"]
+    assert shown["last_due_at"][-5:] == ".000Z"
 
 
 async def test_it_is_there_after_a_restart(tmp_path: Path) -> None:

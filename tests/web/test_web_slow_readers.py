@@ -84,7 +84,7 @@ async def let_go(caplog: pytest.LogCaptureFixture) -> None:
     async def text() -> str:
         return caplog.text
 
-    await until(text, lambda said: "does not read its answer" in said)
+    await until(text, lambda log: "does not read its answer" in log)
 
 
 async def free(service: Service) -> bool:

@@ -73,8 +73,8 @@ async def test_events_tell_a_time_as_the_task_does(service: Service) -> None:
     for verb in ("pause", "resume"):
         expect(await service.steer(task_id, verb), 200)
     due = (await service.task(task_id))["next_run_at"]
-    told = [e["data"].get("next_run_at") for e in await service.events(task_id)]
-    assert told == [due, None, due]
+    due_times = [e["data"].get("next_run_at") for e in await service.events(task_id)]
+    assert due_times == [due, None, due]
 
 
 async def test_a_refusal_is_in_the_words_of_the_verb(service: Service) -> None:
@@ -95,7 +95,8 @@ async def test_a_retry_starts_a_finished_task_anew(service: Service) -> None:
     task = await service.done(task_id)
     assert task["status"] == "completed"
     after = seqs(await service.events(task_id))
-    assert after == list(range(1, after[-1] + 1)) and len(after) > len(before)
+    assert after == list(range(1, after[-1] + 1))
+    assert len(after) > len(before)
 
 
 async def test_retry_is_for_every_finished_task(service: Service) -> None:

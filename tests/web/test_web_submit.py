@@ -129,7 +129,7 @@ async def test_metadata_of_16_kib_is_taken_and_one_byte_more_is_not(service: Ser
     assert refused(answer, 422, "invalid_request")["param"] == "metadata"
 
 
-async def test_a_model_that_nobody_knows_is_a_404(service: Service) -> None:
+async def test_a_model_that_no_client_knows_is_a_404(service: Service) -> None:
     answer = await service.http.post("/tasks", json={"content": "x", "model": "gpt-9"})
     assert refused(answer, 404, "model_not_found")["param"] == "model"
 
@@ -309,7 +309,7 @@ async def test_tasks_of_one_session_run_in_order(service: Service) -> None:
     assert (await service.done(second))["status"] == "completed"
 
 
-async def test_what_was_said_in_chunks_is_the_result(service: Service) -> None:
+async def test_what_was_written_in_chunks_is_the_result(service: Service) -> None:
     task_id = await service.submit("x")
     task = await service.done(task_id)
     lines = await service.events(task_id)

@@ -97,8 +97,8 @@ async def test_all_goes_out_and_comes_in_again(fresh: Service, tmp_path: Path) -
     assert out.headers["content-type"].startswith("application/x-ndjson")
     assert [json.loads(one)["task_id"] for one in out.text.splitlines()] == [*ids, later]
     async with serving(tmp_path / "other") as other:
-        told = expect(await bring(other, out.content), 200)
-        assert told == {"imported": 4, "finished": 3, "queued": 1, "skipped": 0}
+        counts = expect(await bring(other, out.content), 200)
+        assert counts == {"imported": 4, "finished": 3, "queued": 1, "skipped": 0}
         for task_id in ids:
             old, new = await fresh.task(task_id), await other.task(task_id)
             assert new | {"seq": 0, "updated_at": 0} == old | {"seq": 0, "updated_at": 0}
@@ -126,11 +126,14 @@ async def test_bad_lines_are_named_and_nothing_is_taken(service: Service) -> Non
     body = first + b"\n{\n" + line(status="new") + b"[]\n" + line(content=None)
     error = refused(await bring(service, body, first_line=11), 422, "invalid_request")
     for number, why in ((13, "not valid JSON"), (14, "status"), (15, "object"), (16, "content")):
-        assert f"line {number}: " in error["message"] and why in error["message"]
+        assert f"line {number}: " in error["message"]
+        assert why in error["message"]
     assert error["param"] == "13"
     refused(await service.http.get(f"/tasks/{good}"), 404, "task_not_found")
     many = refused(await bring(service, b"x\n" * 30), 422, "invalid_request")["message"]
-    assert "line 10: " in many and "line 11: " not in many and "20 lines more" in many
+    assert "line 10: " in many
+    assert "line 11: " not in many
+    assert "20 lines more" in many
 
 
 async def test_an_import_is_bounded(tmp_path: Path) -> None:
@@ -167,7 +170,8 @@ async def test_an_import_in_another_encoding_is_refused_by_name(
 ) -> None:
     answer = await bring(service, line().decode().encode(encoding))
     message = refused(answer, 422, "invalid_request")["message"]
-    assert encoding[:6].upper() in message and "UTF-8" in message
+    assert encoding[:6].upper() in message
+    assert "UTF-8" in message
 
 
 async def test_an_import_of_the_same_lines_makes_nothing_twice(service: Service) -> None:

@@ -232,10 +232,11 @@ async def test_nothing_is_answered_before_the_disk_has_it(slow: Service, disk: D
     async with wire(slow.port) as line:
         line.writer.write(post("/tasks", TASK))
         await disk.asked.wait()
+        reading = asyncio.create_task(line.answer())
         assert (await slow.http.get("/livez")).status_code == 200
-        assert not line.reader._buffer  # type: ignore[attr-defined]
+        assert not reading.done()
         disk.ready.set()
-        answer = await line.answer()
+        answer = await reading
         assert answer.status == 202
         await slow.task(answer.json()["task_id"])
 
@@ -250,7 +251,7 @@ async def test_a_task_stays_although_its_client_has_left(slow: Service, disk: Di
     assert await total(slow) == 2
 
 
-async def test_what_the_disk_refuses_is_told(slow: Service, disk: Disk) -> None:
+async def test_what_the_disk_refuses_is_reported(slow: Service, disk: Disk) -> None:
     disk.refusal = "full"
     disk.ready.set()
     async with wire(slow.port) as line:

@@ -12,7 +12,7 @@ from asyncsvc.storage.database import Database
 from asyncsvc.storage.entries import EventRow
 from asyncsvc.storage.protocol import PAGE
 from asyncsvc.web.http.sockets import Sockets
-from tests.web.serving import HANG, Service, ask, message, rest, seqs, serving, stored, text, told
+from tests.web.serving import HANG, Service, ask, message, reply, rest, seqs, serving, stored, text
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -102,7 +102,7 @@ async def test_a_retry_streams_on_from_the_last_event(service: Service) -> None:
 
 
 async def test_a_task_that_is_not_there_is_4404(service: Service) -> None:
-    for name in ("nobody", "%00", "%ED%A0%80", "a%20b", "x" * 3000):
+    for name in ("unknown", "%00", "%ED%A0%80", "a%20b", "x" * 3000):
         async with service.ws(f"/ws/tasks/{name}") as socket:
             messages, code = await rest(socket)
         assert code == 4404, name
@@ -201,7 +201,7 @@ async def test_unsubscribe_ends_the_events(service: Service) -> None:
         assert (answer["status"], answer["seq"]) == ("scheduled", 1)
         assert (await message(socket))["seq"] == 1
         await ask(socket, op="unsubscribe", task_id=task_id)
-        await ask(socket, op="unsubscribe", task_id="nobody")
+        await ask(socket, op="unsubscribe", task_id="unknown")
         await service.steer(task_id, "cancel")
         await socket.send(json.dumps({"op": "ping"}))
         assert (await message(socket))["op"] == "ok"
@@ -213,7 +213,7 @@ async def test_cancel_says_how_it_went(service: Service) -> None:
         assert (await ask(socket, op="cancel", task_id=task_id))["status"] == "cancelled"
         answer = await ask(socket, op="cancel", task_id=task_id, ref="again")
         assert (answer["ref"], answer["error"]["code"]) == ("again", "illegal_transition")
-        answer = await ask(socket, op="cancel", task_id="nobody")
+        answer = await ask(socket, op="cancel", task_id="unknown")
         assert answer["error"]["code"] == "task_not_found"
 
 
@@ -253,8 +253,8 @@ async def test_the_whole_feed_tells_the_progress_of_all(fresh: Service) -> None:
     waiting = await fresh.submit(delay_s=3600)
     async with fresh.ws() as socket:
         await ask(socket, op="subscribe", all=True)
-        heard = {(await message(socket))["task_id"] for _ in range(2)}
-    assert heard == {running, waiting}
+        received = {(await message(socket))["task_id"] for _ in range(2)}
+    assert received == {running, waiting}
 
 
 async def test_a_feed_is_whole_though_tasks_were_deleted(fresh: Service) -> None:
@@ -298,7 +298,7 @@ async def test_bad_messages_are_answered_with_their_error(fresh: Service) -> Non
         async with fresh.ws() as socket:
             for sent, code in BAD[first : first + 4]:
                 await socket.send(sent)
-                answer = await told(socket)
+                answer = await reply(socket)
                 assert (answer["op"], answer["error"]["code"]) == ("error", code), sent
             assert (await ask(socket, op="ping"))["op"] == "ok"
 
@@ -316,7 +316,7 @@ async def test_bad_messages_again_and_again_are_4400(service: Service) -> None:
 async def test_what_cannot_be_done_is_no_bad_message(service: Service) -> None:
     async with service.ws() as socket:
         for _ in range(20):
-            answer = await ask(socket, op="subscribe", task_id="nobody")
+            answer = await ask(socket, op="subscribe", task_id="unknown")
             assert answer["error"]["code"] == "task_not_found"
         assert (await ask(socket, op="ping"))["op"] == "ok"
 

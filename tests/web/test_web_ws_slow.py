@@ -1,4 +1,4 @@
-"""A client that does not read: closed with 1013, loses nothing, slows nobody."""
+"""A client that does not read: closed with 1013, loses nothing, slows no other."""
 
 import asyncio
 import base64
@@ -38,7 +38,7 @@ async def impatient(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIte
 
 @dataclass
 class Reader:
-    """A WebSocket client that reads from the kernel only when it is told to."""
+    """A WebSocket client that reads from the kernel only on demand."""
 
     stream: socket.socket
     code: int | None = None
@@ -128,7 +128,7 @@ async def test_it_is_closed_with_1013_and_comes_back_without_loss(impatient: Ser
     assert later[-1] == task["seq"]
 
 
-async def test_it_slows_nobody_else(impatient: Service) -> None:
+async def test_it_slows_no_other(impatient: Service) -> None:
     task_id = await impatient.submit(MUCH)
     async with reader(impatient, f"/ws/tasks/{task_id}") as slow:
         seqs = await watched_to_the_end(impatient, task_id)
@@ -159,7 +159,7 @@ async def test_a_slow_reader_of_an_event_stream_holds_up_nothing(impatient: Serv
 
 
 @pytest.mark.parametrize("path", ["/ws/tasks/{}", "/ws"])
-async def test_a_task_that_is_deleted_before_all_was_sent_is_said_to_be_gone(
+async def test_a_task_that_is_deleted_before_all_was_sent_is_written_to_be_gone(
     impatient: Service, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
     task_id = await impatient.submit("x")
@@ -173,8 +173,8 @@ async def test_a_task_that_is_deleted_before_all_was_sent_is_said_to_be_gone(
     async with impatient.ws(path.format(task_id)) as ws:
         if path == "/ws":
             assert (await ask(ws, op="subscribe", task_id=task_id))["op"] == "ok"
-        said = await message(ws)
-        assert (said["op"], said["error"]["code"]) == ("error", "task_not_found")
+        answer = await message(ws)
+        assert (answer["op"], answer["error"]["code"]) == ("error", "task_not_found")
         if path == "/ws":
             assert (await ask(ws, op="ping"))["op"] == "ok"
         else:

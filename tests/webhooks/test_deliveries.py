@@ -52,7 +52,7 @@ async def _told_at_once(folder: Path, wire: Wire) -> None:
         assert (await last_try(journal))[2:] == ("delivered", 1, 204, None, None)
 
 
-def test_an_end_is_told_at_once_and_once(tmp_path: Path, wire: Wire) -> None:
+def test_an_end_is_reported_at_once_and_once(tmp_path: Path, wire: Wire) -> None:
     _told_at_once(tmp_path, wire)
 
 
@@ -167,7 +167,7 @@ async def _again(folder: Path, wire: Wire) -> None:
         assert (await last_try(journal))[1:4] == (6, "delivered", 1)
 
 
-def test_a_rerun_is_told_anew_whatever_became_of_the_first(tmp_path: Path, wire: Wire) -> None:
+def test_a_rerun_is_reported_anew_whatever_became_of_the_first(tmp_path: Path, wire: Wire) -> None:
     _again(tmp_path, wire)
 
 

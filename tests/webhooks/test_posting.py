@@ -136,7 +136,7 @@ async def test_the_status_counts_however_the_body_ends() -> None:
         assert (await send(receiver.url)).status == 200
 
 
-async def test_no_answer_is_said_in_words() -> None:
+async def test_no_answer_is_written_in_words() -> None:
     async with receiving(silence, hang_up, nonsense) as receiver:
         late = await send(receiver.url, timeout_s=0.05)
         assert late.error == "no answer within 0.05 s"

@@ -33,7 +33,7 @@ async def _slow(folder: Path, wire: Wire) -> None:
         )
 
 
-def test_a_slow_receiver_holds_up_nobody_else(tmp_path: Path, wire: Wire) -> None:
+def test_a_slow_receiver_holds_up_no_other(tmp_path: Path, wire: Wire) -> None:
     _slow(tmp_path, wire)
 
 

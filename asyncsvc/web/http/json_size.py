@@ -40,7 +40,7 @@ def check(data: bytes) -> None:
     long = LONG in data.translate(DIGITS)
     if values <= VALUES_MOST and brackets <= SHALLOW and not long:
         return
-    outside = _outside(data)
+    outside = outside_strings(data)
     brackets = outside.count(b"[") + outside.count(b"{")
     if brackets + outside.count(b",") + outside.count(b":") + 1 > VALUES_MOST:
         raise _too_many()
@@ -62,8 +62,8 @@ def too_deep() -> InvalidRequest:
     return InvalidRequest(f"the body is nested too deeply; {DEPTH_MOST} levels are allowed")
 
 
-def _outside(data: bytes) -> bytes:
-    """What stands outside of strings."""
+def outside_strings(data: bytes) -> bytes:
+    """What stands outside of strings; too many strings are refused."""
     if b"\\" in data:
         # In this order: a backslash that is itself escaped escapes no quote.
         data = data.replace(b"\\\\", b"").replace(b'\\"', b"")

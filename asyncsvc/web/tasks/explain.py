@@ -120,13 +120,13 @@ class Explanation(TypedDict):
 async def explain(request: Request) -> Response:
     """GET /tasks/{id}/explain: its timeline, what it waited for, each attempt, tokens.
 
-    It is told from the stored events and is the same after a restart of the service.
+    It is made from the stored events and is the same after a restart of the service.
     """
     parts = services(request)
-    return JSON(await told(parts, request.path_params["task_id"]))
+    return JSON(await explanation(parts, request.path_params["task_id"]))
 
 
-async def told(parts: Services, task_id: str) -> dict[str, Any]:
+async def explanation(parts: Services, task_id: str) -> dict[str, Any]:
     """Raises TaskNotFound."""
     task = await parts.journal.task(task_id)
     history, seq = History(task), 0

@@ -172,7 +172,7 @@ def test_frames_in_a_list_are_frames() -> None:
 
 
 @pytest.mark.parametrize("frame", [{"model": "m", "id": 3}, "text", [1]])
-def test_nothing_but_odd_frames_is_told_as_what_it_is(frame: Any) -> None:
+def test_nothing_but_odd_frames_is_reported_as_what_it_is(frame: Any) -> None:
     answer, _ = taken(frame)
     with pytest.raises((UpstreamInvalid, UpstreamDisconnected), match=r"no answer|in the middle"):
         answer.check([])
@@ -242,7 +242,7 @@ def test_an_empty_error_is_none() -> None:
 # The end --------------------------------------------------------------------------------------
 
 
-def test_an_answer_that_nobody_ended_is_none() -> None:
+def test_an_answer_that_no_client_ended_is_none() -> None:
     answer, _ = taken(chunk(content="half"))
     with pytest.raises(UpstreamDisconnected, match="in the middle"):
         answer.check([])

@@ -87,7 +87,7 @@ def test_an_event_stream_wherever_it_is_cut(body: bytes, wanted: list[Any], size
 
 
 @pytest.mark.parametrize(("body", "wanted"), EVENTS, ids=[str(body) for body, _ in EVENTS])
-def test_signs_of_life_are_told(body: bytes, wanted: list[Any]) -> None:
+def test_signs_of_life_are_reported(body: bytes, wanted: list[Any]) -> None:
     found = shape(read(body))
     assert found == wanted
 

@@ -118,7 +118,7 @@ def text_of(frames: Frames) -> str:
     return "".join(part["text"] for part in final["payload"]["message"]["content"])
 
 
-async def test_a_recorded_run_is_heard_as_it_was_said() -> None:
+async def test_a_recorded_run_is_received_as_it_was_written() -> None:
     frames, sheet = recorded("chat"), Sheet()
     async with playing(frames) as (played, made, account):
         answer = await ask(made, account, sheet)
@@ -201,7 +201,7 @@ async def test_a_gateway_that_starts_is_waited_for() -> None:
         assert away.value.retry_after
 
 
-async def test_nobody_there_is_waited_for() -> None:
+async def test_no_client_there_is_waited_for() -> None:
     async with playing([]) as (_, made, account):
         nowhere = replace(account, base_url="http://127.0.0.1:9/v1")
         with pytest.raises(GatewayAway):
@@ -246,7 +246,7 @@ async def test_how_a_run_may_end_without_an_answer(event: dict[str, Any], kind: 
         assert ended.value.code == kind
 
 
-async def test_tools_of_the_agent_are_told() -> None:
+async def test_tools_of_the_agent_are_reported() -> None:
     frames = recorded("chat")
     at = next(i for i, f in enumerate(frames) if f.get("payload", {}).get("state") == "delta")
     kept = {name: frames[at]["payload"][name] for name in ("runId", "sessionKey")}

@@ -6,7 +6,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from asyncsvc.errors import InvalidRequest
-from asyncsvc.web.tasks import messages as wishes
+from asyncsvc.web.tasks import messages
 from tests.web.serving import Service, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,12 +49,12 @@ async def test_a_socket_where_there_is_none_is_a_404_in_our_shape(
 @pytest.mark.parametrize("value", [-1, 1.0, "1", True, None])
 async def test_a_cursor_is_a_whole_number(value: Any) -> None:
     with pytest.raises(InvalidRequest) as fault:
-        wishes.number({"after": value}, "after")
+        messages.number({"after": value}, "after")
     assert fault.value.param == "after"
 
 
 @pytest.mark.parametrize("message", [{}, {"op": None}, {"op": ["ping"]}, {"op": "PING"}])
 async def test_an_op_is_one_of_ours(message: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as fault:
-        wishes.op(message)
+        messages.op(message)
     assert fault.value.param == "op"
