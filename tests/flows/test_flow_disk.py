@@ -139,6 +139,8 @@ async def test_calls_that_fail_acknowledge_nothing(
     tmp_path: Path, sim: Provider, call: str, error: str, when: str
 ) -> None:
     path, acknowledged = settings(tmp_path, sim.url), set[str]()
+    async with service(path):
+        pass  # makes the database, so that the calls that fail are those of submits
     async with service(path, failing(call, error, when)) as remote:
         await until(remote, acknowledged, 503)
         await recovers(remote, acknowledged)
