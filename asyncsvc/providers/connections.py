@@ -79,7 +79,7 @@ class Inflater:
             if self._engine.eof:
                 if not data:
                     return
-                # gzip may consist of several participants; anything else after one is padding.
+                # gzip may consist of several members; anything else after one is padding.
                 if self._encoding != "gzip" or data[:1] != _GZIP[:1]:
                     self._ended = True
                     return

@@ -57,7 +57,7 @@ class Inflater:
         self._bits = _bits(data, encoding)
         self._stream = zlib.decompressobj(self._bits)
         self._left = data
-        self._participants = 1
+        self._members = 1
         self.ended = False
 
     def more(self, most: int) -> bytes:
@@ -83,10 +83,10 @@ class Inflater:
         rest = stream.unused_data
         if not rest:
             self.ended = True
-        elif self._encoding != GZIP or self._participants == MEMBERS_MOST:
+        elif self._encoding != GZIP or self._members == MEMBERS_MOST:
             raise self._broken("something follows its end")
         else:
-            self._participants += 1
+            self._members += 1
             self._stream, self._left = zlib.decompressobj(self._bits), rest
 
     def _broken(self, why: str) -> InvalidJson:
