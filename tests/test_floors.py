@@ -98,6 +98,76 @@ def test_there_is_no_circle() -> None:
         visit(module, ())
 
 
+FACES = {
+    "batches": {"batches", "files", "lines", "steps"},
+    "config": {"diff", "load", "settings"},
+    "cron": {"schedules"},
+    "execution": {"execution", "workers"},
+    "intake": {"admission", "commands", "importer", "intake"},
+    "journal": {"counters", "journal", "transaction"},
+    "lifecycle": {"reload", "restart", "retention"},
+    "limits": {
+        "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
+    },
+    "monitoring": {"alarms", "explain", "monitor"},
+    "net": {"egress", "signing"},
+    "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
+    "providers.answers": {
+        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "thinking",
+        "tool_calls",
+    },
+    "providers.openclaw": {"chat", "runs", "socket"},
+    "routing": {"router"},
+    "scheduling": {
+        "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
+    },
+    "simulator": {""},
+    "storage": {"backup", "database", "entries", "export", "lock", "protocol", "refusals"},
+    "storage.migrations": {""},
+    "tasks": {"parameters", "state", "submission"},
+    "web": {"routes"},
+    "web.admin": {"commands", "health", "metrics", "transfer"},
+    "web.http": {
+        "auth", "body", "body_memory", "connections", "errors", "resources", "sockets", "state",
+        "streaming",
+    },
+    "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
+    "web.openapi": {"routes"},
+    "web.tasks": {"explain", "routes", "schedules", "schemas", "submit", "views", "websocket"},
+    "webhooks": {"deliveries"},
+}  # fmt: skip
+"""The modules that other packages import; all others belong to their package. "" is the package
+itself."""
+
+
+def package_of(module: str) -> str:
+    """The innermost package that holds a module."""
+    return module if MODULES[module].name == "__init__.py" else module.rpartition(".")[0]
+
+
+def test_packages_are_imported_through_their_faces() -> None:
+    used: dict[str, set[str]] = {}
+    for module, path in MODULES.items():
+        for other in imports_of(path) & MODULES.keys():
+            owner = package_of(other).removeprefix("asyncsvc").removeprefix(".")
+            if owner and not package_of(module).startswith(f"asyncsvc.{owner}"):
+                face = other.removeprefix(f"asyncsvc.{owner}").removeprefix(".")
+                used.setdefault(owner, set()).add(face)
+    for package, faces in used.items():
+        assert faces <= FACES.get(package, set()), f"{package} shows no such modules"
+    assert used == FACES, "a module that no other package imports is no face"
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_a_package_names_its_faces(package: str) -> None:
+    text = ast.get_docstring(
+        ast.parse((PACKAGE / package.replace(".", "/") / "__init__.py").read_text())
+    )
+    assert text is not None
+    missing = {face for face in FACES[package] if face and face not in re.findall(r"\w+", text)}
+    assert not missing
+
+
 CLOCKS = {("time", "time"), ("time", "time_ns"), ("datetime", "now"), ("datetime", "utcnow")}
 
 

@@ -1,4 +1,5 @@
 """Files and OpenAI batches: each input line becomes a task, each finished task an output line.
 
-May be imported: `batches.Batches` (the runner), `files` (uploads), `lines` (input and output).
+May be imported: `batches.Batches` (the runner) with its `steps`, `files` (uploads), `lines` (input
+and output).
 """

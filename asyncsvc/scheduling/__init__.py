@@ -1,5 +1,6 @@
 """Scheduling: where tasks wait, in which order they go, and to which model.
 
-Import `Scheduler` from `scheduler`, `EtaEstimator` from `eta`, `Steps` and `shielded` from `steps`;
-`cache` holds finished answers, `candidates` has the types `AccountSlot` and `Claim`.
+Import `Scheduler` from `scheduler`, `EtaEstimator` from `eta`, `Steps` and `shielded` from `steps`,
+the types of `candidates` and finished answers from `cache`. The application builds a scheduler of
+`dispatcher` and `timers`.
 """

@@ -1,6 +1,6 @@
 """Everything durable, in SQLite: the only package with SQL.
 
-Import `protocol.Store` and `entries`, which know no database; `export` for tasks as JSON lines.
-`database.Database` is for the application that opens it, `backup` and `lock` for the commands.
-The other modules belong to this package.
+Import `protocol.Store` and `entries`, which know no database; `export` for tasks as JSON lines;
+`refusals` for what is done about a damaged file. `database.Database` is for the application that
+opens it, `backup` and `lock` for the commands.
 """

@@ -1,4 +1,5 @@
-"""Routes for operators: health, metrics, reload, model pause, backup, export and import.
+"""Routes for operators: `health`, `metrics`, `commands` (reload, pause of a model), `transfer`.
 
-Each module has `ROUTES`; `metrics.ROWS` is the table of all metrics.
+`transfer` is backup, export and import. Each module has `ROUTES`; `metrics.ROWS` is the table of
+all metrics.
 """

@@ -1,4 +1,6 @@
-"""HTTP itself: connections, authentication, request bodies, resources, error responses, WebSockets.
+"""HTTP itself, for every group of routes; nothing here knows a route.
 
-Every group of routes imports from here; this package imports none of them.
+Import `auth`, `body` and `body_memory` (request bodies), `connections`, `errors` (error responses),
+`resources` (routes and their declarations), `sockets` (WebSockets), `streaming`, and `state` (the
+parts of the service that routes use).
 """

@@ -1,4 +1,5 @@
 """Routes of tasks, schedules and models over HTTP and WebSocket, with their schemas and views.
 
-The other groups import `routes.services`, `submit`, `views` and the schemas.
+The other groups import `routes.services`, `submit`, `views` and the `schemas`; `explain`,
+`schedules` and `websocket` have `ROUTES` of their own.
 """
