@@ -1,7 +1,7 @@
-"""An event loop on virtual time: where everybody waits, the clock jumps to the next alarm.
+"""An event loop on virtual time: where all tasks wait, the clock jumps to the next alarm.
 
-A day passes in milliseconds. Threads are the exception: while a database call is under way the
-loop waits for it in real time, so that no deadline passes meanwhile.
+A day passes in milliseconds. Threads are the exception: while a database call or work in an
+executor is under way the loop waits for it in real time, so that no deadline passes meanwhile.
 """
 
 import asyncio
@@ -66,6 +66,15 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         return self.now
 
+    def run_in_executor(
+        self, executor: Any, func: Callable[..., T], *args: Any
+    ) -> "asyncio.Future[T]":
+        """Work in a thread takes real time, and none of the virtual."""
+        done = super().run_in_executor(executor, func, *args)
+        self.busy += 1
+        done.add_done_callback(functools.partial(_no_longer_busy, self))
+        return done
+
     def wall_ms(self) -> int:
         """The virtual wall clock, to be handed to whatever wants `now`."""
         return START_MS + round(self.now * 1000)
@@ -104,18 +113,23 @@ def run_virtual(work: Coroutine[Any, Any, None]) -> None:
         done.add_done_callback(functools.partial(_no_longer_busy, running))
         return done
 
-    fetch = aiosqlite.Connection.execute_fetchall
+    def waited_for(work: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Any]:
+        async def waiting(*args: Any) -> Any:
+            loop().busy += 1
+            try:
+                return await work(*args)
+            finally:
+                loop().busy -= 1
 
-    async def fetched(connection: aiosqlite.Connection, *args: Any) -> Any:
-        loop().busy += 1
-        try:
-            return await fetch(connection, *args)
-        finally:
-            loop().busy -= 1
+        return waiting
 
+    reader = aiosqlite.Connection
+    # A reader's thread works in real time, also where it opens and closes its connection.
+    threaded = ("__aenter__", "__aexit__", "execute_fetchall")
+    readers: dict[str, Any] = {name: waited_for(getattr(reader, name)) for name in threaded}
     with (
         patch.object(WorkerThread, "submit", counted),
-        patch.object(aiosqlite.Connection, "execute_fetchall", fetched),
+        patch.multiple(reader, **readers),
         asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner,
     ):
         runner.run(work)

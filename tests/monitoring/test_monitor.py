@@ -272,7 +272,7 @@ async def test_without_a_look_the_last_one_counts(
     async with _services(tmp_path) as services:
         services.seen = replace(CALM, memory=600 * MB)
         await asyncio.sleep(SOON_S)
-        with patch.object(_monitor(services), "_look", side_effect=OSError("no /proc")):
+        with patch.object(_monitor(services), "look", side_effect=OSError("no /proc")):
             await asyncio.sleep(5)
         assert _levels(services) == {"memory": "overloaded"}
         assert sum("cannot be read" in r.getMessage() for r in caplog.records) == 1
@@ -286,7 +286,7 @@ async def test_a_fault_of_ours_does_not_end_the_watch(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with _services(tmp_path) as services:
-        with patch.object(_monitor(services), "_look", side_effect=ZeroDivisionError):
+        with patch.object(_monitor(services), "look", side_effect=ZeroDivisionError):
             await asyncio.sleep(SOON_S)
         assert any("a fault of ours" in record.getMessage() for record in caplog.records)
         services.seen = replace(CALM, memory=600 * MB)
