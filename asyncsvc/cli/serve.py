@@ -56,7 +56,7 @@ def _leave(*_: object) -> None:
 
 
 def _serve(named: Path | None, host: str | None, port: int | None, db: Path | None) -> None:
-    _import_server()
+    import_server()
     from asyncsvc import server
     from asyncsvc.config.load import load
     from asyncsvc.config.settings import Settings
@@ -86,7 +86,7 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
     log.info("stopped")
 
 
-def _import_server() -> None:
+def import_server() -> None:
     """Import the server in less time and memory than a plain import takes.
 
     Nearly all that an import makes stays, so Python's collector looks at it once, afterwards.
