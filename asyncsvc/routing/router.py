@@ -83,7 +83,9 @@ class Router:
     ) -> None:
         self._models = models
         self._routes = routes
-        self._classifier = classifier or Classifier.builtin()
+        self._classifier = classifier
+        """None stands for the one of the package, which the first prompt without a model reads:
+        10 ms and 4 MB that a service without such tasks does not need."""
 
     def apply(self, models: Mapping[str, Model], routes: Routes) -> None:
         """Other models and pools from now on."""
@@ -94,7 +96,8 @@ class Router:
         explicit = _explicit(asked)
         if explicit is not None:
             return explicit
-        verdict = self._classifier.classify(asked.text)
+        classifier = self._classifier or Classifier.builtin()
+        verdict = classifier.classify(asked.text)
         score = verdict.lead("reasoning")
         if asked.lane == "long" and verdict.name in NOT_PRESSING:
             return Decision("batch", "field: lane", score, verdict.hits)

@@ -3,6 +3,7 @@
 import signal
 import socket
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
@@ -175,3 +176,17 @@ def test_check_refuses_what_is_no_database_of_ours(place: Place) -> None:
     for name, why in reasons.items():
         ended = place.run("check", ASYNCSVC_STORAGE__PATH=name)
         assert (ended.code, why in ended.err) == (2, True), ended
+
+
+LOADED = """
+import gc, sys
+from asyncsvc.cli.serve import import_server
+import_server()
+print(sorted({"asyncsvc.server", "httpx", "httpx._main", "rich", "pygments"} & set(sys.modules)))
+print(gc.isenabled())
+"""
+
+
+def test_the_server_is_imported_without_the_command_line_of_httpx() -> None:
+    found = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True)
+    assert found.stdout.decode().split("\n")[:2] == ["['asyncsvc.server', 'httpx']", "True"]

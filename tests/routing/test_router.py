@@ -1,9 +1,11 @@
 import tomllib
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from asyncsvc.config.settings import Model, Routes, Settings
+from asyncsvc.routing.classifier import Classifier
 from asyncsvc.routing.router import CLASSES, Asked, Decision, Router
 from tests.test_floors import ROOT
 
@@ -156,3 +158,15 @@ def test_a_class_that_is_named_decides_before_all_else() -> None:
     asked = Asked("chat", "/think why?", "priority", {"thinking": "on"}, "batch")
     decision = Router({}, Routes()).classify(asked)
     assert (decision.name, decision.rule) == ("batch", "field: route_as")
+
+
+def test_the_classifier_is_read_only_for_a_prompt_without_a_class(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    builtin = Mock(return_value=Classifier.builtin())
+    monkeypatch.setattr(Classifier, "builtin", builtin)
+    router = Router(SHIPPED.models, SHIPPED.routes)
+    assert router.classify(Asked("chat", "hello", wanted="simple")).name == "simple"
+    assert builtin.call_count == 0
+    assert router.classify(Asked("chat", "什么是AI？")).name == "simple"
+    assert builtin.call_count == 1
