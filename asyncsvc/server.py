@@ -18,13 +18,14 @@ import uvicorn
 from starlette.types import ASGIApp
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
+from websockets.protocol import State
 
 from asyncsvc.app import drain, open_services, web
 from asyncsvc.config.settings import Settings, tokens
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.reload import hangup
 from asyncsvc.web.http.connections import Connections
-from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, EXTENSION
+from asyncsvc.web.http.sockets import CLOSE, CLOSE_WITHIN_S, WRITE
 from asyncsvc.web.http.state import Services
 
 log = logging.getLogger(__name__)
@@ -44,7 +45,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket that can be closed while its buffer is full."""
+    """A WebSocket that can be closed while its buffer is full, and that takes whole frames."""
 
     when_lost: Callable[[], None] | None = None
 
@@ -52,12 +53,27 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_connect(event)
         if hasattr(self, "scope"):
             extensions = cast(dict[str, object], self.scope["extensions"])
-            extensions[EXTENSION] = self.close_now
+            extensions[CLOSE] = self.close_now
+            extensions[WRITE] = self.write_now
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         if self.when_lost is not None:
             self.when_lost()
+
+    def write_now(self, frame: bytes) -> bool:
+        """Write a whole frame where the client is connected and its buffer has room; else write
+        nothing and return False: `send` then waits, or knows the reason."""
+        if (
+            not self.writable.is_set()
+            or self.disconnected
+            or self.close_sent
+            or self.conn.state is not State.OPEN
+            or self.conn.extensions  # such as compression: a frame is then the connection's own
+        ):
+            return False
+        self.transport.write(frame)
+        return True
 
     def close_now(self, code: int, reason: str) -> None:
         """Queue the close frame behind what is buffered; a client that never reads it is cut."""
