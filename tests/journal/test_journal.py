@@ -73,6 +73,30 @@ async def test_only_the_newest_small_bodies_are_in_memory(
     assert found == [b"stored", b"2", b"3", b"stored"]
 
 
+async def test_the_tasks_that_ended_last_are_read_from_memory(
+    journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal_module, "ENDED_TASKS", 2)
+    for name in ("old", "deleted", "ended"):
+        await live_through(journal, name)
+    await journal.append(Removal("deleted"))
+    stored = [await journal.store.task(name) for name in ("old", "ended")]
+    with patch.object(journal.store, "task", AsyncMock(return_value=None)) as read:
+        assert await journal.followed("ended") == stored[1]
+        for name in ("old", "deleted"):
+            with pytest.raises(TaskNotFound):
+                await journal.followed(name)
+    assert [call.args for call in read.call_args_list] == [("old",), ("deleted",)]
+    assert stored[0] is not None
+
+
+async def test_a_chore_may_delete_what_has_ended(journal: Journal) -> None:
+    await live_through(journal, "t1")
+    assert await journal.between(lambda: journal.store.upkeep.purge(10**15)) == 1
+    with pytest.raises(TaskNotFound):
+        await journal.followed("t1")
+
+
 async def test_no_client_hears_of_an_event_before_it_is_on_the_disk(journal: Journal) -> None:
     await journal.append(new_task())
     commits = Commits(journal.store)

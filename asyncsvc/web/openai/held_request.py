@@ -101,7 +101,7 @@ class Held:
     async def ended(self) -> tuple[Task | None, Failure | None]:
         """(the task once its events have ended, the failure unless it has completed)."""
         try:
-            task = await self.services.journal.task(self.task_id)
+            task = await self.services.journal.followed(self.task_id)
         except TaskNotFound as error:
             return None, Failure(404, error.type, error.code, str(error), error.param)
         if task.state is State.COMPLETED:
