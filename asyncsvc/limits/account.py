@@ -33,14 +33,7 @@ from asyncsvc.limits.headers import RateHeaders
 from asyncsvc.limits.semaphore import Semaphore
 from asyncsvc.limits.sliding_window import Entry, Window
 from asyncsvc.limits.smoothing import Smoothing
-from asyncsvc.limits.verdict import (
-    READY,
-    AccountState,
-    Stage,
-    Verdict,
-    WaitReasons,
-    verdict,
-)
+from asyncsvc.limits.verdict import READY, AccountState, Stage, Verdict, WaitReasons, verdict
 
 
 @dataclass(slots=True)
@@ -142,10 +135,10 @@ class AccountLimiter:
     def wait(self, tokens: int = 0, *, spread: bool = False) -> float:
         """Seconds until the provider's side allows a call of so many tokens; inf: until something
         changes. `spread`: and until the evening-out of bursts lets the call begin."""
-        seconds, now = self.verdict(Stage.PERMIT, tokens=tokens).wait_s(self.time()), self.time()
-        return (
-            max(seconds, self.smoothing.free_at - now) if spread and not self.standing else seconds
-        )
+        until = self.verdict(Stage.PERMIT, tokens=tokens).until
+        if spread and not self.standing:
+            until = max(until, self.smoothing.free_at)
+        return max(until - self.time(), 0.0)
 
     def refusal(self) -> ProviderError | None:
         """The provider's answer for which no call may start now; None: for none."""
@@ -288,13 +281,8 @@ class AccountLimiter:
         permit.refused()
         if not self.adaptive.learns or permit.sent_at is None:
             return False
-        found = self.adaptive.refused(
-            isinstance(error, ConcurrencyLimited),
-            permit.beside,
-            self.window.accepted(now),
-            permit.sent_at,
-            now,
-        )
+        named, in_window = isinstance(error, ConcurrencyLimited), self.window.accepted(now)
+        found = self.adaptive.refused(named, permit.beside, in_window, permit.sent_at, now)
         self._follow()
         return found
 
@@ -332,14 +320,13 @@ class AccountLimiter:
 
     def _follow(self, renew: bool = False) -> None:
         """Take over what has been learned; `renew`: the limits were set just now."""
-        found = self.adaptive.limits(self.concurrency, self.window.limit)
+        found = at_once, rate = self.adaptive.limits(self.concurrency, self.window.limit)
         changed = found != (self.concurrency, self.window.limit)
-        if changed:
-            self.window.limit = found[1]
-            self.slots.resize(found[0])
         if changed or renew:
-            self.smoothing = Smoothing(*found, self.window.span_s)
+            self.smoothing = Smoothing(at_once, rate, self.window.span_s)
         if changed:
+            self.window.limit = rate
+            self.slots.resize(at_once)
             self._listener.on_learn(self)
             self.wake()
 

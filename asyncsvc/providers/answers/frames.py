@@ -52,7 +52,7 @@ class Frames:
 
     def _reader(self, first: bytes) -> "EventStream | _Whole | _Page":
         if first in (b"{", b"["):
-            return _Whole(Halves(final=True))
+            return _Whole()
         return _Page() if first == b"<" else EventStream(final=self._final)
 
 
@@ -79,8 +79,7 @@ class _Sniffed:
 class _Whole:
     """JSON: one document, or several one after the other."""
 
-    def __init__(self, halves: Halves) -> None:
-        self._halves = halves
+    def __init__(self) -> None:
         self._body = bytearray()
         self._next_try = 0
         self._given = False
@@ -108,7 +107,7 @@ class _Whole:
         if not data:
             return []
         try:
-            values, _ = documents(data, self._halves)
+            values, _ = documents(data, Halves(final=True))
         except NotJson as error:
             if self._given:
                 return []  # words after a document
