@@ -12,6 +12,7 @@ import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from asyncsvc.errors import (
@@ -32,14 +33,7 @@ from asyncsvc.limits.headers import RateHeaders
 from asyncsvc.limits.semaphore import Semaphore
 from asyncsvc.limits.sliding_window import Entry, Window
 from asyncsvc.limits.smoothing import Smoothing
-from asyncsvc.limits.verdict import (
-    READY,
-    AccountState,
-    Stage,
-    Verdict,
-    WaitReasons,
-    verdict,
-)
+from asyncsvc.limits.verdict import READY, AccountState, Stage, Verdict, WaitReasons, verdict
 
 
 @dataclass(slots=True)
@@ -99,7 +93,8 @@ class AccountLimiter:
         """Those of them that the provider is known to have accepted."""
         self._listener = listener or Listener()
         self.slots = Semaphore(concurrency)
-        self._changed = asyncio.Event()
+        self._changed: asyncio.Event | None = None
+        """Set at the next change; None: nothing waits for that."""
         self._state: AccountState | None = None
         self._state_of = 0
         """The number of changes that the state knows of."""
@@ -130,7 +125,7 @@ class AccountLimiter:
     ) -> Verdict:
         """Whether a call may go on; see `asyncsvc.limits.verdict`. `tokens`: what the call will
         use; 0 where that is not asked yet."""
-        now, room = asyncio.get_running_loop().time(), READY
+        now, room = self.time(), READY
         if self._state is None or self._state_of != self.changes:
             self._state, self._state_of = self._look(now), self.changes
         if tokens and self.budget.limit:
@@ -140,10 +135,10 @@ class AccountLimiter:
     def wait(self, tokens: int = 0, *, spread: bool = False) -> float:
         """Seconds until the provider's side allows a call of so many tokens; inf: until something
         changes. `spread`: and until the evening-out of bursts lets the call begin."""
-        seconds, now = self.verdict(Stage.PERMIT, tokens=tokens).wait_s(self.time()), self.time()
-        return (
-            max(seconds, self.smoothing.free_at - now) if spread and not self.standing else seconds
-        )
+        until = self.verdict(Stage.PERMIT, tokens=tokens).until
+        if spread and not self.standing:
+            until = max(until, self.smoothing.free_at)
+        return max(until - self.time(), 0.0)
 
     def refusal(self) -> ProviderError | None:
         """The provider's answer for which no call may start now; None: for none."""
@@ -164,10 +159,10 @@ class AccountLimiter:
             return str(self.fault or self.refusals.last)
         return _text(self, found)
 
-    @staticmethod
-    def time() -> float:
+    @cached_property
+    def time(self) -> Callable[[], float]:
         """The event loop's time, in which all moments of the limits are given."""
-        return asyncio.get_running_loop().time()
+        return asyncio.get_running_loop().time
 
     @property
     def concurrency(self) -> int:
@@ -200,6 +195,8 @@ class AccountLimiter:
 
     async def sleep(self, delay: float) -> None:
         """Sleep that long, or until something has changed."""
+        if self._changed is None:
+            self._changed = asyncio.Event()
         with suppress(TimeoutError):
             async with asyncio.timeout(None if delay == math.inf else delay):
                 await self._changed.wait()
@@ -207,8 +204,9 @@ class AccountLimiter:
     def wake(self) -> None:
         """Let all that wait for the account ask again: something has changed."""
         self.changes += 1
-        self._changed.set()
-        self._changed = asyncio.Event()
+        if self._changed is not None:
+            self._changed.set()
+            self._changed = None
         if self.budget.limit:
             self._listener.on_room()
 
@@ -283,13 +281,8 @@ class AccountLimiter:
         permit.refused()
         if not self.adaptive.learns or permit.sent_at is None:
             return False
-        found = self.adaptive.refused(
-            isinstance(error, ConcurrencyLimited),
-            permit.beside,
-            self.window.accepted(now),
-            permit.sent_at,
-            now,
-        )
+        named, in_window = isinstance(error, ConcurrencyLimited), self.window.accepted(now)
+        found = self.adaptive.refused(named, permit.beside, in_window, permit.sent_at, now)
         self._follow()
         return found
 
@@ -327,14 +320,13 @@ class AccountLimiter:
 
     def _follow(self, renew: bool = False) -> None:
         """Take over what has been learned; `renew`: the limits were set just now."""
-        found = self.adaptive.limits(self.concurrency, self.window.limit)
+        found = at_once, rate = self.adaptive.limits(self.concurrency, self.window.limit)
         changed = found != (self.concurrency, self.window.limit)
-        if changed:
-            self.window.limit = found[1]
-            self.slots.resize(found[0])
         if changed or renew:
-            self.smoothing = Smoothing(*found, self.window.span_s)
+            self.smoothing = Smoothing(at_once, rate, self.window.span_s)
         if changed:
+            self.window.limit = rate
+            self.slots.resize(at_once)
             self._listener.on_learn(self)
             self.wake()
 
@@ -409,14 +401,15 @@ class Permit:
         """Ask once more before the call, which must follow at once: between the permit and the call
         lie the reading of the body and a commit. Raises GateClosed."""
         limiter = self.limiter
-        if not self._probe and limiter.breaker.wait(limiter.time()) == 0:
+        if limiter.breaker.wait(limiter.time()) == 0:
             self._become_probe()
         if (why := limiter.describe(Stage.CALL, probe=self._probe)) is not None:
             raise GateClosed(why)
 
     def _become_probe(self) -> None:
-        self._probe = self._probe or self.limiter.breaker.enter()
-        self.limiter.changes += 1
+        if not self._probe and self.limiter.breaker.enter():
+            self._probe = True
+            self.limiter.changes += 1
 
     def sent(self) -> None:
         """Note that the call is on its way."""
@@ -475,6 +468,7 @@ class Permit:
         while not (found := limiter.verdict(Stage.PERMIT, probe=self._probe)).ready:
             await limiter.sleep(found.wait_s(limiter.time()))
         self._place = limiter.window.reserve()
+        limiter.changes += 1
         self._become_probe()
         self.sent_at = None
 

@@ -57,10 +57,6 @@ class Cooldown:
         if self.exhausted:
             self.why, self.until, self._named = None, -math.inf, False
 
-    def left(self, now: float) -> float:
-        """Seconds that are left; not above 0: none."""
-        return self.until - now
-
     def verdict(self, now: float) -> Verdict:
         """Whether a call may start as far as the cooldown is concerned."""
         if self.until <= now:

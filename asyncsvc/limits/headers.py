@@ -188,12 +188,6 @@ def window_s(texts: str) -> float | None:
     return next((seconds for seconds, words in _WINDOWS if words.search(texts)), None)
 
 
-def shortest(*times: Sequence[float]) -> float | None:
-    """The shortest of all that were named."""
-    found = min((seconds for each in times for seconds in each), default=math.inf)
-    return None if found == math.inf else found
-
-
 @dataclass(frozen=True, slots=True)
 class RateHeaders:
     """Requests: the limit, what is left of it, seconds until it is whole again."""
@@ -208,15 +202,14 @@ class RateHeaders:
         return self.reset_s or 0.0 if self.remaining == 0 else 0.0
 
 
-def rate_headers(headers: Mapping[str, str], now_ms: int | None = None) -> RateHeaders | None:
+def rate_headers(headers: Mapping[str, str], now_ms: int) -> RateHeaders | None:
     """`x-ratelimit-{limit,remaining,reset}-requests`, as OpenAI sends them. `now_ms` is for
     resets that name a moment."""
     limit = _whole(headers.get("x-ratelimit-limit-requests"))
     remaining = _whole(headers.get("x-ratelimit-remaining-requests"))
     if limit is None and remaining is None:
         return None
-    named = headers.get("x-ratelimit-reset-requests")
-    reset = duration(named) if now_ms is None else seconds_until(named, now_ms)
+    reset = seconds_until(headers.get("x-ratelimit-reset-requests"), now_ms)
     # No body gives a reason for a longer wait.
     return RateHeaders(limit, remaining, None if reset is None else min(reset, HOUR_S))
 

@@ -134,8 +134,8 @@ class Window:
     def opens_at(self, now: float, weight: int = 1) -> float:
         """The moment from which so much more fits, as things stand; inf where that depends on
         another call, a moment gone by where it fits now."""
-        over = self.used(now) + min(max(weight, 1), self.limit) - self.limit
-        if not self.limit or over <= 0:
+        used = self.used(now)
+        if not self.limit or (over := used + min(max(weight, 1), self.limit) - self.limit) <= 0:
             return -math.inf
         last = -math.inf
         for entry in self._log:

@@ -117,8 +117,21 @@ def verdict(
         return _longest(now, _breaker(state)) if state.refused_alike else READY
     if state.paused:
         return PAUSED
-    if stage is SLOT:
-        return _slot(state, now, long, tokens)
+    free = state.cooldown is READY and state.breaker is READY and state.window is READY
+    found = READY if free and tokens is READY else _provider(state, stage, now, probe, tokens)
+    if found is not READY or (stage is not SLOT and stage is not START):
+        return found
+    if state.busy >= state.concurrency:
+        return BUSY
+    if stage is START:
+        return _longest(now, state.spread)
+    return BUSY if long and state.long_busy >= state.concurrency - 1 > 0 else _longest(now, tokens)
+
+
+def _provider(
+    state: AccountState, stage: Stage, now: float, probe: bool, tokens: Verdict
+) -> Verdict:
+    """What is in the way on the provider's side. At `SLOT` the tokens come after the slots."""
     if stage is QUEUE:
         long_cooldown = state.cooldown.until - now > LONG_COOLDOWN_S
         return _longest(now, state.cooldown if long_cooldown else READY, _breaker(state))
@@ -126,22 +139,12 @@ def verdict(
         allowed = state.breaker is READY or (probe and now >= state.breaker.until)
         forbidden = Verdict(state.breaker.reason, ON_CHANGE)  # but for the probe
         return _longest(now, state.cooldown, READY if allowed else forbidden)
+    if stage is SLOT:
+        # The breaker's probe takes a task too, so only a breaker that is open forbids it.
+        breaker = READY if state.probing else state.breaker
+        return _longest(now, state.cooldown, breaker, state.window)
     breaker = READY if probe else _breaker(state)
-    found = _longest(now, state.cooldown, breaker, state.window, tokens)
-    if stage is PERMIT or not found.ready:
-        return found
-    return BUSY if state.busy >= state.concurrency else _longest(now, state.spread)
-
-
-def _slot(state: AccountState, now: float, long: bool, tokens: Verdict) -> Verdict:
-    """The breaker's probe takes a task too, so only a breaker that is open forbids it."""
-    breaker = READY if state.probing else state.breaker
-    found = _longest(now, state.cooldown, breaker, state.window)
-    if not found.ready:
-        return found
-    if state.busy >= state.concurrency or (long and state.long_busy >= state.concurrency - 1 > 0):
-        return BUSY
-    return _longest(now, tokens)
+    return _longest(now, state.cooldown, breaker, state.window, tokens)
 
 
 def _breaker(state: AccountState) -> Verdict:

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, S
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
-from itertools import count
+from itertools import chain, count
 from types import SimpleNamespace
 from typing import cast
 
@@ -134,15 +134,10 @@ async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
             yield left
 
 
-def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterator[bytes]:
+def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterable[bytes]:
     for layer in layers:
-        parts = _through(layer, parts)
-    yield from parts
-
-
-def _through(layer: Inflater, parts: Iterable[bytes]) -> Iterator[bytes]:
-    for part in parts:
-        yield from layer.feed(part)
+        parts = chain.from_iterable(map(layer.feed, parts))
+    return parts
 
 
 KEPT_S = 30.0
@@ -213,15 +208,16 @@ class Pool:
         """A call has ended."""
         self._calls -= 1
         if self._retired and not self._calls:
-            await self._transport.aclose()
+            await self.aclose()
 
     async def retire(self) -> None:
         """Close it as soon as the calls under way have ended."""
         self._retired = True
         if not self._calls:
-            await self._transport.aclose()
+            await self.aclose()
 
     async def aclose(self) -> None:
+        """Close it at once."""
         await self._transport.aclose()
 
 

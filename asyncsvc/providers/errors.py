@@ -169,11 +169,7 @@ def report_of(value: Any) -> Report:
 
 def report_of_body(body: bytes) -> Report:
     """The report of an answer's body."""
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        value = body.decode(errors="replace")
-    return report_of(value)
+    return report_of(_parsed(body, body.decode(errors="replace")))
 
 
 def _words(value: Any, report: Report, depth: int) -> list[str]:
@@ -191,11 +187,7 @@ def _words(value: Any, report: Report, depth: int) -> list[str]:
 def _of_text(text: str, report: Report, depth: int) -> list[str]:
     stripped = text.strip()
     if stripped[:1] in ("{", "["):
-        try:
-            value = orjson.loads(stripped)
-        except orjson.JSONDecodeError:
-            return [stripped]
-        return _words(value, report, depth - 1) or [stripped]
+        return _words(_parsed(stripped), report, depth - 1) or [stripped]
     if _HTML.match(text):
         report.page = True
         found = _TITLE.search(text)
@@ -262,11 +254,11 @@ def _gather(value: Any, found: list[tuple[str, Any]]) -> None:
         level = below
 
 
-def _parsed(text: str) -> Any:
+def _parsed(text: str | bytes, otherwise: Any = None) -> Any:
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
-        return None
+        return otherwise
 
 
 def _shown(value: Any) -> str:
@@ -293,20 +285,16 @@ def of_response(
     status: int,
     body: bytes,
     secrets: Iterable[str],
-    retry_after: float | None = None,
     dialect: str = "any",
     now_ms: int | None = None,
     headers: Mapping[str, str] | None = None,
 ) -> ProviderError:
     """The error that an answer with that status stands for.
 
-    `dialect` names the table of codes, `now_ms` is for moments that the answer names. Times are
-    read from `headers`, or given as `retry_after`.
+    `dialect` names the table of codes, `now_ms` is for moments that body and `headers` name.
     """
     report = report_of_body(body)
-    times = limit_headers.in_headers(headers, now_ms or 0) if headers is not None else []
-    if retry_after is not None:
-        times.append(retry_after)
+    times = limit_headers.in_headers(headers or {}, now_ms or 0)
     return _judged(f"answered {status}", status, report, secrets, times, dialect, now_ms)
 
 
@@ -341,10 +329,10 @@ def _judged(
     if issubclass(kind, UpstreamOverloaded):
         times = [seconds for seconds in times if seconds <= MINUTE_S]  # advice for people
     if not times and now_ms is not None and issubclass(kind, QuotaExhausted):
-        times += [] if (reset := reset_in(text, now_ms)) is None else [reset]
+        times = [] if (reset := reset_in(text, now_ms)) is None else [reset]
     if not (times or issubclass(kind, QuotaExhausted) or (window_s or 0.0) >= DAY_S):
         header_times = [min(seconds, HOUR_S) for seconds in header_times]
-    asked = limit_headers.shortest(times, header_times)
+    asked = min([*times, *header_times], default=None)
     if asked is not None and window_s is not None and issubclass(kind, RateLimited):
         asked = min(asked, max(window_s, MINUTE_S))
     message = f"the provider {what}: {clean(report.text, secrets) or 'no explanation given'}"
@@ -398,8 +386,7 @@ def _by_text(status: int, text: str, window_s: float | None) -> Kind | None:
 
 
 def _by_status(status: int, page: bool) -> Kind:
-    kind = BY_STATUS.get(status)
-    if kind is not None:
+    if (kind := BY_STATUS.get(status)) is not None:
         return UNEXPLAINED.get(kind, kind) if page else kind
     if status >= 500 or status == UNKNOWN:
         return UpstreamOverloaded

@@ -107,7 +107,7 @@ class Catalogue:
         retry_after = NO_MODEL_S
         for upstream in self.upstreams if name is None else self._named.get(name, ()):
             if name or upstream.settings.type == kind:
-                if upstream.gate.describe(Stage.SUBMIT) is None:
+                if upstream.gate.verdict(Stage.SUBMIT).ready:
                     return
                 retry_after = min(retry_after, upstream.gate.wait())
         lacking = self.lacking()

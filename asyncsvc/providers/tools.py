@@ -12,7 +12,7 @@ does not keep to the one parameter. Never touches text or thinking.
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,11 +91,9 @@ def fitted(params: Object, taken: Taken) -> Object:
 
 def fitted_messages(messages: list[Object], taken: Taken) -> list[Object]:
     """The messages, with earlier calls of other tools than functions as the provider takes them."""
-    if not any(_converts(call, taken) for message in messages for call in _calls(message)):
-        return messages
     return [
-        message | {"tool_calls": [_earlier(call, taken) for call in calls]}
-        if (calls := list(_calls(message)))
+        message | {"tool_calls": [_earlier(call, taken) for call in _calls(message)]}
+        if any(_converts(call, taken) for call in _calls(message))
         else message
         for message in messages
     ]
@@ -213,9 +211,7 @@ def _passed(tool: Object, kind: str, taken: Taken) -> Object | None:
 
 def _chosen(choice: Object, found: Converted) -> Any:
     """The choice for a provider; None: the tool is not there, the model chooses by itself."""
-    kind = choice.get("type")
-    held = choice.get(kind) if isinstance(kind, str) else None
-    name = held.get("name") if isinstance(held, dict) else choice.get("name")
+    kind, name = choice.get("type"), _name(choice)
     if kind in (FUNCTION, CUSTOM):
         sent = next((n for n, o in found.origins.items() if _fits(n, o, name, choice)), None)
         if sent is not None:
@@ -225,14 +221,15 @@ def _chosen(choice: Object, found: Converted) -> Any:
 
 
 def _fits(sent: str, origin: Origin, name: Any, choice: Object) -> bool:
-    wanted = choice.get("namespace")
-    if wanted is not None:
-        return (origin.name, origin.namespace) == (name, wanted)
+    if (space := choice.get("namespace")) is not None:
+        return (origin.name, origin.namespace) == (name, space)
     return name in (sent, origin.name)
 
 
 def _name(tool: Object) -> Any:
-    held = tool.get(tool["type"])
+    """The name of a tool, or of the one that a choice names."""
+    kind = tool.get("type")
+    held = tool.get(kind) if isinstance(kind, str) else None
     return held.get("name") if isinstance(held, dict) else tool.get("name")
 
 
@@ -247,9 +244,7 @@ def _allowed(found: Converted, choice: Object) -> tuple[list[Object], Any]:
 
 
 def _allows(wanted: Object, tool: Object, found: Converted) -> bool:
-    kind = wanted.get("type")
-    held = wanted.get(kind) if isinstance(kind, str) else None
-    name = held.get("name") if isinstance(held, dict) else wanted.get("name")
+    kind, name = wanted.get("type"), _name(wanted)
     if tool["type"] != FUNCTION:
         return bool(tool["type"] == kind and name in (None, _name(tool)))
     sent = tool["function"]["name"]
@@ -257,13 +252,13 @@ def _allows(wanted: Object, tool: Object, found: Converted) -> bool:
     if origin is None:
         return bool(kind == FUNCTION and name == sent)
     if kind == NAMESPACE:
-        return origin.namespace == name
+        return bool(origin.namespace == name)
     return _fits(sent, origin, name, wanted)
 
 
-def _calls(message: Object) -> Iterator[Any]:
+def _calls(message: Object) -> list[Any]:
     calls = message.get("tool_calls")
-    return iter(calls if isinstance(calls, list) else ())
+    return calls if isinstance(calls, list) else []
 
 
 def _converts(call: Any, taken: Taken) -> bool:

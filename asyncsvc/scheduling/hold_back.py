@@ -9,6 +9,7 @@ Both weigh what one more call now is worth: each waiting task starts sooner by o
 a second of the accounts that serve it.
 """
 
+import asyncio
 from collections.abc import Sequence
 
 from asyncsvc.limits.account import AccountLimiter
@@ -69,7 +70,7 @@ class HoldBack:
 
     def newcomer_left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
         """Seconds for which the account would stay free for a task that came now; a mere look."""
-        longer, now = self.longer(account, others, waiting), AccountLimiter.time()
+        longer, now = self.longer(account, others, waiting), asyncio.get_running_loop().time()
         return max(longer - (now - self._since.get(account.gate.name, now)), 0.0)
 
     def left(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> float:
@@ -77,7 +78,7 @@ class HoldBack:
         longer = self.longer(account, others, waiting)
         if not longer:
             return 0.0
-        now, name = AccountLimiter.time(), account.gate.name
+        now, name = asyncio.get_running_loop().time(), account.gate.name
         self._asked.add(name)
         left = self._since.setdefault(name, now) + longer - now
         return left if left > INSTANT_S else 0.0
@@ -103,7 +104,7 @@ class ReservedSlot:
 
     def arrived(self) -> None:
         """Count a real-time task that waits from now on."""
-        now = AccountLimiter.time()
+        now = asyncio.get_running_loop().time()
         if self._last is not None:
             gap = now - self._last
             self._gap = gap if self._gap is None else self._gap + EWMA * (gap - self._gap)
@@ -111,7 +112,9 @@ class ReservedSlot:
 
     def since(self) -> float:
         """Seconds since the last real-time task; inf before the first."""
-        return float("inf") if self._last is None else AccountLimiter.time() - self._last
+        return (
+            float("inf") if self._last is None else asyncio.get_running_loop().time() - self._last
+        )
 
     def pays(self, account: Upstream, others: Sequence[Upstream], waiting: int) -> bool:
         """Whether the slot saves the waiting tasks more than it costs real-time tasks.

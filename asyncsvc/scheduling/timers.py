@@ -215,9 +215,9 @@ class WaitTimes:
         are open."""
         for slot in self._blocked - reasons.keys():
             if slot.ready:
-                slot.gate.wait_reasons.note(None, AccountLimiter.time())
+                slot.gate.wait_reasons.note(None, slot.gate.time())
         for slot, reason in reasons.items():
-            slot.gate.wait_reasons.note(reason, AccountLimiter.time())
+            slot.gate.wait_reasons.note(reason, slot.gate.time())
         self._blocked = set(reasons)
 
     def taken(self, task_id: str, gate: AccountLimiter) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class WaitTimes:
         """Seconds that the task has waited, by reason, at the gate that was closed for the shortest
         time. `turn`: behind other tasks although there was room; `session`: behind the head of
         the session."""
-        now = AccountLimiter.time()
+        now = asyncio.get_running_loop().time()
         since = self._lane.get(task_id, now)
         behind = since - self._session.get(task_id, since)
         waited = {"session": behind}
@@ -244,7 +244,7 @@ class WaitTimes:
 
 def cooldown_s(since: float, gates: Iterable[AccountLimiter]) -> float:
     """Seconds since then in which all gates were closed because of a provider's answer."""
-    now = AccountLimiter.time()
+    now = asyncio.get_running_loop().time()
     found = (gate.wait_reasons.between(since, now) for gate in gates)
     return min((sum(each.get(reason, 0.0) for reason in COOLDOWNS) for each in found), default=0.0)
 

@@ -46,7 +46,7 @@ def test_a_duration_is_written_so_that_it_is_read_and_never_shorter(
 
 
 def of(**fields: str) -> RateHeaders | None:
-    return rate_headers({f"x-ratelimit-{name}-requests": text for name, text in fields.items()})
+    return rate_headers({f"x-ratelimit-{name}-requests": text for name, text in fields.items()}, 0)
 
 
 def test_all_three_are_read() -> None:
@@ -54,7 +54,7 @@ def test_all_three_are_read() -> None:
 
 
 def test_without_them_there_is_nothing() -> None:
-    assert rate_headers({"retry-after": "3"}) is None
+    assert rate_headers({"retry-after": "3"}, 0) is None
     assert of(reset="1s") is None
     assert of(limit="many", remaining="²") is None
 

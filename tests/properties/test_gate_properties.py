@@ -192,7 +192,7 @@ class Crowd:
         """A call is made."""
         self.probes += probing
         self.most_probes = max(self.most_probes, self.probes)
-        assert self.gate.cooldown.left(loop().time()) <= 0
+        assert self.gate.cooldown.until <= loop().time()
         if probing:
             assert loop().time() >= self.failed_at + COOLDOWN_S
 

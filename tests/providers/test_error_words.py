@@ -29,7 +29,7 @@ NOW = 1_800_000_000_000
 
 def means(status: int, body: Any, headers: dict[str, str] | None = None) -> ProviderError:
     content = body if isinstance(body, bytes) else orjson.dumps(body)
-    return of_response(status, content, [], None, "any", NOW, headers)
+    return of_response(status, content, [], "any", NOW, headers)
 
 
 def words(text: str) -> dict[str, Any]:
@@ -302,5 +302,5 @@ def test_no_text_takes_long_to_read(piece: str) -> None:
     body = (piece * 65536)[:65536].encode()
     began = time.perf_counter()
     for content in (body, orjson.dumps({"error": {"message": body.decode()}})):
-        of_response(400, content, ["a-secret-key"], None, "any", NOW, {})
+        of_response(400, content, ["a-secret-key"], "any", NOW, {})
     assert time.perf_counter() - began < 0.5

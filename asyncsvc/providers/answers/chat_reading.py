@@ -23,7 +23,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers.answer import Answer
 from asyncsvc.providers.answers.delta import Sink
-from asyncsvc.providers.answers.frames import MOST_BYTES, Mark, Odd
+from asyncsvc.providers.answers.frames import MOST_BYTES, Mark, Odd, first_choice
 from asyncsvc.providers.answers.lenient_json import is_text
 from asyncsvc.providers.upstream import Upstream
 
@@ -186,13 +186,6 @@ def odd_error(odd: Odd, upstream: Upstream, now_ms: int) -> ProviderError:
     return faults.of_stream(odd.data.decode(errors="replace"), secrets, dialect, now_ms)
 
 
-def _choice(frame: Any) -> dict[str, Any]:
-    choices = frame.get("choices") if isinstance(frame, dict) else None
-    first = choices[0] if isinstance(choices, list) and choices else None
-    return first if isinstance(first, dict) else {}
-
-
 def _tells_usage(frame: Any) -> bool:
-    if not isinstance(frame, dict):
-        return False
-    return any(isinstance(held.get("usage"), dict) for held in (frame, _choice(frame)))
+    holders = (frame, first_choice(frame)) if isinstance(frame, dict) else ()
+    return any(isinstance(holder.get("usage"), dict) for holder in holders)

@@ -52,7 +52,7 @@ class Frames:
 
     def _reader(self, first: bytes) -> "EventStream | _Whole | _Page":
         if first in (b"{", b"["):
-            return _Whole(Halves(final=True))
+            return _Whole()
         return _Page() if first == b"<" else EventStream(final=self._final)
 
 
@@ -66,21 +66,17 @@ class _Sniffed:
     def feed(self, part: bytes) -> bytes | None:
         """The body from that byte on, or None where it has not come yet."""
         head = (self._head + part).lstrip(BLANKS)
-        if not self._marked and BOM.startswith(head):
-            self._marked = head == BOM
-            self._head = b"" if self._marked else head
-            return None
-        if not self._marked:
-            head = head.removeprefix(BOM).lstrip(BLANKS)
-        self._head = b""
-        return head or None
+        if not self._marked and head.startswith(BOM):
+            self._marked, head = True, head.removeprefix(BOM).lstrip(BLANKS)
+        incomplete = not self._marked and BOM.startswith(head)
+        self._head = head if incomplete else b""
+        return None if incomplete or not head else head
 
 
 class _Whole:
     """JSON: one document, or several one after the other."""
 
-    def __init__(self, halves: Halves) -> None:
-        self._halves = halves
+    def __init__(self) -> None:
         self._body = bytearray()
         self._next_try = 0
         self._given = False
@@ -108,12 +104,11 @@ class _Whole:
         if not data:
             return []
         try:
-            values, _ = documents(data, self._halves)
+            values, _ = documents(data, Halves(final=True))
         except NotJson as error:
             if self._given:
                 return []  # words after a document
-            fault = "text that is not UTF-8" if isinstance(error, NotUtf8) else "broken JSON"
-            return [Odd(data, f"the provider sent {fault}: {error}", whole=True)]
+            return [_unread(data, error, whole=True)]
         return values
 
 
@@ -302,12 +297,9 @@ class EventStream:
     def _documents(self, data: bytes) -> list[Any]:
         try:
             values, rest = documents(data, self._halves)
-        except NotUtf8 as error:
-            return [Odd(data, f"the provider sent text that is not UTF-8: {error}")]
         except NotJson as error:
-            why = f"the provider sent broken JSON: {error}"
             plain = data.removeprefix(b"data:").strip(BLANKS)
-            return self._done() if plain == DONE_DATA else [Odd(data, why)]
+            return self._done() if plain == DONE_DATA else [_unread(data, error)]
         found = [each for value in values for each in self._closed(value)]
         return found + self._done() if rest.strip() == "[DONE]" else found
 
@@ -316,14 +308,15 @@ class EventStream:
         if self._halves.held:
             try:
                 value = self._halves.mend(value)
-            except NotUtf8 as error:
-                return [Odd(data, f"the provider sent text that is not UTF-8: {error}")]
+            except NotJson as error:
+                return [_unread(data, error)]
         return self._closed(value)
 
     def _closed(self, value: Any) -> list[Any]:
         """The frame, and before one that finishes the answer what is still open of its text."""
         frame = self._frame(value)
-        if self._halves.held and _finishes(frame) and (rest := self._halves.rest()) is not None:
+        finishes = self._halves.held and first_choice(frame).get("finish_reason")
+        if finishes and (rest := self._halves.rest()) is not None:
             return [rest, frame]
         return [frame]
 
@@ -351,7 +344,13 @@ class EventStream:
         return [v for v in values if isinstance(v, dict) and not v.get("choices")]
 
 
-def _finishes(frame: Any) -> bool:
+def _unread(data: bytes, error: NotJson, whole: bool = False) -> Odd:
+    fault = "text that is not UTF-8" if isinstance(error, NotUtf8) else "broken JSON"
+    return Odd(data, f"the provider sent {fault}: {error}", whole)
+
+
+def first_choice(frame: Any) -> dict[str, Any]:
+    """The first choice of a chat's frame; empty where the frame has none."""
     choices = frame.get("choices") if isinstance(frame, dict) else None
     first = choices[0] if isinstance(choices, list) and choices else None
-    return isinstance(first, dict) and bool(first.get("finish_reason"))
+    return first if isinstance(first, dict) else {}

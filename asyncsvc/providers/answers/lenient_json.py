@@ -75,12 +75,9 @@ def _after(text: str, at: int) -> int:
 
 
 def _finite(number: str) -> float | None:
+    """The number; None for `NaN`, `Infinity` and what is too large for a float."""
     value = float(number)
     return value if math.isfinite(value) else None
-
-
-def _nothing(_: str) -> None:
-    return None
 
 
 def _shown(error: Exception) -> str:
@@ -90,7 +87,7 @@ def _shown(error: Exception) -> str:
     return type(error).__name__
 
 
-_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_nothing, strict=False)
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite, strict=False)
 
 
 class Halves:

@@ -93,9 +93,8 @@ def status_in(status: int, history: Any, run_status: str | None) -> RunStatus:
     """The status by an answer of `/sessions/KEY/history`; `run_status` is that of
     `sessions.describe`, None where it could not be asked."""
     if status == 404:
-        return RunStatus(
-            RunState.NEVER, detail="the gateway has no such session: the run never began"
-        )
+        detail = "the gateway has no such session: the run never began"
+        return RunStatus(RunState.NEVER, detail=detail)
     if status != 200 or not isinstance(history, dict):
         return RunStatus(RunState.AWAY, detail=f"the gateway answered {status}")
     messages = history.get("messages")
@@ -108,9 +107,8 @@ def status_in(status: int, history: Any, run_status: str | None) -> RunStatus:
         return RunStatus(RunState.ANSWERED, text, usage, "the answer is in its history")
     if run_status == "done":
         return RunStatus(RunState.LOST, detail="its last run ended without an answer")
-    return RunStatus(
-        RunState.RUNNING, detail="the gateway has the run under way, or will take it up again"
-    )
+    detail = "the gateway has the run under way, or will take it up again"
+    return RunStatus(RunState.RUNNING, detail=detail)
 
 
 def _whole(message: dict[str, Any]) -> bool:

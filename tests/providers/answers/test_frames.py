@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import UpstreamTooLarge
@@ -224,6 +224,7 @@ _PIECES = st.sampled_from(
 
 
 @given(st.lists(_PIECES, max_size=40), st.integers(1, 30))
+@example([b"\xef\xbb\xbf", b"\n", b"\xef\xbb\xbf"], 2)
 @settings(max_examples=200, deadline=None)
 def test_where_any_bytes_are_cut_makes_no_difference(pieces: list[bytes], size: int) -> None:
     body = b"".join(pieces)
@@ -268,3 +269,13 @@ def test_lawful_events_are_those_of_the_standard(
     found = frames(cut(text.encode(), size))
     texts = [f.data.decode() for f in found if isinstance(f, Odd) and f.like_json]
     assert [t for t in texts if t.startswith("[7,")] == [w for w in wanted if w.startswith("[7,")]
+
+
+def test_a_frame_too_deep_after_half_a_character_is_unreadable_and_no_fault() -> None:
+    half = b'data: {"choices":[{"index":0,"delta":{"content":"x\\ud83d"}}]}\n\n'
+    deep = b'data: {"a":' + b"[" * 600 + b"]" * 600 + b"}\n\n"
+    first, odd, rest = read(half + deep)
+    assert isinstance(odd, Odd)
+    assert odd.why == "the provider sent broken JSON: it is nested too deeply"
+    texts = [frame["choices"][0]["delta"]["content"] for frame in (first, rest)]
+    assert texts == ["x", "\ufffd"]
