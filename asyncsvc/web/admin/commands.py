@@ -11,9 +11,8 @@ from asyncsvc.errors import InvalidRequest, SettingsError, ShuttingDown
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
-from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.schemas import ModelState, Reloaded
 
 BODY_BYTES = 1024

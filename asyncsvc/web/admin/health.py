@@ -18,8 +18,7 @@ from asyncsvc.limits.verdict import Stage
 from asyncsvc.storage.database import VERSION
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
-from asyncsvc.web.tasks.routes import services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks.schemas import Front, Health
 
 DEGRADED_BREAKER = "open"

@@ -24,9 +24,9 @@ from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Streamed, begun
-from asyncsvc.web.tasks.routes import integer, services
+from asyncsvc.web.tasks.routes import integer
 from asyncsvc.web.tasks.schemas import Count
 
 

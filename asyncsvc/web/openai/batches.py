@@ -20,14 +20,13 @@ from asyncsvc.tasks.state import State
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.openai import chat, embeddings, requests, responses, schemas
 from asyncsvc.web.openai.errors import endpoint, refusal
 from asyncsvc.web.openai.held_request import Held
 from asyncsvc.web.openai.response_request import parsed
-from asyncsvc.web.tasks.routes import integer, services
+from asyncsvc.web.tasks.routes import idempotency_key, integer, parse_as
 from asyncsvc.web.tasks.schemas import SubmitHeaders
-from asyncsvc.web.tasks.submit import idempotency_key, parse_as
 
 BODY_MOST = 64 * 1024
 LIST_DEFAULT, LIST_MOST = 20, 100

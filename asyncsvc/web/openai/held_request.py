@@ -24,11 +24,10 @@ from asyncsvc.limits.headers import written as duration
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Watched, cut
 from asyncsvc.web.openai.errors import TASK_ID, Failure, failure, of_task
 from asyncsvc.web.openai.requests import Call
-from asyncsvc.web.tasks.routes import services
 
 HEAD_S = 2.0
 """How long a stream's status is held back: a failure by then has a status of its own."""

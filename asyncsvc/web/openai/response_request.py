@@ -22,7 +22,7 @@ from asyncsvc.web.openai.items import Conversation, Messages, conversation, inpu
 from asyncsvc.web.openai.requests import Call, Tool, ToolChoice
 from asyncsvc.web.openai.response_stream import ENCRYPTED, PREFIX, ResponseEvents
 from asyncsvc.web.openai.schemas import Text, with_parameters
-from asyncsvc.web.tasks.submit import idempotency_key, parse_as
+from asyncsvc.web.tasks.routes import idempotency_key, parse_as
 
 Object = dict[str, Any]
 PASSED = {

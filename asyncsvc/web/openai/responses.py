@@ -20,7 +20,7 @@ from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.openai import requests, schemas
 from asyncsvc.web.openai.errors import TASK_ID, endpoint, task_endpoint
 from asyncsvc.web.openai.held_request import (
@@ -40,7 +40,7 @@ from asyncsvc.web.openai.response_request import (
     with_history,
 )
 from asyncsvc.web.openai.response_stream import PREFIX, ResponseEvents
-from asyncsvc.web.tasks.routes import cursor, integer, services
+from asyncsvc.web.tasks.routes import cursor, integer
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
 EVENT_STREAM = "text/event-stream"

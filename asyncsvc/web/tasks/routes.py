@@ -6,23 +6,27 @@ and codes. Never keeps anything between two requests.
 
 import base64
 from collections.abc import AsyncIterator
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Lane, Submission
-from asyncsvc.web.http import body
+from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views
-from asyncsvc.web.tasks.schemas import BATCH_MOST, PAGE_MOST
-from asyncsvc.web.tasks.submit import ADMISSION, idempotency_key, parse, read, submit
+from asyncsvc.web.tasks.schemas import BATCH_MOST, KEY_MOST, PAGE_MOST
 
+PATH = "/tasks"
+ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
+"""Codes of a submit that is not taken."""
 PAGE_DEFAULT = 50
 LIST_PARAMETERS = frozenset(schemas.ListQuery.__annotations__)
 STEERING = ("task_not_found", "illegal_transition")
@@ -32,12 +36,61 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "type": ("type", get_args(Submission.model_fields["type"].annotation)),
 }
 """Filters that have few values: another one is a typo."""
+S = TypeVar("S", bound=BaseModel)
 
 
-def services(request: Request) -> Services:
-    """The open parts of the service, from the lifespan state."""
-    found: Services = request.scope["state"]["services"]
-    return found
+def parse(value: dict[str, Any], prefix: str = "") -> Submission:
+    """One task's fields. Raises InvalidRequest."""
+    return parse_as(Submission, value, prefix)
+
+
+def parse_as(kind: type[S], value: dict[str, Any], prefix: str = "") -> S:
+    """The fields of a body, as a model of that kind. Raises InvalidRequest."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise errors.invalid(error, prefix) from None
+
+
+def read(data: bytes) -> Submission:
+    """The task in a body. Raises RequestError."""
+    return parse(body.as_object(data))
+
+
+@operation(
+    answer=schemas.Accepted,
+    status=202,
+    body=Submission,
+    example={"content": "What is HTTP?", "priority": 7},
+    headers=schemas.SubmitHeaders,
+    errors=(*ADMISSION, "idempotency_conflict"),
+    also={200: "the first answer again, for an Idempotency-Key that was used before"},
+    gives=("Location",),
+)
+async def submit(request: Request) -> Response:
+    """POST /tasks: submit a task.
+
+    The answer is sent when the task is on the disk.
+    """
+    parts = services(request)
+    parts.intake.turn_away()
+    key = idempotency_key(request.headers)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
+        submission = await aside(read, data)
+        accepted = await parts.intake.submit(submission, request.scope["owner"], key, aside)
+    headers = {"location": f"{PATH}/{accepted.task_id}"}
+    return JSON(accepted.answer, 200 if accepted.repeated else 202, headers)
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """The key of a request that any route has. Raises InvalidRequest."""
+    key = headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= KEY_MOST:
+        raise InvalidRequest(
+            f"Idempotency-Key must have 1 to {KEY_MOST} characters", param="Idempotency-Key"
+        )
+    return key
 
 
 @operation(

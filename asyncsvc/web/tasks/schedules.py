@@ -17,10 +17,9 @@ from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
-from asyncsvc.web.tasks.routes import services
+from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.tasks.routes import idempotency_key, parse
 from asyncsvc.web.tasks.schemas import AllSchedules, NewSchedule, SubmitHeaders, WholeSchedule
-from asyncsvc.web.tasks.submit import idempotency_key, parse
 
 PATH = "/schedules"
 FIELDS = ("name", "cron", "timezone", "task")
