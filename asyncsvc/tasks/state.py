@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.errors import IllegalTransition
 
 
@@ -319,15 +320,31 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -
     return replace(task, **changes)
 
 
-def served(task: Task) -> dict[str, Any]:
-    """The model that has served the task, and how: `metadata` wherever a task is shown."""
+def shown(task: Task) -> dict[str, Any]:
+    """The fields of a task wherever it is shown; `metadata` is the model that served it and how."""
+    request = task.request
     return {
-        "model": task.model,
-        "name": task.name,
-        "latency": task.latency,
-        "usage": task.usage,
-        "cached": task.cached,
-        "finish_reason": task.finish_reason,
-        "finish_reason_raw": task.finish_reason_raw,
-        "route": task.route,
+        "task_id": request.id,
+        "status": task.state.value,
+        "type": request.type,
+        "model": request.model,
+        "lane": request.lane,
+        "priority": request.priority,
+        "session_id": request.session_id,
+        "attempts": task.attempts,
+        "error": task.error,
+        "metadata": {
+            "model": task.model,
+            "name": task.name,
+            "latency": task.latency,
+            "usage": task.usage,
+            "cached": task.cached,
+            "finish_reason": task.finish_reason,
+            "finish_reason_raw": task.finish_reason_raw,
+            "route": task.route,
+        },
+        "user_metadata": request.user_metadata,
+        "created_at": rfc3339(request.created_at),
+        "started_at": optional_rfc3339(task.started_at),
+        "finished_at": optional_rfc3339(task.finished_at),
     }

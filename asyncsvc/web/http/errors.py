@@ -5,6 +5,7 @@ A client's mistake is never answered with 500, and no response has a traceback.
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -67,6 +68,14 @@ def note(scope: Scope, error: Exception) -> None:
     """Record damage of the database that a request found."""
     if isinstance(error, DatabaseDamaged):
         scope["state"]["services"].journal.store.upkeep.note(error)
+
+
+def check_names(given: Iterable[str], known: Iterable[str], kind: str) -> None:
+    """Raises InvalidRequest for a given name that is not known; `kind` is what the known ones
+    are, such as "field of a batch"."""
+    if unknown := set(given).difference(known):
+        name = min(unknown)
+        raise InvalidRequest(f"{name!r} is not a {kind}", param=name)
 
 
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:

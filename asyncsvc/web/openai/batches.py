@@ -18,7 +18,7 @@ from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.storage.entries import EXPIRING, Batch, ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.body import ReceivedBody, as_object
-from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.openai import chat, embeddings, requests, responses, schemas
@@ -59,8 +59,7 @@ async def create_batch(request: Request) -> Response:
     parts = services(request)
     async with ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
         given = as_object(data)
-    if unknown := given.keys() - schemas.BatchBody.model_fields.keys():
-        raise InvalidRequest(f"{min(unknown)!r} is not a field of a batch", param=min(unknown))
+    check_names(given, schemas.BatchBody.model_fields, "field of a batch")
     wanted = parse_as(schemas.BatchBody, given)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     requests.queued({}, request.headers)  # a wrong priority fails now, not with every line

@@ -28,7 +28,6 @@ PATH = "/tasks"
 ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
 """Codes of a submit that is not taken."""
 PAGE_DEFAULT = 50
-LIST_PARAMETERS = frozenset(schemas.ListQuery.__annotations__)
 STEERING = ("task_not_found", "illegal_transition")
 CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "state": ("status", tuple(state.value for state in State)),
@@ -123,11 +122,8 @@ async def submit_batch(request: Request) -> Response:
 
 def _read_batch(data: bytes) -> list[Submission]:
     value = body.as_object(data)
-    tasks = value.pop("tasks", None)
-    if value:
-        raise InvalidRequest(
-            f"{next(iter(value))!r} is not a field of a batch", param=next(iter(value))
-        )
+    errors.check_names(value, schemas.Batch.__annotations__, "field of a batch")
+    tasks = value.get("tasks")
     if not isinstance(tasks, list) or not 1 <= len(tasks) <= BATCH_MOST:
         raise InvalidRequest(f"tasks must be a list of 1 to {BATCH_MOST} tasks", param="tasks")
     submissions = []
@@ -167,8 +163,7 @@ async def show(request: Request) -> Response:
 async def listing(request: Request) -> Response:
     """GET /tasks: the tasks, newest first."""
     query = request.query_params
-    if unknown := set(query) - LIST_PARAMETERS:
-        raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
+    errors.check_names(query, schemas.ListQuery.__annotations__, "filter")
     limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
     where = {
         {"status": "state"}.get(name, name): query[name]

@@ -10,39 +10,20 @@ from typing import Any, Literal
 
 import orjson
 
-from asyncsvc.clock import rfc3339
+from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.storage.entries import loads
-from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, served
+from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, shown
 from asyncsvc.web.http.state import Services
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else rfc3339(ms)
 
 
 def summary(task: Task) -> dict[str, Any]:
     """A task without its texts."""
-    request = task.request
-    return {
-        "task_id": task.id,
-        "status": task.state.value,
-        "type": request.type,
-        "model": request.model,
-        "lane": request.lane,
-        "priority": request.priority,
-        "session_id": request.session_id,
-        "schedule_id": request.schedule_id,
-        "attempts": task.attempts,
-        "error": task.error,
-        "metadata": served(task),
-        "user_metadata": request.user_metadata,
-        "created_at": rfc3339(request.created_at),
+    return shown(task) | {
+        "schedule_id": task.request.schedule_id,
         "updated_at": rfc3339(task.updated_at),
-        "started_at": _time(task.started_at),
-        "finished_at": _time(task.finished_at),
-        "next_run_at": _time(task.next_run_at),
+        "next_run_at": optional_rfc3339(task.next_run_at),
     }
 
 
@@ -122,7 +103,7 @@ async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
         "attempts": tried.attempts,
         "last_status": tried.last_status,
         "last_error": tried.last_error,
-        "next_at": _time(tried.next_at),
+        "next_at": optional_rfc3339(tried.next_at),
     }
 
 
@@ -190,7 +171,7 @@ def model(services: Services, name: str) -> dict[str, Any]:
         "enabled": lacks is None,
         "reason": lacks or (None if since is None else f"{name} is paused"),
         "paused": since is not None,
-        "paused_at": _time(since),
+        "paused_at": optional_rfc3339(since),
         "in_flight": sum(gate["in_flight"] for gate in gates),
         "concurrency": _all_keys(settings.concurrency, [u.gate.concurrency for u in upstreams]),
         "concurrency_auto": settings.concurrency == "auto",

@@ -27,8 +27,7 @@ from asyncsvc.intake.admission import Aside
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
-from asyncsvc.web.http.body_memory import Room
-from asyncsvc.web.http.errors import as_request_error, note, response
+from asyncsvc.web.http.errors import as_request_error, check_names, note, response
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
@@ -101,7 +100,7 @@ class Session:
     async def _message(self, text: str) -> None:
         ref: Any = None
         try:
-            async with Room(self._services.bodies, len(text)) as aside:
+            async with self._services.bodies.room(len(text)) as aside:
                 message = await aside(body.as_object, text)
                 ref = message.pop("ref", None)
                 answer, then = await self._do(message, aside)
@@ -255,8 +254,7 @@ def _op(message: dict[str, Any]) -> str:
     name = message.pop("op", None)
     if not isinstance(name, str) or name not in FIELDS:
         raise InvalidRequest(f"op must be one of {', '.join(FIELDS)}", param="op")
-    if unknown := message.keys() - FIELDS[name]:
-        raise InvalidRequest(f"{min(unknown)!r} is not a field of {name}", param=min(unknown))
+    check_names(message, FIELDS[name], f"field of {name}")
     return name
 
 
