@@ -11,8 +11,6 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 from unittest.mock import patch
 
-import aiosqlite
-
 from asyncsvc.storage.connection import WorkerThread
 
 P = ParamSpec("P")
@@ -104,18 +102,8 @@ def run_virtual(work: Coroutine[Any, Any, None]) -> None:
         done.add_done_callback(functools.partial(_no_longer_busy, running))
         return done
 
-    fetch = aiosqlite.Connection.execute_fetchall
-
-    async def fetched(connection: aiosqlite.Connection, *args: Any) -> Any:
-        loop().busy += 1
-        try:
-            return await fetch(connection, *args)
-        finally:
-            loop().busy -= 1
-
     with (
         patch.object(WorkerThread, "submit", counted),
-        patch.object(aiosqlite.Connection, "execute_fetchall", fetched),
         asyncio.Runner(loop_factory=VirtualLoop, debug=False) as runner,
     ):
         runner.run(work)
