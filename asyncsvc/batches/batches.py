@@ -170,8 +170,7 @@ class Batches:
             work = self._works.get(batch_id)
             if work is None or batch.state not in ACTIVE:
                 raise Conflict("illegal_transition", f"a batch that is {batch.state} has ended")
-            times = batch.times | {CANCELLING: self._journal.now()}
-            ending = replace(work.batch, state=CANCELLING, times=times)
+            ending = work.batch.entered(CANCELLING, self._journal.now())
             await self._journal.append(BatchChanged(ending))
             work.batch = ending
         self._news.set()

@@ -72,7 +72,7 @@ class Work:
 
 
 class Steps:
-    """`advance` a batch, or `move` it."""
+    """Advances batches by one step at a time."""
 
     def __init__(
         self,
@@ -99,7 +99,7 @@ class Steps:
             await self._validate(work)
             return True
         if work.batch.state == RUNNING and self._journal.now() >= work.batch.expires_at:
-            await self.move(work, self.entered(work.batch, EXPIRING))
+            await self._move(work, work.batch.entered(EXPIRING, self._journal.now()))
         if work.batch.state != RUNNING:
             await self._cut(work)
         busy = await self._collect(work)
@@ -122,11 +122,13 @@ class Steps:
         if errors:
             await self._fail(work, errors)
         else:
-            await self.move(work, replace(self.entered(batch, RUNNING), total=total))
+            await self._move(
+                work, replace(batch, total=total).entered(RUNNING, self._journal.now())
+            )
 
     async def _fail(self, work: Work, errors: list[dict[str, Any]]) -> None:
-        batch = self.entered(work.batch, "failed")
-        await self.move(work, replace(batch, errors=errors))
+        batch = replace(work.batch, errors=errors)
+        await self._move(work, batch.entered("failed", self._journal.now()))
 
     async def _take(self, work: Work, share: int) -> bool:
         """Submit the next lines, as far as there is room for them."""
@@ -214,7 +216,7 @@ class Steps:
         why = _WHY[work.batch.state]
         batch, pieces = self._written(work.batch, [], [(line.custom_id, why) for line in lines])
         batch = replace(batch, offset=offset, line=batch.line + len(lines))
-        await self.move(work, batch, pieces)
+        await self._move(work, batch, pieces)
         return True
 
     async def _cut(self, work: Work) -> None:
@@ -227,20 +229,20 @@ class Steps:
         """The input was deleted under way: what has begun is finished, the rest cannot be read."""
         error = fault("input_file_deleted", "the input file was deleted")
         error["line"] = work.batch.line + 1
-        await self.move(work, replace(work.batch, total=work.batch.line, errors=[error]))
+        await self._move(work, replace(work.batch, total=work.batch.line, errors=[error]))
         return True
 
     async def _finish(self, work: Work) -> None:
-        batch = work.batch
+        batch, now = work.batch, self._journal.now()
         end = "failed" if batch.errors else _ENDS[batch.state]
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
-        expires = self._journal.now() + keep_ms if keep_ms else None
+        expires = now + keep_ms if keep_ms else None
         pieces = [
             FileReady(file_id, expires)
             for file_id, size in zip(batch.files, batch.written, strict=True)
             if size
         ]
-        await self.move(work, self.entered(self.entered(batch, "finalizing"), end), pieces)
+        await self._move(work, batch.entered("finalizing", now).entered(end, now), pieces)
         self._files.swept()
 
     # What a step is made of -------------------------------------------------------------------
@@ -276,9 +278,6 @@ class Steps:
         batch = replace(batch, completed=completed, failed=failures)
         return replace(batch, written=(written[0], written[1])), pieces
 
-    def entered(self, batch: Batch, state: str) -> Batch:
-        return replace(batch, state=state, times=batch.times | {state: self._journal.now()})
-
-    async def move(self, work: Work, batch: Batch, pieces: Sequence[Row] = ()) -> None:
+    async def _move(self, work: Work, batch: Batch, pieces: Sequence[Row] = ()) -> None:
         await self._journal.append(*pieces, BatchChanged(batch))
         work.batch = batch

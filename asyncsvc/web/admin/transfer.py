@@ -8,6 +8,7 @@ request's body of an import.
 
 import asyncio
 import re
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -101,14 +102,7 @@ async def make_backup(request: Request) -> Response:
         copy = await parts.backups.make(name)
     except FileExistsError:
         raise InvalidRequest(f"there is a backup {name!r} already", param="path") from None
-    answer = {
-        "name": name,
-        "path": str(copy.path.absolute()),
-        "bytes": copy.bytes,
-        "sha256": copy.sha256,
-        "tasks": copy.tasks,
-        "schema": copy.schema,
-    }
+    answer = asdict(copy) | {"name": name, "path": str(copy.path.absolute())}
     return JSON(answer, status_code=201, headers={"Location": f"/admin/backup/{name}"})
 
 

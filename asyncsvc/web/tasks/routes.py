@@ -284,7 +284,7 @@ async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
     parts = services(request)
     await parts.reloader.client.look(parts.catalogue.upstreams)
-    return JSON(views.models(parts))
+    return JSON({"models": [views.model(parts, name) for name in parts.settings.models]})
 
 
 def integer(text: str | None, name: str, default: int, least: int, most: int | None) -> int:

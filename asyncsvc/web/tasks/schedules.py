@@ -18,6 +18,7 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.tasks import schemas
 from asyncsvc.web.tasks.routes import idempotency_key, parse
 from asyncsvc.web.tasks.schemas import AllSchedules, NewSchedule, SubmitHeaders, WholeSchedule
 
@@ -111,7 +112,7 @@ def _text(value: dict[str, Any], name: str, default: str | None = None) -> str:
     return found
 
 
-def _view(schedule: Schedule) -> dict[str, Any]:
+def _view(schedule: Schedule) -> schemas.Schedule:
     return {
         "schedule_id": schedule.id,
         "name": schedule.name,

@@ -16,6 +16,7 @@ from asyncsvc.providers.upstream import Upstream
 from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, shown
 from asyncsvc.web.http.state import Services
+from asyncsvc.web.tasks import schemas
 
 
 def summary(task: Task) -> dict[str, Any]:
@@ -92,7 +93,7 @@ def call_shown(call: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in call.items() if name != "function"} | {"custom": given}
 
 
-async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
+async def _callback(services: Services, task: Task) -> schemas.Callback | None:
     """How far the delivery of the task's end is; None where no notice was asked for."""
     if task.request.callback_url is None:
         return None
@@ -141,18 +142,7 @@ def progress_event(services: Services, task: Task) -> str:
     return orjson.dumps(event).decode()
 
 
-def alarms(services: Services, after: int) -> list[str]:
-    """The alarms since the one with that number, as they are sent; no task's events."""
-    changes = services.monitor.alarms.changes(after)
-    return [orjson.dumps({"op": "alarm", "alarm": change}).decode() for change in changes]
-
-
-def models(services: Services) -> dict[str, Any]:
-    """The models of the settings, in their order."""
-    return {"models": [model(services, name) for name in services.settings.models]}
-
-
-def model(services: Services, name: str) -> dict[str, Any]:
+def model(services: Services, name: str) -> schemas.ModelState:
     """One model of the settings."""
     settings = services.settings.models[name]
     upstreams = services.catalogue.of(name)
@@ -197,7 +187,7 @@ def _all_keys(setting: int | Literal["auto"], of_gates: list[int]) -> int | None
     return None if setting == "auto" else setting
 
 
-def _gate(upstream: Upstream) -> dict[str, Any]:
+def _gate(upstream: Upstream) -> schemas.Gate:
     gate = upstream.gate
     now = gate.time()
     return {

@@ -229,8 +229,10 @@ class Session:
                 await asyncio.sleep(TICK_S)
                 events = [views.progress_event(self._services, task) for task in self._lively()]
                 if self._feed is not None:
-                    events += views.alarms(self._services, self._alarm)
-                    self._alarm = self._services.monitor.alarms.last
+                    alarms = self._services.monitor.alarms
+                    changes = alarms.changes(self._alarm)
+                    events += [_dumps({"op": "alarm", "alarm": change}) for change in changes]
+                    self._alarm = alarms.last
                 await self._socket.send(events)
         except Closed:
             return
