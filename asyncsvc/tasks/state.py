@@ -284,8 +284,11 @@ def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
     return replace(task, seq=task.seq + 1)
 
 
-FACTS = ("usage", "latency", "error", "cached", "finish_reason", "finish_reason_raw")
-"""What a status event may tell of an attempt."""
+FACTS: dict[str, Any] = {
+    "usage": None, "latency": None, "error": None, "cached": False, "finish_reason": None,
+    "finish_reason_raw": None,
+}  # fmt: skip
+"""The fields of an attempt that a status event may set, with their values before it."""
 
 
 def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -> Task:
@@ -302,21 +305,17 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -
     if cause is Cause.STARTED:
         changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
         changes |= {"node": node, "epoch": task.epoch + 1, "lease_until": at + LEASE_MS}
-        changes |= {"error": None, "usage": None, "latency": None, "cached": False}
-        changes |= {"finish_reason": None, "finish_reason_raw": None}
+        changes |= FACTS
     elif task.state is State.RUNNING and cause in REFUNDED:
         changes["attempts"] = task.attempts - 1
     elif cause in (Cause.DUE, Cause.RESUMED) and task.started_at is None:
         changes["queued_at"] = at
     elif cause is Cause.RERUN:
-        changes |= {"queued_at": at, "forgiven": task.attempts, "started_at": None}
-        changes |= {"finished_at": None, "error": None, "usage": None, "latency": None}
-        changes |= {"cached": False, "finish_reason": None, "finish_reason_raw": None}
+        changes |= {"queued_at": at, "forgiven": task.attempts}
+        changes |= {"started_at": None, "finished_at": None, **FACTS}
     if state in FINISHED:
         changes["finished_at"] = at
-    for name in FACTS:
-        if name in facts:
-            changes[name] = facts[name]
+    changes |= {name: facts[name] for name in FACTS if name in facts}
     return replace(task, **changes)
 
 

@@ -1,8 +1,7 @@
-"""Whether the service lives, is ready, and is well; and its front door.
+"""`/health`, `/livez`, `/readyz` and `/`: whether the service lives, is ready and is well.
 
-Owns /health, /livez, /readyz and /. Promises answers at once even when the disk hangs: it tells
-what the monitor has seen within the last second, and how the last write went. Never changes a
-task.
+The answers come at once even when the disk hangs: they hold what the monitor has measured within
+the last second, and how the last write went.
 """
 
 import asyncio

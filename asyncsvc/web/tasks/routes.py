@@ -20,7 +20,7 @@ from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services, services
-from asyncsvc.web.http.streaming import Streamed, begun
+from asyncsvc.web.http.streaming import LIVE, Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views
 from asyncsvc.web.tasks.schemas import BATCH_MOST, KEY_MOST, PAGE_MOST
 
@@ -266,11 +266,7 @@ async def events(request: Request) -> Response:
         return Streamed(await begun(_lines(parts, task.n, task_id, after)), media_type=kind)
     if last is not None and task.finished and after == task.seq:
         return Response(status_code=204)  # tells an EventSource not to come back
-    return Streamed(
-        sse.stream(parts, task_id, after),
-        media_type=kind,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return Streamed(sse.stream(parts, task_id, after), media_type=kind, headers=LIVE)
 
 
 async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIterator[str]:
