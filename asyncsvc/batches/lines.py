@@ -192,19 +192,16 @@ class Failed:
 
 
 class BatchEndpoint(Protocol):
-    """One endpoint."""
+    """An endpoint whose requests the lines of a batch are."""
 
     async def prepare(self, body: dict[str, Any], headers: dict[str, str]) -> Prepared:
-        """Raises RequestError."""
-        ...
+        """The task of a line. Raises RequestError."""
 
     def refused(self, error: RequestError) -> Answered:
         """The answer to a line that is no task."""
-        ...
 
     async def answer(self, task_id: str, form: str | None) -> Answered:
-        """Of a task that is finished, or is not there any more."""
-        ...
+        """The answer of a task that is finished or deleted."""
 
 
 def output_line(custom_id: str, answer: Answered | Failed) -> bytes:

@@ -32,6 +32,10 @@ log = logging.getLogger(__name__)
 STORAGE_RETRY_S = 5.0
 
 
+class _Internal(RequestError):
+    status, type = 500, "server_error"
+
+
 class JSON(Response):
     """A JSON answer, by orjson."""
 
@@ -115,10 +119,4 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
 def fault(method: str, path: str, error: Exception) -> Response:
     """The 500 response to an exception of the service; its traceback goes to the log."""
     log.error("a fault of ours at %s %s", method, path, exc_info=error)
-    body = {
-        "message": "a fault of the service; its log says more",
-        "type": "server_error",
-        "code": "internal",
-        "param": None,
-    }
-    return JSON({"error": body}, status_code=500)
+    return response(_Internal("a fault of the service; its log says more"))

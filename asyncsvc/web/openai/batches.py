@@ -132,7 +132,7 @@ def shown(batch: Batch) -> schemas.BatchObject:
 
 
 class Endpoint:
-    """The lines of one endpoint: `prepare` makes a task of a line, `answer` the line's answer."""
+    """`BatchEndpoint` for one endpoint of `/v1`."""
 
     def __init__(self, services: Services, parse: Parse, answered: Answering) -> None:
         self._services = services
@@ -140,7 +140,6 @@ class Endpoint:
         self._answered = answered
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
-        """Parse a line. Raises RequestError."""
         # A line waits in the lane for long work unless it names another, and for as long as its
         # batch: no client is there who could call again.
         prepared = await self._parse(self._services, {"lane": LANE} | body, Headers(headers))
@@ -148,12 +147,10 @@ class Endpoint:
         return replace(prepared, submission=submission)
 
     def refused(self, error: RequestError) -> Answered:
-        """The answer to a line that is no task."""
         failure = refusal(error)
         return Answered(failure.status, failure.body())
 
     async def answer(self, task_id: str, form: str | None) -> Answered:
-        """The answer of a task that is finished or deleted."""
         try:
             task = await self._services.journal.task(task_id)
         except TaskNotFound as gone:
