@@ -54,7 +54,7 @@ from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.web.http import errors
-from asyncsvc.web.http.auth import Attempts, Authenticator, Rules
+from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
@@ -281,10 +281,8 @@ def web(services: Services, tokens: Sequence[str]) -> ASGIApp:
     async def lifespan(_: object) -> AsyncIterator[dict[str, object]]:
         yield {"services": services, "description": Description(ROUTES)}
 
-    rules = Rules.of(server.host, tokens, server.allowed_origins, server.max_connections)
-    authenticator = Authenticator(rules, Attempts(server.wrong_tokens))
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
-    app = authenticator.behind(router.app)
+    app = Authenticator(server, tokens).behind(router.app)
     if not server.allowed_origins:
         return app
     return CORSMiddleware(

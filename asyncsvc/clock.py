@@ -71,6 +71,11 @@ def rfc3339(ms: int) -> str:
     return f"{_second(whole)}.{milli:03d}Z"
 
 
+def optional_rfc3339(ms: int | None) -> str | None:
+    """The same, or None for None."""
+    return None if ms is None else rfc3339(ms)
+
+
 @lru_cache(maxsize=256)
 def _second(whole: int) -> str:
     # Each event carries a timestamp, and thousands fall into the same second.

@@ -2,7 +2,7 @@
 
 Owns the batches under way, and one loop over all of them. Promises that the lines which wait never
 fill more than a part of the queue, and that a batch goes on wherever an earlier process has left
-it. Never knows what a line means: that is the doors' business.
+it. Never knows what a line means: the endpoints know that.
 """
 
 import asyncio
@@ -65,9 +65,11 @@ class Batches:
         self._news = asyncio.Event()
         self._chores: list[asyncio.Task[None]] = []
 
-    def begin(self, doors: Mapping[str, BatchEndpoint]) -> None:
+    def begin(self, endpoints: Mapping[str, BatchEndpoint]) -> None:
         """Work until `close`."""
-        self._chores = [asyncio.create_task(one) for one in (self._run(doors), self.files.run())]
+        self._chores = [
+            asyncio.create_task(one) for one in (self._run(endpoints), self.files.run())
+        ]
 
     async def close(self) -> None:
         """Stop between two steps, or in one: it is written or not, never half."""
@@ -168,8 +170,7 @@ class Batches:
             work = self._works.get(batch_id)
             if work is None or batch.state not in ACTIVE:
                 raise Conflict("illegal_transition", f"a batch that is {batch.state} has ended")
-            times = batch.times | {CANCELLING: self._journal.now()}
-            ending = replace(work.batch, state=CANCELLING, times=times)
+            ending = work.batch.entered(CANCELLING, self._journal.now())
             await self._journal.append(BatchChanged(ending))
             work.batch = ending
         self._news.set()
@@ -177,9 +178,9 @@ class Batches:
 
     # The loop ---------------------------------------------------------------------------------
 
-    async def _run(self, doors: Mapping[str, BatchEndpoint]) -> None:
+    async def _run(self, endpoints: Mapping[str, BatchEndpoint]) -> None:
         """Ends when it is cancelled; raises nothing."""
-        steps = self._make_steps(doors)
+        steps = self._make_steps(endpoints)
         opened = False
         while True:
             if not opened and not (opened := await self._patiently(self._open())):

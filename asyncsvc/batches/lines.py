@@ -99,24 +99,24 @@ async def validated(inputs: Inputs, endpoint: str) -> tuple[int, list[Fault]]:
     seen: set[bytes] = set()
     if (encoding := other_encoding(await inputs.head())) is not None:
         message = f"the file is in {encoding}; save it as UTF-8"
-        return 0, [_fault_of("invalid_encoding", message) | {"line": 1}]
+        return 0, [fault("invalid_encoding", message) | {"line": 1}]
     try:
         async for text, _ in inputs.lines(0):
             number += 1  # of the file, as an editor shows it
             if not text.strip():
                 continue
             total += 1
-            if (fault := _fault(text, endpoint, seen)) is not None:
-                faults.append(fault | {"line": number})
+            if (found := _fault(text, endpoint, seen)) is not None:
+                faults.append(found | {"line": number})
             if total > LINES_MOST:
                 message = f"a batch has at most {LINES_MOST} lines, this file has more"
-                faults.append(_fault_of("too_many_lines", message) | {"line": number})
+                faults.append(fault("too_many_lines", message) | {"line": number})
             if len(faults) >= ERRORS_MOST or total > LINES_MOST:
                 break
     except InvalidRequest as error:
-        faults.append(_fault_of("line_too_long", str(error)) | {"line": number + 1})
+        faults.append(fault("line_too_long", str(error)) | {"line": number + 1})
     if not total and not faults:
-        faults.append(_fault_of("empty_file", "the input file has no lines"))
+        faults.append(fault("empty_file", "the input file has no lines"))
     return total, faults
 
 
@@ -137,30 +137,29 @@ def _fault(text: bytes, endpoint: str, seen: set[bytes]) -> Fault | None:
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        return _fault_of("invalid_json_line", f"this line is not valid JSON: {error}")
+        return fault("invalid_json_line", f"this line is not valid JSON: {error}")
     if not isinstance(value, dict):
-        return _fault_of("invalid_json_line", "this line is not a JSON object")
+        return fault("invalid_json_line", "this line is not a JSON object")
     custom_id = value.get("custom_id")
     if not isinstance(custom_id, str) or not 0 < len(custom_id) <= ID_MOST:
         message = f"custom_id must be a string of 1 to {ID_MOST} characters"
-        return _fault_of("missing_required_parameter", message, "custom_id")
+        return fault("missing_required_parameter", message, "custom_id")
     digest = blake2b(custom_id.encode("utf-8", "surrogatepass"), digest_size=16).digest()
     if digest in seen:
         message = f"the custom_id {custom_id[:80]!r} is there twice"
-        return _fault_of("duplicate_custom_id", message, "custom_id")
+        return fault("duplicate_custom_id", message, "custom_id")
     seen.add(digest)
     if value.get("method") != METHOD:
-        return _fault_of("invalid_method", f"method must be {METHOD}", "method")
+        return fault("invalid_method", f"method must be {METHOD}", "method")
     if value.get("url") != endpoint:
-        return _fault_of(
-            "mismatched_url", f"url must be {endpoint}, as the batch's endpoint", "url"
-        )
+        return fault("mismatched_url", f"url must be {endpoint}, as the batch's endpoint", "url")
     if not isinstance(value.get("body"), dict):
-        return _fault_of("missing_required_parameter", "body must be an object", "body")
+        return fault("missing_required_parameter", "body must be an object", "body")
     return None
 
 
-def _fault_of(code: str, message: str, param: str | None = None) -> Fault:
+def fault(code: str, message: str, param: str | None = None) -> Fault:
+    """A fault of a line in OpenAI's shape, without the line's number."""
     return {"code": code, "message": message, "param": param, "line": None}
 
 
@@ -193,19 +192,16 @@ class Failed:
 
 
 class BatchEndpoint(Protocol):
-    """One endpoint."""
+    """An endpoint whose requests the lines of a batch are."""
 
     async def prepare(self, body: dict[str, Any], headers: dict[str, str]) -> Prepared:
-        """Raises RequestError."""
-        ...
+        """The task of a line. Raises RequestError."""
 
     def refused(self, error: RequestError) -> Answered:
         """The answer to a line that is no task."""
-        ...
 
     async def answer(self, task_id: str, form: str | None) -> Answered:
-        """Of a task that is finished, or is not there any more."""
-        ...
+        """The answer of a task that is finished or deleted."""
 
 
 def output_line(custom_id: str, answer: Answered | Failed) -> bytes:

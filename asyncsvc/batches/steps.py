@@ -20,6 +20,7 @@ from asyncsvc.batches.lines import (
     Inputs,
     Prepared,
     Read,
+    fault,
     output_line,
     validated,
 )
@@ -71,7 +72,7 @@ class Work:
 
 
 class Steps:
-    """`advance` a batch, or `move` it."""
+    """Advances batches by one step at a time."""
 
     def __init__(
         self,
@@ -80,14 +81,14 @@ class Steps:
         control: Control,
         of_files: Files,
         settings: Settings,
-        doors: Mapping[str, BatchEndpoint],
+        endpoints: Mapping[str, BatchEndpoint],
     ) -> None:
         self._journal = journal
         self._intake = intake
         self._control = control
         self._files = of_files
         self._settings = settings
-        self._doors = doors
+        self._endpoints = endpoints
 
     async def advance(self, work: Work, share: int) -> bool:
         """One step; whether there is more to do at once. `share`: lines that may be tasks.
@@ -98,7 +99,7 @@ class Steps:
             await self._validate(work)
             return True
         if work.batch.state == RUNNING and self._journal.now() >= work.batch.expires_at:
-            await self.move(work, self.entered(work.batch, EXPIRING))
+            await self._move(work, work.batch.entered(EXPIRING, self._journal.now()))
         if work.batch.state != RUNNING:
             await self._cut(work)
         busy = await self._collect(work)
@@ -113,20 +114,21 @@ class Steps:
         """Look at all lines before the first is run, as OpenAI does."""
         batch = work.batch
         try:
-            found = await self._files.get(batch.input_file_id)
+            inputs = await self._inputs(batch)
         except NotFound as gone:
-            await self._fail(work, [_fault("input_file_deleted", str(gone), None)])
+            await self._fail(work, [fault("input_file_deleted", str(gone))])
             return
-        inputs = Inputs(self._files.store, found.n, self._settings.queue.max_task_bytes)
         total, errors = await validated(inputs, batch.endpoint)
         if errors:
             await self._fail(work, errors)
         else:
-            await self.move(work, replace(self.entered(batch, RUNNING), total=total))
+            await self._move(
+                work, replace(batch, total=total).entered(RUNNING, self._journal.now())
+            )
 
     async def _fail(self, work: Work, errors: list[dict[str, Any]]) -> None:
-        batch = self.entered(work.batch, "failed")
-        await self.move(work, replace(batch, errors=errors))
+        batch = replace(work.batch, errors=errors)
+        await self._move(work, batch.entered("failed", self._journal.now()))
 
     async def _take(self, work: Work, share: int) -> bool:
         """Submit the next lines, as far as there is room for them."""
@@ -138,15 +140,15 @@ class Steps:
             lines, offset = await self._read(work, min(room, STEP))
         except NotFound:
             return await self._lose(work)
-        door, prepared = self._doors[work.batch.endpoint], list[tuple[Read, Prepared]]()
+        endpoint, prepared = self._endpoints[work.batch.endpoint], list[tuple[Read, Prepared]]()
         refused: list[tuple[str, Answered | Failed]] = []
         for line in lines:
             try:
-                ready = await door.prepare(line.body, work.batch.headers)
+                ready = await endpoint.prepare(line.body, work.batch.headers)
                 self._intake.check(ready.submission)
                 prepared.append((line, ready))
             except RequestError as error:
-                refused.append((line.custom_id, door.refused(error)))
+                refused.append((line.custom_id, endpoint.refused(error)))
             except Exception:  # one line must not hold up all that follow
                 log.exception("a fault of ours with line %d of %s", line.number, work.batch.id)
                 refused.append((line.custom_id, _FAULT))
@@ -188,10 +190,10 @@ class Steps:
         ended = [line for line in work.waiting.values() if line.task_id not in live][:STEP]
         if not ended:
             return False
-        door, done = self._doors[work.batch.endpoint], list[tuple[str, Answered]]()
+        endpoint, done = self._endpoints[work.batch.endpoint], list[tuple[str, Answered]]()
         failed: list[tuple[str, Answered | Failed]] = []
         for line in ended:
-            answer = await door.answer(line.task_id, line.form)
+            answer = await endpoint.answer(line.task_id, line.form)
             if answer.status == 200:
                 done.append((line.custom_id, answer))
             elif answer.cancelled and work.batch.state in _WHY:
@@ -214,7 +216,7 @@ class Steps:
         why = _WHY[work.batch.state]
         batch, pieces = self._written(work.batch, [], [(line.custom_id, why) for line in lines])
         batch = replace(batch, offset=offset, line=batch.line + len(lines))
-        await self.move(work, batch, pieces)
+        await self._move(work, batch, pieces)
         return True
 
     async def _cut(self, work: Work) -> None:
@@ -225,30 +227,34 @@ class Steps:
 
     async def _lose(self, work: Work) -> bool:
         """The input was deleted under way: what has begun is finished, the rest cannot be read."""
-        error = _fault("input_file_deleted", "the input file was deleted", work.batch.line + 1)
-        await self.move(work, replace(work.batch, total=work.batch.line, errors=[error]))
+        error = fault("input_file_deleted", "the input file was deleted")
+        error["line"] = work.batch.line + 1
+        await self._move(work, replace(work.batch, total=work.batch.line, errors=[error]))
         return True
 
     async def _finish(self, work: Work) -> None:
-        batch = work.batch
+        batch, now = work.batch, self._journal.now()
         end = "failed" if batch.errors else _ENDS[batch.state]
         keep_ms = round(self._settings.storage.retention_days * DAY_MS)
-        expires = self._journal.now() + keep_ms if keep_ms else None
+        expires = now + keep_ms if keep_ms else None
         pieces = [
             FileReady(file_id, expires)
             for file_id, size in zip(batch.files, batch.written, strict=True)
             if size
         ]
-        await self.move(work, self.entered(self.entered(batch, "finalizing"), end), pieces)
+        await self._move(work, batch.entered("finalizing", now).entered(end, now), pieces)
         self._files.swept()
 
     # What a step is made of -------------------------------------------------------------------
 
     async def _read(self, work: Work, most: int) -> tuple[list[Read], int]:
-        batch = work.batch
+        inputs = await self._inputs(work.batch)
+        return await inputs.some(work.batch.offset, work.batch.line, most)
+
+    async def _inputs(self, batch: Batch) -> Inputs:
+        """The lines of the batch's input file. Raises NotFound."""
         found = await self._files.get(batch.input_file_id)
-        inputs = Inputs(self._files.store, found.n, self._settings.queue.max_task_bytes)
-        return await inputs.some(batch.offset, batch.line, most)
+        return Inputs(self._files.store, found.n, self._settings.queue.max_task_bytes)
 
     def _written(
         self,
@@ -272,13 +278,6 @@ class Steps:
         batch = replace(batch, completed=completed, failed=failures)
         return replace(batch, written=(written[0], written[1])), pieces
 
-    def entered(self, batch: Batch, state: str) -> Batch:
-        return replace(batch, state=state, times=batch.times | {state: self._journal.now()})
-
-    async def move(self, work: Work, batch: Batch, pieces: Sequence[Row] = ()) -> None:
+    async def _move(self, work: Work, batch: Batch, pieces: Sequence[Row] = ()) -> None:
         await self._journal.append(*pieces, BatchChanged(batch))
         work.batch = batch
-
-
-def _fault(code: str, message: str, line: int | None) -> dict[str, Any]:
-    return {"code": code, "message": message, "param": None, "line": line}

@@ -149,8 +149,7 @@ class Transaction:
         return None
 
     def _existing(self, task_id: str) -> Task:
-        task = self.tasks[task_id] if task_id in self.tasks else self.known(task_id)
-        if task is None:
+        if (task := self._now_known(task_id)) is None:
             raise TaskNotFound(task_id)
         return task
 

@@ -8,7 +8,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from typing import Any
 
-from asyncsvc.clock import rfc3339
+from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.storage.entries import EventRow, loads
 from asyncsvc.tasks.state import Cause, EventType, State, Task
 
@@ -75,9 +75,9 @@ class History:
             "session_id": request.session_id,
             "model": request.model,
             "created_at": rfc3339(request.created_at),
-            "started_at": _time(task.started_at),
-            "finished_at": _time(task.finished_at),
-            "next_run_at": _time(task.next_run_at),
+            "started_at": optional_rfc3339(task.started_at),
+            "finished_at": optional_rfc3339(task.finished_at),
+            "next_run_at": optional_rfc3339(task.next_run_at),
             "timeline": self._timeline,
             "waits": {
                 "scheduled_s": spent.get("scheduled", 0.0),
@@ -189,7 +189,3 @@ def _why(
     delay = retry.get("delay_s")
     again = "as soon as a gate opens" if delay is None else f"in {delay:.1f} s"
     return f"{text}; tried again {again}"
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else rfc3339(ms)

@@ -8,19 +8,17 @@ or writes from a second connection (SQLite before 3.51.3 can corrupt a WAL that 
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
-import aiosqlite
-
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, task_of
-from asyncsvc.storage.connection import Writer
+from asyncsvc.storage.connection import Connection, Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
@@ -57,7 +55,7 @@ class Database:
         self,
         path: Path,
         writer: Writer,
-        readers: Sequence[aiosqlite.Connection],
+        readers: Sequence[Connection],
         opened: OpenedFiles,
     ) -> None:
         self.path = path
@@ -84,7 +82,7 @@ class Database:
         try:
             for statement in CREATE_NEW_TASKS:
                 await writer.execute(statement)
-            readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
+            readers = [await _reader(path, connections) for _ in range(READERS)]
         except sqlite3.Error as error:
             raise unusable(path, error) from None
         opened.remember()
@@ -116,7 +114,7 @@ class Database:
     async def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
         try:
-            return list(await next(self.readers).execute_fetchall(sql, values))
+            return await next(self.readers).execute(sql, values)
         except sqlite3.Error as error:
             raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):
@@ -272,17 +270,15 @@ class Database:
         return found
 
 
-@asynccontextmanager
-async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
+async def _reader(path: Path, connections: AsyncExitStack) -> Connection:
     """A read connection that has the log open already: a log which was removed would be made
     anew by the first read, and the two would not agree."""
-    async with aiosqlite.connect(
-        path, isolation_level=None, cached_statements=READER_STATEMENTS
-    ) as reader:
-        for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
-            await reader.execute_fetchall(f"PRAGMA {pragma}")
-        await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
-        yield reader
+    reader = await Connection.open(path, READER_STATEMENTS)
+    connections.push_async_callback(reader.close)
+    for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
+        await reader.execute(f"PRAGMA {pragma}")
+    await reader.execute("SELECT COUNT(*) FROM sqlite_schema")
+    return reader
 
 
 async def _closed(connections: AsyncExitStack, opened: OpenedFiles) -> None:

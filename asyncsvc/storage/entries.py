@@ -5,9 +5,9 @@ write and read the same. Times are ms since the epoch.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -180,6 +180,10 @@ class Batch:
     """The ids of its output file and of its error file, which exist once they are not empty."""
     times: dict[str, int] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
+
+    def entered(self, state: str, at: int) -> Self:
+        """The batch in another state, from that time on."""
+        return replace(self, state=state, times=self.times | {state: at})
 
 
 # Entries of a commit --------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Self
 import orjson
 from pydantic import BaseModel, ConfigDict, Field
 
-from asyncsvc.clock import from_rfc3339, rfc3339
+from asyncsvc.clock import from_rfc3339, optional_rfc3339
 from asyncsvc.storage.entries import loads
 from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import (
@@ -22,7 +22,7 @@ from asyncsvc.tasks.state import (
     Request,
     State,
     Task,
-    served,
+    shown,
     status,
 )
 from asyncsvc.tasks.submission import Moment, Submission
@@ -56,40 +56,22 @@ def _answer_parts(events: list[tuple[str, str]]) -> dict[str, Any]:
 
 def _line(task: Task, body: dict[str, Any], result: str | None, parts: dict[str, Any]) -> bytes:
     request = task.request
-    if task.request.type == "embedding" and result and task.state is State.COMPLETED:
-        shown = loads(result)
+    if request.type == "embedding" and result and task.state is State.COMPLETED:
+        answer = loads(result)
     else:
-        shown = result if task.finished else None
-    shown_fields = {
-        "task_id": task.id,
-        "status": task.state.value,
-        "type": request.type,
-        "model": request.model,
-        "lane": request.lane,
-        "priority": request.priority,
-        "session_id": request.session_id,
+        answer = result if task.finished else None
+    fields = shown(task) | {
         "owner": request.owner,
         # The service that has finished a task delivers its callback, and only once.
         "callback_url": None if task.finished else request.callback_url,
-        "run_at": _time(request.run_at),
+        "run_at": optional_rfc3339(request.run_at),
         "timeout_s": request.timeout_s,
         "max_retries": request.max_retries,
         "retry_unsafe": request.retry_unsafe,
         "cache": request.cache,
-        "attempts": task.attempts,
-        "error": task.error,
-        "metadata": served(task),
-        "user_metadata": request.user_metadata,
-        "created_at": rfc3339(request.created_at),
-        "started_at": _time(task.started_at),
-        "finished_at": _time(task.finished_at),
-        "result": shown,
+        "result": answer,
     }
-    return orjson.dumps(shown_fields | body | parts) + b"\n"
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else rfc3339(ms)
+    return orjson.dumps(fields | body | parts) + b"\n"
 
 
 Count = Annotated[int, Field(ge=0, le=1 << 31)]

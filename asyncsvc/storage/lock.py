@@ -66,6 +66,34 @@ else:
             fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, _FAR)
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A file as it was opened; `what` is its name for people."""
+
+    path: Path
+    what: str
+    device: int
+    inode: int
+
+    @classmethod
+    def of(cls, what: str, path: Path, opened: Path | int) -> Self:
+        """The file at that path, as it is; `opened` is the path or a descriptor of the file."""
+        found = os.stat(opened)
+        return cls(path, what, found.st_dev, found.st_ino)
+
+    def fault(self) -> str | None:
+        """Why the path does not lead to the file any more, in words; None where it does."""
+        try:
+            found = os.stat(self.path)
+        except FileNotFoundError:
+            return f"{self.what} {self.path} is no longer there"
+        except OSError as error:
+            return f"{self.what} {self.path} cannot be seen: {error.strerror}"
+        if (found.st_dev, found.st_ino) != (self.device, self.inode):
+            return f"{self.what} {self.path} was replaced by another file"
+        return None
+
+
 class FileLock:
     """`with FileLock(database): …`; raises StartError where another process holds it."""
 
@@ -94,16 +122,7 @@ class FileLock:
     def fault(self) -> str | None:
         """Why another process may believe that no process holds the lock; None where none may."""
         assert self._file is not None
-        held = os.fstat(self._file.fileno())
-        try:
-            named = os.stat(self._path)
-        except FileNotFoundError:
-            return f"the lock file {self._path} was removed"
-        except OSError as error:
-            return f"the lock file {self._path} cannot be seen: {error.strerror}"
-        if (held.st_dev, held.st_ino) != (named.st_dev, named.st_ino):
-            return f"the lock file {self._path} was replaced by another file"
-        return None
+        return _Seen.of("the lock file", self._path, self._file.fileno()).fault()
 
     def _opened(self) -> IO[bytes]:
         named = self._database
@@ -198,16 +217,6 @@ def _holder(file: IO[bytes]) -> str:
     return f"process {text}" if text.isdigit() else "process unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class _Seen:
-    """A file as it was opened; `what` is its name for people."""
-
-    path: Path
-    what: str
-    device: int
-    inode: int
-
-
 class OpenedFiles:
     """`remember` the files when the database is open, then ask for `fault`."""
 
@@ -231,8 +240,7 @@ class OpenedFiles:
         for side, what in named:
             path = self._side(side)
             with suppress(FileNotFoundError):
-                found = path.stat()
-                self._seen.append(_Seen(path, what, found.st_dev, found.st_ino))
+                self._seen.append(_Seen.of(what, path, path))
 
     def fault(self) -> str | None:
         """What is wrong with the files, in words; None where nothing is."""
@@ -256,9 +264,8 @@ class OpenedFiles:
     def sheltered(self) -> Generator[None]:
         """Close the database within the block: SQLite removes the log and the index by their
         names, also where another program's file has them by then."""
-        replaced = [seen.path for seen in self._seen[1:] if self._is_another(seen)]
         kept = []
-        for path in replaced:
+        for path in [seen.path for seen in self._seen[1:] if seen.fault()]:
             with suppress(OSError):
                 os.link(path, aside := path.with_name(f"{path.name}{KEPT}-{os.getpid()}"))
                 kept.append((path, aside))
@@ -275,14 +282,7 @@ class OpenedFiles:
         return self._database.with_name(self._database.name + side)
 
     def _first(self, files: list[_Seen]) -> str | None:
-        return next((why for seen in files if (why := _missing(seen))), None)
-
-    def _is_another(self, seen: _Seen) -> bool:
-        try:
-            found = seen.path.stat()
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) != (seen.device, seen.inode)
+        return next((why for seen in files if (why := seen.fault())), None)
 
     def _shortened(self) -> str | None:
         """The file never shrinks by itself: pages that become free are used again."""
@@ -292,15 +292,3 @@ class OpenedFiles:
                 return f"the database file {self._database} was cut from {before} to {size} bytes"
             self._size = size
         return None
-
-
-def _missing(seen: _Seen) -> str | None:
-    try:
-        found = os.stat(seen.path)
-    except FileNotFoundError:
-        return f"{seen.what} {seen.path} is no longer there"
-    except OSError as error:
-        return f"{seen.what} {seen.path} cannot be seen: {error.strerror}"
-    if (found.st_dev, found.st_ino) != (seen.device, seen.inode):
-        return f"{seen.what} {seen.path} was replaced by another file"
-    return None

@@ -1,6 +1,6 @@
 """The well-known parameters of a request to a model: their types and their ranges.
 
-Owns one table for all doors: `POST /tasks`, batches of tasks, the WebSocket, schedules, imports,
+Owns one table for all APIs: `POST /tasks`, batches of tasks, the WebSocket, schedules, imports,
 OpenAI's API and the lines of its batches. Types are strict, as OpenAI's are; a range is checked
 where a value outside of it means nothing to any provider. Null is the same as left out. A parameter
 that is not in the table passes as it is. Never decides which provider takes what: that is for the

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
+from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.errors import IllegalTransition
 
 
@@ -283,8 +284,11 @@ def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
     return replace(task, seq=task.seq + 1)
 
 
-FACTS = ("usage", "latency", "error", "cached", "finish_reason", "finish_reason_raw")
-"""What a status event may tell of an attempt."""
+FACTS: dict[str, Any] = {
+    "usage": None, "latency": None, "error": None, "cached": False, "finish_reason": None,
+    "finish_reason_raw": None,
+}  # fmt: skip
+"""The fields of an attempt that a status event may set, with their values before it."""
 
 
 def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -> Task:
@@ -301,33 +305,45 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -
     if cause is Cause.STARTED:
         changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
         changes |= {"node": node, "epoch": task.epoch + 1, "lease_until": at + LEASE_MS}
-        changes |= {"error": None, "usage": None, "latency": None, "cached": False}
-        changes |= {"finish_reason": None, "finish_reason_raw": None}
+        changes |= FACTS
     elif task.state is State.RUNNING and cause in REFUNDED:
         changes["attempts"] = task.attempts - 1
     elif cause in (Cause.DUE, Cause.RESUMED) and task.started_at is None:
         changes["queued_at"] = at
     elif cause is Cause.RERUN:
-        changes |= {"queued_at": at, "forgiven": task.attempts, "started_at": None}
-        changes |= {"finished_at": None, "error": None, "usage": None, "latency": None}
-        changes |= {"cached": False, "finish_reason": None, "finish_reason_raw": None}
+        changes |= {"queued_at": at, "forgiven": task.attempts}
+        changes |= {"started_at": None, "finished_at": None, **FACTS}
     if state in FINISHED:
         changes["finished_at"] = at
-    for name in FACTS:
-        if name in facts:
-            changes[name] = facts[name]
+    changes |= {name: facts[name] for name in FACTS if name in facts}
     return replace(task, **changes)
 
 
-def served(task: Task) -> dict[str, Any]:
-    """The model that has served the task, and how: `metadata` wherever a task is shown."""
+def shown(task: Task) -> dict[str, Any]:
+    """The fields of a task wherever it is shown; `metadata` is the model that served it and how."""
+    request = task.request
     return {
-        "model": task.model,
-        "name": task.name,
-        "latency": task.latency,
-        "usage": task.usage,
-        "cached": task.cached,
-        "finish_reason": task.finish_reason,
-        "finish_reason_raw": task.finish_reason_raw,
-        "route": task.route,
+        "task_id": request.id,
+        "status": task.state.value,
+        "type": request.type,
+        "model": request.model,
+        "lane": request.lane,
+        "priority": request.priority,
+        "session_id": request.session_id,
+        "attempts": task.attempts,
+        "error": task.error,
+        "metadata": {
+            "model": task.model,
+            "name": task.name,
+            "latency": task.latency,
+            "usage": task.usage,
+            "cached": task.cached,
+            "finish_reason": task.finish_reason,
+            "finish_reason_raw": task.finish_reason_raw,
+            "route": task.route,
+        },
+        "user_metadata": request.user_metadata,
+        "created_at": rfc3339(request.created_at),
+        "started_at": optional_rfc3339(task.started_at),
+        "finished_at": optional_rfc3339(task.finished_at),
     }

@@ -10,20 +10,8 @@ from asyncsvc.web.tasks import explain, schedules
 from asyncsvc.web.tasks import routes as api
 from asyncsvc.web.tasks import websocket as ws
 
-ROUTES: list[BaseRoute] = [
-    *api.ROUTES,
-    *explain.ROUTES,
-    *schedules.ROUTES,
-    *commands.ROUTES,
-    *chat.ROUTES,
-    *embeddings.ROUTES,
-    *v1_models.ROUTES,
-    *responses.ROUTES,
-    *files.ROUTES,
-    *batches.ROUTES,
-    *health.ROUTES,
-    *metrics.ROUTES,
-    *transfer.ROUTES,
-    *docs.ROUTES,
-    *ws.ROUTES,
-]
+MODULES = (
+    api, explain, schedules, commands, chat, embeddings, v1_models, responses, files, batches,
+    health, metrics, transfer, docs, ws,
+)  # fmt: skip
+ROUTES: list[BaseRoute] = [route for module in MODULES for route in module.ROUTES]

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import RateLimited, UpstreamOverloaded
-from asyncsvc.web.tasks.explain import explanation
+from asyncsvc.web.tasks.explain import explained
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.scripted import HANG, Script, ScriptedClient
 from tests.virtual_time import virtual
@@ -16,7 +16,7 @@ TEN: Script = [10.0, "ok"]
 
 
 async def story(services: EngineServices, task_id: str) -> dict[str, Any]:
-    found = await explanation(services.services, task_id)
+    found = await explained(services.services, task_id)
     waits = found["waits"]
     parts = [*waits["queued_s"].values(), waits["session_s"]]
     parts += [waits["scheduled_s"], waits["retry_s"], waits["paused_s"]]

@@ -8,9 +8,15 @@ import pytest
 
 from asyncsvc.errors import StartError
 from asyncsvc.storage import migrations
-from asyncsvc.storage.migrations import migrate, scripts
+from asyncsvc.storage.connection import Writer
+from asyncsvc.storage.migrations import connected, look_at, scripts
 from asyncsvc.tasks.state import Cause, State
 from tests.builders import begun, journal_at, moved, streamed
+
+
+async def migrate(path: Path) -> Writer:
+    look_at(path)
+    return await connected(path)
 
 
 async def refusal(path: Path) -> str:

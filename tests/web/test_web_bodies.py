@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from asyncsvc.errors import Overloaded
-from asyncsvc.web.http.body_memory import ASIDE_BYTES, FACTOR, PATIENCE_S, SMALL, Bodies, Hold, Room
+from asyncsvc.web.http.body_memory import ASIDE_BYTES, FACTOR, PATIENCE_S, SMALL, Bodies, Hold
 from tests.virtual_time import loop, virtual
 
 MB = 1 << 20
@@ -122,7 +122,7 @@ async def test_only_large_bodies_leave_the_loop() -> None:
     bodies = Bodies(MB)
     places = []
     for size in (10, SMALL + 1, ASIDE_BYTES, ASIDE_BYTES + 1):
-        async with Room(bodies, size) as aside:
+        async with bodies.room(size) as aside:
             place = await aside(threading.current_thread)
             places.append(place is threading.main_thread())
             assert bodies.free == MB - (size if size > SMALL else 0)
@@ -134,7 +134,7 @@ async def test_only_large_bodies_leave_the_loop() -> None:
 async def test_a_fault_in_the_thread_is_the_callers() -> None:
     bodies = Bodies(MB)
     with pytest.raises(ZeroDivisionError):
-        async with Room(bodies, MB) as aside:
+        async with bodies.room(MB) as aside:
             await aside(divmod, 1, 0)
     assert bodies.free == MB
     bodies.close()

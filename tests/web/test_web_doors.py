@@ -13,7 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from asyncsvc.web.http.auth import Rules
+from asyncsvc.config.settings import Server
+from asyncsvc.web.http.auth import Authenticator
 from tests.web.serving import Service, ask, expect, refused, rest, serving
 from tests.web.wire import head, post, wire
 
@@ -177,10 +178,9 @@ async def test_names_of_this_machine_are_ours(service: Service) -> None:
 
 
 async def test_a_server_for_other_machines_takes_any_name() -> None:
-    assert Rules.of("0.0.0.0", ["t"], [], 10).hosts is None
-    own = Rules.of("127.0.0.1", [], ["https://App.example/"], 10).hosts
-    assert own is not None
-    assert sorted(own) == ["127.0.0.1", "app.example"]
+    assert Authenticator(Server(host="0.0.0.0"), ["t"]).hosts is None
+    own = Authenticator(Server(allowed_origins=["https://App.example/"]), []).hosts
+    assert own is not None and sorted(own) == ["127.0.0.1", "app.example"]
 
 
 async def test_beyond_the_most_connections_all_are_refused(tmp_path: Path) -> None:

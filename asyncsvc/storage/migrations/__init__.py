@@ -37,14 +37,9 @@ def scripts() -> list[tuple[int, str]]:
     return sorted((int(f.name.split("_")[0]), f.read_text(encoding="utf-8")) for f in files)
 
 
-async def migrate(path: Path) -> Writer:
-    """The write connection, with the newest schema. Raises StartError."""
-    look_at(path)
-    return await connected(path)
-
-
 async def connected(path: Path) -> Writer:
-    """The same of a file that was looked at. Raises StartError."""
+    """The write connection, with the newest schema, of a file that `look_at` has seen. Raises
+    StartError."""
     try:
         writer = await Writer.open(path, WRITER_STATEMENTS)
     except sqlite3.DatabaseError as error:

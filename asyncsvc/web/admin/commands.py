@@ -9,11 +9,10 @@ from starlette.responses import Response
 
 from asyncsvc.errors import InvalidRequest, SettingsError, ShuttingDown
 from asyncsvc.web.http import body
-from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
-from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.schemas import ModelState, Reloaded
 
 BODY_BYTES = 1024
@@ -53,9 +52,8 @@ async def reload(request: Request) -> Response:
     """POST /admin/reload: read the settings again; a fault changes nothing."""
     parts = services(request)
     async with body.ReceivedBody(request, BODY_BYTES, parts.bodies) as (given, _):
-        if given.strip() and (fields := body.as_object(given)):
-            name = next(iter(fields))
-            raise InvalidRequest(f"{name!r} is not a field of a reload; it takes none", param=name)
+        if given.strip():
+            check_names(body.as_object(given), (), "field of a reload; it takes none")
     if parts.intake.closed:
         raise ShuttingDown("the service is stopping", retry_after=RETRY_AFTER_S)
     try:

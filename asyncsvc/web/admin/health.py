@@ -1,8 +1,7 @@
-"""Whether the service lives, is ready, and is well; and its front door.
+"""`/health`, `/livez`, `/readyz` and `/`: whether the service lives, is ready and is well.
 
-Owns /health, /livez, /readyz and /. Promises answers at once even when the disk hangs: it tells
-what the monitor has seen within the last second, and how the last write went. Never changes a
-task.
+The answers come at once even when the disk hangs: they hold what the monitor has measured within
+the last second, and how the last write went.
 """
 
 import asyncio
@@ -18,8 +17,7 @@ from asyncsvc.limits.verdict import Stage
 from asyncsvc.storage.database import VERSION
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
-from asyncsvc.web.tasks.routes import services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks.schemas import Front, Health
 
 DEGRADED_BREAKER = "open"

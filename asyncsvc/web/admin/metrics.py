@@ -4,9 +4,9 @@ Each request has a registry of its own, so the process's global registry is neve
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -24,7 +24,7 @@ from asyncsvc.monitoring.alarms import Level
 from asyncsvc.storage.database import VERSION
 from asyncsvc.tasks.state import UNFINISHED
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 
 Sample = tuple[tuple[str, ...], float | Histogram]
 """The labels' values, and the figure."""
@@ -60,12 +60,12 @@ def _one(read: Callable[[Services], Value]) -> Reader:
     return rows
 
 
-def _counted(read: Callable[[Services], Counter[str]]) -> Reader:
-    """One label, whose values are the counter's keys."""
+def _by_key(read: Callable[[Services], Mapping[Any, float | Histogram]]) -> Reader:
+    """A metric whose labels' values are the keys of a mapping: a text, or a tuple of them."""
 
     def rows(services: Services) -> Iterator[Sample]:
-        for key, count in read(services).items():
-            yield (key,), count
+        for key, value in read(services).items():
+            yield (key if isinstance(key, tuple) else (key,)), value
 
     return rows
 
@@ -90,21 +90,11 @@ def _tasks(services: Services) -> Iterator[Sample]:
             yield (state.value, lane), counts[state.value, lane]
 
 
-def _finished(services: Services) -> Iterator[Sample]:
-    yield from services.task_counters.finished.items()
-
-
-def _attempts(services: Services) -> Iterator[Sample]:
+def _attempts(services: Services) -> Counter[str]:
     counts: Counter[str] = Counter()
     for name, count in services.task_counters.attempts.items():
         counts[name if name in services.settings.models else NAMED] += count
-    for name, count in counts.items():
-        yield (name,), count
-
-
-def _waited(services: Services) -> Iterator[Sample]:
-    for lane, histogram in services.task_counters.waited.items():
-        yield (lane,), histogram
+    return counts
 
 
 def _depth(services: Services) -> Iterator[Sample]:
@@ -142,10 +132,6 @@ def _alarm(services: Services) -> Iterator[Sample]:
         yield (name,), float(Level.OK if reason is None else reason.level)
 
 
-def _raised(services: Services) -> Iterator[Sample]:
-    yield from services.monitor.alarms.raised.items()
-
-
 def _info(_: Services) -> Iterator[Sample]:
     yield (__version__, VERSION), 1.0
 
@@ -156,17 +142,19 @@ ROWS = [
     # Tasks
     Row("tasks", "gauge", "Unfinished tasks", ("status", "lane"), _tasks),
     Row("tasks_accepted", "counter", "Tasks taken into the queue", ("lane",),
-        _counted(lambda h: h.task_counters.accepted)),
-    Row("tasks_finished", "counter", "Tasks that have ended", ("status", "lane"), _finished),
+        _by_key(lambda h: h.task_counters.accepted)),
+    Row("tasks_finished", "counter", "Tasks that have ended", ("status", "lane"),
+        _by_key(lambda h: h.task_counters.finished)),
     Row("tasks_failed", "counter", "Failed tasks by their error's code", ("code",),
-        _counted(lambda h: h.task_counters.failed)),
+        _by_key(lambda h: h.task_counters.failed)),
     Row("attempts", "counter", "Starts of tasks at a model, cached answers left out", ("model",),
-        _attempts),
+        _by_key(_attempts)),
     Row("submits_refused", "counter", "Submits refused by the intake, by the answer's code; "
-        "storage: the disk refused", ("code",), _counted(lambda h: h.task_counters.refused)),
+        "storage: the disk refused", ("code",), _by_key(lambda h: h.task_counters.refused)),
     Row("submit_seconds", "histogram", "From a parsed submit to its task on the disk, batches "
         "left out", (), _one(lambda h: h.task_counters.submit)),
-    Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",), _waited),
+    Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",),
+        _by_key(lambda h: h.task_counters.waited)),
     Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s of the "
         "submit", (), _one(lambda h: h.task_counters.error)),
     Row("eta_bias_seconds", "gauge", "How much later than estimated tasks start on average; "
@@ -239,7 +227,8 @@ ROWS = [
     Row("start_time_seconds", "gauge", "When the service began, since the epoch", (),
         _one(lambda h: h.started_ms / 1000)),
     Row("alarm_level", "gauge", "0 ok, 1 degraded, 2 overloaded", ("alarm",), _alarm),
-    Row("alarms", "counter", "Changes of an alarm's level", ("alarm", "level"), _raised),
+    Row("alarms", "counter", "Changes of an alarm's level", ("alarm", "level"),
+        _by_key(lambda h: h.monitor.alarms.raised)),
     Row("intake_open", "gauge", "1: tasks are taken", (),
         _one(lambda h: float(not h.intake.closed and h.intake.overload is None))),
 ]  # fmt: skip
@@ -291,8 +280,7 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 )
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
-    services: Services = request.scope["state"]["services"]
-    text, content_type = exposed(services, request.headers.get("accept", ""))
+    text, content_type = exposed(services(request), request.headers.get("accept", ""))
     return Response(text, headers={"content-type": content_type})
 
 

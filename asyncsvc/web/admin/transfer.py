@@ -8,6 +8,7 @@ request's body of an import.
 
 import asyncio
 import re
+from dataclasses import asdict
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -24,9 +25,9 @@ from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Streamed, begun
-from asyncsvc.web.tasks.routes import integer, services
+from asyncsvc.web.tasks.routes import integer
 from asyncsvc.web.tasks.schemas import Count
 
 
@@ -91,11 +92,8 @@ async def make_backup(request: Request) -> Response:
     parts = services(request)
     async with body.ReceivedBody(request, 64 * 1024, parts.bodies) as (raw, _):
         value = body.as_object(raw) if raw else {}
-    given = value.pop("path", None)
-    if value:
-        raise InvalidRequest(
-            f"{next(iter(value))!r} is not a field of a backup", param=next(iter(value))
-        )
+    errors.check_names(value, BackupRequest.__annotations__, "field of a backup")
+    given = value.get("path")
     stamp = rfc3339(parts.journal.now()).translate(str.maketrans("", "", "-:."))
     name = f"{parts.journal.store.path.stem}-{stamp}.db" if given is None else _name(given)
     if parts.backups.busy:
@@ -104,14 +102,7 @@ async def make_backup(request: Request) -> Response:
         copy = await parts.backups.make(name)
     except FileExistsError:
         raise InvalidRequest(f"there is a backup {name!r} already", param="path") from None
-    answer = {
-        "name": name,
-        "path": str(copy.path.absolute()),
-        "bytes": copy.bytes,
-        "sha256": copy.sha256,
-        "tasks": copy.tasks,
-        "schema": copy.schema,
-    }
+    answer = asdict(copy) | {"name": name, "path": str(copy.path.absolute())}
     return JSON(answer, status_code=201, headers={"Location": f"/admin/backup/{name}"})
 
 
@@ -150,8 +141,7 @@ def _name(given: object) -> str:
 async def export(request: Request) -> Response:
     """GET /admin/export: every task with its texts, one JSON line each, oldest first."""
     parts, query = services(request), request.query_params
-    if unknown := set(query) - {"status"}:
-        raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
+    errors.check_names(query, ExportQuery.__annotations__, "filter")
     state = query.get("status") or None
     if state is not None and state not in tuple(State):
         raise InvalidRequest(f"status must be one of {', '.join(State)}", param="status")
@@ -169,8 +159,7 @@ async def export(request: Request) -> Response:
 async def take_in(request: Request) -> Response:
     """POST /admin/import: take in JSON lines as an export has them, all or none."""
     parts, query = services(request), request.query_params
-    if unknown := set(query) - {"first_line"}:
-        raise InvalidRequest(f"{min(unknown)!r} is not a parameter", param=min(unknown))
+    errors.check_names(query, ImportQuery.__annotations__, "parameter")
     if query.get("first_line") == "":
         raise InvalidRequest("first_line must be a whole number from 1", param="first_line")
     first = integer(query.get("first_line"), "first_line", 1, 1, None)

@@ -11,17 +11,15 @@ import hashlib
 import hmac
 from collections import OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
-from asyncsvc.config.settings import is_loopback
+from asyncsvc.config.settings import Server, is_loopback
 from asyncsvc.errors import Forbidden, Overloaded, RequestError, TooManyAttempts, Unauthorized
 from asyncsvc.web.http.errors import response
 
@@ -88,83 +86,17 @@ CROWDED = "crowded"
 LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-user", b"sec-websocket-protocol"})
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What a request must have. `hosts` None: any Host header, as other machines may call."""
-
-    tokens: tuple[bytes, ...]
-    origins: frozenset[str]
-    hosts: frozenset[str] | None
-    max_connections: int
-
-    @classmethod
-    def of(
-        cls, host: str, tokens: Sequence[str], origins: Sequence[str], max_connections: int
-    ) -> "Rules":
-        allowed = frozenset(origin.rstrip("/").lower() for origin in origins)
-        hosts = {urlsplit(origin).hostname or "" for origin in allowed}
-        return cls(
-            tuple(_digest(token) for token in tokens),
-            allowed,
-            frozenset(hosts | {host.lower()}) if is_loopback(host) else None,
-            max_connections,
-        )
-
-    def check(self, scope: Mapping[str, Any], attempts: Attempts) -> str | None:
-        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
-        headers = _named(scope)
-        host = headers.get(b"host", "")
-        if self.hosts is not None and not _is_ours(host, self.hosts):
-            # A page of another site that points its own name at us must not reach us.
-            raise Forbidden("forbidden_host", "the Host header names another server")
-        socket = scope["type"] == "websocket"
-        if socket or scope["method"] not in READS:
-            self._check_origin(headers.get(b"origin"), host.lower())
-        if not self.tokens:
-            return headers.get(b"x-user", "")[:MAX_OWNER] or None
-        if not socket and scope["path"] in OPEN_PATHS and scope["method"] in READS:
-            return None
-        token = _bearer(headers, socket)
-        if token is None:
-            raise Unauthorized("a bearer token is required")
-        address = (scope.get("client") or ("",))[0]
-        attempts.check(address)
-        try:
-            return self._owner(token)
-        except Unauthorized:
-            attempts.failed(address)
-            raise
-
-    def _check_origin(self, origin: str | None, host: str) -> None:
-        if origin is None:
-            return  # not a browser, or one of its own pages
-        if origin.lower() not in self.origins | {f"http://{host}", f"https://{host}"}:
-            raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
-
-    def _owner(self, token: str) -> str:
-        given = _digest(token)
-        # All are compared, so that the time says nothing about which one was close.
-        matches = [hmac.compare_digest(given, known) for known in self.tokens]
-        if not any(matches):
-            raise Unauthorized("the bearer token is not valid")
-        return f"token:{given.hex()[:12]}"
-
-
 class Authenticator:
-    """Checks requests (`enter`) and wraps an ASGI application (`behind`)."""
+    """The checks of a request by the settings of the server and its bearer tokens: `behind` puts an
+    ASGI application behind them. `hosts` None: any Host header, as other machines may call."""
 
-    def __init__(self, rules: Rules, attempts: Attempts) -> None:
-        self._rules = rules
-        self._attempts = attempts
-
-    def enter(self, scope: Mapping[str, Any]) -> str | None:
-        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
-        if CROWDED in scope["state"] and (
-            scope["type"] == "websocket" or scope["path"] not in OPEN_PATHS
-        ):
-            most = self._rules.max_connections
-            raise Overloaded(f"{most} connections are open already", retry_after=5)
-        return self._rules.check(scope, self._attempts)
+    def __init__(self, server: Server, tokens: Sequence[str]) -> None:
+        self._tokens = [_digest(token) for token in tokens]
+        self._origins = frozenset(one.rstrip("/").lower() for one in server.allowed_origins)
+        named = {urlsplit(one).hostname or "" for one in self._origins} | {server.host.lower()}
+        self.hosts = frozenset(named) if is_loopback(server.host) else None
+        self._most = server.max_connections
+        self._attempts = Attempts(server.wrong_tokens)
 
     def behind(self, app: ASGIApp) -> ASGIApp:
         """The application behind these checks; `scope["owner"]` is the owner of its tasks."""
@@ -172,7 +104,7 @@ class Authenticator:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] in ("http", "websocket"):
                 try:
-                    scope["owner"] = self.enter(scope)
+                    scope["owner"] = self._owner_of(scope)
                 except RequestError as error:
                     await _refuse(scope, receive, send, error)
                     return
@@ -180,20 +112,52 @@ class Authenticator:
 
         return guarded
 
+    def _owner_of(self, scope: Mapping[str, Any]) -> str | None:
+        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
+        socket = scope["type"] == "websocket"
+        is_open = not socket and scope["path"] in OPEN_PATHS
+        if CROWDED in scope["state"] and not is_open:
+            raise Overloaded(f"{self._most} connections are open already", retry_after=5)
+        headers = _named(scope)
+        host = headers.get(b"host", "")
+        if self.hosts is not None and not _is_ours(host, self.hosts):
+            # A page of another site that points its own name at us must not reach us.
+            raise Forbidden("forbidden_host", "the Host header names another server")
+        reads = not socket and scope["method"] in READS
+        if not reads:
+            self._check_origin(headers.get(b"origin"), host.lower())
+        if not self._tokens:
+            return headers.get(b"x-user", "")[:MAX_OWNER] or None
+        if is_open and reads:
+            return None
+        token = _bearer(headers, socket)
+        if token is None:
+            raise Unauthorized("a bearer token is required")
+        address = (scope.get("client") or ("",))[0]
+        self._attempts.check(address)
+        given = _digest(token)
+        # All are compared, so that the time says nothing about which one was close.
+        matches = [hmac.compare_digest(given, known) for known in self._tokens]
+        if not any(matches):
+            self._attempts.failed(address)
+            raise Unauthorized("the bearer token is not valid")
+        return f"token:{given.hex()[:12]}"
 
-def refusal(error: RequestError) -> Response:
-    """The HTTP response to a request that is refused."""
-    answer = response(error)
-    if error.status == 401:
-        answer.headers["WWW-Authenticate"] = "Bearer"
-    elif error.status == 503:
-        answer.headers["Connection"] = "close"  # a new one may find a place
-    return answer
+    def _check_origin(self, origin: str | None, host: str) -> None:
+        if origin is None:
+            return  # not a browser, or one of its own pages
+        if origin.lower() not in self._origins | {f"http://{host}", f"https://{host}"}:
+            raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
 
 
 async def _refuse(scope: Scope, receive: Receive, send: Send, error: RequestError) -> None:
     if scope["type"] == "http":
-        await refusal(error)(scope, receive, send)
+        answer = response(error)
+        if error.status == 401:
+            answer.headers["WWW-Authenticate"] = "Bearer"
+        elif error.status == 503:
+            answer.headers["Connection"] = "close"  # a new one may find a place
+        await answer(scope, receive, send)
         return
     # Refused before the handshake, a browser would only learn that "it failed".
     socket = WebSocket(scope, receive, send)

@@ -12,9 +12,9 @@ beyond the Basic Multilingual Plane), what is written of it. `FACTOR` leaves roo
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import ParamSpec, TypeVar
 
 from asyncsvc import memory
@@ -101,6 +101,19 @@ class Bodies:
             self.free -= size
         return Hold(self, size)
 
+    @asynccontextmanager
+    async def room(self, size: int) -> AsyncGenerator[Aside]:
+        """`aside` for something that has already come, with room for it while the block lasts.
+        Raises Overloaded."""
+        if size <= SMALL:
+            yield at_once
+            return
+        hold = await self.hold(size)
+        try:
+            yield hold.aside
+        finally:
+            hold.release()
+
     async def _turn(self, size: int, expected: float) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
@@ -146,27 +159,6 @@ class Bodies:
             "nothing was stored",
             retry_after=wait_s,
         )
-
-
-class Room:
-    """Room for something that has already come: `async with Room(bodies, size) as aside`."""
-
-    __slots__ = ("_bodies", "_hold", "_size")
-
-    def __init__(self, bodies: Bodies, size: int) -> None:
-        self._bodies = bodies
-        self._size = size
-        self._hold: Hold | None = None
-
-    async def __aenter__(self) -> Aside:
-        if self._size <= SMALL:
-            return at_once
-        self._hold = await self._bodies.hold(self._size)
-        return self._hold.aside
-
-    async def __aexit__(self, *_: object) -> None:
-        if self._hold is not None:
-            self._hold.release()
 
 
 async def at_once(work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:

@@ -5,6 +5,7 @@ A client's mistake is never answered with 500, and no response has a traceback.
 
 import logging
 import math
+from collections.abc import Iterable
 from typing import Any
 
 import orjson
@@ -29,6 +30,10 @@ from asyncsvc.storage import refusals
 log = logging.getLogger(__name__)
 
 STORAGE_RETRY_S = 5.0
+
+
+class _Internal(RequestError):
+    status, type = 500, "server_error"
 
 
 class JSON(Response):
@@ -69,6 +74,14 @@ def note(scope: Scope, error: Exception) -> None:
         scope["state"]["services"].journal.store.upkeep.note(error)
 
 
+def check_names(given: Iterable[str], known: Iterable[str], kind: str) -> None:
+    """Raises InvalidRequest for a given name that is not known; `kind` is what the known ones
+    are, such as "field of a batch"."""
+    if unknown := set(given).difference(known):
+        name = min(unknown)
+        raise InvalidRequest(f"{name!r} is not a {kind}", param=name)
+
+
 def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
     """The first fault of a body, in words, with the field that it is about."""
     fault = error.errors(include_url=False)[0]
@@ -106,10 +119,4 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
 def fault(method: str, path: str, error: Exception) -> Response:
     """The 500 response to an exception of the service; its traceback goes to the log."""
     log.error("a fault of ours at %s %s", method, path, exc_info=error)
-    body = {
-        "message": "a fault of the service; its log says more",
-        "type": "server_error",
-        "code": "internal",
-        "param": None,
-    }
-    return JSON({"error": body}, status_code=500)
+    return response(_Internal("a fault of the service; its log says more"))

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from starlette.requests import HTTPConnection
+
 from asyncsvc.batches.batches import Batches
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
@@ -50,3 +52,9 @@ class Services:
     backups: Backups
     importer: Importer
     started_ms: int
+
+
+def services(connection: HTTPConnection) -> Services:
+    """The open parts of the service, for a request or a WebSocket."""
+    found: Services = connection.scope["state"]["services"]
+    return found

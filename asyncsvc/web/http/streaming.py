@@ -15,6 +15,9 @@ from asyncsvc.errors import AsyncsvcError
 
 log = logging.getLogger(__name__)
 
+LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+"""The headers of a stream that no proxy may store or hold back."""
+
 
 class Streamed(StreamingResponse):
     """A streamed answer, cut where its content fails. Raises nothing that is known."""

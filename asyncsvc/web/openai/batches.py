@@ -18,16 +18,15 @@ from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.storage.entries import EXPIRING, Batch, ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.body import ReceivedBody, as_object
-from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.openai import chat, embeddings, requests, responses, schemas
 from asyncsvc.web.openai.errors import endpoint, refusal
 from asyncsvc.web.openai.held_request import Held
 from asyncsvc.web.openai.response_request import parsed
-from asyncsvc.web.tasks.routes import integer, services
+from asyncsvc.web.tasks.routes import idempotency_key, integer, parse_as
 from asyncsvc.web.tasks.schemas import SubmitHeaders
-from asyncsvc.web.tasks.submit import idempotency_key, parse_as
 
 BODY_MOST = 64 * 1024
 LIST_DEFAULT, LIST_MOST = 20, 100
@@ -60,8 +59,7 @@ async def create_batch(request: Request) -> Response:
     parts = services(request)
     async with ReceivedBody(request, BODY_MOST, parts.bodies) as (data, _):
         given = as_object(data)
-    if unknown := given.keys() - schemas.BatchBody.model_fields.keys():
-        raise InvalidRequest(f"{min(unknown)!r} is not a field of a batch", param=min(unknown))
+    check_names(given, schemas.BatchBody.model_fields, "field of a batch")
     wanted = parse_as(schemas.BatchBody, given)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     requests.queued({}, request.headers)  # a wrong priority fails now, not with every line
@@ -134,7 +132,7 @@ def shown(batch: Batch) -> schemas.BatchObject:
 
 
 class Endpoint:
-    """The lines of one endpoint: `prepare` makes a task of a line, `answer` the line's answer."""
+    """`BatchEndpoint` for one endpoint of `/v1`."""
 
     def __init__(self, services: Services, parse: Parse, answered: Answering) -> None:
         self._services = services
@@ -142,7 +140,6 @@ class Endpoint:
         self._answered = answered
 
     async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
-        """Parse a line. Raises RequestError."""
         # A line waits in the lane for long work unless it names another, and for as long as its
         # batch: no client is there who could call again.
         prepared = await self._parse(self._services, {"lane": LANE} | body, Headers(headers))
@@ -150,12 +147,10 @@ class Endpoint:
         return replace(prepared, submission=submission)
 
     def refused(self, error: RequestError) -> Answered:
-        """The answer to a line that is no task."""
         failure = refusal(error)
         return Answered(failure.status, failure.body())
 
     async def answer(self, task_id: str, form: str | None) -> Answered:
-        """The answer of a task that is finished or deleted."""
         try:
             task = await self._services.journal.task(task_id)
         except TaskNotFound as gone:

@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 import orjson
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -21,6 +22,7 @@ from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.tasks.state import EventType, Task
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.streaming import LIVE
 from asyncsvc.web.openai import errors, requests, schemas
 from asyncsvc.web.openai.errors import Failure, task_endpoint
 from asyncsvc.web.openai.held_request import (
@@ -36,11 +38,7 @@ from asyncsvc.web.tasks.views import call_shown, put_together
 
 Object = dict[str, Any]
 DONE = b"data: [DONE]\n\n"
-SSE = (
-    (b"content-type", b"text/event-stream; charset=utf-8"),
-    (b"cache-control", b"no-store"),
-    (b"x-accel-buffering", b"no"),
-)
+SSE = {"Content-Type": "text/event-stream; charset=utf-8", **LIVE}
 FILTERED = "content_filtered"
 PIECES = frozenset({EventType.CHUNK, EventType.REASONING, EventType.TOOL_CALL, EventType.MESSAGE})
 TEXT_REASONS = frozenset({None, "stop", "length", "content_filter"})
@@ -349,7 +347,7 @@ class EventStream:
 
 
 async def _open(send: Send, headers: dict[str, str]) -> None:
-    sent = [*SSE, *((name.encode(), value.encode()) for name, value in headers.items())]
+    sent = Headers(SSE | headers).raw
     await send({"type": "http.response.start", "status": 200, "headers": sent})
 
 

@@ -19,7 +19,7 @@ from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.errors import JSON, as_request_error, note
 from asyncsvc.web.http.resources import Verb, operation
 from asyncsvc.web.openai.schemas import CallHeaders
-from asyncsvc.web.tasks.submit import ADMISSION
+from asyncsvc.web.tasks.routes import ADMISSION
 
 TASK_ID = "x-task-id"
 SHOULD_RETRY = "x-should-retry"

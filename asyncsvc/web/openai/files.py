@@ -21,12 +21,12 @@ from asyncsvc.storage.entries import File
 from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.state import services
 from asyncsvc.web.http.streaming import Streamed
 from asyncsvc.web.openai import requests, schemas
 from asyncsvc.web.openai.errors import endpoint
-from asyncsvc.web.tasks.routes import integer, services
+from asyncsvc.web.tasks.routes import idempotency_key, integer
 from asyncsvc.web.tasks.schemas import SubmitHeaders
-from asyncsvc.web.tasks.submit import idempotency_key
 
 PURPOSE = "batch"
 FIELD_MOST = 1024

@@ -8,7 +8,9 @@ is not known here.
 import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
+from functools import partial
+from itertools import chain, repeat
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -24,11 +26,11 @@ from asyncsvc.limits.headers import written as duration
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Watched, cut
-from asyncsvc.web.openai.errors import TASK_ID, Failure, failure, of_task
+from asyncsvc.web.openai.errors import TASK_ID, Failure, failure, of_task, refusal
 from asyncsvc.web.openai.requests import Call
-from asyncsvc.web.tasks.routes import services
+from asyncsvc.web.tasks.sse import pages
 
 HEAD_S = 2.0
 """How long a stream's status is held back: a failure by then has a status of its own."""
@@ -72,38 +74,20 @@ class Held:
         """The task's events until it is finished; with `replay` from the first on. With `ticks`,
         None after so many seconds of silence: the first number once, then the second. A deleted
         task has no more events."""
-        loop = asyncio.get_running_loop()
-        due = loop.time() + ticks[0] if ticks else None
+        waits = chain(ticks[:1], repeat(ticks[1])) if ticks else repeat(None)
         after = 0 if replay else self._after
-        pages = self.services.journal.follow(self.task_id, after)
-        following = asyncio.ensure_future(anext(pages, None))
-        try:
-            while True:
-                timeout = None if due is None else max(due - loop.time(), 0.0)
-                await asyncio.wait({following}, timeout=timeout)
-                if not following.done():
-                    yield None
-                elif (page := following.result()) is None:
-                    return
-                else:
-                    for event in page:
-                        yield event
-                    following = asyncio.ensure_future(anext(pages, None))
-                if ticks and due is not None:
-                    due = loop.time() + ticks[1]
-        except TaskNotFound:
-            return
-        finally:
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
-            await pages.aclose()
+        following = pages(self.services, self.task_id, after, partial(next, waits))
+        async with aclosing(following):
+            async for page in following:
+                for event in page or (None,):
+                    yield event
 
     async def ended(self) -> tuple[Task | None, Failure | None]:
         """(the task once its events have ended, the failure unless it has completed)."""
         try:
             task = await self.services.journal.followed(self.task_id)
         except TaskNotFound as error:
-            return None, Failure(404, error.type, error.code, str(error), error.param)
+            return None, refusal(error)
         if task.state is State.COMPLETED:
             return task, None
         if not task.finished:

@@ -11,11 +11,10 @@ from starlette.responses import Response
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.openai import schemas
 from asyncsvc.web.openai.errors import endpoint
 from asyncsvc.web.openai.requests import AUTO, CHAT_CLASSES
-from asyncsvc.web.tasks.routes import services
 
 OWNER = "asyncsvc"
 

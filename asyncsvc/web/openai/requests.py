@@ -16,7 +16,7 @@ from starlette.datastructures import Headers
 from asyncsvc.errors import InvalidRequest, ModelNotFound
 from asyncsvc.tasks import parameters as known
 from asyncsvc.tasks.submission import Noted, RouteAs, Submission
-from asyncsvc.web.tasks.submit import idempotency_key, parse_as
+from asyncsvc.web.tasks.routes import idempotency_key, parse_as
 
 Object = dict[str, Any]
 AUTO = "auto"

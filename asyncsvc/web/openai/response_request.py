@@ -21,8 +21,8 @@ from asyncsvc.web.openai import requests
 from asyncsvc.web.openai.items import Conversation, Messages, conversation, input_items, thinking
 from asyncsvc.web.openai.requests import Call, Tool, ToolChoice
 from asyncsvc.web.openai.response_stream import ENCRYPTED, PREFIX, ResponseEvents
-from asyncsvc.web.openai.schemas import Text, with_parameters
-from asyncsvc.web.tasks.submit import idempotency_key, parse_as
+from asyncsvc.web.openai.schemas import ECHOED, Text, with_parameters
+from asyncsvc.web.tasks.routes import idempotency_key, parse_as
 
 Object = dict[str, Any]
 PASSED = {
@@ -34,9 +34,6 @@ PASSED = {
 """Fields that are a parameter of the chat call as they are, with its name there."""
 NAMES = {"reasoning_effort": "reasoning.effort", "response_format": "text.format"}
 """Chat parameters with their names in the Responses API."""
-ECHOED = ("truncation", "max_tool_calls", "service_tier", "user", "safety_identifier",
-          "prompt_cache_key", "prompt_cache_retention")  # fmt: skip
-"""Fields without effect here that a response repeats."""
 
 
 class CreateResponse(BaseModel):
@@ -156,8 +153,8 @@ def read(given: Object, earlier: Messages) -> ParsedResponse:
         notes.append(f"items of type {kinds} stand for no chat message; left out")
     unused = [name for name in wanted.include or [] if name != ENCRYPTED]
     notes += requests.without_effect([f"include {name[:60]}" for name in unused])
-    request = wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
-    request |= {name: given[name] for name in ECHOED if name in given}
+    request = {name: given[name] for name in ECHOED if name in given}
+    request |= wanted.model_dump(exclude_none=True, exclude={"stream", "stream_options"})
     request["head"] = len(head)
     return ParsedResponse(wanted, head + earlier + new.messages, params, notes, request)
 

@@ -21,15 +21,6 @@ ENCRYPTED = "reasoning.encrypted_content"
 """The entry of `include` that asks for `encrypted_content`."""
 CUT_SHORT = {"length": "max_output_tokens", "content_filter": "content_filter"}
 """Finish reasons of an incomplete answer, with OpenAI's word for the reason."""
-_ECHOED: Object = {
-    "instructions": None, "metadata": {}, "max_output_tokens": None, "temperature": None,
-    "top_p": None, "tools": [], "tool_choice": "auto", "parallel_tool_calls": True,
-    "previous_response_id": None, "background": False, "store": True,
-    "text": {"format": {"type": "text"}}, "reasoning": {"effort": None, "summary": None},
-    "truncation": "disabled", "service_tier": "default", "user": None, "max_tool_calls": None,
-    "prompt_cache_key": None, "safety_identifier": None, "top_logprobs": 0,
-}  # fmt: skip
-"""Fields of the request that a response repeats, with their defaults."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +152,7 @@ class ResponseEvents:
     def response(self, begun: bool = True) -> Object:
         """The response so far; `begun`: with its output."""
         request = self._request
-        given = {k: v if request.get(k) is None else request[k] for k, v in _ECHOED.items()}
+        given = {k: v if request.get(k) is None else request[k] for k, v in schemas.ECHOED.items()}
         return given | {
             "id": PREFIX + self._task_id,
             "object": "response",

@@ -20,7 +20,8 @@ from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.http.streaming import LIVE
 from asyncsvc.web.openai import requests, schemas
 from asyncsvc.web.openai.errors import TASK_ID, endpoint, task_endpoint
 from asyncsvc.web.openai.held_request import (
@@ -40,7 +41,7 @@ from asyncsvc.web.openai.response_request import (
     with_history,
 )
 from asyncsvc.web.openai.response_stream import PREFIX, ResponseEvents
-from asyncsvc.web.tasks.routes import cursor, integer, services
+from asyncsvc.web.tasks.routes import cursor, integer
 
 ITEMS_DEFAULT, ITEMS_MOST = 20, 100
 EVENT_STREAM = "text/event-stream"
@@ -193,7 +194,7 @@ def _stream(held: Held, request: Object, after: int) -> ASGIApp:
             await journal.aclose()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"} | held.headers()
+        headers = LIVE | held.headers()
         streamed = StreamingResponse(frames(), media_type=EVENT_STREAM, headers=headers)
         await streamed.stream_response(send)  # `HeldResponse` looks whether the client leaves
 

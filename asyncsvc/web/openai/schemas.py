@@ -5,6 +5,7 @@ A body that is a model is validated by it; `requests` validates those that are T
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -361,6 +362,13 @@ class OutputItem(TypedDict):
     status: Literal["in_progress", "completed", "incomplete"]
 
 
+@dataclass(frozen=True)
+class Echoed:
+    """The mark of a field that a response repeats from its request."""
+
+    default: Any
+
+
 class ResponseObject(TypedDict):
     """A response."""
 
@@ -376,23 +384,35 @@ class ResponseObject(TypedDict):
     usage: ResponseUsage | None
     error: ResponseError | None
     incomplete_details: Incomplete | None
-    instructions: str | list[Object] | None
-    metadata: Object
-    max_output_tokens: int | None
-    temperature: float | None
-    top_p: float | None
-    tools: list[Object]
-    tool_choice: str | Object
-    parallel_tool_calls: bool
-    previous_response_id: str | None
-    background: bool
-    store: bool
-    text: Object
-    reasoning: Object
-    truncation: str
-    service_tier: str
-    user: str | None
-    max_tool_calls: int | None
+    instructions: Annotated[str | list[Object] | None, Echoed(None)]
+    metadata: Annotated[Object, Echoed({})]
+    max_output_tokens: Annotated[int | None, Echoed(None)]
+    temperature: Annotated[float | None, Echoed(None)]
+    top_p: Annotated[float | None, Echoed(None)]
+    tools: Annotated[list[Object], Echoed([])]
+    tool_choice: Annotated[str | Object, Echoed("auto")]
+    parallel_tool_calls: Annotated[bool, Echoed(True)]
+    previous_response_id: Annotated[str | None, Echoed(None)]
+    background: Annotated[bool, Echoed(False)]
+    store: Annotated[bool, Echoed(True)]
+    text: Annotated[Object, Echoed({"format": {"type": "text"}})]
+    reasoning: Annotated[Object, Echoed({"effort": None, "summary": None})]
+    truncation: Annotated[str, Echoed("disabled")]
+    service_tier: Annotated[str, Echoed("default")]
+    user: Annotated[str | None, Echoed(None)]
+    max_tool_calls: Annotated[int | None, Echoed(None)]
+    prompt_cache_key: Annotated[str | None, Echoed(None)]
+    safety_identifier: Annotated[str | None, Echoed(None)]
+    top_logprobs: Annotated[int, Echoed(0)]
+
+
+ECHOED: Object = {
+    name: mark.default
+    for name, kind in ResponseObject.__annotations__.items()
+    for mark in getattr(kind, "__metadata__", ())
+    if isinstance(mark, Echoed)
+}
+"""The fields of a request that its response repeats, with their defaults."""
 
 
 class DeletedResponse(TypedDict):

@@ -15,9 +15,8 @@ from asyncsvc.tasks.state import Cause, State, Task
 from asyncsvc.tasks.submission import Lane
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
-from asyncsvc.web.tasks.routes import services
 from asyncsvc.web.tasks.schemas import Count, Kind, Name, Object, TaskError, TaskId, Time
 
 Seconds = Annotated[float, Field(ge=0)]
@@ -120,23 +119,20 @@ class Explanation(TypedDict):
 async def explain(request: Request) -> Response:
     """GET /tasks/{id}/explain: its timeline, what it waited for, each attempt, tokens.
 
-    It is made from the stored events and is the same after a restart of the service.
+    The stored events are the only source, so it is the same after a restart of the service.
     """
-    parts = services(request)
-    return JSON(await explanation(parts, request.path_params["task_id"]))
+    return JSON(await explained(services(request), request.path_params["task_id"]))
 
 
-async def explanation(parts: Services, task_id: str) -> dict[str, Any]:
-    """Raises TaskNotFound."""
+async def explained(parts: Services, task_id: str) -> dict[str, Any]:
+    """The `Explanation` of a task. Raises TaskNotFound."""
     task = await parts.journal.task(task_id)
     history, seq = History(task), 0
     while seq < task.seq and (rows := await parts.journal.store.events(task.n, seq)):
         for row in rows[: task.seq - seq]:  # it may have gone on meanwhile
             history.add(row)
         seq = rows[-1].seq
-    waited = None
-    if task.state is State.PENDING:
-        waited = parts.scheduler.waited(task)
+    waited = parts.scheduler.waited(task) if task.state is State.PENDING else None
     return history.summary(parts.journal.now(), _now(parts, task), waited)
 
 

@@ -6,25 +6,28 @@ and codes. Never keeps anything between two requests.
 
 import base64
 from collections.abc import AsyncIterator
-from typing import get_args
+from typing import Any, TypeVar, get_args
 
+from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Lane, Submission
-from asyncsvc.web.http import body
+from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
-from asyncsvc.web.http.streaming import Streamed, begun
+from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.http.streaming import LIVE, Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views
-from asyncsvc.web.tasks.schemas import BATCH_MOST, PAGE_MOST
-from asyncsvc.web.tasks.submit import ADMISSION, idempotency_key, parse, read, submit
+from asyncsvc.web.tasks.schemas import BATCH_MOST, KEY_MOST, PAGE_MOST
 
+PATH = "/tasks"
+ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
+"""Codes of a submit that is not taken."""
 PAGE_DEFAULT = 50
-LIST_PARAMETERS = frozenset(schemas.ListQuery.__annotations__)
 STEERING = ("task_not_found", "illegal_transition")
 CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "state": ("status", tuple(state.value for state in State)),
@@ -32,12 +35,61 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "type": ("type", get_args(Submission.model_fields["type"].annotation)),
 }
 """Filters that have few values: another one is a typo."""
+S = TypeVar("S", bound=BaseModel)
 
 
-def services(request: Request) -> Services:
-    """The open parts of the service, from the lifespan state."""
-    found: Services = request.scope["state"]["services"]
-    return found
+def parse(value: dict[str, Any], prefix: str = "") -> Submission:
+    """One task's fields. Raises InvalidRequest."""
+    return parse_as(Submission, value, prefix)
+
+
+def parse_as(kind: type[S], value: dict[str, Any], prefix: str = "") -> S:
+    """The fields of a body, as a model of that kind. Raises InvalidRequest."""
+    try:
+        return kind.model_validate(value)
+    except ValidationError as error:
+        raise errors.invalid(error, prefix) from None
+
+
+def read(data: bytes) -> Submission:
+    """The task in a body. Raises RequestError."""
+    return parse(body.as_object(data))
+
+
+@operation(
+    answer=schemas.Accepted,
+    status=202,
+    body=Submission,
+    example={"content": "What is HTTP?", "priority": 7},
+    headers=schemas.SubmitHeaders,
+    errors=(*ADMISSION, "idempotency_conflict"),
+    also={200: "the first answer again, for an Idempotency-Key that was used before"},
+    gives=("Location",),
+)
+async def submit(request: Request) -> Response:
+    """POST /tasks: submit a task.
+
+    The answer is sent when the task is on the disk.
+    """
+    parts = services(request)
+    parts.intake.turn_away()
+    key = idempotency_key(request.headers)
+    limit = parts.settings.queue.max_task_bytes
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
+        submission = await aside(read, data)
+        accepted = await parts.intake.submit(submission, request.scope["owner"], key, aside)
+    headers = {"location": f"{PATH}/{accepted.task_id}"}
+    return JSON(accepted.answer, 200 if accepted.repeated else 202, headers)
+
+
+def idempotency_key(headers: Headers) -> str | None:
+    """The key of a request that any route has. Raises InvalidRequest."""
+    key = headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= KEY_MOST:
+        raise InvalidRequest(
+            f"Idempotency-Key must have 1 to {KEY_MOST} characters", param="Idempotency-Key"
+        )
+    return key
 
 
 @operation(
@@ -70,11 +122,8 @@ async def submit_batch(request: Request) -> Response:
 
 def _read_batch(data: bytes) -> list[Submission]:
     value = body.as_object(data)
-    tasks = value.pop("tasks", None)
-    if value:
-        raise InvalidRequest(
-            f"{next(iter(value))!r} is not a field of a batch", param=next(iter(value))
-        )
+    errors.check_names(value, schemas.Batch.__annotations__, "field of a batch")
+    tasks = value.get("tasks")
     if not isinstance(tasks, list) or not 1 <= len(tasks) <= BATCH_MOST:
         raise InvalidRequest(f"tasks must be a list of 1 to {BATCH_MOST} tasks", param="tasks")
     submissions = []
@@ -114,8 +163,7 @@ async def show(request: Request) -> Response:
 async def listing(request: Request) -> Response:
     """GET /tasks: the tasks, newest first."""
     query = request.query_params
-    if unknown := set(query) - LIST_PARAMETERS:
-        raise InvalidRequest(f"{min(unknown)!r} is not a filter", param=min(unknown))
+    errors.check_names(query, schemas.ListQuery.__annotations__, "filter")
     limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
     where = {
         {"status": "state"}.get(name, name): query[name]
@@ -218,11 +266,7 @@ async def events(request: Request) -> Response:
         return Streamed(await begun(_lines(parts, task.n, task_id, after)), media_type=kind)
     if last is not None and task.finished and after == task.seq:
         return Response(status_code=204)  # tells an EventSource not to come back
-    return Streamed(
-        sse.stream(parts, task_id, after),
-        media_type=kind,
-        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
-    )
+    return Streamed(sse.stream(parts, task_id, after), media_type=kind, headers=LIVE)
 
 
 async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIterator[str]:
@@ -236,7 +280,7 @@ async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
     parts = services(request)
     await parts.reloader.client.look(parts.catalogue.upstreams)
-    return JSON(views.models(parts))
+    return JSON({"models": [views.model(parts, name) for name in parts.settings.models]})
 
 
 def integer(text: str | None, name: str, default: int, least: int, most: int | None) -> int:

@@ -10,20 +10,19 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asyncsvc.clock import rfc3339
+from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.cron.schedules import Schedule, ScheduleRequest
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
-from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import operation, resource
-from asyncsvc.web.http.state import Services
-from asyncsvc.web.tasks.routes import services
+from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.tasks import schemas
+from asyncsvc.web.tasks.routes import idempotency_key, parse
 from asyncsvc.web.tasks.schemas import AllSchedules, NewSchedule, SubmitHeaders, WholeSchedule
-from asyncsvc.web.tasks.submit import idempotency_key, parse
 
 PATH = "/schedules"
-FIELDS = ("name", "cron", "timezone", "task")
 NAME_MOST = 100
 WHEN = ("run_at", "delay_s")
 """The fields that say when a task runs: the schedule's own fields do that."""
@@ -57,8 +56,7 @@ async def create(request: Request) -> Response:
 
 
 async def _create(request: Request, parts: Services, value: dict[str, Any]) -> Response:
-    if unknown := [name for name in value if name not in FIELDS]:
-        raise InvalidRequest(f"{unknown[0]!r} is not a field of a schedule", param=unknown[0])
+    check_names(value, NewSchedule.__annotations__, "field of a schedule")
     name = _text(value, "name") if value.get("name") is not None else None
     if name is not None and len(name) > NAME_MOST:
         raise InvalidRequest(f"name must have at most {NAME_MOST} characters", param="name")
@@ -88,9 +86,7 @@ async def _create(request: Request, parts: Services, value: dict[str, Any]) -> R
 @operation(answer=AllSchedules, errors=("invalid_request",))
 async def listing(request: Request) -> Response:
     """GET /schedules: all of them, oldest first."""
-    if request.query_params:
-        name = min(request.query_params)
-        raise InvalidRequest(f"{name!r} is not a filter of schedules", param=name)
+    check_names(request.query_params, (), "filter of schedules")
     return JSON({"schedules": [_view(one) for one in services(request).schedules.all()]})
 
 
@@ -116,7 +112,7 @@ def _text(value: dict[str, Any], name: str, default: str | None = None) -> str:
     return found
 
 
-def _view(schedule: Schedule) -> dict[str, Any]:
+def _view(schedule: Schedule) -> schemas.Schedule:
     return {
         "schedule_id": schedule.id,
         "name": schedule.name,
@@ -124,17 +120,13 @@ def _view(schedule: Schedule) -> dict[str, Any]:
         "timezone": schedule.timezone,
         "content_preview": schedule.preview,
         "created_at": rfc3339(schedule.created_at),
-        "next_run_at": _time(schedule.due_at),
-        "last_run_at": _time(schedule.last_run_at),
-        "last_due_at": _time(schedule.last_due_at),
+        "next_run_at": optional_rfc3339(schedule.due_at),
+        "last_run_at": optional_rfc3339(schedule.last_run_at),
+        "last_due_at": optional_rfc3339(schedule.last_due_at),
         "last_task_id": schedule.last_task_id,
         "runs": schedule.runs,
         "last_error": schedule.last_error,
     }
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else rfc3339(ms)
 
 
 ROUTES = [

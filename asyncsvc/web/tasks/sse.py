@@ -1,12 +1,12 @@
-"""Server-sent events: one task's journal over plain HTTP.
+"""A task's events over plain HTTP: the pages as they come, and server-sent events.
 
-Owns the framing. Promises the same events as the WebSocket, `id` being the task's `seq` so
-that `Last-Event-ID` resumes, progress at least once a second, and a comment where there is nothing
-else to say. Never buffers: the follower's cursor is the only state.
+A frame has the same event as a WebSocket; its `id` is the task's `seq`, so that `Last-Event-ID`
+resumes. Progress is sent at least once a second, a comment where there is nothing else to send. The
+cursor of the subscription is the only state.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
 from asyncsvc.errors import TaskNotFound
@@ -19,29 +19,43 @@ TICK_S = 0.8
 for a loop that has other things to do."""
 
 
+async def pages(
+    services: Services, task_id: str, after: int, wait_s: Callable[[], float | None]
+) -> AsyncGenerator[list[Event] | None]:
+    """Pages of a task's events with a seq above `after`, until it is finished or deleted; None
+    after each `wait_s()` seconds without a page."""
+    following = services.journal.follow(task_id, after)
+    page = asyncio.ensure_future(anext(following, None))
+    try:
+        while True:
+            await asyncio.wait({page}, timeout=wait_s())
+            if not page.done():
+                yield None
+            elif (events := page.result()) is None:
+                return
+            else:
+                yield events
+                page = asyncio.ensure_future(anext(following, None))
+    except TaskNotFound:
+        return
+    finally:
+        page.cancel()
+        await asyncio.gather(page, return_exceptions=True)
+        await following.aclose()
+
+
 async def stream(services: Services, task_id: str, after: int) -> AsyncIterator[str]:
     """The frames of one task until its last event."""
     loop = asyncio.get_running_loop()
     next_tick = loop.time() + TICK_S
-    async with aclosing(services.journal.follow(task_id, after)) as pages:
-        ask = asyncio.ensure_future(anext(pages, None))
-        try:
-            while True:
-                await asyncio.wait({ask}, timeout=max(next_tick - loop.time(), 0.0))
-                if ask.done():
-                    page = ask.result()
-                    if page is None:
-                        return
-                    yield "".join(_frame(event) for event in page)
-                    ask = asyncio.ensure_future(anext(pages, None))
-                if loop.time() >= next_tick:
-                    next_tick = loop.time() + TICK_S
-                    yield _tick(services, task_id)
-        except TaskNotFound:
-            return  # it was deleted just before we came to follow it
-        finally:
-            ask.cancel()
-            await asyncio.gather(ask, return_exceptions=True)
+    following = pages(services, task_id, after, lambda: max(next_tick - loop.time(), 0.0))
+    async with aclosing(following):
+        async for page in following:
+            if page is not None:
+                yield "".join(_frame(event) for event in page)
+            if loop.time() >= next_tick:
+                next_tick = loop.time() + TICK_S
+                yield _tick(services, task_id)
 
 
 def _frame(event: Event) -> str:

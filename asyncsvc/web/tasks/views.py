@@ -10,39 +10,21 @@ from typing import Any, Literal
 
 import orjson
 
-from asyncsvc.clock import rfc3339
+from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.storage.entries import loads
-from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, served
+from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, shown
 from asyncsvc.web.http.state import Services
-
-
-def _time(ms: int | None) -> str | None:
-    return None if ms is None else rfc3339(ms)
+from asyncsvc.web.tasks import schemas
 
 
 def summary(task: Task) -> dict[str, Any]:
     """A task without its texts."""
-    request = task.request
-    return {
-        "task_id": task.id,
-        "status": task.state.value,
-        "type": request.type,
-        "model": request.model,
-        "lane": request.lane,
-        "priority": request.priority,
-        "session_id": request.session_id,
-        "schedule_id": request.schedule_id,
-        "attempts": task.attempts,
-        "error": task.error,
-        "metadata": served(task),
-        "user_metadata": request.user_metadata,
-        "created_at": rfc3339(request.created_at),
+    return shown(task) | {
+        "schedule_id": task.request.schedule_id,
         "updated_at": rfc3339(task.updated_at),
-        "started_at": _time(task.started_at),
-        "finished_at": _time(task.finished_at),
-        "next_run_at": _time(task.next_run_at),
+        "next_run_at": optional_rfc3339(task.next_run_at),
     }
 
 
@@ -111,7 +93,7 @@ def call_shown(call: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in call.items() if name != "function"} | {"custom": given}
 
 
-async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
+async def _callback(services: Services, task: Task) -> schemas.Callback | None:
     """How far the delivery of the task's end is; None where no notice was asked for."""
     if task.request.callback_url is None:
         return None
@@ -122,7 +104,7 @@ async def _callback(services: Services, task: Task) -> dict[str, Any] | None:
         "attempts": tried.attempts,
         "last_status": tried.last_status,
         "last_error": tried.last_error,
-        "next_at": _time(tried.next_at),
+        "next_at": optional_rfc3339(tried.next_at),
     }
 
 
@@ -160,18 +142,7 @@ def progress_event(services: Services, task: Task) -> str:
     return orjson.dumps(event).decode()
 
 
-def alarms(services: Services, after: int) -> list[str]:
-    """The alarms since the one with that number, as they are sent; no task's events."""
-    changes = services.monitor.alarms.changes(after)
-    return [orjson.dumps({"op": "alarm", "alarm": change}).decode() for change in changes]
-
-
-def models(services: Services) -> dict[str, Any]:
-    """The models of the settings, in their order."""
-    return {"models": [model(services, name) for name in services.settings.models]}
-
-
-def model(services: Services, name: str) -> dict[str, Any]:
+def model(services: Services, name: str) -> schemas.ModelState:
     """One model of the settings."""
     settings = services.settings.models[name]
     upstreams = services.catalogue.of(name)
@@ -190,7 +161,7 @@ def model(services: Services, name: str) -> dict[str, Any]:
         "enabled": lacks is None,
         "reason": lacks or (None if since is None else f"{name} is paused"),
         "paused": since is not None,
-        "paused_at": _time(since),
+        "paused_at": optional_rfc3339(since),
         "in_flight": sum(gate["in_flight"] for gate in gates),
         "concurrency": _all_keys(settings.concurrency, [u.gate.concurrency for u in upstreams]),
         "concurrency_auto": settings.concurrency == "auto",
@@ -216,7 +187,7 @@ def _all_keys(setting: int | Literal["auto"], of_gates: list[int]) -> int | None
     return None if setting == "auto" else setting
 
 
-def _gate(upstream: Upstream) -> dict[str, Any]:
+def _gate(upstream: Upstream) -> schemas.Gate:
     gate = upstream.gate
     now = gate.time()
     return {

@@ -27,21 +27,27 @@ from asyncsvc.intake.admission import Aside
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
-from asyncsvc.web.http.body_memory import Room
-from asyncsvc.web.http.errors import as_request_error, note, response
+from asyncsvc.web.http.errors import as_request_error, check_names, note, response
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
-from asyncsvc.web.http.state import Services
-from asyncsvc.web.tasks import messages, views
-from asyncsvc.web.tasks.routes import cursor
+from asyncsvc.web.http.state import Services, services
+from asyncsvc.web.tasks import views
+from asyncsvc.web.tasks.routes import cursor, parse
+from asyncsvc.web.tasks.schemas import KEY_MOST
 from asyncsvc.web.tasks.sse import TICK_S
-from asyncsvc.web.tasks.submit import parse
 
 MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
 FEED_WAITING = 100
 """Waiting tasks whose progress the whole feed sends; it sends that of all running ones."""
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
-
+FIELDS = {
+    "subscribe": {"task_id", "after", "all", "after_id"},
+    "unsubscribe": {"task_id", "all"},
+    "submit": {"task", "subscribe", "idempotency_key"},
+    "cancel": {"task_id"},
+    "ping": set[str](),
+}
+"""The operations and their fields: one without effect is refused by name."""
 
 Done = tuple[dict[str, Any], Callable[[], None]]
 """The answer to an op, and what to do once it is sent."""
@@ -94,7 +100,7 @@ class Session:
     async def _message(self, text: str) -> None:
         ref: Any = None
         try:
-            async with Room(self._services.bodies, len(text)) as aside:
+            async with self._services.bodies.room(len(text)) as aside:
                 message = await aside(body.as_object, text)
                 ref = message.pop("ref", None)
                 answer, then = await self._do(message, aside)
@@ -115,12 +121,12 @@ class Session:
             raise Closed
 
     async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
-        op = messages.op(message)
+        op = _op(message)
         if op == "ping":
             return {"pong": True}, _nothing
         if op == "submit":
             return await self._submit(message, aside)
-        if op != "cancel" and messages.of_all(message):
+        if op != "cancel" and _of_all(message):
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
         task_id = message.get("task_id")
         if not isinstance(task_id, str):
@@ -131,7 +137,7 @@ class Session:
         if op == "unsubscribe":
             self._stop(task_id)
             return {"task_id": task_id}, _nothing
-        return await self._subscribe(task_id, messages.number(message, "after"))
+        return await self._subscribe(task_id, _number(message, "after"))
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
         task = await self._services.journal.task(task_id)
@@ -144,15 +150,15 @@ class Session:
         fields = message.get("task")
         if not isinstance(fields, dict):
             raise InvalidRequest("task must be an object", param="task")
-        follow = messages.flag(message, "subscribe")
-        key = messages.key(message)
+        follow = _flag(message, "subscribe")
+        key = _key(message)
         submission = await aside(parse, fields)
         accepted = await self._services.intake.submit(submission, self._owner, key, aside)
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
         last = self._services.journal.feed.last_id
-        after_id = messages.number(message, "after_id") if "after_id" in message else last
+        after_id = _number(message, "after_id") if "after_id" in message else last
         if after_id > last:
             raise InvalidRequest(
                 f"after_id is {after_id}, the last event is {last}", param="after_id"
@@ -205,7 +211,7 @@ class Session:
             self._moved.set()
 
     async def _follow_all(self, after_id: int) -> None:
-        """Send everybody's events; ends with the socket."""
+        """Send the events of all tasks; ends with the socket."""
         try:
             async with aclosing(self._services.journal.feed.follow(after_id)) as pages:
                 async for page in pages:
@@ -223,8 +229,10 @@ class Session:
                 await asyncio.sleep(TICK_S)
                 events = [views.progress_event(self._services, task) for task in self._lively()]
                 if self._feed is not None:
-                    events += views.alarms(self._services, self._alarm)
-                    self._alarm = self._services.monitor.alarms.last
+                    alarms = self._services.monitor.alarms
+                    changes = alarms.changes(self._alarm)
+                    events += [_dumps({"op": "alarm", "alarm": change}) for change in changes]
+                    self._alarm = alarms.last
                 await self._socket.send(events)
         except Closed:
             return
@@ -243,6 +251,51 @@ class Session:
                 yield task
 
 
+def _op(message: dict[str, Any]) -> str:
+    """Take the op out of a message. Raises InvalidRequest, also for a field that it has not."""
+    name = message.pop("op", None)
+    if not isinstance(name, str) or name not in FIELDS:
+        raise InvalidRequest(f"op must be one of {', '.join(FIELDS)}", param="op")
+    check_names(message, FIELDS[name], f"field of {name}")
+    return name
+
+
+def _flag(message: dict[str, Any], name: str) -> bool:
+    """A field that is true or false. Raises InvalidRequest."""
+    value = message.get(name, False)
+    if not isinstance(value, bool):
+        raise InvalidRequest(f"{name} must be true or false", param=name)
+    return value
+
+
+def _key(message: dict[str, Any]) -> str | None:
+    """The Idempotency-Key of a submit. Raises InvalidRequest."""
+    name = "idempotency_key"
+    value = message.get(name)
+    if value is None or (isinstance(value, str) and 0 < len(value) <= KEY_MOST):
+        return value
+    raise InvalidRequest(f"{name} must be a string of 1 to {KEY_MOST} characters", param=name)
+
+
+def _of_all(message: dict[str, Any]) -> bool:
+    """Whether it is about the whole feed. Raises InvalidRequest where it says both."""
+    everything = _flag(message, "all")
+    wrong = {"task_id", "after"} if everything else {"after_id"}
+    for name in sorted(wrong & message.keys()):
+        # Left out in silence, a cursor of the wrong kind would lose events.
+        goes = "one task, and not with all" if everything else "the whole feed: with all = true"
+        raise InvalidRequest(f"{name} is for {goes}", param=name)
+    return everything
+
+
+def _number(message: dict[str, Any], name: str) -> int:
+    """A cursor. Raises InvalidRequest."""
+    value = message.get(name, 0)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise InvalidRequest(f"{name} must be a whole number from 0", param=name)
+    return value
+
+
 def _nothing() -> None:
     """What follows an answer that starts nothing."""
 
@@ -258,11 +311,11 @@ async def many(websocket: WebSocket) -> None:
 
 async def one(websocket: WebSocket) -> None:
     """GET /ws/tasks/{id}"""
-    services: Services = websocket.scope["state"]["services"]
+    parts = services(websocket)
     task_id = websocket.path_params["task_id"]
     problem, code, after = None, NO_TASK, 0
     try:
-        task = await services.journal.task(task_id)
+        task = await parts.journal.task(task_id)
         code = BAD_MESSAGES
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
@@ -279,18 +332,18 @@ async def one(websocket: WebSocket) -> None:
 
 
 async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
-    services: Services = websocket.scope["state"]["services"]
+    parts = services(websocket)
     await websocket.accept(subprotocol=subprotocol(websocket.scope))
     socket = Socket(websocket)
-    session = Session(socket, services, websocket.scope["owner"])
-    services.sockets.add(socket, session.caught_up)
+    session = Session(socket, parts, websocket.scope["owner"])
+    parts.sockets.add(socket, session.caught_up)
     try:
-        if services.sockets.stopping:
+        if parts.sockets.stopping:
             await socket.close(STOPPING, "the service is stopping")
             return
         await session.run(task_id, after)
     finally:
-        services.sockets.discard(socket)
+        parts.sockets.discard(socket)
 
 
 async def nowhere(websocket: WebSocket) -> None:

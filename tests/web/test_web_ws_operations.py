@@ -1,17 +1,20 @@
-"""What may be asked for over a WebSocket, and what is refused by name."""
+"""The operations of a WebSocket client and their fields: what is refused, and by which name."""
 
 from typing import Any
 
 import pytest
 from websockets.exceptions import InvalidStatus
 
+<<<<<<<< HEAD:tests/web/test_web_messages.py
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.web.tasks import messages
+========
+>>>>>>>> refs/heads/short1:tests/web/test_web_ws_operations.py
 from tests.web.serving import Service, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PASSED_OVER: list[tuple[dict[str, Any], str]] = [
+REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"op": "subscribe", "all": True, "after": 3}, "after"),
     ({"op": "subscribe", "all": True, "task_id": "t"}, "task_id"),
     ({"op": "subscribe", "all": "yes"}, "all"),
@@ -21,11 +24,18 @@ PASSED_OVER: list[tuple[dict[str, Any], str]] = [
     ({"op": "submit", "task": {"content": "x"}, "subscribe": "yes"}, "subscribe"),
     ({"op": "submit", "task": {"content": "x"}, "subscribe": 1}, "subscribe"),
     ({"op": "ping", "task_id": "t"}, "task_id"),
+    *(
+        ({"op": "subscribe", "task_id": "t", "after": x}, "after")
+        for x in (-1, 1.0, "1", True, None)
+    ),
+    *(({"op": "subscribe", "all": True, "after_id": x}, "after_id") for x in (-1, "1", None)),
+    *(({"op": name}, "op") for name in (None, ["ping"], "PING")),
+    ({}, "op"),
 ]
 
 
-async def test_a_field_without_effect_is_refused_by_name(fresh: Service) -> None:
-    for message, param in PASSED_OVER:
+async def test_a_wrong_operation_or_field_is_refused_by_name(fresh: Service) -> None:
+    for message, param in REFUSED:
         async with fresh.ws() as socket:
             answer = await ask(socket, ref="r", **message)
         assert (answer["op"], answer["ref"]) == ("error", "r"), message
@@ -44,6 +54,7 @@ async def test_a_socket_where_there_is_none_is_a_404_in_our_shape(
     assert answer.status_code == 404
     assert b'"code":"not_found"' in (answer.body or b"")
     assert answer.headers["content-type"] == "application/json"
+<<<<<<<< HEAD:tests/web/test_web_messages.py
 
 
 @pytest.mark.parametrize("value", [-1, 1.0, "1", True, None])
@@ -58,3 +69,5 @@ async def test_an_op_is_one_of_ours(message: dict[str, Any]) -> None:
     with pytest.raises(InvalidRequest) as fault:
         messages.op(message)
     assert fault.value.param == "op"
+========
+>>>>>>>> refs/heads/short1:tests/web/test_web_ws_operations.py
