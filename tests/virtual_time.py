@@ -11,6 +11,8 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ParamSpec, TypeVar
 from unittest.mock import patch
 
+import aiosqlite
+
 from asyncsvc.storage.connection import WorkerThread
 
 P = ParamSpec("P")

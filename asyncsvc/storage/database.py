@@ -8,17 +8,19 @@ or writes from a second connection (SQLite before 3.51.3 can corrupt a WAL that 
 """
 
 import sqlite3
-from collections.abc import Awaitable, Collection, Iterable, Iterator, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Self
 
+import aiosqlite
+
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, task_of
-from asyncsvc.storage.connection import Connection, Writer
+from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
@@ -55,7 +57,7 @@ class Database:
         self,
         path: Path,
         writer: Writer,
-        readers: Sequence[Connection],
+        readers: Sequence[aiosqlite.Connection],
         opened: OpenedFiles,
     ) -> None:
         self.path = path
@@ -82,7 +84,7 @@ class Database:
         try:
             for statement in CREATE_NEW_TASKS:
                 await writer.execute(statement)
-            readers = [await _reader(path, connections) for _ in range(READERS)]
+            readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
         except sqlite3.Error as error:
             raise unusable(path, error) from None
         opened.remember()
@@ -114,7 +116,7 @@ class Database:
     async def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
         try:
-            return await next(self.readers).execute(sql, values)
+            return list(await next(self.readers).execute_fetchall(sql, values))
         except sqlite3.Error as error:
             raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):
@@ -270,15 +272,17 @@ class Database:
         return found
 
 
-async def _reader(path: Path, connections: AsyncExitStack) -> Connection:
+@asynccontextmanager
+async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
     """A read connection that has the log open already: a log which was removed would be made
     anew by the first read, and the two would not agree."""
-    reader = await Connection.open(path, READER_STATEMENTS)
-    connections.push_async_callback(reader.close)
-    for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
-        await reader.execute(f"PRAGMA {pragma}")
-    await reader.execute("SELECT COUNT(*) FROM sqlite_schema")
-    return reader
+    async with aiosqlite.connect(
+        path, isolation_level=None, cached_statements=READER_STATEMENTS
+    ) as reader:
+        for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
+            await reader.execute_fetchall(f"PRAGMA {pragma}")
+        await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
+        yield reader
 
 
 async def _closed(connections: AsyncExitStack, opened: OpenedFiles) -> None:
