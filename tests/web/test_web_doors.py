@@ -180,7 +180,8 @@ async def test_names_of_this_machine_are_ours(service: Service) -> None:
 async def test_a_server_for_other_machines_takes_any_name() -> None:
     assert Authenticator(Server(host="0.0.0.0"), ["t"]).hosts is None
     own = Authenticator(Server(allowed_origins=["https://App.example/"]), []).hosts
-    assert own is not None and sorted(own) == ["127.0.0.1", "app.example"]
+    assert own is not None
+    assert sorted(own) == ["127.0.0.1", "app.example"]
 
 
 async def test_beyond_the_most_connections_all_are_refused(tmp_path: Path) -> None:

@@ -5,11 +5,6 @@ from typing import Any
 import pytest
 from websockets.exceptions import InvalidStatus
 
-<<<<<<<< HEAD:tests/web/test_web_messages.py
-from asyncsvc.errors import InvalidRequest
-from asyncsvc.web.tasks import messages
-========
->>>>>>>> refs/heads/short1:tests/web/test_web_ws_operations.py
 from tests.web.serving import Service, ask
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -54,20 +49,3 @@ async def test_a_socket_where_there_is_none_is_a_404_in_our_shape(
     assert answer.status_code == 404
     assert b'"code":"not_found"' in (answer.body or b"")
     assert answer.headers["content-type"] == "application/json"
-<<<<<<<< HEAD:tests/web/test_web_messages.py
-
-
-@pytest.mark.parametrize("value", [-1, 1.0, "1", True, None])
-async def test_a_cursor_is_a_whole_number(value: Any) -> None:
-    with pytest.raises(InvalidRequest) as fault:
-        messages.number({"after": value}, "after")
-    assert fault.value.param == "after"
-
-
-@pytest.mark.parametrize("message", [{}, {"op": None}, {"op": ["ping"]}, {"op": "PING"}])
-async def test_an_op_is_one_of_ours(message: dict[str, Any]) -> None:
-    with pytest.raises(InvalidRequest) as fault:
-        messages.op(message)
-    assert fault.value.param == "op"
-========
->>>>>>>> refs/heads/short1:tests/web/test_web_ws_operations.py
