@@ -90,10 +90,10 @@ def import_server() -> None:
     """Import the server in less time and memory than a plain import takes.
 
     Nearly all that an import makes stays, so Python's collector looks at it once, afterwards.
-    `import httpx` also loads the command line of httpx, with the libraries for its colours, where
-    they are installed (for ours, they are); None in its place says that it is not there.
+    `import httpx` also loads the command line of httpx, with a library for its colours, where that
+    is installed (for ours, it is); None in its place says for the while that it is not.
     """
-    unwanted: dict[str, Any] = {} if "httpx" in sys.modules else {"httpx._main": None}
+    unwanted: dict[str, Any] = {} if "pygments" in sys.modules else {"pygments": None}
     sys.modules.update(unwanted)
     gc.disable()
     try:
