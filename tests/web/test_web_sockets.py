@@ -33,8 +33,10 @@ class Peer:
             raise self.fault
         self.got.append(message)
 
-    async def socket(self, stall_s: float = 20.0, **extensions: Any) -> Socket:
-        scope = {"type": "websocket", "headers": [], "extensions": extensions}
+    async def socket(
+        self, stall_s: float = 20.0, extensions: dict[str, Any] | None = None
+    ) -> Socket:
+        scope = {"type": "websocket", "headers": [], "extensions": extensions or {}}
         websocket = WebSocket(scope, self.receive, self.send)
         await websocket.accept()
         return Socket(websocket, stall_s)
@@ -83,7 +85,7 @@ async def test_our_own_server_closes_by_its_extension() -> None:
     extension: dict[str, Any] = {
         "asyncsvc.close": lambda code, reason: closed.append((code, reason))
     }
-    socket = await peer.socket(**extension)
+    socket = await peer.socket(extensions=extension)
     await socket.close(STOPPING, "why")
     assert closed == [(STOPPING, "why")]
     assert peer.codes() == []
@@ -98,7 +100,7 @@ async def test_our_own_server_gets_whole_frames_that_a_client_reads_as_the_texts
         return True
 
     peer = Peer()
-    socket = await peer.socket(**{WRITE: write})
+    socket = await peer.socket(extensions={WRITE: write})
     texts = ["ü" + "x" * size, "x" * size]
     await socket.send(texts)
     client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN)
@@ -118,7 +120,7 @@ async def test_a_frame_without_room_and_all_after_it_wait_in_order() -> None:
         return True
 
     peer = Peer()
-    socket = await peer.socket(**{WRITE: write})
+    socket = await peer.socket(extensions={WRITE: write})
     await socket.send(["a", "b", "c"])
     assert written == [b"\x81\x01a"]
     assert [message["text"] for message in peer.got[1:]] == ["b", "c"]
