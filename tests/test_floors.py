@@ -133,7 +133,7 @@ FACES = {
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
-    "web.tasks": {"explain", "routes", "schedules", "schemas", "submit", "views", "websocket"},
+    "web.tasks": {"explain", "routes", "schedules", "schemas", "sse", "views", "websocket"},
     "webhooks": {"deliveries"},
 }  # fmt: skip
 """The modules that other packages import; all others belong to their package. "" is the package

@@ -6,8 +6,12 @@ from typing import Any
 import pytest
 from starlette.types import Message
 from starlette.websockets import WebSocket
+from websockets.client import ClientProtocol
+from websockets.frames import Frame
+from websockets.protocol import State
+from websockets.uri import parse_uri
 
-from asyncsvc.web.http.sockets import DONE, STOPPING, TOO_SLOW, Closed, Socket, Sockets
+from asyncsvc.web.http.sockets import DONE, STOPPING, TOO_SLOW, WRITE, Closed, Socket, Sockets
 
 
 class Peer:
@@ -29,8 +33,10 @@ class Peer:
             raise self.fault
         self.got.append(message)
 
-    async def socket(self, stall_s: float = 20.0, **extensions: Any) -> Socket:
-        scope = {"type": "websocket", "headers": [], "extensions": extensions}
+    async def socket(
+        self, stall_s: float = 20.0, extensions: dict[str, Any] | None = None
+    ) -> Socket:
+        scope = {"type": "websocket", "headers": [], "extensions": extensions or {}}
         websocket = WebSocket(scope, self.receive, self.send)
         await websocket.accept()
         return Socket(websocket, stall_s)
@@ -79,10 +85,45 @@ async def test_our_own_server_closes_by_its_extension() -> None:
     extension: dict[str, Any] = {
         "asyncsvc.close": lambda code, reason: closed.append((code, reason))
     }
-    socket = await peer.socket(**extension)
+    socket = await peer.socket(extensions=extension)
     await socket.close(STOPPING, "why")
     assert closed == [(STOPPING, "why")]
     assert peer.codes() == []
+
+
+@pytest.mark.parametrize("size", [0, 125, 126, 4096, 4097, 65_535, 65_536])
+async def test_our_own_server_gets_whole_frames_that_a_client_reads_as_the_texts(size: int) -> None:
+    frames: list[bytes] = []
+
+    def write(frame: bytes) -> bool:
+        frames.append(frame)
+        return True
+
+    peer = Peer()
+    socket = await peer.socket(extensions={WRITE: write})
+    texts = ["ü" + "x" * size, "x" * size]
+    await socket.send(texts)
+    client = ClientProtocol(parse_uri("ws://localhost/"), state=State.OPEN)
+    client.receive_data(b"".join(frames))
+    received = [event.data for event in client.events_received() if isinstance(event, Frame)]
+    assert received == [text.encode() for text in texts]
+    assert [message["type"] for message in peer.got] == ["websocket.accept"]
+
+
+async def test_a_frame_without_room_and_all_after_it_wait_in_order() -> None:
+    written: list[bytes] = []
+
+    def write(frame: bytes) -> bool:
+        if written:
+            return False
+        written.append(frame)
+        return True
+
+    peer = Peer()
+    socket = await peer.socket(extensions={WRITE: write})
+    await socket.send(["a", "b", "c"])
+    assert written == [b"\x81\x01a"]
+    assert [message["text"] for message in peer.got[1:]] == ["b", "c"]
 
 
 async def test_what_a_client_says_is_text_and_its_leaving_is_reported() -> None:
