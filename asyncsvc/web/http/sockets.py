@@ -58,8 +58,8 @@ class Socket:
     async def send(self, texts: Iterable[str]) -> None:
         """Send each text as a frame, in order. Raises Closed.
 
-        While the buffer has room, a frame that many followers get is serialised once and written
-        without a timer: at 1,000 followers that is most of what a chunk costs.
+        While the buffer has room, a frame is written without a timer; a small one is serialised
+        once for all the followers that get it.
         """
         rest = iter(texts)
         for text in rest:
