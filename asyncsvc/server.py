@@ -132,6 +132,7 @@ async def serve(
     """
     stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
     make_room_for_connections()
+    asyncio.get_running_loop().set_exception_handler(log_loop_fault)
     # The signals are ours from before the store is opened until after it is closed.
     with (
         contextlib.closing(bind(settings.server.host, settings.server.port)) as listener,
@@ -157,6 +158,18 @@ async def serve(
             lost = await asyncio.to_thread(services.journal.store.upkeep.fault)
         if lost is not None:
             raise DatabaseLost(f"{lost}; what was written since may be gone")
+
+
+def log_loop_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log an exception that reaches no caller; a lack of memory in one line, without a traceback.
+
+    Where the loop gets no memory for the bytes of a socket, it closes that connection before any
+    code of the service is called.
+    """
+    if isinstance(context.get("exception"), MemoryError):
+        log.error("there is no memory left: %s", context.get("message"))
+    else:
+        loop.default_exception_handler(context)
 
 
 def calm_collector() -> None:

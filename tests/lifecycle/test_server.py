@@ -1,6 +1,7 @@
 """The listening socket and the order of starting and stopping, in this process."""
 
 import asyncio
+import contextlib
 import resource
 import socket
 from collections.abc import Callable
@@ -128,3 +129,13 @@ def test_the_limit_of_descriptors_is_raised_as_far_as_allowed(
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: asked.append(limits))
     make_room_for_connections()
     assert asked == ([] if then is None else [(then, hard)])
+
+
+def test_a_lack_of_memory_in_the_loop_is_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    loop = asyncio.new_event_loop()
+    with contextlib.closing(loop):
+        server.log_loop_fault(loop, {"message": "no bytes", "exception": MemoryError()})
+        server.log_loop_fault(loop, {"message": "a fault", "exception": ZeroDivisionError()})
+    first, second = caplog.records
+    assert (first.getMessage(), first.exc_info) == ("there is no memory left: no bytes", None)
+    assert second.exc_info
