@@ -248,8 +248,6 @@ class Journal:
             self._settled += [(append, error) for append in batch]
 
     async def _commit(self, appends: list[Append]) -> None:
-        if not appends:
-            return
         uncached_tasks = await self._uncached_tasks(appends)
         transaction = Transaction(
             (lambda task_id: self.live.get(task_id) or uncached_tasks.get(task_id))

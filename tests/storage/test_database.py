@@ -12,36 +12,17 @@ import pytest
 from asyncsvc.errors import StartError, StorageUnavailable
 from asyncsvc.storage.database import PAGE_BYTES, READERS
 from asyncsvc.storage.database import Database as Store
-from asyncsvc.storage.entries import Commit, Event
+from asyncsvc.storage.entries import Commit
 from asyncsvc.storage.statements import ROWS_MOST, only_new_tasks
 from asyncsvc.tasks.state import Request, State, Task
 from tests.builders import AT, rows, store_at
+from tests.storage.stored import event, listed, stored, task
 
 
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     async with store_at(tmp_path / "x.db") as store:
         yield store
-
-
-def task(n: int, state: State = State.PENDING, name: str | None = None, **fields: Any) -> Task:
-    request = replace(Request(f"t{n}", created_at=AT), **fields)
-    return Task(request, state, version=1, queued_at=AT, updated_at=AT, name=name, n=n)
-
-
-def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> Event:
-    return Event(f"t{n}", n, seq, kind, AT, data)
-
-
-async def stored(store: Store, *tasks: Task) -> None:
-    await store.commit(Commit(created=[(one, b"body of %d" % one.n) for one in tasks]))
-
-
-async def listed(store: Store, **asked: Any) -> list[int]:
-    """The numbers on a page."""
-    choice: dict[str, Any] = {"where": {}, "model": None, "text": None, "before": None}
-    page = await store.page(**(choice | {"limit": 100} | asked))
-    return [found.n for found, _ in page]
 
 
 async def page_limit(store: Store, pages: int | None) -> None:
@@ -196,7 +177,7 @@ async def test_more_new_tasks_than_a_statement_takes_are_one_transaction(store: 
     assert await listed(store) == []
 
 
-def test_an_event_of_another_task_is_no_birth() -> None:
+def test_an_event_of_another_task_makes_no_task() -> None:
     assert not only_new_tasks(Commit(created=[(task(1), b"")], events=[event(2, 1)]))
     assert not only_new_tasks(Commit(created=[(task(1), b"")]))
 

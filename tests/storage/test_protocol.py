@@ -10,10 +10,11 @@ import pytest
 
 import asyncsvc
 from asyncsvc.errors import StaleLease, StorageUnavailable
-from asyncsvc.storage.entries import Commit, Event
+from asyncsvc.storage.entries import Commit
 from asyncsvc.storage.protocol import Store
-from asyncsvc.tasks.state import LEASE_MS, Request, State, Task
+from asyncsvc.tasks.state import LEASE_MS, State, Task
 from tests.builders import AT, store_at
+from tests.storage.stored import event, listed, stored, task
 
 STORES = {"sqlite": store_at}
 """How each store is opened on a path."""
@@ -23,26 +24,6 @@ STORES = {"sqlite": store_at}
 async def store(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Store]:
     async with STORES[request.param](tmp_path / "x.db") as store:
         yield store
-
-
-def task(n: int, state: State = State.PENDING, name: str | None = None, **fields: Any) -> Task:
-    request = replace(Request(f"t{n}", created_at=AT), **fields)
-    return Task(request, state, version=1, queued_at=AT, updated_at=AT, name=name, n=n)
-
-
-def event(n: int, seq: int, kind: str = "chunk", data: str = '{"text":"x"}') -> Event:
-    return Event(f"t{n}", n, seq, kind, AT, data)
-
-
-async def stored(store: Store, *tasks: Task) -> None:
-    await store.commit(Commit(created=[(one, b"body of %d" % one.n) for one in tasks]))
-
-
-async def listed(store: Store, **asked: Any) -> list[int]:
-    """The numbers on a page."""
-    choice: dict[str, Any] = {"where": {}, "model": None, "text": None, "before": None}
-    page = await store.page(**(choice | {"limit": 100} | asked))
-    return [found.n for found, _ in page]
 
 
 def leased(epoch: int, until: int = AT + LEASE_MS) -> Task:
@@ -203,7 +184,7 @@ async def test_the_unfinished_in_order_of_arrival(store: Store) -> None:
     assert [one.seq for one in found] == [0, 3, 0, 0]
 
 
-async def test_the_since_attempt_is_that_of_the_last_attempt(store: Store) -> None:
+async def test_the_text_since_the_attempt_is_that_of_the_last_one(store: Store) -> None:
     await stored(store, task(1), task(2))
     kinds = ["chunk", "attempt", "chunk", "attempt", "reasoning", "chunk", "tool_call", "chunk"]
     rows = [event(1, seq, kind, f'"{seq}"') for seq, kind in enumerate(kinds, 1)]

@@ -39,7 +39,7 @@ class Peer:
         scope = {"type": "websocket", "headers": [], "extensions": extensions or {}}
         websocket = WebSocket(scope, self.receive, self.send)
         await websocket.accept()
-        return Socket(websocket, stall_s)
+        return Socket(websocket, stall_s=stall_s)
 
     def codes(self) -> list[int]:
         return [message["code"] for message in self.got if message["type"] == "websocket.close"]

@@ -37,9 +37,6 @@ def _frame(text: str) -> bytes:
     return Frame(Opcode.TEXT, text.encode()).serialize(mask=False)
 
 
-_shared_frame = lru_cache(SHARED_FRAMES)(_frame)
-
-
 class Closed(Exception):
     """The socket is closed; a sender may stop."""
 
@@ -47,8 +44,14 @@ class Closed(Exception):
 class Socket:
     """One accepted WebSocket."""
 
-    def __init__(self, socket: WebSocket, stall_s: float = STALL_S) -> None:
+    def __init__(
+        self,
+        socket: WebSocket,
+        shared_frame: Callable[[str], bytes] = _frame,
+        stall_s: float = STALL_S,
+    ) -> None:
         self._socket = socket
+        self._shared_frame = shared_frame
         self._stall_s = stall_s
         self._closed = False
         extensions = socket.scope.get("extensions") or {}
@@ -65,7 +68,7 @@ class Socket:
         for text in rest:
             if self._closed:
                 raise Closed
-            make = _shared_frame if len(text) <= SHARED_BYTES else _frame
+            make = self._shared_frame if len(text) <= SHARED_BYTES else _frame
             if not self._write_now(make(text)):
                 await self._send_when_room(chain((text,), rest))
 
@@ -126,10 +129,12 @@ def _has_no_room(_: bytes) -> bool:
 
 
 class Sockets:
-    """All open sockets, so that a stop can close them."""
+    """All open sockets, so that a stop can close them, and the frames that several get."""
 
     def __init__(self) -> None:
         self._open: dict[Socket, CaughtUp] = {}
+        self.shared_frame = lru_cache(SHARED_FRAMES)(_frame)
+        """A text as a frame, serialised once for all sockets that get it."""
         self.stopping = False
 
     def __len__(self) -> int:

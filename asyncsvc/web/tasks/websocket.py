@@ -334,7 +334,7 @@ async def one(websocket: WebSocket) -> None:
 async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
     parts = services(websocket)
     await websocket.accept(subprotocol=subprotocol(websocket.scope))
-    socket = Socket(websocket)
+    socket = Socket(websocket, parts.sockets.shared_frame)
     session = Session(socket, parts, websocket.scope["owner"])
     parts.sockets.add(socket, session.caught_up)
     try:
