@@ -11,7 +11,6 @@ from collections.abc import (
     Coroutine,
     Iterable,
     Mapping,
-    Sequence,
 )
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from functools import partial
@@ -22,6 +21,7 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Router
 from starlette.types import ASGIApp
 
+from asyncsvc.access import Clients
 from asyncsvc.batches.batches import Batches
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.steps import Steps
@@ -56,6 +56,7 @@ from asyncsvc.storage.migrations import unusable
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
+from asyncsvc.web.http.resources import open_paths
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
@@ -130,8 +131,19 @@ async def _opened(
     stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
     _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
+    clients = Clients(settings, environ)
     reloader = Reloader(
-        settings, read, journal, catalogue, client, router, scheduler, learned_limits, pool, holds
+        settings,
+        read,
+        clients,
+        journal,
+        catalogue,
+        client,
+        router,
+        scheduler,
+        learned_limits,
+        pool,
+        holds,
     )
     services = await _front(stack, environ, watch, executor, reloader)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
@@ -150,7 +162,7 @@ async def _front(
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
     eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
-    task_counters = TaskCounters()
+    task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
     admission = Admission(inside.catalogue, eta_estimator, inside.router, webhooks)
     keys = Keys(journal)
@@ -270,8 +282,9 @@ async def _cancelled(task: "asyncio.Task[None]") -> None:
         await task
 
 
-def web(services: Services, tokens: Sequence[str]) -> ASGIApp:
-    """The web application over open services: authentication before the routes.
+def web(services: Services) -> ASGIApp:
+    """The web application over open services: authentication before the routes. Raises TypeError
+    for a route that declares no scope.
 
     CORS headers are added only where the settings allow other origins.
     """
@@ -282,7 +295,7 @@ def web(services: Services, tokens: Sequence[str]) -> ASGIApp:
         yield {"services": services, "description": Description(ROUTES)}
 
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
-    app = Authenticator(server, tokens).behind(router.app)
+    app = Authenticator(server, services.clients, open_paths(ROUTES)).behind(router.app)
     if not server.allowed_origins:
         return app
     return CORSMiddleware(

@@ -19,7 +19,8 @@ read in one place.
     │   ├── TaskNotFound 404 · ModelNotFound 404 · NotFound 404 · MethodNotAllowed 405
     │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
     │   ├── UnsupportedEncoding 415
-    │   └── TooManyAttempts 429 · QueueFull 429 · NoModel 503 · Overloaded 503 · ShuttingDown 503
+    │   ├── TooManyAttempts 429 · ClientRateLimited 429 · QueueFull 429
+    │   └── NoModel 503 · Overloaded 503 · ShuttingDown 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
         ├── RateLimited
@@ -197,6 +198,12 @@ class TooManyAttempts(RequestError):
     """Too many wrong tokens came from one address."""
 
     status, code, type = 429, "too_many_attempts", "rate_limit_error"
+
+
+class ClientRateLimited(RequestError):
+    """A client has submitted as many tasks in a minute as it may."""
+
+    status, code, type = 429, "rate_limited", "rate_limit_error"
 
 
 class QueueFull(RequestError):

@@ -21,7 +21,7 @@ from websockets.http11 import Request
 from websockets.protocol import State
 
 from asyncsvc.app import drain, open_services, web
-from asyncsvc.config.settings import Settings, tokens
+from asyncsvc.config.settings import Settings
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.reload import hangup
 from asyncsvc.web.http.connections import Connections
@@ -140,7 +140,7 @@ async def serve(
         hangup(again.set, stop.set),
     ):
         async with open_services(settings, environ, read=read) as services:
-            server = Server(_config(web(services, tokens(settings, environ)), settings))
+            server = Server(_config(web(services), settings))
             serving = asyncio.create_task(server.serve([listener]), name="server")
             url = _url(settings.server.host, listener)
             calm_collector()
@@ -223,7 +223,7 @@ async def _reload(services: Services, again: asyncio.Event) -> None:
         await again.wait()
         again.clear()
         try:
-            await services.reloader.reload()
+            await services.reload()
         except SettingsError as error:
             for line in error.lines:
                 log.error("settings not read again: %s", line)

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from asyncsvc import errors
-from asyncsvc.config.diff import EFFECTS
-from asyncsvc.config.settings import Model, Settings
+from asyncsvc.config.diff import EFFECTS, NAMED
+from asyncsvc.config.settings import Settings
 from asyncsvc.tasks.state import TRANSITIONS
 from asyncsvc.web.admin.metrics import ROWS
 
@@ -37,8 +37,8 @@ def settings() -> str:
     """A table for each section."""
     parts = []
     for name, field in Settings.model_fields.items():
-        kind: Any = Model if name == "models" else field.annotation
-        parts.append(_section("models.NAME" if name == "models" else name, kind))
+        kind: Any = NAMED[name][1] if name in NAMED else field.annotation
+        parts.append(_section(f"{name}.NAME" if name in NAMED else name, kind))
     return "\n\n".join(parts)
 
 

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {"asyncsvc", "errors", "clock", "histogram", "memory", "config", "net"}
+GROUND = {"asyncsvc", "errors", "clock", "histogram", "memory", "config", "net", "access"}
 MAY_USE = {
     "errors": set[str](),
     "clock": set[str](),
@@ -17,6 +17,7 @@ MAY_USE = {
     "memory": set[str](),
     "net": {"net", "errors"},
     "config": {"config", "net", "errors"},
+    "access": {"config", "net", "errors"},
     "tasks": {"tasks", *GROUND},
     "storage": {"storage", "tasks", *GROUND},
     "journal": {"journal", "storage", "tasks", *GROUND},

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import replace
 
+from asyncsvc.access import SERVICE, Caller
 from asyncsvc.batches.files import PREFIX as FILE
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.lines import BatchEndpoint
@@ -85,7 +86,7 @@ class Batches:
         input_file_id: str,
         metadata: dict[str, str] | None,
         headers: dict[str, str],
-        owner: str | None,
+        caller: Caller,
         key: str | None = None,
     ) -> Batch:
         """Durable when it returns; with a known Idempotency-Key the batch that it has made.
@@ -100,23 +101,23 @@ class Batches:
             input_file_id=input_file_id,
             created_at=0,
             expires_at=0,
-            owner=owner,
+            owner=caller.owner,
             headers=headers,
             metadata=metadata,
         )
-        return await shielded(self._create(wanted, key))
+        return await shielded(self._create(caller, wanted, key))
 
-    async def _create(self, wanted: Batch, key: str | None) -> Batch:
+    async def _create(self, caller: Caller, wanted: Batch, key: str | None) -> Batch:
         if key is None:
-            return await self._begin(wanted)
+            return await self._begin(caller, wanted)
         asked = (wanted.endpoint, wanted.input_file_id, wanted.metadata, wanted.headers)
         one = Key.of(wanted.owner, key, fingerprint("batch", *asked))
         async with self._keys.once(one) as made:
             first = None if made is None else await self._journal.store.batches.find(made)
-            return first or await self._begin(wanted, one)
+            return first or await self._begin(caller, wanted, one)
 
-    async def _begin(self, wanted: Batch, key: Key | None = None) -> Batch:
-        found = await self.files.get(wanted.input_file_id)
+    async def _begin(self, caller: Caller, wanted: Batch, key: Key | None = None) -> Batch:
+        found = await self.files.get(caller, wanted.input_file_id)
         if found.purpose != PURPOSE:
             raise InvalidRequest(
                 f"input_file_id: the file {found.id} has the purpose {found.purpose}; the input of "
@@ -136,35 +137,36 @@ class Batches:
         beside = [] if key is None else [key.made(batch.id)]
         async with self._turn:
             await self._journal.append(BatchAdded(batch), *beside)
-            made = await self.get(batch.id)
+            made = await self.get(SERVICE, batch.id)
             self._works[batch.id] = Work(made)
         self._news.set()
         return made
 
-    async def get(self, batch_id: str) -> Batch:
-        """Raises NotFound."""
+    async def get(self, caller: Caller, batch_id: str) -> Batch:
+        """The batch, for a caller who may see it. Raises NotFound."""
         found = await self._journal.store.batches.find(batch_id)
-        if found is None:
+        if found is None or not caller.sees(found.owner):
             raise NotFound(f"there is no batch {batch_id[:80]!r}", param="batch_id")
         return found
 
-    async def page(self, after: str | None, limit: int) -> list[Batch]:
-        """Newest first, `after` the batch of that id. Raises InvalidRequest."""
+    async def page(self, caller: Caller, after: str | None, limit: int) -> list[Batch]:
+        """The caller's batches, newest first, `after` the batch of that id. Raises
+        InvalidRequest."""
         before = None
         if after is not None:
             last = await self._journal.store.batches.find(after)
-            if last is None:
+            if last is None or not caller.sees(last.owner):
                 raise InvalidRequest(
                     f"after: {after[:80]!r} is not one of our cursors: there is no such batch",
                     param="after",
                 )
             before = last.n
-        return await self._journal.store.batches.page(before, limit)
+        return await self._journal.store.batches.page(caller.only, before, limit)
 
-    async def cancel(self, batch_id: str) -> Batch:
+    async def cancel(self, caller: Caller, batch_id: str) -> Batch:
         """Its tasks are cancelled and its files finished after this returns."""
         async with self._turn:
-            batch = await self.get(batch_id)
+            batch = await self.get(caller, batch_id)
             if batch.state in (CANCELLING, "cancelled"):
                 return batch
             work = self._works.get(batch_id)

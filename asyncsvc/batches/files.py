@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager, suppress
 
+from asyncsvc.access import SERVICE, Caller
 from asyncsvc.clock import new_id, time_of
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import InvalidRequest, NotFound, StorageUnavailable, TaskTooLarge
@@ -91,11 +92,11 @@ class Files:
     def now(self) -> int:
         return self._journal.now()
 
-    async def upload(self, filename: str, purpose: str) -> Upload:
+    async def upload(self, filename: str, purpose: str, owner: str | None) -> Upload:
         """Begin one. Raises StorageUnavailable."""
         now = self.now()
         upload = Upload(self._journal, PREFIX + new_id(now), self._storage.max_file_bytes)
-        await self._journal.append(FileAdded(upload.id, filename, purpose, OPEN, now))
+        await self._journal.append(FileAdded(upload.id, filename, purpose, OPEN, now, owner))
         return upload
 
     async def take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
@@ -106,7 +107,7 @@ class Files:
     async def _take(self, upload: Upload, expires_at: int | None, key: Key | None) -> File:
         if key is None:
             await upload.finish(expires_at)
-            return await self.get(upload.id)
+            return await self.get(SERVICE, upload.id)
         async with self._keys.once(key) as made:
             first = None if made is None else await self.store.file(made, self.now())
             if first is not None:
@@ -114,19 +115,19 @@ class Files:
                 self.swept()
                 return first
             await upload.finish(expires_at, [key.made(upload.id)])
-            return await self.get(upload.id)
+            return await self.get(SERVICE, upload.id)
 
-    async def get(self, file_id: str) -> File:
-        """Raises NotFound."""
+    async def get(self, caller: Caller, file_id: str) -> File:
+        """The file, for a caller who may see it. Raises NotFound."""
         found = await self.store.file(file_id, self.now())
-        if found is None:
+        if found is None or not caller.sees(found.owner):
             raise NotFound(f"there is no file {file_id[:80]!r}", param="file_id")
         return found
 
-    async def place(self, file_id: str) -> float:
-        """Where a list goes on behind that file, though it may be deleted since it was listed.
-        Raises InvalidRequest."""
-        found: float | None = await self.store.position(file_id)
+    async def place(self, caller: Caller, file_id: str) -> float:
+        """Where the caller's list goes on behind that file, though it may be deleted since it was
+        listed. Raises InvalidRequest."""
+        found: float | None = await self.store.position(file_id, caller.only)
         if found is None and file_id.startswith(PREFIX):
             at = time_of(file_id.removeprefix(PREFIX))
             if at is not None and at <= self.now():
@@ -138,9 +139,9 @@ class Files:
             )
         return found
 
-    async def delete(self, file_id: str) -> None:
+    async def delete(self, caller: Caller, file_id: str) -> None:
         """It is not seen any more when this returns; its room is given back bit by bit."""
-        await self.get(file_id)
+        await self.get(caller, file_id)
         await self._journal.append(FileRemoved(file_id))
         self.swept()
 

@@ -194,8 +194,10 @@ class Failed:
 class BatchEndpoint(Protocol):
     """An endpoint whose requests the lines of a batch are."""
 
-    async def prepare(self, body: dict[str, Any], headers: dict[str, str]) -> Prepared:
-        """The task of a line. Raises RequestError."""
+    async def prepare(
+        self, body: dict[str, Any], headers: dict[str, str], owner: str | None
+    ) -> Prepared:
+        """The task of a line of that owner's batch. Raises RequestError."""
 
     def refused(self, error: RequestError) -> Answered:
         """The answer to a line that is no task."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from asyncsvc.access import SERVICE
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.lines import (
     Answered,
@@ -144,7 +145,7 @@ class Steps:
         refused: list[tuple[str, Answered | Failed]] = []
         for line in lines:
             try:
-                ready = await endpoint.prepare(line.body, work.batch.headers)
+                ready = await endpoint.prepare(line.body, work.batch.headers, work.batch.owner)
                 self._intake.check(ready.submission)
                 prepared.append((line, ready))
             except RequestError as error:
@@ -253,7 +254,7 @@ class Steps:
 
     async def _inputs(self, batch: Batch) -> Inputs:
         """The lines of the batch's input file. Raises NotFound."""
-        found = await self._files.get(batch.input_file_id)
+        found = await self._files.get(SERVICE, batch.input_file_id)
         return Inputs(self._files.store, found.n, self._settings.queue.max_task_bytes)
 
     def _written(
@@ -271,7 +272,7 @@ class Steps:
             file_id, at = batch.files[which], written[which]
             if not at:
                 filename = f"{batch.id}_{name}.jsonl"
-                pieces.append(FileAdded(file_id, filename, PURPOSE, GROWING, now))
+                pieces.append(FileAdded(file_id, filename, PURPOSE, GROWING, now, batch.owner))
             pieces.append(PieceAdded(file_id, at, data))
             written[which] = at + len(data)
         completed, failures = batch.completed + len(done), batch.failed + len(failed)

@@ -87,7 +87,7 @@ def export(
     """Write all tasks with their texts into a new file, one JSON line each."""
     count = 0
     with reach(url) as api, _written(file) as out:
-        for part in api.download("/admin/export", {"status": status} if status else None):
+        for part in api.download("/tasks/export", {"status": status} if status else None):
             count += part.count(b"\n")
             out.write(part)
     _report(f"{file}: {count} tasks")

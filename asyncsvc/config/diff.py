@@ -14,7 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
-from asyncsvc.config.settings import Model, Settings
+from asyncsvc.config.settings import Client, Model, Settings
 
 
 class Effect(StrEnum):
@@ -51,7 +51,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
     },
     "retry": {"max_retries": _A, "base_s": _A, "max_s": _A},
     "breaker": {"failures": _A, "cooldown_s": _A},
-    "cache": {"enabled": _A, "ttl_s": _A, "max_bytes": _A},
+    "cache": {"enabled": _A, "ttl_s": _A, "max_bytes": _A, "across_owners": _A},
     "limits": {"memory_mb": _A, "disk_free_mb": _A, "loop_lag_ms": _A, "fds_share": _A},
     "tools": {
         "enabled": _R,
@@ -68,6 +68,13 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "per_host": _R,
         "timeout_s": _R,
         "retry_s": _R,
+    },
+    "clients": {
+        "token_env": _A,
+        "token_sha256": _A,
+        "scopes": _A,
+        "max_unfinished": _A,
+        "rpm": _A,
     },
     "models": {
         "enabled": _C,
@@ -100,7 +107,12 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "embedding": _C,
     },
 }
-"""Each key of each section; that of `models` stands for any model."""
+"""Each key of each section; those of `clients` and `models` stand for any one of these."""
+NAMED: Mapping[str, tuple[str, type[BaseModel]]] = {
+    "clients": ("client ", Client),
+    "models": ("", Model),
+}
+"""The sections that hold a table for each name: the word before a name, and what a table is."""
 
 HIDDEN = "***"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
@@ -127,23 +139,27 @@ class Difference:
     def __str__(self) -> str:
         """One line, for the log."""
         parts = [f"{key} {its['from']!r} -> {its['to']!r}" for key, its in self.changed.items()]
-        parts += [f"model {name} added" for name in self.added]
-        parts += [f"model {name} removed" for name in self.removed]
+        parts += [f"{_named(name)} added" for name in self.added]
+        parts += [f"{_named(name)} removed" for name in self.removed]
         parts += [f"{key} needs a restart" for key in self.needs_restart]
         return "; ".join(parts) or "nothing has changed"
 
 
+def _named(name: str) -> str:
+    """A name of `added` with what it is; the name of a model has no space."""
+    return name if " " in name else f"model {name}"
+
+
 def difference(old: Settings, new: Settings) -> Difference:
     """From the settings in force to those that were read."""
-    found = Difference(
-        added=[name for name in new.models if name not in old.models],
-        removed=[name for name in old.models if name not in new.models],
-    )
+    found = Difference()
     for section, effects in EFFECTS.items():
-        if section == "models":
-            for name in [name for name in new.models if name in old.models]:
-                pair = old.models[name], new.models[name]
-                _compare(f"models.{name}", *pair, effects, found)
+        if section in NAMED:
+            word, before, after = NAMED[section][0], getattr(old, section), getattr(new, section)
+            found.added.extend(f"{word}{name}" for name in after if name not in before)
+            found.removed.extend(f"{word}{name}" for name in before if name not in after)
+            for name in [name for name in after if name in before]:
+                _compare(f"{section}.{name}", before[name], after[name], effects, found)
         else:
             _compare(section, getattr(old, section), getattr(new, section), effects, found)
     return found
@@ -152,8 +168,8 @@ def difference(old: Settings, new: Settings) -> Difference:
 def adopt(settings: Settings, new: Settings) -> None:
     """Let the settings in force be the new ones, but for what needs a restart."""
     for section, effects in EFFECTS.items():
-        if section == "models":
-            settings.models = new.models
+        if section in NAMED:
+            setattr(settings, section, getattr(new, section))
             continue
         there: BaseModel = getattr(new, section)
         live = {key: getattr(there, key) for key, effect in effects.items() if effect is not _R}
@@ -178,7 +194,9 @@ def _shown(key: str, value: Any) -> Any:
     """The value as far as it cannot be a secret, wherever a user may have put one."""
     if key in ("extra_body", "extra_headers"):
         return dict.fromkeys(value, HIDDEN)
-    if key == "api_key_env":
+    if key == "token_sha256":
+        return None if value is None else HIDDEN
+    if key in ("api_key_env", "token_env"):
         return None if value is None else _variable(value)
     if key == "api_key_envs":
         return [_variable(name) for name in value]
@@ -205,5 +223,5 @@ def _address(url: str) -> str:
 def fields() -> Iterator[tuple[str, frozenset[str]]]:
     """Each section of the settings with its keys, as the table should have them."""
     for section, info in Settings.model_fields.items():
-        kind: Any = Model if section == "models" else info.annotation
+        kind: Any = NAMED[section][1] if section in NAMED else info.annotation
         yield section, frozenset(kind.model_fields)

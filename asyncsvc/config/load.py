@@ -15,13 +15,15 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from asyncsvc.config.settings import Model, Settings, Variable, is_loopback, tokens
+from asyncsvc.config.settings import Client, Model, Settings, Variable, is_loopback, tokens
 from asyncsvc.errors import SettingsError
 
 PREFIX = "ASYNCSVC_"
 DEFAULT_FILE = "settings.toml"
 NEVER_SHOWN = {"extra_headers", "extra_body"}
 """Keys whose values may hold a secret although they should not."""
+NAMED: Mapping[str, type[BaseModel]] = {"models": Model, "clients": Client}
+"""Sections that hold a table for each name, with what such a table is."""
 OUTSIDE_THE_FILE = {"ASYNCSVC_TOKENS", "ASYNCSVC_TOKEN", "ASYNCSVC_URL"}
 
 
@@ -55,13 +57,14 @@ def load(
 
 
 def _check_exposure(settings: Settings, environ: Mapping[str, str]) -> None:
-    if not is_loopback(settings.server.host) and not tokens(settings, environ):
+    asked = tokens(settings, environ) or settings.clients
+    if not is_loopback(settings.server.host) and not asked:
         variable = settings.server.auth_tokens_env or "the variable that auth_tokens_env names"
         raise SettingsError(
             [
                 f"server.host: {settings.server.host!r} can be reached from other machines, so "
                 f"{variable} must hold a token first "
-                "(comma-separated bearer tokens)"
+                "(comma-separated bearer tokens), or [clients.*] name who may come in"
             ]
         )
 
@@ -128,8 +131,8 @@ def _guess(word: str, known: Mapping[str, Any]) -> str:
 
 def _section_of(loc: tuple[Any, ...]) -> type[BaseModel]:
     """The class whose table holds the key at `loc`."""
-    if len(loc) >= 2 and loc[0] == "models":
-        return Model if len(loc) >= 3 else Settings
+    if len(loc) >= 2 and loc[0] in NAMED:
+        return NAMED[loc[0]] if len(loc) >= 3 else Settings
     if len(loc) >= 2 and loc[0] in Settings.model_fields:
         kind = Settings.model_fields[loc[0]].annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):
@@ -141,7 +144,7 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
     """One sentence: where, what is wrong, what the key means."""
     loc = tuple(str(part) for part in fault["loc"])
     table = _section_of(loc)
-    depth = 3 if loc and loc[0] == "models" else 2
+    depth = 3 if loc and loc[0] in NAMED else 2
     key = ".".join(loc[:depth]) or "settings"
     variable = PREFIX + "__".join(loc[:depth]).translate(_TO_VARIABLE).upper()
     named = {name.upper(): name for name in environ}

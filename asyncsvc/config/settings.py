@@ -5,9 +5,10 @@ key is a fault. Never holds a secret: the file names the variables that hold the
 file and the environment is `loading.py`.
 """
 
+import re
 from collections.abc import Mapping
 from ipaddress import ip_address
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
@@ -103,10 +104,37 @@ class Breaker(Section):
     cooldown_s: Seconds = Field(30, gt=0, description="how long it stays open before one probe")
 
 
+class Client(Section):
+    token_env: str | None = Field(None, description="variable with the client's token")
+    token_sha256: str | None = Field(
+        None, pattern="^[0-9a-fA-F]{64}$", description="or the token's SHA-256 hash in hex"
+    )
+    scopes: list[Literal["read", "submit", "admin"]] = Field(
+        ["read", "submit"],
+        min_length=1,
+        description="what the client may do; admin sees and steers everybody's and the service",
+    )
+    max_unfinished: Int = Field(
+        0, ge=0, description="the client's tasks not yet finished, then 429; 0: no limit of its own"
+    )
+    rpm: Int = Field(
+        0, ge=0, le=1_000_000, description="the client's new tasks in any 60 s, then 429; 0: any"
+    )
+
+    @model_validator(mode="after")
+    def _one_token(self) -> "Client":
+        if (self.token_env is None) == (self.token_sha256 is None):
+            raise ValueError("needs either token_env or token_sha256")
+        return self
+
+
 class Cache(Section):
     enabled: Bool = Field(True, description="answer repeated deterministic requests from memory")
     ttl_s: Seconds = Field(3600, gt=0, description="how long an answer may be repeated")
     max_bytes: Int = Field(67_108_864, ge=0, description="memory for cached answers")
+    across_owners: Bool = Field(
+        False, description="repeat an answer also to others than the owner who has asked for it"
+    )
 
 
 class Limits(Section):
@@ -160,6 +188,7 @@ class Webhooks(Section):
         return value
 
 
+_OWNER = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 Pool = list[str] | None
 NAME_CHARS = 64
 NAME_SIGNS = "_-./:@"
@@ -207,9 +236,23 @@ class Settings(Section):
     limits: Limits = Limits()
     tools: Tools = Tools()
     webhooks: Webhooks = Webhooks()
+    clients: dict[str, Client] = Field(
+        {}, description="who may come in beside the tokens of server.auth_tokens_env, a table each"
+    )
     models: dict[str, Model] = Field({}, description="the models, one table each")
     routing: Routing = Routing()
     routes: Routes = Routes()
+
+    @field_validator("clients")
+    @classmethod
+    def _owners(cls, clients: dict[str, Client]) -> dict[str, Client]:
+        for name in clients:
+            if not _OWNER.fullmatch(name):
+                raise ValueError(
+                    f"client name {name[:NAME_CHARS]!r} may hold at most {NAME_CHARS} letters, "
+                    "digits and _ - . @"
+                )
+        return clients
 
     @field_validator("models")
     @classmethod

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
+from asyncsvc.access import Caller
 from asyncsvc.clock import new_id, rfc3339
 from asyncsvc.cron.crontab import Crontab
 from asyncsvc.errors import (
@@ -252,23 +253,24 @@ class Schedules:
         """
         return await shielded(self._create(wanted, key))
 
-    def all(self) -> list[Schedule]:
-        """All schedules, the oldest first."""
-        return [entry.schedule for entry in self._entries.values()]
+    def all(self, caller: Caller) -> list[Schedule]:
+        """The schedules that the caller may see, the oldest first."""
+        schedules = [entry.schedule for entry in self._entries.values()]
+        return [schedule for schedule in schedules if caller.sees(schedule.owner)]
 
-    def get(self, schedule_id: str) -> Schedule:
+    def get(self, caller: Caller, schedule_id: str) -> Schedule:
         """The schedule of that id. Raises NotFound."""
-        return self._entry(schedule_id).schedule
+        return self._entry(caller, schedule_id).schedule
 
-    async def task(self, schedule_id: str) -> dict[str, Any]:
+    async def task(self, caller: Caller, schedule_id: str) -> dict[str, Any]:
         """The task that the schedule submits: the fields that were given. Raises NotFound."""
-        self._entry(schedule_id)
+        self._entry(caller, schedule_id)
         found: dict[str, Any] = orjson.loads(await self._body(schedule_id))
         return found
 
-    async def delete(self, schedule_id: str) -> None:
+    async def delete(self, caller: Caller, schedule_id: str) -> None:
         """Delete the schedule; its tasks stay. Raises NotFound."""
-        await shielded(self._delete(self._entry(schedule_id)))
+        await shielded(self._delete(self._entry(caller, schedule_id)))
 
     async def _create(self, wanted: ScheduleRequest, key: str | None) -> tuple[Schedule, bool]:
         async with self._placing:
@@ -335,9 +337,9 @@ class Schedules:
             entry.quiet()
             del self._entries[found]
 
-    def _entry(self, schedule_id: str) -> _Entry:
+    def _entry(self, caller: Caller, schedule_id: str) -> _Entry:
         entry = self._entries.get(schedule_id)
-        if entry is None:
+        if entry is None or not caller.sees(entry.schedule.owner):
             raise NotFound(f"there is no schedule {schedule_id!r}", param="schedule_id")
         return entry
 

@@ -64,7 +64,7 @@ class Control:
     async def _rerun(self, task_id: str) -> Task:
         task = await self._journal.task(task_id)
         target(task.state, Cause.RERUN)  # refuse what can never be before a lack of room
-        with self._intake.room(1):
+        with self._intake.room(1, task.request.owner):
             return await self._queue(task_id, Cause.RERUN, task.state)
 
     async def _end(self, task_id: str, cause: Cause) -> Task:

@@ -34,6 +34,7 @@ from asyncsvc.intake.admission import (
     drafted,
     fingerprint_of,
 )
+from asyncsvc.intake.quotas import Quotas
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal, NewTask, Outcome, PersistedValue, Row
 from asyncsvc.scheduling.scheduler import Scheduler
@@ -61,6 +62,7 @@ class Intake:
         task_counters: TaskCounters,
         keys: Keys,
     ) -> None:
+        self._quotas = Quotas(settings, task_counters, journal.now)
         self.closed = False
         self.overload: Callable[[], Overloaded | None] | None = None
         """Set while the machine is at its limits: says why, and when to come back."""
@@ -171,7 +173,7 @@ class Intake:
         aside: Aside | None = None,
         also: Also | None = None,
     ) -> list[Accepted]:
-        self._check_room(len(submissions))
+        self._check_room(owner, len(submissions))
         submissions = [self._admission.named(one) for one in submissions]
         for index, submission in enumerate(submissions):
             try:
@@ -184,7 +186,7 @@ class Intake:
             drafts = drafted(self._router, submissions, owner, now)
         else:
             drafts = await aside(drafted, self._router, submissions, owner, now)
-            self._check_room(len(submissions))  # others may have come meanwhile
+            self._check_room(owner, len(submissions))  # others may have come meanwhile
         new_tasks, taken = [], []
         for submission, (request, body) in zip(submissions, drafts, strict=True):
             if origin is not None:
@@ -201,14 +203,17 @@ class Intake:
         )
         notes += also([one.task_id for one in taken]) if also else []
         self._entering += len(new_tasks)
+        self._quotas.begin(owner, len(new_tasks))
+        self._quotas.submitted(owner, len(new_tasks))
         # Not after the await: the client may hang up meanwhile, and a task that is on the
         # disk must find its waiting place all the same.
-        await self._journal.append(*new_tasks, *notes, then=partial(self._enter, taken))
+        await self._journal.append(*new_tasks, *notes, then=partial(self._enter, owner, taken))
         return taken
 
-    def _enter(self, taken: Sequence[Accepted], outcome: Outcome) -> None:
+    def _enter(self, owner: str | None, taken: Sequence[Accepted], outcome: Outcome) -> None:
         """Place the tasks once they are stored; give their room back where they are refused."""
         self._entering -= len(taken)
+        self._quotas.end(owner, len(taken))
         if not isinstance(outcome, AsyncsvcError):
             for task, accepted in zip(outcome, taken, strict=True):
                 self._place(task, accepted)
@@ -217,7 +222,7 @@ class Intake:
         self._task_counters.promised(task, accepted.answer["eta_s"])
         self._scheduler.enqueue(task)
 
-    def _check_room(self, count: int) -> None:
+    def _check_room(self, owner: str | None, count: int) -> None:
         if self.closed or self.overload is not None:
             self.check_open()
         most = self._settings.queue.max_length
@@ -226,16 +231,19 @@ class Intake:
             raise QueueFull(
                 f"the queue holds {held} of {most} unfinished tasks", retry_after=RETRY_AFTER_S
             )
+        self._quotas.check(owner, count)
 
     @contextmanager
-    def room(self, count: int) -> Generator[None]:
+    def room(self, count: int, owner: str | None = None) -> Generator[None]:
         """Room for so many unfinished tasks while the caller writes them. Raises RequestError."""
-        self._check_room(count)
+        self._check_room(owner, count)
         self._entering += count
+        self._quotas.begin(owner, count)
         try:
             yield
         finally:
             self._entering -= count
+            self._quotas.end(owner, count)
 
     def new_task(self, submission: Submission, owner: str | None) -> NewTask:
         """The task of a submission as it would be stored now; models are not checked."""

@@ -9,6 +9,7 @@ guess. Never keeps a task, never writes.
 import asyncio
 import math
 from collections import Counter
+from collections.abc import Iterable
 from time import perf_counter
 from types import TracebackType
 
@@ -25,9 +26,10 @@ PROMISES = 100_000
 
 
 class TaskCounters:
-    """Hand `changed` to the journal; tell it of each promise and each refusal."""
+    """Hand `changed` to the journal; tell it of each promise and each refusal. `live` are the
+    unfinished tasks that the journal has opened with."""
 
-    def __init__(self) -> None:
+    def __init__(self, live: Iterable[Task] = ()) -> None:
         self.accepted: Counter[str] = Counter()
         """Tasks by lane."""
         self.finished: Counter[tuple[str, str]] = Counter()
@@ -47,6 +49,9 @@ class TaskCounters:
         self.late = 0.0
         """The sum of the same, early starts counting as negative."""
         self.promises: dict[str, int] = {}
+        owners = (task.request.owner for task in live)
+        self.unfinished = Counter(owner for owner in owners if owner is not None)
+        """Tasks by owner, those without one left out."""
 
     def refuse(self, error: RequestError | StorageUnavailable) -> None:
         """A submit was turned away."""
@@ -67,6 +72,8 @@ class TaskCounters:
 
     def changed(self, before: Task | None, after: Task) -> None:
         """A commit has made `after` of `before`; None: new, or it was finished."""
+        if after.request.owner is not None:
+            self._count(after.request.owner, (not after.finished) - (before is not None))
         if before is not None and before.version == after.version:
             return  # nothing but text
         if after.version == 1:
@@ -82,6 +89,11 @@ class TaskCounters:
             self._finished(after)
         elif after.state is State.PAUSED:
             self.promises.pop(after.id, None)  # a promise says nothing about a pause
+
+    def _count(self, owner: str, more: int) -> None:
+        self.unfinished[owner] += more
+        if not self.unfinished[owner]:
+            del self.unfinished[owner]
 
     def _started(self, task: Task, at: int) -> None:
         lane = task.request.lane

@@ -134,7 +134,8 @@ class Feed(_Signal):
             page = self._tail(cursor)
             if page is None:
                 last = self.last_id
-                page = [row.event(task_id) for row, task_id in await self._store.feed(cursor)]
+                rows = await self._store.feed(cursor)
+                page = [row.event(task_id, owner) for row, task_id, owner in rows]
                 # Where all up to here belonged to deleted tasks, there is nothing to wait for.
                 cursor = cursor if page else max(cursor, last)
             if page:

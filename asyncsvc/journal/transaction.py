@@ -212,7 +212,8 @@ class Transaction:
 def _event(task: Task, draft: Draft, at: int) -> Event:
     """Raises TypeError or ValueError for data that JSON cannot hold."""
     data = _SUBMITTED if draft is SUBMITTED else event_json(draft.data)
-    return Event(task.request.id, task.n, task.seq, draft.type.value, at, data)
+    request = task.request
+    return Event(request.id, task.n, task.seq, draft.type.value, at, data, 0, request.owner)
 
 
 _SUBMITTED = event_json(SUBMITTED.data)

@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from asyncsvc.access import Clients
 from asyncsvc.config import diff as live
 from asyncsvc.config.diff import Difference
 from asyncsvc.config.settings import Settings
@@ -39,6 +40,7 @@ class Reloader:
     settings: Settings
     read: Callable[[], Settings] | None
     """Reads file and environment. Raises SettingsError. None: there are none."""
+    clients: Clients
     journal: Journal
     catalogue: Catalogue
     client: Client
@@ -54,7 +56,7 @@ class Reloader:
         has."""
         async with self.lock:
             new = self.read() if self.read is not None else self.settings
-            plan = self.catalogue.plan(new)
+            plan, callers = self.catalogue.plan(new), self.clients.plan(new)
             store, now = self.journal.store, self.journal.now
             reach_ms = round(max((m.rpm_window_s for m in new.models.values()), default=60) * 2000)
             # The earlier calls of a model that was removed and comes back still count.
@@ -67,6 +69,7 @@ class Reloader:
             found = live.difference(self.settings, new)
             live.adopt(self.settings, new)
             self.journal.keep_calls_ms = max(self.journal.keep_calls_ms, reach_ms)
+            self.clients.adopt(new, callers)
             fresh = self.catalogue.adopt(plan)
             self.catalogue.restore(calls, now(), fresh)
             self.catalogue.learned(limits, fresh)

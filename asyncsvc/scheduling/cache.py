@@ -1,7 +1,8 @@
 """The exact cache: finished answers, repeated to requests that ask for the same.
 
 An answer is repeated only to a request that is equal in everything that could change the answer,
-to models configured as they were then, and not after `cache.ttl_s`. Memory and the table hold no
+of the same owner (unless `cache.across_owners`), to models configured as they were then, and not
+after `cache.ttl_s`. Memory and the table hold no
 more than `cache.max_bytes`; the least recently used answers go first. The cache does not write:
 it returns what the closing commit of a task has to write.
 
@@ -160,7 +161,8 @@ class Cache:
             return None
         if request.cache is None and request.model and self._acts(request.model):
             return None  # an agent that is asked twice is to act twice
-        return f"{request.cache_key}{self._fingerprint(request.type, request.model)}"
+        key = f"{request.cache_key}{self._fingerprint(request.type, request.model)}"
+        return key if self._settings.across_owners else f"{key}{request.owner or ''}"
 
     def get(self, key: str) -> Answer | None:
         """The answer, if it is present and fresh; it then counts as used."""

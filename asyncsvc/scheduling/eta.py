@@ -60,8 +60,8 @@ class EtaEstimator:
         if not account_slots:
             return Forecast(position, None, self._dispatcher.no_model_reason(request))
         state = self._state(account_slots, request.tokens)
-        if request.session_id is not None:
-            before = self._sessions.before(request.session_id, task_id)
+        if request.session is not None:
+            before = self._sessions.before(request.session, task_id)
             if before is not None:
                 why = f"behind task {before} of its session"
                 if state.closed_s > 0 and state.reason:

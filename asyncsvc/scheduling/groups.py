@@ -19,39 +19,42 @@ from typing import NamedTuple
 from asyncsvc.scheduling.fair_queue import Line, entry_of
 from asyncsvc.tasks.state import Task
 
+Session = tuple[str | None, str]
+"""An owner, and the session's id."""
+
 
 class Sessions:
     """The unfinished tasks of each session, in order."""
 
     def __init__(self) -> None:
-        self._tasks: dict[str, deque[str]] = {}
+        self._tasks: dict[Session, deque[str]] = {}
 
-    def enter(self, session_id: str, task_id: str) -> bool:
+    def enter(self, session: Session, task_id: str) -> bool:
         """Add a task at the end of its session; True where the task is the session's head."""
-        tasks = self._tasks.setdefault(session_id, deque())
+        tasks = self._tasks.setdefault(session, deque())
         if task_id not in tasks:
             tasks.append(task_id)
         return tasks[0] == task_id
 
-    def before(self, session_id: str, task_id: str | None = None) -> str | None:
+    def before(self, session: Session, task_id: str | None = None) -> str | None:
         """The id of the task directly before this one; without an id, before a task that came
         now."""
         found = None
-        for other in self._tasks.get(session_id, ()):
+        for other in self._tasks.get(session, ()):
             if other == task_id:
                 break
             found = other
         return found
 
-    def leave(self, session_id: str, task_id: str) -> str | None:
+    def leave(self, session: Session, task_id: str) -> str | None:
         """Remove a task; returns the id of the new head where the head has changed."""
-        tasks = self._tasks.get(session_id)
+        tasks = self._tasks.get(session)
         if tasks is None or task_id not in tasks:
             return None
         was_head = tasks[0] == task_id
         tasks.remove(task_id)
         if not tasks:
-            del self._tasks[session_id]
+            del self._tasks[session]
             return None
         return tasks[0] if was_head else None
 

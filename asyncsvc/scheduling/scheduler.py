@@ -114,7 +114,7 @@ class Scheduler:
     def enqueue(self, task: Task, delay_s: float | None = None) -> None:
         """Let the task wait as its state demands. `delay_s`: seconds until a scheduled task is
         due, where they are known more exactly than by the wall clock."""
-        session, is_head = task.request.session_id, True
+        session, is_head = task.request.session, True
         if session is not None:
             is_head = self.sessions.enter(session, task.id)
         if task.state is State.SCHEDULED:
@@ -188,7 +188,7 @@ class Scheduler:
         self.remove(task)
         self.deadlines.drop(task)
         self._exclusions.pop(task.id, None)
-        session = task.request.session_id
+        session = task.request.session
         head = self.sessions.leave(session, task.id) if session is not None else None
         if head is not None and (next_task := self._journal.live.get(head)) is not None:
             self.enqueue(next_task)

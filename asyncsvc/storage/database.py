@@ -165,13 +165,16 @@ class Database:
         )
         return [EventRow(*row) for row in _within(rows)]
 
-    async def feed(self, after_id: int, limit: int = PAGE) -> list[tuple[EventRow, str]]:
+    async def feed(
+        self, after_id: int, limit: int = PAGE
+    ) -> list[tuple[EventRow, str, str | None]]:
         rows = await self._read(
-            "SELECT events.id, task_n, seq, events.type, ts, data, tasks.id FROM events "
-            "JOIN tasks ON tasks.n = task_n WHERE events.id > ? ORDER BY events.id LIMIT ?",
+            "SELECT events.id, task_n, seq, events.type, ts, data, tasks.id, owner "
+            "FROM events JOIN tasks ON tasks.n = task_n "
+            "WHERE events.id > ? ORDER BY events.id LIMIT ?",
             (after_id, limit),
         )
-        return [(EventRow(*row[:6]), row[6]) for row in _within(rows)]
+        return [(EventRow(*row[:6]), row[6], row[7]) for row in _within(rows)]
 
     async def counters(self) -> tuple[int, int]:
         rows = await self._read(
@@ -217,8 +220,10 @@ class Database:
         width = len(TASK_COLUMNS)
         return [(task_of(row, 0), row[width]) for row in rows]
 
-    async def counts(self) -> list[tuple[str | None, str, int]]:
-        rows = await self._read("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
+    async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
+        of_owner, values = ("", ()) if owner is None else ("WHERE owner = ?", (owner,))
+        sql = f"SELECT name, state, COUNT(*) FROM tasks {of_owner} GROUP BY name, state"
+        rows = await self._read(sql, values)
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
@@ -231,14 +236,15 @@ class Database:
         return str(rows[0][0]) if rows else None
 
     async def exported(
-        self, after: int, state: str | None
+        self, after: int, state: str | None, owner: str | None
     ) -> list[tuple[Task, bytes, str | None, list[tuple[str, str]]]]:
         where = "AND state = ?2" if state else "AND ?2 IS NULL"
+        where += " AND ?3 IS NULL" if owner is None else " AND owner = ?3"
         sizes = await self._read(
             "SELECT n, LENGTH(body) + COALESCE(LENGTH(result), 0) FROM tasks "
             "JOIN bodies ON bodies.task_n = n LEFT JOIN results ON results.task_n = n "
             f"WHERE n > ?1 {where} ORDER BY n LIMIT {EXPORTED_TASKS}",
-            (after, state),
+            (after, state, owner),
         )
         last, held = after, 0
         for n, size in sizes:
@@ -247,11 +253,11 @@ class Database:
             last, held = n, held + size
         rows = await self._read(
             f"{SELECT_TASK}, body, result FROM tasks JOIN bodies ON bodies.task_n = n "
-            f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?3 ORDER BY n",
-            (after, state, last),
+            f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?4 ORDER BY n",
+            (after, state, owner, last),
         )
         if sizes and not rows:  # all of them were deleted meanwhile
-            return await self.exported(last, state)
+            return await self.exported(last, state, owner)
         events: dict[int, list[tuple[str, str]]] = {}
         for n, kind, data in await self._read(
             "SELECT task_n, type, data FROM events WHERE task_n > ? AND task_n <= ? "

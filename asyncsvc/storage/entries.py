@@ -37,8 +37,8 @@ class EventRow(NamedTuple):
     ts: int
     data: str
 
-    def event(self, task_id: str) -> "Event":
-        return Event(task_id, *self[1:], self.id)
+    def event(self, task_id: str, owner: str | None = None) -> "Event":
+        return Event(task_id, *self[1:], self.id, owner)
 
 
 class Event:
@@ -48,16 +48,26 @@ class Event:
     first follower asks for it, and once: most events of a busy service have no follower.
     """
 
-    __slots__ = ("_wire", "id", "seq", "task_id", "task_n", "text", "ts", "type")
+    __slots__ = ("_wire", "id", "owner", "seq", "task_id", "task_n", "text", "ts", "type")
 
     def __init__(
-        self, task_id: str, task_n: int, seq: int, kind: str, ts: int, text: str, number: int = 0
+        self,
+        task_id: str,
+        task_n: int,
+        seq: int,
+        kind: str,
+        ts: int,
+        text: str,
+        number: int = 0,
+        owner: str | None = None,
     ) -> None:
         self.id = number
         self.task_id = task_id
         self.task_n = task_n
         self.seq = seq
         self.type = kind
+        self.owner = owner
+        """The owner of the task, as far as a follower of all tasks needs to know."""
         self.ts = ts
         self.text = text
         """The data as JSON."""
@@ -138,6 +148,7 @@ class File:
     bytes: int
     created_at: int
     expires_at: int | None
+    owner: str | None = None
 
 
 VALIDATING, RUNNING, CANCELLING = "validating", "in_progress", "cancelling"
@@ -209,6 +220,7 @@ class FileAdded(Row):
     purpose: str
     state: str
     at: int
+    owner: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,10 +32,13 @@ NOT_TAKEN_BACK = frozenset({"metadata", "delay_s", "max_wait_s"})
 ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
-async def lines(store: Store, state: str | None = None) -> AsyncIterator[bytes]:
-    """One line for each task, oldest first; read in pages, so that it never holds many texts."""
+async def lines(
+    store: Store, state: str | None = None, owner: str | None = None
+) -> AsyncIterator[bytes]:
+    """One line for each task of that owner or (None) of all, oldest first; read in pages, so that
+    it never holds many texts."""
     after = 0
-    while page := await store.exported(after, state):
+    while page := await store.exported(after, state, owner):
         for task, body, result, events in page:
             yield _line(task, loads(body), result, _answer_parts(events))
         after = page[-1][0].n

@@ -34,16 +34,16 @@ from asyncsvc.storage.statements import write_row
 
 GONE_AT_ONCE = 8
 """Pieces deleted in one transaction: two megabytes, some milliseconds."""
-_COLUMNS = "n, id, filename, purpose, state, bytes, created_at, expires_at"
+_COLUMNS = "n, id, filename, purpose, state, bytes, created_at, expires_at, owner"
 _ACTIVE = ", ".join(f"'{state}'" for state in ACTIVE)
 
 
 @write_row.register
 def _(row: FileAdded, connection: sqlite3.Connection) -> None:
     connection.execute(
-        "INSERT OR IGNORE INTO files (id, filename, purpose, state, bytes, created_at) "
-        "VALUES (?, ?, ?, ?, 0, ?)",
-        (row.id, row.filename, row.purpose, row.state, row.at),
+        "INSERT OR IGNORE INTO files (id, filename, purpose, state, bytes, created_at, owner) "
+        "VALUES (?, ?, ?, ?, 0, ?, ?)",
+        (row.id, row.filename, row.purpose, row.state, row.at, row.owner),
     )
 
 
@@ -99,10 +99,19 @@ class SQLiteFiles:
         return rows[0] if rows and (rows[0].expires_at or at) >= at else None
 
     async def page(
-        self, purpose: str | None, after: float | None, oldest_first: bool, limit: int, at: int
+        self,
+        owner: str | None,
+        purpose: str | None,
+        after: float | None,
+        oldest_first: bool,
+        limit: int,
+        at: int,
     ) -> list[File]:
         clauses = ["state = 'ready'", "COALESCE(expires_at, ?) >= ?"]
         values: list[Any] = [at, at]
+        if owner is not None:
+            clauses.append("owner = ?")
+            values.append(owner)
         if purpose is not None:
             clauses.append("purpose = ?")
             values.append(purpose)
@@ -113,8 +122,9 @@ class SQLiteFiles:
         sql = f"SELECT {_COLUMNS} FROM files WHERE {' AND '.join(clauses)} ORDER BY n {order}"
         return [File(*row) for row in await self._read(f"{sql} LIMIT ?", (*values, limit))]
 
-    async def position(self, file_id: str) -> int | None:
-        rows = await self._read("SELECT n FROM files WHERE id = ?", (file_id,))
+    async def position(self, file_id: str, owner: str | None) -> int | None:
+        sql = "SELECT n FROM files WHERE id = ?1 AND COALESCE(?2, owner, '') = COALESCE(owner, '')"
+        rows = await self._read(sql, (file_id, owner))
         return int(rows[0][0]) if rows else None
 
     async def position_at(self, at: int) -> float:
@@ -174,9 +184,11 @@ class SQLiteBatches:
         sql = f"SELECT n, state, job FROM batches WHERE state IN ({_ACTIVE}) ORDER BY n"
         return [_batch(row) for row in await self._read(sql)]
 
-    async def page(self, before: int | None, limit: int) -> list[Batch]:
-        sql = "SELECT n, state, job FROM batches WHERE n < ? ORDER BY n DESC LIMIT ?"
-        return [_batch(row) for row in await self._read(sql, (before or 1 << 62, limit))]
+    async def page(self, owner: str | None, before: int | None, limit: int) -> list[Batch]:
+        sql = "SELECT n, state, job FROM batches WHERE n < ?2 "
+        sql += "AND ?1 IS NULL " if owner is None else "AND json_extract(job, '$.owner') = ?1 "
+        values = (owner, before or 1 << 62, limit)
+        return [_batch(row) for row in await self._read(f"{sql} ORDER BY n DESC LIMIT ?3", values)]
 
     async def lines(self, n: int) -> list[Line]:
         sql = "SELECT line, custom_id, task_id, form FROM batch_lines WHERE batch_n = ?"

@@ -32,12 +32,20 @@ class FileReads(Protocol):
         """A file that can be seen at that time."""
 
     async def page(
-        self, purpose: str | None, after: float | None, oldest_first: bool, limit: int, at: int
+        self,
+        owner: str | None,
+        purpose: str | None,
+        after: float | None,
+        oldest_first: bool,
+        limit: int,
+        at: int,
     ) -> list[File]:
-        """Files that can be seen, by age; `after` is the position of the last one seen."""
+        """Files that can be seen, of that owner or (None) of all, by age; `after` is the position
+        of the last one seen."""
 
-    async def position(self, file_id: str) -> int | None:
-        """The position of a file in the order of age, also while it is being deleted."""
+    async def position(self, file_id: str, owner: str | None) -> int | None:
+        """The position of a file of that owner or (None) of anybody in the order of age, also
+        while it is being deleted."""
 
     async def position_at(self, at: int) -> float:
         """The position behind all files that are not younger than `at`."""
@@ -58,8 +66,9 @@ class BatchReads(Protocol):
     async def active(self) -> list[Batch]:
         """The batches that are not finished, oldest first."""
 
-    async def page(self, before: int | None, limit: int) -> list[Batch]:
-        """Batches newest first; `before` is the number of the last one seen."""
+    async def page(self, owner: str | None, before: int | None, limit: int) -> list[Batch]:
+        """Batches of that owner or (None) of all, newest first; `before` is the number of the last
+        one seen."""
 
     async def lines(self, n: int) -> list[Line]:
         """The lines of a batch whose answer is not in a file yet."""
@@ -165,8 +174,8 @@ class Store(Protocol):
         `model` is the one that serves or is wanted; `text` is looked for in the previews, A to
         Z in either case; `before` is the n of the last one seen."""
 
-    async def counts(self) -> list[tuple[str | None, str, int]]:
-        """(name of the model, state, number of tasks)."""
+    async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
+        """(name of the model, state, number of tasks) of that owner or (None) of all."""
 
     async def body(self, n: int) -> bytes:
         """The body of a task as JSON. Raises MemoryError where there is none to read it with."""
@@ -180,14 +189,17 @@ class Store(Protocol):
     async def events(self, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
         """A task's events with a seq above `after`, in order."""
 
-    async def feed(self, after_id: int, limit: int = PAGE) -> list[tuple[EventRow, str]]:
-        """All tasks' events with an id above `after_id`, in order, each with its task's id."""
+    async def feed(
+        self, after_id: int, limit: int = PAGE
+    ) -> list[tuple[EventRow, str, str | None]]:
+        """All tasks' events with an id above `after_id`, in order, each with its task's id and
+        owner."""
 
     async def exported(
-        self, after: int, state: str | None
+        self, after: int, state: str | None, owner: str | None
     ) -> list[tuple[Task, bytes, str | None, list[tuple[str, str]]]]:
-        """Some tasks with a number above `after`, oldest first: (task, body, result, [(type,
-        data)] of the events that an export needs beside the text)."""
+        """Some tasks with a number above `after`, of that owner or (None) of all, oldest first:
+        (task, body, result, [(type, data)] of the events that an export needs beside the text)."""
 
     async def response_request(self, task_id: str) -> dict[str, Any] | None:
         """The request of /v1/responses that has made the task; None for any other task."""

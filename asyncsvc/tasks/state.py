@@ -150,6 +150,11 @@ class Request:
     delayed: bool = False
     """Whether `run_at` came from `delay_s`: then the wait is a duration and no moment."""
 
+    @property
+    def session(self) -> tuple[str | None, str] | None:
+        """The session: another owner's of the same name is another one."""
+        return None if self.session_id is None else (self.owner, self.session_id)
+
 
 @dataclass(slots=True)
 class Task:

@@ -11,7 +11,7 @@ from asyncsvc.web.tasks import routes as api
 from asyncsvc.web.tasks import websocket as ws
 
 MODULES = (
-    api, explain, schedules, commands, chat, embeddings, v1_models, responses, files, batches,
-    health, metrics, transfer, docs, ws,
+    transfer, api, explain, schedules, commands, chat, embeddings, v1_models, responses, files,
+    batches, health, metrics, docs, ws,
 )  # fmt: skip
 ROUTES: list[BaseRoute] = [route for module in MODULES for route in module.ROUTES]

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from asyncsvc.access import SERVICE, Caller
 from asyncsvc.batches import batches as batching
 from asyncsvc.batches.files import PIECE, Files
 from asyncsvc.errors import Conflict, NotFound, QueueFull, StorageUnavailable
@@ -31,7 +32,7 @@ def lines(count: int, content: str = "x", **more: Any) -> bytes:
 
 
 async def uploaded(services: EngineServices, data: bytes) -> str:
-    upload = await services.services.batches.files.upload("in.jsonl", "batch")
+    upload = await services.services.batches.files.upload("in.jsonl", "batch", None)
     await upload.write(data)
     await upload.finish(None)
     return upload.id
@@ -39,12 +40,12 @@ async def uploaded(services: EngineServices, data: bytes) -> str:
 
 async def begin(services: EngineServices, data: bytes) -> str:
     file_id = await uploaded(services, data)
-    return (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
+    return (await services.services.batches.create(CHAT, file_id, None, {}, SERVICE)).id
 
 
 async def ended(services: EngineServices, batch_id: str) -> Batch:
     return await until(
-        lambda: services.services.batches.get(batch_id),
+        lambda: services.services.batches.get(SERVICE, batch_id),
         lambda batch: batch.state not in ACTIVE,
         1e6,
     )
@@ -56,7 +57,7 @@ async def written(services: EngineServices, batch: Batch) -> tuple[list[Any], li
     for file_id, size in zip(batch.files, batch.written, strict=True):
         data = b""
         if size:
-            file = await services.services.batches.files.get(file_id)
+            file = await services.services.batches.files.get(SERVICE, file_id)
             while piece := await services.services.journal.store.files.piece(file.n, len(data)):
                 data += piece
         assert len(data) == size
@@ -73,7 +74,7 @@ async def test_lines_wait_without_filling_the_queue(tmp_path: Path) -> None:
     client = ScriptedClient(default=(0.5, "ok"))
     async with EngineServices(tmp_path, client=client, queue={"max_length": 40}) as services:
         batch_id, most = await begin(services, lines(60)), 0
-        while (batch := await services.services.batches.get(batch_id)).state in ACTIVE:
+        while (batch := await services.services.batches.get(SERVICE, batch_id)).state in ACTIVE:
             most = max(most, len(services.services.journal.live))
             await asyncio.sleep(0.1)
         assert most == 10
@@ -94,7 +95,7 @@ async def test_a_batch_goes_on_after_each_crash(tmp_path: Path) -> None:
         assert (batch.state, batch.completed, batch.failed) == ("completed", 130, 0)
         output, _ = await written(services, batch)
         assert ids(output) == sorted(f"c{i}" for i in range(130))
-        counts = await services.services.journal.store.counts()
+        counts = await services.services.journal.store.counts(None)
         assert sum(count for _, _, count in counts) == 130
 
 
@@ -122,7 +123,7 @@ async def test_a_full_queue_makes_it_wait(tmp_path: Path) -> None:
         hanging = [await services.submit_script("h", (HANG,)) for _ in range(8)]
         batch_id = await begin(services, lines(3))
         await asyncio.sleep(20)
-        assert (await services.services.batches.get(batch_id)).line == 0
+        assert (await services.services.batches.get(SERVICE, batch_id)).line == 0
         for task_id in hanging:
             await services.services.control.cancel(task_id)
         assert (await ended(services, batch_id)).completed == 3
@@ -133,7 +134,7 @@ async def test_a_disk_that_refuses_only_delays(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         commits = Commits(services.services.journal.store)
         file_id = await uploaded(services, lines(5))
-        batch_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
+        batch_id = (await services.services.batches.create(CHAT, file_id, None, {}, SERVICE)).id
         commits.refuse()
         await asyncio.sleep(10)
         commits.refusal = None
@@ -161,7 +162,7 @@ async def test_a_fault_of_ours_does_not_end_the_loop(
             patched.setattr("asyncsvc.batches.steps.validated", lambda *_: 1 / 0)
             batch_id = await begin(services, lines(2))
             await asyncio.sleep(5)
-            assert (await services.services.batches.get(batch_id)).state == VALIDATING
+            assert (await services.services.batches.get(SERVICE, batch_id)).state == VALIDATING
         assert (await ended(services, batch_id)).completed == 2
 
 
@@ -171,16 +172,16 @@ async def test_a_file_that_is_gone_before_the_first_look(
 ) -> None:
     async with EngineServices(tmp_path) as services:
         file_id = await uploaded(services, lines(2))
-        found = await services.services.batches.files.get(file_id)
+        found = await services.services.batches.files.get(SERVICE, file_id)
 
-        async def get(_: Files, wanted: str) -> File:
+        async def get(_: Files, __: Caller, wanted: str) -> File:
             if rows(store, "SELECT COUNT(*) FROM batches")[0][0]:
                 raise NotFound(wanted)
             return found
 
         store = services.services.journal.store
         monkeypatch.setattr(Files, "get", get)
-        batch_id = (await services.services.batches.create(CHAT, file_id, None, {}, None)).id
+        batch_id = (await services.services.batches.create(CHAT, file_id, None, {}, SERVICE)).id
         batch = await ended(services, batch_id)
         assert (batch.state, batch.errors[0]["code"]) == ("failed", "input_file_deleted")
 
@@ -191,8 +192,8 @@ async def test_a_file_deleted_under_way_ends_what_has_begun(tmp_path: Path) -> N
     async with EngineServices(tmp_path, client=client, queue={"max_length": 40}) as services:
         batch_id = await begin(services, lines(50))
         await asyncio.sleep(0.5)
-        batch = await services.services.batches.get(batch_id)
-        await services.services.batches.files.delete(batch.input_file_id)
+        batch = await services.services.batches.get(SERVICE, batch_id)
+        await services.services.batches.files.delete(SERVICE, batch.input_file_id)
         batch = await ended(services, batch_id)
         assert batch.state == "failed"
         assert batch.errors[0]["code"] == "input_file_deleted"
@@ -208,11 +209,11 @@ async def test_there_are_not_too_many_at_once(
         batch_id = await begin(services, lines(1))
         with pytest.raises(QueueFull):
             await begin(services, lines(1))
-        await services.services.batches.cancel(batch_id)
+        await services.services.batches.cancel(SERVICE, batch_id)
         assert (await ended(services, batch_id)).state == "cancelled"
         batch = await ended(services, await begin(services, lines(0) + b"{"))
         with pytest.raises(Conflict):
-            await services.services.batches.cancel(batch.id)
+            await services.services.batches.cancel(SERVICE, batch.id)
 
 
 @virtual
@@ -223,16 +224,16 @@ async def test_finished_batches_and_their_files_are_forgotten(tmp_path: Path) ->
         await services.restart()
         await asyncio.sleep(0.1)
         with pytest.raises(NotFound):
-            await services.services.batches.get(batch.id)
+            await services.services.batches.get(SERVICE, batch.id)
         with pytest.raises(NotFound):
-            await services.services.batches.files.get(batch.files[0])
-        await services.services.batches.files.get(batch.input_file_id)
+            await services.services.batches.files.get(SERVICE, batch.files[0])
+        await services.services.batches.files.get(SERVICE, batch.input_file_id)
 
 
 @virtual
 async def test_an_upload_that_a_crash_cut_off_is_taken_away(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        upload = await services.services.batches.files.upload("a", "batch")
+        upload = await services.services.batches.files.upload("a", "batch", None)
         await upload.write(b"x" * PIECE * 3)
         await services.restart()
         await asyncio.sleep(1)
@@ -244,7 +245,7 @@ async def test_an_upload_that_a_crash_cut_off_is_taken_away(tmp_path: Path) -> N
 @virtual
 async def test_a_disk_that_refuses_an_upload_is_reported(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
-        upload = await services.services.batches.files.upload("a", "batch")
+        upload = await services.services.batches.files.upload("a", "batch", None)
         Commits(services.services.journal.store).refuse()
         with pytest.raises(StorageUnavailable):
             await upload.write(b"x" * PIECE)

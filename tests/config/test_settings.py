@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError
 
+from asyncsvc.config.diff import NAMED
 from asyncsvc.config.settings import Model, Settings, Variable, is_loopback, tokens
 from asyncsvc.config.value_types import Section
 
-SECTIONS = [name for name in Settings.model_fields if name != "models"]
+SECTIONS = [name for name in Settings.model_fields if name not in NAMED]
 
 
 def fields() -> Iterator[tuple[str, Any]]:

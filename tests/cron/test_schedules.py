@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 import pytest
 
+from asyncsvc.access import SERVICE
 from asyncsvc.cron import schedules as module
 from asyncsvc.cron.schedules import BODY, KIND, Schedule, ScheduleRequest
 from asyncsvc.errors import (
@@ -39,7 +40,7 @@ async def make(services: EngineServices, cron: str = HOURLY, **fields: Any) -> S
 
 
 def now(services: EngineServices, made: Schedule) -> Schedule:
-    return services.services.schedules.get(made.id)
+    return services.services.schedules.get(SERVICE, made.id)
 
 
 async def fired(services: EngineServices) -> list[int]:
@@ -117,7 +118,7 @@ async def test_what_is_acknowledged_is_synced(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         commits = Commits(services.services.journal.store)
         made = await make(services)
-        await services.services.schedules.delete(made.id)
+        await services.services.schedules.delete(SERVICE, made.id)
         assert [batch.durable for batch in commits.batches] == [True, True]
         assert await services.services.journal.store.persisted_values(KIND) == []
         assert await services.services.journal.store.persisted_value(BODY, made.id) is None
@@ -267,14 +268,14 @@ async def test_a_firing_while_it_stops_is_left_to_the_next_start(tmp_path: Path)
 async def test_a_deleted_schedule_is_silent_and_stays_deleted(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         made = await make(services)
-        await services.services.schedules.delete(made.id)
+        await services.services.schedules.delete(SERVICE, made.id)
         with pytest.raises(NotFound):
-            await services.services.schedules.delete(made.id)
+            await services.services.schedules.delete(SERVICE, made.id)
         with pytest.raises(NotFound):
-            services.services.schedules.get(made.id)
+            services.services.schedules.get(SERVICE, made.id)
         await services.restart()
         await asyncio.sleep(3 * HOUR)
-        assert (await fired(services), services.services.schedules.all()) == ([], [])
+        assert (await fired(services), services.services.schedules.all(SERVICE)) == ([], [])
 
 
 @virtual
@@ -285,7 +286,8 @@ async def test_deleting_while_it_fires_leaves_no_schedule_behind(tmp_path: Path)
         commits.free.clear()
         await asyncio.sleep(HOUR + 1)
         deleting = [
-            asyncio.create_task(services.services.schedules.delete(made.id)) for _ in range(2)
+            asyncio.create_task(services.services.schedules.delete(SERVICE, made.id))
+            for _ in range(2)
         ]
         await asyncio.sleep(1)
         commits.free.set()
@@ -304,7 +306,7 @@ async def test_a_schedule_deleted_before_its_firing_has_its_turn_makes_nothing(
         commits = Commits(services.services.journal.store)
         commits.free.clear()
         await asyncio.sleep(HOUR - 1)
-        deleting = asyncio.create_task(services.services.schedules.delete(made.id))
+        deleting = asyncio.create_task(services.services.schedules.delete(SERVICE, made.id))
         await asyncio.sleep(2)
         commits.free.set()
         await deleting
@@ -322,7 +324,7 @@ async def test_there_is_a_limit(tmp_path: Path) -> None:
             )
             assert [type(one) for one in rest] == [Schedule, QueueFull, QueueFull]
             assert isinstance(first, Schedule)
-            await services.services.schedules.delete(first.id)
+            await services.services.schedules.delete(SERVICE, first.id)
             await make(services)
     finally:
         module.MOST = most
@@ -347,7 +349,7 @@ async def test_a_write_that_fails_leaves_no_schedule(tmp_path: Path) -> None:
         commits.refuse()
         with pytest.raises(StorageUnavailable):
             await make(services)
-        assert services.services.schedules.all() == []
+        assert services.services.schedules.all(SERVICE) == []
 
 
 @virtual
@@ -377,8 +379,8 @@ async def test_a_zone_that_is_no_longer_known_rests_and_is_not_lost(tmp_path: Pa
         assert "Gone/Away" in str(seen.last_error)
         await asyncio.sleep(2 * HOUR)
         assert await fired(services) == []
-        assert await services.services.schedules.task(made.id) == {"content": "tick"}
-        await services.services.schedules.delete(made.id)
+        assert await services.services.schedules.task(SERVICE, made.id) == {"content": "tick"}
+        await services.services.schedules.delete(SERVICE, made.id)
 
 
 @virtual
@@ -388,9 +390,9 @@ async def test_the_oldest_is_the_first_also_after_a_restart(tmp_path: Path) -> N
         await asyncio.sleep(1)
         ids.append((await make(services, "@yearly")).id)
         await asyncio.sleep(2 * HOUR)
-        assert [one.id for one in services.services.schedules.all()] == ids
+        assert [one.id for one in services.services.schedules.all(SERVICE)] == ids
         await services.restart()
-        assert [one.id for one in services.services.schedules.all()] == ids
+        assert [one.id for one in services.services.schedules.all(SERVICE)] == ids
 
 
 # A name that is known already ---------------------------------------------------------------
@@ -406,7 +408,7 @@ async def test_another_cron_under_the_same_name_counts_from_now(tmp_path: Path) 
         await services.restart()
         await asyncio.sleep(HOUR)
         assert await fired(services) == [HOUR, round(1.75 * HOUR)]
-        assert len(services.services.schedules.all()) == 1
+        assert len(services.services.schedules.all(SERVICE)) == 1
 
 
 @virtual

@@ -27,7 +27,7 @@ def _submission(content: str = "x", **fields: Any) -> Submission:
 
 
 async def _stored(services: EngineServices) -> int:
-    return sum(count for *_, count in await services.services.journal.store.counts())
+    return sum(count for *_, count in await services.services.journal.store.counts(None))
 
 
 @virtual

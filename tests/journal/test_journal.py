@@ -44,7 +44,7 @@ async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
 
 
 async def ids_on_disk(store: Store) -> list[int]:
-    return [row.id for row, _ in await store.feed(0)]
+    return [row.id for row, *_ in await store.feed(0)]
 
 
 # Appending --------------------------------------------------------------------------------
@@ -388,7 +388,7 @@ async def test_a_follower_gets_the_suffix_after_its_cursor(journal: Journal) -> 
 async def test_memory_and_disk_tell_the_same(journal: Journal) -> None:
     live = asyncio.create_task(gathered(journal.feed.follow(0), 5))
     await live_through(journal, "t1", "\u2028 好")
-    from_disk = [row.event(owner).wire for row, owner in await journal.store.feed(0)]
+    from_disk = [row.event(task_id).wire for row, task_id, _ in await journal.store.feed(0)]
     followed = [event.wire for event in await gathered(journal.follow("t1"))]
     assert [event.wire for event in await live] == from_disk == followed
 

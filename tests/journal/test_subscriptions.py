@@ -50,7 +50,7 @@ class Disk:
         self.meanwhile: list[list[Event]] = []
         self.feed_of: Feed | None = None
 
-    async def feed(self, after_id: int) -> list[tuple[EventRow, str]]:
+    async def feed(self, after_id: int) -> list[tuple[EventRow, str, str | None]]:
         self.reads.append(after_id)
         self.asked.set()
         found = [n for n in self.known if n > after_id][:PAGE]
@@ -59,7 +59,7 @@ class Disk:
             self.feed_of.publish(batch)
             self.known += [event.id for event in batch]
         self.meanwhile = []
-        return [(EventRow(n, 1, n, "chunk", AT, "{}"), "t1") for n in found]
+        return [(EventRow(n, 1, n, "chunk", AT, "{}"), "t1", None) for n in found]
 
 
 def feed_on(disk: Disk, last_id: int) -> Feed:

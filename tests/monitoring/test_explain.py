@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from asyncsvc.access import SERVICE
 from asyncsvc.errors import RateLimited, UpstreamOverloaded
 from asyncsvc.web.tasks.explain import explained
 from tests.engine_services import MOMENT, EngineServices, model
@@ -16,7 +17,7 @@ TEN: Script = [10.0, "ok"]
 
 
 async def story(services: EngineServices, task_id: str) -> dict[str, Any]:
-    found = await explained(services.services, task_id)
+    found = await explained(services.services, SERVICE, task_id)
     waits = found["waits"]
     parts = [*waits["queued_s"].values(), waits["session_s"]]
     parts += [waits["scheduled_s"], waits["retry_s"], waits["paused_s"]]

@@ -238,7 +238,7 @@ def test_any_story_can_be_read_from_any_cursor(story: list[tuple[str, tuple[str,
                 await check_reading(world)
                 await world.reopen()
                 await check_rows(world.journal)
-                ids = [row.id for row, _ in await world.journal.store.feed(0)]
+                ids = [row.id for row, *_ in await world.journal.store.feed(0)]
                 assert ids == [number for number, _, _ in world.kept()]
                 assert world.journal.feed.last_id == len(world.appended)
                 await check_reading(world)
@@ -291,9 +291,9 @@ async def check_prefix(path: Path) -> int:
         assert database.execute("PRAGMA foreign_key_check").fetchall() == []
     async with journal_at(path) as journal:
         rows = await journal.store.feed(0)
-        assert [row.id for row, _ in rows] == list(range(1, len(rows) + 1))
-        for task_id in {owner for _, owner in rows}:
-            seqs = [row.seq for row, owner in rows if owner == task_id]
+        assert [row.id for row, *_ in rows] == list(range(1, len(rows) + 1))
+        for task_id in {task for _, task, _ in rows}:
+            seqs = [row.seq for row, task, _ in rows if task == task_id]
             assert seqs == list(range(1, len(seqs) + 1))
         await check_rows(journal)
         return len(rows)

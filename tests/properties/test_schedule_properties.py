@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
+from asyncsvc.access import SERVICE
 from asyncsvc.cron.crontab import Crontab
 from asyncsvc.cron.schedules import KIND, Schedule, ScheduleRequest
 from asyncsvc.storage.entries import Commit
@@ -79,7 +80,7 @@ async def _live(services: EngineServices, ledger: _Ledger, doing: str, much: flo
 
 
 def _only(services: EngineServices) -> Schedule:
-    (schedule,) = services.services.schedules.all()
+    (schedule,) = services.services.schedules.all(SERVICE)
     return schedule
 
 

@@ -7,38 +7,47 @@ from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, model
 from tests.virtual_time import virtual
 
+SESSION = (None, "s")
 WIDE = {"a": model(concurrency=4)}
 
 
 def test_the_first_is_the_head() -> None:
     sessions = Sessions()
-    assert sessions.enter("s", "1")
-    assert not sessions.enter("s", "2")
-    assert sessions.enter("other", "3")
+    assert sessions.enter(SESSION, "1")
+    assert not sessions.enter(SESSION, "2")
+    assert sessions.enter((None, "other"), "3")
 
 
 def test_entering_again_changes_nothing() -> None:
     sessions = Sessions()
-    sessions.enter("s", "1")
-    sessions.enter("s", "2")
-    assert sessions.enter("s", "1")
-    assert sessions.leave("s", "1") == "2"
-    assert sessions.leave("s", "2") is None
+    sessions.enter(SESSION, "1")
+    sessions.enter(SESSION, "2")
+    assert sessions.enter(SESSION, "1")
+    assert sessions.leave(SESSION, "1") == "2"
+    assert sessions.leave(SESSION, "2") is None
 
 
 def test_only_the_head_leaves_to_an_heir() -> None:
     sessions = Sessions()
     for task_id in "123":
-        sessions.enter("s", task_id)
-    assert sessions.leave("s", "2") is None
-    assert sessions.leave("s", "1") == "3"
+        sessions.enter(SESSION, task_id)
+    assert sessions.leave(SESSION, "2") is None
+    assert sessions.leave(SESSION, "1") == "3"
 
 
 def test_a_stranger_leaves_nothing() -> None:
     sessions = Sessions()
-    assert sessions.leave("s", "1") is None
-    sessions.enter("s", "1")
-    assert sessions.leave("s", "2") is None
+    assert sessions.leave(SESSION, "1") is None
+    sessions.enter(SESSION, "1")
+    assert sessions.leave(SESSION, "2") is None
+
+
+def test_another_owners_session_of_the_same_name_is_another() -> None:
+    sessions = Sessions()
+    assert sessions.enter(("alice", "s"), "1")
+    assert sessions.enter(("bob", "s"), "2")
+    assert sessions.before(("bob", "s")) == "2"
+    assert sessions.leave(("bob", "s"), "1") is None
 
 
 @virtual

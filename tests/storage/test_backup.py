@@ -167,7 +167,7 @@ async def test_an_exchange_keeps_the_old_one(tmp_path: Path) -> None:
     assert (ids(path), ids(aside)) == ({"t0"}, {"t0", "t1"})
     assert not coming.exists()
     async with store_at(path) as store:
-        assert len(await store.counts()) == 1
+        assert len(await store.counts(None)) == 1
 
 
 async def test_what_a_killed_service_has_left_in_its_log_is_kept_too(tmp_path: Path) -> None:

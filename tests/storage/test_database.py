@@ -226,5 +226,5 @@ async def test_a_portion_of_long_events_is_short(store: Store) -> None:
         portions.append([row.seq for row in rows])
         after = rows[-1].seq
     assert portions == [[1, 2], [3], [4], [5]]
-    fed = [row.seq for row, _ in await store.feed(0)]
+    fed = [row.seq for row, *_ in await store.feed(0)]
     assert fed == [1, 2]

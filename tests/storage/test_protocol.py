@@ -198,8 +198,8 @@ async def test_events_and_feed_come_in_order_and_in_portions(store: Store) -> No
     await store.commit(Commit(events=[event(n, seq) for n in (1, 2) for seq in (1, 2, 3)]))
     assert [row.seq for row in await store.events(1, 1)] == [2, 3]
     assert [row.seq for row in await store.events(1, 0, limit=2)] == [1, 2]
-    assert [row.id for row, _ in await store.feed(0)] == [1, 2, 3, 4, 5, 6]
-    assert [(row.id, owner) for row, owner in await store.feed(2, 2)] == [
+    assert [row.id for row, *_ in await store.feed(0)] == [1, 2, 3, 4, 5, 6]
+    assert [(row.id, task_id) for row, task_id, _ in await store.feed(2, 2)] == [
         (3, "t1"),
         (4, "t2"),
     ]
@@ -253,7 +253,7 @@ async def test_text_is_looked_for_in_results_too(store: Store) -> None:
 async def test_counts_by_model_and_state(store: Store) -> None:
     states = [State.FAILED, State.FAILED, State.PENDING]
     await stored(store, *(task(n, state, "a") for n, state in enumerate(states, 1)), task(4))
-    assert sorted(await store.counts(), key=str) == [
+    assert sorted(await store.counts(None), key=str) == [
         ("a", "failed", 2),
         ("a", "pending", 1),
         (None, "pending", 1),
@@ -262,7 +262,7 @@ async def test_counts_by_model_and_state(store: Store) -> None:
 
 async def test_an_empty_database_begins_at_nought(store: Store) -> None:
     assert await store.counters() == (0, 0)
-    assert await store.counts() == []
+    assert await store.counts(None) == []
     assert await listed(store) == []
 
 

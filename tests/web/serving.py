@@ -166,9 +166,11 @@ async def serving(
     environ: Mapping[str, str] | None = None,
     profile: Mapping[str, Any] | None = None,
     concurrency: int = 5,
+    reread: Mapping[str, Any] | None = None,
     **sections: Any,
 ) -> AsyncIterator[Service]:
-    """A service on a free port with the models `fast` and `embed`; `sections` are settings."""
+    """A service on a free port with the models `fast` and `embed`; `sections` are settings, and
+    `reread` those that a reload finds in their place."""
     async with running(Profile.parse(dict(profile or FAST))) as sim:
         models = {
             "fast": model(sim.base_url, concurrency=concurrency),
@@ -185,13 +187,20 @@ async def serving(
         values["server"] = {"port": 0, "grace_s": 0.05} | sections.get("server", {})
         stop = asyncio.Event()
         settings = Settings.model_validate(values)
-        async with _served(settings, environ or {}, stop) as url, local_client(url) as http:
+
+        def read() -> Settings:
+            return Settings.model_validate(values | dict(reread or {}))
+
+        async with _served(settings, environ or {}, stop, read) as url, local_client(url) as http:
             yield Service(url, http, sim, stop.set)
 
 
 @asynccontextmanager
 async def _served(
-    settings: Settings, environ: Mapping[str, str], stop: asyncio.Event
+    settings: Settings,
+    environ: Mapping[str, str],
+    stop: asyncio.Event,
+    read: Callable[[], Settings],
 ) -> AsyncIterator[str]:
     began: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
@@ -199,7 +208,7 @@ async def _served(
         began.set_result(url)
         await stop.wait()
 
-    service = asyncio.create_task(serve(settings, environ, lambda _: None, beside))
+    service = asyncio.create_task(serve(settings, environ, lambda _: None, beside, read))
     waits: set[asyncio.Future[Any]] = {service, began}
     await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if service.done():

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from starlette.applications import Starlette
 from starlette.routing import Route
 
+from asyncsvc.access import Permission
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.admin import health
 from asyncsvc.web.http.resources import Resource, declared, operation, resource
@@ -61,7 +62,8 @@ def test_every_reference_leads_somewhere_and_every_type_is_used(described: dict[
     assert mentioned == described["components"]["schemas"].keys()
 
 
-def test_an_undeclared_route_is_described_as_far_as_can_be_seen() -> None:
+def test_a_route_that_declares_little_is_described_as_far_as_can_be_seen() -> None:
+    @operation(scope=Permission.READ)
     async def bare(_: Any) -> Any:
         """No more than a sentence."""
 
@@ -78,7 +80,7 @@ def test_an_unknown_code_is_a_mistake() -> None:
         document([route])
 
 
-@operation(errors=("task_not_fond",))
+@operation(scope=Permission.READ, errors=("task_not_fond",))
 async def _with_a_typo(_: Any) -> Any:
     """GET /x: nothing."""
 

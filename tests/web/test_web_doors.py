@@ -13,7 +13,8 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 from websockets.typing import Subprotocol
 
-from asyncsvc.config.settings import Server
+from asyncsvc.access import Clients
+from asyncsvc.config.settings import Server, Settings
 from asyncsvc.web.http.auth import Authenticator
 from tests.web.serving import Service, ask, expect, refused, rest, serving
 from tests.web.wire import head, post, wire
@@ -178,8 +179,9 @@ async def test_names_of_this_machine_are_ours(service: Service) -> None:
 
 
 async def test_a_server_for_other_machines_takes_any_name() -> None:
-    assert Authenticator(Server(host="0.0.0.0"), ["t"]).hosts is None
-    own = Authenticator(Server(allowed_origins=["https://App.example/"]), []).hosts
+    clients = Clients(Settings(), {"ASYNCSVC_TOKENS": "t"})
+    assert Authenticator(Server(host="0.0.0.0"), clients).hosts is None
+    own = Authenticator(Server(allowed_origins=["https://App.example/"]), clients).hosts
     assert own is not None
     assert sorted(own) == ["127.0.0.1", "app.example"]
 

@@ -11,6 +11,7 @@ from websockets.frames import Frame
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from asyncsvc.access import SERVICE
 from asyncsvc.web.http.sockets import DONE, STOPPING, TOO_SLOW, WRITE, Closed, Socket, Sockets
 
 
@@ -149,7 +150,7 @@ async def test_a_stop_waits_for_the_readers_and_then_closes_all() -> None:
         assert not any(peer.codes() for peer in peers)
 
     for peer in peers:
-        sockets.add(await peer.socket(), caught_up)
+        sockets.add(await peer.socket(), caught_up, SERVICE)
     assert len(sockets) == 2
     await sockets.close_all()
     assert order == ["caught up"] * 2
@@ -163,6 +164,6 @@ async def test_a_stop_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) ->
     async def never() -> None:
         await asyncio.Event().wait()
 
-    sockets.add(await peer.socket(), never)
+    sockets.add(await peer.socket(), never, SERVICE)
     await sockets.close_all()
     assert peer.codes() == [STOPPING]

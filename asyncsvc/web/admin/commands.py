@@ -7,6 +7,7 @@ answers with all faults of the settings at once, and shows no secret.
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, SettingsError, ShuttingDown
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON, check_names
@@ -19,7 +20,7 @@ BODY_BYTES = 1024
 RETRY_AFTER_S = 5.0
 
 
-@operation(answer=ModelState, errors=("model_not_found", "not_found"))
+@operation(scope=Permission.ADMIN, answer=ModelState, errors=("model_not_found", "not_found"))
 async def pause(request: Request) -> Response:
     """POST /models/{name}/pause: begin no call there."""
     parts, name = _named(request)
@@ -27,7 +28,7 @@ async def pause(request: Request) -> Response:
     return JSON(views.model(parts, name))
 
 
-@operation(answer=ModelState, errors=("model_not_found", "not_found"))
+@operation(scope=Permission.ADMIN, answer=ModelState, errors=("model_not_found", "not_found"))
 async def resume(request: Request) -> Response:
     """POST /models/{name}/resume: let calls begin there again."""
     parts, name = _named(request)
@@ -42,6 +43,7 @@ def _named(request: Request) -> tuple[Services, str]:
 
 
 @operation(
+    scope=Permission.ADMIN,
     answer=Reloaded,
     errors=(
         "invalid_request", "invalid_json", "task_too_large", "unsupported_encoding",
@@ -57,7 +59,7 @@ async def reload(request: Request) -> Response:
     if parts.intake.closed:
         raise ShuttingDown("the service is stopping", retry_after=RETRY_AFTER_S)
     try:
-        found = await parts.reloader.reload()
+        found = await parts.reload()
     except SettingsError as error:
         raise InvalidRequest(str(error)) from None
     return JSON(found.as_dict())

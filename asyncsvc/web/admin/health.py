@@ -12,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from asyncsvc import __version__
+from asyncsvc.access import Permission
 from asyncsvc.clock import rfc3339
 from asyncsvc.limits.verdict import Stage
 from asyncsvc.storage.database import VERSION
@@ -25,7 +26,7 @@ PLAIN = ("text/plain; charset=utf-8",)
 ALARMS_TOLD = 20
 
 
-@operation(answer=Health)
+@operation(scope=Permission.OPEN, answer=Health)
 async def health(request: Request) -> Response:
     """GET /health: what works and what does not."""
     parts = services(request)
@@ -122,13 +123,13 @@ def _ailing(parts: Services) -> list[str]:
     return [*none, *refused, *opened]
 
 
-@operation(answer=str, media=PLAIN)
+@operation(scope=Permission.OPEN, answer=str, media=PLAIN)
 async def livez(_: Request) -> Response:
     """GET /livez: whether the process answers."""
     return PlainTextResponse("ok")
 
 
-@operation(answer=str, media=PLAIN, also={503: "the service is stopping"})
+@operation(scope=Permission.OPEN, answer=str, media=PLAIN, also={503: "the service is stopping"})
 async def readyz(request: Request) -> Response:
     """GET /readyz: whether tasks are taken."""
     parts = services(request)
@@ -139,7 +140,7 @@ async def readyz(request: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-@operation(answer=Front)
+@operation(scope=Permission.OPEN, answer=Front)
 async def root(request: Request) -> Response:
     """GET /: who this is."""
     parts = services(request)

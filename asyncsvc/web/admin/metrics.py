@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from asyncsvc import __version__
+from asyncsvc.access import Permission
 from asyncsvc.histogram import Histogram
 from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.breaker import BreakerState
@@ -272,6 +273,7 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 
 
 @operation(
+    scope=Permission.ADMIN,
     answer=str,
     media=(
         "text/plain; version=0.0.4; charset=utf-8",

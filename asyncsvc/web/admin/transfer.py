@@ -1,9 +1,9 @@
 """Backups, exports and imports: copies of the database, tasks as JSON lines.
 
-Owns `/admin/backup`, `/admin/export` and `/admin/import`. Promises that a client chooses at most
-a name below the folder of backups, never a path; that an import is taken wholly or not at all,
-with its bad lines named. Never holds more than one page of an export, nor more than one
-request's body of an import.
+Owns `/admin/backup`, `/admin/export`, `/admin/import` and `/tasks/export`. Promises that a client
+chooses at most a name below the folder of backups, never a path; that an import is taken wholly or
+not at all, with its bad lines named. Never holds more than one page of an export, nor more than
+one request's body of an import.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, Response
 from typing_extensions import TypedDict
 
+from asyncsvc.access import Permission
 from asyncsvc.batches.lines import BOM, other_encoding
 from asyncsvc.clock import rfc3339
 from asyncsvc.errors import InvalidJson, InvalidRequest, NotFound, Overloaded
@@ -24,7 +25,7 @@ from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation, resource
+from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks.routes import integer
@@ -79,6 +80,7 @@ BUSY_S = 5.0
 
 
 @operation(
+    scope=Permission.ADMIN,
     answer=MadeBackup,
     status=201,
     body=BackupRequest,
@@ -107,7 +109,10 @@ async def make_backup(request: Request) -> Response:
 
 
 @operation(
-    answer=bytes, media=("application/vnd.sqlite3",), errors=("not_found", "invalid_request")
+    scope=Permission.ADMIN,
+    answer=bytes,
+    media=("application/vnd.sqlite3",),
+    errors=("not_found", "invalid_request"),
 )
 async def fetch_backup(request: Request) -> Response:
     """GET /admin/backup/{name}: fetch a copy."""
@@ -117,7 +122,7 @@ async def fetch_backup(request: Request) -> Response:
     return FileResponse(path, media_type="application/vnd.sqlite3", filename=path.name)
 
 
-@operation(status=204, errors=("not_found", "invalid_request"))
+@operation(scope=Permission.ADMIN, status=204, errors=("not_found", "invalid_request"))
 async def drop_backup(request: Request) -> Response:
     """DELETE /admin/backup/{name}: remove a copy."""
     path = services(request).backups.folder / _name(request.path_params["name"])
@@ -137,9 +142,19 @@ def _name(given: object) -> str:
     return given
 
 
-@operation(answer=str, media=("application/x-ndjson",), query=ExportQuery)
+@operation(scope=Permission.ADMIN, answer=str, media=("application/x-ndjson",), query=ExportQuery)
 async def export(request: Request) -> Response:
     """GET /admin/export: every task with its texts, one JSON line each, oldest first."""
+    return await _exported(request)
+
+
+@operation(scope=Permission.READ, answer=str, media=("application/x-ndjson",), query=ExportQuery)
+async def export_own(request: Request) -> Response:
+    """GET /tasks/export: every task that the caller may see, as `/admin/export` gives them."""
+    return await _exported(request)
+
+
+async def _exported(request: Request) -> Response:
     parts, query = services(request), request.query_params
     errors.check_names(query, ExportQuery.__annotations__, "filter")
     state = query.get("status") or None
@@ -148,10 +163,12 @@ async def export(request: Request) -> Response:
     kind = "application/x-ndjson"
     if request.method == "HEAD":
         return Response(media_type=kind)  # the stream has no reader, so it must not run
-    return Streamed(await begun(portable.lines(parts.journal.store, state)), media_type=kind)
+    lines = portable.lines(parts.journal.store, state, caller(request).only)
+    return Streamed(await begun(lines), media_type=kind)
 
 
 @operation(
+    scope=Permission.ADMIN,
     answer=Imported,
     query=ImportQuery,
     errors=("invalid_json", "task_too_large", "queue_full", "shutting_down"),
@@ -208,6 +225,7 @@ def _record(line: bytes, most: int) -> Record:
 ROUTES = [
     resource("/admin/backup", POST=make_backup),
     resource("/admin/backup/{name}", GET=fetch_backup, DELETE=drop_backup),
+    resource("/tasks/export", GET=export_own),
     resource("/admin/export", GET=export),
     resource("/admin/import", POST=take_in),
 ]

@@ -1,16 +1,14 @@
 """Authentication of HTTP requests and WebSockets: host, origin, token, and wrong tokens.
 
-Both protocols have the same checks; tokens are compared in constant time and never taken from a
-URL. An address with too many wrong tokens within a minute is answered 429 before its token is
-compared, so that a guess cannot be confirmed. Addresses that share a proxy share this limit;
-requests without any token do not count.
+Both protocols have the same checks; a token is never taken from a URL. What the caller may then do
+is decided by `access`. Wrong tokens are limited by address and in all: beyond the limit a wrong
+one is answered 429, while a right one comes in from the same address, as people share addresses.
+Requests without any token do not count.
 """
 
 import asyncio
-import hashlib
-import hmac
 from collections import OrderedDict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -19,6 +17,7 @@ from urllib.parse import urlsplit
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
+from asyncsvc.access import UNKNOWN, Caller, Clients, anybody
 from asyncsvc.config.settings import Server, is_loopback
 from asyncsvc.errors import Forbidden, Overloaded, RequestError, TooManyAttempts, Unauthorized
 from asyncsvc.web.http.errors import response
@@ -26,40 +25,40 @@ from asyncsvc.web.http.errors import response
 WINDOW_S = 60.0
 ADDRESSES_MOST = 4096
 """Addresses that are remembered; beyond, the one that has tried least lately is forgotten."""
+ALL_ADDRESSES = 50
+"""How many times the limit of one address all of them have together."""
 
 
 class Attempts:
-    """`check` before a token is looked at, `failed` after a wrong one."""
+    """Wrong tokens within a minute, `most` from one address and `in_all` from all."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, in_all: int | None = None) -> None:
         self._most = most
+        self._all: deque[float] = deque(maxlen=in_all or most * ALL_ADDRESSES)
         self._failed: OrderedDict[str, deque[float]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._failed)
 
-    def check(self, address: str) -> None:
-        """Raises TooManyAttempts."""
-        if not self._failed:
-            return
-        times = self._failed.get(origin(address))
-        if times is None or len(times) < self._most:
-            return
-        left = times[0] + WINDOW_S - asyncio.get_running_loop().time()
-        if left > 0:
-            raise TooManyAttempts(
-                f"{self._most} wrong tokens came from this address within a minute",
-                retry_after=left,
-            )
-
     def failed(self, address: str) -> None:
-        """One more wrong token."""
-        key = origin(address)
+        """One more wrong token. Raises TooManyAttempts where it is one too many."""
+        now, key = asyncio.get_running_loop().time(), origin(address)
         times = self._failed.setdefault(key, deque(maxlen=self._most))
-        times.append(asyncio.get_running_loop().time())
         self._failed.move_to_end(key)
         if len(self._failed) > ADDRESSES_MOST:
             self._failed.popitem(last=False)
+        from_here, from_all = _left(times, now), _left(self._all, now)
+        if (left := max(from_here, from_all)) > 0:
+            where = f"{self._most} wrong tokens came from this address"
+            where = where if from_here else "too many wrong tokens came"
+            raise TooManyAttempts(f"{where} within a minute", retry_after=left)
+        times.append(now)
+        self._all.append(now)
+
+
+def _left(times: "deque[float]", now: float) -> float:
+    """Seconds until one more may be added to a full window; 0: at once."""
+    return max(times[0] + WINDOW_S - now, 0.0) if len(times) == times.maxlen else 0.0
 
 
 def origin(address: str) -> str:
@@ -75,8 +74,6 @@ def origin(address: str) -> str:
     return str(IPv6Address(int(known) >> 64 << 64))
 
 
-OPEN_PATHS = frozenset({"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"})
-"""What a supervisor or a browser may read without a token: it tells nothing of any task."""
 READS = frozenset({"GET", "HEAD", "OPTIONS"})
 SUBPROTOCOL = "asyncsvc"
 BEARER_PROTOCOL = "bearer."
@@ -87,11 +84,15 @@ LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-user", b"sec-we
 
 
 class Authenticator:
-    """The checks of a request by the settings of the server and its bearer tokens: `behind` puts an
-    ASGI application behind them. `hosts` None: any Host header, as other machines may call."""
+    """The checks of a request by the settings of the server and the clients' tokens: `behind` puts
+    an ASGI application behind them. `hosts` None: any Host header, as other machines may call.
 
-    def __init__(self, server: Server, tokens: Sequence[str]) -> None:
-        self._tokens = [_digest(token) for token in tokens]
+    `open_paths` may be read without a token.
+    """
+
+    def __init__(self, server: Server, clients: Clients, open_paths: Collection[str] = ()) -> None:
+        self._clients = clients
+        self._open_paths = frozenset(open_paths)
         self._origins = frozenset(one.rstrip("/").lower() for one in server.allowed_origins)
         named = {urlsplit(one).hostname or "" for one in self._origins} | {server.host.lower()}
         self.hosts = frozenset(named) if is_loopback(server.host) else None
@@ -99,12 +100,12 @@ class Authenticator:
         self._attempts = Attempts(server.wrong_tokens)
 
     def behind(self, app: ASGIApp) -> ASGIApp:
-        """The application behind these checks; `scope["owner"]` is the owner of its tasks."""
+        """The application behind these checks; `scope["caller"]` is the caller."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if scope["type"] in ("http", "websocket"):
                 try:
-                    scope["owner"] = self._owner_of(scope)
+                    scope["caller"] = self._caller(scope)
                 except RequestError as error:
                     await _refuse(scope, receive, send, error)
                     return
@@ -112,10 +113,10 @@ class Authenticator:
 
         return guarded
 
-    def _owner_of(self, scope: Mapping[str, Any]) -> str | None:
-        """The owner of the request's tasks. Raises RequestError for a request that is refused."""
+    def _caller(self, scope: Mapping[str, Any]) -> Caller:
+        """Who makes the request. Raises RequestError for a request that is refused."""
         socket = scope["type"] == "websocket"
-        is_open = not socket and scope["path"] in OPEN_PATHS
+        is_open = not socket and scope["path"] in self._open_paths
         if CROWDED in scope["state"] and not is_open:
             raise Overloaded(f"{self._most} connections are open already", retry_after=5)
         headers = _named(scope)
@@ -126,22 +127,18 @@ class Authenticator:
         reads = not socket and scope["method"] in READS
         if not reads:
             self._check_origin(headers.get(b"origin"), host.lower())
-        if not self._tokens:
-            return headers.get(b"x-user", "")[:MAX_OWNER] or None
+        if not self._clients.in_use:
+            return anybody(headers.get(b"x-user", "")[:MAX_OWNER])
         if is_open and reads:
-            return None
+            return UNKNOWN
         token = _bearer(headers, socket)
         if token is None:
             raise Unauthorized("a bearer token is required")
-        address = (scope.get("client") or ("",))[0]
-        self._attempts.check(address)
-        given = _digest(token)
-        # All are compared, so that the time says nothing about which one was close.
-        matches = [hmac.compare_digest(given, known) for known in self._tokens]
-        if not any(matches):
-            self._attempts.failed(address)
+        caller = self._clients.caller(token)
+        if caller is None:
+            self._attempts.failed((scope.get("client") or ("",))[0])
             raise Unauthorized("the bearer token is not valid")
-        return f"token:{given.hex()[:12]}"
+        return caller
 
     def _check_origin(self, origin: str | None, host: str) -> None:
         if origin is None:
@@ -198,7 +195,3 @@ def _bearer(headers: dict[bytes, str], socket: bool) -> str | None:
         if protocol.strip().startswith(BEARER_PROTOCOL):
             return protocol.strip().removeprefix(BEARER_PROTOCOL)
     return None
-
-
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode("utf-8", "surrogateescape")).digest()

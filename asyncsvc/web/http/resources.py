@@ -1,23 +1,28 @@
 """`Resource`: the route of one path, with a declared function for each HTTP method.
 
-`operation` declares a function's types of body, query and response and its error codes, from
-which `openapi.document` is made; it changes nothing of the function.
+`operation` declares the scope that a function needs of its caller, its types of body, query and
+response and its error codes, from which `openapi.document` is made. A resource calls a function
+only for a caller with that scope, and is not made without one: so is a `SocketResource`.
 
 Another method is answered 405 with all methods that the path has, HEAD is answered as GET,
 OPTIONS with the list of methods, and an exception of a function with its error response.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import Receive, Scope, Send
+from starlette.websockets import WebSocket
 
+from asyncsvc.access import Caller, Permission
 from asyncsvc.errors import MethodNotAllowed
 from asyncsvc.web.http import errors
+from asyncsvc.web.http.auth import subprotocol
+from asyncsvc.web.http.sockets import REFUSED
 
 JSON_MEDIA = "application/json"
 _MARK = "operation"
@@ -26,7 +31,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """All of it optional; types are pydantic models or TypedDicts (`schemas.py`).
+    """All but the scope is optional; types are pydantic models or TypedDicts (`schemas.py`).
 
     `answer` is the type of the body at `status`; None: it has none. `query` and `headers` are
     TypedDicts of what may be given. `errors` are codes beyond those that every operation of its
@@ -35,6 +40,7 @@ class Operation:
     `task_id` is one to ask for.
     """
 
+    scope: Permission
     answer: Any = None
     status: int = 200
     media: tuple[str, ...] = (JSON_MEDIA,)
@@ -76,9 +82,14 @@ Verb = Callable[[Request], Awaitable[Response]]
 
 
 class Resource(Route):
-    """One route for all methods of a path: two routes would each answer 405 for the other's."""
+    """One route for all methods of a path: two routes would each answer 405 for the other's.
+
+    Raises TypeError for a function that declares no scope.
+    """
 
     def __init__(self, path: str, verbs: Mapping[str, Verb]) -> None:
+        self.scopes = {method: _scope(path, function) for method, function in verbs.items()}
+        """The scope that each method needs of its caller."""
         super().__init__(path, next(iter(verbs.values())))
         self.methods = None  # every method comes to `handle`
         self.path = self.path_format  # as it is described: without how its parts are matched
@@ -87,6 +98,7 @@ class Resource(Route):
         self._functions = dict(verbs)
         if "GET" in verbs:
             self._functions["HEAD"] = verbs["GET"]
+            self.scopes["HEAD"] = self.scopes["GET"]
         self._functions["OPTIONS"] = self._options
         self._allow = {"Allow": ", ".join(sorted(self._functions))}
 
@@ -99,6 +111,7 @@ class Resource(Route):
             response.headers.update(self._allow)
         else:
             try:
+                scope["caller"].require(self.scopes.get(scope["method"], Permission.OPEN))
                 response = await function(Request(scope, receive, send))
             except Exception as error:
                 response = errors.answer(scope, error)
@@ -106,6 +119,52 @@ class Resource(Route):
 
     async def _options(self, _: Request) -> Response:
         return Response(status_code=204, headers=self._allow)
+
+
+def _scope(path: str, function: Verb) -> Permission:
+    found = declared(function)
+    if found is None:
+        raise TypeError(f"{path}: {function.__qualname__} declares no scope")
+    return found.scope
+
+
+class SocketResource(WebSocketRoute):
+    """The route of a WebSocket; a caller needs one of the scopes to open it."""
+
+    def __init__(
+        self, path: str, endpoint: Callable[[WebSocket], Awaitable[None]], *scopes: Permission
+    ) -> None:
+        if not scopes:
+            raise TypeError(f"{path}: {endpoint.__qualname__} declares no scope")
+        super().__init__(path, endpoint)
+        self.scopes = scopes
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        held = scope["caller"].scopes
+        if Permission.OPEN not in self.scopes and held.isdisjoint(self.scopes):
+            socket = WebSocket(scope, receive, send)
+            await socket.accept(subprotocol=subprotocol(scope))
+            await socket.close(REFUSED, "forbidden_scope")
+            return
+        await super().handle(scope, receive, send)
+
+
+def caller(connection: HTTPConnection) -> Caller:
+    """Who makes the request or has opened the WebSocket."""
+    found: Caller = connection.scope["caller"]
+    return found
+
+
+def open_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
+    """The paths that may be read without a token. Raises TypeError for a route that declares no
+    scope: none may be reached by accident."""
+    found = set()
+    for route in routes:
+        if not isinstance(route, Resource | SocketResource):
+            raise TypeError(f"{route!r} declares no scope")
+        if isinstance(route, Resource) and Permission.OPEN in route.scopes.values():
+            found.add(route.path)
+    return frozenset(found)
 
 
 def resource(path: str, **verbs: Verb) -> Resource:

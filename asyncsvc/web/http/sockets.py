@@ -14,6 +14,8 @@ from itertools import chain
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 from websockets.frames import Frame, Opcode
 
+from asyncsvc.access import Caller
+
 DONE, STOPPING, NOT_UTF8, REFUSED, TOO_SLOW = 1000, 1001, 1007, 1008, 1013
 BAD_MESSAGES, NO_TASK = 4400, 4404
 STALL_S = 5.0
@@ -132,7 +134,7 @@ class Sockets:
     """All open sockets, so that a stop can close them, and the frames that several get."""
 
     def __init__(self) -> None:
-        self._open: dict[Socket, CaughtUp] = {}
+        self._open: dict[Socket, tuple[CaughtUp, Caller]] = {}
         self.shared_frame = lru_cache(SHARED_FRAMES)(_frame)
         """A text as a frame, serialised once for all sockets that get it."""
         self.stopping = False
@@ -140,17 +142,23 @@ class Sockets:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, socket: Socket, caught_up: CaughtUp) -> None:
-        self._open[socket] = caught_up
+    def add(self, socket: Socket, caught_up: CaughtUp, author: Caller) -> None:
+        self._open[socket] = caught_up, author
 
     def discard(self, socket: Socket) -> None:
         self._open.pop(socket, None)
+
+    async def close_unknown(self, knows: Callable[[Caller], bool]) -> None:
+        """Close the sockets of callers who may no longer come in, or have other scopes now."""
+        for socket, (_, author) in list(self._open.items()):
+            if not knows(author):
+                await socket.close(REFUSED, "the token is no longer valid")
 
     async def close_all(self) -> None:
         """Close every socket because the service stops, once it has what was committed."""
         self.stopping = True
         with suppress(TimeoutError):
             async with asyncio.timeout(FLUSH_S):
-                await asyncio.gather(*(caught_up() for caught_up in self._open.values()))
+                await asyncio.gather(*(caught_up() for caught_up, _ in self._open.values()))
         for socket in list(self._open):
             await socket.close(STOPPING, "the service is stopping")

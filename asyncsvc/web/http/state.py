@@ -4,9 +4,12 @@ from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
 
+from asyncsvc.access import Caller, Clients
 from asyncsvc.batches.batches import Batches
+from asyncsvc.config.diff import Difference
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
+from asyncsvc.errors import TaskNotFound
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.commands import Control, Holds
@@ -21,6 +24,7 @@ from asyncsvc.scheduling.cache import Cache
 from asyncsvc.scheduling.eta import EtaEstimator
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.backup import Backups
+from asyncsvc.tasks.state import Task
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -52,6 +56,31 @@ class Services:
     backups: Backups
     importer: Importer
     started_ms: int
+
+    @property
+    def clients(self) -> Clients:
+        """The callers that have tokens."""
+        return self.reloader.clients
+
+    async def reload(self) -> Difference:
+        """Read the settings again; callers who may no longer come in lose their WebSockets.
+        Raises SettingsError or StorageUnavailable; then nothing has changed."""
+        found = await self.reloader.reload()
+        await self.sockets.close_unknown(self.clients.knows)
+        return found
+
+    async def task(self, caller: Caller, task_id: str) -> Task:
+        """The task as it stands, for a caller who may see it. Raises TaskNotFound.
+
+        Another's task is answered as one that does not exist, and after the same read.
+        """
+        live = self.journal.live.get(task_id)
+        if live is not None and caller.sees(live.request.owner):
+            return live
+        found = await self.journal.store.task(task_id)
+        if found is None or not caller.sees(found.request.owner):
+            raise TaskNotFound(task_id)
+        return self.journal.live.get(task_id, found)
 
 
 def services(connection: HTTPConnection) -> Services:

@@ -13,13 +13,14 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc.access import Caller, Permission
 from asyncsvc.batches.lines import Answered, BatchEndpoint, Prepared
 from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.storage.entries import EXPIRING, Batch, ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import JSON, check_names
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import caller, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.openai import chat, embeddings, requests, responses, schemas
 from asyncsvc.web.openai.errors import endpoint, refusal
@@ -34,13 +35,14 @@ HEADERS = ("x-lane", "x-priority", "x-session-id")
 LANE = "long"
 BASE64 = "base64"
 Object = dict[str, Any]
-Parse = Callable[[Services, Object, Headers], Awaitable[Prepared]]
-"""Makes a task of the body of a line. Raises RequestError."""
+Parse = Callable[[Services, Caller, Object, Headers], Awaitable[Prepared]]
+"""Makes a task of the body of a caller's line. Raises RequestError."""
 Answering = Callable[[Held, str | None], Awaitable[Response]]
 """The answer of a task in a form of `Prepared.form`."""
 
 
 @endpoint(
+    scope=Permission.SUBMIT,
     answer=schemas.BatchObject,
     body=schemas.BatchBody,
     example={
@@ -63,32 +65,36 @@ async def create_batch(request: Request) -> Response:
     wanted = parse_as(schemas.BatchBody, given)
     headers = {name: request.headers[name] for name in HEADERS if name in request.headers}
     requests.queued({}, request.headers)  # a wrong priority fails now, not with every line
-    owner, key = request.scope["owner"], idempotency_key(request.headers)
+    key = idempotency_key(request.headers)
     batch = await parts.batches.create(
-        wanted.endpoint, wanted.input_file_id, wanted.metadata, headers, owner, key
+        wanted.endpoint, wanted.input_file_id, wanted.metadata, headers, caller(request), key
     )
     return JSON(shown(batch))
 
 
-@endpoint(answer=schemas.BatchList, query=schemas.PageQuery)
+@endpoint(scope=Permission.READ, answer=schemas.BatchList, query=schemas.PageQuery)
 async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the batches, newest first."""
     query = request.query_params
     limit = integer(query.get("limit"), "limit", LIST_DEFAULT, 1, LIST_MOST)
-    found = await services(request).batches.page(query.get("after"), limit + 1)
+    found = await services(request).batches.page(caller(request), query.get("after"), limit + 1)
     return JSON(schemas.listed([shown(batch) for batch in found], limit))
 
 
-@endpoint(answer=schemas.BatchObject, errors=("not_found",))
+@endpoint(scope=Permission.READ, answer=schemas.BatchObject, errors=("not_found",))
 async def show_batch(request: Request) -> Response:
     """GET /v1/batches/{id}: how far it is."""
-    return JSON(shown(await services(request).batches.get(request.path_params["batch_id"])))
+    batches, batch_id = services(request).batches, request.path_params["batch_id"]
+    return JSON(shown(await batches.get(caller(request), batch_id)))
 
 
-@endpoint(answer=schemas.BatchObject, errors=("not_found", "illegal_transition"))
+@endpoint(
+    scope=Permission.SUBMIT, answer=schemas.BatchObject, errors=("not_found", "illegal_transition")
+)
 async def cancel_batch(request: Request) -> Response:
     """POST /v1/batches/{id}/cancel: end it; what is done stays in its files."""
-    return JSON(shown(await services(request).batches.cancel(request.path_params["batch_id"])))
+    batches, batch_id = services(request).batches, request.path_params["batch_id"]
+    return JSON(shown(await batches.cancel(caller(request), batch_id)))
 
 
 def shown(batch: Batch) -> schemas.BatchObject:
@@ -139,10 +145,11 @@ class Endpoint:
         self._parse = parse
         self._answered = answered
 
-    async def prepare(self, body: Object, headers: dict[str, str]) -> Prepared:
+    async def prepare(self, body: Object, headers: dict[str, str], owner: str | None) -> Prepared:
         # A line waits in the lane for long work unless it names another, and for as long as its
         # batch: no client is there who could call again.
-        prepared = await self._parse(self._services, {"lane": LANE} | body, Headers(headers))
+        line, author = {"lane": LANE} | body, self._services.clients.of(owner)
+        prepared = await self._parse(self._services, author, line, Headers(headers))
         submission = prepared.submission.model_copy(update={"max_wait_s": None})
         return replace(prepared, submission=submission)
 
@@ -160,19 +167,21 @@ class Endpoint:
         return Answered(response.status_code, body, task_id, task.state is State.CANCELLED)
 
 
-async def _parse_chat(services: Services, body: Object, headers: Headers) -> Prepared:
+async def _parse_chat(_: Services, __: Caller, body: Object, headers: Headers) -> Prepared:
     call = requests.chat(body, headers)
     _refuse("stream", call.stream)
     return Prepared(call.submissions[0])
 
 
-async def _parse_embeddings(services: Services, body: Object, headers: Headers) -> Prepared:
+async def _parse_embeddings(_: Services, __: Caller, body: Object, headers: Headers) -> Prepared:
     call = requests.embedding(body, headers)
     return Prepared(call.submissions[0], BASE64 if call.base64 else None)
 
 
-async def _parse_response(services: Services, body: Object, headers: Headers) -> Prepared:
-    wanted, call, request = await parsed(services, body, headers)
+async def _parse_response(
+    services: Services, author: Caller, body: Object, headers: Headers
+) -> Prepared:
+    wanted, call, request = await parsed(services, author, body, headers)
     _refuse("stream", wanted.stream)
     _refuse("background", wanted.background)
     return Prepared(call.submissions[0], beside=lambda task_id: ResponseRequest(task_id, request))

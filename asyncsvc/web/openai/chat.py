@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from asyncsvc.access import Permission
 from asyncsvc.journal.journal import Event
 from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.tasks.state import EventType, Task
@@ -47,6 +48,7 @@ COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 @task_endpoint(
+    scope=Permission.SUBMIT,
     answer=schemas.Completion,
     media=("application/json", "text/event-stream"),
     body=schemas.ChatBody,
@@ -64,6 +66,7 @@ async def completions(request: Request) -> Response:
 
 
 @task_endpoint(
+    scope=Permission.SUBMIT,
     answer=schemas.TextCompletion,
     media=("application/json", "text/event-stream"),
     body=schemas.CompletionsBody,

@@ -12,6 +12,7 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc.access import Permission
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
 from asyncsvc.web.openai import requests, schemas
@@ -20,6 +21,7 @@ from asyncsvc.web.openai.held_request import Held, HeldResponse, once, submitted
 
 
 @task_endpoint(
+    scope=Permission.SUBMIT,
     answer=schemas.Embeddings,
     body=schemas.EmbeddingsBody,
     example={"model": "auto", "input": ["What is HTTP?", "And what is HTTPS?"]},

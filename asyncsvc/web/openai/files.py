@@ -14,13 +14,14 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from asyncsvc.access import Permission
 from asyncsvc.batches.files import Files, Upload
 from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.intake.admission import Key, fingerprint
 from asyncsvc.storage.entries import File
 from asyncsvc.web.http.body import coding
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import caller, resource
 from asyncsvc.web.http.state import services
 from asyncsvc.web.http.streaming import Streamed
 from asyncsvc.web.openai import requests, schemas
@@ -38,6 +39,7 @@ Object = dict[str, Any]
 
 
 @endpoint(
+    scope=Permission.SUBMIT,
     answer=schemas.FileObject,
     body=schemas.FileForm,
     takes="multipart/form-data",
@@ -53,7 +55,7 @@ async def upload_file(request: Request) -> Response:
     if coding(request.headers.getlist("content-encoding")) is not None:
         raise UnsupportedEncoding("a form is taken as it is, not compressed")
     key = idempotency_key(request.headers)
-    form = Form(files, request.headers.get("content-type"), request.scope["owner"], key)
+    form = Form(files, request.headers.get("content-type"), caller(request).owner, key)
     try:
         async for chunk in request.stream():
             await form.take(chunk)
@@ -64,28 +66,33 @@ async def upload_file(request: Request) -> Response:
         await form.close()
 
 
-@endpoint(answer=schemas.FileList, query=schemas.FilesQuery)
+@endpoint(scope=Permission.READ, answer=schemas.FileList, query=schemas.FilesQuery)
 async def list_files(request: Request) -> Response:
     """GET /v1/files: the files, newest first."""
     files, query = services(request).batches.files, request.query_params
     limit = integer(query.get("limit"), "limit", LIST_MOST, 1, LIST_MOST)
     rising, after = requests.ascending(query.get("order")), query.get("after")
-    n = None if after is None else await files.place(after)
-    found = await files.store.page(query.get("purpose"), n, rising, limit + 1, files.now())
+    n = None if after is None else await files.place(caller(request), after)
+    found = await files.store.page(
+        caller(request).only, query.get("purpose"), n, rising, limit + 1, files.now()
+    )
     return JSON(schemas.listed([shown(one) for one in found], limit))
 
 
-@endpoint(answer=schemas.FileObject, errors=("not_found",))
+@endpoint(scope=Permission.READ, answer=schemas.FileObject, errors=("not_found",))
 async def show_file(request: Request) -> Response:
     """GET /v1/files/{id}: one file, without its content."""
-    return JSON(shown(await services(request).batches.files.get(request.path_params["file_id"])))
+    files = services(request).batches.files
+    return JSON(shown(await files.get(caller(request), request.path_params["file_id"])))
 
 
-@endpoint(answer=str, media=("application/octet-stream",), errors=("not_found",))
+@endpoint(
+    scope=Permission.READ, answer=str, media=("application/octet-stream",), errors=("not_found",)
+)
 async def file_content(request: Request) -> Response:
     """GET /v1/files/{id}/content: the content of a file."""
     files = services(request).batches.files
-    found = await files.get(request.path_params["file_id"])
+    found = await files.get(caller(request), request.path_params["file_id"])
     head = {"Content-Length": str(found.bytes), "X-Content-Type-Options": "nosniff"}
     media = "application/octet-stream"
     if request.method == "HEAD":
@@ -93,11 +100,11 @@ async def file_content(request: Request) -> Response:
     return Download(files, found, headers=head, media_type=media)
 
 
-@endpoint(answer=schemas.Deleted, errors=("not_found",))
+@endpoint(scope=Permission.SUBMIT, answer=schemas.Deleted, errors=("not_found",))
 async def delete_file(request: Request) -> Response:
     """DELETE /v1/files/{id}: a batch that reads it fails."""
     file_id = request.path_params["file_id"]
-    await services(request).batches.files.delete(file_id)
+    await services(request).batches.files.delete(caller(request), file_id)
     return JSON({"id": file_id, "object": "file", "deleted": True})
 
 
@@ -218,7 +225,7 @@ class Form:
                 raise InvalidRequest("send one file at a time", param="file")
             filename = options.get(b"filename", b"").decode("utf-8", "replace")[-NAME_MOST:]
             self._filename = filename or "upload.jsonl"
-            self._upload = await self._files.upload(self._filename, PURPOSE)
+            self._upload = await self._files.upload(self._filename, PURPOSE, self._owner)
 
     async def done(self) -> File:
         """The file, whole and on the disk; with a known Idempotency-Key the file of the first

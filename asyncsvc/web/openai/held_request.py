@@ -26,6 +26,7 @@ from asyncsvc.limits.headers import written as duration
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
+from asyncsvc.web.http.resources import caller
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Watched, cut
 from asyncsvc.web.openai.errors import TASK_ID, Failure, failure, of_task, refusal
@@ -151,7 +152,7 @@ async def submitted(
     """(the call of a request, its tasks). Raises RequestError."""
     async with received(request) as (body, aside):
         call = parse(body, request.headers)
-        return call, await hold(services(request), call, request.scope["owner"], aside)
+        return call, await hold(services(request), call, caller(request).owner, aside)
 
 
 async def give_up(held: Sequence[Held]) -> None:

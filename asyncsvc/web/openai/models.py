@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc.access import Permission
 from asyncsvc.errors import ModelNotFound
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import resource
@@ -19,13 +20,13 @@ from asyncsvc.web.openai.requests import AUTO, CHAT_CLASSES
 OWNER = "asyncsvc"
 
 
-@endpoint(answer=schemas.ModelList)
+@endpoint(scope=Permission.READ, answer=schemas.ModelList)
 async def listing(request: Request) -> Response:
     """GET /v1/models: what can be asked for as `model`."""
     return JSON({"object": "list", "data": list(_known(services(request)))})
 
 
-@endpoint(answer=schemas.Model, errors=("model_not_found", "not_found"))
+@endpoint(scope=Permission.READ, answer=schemas.Model, errors=("model_not_found", "not_found"))
 async def show(request: Request) -> Response:
     """GET /v1/models/{id}: one of them."""
     wanted, parts = request.path_params["model_id"], services(request)

@@ -13,7 +13,8 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.datastructures import Headers
 
-from asyncsvc.errors import Conflict, InvalidRequest
+from asyncsvc.access import Caller
+from asyncsvc.errors import Conflict, InvalidRequest, TaskNotFound
 from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.state import Services
@@ -108,14 +109,14 @@ class ParsedResponse:
 
 
 async def parsed(
-    services: Services, given: Object, headers: Headers
+    services: Services, author: Caller, given: Object, headers: Headers
 ) -> tuple[CreateResponse, Call, Object]:
     """(the fields of a body, its call, the request to store). Raises RequestError."""
     given = requests.present(given)
     queued = requests.queued(given, headers)
     if "metadata" in queued:
         given["metadata"] = queued["metadata"]
-    found = await with_history(services, given)
+    found = await with_history(services, author, given)
     wanted = found.wanted
     if wanted.background and wanted.store is False:
         raise InvalidRequest("a background response needs store: true", param="store")
@@ -124,13 +125,14 @@ async def parsed(
     return wanted, Call([submission], idempotency_key(headers)), found.request
 
 
-async def with_history(services: Services, given: Object) -> ParsedResponse:
-    """A body, parsed together with the responses and items that it names. Raises RequestError."""
-    earlier = await _earlier(services, previous := given.get("previous_response_id"))
+async def with_history(services: Services, author: Caller, given: Object) -> ParsedResponse:
+    """A body, parsed together with the responses and items that it names, as far as its author may
+    see them. Raises RequestError."""
+    earlier = await _earlier(services, author, previous := given.get("previous_response_id"))
     items = given.get("input")
     if isinstance(items, list) and any(_is_reference(one) or _is_bare(one) for one in items):
-        known = await _conversation_of(services, previous)
-        given = given | {"input": await _resolved(services, items, known)}
+        known = await _conversation_of(services, author, previous)
+        given = given | {"input": await _resolved(services, author, items, known)}
     return read(given, earlier)
 
 
@@ -181,12 +183,17 @@ def _text_params(text: Object) -> Object:
 # Stored responses -----------------------------------------------------------------------------
 
 
-async def find(services: Services, wanted: str) -> tuple[str, Object] | None:
-    """(the task's id, the stored request) of a response id; None: no such response is stored."""
+async def find(services: Services, caller: Caller, wanted: str) -> tuple[str, Object] | None:
+    """(the task's id, the stored request) of a response id; None: no response that the caller may
+    see is stored."""
     if not wanted.startswith(PREFIX):
         return None
     task_id = wanted.removeprefix(PREFIX)
     request = await services.journal.store.response_request(task_id)
+    try:
+        await services.task(caller, task_id)
+    except TaskNotFound:
+        return None
     return None if request is None or request.get("store") is False else (task_id, request)
 
 
@@ -206,22 +213,24 @@ async def _output(services: Services, task_id: str, request: Object) -> list[Obj
     return output
 
 
-async def _conversation_of(services: Services, previous: Any) -> frozenset[str]:
+async def _conversation_of(services: Services, author: Caller, previous: Any) -> frozenset[str]:
     """The ids of the tasks of a response and of all responses before it."""
     known = set()
-    while isinstance(previous, str) and (found := await find(services, previous)) is not None:
+    while (
+        isinstance(previous, str) and (found := await find(services, author, previous)) is not None
+    ):
         task_id, request = found
         known.add(task_id)
         previous = request.get("previous_response_id")
     return frozenset(known)
 
 
-async def _earlier(services: Services, previous: Any) -> Messages:
+async def _earlier(services: Services, author: Caller, previous: Any) -> Messages:
     """The messages up to the end of a response, without its instructions. Raises InvalidRequest
     or Conflict."""
     if not isinstance(previous, str):
         return []
-    found = await find(services, previous)
+    found = await find(services, author, previous)
     if found is None:
         raise InvalidRequest(
             f"there is no response {previous[:80]!r}", param="previous_response_id"
@@ -241,7 +250,9 @@ async def _earlier(services: Services, previous: Any) -> Messages:
 _ID = re.compile(r"(?:msg|rs|fc|ctc|item)_(.+)_((?:in)?\d+)\Z", re.ASCII)
 
 
-async def _resolved(services: Services, items: list[Any], known: frozenset[str]) -> list[Any]:
+async def _resolved(
+    services: Services, author: Caller, items: list[Any], known: frozenset[str]
+) -> list[Any]:
     """The input with stored items in place of the ids that name them. An item of the tasks `known`
     is left out: it is in the conversation already. Raises InvalidRequest."""
     read: dict[str, dict[str, Object]] = {}
@@ -251,7 +262,7 @@ async def _resolved(services: Services, items: list[Any], known: frozenset[str])
         if match is None:
             return None
         if match[1] not in read:
-            read[match[1]] = await _items(services, match[1])
+            read[match[1]] = await _items(services, author, match[1])
         return read[match[1]].get(match[0])
 
     resolved = []
@@ -268,9 +279,9 @@ async def _resolved(services: Services, items: list[Any], known: frozenset[str])
     return resolved
 
 
-async def _items(services: Services, task_id: str) -> dict[str, Object]:
+async def _items(services: Services, author: Caller, task_id: str) -> dict[str, Object]:
     """The items of a response by their ids: its input, and its output so far."""
-    found = await find(services, PREFIX + task_id)
+    found = await find(services, author, PREFIX + task_id)
     if found is None:
         return {}
     items = [*input_items(found[1], task_id), *await _output(services, *found)]

@@ -14,12 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, NotFound
 from asyncsvc.providers.tokens import of_prompt
 from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import resource
+from asyncsvc.web.http.resources import caller, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import LIVE
 from asyncsvc.web.openai import requests, schemas
@@ -49,6 +50,7 @@ Object = dict[str, Any]
 
 
 @task_endpoint(
+    scope=Permission.SUBMIT,
     answer=schemas.ResponseObject,
     media=("application/json", EVENT_STREAM),
     body=CreateResponse,
@@ -58,13 +60,13 @@ async def create_response(request: Request) -> Response:
     """POST /v1/responses: a response, whole, streamed, or in the background."""
     parts = services(request)
     async with received(request) as (body, aside):
-        wanted, call, asked = await parsed(parts, body, request.headers)
+        wanted, call, asked = await parsed(parts, caller(request), body, request.headers)
 
         def also(ids: Sequence[str]) -> list[ResponseRequest]:
             return [ResponseRequest(task_id, asked) for task_id in ids]
 
         background = bool(wanted.background)
-        held = await hold(parts, call, request.scope["owner"], aside, also, background)
+        held = await hold(parts, call, caller(request).owner, aside, also, background)
     asked = await parts.journal.store.response_request(held[0].task_id) or asked
     if wanted.stream:
         return HeldResponse(held, _stream(held[0], asked, -1))
@@ -74,6 +76,7 @@ async def create_response(request: Request) -> Response:
 
 
 @endpoint(
+    scope=Permission.READ,
     answer=schemas.ResponseObject,
     media=("application/json", EVENT_STREAM),
     query=schemas.ResponseQuery,
@@ -98,7 +101,11 @@ async def show_response(request: Request) -> Response:
     return HeldResponse([held], _stream(held, asked, after))
 
 
-@endpoint(answer=schemas.ResponseObject, errors=("not_found", "illegal_transition"))
+@endpoint(
+    scope=Permission.SUBMIT,
+    answer=schemas.ResponseObject,
+    errors=("not_found", "illegal_transition"),
+)
 async def cancel_response(request: Request) -> Response:
     """POST /v1/responses/{id}/cancel: end a response; again is the same as once."""
     parts = services(request)
@@ -109,7 +116,7 @@ async def cancel_response(request: Request) -> Response:
     return await _shown(parts, task_id, asked)
 
 
-@endpoint(answer=schemas.DeletedResponse, errors=("not_found",))
+@endpoint(scope=Permission.SUBMIT, answer=schemas.DeletedResponse, errors=("not_found",))
 async def delete_response(request: Request) -> Response:
     """DELETE /v1/responses/{id}: remove a response and its task, which is cancelled before."""
     parts = services(request)
@@ -121,7 +128,12 @@ async def delete_response(request: Request) -> Response:
     return JSON({"id": PREFIX + task_id, "object": "response", "deleted": True})
 
 
-@endpoint(answer=schemas.InputItems, query=schemas.ItemsQuery, errors=("not_found",))
+@endpoint(
+    scope=Permission.READ,
+    answer=schemas.InputItems,
+    query=schemas.ItemsQuery,
+    errors=("not_found",),
+)
 async def response_items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: the input of the response, newest first."""
     parts, query = services(request), request.query_params
@@ -141,12 +153,17 @@ async def response_items(request: Request) -> Response:
     return JSON(schemas.listed(found, limit))
 
 
-@endpoint(answer=schemas.InputTokens, body=schemas.CountTokens, errors=("illegal_transition",))
+@endpoint(
+    scope=Permission.READ,
+    answer=schemas.InputTokens,
+    body=schemas.CountTokens,
+    errors=("illegal_transition",),
+)
 async def input_tokens(request: Request) -> Response:
     """POST /v1/responses/input_tokens: about how many tokens a request would have."""
     async with received(request) as (body, _):
         given = {"model": requests.AUTO} | requests.present(body)
-        found = await with_history(services(request), given)
+        found = await with_history(services(request), caller(request), given)
     count = of_prompt(found.messages, found.params)
     return JSON({"object": "response.input_tokens", "input_tokens": count})
 
@@ -170,7 +187,7 @@ async def _shown(parts: Services, task_id: str, request: Object) -> Response:
 async def _stored(parts: Services, request: Request) -> tuple[str, Object]:
     """(the task's id, the stored request) of the response in the path. Raises NotFound."""
     wanted = request.path_params["response_id"]
-    found = await find(parts, wanted)
+    found = await find(parts, caller(request), wanted)
     if found is None:
         raise NotFound(f"there is no response {wanted[:80]!r}", param="response_id")
     return found

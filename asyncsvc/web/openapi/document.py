@@ -15,8 +15,9 @@ from pydantic import TypeAdapter
 from starlette.routing import BaseRoute
 
 from asyncsvc import __version__
+from asyncsvc.access import Permission
 from asyncsvc.errors import RequestError
-from asyncsvc.web.http.auth import OPEN_PATHS, READS
+from asyncsvc.web.http.auth import READS
 from asyncsvc.web.http.resources import JSON_MEDIA, Operation, Resource, declared
 from asyncsvc.web.tasks.schemas import Refusal
 
@@ -30,6 +31,7 @@ OWN_CODES = {
     "idempotency_conflict": 409,
     "forbidden_origin": 403,
     "forbidden_host": 403,
+    "forbidden_scope": 403,
 }
 """Codes that their classes are given when they are raised."""
 ALWAYS = ("forbidden_host", "overloaded")
@@ -55,7 +57,8 @@ Durable tasks for language models: submit, follow, steer.
 
 JSON in and out, UTF-8; times are RFC 3339 in UTC. Every error has one shape and a stable `code`.
 Where tokens are set, all but the open paths need `Authorization: Bearer`. A token is never taken
-from a URL.
+from a URL. `x-scope` is the scope that an operation needs: `read`, `submit` or `admin`. A client
+without `admin` finds only what it has submitted; all else is answered as what does not exist.
 
 Two WebSockets stream what happens: `GET /ws/tasks/{task_id}?after=SEQ` one task, `GET /ws` any
 number of tasks or all; their messages are in docs/protocol.md. `OPTIONS` tells a path's methods,
@@ -92,12 +95,18 @@ class Served:
         return summary, rest.strip() or f"{summary}."
 
 
+def _declared(function: Callable[..., Any]) -> Operation:
+    found = declared(function)
+    assert found is not None  # no resource is made without
+    return found
+
+
 def served(routes: Iterable[BaseRoute]) -> Iterator[Served]:
     """All methods of all resources."""
     for route in routes:
         if isinstance(route, Resource):
             for method, function in route.verbs.items():
-                yield Served(route.path_format, method, function, declared(function) or Operation())
+                yield Served(route.path_format, method, function, _declared(function))
 
 
 def statuses() -> dict[str, int]:
@@ -208,8 +217,10 @@ def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, An
     entry: dict[str, Any] = {"operationId": one.id, "tags": [one.tag], "summary": summary}
     if description:
         entry["description"] = description
-    if one.path in OPEN_PATHS:
+    if spec.scope is Permission.OPEN:
         entry["security"] = []
+    else:
+        entry["x-scope"] = spec.scope.value
     parameters = [
         *_parameters(spec.query, "query", types),
         *_parameters(spec.headers, "header", types),
@@ -279,7 +290,7 @@ def _refusals(one: Served) -> dict[int, list[str]]:
     spec = one.operation
     codes = [*ALWAYS, *spec.errors]
     codes += ["forbidden_origin"] if one.method not in READS else []
-    codes += ["unauthorized"] if one.path not in OPEN_PATHS else []
+    codes += ["unauthorized", "forbidden_scope"] if spec.scope is not Permission.OPEN else []
     codes += WITH_BODY if spec.body is not None else []
     codes += ["invalid_request"] if spec.query or spec.headers else []
     known = statuses() | {"invalid_request": spec.invalid}

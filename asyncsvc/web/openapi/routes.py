@@ -15,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute
 
+from asyncsvc.access import Permission
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.tasks.schemas import Object
 
@@ -63,13 +64,13 @@ def _description(request: Request) -> Description:
     return found
 
 
-@operation(answer=Object)
+@operation(scope=Permission.OPEN, answer=Object)
 async def openapi(request: Request) -> Response:
     """GET /openapi.json: this description, as OpenAPI 3.1."""
     return Response((await _description(request).made()).document, media_type="application/json")
 
 
-@operation(answer=str, media=("text/html; charset=utf-8",))
+@operation(scope=Permission.OPEN, answer=str, media=("text/html; charset=utf-8",))
 async def docs(request: Request) -> Response:
     """GET /docs: this description, as a page for people."""
     made = await _description(request).made()

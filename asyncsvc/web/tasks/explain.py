@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from typing_extensions import TypedDict
 
+from asyncsvc.access import Caller, Permission
 from asyncsvc.monitoring.explain import History
 from asyncsvc.tasks.state import Cause, State, Task
 from asyncsvc.tasks.submission import Lane
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation, resource
+from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.schemas import Count, Kind, Name, Object, TaskError, TaskId, Time
@@ -115,18 +116,18 @@ class Explanation(TypedDict):
     now: Annotated[Expected | None, Field(description="null: it is finished")]
 
 
-@operation(answer=Explanation, errors=("task_not_found",))
+@operation(scope=Permission.READ, answer=Explanation, errors=("task_not_found",))
 async def explain(request: Request) -> Response:
     """GET /tasks/{id}/explain: its timeline, what it waited for, each attempt, tokens.
 
     The stored events are the only source, so it is the same after a restart of the service.
     """
-    return JSON(await explained(services(request), request.path_params["task_id"]))
+    return JSON(await explained(services(request), caller(request), request.path_params["task_id"]))
 
 
-async def explained(parts: Services, task_id: str) -> dict[str, Any]:
+async def explained(parts: Services, asker: Caller, task_id: str) -> dict[str, Any]:
     """The `Explanation` of a task. Raises TaskNotFound."""
-    task = await parts.journal.task(task_id)
+    task = await parts.task(asker, task_id)
     history, seq = History(task), 0
     while seq < task.seq and (rows := await parts.journal.store.events(task.n, seq)):
         for row in rows[: task.seq - seq]:  # it may have gone on meanwhile

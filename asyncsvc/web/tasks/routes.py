@@ -13,12 +13,13 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import operation, resource
+from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import LIVE, Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views
@@ -57,6 +58,7 @@ def read(data: bytes) -> Submission:
 
 
 @operation(
+    scope=Permission.SUBMIT,
     answer=schemas.Accepted,
     status=202,
     body=Submission,
@@ -77,7 +79,7 @@ async def submit(request: Request) -> Response:
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         submission = await aside(read, data)
-        accepted = await parts.intake.submit(submission, request.scope["owner"], key, aside)
+        accepted = await parts.intake.submit(submission, caller(request).owner, key, aside)
     headers = {"location": f"{PATH}/{accepted.task_id}"}
     return JSON(accepted.answer, 200 if accepted.repeated else 202, headers)
 
@@ -93,6 +95,7 @@ def idempotency_key(headers: Headers) -> str | None:
 
 
 @operation(
+    scope=Permission.SUBMIT,
     answer=schemas.AcceptedAll,
     status=202,
     body=schemas.Batch,
@@ -109,7 +112,7 @@ async def submit_batch(request: Request) -> Response:
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         submissions = await aside(_read_batch, data)
-        owner = request.scope["owner"]
+        owner = caller(request).owner
         try:
             accepted = await parts.intake.submit_all(submissions, owner, key, aside)
         except RequestError as error:
@@ -135,6 +138,7 @@ def _read_batch(data: bytes) -> list[Submission]:
 
 
 @operation(
+    scope=Permission.READ,
     answer=schemas.Routing,
     body=Submission,
     errors=("model_not_found", "no_model"),
@@ -148,18 +152,18 @@ async def route(request: Request) -> Response:
         return JSON(parts.intake.route(await aside(read, data)))
 
 
-@operation(answer=schemas.WholeTask, errors=("task_not_found",))
+@operation(scope=Permission.READ, answer=schemas.WholeTask, errors=("task_not_found",))
 async def show(request: Request) -> Response:
     """GET /tasks/{id}: one task with its texts.
 
     The result of an unfinished one is the text so far.
     """
     parts = services(request)
-    task = await parts.journal.task(request.path_params["task_id"])
+    task = await parts.task(caller(request), request.path_params["task_id"])
     return JSON(await views.whole(parts, task))
 
 
-@operation(answer=schemas.Page, query=schemas.ListQuery)
+@operation(scope=Permission.READ, answer=schemas.Page, query=schemas.ListQuery)
 async def listing(request: Request) -> Response:
     """GET /tasks: the tasks, newest first."""
     query = request.query_params
@@ -174,6 +178,10 @@ async def listing(request: Request) -> Response:
         if column in where and where[column] not in known:
             raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
     parts, model = services(request), query.get("model")
+    if (only := caller(request).only) is not None:
+        if where.get("owner", only) != only:
+            return JSON({"tasks": [], "next_cursor": None})
+        where["owner"] = only
     named = model and parts.catalogue.name_of(model)
     before = _before(query.get("cursor"), parts.journal.newest)
     rows = await parts.journal.store.page(where, named, query.get("q"), before, limit + 1)
@@ -182,12 +190,12 @@ async def listing(request: Request) -> Response:
     return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": following})
 
 
-@operation(answer=schemas.Stats)
+@operation(scope=Permission.READ, answer=schemas.Stats)
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
     totals = {"total": 0} | {state.value: 0 for state in State}
     models: dict[str, dict[str, int]] = {}
-    for name, state, count in await services(request).journal.store.counts():
+    for name, state, count in await services(request).journal.store.counts(caller(request).only):
         totals["total"] += count
         totals[state] += count
         if name is not None:
@@ -195,7 +203,7 @@ async def stats(request: Request) -> Response:
     return JSON(totals | {"models": models})
 
 
-@operation(answer=schemas.WholeTask, errors=STEERING)
+@operation(scope=Permission.SUBMIT, answer=schemas.WholeTask, errors=STEERING)
 async def cancel(request: Request) -> Response:
     """POST /tasks/{id}/cancel: end a task that is not finished.
 
@@ -204,7 +212,7 @@ async def cancel(request: Request) -> Response:
     return await _steer(request, "cancel")
 
 
-@operation(answer=schemas.WholeTask, errors=STEERING)
+@operation(scope=Permission.SUBMIT, answer=schemas.WholeTask, errors=STEERING)
 async def pause(request: Request) -> Response:
     """POST /tasks/{id}/pause: hold a task that is not finished.
 
@@ -213,14 +221,16 @@ async def pause(request: Request) -> Response:
     return await _steer(request, "pause")
 
 
-@operation(answer=schemas.WholeTask, errors=STEERING)
+@operation(scope=Permission.SUBMIT, answer=schemas.WholeTask, errors=STEERING)
 async def resume(request: Request) -> Response:
     """POST /tasks/{id}/resume: queue a paused task again."""
     return await _steer(request, "resume")
 
 
 @operation(
-    answer=schemas.WholeTask, errors=(*STEERING, "queue_full", "overloaded", "shutting_down")
+    scope=Permission.SUBMIT,
+    answer=schemas.WholeTask,
+    errors=(*STEERING, "queue_full", "overloaded", "shutting_down"),
 )
 async def retry(request: Request) -> Response:
     """POST /tasks/{id}/retry: start a finished task anew, under the same id."""
@@ -229,18 +239,22 @@ async def retry(request: Request) -> Response:
 
 async def _steer(request: Request, verb: str) -> Response:
     parts = services(request)
-    task = await getattr(parts.control, verb)(request.path_params["task_id"])
+    found = await parts.task(caller(request), request.path_params["task_id"])
+    task = await getattr(parts.control, verb)(found.id)
     return JSON(await views.whole(parts, task))
 
 
-@operation(status=204, errors=STEERING)
+@operation(scope=Permission.SUBMIT, status=204, errors=STEERING)
 async def delete(request: Request) -> Response:
     """DELETE /tasks/{id}: remove a finished task and its events."""
-    await services(request).control.delete(request.path_params["task_id"])
+    parts = services(request)
+    task = await parts.task(caller(request), request.path_params["task_id"])
+    await parts.control.delete(task.id)
     return Response(status_code=204)
 
 
 @operation(
+    scope=Permission.READ,
     answer=schemas.Event,
     media=("application/x-ndjson", "text/event-stream"),
     query=schemas.EventsQuery,
@@ -257,7 +271,7 @@ async def events(request: Request) -> Response:
     live = "text/event-stream" in request.headers.get("accept", "")
     # An EventSource that has seen no id sends none, and some send an empty one.
     last = request.headers.get("last-event-id") or None if live else None
-    task = await parts.journal.task(task_id)
+    task = await parts.task(caller(request), task_id)
     after = cursor(last or request.query_params.get("after"), "after", task.seq)
     kind = "text/event-stream" if live else "application/x-ndjson"
     if request.method == "HEAD":
@@ -275,7 +289,7 @@ async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIter
         yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
 
 
-@operation(answer=schemas.Models)
+@operation(scope=Permission.READ, answer=schemas.Models)
 async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
     parts = services(request)

@@ -10,13 +10,14 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc.access import Permission
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.cron.schedules import Schedule, ScheduleRequest
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON, check_names
-from asyncsvc.web.http.resources import operation, resource
+from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import schemas
 from asyncsvc.web.tasks.routes import idempotency_key, parse
@@ -29,6 +30,7 @@ WHEN = ("run_at", "delay_s")
 
 
 @operation(
+    scope=Permission.SUBMIT,
     answer=WholeSchedule,
     status=201,
     body=NewSchedule,
@@ -71,7 +73,7 @@ async def _create(request: Request, parts: Services, value: dict[str, Any]) -> R
                 f"task.{field}: the schedule says when its task runs; leave it out",
                 param=f"task.{field}",
             )
-    wish = ScheduleRequest(cron, timezone, parse(task, "task."), request.scope["owner"], name)
+    wish = ScheduleRequest(cron, timezone, parse(task, "task."), caller(request).owner, name)
     key = idempotency_key(request.headers)
     try:
         made, new = await parts.schedules.create(wish, key)
@@ -83,25 +85,27 @@ async def _create(request: Request, parts: Services, value: dict[str, Any]) -> R
     return JSON(_view(made) | {"task": task}, status_code=201 if new else 200, headers=headers)
 
 
-@operation(answer=AllSchedules, errors=("invalid_request",))
+@operation(scope=Permission.READ, answer=AllSchedules, errors=("invalid_request",))
 async def listing(request: Request) -> Response:
-    """GET /schedules: all of them, oldest first."""
+    """GET /schedules: those that the caller may see, oldest first."""
     check_names(request.query_params, (), "filter of schedules")
-    return JSON({"schedules": [_view(one) for one in services(request).schedules.all()]})
+    return JSON(
+        {"schedules": [_view(one) for one in services(request).schedules.all(caller(request))]}
+    )
 
 
-@operation(answer=WholeSchedule, errors=("not_found",))
+@operation(scope=Permission.READ, answer=WholeSchedule, errors=("not_found",))
 async def show(request: Request) -> Response:
     """GET /schedules/{id}: one schedule with the task that it submits."""
     schedules, schedule_id = services(request).schedules, request.path_params["schedule_id"]
-    task = await schedules.task(schedule_id)
-    return JSON(_view(schedules.get(schedule_id)) | {"task": task})
+    task = await schedules.task(caller(request), schedule_id)
+    return JSON(_view(schedules.get(caller(request), schedule_id)) | {"task": task})
 
 
-@operation(status=204, errors=("not_found",))
+@operation(scope=Permission.SUBMIT, status=204, errors=("not_found",))
 async def delete(request: Request) -> Response:
     """DELETE /schedules/{id}: submit nothing more; what it has submitted stays."""
-    await services(request).schedules.delete(request.path_params["schedule_id"])
+    await services(request).schedules.delete(caller(request), request.path_params["schedule_id"])
     return Response(status_code=204)
 
 

@@ -113,6 +113,7 @@ class Summary(TypedDict):
     lane: Lane
     priority: Annotated[int, Field(ge=0, le=9)]
     session_id: str | None
+    owner: Annotated[str | None, Field(description="the client that has submitted it")]
     schedule_id: Annotated[str | None, Field(description="the schedule that has made it")]
     attempts: Count
     error: TaskError | None

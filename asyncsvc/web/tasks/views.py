@@ -22,6 +22,7 @@ from asyncsvc.web.tasks import schemas
 def summary(task: Task) -> dict[str, Any]:
     """A task without its texts."""
     return shown(task) | {
+        "owner": task.request.owner,
         "schedule_id": task.request.schedule_id,
         "updated_at": rfc3339(task.updated_at),
         "next_run_at": optional_rfc3339(task.next_run_at),

@@ -12,9 +12,9 @@ from functools import partial
 from typing import Any
 
 import orjson
-from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket
 
+from asyncsvc.access import Caller, Permission
 from asyncsvc.errors import (
     AsyncsvcError,
     InvalidRequest,
@@ -28,6 +28,7 @@ from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
 from asyncsvc.web.http.errors import as_request_error, check_names, note, response
+from asyncsvc.web.http.resources import SocketResource, caller
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
@@ -48,6 +49,14 @@ FIELDS = {
     "ping": set[str](),
 }
 """The operations and their fields: one without effect is refused by name."""
+SCOPES = {
+    "subscribe": Permission.READ,
+    "unsubscribe": Permission.OPEN,
+    "submit": Permission.SUBMIT,
+    "cancel": Permission.SUBMIT,
+    "ping": Permission.OPEN,
+}
+"""The scope that each operation needs of its caller, beside that which opens the socket."""
 
 Done = tuple[dict[str, Any], Callable[[], None]]
 """The answer to an op, and what to do once it is sent."""
@@ -56,10 +65,10 @@ Done = tuple[dict[str, Any], Callable[[], None]]
 class Session:
     """What one client follows over one socket."""
 
-    def __init__(self, socket: Socket, services: Services, owner: str | None) -> None:
+    def __init__(self, socket: Socket, services: Services, author: Caller) -> None:
         self._socket = socket
         self._services = services
-        self._owner = owner
+        self._caller = author
         self._follows: dict[str, asyncio.Task[None]] = {}
         self._feed: asyncio.Task[None] | None = None
         self._sent: dict[str, int] = {}
@@ -122,6 +131,7 @@ class Session:
 
     async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
         op = _op(message)
+        self._caller.require(SCOPES[op])
         if op == "ping":
             return {"pong": True}, _nothing
         if op == "submit":
@@ -132,7 +142,8 @@ class Session:
         if not isinstance(task_id, str):
             raise InvalidRequest("task_id must be a string", param="task_id")
         if op == "cancel":
-            task = await self._services.control.cancel(task_id)
+            found = await self._services.task(self._caller, task_id)
+            task = await self._services.control.cancel(found.id)
             return {"task_id": task_id, "status": task.state.value}, _nothing
         if op == "unsubscribe":
             self._stop(task_id)
@@ -140,7 +151,7 @@ class Session:
         return await self._subscribe(task_id, _number(message, "after"))
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
-        task = await self._services.journal.task(task_id)
+        task = await self._services.task(self._caller, task_id)
         if after > task.seq:
             raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
         answer = {"task_id": task_id, "status": task.state.value, "seq": task.seq}
@@ -153,7 +164,7 @@ class Session:
         follow = _flag(message, "subscribe")
         key = _key(message)
         submission = await aside(parse, fields)
-        accepted = await self._services.intake.submit(submission, self._owner, key, aside)
+        accepted = await self._services.intake.submit(submission, self._caller.owner, key, aside)
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
@@ -215,7 +226,8 @@ class Session:
         try:
             async with aclosing(self._services.journal.feed.follow(after_id)) as pages:
                 async for page in pages:
-                    await self._socket.send([event.wire for event in page])
+                    sees = self._caller.sees
+                    await self._socket.send([one.wire for one in page if sees(one.owner)])
                     self._sent_id = page[-1].id
                     self._moved.set()
         except Closed:
@@ -242,13 +254,19 @@ class Session:
         followed = set(self._follows)
         if self._feed is not None:
             followed.update(self._services.executor.executions)
-            waiting = (task.id for task in live.values() if task.state is not State.RUNNING)
+            waiting = (task.id for task in live.values() if self._shows_waiting(task))
             followed.update(
                 task_id for task_id, _ in zip(waiting, range(FEED_WAITING), strict=False)
             )
         for task_id in followed:
-            if (task := live.get(task_id)) is not None and task.state in LIVELY:
+            task = live.get(task_id)
+            if task is None or task.state not in LIVELY:
+                continue
+            if self._caller.sees(task.request.owner):
                 yield task
+
+    def _shows_waiting(self, task: Task) -> bool:
+        return task.state is not State.RUNNING and self._caller.sees(task.request.owner)
 
 
 def _op(message: dict[str, Any]) -> str:
@@ -315,7 +333,7 @@ async def one(websocket: WebSocket) -> None:
     task_id = websocket.path_params["task_id"]
     problem, code, after = None, NO_TASK, 0
     try:
-        task = await parts.journal.task(task_id)
+        task = await parts.task(caller(websocket), task_id)
         code = BAD_MESSAGES
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
@@ -335,8 +353,9 @@ async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
     parts = services(websocket)
     await websocket.accept(subprotocol=subprotocol(websocket.scope))
     socket = Socket(websocket, parts.sockets.shared_frame)
-    session = Session(socket, parts, websocket.scope["owner"])
-    parts.sockets.add(socket, session.caught_up)
+    author = caller(websocket)
+    session = Session(socket, parts, author)
+    parts.sockets.add(socket, session.caught_up, author)
     try:
         if parts.sockets.stopping:
             await socket.close(STOPPING, "the service is stopping")
@@ -353,7 +372,7 @@ async def nowhere(websocket: WebSocket) -> None:
 
 
 ROUTES = [
-    WebSocketRoute("/ws", many),
-    WebSocketRoute("/ws/tasks/{task_id}", one),
-    WebSocketRoute("/{path:path}", nowhere),
+    SocketResource("/ws", many, Permission.READ, Permission.SUBMIT),
+    SocketResource("/ws/tasks/{task_id}", one, Permission.READ),
+    SocketResource("/{path:path}", nowhere, Permission.OPEN),
 ]
