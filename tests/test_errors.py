@@ -32,7 +32,7 @@ TOLD_TO_CLIENTS = {
     415: {"unsupported_encoding"},
     422: {"invalid_request"},
     431: {"head_too_large"},
-    429: {"queue_full", "too_many_attempts"},
+    429: {"queue_full", "rate_limited", "too_many_attempts"},
     503: {"no_model", "overloaded", "shutting_down"},
 }
 OF_FAILED_TASKS = """

@@ -87,9 +87,10 @@ class Asking:
         content = SHARED if step.shared else f"request {number}"
         limit_s = step.timeout_s or (LONG_S if step.lane == "long" else SHORT_S)
         retries = MOST_RETRIES if step.max_retries is None else step.max_retries
+        session = None if step.session is None else (step.owner, step.session)
         self.oracle.submitted.append(
             Request(
-                *(number, content, step.session, step.delay_s, retries, round(limit_s * 1000)),
+                *(number, content, session, step.delay_s, retries, round(limit_s * 1000)),
                 timed=step.timeout_s is not None,
             )
         )

@@ -88,7 +88,8 @@ class Request:
 
     number: int
     content: str
-    session: str | None
+    session: tuple[str | None, str] | None
+    """Its owner and its name: another owner's of the same name is another one."""
     delay_s: float | None
     max_retries: int
     limit_ms: int
