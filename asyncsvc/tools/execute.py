@@ -1,0 +1,201 @@
+"""The tools that run programs: exec_command, exec_python, git. All of them in the sandbox.
+
+A program is named by its plain name and must be in `tools.exec_allow`; it gets an argument list,
+never a shell line, so that `;` and `$()` mean nothing. What it writes comes while it runs.
+"""
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic import Field
+
+from asyncsvc.errors import SandboxUnavailable
+from asyncsvc.sandbox import Command, Sandbox
+from asyncsvc.tools.tool import Effects, Parameters, Result, Surroundings, Tool, ToolFault
+
+ARGUMENT_MOST = 100_000
+"""Characters of one argument: Linux takes 128 KiB."""
+TIMEOUT_MOST_S = 3600.0
+GIT = {
+    "status": (),
+    "diff": ("--no-ext-diff", "--no-textconv"),
+    "log": ("--no-ext-diff", "--no-textconv"),
+    "show": ("--no-ext-diff", "--no-textconv"),
+    "add": (),
+    "commit": ("--no-gpg-sign",),
+    "restore": (),
+}
+"""The commands of git, with what each is given so that it starts no program of a repository."""
+GIT_SETTINGS = (
+    "core.hooksPath=/dev/null",
+    "core.fsmonitor=false",
+    "core.pager=cat",
+    "core.editor=true",
+    "protocol.allow=never",
+    "commit.gpgSign=false",
+    "submodule.recurse=false",
+    "maintenance.auto=false",
+    "gc.auto=0",
+    "safe.directory=*",
+)
+GIT_ENVIRONMENT = (
+    "GIT_CONFIG_NOSYSTEM=1",
+    "GIT_CONFIG_GLOBAL=/dev/null",
+    "GIT_TERMINAL_PROMPT=0",
+    "GIT_AUTHOR_NAME=agent",
+    "GIT_AUTHOR_EMAIL=agent@localhost",
+    "GIT_COMMITTER_NAME=agent",
+    "GIT_COMMITTER_EMAIL=agent@localhost",
+)
+PROGRAMS_OF_GIT = (
+    "filter.", "alias.", "include.", "includeif.", "gpg.", "credential.", "core.sshcommand",
+    "core.askpass", "core.gitproxy", "core.alternaterefscommand", "diff.external", "sequence.editor",
+    "merge.", "mergetool.", "difftool.", "pager.", "uploadpack.", "receive.", "trailer.",
+)  # fmt: skip
+"""Keys of a repository's configuration that would start a program, or read another file."""
+
+
+class Runner:
+    """Runs programs in a sandbox; without one (`sandbox` is why not) it refuses."""
+
+    def __init__(self, sandbox: Sandbox | str, timeout_s: float) -> None:
+        self._sandbox = sandbox
+        self._timeout_s = timeout_s
+
+    async def run(
+        self,
+        argv: Sequence[str],
+        around: Surroundings,
+        stdin: str | None = None,
+        timeout_s: float | None = None,
+    ) -> Result:
+        """Raises SandboxUnavailable."""
+        if isinstance(self._sandbox, str):
+            raise SandboxUnavailable(self._sandbox)
+        limit = min(timeout_s or self._timeout_s, TIMEOUT_MOST_S)
+        ended = await self._sandbox.run(
+            Command(
+                argv=list(argv),
+                workspace=around.workspace.root,
+                stdin=(stdin or "").encode("utf-8", "replace"),
+                timeout_s=limit,
+                max_output_bytes=around.max_output_bytes,
+            ),
+            around.emit,
+        )
+        output = ended.output
+        if ended.timed_out:
+            output += f"\n[killed after {limit:g} s]"
+        code = 124 if ended.exit_code is None else ended.exit_code
+        return Result(code == 0 and not ended.timed_out, output, code, ended.truncated)
+
+
+class CommandParameters(Parameters):
+    argv: list[str] = Field(min_length=1, description="the program's name and its arguments")
+    stdin: str | None = Field(None, description="what it reads")
+    timeout_s: float | None = Field(None, gt=0, description="when it is killed")
+
+
+class ExecCommand(Tool[CommandParameters]):
+    name = "exec_command"
+    effects = Effects.WORKSPACE
+    parameters = CommandParameters
+
+    def __init__(self, runner: Runner, allowed: Collection[str]) -> None:
+        self._runner = runner
+        self._allowed = allowed
+        self.description = (
+            "Run a program in the workspace, without a shell and without a network. Programs: "
+            + ", ".join(sorted(allowed))
+        )
+
+    async def run(self, given: CommandParameters, around: Surroundings) -> Result:
+        program = given.argv[0]
+        if program not in self._allowed:
+            raise ToolFault(
+                f"{program[:80]!r} is not allowed; allowed are {', '.join(sorted(self._allowed))}"
+            )
+        _check_arguments(given.argv)
+        return await self._runner.run(given.argv, around, given.stdin, given.timeout_s)
+
+
+class PythonParameters(Parameters):
+    code: str = Field(min_length=1, description="the program's text")
+    stdin: str | None = Field(None, description="what it reads")
+    timeout_s: float | None = Field(None, gt=0, description="when it is killed")
+
+
+class ExecPython(Tool[PythonParameters]):
+    name = "exec_python"
+    description = "Run Python code in the workspace, without a network; print what matters."
+    effects = Effects.WORKSPACE
+    parameters = PythonParameters
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    async def run(self, given: PythonParameters, around: Surroundings) -> Result:
+        argv = ["python3", "-E", "-s", "-c", given.code]
+        _check_arguments(argv)
+        return await self._runner.run(argv, around, given.stdin, given.timeout_s)
+
+
+class GitParameters(Parameters):
+    args: list[str] = Field(
+        min_length=1, description=f"a command and its arguments; commands: {', '.join(GIT)}"
+    )
+
+
+class Git(Tool[GitParameters]):
+    name = "git"
+    description = f"Run git in the workspace: {', '.join(GIT)}."
+    effects = Effects.WORKSPACE
+    parameters = GitParameters
+
+    def __init__(self, runner: Runner) -> None:
+        self._runner = runner
+
+    async def run(self, given: GitParameters, around: Surroundings) -> Result:
+        command, *rest = given.args
+        if command not in GIT:
+            raise ToolFault(f"git {command[:40]!r} is not allowed; allowed are {', '.join(GIT)}")
+        _check_arguments(given.args)
+        for argument in rest:
+            if argument.startswith(("--ext-diff", "--textconv", "--gpg-sign", "--output", "-S")):
+                raise ToolFault(f"git {command}: {argument[:40]!r} is not allowed")
+        await self._check_configuration(around)
+        return await self._runner.run(_git(command, *GIT[command], *rest), around)
+
+    async def _check_configuration(self, around: Surroundings) -> None:
+        """Raises ToolFault for a configuration of the repository that starts programs."""
+        quiet = Surroundings(around.workspace, around.owner, 1 << 20, lambda _: None)
+        found = await self._runner.run(
+            _git("config", "--local", "--no-includes", "--name-only", "--list"), quiet
+        )
+        for key in found.output.split() if found.ok else ():
+            if key.lower().startswith(PROGRAMS_OF_GIT) or key.lower().endswith(_PROGRAM_ENDS):
+                raise ToolFault(
+                    f"the repository's configuration sets {key[:80]}, which may start a program; "
+                    "remove it first"
+                )
+
+
+_PROGRAM_ENDS = (".command", ".textconv", ".driver", ".clean", ".smudge", ".process", ".program")
+
+
+def _git(command: str, *rest: str) -> list[str]:
+    settings = [part for setting in GIT_SETTINGS for part in ("-c", setting)]
+    return ["env", *GIT_ENVIRONMENT, "git", "--no-pager", *settings, command, *rest]
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    for argument in arguments:
+        if "\0" in argument:
+            raise ToolFault("an argument holds no NUL")
+        if len(argument.encode("utf-8", "replace")) > ARGUMENT_MOST:
+            raise ToolFault(f"an argument is longer than {ARGUMENT_MOST} bytes")
+
+
+def exec_tools(runner: Runner, allowed: Collection[str]) -> list[Tool[Any]]:
+    """The tools that run programs."""
+    return [ExecCommand(runner, allowed), ExecPython(runner), Git(runner)]

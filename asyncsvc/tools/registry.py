@@ -1,0 +1,121 @@
+"""The toolbox: the tools that the settings allow, and one call of one.
+
+Owns the list of tools and the folders that they work in. Promises that a call is refused or made
+the same way whoever asks for it, a model or a client, and that what goes wrong within a tool is a
+result and never an exception.
+"""
+
+import contextlib
+import hashlib
+import re
+import shutil
+import tempfile
+from collections.abc import Generator, Iterable, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+from pydantic import ValidationError
+
+from asyncsvc.errors import InvalidRequest, NotFound
+from asyncsvc.tools.tool import Parameters, Result, Surroundings, Tool, ToolFault
+from asyncsvc.tools.workspace import Workspace
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+class Workspaces:
+    """Folders below `root`, each of one owner. They block: use them in a thread."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    @contextmanager
+    def use(self, owner: str | None, name: str | None) -> Generator[Workspace]:
+        """The workspace of that name, which stays, or one without a name, which goes at the end.
+        Raises InvalidRequest."""
+        folder = self.folder(owner, name) if name is not None else self._temporary()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        try:
+            with Workspace(folder) as found:
+                yield found
+        finally:
+            if name is None:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def folder(self, owner: str | None, name: str) -> Path:
+        """Raises InvalidRequest for a name that is none."""
+        if not NAME.fullmatch(name):
+            raise InvalidRequest(
+                "workspace: 1 to 64 letters, digits and . _ -, the first a letter or a digit",
+                param="workspace",
+            )
+        return self._root / "named" / hashlib.sha256((owner or "").encode()).hexdigest()[:32] / name
+
+    def _temporary(self) -> Path:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix="call-", dir=self._root))
+
+
+class Toolbox:
+    """The tools by name."""
+
+    def __init__(self, tools: Iterable[Tool[Any]], workspaces: Workspaces) -> None:
+        self._tools = {tool.name: tool for tool in tools}
+        self.workspaces = workspaces
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._tools)
+
+    def listed(self, approve: Iterable[str]) -> list[dict[str, Any]]:
+        """The tools as `GET /tools` shows them; those in `approve` wait for an approval."""
+        waiting = set(approve)
+        return [
+            {
+                "type": "function",
+                "function": tool.function(),
+                "reads_only": tool.reads_only,
+                "approval": tool.name in waiting,
+            }
+            for tool in self._tools.values()
+        ]
+
+    def tool(self, name: str) -> Tool[Any]:
+        """Raises NotFound."""
+        tool = self._tools.get(name)
+        if tool is None:
+            known = ", ".join(self._tools) or "none"
+            raise NotFound(f"there is no tool {name[:80]!r}; tools: {known}", param="name")
+        return tool
+
+    def given(self, tool: Tool[Any], values: Mapping[str, Any]) -> Parameters:
+        """The parameters of a call. Raises InvalidRequest."""
+        try:
+            found: Parameters = tool.parameters.model_validate(values)
+        except ValidationError as error:
+            fault = error.errors(include_url=False)[0]
+            name = ".".join(str(part) for part in fault["loc"])
+            text = fault["msg"].removeprefix("Value error, ")
+            raise InvalidRequest(f"{name}: {text[:1].lower()}{text[1:]}", param=name) from None
+        return found
+
+    async def run(self, tool: Tool[Any], given: Parameters, around: Surroundings) -> Result:
+        """The outcome of a call; a fault of the tool is one that is not `ok`. Raises
+        SandboxUnavailable."""
+        try:
+            return await tool.run(given, around)
+        except ToolFault as fault:
+            return Result(False, str(fault), exit_code=1)
+
+
+@contextlib.contextmanager
+def timed() -> Generator[list[float]]:
+    """The seconds that the block takes, in a list that is empty until then."""
+    seconds: list[float] = []
+    began = perf_counter()
+    try:
+        yield seconds
+    finally:
+        seconds.append(round(perf_counter() - began, 3))

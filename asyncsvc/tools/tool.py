@@ -1,0 +1,84 @@
+"""`Tool`: a name, a description, parameters, and where its effects stay.
+
+A tool is called with checked parameters and gives a `Result`. What goes wrong within a tool is a
+`ToolFault`, a text for the model, which goes on.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, ClassVar, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from asyncsvc.tools.workspace import Workspace
+
+
+class Effects(StrEnum):
+    """Where the effects of a tool stay."""
+
+    NONE = "none"
+    """It only reads."""
+    WORKSPACE = "workspace"
+    """In the workspace, which can be put back to what it was."""
+    OUTSIDE = "outside"
+
+
+class Parameters(BaseModel):
+    """The parameters of a tool; one that does not exist is a fault."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class ToolFault(Exception):
+    """A tool cannot do what it was asked for; the message is for the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The outcome of a call. `exit_code` is that of a program, 0 or 1 of any other tool."""
+
+    ok: bool
+    output: str
+    exit_code: int = 0
+    truncated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What a call may use: the workspace, the owner of the task, and the bound of its output."""
+
+    workspace: Workspace
+    owner: str | None
+    max_output_bytes: int
+    emit: Callable[[str], None]
+    """Takes the output while it comes."""
+
+
+P = TypeVar("P", bound=Parameters)
+
+
+class Tool(Generic[P]):
+    """A tool with parameters of one type."""
+
+    name: ClassVar[str]
+    description: ClassVar[str]
+    effects: ClassVar[Effects]
+    parameters: type[P]
+
+    @property
+    def reads_only(self) -> bool:
+        return self.effects is Effects.NONE
+
+    async def run(self, given: P, around: Surroundings) -> Result:
+        """Raises ToolFault."""
+        raise NotImplementedError
+
+    def function(self) -> dict[str, Any]:
+        """The tool as OpenAI describes a function."""
+        schema = self.parameters.model_json_schema()
+        schema.pop("title", None)
+        schema.pop("description", None)
+        for field in schema.get("properties", {}).values():
+            field.pop("title", None)
+        return {"name": self.name, "description": self.description, "parameters": schema}
