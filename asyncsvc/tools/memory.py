@@ -43,9 +43,8 @@ class Memories:
         before = await self.of(owner)
         value = orjson.dumps({"text": text, "tags": tags}).decode()
         key = f"{owner or ''}\x00{new_id(self._journal.now())}"
-        spare = [
-            PersistedValue(KIND, key, None) for key, _ in before[: len(before) - KEPT_MOST + 1]
-        ]
+        oldest = before[: max(len(before) + 1 - KEPT_MOST, 0)]
+        spare = [PersistedValue(KIND, old, None) for old, _ in oldest]
         await self._journal.append(PersistedValue(KIND, key, value, durable=True), *spare)
 
 

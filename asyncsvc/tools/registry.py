@@ -5,13 +5,13 @@ the same way whoever asks for it, a model or a client, and that what goes wrong 
 result and never an exception.
 """
 
+import asyncio
 import contextlib
 import hashlib
 import re
-import shutil
 import tempfile
-from collections.abc import Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -26,23 +26,28 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
 class Workspaces:
-    """Folders below `root`, each of one owner. They block: use them in a thread."""
+    """Folders below `root`, each of one owner."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    @contextmanager
-    def use(self, owner: str | None, name: str | None) -> Generator[Workspace]:
+    @asynccontextmanager
+    async def use(self, owner: str | None, name: str | None) -> AsyncGenerator[Workspace]:
         """The workspace of that name, which stays, or one without a name, which goes at the end.
         Raises InvalidRequest."""
-        folder = self.folder(owner, name) if name is not None else self._temporary()
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        wanted = None if name is None else self.folder(owner, name)
+        found = await asyncio.to_thread(self._opened, wanted)
         try:
-            with Workspace(folder) as found:
-                yield found
+            yield found
         finally:
-            if name is None:
-                shutil.rmtree(folder, ignore_errors=True)
+            await asyncio.to_thread(found.remove if name is None else found.close)
+
+    def _opened(self, folder: Path | None) -> Workspace:
+        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if folder is None:
+            return Workspace(Path(tempfile.mkdtemp(prefix="call-", dir=self._root)))
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return Workspace(folder)
 
     def folder(self, owner: str | None, name: str) -> Path:
         """Raises InvalidRequest for a name that is none."""
@@ -52,10 +57,6 @@ class Workspaces:
                 param="workspace",
             )
         return self._root / "named" / hashlib.sha256((owner or "").encode()).hexdigest()[:32] / name
-
-    def _temporary(self) -> Path:
-        self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix="call-", dir=self._root))
 
 
 class Toolbox:

@@ -73,9 +73,11 @@ class Workspace:
 
     def read(self, path: str, most: int) -> bytes:
         """The bytes of a file, at most so many. Raises PathRefused or OSError."""
-        with self._folder(parts_of(path)) as (folder, name):
-            with open(self._open(folder, name, os.O_RDONLY), "rb") as file:
-                return file.read(most)
+        with (
+            self._folder(parts_of(path)) as (folder, name),
+            open(self._open(folder, name, os.O_RDONLY), "rb") as file,
+        ):
+            return file.read(most)
 
     def write(self, path: str, data: bytes) -> None:
         """Make or replace a file, wholly or not at all, with the folders before it. Raises

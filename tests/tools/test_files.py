@@ -189,20 +189,20 @@ async def test_a_wrong_call_is_named(bench: Bench) -> None:
         assert refusal.value.param == param
 
 
-def test_a_workspace_belongs_to_its_owner(tmp_path: Path) -> None:
+async def test_a_workspace_belongs_to_its_owner(tmp_path: Path) -> None:
     workspaces = Workspaces(tmp_path / "w")
-    with workspaces.use("alice", "x") as alices, workspaces.use("bob", "x") as bobs:
+    async with workspaces.use("alice", "x") as alices, workspaces.use("bob", "x") as bobs:
         alices.write("f", b"alice")
         assert bobs.items("") == []
-    with workspaces.use("alice", "x") as again:
+    async with workspaces.use("alice", "x") as again:
         assert again.read("f", 10) == b"alice"
-    with workspaces.use("alice", None) as passing:
+    async with workspaces.use("alice", None) as passing:
         passing.write("f", b"")
         folder = passing.root
     assert not folder.exists()
     for name in ("", "..", "a/b", ".x", "x" * 65, "a\n"):
-        with pytest.raises(InvalidRequest), workspaces.use("alice", name):
-            pass
+        with pytest.raises(InvalidRequest):
+            workspaces.folder("alice", name)
 
 
 def test_each_tool_has_a_schema_that_a_provider_takes(bench: Bench) -> None:
