@@ -4,18 +4,18 @@ A program is named by its plain name and must be in `tools.exec_allow`; it gets 
 never a shell line, so that `;` and `$()` mean nothing. What it writes comes while it runs.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
-from asyncsvc.errors import SandboxUnavailable
-from asyncsvc.sandbox import Command, Sandbox
+from asyncsvc.errors import InvalidRequest, SandboxUnavailable
+from asyncsvc.sandbox import Command, Sandbox, Unavailable
 from asyncsvc.tools.tool import Effects, Parameters, Result, Surroundings, Tool, ToolFault
 
-ARGUMENT_MOST = 100_000
-"""Characters of one argument: Linux takes 128 KiB."""
 TIMEOUT_MOST_S = 3600.0
+KILLED = 137
+"""Exit code of a program that the sandbox has killed, as shells give it: 128 + SIGKILL."""
 GIT = {
     "status": (),
     "diff": ("--no-ext-diff", "--no-textconv"),
@@ -38,27 +38,28 @@ GIT_SETTINGS = (
     "gc.auto=0",
     "safe.directory=*",
 )
-GIT_ENVIRONMENT = (
-    "GIT_CONFIG_NOSYSTEM=1",
-    "GIT_CONFIG_GLOBAL=/dev/null",
-    "GIT_TERMINAL_PROMPT=0",
-    "GIT_AUTHOR_NAME=agent",
-    "GIT_AUTHOR_EMAIL=agent@localhost",
-    "GIT_COMMITTER_NAME=agent",
-    "GIT_COMMITTER_EMAIL=agent@localhost",
-)
+GIT_ENVIRONMENT = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_AUTHOR_NAME": "agent",
+    "GIT_AUTHOR_EMAIL": "agent@localhost",
+    "GIT_COMMITTER_NAME": "agent",
+    "GIT_COMMITTER_EMAIL": "agent@localhost",
+}
 PROGRAMS_OF_GIT = (
     "filter.", "alias.", "include.", "includeif.", "gpg.", "credential.", "core.sshcommand",
-    "core.askpass", "core.gitproxy", "core.alternaterefscommand", "diff.external", "sequence.editor",
+    "core.askpass", "core.gitproxy", "core.alternaterefscommand", "diff.external",
+    "sequence.editor",
     "merge.", "mergetool.", "difftool.", "pager.", "uploadpack.", "receive.", "trailer.",
 )  # fmt: skip
 """Keys of a repository's configuration that would start a program, or read another file."""
 
 
 class Runner:
-    """Runs programs in a sandbox; without one (`sandbox` is why not) it refuses."""
+    """Runs programs in the sandbox; where there is none it refuses."""
 
-    def __init__(self, sandbox: Sandbox | str, timeout_s: float) -> None:
+    def __init__(self, sandbox: Sandbox | Unavailable, timeout_s: float) -> None:
         self._sandbox = sandbox
         self._timeout_s = timeout_s
 
@@ -66,28 +67,32 @@ class Runner:
         self,
         argv: Sequence[str],
         around: Surroundings,
+        *,
         stdin: str | None = None,
         timeout_s: float | None = None,
+        python: bool = False,
+        environ: Mapping[str, str] | None = None,
     ) -> Result:
-        """Raises SandboxUnavailable."""
-        if isinstance(self._sandbox, str):
-            raise SandboxUnavailable(self._sandbox)
+        """Raises ToolFault for what no system could start, and SandboxUnavailable."""
+        if isinstance(self._sandbox, Unavailable):
+            raise SandboxUnavailable(str(self._sandbox))
         limit = min(timeout_s or self._timeout_s, TIMEOUT_MOST_S)
-        ended = await self._sandbox.run(
-            Command(
-                argv=list(argv),
-                workspace=around.workspace.root,
-                stdin=(stdin or "").encode("utf-8", "replace"),
-                timeout_s=limit,
-                max_output_bytes=around.max_output_bytes,
-            ),
-            around.emit,
+        command = Command(
+            argv=argv,
+            workspace=around.workspace.root,
+            stdin=(stdin or "").encode("utf-8", "replace"),
+            timeout_s=limit,
+            max_output_bytes=around.max_output_bytes,
+            python=python,
+            environ=environ or {},
         )
-        output = ended.output
-        if ended.timed_out:
-            output += f"\n[killed after {limit:g} s]"
-        code = 124 if ended.exit_code is None else ended.exit_code
-        return Result(code == 0 and not ended.timed_out, output, code, ended.truncated)
+        try:
+            ended = await self._sandbox.run(command, around.emit)
+        except InvalidRequest as wrong:
+            raise ToolFault(f"{wrong.param}: {wrong}") from None
+        code = KILLED if ended.exit_code is None else ended.exit_code
+        note = f"\n[killed after {limit:g} s]" if ended.timed_out else ""
+        return Result(code == 0, ended.output + note, code, ended.truncated)
 
 
 class CommandParameters(Parameters):
@@ -115,8 +120,9 @@ class ExecCommand(Tool[CommandParameters]):
             raise ToolFault(
                 f"{program[:80]!r} is not allowed; allowed are {', '.join(sorted(self._allowed))}"
             )
-        _check_arguments(given.argv)
-        return await self._runner.run(given.argv, around, given.stdin, given.timeout_s)
+        return await self._runner.run(
+            given.argv, around, stdin=given.stdin, timeout_s=given.timeout_s
+        )
 
 
 class PythonParameters(Parameters):
@@ -135,9 +141,13 @@ class ExecPython(Tool[PythonParameters]):
         self._runner = runner
 
     async def run(self, given: PythonParameters, around: Surroundings) -> Result:
-        argv = ["python3", "-E", "-s", "-c", given.code]
-        _check_arguments(argv)
-        return await self._runner.run(argv, around, given.stdin, given.timeout_s)
+        return await self._runner.run(
+            ["-E", "-s", "-c", given.code],
+            around,
+            stdin=given.stdin,
+            timeout_s=given.timeout_s,
+            python=True,
+        )
 
 
 class GitParameters(Parameters):
@@ -159,19 +169,22 @@ class Git(Tool[GitParameters]):
         command, *rest = given.args
         if command not in GIT:
             raise ToolFault(f"git {command[:40]!r} is not allowed; allowed are {', '.join(GIT)}")
-        _check_arguments(given.args)
         for argument in rest:
             if argument.startswith(("--ext-diff", "--textconv", "--gpg-sign", "--output", "-S")):
                 raise ToolFault(f"git {command}: {argument[:40]!r} is not allowed")
         await self._check_configuration(around)
-        return await self._runner.run(_git(command, *GIT[command], *rest), around)
+        return await self._git(around, command, *GIT[command], *rest)
+
+    async def _git(self, around: Surroundings, command: str, *rest: str) -> Result:
+        settings = [part for setting in GIT_SETTINGS for part in ("-c", setting)]
+        argv = ["git", "--no-pager", *settings, command, *rest]
+        return await self._runner.run(argv, around, environ=GIT_ENVIRONMENT)
 
     async def _check_configuration(self, around: Surroundings) -> None:
         """Raises ToolFault for a configuration of the repository that starts programs."""
         quiet = Surroundings(around.workspace, around.owner, 1 << 20, lambda _: None)
-        found = await self._runner.run(
-            _git("config", "--local", "--no-includes", "--name-only", "--list"), quiet
-        )
+        wanted = ("--local", "--no-includes", "--name-only", "--list")
+        found = await self._git(quiet, "config", *wanted)
         for key in found.output.split() if found.ok else ():
             if key.lower().startswith(PROGRAMS_OF_GIT) or key.lower().endswith(_PROGRAM_ENDS):
                 raise ToolFault(
@@ -181,19 +194,6 @@ class Git(Tool[GitParameters]):
 
 
 _PROGRAM_ENDS = (".command", ".textconv", ".driver", ".clean", ".smudge", ".process", ".program")
-
-
-def _git(command: str, *rest: str) -> list[str]:
-    settings = [part for setting in GIT_SETTINGS for part in ("-c", setting)]
-    return ["env", *GIT_ENVIRONMENT, "git", "--no-pager", *settings, command, *rest]
-
-
-def _check_arguments(arguments: Sequence[str]) -> None:
-    for argument in arguments:
-        if "\0" in argument:
-            raise ToolFault("an argument holds no NUL")
-        if len(argument.encode("utf-8", "replace")) > ARGUMENT_MOST:
-            raise ToolFault(f"an argument is longer than {ARGUMENT_MOST} bytes")
 
 
 def exec_tools(runner: Runner, allowed: Collection[str]) -> list[Tool[Any]]:

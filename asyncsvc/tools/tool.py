@@ -43,6 +43,14 @@ class Result:
     exit_code: int = 0
     truncated: bool = False
 
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "ok": self.ok,
+            "output": self.output,
+            "exit_code": self.exit_code,
+            "truncated": self.truncated,
+        }
+
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:

@@ -91,15 +91,7 @@ async def call(request: Request) -> Response:
         with timed() as took:
             around = Surroundings(workspace, owner, most, lambda _: None)
             result = await parts.toolbox.run(tool, given, around)
-    return JSON(
-        {
-            "ok": result.ok,
-            "output": result.output,
-            "exit_code": result.exit_code,
-            "truncated": result.truncated,
-            "duration_s": took[0],
-        }
-    )
+    return JSON(result.as_dict() | {"duration_s": took[0]})
 
 
 ROUTES = [resource("/tools", GET=tools), resource("/tools/{name}", POST=call)]
