@@ -1,0 +1,423 @@
+"""Hostile providers and hostile clients, one attack after the other, with honest load beside each.
+
+Each attack has a service of its own, with an honest provider, honest clients (20 submits a second,
+a streamed chat, 50 probes of /livez a second) and the attacker in a process that gives way to all
+others. Attacks of providers are tasks for a model that answers with the attack; attacks of clients
+come with a valid token unless they say otherwise.
+
+Broken, for each attack: memory of the service of 500 MB, or not back within a tenth of what it
+was 60 s after; /livez of 100 ms (p99) or honest submits of 50 ms (p95); an honest request that was
+refused, a task lost, an answer wrong; an answer 500, an error `internal`, a traceback in the log;
+a service that ended. An attack is stopped early where the service has taken 1.5 GB.
+"""
+
+import argparse
+import asyncio
+import fnmatch
+import math
+import shutil
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import aiohttp
+import orjson
+import psutil
+import uvloop
+
+from tests.benchmarks import hostile_client, hostile_provider, stage
+from tests.benchmarks.crowd import enough_files
+from tests.benchmarks.hostile_honest import LOST, Honest
+from tests.benchmarks.hostile_target import ATTACKS
+from tests.benchmarks.report import Report, percentile, progress
+
+MEMORY_MB = 500.0
+STOP_MB = 1500.0
+"""Beyond it the attack has shown enough, and the machine is for others as well."""
+BACK_SHARE = 1.1
+PROBE_P99_MS = 100.0
+SUBMIT_P95_MS = 50.0
+SAMPLE_S = 0.1
+FILES_MB = 300
+"""How much an attack on the disk may write."""
+MEGABYTE = 1_000_000
+AT_ONCE = 4
+"""Tasks for a model that attacks."""
+PREPARED_S = 180.0
+HONEST_TOKEN, HOSTILE_TOKEN = "honest-token-of-the-benchmark", "hostile-token-of-the-benchmark"
+ALL_MODELS = "all-models-at-once"
+WITHOUT_TOKENS = frozenset({"owners"})
+"""Attacks on a service without tokens."""
+FILLING = frozenset({"batches", "files"})
+"""Attacks that fill what is there for all: beyond its bound honest clients are refused as well."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long an attack takes and memory may take to come back; `scale`: of what is prepared.
+
+    `timed`: whether latencies and the return of memory are judged, which short runs on a shared
+    machine cannot show.
+    """
+
+    seconds: float = 60.0
+    warm_s: float = 3.0
+    back_s: float = 60.0
+    scale: float = 1.0
+    timed: bool = True
+
+
+@dataclass
+class Outcome:
+    """What one attack did to the service and to honest clients."""
+
+    name: str
+    start_mb: float = 0.0
+    most_mb: float = 0.0
+    end_mb: float = 0.0
+    back_s: float = float("nan")
+    probe_ms: float = 0.0
+    submit_ms: float = 0.0
+    gap_ms: float = 0.0
+    """The longest time without a piece of the honest chat."""
+    honest: int = 0
+    seen: Counter[str] = field(default_factory=Counter)
+    """What the attacker was answered, or how its tasks ended."""
+    broken: list[str] = field(default_factory=list)
+    late: list[str] = field(default_factory=list)
+    """Aims of time that were missed."""
+
+    def row(self) -> tuple[object, ...]:
+        most = ", ".join(f"{count:,} {what}" for what, count in self.seen.most_common(3))
+        verdict = "; ".join((*self.broken, *self.late))
+        back = "no" if math.isnan(self.back_s) else f"{self.back_s:.1f}"
+        times = (round(ms) if ms < math.inf else "" for ms in (self.probe_ms, self.submit_ms))
+        gap = "" if math.isnan(self.gap_ms) else round(self.gap_ms)
+        return (
+            self.name, round(self.start_mb), round(self.most_mb), round(self.end_mb), back,
+            *times, gap, self.honest, most, _cut(verdict, 160) or "holds",
+        )  # fmt: skip
+
+
+COLUMNS = (
+    "attack", "MB before", "most", "after", "back s", "livez p99 ms", "submit p95 ms",
+    "chat gap ms", "honest", "the attacker saw", "verdict",
+)  # fmt: skip
+
+
+def _cut(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def names(sides: Sequence[str] = ("provider", "client")) -> list[str]:
+    """All attacks of these sides, as `provider:NAME` and `client:NAME`."""
+    by_side = {"provider": [*hostile_provider.ATTACKS, ALL_MODELS], "client": list(ATTACKS)}
+    return [f"{side}:{name}" for side in sides for name in by_side[side]]
+
+
+def described(name: str) -> str:
+    """What an attack does."""
+    side, _, short = name.partition(":")
+    if side == "client":
+        return hostile_client.described(short)
+    if short == ALL_MODELS:
+        return "A hundred tasks at once for all models that attack"
+    return (hostile_provider.ATTACKS[short].__doc__ or "").splitlines()[0].rstrip(".")
+
+
+def models_of(name: str) -> list[str]:
+    """The hostile models that an attack needs; `silent` where it is a client's."""
+    side, _, short = name.partition(":")
+    if side == "client":
+        return ["silent"]
+    return list(hostile_provider.ATTACKS) if short == ALL_MODELS else [short]
+
+
+def settings(name: str, honest: str, hostile: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """The product's defaults, but that retries and the breaker do not end an attack early."""
+    tables: dict[str, dict[str, Any]] = {
+        "server": {"grace_s": 0},
+        "breaker": {"failures": 1000},
+        "retry": {"max_retries": 1, "base_s": 0.1, "max_s": 0.5},
+        "models.honest": {"base_url": f"{honest}/v1", "model": "honest", "concurrency": 50},
+    }
+    for model in models_of(name):
+        kind = "embedding" if model in hostile_provider.EMBEDDINGS else "chat"
+        tables[f"models.{model}"] = {
+            "base_url": f"{hostile}/v1", "model": model, "type": kind, "concurrency": AT_ONCE,
+        }  # fmt: skip
+    if name == "client:files":
+        free = shutil.disk_usage(folder).free / MEGABYTE
+        tables["limits"] = {"disk_free_mb": max(round(free) - FILES_MB, 1)}
+    return tables
+
+
+class Attackers:
+    """`async with`: prepared; `act` for the time of the attack."""
+
+    def __init__(self, name: str, service: stage.Child, plan: Plan) -> None:
+        self._side, _, self._short = name.partition(":")
+        self._models = models_of(name)
+        self._service = service
+        self._plan = plan
+        self._headers = {"authorization": f"Bearer {HOSTILE_TOKEN}"}
+        self._process: asyncio.subprocess.Process | None = None
+
+    @asynccontextmanager
+    async def prepared(self) -> AsyncIterator[None]:
+        """Start the hostile client, where it is one, and wait until it is ready to begin."""
+        if self._side == "provider":
+            yield
+            return
+        arguments = [
+            "-m", hostile_client.PROGRAM, self._short, "--port", str(self._service.port),
+            "--token", HOSTILE_TOKEN, "--seconds", str(self._plan.seconds),
+            "--scale", str(self._plan.scale),
+        ]  # fmt: skip
+        pipe = asyncio.subprocess.PIPE
+        process = self._process = await asyncio.create_subprocess_exec(
+            sys.executable, *arguments, cwd=stage.ROOT, stdin=pipe, stdout=pipe
+        )
+        try:
+            assert process.stdout is not None
+            async with asyncio.timeout(PREPARED_S):
+                if await process.stdout.readline() != b"ready\n":
+                    raise RuntimeError(f"{self._short} could not be prepared")
+            yield
+        finally:
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+
+    async def act(self, seen: Counter[str], stop: asyncio.Event) -> None:
+        """Attack until the time is over or `stop` is set."""
+        if self._side == "provider":
+            await self._submit(seen, stop)
+            return
+        assert self._process is not None
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(b"begin\n")
+        waits = asyncio.create_task(self._process.stdout.read())
+        stops = asyncio.create_task(stop.wait())
+        await asyncio.wait((waits, stops), timeout=self._plan.seconds + 30,
+                           return_when=asyncio.FIRST_COMPLETED)  # fmt: skip
+        stops.cancel()
+        if waits.done() and (answered := waits.result()):
+            seen.update(orjson.loads(answered))
+        elif not stop.is_set():
+            raise RuntimeError(f"{self._short} did not come to its end")
+
+    async def _submit(self, seen: Counter[str], stop: asyncio.Event) -> None:
+        """Keep a few tasks under way for each of the hostile models; cancel them at the end."""
+        loop = asyncio.get_running_loop()
+        ends = loop.time() + self._plan.seconds
+        timeout = aiohttp.ClientTimeout(total=30)
+        async with aiohttp.ClientSession(
+            self._service.url, headers=self._headers, timeout=timeout
+        ) as client:
+            while loop.time() < ends and not stop.is_set():
+                for model in self._models:
+                    with suppress(*LOST):
+                        await self._fill(client, model)
+                await asyncio.sleep(0.25)
+            for model in self._models:
+                await self._end(client, model, seen)
+
+    async def _fill(self, client: aiohttp.ClientSession, model: str) -> None:
+        query = {"model": model, "status": "pending", "limit": str(AT_ONCE)}
+        async with client.get("/tasks", params=query) as answer:
+            if answer.status != 200 or (await answer.json())["tasks"]:
+                return
+        task: dict[str, Any] = {"model": model, "content": "hello", "cache": False}
+        if model in hostile_provider.EMBEDDINGS:
+            task = {"model": model, "type": "embedding", "input": "hello", "cache": False}
+        async with client.post("/tasks/batch", json={"tasks": [task] * AT_ONCE}):
+            pass
+
+    async def _end(self, client: aiohttp.ClientSession, model: str, seen: Counter[str]) -> None:
+        """Count how the tasks ended and cancel those that have not."""
+        with suppress(*LOST):
+            async with client.get("/tasks", params={"model": model, "limit": "500"}) as answer:
+                tasks = (await answer.json()).get("tasks", ())
+            for task in tasks:
+                error = task.get("error") or {}
+                seen[error.get("code") or task["status"]] += 1
+                if task["status"] in ("pending", "running", "scheduled"):
+                    async with client.post(f"/tasks/{task['task_id']}/cancel"):
+                        pass
+
+
+@asynccontextmanager
+async def services(name: str) -> AsyncIterator[tuple[stage.Child, Path]]:
+    """The service with both providers behind it, and its folder."""
+    module = "tests.benchmarks.hostile_provider"
+    async with AsyncExitStack() as stack:
+        folder, _ = await stack.enter_async_context(stage.workplace())
+        honest = stage.Child(folder, "honest", ["-m", module], "/")
+        nice = str(hostile_provider.NICE)
+        hostile = stage.Child(folder, "hostile", ["-m", module, "--nice", nice], "/")
+        await stack.enter_async_context(honest)
+        await stack.enter_async_context(hostile)
+        service = stage.service(folder, settings(name, honest.url, hostile.url, folder))
+        if name.partition(":")[2] not in WITHOUT_TOKENS:
+            service.environ["ASYNCSVC_TOKENS"] = f"{HONEST_TOKEN},{HOSTILE_TOKEN}"
+        yield await stack.enter_async_context(service), folder
+
+
+async def measure(name: str, plan: Plan) -> Outcome:
+    """One attack on a service of its own."""
+    outcome = Outcome(name)
+    async with services(name) as (service, folder):
+        attackers = Attackers(name, service, plan)
+        async with attackers.prepared():
+            await _load(service, "before", plan.warm_s)
+            outcome.start_mb = service.memory_mb()
+            honest = await _attacked(outcome, service, attackers)
+        outcome.probe_ms = percentile(honest.probes_s, 0.99) * 1000
+        outcome.submit_ms = percentile(honest.submits_s, 0.95) * 1000
+        outcome.gap_ms = max(honest.gaps_s, default=float("nan")) * 1000
+        outcome.honest = honest.accepted
+        if alive(service):
+            await honest.check()
+            await _back(outcome, service, plan)
+        _judge(outcome, honest, service, folder, plan)
+    return outcome
+
+
+async def _load(service: stage.Child, prefix: str, seconds: float) -> Honest:
+    """Honest load for so long."""
+    honest = Honest(service.url, {"authorization": f"Bearer {HONEST_TOKEN}"}, prefix)
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, stop.set)
+    await honest.run(stop)
+    return honest
+
+
+async def _attacked(outcome: Outcome, service: stage.Child, attackers: Attackers) -> Honest:
+    """Honest load and the attack beside it, until the attack is over."""
+    honest = Honest(service.url, {"authorization": f"Bearer {HONEST_TOKEN}"}, "beside")
+    over, enough = asyncio.Event(), asyncio.Event()
+
+    async def attack() -> None:
+        try:
+            await attackers.act(outcome.seen, enough)
+        finally:
+            over.set()
+
+    async def watch() -> None:
+        while not over.is_set():
+            _sample(outcome, service)
+            if outcome.most_mb > STOP_MB or not alive(service):
+                enough.set()
+            await asyncio.sleep(SAMPLE_S)
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(attack())
+        group.create_task(watch())
+        group.create_task(honest.run(over))
+    return honest
+
+
+def alive(service: stage.Child) -> bool:
+    return service.process.returncode is None
+
+
+def _sample(outcome: Outcome, service: stage.Child) -> None:
+    with suppress(psutil.NoSuchProcess):
+        outcome.end_mb = service.memory_mb()
+        outcome.most_mb = max(outcome.most_mb, outcome.end_mb)
+
+
+async def _back(outcome: Outcome, service: stage.Child, plan: Plan) -> None:
+    """Wait until memory is what it was, at most as long as the plan allows."""
+    began = perf_counter()
+    while alive(service):
+        _sample(outcome, service)
+        took = perf_counter() - began
+        if outcome.end_mb <= outcome.start_mb * BACK_SHARE:
+            outcome.back_s = took
+            return
+        if took >= plan.back_s:
+            return
+        await asyncio.sleep(SAMPLE_S)
+
+
+def _judge(
+    outcome: Outcome, honest: Honest, service: stage.Child, folder: Path, plan: Plan
+) -> None:
+    """Hold the outcome against the aims."""
+    code, faults = service.process.returncode, service.faults()
+    internal, refused = outcome.seen["internal"], dict(honest.refused.most_common(3))
+    error_500 = outcome.seen["500"] or any(" 500" in what for what in honest.refused)
+    written = sum(file.stat().st_size for file in folder.iterdir()) / MEGABYTE
+    filling = outcome.name.partition(":")[2] in FILLING
+    found = (
+        (code is not None, f"the service ended with {code}"),
+        (outcome.most_mb >= MEMORY_MB, f"{outcome.most_mb:.0f} MB"),
+        (refused and not filling, f"honest clients saw {refused}"),
+        (error_500, "an answer was 500"),
+        (internal, f"{internal} tasks ended with the error `internal`"),
+        (honest.wrong, f"{len(honest.wrong)} honest answers wrong, such as {honest.wrong[:1]}"),
+        (faults, f"{len(faults)} faults in the log, such as {faults[:1]}"),
+        (
+            outcome.name == "client:files" and written > FILES_MB * BACK_SHARE,
+            f"{written:.0f} MB were written, {FILES_MB} allowed",
+        ),
+    )
+    outcome.broken += [text for holds, text in found if holds]
+    if plan.timed:
+        late = (
+            (outcome.end_mb > outcome.start_mb * BACK_SHARE, f"{outcome.end_mb:.0f} MB stay"),
+            (outcome.probe_ms >= PROBE_P99_MS, f"livez p99 {outcome.probe_ms:.0f} ms"),
+            (outcome.submit_ms >= SUBMIT_P95_MS, f"submit p95 {outcome.submit_ms:.0f} ms"),
+        )
+        outcome.late += [text for holds, text in late if holds]
+
+
+async def run(plan: Plan, chosen: Sequence[str]) -> Report:
+    """These attacks, one after the other."""
+    enough_files()
+    report = Report(f"hostile: {len(chosen)} attacks of {plan.seconds:g} s", COLUMNS)
+    for number, name in enumerate(chosen):
+        progress(f"{number + 1} of {len(chosen)}: {name}: {described(name)}")
+        outcome = await measure(name, plan)
+        report.row(*outcome.row())
+        report.broken += [f"{name}: {fault}" for fault in (*outcome.broken, *outcome.late)]
+        progress(" | ".join(str(cell) for cell in outcome.row()))
+    return report
+
+
+def chosen_by(patterns: Sequence[str]) -> list[str]:
+    """The attacks whose names fit one of the patterns; all where there is none."""
+    if not patterns:
+        return names()
+    return [n for n in names() if any(fnmatch.fnmatch(n, pattern) for pattern in patterns)]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    default = Plan()
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.hostile", description=__doc__)
+    parser.add_argument("attack", nargs="*", help="names or patterns, as client:* or *:long-*")
+    parser.add_argument("--seconds", type=float, default=default.seconds, help="of each attack")
+    parser.add_argument("--back-s", type=float, default=default.back_s, help="wait for memory")
+    parser.add_argument("--scale", type=float, default=default.scale, help="of what is prepared")
+    parser.add_argument("--list", action="store_true", help="show the attacks and end")
+    given = parser.parse_args(argv)
+    chosen = chosen_by(given.attack)
+    if given.list:
+        print("\n".join(f"{name}: {described(name)}" for name in chosen))
+        return 0
+    if not chosen:
+        parser.error("no attack has such a name; --list shows them")
+    plan = Plan(seconds=given.seconds, back_s=given.back_s, scale=given.scale)
+    return uvloop.run(run(plan, chosen)).finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
