@@ -107,20 +107,24 @@ class Line(asyncio.Protocol):
 class Target:
     """The service's address, the token of the hostile client, and the time of the attack."""
 
-    def __init__(self, port: int, token: str, seconds: float, scale: float) -> None:
+    def __init__(
+        self, port: int, token: str, seconds: float, scale: float, waits: bool = True
+    ) -> None:
         self.port = port
         self.token = token
         self.seen: Counter[str] = Counter()
         """Statuses of answers, and connections that were `cut` by the service."""
         self._seconds = seconds
         self._scale = scale
+        self._waits = waits
         self._ends = 0.0
 
     async def begin(self) -> None:
-        """The attack is prepared: say so, and wait for the word to start it."""
-        print("ready", flush=True)
+        """The attack is prepared: say so, and wait for the word to start it, if it is the first."""
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(None, sys.stdin.readline)
+        if self._waits:
+            print("ready", flush=True)
+            await loop.run_in_executor(None, sys.stdin.readline)
         self._ends = loop.time() + self._seconds
 
     @property
