@@ -69,6 +69,8 @@ class Outcome:
     gap_ms: float = 0.0
     """The longest time without a piece of the honest chat."""
     honest: int = 0
+    written_mb: float = 0.0
+    """What the service keeps on the disk at the end."""
     seen: Counter[str] = field(default_factory=Counter)
     """What the attacker was answered, or how its tasks ended."""
     broken: list[str] = field(default_factory=list)
@@ -130,7 +132,8 @@ async def measure(name: str, plan: Plan) -> Outcome:
         if alive(service):
             await honest.check()
             await _back(outcome, service, plan)
-        _judge(outcome, honest, service, folder, plan)
+        outcome.written_mb = sum(f.stat().st_size for f in folder.iterdir()) / MEGABYTE
+        judge(outcome, honest, service.process.returncode, service.faults(), plan)
     return outcome
 
 
@@ -192,14 +195,13 @@ async def _back(outcome: Outcome, service: stage.Child, plan: Plan) -> None:
         await asyncio.sleep(SAMPLE_S)
 
 
-def _judge(
-    outcome: Outcome, honest: Honest, service: stage.Child, folder: Path, plan: Plan
+def judge(
+    outcome: Outcome, honest: Honest, code: int | None, faults: Sequence[str], plan: Plan
 ) -> None:
-    """Hold the outcome against the aims."""
-    code, faults = service.process.returncode, service.faults()
+    """Hold the outcome against the aims; `code`: with which the service has ended, `faults`: of
+    its log."""
     internal, refused = outcome.seen["internal"], dict(honest.refused.most_common(3))
     error_500 = outcome.seen["500"] or any(" 500" in what for what in honest.refused)
-    written = sum(file.stat().st_size for file in folder.iterdir()) / MEGABYTE
     filling = outcome.name.partition(":")[2] in FILLING
     found = (
         (code is not None, f"the service ended with {code}"),
@@ -210,8 +212,8 @@ def _judge(
         (honest.wrong, f"{len(honest.wrong)} honest answers wrong, such as {honest.wrong[:1]}"),
         (faults, f"{len(faults)} faults in the log, such as {faults[:1]}"),
         (
-            outcome.name == "client:files" and written > FILES_MB * BACK_SHARE,
-            f"{written:.0f} MB were written, {FILES_MB} allowed",
+            outcome.name == "client:files" and outcome.written_mb > FILES_MB * BACK_SHARE,
+            f"{outcome.written_mb:.0f} MB were written, {FILES_MB} allowed",
         ),
     )
     outcome.broken += [text for holds, text in found if holds]
