@@ -109,8 +109,11 @@ def inflaters(header: str) -> list[Inflater]:
 
 STREAM_BYTES = 256 * 1024 * 1024
 """The longest stream: 500,000 tokens with 500 bytes around each."""
-PAUSE_BYTES = 1024 * 1024
-"""After so much from compressed data, other tasks have their turn: little input may be behind."""
+SLICE_BYTES = 2048
+"""The longest part that is given out at once: hundreds of events may be in it."""
+TURN_S, TURN_BYTES = 0.001, 1 << 20
+"""After so much time or data other tasks have their turn: where the provider is faster than the
+service, the next part is always there, and nothing else would let them."""
 
 
 async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
@@ -119,19 +122,29 @@ async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
     which is to be closed before the response is."""
     stream = cast(httpx.AsyncByteStream, response.stream)
     layers = inflaters(response.headers.get("content-encoding", ""))
-    length, pause = 0, PAUSE_BYTES
+    length, turn, spent, now = 0, TURN_BYTES, 0.0, asyncio.get_running_loop().time
     async for packed in stream:
-        for part in _inflated(layers, [packed]) if layers else (packed,):
-            length += len(part)
+        began = now()
+        for whole in _inflated(layers, [packed]) if layers else (packed,):
+            length += len(whole)
             if length > STREAM_BYTES:
                 raise UpstreamTooLarge(f"the provider sent more than {STREAM_BYTES} bytes")
-            yield part
-            if layers and length > pause:
-                pause = length + PAUSE_BYTES
-                await asyncio.sleep(0)
+            for part in (whole,) if len(whole) <= SLICE_BYTES else _slices(whole):
+                yield part
+                ended = now()
+                spent += ended - began
+                began = ended
+                if spent > TURN_S or length > turn:
+                    spent, turn = 0.0, length + TURN_BYTES
+                    await asyncio.sleep(0)
+                    began = now()
     for layer in layers:
         if left := layer.end():
             yield left
+
+
+def _slices(whole: bytes) -> Iterable[bytes]:
+    return (whole[at : at + SLICE_BYTES] for at in range(0, len(whole), SLICE_BYTES))
 
 
 def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterable[bytes]:

@@ -1,5 +1,6 @@
 import asyncio
 import gzip
+import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -176,3 +177,32 @@ def test_few_bytes_that_stand_for_many_come_in_pieces(data: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert count == len(data)
+
+
+class Ready(httpx.AsyncByteStream):
+    """A body whose parts are there at once: reading it never waits."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+
+
+@pytest.mark.parametrize("parts", [[b"x"] * 30, [b"x" * (240 << 10)]], ids=["many", "one-long"])
+async def test_while_parts_are_always_there_others_have_their_turn(parts: list[bytes]) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(other())
+    async with aclosing(body_of(httpx.Response(200, stream=Ready(parts)))) as body:
+        async for _ in body:
+            time.sleep(0.003)  # noqa: ASYNC251
+    counting.cancel()
+    assert turns >= 20
