@@ -203,6 +203,26 @@ async def test_a_slot_that_ends_soon_is_the_next_where_the_window_has_room(
         assert forecast.reason == "a: 2 of 2 calls under way"
 
 
+@virtual
+async def test_the_last_place_of_the_window_is_used_before_it_is_full(tmp_path: Path) -> None:
+    client = ScriptedClient([1.0, "ok"])
+    async with EngineServices(tmp_path, {"a": model(rpm=10)}, client) as services:
+        for number in range(8):
+            await services.finished(await services.submit(f"{number}"))
+        await asyncio.sleep(5.0)
+        await services.submit("the ninth")
+        await asyncio.sleep(MOMENT)
+        tenth, eleventh = await services.submit_many(["x", "y"])
+        begun = asyncio.get_running_loop().time()
+        first = (await _forecast(services, tenth)).eta_s
+        second = (await _forecast(services, eleventh)).eta_s
+        await services.finished(eleventh)
+        assert first == pytest.approx(services.client.of("x")[0].started - begun, abs=1.0)
+        assert second is not None
+        assert second > 6
+        assert services.client.of("y")[0].started - begun > 6
+
+
 # While a model rests --------------------------------------------------------------------------
 
 RESTS = [
