@@ -190,6 +190,16 @@ async def test_real_time_work_goes_first_when_its_slot_comes_back(tmp_path: Path
         assert (first.split()[0], second) == ("hello", "/fast y")
 
 
+@virtual
+async def test_no_slot_is_kept_free_where_only_such_slots_could_serve(tmp_path: Path) -> None:
+    single = model(good_at=["realtime", "simple"])
+    async with EngineServices(tmp_path, {"quick": single, "second": single}) as services:
+        await services.finished(await services.submit("/fast y"))
+        start = loop().time()
+        await services.finished(await services.submit("hello"))
+        assert services.client.of("hello")[0].started == start
+
+
 async def _urgent(services: EngineServices, gap_s: float) -> None:
     """Real-time tasks one after another, and a measurement of the others."""
     await _measured(services, "wide")
