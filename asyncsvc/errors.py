@@ -8,6 +8,7 @@ read in one place.
     AsyncsvcError
     ├── SettingsError              the settings do not add up; one line per fault
     ├── StartError                 the service cannot start here (lock, schema, directory)
+    │   └── UnsafeFile             a link or no plain file stands where a file of ours should
     ├── IllegalTransition          the state table has no such arrow (409)
     │   └── StaleLease             another run of the task has begun
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
@@ -60,6 +61,11 @@ class SettingsError(AsyncsvcError):
 
 class StartError(AsyncsvcError):
     """The service cannot start; the message says what to do about it."""
+
+
+class UnsafeFile(StartError):
+    """A link, or something that is no plain file, stands at the name of a file of ours, or a file
+    there is not what it should be. Nothing was opened or changed."""
 
 
 class IllegalTransition(AsyncsvcError):

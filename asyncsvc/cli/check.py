@@ -14,13 +14,13 @@ from asyncsvc import __version__
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
 from asyncsvc.cli.serve import summary
 from asyncsvc.config.load import load
-from asyncsvc.errors import SettingsError, StartError
+from asyncsvc.errors import SettingsError, StartError, UnsafeFile
 from asyncsvc.net.signing import Signer
 from asyncsvc.providers.registry import Catalogue
+from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy, look
 from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
-from asyncsvc.storage.migrations import scripts
 
 app = typer.Typer()
 
@@ -47,6 +47,8 @@ def check(settings: SettingsFile = None) -> int:
     print(f"database  {path.absolute()}")
     if state:
         print(f"          {state}")
+    for note in own_files.open_to_others(path):
+        print(f"note      {note}; a start mends what is ours")
     return _verdict(faults)
 
 
@@ -63,18 +65,17 @@ def _verdict(faults: list[str]) -> int:
 
 def database(path: Path) -> tuple[str, list[str]]:
     """Return the state of the database file, and its faults."""
+    try:
+        own_files.check(path)
+    except UnsafeFile as unsafe:
+        return "", [str(unsafe)]
     if not path.exists():
         return _place_for(path)
     try:
-        schema, tables, count = look(path)
+        count, schema = look(path)
     except NotACopy as error:
         return "", [f"{path}: cannot be read: {error}; restore a backup or set storage.path"]
-    newest = scripts()[-1][0]
-    if schema > newest:
-        return "", [
-            f"{path}: written by a newer asyncsvc (schema {schema}, known {newest}); update"
-        ]
-    if not schema and tables:
+    if not schema and path.stat().st_size:
         return "", [f"{path}: is the database of something else; set storage.path to another file"]
     return f"can be read: {count} tasks, schema {schema}, {_holder(path)}", []
 

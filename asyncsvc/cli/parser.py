@@ -14,7 +14,7 @@ from typer.main import get_command
 
 from asyncsvc import __version__
 from asyncsvc.cli.options import FAILED, INTERRUPTED, MISUSED, Failure, program
-from asyncsvc.errors import AsyncsvcError, SettingsError
+from asyncsvc.errors import AsyncsvcError, SettingsError, UnsafeFile
 
 COMMANDS = {
     "serve": ("serve", "simulator"),
@@ -80,6 +80,8 @@ def run(argv: list[str]) -> int:
         return _fail(error.lines, MISUSED)
     except Failure as error:
         return _fail([str(error)], error.code)
+    except UnsafeFile as error:
+        return _fail([str(error)], MISUSED)
     except AsyncsvcError as error:
         return _fail([str(error)], FAILED)
     return code if isinstance(code, int) else 0

@@ -35,10 +35,11 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.serve import overrides
 from asyncsvc.clock import now_ms
 from asyncsvc.config.load import load
+from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import (
     CopyFailed,
     NotACopy,
-    duplicate,
+    compact,
     exchange,
     inspect,
     keep_calls,
@@ -196,6 +197,7 @@ def _exchanged(source: Path | None, file: str, database: Path) -> int:
         if held:
             keep_calls(database, coming)
         exchange(coming, database, aside)
+        own_files.close_to_others(database)
     except NotACopy as error:
         raise Failure(f"{_named(file)}: {error}; nothing was changed") from None
     except (OSError, CopyFailed) as error:
@@ -214,11 +216,14 @@ def _inspected(source: Path | None, coming: Path) -> tuple[int, int]:
     """Copy the backup beside the database and check the copy: what is checked is what is used."""
     if source is None:
         source = coming.with_name(f"{coming.name}-raw")
-        with source.open("xb") as raw:
+        with open(own_files.new(source), "wb") as raw:
             shutil.copyfileobj(sys.stdin.buffer, raw)
     inspect(source)
-    coming.touch(mode=0o600, exist_ok=False)
-    duplicate(source, coming)
+    need = source.stat().st_size
+    if shutil.disk_usage(coming.parent).free < need:
+        raise NotACopy(f"the disk of {coming.parent} has no room for its {need} bytes")
+    os.close(own_files.new(coming))
+    compact(source, coming)
     with coming.open("rb+") as file:
         os.fsync(file.fileno())
     return inspect(coming)

@@ -19,6 +19,7 @@ import aiosqlite
 
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.storage import own_files
 from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, task_of
 from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
@@ -27,6 +28,7 @@ from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
 from asyncsvc.storage.migrations import connected, look_at, unusable
 from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, Upkeep
 from asyncsvc.storage.refusals import Refusals
+from asyncsvc.storage.schema import UNTRUSTED
 from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
 from asyncsvc.storage.upkeep import SQLiteUpkeep
 from asyncsvc.storage.webhooks import SQLiteDeliveries
@@ -76,6 +78,7 @@ class Database:
         """Lock, open, check and migrate. Raises StartError with what to do about it."""
         lock = stack.enter_context(FileLock(path))
         look_at(path)
+        own_files.close_to_others(path)
         opened = OpenedFiles(path, lock, stack.enter_context(DatabaseLock(path)))
         connections = AsyncExitStack()
         stack.push_async_callback(_closed, connections, opened)
@@ -87,6 +90,7 @@ class Database:
             readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
         except sqlite3.Error as error:
             raise unusable(path, error) from None
+        own_files.check(path)
         opened.remember()
         writer.guard, writer.guard_committed = opened.check, opened.check_committed
         store = cls(path, writer, readers, opened)
@@ -285,7 +289,7 @@ async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
     async with aiosqlite.connect(
         path, isolation_level=None, cached_statements=READER_STATEMENTS
     ) as reader:
-        for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
+        for pragma in (*UNTRUSTED, "query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
             await reader.execute_fetchall(f"PRAGMA {pragma}")
         await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
         yield reader

@@ -24,13 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from asyncsvc.errors import DatabaseLost, StartError
+from asyncsvc.errors import DatabaseLost, StartError, UnsafeFile
+from asyncsvc.storage import own_files
 from asyncsvc.storage.migrations import MAGIC
 
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 """What the system says of a lock that another process holds."""
 LOG, INDEX = "-wal", "-shm"
 KEPT = ".kept"
+LOCK_MOST = 32
+"""Bytes of the number of a process, with room."""
 REMEDY = (
     "put the same file back in its place, or stop the service and start it on a database that "
     "stays (a backup is put in place by `restore`)"
@@ -78,13 +81,13 @@ class _Seen:
     @classmethod
     def of(cls, what: str, path: Path, opened: Path | int) -> Self:
         """The file at that path, as it is; `opened` is the path or a descriptor of the file."""
-        found = os.stat(opened)
+        found = os.stat(opened) if isinstance(opened, int) else os.lstat(opened)
         return cls(path, what, found.st_dev, found.st_ino)
 
     def fault(self) -> str | None:
         """Why the path does not lead to the file any more, in words; None where it does."""
         try:
-            found = os.stat(self.path)
+            found = os.lstat(self.path)
         except FileNotFoundError:
             return f"{self.what} {self.path} is no longer there"
         except OSError as error:
@@ -127,14 +130,11 @@ class FileLock:
     def _opened(self) -> IO[bytes]:
         named = self._database
         try:
-            if self._database.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a directory")
-            if not self._database.parent.exists():
-                # It holds prompts and answers: no other user of the machine may read them.
-                self._database.parent.mkdir(parents=True, mode=0o700)
+            own_files.check(self._database)
+            # It holds prompts and answers: no other user of the machine may read them.
+            own_files.new_folder(self._database.parent)
             named = self._path
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
-            return open(os.open(self._path, flags, 0o666), "r+b", buffering=0)
+            return _lock_file(self._path)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = error.strerror if isinstance(error, OSError) else error
             remedy = (
@@ -171,7 +171,7 @@ class DatabaseLock:
         if sys.platform == "win32":
             return self  # there an open file can be neither removed nor replaced
         try:
-            descriptor = os.open(self._database, os.O_RDWR)
+            descriptor = os.open(self._database, os.O_RDWR | own_files.NO_FOLLOW)
         except OSError:
             return self  # the opening of the database says why it cannot be opened
         try:
@@ -210,10 +210,24 @@ def in_use(database: Path, holder: str) -> StartError:
     )
 
 
+def _lock_file(path: Path) -> IO[bytes]:
+    """The lock file, opened; only one that holds at most the number of a process is ours to
+    overwrite. Raises OSError, UnsafeFile."""
+    file = open(own_files.opened(path), "r+b", buffering=0)  # noqa: SIM115
+    text = file.read(LOCK_MOST + 1).strip(b"\0\n ")  # zeros are what a power cut leaves
+    if text.isdigit() or not text:
+        return file
+    file.close()
+    raise UnsafeFile(
+        f"storage.path: {path} is no lock file of ours; move it away, or choose another with "
+        "--db FILE"
+    )
+
+
 def _holder(file: IO[bytes]) -> str:
     """The process that a lock file names; anything may stand in a damaged one."""
     file.seek(0)
-    text = file.read(32).decode("ascii", "replace").strip()
+    text = file.read(LOCK_MOST).decode("ascii", "replace").strip()
     return f"process {text}" if text.isdigit() else "process unknown"
 
 

@@ -7,12 +7,13 @@ goes back to an older schema.
 
 import shutil
 import sqlite3
-from importlib import resources
 from pathlib import Path
 
-from asyncsvc.errors import DatabaseDamaged, StartError
+from asyncsvc.errors import DatabaseDamaged, StartError, UnsafeFile
+from asyncsvc.storage import own_files, schema
 from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.refusals import REMEDY
+from asyncsvc.storage.schema import UNTRUSTED
 
 WRITER_STATEMENTS = 512
 """Prepared statements that the write connection keeps: see `statements.ROWS_MOST`."""
@@ -21,6 +22,7 @@ ROOM_BYTES = 256 * 1024
 """What a start writes at most where nothing is to be migrated: the index of the log (32 KiB), the
 head of the log, the record of tasks that were cut off."""
 PRAGMAS = (
+    *UNTRUSTED,
     "busy_timeout=5000",
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -29,12 +31,6 @@ PRAGMAS = (
     # Or a large statement within a transaction keeps what it would undo in a file of its own.
     "temp_store=MEMORY",
 )
-
-
-def scripts() -> list[tuple[int, str]]:
-    """(version, SQL) of each migration, in order."""
-    files = [f for f in resources.files(__package__).iterdir() if f.name.endswith(".sql")]
-    return sorted((int(f.name.split("_")[0]), f.read_text(encoding="utf-8")) for f in files)
 
 
 async def connected(path: Path) -> Writer:
@@ -56,11 +52,13 @@ async def connected(path: Path) -> Writer:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check the schema's version, set the pragmas and apply the migrations that are missing."""
+    """Check the schema, set the pragmas and apply the migrations that are missing."""
     current = _version(connection, path)  # before WAL, which rewrites the header
+    if not current:  # and before the log is made: pages that become free can be given back
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
-    for version, sql in scripts():
+    for version, sql in schema.scripts():
         if version > current:
             connection.executescript(
                 f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={version};\nCOMMIT;"
@@ -73,8 +71,7 @@ def look_at(path: Path) -> None:
     SQLite takes a short file that is no database for an empty one, and would overwrite it.
     """
     try:
-        with path.open("ab+") as file:
-            file.seek(0)
+        with open(own_files.opened(path), "rb") as file:
             head = file.read(len(MAGIC))
     except OSError as error:
         raise StartError(
@@ -110,19 +107,12 @@ def unusable(path: Path, error: Exception) -> StartError:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema's version; 0 for an empty file. Changes nothing."""
-    newest = scripts()[-1][0]
-    current, objects = connection.execute(
-        "SELECT user_version, (SELECT COUNT(*) FROM sqlite_schema) FROM pragma_user_version"
-    ).fetchone()
-    if not current and objects:
-        raise StartError(
-            f"storage.path: {path} is another program's database; "
+    """The schema's version; 0 for an empty file. Changes nothing. Raises StartError."""
+    for pragma in UNTRUSTED:
+        connection.execute(f"PRAGMA {pragma}")
+    if why := schema.fault(connection):
+        raise UnsafeFile(
+            f"storage.path: {path} {why}; it was not changed. Restore a backup of asyncsvc's, or "
             "choose another file with --db FILE"
         )
-    if current > newest:
-        raise StartError(
-            f"{path} was written by a newer asyncsvc (schema {current}, this one knows {newest}); "
-            "update asyncsvc or choose another file with --db FILE"
-        )
-    return int(current)
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
