@@ -14,6 +14,7 @@ from asyncsvc import __version__
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
 from asyncsvc.cli.serve import summary
 from asyncsvc.cli.terminal import say
+from asyncsvc.config import advice
 from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.net.signing import Signer
@@ -48,6 +49,8 @@ def check(settings: SettingsFile = None) -> int:
     say(f"database  {path.absolute()}")
     if state:
         say(f"          {state}")
+    for line in advice.warnings(found, environ, file):
+        say(f"warning   {line}", sys.stderr)
     return _verdict(faults)
 
 

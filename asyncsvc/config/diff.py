@@ -5,7 +5,6 @@ documentation is made from. Promises that a difference shows no secret. Never re
 file, and never applies anything but to the settings themselves.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
+from asyncsvc.config.secrets import HIDDEN, is_variable
 from asyncsvc.config.settings import Model, Settings
 
 
@@ -102,9 +102,6 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
 }
 """Each key of each section; that of `models` stands for any model."""
 
-HIDDEN = "***"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -188,7 +185,7 @@ def _shown(key: str, value: Any) -> Any:
 
 
 def _variable(name: str) -> str:
-    return name if _VARIABLE.fullmatch(name) else HIDDEN
+    return name if is_variable(name) else HIDDEN
 
 
 def _address(url: str) -> str:

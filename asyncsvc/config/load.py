@@ -15,7 +15,9 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from asyncsvc.config.secrets import names_variables, redacted
 from asyncsvc.config.settings import Model, Settings, Variable, is_loopback, tokens
+from asyncsvc.config.value_types import SECRET
 from asyncsvc.errors import SettingsError
 
 PREFIX = "ASYNCSVC_"
@@ -40,14 +42,17 @@ def load(
     except ValidationError as error:
         faults += [_line(fault, path, environ) for fault in error.errors()]
     if faults:
-        raise SettingsError(faults)
+        raise SettingsError([redacted(line) for line in faults])
     for section, changes in (overrides or {}).items():
         merged = getattr(settings, section).model_dump() | dict(changes)
         try:
             checked = type(getattr(settings, section)).model_validate(merged)
         except ValidationError as error:
             raise SettingsError(
-                [_line({**f, "loc": (section, *f["loc"])}, None, {}) for f in error.errors()]
+                [
+                    redacted(_line({**f, "loc": (section, *f["loc"])}, None, {}))
+                    for f in error.errors()
+                ]
             ) from None
         settings = settings.model_copy(update={section: checked})
     _check_exposure(settings, environ)
@@ -153,6 +158,12 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
     if fault["type"] == "missing":
         return f"{where}: {key}: is required{meaning}"
     text = fault["msg"].removeprefix("Value error, ")
-    silent = isinstance(fault.get("input"), dict) or NEVER_SHOWN.intersection(loc)
-    given = "" if silent else f", got {fault.get('input')!r}"
+    given = "" if _silent(fault, loc) else f", got {fault.get('input')!r}"
     return f"{where}: {key}: {text[0].lower()}{text[1:]}{given}{meaning}"
+
+
+def _silent(fault: Mapping[str, Any], loc: tuple[str, ...]) -> bool:
+    """Whether the value at fault may be a secret, or is a whole table."""
+    if fault["type"] == SECRET or isinstance(fault.get("input"), dict):
+        return True
+    return any(name in NEVER_SHOWN or names_variables(name) for name in loc)
