@@ -101,7 +101,7 @@ def test_there_is_no_circle() -> None:
 
 FACES = {
     "batches": {"batches", "files", "lines", "steps"},
-    "config": {"diff", "load", "settings"},
+    "config": {"advice", "diff", "load", "settings"},
     "cron": {"schedules"},
     "execution": {"execution", "workers"},
     "intake": {"admission", "commands", "importer", "intake"},

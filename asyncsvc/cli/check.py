@@ -13,6 +13,8 @@ import typer
 from asyncsvc import __version__
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
 from asyncsvc.cli.serve import summary
+from asyncsvc.cli.terminal import say
+from asyncsvc.config import advice
 from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError, UnsafeFile
 from asyncsvc.net.signing import Signer
@@ -30,32 +32,34 @@ def check(settings: SettingsFile = None) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
     environ = os.environ
     file = settings_file(settings)
-    print(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
+    say(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
     try:
         found = load(file, environ)
         lines = summary(found, Catalogue(found, environ), file)
         variable = found.webhooks.secret_env
         signed = bool(Signer.of(variable, environ))
     except SettingsError as error:
-        print(f"settings  {file}")
+        say(f"settings  {file}")
         return _verdict(error.lines)
     for line in lines:
-        print(line)
-    print(f"webhooks  {'signed with' if signed else 'refused without a secret in'} {variable}")
+        say(line)
+    say(f"webhooks  {'signed with' if signed else 'refused without a secret in'} {variable}")
     path = Path(found.storage.path)
     state, faults = database(path)
-    print(f"database  {path.absolute()}")
+    say(f"database  {path.absolute()}")
     if state:
-        print(f"          {state}")
+        say(f"          {state}")
     for note in own_files.open_to_others(path):
-        print(f"note      {note}; a start mends what is ours")
+        say(f"note      {note}; a start mends what is ours")
+    for line in advice.warnings(found, environ, file):
+        say(f"warning   {line}", sys.stderr)
     return _verdict(faults)
 
 
 def _verdict(faults: list[str]) -> int:
     for fault in faults:
-        print(f"wrong     {fault}", file=sys.stderr)
-    print(
+        say(f"wrong     {fault}", sys.stderr)
+    say(
         f"not ready: mend {'these' if len(faults) > 1 else 'this'} first"
         if faults
         else f"ready: `{program()} serve` starts it"

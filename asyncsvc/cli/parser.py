@@ -14,6 +14,7 @@ from typer.main import get_command
 
 from asyncsvc import __version__
 from asyncsvc.cli.options import FAILED, INTERRUPTED, MISUSED, Failure, program
+from asyncsvc.cli.terminal import Screen, say
 from asyncsvc.errors import AsyncsvcError, SettingsError, UnsafeFile
 
 COMMANDS = {
@@ -36,6 +37,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show Chinese gets question marks, not a traceback.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    sys.stdout, sys.stderr = Screen(sys.stdout), Screen(sys.stderr)
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -89,7 +91,7 @@ def run(argv: list[str]) -> int:
 
 def _fail(lines: list[str], code: int) -> int:
     for line in lines:
-        print(f"asyncsvc: {line}", file=sys.stderr)
+        say(f"asyncsvc: {line}", sys.stderr)
     return code
 
 
@@ -97,5 +99,5 @@ def top(
     version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
 ) -> None:
     if version:
-        print(f"asyncsvc {__version__}")
+        say(f"asyncsvc {__version__}")
         raise typer.Exit

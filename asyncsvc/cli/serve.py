@@ -28,6 +28,7 @@ from asyncsvc.cli.options import (
     program,
     settings_file,
 )
+from asyncsvc.cli.terminal import OneLineFormatter, say
 
 app = typer.Typer()
 log = logging.getLogger(__name__)
@@ -65,9 +66,9 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
     def announce(url: str) -> None:
         catalogue = Catalogue(settings, environ)
         for line in summary(settings, catalogue, file):
-            print(line)
-        print(f"database  {Path(settings.storage.path).absolute()}")
-        print(f"listening on {url}", flush=True)
+            say(line)
+        say(f"database  {Path(settings.storage.path).absolute()}")
+        say(f"listening on {url}")
         enabled = ", ".join(dict.fromkeys(u.name for u in catalogue.upstreams)) or "none"
         lacks = "; ".join(f"{name}: {why}" for name, why in catalogue.disabled.items())
         log.info("listening on %s; models enabled: %s; disabled: %s", url, enabled, lacks or "none")
@@ -156,7 +157,7 @@ LIBRARIES = ("uvicorn", "httpx", "httpcore", "aiohttp", "websockets", "asyncio")
 def log_to_stderr(ours: int = logging.INFO) -> None:
     """Log our own records from `ours` on, the libraries' from WARNING on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(FORMAT, DATE))
+    handler.setFormatter(OneLineFormatter(FORMAT, DATE))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("asyncsvc").setLevel(ours)
     for name in LIBRARIES:
@@ -183,9 +184,8 @@ def simulator(
         raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
 
     def announce(url: str) -> None:
-        print(
-            "\n".join([f"simulator listening on {url}", *_introduction(simulated, url)]), flush=True
-        )
+        for line in [f"simulator listening on {url}", *_introduction(simulated, url)]:
+            say(line)
 
     try:
         serve_simulator(simulated, HOST, port or 0, announce)

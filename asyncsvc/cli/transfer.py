@@ -33,6 +33,7 @@ from asyncsvc.cli.options import (
     settings_file,
 )
 from asyncsvc.cli.serve import overrides
+from asyncsvc.cli.terminal import say
 from asyncsvc.clock import now_ms
 from asyncsvc.config.load import load
 from asyncsvc.storage import own_files
@@ -112,7 +113,7 @@ def import_(file: Old, as_json: Json = False, url: Url = None) -> int:
     if as_json:
         print_json(total)
     else:
-        print(_counted(total))
+        say(_counted(total))
     return 0
 
 
@@ -169,7 +170,7 @@ def _read(file: str) -> Generator[IO[bytes]]:
 
 def _report(line: str) -> None:
     """Print a line for people, apart from the data of a pipe."""
-    print(line, file=sys.stderr if line.startswith(f"{STD}:") else sys.stdout)
+    say(line, sys.stderr if line.startswith(f"{STD}:") else sys.stdout)
 
 
 @app.command(rich_help_panel=HERE)
@@ -206,9 +207,9 @@ def _exchanged(source: Path | None, file: str, database: Path) -> int:
         for rest in ("", "-journal", "-raw"):
             with suppress(OSError):
                 coming.with_name(coming.name + rest).unlink()
-    print(f"restored  {database.absolute()}: {tasks} tasks, schema {schema}, of {_named(file)}")
-    print(f"before    {aside.absolute()}" if held else "before    there was none")
-    print(f"`{program()} serve` starts with it; unfinished tasks of the backup will run again")
+    say(f"restored  {database.absolute()}: {tasks} tasks, schema {schema}, of {_named(file)}")
+    say(f"before    {aside.absolute()}" if held else "before    there was none")
+    say(f"`{program()} serve` starts with it; unfinished tasks of the backup will run again")
     return 0
 
 

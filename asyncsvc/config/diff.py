@@ -5,7 +5,6 @@ documentation is made from. Promises that a difference shows no secret. Never re
 file, and never applies anything but to the settings themselves.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -14,6 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
+from asyncsvc.config.secrets import HIDDEN, is_variable
 from asyncsvc.config.settings import Client, Model, Settings
 
 
@@ -114,9 +114,6 @@ NAMED: Mapping[str, tuple[str, type[BaseModel]]] = {
 }
 """The sections that hold a table for each name: the word before a name, and what a table is."""
 
-HIDDEN = "***"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
-
 
 @dataclass(frozen=True, slots=True)
 class Difference:
@@ -206,7 +203,7 @@ def _shown(key: str, value: Any) -> Any:
 
 
 def _variable(name: str) -> str:
-    return name if _VARIABLE.fullmatch(name) else HIDDEN
+    return name if is_variable(name) else HIDDEN
 
 
 def _address(url: str) -> str:

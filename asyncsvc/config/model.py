@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
-from asyncsvc.config.value_types import Bool, Int, Seconds, Section, numeral
+from asyncsvc.config.value_types import SECRET, Bool, Int, Seconds, Section, numeral
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,12 @@ class Model(Section):
     def _http(cls, value: str | None) -> str | None:
         if value is not None and not value.startswith(("http://", "https://", "ws://", "wss://")):
             raise ValueError("must start with http:// or https://")
+        if value is not None and ("?" in value or "#" in value or "@" in value):
+            # What follows ? would stand before /chat/completions; what precedes @ is a secret.
+            raise PydanticCustomError(
+                SECRET,
+                "must have no ?, # or @: a key belongs into the variable that api_key_env names",
+            )
         return value.rstrip("/") if value else value
 
     @field_validator("usage", mode="before")

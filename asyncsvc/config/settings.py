@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from asyncsvc.config.model import Model as Model
-from asyncsvc.config.value_types import Bool, Int, Seconds, Section
+from asyncsvc.config.secrets import looks_like_key
+from asyncsvc.config.value_types import Bool, Int, Seconds, Section, Table
 from asyncsvc.config.value_types import Variable as Variable
 from asyncsvc.net.egress import Egress
 
@@ -217,7 +218,7 @@ class Routing(Section):
     )
 
 
-class Settings(Section):
+class Settings(Table):
     """All settings of the service. Build them with `loading.load`.
 
     The one in force is shared by all parts, which ask it at the moment of use; `live.adopt`
@@ -284,6 +285,8 @@ class Settings(Section):
 
 def _check_name(name: str) -> None:
     """Names stand in addresses: each part between slashes must be one that no client rewrites."""
+    if looks_like_key(name):
+        raise ValueError("the name of a model looks like a key; it is not repeated here")
     sound = name.isprintable() and all(c.isalnum() or c in NAME_SIGNS for c in name)
     parts = name.split("/")
     if not name or len(name) > NAME_CHARS or not sound or {"", ".", ".."} & set(parts):
