@@ -18,6 +18,7 @@ from starlette.types import Receive, Scope, Send
 
 from asyncsvc.errors import MethodNotAllowed
 from asyncsvc.web.http import errors
+from asyncsvc.web.http.large_answers import deliver
 
 JSON_MEDIA = "application/json"
 _MARK = "operation"
@@ -102,7 +103,7 @@ class Resource(Route):
                 response = await function(Request(scope, receive, send))
             except Exception as error:
                 response = errors.answer(scope, error)
-        await response(scope, receive, send)
+        await deliver(response, scope, receive, send)
 
     async def _options(self, _: Request) -> Response:
         return Response(status_code=204, headers=self._allow)

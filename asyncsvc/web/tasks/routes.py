@@ -21,7 +21,7 @@ from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import LIVE, Streamed, begun
-from asyncsvc.web.tasks import schemas, sse, views
+from asyncsvc.web.tasks import schemas, sse, views, whole_task
 from asyncsvc.web.tasks.schemas import BATCH_MOST, KEY_MOST, PAGE_MOST
 
 PATH = "/tasks"
@@ -156,7 +156,7 @@ async def show(request: Request) -> Response:
     """
     parts = services(request)
     task = await parts.journal.task(request.path_params["task_id"])
-    return JSON(await views.whole(parts, task))
+    return await whole_task.answer(parts, task, request.method)
 
 
 @operation(answer=schemas.Page, query=schemas.ListQuery)
@@ -230,7 +230,7 @@ async def retry(request: Request) -> Response:
 async def _steer(request: Request, verb: str) -> Response:
     parts = services(request)
     task = await getattr(parts.control, verb)(request.path_params["task_id"])
-    return JSON(await views.whole(parts, task))
+    return await whole_task.answer(parts, task, request.method)
 
 
 @operation(status=204, errors=STEERING)
