@@ -100,6 +100,9 @@ class TextReads(Protocol):
         """A piece of a task's result in UTF-8. Raises ReadRefused where a `version` is given and
         the task has another one by now."""
 
+    async def volume(self, n: int) -> int:
+        """How many characters the data of a task's events have."""
+
     async def so_far(self, n: int, after: int = 0) -> tuple[int, list[tuple[int, str]], bool]:
         """(seq of the task's latest attempt or 0, some of its chunks since then and above `after`
         as (seq, data), whether there are more)."""

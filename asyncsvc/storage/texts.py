@@ -44,6 +44,10 @@ class SQLiteTexts:
             raise ReadRefused("the task was started anew while its result was being read")
         return piece
 
+    async def volume(self, n: int) -> int:
+        sql = "SELECT COALESCE(SUM(LENGTH(data)), 0) FROM events WHERE task_n = ?"
+        return int(await self._run(lambda db: db.execute(sql, (n,)).fetchone()[0]))
+
     async def so_far(
         self, n: int, after: int = 0, limit: int = SO_FAR_ROWS
     ) -> tuple[int, list[tuple[int, str]], bool]:

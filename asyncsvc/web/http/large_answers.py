@@ -8,7 +8,8 @@ is let go, and its room with it. Never knows what the content is.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -26,6 +27,10 @@ SENT_WITHIN_S = 30.0
 must not keep the room of others; one that takes nothing is let go sooner, see `connections`."""
 PIECE_ROOM = 1024 * 1024
 """Room for an answer that is read in pieces: a piece of 512 KiB, as stored and as sent."""
+WHOLE_CHARS = 256 * 1024
+"""Texts up to this size are put together without room."""
+CHAR_BYTES = 4
+"""What a character of a text takes while an answer is put together: itself, its JSON, a copy."""
 READING = ("GET", "HEAD")
 
 
@@ -40,13 +45,13 @@ class LargeAnswer(Streamed):
         self, content: AsyncIterator[bytes], hold: Hold, headers: Mapping[str, str]
     ) -> None:
         super().__init__(
-            _in_parts(content), media_type=errors.JSON.media_type, headers=dict(headers)
+            in_parts(content), media_type=errors.JSON.media_type, headers=dict(headers)
         )
         self._hold = hold
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            await super().__call__(scope, receive, _Paced(send))
+            await super().__call__(scope, receive, Paced(send))
         finally:
             self._hold.release()
 
@@ -67,6 +72,50 @@ async def large(
         raise
 
 
+class InParts(Response):
+    """An answer in memory that holds room until it is sent; `roomy` makes one."""
+
+    def __init__(self, answer: Response, hold: Hold) -> None:
+        super().__init__()
+        self._answer = answer
+        self._hold = hold
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await sendin_parts(self._answer, bytes(self._answer.body), scope, send)
+        finally:
+            self._hold.release()
+
+
+async def roomy(
+    answers: Bodies, chars: int, method: str, make: Callable[[], Awaitable[Response]]
+) -> Response:
+    """The answer that `make` gives, of texts of so many characters. A large one has room before
+    it is made. Raises Overloaded and what `make` raises."""
+    if chars <= WHOLE_CHARS:
+        return await make()
+    hold = await answers.hold(CHAR_BYTES * chars, patient=method not in READING)
+    try:
+        answer = await make()
+        hold.shrink(min(hold.size, len(answer.body)))
+        return InParts(answer, hold)
+    except BaseException:
+        hold.release()
+        raise
+
+
+@asynccontextmanager
+async def room(answers: Bodies, chars: int) -> AsyncGenerator[None]:
+    """Room for a part of a stream of so many characters, while the block lasts; none for a small
+    one."""
+    hold = await answers.hold(CHAR_BYTES * chars, patient=True) if chars > WHOLE_CHARS else None
+    try:
+        yield
+    finally:
+        if hold is not None:
+            hold.release()
+
+
 async def deliver(response: Response, scope: Scope, receive: Receive, send: Send) -> None:
     """Send an answer. A large one that is in memory as a whole holds room until it is sent; a
     reading without room is refused instead."""
@@ -81,14 +130,14 @@ async def deliver(response: Response, scope: Scope, receive: Receive, send: Send
         await errors.response(refusal)(scope, receive, send)
         return
     try:
-        await send_in_parts(response, body, scope, send)
+        await sendin_parts(response, body, scope, send)
     finally:
         hold.release()
 
 
-async def send_in_parts(response: Response, body: bytes, scope: Scope, send: Send) -> None:
+async def sendin_parts(response: Response, body: bytes, scope: Scope, send: Send) -> None:
     """Send the answer with that body in parts; it is cut where the client takes too long."""
-    paced = _Paced(send)
+    paced = Paced(send)
     head = {"status": response.status_code, "headers": response.raw_headers}
     await send({"type": "http.response.start", **head})
     try:
@@ -100,7 +149,7 @@ async def send_in_parts(response: Response, body: bytes, scope: Scope, send: Sen
         cut(scope, error)
 
 
-class _Paced:
+class Paced:
     """The `send` of a request, with a time limit for each part. Raises TooSlow."""
 
     def __init__(self, send: Send) -> None:
@@ -116,7 +165,7 @@ class _Paced:
             ) from None
 
 
-async def _in_parts(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def in_parts(content: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The same bytes in parts of `SENT_BYTES` at most."""
     async for piece in content:
         for start in range(0, len(piece), SENT_BYTES):
