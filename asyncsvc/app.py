@@ -175,6 +175,8 @@ async def _front(
     await schedules.open()
     bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
     stack.callback(bodies.close)
+    answers = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes, "answers")
+    stack.callback(answers.close)
     return Services(
         settings=settings,
         journal=journal,
@@ -195,6 +197,7 @@ async def _front(
         monitor=monitor,
         sockets=Sockets(),
         bodies=bodies,
+        answers=answers,
         backups=Backups(
             journal.store.path, settings.limits.disk_free_mb << 20, journal.store.upkeep.check
         ),

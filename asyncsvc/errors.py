@@ -13,6 +13,7 @@ read in one place.
     │   └── StaleLease             another run of the task has begun
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
     │   ├── ReadRefused            … or a read
+    │   │   └── ReadTooSlow        … which takes longer than it may, or too many others wait
     │   ├── DatabaseLost           the file was removed or replaced while it is open
     │   └── DatabaseDamaged        the file's content is damaged: waiting does not help
     ├── RequestError               a client's mistake: status, code, param
@@ -91,6 +92,10 @@ class StorageUnavailable(AsyncsvcError):
 
 class ReadRefused(StorageUnavailable):
     """The database refused a read."""
+
+
+class ReadTooSlow(ReadRefused):
+    """The read goes over too many rows for its time limit, or too many such reads are waiting."""
 
 
 class DatabaseLost(StorageUnavailable):

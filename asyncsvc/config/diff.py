@@ -35,6 +35,8 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "auth_tokens_env": _R,
         "allowed_origins": _R,
         "max_connections": _R,
+        "max_subscriptions": _A,
+        "max_subscriptions_per_socket": _A,
         "keep_alive_s": _R,
         "client_timeout_s": _R,
         "wrong_tokens": _R,

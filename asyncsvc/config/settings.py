@@ -30,6 +30,12 @@ class Server(Section):
     )
     allowed_origins: list[str] = Field([], description="browser origins allowed beside our own")
     max_connections: Int = Field(1000, ge=1, le=100_000, description="open connections at once")
+    max_subscriptions: Int = Field(
+        10_000, ge=1, le=1_000_000, description="tasks that all WebSockets together may follow"
+    )
+    max_subscriptions_per_socket: Int = Field(
+        1000, ge=1, le=1_000_000, description="tasks that one WebSocket may follow, beside all"
+    )
     keep_alive_s: Int = Field(
         15, ge=1, le=3600, description="how long a connection may wait for its next request"
     )
