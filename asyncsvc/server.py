@@ -16,16 +16,13 @@ from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
-from websockets.protocol import State
 
 from asyncsvc.app import drain, open_services, web
 from asyncsvc.config.settings import Settings, tokens
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.reload import hangup
 from asyncsvc.web.http.connections import Connections
-from asyncsvc.web.http.sockets import CLOSE, CLOSE_WITHIN_S, WRITE
+from asyncsvc.web.http.socket_protocol import SocketProtocol
 from asyncsvc.web.http.state import Services
 
 log = logging.getLogger(__name__)
@@ -42,52 +39,6 @@ SWITCH_S = 0.0001
 5 ms a commit stood still before its work and after it for a quarter of its time."""
 DESCRIPTORS = 65_536
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket that can be closed while its buffer is full, and that takes whole frames."""
-
-    when_lost: Callable[[], None] | None = None
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if hasattr(self, "scope"):
-            extensions = cast(dict[str, object], self.scope["extensions"])
-            extensions[CLOSE] = self.close_now
-            extensions[WRITE] = self.write_now
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self.when_lost is not None:
-            self.when_lost()
-
-    def write_now(self, frame: bytes) -> bool:
-        """Write a whole frame where the client is connected and its buffer has room; else write
-        nothing and return False: `send` then waits, or knows the reason."""
-        if (
-            not self.writable.is_set()
-            or self.disconnected
-            or self.close_sent
-            or self.conn.state is not State.OPEN
-            or self.conn.extensions  # such as compression: a frame is then the connection's own
-        ):
-            return False
-        self.transport.write(frame)
-        return True
-
-    def close_now(self, code: int, reason: str) -> None:
-        """Queue the close frame behind what is buffered; a client that never reads it is cut."""
-        if self.close_sent or self.transport.is_closing():
-            return
-        self.stop_keepalive()
-        self.conn.send_close(code, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        if self.read_paused:
-            # Messages are no longer read, but the client's close frame must be seen.
-            self.read_paused = False
-            self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
 
 
 class Server(uvicorn.Server):
