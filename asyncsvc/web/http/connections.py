@@ -30,7 +30,6 @@ from uvicorn.protocols.http.httptools_impl import (
 )
 
 from asyncsvc.errors import (
-    HeadTooLarge,
     InvalidHttp,
     Overloaded,
     RequestError,
@@ -38,7 +37,7 @@ from asyncsvc.errors import (
     ShuttingDown,
 )
 from asyncsvc.web.http.auth import CROWDED
-from asyncsvc.web.http.heads import HEAD_BYTES, Framing, check
+from asyncsvc.web.http.heads import FIELDS_MOST, HEAD_BYTES, Framing, check, head_too_large
 from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, STALL_S
 
 Headers = Iterable[tuple[bytes, bytes]]
@@ -232,6 +231,9 @@ class Connection(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._reading is not Reading.BODY:
+            if len(self.headers) >= FIELDS_MOST:
+                self._fault = head_too_large()
+                raise self._fault
             super().on_header(name, value)
             return
         try:
@@ -282,6 +284,9 @@ class Connection(HttpToolsProtocol):
         super().handle_websocket_upgrade()
         socket: Any = self.transport.get_protocol()
         socket.when_lost = self._all.became_websocket(self.transport)
+        if not socket.handshake_initiated:  # such as a line that is too long for `websockets`
+            self.transport.write(raw(InvalidHttp("this is no WebSocket handshake")))
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
         self._cut(self._fault or InvalidHttp("this is no HTTP request"))
@@ -331,7 +336,7 @@ class Connection(HttpToolsProtocol):
                 if not self._unanswered and self._wire > self._all.rest_most:
                     self.transport.abort()
         elif self._wire > HEAD_BYTES:
-            self._cut(HeadTooLarge(f"a request's head may have {HEAD_BYTES} bytes"))
+            self._cut(head_too_large())
 
     def _cut(self, error: RequestError, asked: bool = True) -> None:
         """Answer the request that is read with an error, unless it has an answer already, and close

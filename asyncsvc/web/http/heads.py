@@ -38,9 +38,7 @@ def check(version: str, target: bytes, fields: list[Field]) -> bytes:
     """
     size = len(target) + sum(len(name) + len(value) + 4 for name, value in fields)
     if size > HEAD_BYTES or len(fields) > FIELDS_MOST:
-        raise HeadTooLarge(
-            f"a request's head may have {HEAD_BYTES} bytes and {FIELDS_MOST} header fields"
-        )
+        raise head_too_large()
     if version not in VERSIONS:
         raise InvalidHttp("the version of HTTP must be 1.1 or 1.0")
     _check_fields(version, fields)
@@ -52,6 +50,13 @@ def check(version: str, target: bytes, fields: list[Field]) -> bytes:
     fields[:] = [(b"host", absolute["host"]), *(pair for pair in fields if pair[0] != b"host")]
     rest: bytes = absolute["rest"] or b"/"
     return rest if rest.startswith(b"/") else b"/" + rest
+
+
+def head_too_large() -> HeadTooLarge:
+    """Return the refusal of a head with too many bytes or header fields."""
+    return HeadTooLarge(
+        f"a request's head may have {HEAD_BYTES} bytes and {FIELDS_MOST} header fields"
+    )
 
 
 def _check_fields(version: str, fields: Iterable[Field]) -> None:
