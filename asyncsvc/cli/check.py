@@ -16,6 +16,7 @@ from asyncsvc.cli.serve import summary
 from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError
 from asyncsvc.net.signing import Signer
+from asyncsvc.net.tls import server_context
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.storage.backup import NotACopy, look
 from asyncsvc.storage.database import VERSION
@@ -36,6 +37,8 @@ def check(settings: SettingsFile = None) -> int:
         lines = summary(found, Catalogue(found, environ), file)
         variable = found.webhooks.secret_env
         signed = bool(Signer.of(variable, environ))
+        if found.server.certfile:
+            server_context(found.server.certfile, found.server.keyfile)
     except SettingsError as error:
         print(f"settings  {file}")
         return _verdict(error.lines)

@@ -432,6 +432,6 @@ def raw(error: RequestError) -> bytes:
     retry = "" if error.retry_after is None else f"retry-after: {round(error.retry_after)}\r\n"
     head = (
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"{retry}connection: close\r\n\r\n"
+        f"{retry}connection: close\r\nx-content-type-options: nosniff\r\n\r\n"
     )
     return STATUS_LINE[error.status] + head.encode("ascii") + body
