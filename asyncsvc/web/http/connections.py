@@ -351,22 +351,30 @@ class Connection(HttpToolsProtocol):
             self._end_behind_answers()
             return
         if asked:
-            self.transport.write(raw(error))
-        self.transport.close()
+            self._say_last(error)
+        else:
+            self.transport.close()
 
     def _end_behind_answers(self) -> None:
         self._deaf = True
         self._unanswered[-1].keep_alive = False
 
     def _refuse(self, transport: asyncio.Transport) -> None:
-        """Answer before the client has asked, and wait for it to have read that: closed at
-        once, a request on its way would destroy the answer."""
-        self._refused = True
+        """Answer before the client has asked."""
+        self._refused, self.transport = True, transport
         full = f"{self._all.most} connections are open already"
-        transport.write(raw(Overloaded(full, retry_after=5)))
+        self._say_last(Overloaded(full, retry_after=5))
+
+    def _say_last(self, error: RequestError) -> None:
+        """Answer with an error, and close when the client has had the time to read it: closed at
+        once, what it still sends would destroy the answer."""
+        transport = self.transport
+        transport.write(raw(error))
         if transport.can_write_eof():
             transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+            self.loop.call_later(LINGER_S, transport.abort)
+        else:
+            transport.close()
 
 
 def _disconnect(cycle: RequestResponseCycle) -> None:

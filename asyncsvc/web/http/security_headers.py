@@ -1,7 +1,8 @@
 """Security headers of all HTTP answers, in one place.
 
 Each answer forbids guessing its type. An HTML page may load, run and be framed by nothing unless it
-brings a Content-Security-Policy of its own. Over TLS a browser is told to use nothing else.
+brings a Content-Security-Policy of its own. Over TLS a browser learns to use nothing
+else.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
