@@ -25,6 +25,8 @@ ONCE = frozenset(
     }
 )  # fmt: skip
 """Fields that are one value: of two it would be open which one counts."""
+OBEYED = frozenset({b"connection", b"proxy-connection", b"upgrade"})
+"""Fields by which the parser ends or changes the connection, also where they are trailers."""
 _HOST = rb"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+;=%-]*)(?::[0-9]*)?"
 HOST = re.compile(_HOST)
 ORIGIN_FORM = re.compile(rb"/[^#]*")
@@ -102,7 +104,9 @@ class Framing:
         self._whole = True
 
     def trailer(self, name: bytes, value: bytes) -> None:
-        """Count a trailer. Raises InvalidHttp for one too many."""
+        """Count a trailer. Raises InvalidHttp for one too many, or one that the parser obeys."""
+        if name.lower() in OBEYED:
+            raise InvalidHttp(f"{name.decode('latin-1')} must stand in the head, not in a trailer")
         self._fields += 1
         self._size += len(name) + len(value)
         if self._fields > self.TRAILER_FIELDS or self._size > self.TRAILER_BYTES:
