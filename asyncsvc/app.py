@@ -56,7 +56,9 @@ from asyncsvc.storage.migrations import unusable
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
+from asyncsvc.web.http.proxies import TrustedProxies
 from asyncsvc.web.http.resources import open_paths
+from asyncsvc.web.http.security_headers import with_security_headers
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
@@ -289,7 +291,8 @@ def web(services: Services) -> ASGIApp:
     """The web application over open services: authentication before the routes. Raises TypeError
     for a route that declares no scope.
 
-    CORS headers are added only where the settings allow other origins.
+    CORS headers are added only where the settings allow other origins, and those of a proxy count
+    only where it is trusted.
     """
     server = services.settings.server
 
@@ -299,12 +302,12 @@ def web(services: Services) -> ASGIApp:
 
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
     app = Authenticator(server, services.clients, open_paths(ROUTES)).behind(router.app)
-    if not server.allowed_origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=server.allowed_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "X-Task-Id"],
-    )
+    if server.allowed_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=server.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After", "X-Task-Id"],
+        )
+    return TrustedProxies(server.trusted_proxies).behind(with_security_headers(app))

@@ -111,7 +111,7 @@ FACES = {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
     "monitoring": {"alarms", "explain", "monitor"},
-    "net": {"egress", "signing"},
+    "net": {"egress", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "thinking",
@@ -129,8 +129,8 @@ FACES = {
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {
-        "auth", "body", "body_memory", "connections", "errors", "resources", "sockets", "state",
-        "streaming",
+        "auth", "body", "body_memory", "connections", "errors", "handshakes", "proxies",
+        "resources", "security_headers", "socket_protocol", "sockets", "state", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},

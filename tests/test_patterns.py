@@ -2,17 +2,12 @@
 
 import ast
 import json
-import random
 import subprocess
 import sys
-from collections.abc import Callable
-from time import process_time
 
 import pytest
 
-from asyncsvc.providers.errors import clean
-from asyncsvc.routing.features import features
-from tests.patterns import FULL_CHARS, calls, modules
+from tests.patterns import calls, modules
 
 MOST_S = 3.0
 """Time for a million characters; the slowest pattern that is linear takes half a second."""

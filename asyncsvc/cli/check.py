@@ -18,6 +18,7 @@ from asyncsvc.config import advice
 from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError, UnsafeFile
 from asyncsvc.net.signing import Signer
+from asyncsvc.net.tls import server_context
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy, look
@@ -38,6 +39,8 @@ def check(settings: SettingsFile = None) -> int:
         lines = summary(found, Catalogue(found, environ), file)
         variable = found.webhooks.secret_env
         signed = bool(Signer.of(variable, environ))
+        if found.server.certfile:
+            server_context(found.server.certfile, found.server.keyfile)
     except SettingsError as error:
         say(f"settings  {file}")
         return _verdict(error.lines)

@@ -40,11 +40,17 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Port = None,
     db: Database = None,
+    certfile: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate, PEM.")
+    ] = None,
+    keyfile: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The key of the certificate, PEM.")
+    ] = None,
 ) -> int:
     """Start the service; flags win over environment, environment over file."""
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        _serve(settings, host, port, db)
+        _serve(settings, overrides(host, port, db, certfile, keyfile))
     except KeyboardInterrupt:
         pass  # the signal came before the server handles signals: nothing has begun
     finally:
@@ -56,7 +62,7 @@ def _leave(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _serve(named: Path | None, host: str | None, port: int | None, db: Path | None) -> None:
+def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     import_server()
     from asyncsvc import server
     from asyncsvc.config.load import load
@@ -74,7 +80,7 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
         log.info("listening on %s; models enabled: %s; disabled: %s", url, enabled, lacks or "none")
 
     def read() -> Settings:
-        return load(file, environ, overrides(host, port, db))
+        return load(file, environ, flags)
 
     environ: Mapping[str, str] = os.environ
     found = settings_file(named)
@@ -107,10 +113,16 @@ def import_server() -> None:
         gc.enable()
 
 
-def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, dict[str, Any]]:
+def overrides(
+    host: str | None,
+    port: int | None,
+    db: Path | None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+) -> dict[str, dict[str, Any]]:
     """Return the values of the flags in the shape of the settings."""
     found: dict[str, dict[str, Any]] = {
-        "server": {"host": host, "port": port},
+        "server": {"host": host, "port": port, "certfile": certfile, "keyfile": keyfile},
         "storage": {"path": str(db) if db is not None else None},
     }
     return {

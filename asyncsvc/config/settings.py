@@ -7,7 +7,7 @@ file and the environment is `loading.py`.
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -29,6 +29,15 @@ class Server(Section):
         "allowed on loopback only",
     )
     allowed_origins: list[str] = Field([], description="browser origins allowed beside our own")
+    certfile: str = Field(
+        "", description="certificate with its chain, PEM: serve https; SIGHUP reads it again"
+    )
+    keyfile: str = Field("", description="key of the certificate, PEM, without a password")
+    trusted_proxies: list[str] = Field(
+        [],
+        description="addresses and networks of reverse proxies whose X-Forwarded-For and "
+        "X-Forwarded-Proto count",
+    )
     max_connections: Int = Field(1000, ge=1, le=100_000, description="open connections at once")
     max_subscriptions: Int = Field(
         10_000, ge=1, le=1_000_000, description="tasks that all WebSockets together may follow"
@@ -57,6 +66,27 @@ class Server(Section):
             if not (parts.scheme and parts.hostname) or parts.path or parts.query:
                 raise ValueError("must be origins, each such as https://app.example.org:8443")
         return value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError("must be addresses or networks, such as 10.0.0.0/8") from None
+        return value
+
+    @model_validator(mode="after")
+    def _both(self) -> "Server":
+        if bool(self.certfile) != bool(self.keyfile):
+            raise ValueError("server.certfile and server.keyfile must both be set, or neither")
+        return self
+
+    @property
+    def scheme(self) -> str:
+        """Of the service's own URL."""
+        return "https" if self.certfile else "http"
 
 
 class Storage(Section):

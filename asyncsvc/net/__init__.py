@@ -1,4 +1,4 @@
-"""Network rules: addresses that clients may make the service call, and signatures of payloads.
+"""Network rules: addresses that clients may make the service call, signatures, certificates.
 
-May be imported by all packages: `egress`, `signing`.
+May be imported by all packages: `egress`, `signing` (of payloads), `tls` (of the server).
 """

@@ -1,6 +1,7 @@
 """HTTP itself, for every group of routes; nothing here knows a route.
 
 Import `auth`, `body` and `body_memory` (request bodies), `connections`, `errors` (error responses),
-`resources` (routes and their declarations), `sockets` (WebSockets), `streaming`, and `state` (the
-parts of the service that routes use).
+`handshakes` (of TLS), `proxies` (that are trusted), `resources` (routes and their declarations),
+`security_headers`, `socket_protocol` and `sockets` (WebSockets), `streaming`, and `state` (parts
+of the service that routes use).
 """
