@@ -1,4 +1,5 @@
 """Settings: names, types and limits, loading from file, environment and flags, and reload effects.
 
-May be imported: `settings`, `model`, `load`, `diff`, `advice`. Imports nothing but `net` and `errors`.
+May be imported: `settings`, `model`, `load`, `diff`, `advice`. Imports nothing but `net` and
+`errors`.
 """
