@@ -142,7 +142,7 @@ def attacks(source: str) -> list[Attack]:
     own = [sign for sign in dict.fromkeys(source) if not sign.isalnum()][:12]
     units = [*SIGNS, *words, *(f"{word} " for word in words)]
     units += [first + second for first in '0a ._"<' for second in [*own, "0", "a", " "]]
-    heads = ["", *words[:3], *own[:3]]
+    heads = ["", *words[:2], *own[:2]]
     found = [Attack(head, unit) for unit in SIGNS for head in heads]
     return found + [Attack("", unit, tail) for unit in dict.fromkeys(units) for tail in ("", "\0!")]
 

@@ -190,3 +190,25 @@ print(gc.isenabled())
 def test_the_server_is_imported_without_the_command_line_of_httpx() -> None:
     found = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True)
     assert found.stdout.decode().split("\n")[:2] == ["['asyncsvc.server', 'httpx']", "True"]
+
+
+def test_check_warns_of_weak_secrets_and_never_shows_them(place: Place) -> None:
+    (place.folder / ".env").touch(mode=0o644)
+    ended = place.run("check", ASYNCSVC_TOKENS="hunter2,hunter2")
+    assert ended.code == 0
+    warned = [line for line in ended.err.splitlines() if line.startswith("warning   ")]
+    assert len(warned) == 4
+    assert "token 1 of ASYNCSVC_TOKENS has 7 characters" in warned[0]
+    assert "token 2 of ASYNCSVC_TOKENS is equal to token 1" in ended.err
+    assert f"chmod 600 {place.folder / '.env'}" in warned[-1]
+    assert "hunter2" not in ended.out + ended.err
+
+
+def test_a_key_for_the_name_of_a_variable_is_refused_by_every_command_here(place: Place) -> None:
+    key = "sk-" + "proj-0123456789abcdefABCDEF"
+    for command in ("check", "serve", "route-eval"):
+        arguments = [command, *(["x.jsonl"] if command == "route-eval" else [])]
+        ended = place.run(*arguments, ASYNCSVC_MODELS__FAST__API_KEY_ENV=key)
+        assert ended.code == 2
+        assert "must be the name of an environment variable" in ended.err
+        assert key not in ended.out + ended.err
