@@ -43,7 +43,7 @@ EXPORTED_BYTES = 4 << 20
 """Texts of one read of an export, unless one task alone has more."""
 
 DATA = EventRow._fields.index("data")
-INDEXED = (("state",), ("session_id",))
+INDEXED = (("state",), ("session_id",), ("owner",))
 """Filters with an index of their own, which lists the newest tasks at once. Any other may have to
 look at all tasks for one that fits."""
 
@@ -71,8 +71,9 @@ class Database:
         self.batches: BatchReads = SQLiteBatches(self._read)
         self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
         self.upkeep: Upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
-        self._slow_reads = SlowReads(aside[:AT_ONCE])
-        self._texts = SQLiteTexts(aside[AT_ONCE:], self.refusals)
+        self.searches = SlowReads("searches", aside[:AT_ONCE])
+        self.scans = SlowReads("counts and filters", aside[AT_ONCE : 2 * AT_ONCE])
+        self._texts = SQLiteTexts(aside[2 * AT_ONCE :], self.refusals)
         self.texts: TextReads = self._texts
         self.writer = writer
         self.readers = cycle(readers)
@@ -93,7 +94,7 @@ class Database:
                 await writer.execute(statement)
             enter = connections.enter_async_context
             readers = [await enter(_reader(path)) for _ in range(READERS)]
-            aside = [await enter(Reader.opened(path)) for _ in range(AT_ONCE + READERS)]
+            aside = [await enter(Reader.opened(path)) for _ in range(2 * AT_ONCE + READERS)]
         except sqlite3.Error as error:
             raise unusable(path, error) from None
         opened.remember()
@@ -126,10 +127,13 @@ class Database:
         """Rows of a query, on a read connection."""
         return await self._rows(next(self.readers).execute_fetchall(sql, values))
 
-    async def _slow(self, sql: str, values: Sequence[Any] = (), limited: bool = True) -> list[Any]:
-        """Rows of a query that may go over many: it holds up no other read. Raises ReadTooSlow
-        where it is `limited`."""
-        return await self._rows(self._slow_reads(sql, values, limited))
+    async def _search(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """Rows of a query that looks into the texts of tasks. Raises ReadTooSlow."""
+        return await self._rows(self.searches(sql, values))
+
+    async def _scan(self, sql: str, values: Sequence[Any] = (), limited: bool = True) -> list[Any]:
+        """Rows of a query that may go over all tasks. Raises ReadTooSlow where it is `limited`."""
+        return await self._rows(self.scans(sql, values, limited))
 
     async def _rows(self, reading: Awaitable[Iterable[Any]]) -> list[Any]:
         try:
@@ -232,14 +236,14 @@ class Database:
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        indexed = not model and not text and (not where or tuple(where) in INDEXED)
-        read = self._read if indexed else self._slow
+        indexed = not model and (not where or tuple(where) in INDEXED)
+        read = self._search if text else self._read if indexed else self._scan
         rows = await read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
         width = len(TASK_COLUMNS)
         return [(task_of(row, 0), row[width]) for row in rows]
 
     async def counts(self) -> list[tuple[str | None, str, int]]:
-        rows = await self._slow("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
+        rows = await self._scan("SELECT name, state, COUNT(*) FROM tasks GROUP BY name, state")
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
@@ -254,7 +258,7 @@ class Database:
     async def exported(
         self, after: int, state: str | None
     ) -> list[tuple[Task, bytes, str | None, list[tuple[str, str]]]]:
-        unlimited = partial(self._slow, limited=False)
+        unlimited = partial(self._scan, limited=False)
         where = "AND state = ?2" if state else "AND ?2 IS NULL"
         sizes = await unlimited(
             "SELECT n, LENGTH(body) + COALESCE(LENGTH(result), 0) FROM tasks "
