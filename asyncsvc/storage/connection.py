@@ -119,7 +119,7 @@ READER_STATEMENTS = 64
 
 
 class Reader(Connection):
-    """The connection that reads; a read under way can be stopped."""
+    """A connection that only reads."""
 
     @classmethod
     @asynccontextmanager
@@ -137,12 +137,6 @@ class Reader(Connection):
             yield reader
         finally:
             await reader.close()
-
-    def interrupt(self) -> None:
-        """Stop the statement under way, which fails with SQLITE_INTERRUPT; nothing where there is
-        none. May be called from any thread."""
-        if not self._closed:
-            self._connection.interrupt()
 
 
 class Writer(Connection):

@@ -44,7 +44,7 @@ EXPORTED_BYTES = 4 << 20
 """Texts of one read of an export, unless one task alone has more."""
 
 DATA = EventRow._fields.index("data")
-INDEXED = (("state",), ("session_id",))
+INDEXED = (("state",), ("session_id",), ("owner",))
 """Filters with an index of their own, which lists the newest tasks at once. Any other may have to
 look at all tasks for one that fits."""
 
@@ -72,8 +72,9 @@ class Database:
         self.batches: BatchReads = SQLiteBatches(self._read)
         self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
         self.upkeep: Upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
-        self._slow_reads = SlowReads(aside[:AT_ONCE])
-        self._texts = SQLiteTexts(aside[AT_ONCE:], self.refusals)
+        self.searches = SlowReads("searches", aside[:AT_ONCE])
+        self.scans = SlowReads("counts and filters", aside[AT_ONCE : 2 * AT_ONCE])
+        self._texts = SQLiteTexts(aside[2 * AT_ONCE :], self.refusals)
         self.texts: TextReads = self._texts
         self.writer = writer
         self.readers = cycle(readers)
@@ -95,7 +96,7 @@ class Database:
                 await writer.execute(statement)
             enter = connections.enter_async_context
             readers = [await enter(_reader(path)) for _ in range(READERS)]
-            aside = [await enter(Reader.opened(path)) for _ in range(AT_ONCE + READERS)]
+            aside = [await enter(Reader.opened(path)) for _ in range(2 * AT_ONCE + READERS)]
         except sqlite3.Error as error:
             raise unusable(path, error) from None
         own_files.check(path)
@@ -129,10 +130,13 @@ class Database:
         """Rows of a query, on a read connection."""
         return await self._rows(next(self.readers).execute_fetchall(sql, values))
 
-    async def _slow(self, sql: str, values: Sequence[Any] = (), limited: bool = True) -> list[Any]:
-        """Rows of a query that may go over many: it holds up no other read. Raises ReadTooSlow
-        where it is `limited`."""
-        return await self._rows(self._slow_reads(sql, values, limited))
+    async def _search(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """Rows of a query that looks into the texts of tasks. Raises ReadTooSlow."""
+        return await self._rows(self.searches(sql, values))
+
+    async def _scan(self, sql: str, values: Sequence[Any] = (), limited: bool = True) -> list[Any]:
+        """Rows of a query that may go over all tasks. Raises ReadTooSlow where it is `limited`."""
+        return await self._rows(self.scans(sql, values, limited))
 
     async def _rows(self, reading: Awaitable[Iterable[Any]]) -> list[Any]:
         try:
@@ -238,8 +242,8 @@ class Database:
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        indexed = not model and not text and (not where or tuple(where) in INDEXED)
-        read = self._read if indexed else self._slow
+        indexed = not model and (not where or tuple(where) in INDEXED)
+        read = self._search if text else self._read if indexed else self._scan
         rows = await read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
         width = len(TASK_COLUMNS)
         return [(task_of(row, 0), row[width]) for row in rows]
@@ -247,7 +251,7 @@ class Database:
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
         of_owner, values = ("", ()) if owner is None else ("WHERE owner = ?", (owner,))
         sql = f"SELECT name, state, COUNT(*) FROM tasks {of_owner} GROUP BY name, state"
-        rows = await self._slow(sql, values)
+        rows = await self._scan(sql, values)
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
@@ -262,7 +266,7 @@ class Database:
     async def exported(
         self, after: int, state: str | None, owner: str | None
     ) -> list[tuple[Task, bytes, str | None, list[tuple[str, str]]]]:
-        unlimited = partial(self._slow, limited=False)
+        unlimited = partial(self._scan, limited=False)
         where = "AND state = ?2" if state else "AND ?2 IS NULL"
         where += " AND ?3 IS NULL" if owner is None else " AND owner = ?3"
         sizes = await unlimited(

@@ -8,6 +8,8 @@ not wanted any more is stopped. Never knows what is read.
 import asyncio
 import sqlite3
 from collections.abc import Sequence
+from functools import partial
+from threading import Event
 from typing import Any
 
 from asyncsvc.errors import ReadTooSlow
@@ -18,18 +20,26 @@ AT_ONCE = 2
 WAITING_MOST = 32
 WAIT_S = 5.0
 """How long a read may wait for its turn."""
-LIMIT_S = 5.0
-"""How long a read may take. A search that finds nothing takes a second for about 700,000 tasks
-(SQLite 3.40.1, a virtual machine of 2 cores)."""
+LIMIT_S = 10.0
+"""How long a read may take. A search that finds nothing takes about 4 s for a million tasks, on a
+busy machine of 2 cores with SQLite 3.40.1."""
+STEPS = 10_000
+"""Steps of SQLite's machine between two looks whether to stop: less than a millisecond."""
 
 
 class SlowReads:
-    """Runs a slow query: call it with SQL and values. Not `limited`: without a time limit and at
-    the end of any queue, for a read that is one of many of a long answer."""
+    """Runs a slow query: call it with SQL and values. Not `limited`: without a time limit, and
+    in line however long that is, for a read that is one of many of a long answer. `what` they are
+    in error messages."""
 
     def __init__(
-        self, readers: Sequence[Reader], wait_s: float = WAIT_S, limit_s: float = LIMIT_S
+        self,
+        what: str,
+        readers: Sequence[Reader],
+        wait_s: float = WAIT_S,
+        limit_s: float = LIMIT_S,
     ) -> None:
+        self._what = what
         self._idle: asyncio.Queue[Reader] = asyncio.Queue()
         for reader in readers:
             self._idle.put_nowait(reader)
@@ -41,10 +51,10 @@ class SlowReads:
         self, sql: str, values: Sequence[Any] = (), limited: bool = True
     ) -> list[Any]:
         """All rows. Raises ReadTooSlow and what sqlite3 raises."""
-        reader = await self._turn(limited)
-        done = reader.execute(sql, values)
+        reader, stop = await self._turn(limited), Event()
+        done = reader.run(partial(_read, sql=sql, values=values, stop=stop))
         limit = self._limit_s if limited else None
-        timer = limit and asyncio.get_running_loop().call_later(limit, reader.interrupt)
+        timer = limit and asyncio.get_running_loop().call_later(limit, stop.set)
 
         def over(_: "asyncio.Future[list[Any]]") -> None:
             if timer:
@@ -56,31 +66,41 @@ class SlowReads:
             # A cancelled caller must not make the reader idle before it is.
             return await asyncio.shield(done)
         except asyncio.CancelledError:
-            reader.interrupt()
+            stop.set()
             raise
         except sqlite3.OperationalError as error:
-            if getattr(error, "sqlite_errorcode", None) != sqlite3.SQLITE_INTERRUPT:
+            if not stop.is_set():
                 raise
             raise ReadTooSlow(
-                f"the search was stopped after {limit:g} s: it goes over too many tasks; add "
-                "status or session_id, or begin behind a cursor"
-            ) from None
+                f"{self._what} are stopped after {limit:g} s, and this one goes over too many "
+                "tasks; add status or session_id, or begin behind a cursor"
+            ) from error
 
     async def _turn(self, limited: bool) -> Reader:
         """A reader, first come, first served."""
         if not limited:
             return await self._idle.get()
         if self._waiting >= WAITING_MOST:
-            raise _full()
+            raise self._full()
         self._waiting += 1
         try:
             async with asyncio.timeout(self._wait_s):
                 return await self._idle.get()
         except TimeoutError:
-            raise _full() from None
+            raise self._full() from None
         finally:
             self._waiting -= 1
 
+    def _full(self) -> ReadTooSlow:
+        return ReadTooSlow(f"too many {self._what} are under way; ask again")
 
-def _full() -> ReadTooSlow:
-    return ReadTooSlow(f"{AT_ONCE} searches are under way and too many wait; try again")
+
+def _read(
+    connection: sqlite3.Connection, sql: str, values: Sequence[Any], stop: Event
+) -> list[Any]:
+    """All rows, unless `stop` is set before or meanwhile: then SQLite raises OperationalError."""
+    connection.set_progress_handler(stop.is_set, STEPS)
+    try:
+        return connection.execute(sql, values).fetchall()
+    finally:
+        connection.set_progress_handler(None, 0)

@@ -31,7 +31,7 @@ Row = Sequence[Any]
 class SQLiteTexts:
     """`TextReads` from SQLite."""
 
-    def __init__(self, readers: Iterable[Reader], refusals: Refusals) -> None:
+    def __init__(self, readers: Sequence[Reader], refusals: Refusals) -> None:
         self._readers = cycle(readers)
         self._refusals = refusals
 
