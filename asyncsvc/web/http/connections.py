@@ -211,7 +211,11 @@ class Connection(HttpToolsProtocol):
         self._all.discard(self.transport)
         for cycle in self._unanswered:
             _disconnect(cycle)
+        self._unanswered.clear()
         super().connection_lost(exc)
+        # uvicorn lets go of its parser as well: what refers to itself, with an answer of megabytes
+        # that was not read, would wait for the garbage collector.
+        del self._requests
 
     def shutdown(self) -> None:
         """The service stops: answer what is whole; the rest of a body is not waited for."""
