@@ -25,7 +25,7 @@ def server_context(certfile: str, keyfile: str) -> ssl.SSLContext:
         # An empty password, as OpenSSL would ask for one at the terminal.
         context.load_cert_chain(certfile, keyfile, password=lambda: "")
     except (ssl.SSLError, ValueError) as error:
-        reason = str(getattr(error, "reason", None) or "not PEM").lower().replace("_", " ")
+        reason = str(getattr(error, "reason", None) or "NOT_PEM").replace("_", " ")
         raise SettingsError(
             [
                 f"server.certfile: {certfile} and server.keyfile: {keyfile} are no certificate and "

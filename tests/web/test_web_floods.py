@@ -130,6 +130,39 @@ async def test_the_rest_of_a_body_is_not_waited_for_when_the_service_stops(
     assert "Cancel" not in caplog.text
 
 
+@pytest.mark.parametrize("in_chunks", [True, False])
+async def test_a_file_that_is_larger_than_any_task_is_taken(
+    tmp_path: Path, in_chunks: bool
+) -> None:
+    data = b'{"x": "%s"}\n' % (b"y" * 1000) * 3000
+    part = b'--b\r\ncontent-disposition: form-data; name="%b"\r\n\r\n%b\r\n'
+    file = part % (b'file"; filename="a.jsonl', data)
+    body = part % (b"purpose", b"batch") + file + b"--b--\r\n"
+    kind = "content-type: multipart/form-data; boundary=b"
+    sent = post("/v1/files", body, kind)
+    if in_chunks:
+        sent = chunked("/v1/files", body).replace(b"\r\n\r\n", f"\r\n{kind}\r\n\r\n".encode(), 1)
+    async with serving(tmp_path, queue={"max_task_bytes": 1024}) as service:
+        async with wire(service.port) as line:
+            answer = await line.ask(sent)
+        assert answer.status == 200
+        assert answer.json()["bytes"] == len(data)
+
+
+async def test_the_rest_of_a_refused_body_is_not_read_without_end(tmp_path: Path) -> None:
+    async with (
+        serving(tmp_path, queue={"max_task_bytes": 1024}) as service,
+        wire(service.port) as line,
+    ):
+        answer = await line.ask(head("POST", "/tasks", "content-length: 99999999") + b"{")
+        assert answer.status == 413
+        with pytest.raises(ConnectionError):
+            async with asyncio.timeout(20):
+                while True:
+                    line.writer.write(b" " * 65536)
+                    await line.writer.drain()
+
+
 HANDSHAKE = head(
     "GET", "/ws", "upgrade: websocket", "connection: upgrade", "sec-websocket-version: 13",
     "sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==",

@@ -1,7 +1,6 @@
 """HTTP itself, for every group of routes; nothing here knows a route.
 
-Import `auth`, `body` and `body_memory` (request bodies), `connections`, `errors` (error responses),
-`handshakes` (of TLS), `proxies` (that are trusted), `resources` (routes and their declarations),
-`security_headers`, `socket_protocol` and `sockets` (WebSockets), `streaming`, and `state` (parts
-of the service that routes use).
+Import `auth`, `body`, `body_memory`, `connections`, `errors` (error responses), `handshakes` (TLS),
+`proxies`, `resources` (routes and their declarations), `security_headers`, `socket_protocol` and
+`sockets` (WebSockets), `streaming`, `state` (the parts of the service that routes use).
 """

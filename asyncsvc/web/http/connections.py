@@ -23,11 +23,13 @@ from enum import Enum
 from typing import Any, Protocol
 
 import httptools
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
+from uvicorn.protocols.utils import is_ssl
 
 from asyncsvc.errors import (
     InvalidHttp,
@@ -39,6 +41,10 @@ from asyncsvc.errors import (
 from asyncsvc.web.http.auth import CROWDED
 from asyncsvc.web.http.heads import FIELDS_MOST, HEAD_BYTES, Framing, check, head_too_large
 from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, STALL_S
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 Headers = Iterable[tuple[bytes, bytes]]
 OFFER = frozenset({b"upgrade", b"http2-settings"})
@@ -152,10 +158,10 @@ class Connections:
 
     def _look(self) -> None:
         """One round for all is cheaper than a timer for each request."""
+        self._later()
         for connection in list(self._open.values()):
             if connection is not None:
                 connection.look(self._every_s)
-        self._later()
 
 
 class Reading(Enum):
@@ -205,7 +211,11 @@ class Connection(HttpToolsProtocol):
         self._all.discard(self.transport)
         for cycle in self._unanswered:
             _disconnect(cycle)
+        self._unanswered.clear()
         super().connection_lost(exc)
+        # uvicorn lets go of its parser as well: what refers to itself, with an answer of megabytes
+        # that was not read, would wait for the garbage collector.
+        del self._requests
 
     def shutdown(self) -> None:
         """The service stops: answer what is whole; the rest of a body is not waited for."""
@@ -400,7 +410,8 @@ class SlowReader:
 
     def stalled(self, transport: asyncio.Transport, full: bool, elapsed_s: float) -> bool:
         """Look once, some seconds after the last look."""
-        if not transport.get_write_buffer_size():
+        waiting = waiting_bytes(transport)
+        if not waiting:
             self._unread_s = self._slow_s = 0.0
             return False
         taken, before = bytes_taken(transport), self._taken
@@ -414,7 +425,29 @@ class SlowReader:
                 return True
             self._slow_s = 0.0
         self._unread_s = 0.0 if taken != before else self._unread_s + elapsed_s
-        return self._unread_s >= (self._stall_s if full else CLOSE_WITHIN_S)
+        return self._unread_s >= (
+            self._stall_s if full or waiting > HIGH_WATER_LIMIT else CLOSE_WITHIN_S
+        )
+
+
+def waiting_bytes(transport: asyncio.Transport) -> int:
+    """The bytes that are written and not yet given to the system.
+
+    A TLS transport says nothing of what the plain one below it holds: then, on Linux, these are
+    the bytes that the system holds, which are more than none as long as the client reads nothing.
+    """
+    try:
+        size = transport.get_write_buffer_size()
+    except AttributeError:
+        size = 0  # asyncio's TLS transport forgets its protocol when it is closed
+    connection = transport.get_extra_info("socket")
+    if size or sys.platform != "linux" or not is_ssl(transport) or connection is None:
+        return size
+    try:
+        queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    except OSError:
+        return 0  # a closed socket
+    return int.from_bytes(queued, sys.byteorder)
 
 
 def bytes_taken(transport: asyncio.Transport) -> int:
@@ -431,7 +464,7 @@ def bytes_taken(transport: asyncio.Transport) -> int:
             return int(BYTES_ACKED.unpack(info)[0])
         except (OSError, struct.error):
             pass  # a closed socket, or a kernel without this field
-    return -transport.get_write_buffer_size()
+    return -waiting_bytes(transport)
 
 
 def raw(error: RequestError) -> bytes:
