@@ -13,6 +13,7 @@ read in one place.
     │   └── StaleLease             another run of the task has begun
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
     │   ├── ReadRefused            … or a read
+    │   ├── NoRoom                 … or it was not asked: too little of the disk is free
     │   ├── DatabaseLost           the file was removed or replaced while it is open
     │   └── DatabaseDamaged        the file's content is damaged: waiting does not help
     ├── RequestError               a client's mistake: status, code, param
@@ -91,6 +92,10 @@ class StorageUnavailable(AsyncsvcError):
 
 class ReadRefused(StorageUnavailable):
     """The database refused a read."""
+
+
+class NoRoom(StorageUnavailable):
+    """Too little of the disk is free for a write that can wait or be refused."""
 
 
 class DatabaseLost(StorageUnavailable):

@@ -25,7 +25,7 @@ from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
-from asyncsvc.storage.migrations import connected, look_at, unusable
+from asyncsvc.storage.migrations import connected, length, look_at, unusable
 from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, Upkeep
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.schema import UNTRUSTED
@@ -68,7 +68,7 @@ class Database:
         self.files: FileReads = SQLiteFiles(self._read)
         self.batches: BatchReads = SQLiteBatches(self._read)
         self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
-        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
+        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, self._read, opened, self.refusals)
         self.writer = writer
         self.readers = cycle(readers)
         self._event_id = 0
@@ -92,6 +92,7 @@ class Database:
             raise unusable(path, error) from None
         own_files.check(path)
         opened.remember()
+        opened.settled(await writer.run(length))
         writer.guard, writer.guard_committed = opened.check, opened.check_committed
         store = cls(path, writer, readers, opened)
         store.node = loads(await store.persisted_value("node", "id") or '""')

@@ -12,6 +12,7 @@ from asyncsvc.errors import StartError, StorageUnavailable, UnsafeFile
 from asyncsvc.journal.journal import Journal
 from asyncsvc.storage import backup
 from asyncsvc.storage.backup import Backups, NotACopy, exchange, inspect, keep_calls
+from asyncsvc.storage.room import DiskRoom
 from asyncsvc.storage.schema import scripts
 from tests.builders import begun, ended, journal_at, live_through, new_task, store_at
 
@@ -71,8 +72,10 @@ async def test_no_file_is_replaced(tmp_path: Path) -> None:
 
 async def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     await filled(path := tmp_path / "asyncsvc.db")
-    backups = Backups(path, reserve_bytes=1 << 60)
-    with pytest.raises(StorageUnavailable, match="free disk"):
+    room = DiskRoom(path)
+    room.least = lambda: 1 << 60
+    backups = Backups(path, room)
+    with pytest.raises(StorageUnavailable, match="disk_free_mb"):
         await backups.make("a.db")
     assert list(backups.folder.iterdir()) == []
 

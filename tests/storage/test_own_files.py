@@ -86,7 +86,7 @@ async def test_nothing_but_a_plain_file_is_opened(
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
 async def test_a_device_is_no_database(device: str) -> None:
     assert "a device" in await refusal(Path(device))
-    assert not os.path.exists(f"{device}.lock")
+    assert f"{Path(device).name}.lock" not in names(Path("/dev"))
 
 
 async def test_a_second_name_of_a_database_is_refused(tmp_path: Path) -> None:
