@@ -146,7 +146,7 @@ async def test_whatever_the_umask_is_files_are_for_us_alone(tmp_path: Path, umas
         assert found["x.db"] == found["backups/copy.db"] == 0o600
 
 
-async def test_rights_of_older_versions_are_taken_back_and_told(
+async def test_rights_of_older_versions_are_taken_back_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, lax: None
 ) -> None:
     path = tmp_path / "data" / NAME
@@ -164,8 +164,8 @@ async def test_rights_of_older_versions_are_taken_back_and_told(
         pass
     assert own_files.open_to_others(path) == []
     assert {mode & 0o077 for mode in modes(path.parent).values()} == {0}
-    told = [record.getMessage() for record in caplog.records if "no longer" in record.message]
-    assert len(told) == 5
+    logged = [record.getMessage() for record in caplog.records if "no longer" in record.message]
+    assert len(logged) == 5
 
 
 async def test_a_folder_with_other_things_in_it_is_left_as_it_is(
