@@ -367,3 +367,39 @@ async def test_a_restored_copy_can_give_its_free_pages_back(tmp_path: Path) -> N
     with closing(sqlite3.connect(target)) as connection:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert inspect(target) == inspect(path)
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "why"),
+    [
+        (28, b"\x7f\xff\xff\xff", "cannot be read|damaged"),  # pages: more than the file has
+        (16, b"\x00\x03", "cannot be read|not a database"),  # page size: no power of two
+        (18, b"\x09\x09", "cannot be read|damaged|readonly"),  # a format of the future
+        (44, b"\x00\x00\x00\x09", "cannot be read|damaged"),
+        (60, b"\xff\xff\xff\xff", "another program"),  # user_version: below nothing
+        (68, b"\x00\x00\x00\x07", "another program"),  # application_id
+    ],
+)
+async def test_what_a_header_claims_is_not_believed(
+    tmp_path: Path, at: int, data: bytes, why: str
+) -> None:
+    await filled(path := tmp_path / "a.db")
+    content = bytearray(path.read_bytes())
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+    with pytest.raises(NotACopy, match=why):
+        inspect(path)
+    with pytest.raises(StartError):
+        async with store_at(path):
+            pass
+    assert path.read_bytes() == content
+
+
+async def test_a_database_in_another_encoding_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA encoding='UTF-16'")
+        for version, sql in scripts():
+            connection.executescript(f"{sql}\nPRAGMA user_version={version};")
+    with pytest.raises(NotACopy, match="not in UTF-8"):
+        inspect(path)
