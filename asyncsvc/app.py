@@ -53,6 +53,7 @@ from asyncsvc.scheduling.timers import Timers
 from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
+from asyncsvc.storage.room import MB
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
@@ -117,6 +118,8 @@ async def _opened(
 ) -> Services:
     catalogue = Catalogue(settings, environ)
     store = await Database.open(Path(settings.storage.path), stack)
+    room = store.upkeep.room
+    room.least = lambda: settings.limits.disk_free_mb * MB
     keep_ms = round(catalogue.longest_window_s() * 2000)
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
     await stack.enter_async_context(client)
@@ -125,7 +128,7 @@ async def _opened(
     stack.push_async_callback(scheduler.close)
     executor = Executor(journal, client, scheduler, settings)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(scheduler, executor, settings)
+    pool = WorkerPool(scheduler, executor, settings, room.open)
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
@@ -200,9 +203,7 @@ async def _front(
         sockets=Sockets(),
         bodies=bodies,
         answers=answers,
-        backups=Backups(
-            journal.store.path, settings.limits.disk_free_mb << 20, journal.store.upkeep.check
-        ),
+        backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
         started_ms=journal.now(),
     )

@@ -14,6 +14,7 @@ read in one place.
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
     │   ├── ReadRefused            … or a read
     │   │   └── ReadTooSlow        … which takes longer than it may, or too many others wait
+    │   ├── NoRoom                 … or it was not asked: too little of the disk is free
     │   ├── DatabaseLost           the file was removed or replaced while it is open
     │   └── DatabaseDamaged        the file's content is damaged: waiting does not help
     ├── RequestError               a client's mistake: status, code, param
@@ -96,6 +97,10 @@ class ReadRefused(StorageUnavailable):
 
 class ReadTooSlow(ReadRefused):
     """The read goes over too many rows for its time limit, or too many such reads are waiting."""
+
+
+class NoRoom(StorageUnavailable):
+    """Too little of the disk is free for a write that can wait or be refused."""
 
 
 class DatabaseLost(StorageUnavailable):

@@ -81,9 +81,7 @@ def database(path: Path) -> tuple[str, list[str]]:
     try:
         count, schema = look(path)
     except NotACopy as error:
-        return "", [f"{path}: cannot be read: {error}; restore a backup or set storage.path"]
-    if not schema and path.stat().st_size:
-        return "", [f"{path}: is the database of something else; set storage.path to another file"]
+        return "", [f"{path}: cannot be used: {error}; restore a backup or set storage.path"]
     return f"can be read: {count} tasks, schema {schema}, {_holder(path)}", []
 
 

@@ -45,7 +45,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "wrong_tokens": _R,
         "grace_s": _A,
     },
-    "storage": {"path": _R, "retention_days": _A, "max_file_bytes": _A},
+    "storage": {"path": _R, "retention_days": _A, "max_file_bytes": _A, "max_files_mb": _A},
     "queue": {"max_length": _A, "max_task_bytes": _A, "ttl_s": _A, "weights": _A},
     "timeouts": {
         "short_s": _S,

@@ -97,6 +97,9 @@ class Storage(Section):
     max_file_bytes: Int = Field(
         209_715_200, ge=1024, le=1 << 40, description="largest file of /v1/files"
     )
+    max_files_mb: Int = Field(
+        2000, ge=0, le=1 << 30, description="all files of one owner together; 0: no limit"
+    )
 
 
 class Queue(Section):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from asyncsvc.config.settings import Settings
-from asyncsvc.errors import Overloaded
+from asyncsvc.errors import Overloaded, StorageUnavailable
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
@@ -30,11 +30,15 @@ from asyncsvc.monitoring.process_statistics import (
 )
 from asyncsvc.storage import lock, refusals
 from asyncsvc.storage.database import VERSION
+from asyncsvc.storage.room import LOG_BYTES, MB
 from asyncsvc.tasks.state import Task
 
 log = logging.getLogger(__name__)
 
-MB = 1_000_000
+LOG_MOST = 512 << 20
+"""Bytes of the write-ahead log above which something holds it back."""
+SCARCE = 4
+"""Times `limits.disk_free_mb` below which free pages of the database are counted."""
 LAG_SPAN_S, LAG_QUANTILE = 10.0, 0.9
 """One short stop, as a snapshot or a start on a busy machine makes, is no overload: with the
 default limit of two seconds it takes one of three."""
@@ -81,6 +85,8 @@ class Monitor:
         self._journal = journal
         self._intake = intake
         self._settings = settings
+        self._room = journal.store.upkeep.room
+        self._cutting: asyncio.Future[bool] | None = None
         self._probe: asyncio.Future[list[Task]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._blind = False
@@ -130,6 +136,11 @@ class Monitor:
     def judge(self) -> None:
         """Judge what is known at this moment: the latest look, the latest write."""
         self.alarms.judge(self._figures(), asyncio.get_running_loop().time())
+        reason = self.alarms.reasons.get("disk")
+        if reason is not None and reason.level is Level.OVERLOADED:
+            self._room.open.clear()
+        else:
+            self._room.open.set()
         self._intake.overload = self.overload if self.alarms.beyond() else None
 
     async def _give_back(self) -> None:
@@ -151,10 +162,37 @@ class Monitor:
         try:
             self.process_statistics = await self.look()
             self._blind = False
+            await self._look_at_storage()
         except (OSError, TimeoutError) as error:
             if not self._blind:
                 log.warning("the machine's figures cannot be read: %r; the last ones count", error)
             self._blind = True
+
+    async def _look_at_storage(self) -> None:
+        """Count the free pages while room is scarce, and have a long log cut."""
+        seen, upkeep = self.process_statistics, self._journal.store.upkeep
+        if seen.disk_free is not None and seen.disk_free < SCARCE * self._room.least():
+            with suppress(StorageUnavailable):
+                await upkeep.look_at_pages()
+        if seen.wal > LOG_BYTES and (self._cutting is None or self._cutting.done()):
+            self._cutting = asyncio.ensure_future(self._journal.between(upkeep.shorten_log))
+            self._cutting.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _log(self) -> Figure:
+        """A log that is not cut for long is read by another program, or by a copy."""
+        size = self.process_statistics.wal
+        return Figure(
+            "log",
+            share(size, LOG_MOST),
+            f"{size / MB:.0f} MB in the write-ahead log of the database, {LOG_MOST // MB} at most "
+            "are usual",
+            "end the program that reads the database without an end (a shell, a copy): until then "
+            "the log cannot be cut",
+            size,
+            LOG_MOST,
+            "bytes",
+            worst=Level.DEGRADED,
+        )
 
     def _try_the_disk(self) -> None:
         """Write a probe where the last write went wrong, or was long ago."""
@@ -177,6 +215,7 @@ class Monitor:
         yield self._loop()
         yield self._queue()
         yield self._storage()
+        yield self._log()
         yield self._database()
         if self.process_statistics.fds is not None and self.process_statistics.fds_limit:
             yield self._descriptors(self.process_statistics.fds, self.process_statistics.fds_limit)
@@ -195,7 +234,7 @@ class Monitor:
 
     def _disk(self) -> Figure:
         free, least = self.process_statistics.disk_free, self._settings.limits.disk_free_mb
-        left = float("inf") if free is None else free / MB
+        left = float("inf") if free is None else self._room.of(free) / MB
         return Figure(
             "disk",
             scarcity(left, least),

@@ -21,11 +21,14 @@ from asyncsvc.errors import DatabaseDamaged, StorageUnavailable
 from asyncsvc.storage import own_files
 from asyncsvc.storage.migrations import MAGIC
 from asyncsvc.storage.refusals import damage
+from asyncsvc.storage.room import MB, DiskRoom
 from asyncsvc.storage.schema import UNTRUSTED, fault
 
 PASSING = ".part"
 CopyFailed = sqlite3.Error
 """What SQLite raises while it copies."""
+LOG_MOST = 256 << 20
+"""Bytes by which the log may grow during a copy: the copy's one moment holds the log back."""
 STEP_PAGES = 256
 """Pages copied before it looks whether it is still wanted: about a megabyte."""
 SIDE = ("-wal", "-shm")
@@ -60,12 +63,12 @@ class Backups:
     def __init__(
         self,
         database: Path,
-        reserve_bytes: int = 0,
+        room: DiskRoom | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
         self.folder = database.parent / own_files.BACKUPS
         self._database = database
-        self._reserve = reserve_bytes
+        self._room = room or DiskRoom(database)
         self._check = check
         """Raises DatabaseLost where the name leads to another file than the service has open."""
         self._busy = False
@@ -105,15 +108,26 @@ class Backups:
         own_files.new_folder(self.folder)
         log = self._database.with_name(f"{self._database.name}-wal")
         size = sum(path.stat().st_size for path in (self._database, log) if path.exists())
-        need = size + self._reserve
-        if shutil.disk_usage(self.folder).free < need:
-            # A copy that takes the last room would stop the service which it is to save.
-            raise NotACopy(f"it needs {need >> 20} MiB of free disk, the reserve included")
+        # A copy that takes the last room would stop the service which it is to save.
+        self._check_room(size)
+        most = size + LOG_MOST
+
+        def on() -> bool:
+            self._check_room(STEP_PAGES * 4096)
+            if log.exists() and log.stat().st_size > most:
+                raise NotACopy("too much is written meanwhile; try again at a quieter time")
+            return wanted()
+
         with new_file(target) as passing:
-            duplicate(self._database, passing, wanted)
+            duplicate(self._database, passing, on)
             tasks, schema = inspect(passing)
             found = Copy(target, passing.stat().st_size, tasks, schema, sha256(passing))
         return found
+
+    def _check_room(self, need: int) -> None:
+        if shutil.disk_usage(self.folder).free < need:
+            raise NotACopy(f"it needs {need / MB:.1f} MB of free disk")
+        self._room.check(need, self.folder)
 
 
 def duplicate(source: Path, target: Path, wanted: Callable[[], bool] = lambda: True) -> None:

@@ -26,7 +26,7 @@ from asyncsvc.storage.connection import READ_PRAGMAS, Reader, Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
-from asyncsvc.storage.migrations import connected, look_at, unusable
+from asyncsvc.storage.migrations import connected, length, look_at, unusable
 from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, TextReads, Upkeep
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.slow_reads import AT_ONCE, SlowReads
@@ -71,7 +71,7 @@ class Database:
         self.files: FileReads = SQLiteFiles(self._read)
         self.batches: BatchReads = SQLiteBatches(self._read)
         self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
-        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
+        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, self._read, opened, self.refusals)
         self.searches = SlowReads("searches", aside[:AT_ONCE])
         self.scans = SlowReads("counts and filters", aside[AT_ONCE : 2 * AT_ONCE])
         self._texts = SQLiteTexts(aside[2 * AT_ONCE :], self.refusals)
@@ -101,6 +101,7 @@ class Database:
             raise unusable(path, error) from None
         own_files.check(path)
         opened.remember()
+        opened.settled(await writer.run(length))
         writer.guard, writer.guard_committed = opened.check, opened.check_committed
         store = cls(path, writer, readers, aside, opened)
         store.node = loads(await store.persisted_value("node", "id") or '""')

@@ -240,6 +240,9 @@ class OpenedFiles:
         self._marker = marker
         self._seen: list[_Seen] = []
         self._size = 0
+        """Of the database file, at the last look."""
+        self._expected = 0
+        """The least that it may have: it gets shorter where free pages are given back."""
         self._torn: str | None = None
         """Why the database and what the process knows of it may differ for good."""
 
@@ -255,6 +258,14 @@ class OpenedFiles:
             path = self._side(side)
             with suppress(FileNotFoundError):
                 self._seen.append(_Seen.of(what, path, path))
+
+    def expect(self, size: int) -> None:
+        """The database file may have as few bytes as that from now on."""
+        self._expected = min(self._expected, size)
+
+    def settled(self, size: int) -> None:
+        """The log is wholly in the database file, which has that many bytes."""
+        self._expected = size
 
     def fault(self) -> str | None:
         """What is wrong with the files, in words; None where nothing is."""
@@ -299,9 +310,9 @@ class OpenedFiles:
         return next((why for seen in files if (why := seen.fault())), None)
 
     def _shortened(self) -> str | None:
-        """The file never shrinks by itself: pages that become free are used again."""
+        """A size that no giving back of free pages explains."""
         with suppress(OSError):
-            size, before = self._database.stat().st_size, self._size
+            size, before = self._database.stat().st_size, min(self._size, self._expected)
             if size < before:
                 return f"the database file {self._database} was cut from {before} to {size} bytes"
             self._size = size

@@ -129,9 +129,7 @@ def close_to_others(database: Path) -> None:
     holds nothing else; log what was open, and what is not ours to change."""
     if not POSIX:
         return
-    backups = database.absolute().parent / BACKUPS
-    files = [*beside(database), *(backups.iterdir() if backups.is_dir() else ())]
-    for path in files:
+    for path in _there(database):
         try:
             if not is_plain(path):
                 continue
@@ -142,7 +140,7 @@ def close_to_others(database: Path) -> None:
             _close_to_others(path, descriptor)
         finally:
             os.close(descriptor)
-    for folder in (database.absolute().parent, backups):
+    for folder in _folders(database):
         _close_folder(folder, database)
 
 
@@ -165,13 +163,31 @@ def _close_folder(folder: Path, database: Path) -> None:
         log.warning(note)
 
 
+def _folders(database: Path) -> tuple[Path, Path]:
+    folder = database.absolute().parent
+    return folder, folder / BACKUPS
+
+
+def _there(database: Path) -> list[Path]:
+    """The files of a database: itself, those beside it by their names, backups."""
+    folder, backups = _folders(database)
+    try:
+        own = [folder / name for name in sorted(os.listdir(folder)) if _named(name, database)]
+    except OSError:
+        return []
+    return own + (sorted(backups.iterdir()) if backups.is_dir() else [])
+
+
+def _named(name: str, database: Path) -> bool:
+    return name == database.name or name.startswith((f"{database.name}.", f"{database.name}-"))
+
+
 def open_to_others(database: Path) -> list[str]:
     """What other users of the machine may do with the files of a database, a line each."""
     if not POSIX:
         return []
-    folder = database.absolute().parent
-    files = [_open_file(path, os.lstat(path)) for path in beside(database) if is_plain(path)]
-    folders = [_open_folder(one, database) for one in (folder, folder / BACKUPS)]
+    files = [_open_file(path, os.lstat(path)) for path in _there(database) if is_plain(path)]
+    folders = [_open_folder(folder, database) for folder in _folders(database)]
     return [note for note in (*files, *folders) if note]
 
 
@@ -207,4 +223,4 @@ def _ours_alone(folder: Path, database: Path) -> bool:
         return True
     with os.scandir(folder) as entries:
         names = [entry.name for entry in entries]
-    return all(n in (BACKUPS, WORKSPACES) or n.startswith(database.name) for n in names)
+    return all(n in (BACKUPS, WORKSPACES) or _named(n, database) for n in names)

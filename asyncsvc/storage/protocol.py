@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from asyncsvc.errors import DatabaseDamaged
 from asyncsvc.storage.entries import Batch, Commit, EventRow, File, Line, Owed, Piece, Tried
+from asyncsvc.storage.room import DiskRoom
 from asyncsvc.tasks.state import Task
 
 PAGE = 500
@@ -42,6 +43,10 @@ class FileReads(Protocol):
     ) -> list[File]:
         """Files that can be seen, of that owner or (None) of all, by age; `after` is the position
         of the last one seen."""
+
+    async def held(self, owner: str | None) -> int:
+        """Bytes of all files of that owner, of unfinished ones too and each at least a page; None
+        owns the files of those who have no name."""
 
     async def position(self, file_id: str, owner: str | None) -> int | None:
         """The position of a file of that owner or (None) of anybody in the order of age, also
@@ -120,6 +125,8 @@ class TextReads(Protocol):
 class Upkeep(Protocol):
     """The state of the store's files, and the removal of what is old, in small steps."""
 
+    room: DiskRoom
+
     @property
     def damage(self) -> str | None:
         """What is damaged, in words; None as long as nothing was found to be."""
@@ -133,6 +140,9 @@ class Upkeep(Protocol):
     def check(self) -> None:
         """Raises DatabaseLost where a commit would not be there for the next process."""
 
+    async def look_at_pages(self) -> None:
+        """Take the store's free pages into account in `room`. Raises StorageUnavailable."""
+
     # The rest is called by the journal between two commits. Raises StorageUnavailable.
 
     async def forget_calls(self, before: int) -> None:
@@ -144,6 +154,9 @@ class Upkeep(Protocol):
 
     async def forget(self, kind: str, before: int) -> int:
         """Delete some of the persisted values of a kind that are older; how many."""
+
+    async def shrink(self) -> int:
+        """Give some free pages back to the disk; how many went, 0 where few are left."""
 
     async def shorten_log(self) -> bool:
         """Give the room of the write-ahead log back where no reader needs it; whether it did."""

@@ -172,10 +172,37 @@ def test_check_refuses_what_is_no_database_of_ours(place: Place) -> None:
         newer.execute("CREATE TABLE tasks (x)")
         newer.execute("PRAGMA user_version=999")
     newer.close()
-    reasons = {"text.db": "cannot be read", "other.db": "something else", "newer.db": "newer"}
+    reasons = {"text.db": "not a database", "other.db": "another program", "newer.db": "newer"}
     for name, why in reasons.items():
         ended = place.run("check", ASYNCSVC_STORAGE__PATH=name)
         assert (ended.code, why in ended.err) == (2, True), ended
+
+
+@pytest.mark.parametrize("side", ["", "-wal", ".lock"])
+def test_a_link_in_the_place_of_a_file_of_ours_is_one_line_and_exit_code_2(
+    place: Place, side: str
+) -> None:
+    victim = place.folder / "victim"
+    victim.write_text("precious")
+    (place.folder / f"a.db{side}").symlink_to(victim)
+    for command in (("serve", "--port", "0", "--db", "a.db"), ("check",)):
+        ended = place.run(*command, ASYNCSVC_STORAGE__PATH="a.db")
+        assert ended.code == 2
+        assert f"a.db{side} is a symbolic link" in ended.err
+        assert "Traceback" not in ended.err
+    assert victim.read_text() == "precious"
+
+
+def test_check_says_what_other_users_may_do(place: Place) -> None:
+    with place.start("--port", "0", "--db", "own/a.db") as process:
+        process.until("listening on http://127.0.0.1:")
+        process.signal(signal.SIGTERM)
+        process.ended()
+    (place.folder / "own" / "a.db").chmod(0o644)
+    ended = place.run("check", ASYNCSVC_STORAGE__PATH="own/a.db")
+    assert ended.code == 0
+    assert "a.db: other users may read it (mode 0644)" in ended.out
+    assert (place.folder / "own" / "a.db").stat().st_mode & 0o777 == 0o644
 
 
 LOADED = """

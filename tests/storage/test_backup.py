@@ -12,6 +12,7 @@ from asyncsvc.errors import StartError, StorageUnavailable, UnsafeFile
 from asyncsvc.journal.journal import Journal
 from asyncsvc.storage import backup
 from asyncsvc.storage.backup import Backups, NotACopy, exchange, inspect, keep_calls
+from asyncsvc.storage.room import DiskRoom
 from asyncsvc.storage.schema import scripts
 from tests.builders import begun, ended, journal_at, live_through, new_task, store_at
 
@@ -71,8 +72,10 @@ async def test_no_file_is_replaced(tmp_path: Path) -> None:
 
 async def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     await filled(path := tmp_path / "asyncsvc.db")
-    backups = Backups(path, reserve_bytes=1 << 60)
-    with pytest.raises(StorageUnavailable, match="free disk"):
+    room = DiskRoom(path)
+    room.least = lambda: 1 << 60
+    backups = Backups(path, room)
+    with pytest.raises(StorageUnavailable, match="disk_free_mb"):
         await backups.make("a.db")
     assert list(backups.folder.iterdir()) == []
 
@@ -364,3 +367,39 @@ async def test_a_restored_copy_can_give_its_free_pages_back(tmp_path: Path) -> N
     with closing(sqlite3.connect(target)) as connection:
         assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
     assert inspect(target) == inspect(path)
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "why"),
+    [
+        (28, b"\x7f\xff\xff\xff", "cannot be read|damaged"),  # pages: more than the file has
+        (16, b"\x00\x03", "cannot be read|not a database"),  # page size: no power of two
+        (18, b"\x09\x09", "cannot be read|damaged|readonly"),  # a format of the future
+        (44, b"\x00\x00\x00\x09", "cannot be read|damaged"),
+        (60, b"\xff\xff\xff\xff", "another program"),  # user_version: below nothing
+        (68, b"\x00\x00\x00\x07", "another program"),  # application_id
+    ],
+)
+async def test_what_a_header_claims_is_not_believed(
+    tmp_path: Path, at: int, data: bytes, why: str
+) -> None:
+    await filled(path := tmp_path / "a.db")
+    content = bytearray(path.read_bytes())
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+    with pytest.raises(NotACopy, match=why):
+        inspect(path)
+    with pytest.raises(StartError):
+        async with store_at(path):
+            pass
+    assert path.read_bytes() == content
+
+
+async def test_a_database_in_another_encoding_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA encoding='UTF-16'")
+        for version, sql in scripts():
+            connection.executescript(f"{sql}\nPRAGMA user_version={version};")
+    with pytest.raises(NotACopy, match="not in UTF-8"):
+        inspect(path)

@@ -86,7 +86,7 @@ async def test_nothing_but_a_plain_file_is_opened(
 @pytest.mark.parametrize("device", ["/dev/null", "/dev/zero"])
 async def test_a_device_is_no_database(device: str) -> None:
     assert "a device" in await refusal(Path(device))
-    assert not os.path.exists(f"{device}.lock")
+    assert f"{Path(device).name}.lock" not in names(Path("/dev"))
 
 
 async def test_a_second_name_of_a_database_is_refused(tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ async def test_whatever_the_umask_is_files_are_for_us_alone(tmp_path: Path, umas
         assert found["x.db"] == found["backups/copy.db"] == 0o600
 
 
-async def test_rights_of_older_versions_are_taken_back_and_told(
+async def test_rights_of_older_versions_are_taken_back_and_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, lax: None
 ) -> None:
     path = tmp_path / "data" / NAME
@@ -164,8 +164,8 @@ async def test_rights_of_older_versions_are_taken_back_and_told(
         pass
     assert own_files.open_to_others(path) == []
     assert {mode & 0o077 for mode in modes(path.parent).values()} == {0}
-    told = [record.getMessage() for record in caplog.records if "no longer" in record.message]
-    assert len(told) == 5
+    logged = [record.getMessage() for record in caplog.records if "no longer" in record.message]
+    assert len(logged) == 5
 
 
 async def test_a_folder_with_other_things_in_it_is_left_as_it_is(

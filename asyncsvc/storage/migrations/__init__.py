@@ -5,6 +5,7 @@ newer asyncsvc has written, stops the start with a clear line and is left as it 
 goes back to an older schema.
 """
 
+import logging
 import shutil
 import sqlite3
 from pathlib import Path
@@ -15,12 +16,16 @@ from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.refusals import REMEDY
 from asyncsvc.storage.schema import UNTRUSTED
 
+log = logging.getLogger(__name__)
+
 WRITER_STATEMENTS = 512
 """Prepared statements that the write connection keeps: see `statements.ROWS_MOST`."""
 MAGIC = b"SQLite format 3\0"
 ROOM_BYTES = 256 * 1024
 """What a start writes at most where nothing is to be migrated: the index of the log (32 KiB), the
 head of the log, the record of tasks that were cut off."""
+REWRITTEN_MOST = 32 << 20
+"""Bytes of an older database that a start writes anew: a second, and as much memory."""
 PRAGMAS = (
     *UNTRUSTED,
     "busy_timeout=5000",
@@ -63,6 +68,31 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
             connection.executescript(
                 f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={version};\nCOMMIT;"
             )
+    _make_shrinkable(connection, path)
+
+
+def length(connection: sqlite3.Connection) -> int:
+    """Bytes of the database as the connection sees it, its log included."""
+    sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    return int(connection.execute(sql).fetchone()[0])
+
+
+def _make_shrinkable(connection: sqlite3.Connection, path: Path) -> None:
+    """Let a file of an older version give free pages back. That writes all of it anew, so only a
+    small one is changed here; of another the log says how it is done."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+        return
+    size = length(connection)
+    if size <= REWRITTEN_MOST and shutil.disk_usage(path.absolute().parent).free > 4 * size:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    else:
+        log.warning(
+            "%s has the form of an older version: it is used as it is, but never gives room back "
+            "to the disk. `backup` it, stop the service, and `restore` the copy",
+            path,
+        )
 
 
 def look_at(path: Path) -> None:
