@@ -146,11 +146,14 @@ class Honest:
             async with turns:
                 with suppress(*LOST):
                     async with client.get(f"/tasks/{task_id}") as answer:
-                        task = await answer.json()
+                        if answer.status == 200:
+                            task = await answer.json()
             if perf_counter() > ends:
                 break
             await asyncio.sleep(0.01)
-        if task.get("status") != "completed" or task.get("result") != expected:
+        if not task:
+            self.refused["task that could not be read"] += 1
+        elif task["status"] != "completed" or task["result"] != expected:
             self.wrong.append(f"{task_id} is {task}"[:300])
 
 

@@ -14,6 +14,7 @@ import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import cache
+from itertools import count
 from typing import Any
 
 import orjson
@@ -135,10 +136,33 @@ async def endless_tool_arguments(out: Writer) -> None:
 async def endless_tool_calls(out: Writer) -> None:
     """One tool call after another without end."""
     await send(out, head(STREAM))
-    number = 0
-    while True:
-        await send(out, *(event(called(n, "{}")) for n in range(number, number + 100)))
-        number += 100
+    for start in count(0, 100):
+        await send(out, *(event(called(n, "{}")) for n in range(start, start + 100)))
+
+
+@attack
+async def repeated_tool_names(out: Writer) -> None:
+    """The arguments of one tool call without end, each piece with the name and a brace."""
+    await send(out, head(STREAM), event(called(0, '{"a": "')))
+    await endless(out, event(called(0, "}" * 100)))
+
+
+@attack
+async def endless_messages(out: Writer) -> None:
+    """Whole messages and pieces of text in turn, without end."""
+    await send(out, head(STREAM))
+    message = {"index": 0, "message": {"role": "assistant", "content": "y"}}
+    whole = b"data: " + orjson.dumps({"choices": [message]}) + b"\n\n"
+    await endless(out, event({"content": "word " * 20}) + whole)
+
+
+@attack
+async def endless_fields(out: Writer) -> None:
+    """Fields of a message that grow by a key with each piece, without end."""
+    await send(out, head(STREAM), event({"content": "word"}))
+    for start in count(0, 100):
+        numbers = range(start, start + 100)
+        await send(out, *(event({"details": {f"k{number}": 1}}) for number in numbers))
 
 
 @attack

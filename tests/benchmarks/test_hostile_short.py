@@ -11,26 +11,29 @@ import pytest
 from tests.benchmarks import hostile, hostile_provider, wire
 from tests.benchmarks.crowd import enough_files
 from tests.benchmarks.hostile import Outcome, judge
-from tests.benchmarks.hostile_attackers import ALL_IN_TURN, ALL_MODELS, Plan, described, names
+from tests.benchmarks.hostile_attackers import Plan, described, names
 from tests.benchmarks.hostile_honest import Honest
 from tests.benchmarks.hostile_target import ATTACKS, Target
 from tests.benchmarks.stage import HOST, free_port
 
-SHORT = Plan(seconds=5, warm_s=0.5, back_s=0, scale=0.02, timed=False)
+SHORT = Plan(seconds=1.5, warm_s=0.3, back_s=0, scale=0.02, timed=False)
+TRIED = (
+    "provider:empty-events",
+    "provider:endless-tool-arguments",
+    "provider:inflated-error",
+    "client:slow-heads",
+    "client:left-chats",
+    "client:half-handshakes",
+)
+"""Some of each kind; the long form tries them all."""
 
 
-async def test_hostile_providers_break_nothing() -> None:
+@pytest.mark.parametrize("name", TRIED)
+async def test_an_attack_breaks_nothing(name: str) -> None:
     enough_files()
-    outcome = await hostile.measure(ALL_MODELS, SHORT)
+    outcome = await hostile.measure(name, SHORT)
     assert outcome.broken == []
-    assert outcome.seen
-
-
-async def test_hostile_clients_break_nothing() -> None:
-    enough_files()
-    outcome = await hostile.measure(ALL_IN_TURN, SHORT)
-    assert outcome.broken == []
-    assert outcome.seen
+    assert outcome.most_mb > 0
 
 
 def test_each_attack_says_what_it_does() -> None:
@@ -102,6 +105,8 @@ def test_each_aim_can_fail(found: list[str], named: str) -> None:
 
 def test_a_short_run_judges_no_speed() -> None:
     assert faults(timed=False, probe_ms=1e6, submit_ms=1e6, end_mb=1000) == []
+    assert faults(timed=False, refused="submit 503 overloaded") == []
+    assert faults(timed=False, refused="submit 429 too_many_attempts") != []
 
 
 Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
