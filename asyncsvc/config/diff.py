@@ -52,7 +52,13 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
     "retry": {"max_retries": _A, "base_s": _A, "max_s": _A},
     "breaker": {"failures": _A, "cooldown_s": _A},
     "cache": {"enabled": _A, "ttl_s": _A, "max_bytes": _A},
-    "limits": {"memory_mb": _A, "disk_free_mb": _A, "loop_lag_ms": _A, "fds_share": _A},
+    "limits": {
+        "memory_mb": _A,
+        "disk_free_mb": _A,
+        "loop_lag_ms": _A,
+        "fds_share": _A,
+        "answer_mb": _A,
+    },
     "tools": {
         "enabled": _R,
         "workspace": _R,

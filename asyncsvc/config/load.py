@@ -153,6 +153,8 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
     if fault["type"] == "missing":
         return f"{where}: {key}: is required{meaning}"
     text = fault["msg"].removeprefix("Value error, ")
-    silent = isinstance(fault.get("input"), dict) or NEVER_SHOWN.intersection(loc)
-    given = "" if silent else f", got {fault.get('input')!r}"
+    value = fault.get("input")
+    secret = NEVER_SHOWN.intersection(loc) or (isinstance(value, str) and "@" in value)
+    silent = isinstance(value, dict) or secret
+    given = "" if silent else f", got {value!r}"
     return f"{where}: {key}: {text[0].lower()}{text[1:]}{given}{meaning}"

@@ -10,6 +10,8 @@ import re
 from itertools import accumulate
 
 from asyncsvc.errors import InvalidRequest, TaskTooLarge
+from asyncsvc.net import json_bounds
+from asyncsvc.net.json_bounds import DIGITS
 
 VALUES_MOST = 200_000
 """Values of a body, keys included: some 30 MB of Python objects at the worst."""
@@ -22,7 +24,6 @@ DEPTH_READ = 1024
 INT64, UINT64 = -(1 << 63), (1 << 64) - 1
 LONG = b"0" * 19
 """The shortest run of digits that may be a whole number of more than 64 bits."""
-DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]
@@ -64,12 +65,10 @@ def too_deep() -> InvalidRequest:
 
 def outside_strings(data: bytes) -> bytes:
     """What stands outside of strings; too many strings are refused."""
-    if b"\\" in data:
-        # In this order: a backslash that is itself escaped escapes no quote.
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
-    if data.count(b'"') > 2 * VALUES_MOST:
+    outside = json_bounds.outside_strings(data, 2 * VALUES_MOST)
+    if outside is None:
         raise _too_many()
-    return b"".join(data.split(b'"')[::2])
+    return outside
 
 
 def _check_depth(outside: bytes) -> None:
