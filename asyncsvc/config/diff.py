@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
@@ -188,24 +187,11 @@ def _shown(key: str, value: Any) -> Any:
         return None if value is None else _variable(value)
     if key == "api_key_envs":
         return [_variable(name) for name in value]
-    if key == "base_url" and value is not None:
-        return _address(value)
     return value
 
 
 def _variable(name: str) -> str:
     return name if _VARIABLE.fullmatch(name) else HIDDEN
-
-
-def _address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return HIDDEN
-    host = parts.netloc.rpartition("@")[2]
-    shown = f"{HIDDEN}@{host}" if "@" in parts.netloc else host
-    query = HIDDEN if parts.query else ""
-    return urlunsplit((parts.scheme, shown, parts.path, query, ""))
 
 
 def fields() -> Iterator[tuple[str, frozenset[str]]]:

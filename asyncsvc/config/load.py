@@ -20,7 +20,7 @@ from asyncsvc.errors import SettingsError
 
 PREFIX = "ASYNCSVC_"
 DEFAULT_FILE = "settings.toml"
-NEVER_SHOWN = {"extra_headers", "extra_body"}
+NEVER_SHOWN = {"extra_headers", "extra_body", "base_url"}
 """Keys whose values may hold a secret although they should not."""
 OUTSIDE_THE_FILE = {"ASYNCSVC_TOKENS", "ASYNCSVC_TOKEN", "ASYNCSVC_URL"}
 

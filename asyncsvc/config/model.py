@@ -71,6 +71,8 @@ class Model(Section):
     def _http(cls, value: str | None) -> str | None:
         if value is None:
             return None
+        if not value.lower().startswith(("http://", "https://", "ws://", "wss://")):
+            raise ValueError("must start with http:// or https://")
         try:
             url = read(value, ("http", "https", "ws", "wss"))
         except Refused as error:
@@ -97,7 +99,7 @@ class Model(Section):
     @model_validator(mode="after")
     def _scheme(self) -> "Model":
         if self.protocol == "openai" and (self.base_url or "").lower().startswith("ws"):
-            raise ValueError("base_url must begin with http:// or https://")
+            raise ValueError("base_url must start with http:// or https:// unless by openclaw-ws")
         return self
 
     @model_validator(mode="after")

@@ -33,6 +33,8 @@ STEP_BYTES = 16 * 1024
 """Compressed bytes that are given to zlib at once: what it leaves is copied for each member."""
 STEP_COST = 64
 """Bytes that a step of decompression counts at least: empty members have no output and no end."""
+STEP_TURN = 1024
+"""The same, where it counts how long other tasks have waited for their turn."""
 _GZIP = b"\x1f\x8b"
 _WITH_HEADER = zlib.MAX_WBITS | 16
 
@@ -123,7 +125,7 @@ async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncG
     which is to be closed before the response is."""
     stream = cast(httpx.AsyncByteStream, response.stream)
     layers = inflaters(response.headers.get("content-encoding", ""))
-    length, pause = 0, PAUSE_BYTES
+    length = turn = 0
     async for packed in stream:
         for part in _inflated(layers, [packed]) if layers else (packed,):
             length += max(len(part), STEP_COST) if layers else len(part)
@@ -131,8 +133,9 @@ async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncG
                 raise too_large(most)
             if part:
                 yield part
-            if layers and length > pause:
-                pause = length + PAUSE_BYTES
+            turn += max(len(part), STEP_TURN)
+            if layers and turn > PAUSE_BYTES:
+                turn = 0
                 await asyncio.sleep(0)
     for layer in layers:
         if left := layer.end():

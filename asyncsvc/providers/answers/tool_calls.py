@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import orjson
 
-from asyncsvc.providers.answers.pieces import Fields, Room
+from asyncsvc.providers.answers.pieces import Fields, Room, add, joined
 
 Object = dict[str, Any]
 KNOWN = frozenset({"index", "id", "type", "function"})
@@ -98,6 +98,7 @@ def _json(value: Any) -> str:
         return ""
 
 
+WHOLE_CHARS = 1024 * 1024
 LATE_ID = "late_id"
 """In a piece: the provider's id of a call that was given out under another."""
 
@@ -113,9 +114,14 @@ class _Call:
     """The id under which it was given out."""
     type: str = "function"
     name: str = ""
-    arguments: str = ""
+    parts: list[str] = field(default_factory=list)
+    """The arguments so far, in pieces: joined with each, a long call takes minutes."""
     pending: str = ""  # arguments that were not given out yet
     shown_name: str = ""
+
+    @property
+    def arguments(self) -> str:
+        return joined(self.parts)
 
     def accepts(self, piece: Piece) -> bool:
         """Whether a piece without another id may belong to this call, by its name."""
@@ -123,19 +129,28 @@ class _Call:
             return True
         if piece.name == self.name:
             # Some repeat the name with each piece; a second call comes when the first is whole.
-            return not piece.arguments or not _whole(self.arguments) or self.repeats(piece)
+            return not piece.arguments or not self.whole() or self.repeats(piece)
         # A name in pieces: before any argument, and where the index says that it is this call.
         same = piece.index is not None and piece.index == self.index
-        return same and not self.arguments and not _whole(piece.arguments)
+        return same and not self.parts and not _whole(piece.arguments)
 
     def repeats(self, piece: Piece) -> bool:
         """Whether the piece is the whole call once more."""
         return (
             piece.id is not None
             and piece.id == self.id
+            and len(piece.arguments) == sum(map(len, self.parts))
             and piece.arguments == self.arguments
-            and _whole(self.arguments)
+            and self.whole()
         )
+
+    def whole(self) -> bool:
+        """Whether the arguments so far are a whole object. Those of a call that goes on beyond
+        `WHOLE_CHARS` are not looked at with each piece."""
+        tail = next((part for part in reversed(self.parts) if part.strip()), "")
+        if not tail.rstrip().endswith("}"):
+            return False
+        return sum(map(len, self.parts)) <= WHOLE_CHARS and _whole(self.arguments)
 
     def take(self, piece: Piece) -> Iterator[Object]:
         """Add what the piece has, and give out what is new."""
@@ -144,7 +159,7 @@ class _Call:
             grown = not self.name or piece.name.startswith(self.name)
             self.name = piece.name if grown else self.name + piece.name
         if piece.arguments and not self.repeats(piece):
-            self.arguments += piece.arguments
+            add(self.parts, piece.arguments)
             self.pending += piece.arguments
         for name, value in piece.fields.items():
             self.fields.add(name, value)

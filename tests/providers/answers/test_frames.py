@@ -171,7 +171,7 @@ def pour(begin: bytes, part: bytes, size: int = 2 * MOST_BYTES) -> None:
     ids=["line", "no field", "event", "comment", "object", "blank lines"],
 )
 def test_what_has_no_end_is_too_large(begin: bytes, part: bytes) -> None:
-    with pytest.raises(UpstreamTooLarge, match="larger than 8 MB, which limits.answer_mb allows"):
+    with pytest.raises(UpstreamTooLarge, match=r"larger than 8 MB, which limits\.answer_mb allows"):
         pour(begin, part)
 
 
