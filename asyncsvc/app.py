@@ -99,7 +99,7 @@ async def open_services(
                 read,
                 watch,
                 uptime,
-                client or Client(settings.timeouts, now),
+                client or Client(settings.timeouts, now, limits=settings.limits),
             )
         except StorageUnavailable as error:
             raise unusable(path, error) from None

@@ -46,6 +46,7 @@ read in one place.
         └── InterruptedUnknown · InternalError
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 
@@ -256,6 +257,11 @@ class ProviderError(AsyncsvcError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def reworded(self, words: Callable[[str], str]) -> Self:
+        """The same with another message, which `words` makes of it."""
+        self.args = (words(str(self)), *self.args[1:])
+        return self
 
     def bare(self) -> Self:
         """The same without the frames that it came through. They hold what was being read, up

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
@@ -57,7 +56,13 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
     "retry": {"max_retries": _A, "base_s": _A, "max_s": _A},
     "breaker": {"failures": _A, "cooldown_s": _A},
     "cache": {"enabled": _A, "ttl_s": _A, "max_bytes": _A, "across_owners": _A},
-    "limits": {"memory_mb": _A, "disk_free_mb": _A, "loop_lag_ms": _A, "fds_share": _A},
+    "limits": {
+        "memory_mb": _A,
+        "disk_free_mb": _A,
+        "loop_lag_ms": _A,
+        "fds_share": _A,
+        "answer_mb": _A,
+    },
     "tools": {
         "enabled": _R,
         "workspace": _R,
@@ -202,24 +207,11 @@ def _shown(key: str, value: Any) -> Any:
         return None if value is None else _variable(value)
     if key == "api_key_envs":
         return [_variable(name) for name in value]
-    if key == "base_url" and value is not None:
-        return _address(value)
     return value
 
 
 def _variable(name: str) -> str:
     return name if is_variable(name) else HIDDEN
-
-
-def _address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return HIDDEN
-    host = parts.netloc.rpartition("@")[2]
-    shown = f"{HIDDEN}@{host}" if "@" in parts.netloc else host
-    query = HIDDEN if parts.query else ""
-    return urlunsplit((parts.scheme, shown, parts.path, query, ""))
 
 
 def fields() -> Iterator[tuple[str, frozenset[str]]]:

@@ -22,7 +22,7 @@ from asyncsvc.errors import SettingsError
 
 PREFIX = "ASYNCSVC_"
 DEFAULT_FILE = "settings.toml"
-NEVER_SHOWN = {"extra_headers", "extra_body", "token_sha256"}
+NEVER_SHOWN = {"extra_headers", "extra_body", "base_url", "token_sha256"}
 """Keys whose values may hold a secret although they should not."""
 NAMED: Mapping[str, type[BaseModel]] = {"models": Model, "clients": Client}
 """Sections that hold a table for each name, with what such a table is."""
@@ -167,6 +167,7 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
 
 def _silent(fault: Mapping[str, Any], loc: tuple[str, ...]) -> bool:
     """Whether the value at fault may be a secret, or is a whole table."""
-    if fault["type"] == SECRET or isinstance(fault.get("input"), dict):
+    value = fault.get("input")
+    if fault["type"] == SECRET or isinstance(value, dict) or "@" in str(value):
         return True
     return any(name in NEVER_SHOWN or names_variables(name) for name in loc)

@@ -177,6 +177,9 @@ class Cache(Section):
     )
 
 
+MB = 1_000_000
+
+
 class Limits(Section):
     memory_mb: Int = Field(500, ge=64, description="resident memory above which intake refuses")
     disk_free_mb: Int = Field(200, ge=0, description="free disk below which intake refuses; 0: any")
@@ -188,6 +191,17 @@ class Limits(Section):
     fds_share: Seconds = Field(
         0.9, gt=0, le=1, description="share of the allowed descriptors above which intake refuses"
     )
+    answer_mb: Int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="largest answer of a provider, decompressed, with all that stands around its "
+        "text; beyond it the call is closed and the task fails with upstream_too_large",
+    )
+
+    @property
+    def answer_bytes(self) -> int:
+        return self.answer_mb * MB
 
 
 class Tools(Section):

@@ -86,7 +86,7 @@ class Reloader:
     def _apply(self, ttl_changed: bool) -> None:
         settings = self.settings
         self.router.apply(settings.models, settings.routes)
-        self.client.apply(settings.timeouts)
+        self.client.apply(settings.timeouts, settings.limits)
         self.scheduler.cache.apply(settings.cache)
         self.holds.apply()
         self.scheduler.apply(self._account_slots(), ttl_changed)

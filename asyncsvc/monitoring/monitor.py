@@ -47,6 +47,8 @@ HUNG_S = 5.0
 STEADY_S = 2.0
 """On a disk that is nearly full small writes pass and large ones do not: that is one alarm."""
 RETRY_S, RETRY_MOST_S = 5.0, 60.0
+GROWTH, GROWTH_BYTES = 0.05, 1_000_000
+"""How much more memory than at first is no reason to give any back."""
 PROBE = "probe"
 
 
@@ -60,7 +62,10 @@ class Rhythm:
     """After so long without any write, one is tried: a disk that has become read-only is found
     before a task needs it."""
     relief_s: float = 10.0
-    """While memory is near its limit, freed memory is given back to the system so often."""
+    """While more memory is used than at first, freed memory is given back to the system so
+    often."""
+    idle_relief_s: float = 40.0
+    """The same while that gives back little: what is used is needed."""
 
 
 class Monitor:
@@ -92,6 +97,9 @@ class Monitor:
         self._blind = False
         self._relieve = relieve
         self._relieved_at = -math.inf
+        self._before = 0
+        """Memory used before it was last given back."""
+        self._least = 0
 
     async def __aenter__(self) -> Self:
         log.info("sqlite %s; limits: %s", VERSION, self._settings.limits)
@@ -130,8 +138,7 @@ class Monitor:
         await self._take_a_look()
         self._try_the_disk()
         self.judge()
-        if "memory" in self.alarms.reasons:
-            await self._give_back()
+        await self._give_back()
 
     def judge(self) -> None:
         """Judge what is known at this moment: the latest look, the latest write."""
@@ -144,9 +151,17 @@ class Monitor:
         self._intake.overload = self.overload if self.alarms.beyond() else None
 
     async def _give_back(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._relieved_at >= self.rhythm.relief_s:
-            self._relieved_at = now
+        """Give freed memory back where more is used than at first: the C library keeps it, and
+        after a burst the service would refuse tasks for memory that nothing uses."""
+        now, used = asyncio.get_running_loop().time(), self.process_statistics.memory
+        self._least = min(self._least or used, used)
+        near = "memory" in self.alarms.reasons
+        if not near and used <= self._least * (1 + GROWTH) + GROWTH_BYTES:
+            return
+        useful = near or used < self._before * (1 - GROWTH) or used > self._before * (1 + GROWTH)
+        pause_s = self.rhythm.relief_s if useful else self.rhythm.idle_relief_s
+        if now - self._relieved_at >= pause_s:
+            self._relieved_at, self._before = now, used
             await self._relieve()
 
     async def _watch(self) -> None:

@@ -23,11 +23,18 @@ import aiohttp
 import httpx
 import httpx_aiohttp
 
-from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
+from asyncsvc.errors import UpstreamInvalid
+from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 
 ACCEPTED = "gzip, deflate"
 """Both can be decompressed with a bound on what comes out."""
 PIECE_BYTES = 64 * 1024
+STEP_BYTES = 16 * 1024
+"""Compressed bytes that are given to zlib at once: what it leaves is copied for each member."""
+STEP_COST = 64
+"""Bytes that a step of decompression counts at least: empty members have no output and no end."""
+STEP_TURN = 1024
+"""The same, where it counts how long other tasks have waited for their turn."""
 _GZIP = b"\x1f\x8b"
 _WITH_HEADER = zlib.MAX_WBITS | 16
 
@@ -44,18 +51,21 @@ class Inflater:
         self._engine = zlib.decompressobj(_WITH_HEADER)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The decompressed data, in pieces. Raises UpstreamInvalid."""
+        """The decompressed data, in pieces; an empty one for a step that gave nothing. Raises
+        UpstreamInvalid."""
         if not self._begun:
             data = self._head + data
             if len(data) < 2:
                 self._head = data
+                yield b""
                 return
             self._begin(data)
         if self._plain:
             yield data
             return
         try:
-            yield from self._inflate(data)
+            for start in range(0, max(len(data), 1), STEP_BYTES):
+                yield from self._inflate(data[start : start + STEP_BYTES])
         except zlib.error as error:
             raise UpstreamInvalid(
                 f"the provider's answer is not the {self._encoding} that it is called: {error}"
@@ -75,18 +85,16 @@ class Inflater:
             self._engine = zlib.decompressobj()
 
     def _inflate(self, data: bytes) -> Iterator[bytes]:
-        while not self._ended:
+        while True:
             if self._engine.eof:
-                if not data:
-                    return
                 # gzip may consist of several members; anything else after one is padding.
-                if self._encoding != "gzip" or data[:1] != _GZIP[:1]:
-                    self._ended = True
+                self._ended |= self._encoding != "gzip" or data[:1] not in (b"", _GZIP[:1])
+                if self._ended or not data:
+                    yield b""
                     return
                 self._engine = zlib.decompressobj(_WITH_HEADER)
             piece = self._engine.decompress(data, PIECE_BYTES)
-            if piece:
-                yield piece
+            yield piece
             data = self._engine.unused_data if self._engine.eof else self._engine.unconsumed_tail
             if not data and len(piece) < PIECE_BYTES:
                 return
@@ -107,8 +115,6 @@ def inflaters(header: str) -> list[Inflater]:
     return layers[::-1]
 
 
-STREAM_BYTES = 256 * 1024 * 1024
-"""The longest stream: 500,000 tokens with 500 bytes around each."""
 SLICE_BYTES = 2048
 """The longest part that is given out at once: hundreds of events may be in it."""
 TURN_S, TURN_BYTES = 0.001, 1 << 20
@@ -116,9 +122,9 @@ TURN_S, TURN_BYTES = 0.001, 1 << 20
 service, the next part is always there, and nothing else would let them."""
 
 
-async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
+async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncGenerator[bytes]:
     """The body of a response as it comes, decompressed. Raises UpstreamTooLarge for a body of more
-    than `STREAM_BYTES`, UpstreamInvalid for one that cannot be decompressed. It is a generator,
+    than `most` bytes, UpstreamInvalid for one that cannot be decompressed. It is a generator,
     which is to be closed before the response is."""
     stream = cast(httpx.AsyncByteStream, response.stream)
     layers = inflaters(response.headers.get("content-encoding", ""))
@@ -126,11 +132,12 @@ async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
     async for packed in stream:
         began = now()
         for whole in _inflated(layers, [packed]) if layers else (packed,):
-            length += len(whole)
-            if length > STREAM_BYTES:
-                raise UpstreamTooLarge(f"the provider sent more than {STREAM_BYTES} bytes")
+            length += max(len(whole), STEP_COST) if layers else len(whole)
+            if length > most:
+                raise too_large(most)
             for part in (whole,) if len(whole) <= SLICE_BYTES else _slices(whole):
-                yield part
+                if part:
+                    yield part
                 ended = now()
                 spent += ended - began
                 began = ended

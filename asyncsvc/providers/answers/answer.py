@@ -15,7 +15,16 @@ from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, Up
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers import finish_reasons as finish
 from asyncsvc.providers.answers.delta import Delta
-from asyncsvc.providers.answers.pieces import OF_FRAME, Fields, Piece, Room, joined, plain, read
+from asyncsvc.providers.answers.pieces import (
+    OF_FRAME,
+    Fields,
+    Piece,
+    Room,
+    add,
+    joined,
+    plain,
+    read,
+)
 from asyncsvc.providers.answers.thinking import (
     At,
     ThinkSplitter,
@@ -92,11 +101,11 @@ class Answer:
         if self._flowing and (found := plain(chunk)) is not None:
             name, text = found
             if name == self._thoughts.source:
-                self._thoughts.parts.append(text)
+                add(self._thoughts.parts, text)
                 return (Delta(text, True),)
             if name == "content" and self._splitter.at is At.ANSWER and self._by_delta:
-                self._raw.append(text)
-                self._text.append(text)
+                add(self._raw, text)
+                add(self._text, text)
                 return (Delta(text),)
         return self._read(chunk, secrets)
 
@@ -251,7 +260,7 @@ class Answer:
     def text(self, text: str) -> Delta:
         """A piece of text as it is, for an answer that does not come in chunks."""
         self.begun = True
-        self._text.append(text)
+        add(self._text, text)
         return Delta(text)
 
     def _think(self, text: str) -> Iterator[Delta]:
@@ -263,7 +272,7 @@ class Answer:
     def _feed(self, text: str) -> Iterator[Delta]:
         if text:
             self.begun = True
-            self._raw.append(text)
+            add(self._raw, text)
             for part, is_thought in self._splitter.feed(text):
                 yield from self._text_piece(part, is_thought)
 
@@ -273,7 +282,7 @@ class Answer:
             if new := self._thoughts.take("tag", text):
                 yield Delta(new, True)
         elif text:
-            self._text.append(text)
+            add(self._text, text)
             yield Delta(text, refusal=refusal)
 
     def _refuse(self, text: str) -> Iterator[Delta]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from asyncsvc.providers.answers.pieces import add
+
 SYSTEM = "system"
 """The key of a switch that is no parameter but a line of the system message."""
 
@@ -193,7 +195,7 @@ class Thoughts:
                 return ""
             text = beyond(self.text, held)
         self._taken.add(source)
-        self.parts.append(text)
+        add(self.parts, text)
         return text
 
     def whole(self, text: str) -> str:

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import orjson
 
-from asyncsvc.providers.answers.pieces import Fields, Room, joined
+from asyncsvc.providers.answers.pieces import Fields, Room, add, joined
 
 Object = dict[str, Any]
 KNOWN = frozenset({"index", "id", "type", "function"})
@@ -166,7 +166,7 @@ class _Call:
             grown = not self.name or piece.name.startswith(self.name)
             self.name = piece.name if grown else self.name + piece.name
         if piece.arguments and not self.repeats(piece):
-            self.parts.append(piece.arguments)
+            add(self.parts, piece.arguments)
             self.pending.append(piece.arguments)
             self.size += len(piece.arguments)
         for name, value in piece.fields.items():
