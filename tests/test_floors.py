@@ -130,8 +130,8 @@ FACES = {
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {
-        "auth", "body", "body_memory", "connections", "errors", "handshakes", "proxies",
-        "resources", "security_headers", "socket_protocol", "sockets", "state", "streaming",
+        "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
+        "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},

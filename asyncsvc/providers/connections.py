@@ -33,8 +33,6 @@ STEP_BYTES = 16 * 1024
 """Compressed bytes that are given to zlib at once: what it leaves is copied for each member."""
 STEP_COST = 64
 """Bytes that a step of decompression counts at least: empty members have no output and no end."""
-STEP_TURN = 1024
-"""The same, where it counts how long other tasks have waited for their turn."""
 _GZIP = b"\x1f\x8b"
 _WITH_HEADER = zlib.MAX_WBITS | 16
 

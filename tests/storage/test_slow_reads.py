@@ -1,4 +1,4 @@
-"""Slow reads: bounded in number, time and queue, and in nobody's way."""
+"""Slow reads: bounded in number, time and queue, apart from all other reads."""
 
 import asyncio
 import sqlite3
@@ -142,7 +142,7 @@ async def test_the_other_filters_go_over_no_task_in_vain(
 async def test_an_export_waits_for_its_turn(store: Database) -> None:
     slow = [asyncio.create_task(store.scans(ENDLESS)) for _ in range(AT_ONCE)]
     await asyncio.sleep(0)
-    export = asyncio.create_task(store.exported(0, None), None)
+    export = asyncio.create_task(store.exported(0, None, None))
     await asyncio.sleep(0.05)
     assert not export.done()
     for each in slow:
