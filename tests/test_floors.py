@@ -131,7 +131,8 @@ FACES = {
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
-        "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state", "streaming",
+        "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
+        "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
