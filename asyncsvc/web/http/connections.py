@@ -19,6 +19,7 @@ import sys
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
 
@@ -306,7 +307,7 @@ class Connection(HttpToolsProtocol):
         if self._reader.stalled(self.transport, self.flow.write_paused, elapsed_s):
             path = "" if self.scope is None else self.scope["path"]
             log.info("a client that does not read its answer is disconnected: %s", path)
-            self.transport.abort()
+            reset(self.transport)
             return
         if self.transport.is_closing():
             return
@@ -448,6 +449,16 @@ def waiting_bytes(transport: asyncio.Transport) -> int:
     except OSError:
         return 0  # a closed socket
     return int.from_bytes(queued, sys.byteorder)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Cut a connection with all that waits for its client, also in the system: closed as usual, the
+    system would go on to offer it for minutes."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def bytes_taken(transport: asyncio.Transport) -> int:
