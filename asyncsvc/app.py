@@ -161,10 +161,6 @@ async def _front(
     schedules = Schedules(journal, intake, keys)
     stack.push_async_callback(schedules.close)
     await schedules.open()
-    bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
-    stack.callback(bodies.close)
-    answers = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes, "answers")
-    stack.callback(answers.close)
     return Services(
         settings=settings,
         journal=journal,
@@ -184,14 +180,21 @@ async def _front(
         task_counters=task_counters,
         monitor=monitor,
         sockets=Sockets(),
-        bodies=bodies,
-        answers=answers,
+        bodies=_room(stack, settings, "bodies"),
+        answers=_room(stack, settings, "answers"),
         backups=Backups(
             journal.store.path, settings.limits.disk_free_mb << 20, journal.store.upkeep.check
         ),
         importer=Importer(journal, scheduler, intake),
         started_ms=journal.now(),
     )
+
+
+def _room(stack: AsyncExitStack, settings: Settings, what: str) -> Bodies:
+    """Room in memory for large bodies or answers, closed with the stack."""
+    room = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes, what)
+    stack.callback(room.close)
+    return room
 
 
 async def _batches(

@@ -128,8 +128,8 @@ FACES = {
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {
-        "auth", "body", "body_memory", "connections", "errors", "resources", "sockets", "state",
-        "streaming",
+        "auth", "body", "body_memory", "connections", "errors", "large_answers", "resources",
+        "sockets", "state", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},

@@ -1,4 +1,4 @@
-"""Slow reads: bounded in number, time and queue, and in nobody's way."""
+"""Slow reads: bounded in number, time and queue, and never in the way of others."""
 
 import asyncio
 import sqlite3
