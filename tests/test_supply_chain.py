@@ -53,7 +53,7 @@ def test_actions_are_named_by_a_commit_and_leave_no_token_behind(path: Path) -> 
         assert re.fullmatch(r"[\w./-]+@[0-9a-f]{40}", step["uses"]), step
         if step["uses"].startswith("actions/checkout@"):
             assert step["with"]["persist-credentials"] is False
-    # The version of a commit stands beside it, which Dependabot keeps true.
+    # The version of a commit stands beside it, and Dependabot keeps it true.
     lines = [line for line in path.read_text(encoding="utf-8").splitlines() if "uses:" in line]
     assert all(re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line) for line in lines)
 

@@ -21,8 +21,7 @@ WAITING_MOST = 32
 WAIT_S = 5.0
 """How long a read may wait for its turn."""
 LIMIT_S = 10.0
-"""How long a read may take. A search that finds nothing takes about 4 s for a million tasks, on a
-busy machine of 2 cores with SQLite 3.40.1."""
+"""How long a read may take; a client that waits longer is better served by a narrower filter."""
 STEPS = 10_000
 """Steps of SQLite's machine between two looks whether to stop: less than a millisecond."""
 
