@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Self
 
-from asyncsvc.errors import DatabaseLost, StartError, UnsafeFile
+from asyncsvc.errors import DatabaseLost, StartError
 from asyncsvc.storage import own_files
 from asyncsvc.storage.migrations import MAGIC
 
@@ -32,8 +32,6 @@ BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
 """What the system says of a lock that another process holds."""
 LOG, INDEX = "-wal", "-shm"
 KEPT = ".kept"
-LOCK_MOST = 32
-"""Bytes of the number of a process, with room."""
 REMEDY = (
     "put the same file back in its place, or stop the service and start it on a database that "
     "stays (a backup is put in place by `restore`)"
@@ -134,7 +132,7 @@ class FileLock:
             # It holds prompts and answers: no other user of the machine may read them.
             own_files.new_folder(self._database.parent)
             named = self._path
-            return _lock_file(self._path)
+            return open(own_files.opened(self._path), "r+b", buffering=0)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = error.strerror if isinstance(error, OSError) else error
             remedy = (
@@ -210,24 +208,10 @@ def in_use(database: Path, holder: str) -> StartError:
     )
 
 
-def _lock_file(path: Path) -> IO[bytes]:
-    """The lock file, opened; only one that holds at most the number of a process is ours to
-    overwrite. Raises OSError, UnsafeFile."""
-    file = open(own_files.opened(path), "r+b", buffering=0)  # noqa: SIM115
-    text = file.read(LOCK_MOST + 1).strip(b"\0\n ")  # zeros are what a power cut leaves
-    if text.isdigit() or not text:
-        return file
-    file.close()
-    raise UnsafeFile(
-        f"storage.path: {path} is no lock file of ours; move it away, or choose another with "
-        "--db FILE"
-    )
-
-
 def _holder(file: IO[bytes]) -> str:
     """The process that a lock file names; anything may stand in a damaged one."""
     file.seek(0)
-    text = file.read(LOCK_MOST).decode("ascii", "replace").strip()
+    text = file.read(32).decode("ascii", "replace").strip()
     return f"process {text}" if text.isdigit() else "process unknown"
 
 

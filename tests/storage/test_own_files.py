@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.cli.check import database as checked
-from asyncsvc.errors import DatabaseLost, StartError, UnsafeFile
+from asyncsvc.errors import DatabaseLost, UnsafeFile
 from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import Backups, new_file
-from asyncsvc.storage.lock import FileLock
 from tests.builders import store_at
 
 PRECIOUS = "keep this " * 20
@@ -103,17 +102,6 @@ async def test_the_folder_may_be_a_link(tmp_path: Path) -> None:
     async with store_at(tmp_path / "data" / NAME):
         pass
     assert (tmp_path / "disk" / NAME).is_file()
-
-
-def test_a_file_that_is_no_lock_is_not_overwritten(tmp_path: Path) -> None:
-    lock = tmp_path / f"{NAME}.lock"
-    lock.write_text(PRECIOUS)
-    with pytest.raises(StartError, match="no lock file of ours"), FileLock(tmp_path / NAME):
-        pass
-    assert lock.read_text() == PRECIOUS
-    lock.write_bytes(b"\0" * 5)  # as a power cut leaves it
-    with FileLock(tmp_path / NAME):
-        assert lock.read_text() == str(os.getpid())
 
 
 async def test_a_link_in_the_place_of_the_open_database_is_noticed(tmp_path: Path) -> None:
