@@ -442,12 +442,12 @@ async def test_a_key_that_comes_back_in_another_place_is_in_no_message(kind: str
     elif kind == "broken head":
         reply = httpx.ReadError(f"Bad status line: Authorization: {KEY}")
     try:
-        answer = (await chat(reply))[0]
+        ending = (await chat(reply))[0].ending
+        text = ending.word if ending else ""
     except ProviderError as error:
-        assert KEY not in str(error)
-    else:
-        assert answer.ending is not None
-        assert KEY not in answer.ending.word
+        text = str(error)
+    assert text
+    assert KEY[:12] not in text
 
 
 async def test_no_more_of_an_explanation_is_read_than_fits() -> None:

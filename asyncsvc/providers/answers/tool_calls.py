@@ -116,7 +116,10 @@ class _Call:
     name: str = ""
     parts: list[str] = field(default_factory=list)
     """The arguments so far, in pieces: joined with each, a long call takes minutes."""
-    pending: str = ""  # arguments that were not given out yet
+    size: int = 0
+    """Characters of the arguments."""
+    pending: list[str] = field(default_factory=list)
+    """Arguments that were not given out yet."""
     shown_name: str = ""
 
     @property
@@ -139,7 +142,7 @@ class _Call:
         return (
             piece.id is not None
             and piece.id == self.id
-            and len(piece.arguments) == sum(map(len, self.parts))
+            and len(piece.arguments) == self.size
             and piece.arguments == self.arguments
             and self.whole()
         )
@@ -150,7 +153,7 @@ class _Call:
         tail = next((part for part in reversed(self.parts) if part.strip()), "")
         if not tail.rstrip().endswith("}"):
             return False
-        return sum(map(len, self.parts)) <= WHOLE_CHARS and _whole(self.arguments)
+        return self.size <= WHOLE_CHARS and _whole(self.arguments)
 
     def take(self, piece: Piece) -> Iterator[Object]:
         """Add what the piece has, and give out what is new."""
@@ -160,7 +163,8 @@ class _Call:
             self.name = piece.name if grown else self.name + piece.name
         if piece.arguments and not self.repeats(piece):
             add(self.parts, piece.arguments)
-            self.pending += piece.arguments
+            add(self.pending, piece.arguments)
+            self.size += len(piece.arguments)
         for name, value in piece.fields.items():
             self.fields.add(name, value)
         for name, value in piece.function.items():
@@ -195,7 +199,7 @@ class _Call:
     def _function(self, named: Object) -> Object:
         more = self.function.held if self.function.changed else {}
         self.function.changed = False
-        arguments, self.pending = self.pending, ""
+        arguments, self.pending = joined(self.pending), []
         return named | {"arguments": arguments} | more
 
 
