@@ -29,6 +29,8 @@ from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 ACCEPTED = "gzip, deflate"
 """Both can be decompressed with a bound on what comes out."""
 PIECE_BYTES = 64 * 1024
+PADDING_BYTES = 1024 * 1024
+"""How much may follow the end of what is compressed."""
 STEP_BYTES = 16 * 1024
 """Compressed bytes that are given to zlib at once: what it leaves is copied for each member."""
 STEP_COST = 64
@@ -46,6 +48,7 @@ class Inflater:
         self._begun = False
         self._plain = False
         self._ended = False
+        self._padding = 0
         self._engine = zlib.decompressobj(_WITH_HEADER)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
@@ -82,11 +85,18 @@ class Inflater:
         else:
             self._engine = zlib.decompressobj()
 
+    def _pad(self, size: int) -> None:
+        self._padding += size
+        if self._padding > PADDING_BYTES:
+            raise UpstreamInvalid(f"more than {PADDING_BYTES} bytes follow the provider's answer")
+
     def _inflate(self, data: bytes) -> Iterator[bytes]:
         while True:
             if self._engine.eof:
                 # gzip may consist of several members; anything else after one is padding.
                 self._ended |= self._encoding != "gzip" or data[:1] not in (b"", _GZIP[:1])
+                if self._ended:
+                    self._pad(len(data))
                 if self._ended or not data:
                     yield b""
                     return

@@ -305,6 +305,23 @@ async def test_freed_memory_is_given_back_while_it_is_short(tmp_path: Path) -> N
 
 
 @virtual
+async def test_memory_of_a_burst_is_given_back_although_it_is_not_short(tmp_path: Path) -> None:
+    async with _services(tmp_path) as services:
+        await asyncio.sleep(30)
+        services.seen = replace(CALM, memory=CALM.memory * 2)
+        await asyncio.sleep(1.5)
+        assert len(services.reliefs) == 1
+        # What stays is used: it is looked at from time to time.
+        await asyncio.sleep(120)
+        assert 2 <= len(services.reliefs) <= 5
+        services.seen = CALM
+        await asyncio.sleep(2)
+        before = len(services.reliefs)
+        await asyncio.sleep(120)
+        assert len(services.reliefs) == before
+
+
+@virtual
 async def test_a_stop_goes_before_an_overload(tmp_path: Path) -> None:
     async with _services(tmp_path) as services:
         services.seen = replace(CALM, memory=600 * MB)

@@ -432,6 +432,24 @@ async def test_a_key_echoed_in_a_stream_is_in_no_message() -> None:
     assert KEY not in text
 
 
+@pytest.mark.parametrize("kind", ["ending", "unknown field", "name of a field", "broken head"])
+async def test_a_key_that_comes_back_in_another_place_is_in_no_message(kind: str) -> None:
+    reply: httpx.Response | Exception = stream(piece("x", finish=f"error {KEY}"), DONE)
+    if kind == "unknown field":
+        reply = stream(event({"Authorization": f"Bearer {KEY}", "x": 1}), DONE)
+    elif kind == "name of a field":
+        reply = stream(event({KEY: 1}), DONE)
+    elif kind == "broken head":
+        reply = httpx.ReadError(f"Bad status line: Authorization: {KEY}")
+    try:
+        ending = (await chat(reply))[0].ending
+        text = ending.word if ending else ""
+    except ProviderError as error:
+        text = str(error)
+    assert text
+    assert KEY[:12] not in text
+
+
 async def test_no_more_of_an_explanation_is_read_than_fits() -> None:
     body = Script([*[b"x" * 4096] * 17, RuntimeError("read on and on")])
     error = await failure(httpx.Response(500, stream=body))

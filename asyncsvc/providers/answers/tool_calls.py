@@ -167,7 +167,7 @@ class _Call:
             self.name = piece.name if grown else self.name + piece.name
         if piece.arguments and not self.repeats(piece):
             add(self.parts, piece.arguments)
-            self.pending.append(piece.arguments)
+            add(self.pending, piece.arguments)
             self.size += len(piece.arguments)
         for name, value in piece.fields.items():
             self.fields.add(name, value)
@@ -203,7 +203,7 @@ class _Call:
     def _function(self, named: Object) -> Object:
         more = self.function.held if self.function.changed else {}
         self.function.changed = False
-        arguments, self.pending = "".join(self.pending), []
+        arguments, self.pending = joined(self.pending), []
         return named | {"arguments": arguments} | more
 
 
