@@ -79,8 +79,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             super().handle_pong(event)
 
     def handle_text(self, event: Frame) -> None:
-        if not self.close_sent or not self._is_flooded():
-            super().handle_text(event)
+        # As bytes: `Socket.receive` decodes them. uvicorn would log a traceback for text that is
+        # not UTF-8, with each message.
+        self.handle_bytes(event)
 
     def handle_bytes(self, event: Frame) -> None:
         if not self.close_sent or not self._is_flooded():
