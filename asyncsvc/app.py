@@ -53,10 +53,13 @@ from asyncsvc.scheduling.timers import Timers
 from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
+from asyncsvc.storage.room import MB
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
+from asyncsvc.web.http.proxies import TrustedProxies
 from asyncsvc.web.http.resources import open_paths
+from asyncsvc.web.http.security_headers import with_security_headers
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
@@ -96,7 +99,7 @@ async def open_services(
                 read,
                 watch,
                 uptime,
-                client or Client(settings.timeouts, now),
+                client or Client(settings.timeouts, now, limits=settings.limits),
             )
         except StorageUnavailable as error:
             raise unusable(path, error) from None
@@ -115,6 +118,8 @@ async def _opened(
 ) -> Services:
     catalogue = Catalogue(settings, environ)
     store = await Database.open(Path(settings.storage.path), stack)
+    room = store.upkeep.room
+    room.least = lambda: settings.limits.disk_free_mb * MB
     keep_ms = round(catalogue.longest_window_s() * 2000)
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
     await stack.enter_async_context(client)
@@ -123,7 +128,7 @@ async def _opened(
     stack.push_async_callback(scheduler.close)
     executor = Executor(journal, client, scheduler, settings)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(scheduler, executor, settings)
+    pool = WorkerPool(scheduler, executor, settings, room.open)
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
@@ -173,8 +178,6 @@ async def _front(
     schedules = Schedules(journal, intake, keys)
     stack.push_async_callback(schedules.close)
     await schedules.open()
-    bodies = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes)
-    stack.callback(bodies.close)
     return Services(
         settings=settings,
         journal=journal,
@@ -194,13 +197,19 @@ async def _front(
         task_counters=task_counters,
         monitor=monitor,
         sockets=Sockets(),
-        bodies=bodies,
-        backups=Backups(
-            journal.store.path, settings.limits.disk_free_mb << 20, journal.store.upkeep.check
-        ),
+        bodies=_room(stack, settings, "bodies"),
+        answers=_room(stack, settings, "answers"),
+        backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
         started_ms=journal.now(),
     )
+
+
+def _room(stack: AsyncExitStack, settings: Settings, kind: str) -> Bodies:
+    """The memory for bodies of requests that are read, or for answers that are sent."""
+    room = Bodies.of(settings.limits.memory_mb, settings.queue.max_task_bytes, kind)
+    stack.callback(room.close)
+    return room
 
 
 async def _batches(
@@ -286,7 +295,8 @@ def web(services: Services) -> ASGIApp:
     """The web application over open services: authentication before the routes. Raises TypeError
     for a route that declares no scope.
 
-    CORS headers are added only where the settings allow other origins.
+    CORS headers are added only where the settings allow other origins, and those of a proxy count
+    only where it is trusted.
     """
     server = services.settings.server
 
@@ -296,12 +306,12 @@ def web(services: Services) -> ASGIApp:
 
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
     app = Authenticator(server, services.clients, open_paths(ROUTES)).behind(router.app)
-    if not server.allowed_origins:
-        return app
-    return CORSMiddleware(
-        app,
-        allow_origins=server.allowed_origins,
-        allow_methods=["*"],
-        allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "X-Task-Id"],
-    )
+    if server.allowed_origins:
+        app = CORSMiddleware(
+            app,
+            allow_origins=server.allowed_origins,
+            allow_methods=["*"],
+            allow_headers=["*"],
+            expose_headers=["Location", "Retry-After", "X-Task-Id"],
+        )
+    return TrustedProxies(server.trusted_proxies).behind(with_security_headers(app))

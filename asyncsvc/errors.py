@@ -8,10 +8,13 @@ read in one place.
     AsyncsvcError
     ├── SettingsError              the settings do not add up; one line per fault
     ├── StartError                 the service cannot start here (lock, schema, directory)
+    │   └── UnsafeFile             a link or no plain file stands where a file of ours should
     ├── IllegalTransition          the state table has no such arrow (409)
     │   └── StaleLease             another run of the task has begun
     ├── StorageUnavailable         the disk refused a write; nothing was acknowledged (503)
     │   ├── ReadRefused            … or a read
+    │   │   └── ReadTooSlow        … which takes longer than it may, or too many others wait
+    │   ├── NoRoom                 … or it was not asked: too little of the disk is free
     │   ├── DatabaseLost           the file was removed or replaced while it is open
     │   └── DatabaseDamaged        the file's content is damaged: waiting does not help
     ├── RequestError               a client's mistake: status, code, param
@@ -43,6 +46,7 @@ read in one place.
         └── InterruptedUnknown · InternalError
 """
 
+from collections.abc import Callable
 from typing import Any, ClassVar, Self
 
 
@@ -60,6 +64,11 @@ class SettingsError(AsyncsvcError):
 
 class StartError(AsyncsvcError):
     """The service cannot start; the message says what to do about it."""
+
+
+class UnsafeFile(StartError):
+    """A link, or something that is no plain file, stands at the name of a file of ours, or a file
+    there is not what it should be. Nothing was opened or changed."""
 
 
 class IllegalTransition(AsyncsvcError):
@@ -85,6 +94,14 @@ class StorageUnavailable(AsyncsvcError):
 
 class ReadRefused(StorageUnavailable):
     """The database refused a read."""
+
+
+class ReadTooSlow(ReadRefused):
+    """The read goes over too many rows for its time limit, or too many such reads are waiting."""
+
+
+class NoRoom(StorageUnavailable):
+    """Too little of the disk is free for a write that can wait or be refused."""
 
 
 class DatabaseLost(StorageUnavailable):
@@ -246,6 +263,11 @@ class ProviderError(AsyncsvcError):
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+    def reworded(self, words: Callable[[str], str]) -> Self:
+        """The same with another message, which `words` makes of it."""
+        self.args = (words(str(self)), *self.args[1:])
+        return self
 
     def bare(self) -> Self:
         """The same without the frames that it came through. They hold what was being read, up

@@ -12,24 +12,28 @@ import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Generator, Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
-from websockets.http11 import Request
-from websockets.protocol import State
 
 from asyncsvc.app import drain, open_services, web
-from asyncsvc.config.settings import Settings
+from asyncsvc.config.settings import Server as ServerSettings
+from asyncsvc.config.settings import Settings, is_loopback
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.reload import hangup
+from asyncsvc.net.tls import server_context
 from asyncsvc.web.http.connections import Connections
-from asyncsvc.web.http.sockets import CLOSE, CLOSE_WITHIN_S, WRITE
+from asyncsvc.web.http.handshakes import Handshakes
+from asyncsvc.web.http.socket_protocol import SocketProtocol
 from asyncsvc.web.http.state import Services
 
 log = logging.getLogger(__name__)
 
+REFUSED_BY_PARSER = "Invalid HTTP request received."
+"""What uvicorn logs at each: lines that any client could fill the disk with."""
 FRAME_BYTES = 1 << 20
 SEND_BUFFER = 256 * 1024
 """The kernel's buffer for one client. By itself it grows to megabytes, in which the events of a
@@ -44,54 +48,26 @@ DESCRIPTORS = 65_536
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class SocketProtocol(WebSocketsSansIOProtocol):
-    """A WebSocket that can be closed while its buffer is full, and that takes whole frames."""
-
-    when_lost: Callable[[], None] | None = None
-
-    def handle_connect(self, event: Request) -> None:
-        super().handle_connect(event)
-        if hasattr(self, "scope"):
-            extensions = cast(dict[str, object], self.scope["extensions"])
-            extensions[CLOSE] = self.close_now
-            extensions[WRITE] = self.write_now
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        super().connection_lost(exc)
-        if self.when_lost is not None:
-            self.when_lost()
-
-    def write_now(self, frame: bytes) -> bool:
-        """Write a whole frame where the client is connected and its buffer has room; else write
-        nothing and return False: `send` then waits, or knows the reason."""
-        if (
-            not self.writable.is_set()
-            or self.disconnected
-            or self.close_sent
-            or self.conn.state is not State.OPEN
-            or self.conn.extensions  # such as compression: a frame is then the connection's own
-        ):
-            return False
-        self.transport.write(frame)
-        return True
-
-    def close_now(self, code: int, reason: str) -> None:
-        """Queue the close frame behind what is buffered; a client that never reads it is cut."""
-        if self.close_sent or self.transport.is_closing():
-            return
-        self.stop_keepalive()
-        self.conn.send_close(code, reason)
-        self.transport.write(b"".join(self.conn.data_to_send()))
-        self.close_sent = True
-        if self.read_paused:
-            # Messages are no longer read, but the client's close frame must be seen.
-            self.read_paused = False
-            self.transport.resume_reading()
-        self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)
-
-
 class Server(uvicorn.Server):
-    """A uvicorn server that leaves the signals to us."""
+    """A uvicorn server that leaves the signals to us, and TLS to `handshakes`."""
+
+    def __init__(self, config: uvicorn.Config, handshakes: Handshakes | None = None) -> None:
+        super().__init__(config)
+        self._handshakes = handshakes
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._handshakes is None:
+            await super().startup(sockets)
+            return
+        await super().startup([])
+        parts = {"server_state": self.server_state, "app_state": self.lifespan.state}
+        make = cast(Callable[..., asyncio.Protocol], self.config.http_protocol_class)
+        self._handshakes.begin(partial(make, config=self.config, **parts), self.config.backlog)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._handshakes is not None:
+            await self._handshakes.close()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -127,9 +103,11 @@ async def serve(
 ) -> None:
     """Serve until a signal comes, or until `beside`, which is given the URL, has returned.
 
-    SIGHUP, where the system has it, reads the settings again, by asking `read` for them. Raises
-    DatabaseLost after the stop where the database's file is no longer in its place.
+    SIGHUP, where the system has it, reads the settings again, by asking `read` for them, and the
+    certificate of TLS. Raises SettingsError for a certificate that cannot be used, and DatabaseLost
+    after the stop where the database's file is no longer in its place.
     """
+    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
     stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
     make_room_for_connections()
     asyncio.get_running_loop().set_exception_handler(log_loop_fault)
@@ -139,10 +117,14 @@ async def serve(
         _signals(stop, hurry),
         hangup(again.set, stop.set),
     ):
+        handshakes = _handshakes(settings, listener)
         async with open_services(settings, environ, read=read) as services:
-            server = Server(_config(web(services), settings))
+            _warn_of_plain_http(settings)
+            server = Server(_config(web(services), settings), handshakes)
+            if handshakes is not None:
+                services.reloader.renewals.append(handshakes.renew)
             serving = asyncio.create_task(server.serve([listener]), name="server")
-            url = _url(settings.server.host, listener)
+            url = _url(settings.server, listener)
             calm_collector()
             sys.setswitchinterval(SWITCH_S)
             reloading = asyncio.create_task(_reload(services, again), name="reload on SIGHUP")
@@ -158,6 +140,10 @@ async def serve(
             lost = await asyncio.to_thread(services.journal.store.upkeep.fault)
         if lost is not None:
             raise DatabaseLost(f"{lost}; what was written since may be gone")
+
+
+def _worth_a_line(record: logging.LogRecord) -> bool:
+    return record.msg != REFUSED_BY_PARSER
 
 
 def log_loop_fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -281,6 +267,34 @@ def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     )
 
 
-def _url(host: str, listener: socket.socket) -> str:
+def _handshakes(settings: Settings, listener: socket.socket) -> Handshakes | None:
+    """Where the settings name a certificate. Raises SettingsError."""
+    server = settings.server
+    if not server.certfile:
+        return None
+    # Absolute: a reload must find them wherever the process has gone.
+    paths = [str(Path(each).absolute()) for each in (server.certfile, server.keyfile)]
+    return Handshakes(
+        listener,
+        partial(server_context, *paths),
+        most=server.max_connections,
+        patience_s=server.client_timeout_s,
+    )
+
+
+def _warn_of_plain_http(settings: Settings) -> None:
+    """Beyond this machine tokens are in use, which others on the way could read."""
+    server = settings.server
+    if not (is_loopback(server.host) or server.certfile or server.trusted_proxies):
+        log.warning(
+            "tokens and prompts can be read on the way to %s: set server.certfile and "
+            "server.keyfile, or put a proxy with TLS before it and name it in "
+            "server.trusted_proxies",
+            server.host,
+        )
+
+
+def _url(server: ServerSettings, listener: socket.socket) -> str:
+    host = server.host
     shown = f"[{host.strip('[]')}]" if ":" in host else host
-    return f"http://{shown}:{listener.getsockname()[1]}"
+    return f"{server.scheme}://{shown}:{listener.getsockname()[1]}"

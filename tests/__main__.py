@@ -15,6 +15,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.memory import MEMORY
+
 ROOT = Path(__file__).resolve().parent.parent
 CODE = ("asyncsvc", "tests", "main.py")
 COVERED_IN_ALL = 85
@@ -32,10 +34,8 @@ ENGINE = (
 )
 """The packages whose branches must be covered almost wholly."""
 BENCHMARKS = "tests.benchmarks"
-MEMORY = Path("/dev/shm")
-"""A file system in memory, on Linux: the quick tests sync often, and there that costs nothing."""
 ROOM = 1 << 30
-"""Bytes that must be free there."""
+"""Bytes that must be free in memory before the tests put their files there."""
 
 
 def run(*words: str, **variables: str) -> int:
@@ -52,13 +52,22 @@ def first_failure(*steps: Sequence[str]) -> int:
     return next((status for step in steps if (status := run(*step))), 0)
 
 
+KEPT = ("-o", "tmp_path_retention_policy=failed", "-o", "tmp_path_retention_count=1")
+"""Only the files of tests that failed are kept: memory has no room for all."""
+
+
+def in_memory() -> dict[str, str]:
+    """The variable that puts the tests' files into memory, unless it is set already."""
+    given = "PYTEST_DEBUG_TEMPROOT" in os.environ
+    if given or MEMORY is None or shutil.disk_usage(MEMORY).free <= ROOM:
+        return {}
+    return {"PYTEST_DEBUG_TEMPROOT": str(MEMORY)}
+
+
 def fast(rest: Sequence[str]) -> int:
-    """The tests that start no process and wait for no clock, with their files in memory."""
-    variables = {"ASYNCSVC_TESTS_STORIES": "20"}
-    if os.access(MEMORY, os.W_OK) and shutil.disk_usage(MEMORY).free > ROOM:
-        variables["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
-    kept = ("-o", "tmp_path_retention_policy=failed", "-o", "tmp_path_retention_count=1")
-    return run("pytest", "-m", "not slow", *kept, *rest, **variables)
+    """The tests that start no process and wait for no clock."""
+    variables = in_memory() | {"ASYNCSVC_TESTS_STORIES": "20"}
+    return run("pytest", "-m", "not slow", *KEPT, *rest, **variables)
 
 
 def everything(rest: Sequence[str]) -> int:
@@ -67,15 +76,20 @@ def everything(rest: Sequence[str]) -> int:
         ("coverage", "report", f"--include=asyncsvc/{part}/*", f"--fail-under={COVERED_IN_ENGINE}")
         for part in ENGINE
     ]
-    return first_failure(
-        ("ruff", "format", "--check", *CODE),
-        ("ruff", "check", *CODE),
-        ("mypy", *CODE),
-        ("coverage", "erase"),
-        ("coverage", "run", "-m", "pytest", *rest),
-        ("coverage", "combine", "--quiet"),
-        ("coverage", "report", f"--fail-under={COVERED_IN_ALL}"),
-        *engine,
+    tests = ("coverage", "run", "-m", "pytest", *KEPT, *rest)
+    return (
+        first_failure(
+            ("ruff", "format", "--check", *CODE),
+            ("ruff", "check", *CODE),
+            ("mypy", *CODE),
+            ("coverage", "erase"),
+        )
+        or run(*tests, **in_memory())
+        or first_failure(
+            ("coverage", "combine", "--quiet"),
+            ("coverage", "report", f"--fail-under={COVERED_IN_ALL}"),
+            *engine,
+        )
     )
 
 

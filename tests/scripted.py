@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Self
 
-from asyncsvc.config.settings import Timeouts
+from asyncsvc.config.settings import Limits, Timeouts
 from asyncsvc.execution.call import Call as ProviderCall
 from asyncsvc.providers.agents import RunState, RunStatus
 from asyncsvc.providers.answers.answer import Answer
@@ -115,7 +115,7 @@ class ScriptedClient:
         answer.check(upstream.preset.empty_answers)
         return answer
 
-    def apply(self, timeouts: Timeouts) -> None:
+    def apply(self, timeouts: Timeouts, limits: Limits) -> None:
         self.timeouts = timeouts
 
     async def run_status(self, upstream: Upstream, key: str) -> RunStatus:

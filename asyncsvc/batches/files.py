@@ -29,26 +29,35 @@ from asyncsvc.storage.entries import (
     Row,
 )
 from asyncsvc.storage.protocol import FileReads
+from asyncsvc.storage.room import MB
 
 SWEEP_S = 60.0
 PREFIX = "file-"
 PIECE = 256 * 1024
 """Bytes of an uploaded piece; those of an output are as large as they come."""
+COST = 2
+"""A piece is written to the log first, then to its place."""
+QUOTA_EVERY = 16
+"""Pieces of an upload between two looks at what its owner's files hold together."""
 
 
 class Upload:
     """One file coming in: `write` what comes, then `finish`, or `abandon`."""
 
-    def __init__(self, journal: Journal, file_id: str, most: int) -> None:
+    def __init__(self, files: "Files", journal: Journal, file_id: str, owner: str | None) -> None:
         self.id = file_id
+        self.owner = owner
         self.size = 0
+        self._files = files
         self._journal = journal
-        self._most = most
+        self._room = journal.store.upkeep.room
+        self._most = files.largest
+        self._pieces = 0
         self._stored = 0
         self._held = bytearray()
 
     async def write(self, data: bytes) -> None:
-        """Raises TaskTooLarge, StorageUnavailable."""
+        """Raises TaskTooLarge, StorageUnavailable, NoRoom."""
         self.size += len(data)
         if self.size > self._most:
             raise TaskTooLarge(f"the file is larger than {self._most} bytes", param="file")
@@ -60,6 +69,7 @@ class Upload:
         """It is whole and on the disk when this returns. Raises StorageUnavailable."""
         while self._held:
             await self._flush()
+        await self._files.check_quota(self.owner, 0)
         await self._journal.append(FileReady(self.id, expires_at), *beside)
 
     async def abandon(self) -> None:
@@ -69,7 +79,11 @@ class Upload:
 
     async def _flush(self) -> None:
         data = bytes(self._held[:PIECE])
-        await self._journal.append(PieceAdded(self.id, self._stored, data, durable=False))
+        if self._pieces % QUOTA_EVERY == 0:
+            await self._files.check_quota(self.owner, len(data))
+        self._pieces += 1
+        async with self._room.taking(COST * len(data)):
+            await self._journal.append(PieceAdded(self.id, self._stored, data, durable=False))
         self._stored += len(data)
         del self._held[: len(data)]
 
@@ -92,10 +106,29 @@ class Files:
     def now(self) -> int:
         return self._journal.now()
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest file."""
+        return self._storage.max_file_bytes
+
+    async def check_quota(self, owner: str | None, more: int) -> None:
+        """Raises TaskTooLarge where the owner's files and `more` bytes would be beyond the
+        quota."""
+        most = self._storage.max_files_mb * MB
+        if most and (held := await self.store.held(owner)) + more > most:
+            raise TaskTooLarge(
+                f"your files hold {held / MB:.1f} MB, and with this one more than the "
+                f"{most // MB} MB of storage.max_files_mb; delete some first",
+                param="file",
+            )
+
     async def upload(self, filename: str, purpose: str, owner: str | None) -> Upload:
-        """Begin one. Raises StorageUnavailable."""
+        """Begin one. Raises StorageUnavailable, NoRoom, TaskTooLarge."""
         now = self.now()
-        upload = Upload(self._journal, PREFIX + new_id(now), self._storage.max_file_bytes)
+        await self.check_quota(owner, 0)
+        upload = Upload(self, self._journal, PREFIX + new_id(now), owner)
+        async with self._journal.store.upkeep.room.taking(PIECE):
+            pass  # or a large body would be received for nothing
         await self._journal.append(FileAdded(upload.id, filename, purpose, OPEN, now, owner))
         return upload
 

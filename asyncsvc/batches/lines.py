@@ -16,6 +16,7 @@ import orjson
 
 from asyncsvc.clock import new_id
 from asyncsvc.errors import InvalidRequest, RequestError
+from asyncsvc.net import json_bounds
 from asyncsvc.storage.entries import Row
 from asyncsvc.storage.protocol import FileReads
 from asyncsvc.tasks.submission import Submission
@@ -135,7 +136,10 @@ def other_encoding(head: bytes) -> str | None:
 def _fault(text: bytes, endpoint: str, seen: set[bytes]) -> Fault | None:
     """What is wrong with a line; `seen` are digests of the custom_ids before it."""
     try:
+        json_bounds.check(text)
         value = orjson.loads(text)
+    except json_bounds.BeyondBounds as error:
+        return fault("invalid_json_line", f"this line is not read: {error}")
     except orjson.JSONDecodeError as error:
         return fault("invalid_json_line", f"this line is not valid JSON: {error}")
     if not isinstance(value, dict):

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from asyncsvc.access import SERVICE
-from asyncsvc.batches.files import Files
+from asyncsvc.batches.files import COST, Files
 from asyncsvc.batches.lines import (
     Answered,
     BatchEndpoint,
@@ -202,7 +202,8 @@ class Steps:
             else:
                 failed.append((line.custom_id, answer))
         batch, pieces = self._written(work.batch, done, failed)
-        await self._journal.append(*pieces, BatchChanged(batch, answered=ended))
+        async with self._journal.store.upkeep.room.taking(_size(pieces)):
+            await self._journal.append(*pieces, BatchChanged(batch, answered=ended))
         work.batch = batch
         for line in ended:
             del work.waiting[line.number]
@@ -280,5 +281,14 @@ class Steps:
         return replace(batch, written=(written[0], written[1])), pieces
 
     async def _move(self, work: Work, batch: Batch, pieces: Sequence[Row] = ()) -> None:
-        await self._journal.append(*pieces, BatchChanged(batch))
+        if size := _size(pieces):
+            async with self._journal.store.upkeep.room.taking(size):
+                await self._journal.append(*pieces, BatchChanged(batch))
+        else:
+            await self._journal.append(*pieces, BatchChanged(batch))
         work.batch = batch
+
+
+def _size(pieces: Sequence[Row]) -> int:
+    """Bytes that the pieces may take of the disk, until they are in their place."""
+    return COST * sum(len(piece.data) for piece in pieces if isinstance(piece, PieceAdded))

@@ -13,14 +13,17 @@ import typer
 from asyncsvc import __version__
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
 from asyncsvc.cli.serve import summary
+from asyncsvc.cli.terminal import say
+from asyncsvc.config import advice
 from asyncsvc.config.load import load
-from asyncsvc.errors import SettingsError, StartError
+from asyncsvc.errors import SettingsError, StartError, UnsafeFile
 from asyncsvc.net.signing import Signer
+from asyncsvc.net.tls import server_context
 from asyncsvc.providers.registry import Catalogue
+from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy, look
 from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
-from asyncsvc.storage.migrations import scripts
 
 app = typer.Typer()
 
@@ -30,30 +33,36 @@ def check(settings: SettingsFile = None) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
     environ = os.environ
     file = settings_file(settings)
-    print(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
+    say(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
     try:
         found = load(file, environ)
         lines = summary(found, Catalogue(found, environ), file)
         variable = found.webhooks.secret_env
         signed = bool(Signer.of(variable, environ))
+        if found.server.certfile:
+            server_context(found.server.certfile, found.server.keyfile)
     except SettingsError as error:
-        print(f"settings  {file}")
+        say(f"settings  {file}")
         return _verdict(error.lines)
     for line in lines:
-        print(line)
-    print(f"webhooks  {'signed with' if signed else 'refused without a secret in'} {variable}")
+        say(line)
+    say(f"webhooks  {'signed with' if signed else 'refused without a secret in'} {variable}")
     path = Path(found.storage.path)
     state, faults = database(path)
-    print(f"database  {path.absolute()}")
+    say(f"database  {path.absolute()}")
     if state:
-        print(f"          {state}")
+        say(f"          {state}")
+    for note in own_files.open_to_others(path):
+        say(f"note      {note}; a start mends what is ours")
+    for line in advice.warnings(found, environ, file):
+        say(f"warning   {line}", sys.stderr)
     return _verdict(faults)
 
 
 def _verdict(faults: list[str]) -> int:
     for fault in faults:
-        print(f"wrong     {fault}", file=sys.stderr)
-    print(
+        say(f"wrong     {fault}", sys.stderr)
+    say(
         f"not ready: mend {'these' if len(faults) > 1 else 'this'} first"
         if faults
         else f"ready: `{program()} serve` starts it"
@@ -63,19 +72,16 @@ def _verdict(faults: list[str]) -> int:
 
 def database(path: Path) -> tuple[str, list[str]]:
     """Return the state of the database file, and its faults."""
+    try:
+        own_files.check(path)
+    except UnsafeFile as unsafe:
+        return "", [str(unsafe)]
     if not path.exists():
         return _place_for(path)
     try:
-        schema, tables, count = look(path)
+        count, schema = look(path)
     except NotACopy as error:
-        return "", [f"{path}: cannot be read: {error}; restore a backup or set storage.path"]
-    newest = scripts()[-1][0]
-    if schema > newest:
-        return "", [
-            f"{path}: written by a newer asyncsvc (schema {schema}, known {newest}); update"
-        ]
-    if not schema and tables:
-        return "", [f"{path}: is the database of something else; set storage.path to another file"]
+        return "", [f"{path}: cannot be used: {error}; restore a backup or set storage.path"]
     return f"can be read: {count} tasks, schema {schema}, {_holder(path)}", []
 
 

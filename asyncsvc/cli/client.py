@@ -8,6 +8,7 @@ and give each numbered event once and in order.
 import asyncio
 import json
 import os
+import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -72,7 +73,7 @@ def _of_settings(environ: Mapping[str, str]) -> str:
         server = load(file, environ, {"server": {"host": "127.0.0.1"}}).server
     host = ANYWHERE.get(server.host, server.host)
     shown = f"[{host.strip('[]')}]" if ":" in host else host
-    return f"http://{shown}:{server.port}"
+    return f"{server.scheme}://{shown}:{server.port}"
 
 
 CONNECT_S = 5.0
@@ -185,6 +186,8 @@ def decoded(answer: httpx.Response, address: Address) -> dict[str, Any]:
 
 def unreachable(address: Address, error: Exception) -> Failure:
     """Return a Failure that names the address and how to start the service there."""
+    if str(error).startswith("[SSL"):
+        return untrusted(address, error)
     why = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "no answer"
     return Unreachable(
         f"cannot reach asyncsvc at {address.url} ({why}); start it with `{program()} serve`, "
@@ -192,12 +195,23 @@ def unreachable(address: Address, error: Exception) -> Failure:
     )
 
 
+def untrusted(address: Address, error: Exception) -> Failure:
+    """Return a Failure for a certificate that does not fit, or for no TLS at all."""
+    return Unreachable(
+        f"no trusted TLS connection to {address.url}: {error}; SSL_CERT_FILE may name the "
+        "certificate of its authority, and --url the name that stands in the certificate"
+    )
+
+
 @contextmanager
 def reach(url: str | None) -> Generator[Api]:
     """Open a client of the service. Raises Failure or SettingsError."""
     address = find(url, os.environ)
+    secure = address.url.startswith("https:")
     with httpx.Client(
         base_url=address.url,
+        # Python's own context knows the authorities of the system and those of SSL_CERT_FILE.
+        verify=ssl.create_default_context() if secure else True,
         headers=address.headers,
         timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
         trust_env=not address.direct,
@@ -239,6 +253,8 @@ async def messages(
             code, why = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (None, "broken")
         except InvalidStatus as error:
             raise Failure(f"{address.url} refused: HTTP {error.response.status_code}") from None
+        except ssl.SSLError as error:
+            raise untrusted(address, error) from None
         except (OSError, InvalidHandshake, TimeoutError):
             code = None
         if code == DONE:

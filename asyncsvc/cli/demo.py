@@ -8,7 +8,6 @@ this machine is called. A terminal gets four panels, a pipe gets lines that name
 import asyncio
 import logging
 import re
-import sys
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field
@@ -30,6 +29,7 @@ from asyncsvc.cli.client import Address, Message, decoded, messages
 from asyncsvc.cli.options import FAILED, HERE, INTERRUPTED, Failure, Port, program
 from asyncsvc.cli.serve import fastest_loop, log_to_stderr
 from asyncsvc.cli.tables import STYLES
+from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import TaskView
 from asyncsvc.config.settings import Settings
 from asyncsvc.simulator import Profile, running
@@ -121,7 +121,7 @@ class Lines:
     """The demo as plain lines."""
 
     def __init__(self, parts: Sequence[Part], url: str) -> None:
-        print(f"four tasks to {url}, their tokens over one WebSocket:", flush=True)
+        say(f"four tasks to {url}, their tokens over one WebSocket:")
         self._gathered = {part.title: "" for part in parts}
 
     def take(self, part: Part, event: dict[str, Any]) -> None:
@@ -150,8 +150,7 @@ class Lines:
         self._gathered[part.title] = ""
 
     def _print(self, part: Part, text: str) -> None:
-        sys.stdout.write(f"[{part.title} · {part.view.name or '…'}] {text}\n")
-        sys.stdout.flush()
+        say(f"[{part.title} · {part.view.name or '…'}] {text}")
 
 
 FRAMES_PER_S = 15
@@ -325,7 +324,7 @@ def _conclude(finished: Sequence[dict[str, Any]], url: str, keep: bool) -> None:
         )
     tables.console().print(table)
     if keep:
-        print(f"listening on {url} until Ctrl-C; next, in another terminal:")
-        print(f"{program()} submit --wait --url {url} 你好", flush=True)
+        say(f"listening on {url} until Ctrl-C; next, in another terminal:")
+        say(f"{program()} submit --wait --url {url} 你好")
     else:
-        print(f"next: set ZHIPU_API_KEY, then `{program()}` serves; `--help` shows the rest")
+        say(f"next: set ZHIPU_API_KEY, then `{program()}` serves; `--help` shows the rest")

@@ -11,6 +11,7 @@ from rich.text import Text
 from asyncsvc.cli import tables
 from asyncsvc.cli.client import reach
 from asyncsvc.cli.options import THERE, Json, Url, print_json
+from asyncsvc.cli.terminal import say
 
 app = typer.Typer()
 
@@ -54,15 +55,15 @@ def reload(as_json: Json = False, url: Url = None) -> int:
         print_json(found)
         return 0
     for key, its in found["changed"].items():
-        print(f"changed  {key}  {_toml(its['from'])} -> {_toml(its['to'])}")
+        say(f"changed  {key}  {_toml(its['from'])} -> {_toml(its['to'])}")
     for name in found["added"]:
-        print(f"added    models.{name}")
+        say(f"added    models.{name}")
     for name in found["removed"]:
-        print(f"removed  models.{name}")
+        say(f"removed  models.{name}")
     for key in found["needs_restart"]:
-        print(f"restart  {key}  stays as it is until the service is started anew")
+        say(f"restart  {key}  stays as it is until the service is started anew")
     if not any(found.values()):
-        print("nothing has changed")
+        say("nothing has changed")
     return 0
 
 

@@ -3,7 +3,6 @@
 An option has one name, type and help text in all commands.
 """
 
-import json
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 import asyncsvc
+from asyncsvc.cli.terminal import json_text, say
 from asyncsvc.config.load import DEFAULT_FILE
 from asyncsvc.errors import AsyncsvcError
 
@@ -90,12 +90,12 @@ def print_created(answer: dict[str, Any], created_id: str, note: str, as_json: b
     if as_json:
         print_json(answer)
         return 0
-    print(created_id, flush=True)
+    say(created_id)
     if sys.stderr.isatty():
-        print(note, file=sys.stderr)
+        say(note, sys.stderr)
     return 0
 
 
 def print_json(value: Any) -> None:
     """Print one JSON document, indented."""
-    print(json.dumps(value, ensure_ascii=False, indent=2), flush=True)
+    print(json_text(value, indent=2), flush=True)

@@ -14,7 +14,8 @@ from typer.main import get_command
 
 from asyncsvc import __version__
 from asyncsvc.cli.options import FAILED, INTERRUPTED, MISUSED, Failure, program
-from asyncsvc.errors import AsyncsvcError, SettingsError
+from asyncsvc.cli.terminal import Screen, say
+from asyncsvc.errors import AsyncsvcError, SettingsError, UnsafeFile
 
 COMMANDS = {
     "serve": ("serve", "simulator"),
@@ -36,6 +37,7 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         # A terminal that cannot show Chinese gets question marks, not a traceback.
         getattr(stream, "reconfigure", lambda **_: None)(errors="replace")
+    sys.stdout, sys.stderr = Screen(sys.stdout), Screen(sys.stderr)
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
@@ -80,6 +82,8 @@ def run(argv: list[str]) -> int:
         return _fail(error.lines, MISUSED)
     except Failure as error:
         return _fail([str(error)], error.code)
+    except UnsafeFile as error:
+        return _fail([str(error)], MISUSED)
     except AsyncsvcError as error:
         return _fail([str(error)], FAILED)
     return code if isinstance(code, int) else 0
@@ -87,7 +91,7 @@ def run(argv: list[str]) -> int:
 
 def _fail(lines: list[str], code: int) -> int:
     for line in lines:
-        print(f"asyncsvc: {line}", file=sys.stderr)
+        say(f"asyncsvc: {line}", sys.stderr)
     return code
 
 
@@ -95,5 +99,5 @@ def top(
     version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
 ) -> None:
     if version:
-        print(f"asyncsvc {__version__}")
+        say(f"asyncsvc {__version__}")
         raise typer.Exit

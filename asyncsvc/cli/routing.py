@@ -26,6 +26,7 @@ from asyncsvc.cli.options import (
     read_text,
     settings_file,
 )
+from asyncsvc.cli.terminal import say
 from asyncsvc.config.load import load
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import CLASSES, Asked, Router
@@ -73,19 +74,19 @@ def _offline(text: str, environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _print_decision(answer: dict[str, Any]) -> None:
     if answer["offline"]:
-        print("no service is running: by the settings alone, without load and missing keys")
+        say("no service is running: by the settings alone, without load and missing keys")
     score = "" if answer["score"] is None else f", score {answer['score']:+.2f}"
     rule = f", by {answer['rule']}" if answer["rule"] else ""
     close = ", close to the border" if answer["ambiguous"] else ""
-    print(f"class     {answer['class']}{rule}{score}{close}")
+    say(f"class     {answer['class']}{rule}{score}{close}")
     for hit in answer["features"]:
         shown = ", ".join(hit["matched"]) or f"({hit['name']})"
-        print(f"feature   {hit['class']:10} {hit['weight']:+.2f}  {shown}")
+        say(f"feature   {hit['class']:10} {hit['weight']:+.2f}  {shown}")
     for row in answer["candidates"]:
         mark = "can" if row["eligible"] else "no"
         eta = "" if row["eta_s"] is None else f"  done in {row['eta_s']:.1f} s"
-        print(f"model     {row['model']:12} {mark:3}{eta}  {row['reason'] or ''}".rstrip())
-    print(f"chosen    {answer['chosen'] or 'none'}: {answer['why']}")
+        say(f"model     {row['model']:12} {mark:3}{eta}  {row['reason'] or ''}".rstrip())
+    say(f"chosen    {answer['chosen'] or 'none'}: {answer['why']}")
 
 
 @app.command("route-eval", rich_help_panel=HERE)
@@ -163,9 +164,9 @@ def _share(part: int, whole: int) -> float | None:
 def _matrix(counts: Counter[tuple[str, str]]) -> None:
     figures = _figures(counts)
     labels = list(figures["matrix"])
-    print("label \\ found".ljust(14) + "".join(f"{name:>11}" for name in labels) + "     recall")
+    say("label \\ found".ljust(14) + "".join(f"{name:>11}" for name in labels) + "     recall")
     for name, row in figures["matrix"].items():
         recall = figures["recall"][name]
         shown = "–" if recall is None else f"{recall:.1%}"
-        print(name.ljust(14) + "".join(f"{row[other]:>11}" for other in labels) + f"{shown:>11}")
-    print(f"{figures['total']} prompts, {figures['accuracy']:.1%} right")
+        say(name.ljust(14) + "".join(f"{row[other]:>11}" for other in labels) + f"{shown:>11}")
+    say(f"{figures['total']} prompts, {figures['accuracy']:.1%} right")

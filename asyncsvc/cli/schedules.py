@@ -20,6 +20,7 @@ from asyncsvc.cli.options import (
     print_json,
     task_fields,
 )
+from asyncsvc.cli.terminal import say
 
 app = typer.Typer()
 
@@ -92,5 +93,5 @@ def unschedule(
     with reach(url) as api:
         found = resolved(schedule_id, "schedule", lambda: api.get("/schedules")["schedules"])
         api.delete(f"/schedules/{quote(found, safe='')}")
-    print(f"{found}  deleted")
+    say(f"{found}  deleted")
     return 0

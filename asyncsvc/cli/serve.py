@@ -28,6 +28,7 @@ from asyncsvc.cli.options import (
     program,
     settings_file,
 )
+from asyncsvc.cli.terminal import OneLineFormatter, say
 
 app = typer.Typer()
 log = logging.getLogger(__name__)
@@ -39,11 +40,17 @@ def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Port = None,
     db: Database = None,
+    certfile: Annotated[
+        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate, PEM.")
+    ] = None,
+    keyfile: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The key of the certificate, PEM.")
+    ] = None,
 ) -> int:
     """Start the service; flags win over environment, environment over file."""
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        _serve(settings, host, port, db)
+        _serve(settings, overrides(host, port, db, certfile, keyfile))
     except KeyboardInterrupt:
         pass  # the signal came before the server handles signals: nothing has begun
     finally:
@@ -55,7 +62,7 @@ def _leave(*_: object) -> None:
     raise KeyboardInterrupt
 
 
-def _serve(named: Path | None, host: str | None, port: int | None, db: Path | None) -> None:
+def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     import_server()
     from asyncsvc import server
     from asyncsvc.config.load import load
@@ -65,15 +72,15 @@ def _serve(named: Path | None, host: str | None, port: int | None, db: Path | No
     def announce(url: str) -> None:
         catalogue = Catalogue(settings, environ)
         for line in summary(settings, catalogue, file):
-            print(line)
-        print(f"database  {Path(settings.storage.path).absolute()}")
-        print(f"listening on {url}", flush=True)
+            say(line)
+        say(f"database  {Path(settings.storage.path).absolute()}")
+        say(f"listening on {url}")
         enabled = ", ".join(dict.fromkeys(u.name for u in catalogue.upstreams)) or "none"
         lacks = "; ".join(f"{name}: {why}" for name, why in catalogue.disabled.items())
         log.info("listening on %s; models enabled: %s; disabled: %s", url, enabled, lacks or "none")
 
     def read() -> Settings:
-        return load(file, environ, overrides(host, port, db))
+        return load(file, environ, flags)
 
     environ: Mapping[str, str] = os.environ
     found = settings_file(named)
@@ -106,10 +113,16 @@ def import_server() -> None:
         gc.enable()
 
 
-def overrides(host: str | None, port: int | None, db: Path | None) -> dict[str, dict[str, Any]]:
+def overrides(
+    host: str | None,
+    port: int | None,
+    db: Path | None,
+    certfile: str | None = None,
+    keyfile: str | None = None,
+) -> dict[str, dict[str, Any]]:
     """Return the values of the flags in the shape of the settings."""
     found: dict[str, dict[str, Any]] = {
-        "server": {"host": host, "port": port},
+        "server": {"host": host, "port": port, "certfile": certfile, "keyfile": keyfile},
         "storage": {"path": str(db) if db is not None else None},
     }
     return {
@@ -156,7 +169,7 @@ LIBRARIES = ("uvicorn", "httpx", "httpcore", "aiohttp", "websockets", "asyncio")
 def log_to_stderr(ours: int = logging.INFO) -> None:
     """Log our own records from `ours` on, the libraries' from WARNING on."""
     handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(FORMAT, DATE))
+    handler.setFormatter(OneLineFormatter(FORMAT, DATE))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("asyncsvc").setLevel(ours)
     for name in LIBRARIES:
@@ -183,9 +196,8 @@ def simulator(
         raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
 
     def announce(url: str) -> None:
-        print(
-            "\n".join([f"simulator listening on {url}", *_introduction(simulated, url)]), flush=True
-        )
+        for line in [f"simulator listening on {url}", *_introduction(simulated, url)]:
+            say(line)
 
     try:
         serve_simulator(simulated, HOST, port or 0, announce)

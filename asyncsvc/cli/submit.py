@@ -27,6 +27,7 @@ from asyncsvc.cli.options import (
     print_json,
     task_fields,
 )
+from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
 app = typer.Typer()
@@ -90,13 +91,13 @@ def _converse(api: Api, model: str | None) -> int:
     answered = True
     lively = sys.stdin.isatty()
     if lively:
-        print(f"{model or 'routed'} at {api.address.url}; Ctrl-C cancels, Ctrl-D leaves")
+        say(f"{model or 'routed'} at {api.address.url}; Ctrl-C cancels, Ctrl-D leaves")
     for question in _questions() if lively else _lines():
         try:
             answered = _ask(api, model, messages, question)
         except Failure as error:
             answered = False
-            print(f"asyncsvc: {error}", file=sys.stderr, flush=True)
+            say(f"asyncsvc: {error}", sys.stderr)
         except KeyboardInterrupt:
             answered = False
             print(file=sys.stderr)

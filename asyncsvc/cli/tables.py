@@ -5,29 +5,50 @@ Tables fit 80 columns, with the end of an id where the whole does not fit.
 """
 
 import asyncio
-import os
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Any
 
 from rich import box
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.live import Live
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from asyncsvc.cli import terminal
 from asyncsvc.cli.options import print_json
+from asyncsvc.cli.terminal import styled
 
 PIPE_WIDTH = 160
 WIDE = 110
 """Columns from which there is room for whole ids."""
 
 
+class SafeConsole(Console):
+    """A console of rich on which only the styles of the layout are escape sequences."""
+
+    def render(
+        self, renderable: RenderableType, options: ConsoleOptions | None = None
+    ) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            if segment.control:
+                yield segment
+            else:
+                yield Segment(terminal.plain(segment.text), segment.style)
+
+
 def console() -> Console:
     """Return the console of stdout."""
     width = None if sys.stdout.isatty() else PIPE_WIDTH
-    return Console(width=width, highlight=False, emoji=False, markup=False)
+    return SafeConsole(
+        width=width,
+        color_system="auto" if styled(sys.stdout) else None,
+        highlight=False,
+        emoji=False,
+        markup=False,
+    )
 
 
 @asynccontextmanager
@@ -53,8 +74,7 @@ async def redrawn(
 
 def lively() -> bool:
     """Whether stdout is a terminal on which a view may be redrawn."""
-    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "") in ("dumb", "unknown")
-    return sys.stdout.isatty() and not plain
+    return styled(sys.stdout)
 
 
 STYLES = {
@@ -70,9 +90,22 @@ SHORT_ID = 8
 NOTHING = "–"
 
 
+class Rows(Table):
+    """A table whose cells are one line each, in as many columns as a screen will give them."""
+
+    def add_row(self, *cells: RenderableType | None, **more: Any) -> None:
+        super().add_row(*(_cell(each) for each in cells), **more)
+
+
+def _cell(cell: RenderableType | None) -> RenderableType | None:
+    if isinstance(cell, Text):
+        cell.plain = terminal.one_line(cell.plain)
+    return terminal.one_line(cell) if isinstance(cell, str) else cell
+
+
 def plain_table(*columns: str, title: str | None = None) -> Table:
     """A table with a line under its head; a column with ">" before its name is of numbers."""
-    table = Table(
+    table = Rows(
         box=box.SIMPLE_HEAD,
         title=title,
         title_justify="left",
@@ -95,7 +128,8 @@ def shown_id(task_id: str, width: int) -> Text:
 
 
 def one_line(text: str | None, style: str = "") -> Text:
-    return Text(" ".join((text or "").split()), style, no_wrap=True, overflow="ellipsis")
+    words = terminal.plain(text or "").split()
+    return Text(" ".join(words), style, no_wrap=True, overflow="ellipsis")
 
 
 def number(value: float | int | None, unit: str = "") -> str:

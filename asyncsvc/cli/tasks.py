@@ -7,7 +7,6 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
-from rich.table import Table
 from rich.text import Text
 
 from asyncsvc.cli import tables
@@ -148,7 +147,7 @@ def _moment(time: str) -> str:
 
 def task_details(view: dict[str, Any]) -> RenderableType:
     """One task with its texts."""
-    facts = Table.grid(padding=(0, 2))
+    facts = tables.Rows.grid(padding=(0, 2))
     facts.add_column(style="bright_black", no_wrap=True)
     facts.add_column(overflow="fold")
     meta, usage = view["metadata"], view["metadata"]["usage"] or {}

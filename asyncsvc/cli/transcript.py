@@ -11,6 +11,7 @@ from typing import Any, TextIO
 
 from asyncsvc.cli.client import Api, follow
 from asyncsvc.cli.options import FAILED, INTERRUPTED, Failure
+from asyncsvc.cli.terminal import control, one_line, say, styled
 
 KEPT_CHARS = 20_000
 """Text kept of one task; a screen shows the end of it."""
@@ -84,7 +85,7 @@ class TaskView:
 
 
 EXIT_CODES = {"completed": 0, "failed": FAILED, "cancelled": INTERRUPTED}
-ERASE = "\r\x1b[K"
+ERASE, DIM, NORMAL = "\r\x1b[K", "\x1b[2m", "\x1b[0m"
 
 
 class Transcript:
@@ -94,7 +95,7 @@ class Transcript:
         self.view = TaskView()
         self._out = out
         self._err = err
-        self._noting = err.isatty()
+        self._noting = styled(err)
         self._noted = False
         self._written = False
         self._mid_line = False
@@ -128,7 +129,7 @@ class Transcript:
     def say(self, line: str) -> None:
         """Write a line for people to stderr; unfinished text is ended first."""
         self._fresh_line()
-        print(f"[{line}]", file=self._err, flush=True)
+        say(f"[{line}]", self._err)
 
     def _end(self) -> None:
         view = self.view
@@ -158,14 +159,14 @@ class Transcript:
         if not self._noting or self._mid_line:
             return
         self._erase()
-        self._err.write(f"\x1b[2m{waiting(self.view)}\x1b[0m")
-        self._err.flush()
+        control(self._err, DIM)
+        self._err.write(one_line(waiting(self.view)))
+        control(self._err, NORMAL)
         self._noted = True
 
     def _erase(self) -> None:
         if self._noted:
-            self._err.write(ERASE)
-            self._err.flush()
+            control(self._err, ERASE)
             self._noted = False
 
 

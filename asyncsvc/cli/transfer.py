@@ -33,12 +33,14 @@ from asyncsvc.cli.options import (
     settings_file,
 )
 from asyncsvc.cli.serve import overrides
+from asyncsvc.cli.terminal import say
 from asyncsvc.clock import now_ms
 from asyncsvc.config.load import load
+from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import (
     CopyFailed,
     NotACopy,
-    duplicate,
+    compact,
     exchange,
     inspect,
     keep_calls,
@@ -111,7 +113,7 @@ def import_(file: Old, as_json: Json = False, url: Url = None) -> int:
     if as_json:
         print_json(total)
     else:
-        print(_counted(total))
+        say(_counted(total))
     return 0
 
 
@@ -168,7 +170,7 @@ def _read(file: str) -> Generator[IO[bytes]]:
 
 def _report(line: str) -> None:
     """Print a line for people, apart from the data of a pipe."""
-    print(line, file=sys.stderr if line.startswith(f"{STD}:") else sys.stdout)
+    say(line, sys.stderr if line.startswith(f"{STD}:") else sys.stdout)
 
 
 @app.command(rich_help_panel=HERE)
@@ -196,6 +198,7 @@ def _exchanged(source: Path | None, file: str, database: Path) -> int:
         if held:
             keep_calls(database, coming)
         exchange(coming, database, aside)
+        own_files.close_to_others(database)
     except NotACopy as error:
         raise Failure(f"{_named(file)}: {error}; nothing was changed") from None
     except (OSError, CopyFailed) as error:
@@ -204,9 +207,9 @@ def _exchanged(source: Path | None, file: str, database: Path) -> int:
         for rest in ("", "-journal", "-raw"):
             with suppress(OSError):
                 coming.with_name(coming.name + rest).unlink()
-    print(f"restored  {database.absolute()}: {tasks} tasks, schema {schema}, of {_named(file)}")
-    print(f"before    {aside.absolute()}" if held else "before    there was none")
-    print(f"`{program()} serve` starts with it; unfinished tasks of the backup will run again")
+    say(f"restored  {database.absolute()}: {tasks} tasks, schema {schema}, of {_named(file)}")
+    say(f"before    {aside.absolute()}" if held else "before    there was none")
+    say(f"`{program()} serve` starts with it; unfinished tasks of the backup will run again")
     return 0
 
 
@@ -214,11 +217,14 @@ def _inspected(source: Path | None, coming: Path) -> tuple[int, int]:
     """Copy the backup beside the database and check the copy: what is checked is what is used."""
     if source is None:
         source = coming.with_name(f"{coming.name}-raw")
-        with source.open("xb") as raw:
+        with open(own_files.new(source), "wb") as raw:
             shutil.copyfileobj(sys.stdin.buffer, raw)
     inspect(source)
-    coming.touch(mode=0o600, exist_ok=False)
-    duplicate(source, coming)
+    need = source.stat().st_size
+    if shutil.disk_usage(coming.parent).free < need:
+        raise NotACopy(f"the disk of {coming.parent} has no room for its {need} bytes")
+    os.close(own_files.new(coming))
+    compact(source, coming)
     with coming.open("rb+") as file:
         os.fsync(file.fileno())
     return inspect(coming)

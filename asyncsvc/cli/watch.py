@@ -4,7 +4,6 @@ The table comes back by itself after a restart of the service; Ctrl-C leaves the
 """
 
 import asyncio
-import json
 import sys
 from contextlib import aclosing, suppress
 from typing import Annotated, Any
@@ -16,6 +15,7 @@ from rich.text import Text
 from asyncsvc.cli import tables
 from asyncsvc.cli.client import Api, Message, feed, follow, reach
 from asyncsvc.cli.options import INTERRUPTED, THERE, Failure, Url
+from asyncsvc.cli.terminal import json_text, say
 from asyncsvc.cli.transcript import TaskView, Transcript, stream
 
 app = typer.Typer()
@@ -117,11 +117,11 @@ async def _lines(api: Api, as_json: bool) -> None:
     async with aclosing(feed(api.address)) as events:
         async for event in events:
             if as_json:
-                print(json.dumps(event, ensure_ascii=False), flush=True)
+                print(json_text(event), flush=True)
             elif event["type"] == "status":
                 error = (event["data"].get("error") or {}).get("code", "")
                 line = f"{event['ts']}  {event['task_id']}  {event['data']['status']:9}  {error}"
-                print(line.rstrip(), flush=True)
+                say(line.rstrip())
 
 
 def _view(item: dict[str, Any]) -> TaskView:
@@ -167,7 +167,7 @@ async def _print_events(api: Api, task_id: str) -> int:
     transcript = Transcript(None, sys.stderr)
     async with aclosing(follow(api.address, task_id)) as events:
         async for event in events:
-            print(json.dumps(event, ensure_ascii=False), flush=True)
+            print(json_text(event), flush=True)
             transcript.view.take(event)
     return transcript.exit_code
 

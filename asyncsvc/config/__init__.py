@@ -1,4 +1,5 @@
-"""Settings: names, types and limits, loading from file, environment and flags, and reload effects.
+"""Settings: names, types and limits, loading, and what a reload changes.
 
-May be imported: `settings`, `model`, `load`, `diff`. Imports nothing but `net` and `errors`.
+May be imported: `settings`, `model`, `load`, `diff`, `advice`. Imports nothing but `net` and
+`errors`.
 """

@@ -5,15 +5,14 @@ documentation is made from. Promises that a difference shows no secret. Never re
 file, and never applies anything but to the settings themselves.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 from pydantic import BaseModel
 
+from asyncsvc.config.secrets import HIDDEN, is_variable
 from asyncsvc.config.settings import Client, Model, Settings
 
 
@@ -34,13 +33,18 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "port": _R,
         "auth_tokens_env": _R,
         "allowed_origins": _R,
+        "certfile": _R,
+        "keyfile": _R,
+        "trusted_proxies": _R,
         "max_connections": _R,
+        "max_subscriptions": _A,
+        "max_subscriptions_per_socket": _A,
         "keep_alive_s": _R,
         "client_timeout_s": _R,
         "wrong_tokens": _R,
         "grace_s": _A,
     },
-    "storage": {"path": _R, "retention_days": _A, "max_file_bytes": _A},
+    "storage": {"path": _R, "retention_days": _A, "max_file_bytes": _A, "max_files_mb": _A},
     "queue": {"max_length": _A, "max_task_bytes": _A, "ttl_s": _A, "weights": _A},
     "timeouts": {
         "short_s": _S,
@@ -52,7 +56,13 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
     "retry": {"max_retries": _A, "base_s": _A, "max_s": _A},
     "breaker": {"failures": _A, "cooldown_s": _A},
     "cache": {"enabled": _A, "ttl_s": _A, "max_bytes": _A, "across_owners": _A},
-    "limits": {"memory_mb": _A, "disk_free_mb": _A, "loop_lag_ms": _A, "fds_share": _A},
+    "limits": {
+        "memory_mb": _A,
+        "disk_free_mb": _A,
+        "loop_lag_ms": _A,
+        "fds_share": _A,
+        "answer_mb": _A,
+    },
     "tools": {
         "enabled": _R,
         "workspace": _R,
@@ -113,9 +123,6 @@ NAMED: Mapping[str, tuple[str, type[BaseModel]]] = {
     "models": ("", Model),
 }
 """The sections that hold a table for each name: the word before a name, and what a table is."""
-
-HIDDEN = "***"
-_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,24 +207,11 @@ def _shown(key: str, value: Any) -> Any:
         return None if value is None else _variable(value)
     if key == "api_key_envs":
         return [_variable(name) for name in value]
-    if key == "base_url" and value is not None:
-        return _address(value)
     return value
 
 
 def _variable(name: str) -> str:
-    return name if _VARIABLE.fullmatch(name) else HIDDEN
-
-
-def _address(url: str) -> str:
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return HIDDEN
-    host = parts.netloc.rpartition("@")[2]
-    shown = f"{HIDDEN}@{host}" if "@" in parts.netloc else host
-    query = HIDDEN if parts.query else ""
-    return urlunsplit((parts.scheme, shown, parts.path, query, ""))
+    return name if is_variable(name) else HIDDEN
 
 
 def fields() -> Iterator[tuple[str, frozenset[str]]]:

@@ -15,12 +15,14 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from asyncsvc.config.secrets import names_variables, redacted
 from asyncsvc.config.settings import Client, Model, Settings, Variable, is_loopback, tokens
+from asyncsvc.config.value_types import SECRET
 from asyncsvc.errors import SettingsError
 
 PREFIX = "ASYNCSVC_"
 DEFAULT_FILE = "settings.toml"
-NEVER_SHOWN = {"extra_headers", "extra_body"}
+NEVER_SHOWN = {"extra_headers", "extra_body", "base_url", "token_sha256"}
 """Keys whose values may hold a secret although they should not."""
 NAMED: Mapping[str, type[BaseModel]] = {"models": Model, "clients": Client}
 """Sections that hold a table for each name, with what such a table is."""
@@ -42,14 +44,17 @@ def load(
     except ValidationError as error:
         faults += [_line(fault, path, environ) for fault in error.errors()]
     if faults:
-        raise SettingsError(faults)
+        raise SettingsError([redacted(line) for line in faults])
     for section, changes in (overrides or {}).items():
         merged = getattr(settings, section).model_dump() | dict(changes)
         try:
             checked = type(getattr(settings, section)).model_validate(merged)
         except ValidationError as error:
             raise SettingsError(
-                [_line({**f, "loc": (section, *f["loc"])}, None, {}) for f in error.errors()]
+                [
+                    redacted(_line({**f, "loc": (section, *f["loc"])}, None, {}))
+                    for f in error.errors()
+                ]
             ) from None
         settings = settings.model_copy(update={section: checked})
     _check_exposure(settings, environ)
@@ -156,6 +161,13 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
     if fault["type"] == "missing":
         return f"{where}: {key}: is required{meaning}"
     text = fault["msg"].removeprefix("Value error, ")
-    silent = isinstance(fault.get("input"), dict) or NEVER_SHOWN.intersection(loc)
-    given = "" if silent else f", got {fault.get('input')!r}"
+    given = "" if _silent(fault, loc) else f", got {fault.get('input')!r}"
     return f"{where}: {key}: {text[0].lower()}{text[1:]}{given}{meaning}"
+
+
+def _silent(fault: Mapping[str, Any], loc: tuple[str, ...]) -> bool:
+    """Whether the value at fault may be a secret, or is a whole table."""
+    value = fault.get("input")
+    if fault["type"] == SECRET or isinstance(value, dict) or "@" in str(value):
+        return True
+    return any(name in NEVER_SHOWN or names_variables(name) for name in loc)

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
-from pydantic_core import core_schema
+from pydantic_core import PydanticCustomError, core_schema
 
-from asyncsvc.config.value_types import Bool, Int, Seconds, Section, numeral
+from asyncsvc.config.value_types import SECRET, Bool, Int, Seconds, Section, numeral
+from asyncsvc.net.egress import Refused, read
 
 
 @dataclass(frozen=True)
@@ -68,9 +69,20 @@ class Model(Section):
     @field_validator("base_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        if value is not None and not value.startswith(("http://", "https://", "ws://", "wss://")):
+        if value is None:
+            return None
+        if not value.lower().startswith(("http://", "https://", "ws://", "wss://")):
             raise ValueError("must start with http:// or https://")
-        return value.rstrip("/") if value else value
+        try:
+            url = read(value, ("http", "https", "ws", "wss"))
+        except Refused as error:
+            raise ValueError(f"is no address that can be called: {error}") from None
+        if url.raw_query_string or url.raw_fragment or "?" in value or "#" in value:
+            # What follows ? would stand before /chat/completions, and is a key as a rule.
+            raise PydanticCustomError(
+                SECRET, "must have no ? or #: a key belongs into the variable of api_key_env"
+            )
+        return value.rstrip("/")
 
     @field_validator("usage", mode="before")
     @classmethod
@@ -86,6 +98,12 @@ class Model(Section):
         if not isinstance(ids, list) or not ids or not all(isinstance(i, str) and i for i in ids):
             raise ValueError("must be a model id, or a list of them")
         return value
+
+    @model_validator(mode="after")
+    def _scheme(self) -> "Model":
+        if self.protocol == "openai" and (self.base_url or "").lower().startswith("ws"):
+            raise ValueError("base_url must start with http:// or https:// unless by openclaw-ws")
+        return self
 
     @model_validator(mode="after")
     def _one_way_to_keys(self) -> "Model":

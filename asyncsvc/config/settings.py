@@ -7,14 +7,15 @@ file and the environment is `loading.py`.
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from asyncsvc.config.model import Model as Model
-from asyncsvc.config.value_types import Bool, Int, Seconds, Section
+from asyncsvc.config.secrets import looks_like_key
+from asyncsvc.config.value_types import Bool, Int, Seconds, Section, Table
 from asyncsvc.config.value_types import Variable as Variable
 from asyncsvc.net.egress import Egress
 
@@ -28,7 +29,22 @@ class Server(Section):
         "allowed on loopback only",
     )
     allowed_origins: list[str] = Field([], description="browser origins allowed beside our own")
+    certfile: str = Field(
+        "", description="certificate with its chain, PEM: serve https; SIGHUP reads it again"
+    )
+    keyfile: str = Field("", description="key of the certificate, PEM, without a password")
+    trusted_proxies: list[str] = Field(
+        [],
+        description="addresses and networks of reverse proxies whose X-Forwarded-For and "
+        "X-Forwarded-Proto count",
+    )
     max_connections: Int = Field(1000, ge=1, le=100_000, description="open connections at once")
+    max_subscriptions: Int = Field(
+        10_000, ge=1, le=1_000_000, description="tasks that all WebSockets together may follow"
+    )
+    max_subscriptions_per_socket: Int = Field(
+        1000, ge=1, le=1_000_000, description="tasks that one WebSocket may follow, beside all"
+    )
     keep_alive_s: Int = Field(
         15, ge=1, le=3600, description="how long a connection may wait for its next request"
     )
@@ -51,6 +67,27 @@ class Server(Section):
                 raise ValueError("must be origins, each such as https://app.example.org:8443")
         return value
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: list[str]) -> list[str]:
+        for network in value:
+            try:
+                ip_network(network)
+            except ValueError:
+                raise ValueError("must be addresses or networks, such as 10.0.0.0/8") from None
+        return value
+
+    @model_validator(mode="after")
+    def _both(self) -> "Server":
+        if bool(self.certfile) != bool(self.keyfile):
+            raise ValueError("server.certfile and server.keyfile must both be set, or neither")
+        return self
+
+    @property
+    def scheme(self) -> str:
+        """Of the service's own URL."""
+        return "https" if self.certfile else "http"
+
 
 class Storage(Section):
     path: str = Field("data/asyncsvc.db", min_length=1, description="the SQLite file")
@@ -59,6 +96,9 @@ class Storage(Section):
     )
     max_file_bytes: Int = Field(
         209_715_200, ge=1024, le=1 << 40, description="largest file of /v1/files"
+    )
+    max_files_mb: Int = Field(
+        2000, ge=0, le=1 << 30, description="all files of one owner together; 0: no limit"
     )
 
 
@@ -137,6 +177,9 @@ class Cache(Section):
     )
 
 
+MB = 1_000_000
+
+
 class Limits(Section):
     memory_mb: Int = Field(500, ge=64, description="resident memory above which intake refuses")
     disk_free_mb: Int = Field(200, ge=0, description="free disk below which intake refuses; 0: any")
@@ -148,6 +191,17 @@ class Limits(Section):
     fds_share: Seconds = Field(
         0.9, gt=0, le=1, description="share of the allowed descriptors above which intake refuses"
     )
+    answer_mb: Int = Field(
+        32,
+        ge=1,
+        le=1024,
+        description="largest answer of a provider, decompressed, with all that stands around its "
+        "text; beyond it the call is closed and the task fails with upstream_too_large",
+    )
+
+    @property
+    def answer_bytes(self) -> int:
+        return self.answer_mb * MB
 
 
 class Tools(Section):
@@ -217,7 +271,7 @@ class Routing(Section):
     )
 
 
-class Settings(Section):
+class Settings(Table):
     """All settings of the service. Build them with `loading.load`.
 
     The one in force is shared by all parts, which ask it at the moment of use; `live.adopt`
@@ -284,6 +338,8 @@ class Settings(Section):
 
 def _check_name(name: str) -> None:
     """Names stand in addresses: each part between slashes must be one that no client rewrites."""
+    if looks_like_key(name):
+        raise ValueError("the name of a model looks like a key; it is not repeated here")
     sound = name.isprintable() and all(c.isalnum() or c in NAME_SIGNS for c in name)
     parts = name.split("/")
     if not name or len(name) > NAME_CHARS or not sound or {"", ".", ".."} & set(parts):

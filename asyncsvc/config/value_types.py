@@ -6,7 +6,20 @@ file, and that an unknown key is a fault. Never knows a section.
 
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from asyncsvc.config import secrets
+
+SECRET = "secret"
+"""Type of the fault of a value that is a secret or may be one: it is never shown."""
 
 
 class Variable(str):
@@ -33,7 +46,18 @@ Seconds = Annotated[float, BeforeValidator(numeral), Field(allow_inf_nan=False)]
 Bool = Annotated[bool, BeforeValidator(_truth)]
 
 
-class Section(BaseModel):
+class Table(BaseModel):
     """A table of the file; unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Section(Table):
+    """A table of values, none of which may be a secret: variables hold those."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_secret(cls, value: object, info: ValidationInfo) -> object:
+        if (wrong := secrets.fault(info.field_name or "", value)) is not None:
+            raise PydanticCustomError(SECRET, "{wrong}", {"wrong": wrong})
+        return value

@@ -202,6 +202,8 @@ def _zone(name: str) -> tzinfo:
     if name == "UTC":
         return UTC
     try:
+        if len(name) > LONGEST:  # zoneinfo looks into one folder after the other, by recursion
+            raise ValueError("too long")
         return ZoneInfo(name)
     # What zoneinfo raises depends on what the name would be as a path: a folder, no database.
     except (LookupError, OSError, ValueError):

@@ -27,6 +27,7 @@ from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Ret
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.account import Permit
 from asyncsvc.providers.answers.delta import Delta, drafts, joined
+from asyncsvc.providers.answers.pieces import LOOSE, add
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task
@@ -63,7 +64,7 @@ class ChunkWriter:
         """Take a piece; it is appended as soon as the piece before is on the disk."""
         self.pieces += 1
         if not delta.reasoning:
-            self._parts.append(delta.text)
+            add(self._parts, delta.text)
         self._waiting.append(delta)
         self.waiting_chars += len(delta.text) if delta.call is None else delta.size
         if self._append is None and not self._closed:
@@ -237,6 +238,8 @@ class Call:
     """Attempts that followed within this call."""
     heard_at: float | None = None
     """The provider's last sign of life; None while no answer is awaited."""
+    _join_at: int = LOOSE
+    """The count of pieces received at which neighbours become one."""
     _scope: "asyncio.Task[Outcome | ProviderError] | None" = None
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -377,6 +380,9 @@ class Call:
     def write(self, delta: Delta) -> None:
         """Pass a piece of the answer on to the chunk writers of all live executions."""
         self.received.append(delta)
+        if len(self.received) >= self._join_at:
+            self.received[:] = joined(self.received)
+            self._join_at = max(2 * len(self.received), LOOSE)
         for execution in self.executions.values():
             if execution.live:
                 execution.chunk_writer.write(delta)

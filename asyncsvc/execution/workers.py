@@ -1,10 +1,11 @@
 """The worker pool: a loop for each account slot, a worker for each call under way, a watchdog.
 
 Owns the coroutines that call. Promises that an account never has more workers than its limit
-allows; that a loop or worker which raises is replaced at once, again and again only after a
-pause, and the task tried again; that a call beyond its deadline, or of which nothing has been
-received for longer than the timeouts allow, is cancelled and left behind within seconds if it
-does not end. Never looks at a task's content, never hurries a disk.
+allows, and begins no call while the disk has no room for answers; that a loop or worker which
+raises is replaced at once, again and again only after a pause, and the task tried again; that a
+call beyond its deadline, or of which nothing has been received for longer than the timeouts allow,
+is cancelled and left behind within seconds if it does not end. Never looks at a task's content,
+never hurries a disk.
 """
 
 import asyncio
@@ -90,10 +91,18 @@ class Watchdog:
 class WorkerPool:
     """`run` until cancelled; `staff` when the account slots have changed."""
 
-    def __init__(self, scheduler: Scheduler, executor: Executor, settings: Settings) -> None:
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        executor: Executor,
+        settings: Settings,
+        room: asyncio.Event | None = None,
+    ) -> None:
         self.restarts = 0
         """How many loops and workers have raised an exception and been replaced."""
         self.watchdog = Watchdog(executor, settings)
+        self._room = room
+        """Set while the disk has room for more answers; None: there always is."""
         self._scheduler = scheduler
         self._executor = executor
         self._loops: dict[AccountSlot, asyncio.Task[None]] = {}
@@ -153,6 +162,8 @@ class WorkerPool:
                 while self.working(account_slot) >= account_slot.gate.concurrency:
                     account_slot.gate.wait_reasons.note("concurrency", account_slot.gate.time())
                     await account_slot.gate.sleep(math.inf)
+                if self._room is not None:
+                    await self._room.wait()
                 found = await self._next(account_slot)
             except Exception:
                 failures += 1

@@ -60,10 +60,13 @@ class Importer:
 
     def _entries(self, record: Record) -> list[Entry]:
         new_task = self._intake.new_task(record.submission, record.owner)
-        created = from_rfc3339(record.created_at)
+        now = self._journal.now()
+        created = min(from_rfc3339(record.created_at), now)
         request = replace(new_task.request, id=record.task_id, created_at=created)
         if record.finished:
-            return [Arrival(record.task(request), record.life(), new_task.body, record.text)]
+            return [
+                Arrival(record.task(request, now), record.life(now), new_task.body, record.text)
+            ]
         entries: list[Entry] = [NewTask(request, new_task.body)]
         if record.status is State.PAUSED:
             entries.append(Change(request.id, [status(Cause.PAUSED, State.PENDING)]))

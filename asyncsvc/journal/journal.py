@@ -15,6 +15,7 @@ resolved while the next one is already being written.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Self, TypeVar
 
@@ -51,6 +52,8 @@ NEW_BODIES, NEW_BODY_BYTES = 256, 4096
 ENDED_TASKS = 256
 """How many of the tasks that ended last are in memory: a request that waits for a task reads it
 at its end, and a read from the disk costs as much as a tenth of the whole call."""
+AT_ONCE = nullcontext()
+"""The turn of a follower that waits for no other."""
 
 T = TypeVar("T")
 
@@ -191,12 +194,18 @@ class Journal:
         Raises StorageUnavailable, and MemoryError where there is none to read it with."""
         return self._bodies.pop(task.id, None) or await self.store.body(task.n)
 
-    async def follow(self, task_id: str, after: int = 0) -> AsyncGenerator[list[Event]]:
+    async def follow(
+        self,
+        task_id: str,
+        after: int = 0,
+        turn: AbstractAsyncContextManager[None] = AT_ONCE,
+    ) -> AsyncGenerator[list[Event]]:
         """Pages of the task's events with a seq above `after`, each once and in order.
 
         Ends after the last event of a finished task, or when the journal is released. Raises
         TaskNotFound, also where the task is deleted before all was given. A caller that does not
-        ask for more gets nothing and costs nothing.
+        ask for more gets nothing and costs nothing. `turn` is held while a page from the disk is
+        read and used: a caller that follows many tasks bounds by it how many pages it holds.
         """
         with self._topics.topic(task_id) as topic:
             task = await self.task(task_id)
@@ -206,8 +215,13 @@ class Journal:
                 grew = topic.grew  # taken before reading: no append can fall in between
                 page = topic.tail(cursor)
                 if page is None:
-                    rows = await self.store.events(task.n, cursor)
-                    page = [row.event(task_id) for row in rows]
+                    async with turn:
+                        rows = await self.store.events(task.n, cursor)
+                        page = [row.event(task_id) for row in rows]
+                        if page:
+                            cursor = page[-1].seq
+                            yield page
+                            continue
                 if page:
                     cursor = page[-1].seq
                     yield page

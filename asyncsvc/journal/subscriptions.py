@@ -9,6 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncGenerator, Generator, Iterable, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from asyncsvc.storage.entries import Event
 from asyncsvc.storage.protocol import PAGE, Store
@@ -17,6 +18,8 @@ TAIL = 256
 """Events of one task kept in memory while it is followed; a follower further back reads the
 disk. At 50 tokens a second it is five seconds of stream."""
 FEED_TAIL = 4096
+TAIL_CHARS, FEED_TAIL_CHARS = 1 << 20, 8 << 20
+"""Characters of data in them, unless a single event has more."""
 
 
 class _Signal:
@@ -35,6 +38,24 @@ class _Signal:
         self.wake()
 
 
+class _Tail:
+    """The latest events, bounded in number and size."""
+
+    def __init__(self, most: int, most_chars: int) -> None:
+        self.events: deque[Event] = deque()
+        self._most = most
+        self._most_chars = most_chars
+        self._chars = 0
+
+    def extend(self, events: Iterable[Event]) -> None:
+        held = self.events
+        for event in events:
+            held.append(event)
+            self._chars += len(event.text)
+        while len(held) > self._most or (self._chars > self._most_chars and len(held) > 1):
+            self._chars -= len(held.popleft().text)
+
+
 class Topic(_Signal):
     """The news of one task."""
 
@@ -43,7 +64,7 @@ class Topic(_Signal):
         self.followers = 0
         self.gone = False
         """Whether the task was deleted: what is not in memory is nowhere."""
-        self._events: deque[Event] = deque(maxlen=TAIL)
+        self._tail = _Tail(TAIL, TAIL_CHARS)
         self._last: int | None = None
 
     def begin(self, last_seq: int) -> None:
@@ -52,7 +73,7 @@ class Topic(_Signal):
             self._last = last_seq
 
     def add(self, event: Event) -> None:
-        self._events.append(event)
+        self._tail.extend((event,))
         self._last = event.seq
 
     def behind(self, cursor: int) -> bool:
@@ -63,9 +84,10 @@ class Topic(_Signal):
         """The events after `cursor`; None where memory does not reach back so far."""
         if self._last is not None and cursor >= self._last:
             return []
-        if not self._events or self._events[0].seq > cursor + 1:
+        held = self._tail.events
+        if not held or held[0].seq > cursor + 1:
             return None
-        return list(self._events)[cursor + 1 - self._events[0].seq :]
+        return list(held)[cursor + 1 - held[0].seq :]
 
 
 class Topics:
@@ -117,12 +139,12 @@ class Feed(_Signal):
         super().__init__()
         self.last_id = 0
         self._store = store
-        self._events: deque[Event] = deque(maxlen=FEED_TAIL)
+        self._recent = _Tail(FEED_TAIL, FEED_TAIL_CHARS)
 
     def publish(self, events: Sequence[Event]) -> None:
         if not events:
             return
-        self._events.extend(events)
+        self._recent.extend(events)
         self.last_id = events[-1].id
         self.wake()
 
@@ -145,7 +167,8 @@ class Feed(_Signal):
                 await grew.wait()
 
     def _first_id(self) -> int:
-        return self._events[0].id if self._events else self.last_id + 1
+        held = self._recent.events
+        return held[0].id if held else self.last_id + 1
 
     def _tail(self, cursor: int) -> list[Event] | None:
         """The events after `cursor`; None where memory does not reach back so far."""
@@ -154,4 +177,4 @@ class Feed(_Signal):
         if cursor + 1 < self._first_id():
             return None
         start = cursor + 1 - self._first_id()
-        return [self._events[i] for i in range(start, min(start + PAGE, len(self._events)))]
+        return list(islice(self._recent.events, start, start + PAGE))

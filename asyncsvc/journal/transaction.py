@@ -10,7 +10,22 @@ from dataclasses import dataclass, field, replace
 
 from asyncsvc.errors import IllegalTransition, StaleLease, TaskNotFound
 from asyncsvc.storage.entries import Commit, Event, Row, Tried, event_json
-from asyncsvc.tasks.state import SUBMITTED, Cause, Draft, Request, State, Task, apply, create
+from asyncsvc.tasks.state import (
+    SUBMITTED,
+    Cause,
+    Draft,
+    EventType,
+    Request,
+    State,
+    Task,
+    apply,
+    create,
+)
+
+EVENT_CHARS = 128 * 1024
+"""Characters of text in one event. As JSON, of six bytes a character at most, an event stays below
+the mebibyte that many clients take as one WebSocket frame."""
+WRITTEN = frozenset({EventType.CHUNK, EventType.REASONING})
 
 
 @dataclass(slots=True)
@@ -168,11 +183,12 @@ class Transaction:
         return task
 
     def _arrive(self, entry: Arrival) -> Task:
-        count, n = len(entry.drafts), self.n + 1
+        drafts = [(at, part) for at, draft in entry.drafts for part in _parts(draft)]
+        count, n = len(drafts), self.n + 1
         task = replace(entry.task, n=n, seq=count, version=count)
         self.commit.events += [
             _event(replace(task, seq=seq), draft, at)
-            for seq, (at, draft) in enumerate(entry.drafts, start=1)
+            for seq, (at, draft) in enumerate(drafts, start=1)
         ]
         self.n = n
         self.tasks[task.id] = task
@@ -195,8 +211,15 @@ class Transaction:
         commit, events = self.commit, []
         rerun = False
         for draft in entry.drafts:
-            task = apply(task, draft, self.at, self.node)
-            events.append(_event(task, draft, self.at))
+            applied = apply(task, draft, self.at, self.node)
+            event = _event(applied, draft, self.at)
+            if len(event.text) <= EVENT_CHARS:
+                task = applied
+                events.append(event)
+            else:
+                for part in _parts(draft):
+                    task = apply(task, part, self.at, self.node)
+                    events.append(_event(task, part, self.at))
             rerun |= draft.data.get("cause") == Cause.RERUN
         commit.events += events
         self.tasks[entry.task_id] = task
@@ -207,6 +230,26 @@ class Transaction:
         if entry.call is not None:
             commit.calls.append((entry.call, self.at, entry.tokens))
         return task
+
+
+def _text(draft: Draft) -> str:
+    """What the model wrote: text, thinking, or a piece of a tool call's arguments."""
+    if draft.type is EventType.TOOL_CALL and "by" not in draft.data:
+        return str(draft.data["function"].get("arguments") or "")
+    return str(draft.data["text"]) if draft.type in WRITTEN else ""
+
+
+def _parts(draft: Draft) -> list[Draft]:
+    """The same, but as several events where its text is too long for one."""
+    text, data = _text(draft), draft.data
+    pieces = [text[start : start + EVENT_CHARS] for start in range(0, len(text), EVENT_CHARS)]
+    if len(pieces) < 2:
+        return [draft]
+    if draft.type is not EventType.TOOL_CALL:
+        return [Draft(draft.type, data | {"text": piece}) for piece in pieces]
+    first = data | {"function": data["function"] | {"arguments": pieces[0]}}
+    rest = [{"index": data["index"], "function": {"arguments": piece}} for piece in pieces[1:]]
+    return [Draft(draft.type, each) for each in (first, *rest)]
 
 
 def _event(task: Task, draft: Draft, at: int) -> Event:

@@ -50,11 +50,15 @@ class Reloader:
     pool: WorkerPool
     holds: Holds
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    renewals: list[Callable[[], None]] = field(default_factory=list)
+    """Called first, such as for the certificate of TLS. May raise SettingsError."""
 
     async def reload(self) -> Difference:
         """What has changed. Raises SettingsError or StorageUnavailable; then nothing
         has."""
         async with self.lock:
+            for renew in self.renewals:
+                renew()
             new = self.read() if self.read is not None else self.settings
             plan, callers = self.catalogue.plan(new), self.clients.plan(new)
             store, now = self.journal.store, self.journal.now
@@ -82,7 +86,7 @@ class Reloader:
     def _apply(self, ttl_changed: bool) -> None:
         settings = self.settings
         self.router.apply(settings.models, settings.routes)
-        self.client.apply(settings.timeouts)
+        self.client.apply(settings.timeouts, settings.limits)
         self.scheduler.cache.apply(settings.cache)
         self.holds.apply()
         self.scheduler.apply(self._account_slots(), ttl_changed)

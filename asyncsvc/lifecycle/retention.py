@@ -1,4 +1,5 @@
-"""Retention: removes tasks that have been finished for long enough, a few at a time.
+"""Retention: removes tasks that have been finished for long enough, a few at a time, and gives the
+room of what was removed back to the disk.
 
 Owns the decision what is old enough, and the pace. Promises that a clock which is set forward
 deletes nothing early, that each step is one small transaction between two commits with room for
@@ -7,6 +8,7 @@ others, and that a disk which refuses only delays the removal. Never touches an 
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -27,6 +29,8 @@ EVERY_S = 60.0
 PAUSE_S = 0.05
 """Between two steps: with steps of a few milliseconds the disk is free for other work nine tenths
 of the time, and a thousand tasks are removed in a second or two."""
+SHRINKS_MOST = 400
+"""Steps of giving room back in one sweep: a hundred megabytes, then purging has its turn again."""
 JUMP_MS = 5_000
 """A clock that is set forward by less is only being corrected."""
 
@@ -124,11 +128,16 @@ class Retention:
         await self._journal.append(PersistedValue(KIND, KEY, self.clock.state()))
         upkeep = self._journal.store.upkeep
         if self.keep_ms:
-            await self._repeat(partial(upkeep.purge, trusted - self.keep_ms))
-        await self._repeat(partial(upkeep.forget, ANSWER, trusted - self.answers_ms))
+            self.removed += await self._repeat(partial(upkeep.purge, trusted - self.keep_ms))
+        answers = partial(upkeep.forget, ANSWER, trusted - self.answers_ms)
+        self.removed += await self._repeat(answers)
+        await self._repeat(upkeep.shrink, SHRINKS_MOST)
         await self._journal.between(upkeep.shorten_log)
 
-    async def _repeat(self, step: Callable[[], Awaitable[int]]) -> None:
-        while rows := await self._journal.between(step):
-            self.removed += rows
+    async def _repeat(self, step: Callable[[], Awaitable[int]], most: float = math.inf) -> int:
+        """Take steps until one finds nothing to do, or so many; the sum of what they did."""
+        total = taken = 0
+        while taken < most and (done := await self._journal.between(step)):
+            total, taken = total + done, taken + 1
             await asyncio.sleep(PAUSE_S)
+        return total

@@ -115,7 +115,8 @@ class Cooldown:
 
 FIRST_S, MOST_S = 2.0, 60.0
 """The first rest and the longest, in seconds; each refused probe doubles it."""
-_CHANGING = re.compile(r"[0-9a-f]*\d[0-9a-f]*")
+# Begins only where a run of these signs begins: from each sign within, it would look to the end.
+_CHANGING = re.compile(r"(?<![0-9a-f])[0-9a-f]*\d[0-9a-f]*")
 
 
 class Refusals:

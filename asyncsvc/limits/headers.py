@@ -34,7 +34,7 @@ _ASKED = re.compile(
 )
 _ASKED_CHINESE = re.compile(r"(\d{1,9})\s?(毫秒|秒|分钟|小时|天)(?:之?后|内)")
 _CHINESE = {"毫秒": 0.001, "秒": 1.0, "分钟": MINUTE_S, "小时": HOUR_S, "天": DAY_S}
-_PIECE = re.compile(r"(\d+(?:\.\d+)?)\s?([a-z]+)", re.IGNORECASE)
+_PIECE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s?([a-z]+)", re.IGNORECASE)
 _KEYS = ("retryafter", "retrydelay", "retryin", "resetsin", "resetin", "estimatedtime")
 _MOMENT = re.compile(
     r"(\d{4})[-/](\d\d?)[-/](\d\d?)[ T](\d\d?):(\d\d)(?::(\d\d))?(?:\.\d+)?(Z|[+-]00:?00)?", re.A

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Self
 
 from asyncsvc.config.settings import Settings
-from asyncsvc.errors import Overloaded
+from asyncsvc.errors import Overloaded, StorageUnavailable
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.monitoring.alarms import Alarms, Figure, Level, Reason, scarcity, share
@@ -30,11 +30,15 @@ from asyncsvc.monitoring.process_statistics import (
 )
 from asyncsvc.storage import lock, refusals
 from asyncsvc.storage.database import VERSION
+from asyncsvc.storage.room import LOG_BYTES, MB
 from asyncsvc.tasks.state import Task
 
 log = logging.getLogger(__name__)
 
-MB = 1_000_000
+LOG_MOST = 512 << 20
+"""Bytes of the write-ahead log above which something holds it back."""
+SCARCE = 4
+"""Times `limits.disk_free_mb` below which free pages of the database are counted."""
 LAG_SPAN_S, LAG_QUANTILE = 10.0, 0.9
 """One short stop, as a snapshot or a start on a busy machine makes, is no overload: with the
 default limit of two seconds it takes one of three."""
@@ -43,6 +47,8 @@ HUNG_S = 5.0
 STEADY_S = 2.0
 """On a disk that is nearly full small writes pass and large ones do not: that is one alarm."""
 RETRY_S, RETRY_MOST_S = 5.0, 60.0
+GROWTH, GROWTH_BYTES = 0.05, 1_000_000
+"""How much more memory than at first is no reason to give any back."""
 PROBE = "probe"
 
 
@@ -56,7 +62,10 @@ class Rhythm:
     """After so long without any write, one is tried: a disk that has become read-only is found
     before a task needs it."""
     relief_s: float = 10.0
-    """While memory is near its limit, freed memory is given back to the system so often."""
+    """While more memory is used than at first, freed memory is given back to the system so
+    often."""
+    idle_relief_s: float = 40.0
+    """The same while that gives back little: what is used is needed."""
 
 
 class Monitor:
@@ -81,11 +90,16 @@ class Monitor:
         self._journal = journal
         self._intake = intake
         self._settings = settings
+        self._room = journal.store.upkeep.room
+        self._cutting: asyncio.Future[bool] | None = None
         self._probe: asyncio.Future[list[Task]] | None = None
         self._watching: asyncio.Task[None] | None = None
         self._blind = False
         self._relieve = relieve
         self._relieved_at = -math.inf
+        self._before = 0
+        """Memory used before it was last given back."""
+        self._least = 0
 
     async def __aenter__(self) -> Self:
         log.info("sqlite %s; limits: %s", VERSION, self._settings.limits)
@@ -124,18 +138,30 @@ class Monitor:
         await self._take_a_look()
         self._try_the_disk()
         self.judge()
-        if "memory" in self.alarms.reasons:
-            await self._give_back()
+        await self._give_back()
 
     def judge(self) -> None:
         """Judge what is known at this moment: the latest look, the latest write."""
         self.alarms.judge(self._figures(), asyncio.get_running_loop().time())
+        reason = self.alarms.reasons.get("disk")
+        if reason is not None and reason.level is Level.OVERLOADED:
+            self._room.open.clear()
+        else:
+            self._room.open.set()
         self._intake.overload = self.overload if self.alarms.beyond() else None
 
     async def _give_back(self) -> None:
-        now = asyncio.get_running_loop().time()
-        if now - self._relieved_at >= self.rhythm.relief_s:
-            self._relieved_at = now
+        """Give freed memory back where more is used than at first: the C library keeps it, and
+        after a burst the service would refuse tasks for memory that nothing uses."""
+        now, used = asyncio.get_running_loop().time(), self.process_statistics.memory
+        self._least = min(self._least or used, used)
+        near = "memory" in self.alarms.reasons
+        if not near and used <= self._least * (1 + GROWTH) + GROWTH_BYTES:
+            return
+        useful = near or used < self._before * (1 - GROWTH) or used > self._before * (1 + GROWTH)
+        pause_s = self.rhythm.relief_s if useful else self.rhythm.idle_relief_s
+        if now - self._relieved_at >= pause_s:
+            self._relieved_at, self._before = now, used
             await self._relieve()
 
     async def _watch(self) -> None:
@@ -151,10 +177,37 @@ class Monitor:
         try:
             self.process_statistics = await self.look()
             self._blind = False
+            await self._look_at_storage()
         except (OSError, TimeoutError) as error:
             if not self._blind:
                 log.warning("the machine's figures cannot be read: %r; the last ones count", error)
             self._blind = True
+
+    async def _look_at_storage(self) -> None:
+        """Count the free pages while room is scarce, and have a long log cut."""
+        seen, upkeep = self.process_statistics, self._journal.store.upkeep
+        if seen.disk_free is not None and seen.disk_free < SCARCE * self._room.least():
+            with suppress(StorageUnavailable):
+                await upkeep.look_at_pages()
+        if seen.wal > LOG_BYTES and (self._cutting is None or self._cutting.done()):
+            self._cutting = asyncio.ensure_future(self._journal.between(upkeep.shorten_log))
+            self._cutting.add_done_callback(lambda done: done.cancelled() or done.exception())
+
+    def _log(self) -> Figure:
+        """A log that is not cut for long is read by another program, or by a copy."""
+        size = self.process_statistics.wal
+        return Figure(
+            "log",
+            share(size, LOG_MOST),
+            f"{size / MB:.0f} MB in the write-ahead log of the database, {LOG_MOST // MB} at most "
+            "are usual",
+            "end the program that reads the database without an end (a shell, a copy): until then "
+            "the log cannot be cut",
+            size,
+            LOG_MOST,
+            "bytes",
+            worst=Level.DEGRADED,
+        )
 
     def _try_the_disk(self) -> None:
         """Write a probe where the last write went wrong, or was long ago."""
@@ -177,6 +230,7 @@ class Monitor:
         yield self._loop()
         yield self._queue()
         yield self._storage()
+        yield self._log()
         yield self._database()
         if self.process_statistics.fds is not None and self.process_statistics.fds_limit:
             yield self._descriptors(self.process_statistics.fds, self.process_statistics.fds_limit)
@@ -195,7 +249,7 @@ class Monitor:
 
     def _disk(self) -> Figure:
         free, least = self.process_statistics.disk_free, self._settings.limits.disk_free_mb
-        left = float("inf") if free is None else free / MB
+        left = float("inf") if free is None else self._room.of(free) / MB
         return Figure(
             "disk",
             scarcity(left, least),

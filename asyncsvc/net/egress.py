@@ -105,7 +105,7 @@ class Egress:
 
     def target(self, text: str) -> Target:
         """The URL, read. Raises Refused, also for an address that is written in it."""
-        url = _read(text)
+        url = read(text)
         host = (url.raw_host or "").lower()
         name = host.removesuffix(".")
         if ":" in host or _NUMBER.match(name.rpartition(".")[2]):
@@ -148,7 +148,9 @@ def host_of(text: str) -> str:
     return (URL(text).raw_host or "").lower().removesuffix(".")
 
 
-def _read(text: str) -> URL:
+def read(text: str, schemes: Sequence[str] = ("http", "https")) -> URL:
+    """The URL. Raises Refused for what is none, and for one with a user name or a password; the
+    message does not repeat the URL."""
     if len(text) > LONGEST:
         raise Refused(f"it is longer than {LONGEST} characters")
     if any(c <= " " or c in "\\\x7f" for c in text):
@@ -158,8 +160,9 @@ def _read(text: str) -> URL:
         port, host = url.explicit_port, url.raw_host
     except (ValueError, UnicodeError):
         raise Refused("it is not a URL") from None
-    if url.scheme not in ("http", "https"):
-        raise Refused("it must begin with http:// or https://")
+    if url.scheme not in schemes:
+        allowed = " or ".join(f"{scheme}://" for scheme in schemes)
+        raise Refused(f"it must begin with {allowed}")
     # An empty one is dropped while reading, so the text itself is looked at, too.
     authority = re.split("[/?#]", text.partition("://")[2], maxsplit=1)[0]
     if "@" in authority or url.raw_user is not None or url.raw_password is not None:

@@ -11,8 +11,8 @@ collapses above fifty streams (48 against 3,608 requests a second at 200 in flig
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
 from typing import Any, Self
 
 import aiohttp
@@ -20,7 +20,7 @@ import httpx
 import orjson
 
 from asyncsvc.clock import Now
-from asyncsvc.config.settings import Timeouts
+from asyncsvc.config.settings import Limits, Timeouts
 from asyncsvc.errors import (
     ConnectTimeout,
     FieldRefused,
@@ -34,15 +34,17 @@ from asyncsvc.errors import (
     UpstreamTooLarge,
 )
 from asyncsvc.limits.headers import rate_headers
+from asyncsvc.net import json_bounds
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.agents import RunStatus
 from asyncsvc.providers.answers.answer import Answer
 from asyncsvc.providers.answers.chat_reading import LINGER_S, ChatReading, odd_error
 from asyncsvc.providers.answers.delta import Sink
 from asyncsvc.providers.answers.embeddings import Embeddings, embeddings_in, refusal_in
-from asyncsvc.providers.answers.frames import MOST_BYTES, Frames, Mark, Odd
+from asyncsvc.providers.answers.frames import Frames, Mark, Odd
 from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, body_of
 from asyncsvc.providers.dialects import SESSION_HEADER
+from asyncsvc.providers.keys import without_keys
 from asyncsvc.providers.openclaw import chat as openclaw_chat
 from asyncsvc.providers.openclaw import runs as openclaw_runs
 from asyncsvc.providers.openclaw.socket import AWAY_S, Gateway, socket_url
@@ -72,9 +74,15 @@ class Client:
     """One for all providers. Use as `async with Client(...)`."""
 
     def __init__(
-        self, timeouts: Timeouts, now: Now, transport: httpx.AsyncBaseTransport | None = None
+        self,
+        timeouts: Timeouts,
+        now: Now,
+        transport: httpx.AsyncBaseTransport | None = None,
+        *,
+        limits: Limits | None = None,
     ) -> None:
         self._timeouts = timeouts
+        self._most = (limits or Limits()).answer_bytes
         self._now = now
         self._transport = transport or Connections()
         self._gateways: dict[tuple[str, str | None], Gateway] = {}
@@ -90,9 +98,11 @@ class Client:
                 await gateway.close()
         await self._transport.aclose()
 
-    def apply(self, timeouts: Timeouts) -> None:
+    def apply(self, timeouts: Timeouts, limits: Limits) -> None:
         """Other limits for the calls from now on; those under way keep theirs."""
-        self._timeouts = timeouts
+        self._timeouts, self._most = timeouts, limits.answer_bytes
+        for gateway in self._gateways.values():
+            gateway.most = self._most
 
     async def chat(
         self,
@@ -104,6 +114,21 @@ class Client:
     ) -> Answer:
         """Stream an answer into the sink; cancelling it closes the connection. `session_key` names
         the run of an agent gateway. Raises ProviderError."""
+        with _without_keys(upstream):
+            answer = await self._chat(upstream, messages, params, sink, session_key)
+        if answer.ending is not None:
+            word = without_keys(answer.ending.word, upstream.secrets)
+            answer.ending = answer.ending._replace(word=word)
+        return answer
+
+    async def _chat(
+        self,
+        upstream: Upstream,
+        messages: list[dict[str, Any]],
+        params: dict[str, Any],
+        sink: Sink,
+        session_key: str | None,
+    ) -> Answer:
         timeouts = upstream.limits(self._timeouts)
         if upstream.settings.protocol == "openclaw-ws":
             assert session_key is not None
@@ -119,9 +144,9 @@ class Client:
         )
         body = upstream.chat_body(messages, params)
         own = upstream.own_fields(CHAT, params)
-        frames = Frames()
+        frames = Frames(most=self._most)
         deadline = asyncio.timeout(None)
-        reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms)
+        reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms, self._most)
         try:
             async with deadline:
                 stream = self._stream(upstream, CHAT, body, sink.head, own, session_key)
@@ -151,10 +176,20 @@ class Client:
         on_head: Callable[[bool], None],
     ) -> Embeddings:
         """One vector a text, in one call: no more texts than a batch of the preset."""
+        with _without_keys(upstream):
+            return await self._embed(upstream, texts, params, on_head)
+
+    async def _embed(
+        self,
+        upstream: Upstream,
+        texts: str | list[str],
+        params: dict[str, Any],
+        on_head: Callable[[bool], None],
+    ) -> Embeddings:
         body = upstream.embedding_body(texts, params)
         own = upstream.own_fields(EMBEDDINGS, params)
         limit_s = self._timeouts.first_token_s
-        frames, found = Frames(final=True), list[Any]()
+        frames, found = Frames(final=True, most=self._most), list[Any]()
         stream = self._stream(upstream, EMBEDDINGS, body, on_head, own)
         try:
             async with asyncio.timeout(limit_s) as limit:
@@ -203,20 +238,23 @@ class Client:
             status, body = await self._read(url, headers)
         except Forgotten:
             status, body = await self._read(url, headers)
-        with suppress(orjson.JSONDecodeError):
+        with suppress(orjson.JSONDecodeError, json_bounds.BeyondBounds):
+            json_bounds.check(body)
             return status, orjson.loads(body)
         return status, None
 
     async def _read(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         body = bytearray()
         async with self._answered("GET", httpx.URL(url), _joined(HEADERS, headers)) as response:
-            await _read_into(body, response, MOST_BYTES)
+            await _read_into(body, response, self._most)
         return response.status_code, bytes(body)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
         url, token = socket_url(upstream.base_url), upstream.key
         if (found := self._gateways.get((url, token))) is None:
-            found = self._gateways[url, token] = Gateway(url, token, self._timeouts.connect_s)
+            found = self._gateways[url, token] = Gateway(
+                url, token, self._timeouts.connect_s, self._most
+            )
         return found
 
     @asynccontextmanager
@@ -259,7 +297,7 @@ class Client:
                     upstream.gate.read(limits, rest=accepted)
                 if not accepted:
                     raise await self._refusal(response, upstream, own)
-                async with aclosing(body_of(response)) as parts:
+                async with aclosing(body_of(response, self._most)) as parts:
                     async for part in parts:
                         yield part
         except (httpx.InvalidURL, UnicodeError) as error:
@@ -293,9 +331,19 @@ class Client:
         return error
 
 
+@contextmanager
+def _without_keys(upstream: Upstream) -> Iterator[None]:
+    """No error leaves here with the account's key: libraries quote what a provider sent."""
+    try:
+        yield
+    except ProviderError as error:
+        error.reworded(lambda text: without_keys(text, upstream.secrets))
+        raise
+
+
 async def _read_into(body: bytearray, response: httpx.Response, most: int) -> None:
     """Read the beginning of a body."""
-    async with aclosing(body_of(response)) as parts:
+    async with aclosing(body_of(response, 2 * most)) as parts:
         async for part in parts:
             body += part[: most - len(body)]
             if len(body) >= most:

@@ -23,11 +23,18 @@ import aiohttp
 import httpx
 import httpx_aiohttp
 
-from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
+from asyncsvc.errors import UpstreamInvalid
+from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 
 ACCEPTED = "gzip, deflate"
 """Both can be decompressed with a bound on what comes out."""
 PIECE_BYTES = 64 * 1024
+PADDING_BYTES = 1024 * 1024
+"""How much may follow the end of what is compressed."""
+STEP_BYTES = 16 * 1024
+"""Compressed bytes that are given to zlib at once: what it leaves is copied for each member."""
+STEP_COST = 64
+"""Bytes that a step of decompression counts at least: empty members have no output and no end."""
 _GZIP = b"\x1f\x8b"
 _WITH_HEADER = zlib.MAX_WBITS | 16
 
@@ -41,21 +48,25 @@ class Inflater:
         self._begun = False
         self._plain = False
         self._ended = False
+        self._padding = 0
         self._engine = zlib.decompressobj(_WITH_HEADER)
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """The decompressed data, in pieces. Raises UpstreamInvalid."""
+        """The decompressed data, in pieces; an empty one for a step that gave nothing. Raises
+        UpstreamInvalid."""
         if not self._begun:
             data = self._head + data
             if len(data) < 2:
                 self._head = data
+                yield b""
                 return
             self._begin(data)
         if self._plain:
             yield data
             return
         try:
-            yield from self._inflate(data)
+            for start in range(0, max(len(data), 1), STEP_BYTES):
+                yield from self._inflate(data[start : start + STEP_BYTES])
         except zlib.error as error:
             raise UpstreamInvalid(
                 f"the provider's answer is not the {self._encoding} that it is called: {error}"
@@ -74,19 +85,24 @@ class Inflater:
         else:
             self._engine = zlib.decompressobj()
 
+    def _pad(self, size: int) -> None:
+        self._padding += size
+        if self._padding > PADDING_BYTES:
+            raise UpstreamInvalid(f"more than {PADDING_BYTES} bytes follow the provider's answer")
+
     def _inflate(self, data: bytes) -> Iterator[bytes]:
-        while not self._ended:
+        while True:
             if self._engine.eof:
-                if not data:
-                    return
                 # gzip may consist of several members; anything else after one is padding.
-                if self._encoding != "gzip" or data[:1] != _GZIP[:1]:
-                    self._ended = True
+                self._ended |= self._encoding != "gzip" or data[:1] not in (b"", _GZIP[:1])
+                if self._ended:
+                    self._pad(len(data))
+                if self._ended or not data:
+                    yield b""
                     return
                 self._engine = zlib.decompressobj(_WITH_HEADER)
             piece = self._engine.decompress(data, PIECE_BYTES)
-            if piece:
-                yield piece
+            yield piece
             data = self._engine.unused_data if self._engine.eof else self._engine.unconsumed_tail
             if not data and len(piece) < PIECE_BYTES:
                 return
@@ -107,31 +123,43 @@ def inflaters(header: str) -> list[Inflater]:
     return layers[::-1]
 
 
-STREAM_BYTES = 256 * 1024 * 1024
-"""The longest stream: 500,000 tokens with 500 bytes around each."""
-PAUSE_BYTES = 1024 * 1024
-"""After so much from compressed data, other tasks have their turn: little input may be behind."""
+SLICE_BYTES = 2048
+"""The longest part that is given out at once: hundreds of events may be in it."""
+TURN_S, TURN_BYTES = 0.001, 1 << 20
+"""After so much time or data other tasks have their turn: where the provider is faster than the
+service, the next part is always there, and nothing else would let them."""
 
 
-async def body_of(response: httpx.Response) -> AsyncGenerator[bytes]:
+async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncGenerator[bytes]:
     """The body of a response as it comes, decompressed. Raises UpstreamTooLarge for a body of more
-    than `STREAM_BYTES`, UpstreamInvalid for one that cannot be decompressed. It is a generator,
+    than `most` bytes, UpstreamInvalid for one that cannot be decompressed. It is a generator,
     which is to be closed before the response is."""
     stream = cast(httpx.AsyncByteStream, response.stream)
     layers = inflaters(response.headers.get("content-encoding", ""))
-    length, pause = 0, PAUSE_BYTES
+    length, turn, spent, now = 0, TURN_BYTES, 0.0, asyncio.get_running_loop().time
     async for packed in stream:
-        for part in _inflated(layers, [packed]) if layers else (packed,):
-            length += len(part)
-            if length > STREAM_BYTES:
-                raise UpstreamTooLarge(f"the provider sent more than {STREAM_BYTES} bytes")
-            yield part
-            if layers and length > pause:
-                pause = length + PAUSE_BYTES
-                await asyncio.sleep(0)
+        began = now()
+        for whole in _inflated(layers, [packed]) if layers else (packed,):
+            length += max(len(whole), STEP_COST) if layers else len(whole)
+            if length > most:
+                raise too_large(most)
+            for part in (whole,) if len(whole) <= SLICE_BYTES else _slices(whole):
+                if part:
+                    yield part
+                ended = now()
+                spent += ended - began
+                began = ended
+                if spent > TURN_S or length > turn:
+                    spent, turn = 0.0, length + TURN_BYTES
+                    await asyncio.sleep(0)
+                    began = now()
     for layer in layers:
         if left := layer.end():
             yield left
+
+
+def _slices(whole: bytes) -> Iterable[bytes]:
+    return (whole[at : at + SLICE_BYTES] for at in range(0, len(whole), SLICE_BYTES))
 
 
 def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterable[bytes]:

@@ -62,7 +62,7 @@ class Preset:
     errors: str = "any"
     """The table in error_tables.py."""
     embed_batch: int = 64
-    """Texts in one embedding call. The answer must fit into `frames.MOST_BYTES`: 64 vectors
+    """Texts in one embedding call. The answer must fit into `limits.answer_mb`: 64 vectors
     of 4,096 numbers are about 6 MB."""
     embed_params: Mapping[str, Any] = field(default_factory=dict)
     """Sent with embedding calls unless the task says otherwise."""

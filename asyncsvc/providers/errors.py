@@ -46,6 +46,7 @@ from asyncsvc.providers.error_tables import (
     UNKNOWN,
     Kind,
 )
+from asyncsvc.providers.keys import without_keys
 
 DEEPEST = 6
 MOST_VALUES = 600
@@ -256,7 +257,7 @@ def _gather(value: Any, found: list[tuple[str, Any]]) -> None:
 
 def _parsed(text: str | bytes, otherwise: Any = None) -> Any:
     try:
-        return orjson.loads(text)
+        return orjson.loads(text)  # of ERROR_BYTES at most, or within what was checked
     except orjson.JSONDecodeError:
         return otherwise
 
@@ -273,12 +274,6 @@ def _shown(value: Any) -> str:
 MESSAGE_CHARS = 500
 HEAD_CHARS, TAIL_CHARS = 3000, 1000
 """Of a long text, what is searched for words."""
-SHORTEST_KEY = 8
-"""A shorter secret is a placeholder such as `any`, and part of common words."""
-LONG_KEY = 16
-"""A secret from this length on is no word of a language: it goes wherever it stands."""
-
-_KEY_LIKE = re.compile(r"\b(?:sk|nvapi|tp|key)-[A-Za-z0-9_*-]{6,}|Bearer\s+[^\s\"']+")
 
 
 def of_response(
@@ -418,12 +413,7 @@ def _searched(text: str) -> str:
 
 def clean(text: str, secrets: Iterable[str]) -> str:
     """The provider's words, on one line, cut, without anything that looks like a key."""
-    for secret in secrets:
-        if len(secret) >= LONG_KEY:
-            text = text.replace(secret, "[key]")
-        elif len(secret) >= SHORTEST_KEY:
-            # As a whole word, perhaps repeated: such a key may be part of other words.
-            whole = rf"(?<![A-Za-z0-9])(?:{re.escape(secret)})+(?![A-Za-z0-9])"
-            text = re.sub(whole, "[key]", text)
-    text = " ".join(_KEY_LIKE.sub("[key]", text).split())
+    # Cut where nothing of it can be shown, so that a long text costs no more than a short one.
+    text = " ".join(text[: 64 * MESSAGE_CHARS].split())[: 4 * MESSAGE_CHARS]
+    text = without_keys(text, secrets)
     return text if len(text) <= MESSAGE_CHARS else text[: MESSAGE_CHARS - 1] + "…"

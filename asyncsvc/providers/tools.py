@@ -287,6 +287,8 @@ def _earlier(call: Any, taken: Taken) -> Any:
 _HEAD = re.compile(r'\s*\{\s*"' + INPUT + r'"\s*:\s*"')
 _BEGUN = re.compile(r'\s*(\{\s*("(i(n(p(u(t("\s*(:\s*)?)?)?)?)?)?)?)?)?$')
 """A text that may become `_HEAD`."""
+LONGEST_HEAD = 200
+"""Characters of a head, most of them blanks, that are looked through again at each piece."""
 _WHOLE = re.compile(r'(?:[^"\\]|\\u[0-9a-fA-F]{4}|\\[^u])*')
 _HALF = re.compile(r"\\u[dD][89abAB][0-9a-fA-F]{2}$")
 """The first half of a character, whose second half has not come."""
@@ -299,20 +301,23 @@ class Text:
         self._held = ""
         self._inside = False
         self._closed = False
-        self._odd = False
-        """The arguments are not the one text that was asked for: they are read at their end."""
+        self._odd: list[str] | None = None
+        """The arguments, where they are not the one text that was asked for: they are read at their
+        end. Each piece once, for joining them all at each piece takes a time that is quadratic."""
 
     def feed(self, piece: str) -> str:
         """The part of the input that this piece makes certain."""
         if self._closed:
             return ""
-        self._held += piece
-        if self._odd:
+        if self._odd is not None:
+            self._odd.append(piece)
             return ""
+        self._held += piece
         if not self._inside:
             head = _HEAD.match(self._held)
             if head is None:
-                self._odd = _BEGUN.match(self._held) is None
+                if len(self._held) > LONGEST_HEAD or not _BEGUN.match(self._held):
+                    self._odd = [self._held]
                 return ""
             self._inside, self._held = True, self._held[head.end() :]
         return self._string()
@@ -321,7 +326,7 @@ class Text:
         """The rest of the input, when no piece follows."""
         if self._closed:
             return ""
-        held, self._held, self._closed = self._held, "", True
+        held, self._held, self._closed = "".join(self._odd or [self._held]), "", True
         return held if self._inside else _only_text(held)
 
     def _string(self) -> str:

@@ -27,6 +27,8 @@ STREAM_OPTIONS, USAGE = "stream_options", "include_usage"
 THINKING = "thinking"
 """The parameter that is the service's own: on, off or auto."""
 
+SECRET_HEADER = re.compile("auth|key|token|secret|cookie", re.IGNORECASE)
+
 TEMPLATE = "chat_template_kwargs"
 """The parameter that switches thinking in a model's chat template."""
 
@@ -69,7 +71,13 @@ class Upstream:
 
     @property
     def secrets(self) -> list[str]:
-        return [self.key] if self.key else []
+        """What no text of the provider may bring back: the key, and values of further headers
+        that are named like one."""
+        more = self.settings.extra_headers.items()
+        return [
+            *([self.key] if self.key else []),
+            *(value for name, value in more if SECRET_HEADER.search(name)),
+        ]
 
     def headers(self) -> dict[str, str]:
         held = {"Authorization": f"Bearer {self.key}"} if self.key else {}

@@ -18,15 +18,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncsvc.errors import DatabaseDamaged, StorageUnavailable
-from asyncsvc.storage.migrations import MAGIC, scripts
+from asyncsvc.storage import own_files
+from asyncsvc.storage.migrations import MAGIC
 from asyncsvc.storage.refusals import damage
+from asyncsvc.storage.room import MB, DiskRoom
+from asyncsvc.storage.schema import UNTRUSTED, fault
 
 PASSING = ".part"
 CopyFailed = sqlite3.Error
 """What SQLite raises while it copies."""
+LOG_MOST = 256 << 20
+"""Bytes by which the log may grow during a copy: the copy's one moment holds the log back."""
 STEP_PAGES = 256
 """Pages copied before it looks whether it is still wanted: about a megabyte."""
-TABLES = frozenset({"tasks", "bodies", "results", "events"})
 SIDE = ("-wal", "-shm")
 
 
@@ -59,12 +63,12 @@ class Backups:
     def __init__(
         self,
         database: Path,
-        reserve_bytes: int = 0,
+        room: DiskRoom | None = None,
         check: Callable[[], None] = lambda: None,
     ) -> None:
-        self.folder = database.parent / "backups"
+        self.folder = database.parent / own_files.BACKUPS
         self._database = database
-        self._reserve = reserve_bytes
+        self._room = room or DiskRoom(database)
         self._check = check
         """Raises DatabaseLost where the name leads to another file than the service has open."""
         self._busy = False
@@ -101,18 +105,29 @@ class Backups:
     def _make(self, name: str, wanted: Callable[[], bool]) -> Copy:
         self._check()
         target = self.folder / name
-        self.folder.mkdir(mode=0o700, exist_ok=True)
+        own_files.new_folder(self.folder)
         log = self._database.with_name(f"{self._database.name}-wal")
         size = sum(path.stat().st_size for path in (self._database, log) if path.exists())
-        need = size + self._reserve
-        if shutil.disk_usage(self.folder).free < need:
-            # A copy that takes the last room would stop the service which it is to save.
-            raise NotACopy(f"it needs {need >> 20} MiB of free disk, the reserve included")
+        # A copy that takes the last room would stop the service which it is to save.
+        self._check_room(size)
+        most = size + LOG_MOST
+
+        def on() -> bool:
+            self._check_room(STEP_PAGES * 4096)
+            if log.exists() and log.stat().st_size > most:
+                raise NotACopy("too much is written meanwhile; try again at a quieter time")
+            return wanted()
+
         with new_file(target) as passing:
-            duplicate(self._database, passing, wanted)
+            duplicate(self._database, passing, on)
             tasks, schema = inspect(passing)
             found = Copy(target, passing.stat().st_size, tasks, schema, sha256(passing))
         return found
+
+    def _check_room(self, need: int) -> None:
+        if shutil.disk_usage(self.folder).free < need:
+            raise NotACopy(f"it needs {need / MB:.1f} MB of free disk")
+        self._room.check(need, self.folder)
 
 
 def duplicate(source: Path, target: Path, wanted: Callable[[], bool] = lambda: True) -> None:
@@ -144,37 +159,42 @@ def duplicate(source: Path, target: Path, wanted: Callable[[], bool] = lambda: T
         target.with_name(target.name + side).unlink(missing_ok=True)
 
 
-def look(path: Path) -> tuple[int, int, int]:
-    """(schema, number of tables and indexes, tasks) of a database that may be in use; changes
-    nothing. Raises NotACopy."""
+def compact(source: Path, target: Path) -> None:
+    """Write the content of a sound copy into the empty file `target`, page by page anew: without
+    free pages, and so that pages which become free later can be given back to the disk. Raises
+    sqlite3.Error."""
+    with closing(sqlite3.connect(":memory:", uri=True, isolation_level=None)) as copying:
+        for pragma in (*UNTRUSTED, "auto_vacuum=INCREMENTAL"):
+            copying.execute(f"PRAGMA {pragma}")
+        copying.execute("ATTACH ? AS source", (f"{source.absolute().as_uri()}?mode=ro",))
+        copying.execute("VACUUM source INTO ?", (str(target.absolute()),))
+
+
+def look(path: Path) -> tuple[int, int]:
+    """(tasks, schema) of a database that may be in use; changes nothing. Raises NotACopy."""
     try:
-        address = f"{path.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(address, uri=True, timeout=5)) as database:
-            (schema,) = database.execute("PRAGMA user_version").fetchone()
-            (names,) = database.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()
+        with _untrusted(path) as database:
+            if why := fault(database):
+                raise NotACopy(f"it {why}")
+            schema = _schema(database)
             tasks = database.execute("SELECT COUNT(*) FROM tasks").fetchone()[0] if schema else 0
     except sqlite3.Error as error:
         raise NotACopy(str(error)) from None
-    return schema, names, tasks
+    return int(tasks), schema
 
 
 def inspect(path: Path) -> tuple[int, int]:
     """(tasks, schema) of a sound copy that no process has open. Raises NotACopy."""
-    newest = scripts()[-1][0]
     try:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise NotACopy("it is not a SQLite database")
-        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as copy:
-            (schema,) = copy.execute("PRAGMA user_version").fetchone()
-            if schema > newest:
-                raise NotACopy(
-                    f"a newer asyncsvc has written it (schema {schema}, this one knows {newest}); "
-                    "update asyncsvc first"
-                )
-            names = {row[0] for row in copy.execute("SELECT name FROM sqlite_schema")}
-            if not schema or not names >= TABLES:
-                raise NotACopy("it is another program's database")
+        with _untrusted(path) as copy:
+            if why := fault(copy):
+                raise NotACopy(f"it {why}")
+            schema = _schema(copy)
+            if not schema:
+                raise NotACopy("it is an empty database")
             faults = [row[0] for row in copy.execute("PRAGMA integrity_check(3)")]
             if faults != ["ok"]:
                 raise Damaged(f"it is damaged: {'; '.join(faults)}")
@@ -184,13 +204,30 @@ def inspect(path: Path) -> tuple[int, int]:
     except sqlite3.Error as error:
         kind = NotACopy if damage(error) is None else Damaged
         raise kind(f"it cannot be read as a database: {error}") from None
-    return int(tasks), int(schema)
+    return int(tasks), schema
+
+
+@contextmanager
+def _untrusted(path: Path) -> Generator[sqlite3.Connection]:
+    """A connection that reads a file which anybody may have written: it changes nothing and
+    runs nothing of the file's own."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+    with closing(sqlite3.connect(address, uri=True, timeout=5)) as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_ATTACHED, 0)
+        for pragma in (*UNTRUSTED, "query_only=1"):
+            connection.execute(f"PRAGMA {pragma}")
+        yield connection
+
+
+def _schema(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
 
 
 def keep_calls(old: Path, copy: Path) -> None:
     """Take the newest calls upstream over from the database that is given up: providers count
     them whatever is restored here. One that cannot be read has none."""
     with suppress(sqlite3.Error), closing(sqlite3.connect(copy, isolation_level=None)) as new:
+        new.execute("PRAGMA trusted_schema=OFF")
         new.execute("ATTACH ? AS old", (f"{old.absolute().as_uri()}?mode=ro",))
         new.execute(
             "INSERT INTO calls SELECT * FROM old.calls "
@@ -234,7 +271,8 @@ def _link(old: Path, kept: Path) -> None:
     except FileExistsError:
         raise
     except OSError:  # no hard links here
-        shutil.copy2(old, kept)
+        with old.open("rb") as source, open(own_files.new(kept), "wb") as target:
+            shutil.copyfileobj(source, target)
 
 
 def sha256(path: Path) -> str:
@@ -252,7 +290,7 @@ def new_file(target: Path) -> Generator[Path]:
     passing = target.with_name(f".{target.name[:100]}.{secrets.token_hex(4)}{PASSING}")
     try:
         # Prompts and answers: no other user of the machine may read them.
-        os.close(os.open(passing, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(own_files.new(passing))
         yield passing
         _sync(passing)
         _place(passing, target)
@@ -269,7 +307,7 @@ def _place(passing: Path, target: Path) -> None:
         raise FileExistsError(f"{target} exists already") from None
     except OSError:
         # No hard links on this file system: take the name first, then replace what is ours.
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
+        os.close(own_files.new(target))
         passing.replace(target)
 
 

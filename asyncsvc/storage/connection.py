@@ -1,4 +1,4 @@
-"""SQLite connections that work in a thread of their own, one of which writes.
+"""SQLite connections that work in a thread of their own: one writes, some read.
 
 Owns the thread, its queue, and the beginning and the end of a transaction. Promises that work is
 done in the order in which it was handed over; that a transaction is committed when `transact`
@@ -8,13 +8,15 @@ returns and rolled back when it raises; that a durable one is acknowledged only 
 
 import asyncio
 import sqlite3
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
 from typing import Any, Protocol, Self, TypeVar
+
+from asyncsvc.storage.schema import UNTRUSTED
 
 T = TypeVar("T")
 Guard = Callable[[], None]
@@ -110,6 +112,31 @@ class Connection:
     def execute(self, sql: str, values: Sequence[Any] = ()) -> "asyncio.Future[list[Any]]":
         """All rows of one statement."""
         return self.run(lambda connection: connection.execute(sql, values).fetchall())
+
+
+READ_PRAGMAS = (*UNTRUSTED, "query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000")
+READER_STATEMENTS = 64
+
+
+class Reader(Connection):
+    """A connection that only reads."""
+
+    @classmethod
+    @asynccontextmanager
+    async def opened(cls, path: Path) -> AsyncGenerator[Self]:
+        """Connect to the database at `path` for as long as the block lasts. Raises sqlite3.Error.
+
+        The log is opened at once: a log which was removed would be made anew by the first read,
+        and the two would not agree.
+        """
+        reader = await cls.open(path, READER_STATEMENTS)
+        try:
+            for pragma in READ_PRAGMAS:
+                await reader.execute(f"PRAGMA {pragma}")
+            await reader.execute("SELECT COUNT(*) FROM sqlite_schema")
+            yield reader
+        finally:
+            await reader.close()
 
 
 class Writer(Connection):

@@ -1,4 +1,5 @@
-"""The store in one SQLite file: one writer, a few readers.
+"""The store in one SQLite file: one writer, a few readers, and readers of their own for long texts
+and for slow queries.
 
 Owns the connections, the schema, the numbers of events and the reads of tasks and events.
 Promises that `commit` is all or nothing and, where `durable`, on the disk when it returns, in the
@@ -8,7 +9,7 @@ or writes from a second connection (SQLite before 3.51.3 can corrupt a WAL that 
 """
 
 import sqlite3
-from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from itertools import cycle
@@ -19,15 +20,18 @@ import aiosqlite
 
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.storage import own_files
 from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, task_of
-from asyncsvc.storage.connection import Writer
+from asyncsvc.storage.connection import READ_PRAGMAS, Reader, Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
-from asyncsvc.storage.migrations import connected, look_at, unusable
-from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, Upkeep
+from asyncsvc.storage.migrations import connected, length, look_at, unusable
+from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, TextReads, Upkeep
 from asyncsvc.storage.refusals import Refusals
+from asyncsvc.storage.slow_reads import AT_ONCE, SlowReads
 from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
+from asyncsvc.storage.texts import SQLiteTexts
 from asyncsvc.storage.upkeep import SQLiteUpkeep
 from asyncsvc.storage.webhooks import SQLiteDeliveries
 from asyncsvc.tasks.state import UNFINISHED, Task
@@ -35,14 +39,14 @@ from asyncsvc.tasks.state import UNFINISHED, Task
 VERSION = sqlite3.sqlite_version
 READERS = 2
 READER_STATEMENTS = 256
-PAGE_BYTES = 256 * 1024
-"""Characters of data in the events of one read; a single event may be longer. With `PAGE` this
-bounds what one follower can hold in memory."""
 EXPORTED_TASKS = 200
 EXPORTED_BYTES = 4 << 20
 """Texts of one read of an export, unless one task alone has more."""
 
 DATA = EventRow._fields.index("data")
+INDEXED = (("state",), ("session_id",), ("owner",))
+"""Filters with an index of their own, which lists the newest tasks at once. Any other may have to
+look at all tasks for one that fits."""
 
 _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
@@ -58,6 +62,7 @@ class Database:
         path: Path,
         writer: Writer,
         readers: Sequence[aiosqlite.Connection],
+        aside: Sequence[Reader],
         opened: OpenedFiles,
     ) -> None:
         self.path = path
@@ -66,7 +71,11 @@ class Database:
         self.files: FileReads = SQLiteFiles(self._read)
         self.batches: BatchReads = SQLiteBatches(self._read)
         self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
-        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, opened, self.refusals)
+        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, self._read, opened, self.refusals)
+        self.searches = SlowReads("searches", aside[:AT_ONCE])
+        self.scans = SlowReads("counts and filters", aside[AT_ONCE : 2 * AT_ONCE])
+        self._texts = SQLiteTexts(aside[2 * AT_ONCE :], self.refusals)
+        self.texts: TextReads = self._texts
         self.writer = writer
         self.readers = cycle(readers)
         self._event_id = 0
@@ -76,6 +85,7 @@ class Database:
         """Lock, open, check and migrate. Raises StartError with what to do about it."""
         lock = stack.enter_context(FileLock(path))
         look_at(path)
+        own_files.close_to_others(path)
         opened = OpenedFiles(path, lock, stack.enter_context(DatabaseLock(path)))
         connections = AsyncExitStack()
         stack.push_async_callback(_closed, connections, opened)
@@ -84,12 +94,16 @@ class Database:
         try:
             for statement in CREATE_NEW_TASKS:
                 await writer.execute(statement)
-            readers = [await connections.enter_async_context(_reader(path)) for _ in range(READERS)]
+            enter = connections.enter_async_context
+            readers = [await enter(_reader(path)) for _ in range(READERS)]
+            aside = [await enter(Reader.opened(path)) for _ in range(2 * AT_ONCE + READERS)]
         except sqlite3.Error as error:
             raise unusable(path, error) from None
+        own_files.check(path)
         opened.remember()
+        opened.settled(await writer.run(length))
         writer.guard, writer.guard_committed = opened.check, opened.check_committed
-        store = cls(path, writer, readers, opened)
+        store = cls(path, writer, readers, aside, opened)
         store.node = loads(await store.persisted_value("node", "id") or '""')
         _, store._event_id = await store.counters()
         return store
@@ -115,8 +129,19 @@ class Database:
 
     async def _read(self, sql: str, values: Sequence[Any] = ()) -> list[Any]:
         """Rows of a query, on a read connection."""
+        return await self._rows(next(self.readers).execute_fetchall(sql, values))
+
+    async def _search(self, sql: str, values: Sequence[Any]) -> list[Any]:
+        """Rows of a query that looks into the texts of tasks. Raises ReadTooSlow."""
+        return await self._rows(self.searches(sql, values))
+
+    async def _scan(self, sql: str, values: Sequence[Any] = (), limited: bool = True) -> list[Any]:
+        """Rows of a query that may go over all tasks. Raises ReadTooSlow where it is `limited`."""
+        return await self._rows(self.scans(sql, values, limited))
+
+    async def _rows(self, reading: Awaitable[Iterable[Any]]) -> list[Any]:
         try:
-            return list(await next(self.readers).execute_fetchall(sql, values))
+            return list(await reading)
         except sqlite3.Error as error:
             raise self.refusals.of_read(error) from error
         except (OverflowError, UnicodeEncodeError):
@@ -158,23 +183,25 @@ class Database:
         return [row[0] for row in rows]
 
     async def events(self, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
-        rows = await self._read(
+        rows = await self._texts.page(
             "SELECT id, task_n, seq, type, ts, data FROM events "
             "WHERE task_n = ? AND seq > ? ORDER BY seq LIMIT ?",
             (n, after, limit),
+            DATA,
         )
-        return [EventRow(*row) for row in _within(rows)]
+        return [EventRow(*row) for row in rows]
 
     async def feed(
         self, after_id: int, limit: int = PAGE
     ) -> list[tuple[EventRow, str, str | None]]:
-        rows = await self._read(
+        rows = await self._texts.page(
             "SELECT events.id, task_n, seq, events.type, ts, data, tasks.id, owner "
             "FROM events JOIN tasks ON tasks.n = task_n "
             "WHERE events.id > ? ORDER BY events.id LIMIT ?",
             (after_id, limit),
+            DATA,
         )
-        return [(EventRow(*row[:6]), row[6], row[7]) for row in _within(rows)]
+        return [(EventRow(*row[:6]), row[6], row[7]) for row in rows]
 
     async def counters(self) -> tuple[int, int]:
         rows = await self._read(
@@ -216,14 +243,16 @@ class Database:
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        rows = await self._read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
+        indexed = not model and (not where or tuple(where) in INDEXED)
+        read = self._search if text else self._read if indexed else self._scan
+        rows = await read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
         width = len(TASK_COLUMNS)
         return [(task_of(row, 0), row[width]) for row in rows]
 
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
         of_owner, values = ("", ()) if owner is None else ("WHERE owner = ?", (owner,))
         sql = f"SELECT name, state, COUNT(*) FROM tasks {of_owner} GROUP BY name, state"
-        rows = await self._read(sql, values)
+        rows = await self._scan(sql, values)
         return [(row[0], row[1], row[2]) for row in rows]
 
     async def persisted_values(self, kind: str) -> list[tuple[str, int, str]]:
@@ -238,9 +267,10 @@ class Database:
     async def exported(
         self, after: int, state: str | None, owner: str | None
     ) -> list[tuple[Task, bytes, str | None, list[tuple[str, str]]]]:
+        unlimited = partial(self._scan, limited=False)
         where = "AND state = ?2" if state else "AND ?2 IS NULL"
         where += " AND ?3 IS NULL" if owner is None else " AND owner = ?3"
-        sizes = await self._read(
+        sizes = await unlimited(
             "SELECT n, LENGTH(body) + COALESCE(LENGTH(result), 0) FROM tasks "
             "JOIN bodies ON bodies.task_n = n LEFT JOIN results ON results.task_n = n "
             f"WHERE n > ?1 {where} ORDER BY n LIMIT {EXPORTED_TASKS}",
@@ -251,7 +281,7 @@ class Database:
             if last > after and held + size > EXPORTED_BYTES:
                 break
             last, held = n, held + size
-        rows = await self._read(
+        rows = await unlimited(
             f"{SELECT_TASK}, body, result FROM tasks JOIN bodies ON bodies.task_n = n "
             f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?4 ORDER BY n",
             (after, state, owner, last),
@@ -259,7 +289,7 @@ class Database:
         if sizes and not rows:  # all of them were deleted meanwhile
             return await self.exported(last, state, owner)
         events: dict[int, list[tuple[str, str]]] = {}
-        for n, kind, data in await self._read(
+        for n, kind, data in await unlimited(
             "SELECT task_n, type, data FROM events WHERE task_n > ? AND task_n <= ? "
             "AND type IN ('attempt', 'tool_call', 'message') ORDER BY task_n, seq",
             (after, last),
@@ -285,7 +315,7 @@ async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
     async with aiosqlite.connect(
         path, isolation_level=None, cached_statements=READER_STATEMENTS
     ) as reader:
-        for pragma in ("query_only=1", "wal_autocheckpoint=0", "busy_timeout=5000"):
+        for pragma in READ_PRAGMAS:
             await reader.execute_fetchall(f"PRAGMA {pragma}")
         await reader.execute_fetchall("SELECT COUNT(*) FROM sqlite_schema")
         yield reader
@@ -294,13 +324,3 @@ async def _reader(path: Path) -> AsyncGenerator[aiosqlite.Connection]:
 async def _closed(connections: AsyncExitStack, opened: OpenedFiles) -> None:
     with opened.sheltered():
         await connections.aclose()
-
-
-def _within(rows: Iterable[Sequence[Any]]) -> Iterator[Sequence[Any]]:
-    """Rows of events up to `PAGE_BYTES`; the first one in any case."""
-    size = 0
-    for row in rows:
-        size += len(row[DATA])
-        if size > PAGE_BYTES and size > len(row[DATA]):
-            return
-        yield row

@@ -95,6 +95,26 @@ def event_json(data: dict[str, Any]) -> str:
     return orjson.dumps(data).decode()
 
 
+class Piece(NamedTuple):
+    """Bytes of a stored text from the offset `at`; the text has `size` in all. `version` is that
+    of its task when it was read."""
+
+    data: bytes
+    at: int
+    size: int
+    version: int
+
+    @property
+    def end(self) -> int:
+        """The offset behind it."""
+        return self.at + len(self.data)
+
+    @property
+    def whole(self) -> bool:
+        """Whether it is all of the text."""
+        return len(self.data) == self.size
+
+
 # Webhook deliveries ---------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, optional_rfc3339
 from asyncsvc.storage.entries import loads
@@ -78,6 +78,29 @@ def _line(task: Task, body: dict[str, Any], result: str | None, parts: dict[str,
 
 
 Count = Annotated[int, Field(ge=0, le=1 << 31)]
+Name = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Of an owner, a model: one line of text."""
+CODE = r"^[a-z0-9_]{1,64}$"
+LATENCY_MOST_S = 366 * 86_400.0
+SMALL_BYTES = 64 * 1024
+"""Of what is stored beside the texts of a task, each as JSON."""
+TOKENS_MOST = 1 << 53
+"""A number that every reader of JSON keeps exactly."""
+
+
+def _small(value: dict[str, Any]) -> dict[str, Any]:
+    if len(orjson.dumps(value)) > SMALL_BYTES:
+        raise ValueError(f"has more than {SMALL_BYTES} bytes as JSON")
+    return value
+
+
+def _counted(usage: dict[str, Any]) -> dict[str, Any]:
+    """Token counts are added up elsewhere: they must be numbers."""
+    for name in ("prompt_tokens", "completion_tokens", "total_tokens"):
+        count = usage.get(name)
+        if count is not None and (type(count) is not int or not 0 <= count <= TOKENS_MOST):
+            raise ValueError(f"{name} must be a whole number from 0")
+    return _small(usage)
 
 
 class Served(BaseModel):
@@ -85,14 +108,14 @@ class Served(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    model: str | None = None
-    name: str | None = None
-    latency: float | None = Field(None, ge=0, allow_inf_nan=False)
-    usage: dict[str, Any] | None = None
+    model: Name | None = None
+    name: Name | None = None
+    latency: float | None = Field(None, ge=0, le=LATENCY_MOST_S, allow_inf_nan=False)
+    usage: Annotated[dict[str, Any], AfterValidator(_counted)] | None = None
     cached: bool = False
-    finish_reason: str | None = Field(None, max_length=100)
-    finish_reason_raw: str | None = Field(None, max_length=100)
-    route: dict[str, Any] | None = None
+    finish_reason: Annotated[str, Field(max_length=100)] | None = None
+    finish_reason_raw: Annotated[str, Field(max_length=100)] | None = None
+    route: Annotated[dict[str, Any], AfterValidator(_small)] | None = None
 
 
 class Fault(BaseModel):
@@ -100,8 +123,8 @@ class Fault(BaseModel):
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
-    code: str
-    message: str
+    code: str = Field(pattern=CODE)
+    message: str = Field(max_length=SMALL_BYTES)
     retryable: bool = True
 
 
@@ -112,7 +135,7 @@ class Record(BaseModel):
 
     task_id: str = Field(pattern=ID)
     status: Annotated[State, Field(strict=False)]
-    owner: str | None = Field(None, max_length=200)
+    owner: Name | None = None
     attempts: Count = 0
     error: Fault | None = None
     metadata: Served = Served()
@@ -147,8 +170,12 @@ class Record(BaseModel):
             return self.result
         return orjson.dumps(self.result).decode()
 
-    def life(self) -> list[tuple[int, Draft]]:
-        """The events of a finished task, in short: created, started, answered, ended."""
+    def life(self, now: int) -> list[tuple[int, Draft]]:
+        """The events of a finished task, in short: created, started, answered, ended. None of them
+        is later than `now`: a task that ended in the future would never be old enough to go."""
+        return [(min(at, now), draft) for at, draft in self._life()]
+
+    def _life(self) -> list[tuple[int, Draft]]:
         created = from_rfc3339(self.created_at)
         over = from_rfc3339(self.finished_at or self.started_at or self.created_at)
         begun = from_rfc3339(self.started_at) if self.started_at else None
@@ -169,10 +196,10 @@ class Record(BaseModel):
         found.append((over, status(Cause(self.status.value), source, **facts)))
         return found
 
-    def task(self, request: Request) -> Task:
+    def task(self, request: Request, now: int) -> Task:
         """The finished task with this request."""
-        life = self.life()
-        started = from_rfc3339(self.started_at) if self.started_at else None
+        life = self.life(now)
+        started = min(from_rfc3339(self.started_at), now) if self.started_at else None
         return Task(
             request,
             self.status,

@@ -32,6 +32,8 @@ from asyncsvc.storage.entries import (
 )
 from asyncsvc.storage.statements import write_row
 
+PAGE_BYTES = 4096
+"""The least that a file takes: a page of the database."""
 GONE_AT_ONCE = 8
 """Pieces deleted in one transaction: two megabytes, some milliseconds."""
 _COLUMNS = "n, id, filename, purpose, state, bytes, created_at, expires_at, owner"
@@ -121,6 +123,14 @@ class SQLiteFiles:
         order = "ASC" if oldest_first else "DESC"
         sql = f"SELECT {_COLUMNS} FROM files WHERE {' AND '.join(clauses)} ORDER BY n {order}"
         return [File(*row) for row in await self._read(f"{sql} LIMIT ?", (*values, limit))]
+
+    async def held(self, owner: str | None) -> int:
+        whose = "owner IS NULL" if owner is None else "owner = ?2"
+        sql = (
+            f"SELECT COALESCE(SUM(MAX(bytes, ?1)), 0) FROM files WHERE state <> 'gone' AND {whose}"
+        )
+        values = (PAGE_BYTES,) if owner is None else (PAGE_BYTES, owner)
+        return int((await self._read(f"{sql} AND {whose}", values))[0][0])
 
     async def position(self, file_id: str, owner: str | None) -> int | None:
         sql = "SELECT n FROM files WHERE id = ?1 AND COALESCE(?2, owner, '') = COALESCE(owner, '')"

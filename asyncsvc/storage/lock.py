@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import IO, Self
 
 from asyncsvc.errors import DatabaseLost, StartError
+from asyncsvc.storage import own_files
 from asyncsvc.storage.migrations import MAGIC
 
 BUSY = (errno.EAGAIN, errno.EACCES, errno.EDEADLK)
@@ -78,13 +79,13 @@ class _Seen:
     @classmethod
     def of(cls, what: str, path: Path, opened: Path | int) -> Self:
         """The file at that path, as it is; `opened` is the path or a descriptor of the file."""
-        found = os.stat(opened)
+        found = os.stat(opened) if isinstance(opened, int) else os.lstat(opened)
         return cls(path, what, found.st_dev, found.st_ino)
 
     def fault(self) -> str | None:
         """Why the path does not lead to the file any more, in words; None where it does."""
         try:
-            found = os.stat(self.path)
+            found = os.lstat(self.path)
         except FileNotFoundError:
             return f"{self.what} {self.path} is no longer there"
         except OSError as error:
@@ -127,14 +128,11 @@ class FileLock:
     def _opened(self) -> IO[bytes]:
         named = self._database
         try:
-            if self._database.is_dir():
-                raise IsADirectoryError(errno.EISDIR, "it is a directory")
-            if not self._database.parent.exists():
-                # It holds prompts and answers: no other user of the machine may read them.
-                self._database.parent.mkdir(parents=True, mode=0o700)
+            own_files.check(self._database)
+            # It holds prompts and answers: no other user of the machine may read them.
+            own_files.new_folder(self._database.parent)
             named = self._path
-            flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NONBLOCK", 0)
-            return open(os.open(self._path, flags, 0o666), "r+b", buffering=0)
+            return open(own_files.opened(self._path), "r+b", buffering=0)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the name
             reason = error.strerror if isinstance(error, OSError) else error
             remedy = (
@@ -171,7 +169,7 @@ class DatabaseLock:
         if sys.platform == "win32":
             return self  # there an open file can be neither removed nor replaced
         try:
-            descriptor = os.open(self._database, os.O_RDWR)
+            descriptor = os.open(self._database, os.O_RDWR | own_files.NO_FOLLOW)
         except OSError:
             return self  # the opening of the database says why it cannot be opened
         try:
@@ -226,6 +224,9 @@ class OpenedFiles:
         self._marker = marker
         self._seen: list[_Seen] = []
         self._size = 0
+        """Of the database file, at the last look."""
+        self._expected = 0
+        """The least that it may have: it gets shorter where free pages are given back."""
         self._torn: str | None = None
         """Why the database and what the process knows of it may differ for good."""
 
@@ -241,6 +242,14 @@ class OpenedFiles:
             path = self._side(side)
             with suppress(FileNotFoundError):
                 self._seen.append(_Seen.of(what, path, path))
+
+    def expect(self, size: int) -> None:
+        """The database file may have as few bytes as that from now on."""
+        self._expected = min(self._expected, size)
+
+    def settled(self, size: int) -> None:
+        """The log is wholly in the database file, which has that many bytes."""
+        self._expected = size
 
     def fault(self) -> str | None:
         """What is wrong with the files, in words; None where nothing is."""
@@ -285,9 +294,9 @@ class OpenedFiles:
         return next((why for seen in files if (why := seen.fault())), None)
 
     def _shortened(self) -> str | None:
-        """The file never shrinks by itself: pages that become free are used again."""
+        """A size that no giving back of free pages explains."""
         with suppress(OSError):
-            size, before = self._database.stat().st_size, self._size
+            size, before = self._database.stat().st_size, min(self._size, self._expected)
             if size < before:
                 return f"the database file {self._database} was cut from {before} to {size} bytes"
             self._size = size

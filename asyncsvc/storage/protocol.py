@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from asyncsvc.errors import DatabaseDamaged
-from asyncsvc.storage.entries import Batch, Commit, EventRow, File, Line, Owed, Tried
+from asyncsvc.storage.entries import Batch, Commit, EventRow, File, Line, Owed, Piece, Tried
+from asyncsvc.storage.room import DiskRoom
 from asyncsvc.tasks.state import Task
 
 PAGE = 500
@@ -42,6 +43,10 @@ class FileReads(Protocol):
     ) -> list[File]:
         """Files that can be seen, of that owner or (None) of all, by age; `after` is the position
         of the last one seen."""
+
+    async def held(self, owner: str | None) -> int:
+        """Bytes of all files of that owner, of unfinished ones too and each at least a page; None
+        owns the files of those who have no name."""
 
     async def position(self, file_id: str, owner: str | None) -> int | None:
         """The position of a file of that owner or (None) of anybody in the order of age, also
@@ -99,8 +104,28 @@ class DeliveryReads(Protocol):
         """The outcome of the last try for the task."""
 
 
+class TextReads(Protocol):
+    """Reads of long texts in pieces, each of a bounded size."""
+
+    async def body(self, n: int, at: int = 0) -> Piece | None:
+        """A piece of a task's body, which is UTF-8 JSON, from the offset `at`."""
+
+    async def result(self, n: int, at: int = 0, version: int | None = None) -> Piece | None:
+        """A piece of a task's result in UTF-8. Raises ReadRefused where a `version` is given and
+        the task has another one by now."""
+
+    async def volume(self, n: int) -> int:
+        """How many characters the data of a task's events have."""
+
+    async def so_far(self, n: int, after: int = 0) -> tuple[int, list[tuple[int, str]], bool]:
+        """(seq of the task's latest attempt or 0, some of its chunks since then and above `after`
+        as (seq, data), whether there are more)."""
+
+
 class Upkeep(Protocol):
     """The state of the store's files, and the removal of what is old, in small steps."""
+
+    room: DiskRoom
 
     @property
     def damage(self) -> str | None:
@@ -115,6 +140,9 @@ class Upkeep(Protocol):
     def check(self) -> None:
         """Raises DatabaseLost where a commit would not be there for the next process."""
 
+    async def look_at_pages(self) -> None:
+        """Take the store's free pages into account in `room`. Raises StorageUnavailable."""
+
     # The rest is called by the journal between two commits. Raises StorageUnavailable.
 
     async def forget_calls(self, before: int) -> None:
@@ -126,6 +154,9 @@ class Upkeep(Protocol):
 
     async def forget(self, kind: str, before: int) -> int:
         """Delete some of the persisted values of a kind that are older; how many."""
+
+    async def shrink(self) -> int:
+        """Give some free pages back to the disk; how many went, 0 where few are left."""
 
     async def shorten_log(self) -> bool:
         """Give the room of the write-ahead log back where no reader needs it; whether it did."""
@@ -141,6 +172,7 @@ class Store(Protocol):
     batches: BatchReads
     deliveries: DeliveryReads
     upkeep: Upkeep
+    texts: TextReads
 
     def commit(self, commit: Commit, /) -> Awaitable[None]:
         """Write all entries or none: begun when this returns, done when it was awaited. Gives
@@ -172,10 +204,11 @@ class Store(Protocol):
     ) -> list[tuple[Task, str | None]]:
         """Tasks newest first with their result previews. `where` maps columns to values;
         `model` is the one that serves or is wanted; `text` is looked for in the previews, A to
-        Z in either case; `before` is the n of the last one seen."""
+        Z in either case; `before` is the n of the last one seen. Raises ReadTooSlow."""
 
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
-        """(name of the model, state, number of tasks) of that owner or (None) of all."""
+        """(name of the model, state, number of tasks) of that owner or (None) of all. Raises
+        ReadTooSlow."""
 
     async def body(self, n: int) -> bytes:
         """The body of a task as JSON. Raises MemoryError where there is none to read it with."""

@@ -6,7 +6,9 @@ sight at once and wholly: its events, of which there may be many, are removed af
 crash in between leaves nothing that a client can see. Never decides what is old enough, never
 runs by itself: the journal calls it between two commits.
 
-The file does not shrink: pages that become free are used again. A backup is a compact copy.
+Free pages are used again, and most of them are given back to the disk bit by bit: as many as a
+file may have in use again soon stay in it. A file of an older version, which cannot give any back,
+is written anew by `backup` and `restore`.
 """
 
 import sqlite3
@@ -16,9 +18,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from asyncsvc.storage.connection import Writer
+from asyncsvc.storage.connection import Read, Writer
 from asyncsvc.storage.lock import OpenedFiles
+from asyncsvc.storage.migrations import length
 from asyncsvc.storage.refusals import Refusals
+from asyncsvc.storage.room import DiskRoom
 
 T = TypeVar("T")
 
@@ -27,6 +31,10 @@ EVENTS_AT_ONCE = 500
 BYTES_AT_ONCE = 4 * 1024 * 1024
 """Of bodies: a task of 10 MB goes alone."""
 KEPT_AT_ONCE = 200
+SHRINK_PAGES = 64
+"""Pages moved and cut off in one step: a quarter of a megabyte, some milliseconds."""
+SPARE_PAGES, SPARE_SHARE = 256, 16
+"""Free pages that stay in the file: a megabyte, or one part in so many where that is more."""
 WAL_BYTES = 16 * 1024 * 1024
 """A longer log is cut when all of it has been copied."""
 CUT_WAIT_MS = 20
@@ -35,12 +43,17 @@ CUT_WAIT_MS = 20
 class SQLiteUpkeep:
     """`Upkeep` of a SQLite file."""
 
-    def __init__(self, path: Path, writer: Writer, opened: OpenedFiles, refusals: Refusals) -> None:
+    def __init__(
+        self, path: Path, writer: Writer, read: Read, opened: OpenedFiles, refusals: Refusals
+    ) -> None:
+        self.room = DiskRoom(path)
         self.fault = opened.fault
         self.check = opened.check
         self.note = refusals.note
         self._path = path
         self._writer = writer
+        self._read = read
+        self._opened = opened
         self._refusals = refusals
 
     @property
@@ -57,8 +70,17 @@ class SQLiteUpkeep:
     async def forget(self, kind: str, before: int) -> int:
         return await self.run(partial(forget, kind=kind, before=before))
 
+    async def look_at_pages(self) -> None:
+        rows = await self._read(
+            "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
+        )
+        self.room.free_pages = int(rows[0][0])
+
+    async def shrink(self) -> int:
+        return await self.run(partial(shrink, expect=self._opened.expect))
+
     async def shorten_log(self) -> bool:
-        return await self.run(partial(shorten_log, path=self._path))
+        return await self.run(partial(shorten_log, path=self._path, settled=self._opened.settled))
 
     async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Small work on the write connection, without fsync."""
@@ -98,8 +120,8 @@ def _tasks(db: sqlite3.Connection, before: int) -> int:
     )
     doomed: list[tuple[int]] = []
     size = 0
-    for n, length in rows:
-        size += length
+    for n, bytes_of_body in rows:
+        size += bytes_of_body
         if doomed and size > BYTES_AT_ONCE:
             break
         doomed.append((n,))
@@ -119,12 +141,31 @@ def forget(db: sqlite3.Connection, kind: str, before: int) -> int:
     return cursor.rowcount
 
 
-def shorten_log(db: sqlite3.Connection, path: Path) -> bool:
+def shrink(db: sqlite3.Connection, expect: Callable[[int], None]) -> int:
+    """One step: cut free pages off the file's end, after others have taken their place. The file
+    is shorter at the next checkpoint; `expect` is given the least bytes that it may have then."""
+    pages, free, size, mode = db.execute(
+        "SELECT page_count, freelist_count, page_size, auto_vacuum FROM pragma_page_count, "
+        "pragma_freelist_count, pragma_page_size, pragma_auto_vacuum"
+    ).fetchone()
+    spare = max(SPARE_PAGES, pages // SPARE_SHARE)
+    if not mode or free <= spare:
+        return 0
+    count = min(SHRINK_PAGES, int(free - spare))
+    expect((pages - 2 * count) * size)  # pages that say where others lie go as well
+    # Each page is a step of the statement, and `execute` makes one step where no column comes.
+    db.executescript(f"PRAGMA incremental_vacuum({count})")
+    return count
+
+
+def shorten_log(db: sqlite3.Connection, path: Path, settled: Callable[[int], None]) -> bool:
     """Copy the log into the database, and cut it where it is long and no reader uses it.
 
     Waits for no reader: one that is in the middle of something makes this another time's work.
     """
     busy, in_log, copied = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    if not busy and copied == in_log:
+        settled(length(db))
     log = path.with_name(f"{path.name}-wal")
     if busy or copied < in_log or not log.exists() or log.stat().st_size <= WAL_BYTES:
         return False

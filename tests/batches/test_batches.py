@@ -10,7 +10,7 @@ import pytest
 from asyncsvc.access import SERVICE, Caller
 from asyncsvc.batches import batches as batching
 from asyncsvc.batches.files import PIECE, Files
-from asyncsvc.errors import Conflict, NotFound, QueueFull, StorageUnavailable
+from asyncsvc.errors import Conflict, NoRoom, NotFound, QueueFull, StorageUnavailable
 from asyncsvc.storage.entries import ACTIVE, VALIDATING, Batch, File
 from tests.builders import Commits, rows
 from tests.engine_services import EngineServices, model
@@ -250,3 +250,23 @@ async def test_a_disk_that_refuses_an_upload_is_reported(tmp_path: Path) -> None
         with pytest.raises(StorageUnavailable):
             await upload.write(b"x" * PIECE)
         await upload.abandon()
+
+
+@virtual
+async def test_outputs_wait_for_room_and_are_complete_then(tmp_path: Path) -> None:
+    async with EngineServices(tmp_path) as services:
+        room = services.services.journal.store.upkeep.room
+        batch_id = await begin(services, lines(3))
+        room.least = lambda: 1 << 60
+        await asyncio.sleep(30)
+        held = await services.services.batches.get(SERVICE, batch_id)
+        assert held.state in ACTIVE
+        assert held.completed == 0
+        with pytest.raises(NoRoom):
+            await uploaded(services, lines(1))
+        room.least = lambda: 0
+        batch = await ended(services, batch_id)
+        assert (batch.state, batch.completed, batch.failed) == ("completed", 3, 0)
+        done, failed = await written(services, batch)
+        assert sorted(one["custom_id"] for one in done) == ["c0", "c1", "c2"]
+        assert failed == []

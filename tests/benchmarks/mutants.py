@@ -1,6 +1,7 @@
 """The changes of a program that a mutation run tries: each is one operator, constant or statement.
 
-Annotations, docstrings, log lines and formatted texts are left alone: they are for people.
+Annotations, docstrings, log lines and formatted texts are left alone: they are for people. So is
+the `strict` of a `zip`, which finds faults of the program and decides nothing.
 """
 
 import ast
@@ -28,6 +29,9 @@ ARITHMETIC: dict[type[ast.operator], type[ast.operator]] = {
     ast.FloorDiv: ast.Mult,
     ast.Mod: ast.Mult,
 }
+
+LARGE = 1e6
+"""From here on a number is doubled: one more would change nothing that matters."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,8 @@ def _changes(tree: ast.AST) -> Iterator[tuple[ast.expr | ast.stmt, ast.expr | as
 
 
 def _children(node: ast.AST) -> Iterator[ast.AST]:
+    if isinstance(node, ast.keyword) and node.arg == "strict":
+        return
     for name, value in ast.iter_fields(node):
         if name in ("annotation", "returns", "decorator_list", "bases"):
             continue
@@ -112,8 +118,10 @@ def _other_expressions(node: ast.expr) -> Iterator[ast.expr]:
             yield ast.IfExp(test, orelse, body)
         case ast.Constant(value=bool(value)):
             yield ast.Constant(not value)
-        case ast.Constant(value=int(value) | float(value)) if value + 1 != value:
+        case ast.Constant(value=int(value) | float(value)) if abs(value) < LARGE:
             yield ast.Constant(value + 1)
+        case ast.Constant(value=int(value) | float(value)) if value * 2 != value:
+            yield ast.Constant(value * 2)
 
 
 def _other_statements(node: ast.stmt) -> Iterator[ast.stmt]:

@@ -33,6 +33,7 @@ from coverage import CoverageData
 from tests.benchmarks.covering import FOLDER, PASSED
 from tests.benchmarks.mutants import Mutant, mutants
 from tests.benchmarks.report import progress
+from tests.memory import MEMORY
 
 ROOT = Path(__file__).resolve().parents[2]
 COPIED = ("asyncsvc", "tests", "docs", "main.py", "pyproject.toml", "settings.toml", "README.md")
@@ -45,7 +46,6 @@ FIRST = 30
 """So many of the quickest tests are tried before all others."""
 SLOWER, START_S = 5.0, 40.0
 """A run may take START_S and so many times what its tests took in the unchanged code."""
-MEMORY = Path("/dev/shm")
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ def loaded(file: Path) -> Coverage:
 def environment(**variables: str) -> dict[str, str]:
     """As this process's, with files in memory where there is such a place."""
     found = os.environ | {"PYTHONDONTWRITEBYTECODE": "", "ASYNCSVC_TESTS_STORIES": "20"}
-    if os.access(MEMORY, os.W_OK):
+    if MEMORY is not None:
         found["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
     return found | variables
 

@@ -12,7 +12,7 @@ from typing import cast
 
 from tests.benchmarks import stage
 
-_LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
+LENGTH = re.compile(rb"\r\ncontent-length: (\d+)", re.IGNORECASE)
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 Answered = Callable[["Connection", int], None]
@@ -54,7 +54,7 @@ class Connection(asyncio.Protocol):
         end = buffer.find(b"\r\n\r\n")
         if end < 0:
             return
-        if length := _LENGTH.search(buffer, 0, end):
+        if length := LENGTH.search(buffer, 0, end):
             whole = len(buffer) >= end + 4 + int(length[1])
         else:
             whole = buffer.endswith(_LAST_CHUNK)

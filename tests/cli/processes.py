@@ -168,6 +168,10 @@ class Terminal:
         while text not in self._data.decode(errors="ignore") and self._more():
             pass
 
+    def write(self, keys: bytes) -> None:
+        """Type keys."""
+        os.write(self._ours, keys)
+
     def ended(self) -> Ended:
         while self._more():
             pass

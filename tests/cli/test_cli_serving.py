@@ -172,10 +172,37 @@ def test_check_refuses_what_is_no_database_of_ours(place: Place) -> None:
         newer.execute("CREATE TABLE tasks (x)")
         newer.execute("PRAGMA user_version=999")
     newer.close()
-    reasons = {"text.db": "cannot be read", "other.db": "something else", "newer.db": "newer"}
+    reasons = {"text.db": "not a database", "other.db": "another program", "newer.db": "newer"}
     for name, why in reasons.items():
         ended = place.run("check", ASYNCSVC_STORAGE__PATH=name)
         assert (ended.code, why in ended.err) == (2, True), ended
+
+
+@pytest.mark.parametrize("side", ["", "-wal", ".lock"])
+def test_a_link_in_the_place_of_a_file_of_ours_is_one_line_and_exit_code_2(
+    place: Place, side: str
+) -> None:
+    victim = place.folder / "victim"
+    victim.write_text("precious")
+    (place.folder / f"a.db{side}").symlink_to(victim)
+    for command in (("serve", "--port", "0", "--db", "a.db"), ("check",)):
+        ended = place.run(*command, ASYNCSVC_STORAGE__PATH="a.db")
+        assert ended.code == 2
+        assert f"a.db{side} is a symbolic link" in ended.err
+        assert "Traceback" not in ended.err
+    assert victim.read_text() == "precious"
+
+
+def test_check_says_what_other_users_may_do(place: Place) -> None:
+    with place.start("--port", "0", "--db", "own/a.db") as process:
+        process.until("listening on http://127.0.0.1:")
+        process.signal(signal.SIGTERM)
+        process.ended()
+    (place.folder / "own" / "a.db").chmod(0o644)
+    ended = place.run("check", ASYNCSVC_STORAGE__PATH="own/a.db")
+    assert ended.code == 0
+    assert "a.db: other users may read it (mode 0644)" in ended.out
+    assert (place.folder / "own" / "a.db").stat().st_mode & 0o777 == 0o644
 
 
 LOADED = """
@@ -190,3 +217,25 @@ print(gc.isenabled())
 def test_the_server_is_imported_without_the_command_line_of_httpx() -> None:
     found = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, check=True)
     assert found.stdout.decode().split("\n")[:2] == ["['asyncsvc.server', 'httpx']", "True"]
+
+
+def test_check_warns_of_weak_secrets_and_never_shows_them(place: Place) -> None:
+    (place.folder / ".env").touch(mode=0o644)
+    ended = place.run("check", ASYNCSVC_TOKENS="hunter2,hunter2")
+    assert ended.code == 0
+    warned = [line for line in ended.err.splitlines() if line.startswith("warning   ")]
+    assert len(warned) == 4
+    assert "token 1 of ASYNCSVC_TOKENS has 7 characters" in warned[0]
+    assert "token 2 of ASYNCSVC_TOKENS is equal to token 1" in ended.err
+    assert f"chmod 600 {place.folder / '.env'}" in warned[-1]
+    assert "hunter2" not in ended.out + ended.err
+
+
+def test_a_key_for_the_name_of_a_variable_is_refused_by_every_command_here(place: Place) -> None:
+    key = "sk-" + "proj-0123456789abcdefABCDEF"
+    for command in ("check", "serve", "route-eval"):
+        arguments = [command, *(["x.jsonl"] if command == "route-eval" else [])]
+        ended = place.run(*arguments, ASYNCSVC_MODELS__FAST__API_KEY_ENV=key)
+        assert ended.code == 2
+        assert "must be the name of an environment variable" in ended.err
+        assert key not in ended.out + ended.err

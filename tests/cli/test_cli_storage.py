@@ -25,6 +25,12 @@ def known(path: Path) -> set[str]:
         return {row[0] for row in connection.execute("SELECT id FROM tasks")}
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of a database, but for the lock that names each process."""
+    files = (path for path in folder.glob("*.db*") if path.suffix != ".lock")
+    return {path.name: path.read_bytes() for path in files}
+
+
 def submit(place: Place, text: str) -> str:
     ended = place.run("submit", text, "--wait", "--json", "--model", "fast")
     assert ended.code == 0, ended.err
@@ -145,6 +151,58 @@ def test_a_bad_line_is_named_by_its_number_in_the_file(service: Place, tmp_path:
     file.write_text("\n".join(lines))
     ended = service.run("import", str(file))
     assert "199 imported (199 finished, 0 queued), 500 skipped" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        (
+            "CREATE TRIGGER evil AFTER INSERT ON tasks BEGIN DELETE FROM tasks; END",
+            "the trigger 'evil'",
+        ),
+        ("PRAGMA user_version=999", "newer asyncsvc"),
+        ("PRAGMA application_id=1", "another program's database"),
+    ],
+)
+def test_a_backup_that_is_not_as_ours_is_replaces_nothing(place: Place, sql: str, why: str) -> None:
+    data = place.folder / "data" / "asyncsvc.db"
+    with served(place) as there:
+        submit(there, "mine")
+        there.run("backup", "evil.db")
+    with closing(sqlite3.connect(place.folder / "evil.db", isolation_level=None)) as copy:
+        copy.execute(sql)
+    before = contents(data.parent)
+    for source, given in (("evil.db", None), ("-", (place.folder / "evil.db").read_bytes())):
+        back = subprocess.run(
+            [*MAIN, "restore", source], cwd=place.folder, env=dict(place.env), input=given,
+            capture_output=True,
+        )  # fmt: skip
+        assert back.returncode == 1
+        assert back.stderr.count(b"\n") == 1
+        assert why.encode() in back.stderr
+        assert b"nothing was changed" in back.stderr
+        assert contents(data.parent) == before
+
+
+def test_a_restore_follows_no_link_and_leaves_files_for_us_alone(place: Place) -> None:
+    data = place.folder / "data" / "asyncsvc.db"
+    with served(place) as there:
+        submit(there, "mine")
+        there.run("backup", "a.db")
+    assert (place.folder / "a.db").stat().st_mode & 0o777 == 0o600
+    (place.folder / "a.db").chmod(0o644)
+    data.chmod(0o644)
+    assert place.run("restore", "a.db").code == 0
+    modes = {path.name: path.stat().st_mode & 0o077 for path in data.parent.iterdir()}
+    assert set(modes.values()) == {0}, modes
+    victim = place.folder / "victim"
+    data.rename(victim)
+    data.symlink_to(victim)
+    content = victim.read_bytes()
+    ended = place.run("restore", "a.db")
+    assert ended.code == 2
+    assert "is a symbolic link" in ended.err
+    assert victim.read_bytes() == content
 
 
 @pytest.mark.parametrize("command", ["backup", "export"])

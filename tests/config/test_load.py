@@ -176,6 +176,25 @@ def test_a_fault_says_what_was_given_and_what_the_key_means(file: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("source", ["file", "environment"])
+def test_a_password_in_an_address_is_not_repeated(file: Path, source: str) -> None:
+    address, text = "https://user:hunter2pw@host/v1", '[models.a]\nmodel = "m"\n'
+    if source == "file":
+        (line,) = faults_of(file, f'{text}base_url = "{address}"')
+    else:
+        (line,) = faults_of(file, text, ASYNCSVC_MODELS__A__BASE_URL=address)
+    assert "must not hold a user name or a password" in line
+    assert "base_url" in line
+    assert "hunter2pw" not in line
+
+
+@pytest.mark.parametrize("key", ["concurrency", "type", "server.port"])
+def test_an_address_in_another_key_s_place_is_not_repeated(file: Path, key: str) -> None:
+    given = '"https://user:hunter2pw@host/v1"'
+    rows = f"[server]\nport = {given}" if key == "server.port" else f"[models.a]\n{key} = {given}"
+    assert not any("hunter2pw" in line for line in faults_of(file, rows))
+
+
 def test_a_word_like_no_key_is_answered_with_the_keys(file: Path) -> None:
     assert faults_of(file, "[breaker]\nzzz = 1") == [
         "breaker.zzz: unknown key; known: failures, cooldown_s"

@@ -128,12 +128,42 @@ def test_a_model_s_keys_are_named_in_one_way() -> None:
 
 @pytest.mark.parametrize("address", ["http://x/v1", "https://x/v1/", "ws://x/v1", "wss://x/v1//"])
 def test_an_address_ends_without_a_slash(address: str) -> None:
-    assert model(base_url=address).base_url == address.rstrip("/")
+    protocol = "openclaw-ws" if address.startswith("ws") else "openai"
+    assert model(base_url=address, protocol=protocol).base_url == address.rstrip("/")
 
 
 def test_an_address_is_a_web_address() -> None:
     assert "must start with http" in bad_model(base_url="ftp://x")
+    assert "openclaw-ws" in bad_model(base_url="ws://x")
     assert model(base_url=None).base_url is None
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "https://user:hunter2pw@host/v1", "https://hunter2pw@host/v1", "https://:hunter2pw@host/v1",
+        "https://@host/v1", "https://host/v1?key=hunter2pw", "https://host/v1?",
+        "https://host/v1#hunter2pw", "https://host/v1#", "https://ho st/hunter2pw",
+        "https://host/hunter2pw\n", "https://host/\x00hunter2pw", "https:///hunter2pw",
+        "https://host:99999/hunter2pw", "https://host:0/hunter2pw", "https://host:x/hunter2pw",
+        "https://[hunter2pw", "https://host\\@hunter2pw/", "http://" + "a" * 64 + "é.de/hunter2pw",
+        "file://hunter2pw", "hunter2pw", "",
+    ],
+)  # fmt: skip
+def test_an_address_that_cannot_be_called_is_refused_without_repeating_it(address: str) -> None:
+    found = bad_model(base_url=address)
+    assert "must" in found or "is no address that can be called" in found
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "http://localhost:11434/v1", "http://[::1]:8000/v1", "https://münchen.example/v1",
+        "http://my_host:8000", "HTTPS://Host/v1", "http://10.0.0.1/a/b%20c", "https://host/v1/@x",
+    ],
+)  # fmt: skip
+def test_an_address_that_can_be_called_is_taken(address: str) -> None:
+    assert model(base_url=address).base_url == address
 
 
 @pytest.mark.parametrize("values", [{"rpm": True}, {"concurrency": 0}, {"weight": 0}, {"tpm": -1}])

@@ -147,3 +147,11 @@ def test_an_unknown_zone_is_refused(zone: str) -> None:
 def test_where_the_calendar_ends_nothing_follows() -> None:
     rule = Crontab.read("0 0 1 1 *", "UTC", AT)
     assert rule.after(ms("9999-12-31T23:00:00+00:00")) is None
+
+
+@pytest.mark.parametrize("name", ["</a>" * 5000, "a/" * 300_000, "x" * 201])
+def test_a_long_name_of_a_zone_is_refused_in_few_words(name: str) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        Crontab.read("@daily", name, 0)
+    assert refused.value.param == "timezone"
+    assert len(str(refused.value)) < 400

@@ -121,3 +121,23 @@ async def test_a_call_that_has_ended_holds_no_slot_while_its_record_waits_for_th
         commits.free.set()
         assert (await services.finished(task_id)).state is State.COMPLETED
         assert gate.busy == 0
+
+
+@virtual
+async def test_the_measured_time_of_a_call_begins_when_its_start_is_on_the_disk(
+    tmp_path: Path,
+) -> None:
+    async with EngineServices(tmp_path) as services:
+        store = services.services.journal.store
+        plain = store.commit
+
+        async def slow_start(batch: Commit) -> None:
+            if any(task.state is State.RUNNING for _, task in batch.changed):
+                await asyncio.sleep(10)
+            await plain(batch)
+
+        with patch.object(store, "commit", slow_start):
+            await services.finished(await services.submit_script("x", [1.0, "ok"]))
+        assert services.client.calls[0].started >= 10
+        statistics = services.services.catalogue.upstreams[0].gate.statistics
+        assert statistics.service_s == pytest.approx(1.0, abs=0.1)

@@ -208,3 +208,19 @@ async def test_a_disk_that_takes_nothing_gathers_no_workers(tmp_path: Path) -> N
             await services.submit_many([str(n) for n in range(20)])
             await asyncio.sleep(10)
             assert services.services.pool.working() == len(services.client.calls) == 3
+
+
+@virtual
+async def test_a_call_is_left_alone_up_to_the_very_end_of_the_margin(tmp_path: Path) -> None:
+    async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
+        task_id = await services.submit("x")
+        await asyncio.sleep(1)
+        watchdog = services.services.pool.watchdog
+        execution = services.services.executor.executions[task_id]
+        execution.deadline = 0.0
+        await asyncio.sleep(MARGIN_S - since())
+        watchdog.look()
+        assert (since(), watchdog.cut) == (MARGIN_S, 0)
+        execution.deadline -= MOMENT
+        watchdog.look()
+        assert watchdog.cut == 1

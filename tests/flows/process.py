@@ -119,9 +119,10 @@ def settings(
     grace_s: float = 0.0,
     concurrency: int = 4,
     database: Path | None = None,
+    disk_free_mb: int = 0,
 ) -> Path:
-    """A settings file with the model `fast` and a database in the folder, or elsewhere; only a
-    write that fails tells that the disk is full."""
+    """A settings file with the model `fast` and a database in the folder, or elsewhere. With
+    0 MB to be kept free only a write that fails tells that the disk is full."""
     path = folder / "settings.toml"
     path.write_text(
         f"""
@@ -131,7 +132,7 @@ grace_s = {grace_s}
 [storage]
 path = "{database or folder / "tasks.db"}"
 [limits]
-disk_free_mb = 0
+disk_free_mb = {disk_free_mb}
 loop_lag_ms = 0
 [models.fast]
 base_url = "{url}/v1"

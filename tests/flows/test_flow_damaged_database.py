@@ -1,16 +1,19 @@
 """A database with damaged pages: what is sound is served, and damage is reported as damage."""
 
+import asyncio
 import random
+import shutil
 import signal
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.flows.process import Provider, Remote, service, settings, start
+from tests.flows.process import Provider, service, settings, start
 from tests.polling import until
 from tests.web.serving import expect, refused
 
@@ -31,13 +34,36 @@ def _broken_json(page: bytes) -> bytes:
     return page.replace(b"language", b'langua"]')
 
 
-async def _filled(remote: Remote) -> list[str]:
-    """The ids of many tasks, some with texts that need pages of their own."""
+@dataclass(frozen=True)
+class Filled:
+    """The folder of a database that a service has filled and closed, and its tasks' ids."""
+
+    folder: Path
+    ids: list[str]
+
+    def settings(self, folder: Path, url: str) -> Path:
+        """Settings beside a copy of the database."""
+        shutil.copy2(self.folder / NAME, folder / NAME)
+        return settings(folder, url)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Filled:
+    """Many tasks, some with texts that need pages of their own; none calls its model."""
+    folder = tmp_path_factory.mktemp("filled")
+    return Filled(folder, asyncio.run(_fill(folder)))
+
+
+async def _fill(folder: Path) -> list[str]:
     tasks = [
         {"content": f"{number} " + "语 language " * (800 if number % 2 else 40), "delay_s": 3600}
         for number in range(TASKS)
     ]
-    answer = await remote.http.post("/tasks/batch", json={"tasks": tasks})
+    async with service(settings(folder, "http://127.0.0.1:9")) as remote:
+        answer = await remote.http.post("/tasks/batch", json={"tasks": tasks})
+        remote.process.send(signal.SIGTERM)
+        assert await remote.process.ended() == 0
+    assert not (folder / f"{NAME}-wal").exists()
     return [task["task_id"] for task in expect(answer, 202)["tasks"]]
 
 
@@ -78,13 +104,14 @@ def _reported_as_damage(answer: httpx.Response) -> None:
      (_noise, "events", 1), (_zeros, "events", 1)],
 )  # fmt: skip
 async def test_what_is_damaged_degrades_health_and_is_logged_once(
-    tmp_path: Path, sim: Provider, change: Callable[[bytes], bytes], table: str, count: int
+    tmp_path: Path,
+    sim: Provider,
+    filled: Filled,
+    change: Callable[[bytes], bytes],
+    table: str,
+    count: int,
 ) -> None:
-    path = settings(tmp_path, sim.url)
-    async with service(path) as remote:
-        ids = await _filled(remote)
-        remote.process.send(signal.SIGTERM)
-        assert await remote.process.ended() == 0
+    path, ids = filled.settings(tmp_path, sim.url), filled.ids
     _spoil(tmp_path / NAME, change, table, count)
     async with service(path) as remote:
         assert expect(await remote.http.get("/health"), 200)["components"]["sqlite_persistence"]
@@ -113,13 +140,9 @@ async def test_what_is_damaged_degrades_health_and_is_logged_once(
 
 
 async def test_an_export_that_reaches_damage_is_cut_or_refused(
-    tmp_path: Path, sim: Provider
+    tmp_path: Path, sim: Provider, filled: Filled
 ) -> None:
-    path = settings(tmp_path, sim.url)
-    async with service(path) as remote:
-        await _filled(remote)
-        remote.process.send(signal.SIGTERM)
-        assert await remote.process.ended() == 0
+    path = filled.settings(tmp_path, sim.url)
     _spoil(tmp_path / NAME, _noise, "bodies", 6)
     async with service(path) as remote:
         try:
@@ -137,11 +160,10 @@ async def test_an_export_that_reaches_damage_is_cut_or_refused(
 
 
 async def test_a_task_whose_text_is_damaged_fails_and_others_run(
-    tmp_path: Path, sim: Provider
+    tmp_path: Path, sim: Provider, filled: Filled
 ) -> None:
-    path = settings(tmp_path, sim.url)
+    path, ids = filled.settings(tmp_path, sim.url), filled.ids
     async with service(path) as remote:
-        ids = await _filled(remote)
         for task_id in ids:
             assert (await remote.steer(task_id, "pause")).status_code == 200
         remote.process.send(signal.SIGTERM)
@@ -162,12 +184,10 @@ async def test_a_task_whose_text_is_damaged_fails_and_others_run(
         assert (await remote.done(await remote.submit("sound")))["status"] == "completed"
 
 
-async def test_a_table_that_the_start_needs_is_one_line(tmp_path: Path, sim: Provider) -> None:
-    path = settings(tmp_path, sim.url)
-    async with service(path) as remote:
-        await _filled(remote)
-        remote.process.send(signal.SIGTERM)
-        assert await remote.process.ended() == 0
+async def test_a_table_that_the_start_needs_is_one_line(
+    tmp_path: Path, sim: Provider, filled: Filled
+) -> None:
+    path = filled.settings(tmp_path, sim.url)
     _spoil(tmp_path / NAME, _noise, "tasks", 400)
     async with start(path) as process:
         assert await process.ended() == 2

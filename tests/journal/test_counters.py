@@ -6,6 +6,7 @@ from unittest.mock import patch
 import pytest
 
 from asyncsvc.errors import ContentFiltered, Overloaded, QueueFull, StorageUnavailable
+from asyncsvc.histogram import Histogram
 from asyncsvc.journal import counters as module
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.tasks.state import Request, State, Task
@@ -147,3 +148,28 @@ def test_text_is_no_change() -> None:
     task_counters, task = TaskCounters(), Task(Request("t"), version=3, starts=1)
     task_counters.changed(task, replace(task, seq=9, starts=5))
     assert task_counters.attempts == {}
+
+
+@pytest.mark.parametrize(
+    ("first_s", "bounds"),
+    [
+        (0.001, module.SUBMIT_S),
+        (0.01, module.WAIT_S),
+        (0.05, module.ERROR_S),
+        (0.0005, module.COMMIT_S),
+    ],
+)
+def test_the_smallest_values_have_a_bucket_and_the_bounds_rise(
+    first_s: float, bounds: tuple[float, ...]
+) -> None:
+    histogram = Histogram(bounds)
+    for value in (first_s, *bounds):
+        histogram.observe(value)
+    assert histogram.counts == [2, *[1] * (len(bounds) - 1), 0]
+
+
+def test_a_start_nearly_as_promised_counts_as_the_smallest_error() -> None:
+    task_counters, task = TaskCounters(), Task(Request("t"), queued_at=AT, version=2)
+    task_counters.promised(task, 1.0)
+    task_counters.changed(task, replace(task, version=3, starts=1, started_at=AT + 1050))
+    assert task_counters.error.buckets()[0] == ("0.05", 1)

@@ -321,3 +321,16 @@ async def test_a_probe_of_several_calls_does_not_wait_for_itself() -> None:
     await permit.again()
     assert loop().time() == probe_began
     permit.release()
+
+
+@virtual
+async def test_a_worker_that_waits_at_a_paused_account_goes_on_when_the_pause_ends() -> None:
+    paused = gate()
+    paused.pause("maintenance")
+    worker = asyncio.create_task(paused.acquire())
+    await asyncio.sleep(100)
+    assert not worker.done()
+    paused.pause(None)
+    await settle()
+    assert worker.done()
+    (await worker).release()

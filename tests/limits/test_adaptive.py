@@ -115,3 +115,16 @@ def test_a_named_limit_is_believed_unless_it_is_of_another_span() -> None:
     fixed = Adaptive.of(False, False, SPAN_S)
     fixed.named(60, None)
     assert values(fixed) == (None, None)
+
+
+def test_over_a_restart_a_provider_is_still_known_to_say_which() -> None:
+    before = both()
+    refused(before, 3, 5, names_it=True)
+    again = Adaptive.of(True, True, SPAN_S)
+    again.restore(before.as_dict())
+    again.accepted(1, 6, 2.0)
+    assert refused(again, 2, 30, at=3.0) == (3, 30), "it had named concurrency before"
+    silent = Adaptive.of(True, True, SPAN_S)
+    silent.restore(both(concurrency=3).as_dict())
+    silent.accepted(1, 6, 2.0)
+    assert refused(silent, 2, 30, at=3.0) == (2, 40), "it never had"

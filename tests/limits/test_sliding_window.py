@@ -190,3 +190,14 @@ async def test_a_full_window_opens_again_one_by_one() -> None:
     assert window.wait(60.1) == 0
     call(window, 60.1)
     assert window.wait(60.1) == pytest.approx(9.9 + MARGIN_S)
+
+
+def test_what_a_call_used_beyond_its_estimate_counts_from_its_end_down_to_one() -> None:
+    window = Window(10, 60.0)
+    entry = window.reserve(5)
+    window.sent(entry, 0.0)
+    window.head(entry, 0.0)
+    window.settle(entry, 6, 30.0)
+    assert window.used(30.0) == 6
+    assert window.used(60.0 + MARGIN_S) == 1
+    assert window.used(90.0 + MARGIN_S) == 0

@@ -305,6 +305,23 @@ async def test_freed_memory_is_given_back_while_it_is_short(tmp_path: Path) -> N
 
 
 @virtual
+async def test_memory_of_a_burst_is_given_back_although_it_is_not_short(tmp_path: Path) -> None:
+    async with _services(tmp_path) as services:
+        await asyncio.sleep(30)
+        services.seen = replace(CALM, memory=CALM.memory * 2)
+        await asyncio.sleep(1.5)
+        assert len(services.reliefs) == 1
+        # What stays is used: it is looked at from time to time.
+        await asyncio.sleep(120)
+        assert 2 <= len(services.reliefs) <= 5
+        services.seen = CALM
+        await asyncio.sleep(2)
+        before = len(services.reliefs)
+        await asyncio.sleep(120)
+        assert len(services.reliefs) == before
+
+
+@virtual
 async def test_a_stop_goes_before_an_overload(tmp_path: Path) -> None:
     async with _services(tmp_path) as services:
         services.seen = replace(CALM, memory=600 * MB)
@@ -324,3 +341,61 @@ async def test_the_start_tells_the_limits_and_the_library(
         async with _services(tmp_path):
             pass
     assert any("sqlite 3." in record.getMessage() for record in caplog.records)
+
+
+@virtual
+async def test_free_pages_of_the_database_are_room(tmp_path: Path) -> None:
+    async with _services(tmp_path) as services:
+        room = services.services.journal.store.upkeep.room
+        services.seen = replace(CALM, disk_free=150 * MB)
+
+        async def look() -> None:
+            room.free_pages = 200 * MB
+
+        with patch.object(services.services.journal.store.upkeep, "look_at_pages", look):
+            await asyncio.sleep(SOON_S)
+            assert "disk" not in _levels(services)
+            services.seen = replace(CALM, disk_free=10 * MB)  # too little for the log itself
+            await asyncio.sleep(SOON_S)
+            assert _levels(services)["disk"] == "overloaded"
+
+
+@virtual
+async def test_without_room_no_call_begins_and_with_room_it_does(tmp_path: Path) -> None:
+    async with _services(tmp_path) as services:
+        room = services.services.journal.store.upkeep.room
+        assert room.open.is_set()
+        services.seen = replace(CALM, disk_free=100 * MB)
+        await asyncio.sleep(SOON_S)
+        assert not room.open.is_set()
+        services.seen = CALM
+        await asyncio.sleep(SOON_S)
+        assert room.open.is_set()
+        await services.finished(await services.submit("x"))
+
+
+@virtual
+async def test_a_long_log_is_cut_and_one_that_cannot_be_cut_is_an_alarm(tmp_path: Path) -> None:
+    async with _services(tmp_path) as services:
+        upkeep = services.services.journal.store.upkeep
+        tried = []
+
+        async def cut() -> bool:
+            tried.append(1)
+            return False
+
+        with patch.object(upkeep, "shorten_log", cut):
+            services.seen = replace(CALM, wal=60 * MB)
+            await asyncio.sleep(SOON_S)
+            assert not tried
+            services.seen = replace(CALM, wal=100 * MB)
+            await asyncio.sleep(SOON_S)
+            assert tried
+            assert _levels(services) == {}
+            services.seen = replace(CALM, wal=600 * MB)
+            await asyncio.sleep(SOON_S)
+            assert _levels(services) == {"log": "degraded"}
+            reason = _monitor(services).alarms.reasons["log"].as_dict()
+            assert "600 MB in the write-ahead log" in reason["message"]
+            assert "end the program that reads" in reason["remedy"]
+            await services.submit("x")  # it is no reason to refuse

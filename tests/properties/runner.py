@@ -6,8 +6,6 @@ error which the product only logs, or which reaches no caller, breaks it as well
 
 import itertools
 import logging
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +15,7 @@ from typing import Any
 from unittest.mock import patch
 
 from asyncsvc.routing.classifier import Classifier
+from tests.memory import folder as in_memory
 from tests.properties.lives import law
 from tests.properties.steps import Crash, Story
 from tests.properties.still_database import Disk, still
@@ -25,8 +24,6 @@ from tests.virtual_time import loop, run_virtual
 
 CLASSIFIER = Classifier.builtin()
 """Read once: a service that begins again is a fifth of a story's time otherwise."""
-MEMORY = Path("/dev/shm")
-FOLDER = MEMORY if MEMORY.is_dir() and os.access(MEMORY, os.W_OK) else None
 PROVOKED = ("a fault of ours while running task", "nothing was received by the call")
 """What a story's own bug and its silences are logged as."""
 
@@ -63,7 +60,7 @@ def tell(story: Story) -> Counter[str]:
     disk, ids = Disk(power), itertools.count()
     with (
         _listening() as complaints,
-        tempfile.TemporaryDirectory(dir=FOLDER, prefix="asyncsvc-story-") as folder,
+        in_memory("asyncsvc-story-") as folder,
         patch(
             "asyncsvc.clock.os", SimpleNamespace(urandom=lambda _: next(ids).to_bytes(10, "little"))
         ),

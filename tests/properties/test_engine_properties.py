@@ -2,7 +2,6 @@
 
 import asyncio
 import math
-import tempfile
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from asyncsvc.errors import IllegalTransition, RateLimited, UpstreamDisconnected
 from asyncsvc.tasks.state import FINISHED, State
 from tests.engine_services import EngineServices, model
 from tests.lifecycle.test_restart import most_in_a_window
+from tests.memory import folder as in_memory
 from tests.scripted import Call, Script, ScriptedClient
 from tests.virtual_time import run_virtual
 
@@ -65,7 +65,7 @@ def _in_a_service(
         async with services:
             await play(services)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with in_memory() as folder:
         run_virtual(run(Path(folder)))
 
 

@@ -1,7 +1,6 @@
 """Equal tasks that come, go and come back at any moment."""
 
 import asyncio
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from hypothesis import strategies as st
 from asyncsvc.errors import IllegalTransition, RateLimited, UpstreamDisconnected
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
+from tests.memory import folder as in_memory
 from tests.properties.test_engine_properties import _check_sound, few
 from tests.scripted import Call, Script
 from tests.virtual_time import run_virtual
@@ -114,5 +114,5 @@ async def _play(
 def test_there_is_never_more_than_one_call_for_an_answer(
     played: list[Script], wanted: list[Comer], moved: list[tuple[float, int, str]]
 ) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with in_memory() as folder:
         run_virtual(_play(Path(folder), played, wanted, moved))

@@ -1,6 +1,5 @@
 import asyncio
 import itertools
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +8,7 @@ from hypothesis import strategies as st
 
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
+from tests.memory import folder as in_memory
 from tests.scripted import Call, Script, ScriptedClient
 from tests.virtual_time import loop, run_virtual
 
@@ -79,7 +79,7 @@ def test_no_task_waits_longer_beside_a_free_model_than_it_is_slower(
     arrivals: list[tuple[float, float, str, int]],
 ) -> None:
     run = Run()
-    with tempfile.TemporaryDirectory() as folder:
+    with in_memory() as folder:
         run_virtual(run.play(Path(folder), arrivals))
     assert len(run.calls) == len(arrivals)
     # Long tasks leave one slot to the others, so that the second is not theirs to take.

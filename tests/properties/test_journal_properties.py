@@ -10,7 +10,6 @@ from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import connect
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import orjson
@@ -33,6 +32,7 @@ from tests.builders import (
     streamed,
     ticking,
 )
+from tests.memory import folder as in_memory
 
 pytestmark = pytest.mark.slow
 
@@ -231,7 +231,7 @@ async def check_rows(journal: Journal) -> None:
 @given(STORIES)
 def test_any_story_can_be_read_from_any_cursor(story: list[tuple[str, tuple[str, Any]]]) -> None:
     async def whole() -> None:
-        with TemporaryDirectory() as folder:
+        with in_memory() as folder:
             async with World(Path(folder) / "x.db") as world:
                 await lived(world, story)
                 await check_rows(world.journal)
@@ -259,7 +259,7 @@ def test_readers_at_any_pace_hear_all_of_a_task_once(
     readers: list[tuple[int, int]], pauses: list[int]
 ) -> None:
     async def whole() -> None:
-        with TemporaryDirectory() as folder:
+        with in_memory() as folder:
             async with journal_at(Path(folder) / "x.db") as journal:
                 await journal.append(new_task("a"), begun("a"))
                 following = [Reader("a", after, pause) for after, pause in readers]
@@ -324,7 +324,7 @@ def test_a_log_cut_off_anywhere_leaves_a_prefix(
     database, log = cut
 
     async def whole() -> None:
-        with TemporaryDirectory() as folder:
+        with in_memory() as folder:
             path = Path(folder) / "x.db"
             path.write_bytes(database)
             path.with_name("x.db-wal").write_bytes(log[: round(len(log) * share)] + torn)

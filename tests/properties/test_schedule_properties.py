@@ -1,7 +1,6 @@
 """Schedules under stops, crashes, and clocks that are set, in any order."""
 
 import asyncio
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.submission import Submission
 from tests.builders import rows
 from tests.engine_services import EngineServices
+from tests.memory import folder as in_memory
 from tests.virtual_time import START_MS, run_virtual
 
 pytestmark = pytest.mark.slow
@@ -163,5 +163,5 @@ def _in_a_service(play: Any) -> None:
         async with EngineServices(folder) as services:
             await play(services)
 
-    with tempfile.TemporaryDirectory() as folder:
+    with in_memory() as folder:
         run_virtual(run(Path(folder)))

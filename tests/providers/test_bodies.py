@@ -1,16 +1,17 @@
 import asyncio
 import gzip
+import time
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from itertools import chain
 
 import httpx
 import pytest
 
 from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
-from asyncsvc.providers.connections import PIECE_BYTES, STREAM_BYTES, body_of, inflaters
+from asyncsvc.providers.connections import PIECE_BYTES, body_of, inflaters
 
 MB = 1024 * 1024
 
@@ -49,7 +50,7 @@ async def test_what_is_within_the_limits_comes_through() -> None:
 
 
 async def test_a_body_without_an_end_is_too_large() -> None:
-    with pytest.raises(UpstreamTooLarge, match=f"more than {STREAM_BYTES} bytes"):
+    with pytest.raises(UpstreamTooLarge, match=r"than 32 MB, which limits\.answer_mb allows"):
         await read(endless(b"x" * MB))
 
 
@@ -79,9 +80,52 @@ async def test_while_much_is_decompressed_others_have_their_turn() -> None:
             turns += 1
 
     beside = asyncio.create_task(other())
-    await read([gzip.compress(b" " * (64 * MB), 1)], encoding="gzip")
+    await read([gzip.compress(b" " * (30 * MB), 1)], encoding="gzip")
     beside.cancel()
-    assert turns > 50
+    assert turns > 25
+
+
+EMPTY, ONE = gzip.compress(b""), gzip.compress(b"x")
+
+
+@pytest.mark.parametrize(
+    ("parts", "encoding"),
+    [
+        ([EMPTY * 5000] * 200, "gzip"),
+        ([ONE * 5000] * 200, "gzip"),
+        ([gzip.compress(EMPTY * 1_000_000)], "gzip, gzip"),
+        ([gzip.compress(gzip.compress(b" " * (100 * MB), 1), 1)], "gzip, gzip"),
+    ],
+    ids=["empty members", "short members", "packed empty members", "packed twice"],
+)
+async def test_what_packs_much_into_little_ends_and_gives_others_their_turn(
+    parts: list[bytes], encoding: str
+) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    beside = asyncio.create_task(other())
+    with suppress(UpstreamTooLarge):
+        assert await read(parts, encoding=encoding) < 32 * MB
+    beside.cancel()
+    assert turns > 8
+
+
+async def test_what_follows_a_compressed_answer_is_not_read_for_ever() -> None:
+    with pytest.raises(UpstreamInvalid, match="follow the provider's answer"):
+        await read([gzip.compress(EMPTY + b"z" * (100 * MB), 1)], encoding="gzip, gzip")
+
+
+async def test_the_bound_on_an_answer_can_be_set() -> None:
+    response = httpx.Response(200, stream=Parts([b"x" * 600_000] * 2))
+    with pytest.raises(UpstreamTooLarge, match=r"than 1 MB, which limits\.answer_mb allows"):
+        async with aclosing(body_of(response, 1_000_000)) as body:
+            assert [part async for part in body]
 
 
 @pytest.mark.parametrize("encoding", ["br", "zstd"])
@@ -176,3 +220,32 @@ def test_few_bytes_that_stand_for_many_come_in_pieces(data: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert count == len(data)
+
+
+class Ready(httpx.AsyncByteStream):
+    """A body whose parts are there at once: reading it never waits."""
+
+    def __init__(self, parts: Iterable[bytes]) -> None:
+        self._parts = parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            yield part
+
+
+@pytest.mark.parametrize("parts", [[b"x"] * 30, [b"x" * (240 << 10)]], ids=["many", "one-long"])
+async def test_while_parts_are_always_there_others_have_their_turn(parts: list[bytes]) -> None:
+    turns = 0
+
+    async def other() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    counting = asyncio.create_task(other())
+    async with aclosing(body_of(httpx.Response(200, stream=Ready(parts)))) as body:
+        async for _ in body:
+            time.sleep(0.003)  # noqa: ASYNC251
+    counting.cancel()
+    assert turns >= 20

@@ -18,7 +18,7 @@ from asyncsvc.errors import (
 from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Submission
 from tests.engine_services import MOMENT, EngineServices, model, since
-from tests.scripted import ScriptedClient
+from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import virtual
 
 THINK = "/think x"
@@ -251,3 +251,26 @@ async def test_a_dry_run_stores_nothing_and_names_the_model(tmp_path: Path) -> N
         assert len(services.services.journal.live) == 0
         pinned = services.services.intake.route(Submission(content="x", model="b"))
         assert (pinned["class"], pinned["chosen"]) == (None, "b")
+
+
+@pytest.mark.parametrize(
+    ("at_work", "ahead", "eta_s"),
+    [(0, 0, 10.0), (1, 0, 10.0), (2, 0, 15.0), (2, 3, 30.0), (0, 1, 10.0), (0, 2, 15.0)],
+)
+def test_a_candidate_is_expected_to_be_done_when_those_ahead_have_had_the_slots(
+    tmp_path: Path, at_work: int, ahead: int, eta_s: float
+) -> None:
+    @virtual
+    async def check() -> None:
+        client = ScriptedClient([10.0, "ok"])
+        async with EngineServices(tmp_path, {"a": model(concurrency=2)}, client) as services:
+            await services.finished(await services.submit("measured"))
+            client.default = [HANG]
+            await services.submit_many([f"busy {n}" for n in range(at_work)])
+            await asyncio.sleep(MOMENT)
+            task = await services.task(await services.submit("x", delay_s=60))
+            chooser = services.services.scheduler.dispatcher.chooser
+            options = chooser.options(task.request)
+            assert [row["eta_s"] for row in chooser.explain(options, {}, ahead)] == [eta_s]
+
+    check()

@@ -203,6 +203,26 @@ async def test_a_slot_that_ends_soon_is_the_next_where_the_window_has_room(
         assert forecast.reason == "a: 2 of 2 calls under way"
 
 
+@virtual
+async def test_the_last_place_of_the_window_is_used_before_it_is_full(tmp_path: Path) -> None:
+    client = ScriptedClient([1.0, "ok"])
+    async with EngineServices(tmp_path, {"a": model(rpm=10)}, client) as services:
+        for number in range(8):
+            await services.finished(await services.submit(f"{number}"))
+        await asyncio.sleep(5.0)
+        await services.submit("the ninth")
+        await asyncio.sleep(MOMENT)
+        tenth, eleventh = await services.submit_many(["x", "y"])
+        begun = asyncio.get_running_loop().time()
+        first = (await _forecast(services, tenth)).eta_s
+        second = (await _forecast(services, eleventh)).eta_s
+        await services.finished(eleventh)
+        assert first == pytest.approx(services.client.of("x")[0].started - begun, abs=1.0)
+        assert second is not None
+        assert second > 6
+        assert services.client.of("y")[0].started - begun > 6
+
+
 # While a model rests --------------------------------------------------------------------------
 
 RESTS = [
@@ -272,3 +292,41 @@ async def test_a_probe_under_way_is_no_reason_to_refuse(tmp_path: Path) -> None:
         assert services.client.running == ["probe"]
         answer = await services.answer("y", max_wait_s=1)
         assert "a probe is under way" in answer["message"]
+
+
+@virtual
+async def test_behind_a_session_only_a_rest_of_the_models_is_a_further_reason(
+    tmp_path: Path,
+) -> None:
+    async with EngineServices(tmp_path, client=ScriptedClient([HANG])) as services:
+        first = await services.submit("x", session_id="s")
+        await asyncio.sleep(MOMENT)
+        second = await services.submit("y", session_id="s")
+        forecast = await _forecast(services, second)
+        assert forecast.reason == f"behind task {first} of its session"
+        services.services.catalogue.gates[0].failed(RateLimited("slow", retry_after=600.0))
+        forecast = await _forecast(services, second)
+        assert forecast.reason is not None
+        assert "asked to slow down, next in 600 s" in forecast.reason
+
+
+# What a free slot is left free for -------------------------------------------------------------
+
+
+@virtual
+async def test_one_task_that_waits_is_one_and_the_slower_model_stays_free_for_it(
+    tmp_path: Path,
+) -> None:
+    models = {"fast": model(), "slow": model()}
+    async with EngineServices(tmp_path, models, routes={"simple": ["slow", "fast"]}) as services:
+        # With one task the fast model saves 12 s, and makes 1.5 calls in a quarter of these; so
+        # two that wait would make the slower one pay.
+        services.client.of_model = {"fast": [2.0, "ok"], "slow": [14.0, "ok"]}
+        for name in ("fast", "slow"):
+            await services.finished(await services.submit("measured", model=name))
+        services.client.on("hello stuck", [HANG])
+        await services.submit("hello stuck")
+        await asyncio.sleep(MOMENT)
+        answer = await services.answer("hello waits")
+        assert answer["message"].endswith("left free for a faster model, for 12 s at most")
+        assert answer["eta_s"] == pytest.approx(12.0)

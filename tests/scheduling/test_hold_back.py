@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.errors import UpstreamAuth
+from asyncsvc.errors import RateLimited, UpstreamAuth
+from asyncsvc.limits.account import AccountLimiter
 from tests.engine_services import MOMENT, EngineServices, model, since
 from tests.scripted import HANG, ScriptedClient
 from tests.virtual_time import loop, virtual
@@ -22,6 +23,10 @@ def _at_each(services: EngineServices) -> dict[str, list[str]]:
     for call in services.client.calls:
         found.setdefault(call.name, []).append(call.prompt)
     return found
+
+
+def _gate(services: EngineServices, name: str) -> AccountLimiter:
+    return services.services.catalogue.of(name)[0].gate
 
 
 def _pair(folder: Path, **sections: Any) -> EngineServices:
@@ -137,10 +142,7 @@ async def test_a_faster_model_out_of_service_is_not_waited_for(tmp_path: Path) -
         await services.submit("hello stuck")
         last = await services.submit("hello last")
         await asyncio.sleep(1)
-        gate = next(
-            s.gate for s in services.services.scheduler.account_slots if s.upstream.name == "fast"
-        )
-        gate.disable(UpstreamAuth("bad key"))
+        _gate(services, "fast").disable(UpstreamAuth("bad key"))
         start = loop().time()
         await services.finished(last)
         assert since(start) == SLOW
@@ -188,6 +190,16 @@ async def test_real_time_work_goes_first_when_its_slot_comes_back(tmp_path: Path
         assert (first.split()[0], second) == ("hello", "/fast y")
 
 
+@virtual
+async def test_no_slot_is_kept_free_where_only_such_slots_could_serve(tmp_path: Path) -> None:
+    single = model(good_at=["realtime", "simple"])
+    async with EngineServices(tmp_path, {"quick": single, "second": single}) as services:
+        await services.finished(await services.submit("/fast y"))
+        start = loop().time()
+        await services.finished(await services.submit("hello"))
+        assert services.client.of("hello")[0].started == start
+
+
 async def _urgent(services: EngineServices, gap_s: float) -> None:
     """Real-time tasks one after another, and a measurement of the others."""
     await _measured(services, "wide")
@@ -204,3 +216,14 @@ async def _one_by_one(services: EngineServices, count: int) -> dict[str, str]:
         ids[f"hello {n}"] = await services.submit(f"hello {n}")
         await asyncio.sleep(MOMENT)
     return ids
+
+
+@virtual
+async def test_a_faster_model_that_rests_for_longer_is_not_waited_for(tmp_path: Path) -> None:
+    async with _pair(tmp_path) as services:
+        await _measured(services, "fast", "slow")
+        _gate(services, "fast").failed(RateLimited("slow down", retry_after=SLOW + FAST))
+        start = loop().time()
+        await services.finished(await services.submit("hello"))
+        call = services.client.of("hello")[0]
+        assert (call.name, call.started) == ("slow", start)

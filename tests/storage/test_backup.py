@@ -8,11 +8,12 @@ from unittest.mock import patch
 
 import pytest
 
-from asyncsvc.errors import StorageUnavailable
+from asyncsvc.errors import StartError, StorageUnavailable, UnsafeFile
 from asyncsvc.journal.journal import Journal
 from asyncsvc.storage import backup
 from asyncsvc.storage.backup import Backups, NotACopy, exchange, inspect, keep_calls
-from asyncsvc.storage.migrations import scripts
+from asyncsvc.storage.room import DiskRoom
+from asyncsvc.storage.schema import scripts
 from tests.builders import begun, ended, journal_at, live_through, new_task, store_at
 
 
@@ -71,8 +72,10 @@ async def test_no_file_is_replaced(tmp_path: Path) -> None:
 
 async def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
     await filled(path := tmp_path / "asyncsvc.db")
-    backups = Backups(path, reserve_bytes=1 << 60)
-    with pytest.raises(StorageUnavailable, match="free disk"):
+    room = DiskRoom(path)
+    room.least = lambda: 1 << 60
+    backups = Backups(path, room)
+    with pytest.raises(StorageUnavailable, match="disk_free_mb"):
         await backups.make("a.db")
     assert list(backups.folder.iterdir()) == []
 
@@ -237,14 +240,166 @@ async def test_the_log_of_a_database_that_is_replaced_is_not_read_into_the_new_o
     assert aside.with_name("aside-wal").read_bytes() == frames
 
 
-async def test_the_verdict_of_the_integrity_check_counts(tmp_path: Path) -> None:
-    await filled(path := tmp_path / "a.db")
+def changed_schema(path: Path, *statements: str) -> None:
+    """Write to the schema's own table, which SQLite forbids by itself."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA writable_schema=1")
-        indexes = "type = 'index' AND sql IS NOT NULL"
-        forgotten = f"(SELECT name FROM sqlite_schema WHERE {indexes} LIMIT 1)"
-        connection.execute(f"DELETE FROM sqlite_schema WHERE name = {forgotten}")
-        connection.execute("PRAGMA writable_schema=0")
+        for sql in statements:
+            connection.execute(sql)
+
+
+async def test_the_verdict_of_the_integrity_check_counts(tmp_path: Path) -> None:
+    await filled(path := tmp_path / "a.db")
+    one = "name = 'tasks_by_state'"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(f"CREATE TEMP TABLE held AS SELECT * FROM sqlite_schema WHERE {one}")
+        held = connection.execute("SELECT * FROM held").fetchone()
+    changed_schema(path, f"DELETE FROM sqlite_schema WHERE {one}")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("UPDATE tasks SET state = 'failed'")  # the index does not see it
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=1")
+        connection.execute("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", held)
     assert len(ids(path)) == 3  # every table can be read
-    with pytest.raises(NotACopy, match=r"it is damaged: (?s:.)*is never used"):
+    with pytest.raises(NotACopy, match=r"it is damaged: (?s:.)*missing from index"):
+        inspect(path)
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        (
+            "CREATE TRIGGER evil AFTER INSERT ON tasks BEGIN DELETE FROM tasks; END",
+            "trigger 'evil'",
+        ),
+        ("CREATE VIEW evil AS SELECT * FROM tasks", "view 'evil'"),
+        ("CREATE TABLE evil (x)", "table 'evil'"),
+        ("CREATE VIRTUAL TABLE evil USING fts5 (x)", "table 'evil"),
+        ("CREATE INDEX evil ON tasks (abs(n))", "index 'evil'"),
+        ("ALTER TABLE tasks ADD COLUMN evil INT AS (n * 2)", "another table 'tasks'"),
+        ("ALTER TABLE tasks ADD COLUMN evil TEXT CHECK (n)", "another table 'tasks'"),
+        ("DROP INDEX tasks_by_state", "lacks the index 'tasks_by_state'"),
+        ("DROP TRIGGER task_leaves_key", "lacks the trigger 'task_leaves_key'"),
+        ("PRAGMA application_id=7", "another program"),
+        ("PRAGMA user_version=-1", "another program"),
+        ("PRAGMA user_version=0", "another program"),
+        ("PRAGMA user_version=3", "'files_by_owner'"),
+    ],
+)
+async def test_what_is_not_our_schema_is_refused_for_a_restore_and_at_a_start(
+    tmp_path: Path, sql: str, why: str
+) -> None:
+    await filled(path := tmp_path / "a.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute(sql)
+    before = path.read_bytes()
+    with pytest.raises(NotACopy, match=why):
+        inspect(path)
+    with pytest.raises(NotACopy, match=why):
+        backup.look(path)
+    with pytest.raises(UnsafeFile, match=why) as refused:
+        async with store_at(path):
+            pass
+    assert "\n" not in str(refused.value)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        (
+            "UPDATE sqlite_schema SET rootpage = (SELECT rootpage FROM sqlite_schema "
+            "WHERE name = 'tasks') WHERE name = 'bodies'",
+            "in one place",
+        ),
+        (
+            "UPDATE sqlite_schema SET sql = replace(sql, 'NEW.id', 'hex(NEW.id)') "
+            "WHERE name = 'file_leaves_key'",
+            "another trigger 'file_leaves_key'",
+        ),
+        (
+            "UPDATE sqlite_schema SET sql = sql || hex(zeroblob(1000000)) WHERE name = 'tasks'",
+            "another program|cannot be read",
+        ),
+        (
+            "UPDATE sqlite_schema SET sql = replace(sql, 's ', 's /*') WHERE name = 'calls'",
+            "cannot be read|another table 'calls'|malformed",
+        ),
+    ],
+)
+async def test_what_was_written_into_the_schema_table_is_refused(
+    tmp_path: Path, sql: str, why: str
+) -> None:
+    await filled(path := tmp_path / "a.db")
+    changed_schema(path, sql)
+    with pytest.raises(NotACopy, match=why):
+        inspect(path)
+    with pytest.raises(StartError):
+        async with store_at(path):
+            pass
+
+
+async def test_what_analyze_and_old_versions_leave_is_ours(tmp_path: Path) -> None:
+    await filled(path := tmp_path / "a.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("ANALYZE")
+    assert inspect(path) == (3, len(scripts()))
+    for version, _ in scripts():
+        older = tmp_path / f"{version}.db"
+        with closing(sqlite3.connect(older, isolation_level=None)) as connection:
+            for number, sql in scripts():
+                if number <= version:
+                    connection.executescript(f"-- as an older version wrote it\n{sql}")
+            connection.execute(f"PRAGMA user_version={version}")
+        assert inspect(older) == (0, version)
+        async with store_at(older) as store:
+            assert await store.counters() == (0, 0)
+
+
+async def test_a_restored_copy_can_give_its_free_pages_back(tmp_path: Path) -> None:
+    await filled(path := tmp_path / "a.db")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum=NONE")
+        connection.execute("VACUUM")
+    target = tmp_path / "b.db"
+    target.touch()
+    backup.compact(path, target)
+    with closing(sqlite3.connect(target)) as connection:
+        assert connection.execute("PRAGMA auto_vacuum").fetchone() == (2,)
+    assert inspect(target) == inspect(path)
+
+
+@pytest.mark.parametrize(
+    ("at", "data", "why"),
+    [
+        (28, b"\x7f\xff\xff\xff", "cannot be read|damaged"),  # pages: more than the file has
+        (16, b"\x00\x03", "cannot be read|not a database"),  # page size: no power of two
+        (18, b"\x09\x09", "cannot be read|damaged|readonly"),  # a format of the future
+        (44, b"\x00\x00\x00\x09", "cannot be read|damaged"),
+        (60, b"\xff\xff\xff\xff", "another program"),  # user_version: below nothing
+        (68, b"\x00\x00\x00\x07", "another program"),  # application_id
+    ],
+)
+async def test_what_a_header_claims_is_not_believed(
+    tmp_path: Path, at: int, data: bytes, why: str
+) -> None:
+    await filled(path := tmp_path / "a.db")
+    content = bytearray(path.read_bytes())
+    content[at : at + len(data)] = data
+    path.write_bytes(content)
+    with pytest.raises(NotACopy, match=why):
+        inspect(path)
+    with pytest.raises(StartError):
+        async with store_at(path):
+            pass
+    assert path.read_bytes() == content
+
+
+async def test_a_database_in_another_encoding_is_not_ours(tmp_path: Path) -> None:
+    path = tmp_path / "a.db"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA encoding='UTF-16'")
+        for version, sql in scripts():
+            connection.executescript(f"{sql}\nPRAGMA user_version={version};")
+    with pytest.raises(NotACopy, match="not in UTF-8"):
         inspect(path)

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StartError, StorageUnavailable
-from asyncsvc.storage.database import PAGE_BYTES, READERS
+from asyncsvc.storage.database import READERS
 from asyncsvc.storage.database import Database as Store
 from asyncsvc.storage.entries import Commit
 from asyncsvc.storage.statements import ROWS_MOST, only_new_tasks
+from asyncsvc.storage.texts import PAGE_BYTES
 from asyncsvc.tasks.state import Request, State, Task
 from tests.builders import AT, rows, store_at
 from tests.storage.stored import event, listed, stored, task

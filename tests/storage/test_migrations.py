@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StartError
-from asyncsvc.storage import migrations
+from asyncsvc.storage import schema
 from asyncsvc.storage.connection import Writer
-from asyncsvc.storage.migrations import connected, look_at, scripts
+from asyncsvc.storage.migrations import connected, look_at
+from asyncsvc.storage.schema import scripts
 from asyncsvc.tasks.state import Cause, State
 from tests.builders import begun, journal_at, moved, streamed
 
@@ -123,7 +124,7 @@ async def test_a_migration_that_fails_changes_nothing(
     before = path.read_bytes()
     newest = scripts()[-1][0]
     broken = (newest + 1, "CREATE TABLE half (x);\nCREATE TABLE tasks (x);")
-    monkeypatch.setattr(migrations, "scripts", lambda: [*scripts(), broken])
+    monkeypatch.setattr(schema, "scripts", lambda: [*scripts(), broken])
     assert "already exists" in await refusal(path)
     assert path.read_bytes() == before
 
@@ -135,7 +136,7 @@ async def test_only_the_migrations_that_are_missing_run(
     await asked(path, "user_version")
     newest = scripts()[-1][0]
     more = [*scripts(), (newest + 1, "CREATE TABLE more (x);")]
-    monkeypatch.setattr(migrations, "scripts", lambda: more)
+    monkeypatch.setattr(schema, "scripts", lambda: more)
     assert await asked(path, "user_version") == [newest + 1]
     assert await asked(path, "user_version") == [newest + 1]
 
@@ -175,7 +176,7 @@ async def test_answers_stored_in_the_older_form_are_forgotten(
 ) -> None:
     path = tmp_path / "x.db"
     with monkeypatch.context() as before:
-        before.setattr(migrations, "scripts", lambda: scripts()[:2])
+        before.setattr(schema, "scripts", lambda: scripts()[:2])
         await asked(path, "user_version")
     row = "INSERT INTO kept (kind, key, at, value) VALUES"
     database(path, f"{row} ('answer', 'k', 1, '[]')", f"{row} ('limits', 'k', 1, '[]')")
@@ -192,7 +193,7 @@ async def test_a_task_that_ran_under_an_older_schema_has_no_lease_and_can_run_ag
 ) -> None:
     path = tmp_path / "x.db"
     with monkeypatch.context() as before:
-        before.setattr(migrations, "scripts", lambda: scripts()[:5])
+        before.setattr(schema, "scripts", lambda: scripts()[:5])
         await asked(path, "user_version")
     columns = "n, id, state, type, lane, priority, retry_unsafe, preview, need, created_at, tokens"
     columns += ", attempts, forgiven, starts, version, queued_at, updated_at, cached"

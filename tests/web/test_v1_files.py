@@ -5,6 +5,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import httpx
 import openai
 import pytest
 from openai import AsyncOpenAI
@@ -139,3 +140,44 @@ async def test_a_wrong_form_is_refused(service: Service, body: dict[str, Any]) -
     before = expect(await service.http.get("/v1/files"), 200)["data"]
     refused(await service.http.post("/v1/files", **body), 400, "invalid_request")
     assert expect(await service.http.get("/v1/files"), 200)["data"] == before
+
+
+async def test_the_files_of_one_owner_have_a_quota(tmp_path: Path) -> None:
+    async with serving(
+        tmp_path, storage={"path": str(tmp_path / "x.db"), "max_files_mb": 2}
+    ) as own:
+
+        async def send(size: int, owner: str = "alice") -> httpx.Response:
+            return await own.http.post(
+                "/v1/files",
+                files={"file": ("a", b"x" * size)},
+                data={"purpose": "batch"},
+                headers={"x-user": owner},
+            )
+
+        first = expect(await send(1_500_000), 200)["id"]
+        for size in (600_000, 50_000_000):  # refused at its end, and while it comes
+            error = refused(await send(size), 413, "task_too_large")
+            assert "your files hold" in error["message"]
+            assert "storage.max_files_mb" in error["message"]
+            assert error["param"] == "file"
+        expect(await send(1_500_000, "bob"), 200)
+        expect(await send(400_000), 200)
+        expect(await own.http.delete(f"/v1/files/{first}", headers={"x-user": "alice"}), 200)
+        expect(await send(1_000_000), 200)
+
+
+async def test_small_files_count_as_much_as_they_take(tmp_path: Path) -> None:
+    async with serving(
+        tmp_path, storage={"path": str(tmp_path / "x.db"), "max_files_mb": 1}
+    ) as own:
+        codes = [
+            (
+                await own.http.post(
+                    "/v1/files", files={"file": ("a", b"x")}, data={"purpose": "batch"}
+                )
+            ).status_code
+            for _ in range(260)
+        ]
+        assert codes[:240] == [200] * 240
+        assert codes[-1] == 413

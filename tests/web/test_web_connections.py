@@ -10,7 +10,8 @@ import pytest
 from websockets.exceptions import InvalidStatus
 
 from asyncsvc.server import make_room_for_connections
-from asyncsvc.web.http.connections import HEAD_BYTES, SPARE
+from asyncsvc.web.http.connections import SPARE
+from asyncsvc.web.http.heads import HEAD_BYTES
 from tests.web.serving import Service, ask, serving
 from tests.web.wire import Wire, chunked, head, post, wire
 

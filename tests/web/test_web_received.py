@@ -219,19 +219,21 @@ async def test_a_compressed_form_is_refused(service: Service) -> None:
 # WebSocket messages ----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("text", [False, True])
 @pytest.mark.parametrize(
     "sent", [b"\xff\xfe", b'{"op": "ping", "ref": "\xc3\x28"}', b"\xed\xa0\x80"]
 )
-async def test_bytes_that_are_not_utf_8_close_a_websocket_with_1007(
-    service: Service, sent: bytes
+async def test_what_is_not_utf_8_closes_a_websocket_with_1007_and_without_a_traceback(
+    service: Service, sent: bytes, text: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with service.ws() as socket:
-        await socket.send(sent)
+        await socket.send(sent, text=text)
         with pytest.raises(ConnectionClosed) as end:
             while True:
                 await message(socket)
     assert end.value.rcvd is not None
     assert end.value.rcvd.code == 1007
+    assert "Traceback" not in caplog.text
 
 
 async def test_bytes_that_are_utf_8_are_a_message(service: Service) -> None:

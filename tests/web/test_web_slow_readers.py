@@ -223,3 +223,59 @@ def _pieces(path: Path) -> int:
 
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
         return int(database.execute("SELECT COUNT(*) FROM pieces").fetchone()[0])
+
+
+class Reader:
+    """The transport of a client that takes so many bytes between two looks."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.taken = 1
+        self.waiting = 100_000
+        monkeypatch.setattr(connections, "bytes_taken", lambda _: self.taken)
+        monkeypatch.setattr(connections, "waiting_bytes", lambda _: self.waiting)
+
+    def cut_after(self, rate: int, most_s: int = 3600) -> int | None:
+        """The seconds after which a client that takes `rate` bytes a second is let go."""
+        slow = connections.SlowReader(5.0)
+        for second in range(1, most_s):
+            self.taken += rate
+            if slow.stalled(None, True, 1.0):  # type: ignore[arg-type]
+                return second
+        return None
+
+
+def test_a_byte_a_second_is_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader = Reader(monkeypatch)
+    assert reader.cut_after(0) == 6
+    assert reader.cut_after(1) == connections.READ_S
+    assert reader.cut_after(connections.READ_RATE // 2) == connections.READ_S
+    assert reader.cut_after(connections.READ_RATE) is None
+    reader.waiting = 0
+    assert reader.cut_after(1) is None
+
+
+def test_where_the_system_counts_nothing_no_average_is_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reader = Reader(monkeypatch)
+    reader.taken = -1_000_000
+    assert reader.cut_after(1) is None
+
+
+async def test_a_trickle_is_let_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(connections, "READ_S", 2.0)
+    monkeypatch.setattr(connections, "READ_RATE", 1 << 20)
+    caplog.set_level(logging.INFO, connections.__name__)
+    async with serving(tmp_path) as service:
+        loop = asyncio.get_running_loop()
+        async with asking(service, (await large(service))["a file"]) as stream:
+            dripping = asyncio.create_task(_drip(loop, stream))
+            await let_go(caplog)
+            dripping.cancel()
+
+
+async def _drip(loop: asyncio.AbstractEventLoop, stream: socket.socket) -> None:
+    while await loop.sock_recv(stream, 8192):  # noqa: ASYNC110
+        await asyncio.sleep(0.05)

@@ -70,6 +70,69 @@ async def test_nothing_but_backups_is_given_away(service: Service, name: str) ->
     assert (await service.http.get("/tasks")).status_code == 200
 
 
+async def test_a_link_among_the_backups_leads_nowhere(fresh: Service, tmp_path: Path) -> None:
+    expect(await fresh.http.post("/admin/backup", json={"path": "one.db"}), 201)
+    secret = tmp_path / "secret"
+    secret.write_text("a key")
+    for name, target in (("link.db", secret), ("dangling.db", tmp_path / "nothing")):
+        (tmp_path / "backups" / name).symlink_to(target)
+        for verb in ("GET", "DELETE"):
+            answer = await fresh.http.request(verb, f"/admin/backup/{name}")
+            refused(answer, 404, "not_found")
+        taken = await fresh.http.post("/admin/backup", json={"path": name})
+        assert refused(taken, 422, "invalid_request")["param"] == "path"
+    assert secret.read_text() == "a key"
+    assert not (tmp_path / "nothing").exists()
+    assert (tmp_path / "backups" / "one.db").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"owner": "a\nb"},
+        {"owner": "x" * 201},
+        {"owner": 7},
+        {"error": {"code": "Not A Code", "message": "x"}, "status": "failed"},
+        {"error": {"code": "x" * 65, "message": "x"}, "status": "failed"},
+        {"error": {"code": "internal", "message": "x" * 70_000}, "status": "failed"},
+        {"metadata": {"model": "m" * 201}},
+        {"metadata": {"name": "a\x1b[2Jb"}},
+        {"metadata": {"latency": -1}},
+        {"metadata": {"latency": 1e300}},
+        {"metadata": {"usage": {"total_tokens": "many"}}},
+        {"metadata": {"usage": {"total_tokens": -1}}},
+        {"metadata": {"usage": {"total_tokens": True}}},
+        {"metadata": {"usage": {"total_tokens": 1 << 60}}},
+        {"metadata": {"usage": {"x": "y" * 70_000}}},
+        {"metadata": {"route": {"x": "y" * 70_000}}},
+        {"attempts": 1 << 40},
+        {"attempts": -1},
+        {"created_at": "2026-13-01T00:00:00Z"},
+        {"finished_at": 5},
+        {"result": {"x": 1}},
+        {"tool_calls": [1]},
+        {"task_id": "../../etc"},
+        {"status": "sleeping"},
+    ],
+)
+async def test_a_line_beyond_its_bounds_is_refused(
+    service: Service, fields: dict[str, Any]
+) -> None:
+    error = refused(await bring(service, line(**fields)), 422, "invalid_request")
+    assert "line 1" in error["message"]
+    assert len(error["message"]) < 1000
+
+
+async def test_what_seems_to_end_in_the_future_has_ended_now(fresh: Service) -> None:
+    late = "9999-12-31T23:59:59Z"
+    brought = line(task_id=(task_id := new_id(1)), created_at=late, finished_at=late)
+    expect(await bring(fresh, brought), 200)
+    task = await fresh.task(task_id)
+    assert task["finished_at"] < "9000"
+    assert task["created_at"] < "9000"
+    assert all(event["ts"] < "9000" for event in await fresh.events(task_id))
+
+
 async def test_odd_bodies_of_a_backup_are_refused(service: Service) -> None:
     refused(await service.http.post("/admin/backup", content=b"{"), 400, "invalid_json")
     answer = await service.http.post("/admin/backup", json={"file": "x"})
@@ -81,7 +144,7 @@ async def test_odd_bodies_of_a_backup_are_refused(service: Service) -> None:
 async def test_a_backup_without_room_is_a_503(tmp_path: Path) -> None:
     async with serving(tmp_path, limits={"disk_free_mb": 1 << 40}) as service:
         answer = await service.http.post("/admin/backup")
-        assert "free disk" in refused(answer, 503, "overloaded")["message"]
+        assert "free on the disk" in refused(answer, 503, "overloaded")["message"]
         assert int(answer.headers["retry-after"]) >= 1
         with patch.object(backup.Backups, "busy", True):
             answer = await service.http.post("/admin/backup")

@@ -1,13 +1,15 @@
 """What providers really send, over real sockets: each case of the table at each of its doors.
 
 All cases of a group run at once against one service. A group is run by the worker that needs it
-first and read by the others.
+first and read by the others; while one is run, a worker that needs it runs another.
 """
 
 import asyncio
 import json
+import os
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -20,6 +22,8 @@ from tests.wild.runner import judged
 GROUPS = grouped(load())
 RUNS = [(name, run) for name, group in GROUPS.items() for run in runs(group)]
 POLL_S = 0.1
+CORES = os.cpu_count() or 1
+"""So many groups are run at once at most: their deadlines are seconds."""
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -28,26 +32,47 @@ Verdicts = dict[str, list[str]]
 
 @pytest.fixture(scope="session")
 def verdicts(
-    tmp_path_factory: pytest.TempPathFactory, testrun_uid: str
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, testrun_uid: str
 ) -> Callable[[str], Verdicts]:
     """What does not hold, by run, for a group of that name."""
     # The workers of one test run have folders beside each other.
     shared = tmp_path_factory.getbasetemp().parent / f"wild-{testrun_uid}"
     shared.mkdir(exist_ok=True)
+    calls = [getattr(item, "callspec", None) for item in request.session.items]
+    asked = {call.params.get("group") for call in calls if call is not None}
+    wanted = [name for name in GROUPS if name in asked]
 
     def of_group(name: str) -> Verdicts:
         found = shared / f"{name}.json"
         while not found.exists():
-            try:
-                with FileLock(shared / name):
-                    if not found.exists():
-                        _judge(name, found)
-            except StartError:  # another worker runs this group
+            # While another worker runs this group, run one that none has begun.
+            if not any(_run_alone(shared, each) for each in (name, *wanted)):
                 time.sleep(POLL_S)
         verdicts: Verdicts = json.loads(found.read_text(encoding="utf-8"))
         return verdicts
 
     return of_group
+
+
+def _run_alone(shared: Path, name: str) -> bool:
+    """Run the group unless it has been run; False where it has, or others use all cores."""
+    found = shared / f"{name}.json"
+    with ExitStack() as locks:
+        if not any(_locked(locks, shared / f"core {n}") for n in range(CORES)):
+            return False
+        if not _locked(locks, shared / name) or found.exists():
+            return False
+        _judge(name, found)
+        return True
+
+
+def _locked(locks: ExitStack, path: Path) -> bool:
+    """Take the lock, if no other worker has it."""
+    try:
+        locks.enter_context(FileLock(path))
+    except StartError:
+        return False
+    return True
 
 
 def _judge(name: str, found: Path) -> None:

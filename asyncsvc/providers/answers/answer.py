@@ -15,7 +15,16 @@ from asyncsvc.errors import EmptyAnswer, ProviderError, UpstreamDisconnected, Up
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers import finish_reasons as finish
 from asyncsvc.providers.answers.delta import Delta
-from asyncsvc.providers.answers.pieces import OF_FRAME, Fields, Piece, Room, joined, plain, read
+from asyncsvc.providers.answers.pieces import (
+    OF_FRAME,
+    Fields,
+    Piece,
+    Room,
+    add,
+    joined,
+    plain,
+    read,
+)
 from asyncsvc.providers.answers.thinking import (
     At,
     ThinkSplitter,
@@ -30,6 +39,8 @@ from asyncsvc.providers.tokens import counted, updated_usage
 
 REPEATED_CHARS = 8
 """A closing piece of no more characters is text, also where all text so far is the same."""
+BLANK_CHARS = 1024
+"""How many blanks around its text a whole message may lack."""
 MESSAGE = "message"
 """The event that carries an answer's further fields."""
 Object = dict[str, Any]
@@ -90,11 +101,11 @@ class Answer:
         if self._flowing and (found := plain(chunk)) is not None:
             name, text = found
             if name == self._thoughts.source:
-                self._thoughts.parts.append(text)
+                add(self._thoughts.parts, text)
                 return (Delta(text, True),)
             if name == "content" and self._splitter.at is At.ANSWER and self._by_delta:
-                self._raw.append(text)
-                self._text.append(text)
+                add(self._raw, text)
+                add(self._text, text)
                 return (Delta(text),)
         return self._read(chunk, secrets)
 
@@ -170,7 +181,7 @@ class Answer:
                 yield one
         if isinstance(whole, dict):
             piece = read(whole)
-            self._in_pieces |= self._is_delta(piece)
+            self._in_pieces = self._in_pieces or self._is_delta(piece)
             for one in self._delta(piece, False) if self._in_pieces else self._whole(piece):
                 pieces += 1
                 yield one
@@ -212,9 +223,8 @@ class Answer:
         for _, text in piece.thoughts:
             yield from self._think(self._thoughts.whole(text))
         yield from self._whole_text(piece.text)
-        known = joined(self._text)
-        if piece.refusal.startswith(known):
-            yield from self._refuse(piece.refusal[len(known) :])
+        if piece.refusal and _begins(piece.refusal, self._text):
+            yield from self._refuse(piece.refusal[len(joined(self._text)) :])
         for part in self._calls.repeat(piece.calls):
             self.begun = True
             yield Delta("", call=part)
@@ -231,11 +241,14 @@ class Answer:
         return any(before and text and not text.startswith(before) for before, text in known)
 
     def _whole_text(self, text: str) -> Iterator[Delta]:
-        raw = joined(self._raw)
-        if not raw and closes_unopened(text):
+        if not text:
+            return
+        if not self._raw and closes_unopened(text):
             self._splitter = ThinkSplitter(unopened=True)
-        if text.startswith(raw):
-            yield from self._feed(text[len(raw) :])
+        if _begins(text, self._raw):
+            yield from self._feed(text[len(joined(self._raw)) :])
+            return
+        if _shorter(text, self._text, BLANK_CHARS):
             return
         # Blanks, or thinking between tags, that only one of the two has.
         known, answer = joined(self._text), untagged(text)
@@ -247,7 +260,7 @@ class Answer:
     def text(self, text: str) -> Delta:
         """A piece of text as it is, for an answer that does not come in chunks."""
         self.begun = True
-        self._text.append(text)
+        add(self._text, text)
         return Delta(text)
 
     def _think(self, text: str) -> Iterator[Delta]:
@@ -259,7 +272,7 @@ class Answer:
     def _feed(self, text: str) -> Iterator[Delta]:
         if text:
             self.begun = True
-            self._raw.append(text)
+            add(self._raw, text)
             for part, is_thought in self._splitter.feed(text):
                 yield from self._text_piece(part, is_thought)
 
@@ -269,7 +282,7 @@ class Answer:
             if new := self._thoughts.take("tag", text):
                 yield Delta(new, True)
         elif text:
-            self._text.append(text)
+            add(self._text, text)
             yield Delta(text, refusal=refusal)
 
     def _refuse(self, text: str) -> Iterator[Delta]:
@@ -318,6 +331,17 @@ class Answer:
         """Whether the text is one by which a gateway says that there is none."""
         size = sum(map(len, self._text))
         return any(size == len(each) and "".join(self._text) == each for each in empty_answers)
+
+
+def _shorter(text: str, known: list[str], by: int = 0) -> bool:
+    """Whether a whole text is too short to begin with the known one, as far as that was joined: to
+    join it for each short message would copy all of it each time."""
+    return bool(known) and len(text) + by < len(known[0])
+
+
+def _begins(text: str, known: list[str]) -> bool:
+    """Whether a whole text begins with the known one."""
+    return not _shorter(text, known) and text.startswith(joined(known))
 
 
 def _repeats(text: str, closing: str) -> bool:

@@ -18,13 +18,13 @@ from asyncsvc.errors import (
     ProviderError,
     UpstreamDisconnected,
     UpstreamInvalid,
-    UpstreamTooLarge,
 )
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers.answer import Answer
 from asyncsvc.providers.answers.delta import Sink
-from asyncsvc.providers.answers.frames import MOST_BYTES, Mark, Odd, first_choice
+from asyncsvc.providers.answers.frames import Mark, Odd, first_choice
 from asyncsvc.providers.answers.lenient_json import is_text
+from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 from asyncsvc.providers.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -47,8 +47,11 @@ class ChatReading:
         timeouts: Timeouts,
         limit: asyncio.Timeout,
         now_ms: int,
+        most: int = DEFAULT_BYTES,
     ) -> None:
-        """`limit` has no time yet; the first is that until the first token."""
+        """`limit` has no time yet; the first is that until the first token. `most`: characters of
+        the answer."""
+        self._most = most
         self._answer = answer
         self._sink = sink
         self._upstream = upstream
@@ -92,8 +95,8 @@ class ChatReading:
         for delta in self._answer.take(frame, self._secrets):
             self._size += delta.size if delta.call else len(delta.text)
             self._sink.write(delta)
-        if self._size > MOST_BYTES:
-            raise UpstreamTooLarge(f"the answer is longer than {MOST_BYTES} characters")
+        if self._size > self._most:
+            raise too_large(self._most)
 
     def _beside(self, frame: Any) -> None:
         """A frame that is no piece of the answer: its end, a usage after it, or unreadable data."""

@@ -19,6 +19,9 @@ from typing import Any
 
 from asyncsvc.errors import UpstreamInvalid
 
+VECTOR_MOST = 65_536
+"""Numbers of one vector; the longest of a known model has 16,384. Millions would stop the loop for
+seconds while they are checked, stored and sent."""
 _WHOLE = re.compile(r"\s*-?\d{1,18}\s*", re.ASCII)
 
 
@@ -119,6 +122,11 @@ def _vector(row: Any, position: int) -> list[float]:
     """Numbers, or base64 of little-endian float32 (`encoding_format`)."""
     given = row.get("embedding") if isinstance(row, dict) else row
     numbers = _unpacked(given) if isinstance(given, str) else given
+    if isinstance(numbers, list) and len(numbers) > VECTOR_MOST:
+        raise UpstreamInvalid(
+            f"row {position} of the provider's answer has {len(numbers)} numbers; an embedding has "
+            f"at most {VECTOR_MOST}"
+        )
     if not isinstance(numbers, list) or not numbers or not all(map(_is_number, numbers)):
         raise UpstreamInvalid(
             f"the provider's answer holds no embeddings: row {position} is no list of numbers"

@@ -14,12 +14,10 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from asyncsvc.errors import UpstreamTooLarge
-from asyncsvc.providers.answers.lenient_json import Halves, NotJson, NotUtf8, documents
+from asyncsvc.net import json_bounds
+from asyncsvc.providers.answers.lenient_json import Halves, NotJson, NotUtf8, TooMuch, documents
+from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 
-MOST_BYTES = 8 * 1024 * 1024
-"""The longest event of a stream, the longest whole body and the longest text of an answer: a batch
-of embeddings is one of a few MB, a token's event is 300 bytes."""
 BOM = b"\xef\xbb\xbf"
 PAGE_BYTES = 64 * 1024
 """How much is kept of a page: enough for its words."""
@@ -27,12 +25,14 @@ PAGE_BYTES = 64 * 1024
 
 class Frames:
     """One body. `feed` each part as it comes, then `end`; both give what has become whole: JSON
-    values, `Mark` and `Odd`. `final`: the body is one document and no stream of pieces."""
+    values, `Mark` and `Odd`. `final`: the body is one document and no stream of pieces. `most`:
+    bytes that may be held at once."""
 
-    def __init__(self, *, final: bool = False) -> None:
+    def __init__(self, *, final: bool = False, most: int = DEFAULT_BYTES) -> None:
         self.empty = True
         """Nothing but white space has come."""
         self._final = final
+        self._most = most
         self._body: _Sniffed | EventStream | _Whole | _Page = _Sniffed()
 
     def feed(self, part: bytes) -> list[Any]:
@@ -52,8 +52,8 @@ class Frames:
 
     def _reader(self, first: bytes) -> "EventStream | _Whole | _Page":
         if first in (b"{", b"["):
-            return _Whole()
-        return _Page() if first == b"<" else EventStream(final=self._final)
+            return _Whole(self._most)
+        return _Page() if first == b"<" else EventStream(final=self._final, most=self._most)
 
 
 class _Sniffed:
@@ -76,7 +76,8 @@ class _Sniffed:
 class _Whole:
     """JSON: one document, or several one after the other."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._body = bytearray()
         self._next_try = 0
         self._given = False
@@ -84,15 +85,16 @@ class _Whole:
     def feed(self, part: bytes) -> list[Any]:
         self._body += part
         size = len(self._body)
-        if size > MOST_BYTES:
-            raise UpstreamTooLarge(f"the provider sent a body of more than {MOST_BYTES} bytes")
+        if size > self._most:
+            raise too_large(self._most)
         if size < self._next_try or part.rstrip(BLANKS)[-1:] not in (b"}", b"]"):
             return []
         # It may be whole, and the provider may keep the connection open.
         self._next_try = 2 * size
         try:
+            json_bounds.check(self._body)
             value = orjson.loads(self._body)
-        except orjson.JSONDecodeError:
+        except (orjson.JSONDecodeError, json_bounds.BeyondBounds):
             return []
         self._body.clear()
         self._next_try = 0
@@ -168,7 +170,8 @@ class EventStream:
     `final`: the body is one document, which may stand there without any field.
     """
 
-    def __init__(self, *, final: bool = False) -> None:
+    def __init__(self, *, final: bool = False, most: int = DEFAULT_BYTES) -> None:
+        self._most = most
         self._halves = Halves(final=final)
         self._final = final
         self._tail: list[bytes] = []
@@ -228,8 +231,9 @@ class EventStream:
         for line in lines:
             if line.startswith(b"data:"):
                 try:
+                    json_bounds.check(line)
                     value = None if self._data else orjson.loads(line[5:])
-                except orjson.JSONDecodeError:
+                except (orjson.JSONDecodeError, json_bounds.BeyondBounds):
                     value = None
                 if value.__class__ is not dict:
                     self._datum(line[5:], found)
@@ -260,8 +264,8 @@ class EventStream:
 
     def _hold(self, size: int) -> None:
         self._held += size
-        if self._held > MOST_BYTES:
-            raise UpstreamTooLarge(f"the provider sent an event of more than {MOST_BYTES} bytes")
+        if self._held > self._most:
+            raise too_large(self._most)
 
     def _field(self, line: bytes, found: list[Any]) -> None:
         """A line without data: a comment, another field, or no field at all."""
@@ -345,7 +349,11 @@ class EventStream:
 
 
 def _unread(data: bytes, error: NotJson, whole: bool = False) -> Odd:
-    fault = "text that is not UTF-8" if isinstance(error, NotUtf8) else "broken JSON"
+    fault = "broken JSON"
+    if isinstance(error, NotUtf8):
+        fault = "text that is not UTF-8"
+    elif isinstance(error, TooMuch):
+        fault = "JSON that is not read"
     return Odd(data, f"the provider sent {fault}: {error}", whole)
 
 

@@ -78,6 +78,17 @@ def read(message: Object) -> Piece:
     return Piece(text, thoughts, refusal, calls, fields)
 
 
+LOOSE = 8192
+"""How many pieces of a text are kept apart: each costs a hundred bytes beside its characters."""
+
+
+def add(texts: list[str], text: str) -> None:
+    """One more piece of a text."""
+    texts.append(text)
+    if len(texts) >= LOOSE:
+        joined(texts)
+
+
 def joined(texts: list[str]) -> str:
     """The texts as one; the list then holds it alone, so that the next time is cheap."""
     if len(texts) > 1:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
+from asyncsvc.providers.answers.pieces import add
+
 SYSTEM = "system"
 """The key of a switch that is no parameter but a line of the system message."""
 
@@ -81,6 +83,8 @@ class ThinkSplitter:
         self.at = At.START
         self._unopened = unopened
         self._held = ""
+        self._blanks: list[str] = []
+        """The blanks before all else; joined once, for a model may write them without an end."""
         self._presumed: list[str] = []
 
     def feed(self, text: str) -> Iterator[tuple[str, bool]]:
@@ -88,6 +92,9 @@ class ThinkSplitter:
         if self.at is At.ANSWER:
             if text:
                 yield text, False
+            return
+        if self.at is At.START and not self._held and text.isspace():
+            self._blanks.append(text)
             return
         self._held += text
         if self.at is At.START:
@@ -105,7 +112,8 @@ class ThinkSplitter:
 
     def end(self, cut: bool = False) -> Iterator[tuple[str, bool]]:
         """The text that was held back. `cut`: the answer ended at its limit of tokens."""
-        held, self._held = self._held, ""
+        held, self._held = "".join([*self._blanks, self._held]), ""
+        self._blanks = []
         if held:
             yield held, self.at in (At.THOUGHT, At.PRESUMED)
         if self.at is At.PRESUMED and not cut:
@@ -119,9 +127,10 @@ class ThinkSplitter:
     def _start(self) -> None:
         begun = self._held.lstrip()
         if begun.startswith(OPEN):
-            self.at, self._held = At.THOUGHT, begun[len(OPEN) :]
+            self.at, self._held, self._blanks = At.THOUGHT, begun[len(OPEN) :], []
         elif not OPEN.startswith(begun):
             self.at = At.PRESUMED if self._unopened else At.ANSWER
+            self._held, self._blanks = "".join([*self._blanks, self._held]), []
 
     def _thought(self) -> Iterator[tuple[str, bool]]:
         thought, closed, after = self._held.partition(CLOSE)
@@ -186,7 +195,7 @@ class Thoughts:
                 return ""
             text = beyond(self.text, held)
         self._taken.add(source)
-        self.parts.append(text)
+        add(self.parts, text)
         return text
 
     def whole(self, text: str) -> str:

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 import orjson
 
-from asyncsvc.providers.answers.pieces import Fields, Room
+from asyncsvc.providers.answers.pieces import Fields, Room, add, joined
 
 Object = dict[str, Any]
 KNOWN = frozenset({"index", "id", "type", "function"})
@@ -100,6 +100,9 @@ def _json(value: Any) -> str:
 
 LATE_ID = "late_id"
 """In a piece: the provider's id of a call that was given out under another."""
+PARSED_MOST = 32 << 20
+"""Characters of one call's arguments that are parsed to see whether they are whole. Arguments that
+end with a brace in each of many pieces would be parsed from the beginning with each."""
 
 
 @dataclass(slots=True)
@@ -113,9 +116,27 @@ class _Call:
     """The id under which it was given out."""
     type: str = "function"
     name: str = ""
-    arguments: str = ""
-    pending: str = ""  # arguments that were not given out yet
+    parts: list[str] = field(default_factory=list)
+    """The arguments in pieces: to join them with each piece would copy all that came before."""
+    pending: list[str] = field(default_factory=list)
+    """Of these, what was not given out yet."""
     shown_name: str = ""
+    size: int = 0
+    """Characters of the arguments."""
+    parsed: int = 0
+
+    @property
+    def arguments(self) -> str:
+        """The arguments so far."""
+        return joined(self.parts)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the arguments so far are a whole object; False beyond `PARSED_MOST`."""
+        if not self.parts or self.parts[-1].rstrip()[-1:] not in ("", "}"):
+            return False
+        self.parsed += self.size
+        return self.parsed <= PARSED_MOST and _whole(self.arguments)
 
     def accepts(self, piece: Piece) -> bool:
         """Whether a piece without another id may belong to this call, by its name."""
@@ -123,18 +144,19 @@ class _Call:
             return True
         if piece.name == self.name:
             # Some repeat the name with each piece; a second call comes when the first is whole.
-            return not piece.arguments or not _whole(self.arguments) or self.repeats(piece)
+            return not piece.arguments or not self.whole or self.repeats(piece)
         # A name in pieces: before any argument, and where the index says that it is this call.
         same = piece.index is not None and piece.index == self.index
-        return same and not self.arguments and not _whole(piece.arguments)
+        return same and not self.parts and not _whole(piece.arguments)
 
     def repeats(self, piece: Piece) -> bool:
         """Whether the piece is the whole call once more."""
         return (
             piece.id is not None
             and piece.id == self.id
+            and len(piece.arguments) == self.size
             and piece.arguments == self.arguments
-            and _whole(self.arguments)
+            and self.whole
         )
 
     def take(self, piece: Piece) -> Iterator[Object]:
@@ -144,8 +166,9 @@ class _Call:
             grown = not self.name or piece.name.startswith(self.name)
             self.name = piece.name if grown else self.name + piece.name
         if piece.arguments and not self.repeats(piece):
-            self.arguments += piece.arguments
-            self.pending += piece.arguments
+            add(self.parts, piece.arguments)
+            add(self.pending, piece.arguments)
+            self.size += len(piece.arguments)
         for name, value in piece.fields.items():
             self.fields.add(name, value)
         for name, value in piece.function.items():
@@ -180,7 +203,7 @@ class _Call:
     def _function(self, named: Object) -> Object:
         more = self.function.held if self.function.changed else {}
         self.function.changed = False
-        arguments, self.pending = self.pending, ""
+        arguments, self.pending = joined(self.pending), []
         return named | {"arguments": arguments} | more
 
 

@@ -11,10 +11,17 @@ from contextlib import suppress
 from typing import Any
 
 from asyncsvc.config.settings import Timeouts
-from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError, UpstreamDisconnected
+from asyncsvc.errors import (
+    FirstTokenTimeout,
+    IdleTimeout,
+    ProviderError,
+    UpstreamDisconnected,
+    UpstreamTooLarge,
+)
 from asyncsvc.providers.answers import finish_reasons as finish
 from asyncsvc.providers.answers.answer import Answer
 from asyncsvc.providers.answers.delta import Delta, Sink
+from asyncsvc.providers.answers.size import too_large
 from asyncsvc.providers.dialects import MODEL_HEADER, target
 from asyncsvc.providers.openclaw.runs import full_key, json_text, text_of, usage_in
 from asyncsvc.providers.openclaw.socket import Gateway, Payload, fault_in
@@ -35,7 +42,7 @@ async def chat(
     """Run it and give its text to the sink. `key` is the attempt's session."""
     aim = target(upstream.model_id, upstream.settings.extra_headers)
     full = full_key(key, aim.agent)
-    run = _Run(sink, upstream)
+    run = _Run(sink, upstream, gateway.most)
     events = gateway.listen(full)
     try:
         async with asyncio.timeout(timeouts.first_token_s) as limit:
@@ -60,8 +67,8 @@ async def chat(
         if run.answer.begun:
             raise IdleTimeout(f"the stream was silent for {timeouts.idle_s:g} s") from None
         raise FirstTokenTimeout(f"no token within {timeouts.first_token_s:g} s") from None
-    except asyncio.CancelledError:
-        if not sink.returns:
+    except (UpstreamTooLarge, asyncio.CancelledError) as error:
+        if isinstance(error, UpstreamTooLarge) or not sink.returns:
             await _abort(gateway, full, run.id)
         raise
     finally:
@@ -94,7 +101,9 @@ async def _abort(gateway: Gateway, key: str, run_id: str | None) -> None:
 class _Run:
     """A run while its events come."""
 
-    def __init__(self, sink: Sink, upstream: Upstream) -> None:
+    def __init__(self, sink: Sink, upstream: Upstream, most: int) -> None:
+        self._room = self._most = most
+        """How many characters of text and of tool calls may still come, and at first."""
         self.id: str | None = None
         self.answer = Answer(dialect=upstream.preset.errors)
         self._sink = sink
@@ -138,7 +147,13 @@ class _Run:
             return
         text, self._sent = whole[len(self._sent) :], whole
         if text:
+            self._count(len(text))
             self._sink.write(self.answer.text(text))
+
+    def _count(self, size: int) -> None:
+        self._room -= size
+        if self._room < 0:
+            raise too_large(self._most)
 
     def _agent(self, event: Payload) -> None:
         """A tool that the agent uses, as it begins and ends."""
@@ -149,11 +164,13 @@ class _Run:
         name, number = str(data.get("name") or ""), data.get("toolCallId")
         if data.get("phase") == "start":
             function = {"name": name, "arguments": json_text(data.get("args"))}
+            self._count(len(function["arguments"]))
             call = {"id": number, "type": "function", "function": function, "by": "openclaw"}
             self._sink.write(Delta("", event=("tool_call", call)))
         elif data.get("phase") == "result":
             head = {"id": number, "name": name, "error": bool(data.get("isError"))}
             result = {**head, "result": _short(data.get("result")), "by": "openclaw"}
+            self._count(len(json_text(result)))
             self._sink.write(Delta("", event=("tool_result", result)))
 
 

@@ -31,6 +31,8 @@ from asyncsvc.errors import (
     UpstreamRejected,
 )
 from asyncsvc.limits.backoff import backoff
+from asyncsvc.net import json_bounds
+from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 from asyncsvc.providers.errors import clean
 
 log = logging.getLogger(__name__)
@@ -38,7 +40,6 @@ log = logging.getLogger(__name__)
 PROTOCOL = 4
 HANDSHAKE_S = 15.0
 ANSWER_S = 30.0
-MOST_BYTES = 26_214_400
 SCOPES = ["operator.admin", "operator.read", "operator.write"]
 AWAY_S = 2.0
 """How long a gateway that cannot be reached is left alone; its restarts take 9 to 19 s."""
@@ -55,10 +56,47 @@ KINDS: dict[str, type[ProviderError]] = {
 Payload = dict[str, Any]
 
 
-class Gateway:
-    """The connection to one gateway. `call` a method; `listen` to a session."""
+TOO_BIG = 1009
+"""The close code for a frame above the bound."""
 
-    def __init__(self, url: str, token: str | None, connect_s: float) -> None:
+
+class Listener:
+    """The events of one session that its run has not taken yet, `most` bytes of them at once.
+
+    Each piece of text comes with all of the text before it, so a piece that finds no room costs
+    nothing; any other event that finds none ends the run.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held = 0
+        self._events: asyncio.Queue[tuple[int, Payload | ProviderError]] = asyncio.Queue()
+
+    async def get(self) -> Payload | ProviderError:
+        """The next event; a broken connection comes as an error."""
+        size, event = await self._events.get()
+        self._held -= size
+        return event
+
+    def put(self, event: Payload | ProviderError, size: int = 0) -> None:
+        """Keep an event of so many bytes."""
+        if size and self._held and self._held + size > self._most:
+            assert isinstance(event, dict)
+            if event["event"] == "chat" and event.get("state") == "delta":
+                return
+            size, event = 0, too_large(self._most)
+        self._held += size
+        self._events.put_nowait((size, event))
+
+
+class Gateway:
+    """The connection to one gateway. `call` a method; `listen` to a session. `most`: bytes of one
+    frame, and of the events that wait for one run."""
+
+    def __init__(
+        self, url: str, token: str | None, connect_s: float, most: int = DEFAULT_BYTES
+    ) -> None:
+        self.most = most
         self._url = url
         self._token = token
         self._connect_s = connect_s
@@ -66,7 +104,7 @@ class Gateway:
         self._socket: ClientConnection | None = None
         self._reader: asyncio.Task[None] | None = None
         self._answers: dict[str, asyncio.Future[Payload]] = {}
-        self._listeners: dict[str, asyncio.Queue[Payload | ProviderError]] = {}
+        self._listeners: dict[str, Listener] = {}
         self._opening = asyncio.Lock()
         self._failures = 0
         self._not_before = 0.0
@@ -76,10 +114,10 @@ class Gateway:
         await self._open()
         return await self._ask(method, params)
 
-    def listen(self, key: str) -> "asyncio.Queue[Payload | ProviderError]":
-        """The events of that session from now on; a broken connection comes as an error."""
-        queue = self._listeners[key] = asyncio.Queue()
-        return queue
+    def listen(self, key: str) -> Listener:
+        """The events of that session from now on."""
+        listener = self._listeners[key] = Listener(self.most)
+        return listener
 
     def ignore(self, key: str) -> None:
         self._listeners.pop(key, None)
@@ -111,7 +149,7 @@ class Gateway:
             socket = await connect(
                 self._url,
                 open_timeout=self._connect_s,
-                max_size=MOST_BYTES,
+                max_size=self.most,
                 compression=None,
                 proxy=None,
             )
@@ -131,7 +169,7 @@ class Gateway:
         self._reader = asyncio.create_task(self._read(socket), name="openclaw socket")
 
     async def _greet(self, socket: ClientConnection) -> None:
-        challenge = orjson.loads(await socket.recv())
+        challenge = _message(await socket.recv())
         if challenge.get("event") != "connect.challenge":
             raise UpstreamInvalid("the gateway did not begin with a challenge")
         params = {
@@ -150,7 +188,7 @@ class Gateway:
         }
         await socket.send(_request("0", "connect", params))
         while True:
-            message = orjson.loads(await socket.recv())
+            message = _message(await socket.recv())
             if message.get("type") == "res" and message.get("id") == "0":
                 self._result(message)
                 return
@@ -175,8 +213,8 @@ class Gateway:
         """Ends with its connection, telling all who wait."""
         try:
             async for frame in socket:
-                self._take(orjson.loads(frame))
-        except (ConnectionClosed, orjson.JSONDecodeError):
+                self._take(_message(frame), len(frame))
+        except (ConnectionClosed, UpstreamInvalid):
             pass
         finally:
             self._socket = None
@@ -185,13 +223,13 @@ class Gateway:
             for answer in self._answers.values():
                 if not answer.done():
                     answer.set_exception(error)
-            for queue in self._listeners.values():
-                queue.put_nowait(error)
+            if socket.close_code == TOO_BIG and len(self._listeners) == 1:
+                error = too_large(self.most)  # of several runs it is not known which it was
+            for listener in self._listeners.values():
+                listener.put(error)
             log.info("openclaw: %s", error)
 
-    def _take(self, message: Any) -> None:
-        if not isinstance(message, dict):
-            return
+    def _take(self, message: Payload, size: int) -> None:
         if message.get("type") == "res":
             answer = self._answers.get(str(message.get("id")))
             if answer is not None and not answer.done():
@@ -201,9 +239,9 @@ class Gateway:
         if message.get("event") in ("chat", "agent") and isinstance(payload, dict):
             key = str(payload.get("sessionKey") or "")
             # A default agent's sessions are announced with its name before them.
-            queue = self._listeners.get(key) or self._listeners.get(_bare(key))
-            if queue is not None:
-                queue.put_nowait({"event": message["event"], **payload})
+            listener = self._listeners.get(key) or self._listeners.get(_bare(key))
+            if listener is not None:
+                listener.put({**payload, "event": message["event"]}, size)
 
     def _closed(self, socket: ClientConnection) -> ProviderError:
         code, reason = socket.close_code, socket.close_reason or ""
@@ -239,6 +277,17 @@ def fault_in(error: Any, secrets: list[str]) -> ProviderError:
     if kind is GatewayUnavailable:
         wait = wait or AWAY_S
     return kind(text, retry_after=wait)
+
+
+def _message(frame: str | bytes) -> Payload:
+    """The object in a frame; empty where it holds another value. Raises UpstreamInvalid."""
+    data = frame.encode() if isinstance(frame, str) else frame
+    try:
+        json_bounds.check(data)
+        value = orjson.loads(data)
+    except (orjson.JSONDecodeError, json_bounds.BeyondBounds) as error:
+        raise UpstreamInvalid(f"the gateway sent a frame that is not read: {error}") from None
+    return value if isinstance(value, dict) else {}
 
 
 def _request(number: str, method: str, params: Payload) -> str:

@@ -5,14 +5,18 @@ newer asyncsvc has written, stops the start with a clear line and is left as it 
 goes back to an older schema.
 """
 
+import logging
 import shutil
 import sqlite3
-from importlib import resources
 from pathlib import Path
 
-from asyncsvc.errors import DatabaseDamaged, StartError
+from asyncsvc.errors import DatabaseDamaged, StartError, UnsafeFile
+from asyncsvc.storage import own_files, schema
 from asyncsvc.storage.connection import Writer
 from asyncsvc.storage.refusals import REMEDY
+from asyncsvc.storage.schema import UNTRUSTED
+
+log = logging.getLogger(__name__)
 
 WRITER_STATEMENTS = 512
 """Prepared statements that the write connection keeps: see `statements.ROWS_MOST`."""
@@ -20,7 +24,10 @@ MAGIC = b"SQLite format 3\0"
 ROOM_BYTES = 256 * 1024
 """What a start writes at most where nothing is to be migrated: the index of the log (32 KiB), the
 head of the log, the record of tasks that were cut off."""
+REWRITTEN_MOST = 32 << 20
+"""Bytes of an older database that a start writes anew: a second, and as much memory."""
 PRAGMAS = (
+    *UNTRUSTED,
     "busy_timeout=5000",
     "journal_mode=WAL",
     "synchronous=FULL",
@@ -29,12 +36,6 @@ PRAGMAS = (
     # Or a large statement within a transaction keeps what it would undo in a file of its own.
     "temp_store=MEMORY",
 )
-
-
-def scripts() -> list[tuple[int, str]]:
-    """(version, SQL) of each migration, in order."""
-    files = [f for f in resources.files(__package__).iterdir() if f.name.endswith(".sql")]
-    return sorted((int(f.name.split("_")[0]), f.read_text(encoding="utf-8")) for f in files)
 
 
 async def connected(path: Path) -> Writer:
@@ -56,15 +57,42 @@ async def connected(path: Path) -> Writer:
 
 
 def _prepare(connection: sqlite3.Connection, path: Path) -> None:
-    """Check the schema's version, set the pragmas and apply the migrations that are missing."""
+    """Check the schema, set the pragmas and apply the migrations that are missing."""
     current = _version(connection, path)  # before WAL, which rewrites the header
+    if not current:  # and before the log is made: pages that become free can be given back
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
     for pragma in PRAGMAS:
         connection.execute(f"PRAGMA {pragma}")
-    for version, sql in scripts():
+    for version, sql in schema.scripts():
         if version > current:
             connection.executescript(
                 f"BEGIN IMMEDIATE;\n{sql}\nPRAGMA user_version={version};\nCOMMIT;"
             )
+    _make_shrinkable(connection, path)
+
+
+def length(connection: sqlite3.Connection) -> int:
+    """Bytes of the database as the connection sees it, its log included."""
+    sql = "SELECT page_count * page_size FROM pragma_page_count, pragma_page_size"
+    return int(connection.execute(sql).fetchone()[0])
+
+
+def _make_shrinkable(connection: sqlite3.Connection, path: Path) -> None:
+    """Let a file of an older version give free pages back. That writes all of it anew, so only a
+    small one is changed here; of another the log says how it is done."""
+    if connection.execute("PRAGMA auto_vacuum").fetchone()[0]:
+        return
+    size = length(connection)
+    if size <= REWRITTEN_MOST and shutil.disk_usage(path.absolute().parent).free > 4 * size:
+        connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    else:
+        log.warning(
+            "%s has the form of an older version: it is used as it is, but never gives room back "
+            "to the disk. `backup` it, stop the service, and `restore` the copy",
+            path,
+        )
 
 
 def look_at(path: Path) -> None:
@@ -73,8 +101,7 @@ def look_at(path: Path) -> None:
     SQLite takes a short file that is no database for an empty one, and would overwrite it.
     """
     try:
-        with path.open("ab+") as file:
-            file.seek(0)
+        with open(own_files.opened(path), "rb") as file:
             head = file.read(len(MAGIC))
     except OSError as error:
         raise StartError(
@@ -110,19 +137,12 @@ def unusable(path: Path, error: Exception) -> StartError:
 
 
 def _version(connection: sqlite3.Connection, path: Path) -> int:
-    """The schema's version; 0 for an empty file. Changes nothing."""
-    newest = scripts()[-1][0]
-    current, objects = connection.execute(
-        "SELECT user_version, (SELECT COUNT(*) FROM sqlite_schema) FROM pragma_user_version"
-    ).fetchone()
-    if not current and objects:
-        raise StartError(
-            f"storage.path: {path} is another program's database; "
+    """The schema's version; 0 for an empty file. Changes nothing. Raises StartError."""
+    for pragma in UNTRUSTED:
+        connection.execute(f"PRAGMA {pragma}")
+    if why := schema.fault(connection):
+        raise UnsafeFile(
+            f"storage.path: {path} {why}; it was not changed. Restore a backup of asyncsvc's, or "
             "choose another file with --db FILE"
         )
-    if current > newest:
-        raise StartError(
-            f"{path} was written by a newer asyncsvc (schema {current}, this one knows {newest}); "
-            "update asyncsvc or choose another file with --db FILE"
-        )
-    return int(current)
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])

@@ -21,6 +21,7 @@ from asyncsvc.batches.lines import BOM, other_encoding
 from asyncsvc.clock import rfc3339
 from asyncsvc.errors import InvalidJson, InvalidRequest, NotFound, Overloaded
 from asyncsvc.storage import export as portable
+from asyncsvc.storage import own_files
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body, errors
@@ -117,7 +118,7 @@ async def make_backup(request: Request) -> Response:
 async def fetch_backup(request: Request) -> Response:
     """GET /admin/backup/{name}: fetch a copy."""
     path = services(request).backups.folder / _name(request.path_params["name"])
-    if not path.is_file():
+    if not own_files.is_plain(path):
         raise NotFound(f"there is no backup {path.name!r}")
     return FileResponse(path, media_type="application/vnd.sqlite3", filename=path.name)
 
@@ -126,6 +127,8 @@ async def fetch_backup(request: Request) -> Response:
 async def drop_backup(request: Request) -> Response:
     """DELETE /admin/backup/{name}: remove a copy."""
     path = services(request).backups.folder / _name(request.path_params["name"])
+    if not own_files.is_plain(path):
+        raise NotFound(f"there is no backup {path.name!r}")
     try:
         await asyncio.to_thread(path.unlink)
     except OSError:

@@ -1,6 +1,6 @@
 """HTTP itself, for every group of routes; nothing here knows a route.
 
-Import `auth`, `body` and `body_memory` (request bodies), `connections`, `errors` (error responses),
-`resources` (routes and their declarations), `sockets` (WebSockets), `streaming`, and `state` (the
-parts of the service that routes use).
+Import `auth`, `body`, `body_memory`, `connections`, `errors`, `handshakes` (TLS), `large_answers`,
+`proxies`, `resources` (routes and their declarations), `security_headers`, `socket_protocol`,
+`sockets` (WebSockets), `streaming`, `state` (the parts of the service that routes use).
 """

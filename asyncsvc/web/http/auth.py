@@ -126,7 +126,8 @@ class Authenticator:
             raise Forbidden("forbidden_host", "the Host header names another server")
         reads = not socket and scope["method"] in READS
         if not reads:
-            self._check_origin(headers.get(b"origin"), host.lower())
+            secure = scope.get("scheme") in ("https", "wss")
+            self._check_origin(headers.get(b"origin"), host.lower(), secure)
         if not self._clients.in_use:
             return anybody(headers.get(b"x-user", "")[:MAX_OWNER])
         if is_open and reads:
@@ -140,10 +141,12 @@ class Authenticator:
             raise Unauthorized("the bearer token is not valid")
         return caller
 
-    def _check_origin(self, origin: str | None, host: str) -> None:
+    def _check_origin(self, origin: str | None, host: str, secure: bool) -> None:
         if origin is None:
             return  # not a browser, or one of its own pages
-        if origin.lower() not in self._origins | {f"http://{host}", f"https://{host}"}:
+        # Without TLS of our own there may be a proxy that has it.
+        own = {f"https://{host}"} if secure else {f"http://{host}", f"https://{host}"}
+        if origin.lower() not in self._origins | own:
             raise Forbidden("forbidden_origin", "this origin is not allowed; see allowed_origins")
 
 

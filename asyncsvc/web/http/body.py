@@ -23,9 +23,10 @@ from asyncsvc.errors import (
     UnsupportedEncoding,
 )
 from asyncsvc.intake.admission import Aside
+from asyncsvc.net.json_bounds import DIGITS
 from asyncsvc.web.http import json_size as structure
 from asyncsvc.web.http.body_memory import SMALL, Bodies, Hold, at_once
-from asyncsvc.web.http.json_size import DIGITS, LONG, SHALLOW
+from asyncsvc.web.http.json_size import LONG, SHALLOW
 
 GZIP, DEFLATE = "gzip", "deflate"
 KNOWN = {"gzip": GZIP, "x-gzip": GZIP, "deflate": DEFLATE}

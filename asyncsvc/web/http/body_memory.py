@@ -1,4 +1,5 @@
 """Room for large bodies: how many bytes of them may be under way at once, and a thread for them.
+The same for large answers, which have room of their own.
 
 Owns the budget over all bodies above `SMALL`, from the first byte until the answer. Promises
 that the sum never passes it, that they get room in the order in which they came, that one that
@@ -68,10 +69,11 @@ class Hold:
 
 
 class Bodies:
-    """`hold` room for a body of so many bytes."""
+    """`hold` room for a body of so many bytes; `what` it is in error messages."""
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, what: str = "bodies") -> None:
         self.most = most
+        self._what = what
         self.free = most
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
         self._lasts_s = 0.1
@@ -80,23 +82,24 @@ class Bodies:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="bodies")
 
     @classmethod
-    def of(cls, memory_mb: int, max_task_bytes: int) -> "Bodies":
+    def of(cls, memory_mb: int, max_task_bytes: int, what: str = "bodies") -> "Bodies":
         """Room for at least one body of the largest size."""
-        return cls(max(max_task_bytes, memory_mb * 1024 * 1024 // FACTOR))
+        return cls(max(max_task_bytes, memory_mb * 1024 * 1024 // FACTOR), what)
 
     @property
     def waiting(self) -> int:
         """Bytes that wait for room."""
         return sum(size for size, future in self._waiting if not future.done())
 
-    async def hold(self, size: int) -> Hold:
-        """Wait for room, first come, first served. Raises Overloaded."""
+    async def hold(self, size: int, patient: bool = False) -> Hold:
+        """Wait for room, first come, first served; a `patient` one as long as it takes. Raises
+        Overloaded."""
         size = min(size, self.most)
         if self.free < size or self._waiting:
             expected = self._lasts_s * (self.waiting + size) / self.most
-            if expected > PATIENCE_S:
+            if expected > PATIENCE_S and not patient:
                 raise self._full(expected)
-            await self._turn(size, expected)
+            await self._turn(size, expected, None if patient else PATIENCE_S)
         else:
             self.free -= size
         return Hold(self, size)
@@ -114,11 +117,11 @@ class Bodies:
         finally:
             hold.release()
 
-    async def _turn(self, size: int, expected: float) -> None:
+    async def _turn(self, size: int, expected: float, patience_s: float | None) -> None:
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append((size, turn))
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(patience_s):
                 await turn
         except BaseException as error:
             if turn.done() and not turn.cancelled():
@@ -155,8 +158,8 @@ class Bodies:
 
     def _full(self, wait_s: float) -> Overloaded:
         return Overloaded(
-            f"the service is busy with {self.most - self.free} bytes of other large bodies; "
-            "nothing was stored",
+            f"the service is busy with {self.most - self.free} bytes of other large {self._what}; "
+            f"{'nothing was stored' if self._what == 'bodies' else 'ask again'}",
             retry_after=wait_s,
         )
 

@@ -1,9 +1,10 @@
-"""TCP connections of the HTTP server: their number, their speed, and the size of a head.
+"""TCP connections of the HTTP server: their number, their speed, and what one may send.
 
 `Connections` is the set of open connections with the limits that need no parsed request: the
 number of connections, the seconds that a head may take, the progress that a body must make, the
-size of a head, and the seconds that an answer may wait for a client that does not read. A client
-is never cut for a delay that the service itself causes.
+requests that may wait on one connection, and the seconds that an answer may wait for a client that
+does not read. `heads` has the rules of a head and of what surrounds a body. A client is never cut
+for a delay that the service itself causes.
 
 Beyond the limit a few more connections are accepted for supervisors, whose probes are answered
 at any time; `auth.Authenticator` refuses all other requests on them.
@@ -16,15 +17,35 @@ import socket
 import struct
 import sys
 from array import array
+from collections import deque
 from collections.abc import Callable, Iterable
+from contextlib import suppress
+from enum import Enum
 from typing import Any, Protocol
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
+from uvicorn.protocols.utils import is_ssl
 
-from asyncsvc.errors import HeadTooLarge, InvalidHttp, Overloaded, RequestError, RequestTimeout
+from asyncsvc.errors import (
+    InvalidHttp,
+    Overloaded,
+    RequestError,
+    RequestTimeout,
+    ShuttingDown,
+)
 from asyncsvc.web.http.auth import CROWDED
+from asyncsvc.web.http.heads import FIELDS_MOST, HEAD_BYTES, Framing, check, head_too_large
 from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, STALL_S
+
+if sys.platform == "linux":
+    import fcntl
+    import termios
 
 Headers = Iterable[tuple[bytes, bytes]]
 OFFER = frozenset({b"upgrade", b"http2-settings"})
@@ -78,9 +99,14 @@ log = logging.getLogger(__name__)
 
 SPARE = 16
 """Connections beyond the most that are still answered."""
-HEAD_BYTES = 64 * 1024
+PIPELINED = 64
+"""Requests that may wait on one connection for the answer to the first; where more are sent, these
+are answered and the connection is closed (RFC 9112, 9.3.2: a client sends the others again)."""
 LEAST_RATE = 1024
 """Bytes a second that count as progress of a body."""
+READ_S, READ_RATE = 60.0, 1024
+"""Seconds, and the bytes a second that a client must take on average of an answer that waits for
+it: the slowest mobile networks bring several times as much."""
 LINGER_S = 1.0
 BYTES_ACKED = struct.Struct("120xQ")
 """`tcpi_bytes_acked` in Linux's `struct tcp_info` (since 4.2): bytes that the client received."""
@@ -100,8 +126,8 @@ class Connections:
         self.patience_s = patience_s
         self.stall_s = stall_s
         """How long an answer may find no room while its reader takes nothing."""
-        self.wire_most = 8 * body_most + (1 << 20)
-        """Bytes that a request may take, with all that chunks of a byte add to it."""
+        self.rest_most = body_most + (1 << 20)
+        """Bytes of a body that are read and thrown away after an early answer."""
         self._open: dict[asyncio.Transport, Connection | None] = {}
         """By transport; None for those that have become WebSockets."""
         self._tick: asyncio.TimerHandle | None = None
@@ -133,10 +159,16 @@ class Connections:
 
     def _look(self) -> None:
         """One round for all is cheaper than a timer for each request."""
+        self._later()
         for connection in list(self._open.values()):
             if connection is not None:
                 connection.look(self._every_s)
-        self._later()
+
+
+class Reading(Enum):
+    """What the client sends at the moment."""
+
+    NOTHING, HEAD, BODY = range(3)
 
 
 class Connection(HttpToolsProtocol):
@@ -147,14 +179,23 @@ class Connection(HttpToolsProtocol):
         self.parser = self._requests = Parser(self)
         self._all = connections
         self._refused = False
+        self._reading = Reading.NOTHING
+        self._unanswered: deque[RequestResponseCycle] = deque()
+        """The requests that have no whole answer yet: the first one runs, the others wait."""
+        self._deaf = False
+        """Nothing more is read: the connection is closed behind the answers that are due."""
+        self._fault: RequestError | None = None
+        """Why a callback has stopped the parser."""
+        self._framing = Framing()
+        self._began = False
         self._wire = 0
-        """Bytes since the message began."""
+        """Bytes since the message, or the time between two messages, began."""
         self._seen = 0
         self._seen_scope: Any = None
         self._quiet_s = 0.0
-        self._taken = 0
-        self._unread_s = 0.0
-        """How long the client has taken nothing of what waits for it."""
+        self._rest_s = 0.0
+        """How long the rest of a body comes that has its answer already."""
+        self._reader = SlowReader(connections.stall_s)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self._all) >= self._all.most + SPARE:
@@ -166,119 +207,258 @@ class Connection(HttpToolsProtocol):
         super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        if not self._refused:
-            self._all.discard(self.transport)
-            super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
         if self._refused:
             return
+        self._all.discard(self.transport)
+        for cycle in self._unanswered:
+            _disconnect(cycle)
+        self._unanswered.clear()
+        super().connection_lost(exc)
+        # uvicorn lets go of its parser as well: what refers to itself, with an answer of megabytes
+        # that was not read, would wait for the garbage collector.
+        del self._requests
+
+    def shutdown(self) -> None:
+        """The service stops: answer what is whole; the rest of a body is not waited for."""
+        if self._reading is Reading.BODY and self._unanswered:
+            self._cut(ShuttingDown("the service is stopping", retry_after=5))
+        elif self._unanswered:
+            self._end_behind_answers()
+        else:
+            super().shutdown()
+
+    def data_received(self, data: bytes) -> None:
+        if self._refused or self._deaf:
+            return
+        self._began = False
         super().data_received(data)
-        self._wire += len(data)
-        if self._wire > HEAD_BYTES:
-            self._check_size()
+        self._wire = 0 if self._began else self._wire + len(data)
+        if not self._deaf and not self.transport.is_closing():
+            self._check_size(len(data))
 
     def on_message_begin(self) -> None:
-        self._wire = 0
+        self._message(Reading.HEAD)
         super().on_message_begin()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._reading is not Reading.BODY:
+            if len(self.headers) >= FIELDS_MOST:
+                self._fault = head_too_large()
+                raise self._fault
+            super().on_header(name, value)
+            return
+        try:
+            self._framing.trailer(name, value)
+        except InvalidHttp as error:
+            self._fault = error
+            raise
+
     def on_headers_complete(self) -> None:
-        if not self._requests.ignores():
-            super().on_headers_complete()
+        if self._requests.ignores():
+            return
+        try:
+            self.url = check(self._requests.get_http_version(), self.url, self.headers)
+        except RequestError as error:
+            self._fault = error  # the parser's own would say nothing of it
+            raise
+        waiting = len(self._unanswered)
+        if waiting > PIPELINED or (waiting and self._requests.should_upgrade()):
+            raise InvalidHttp("this request must wait for the answers to those before it")
+        before = self.cycle
+        super().on_headers_complete()
+        if self.cycle is not before:
+            self._unanswered.append(self.cycle)
+        self._framing = Framing()
+        self._message(Reading.BODY)
+
+    def on_chunk_header(self) -> None:
+        self._framing.part()
+
+    def on_body(self, body: bytes) -> None:
+        self._framing.part(len(body))
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         if self._requests.ignores():
             return  # the message follows once more
         super().on_message_complete()
+        self._message(Reading.NOTHING)
+
+    def on_response_complete(self) -> None:
+        if self._unanswered:
+            self._unanswered.popleft()
+        super().on_response_complete()
+        if self.pipeline and not self.transport.is_closing():
+            self.flow.pause_reading()  # those that are here first
 
     def handle_websocket_upgrade(self) -> None:
         super().handle_websocket_upgrade()
         socket: Any = self.transport.get_protocol()
         socket.when_lost = self._all.became_websocket(self.transport)
+        if not socket.handshake_initiated:  # such as a line that is too long for `websockets`
+            self.transport.write(raw(InvalidHttp("this is no WebSocket handshake")))
+            self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        self._cut(InvalidHttp("this is no HTTP request"), asked=True)
+        self._cut(self._fault or InvalidHttp("this is no HTTP request"))
 
     def look(self, elapsed_s: float) -> None:
         """Cut a client that does not read its answer, or that does not send its request."""
-        if self._stalled(elapsed_s):
+        if self._reader.stalled(self.transport, self.flow.write_paused, elapsed_s):
             path = "" if self.scope is None else self.scope["path"]
             log.info("a client that does not read its answer is disconnected: %s", path)
-            self.transport.abort()
+            reset(self.transport)
             return
         if self.transport.is_closing():
             return
         if self.scope is not self._seen_scope:
-            self._seen_scope, self._seen, self._quiet_s = self.scope, 0, 0.0
+            self._seen_scope, self._seen, self._quiet_s, self._rest_s = self.scope, 0, 0.0, 0.0
         waits = self._waits_for_client()
-        if waits and not self._in_head() and self._wire - self._seen >= LEAST_RATE * elapsed_s:
+        in_body = self._reading is Reading.BODY
+        self._rest_s += elapsed_s if waits and in_body and not self._unanswered else 0.0
+        if in_body and self._wire - self._seen >= LEAST_RATE * elapsed_s:
             waits = False
         self._seen = self._wire
         self._quiet_s = self._quiet_s + elapsed_s if waits else 0.0
-        if self._quiet_s >= self._all.patience_s:
-            self._cut(RequestTimeout("the request came too slowly"), asked=self._wire > 0)
+        if self._quiet_s >= self._all.patience_s or self._rest_s >= CLOSE_WITHIN_S:
+            too_slow = RequestTimeout("the request came too slowly")
+            self._cut(too_slow, asked=self._reading is not Reading.NOTHING)
 
-    def _stalled(self, elapsed_s: float) -> bool:
-        """Whether the client has taken nothing for too long of an answer that waits for it.
-
-        The rule of the WebSockets (sockets.py): where the buffer is full, `stall_s`; where it is
-        not, or the connection is closing, the time that a closing may take.
-        """
-        if not self.transport.get_write_buffer_size():
-            self._unread_s = 0.0
-            return False
-        taken, before = bytes_taken(self.transport), self._taken
-        self._taken = taken
-        if taken != before:
-            self._unread_s = 0.0
-            return False
-        self._unread_s += elapsed_s
-        return self._unread_s >= (self._all.stall_s if self.flow.write_paused else CLOSE_WITHIN_S)
-
-    def _in_head(self) -> bool:
-        # A head that is complete has its cycle, made with the very same scope.
-        return self.cycle is None or self.cycle.scope is not self.scope
+    def _message(self, reading: Reading) -> None:
+        self._reading, self._began, self._wire, self._seen = reading, True, 0, 0
 
     def _waits_for_client(self) -> bool:
-        if self.timeout_keep_alive_task is not None:
+        if self._deaf or self.timeout_keep_alive_task is not None:
             return False  # between two requests; uvicorn ends that by itself
-        if self._in_head():
-            return True
+        if self._reading is not Reading.BODY:
+            return not self._unanswered
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
             return False  # it is we who do not read
         # After an early answer the rest of the body is still to come, and is thrown away.
-        return self.cycle.more_body or self.cycle.response_complete
+        return len(self._unanswered) <= 1
 
-    def _check_size(self) -> None:
-        if self.transport.is_closing():
-            return
-        if self._in_head():
-            self._cut(HeadTooLarge(f"a request's head may have {HEAD_BYTES} bytes"), asked=True)
-        elif self._wire > self._all.wire_most:
-            self.transport.abort()
+    def _check_size(self, size: int) -> None:
+        if self._reading is Reading.BODY:
+            try:
+                self._framing.received(size, self._wire)
+            except InvalidHttp as error:
+                self._cut(error)
+            else:
+                if not self._unanswered and self._wire > self._all.rest_most:
+                    self.transport.abort()
+        elif self._wire > HEAD_BYTES:
+            self._cut(head_too_large())
 
-    def _cut(self, error: RequestError, asked: bool) -> None:
-        """Notify the client, where it can still be reached, and close; `asked`: it has begun to."""
-        cycle = self.cycle
-        if cycle is not None and not cycle.response_complete:
+    def _cut(self, error: RequestError, asked: bool = True) -> None:
+        """Answer the request that is read with an error, unless it has an answer already, and close
+        the connection; requests before it are answered first. `asked`: it has begun."""
+        self._deaf = True
+        if self._reading is Reading.BODY:
+            cycle = self.cycle
             asked = not cycle.response_started
-            cycle.disconnected = True
-            cycle.message_event.set()
-        elif cycle is not None and not self._in_head():
-            asked = False  # it has its answer already
+            if self._unanswered and self._unanswered[-1] is cycle:
+                _disconnect(self._unanswered.pop())
+        if self._unanswered:
+            self._end_behind_answers()
+            return
         if asked:
-            self.transport.write(raw(error))
-        self.transport.close()
+            self._say_last(error)
+        else:
+            self.transport.close()
+
+    def _end_behind_answers(self) -> None:
+        self._deaf = True
+        self._unanswered[-1].keep_alive = False
 
     def _refuse(self, transport: asyncio.Transport) -> None:
-        """Answer before the client has asked, and wait for it to have read that: closed at
-        once, a request on its way would destroy the answer."""
-        self._refused = True
+        """Answer before the client has asked."""
+        self._refused, self.transport = True, transport
         full = f"{self._all.most} connections are open already"
-        transport.write(raw(Overloaded(full, retry_after=5)))
+        self._say_last(Overloaded(full, retry_after=5))
+
+    def _say_last(self, error: RequestError) -> None:
+        """Answer with an error, and close when the client has had the time to read it: closed at
+        once, what it still sends would destroy the answer."""
+        transport = self.transport
+        transport.write(raw(error))
         if transport.can_write_eof():
             transport.write_eof()
-        asyncio.get_running_loop().call_later(LINGER_S, transport.abort)
+            self.loop.call_later(LINGER_S, transport.abort)
+        else:
+            transport.close()
+
+
+def _disconnect(cycle: RequestResponseCycle) -> None:
+    cycle.disconnected = True
+    cycle.message_event.set()
+
+
+class SlowReader:
+    """Whether the client of one connection takes too little of the answer that waits for it.
+
+    Nothing for a while: where the buffer is full, `stall_s`, which is the rule of the WebSockets
+    (sockets.py); where it is not, or the connection is closing, the time that a closing may take.
+    Little for long: below `READ_RATE` over `READ_S`, as a byte now and then is no reading.
+    """
+
+    __slots__ = ("_slow_from", "_slow_s", "_stall_s", "_taken", "_unread_s")
+
+    def __init__(self, stall_s: float) -> None:
+        self._stall_s = stall_s
+        self._taken = 0
+        self._unread_s = self._slow_s = 0.0
+        self._slow_from = 0
+
+    def stalled(self, transport: asyncio.Transport, full: bool, elapsed_s: float) -> bool:
+        """Look once, some seconds after the last look."""
+        waiting = waiting_bytes(transport)
+        if not waiting:
+            self._unread_s = self._slow_s = 0.0
+            return False
+        taken, before = bytes_taken(transport), self._taken
+        self._taken = taken
+        if not self._slow_s:
+            self._slow_from = before
+        self._slow_s += elapsed_s
+        if self._slow_s >= READ_S:
+            # Without the system's own count nothing is known of an average.
+            if 0 < taken < self._slow_from + READ_RATE * self._slow_s:
+                return True
+            self._slow_s = 0.0
+        self._unread_s = 0.0 if taken != before else self._unread_s + elapsed_s
+        return self._unread_s >= (
+            self._stall_s if full or waiting > HIGH_WATER_LIMIT else CLOSE_WITHIN_S
+        )
+
+
+def waiting_bytes(transport: asyncio.Transport) -> int:
+    """The bytes that are written and not yet given to the system.
+
+    A TLS transport says nothing of what the plain one below it holds: then, on Linux, these are
+    the bytes that the system holds, which are more than none as long as the client reads nothing.
+    """
+    try:
+        size = transport.get_write_buffer_size()
+    except AttributeError:
+        size = 0  # asyncio's TLS transport forgets its protocol when it is closed
+    connection = transport.get_extra_info("socket")
+    if size or sys.platform != "linux" or not is_ssl(transport) or connection is None:
+        return size
+    try:
+        queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+    except OSError:
+        return 0  # a closed socket
+    return int.from_bytes(queued, sys.byteorder)
+
+
+def reset(transport: asyncio.Transport) -> None:
+    """Cut a connection with all that waits for its client, also in the system: closed as usual, the
+    system would go on to offer it for minutes."""
+    connection = transport.get_extra_info("socket")
+    if connection is not None:
+        with suppress(OSError):
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
 
 
 def bytes_taken(transport: asyncio.Transport) -> int:
@@ -295,7 +475,7 @@ def bytes_taken(transport: asyncio.Transport) -> int:
             return int(BYTES_ACKED.unpack(info)[0])
         except (OSError, struct.error):
             pass  # a closed socket, or a kernel without this field
-    return -transport.get_write_buffer_size()
+    return -waiting_bytes(transport)
 
 
 def raw(error: RequestError) -> bytes:
@@ -304,6 +484,6 @@ def raw(error: RequestError) -> bytes:
     retry = "" if error.retry_after is None else f"retry-after: {round(error.retry_after)}\r\n"
     head = (
         f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        f"{retry}connection: close\r\n\r\n"
+        f"{retry}connection: close\r\nx-content-type-options: nosniff\r\n\r\n"
     )
     return STATUS_LINE[error.status] + head.encode("ascii") + body

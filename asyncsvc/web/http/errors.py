@@ -30,6 +30,8 @@ from asyncsvc.storage import refusals
 log = logging.getLogger(__name__)
 
 STORAGE_RETRY_S = 5.0
+NAME_SHOWN = 80
+"""Characters of a client's unknown name that its error repeats."""
 
 
 class _Internal(RequestError):
@@ -78,7 +80,7 @@ def check_names(given: Iterable[str], known: Iterable[str], kind: str) -> None:
     """Raises InvalidRequest for a given name that is not known; `kind` is what the known ones
     are, such as "field of a batch"."""
     if unknown := set(given).difference(known):
-        name = min(unknown)
+        name = min(unknown)[:NAME_SHOWN]
         raise InvalidRequest(f"{name!r} is not a {kind}", param=name)
 
 

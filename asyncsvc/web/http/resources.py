@@ -22,6 +22,7 @@ from asyncsvc.access import Caller, Permission
 from asyncsvc.errors import MethodNotAllowed
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import subprotocol
+from asyncsvc.web.http.large_answers import deliver
 from asyncsvc.web.http.sockets import REFUSED
 
 JSON_MEDIA = "application/json"
@@ -115,7 +116,7 @@ class Resource(Route):
                 response = await function(Request(scope, receive, send))
             except Exception as error:
                 response = errors.answer(scope, error)
-        await response(scope, receive, send)
+        await deliver(response, scope, receive, send)
 
     async def _options(self, _: Request) -> Response:
         return Response(status_code=204, headers=self._allow)

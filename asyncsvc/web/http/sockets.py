@@ -138,6 +138,8 @@ class Sockets:
         self.shared_frame = lru_cache(SHARED_FRAMES)(_frame)
         """A text as a frame, serialised once for all sockets that get it."""
         self.stopping = False
+        self.subscriptions = 0
+        """Subscriptions to single tasks, of all sockets together."""
 
     def __len__(self) -> int:
         return len(self._open)

@@ -53,6 +53,8 @@ class Services:
     monitor: Monitor
     sockets: Sockets
     bodies: Bodies
+    answers: Bodies
+    """Room for the large answers that are being sent."""
     backups: Backups
     importer: Importer
     started_ms: int

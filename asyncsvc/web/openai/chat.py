@@ -22,6 +22,7 @@ from asyncsvc.journal.journal import Event
 from asyncsvc.providers.answers.tool_calls import LATE_ID
 from asyncsvc.tasks.state import EventType, Task
 from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.large_answers import WHOLE_CHARS, roomy
 from asyncsvc.web.http.resources import resource
 from asyncsvc.web.http.streaming import LIVE
 from asyncsvc.web.openai import errors, requests, schemas
@@ -62,7 +63,7 @@ async def completions(request: Request) -> Response:
     call, held = await submitted(request, requests.chat)
     if call.stream:
         return HeldResponse(held, EventStream([ChatStream(held[0], call.include_usage)]))
-    return HeldResponse(held, once(partial(answered, held[0])))
+    return HeldResponse(held, once(partial(_answered_with_room, held[0])))
 
 
 @task_endpoint(
@@ -91,8 +92,21 @@ async def text_completions(request: Request) -> Response:
 async def answered(held: Held) -> Response:
     """The chat completion of a task, once it is finished."""
     answer = await _answer(held)
+    return answer if isinstance(answer, Response) else await _completion(held, answer)
+
+
+async def _answered_with_room(held: Held) -> Response:
+    """The same as `answered`; a large completion has room until it is sent."""
+    answer = await _answer(held)
     if isinstance(answer, Response):
         return answer
+    make = partial(_completion, held, answer)
+    return await roomy(held.services.answers, answer.chars, "POST", make)
+
+
+async def _completion(held: Held, answer: "_Answer") -> Response:
+    """The chat completion of a finished task."""
+    await answer.complete(held)
     choice: schemas.Choice = {
         "index": 0,
         "message": answer.message(),
@@ -118,6 +132,17 @@ async def _texts_answered(held: Sequence[Held], heads: Sequence[str]) -> Respons
             await give_up(held)
             return answer
         answers.append(answer)
+    make = partial(_text_completion, held, heads, answers)
+    chars = sum(answer.chars for answer in answers)
+    return await roomy(held[0].services.answers, chars, "POST", make)
+
+
+async def _text_completion(
+    held: Sequence[Held], heads: Sequence[str], answers: Sequence["_Answer"]
+) -> Response:
+    """The legacy completion of finished tasks."""
+    for one, answer in zip(held, answers, strict=True):
+        await answer.complete(one)
     whole: schemas.TextCompletion = {
         "id": f"cmpl-{held[0].task_id}",
         "object": "text_completion",
@@ -133,15 +158,21 @@ async def _texts_answered(held: Sequence[Held], heads: Sequence[str]) -> Respons
 
 
 class _Answer:
-    """The answer of a task: what its latest attempt has sent."""
+    """The answer of a task: what its latest attempt has sent. A long text is not collected: it
+    is read from the disk by `complete`."""
 
     def __init__(self) -> None:
+        self.task_n = 0
         self.name = ""
         self.finish_reason = "stop"
         self.usage: Object | None = None
         self._clear()
 
     def _clear(self) -> None:
+        self.chars = 0
+        """Characters of text and thinking."""
+        self._text_chars = 0
+        self._is_long = False
         self._texts: list[str] = []
         self._thoughts: list[str] = []
         self._calls: list[Object] = []
@@ -158,15 +189,30 @@ class _Answer:
             case EventType.ATTEMPT:
                 self._clear()
             case EventType.CHUNK:
-                text = event.data["text"]
-                self._texts.append(text)
-                self._refusals += [text] if event.data.get("refusal") else []
+                data = event.data
+                self._add_text(data["text"])
+                self._refusals += [data["text"]] if data.get("refusal") else []
             case EventType.REASONING:
                 self._thoughts.append(event.data["text"])
+                self.chars += len(self._thoughts[-1])
             case EventType.TOOL_CALL if _is_piece(event):
                 self._calls.append(event.data)
             case EventType.MESSAGE:
                 self._fields = event.data
+
+    def _add_text(self, text: str) -> None:
+        self.chars += len(text)
+        self._text_chars += len(text)
+        self._texts.append(text)
+        if self._text_chars > WHOLE_CHARS:
+            self._is_long = True
+            self._texts = ["".join(self._texts)[:1]]  # enough to know that there is one
+
+    async def complete(self, held: Held) -> None:
+        """Read the text where it was too long to be collected."""
+        if self._is_long:
+            self._is_long = False
+            self._texts = [await held.services.journal.store.result(self.task_n) or ""]
 
     def message(self) -> Object:
         """The message in OpenAI's shape. The content repeats a refusal, for clients that read
@@ -195,7 +241,7 @@ async def _answer(held: Held) -> _Answer | Response:
     if failed is not None and not (_filtered(task) and answer.text):
         return failed.response(held.headers(task.name if task else None))
     assert task is not None
-    answer.name, answer.usage = task.name or "", task.usage
+    answer.task_n, answer.name, answer.usage = task.n, task.name or "", task.usage
     answer.finish_reason = _finish_reason(task)
     return answer
 

@@ -26,6 +26,7 @@ from asyncsvc.limits.headers import written as duration
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
+from asyncsvc.web.http.large_answers import deliver
 from asyncsvc.web.http.resources import caller
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Watched, cut
@@ -165,7 +166,7 @@ def once(answering: Callable[[], Awaitable[Response]]) -> ASGIApp:
     """An ASGI application that sends the response that it has awaited."""
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        await (await answering())(scope, receive, send)
+        await deliver(await answering(), scope, receive, send)
 
     return application
 

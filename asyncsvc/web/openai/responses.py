@@ -5,7 +5,7 @@ cancelled when its client leaves; its stream can be resumed behind any `sequence
 client, across restarts. No state is kept between two requests.
 """
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,8 +18,9 @@ from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, NotFound
 from asyncsvc.providers.tokens import of_prompt
 from asyncsvc.storage.entries import ResponseRequest
-from asyncsvc.tasks.state import State
+from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.large_answers import Paced, in_parts, room, roomy
 from asyncsvc.web.http.resources import caller, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import LIVE
@@ -71,8 +72,8 @@ async def create_response(request: Request) -> Response:
     if wanted.stream:
         return HeldResponse(held, _stream(held[0], asked, -1))
     if background:
-        return await _shown(parts, held[0].task_id, asked)
-    return HeldResponse(held, once(partial(answered, held[0], asked)))
+        return await _shown(parts, held[0].task_id, asked, request.method)
+    return HeldResponse(held, once(partial(_answered_with_room, held[0], asked)))
 
 
 @endpoint(
@@ -91,7 +92,7 @@ async def show_response(request: Request) -> Response:
     parts, query = services(request), request.query_params
     task_id, asked = await _stored(parts, request)
     if query.get("stream", "false").lower() not in ("true", "1"):
-        return await _shown(parts, task_id, asked)
+        return await _shown(parts, task_id, asked, request.method)
     given, after = query.get("starting_after"), -1
     if given not in (None, "-1"):
         after = cursor(given, "starting_after", (await replayed(parts, task_id, asked)).last)
@@ -113,7 +114,7 @@ async def cancel_response(request: Request) -> Response:
     task = await parts.journal.task(task_id)
     if task.state is not State.CANCELLED:
         task = await parts.control.cancel(task_id)
-    return await _shown(parts, task_id, asked)
+    return await _shown(parts, task_id, asked, request.method)
 
 
 @endpoint(scope=Permission.SUBMIT, answer=schemas.DeletedResponse, errors=("not_found",))
@@ -174,14 +175,40 @@ async def answered(held: Held, request: Object) -> Response:
     headers = held.headers(task.name if task else None)
     if failed is not None:
         return failed.response(headers)
-    events = await replayed(held.services, held.task_id, request)
-    return JSON(events.response(), headers=headers)
+    return await _response(held.services, held.task_id, request, headers)
 
 
-async def _shown(parts: Services, task_id: str, request: Object) -> Response:
+async def _answered_with_room(held: Held, request: Object) -> Response:
+    """The same as `answered`; a large response has room until it is sent."""
+    task, failed = await held.finished()
+    headers = held.headers(task.name if task else None)
+    if failed is not None:
+        return failed.response(headers)
+    assert task is not None
+    make = partial(_response, held.services, held.task_id, request, headers)
+    return await _with_room(held.services, task, "POST", make)
+
+
+async def _shown(parts: Services, task_id: str, request: Object, method: str) -> Response:
     """The response so far."""
+    task = await parts.journal.task(task_id)
+    make = partial(_response, parts, task_id, request, {TASK_ID: task_id})
+    return await _with_room(parts, task, method, make)
+
+
+async def _with_room(
+    parts: Services, task: Task, method: str, make: Callable[[], Awaitable[Response]]
+) -> Response:
+    volume = await parts.journal.store.texts.volume(task.n)
+    return await roomy(parts.answers, volume, method, make)
+
+
+async def _response(
+    parts: Services, task_id: str, request: Object, headers: Mapping[str, str]
+) -> Response:
+    """The response up to the last event of its task."""
     events = await replayed(parts, task_id, request)
-    return JSON(events.response(), headers={TASK_ID: task_id})
+    return JSON(events.response(), headers=headers)
 
 
 async def _stored(parts: Services, request: Request) -> tuple[str, Object]:
@@ -196,24 +223,32 @@ async def _stored(parts: Services, request: Request) -> tuple[str, Object]:
 def _stream(held: Held, request: Object, after: int) -> ASGIApp:
     """An ASGI application that sends the response's events behind the `sequence_number` `after`."""
 
-    async def frames() -> AsyncIterator[str]:
-        events = ResponseEvents(held.task_id, request)
-        journal = held.events((COMMENT_S, COMMENT_S), replay=True)
+    async def frames() -> AsyncIterator[bytes]:
+        events, answers = ResponseEvents(held.task_id, request), held.services.answers
+        journal, chars, kind = held.events((COMMENT_S, COMMENT_S), replay=True), 0, ""
         try:
             async for event in journal:
                 if event is None:
-                    yield held.waiting()
+                    yield held.waiting().encode()
                     continue
-                new = events.take(orjson.loads(event.wire))
-                if sent := [_frame(one) for one in new if one["sequence_number"] > after]:
-                    yield "".join(sent)
+                chars += len(event.text)
+                # The end of an item repeats all of its text, four times at the end of the answer.
+                long = chars if event.type != kind else len(event.text)
+                kind = event.type
+                async with room(answers, long):
+                    new = events.take(orjson.loads(event.wire))
+                    sent = [_frame(one) for one in new if one["sequence_number"] > after]
+                    if sent:
+                        yield "".join(sent).encode()
         finally:
             await journal.aclose()
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         headers = LIVE | held.headers()
-        streamed = StreamingResponse(frames(), media_type=EVENT_STREAM, headers=headers)
-        await streamed.stream_response(send)  # `HeldResponse` looks whether the client leaves
+        parts = in_parts(frames())
+        streamed = StreamingResponse(parts, media_type=EVENT_STREAM, headers=headers)
+        # `HeldResponse` looks whether the client leaves.
+        await streamed.stream_response(Paced(send))
 
     return application
 

@@ -74,11 +74,7 @@ async def openapi(request: Request) -> Response:
 async def docs(request: Request) -> Response:
     """GET /docs: this description, as a page for people."""
     made = await _description(request).made()
-    headers = {
-        "Content-Security-Policy": made.policy,
-        "X-Content-Type-Options": "nosniff",
-        "Referrer-Policy": "no-referrer",
-    }
+    headers = {"Content-Security-Policy": made.policy}
     return Response(made.page, media_type="text/html", headers=headers)
 
 

@@ -22,7 +22,7 @@ from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import LIVE, Streamed, begun
-from asyncsvc.web.tasks import schemas, sse, views
+from asyncsvc.web.tasks import schemas, sse, views, whole_task
 from asyncsvc.web.tasks.schemas import BATCH_MOST, KEY_MOST, PAGE_MOST
 
 PATH = "/tasks"
@@ -160,7 +160,7 @@ async def show(request: Request) -> Response:
     """
     parts = services(request)
     task = await parts.task(caller(request), request.path_params["task_id"])
-    return JSON(await views.whole(parts, task))
+    return await whole_task.answer(parts, task, request.method)
 
 
 @operation(scope=Permission.READ, answer=schemas.Page, query=schemas.ListQuery)
@@ -241,7 +241,7 @@ async def _steer(request: Request, verb: str) -> Response:
     parts = services(request)
     found = await parts.task(caller(request), request.path_params["task_id"])
     task = await getattr(parts.control, verb)(found.id)
-    return JSON(await views.whole(parts, task))
+    return await whole_task.answer(parts, task, request.method)
 
 
 @operation(scope=Permission.SUBMIT, status=204, errors=STEERING)

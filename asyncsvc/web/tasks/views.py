@@ -38,17 +38,32 @@ def item(task: Task, result_preview: str | None) -> dict[str, Any]:
 
 
 async def whole(services: Services, task: Task) -> dict[str, Any]:
-    """A task with its texts; the result of an unfinished one is the text so far."""
+    """A task with its texts; the result of an unfinished one is the text so far. It holds all of
+    them in memory: an answer to a client is made by `whole_task.answer`."""
     store = services.journal.store
     body: dict[str, Any] = loads(await store.body(task.n))
     result: Any = await store.result(task.n)
-    if result is None and task.state in UNFINISHED and task.starts:
+    if result is None and has_text_so_far(task):
         parts = [loads(data)["text"] for data in await store.since_attempt(task.n)]
         result = "".join(parts) or None
-    elif result is not None and task.request.type == "embedding" and task.state is State.COMPLETED:
+    elif result is not None and is_vectors(task):
         result = loads(result)
-    view = summary(task) | body | {"result": result, "seq": task.seq}
-    view |= await _beside_text(services, task)
+    return summary(task) | body | {"result": result} | await beside_texts(services, task)
+
+
+def has_text_so_far(task: Task) -> bool:
+    """Whether a task without a result may have text of its latest attempt."""
+    return task.state in UNFINISHED and task.starts > 0
+
+
+def is_vectors(task: Task) -> bool:
+    """Whether the result is JSON instead of a text."""
+    return task.request.type == "embedding" and task.state is State.COMPLETED
+
+
+async def beside_texts(services: Services, task: Task) -> dict[str, Any]:
+    """The fields of a whole task that come after its result."""
+    view = {"seq": task.seq} | await _beside_text(services, task)
     view["callback"] = await _callback(services, task)
     if task.state is State.PENDING:
         forecast = services.eta_estimator.of(task)

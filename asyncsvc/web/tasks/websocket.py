@@ -2,11 +2,12 @@
 
 Owns the sessions. Promises each event once and in order from the cursor that
 a client gives, progress once a second for what it follows, and an `error` message for what
-cannot be done. Never queues events: each follower reads the journal at its socket's pace.
+cannot be done, such as more subscriptions than the settings allow. Never queues events: each
+follower reads the journal at its socket's pace, and a socket holds few pages of the disk at once.
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from functools import partial
 from typing import Any
@@ -19,6 +20,7 @@ from asyncsvc.errors import (
     AsyncsvcError,
     InvalidRequest,
     NotFound,
+    Overloaded,
     RequestError,
     StorageUnavailable,
     TaskNotFound,
@@ -40,10 +42,14 @@ MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
 FEED_WAITING = 100
 """Waiting tasks whose progress the whole feed sends; it sends that of all running ones."""
+PAGES_AT_ONCE = 2
+"""Pages of events from the disk that one socket holds."""
+TICK_SLICE = 50
+"""Progress events, each about 30 µs with its frame, that are sent before others have their turn."""
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
 FIELDS = {
-    "subscribe": {"task_id", "after", "all", "after_id"},
-    "unsubscribe": {"task_id", "all"},
+    "subscribe": {"task_id", "after", "all", "after_id", "tasks"},
+    "unsubscribe": {"task_id", "all", "task_ids"},
     "submit": {"task", "subscribe", "idempotency_key"},
     "cancel": {"task_id"},
     "ping": set[str](),
@@ -70,6 +76,7 @@ class Session:
         self._services = services
         self._caller = author
         self._follows: dict[str, asyncio.Task[None]] = {}
+        self._pages = asyncio.Semaphore(PAGES_AT_ONCE)
         self._feed: asyncio.Task[None] | None = None
         self._sent: dict[str, int] = {}
         self._sent_id = 0
@@ -92,6 +99,8 @@ class Session:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            for task_id in list(self._follows):  # those that were ended before they began
+                self._forget(task_id)
 
     async def caught_up(self) -> None:
         """Wait until the client has been sent all events that are committed."""
@@ -138,6 +147,10 @@ class Session:
             return await self._submit(message, aside)
         if op != "cancel" and _of_all(message):
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
+        if op == "subscribe" and "tasks" in message:
+            return await self._subscribe_some(_cursors(message))
+        if op == "unsubscribe" and "task_ids" in message:
+            return self._unsubscribe_some(_ids(message))
         task_id = message.get("task_id")
         if not isinstance(task_id, str):
             raise InvalidRequest("task_id must be a string", param="task_id")
@@ -151,17 +164,60 @@ class Session:
         return await self._subscribe(task_id, _number(message, "after"))
 
     async def _subscribe(self, task_id: str, after: int) -> Done:
+        self._check_room({task_id})
+        answer = {"task_id": task_id} | await self._found(task_id, after)
+        return answer, partial(self._start, task_id, after)
+
+    async def _subscribe_some(self, tasks: dict[str, int]) -> Done:
+        """Follow those of the tasks that can be followed; the answer says so of each."""
+        self._check_room(tasks)
+        found: dict[str, Any] = {}
+        errors: dict[str, Any] = {}
+        for task_id, after in tasks.items():
+            try:
+                found[task_id] = await self._found(task_id, after)
+            except RequestError as error:
+                errors[task_id] = error.body()["error"]
+
+        def start() -> None:
+            for task_id in found:
+                self._start(task_id, tasks[task_id])
+
+        return {"tasks": found, "errors": errors}, start
+
+    def _unsubscribe_some(self, ids: list[str]) -> Done:
+        for task_id in ids:
+            self._stop(task_id)
+        return {"task_ids": ids}, _nothing
+
+    def _check_room(self, ids: Iterable[str]) -> None:
+        """Raises Overloaded where there would be too many subscriptions."""
+        server, held = self._services.settings.server, len(self._follows)
+        new = len(set(ids) - self._follows.keys())
+        if held + new > server.max_subscriptions_per_socket:
+            raise Overloaded(
+                f"a socket may follow {server.max_subscriptions_per_socket} tasks and follows "
+                f"{held}; unsubscribe some, or subscribe to all"
+            )
+        if (everywhere := self._services.sockets.subscriptions) + new > server.max_subscriptions:
+            raise Overloaded(
+                f"{everywhere} of {server.max_subscriptions} subscriptions are in use; subscribe "
+                "to all instead"
+            )
+
+    async def _found(self, task_id: str, after: int) -> dict[str, Any]:
+        """What the answer to a subscription says of its task. Raises RequestError."""
         task = await self._services.task(self._caller, task_id)
         if after > task.seq:
             raise InvalidRequest(f"after is {after}, the last event is {task.seq}", param="after")
-        answer = {"task_id": task_id, "status": task.state.value, "seq": task.seq}
-        return answer, partial(self._start, task_id, after)
+        return {"status": task.state.value, "seq": task.seq}
 
     async def _submit(self, message: dict[str, Any], aside: Aside) -> Done:
         fields = message.get("task")
         if not isinstance(fields, dict):
             raise InvalidRequest("task must be an object", param="task")
-        follow = _flag(message, "subscribe")
+        if follow := _flag(message, "subscribe"):
+            self._check_room({"new"})
         key = _key(message)
         submission = await aside(parse, fields)
         accepted = await self._services.intake.submit(submission, self._caller.owner, key, aside)
@@ -190,19 +246,25 @@ class Session:
 
     def _start(self, task_id: str, after: int, closes: bool = False) -> None:
         self._stop(task_id)
+        self._services.sockets.subscriptions += 1
         self._sent[task_id] = after
         self._follows[task_id] = asyncio.create_task(self._follow(task_id, after, closes))
 
     def _stop(self, task_id: str) -> None:
-        if follow := self._follows.pop(task_id, None):
+        if follow := self._follows.get(task_id):
             follow.cancel()
-            del self._sent[task_id]
-            self._moved.set()
+            self._forget(task_id)
+
+    def _forget(self, task_id: str) -> None:
+        del self._follows[task_id], self._sent[task_id]
+        self._services.sockets.subscriptions -= 1
+        self._moved.set()
 
     async def _follow(self, task_id: str, after: int, closes: bool) -> None:
         """Send one task's events until it is finished; ends with the socket."""
         try:
-            async with aclosing(self._services.journal.follow(task_id, after)) as pages:
+            following = self._services.journal.follow(task_id, after, self._pages)
+            async with aclosing(following) as pages:
                 async for page in pages:
                     await self._socket.send([event.wire for event in page])
                     self._sent[task_id] = page[-1].seq
@@ -218,7 +280,7 @@ class Session:
             return
         finally:
             if self._follows.get(task_id) is asyncio.current_task():
-                del self._follows[task_id], self._sent[task_id]
+                self._forget(task_id)
             self._moved.set()
 
     async def _follow_all(self, after_id: int) -> None:
@@ -239,15 +301,25 @@ class Session:
         try:
             while True:
                 await asyncio.sleep(TICK_S)
-                events = [views.progress_event(self._services, task) for task in self._lively()]
+                await self._send_progress()
                 if self._feed is not None:
                     alarms = self._services.monitor.alarms
                     changes = alarms.changes(self._alarm)
-                    events += [_dumps({"op": "alarm", "alarm": change}) for change in changes]
                     self._alarm = alarms.last
-                await self._socket.send(events)
+                    await self._socket.send(
+                        [_dumps({"op": "alarm", "alarm": change}) for change in changes]
+                    )
         except Closed:
             return
+
+    async def _send_progress(self) -> None:
+        """Send the progress of what is followed, with a turn for others now and then."""
+        live, ids = self._services.journal.live, [task.id for task in self._lively()]
+        for start in range(0, len(ids), TICK_SLICE):
+            if start:
+                await asyncio.sleep(0)
+            tasks = [live[i] for i in ids[start : start + TICK_SLICE] if i in live]
+            await self._socket.send([views.progress_event(self._services, one) for one in tasks])
 
     def _lively(self) -> Iterator[Task]:
         live = self._services.journal.live
@@ -295,22 +367,47 @@ def _key(message: dict[str, Any]) -> str | None:
     raise InvalidRequest(f"{name} must be a string of 1 to {KEY_MOST} characters", param=name)
 
 
+def _cursors(message: dict[str, Any]) -> dict[str, int]:
+    """The tasks of a subscription to several, each with its cursor. Raises InvalidRequest."""
+    tasks = message["tasks"]
+    if not isinstance(tasks, dict) or not tasks or message.keys() & {"task_id", "after"}:
+        raise InvalidRequest(
+            'tasks must be an object of cursors by task id, such as {"ID": 0}, and comes without '
+            "task_id and after",
+            param="tasks",
+        )
+    for task_id in tasks:
+        _number(tasks, task_id, f"tasks.{task_id[:80]}")
+    return tasks
+
+
+def _ids(message: dict[str, Any]) -> list[str]:
+    """The tasks that are followed no more. Raises InvalidRequest."""
+    ids = message["task_ids"]
+    wrong = not isinstance(ids, list) or not all(isinstance(each, str) for each in ids)
+    if wrong or "task_id" in message:
+        raise InvalidRequest(
+            "task_ids must be a list of task ids, and comes without task_id", param="task_ids"
+        )
+    return list(ids)
+
+
 def _of_all(message: dict[str, Any]) -> bool:
     """Whether it is about the whole feed. Raises InvalidRequest where it says both."""
     everything = _flag(message, "all")
-    wrong = {"task_id", "after"} if everything else {"after_id"}
+    wrong = {"task_id", "after", "tasks", "task_ids"} if everything else {"after_id"}
     for name in sorted(wrong & message.keys()):
         # Left out in silence, a cursor of the wrong kind would lose events.
-        goes = "one task, and not with all" if everything else "the whole feed: with all = true"
+        goes = "single tasks, and not with all" if everything else "the whole feed: with all = true"
         raise InvalidRequest(f"{name} is for {goes}", param=name)
     return everything
 
 
-def _number(message: dict[str, Any], name: str) -> int:
+def _number(message: dict[str, Any], name: str, param: str | None = None) -> int:
     """A cursor. Raises InvalidRequest."""
-    value = message.get(name, 0)
+    value, shown = message.get(name, 0), param or name
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRequest(f"{name} must be a whole number from 0", param=name)
+        raise InvalidRequest(f"{shown} must be a whole number from 0", param=shown)
     return value
 
 

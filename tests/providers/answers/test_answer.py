@@ -1,3 +1,6 @@
+import time
+from collections.abc import Iterable
+from itertools import cycle, islice
 from typing import Any
 
 import pytest
@@ -601,3 +604,48 @@ def test_any_value_is_taken_or_refused_and_breaks_nothing(value: Any) -> None:
         return
     assert all(delta.text or delta.call or delta.event for delta in deltas)
     assert answer.begun or not deltas
+
+
+def frame(**delta: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "delta": delta}]}
+
+
+def called_with(arguments: str, **function: str) -> dict[str, Any]:
+    call = {"index": 0, "function": {"arguments": arguments, **function}}
+    return frame(tool_calls=[call])
+
+
+def cost_s(frames: Iterable[dict[str, Any]]) -> float:
+    """Processor seconds for reading these frames as one answer."""
+    answer = Answer()
+    began = time.process_time()
+    for each in frames:
+        for _ in answer.take(each, ()):
+            pass
+    return time.process_time() - began
+
+
+LONG = "x" * 1000
+MANY = 6000
+
+
+@pytest.mark.parametrize(
+    "pieces",
+    [
+        [called_with(LONG, name="f"), called_with(LONG)],
+        [called_with(LONG)],
+        [called_with("}" * 1000, name="f")],
+        [frame(content=LONG), {"choices": [{"index": 0, "message": {"content": "y" * 100}}]}],
+        [
+            {"choices": [{"index": 0, "message": {"content": f"{number} {LONG}"}}]}
+            for number in range(10)
+        ],
+    ],
+    ids=["arguments", "no-name", "braces", "text-and-message", "messages"],
+)
+def test_an_answer_in_many_pieces_costs_little_more_for_each(
+    pieces: list[dict[str, Any]],
+) -> None:
+    few = min(cost_s(islice(cycle(pieces), MANY // 8)) for _ in range(3))
+    many = cost_s(islice(cycle(pieces), MANY))
+    assert many < 24 * few + 0.05, "eight times the pieces, and far more than that of time"

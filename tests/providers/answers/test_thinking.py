@@ -149,3 +149,10 @@ def test_auto_adds_nothing_anywhere() -> None:
 @pytest.mark.parametrize(("name", "mode"), [("none", "on"), ("none", "off"), ("always_on", "off")])
 def test_a_mode_may_be_missing(name: str, mode: str) -> None:
     assert SWITCHES[name].body(mode) is None
+
+
+@pytest.mark.parametrize("rest", ["", "plain", "<think>a</think>b", "<thin", " \n<think>a"])
+def test_blanks_before_all_else_are_split_alike_however_they_come(rest: str) -> None:
+    text = f" \n\t {rest}"
+    assert split(*text) == split(text)
+    assert split(" ", "", "\n\t ", rest) == split(text)

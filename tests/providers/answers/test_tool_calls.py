@@ -212,3 +212,19 @@ def test_any_pieces_make_calls_with_ids_of_their_own(pieces: list[Any], whole: b
     assert all(ids)
     assert len(set(ids)) == len(ids)
     assert all(isinstance(call["function"]["arguments"], str) for call in together)
+
+
+@pytest.mark.parametrize("named", [{}, {"name": "f"}])
+def test_arguments_in_many_pieces_are_joined_once(named: dict[str, str]) -> None:
+    """Joined with each piece, ten thousand of them took the event loop 40 s."""
+    calls = ToolCalls()
+    parts = [f"{number} " for number in range(1000)]
+    shown = [
+        new
+        for part in parts
+        for new in calls.take({"index": 0, "id": "c", "function": {"arguments": part, **named}})
+    ]
+    (call,) = calls._calls  # noqa: SLF001
+    assert len(call.parts) == len(parts)
+    shown += calls.rest()
+    assert "".join(new["function"]["arguments"] for new in shown) == "".join(parts)

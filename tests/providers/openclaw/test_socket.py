@@ -21,13 +21,14 @@ from asyncsvc.errors import (
     UpstreamAuth,
     UpstreamDisconnected,
     UpstreamInvalid,
+    UpstreamTooLarge,
 )
 from asyncsvc.providers.agents import RunState
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.dialects import PRESETS
 from asyncsvc.providers.openclaw import chat
-from asyncsvc.providers.openclaw.chat import prompt
-from asyncsvc.providers.openclaw.socket import fault_in
+from asyncsvc.providers.openclaw.chat import _Run, prompt
+from asyncsvc.providers.openclaw.socket import Listener, _message, fault_in
 from asyncsvc.providers.upstream import Upstream
 from tests.upstreams import ASK, Sheet, client, upstream
 
@@ -319,3 +320,43 @@ def test_what_an_error_means() -> None:
     assert fault_in({"code": "INVALID_REQUEST"}, []).code == "upstream_rejected"
     assert "[key]" in str(fault_in("bad secret-token", ["secret-token"]))
     assert isinstance(fault_in({"details": {"code": "PAIRING_REQUIRED"}}, []), UpstreamAuth)
+
+
+# Bounds ---------------------------------------------------------------------------------------
+
+
+def of_chat(state: str, size: int) -> dict[str, Any]:
+    return {"event": "chat", "state": state, "message": {"content": "x" * size}}
+
+
+async def test_text_that_finds_no_room_is_left_out_and_the_last_of_it_is_kept() -> None:
+    listener = Listener(1000)
+    for _ in range(5):
+        listener.put(of_chat("delta", 400), 400)
+    taken = [await listener.get(), await listener.get()]
+    listener.put(of_chat("final", 500), 500)
+    last = await listener.get()
+    assert [event["state"] for event in [*taken, last] if isinstance(event, dict)] == [
+        "delta", "delta", "final",
+    ]  # fmt: skip
+
+
+async def test_another_event_that_finds_no_room_ends_the_run() -> None:
+    listener = Listener(1000)
+    listener.put(of_chat("delta", 900), 900)
+    listener.put({"event": "agent"}, 200)
+    await listener.get()
+    assert isinstance(await listener.get(), UpstreamTooLarge)
+
+
+async def test_many_pieces_of_a_run_end_at_the_bound() -> None:
+    run = _Run(Sheet(), upstream(preset=PRESETS["openclaw"]), 1000)
+    run.take(of_chat("delta", 900))
+    with pytest.raises(UpstreamTooLarge, match=r"limits\.answer_mb"):
+        run.take(of_chat("delta", 1100))
+
+
+@pytest.mark.parametrize("frame", [b"{", b"[" * 300_000, b'{"x":' + b"7" * 2_000_000 + b"}"])
+def test_a_frame_that_is_not_read_is_an_error_of_the_gateway(frame: bytes) -> None:
+    with pytest.raises(UpstreamInvalid):
+        _message(frame)

@@ -1,0 +1,102 @@
+"""Warnings about secrets: tokens that can be guessed or are used twice, files that others can read.
+
+Nothing of it keeps the service from starting. Promises that no warning holds a secret. Never
+changes a file.
+"""
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from asyncsvc.config.secrets import SECRET_NAMES, names_variables
+from asyncsvc.config.settings import Settings
+
+LEAST_CHARS = 16
+"""Shortest token without a warning: 16 random letters and digits are 95 bits, of which OWASP's
+guide to sessions asks for 64."""
+TOKENS = ("auth_tokens_env", "token_env")
+"""Keys that name variables with tokens of clients, separated by commas."""
+
+
+def warnings(settings: Settings, environ: Mapping[str, str], file: Path | None) -> list[str]:
+    """Return one line for each secret that is weak, used twice, in the file or open to others."""
+    values = list(_values("", settings.model_dump()))
+    lines = [*_tokens(values, environ), *_in_the_file(values)]
+    folders = dict.fromkeys([Path.cwd(), *([file.absolute().parent] if file else [])])
+    secret_files = [folder / ".env" for folder in folders]
+    if file is not None and any(_in_the_file(values)):
+        secret_files.append(file)
+    return lines + [line for each in secret_files if (line := _open_to_others(each))]
+
+
+def _values(where: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
+    """Yield (full name, key, value) of each value of the settings."""
+    for key, value in table.items():
+        full = f"{where}.{key}" if where else key
+        if isinstance(value, dict):
+            yield from _values(full, value)
+        else:
+            yield full, key, value
+
+
+def _tokens(values: list[tuple[str, str, Any]], environ: Mapping[str, str]) -> Iterator[str]:
+    """Compare all secrets with each other, and count the characters of those of clients."""
+    seen: dict[str, str] = {}
+    done: set[str] = set()
+    for full, key, value in values:
+        if key == "token_sha256" and value:
+            yield from _twice(seen, full, str(value).lower())
+        for variable in _variables(key, value):
+            if variable in done:
+                continue
+            done.add(variable)
+            for place, secret in _secrets(variable, environ.get(variable, ""), key):
+                if key in TOKENS and len(secret) < LEAST_CHARS:
+                    yield (
+                        f"{place} has {len(secret)} characters and may be guessed; take at least "
+                        f"{LEAST_CHARS} random ones"
+                    )
+                yield from _twice(seen, place, hashlib.sha256(secret.encode()).hexdigest())
+
+
+def _variables(key: str, value: Any) -> list[str]:
+    if not names_variables(key) or not value:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _secrets(variable: str, held: str, key: str) -> list[tuple[str, str]]:
+    """Return (place, secret) of what a variable holds."""
+    parts = held.split(",") if key in TOKENS else [held]
+    found = [part.strip() for part in parts if part.strip()]
+    if len(found) < 2:
+        return [(variable, secret) for secret in found]
+    return [(f"token {number} of {variable}", secret) for number, secret in enumerate(found, 1)]
+
+
+def _twice(seen: dict[str, str], place: str, digest: str) -> Iterator[str]:
+    if digest in seen:
+        yield f"{place} is equal to {seen[digest]}; each needs a secret of its own"
+    seen.setdefault(digest, place)
+
+
+def _in_the_file(values: list[tuple[str, str, Any]]) -> Iterator[str]:
+    """Yield a line for each header and field that is a secret by its name."""
+    for full, key, value in values:
+        inside = ".extra_headers." in full or ".extra_body." in full
+        if inside and isinstance(value, str) and value and SECRET_NAMES.fullmatch(key):
+            yield f"{full} is a secret in the file; put it into the variable of api_key_env"
+
+
+def _open_to_others(file: Path) -> str | None:
+    """Return a warning about a file with secrets that other users of this machine can read."""
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return None
+    if os.name == "nt" or not mode & (stat.S_IRGRP | stat.S_IROTH):
+        return None
+    return f"{file} holds secrets and can be read by others: chmod 600 {file}"
