@@ -20,7 +20,7 @@ read in one place.
     │   ├── RequestTimeout 408 · Conflict 409 · TaskTooLarge 413 · InvalidRequest 422
     │   ├── UnsupportedEncoding 415
     │   ├── TooManyAttempts 429 · ClientRateLimited 429 · QueueFull 429
-    │   └── NoModel 503 · Overloaded 503 · ShuttingDown 503
+    │   └── NoModel 503 · Overloaded 503 · ShuttingDown 503 · SandboxUnavailable 503
     └── ProviderError              why a call upstream failed: code, retry rule, breaker rule
         ├── ConnectTimeout · FirstTokenTimeout · IdleTimeout · TaskTimeout · Expired
         ├── RateLimited
@@ -212,6 +212,12 @@ class QueueFull(RequestError):
 
 class NoModel(RequestError):
     status, code, type = 503, "no_model", "server_error"
+
+
+class SandboxUnavailable(RequestError):
+    """No program can be run safely here; waiting does not help."""
+
+    status, code, type = 503, "sandbox_unavailable", "server_error"
 
 
 class Overloaded(RequestError):
