@@ -55,7 +55,10 @@ class Command:
         pairs = [f"{name}={value}" for name, value in self.environ.items()]
         if not words or not words[0]:
             raise InvalidRequest("must name a program", param="argv")
-        sizes = [len(os.fsencode(word)) + 1 for word in (*words, *pairs)]
+        try:
+            sizes = [len(os.fsencode(word)) + 1 for word in (*words, *pairs)]
+        except UnicodeEncodeError as error:
+            raise InvalidRequest("must be valid Unicode", param="argv") from error
         if max(sizes) > MOST_ARGUMENT_BYTES or sum(sizes) > MOST_ARGV_BYTES:
             raise InvalidRequest(
                 f"is too long: at most {MOST_ARGUMENT_BYTES} bytes an argument and "

@@ -63,7 +63,7 @@ class KeptOutput:
     def text(self, last_line: str = "") -> str:
         """All that is kept, with a line that says how much is not, and one at the end."""
         self.add(b"", final=True)
-        if not self._tail and len(self._head) + len(last_line) < self._limit:
+        if not self._tail and len(self._head) + len(last_line) <= self._limit:
             return self._head.decode() + last_line
         # Half for each end, less the line between; the line is counted as LEAST_BYTES at most.
         whole = self._head + self._tail

@@ -225,7 +225,7 @@ def wait(child: int) -> int:
     """The exit code of a child, other children being reaped meanwhile."""
     while True:
         ended, status = os.wait()
-        if ended == child:
+        if ended == child and not os.WIFSTOPPED(status):
             code = os.waitstatus_to_exitcode(status)
             return code if code >= 0 else 128 - code
 
