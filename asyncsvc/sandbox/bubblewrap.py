@@ -14,19 +14,32 @@ from typing import Self
 
 from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.command import Bounds, Command, Ended, Output
-from asyncsvc.sandbox.control_groups import ControlGroups, Group
+from asyncsvc.sandbox.control_groups import ControlGroups, Group, make_group
 from asyncsvc.sandbox.mounts import HOST, ID, SHARED_MEMORY, WORKSPACE, Mounts
 from asyncsvc.sandbox.supervisor import Process, sealed, supervise
 
 SEARCH = "/usr/bin:/bin:/usr/local/bin"
-NEEDED = ("--seccomp", "--json-status-fd", "--size", "--remount-ro")
+NEEDED = ("--seccomp", "--json-status-fd", "--size", "--remount-ro", "--as-pid-1")
 STATUS_BYTES = 4096
 HELP_S = 5.0
 DEVICES_BYTES = 65_536
 """Room for /dev, which holds names only."""
-JOIN = 'while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done; shift; exec env -i "$@"'
-"""A shell joins the control groups before bubblewrap starts: no process is ever outside them. It
-sets variables of its own, which go no further."""
+SIGNALLED = 128
+"""From here on exit codes are of a signal: bubblewrap itself was killed, for want of memory."""
+BEFORE = """
+if [ "$1" = root ]; then mount -o bind,ro /dev /dev || exit 125; fi
+shift
+while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done
+shift
+exec env -i "$@"
+"""
+"""What a shell does before bubblewrap starts: it joins the control groups, so that no process is
+ever outside them, and sets no variable that goes further. Where the service is root, devices are
+made read-only first, in a mount namespace of its own: they can be written all the same, but a
+program, which owns them there, cannot change their mode for the whole machine."""
+FIRST = 'exec 3>&2 2>/dev/null; "$@" 2>&3 3>&-; exit $?'
+"""Process 1 is a shell from the allow-list, never bubblewrap: /proc/1/exe would lead to its file
+outside, whose mode a program could change where the service is root."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +105,16 @@ class Bubblewrap:
 
     async def run(self, command: Command, output: Output) -> Ended:
         words = command.words()
-        group = self._groups.make(self._bounds) if self._groups else None
+        group = make_group(self._groups, self._bounds)
         source, status = os.pipe()
         os.set_blocking(source, False)
         try:
             calls = sealed(self._filter)
-            argv = [*_joining(group), *self._argv(command, words, calls, status)]
-            process = Process(argv, {}, Path("/"), (calls, status))
+            argv = [*_before(group), *self._argv(command, words, calls, status)]
+            process = Process(argv, {}, Path("/"), (calls, status), self._bounds.disk)
             ended = await supervise(process, command, output)
-            if ended.exit_code is not None and b'"exit-code"' not in _read(source):
+            set_up = b'"exit-code"' in _read(source)
+            if ended.exit_code is not None and ended.exit_code < SIGNALLED and not set_up:
                 # bubblewrap writes it only once the program has been started.
                 raise SandboxUnavailable(
                     f"bubblewrap could not set up the sandbox: {ended.output.strip()[-300:]}"
@@ -122,11 +136,11 @@ class Bubblewrap:
             *("--unshare-all", "--unshare-user", "--hostname", HOST),
             *(("--disable-userns",) if self._programs.disables_namespaces else ()),
             *("--uid", str(ID), "--gid", str(ID), "--cap-drop", "ALL"),
-            *("--die-with-parent", "--new-session", "--clearenv"),
+            *("--die-with-parent", "--new-session", "--as-pid-1", "--clearenv"),
             *environment,
             *("--seccomp", str(calls), "--json-status-fd", str(status)),
             *self._mounted(command.workspace),
-            *("--chdir", WORKSPACE, "--"),
+            *("--chdir", WORKSPACE, "--", "/bin/sh", "-c", FIRST, "sh"),
             *self._limited(command.timeout_s),
             *words,
         ]
@@ -142,7 +156,7 @@ class Bubblewrap:
             arguments += ["--symlink", target, path]
         arguments += ["--size", str(SHARED_MEMORY), "--perms", "1777", "--tmpfs", "/dev/shm"]
         arguments += ["--size", str(self._bounds.scratch), "--perms", "1777", "--tmpfs", "/tmp"]
-        arguments += ["--proc", "/proc", "--bind", str(workspace), WORKSPACE]
+        arguments += ["--proc", "/proc", "--bind", os.path.realpath(workspace), WORKSPACE]
         for path in ("/proc", "/dev", "/"):
             arguments += ["--remount-ro", path]
         return arguments
@@ -162,8 +176,11 @@ class Bubblewrap:
         ]
 
 
-def _joining(group: Group | None) -> list[str]:
-    return ["/bin/sh", "-c", JOIN, "sh", *group.doors, "--"] if group is not None else []
+def _before(group: Group | None) -> list[str]:
+    doors = group.doors if group is not None else []
+    root = os.geteuid() == 0
+    alone = ["unshare", "--mount"] if root else []
+    return [*alone, "/bin/sh", "-c", BEFORE, "sh", "root" if root else "user", *doors, "--"]
 
 
 def _read(source: int) -> bytes:

@@ -8,7 +8,9 @@ import logging
 import platform
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from asyncsvc.config.settings import Tools
 from asyncsvc.sandbox.bubblewrap import Bubblewrap, Programs
@@ -23,6 +25,12 @@ from asyncsvc.sandbox.self_test import find_fault
 log = logging.getLogger(__name__)
 BACKENDS = ("bubblewrap", "namespaces")
 """In the order in which they are tried."""
+FORBIDDING = {
+    "kernel.apparmor_restrict_unprivileged_userns": "1",
+    "kernel.unprivileged_userns_clone": "0",
+    "user.max_user_namespaces": "0",
+}
+"""Settings of the kernel: those of Ubuntu, of Debian, and of every Linux."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +63,7 @@ async def choose(
             return found
         reasons.append(f"{name}: {found}")
         log.info("the sandbox %s is not used: %s", name, found)
-    return Unavailable("no sandbox holds here: " + "; ".join(reasons))
+    return Unavailable("no sandbox holds here: " + "; ".join([*reasons, *_hints()]))
 
 
 def _lacking() -> str | None:
@@ -65,6 +73,16 @@ def _lacking() -> str | None:
     if not supported(platform.machine()):
         return f"exec tools need an x86_64 or aarch64 processor; this is {platform.machine()}"
     return None
+
+
+def _hints() -> list[str]:
+    """What commonly forbids user namespaces, where it does so here."""
+    hints = []
+    for name, forbids in FORBIDDING.items():
+        with suppress(OSError):
+            if Path("/proc/sys", *name.split(".")).read_text().strip() == forbids:
+                hints.append(f"user namespaces are restricted here ({name} = {forbids})")
+    return hints
 
 
 async def _try(name: str, bounds: Bounds) -> Sandbox | str:

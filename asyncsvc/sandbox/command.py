@@ -18,6 +18,7 @@ MOST_ARGUMENT_BYTES = 128 * 1024 - 1
 """Linux refuses a longer one (MAX_ARG_STRLEN)."""
 MOST_ARGV_BYTES = 1 << 20
 """Half of what Linux takes for arguments and environment together, with a stack of 8 MB."""
+MOST_S = 86_400
 
 Output = Callable[[str], None]
 
@@ -69,9 +70,15 @@ class Command:
             raise InvalidRequest("must not hold NUL", param="argv")
         if any(not name or "=" in name for name in self.environ):
             raise InvalidRequest("a variable's name must not be empty nor hold =", param="environ")
+        self._check_limits()
+        return words
+
+    def _check_limits(self) -> None:
         if len(self.stdin) > MOST_STDIN_BYTES:
             raise InvalidRequest(f"has at most {MOST_STDIN_BYTES} bytes", param="stdin")
-        return words
+        # Not a number is refused as well: it is not less than anything.
+        if not 0 < self.timeout_s <= MOST_S:
+            raise InvalidRequest(f"must be above 0 and at most {MOST_S}", param="timeout_s")
 
     def variables(self) -> dict[str, str]:
         """The whole environment of the program."""
@@ -116,7 +123,8 @@ class Sandbox(Protocol):
 class Bounds:
     """What a command may use. Bytes, but for `processes`, which counts threads as well.
 
-    `memory` is for each process, and for all of them where a control group can be made.
+    `memory` is for each process, and for all of them where a control group can be made. `scratch`
+    is /tmp. `disk` is what the workspace's file system may lose in all during a call.
     """
 
     memory: int = 512 << 20
@@ -124,6 +132,7 @@ class Bounds:
     file: int = 64 << 20
     descriptors: int = 256
     scratch: int = 64 << 20
+    disk: int = 2 << 30
 
     def cpu_s(self, timeout_s: float) -> int:
         """Seconds of processor time for each process: a net below the time limit."""

@@ -12,6 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.command import Bounds
 
 PREFIX = "asyncsvc-sandbox-"
@@ -83,6 +84,18 @@ class ControlGroups:
             (made[0], memory, bounds.memory),
             (made[-1], "pids.max", bounds.processes),
         ]
+
+
+def make_group(groups: ControlGroups | None, bounds: Bounds) -> Group | None:
+    """A group for a call; None where this machine has none.
+
+    Raises SandboxUnavailable where it had them at start: the bounds were tried with them.
+    """
+    if groups is None:
+        return None
+    if (made := groups.make(bounds)) is None:
+        raise SandboxUnavailable("no control group can be made any more")
+    return made
 
 
 def find_groups(bounds: Bounds) -> ControlGroups | None:

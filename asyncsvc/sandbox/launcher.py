@@ -145,7 +145,8 @@ def make_root(wanted: dict[str, Any]) -> None:
     for path in wanted["read_only"]:
         bind(path, path, READ_ONLY | NO_SETUID | NO_DEVICES)
     for path in wanted["devices"]:
-        bind(path, path, NO_SETUID | NO_PROGRAMS)
+        # They can be written all the same, but their mode and owner are held.
+        bind(path, path, READ_ONLY | NO_SETUID | NO_PROGRAMS)
     for path, target in wanted["links"]:
         os.symlink(target, path)
     memory("/dev/shm", wanted["shared_memory"], "1777")

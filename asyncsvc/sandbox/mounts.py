@@ -13,7 +13,7 @@ from asyncsvc.sandbox.command import interpreter
 
 WORKSPACE = "/ws"
 ID = 65534
-"""User and group in the sandbox: nobody."""
+"""User and group in the sandbox: those that own nothing on any system."""
 HOST = "sandbox"
 ROOT_FOLDERS = ("bin", "sbin", "lib", "lib32", "lib64", "libx32")
 ETC = ("ld.so.cache", "alternatives")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.command import Bounds, Command, Ended, Output, interpreter
-from asyncsvc.sandbox.control_groups import ControlGroups
+from asyncsvc.sandbox.control_groups import ControlGroups, make_group
 from asyncsvc.sandbox.mounts import HOST, ID, SHARED_MEMORY, WORKSPACE, Mounts
 from asyncsvc.sandbox.supervisor import Process, sealed, supervise
 
@@ -34,14 +34,14 @@ class Namespaces:
 
     async def run(self, command: Command, output: Output) -> Ended:
         words = command.words()
-        group = self._groups.make(self._bounds) if self._groups else None
+        group = make_group(self._groups, self._bounds)
         source, status = os.pipe()
         os.set_blocking(source, False)
         try:
             wanted = self._description(command, words, status, group.doors if group else [])
             description = sealed(wanted)
             argv = [str(interpreter()), "-I", "-S", str(LAUNCHER), str(description)]
-            process = Process(argv, {}, Path("/"), (description, status))
+            process = Process(argv, {}, Path("/"), (description, status), self._bounds.disk)
             ended = await supervise(process, command, output)
             if ended.exit_code is not None and (reason := _read(source)):
                 raise SandboxUnavailable(f"the launcher could not set up the sandbox: {reason}")
@@ -58,7 +58,7 @@ class Namespaces:
         wanted = {
             "words": words,
             "environment": command.variables(),
-            "workspace": str(command.workspace.resolve()),
+            "workspace": os.path.realpath(command.workspace),
             "workspace_at": WORKSPACE,
             "read_only": self._mounts.read_only,
             "links": self._mounts.links,

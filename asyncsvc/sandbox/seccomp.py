@@ -21,6 +21,8 @@ SETUID = 0o6000
 CREATES = 0o20000100
 """O_CREAT and O_TMPFILE: only with one of them has open a mode."""
 AF_UNIX = 1
+DATAGRAMS = 2
+"""The bit of SOCK_DGRAM and SOCK_RAW: one of such a pair can still send to any address."""
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 """They write into a terminal as if a person had typed."""
 PERSONALITY_ASKED = 0xFFFFFFFF
@@ -109,7 +111,14 @@ def _checked() -> dict[str, list[bytes]]:
     allowed = _step(RETURN, ALLOW)
     checks = {
         "clone": [_argument(0), _step(ANY_BIT, NAMESPACES, no=1), _refused(), allowed],
-        "socketpair": [_argument(0), _step(EQUAL, AF_UNIX, yes=1), _refused(), allowed],
+        "socketpair": [
+            _argument(0),
+            _step(EQUAL, AF_UNIX, no=2),
+            _argument(1),
+            _step(ANY_BIT, DATAGRAMS, no=1),
+            _refused(),
+            allowed,
+        ],
         "personality": [
             _argument(0),
             _step(EQUAL, 0, yes=2),

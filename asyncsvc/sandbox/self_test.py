@@ -23,7 +23,7 @@ TIMEOUT_S = 10.0
 PULSE_S = 0.15
 GREETING = b"hello"
 PROGRAM = """
-import json, os, resource, signal, socket, sys, time
+import json, os, signal, socket, stat, sys, time
 
 canary = json.loads(sys.argv[1])
 held = sys.stdin.read() == "hello"
@@ -88,8 +88,9 @@ def namespaces():
 
 
 def environment():
-    with open("/proc/1/environ", "rb") as file:
-        return bool(file.read())
+    own = {name + "=" + value for name, value in os.environ.items()}
+    with open("/proc/1/environ") as file:
+        return not set(file.read().split("\\0")) <= {*own, ""}
 
 
 def descriptors():
@@ -106,6 +107,9 @@ attempt("a port of this machine was reached",
         lambda: connect(socket.AF_INET, tuple(canary["port"])))
 attempt("an abstract socket was reached", lambda: connect(socket.AF_UNIX, "\\0" + canary["name"]))
 attempt("a socket's file was reached", lambda: connect(socket.AF_UNIX, canary["path"]))
+for path in ("/dev/null", "/proc/1/exe"):
+    attempt("the mode of " + path + " could be changed",
+            lambda: os.chmod(path, stat.S_IMODE(os.stat(path).st_mode)))
 attempt("the environment of process 1 was read", environment)
 attempt("descriptors were inherited", descriptors)
 attempt("more processes than allowed were started", forks)

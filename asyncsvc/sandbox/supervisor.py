@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +25,31 @@ PIECE_BYTES = 65_536
 DRAIN_S = 0.25
 """How long output is awaited after the program's end: only a process that outlives it can still
 hold the pipe."""
+DISK_S = 0.1
+"""How often the disk is looked at."""
+MOST_FILES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """What to start. `descriptors` stay open in it and are closed here once it has started."""
+    """What to start. `descriptors` stay open in it and are closed here once it has started.
+
+    It is killed when the workspace's file system has lost `disk` bytes since.
+    """
 
     argv: Sequence[str]
     environ: Mapping[str, str]
     folder: Path
     descriptors: Sequence[int] = ()
+    disk: int | None = None
+
+
+class Stop(Enum):
+    """Why a process is killed."""
+
+    TIMEOUT = "timeout"
+    OUTPUT = "output"
+    DISK = "disk"
 
 
 async def supervise(process: Process, command: Command, output: Output) -> Ended:
@@ -46,21 +62,26 @@ async def supervise(process: Process, command: Command, output: Output) -> Ended
     try:
         child = await _start(process, command.stdin, sink)
         try:
-            timed_out, killed = await _run(child, reader, command.timeout_s)
+            stop = await _run(child, reader, command, process.disk)
         finally:
             await _end(child)
-        if not killed:
+        if stop is None:
             with suppress(TimeoutError):
                 await asyncio.wait_for(asyncio.shield(reader.end), DRAIN_S)
     finally:
         reader.close()
-    flooded = killed and not timed_out
-    last = f"\n[killed after {kept.read} bytes of output]" if flooded else ""
+    if reader.failure is not None:
+        raise reader.failure
+    lines = {
+        Stop.OUTPUT: f"\n[killed after {kept.read} bytes of output]",
+        Stop.DISK: "\n[killed because it took too much of the disk]",
+    }
+    last = lines.get(stop, "") if stop is not None else ""
     return Ended(
-        exit_code=None if killed else _exit_code(child.returncode),
+        exit_code=_exit_code(child.returncode) if stop is None else None,
         output=kept.text(last),
         truncated=kept.truncated,
-        timed_out=timed_out,
+        timed_out=stop is Stop.TIMEOUT,
         duration_s=loop.time() - began,
     )
 
@@ -86,17 +107,47 @@ async def _start(process: Process, stdin: bytes, sink: int) -> asyncio.subproces
 
 
 async def _run(
-    child: asyncio.subprocess.Process, reader: "_Reader", timeout_s: float
-) -> tuple[bool, bool]:
-    """Whether its time ran out, and whether it has to be killed."""
+    child: asyncio.subprocess.Process, reader: "_Reader", command: Command, disk: int | None
+) -> Stop | None:
+    """Why the process has to be killed; None where it has ended by itself."""
     ended = asyncio.ensure_future(child.wait())
+    filled = asyncio.ensure_future(_filled(command.workspace, disk))
+    awaited: set[asyncio.Future[Any]] = {ended, filled, reader.flooded}
     try:
-        awaited: set[asyncio.Future[Any]] = {ended, reader.flooded}
-        await asyncio.wait(awaited, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
-        killed = reader.flooded.done() or not ended.done()
-        return killed and not reader.flooded.done(), killed
+        await asyncio.wait(awaited, timeout=command.timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        if reader.flooded.done():
+            return Stop.OUTPUT
+        if ended.done():
+            return None
+        return Stop.DISK if filled.done() else Stop.TIMEOUT
     finally:
         ended.cancel()
+        filled.cancel()
+
+
+async def _filled(workspace: Path, most: int | None) -> None:
+    """Return once the workspace's file system has lost too much, in bytes or in files.
+
+    Asked is the file system: a file that is deleted while it is open is in no folder.
+    """
+    before = _free(workspace)
+    if most is None or before is None:
+        await asyncio.get_running_loop().create_future()
+        return
+    while True:
+        await asyncio.sleep(DISK_S)
+        now = _free(workspace)
+        if now and (before[0] - now[0] > most or before[1] - now[1] > MOST_FILES):
+            return
+
+
+def _free(folder: Path) -> tuple[int, int] | None:
+    """Free bytes and files of a file system."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize, found.f_favail
 
 
 async def _end(child: asyncio.subprocess.Process) -> None:
@@ -113,9 +164,10 @@ def _exit_code(code: int | None) -> int | None:
 
 
 def _readable(content: bytes) -> int:
-    """A descriptor with this content that nothing can be written to."""
-    if not content:
-        return os.open(os.devnull, os.O_RDONLY)
+    """A descriptor with this content that nothing can be written to.
+
+    Never /dev/null: a program of root could change its mode through it.
+    """
     if hasattr(os, "memfd_create"):
         return sealed(content)
     with tempfile.TemporaryFile() as file:
@@ -145,6 +197,8 @@ class _Reader:
     ) -> None:
         self.end: asyncio.Future[None] = loop.create_future()
         self.flooded: asyncio.Future[None] = loop.create_future()
+        self.failure: Exception | None = None
+        """What the receiver of the output raised."""
         self._loop, self._source, self._kept, self._most = loop, source, kept, most
         os.set_blocking(source, False)
         loop.add_reader(source, self._read)
@@ -157,9 +211,15 @@ class _Reader:
         if not data:
             self._stop(self.end)
             return
-        self._kept.add(data)
-        if self._kept.read > self._most:
+        try:
+            self._kept.add(data)
+        except Exception as error:
+            # The receiver of the output failed, so the call fails now, not at the program's end.
+            self.failure = error
             self._stop(self.flooded)
+        else:
+            if self._kept.read > self._most:
+                self._stop(self.flooded)
 
     def _stop(self, why: asyncio.Future[None]) -> None:
         self._loop.remove_reader(self._source)

@@ -112,6 +112,32 @@ escaped = found
     Probe("the magic key", opens("'/proc/sysrq-trigger'", "r+"), KERNEL),
     Probe("the out-of-memory score", opens("'/proc/self/oom_score_adj'", "r+")),
     Probe("memory of the kernel", "escaped = bool(open('/proc/kcore', 'rb').read(4))", KERNEL),
+    # Where the service is root, a program owns what root owns. Each mode is set to what it is.
+    *(
+        Probe(f"the mode of {path}", f"os.chmod('{path}', mode({path!r})); escaped = True", free)
+        for path, free in (
+            ("/dev/null", None),
+            ("/dev/urandom", None),
+            ("/usr", None),
+            ("/usr/bin/env", None),
+            ("/proc/self/exe", None),
+            ("/proc/1/exe", FIRST),
+        )
+    ),
+    Probe(
+        "the mode of stdin", "os.fchmod(0, mode('/proc/self/fd/0')); escaped = not memory(0)", CLEAN
+    ),
+    Probe("the time of /dev/null", "os.utime('/dev/null'); escaped = True"),
+    Probe("the owner of /dev/null", "os.chown('/dev/null', -1, os.getgid()); escaped = True"),
+    Probe(
+        "files that process 1 has mapped",
+        """
+for name in os.listdir('/proc/1/map_files'):
+    os.stat(f'/proc/1/map_files/{name}')
+    escaped = True
+""",
+        FIRST,
+    ),
     Probe(
         "a shell",
         "escaped = CANARY in subprocess.run(['sh', '-c', 'cat \"$1\"; cat < \"$1\"', 'sh',"
@@ -133,14 +159,21 @@ for descriptor in os.listdir(outside('fd')):
     Probe("the service's memory", "escaped = bool(open(outside('mem'), 'rb+'))"),
     Probe("the service's root", "escaped = bool(os.listdir(outside('root')))"),
     Probe("the service's command line", "escaped = bool(open(outside('cmdline'), 'rb').read())"),
-    Probe("the environment of process 1", "escaped = bool(open('/proc/1/environ').read())", FIRST),
+    Probe(
+        "the environment of process 1",
+        """
+own = {f'{name}={value}' for name, value in os.environ.items()} | {''}
+escaped = not set(open('/proc/1/environ').read().split('\\0')) <= own
+""",
+        FIRST,
+    ),
     Probe("the memory of process 1", "open('/proc/1/mem', 'rb+'); escaped = True", FIRST),
     Probe(
         "descriptors of process 1",
         """
+own = {os.readlink(f'/proc/self/fd/{n}') for n in range(2)} | {world['output']}
 for descriptor in os.listdir('/proc/1/fd'):
-    if int(descriptor) > 2:
-        open(f'/proc/1/fd/{descriptor}', 'rb')
+    if os.readlink(f'/proc/1/fd/{descriptor}') not in own:
         escaped = True
 """,
         FIRST,
@@ -192,6 +225,10 @@ for descriptor in range(3, 1000):
         "resource.setrlimit(resource.RLIMIT_NOFILE, (10**5, 10**5)); escaped = True",
         "depends on the rights of the service",
     ),
+    Probe("a real-time priority",
+          "os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1)); escaped = True", KERNEL),
+    Probe("capabilities of a file", "open('own', 'w').close()\nos.setxattr('own', "
+          "'security.capability', struct.pack('=5I', 0x2000001, 1, 0, 0, 0)); escaped = True"),
     Probe("core dumps", "escaped = resource.getrlimit(resource.RLIMIT_CORE)[0] != 0", OWN),
     Probe("processor time", "escaped = resource.getrlimit(resource.RLIMIT_CPU)[1] < 0"),
 ]  # fmt: skip
@@ -225,6 +262,15 @@ NETWORK = [
     Probe("an abstract socket", connects("AF_UNIX", "'\\0' + world['abstract']")),
     Probe("a socket's file outside", connects("AF_UNIX", "world['socket']")),
     Probe("a socket's file in the workspace", connects("AF_UNIX", "'../socket'")),
+    *(
+        Probe(f"{name} from one of a pair",
+              "one, _ = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)\n"
+              f"one.{code}\nescaped = True")
+        for name, code in (
+            ("sending to a socket in the workspace", "sendto(b'x', '../datagrams')"),
+            ("connecting to a socket in the workspace", "connect('../datagrams')"),
+        )
+    ),
     Probe("a listening port", "socket.create_server(('127.0.0.1', 0)); escaped = True"),
     Probe("a pair of TCP sockets", "socket.socketpair(socket.AF_INET); escaped = True", OWN),
     Probe("netlink", "socket.socket(socket.AF_NETLINK, socket.SOCK_RAW); escaped = True"),
@@ -420,62 +466,3 @@ KINDS = {
     "totals": TOTALS,
     "git": GIT_TRICKS,
 }
-
-RUNNER = r"""
-import ctypes, errno, gzip, io, json, mmap, os, platform, resource, shutil, signal, socket, stat
-import struct, subprocess, sys, threading, time, traceback
-
-given = json.load(sys.stdin)
-world = given['world']
-CANARY = world['canary'].encode()
-DEVICES = {'null', 'zero', 'full', 'random', 'urandom', 'shm', 'fd', 'stdin', 'stdout', 'stderr'}
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def raw(number, *arguments):
-    ctypes.set_errno(0)
-    # Six arguments: an unset register would be whatever was left in it.
-    padded = (arguments + (0,) * 6)[:6]
-    longs = [value if isinstance(value, bytes) else ctypes.c_long(value) for value in padded]
-    return LIBC.syscall(ctypes.c_long(number), *longs), ctypes.get_errno()
-
-
-def outside(name):
-    return f"/proc/{world['pid']}/{name}"
-
-
-def status(key):
-    for line in open('/proc/self/status'):
-        if line.startswith(key + ':'):
-            return line.split()[1]
-
-
-def attempt(number, code):
-    os.mkdir(f'probe{number}')
-    os.chdir(f'probe{number}')
-    found = {'escaped': False}
-    try:
-        exec(code, globals(), found)
-    except (OSError, MemoryError, ValueError):
-        pass
-    return 1 if found['escaped'] else 0
-
-
-for number, (name, code) in enumerate(given['probes']):
-    sys.stdout.flush()
-    child = os.fork()
-    if not child:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open('errors', os.O_CREAT | os.O_WRONLY | os.O_TRUNC, 0o600), 2)
-        try:
-            code = attempt(number, code)
-        except BaseException:
-            traceback.print_exc()
-            code = 2
-        sys.stderr.flush()
-        os._exit(code)
-    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    words = {0: 'held', 1: 'escaped', -signal.SIGSYS: 'held', -signal.SIGKILL: 'held'}
-    verdict = words.get(ended) or f'broken: {ended}: ' + open('errors').read()[-300:]
-    print(json.dumps([name, verdict]), flush=True)
-"""

@@ -11,8 +11,8 @@ import pytest
 
 from asyncsvc.errors import InvalidRequest, SandboxUnavailable
 from asyncsvc.sandbox import Command, Ended, Sandbox
-from asyncsvc.sandbox.choice import BACKENDS
-from asyncsvc.sandbox.command import MOST_ARGUMENT_BYTES, MOST_STDIN_BYTES
+from asyncsvc.sandbox.choice import BACKENDS, make
+from asyncsvc.sandbox.command import MOST_ARGUMENT_BYTES, MOST_STDIN_BYTES, Bounds
 from tests.polling import until
 from tests.sandbox.test_escapes import backend
 
@@ -47,7 +47,7 @@ async def test_output_exit_code_and_stdin(run: Run) -> None:
 
 
 async def test_a_program_by_its_name(run: Run) -> None:
-    assert (await run("echo", "a b", "$HOME;ls", python=False)).output == "a b $HOME;ls\n"
+    assert (await run("echo", "ü b", "$HOME;ls", python=False)).output == "ü b $HOME;ls\n"
 
 
 async def test_a_program_that_is_missing(run: Run) -> None:
@@ -69,7 +69,7 @@ async def test_a_program_that_a_signal_ends(run: Run, number: int) -> None:
 
 async def test_the_environment_holds_what_is_given_and_no_more(run: Run) -> None:
     ended = await run("-c", "import os; print(*sorted(os.environ))", environ={"MINE": "1"})
-    assert set(ended.output.split()) - {"PWD", "LC_CTYPE"} == {
+    assert set(ended.output.split()) - {"PWD", "OLDPWD", "SHLVL", "_", "LC_CTYPE"} == {
         "HOME", "LANG", "MINE", "PATH", "TMPDIR",
     }  # fmt: skip
 
@@ -176,6 +176,7 @@ async def test_calls_run_side_by_side(run: Run) -> None:
         (["x" * 100_000] * 12, {}),
         (["x"], {"environ": {"A": "\0"}}),
         (["x"], {"environ": {"A=B": "1"}}),
+        *((["x"], {"timeout_s": seconds}) for seconds in (0, -1, float("inf"), float("nan"))),
         (["x"], {"stdin": bytes(MOST_STDIN_BYTES + 1)}),
     ],
 )
@@ -194,3 +195,93 @@ async def test_a_lone_surrogate_in_an_argument_is_no_fault_of_ours(run: Run) -> 
 async def test_a_workspace_that_is_missing(sandbox: Sandbox, tmp_path: Path) -> None:
     with pytest.raises(SandboxUnavailable):
         await sandbox.run(Command(["true"], tmp_path / "none"), lambda _: None)
+
+
+async def test_a_workspace_by_a_relative_path_and_by_a_symlink(
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    monkeypatch.chdir(tmp_path)
+    for name in ("real", "link"):
+        ended = await sandbox.run(Command(["touch", name], Path(name)), lambda _: None)
+        assert ended.exit_code == 0, ended
+    assert sorted(os.listdir("real")) == ["link", "real"]
+
+
+async def test_a_receiver_of_the_output_that_fails_ends_the_call(
+    sandbox: Sandbox, tmp_path: Path
+) -> None:
+    def fail(text: str) -> None:
+        raise ZeroDivisionError(text)
+
+    code = "print('x', flush=True)\nimport time; time.sleep(600)"
+    with pytest.raises(ZeroDivisionError):
+        await sandbox.run(Command(["-c", code], tmp_path, timeout_s=600, python=True), fail)
+
+
+async def test_no_stdin_is_no_file_of_the_machine(run: Run) -> None:
+    ended = await run("-c", "import os; print(os.readlink('/proc/self/fd/0'), os.read(0, 1))")
+    assert ended.output.startswith("/memfd:")
+    assert ended.output.endswith("b''\n")
+
+
+async def test_a_memory_bomb_is_a_failure_of_the_program(run: Run, sandbox: Sandbox) -> None:
+    if sandbox.name == "none":
+        pytest.skip("it would take memory of this machine")
+    ended = await run("-c", "held = [bytearray(b'x') * (1 << 24) for _ in range(1000)]")
+    assert ended.exit_code
+    assert not ended.timed_out
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+async def test_a_program_that_fills_the_disk_is_killed(name: str, tmp_path: Path) -> None:
+    await backend(name)
+    sandbox = await make(name, Bounds(file=1 << 30, disk=32 << 20))
+    assert not isinstance(sandbox, str)
+    # A file that is deleted while it is open takes room all the same.
+    code = """
+import os
+file = open("big", "wb")
+os.unlink("big")
+for _ in range(96):
+    file.write(os.urandom(1 << 20))
+    file.flush()
+import time; time.sleep(600)
+"""
+    ended = await sandbox.run(
+        Command(["-c", code], tmp_path, timeout_s=60, python=True), lambda _: None
+    )
+    assert ended.exit_code is None
+    assert not ended.timed_out
+    assert "too much of the disk" in ended.output
+
+
+SERVICE = """
+import asyncio, sys
+from pathlib import Path
+from asyncsvc.sandbox import Command
+from asyncsvc.sandbox.choice import make
+from asyncsvc.sandbox.command import Bounds
+async def main():
+    sandbox = await make(sys.argv[1], Bounds())
+    code = "import time\\nwhile True: open('pulse', 'a').write('.'); time.sleep(0.01)"
+    await sandbox.run(Command(["-c", code], Path(sys.argv[2]), timeout_s=600, python=True), print)
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+async def test_a_service_that_is_killed_takes_its_programs_along(name: str, tmp_path: Path) -> None:
+    await backend(name)
+    service = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", SERVICE, name, str(tmp_path)
+    )
+    pulse = tmp_path / "pulse"
+    await until(lambda: asyncio.to_thread(pulse.exists), bool)
+    service.kill()
+    await service.wait()
+    await asyncio.sleep(0.3)
+    before = pulse.stat().st_size
+    await asyncio.sleep(0.3)
+    assert pulse.stat().st_size == before
