@@ -135,5 +135,5 @@ class Bounds:
     disk: int = 2 << 30
 
     def cpu_s(self, timeout_s: float) -> int:
-        """Seconds of processor time for each process: a net below the time limit."""
-        return int(timeout_s) + 2
+        """Seconds of processor time for each process, which may use every core until its limit."""
+        return (int(timeout_s) + 2) * (os.cpu_count() or 1)

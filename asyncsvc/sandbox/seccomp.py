@@ -25,6 +25,8 @@ DATAGRAMS = 2
 """The bit of SOCK_DGRAM and SOCK_RAW: one of such a pair can still send to any address."""
 TIOCSTI, TIOCLINUX = 0x5412, 0x541C
 """They write into a terminal as if a person had typed."""
+SET_LEASE = 1024
+"""F_SETLEASE: who owns a file may make all others wait who open it, outside as well."""
 PERSONALITY_ASKED = 0xFFFFFFFF
 
 DENIED = (
@@ -38,7 +40,7 @@ DENIED = (
     "reboot", "kexec_load", "kexec_file_load", "init_module", "finit_module", "delete_module",
     "create_module", "swapon", "swapoff", "sethostname", "setdomainname", "settimeofday",
     "clock_settime", "adjtimex", "clock_adjtime", "acct", "quotactl", "quotactl_fd", "syslog",
-    "iopl", "ioperm", "modify_ldt", "vhangup", "uselib", "_sysctl", "nfsservctl",
+    "iopl", "ioperm", "modify_ldt", "vhangup", "uselib", "_sysctl", "nfsservctl", "sync",
     # Keys of the kernel, which no namespace divides.
     "add_key", "request_key", "keyctl",
     # Large parts of the kernel that faults are found in, and that no tool needs.
@@ -126,6 +128,7 @@ def _checked() -> dict[str, list[bytes]]:
             _refused(),
             allowed,
         ],
+        "fcntl": [_argument(1), _step(EQUAL, SET_LEASE, no=1), _refused(), allowed],
         "ioctl": [
             _argument(1),
             _step(EQUAL, TIOCSTI, yes=1),

@@ -127,6 +127,14 @@ escaped = found
     Probe(
         "the mode of stdin", "os.fchmod(0, mode('/proc/self/fd/0')); escaped = not memory(0)", CLEAN
     ),
+    Probe(
+        "a lease on a file of the system",
+        """
+import fcntl
+fcntl.fcntl(os.open('/usr/bin/env', os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLCK)
+escaped = True
+""",
+    ),
     Probe("the time of /dev/null", "os.utime('/dev/null'); escaped = True"),
     Probe("the owner of /dev/null", "os.chown('/dev/null', -1, os.getgid()); escaped = True"),
     Probe(

@@ -84,6 +84,8 @@ def test_a_process_that_speaks_for_another_processor_is_killed() -> None:
         ("personality", (0,), "allow"),
         ("personality", (0xFFFFFFFF,), "allow"),
         ("personality", (0x40000,), errno.EPERM),
+        ("fcntl", (0, 3), "allow"),
+        ("fcntl", (0, 1024), errno.EPERM),
         ("ioctl", (0, 0x5401), "allow"),
         ("ioctl", (0, 0x5412), errno.EPERM),
         ("ioctl", (0, 0x5412 | 1 << 32), errno.EPERM),
