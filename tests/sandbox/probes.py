@@ -135,7 +135,11 @@ fcntl.fcntl(os.open('/usr/bin/env', os.O_RDONLY), fcntl.F_SETLEASE, fcntl.F_RDLC
 escaped = True
 """,
     ),
-    Probe("the time of /dev/null", "os.utime('/dev/null'); escaped = True"),
+    Probe(
+        "the time of /dev/null",
+        "now = os.stat('/dev/null')\n"
+        "os.utime('/dev/null', ns=(now.st_atime_ns, now.st_mtime_ns)); escaped = True",
+    ),
     Probe("the owner of /dev/null", "os.chown('/dev/null', -1, os.getgid()); escaped = True"),
     Probe(
         "files that process 1 has mapped",
