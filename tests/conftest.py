@@ -27,7 +27,7 @@ if hasattr(time, "tzset"):
 hypothesis.settings.register_profile("shared machine", deadline=None)
 hypothesis.settings.load_profile("shared machine")
 
-SLOW = ("benchmarks", "cli", "flows", "openclaw", "release", "wild")
+SLOW = ("benchmarks", "cli", "flows", "openclaw", "release", "sandbox", "wild")
 """Folders whose tests start processes of their own or wait for a real clock."""
 
 

@@ -33,7 +33,7 @@ TOLD_TO_CLIENTS = {
     422: {"invalid_request"},
     431: {"head_too_large"},
     429: {"queue_full", "rate_limited", "too_many_attempts"},
-    503: {"no_model", "overloaded", "shutting_down"},
+    503: {"no_model", "overloaded", "sandbox_unavailable", "shutting_down"},
 }
 OF_FAILED_TASKS = """
     timeout connect_timeout first_token_timeout idle_timeout expired rate_limited overloaded

@@ -17,6 +17,7 @@ MAY_USE = {
     "memory": set[str](),
     "net": {"net", "errors"},
     "config": {"config", "net", "errors"},
+    "sandbox": {"sandbox", "config", "errors"},
     "access": {"config", "net", "errors"},
     "tasks": {"tasks", *GROUND},
     "storage": {"storage", "tasks", *GROUND},

@@ -16,6 +16,7 @@ from tests.benchmarks import (
     isolation,
     rate,
     rate_audit,
+    sandbox,
     slow_readers,
     soak,
     start,
@@ -117,6 +118,10 @@ async def test_every_submit_is_answered_and_stored() -> None:
 
 async def test_a_hanging_model_breaks_no_other() -> None:
     assert (await isolation.run(isolation.Plan(rounds=1, tasks=15))).broken == []
+
+
+async def test_programs_in_a_sandbox_end_at_their_limits() -> None:
+    assert (await sandbox.run(1)).broken == []
 
 
 async def test_it_starts_and_stops() -> None:
