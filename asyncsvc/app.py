@@ -54,6 +54,10 @@ from asyncsvc.storage.backup import Backups
 from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.storage.room import MB
+from asyncsvc.tools.execute import Runner, exec_tools
+from asyncsvc.tools.files import FILE_TOOLS
+from asyncsvc.tools.memory import Memories, memory_tools
+from asyncsvc.tools.registry import Toolbox, Workspaces
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
@@ -201,8 +205,23 @@ async def _front(
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
+        toolbox=_toolbox(stack, settings, journal),
         started_ms=journal.now(),
     )
+
+
+def _toolbox(stack: AsyncExitStack, settings: Settings, journal: Journal) -> Toolbox:
+    """The tools of the settings; none where they are switched off."""
+    tools = settings.tools
+    runner = Runner(tools)
+    stack.push_async_callback(runner.close)
+    every = [
+        *(kind() for kind in FILE_TOOLS),
+        *exec_tools(runner, tools.exec_allow),
+        *memory_tools(Memories(journal)),
+    ]
+    workspaces = Workspaces(Path(tools.workspace))
+    return Toolbox(every if tools.enabled else [], workspaces, runner)
 
 
 def _room(stack: AsyncExitStack, settings: Settings, kind: str) -> Bodies:

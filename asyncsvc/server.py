@@ -131,6 +131,7 @@ async def serve(
             try:
                 await _started(server, serving)
                 announce(url)
+                services.toolbox.begin()
                 await _until(stop, serving, beside(url) if beside else None)
             finally:
                 reloading.cancel()

@@ -27,6 +27,7 @@ COMMANDS = {
     "watch": ("watch",),
     "models": ("models", "pause-model", "resume-model", "reload"),
     "schedules": ("schedules", "schedule", "unschedule"),
+    "tool": ("tool", "exec"),
     "transfer": ("backup", "restore", "export", "import"),
 }
 """The commands of each module, in the order of the help."""

@@ -6,9 +6,11 @@ settings or in one that goes with it.
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -17,7 +19,6 @@ from asyncsvc.cli.options import MISUSED, THERE, Failure, Json, Url, print_json,
 from asyncsvc.config.load import load
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import RequestError
-from asyncsvc.sandbox import choose
 from asyncsvc.tools.execute import Runner, exec_tools
 from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.registry import Toolbox, Workspaces, timed
@@ -25,6 +26,8 @@ from asyncsvc.tools.tool import Surroundings
 
 app = typer.Typer()
 
+CALL_S = 3700.0
+"""How long a tool may run at most, and a little."""
 Workspace = Annotated[
     str | None, typer.Option(metavar="NAME", help="A workspace that stays for the next calls.")
 ]
@@ -65,13 +68,12 @@ def _called(
     """The outcome of a call, by a service that runs, else here."""
     try:
         with reach(url) as api:
-            query = {} if workspace is None else {"workspace": workspace}
-            answer: dict[str, Any] = api.post(f"/tools/{name}", given, query)
-            return answer
+            query = "" if workspace is None else f"?workspace={quote(workspace)}"
+            return api.post(f"/tools/{quote(name)}{query}", given, CALL_S)
     except Unreachable:
         if url is not None:
             raise
-    settings = load(settings_file(None), {})
+    settings = load(settings_file(None), os.environ)
     try:
         return asyncio.run(_here(settings, name, given, workspace))
     except RequestError as error:
@@ -82,9 +84,9 @@ async def _here(
     settings: Settings, name: str, given: dict[str, Any], workspace: str | None
 ) -> dict[str, Any]:
     tools = settings.tools
-    runner = Runner(await choose(tools), tools.timeout_s)
+    runner = Runner(tools)
     every = [*(kind() for kind in FILE_TOOLS), *exec_tools(runner, tools.exec_allow)]
-    toolbox = Toolbox(every, Workspaces(Path(tools.workspace)))
+    toolbox = Toolbox(every, Workspaces(Path(tools.workspace)), runner)
     found = toolbox.tool(name)
     parameters = toolbox.given(found, given)
     async with toolbox.workspaces.use(None, workspace) as folder:

@@ -213,6 +213,7 @@ class Tools(Section):
         ["python3", "ls", "cat", "grep", "head", "tail", "wc", "sort", "find"],
         description="programs that exec_command may start",
     )
+    approve: list[str] = Field([], description="tools that wait for a person's approval")
     unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
 
 

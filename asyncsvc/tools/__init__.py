@@ -1,5 +1,5 @@
 """The tools of agent tasks: what each takes, what it does in a workspace, and which are allowed.
 
-Import `registry` for the tools that the settings allow and for a call of one, `tool` for what a
-tool is, and `workspace` for the folder that it works in. All else belongs to the package.
+Import `registry` for the toolbox and for a call of a tool, `tool` for what a tool is, and
+`execute`, `files` and `memory` for the tools themselves. All else belongs to the package.
 """

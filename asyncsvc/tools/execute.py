@@ -4,13 +4,15 @@ A program is named by its plain name and must be in `tools.exec_allow`; it gets 
 never a shell line, so that `;` and `$()` mean nothing. What it writes comes while it runs.
 """
 
+import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from pydantic import Field
 
+from asyncsvc.config.settings import Tools
 from asyncsvc.errors import InvalidRequest, SandboxUnavailable
-from asyncsvc.sandbox import Command, Sandbox, Unavailable
+from asyncsvc.sandbox import Command, Sandbox, Unavailable, choose
 from asyncsvc.tools.tool import Effects, Parameters, Result, Surroundings, Tool, ToolFault
 
 TIMEOUT_MOST_S = 3600.0
@@ -57,11 +59,36 @@ PROGRAMS_OF_GIT = (
 
 
 class Runner:
-    """Runs programs in the sandbox; where there is none it refuses."""
+    """Runs programs in the sandbox, which is chosen once; where there is none it refuses."""
 
-    def __init__(self, sandbox: Sandbox | Unavailable, timeout_s: float) -> None:
-        self._sandbox = sandbox
-        self._timeout_s = timeout_s
+    def __init__(self, settings: Tools) -> None:
+        self._settings = settings
+        self._choice: asyncio.Task[Sandbox | Unavailable] | None = None
+
+    def begin(self) -> "asyncio.Task[Sandbox | Unavailable]":
+        """Begin to try the sandboxes, for about a second."""
+        if self._choice is None:
+            self._choice = asyncio.create_task(choose(self._settings), name="sandbox")
+        return self._choice
+
+    async def sandbox(self) -> Sandbox | Unavailable:
+        """The sandbox, or why there is none."""
+        return await asyncio.shield(self.begin())
+
+    def as_dict(self) -> dict[str, str | None]:
+        """The sandbox for the health page: its name, or the reason why there is none."""
+        if self._choice is None or not self._choice.done():
+            return {"name": None, "reason": "it has not been tried yet"}
+        found = self._choice.result()
+        if isinstance(found, Unavailable):
+            return {"name": None, "reason": found.reason}
+        return {"name": found.name, "reason": None}
+
+    async def close(self) -> None:
+        """Stop trying."""
+        if self._choice is not None:
+            self._choice.cancel()
+            await asyncio.gather(self._choice, return_exceptions=True)
 
     async def run(
         self,
@@ -74,9 +101,10 @@ class Runner:
         environ: Mapping[str, str] | None = None,
     ) -> Result:
         """Raises ToolFault for what no system could start, and SandboxUnavailable."""
-        if isinstance(self._sandbox, Unavailable):
-            raise SandboxUnavailable(str(self._sandbox))
-        limit = min(timeout_s or self._timeout_s, TIMEOUT_MOST_S)
+        sandbox = await self.sandbox()
+        if isinstance(sandbox, Unavailable):
+            raise SandboxUnavailable(str(sandbox))
+        limit = min(timeout_s or self._settings.timeout_s, TIMEOUT_MOST_S)
         command = Command(
             argv=argv,
             workspace=around.workspace.root,
@@ -87,7 +115,7 @@ class Runner:
             environ=environ or {},
         )
         try:
-            ended = await self._sandbox.run(command, around.emit)
+            ended = await sandbox.run(command, around.emit)
         except InvalidRequest as wrong:
             raise ToolFault(f"{wrong.param}: {wrong}") from None
         code = KILLED if ended.exit_code is None else ended.exit_code

@@ -19,6 +19,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from asyncsvc.errors import InvalidRequest, NotFound
+from asyncsvc.tools.execute import Runner
 from asyncsvc.tools.tool import Parameters, Result, Surroundings, Tool, ToolFault
 from asyncsvc.tools.workspace import Workspace
 
@@ -62,9 +63,18 @@ class Workspaces:
 class Toolbox:
     """The tools by name."""
 
-    def __init__(self, tools: Iterable[Tool[Any]], workspaces: Workspaces) -> None:
+    def __init__(
+        self, tools: Iterable[Tool[Any]], workspaces: Workspaces, runner: Runner | None = None
+    ) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self.workspaces = workspaces
+        self.runner = runner
+        """Runs the programs of tools; None where no tool runs any."""
+
+    def begin(self) -> None:
+        """Try the sandbox in the background, so that the first call need not wait for it."""
+        if self.runner is not None and self._tools:
+            self.runner.begin()
 
     @property
     def names(self) -> list[str]:

@@ -70,7 +70,7 @@ class Tool(Generic[P]):
     """A tool with parameters of one type."""
 
     name: ClassVar[str]
-    description: ClassVar[str]
+    description: str
     effects: ClassVar[Effects]
     parameters: type[P]
 

@@ -182,6 +182,7 @@ async def serving(
             "models": models,
             # The process of the tests is no measure of a service.
             "limits": {"memory_mb": 100_000, "disk_free_mb": 0, "loop_lag_ms": 0},
+            "tools": {"enabled": False},
             **sections,
         }
         values["server"] = {"port": 0, "grace_s": 0.05} | sections.get("server", {})

@@ -117,7 +117,7 @@ async def made(doors: Doors, who: str) -> dict[str, str]:
     }
 
 
-SHARED = {"name": "fast", "model_id": "fast"}
+SHARED = {"name": "fast", "model_id": "fast", "tool": "list_directory"}
 """Parameters of paths that name what no owner has."""
 MISSING = {
     "task_id": "01890000-0000-7000-8000-000000000000",
@@ -131,7 +131,8 @@ MISSING = {
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def doors(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Doors]:
     folder = tmp_path_factory.mktemp("owners")
-    async with serving(folder, ENVIRON, concurrency=50, clients=CLIENTS) as service:
+    tools = {"workspace": str(folder / "workspaces")}
+    async with serving(folder, ENVIRON, concurrency=50, clients=CLIENTS, tools=tools) as service:
         found = Doors(service, {})
         found.ids = await made(found, "alice")
         yield found

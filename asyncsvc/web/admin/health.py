@@ -66,6 +66,7 @@ async def health(request: Request) -> Response:
             "workers": parts.pool.figures(),
             **_figures(parts),
             "pid": os.getpid(),
+            "sandbox": parts.toolbox.runner.as_dict() if parts.toolbox.runner else None,
             "models": models,
         }
     )

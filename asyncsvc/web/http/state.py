@@ -25,6 +25,7 @@ from asyncsvc.scheduling.eta import EtaEstimator
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.backup import Backups
 from asyncsvc.tasks.state import Task
+from asyncsvc.tools.registry import Toolbox
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -57,6 +58,7 @@ class Services:
     """Room for the large answers that are being sent."""
     backups: Backups
     importer: Importer
+    toolbox: Toolbox
     started_ms: int
 
     @property

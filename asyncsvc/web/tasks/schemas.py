@@ -432,6 +432,13 @@ class StorageState(TypedDict):
     writes_refused: Count
 
 
+class Sandbox(TypedDict):
+    """The sandbox, or why there is none."""
+
+    name: str | None
+    reason: str | None
+
+
 class Health(TypedDict):
     """What works and what does not."""
 
@@ -460,6 +467,7 @@ class Health(TypedDict):
     storage: StorageState
     websockets: Count
     pid: int
+    sandbox: Annotated[Sandbox | None, Field(description="where the tools run programs")]
     models: dict[str, ModelHealth]
 
 

@@ -76,13 +76,13 @@ async def tools(request: Request) -> Response:
     example={"path": "."},
 )
 async def call(request: Request) -> Response:
-    """POST /tools/{name}: one call of a tool, under the same rules as an agent's.
+    """POST /tools/{tool}: one call of a tool, under the same rules as an agent's.
 
     The body holds its parameters.
     """
     parts, query = services(request), request.query_params
     check_names(query, ToolQuery.__annotations__, "parameter of a call")
-    tool = parts.toolbox.tool(request.path_params["name"])
+    tool = parts.toolbox.tool(request.path_params["tool"])
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         given = parts.toolbox.given(tool, await aside(body.as_object, data))
@@ -94,4 +94,4 @@ async def call(request: Request) -> Response:
     return JSON(result.as_dict() | {"duration_s": took[0]})
 
 
-ROUTES = [resource("/tools", GET=tools), resource("/tools/{name}", POST=call)]
+ROUTES = [resource("/tools", GET=tools), resource("/tools/{tool}", POST=call)]
