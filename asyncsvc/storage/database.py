@@ -90,7 +90,7 @@ class Database:
         stack.push_async_callback(_closed, connections, opened)
         writer = await connected(path)
         connections.push_async_callback(writer.close)
-        own_files.close_to_others(path)  # not before it is known to be ours
+        own_files.close_to_others(path)  # now it is known to be ours
         try:
             for statement in CREATE_NEW_TASKS:
                 await writer.execute(statement)
