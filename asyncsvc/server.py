@@ -249,7 +249,8 @@ def _signals(stop: asyncio.Event, hurry: asyncio.Event) -> Generator[None, None,
 
 def _config(app: ASGIApp, settings: Settings) -> uvicorn.Config:
     server = settings.server
-    most = settings.queue.max_task_bytes
+    # What an early refusal leaves of a body is read to its end, so that the client sees the answer.
+    most = max(settings.queue.max_task_bytes, settings.storage.max_file_bytes)
     connections = Connections(server.max_connections, server.client_timeout_s, most)
     return uvicorn.Config(
         app,

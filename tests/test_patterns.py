@@ -30,7 +30,7 @@ MOST_S = 3.0
 """Time for a million characters; the slowest pattern that is linear takes half a second."""
 NOT_IN_SOURCE = {
     "asyncsvc.providers.dialects",
-    "asyncsvc.providers.errors",
+    "asyncsvc.providers.keys",
     "asyncsvc.providers.upstream",
 }
 """Modules that make a pattern of a table of names or of a key, which tests here look at alone."""

@@ -196,8 +196,7 @@ def simulator(
         raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
 
     def announce(url: str) -> None:
-        for line in [f"simulator listening on {url}", *_introduction(simulated, url)]:
-            say(line)
+        say("\n".join([f"simulator listening on {url}", *_introduction(simulated, url)]))
 
     try:
         serve_simulator(simulated, HOST, port or 0, announce)

@@ -195,8 +195,9 @@ class Limits(Section):
         32,
         ge=1,
         le=1024,
-        description="largest answer of a provider, decompressed, with all that stands around its "
-        "text; beyond it the call is closed and the task fails with upstream_too_large",
+        description="largest answer of a provider, decompressed: its text, or the document that it "
+        "comes in; beyond it the call is closed and the task fails with upstream_too_large. A "
+        "stream may have eight times as much with all that stands around its text",
     )
 
     @property

@@ -114,59 +114,41 @@ class Client:
     ) -> Answer:
         """Stream an answer into the sink; cancelling it closes the connection. `session_key` names
         the run of an agent gateway. Raises ProviderError."""
-        with _without_keys(upstream):
-            answer = await self._chat(upstream, messages, params, sink, session_key)
-        if answer.ending is not None:
-            word = without_keys(answer.ending.word, upstream.secrets)
-            answer.ending = answer.ending._replace(word=word)
-        return answer
-
-    async def _chat(
-        self,
-        upstream: Upstream,
-        messages: list[dict[str, Any]],
-        params: dict[str, Any],
-        sink: Sink,
-        session_key: str | None,
-    ) -> Answer:
         timeouts = upstream.limits(self._timeouts)
-        if upstream.settings.protocol == "openclaw-ws":
-            assert session_key is not None
-            return await openclaw_chat.chat(
-                self._gateway(upstream), upstream, messages, sink, session_key, timeouts
-            )
-        now_ms = self._now()
-        answer = Answer(
-            dialect=upstream.preset.errors,
-            now_ms=now_ms,
-            unopened=upstream.thinks(params),
-            after_tool=bool(messages) and messages[-1].get("role") in ("tool", "function"),
-        )
-        body = upstream.chat_body(messages, params)
-        own = upstream.own_fields(CHAT, params)
-        frames = Frames(most=self._most)
-        deadline = asyncio.timeout(None)
-        reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms, self._most)
-        try:
-            async with deadline:
-                stream = self._stream(upstream, CHAT, body, sink.head, own, session_key)
-                async with aclosing(stream) as parts:
-                    async for part in parts:
-                        await reading.take(frames.feed(part))
-                await reading.take(frames.end())
-        except TimeoutError:
-            if not answer.ended:
-                raise reading.late(frames.end()) from None
-        except (UpstreamDisconnected, UpstreamInvalid, UpstreamTooLarge):
-            # How the connection ends after the answer's end does not matter.
-            if not answer.certain:
-                raise
-        finally:
-            reading.close()
-            for delta in answer.rest():
-                sink.write(delta)
-        reading.end(empty=frames.empty)
-        return answer
+        with _without_keys(upstream):
+            if upstream.settings.protocol == "openclaw-ws":
+                assert session_key is not None
+                gateway = self._gateway(upstream)
+                answer = await openclaw_chat.chat(
+                    gateway, upstream, messages, sink, session_key, timeouts
+                )
+                return _cleaned(answer, upstream)
+            now_ms = self._now()
+            answer = _answer(upstream, messages, params, now_ms)
+            body = upstream.chat_body(messages, params)
+            own = upstream.own_fields(CHAT, params)
+            frames, deadline = Frames(most=self._most), asyncio.timeout(None)
+            reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms, self._most)
+            try:
+                async with deadline:
+                    stream = self._stream(upstream, CHAT, body, sink.head, own, session_key)
+                    async with aclosing(stream) as parts:
+                        async for part in parts:
+                            await reading.take(frames.feed(part))
+                    await reading.take(frames.end())
+            except TimeoutError:
+                if not answer.ended:
+                    raise reading.late(frames.end()) from None
+            except (UpstreamDisconnected, UpstreamInvalid, UpstreamTooLarge):
+                # How the connection ends after the answer's end does not matter.
+                if not answer.certain:
+                    raise
+            finally:
+                reading.close()
+                for delta in answer.rest():
+                    sink.write(delta)
+            reading.end(empty=frames.empty)
+        return _cleaned(answer, upstream)
 
     async def embed(
         self,
@@ -329,6 +311,26 @@ class Client:
         if named and isinstance(error, UpstreamRejected):
             return FieldRefused(str(error), named)
         return error
+
+
+def _answer(
+    upstream: Upstream, messages: list[dict[str, Any]], params: dict[str, Any], now_ms: int
+) -> Answer:
+    """The answer that is to come, empty."""
+    return Answer(
+        dialect=upstream.preset.errors,
+        now_ms=now_ms,
+        unopened=upstream.thinks(params),
+        after_tool=bool(messages) and messages[-1].get("role") in ("tool", "function"),
+    )
+
+
+def _cleaned(answer: Answer, upstream: Upstream) -> Answer:
+    """The answer without the account's key in the provider's word for its end."""
+    if answer.ending is not None:
+        word = without_keys(answer.ending.word, upstream.secrets)
+        answer.ending = answer.ending._replace(word=word)
+    return answer
 
 
 @contextmanager

@@ -123,6 +123,9 @@ def inflaters(header: str) -> list[Inflater]:
     return layers[::-1]
 
 
+AROUND = 8
+"""How many times the largest answer a body may have with all that stands around the text: an event
+for each token takes some 300 bytes. What is held of it is bounded where it is held."""
 SLICE_BYTES = 2048
 """The longest part that is given out at once: hundreds of events may be in it."""
 TURN_S, TURN_BYTES = 0.001, 1 << 20
@@ -132,8 +135,8 @@ service, the next part is always there, and nothing else would let them."""
 
 async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncGenerator[bytes]:
     """The body of a response as it comes, decompressed. Raises UpstreamTooLarge for a body of more
-    than `most` bytes, UpstreamInvalid for one that cannot be decompressed. It is a generator,
-    which is to be closed before the response is."""
+    than `AROUND` times `most` bytes, UpstreamInvalid for one that cannot be decompressed. It is a
+    generator, which is to be closed before the response is."""
     stream = cast(httpx.AsyncByteStream, response.stream)
     layers = inflaters(response.headers.get("content-encoding", ""))
     length, turn, spent, now = 0, TURN_BYTES, 0.0, asyncio.get_running_loop().time
@@ -141,7 +144,7 @@ async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncG
         began = now()
         for whole in _inflated(layers, [packed]) if layers else (packed,):
             length += max(len(whole), STEP_COST) if layers else len(whole)
-            if length > most:
+            if length > AROUND * most:
                 raise too_large(most)
             for part in (whole,) if len(whole) <= SLICE_BYTES else _slices(whole):
                 if part:

@@ -85,12 +85,12 @@ class Database:
         """Lock, open, check and migrate. Raises StartError with what to do about it."""
         lock = stack.enter_context(FileLock(path))
         look_at(path)
-        own_files.close_to_others(path)
         opened = OpenedFiles(path, lock, stack.enter_context(DatabaseLock(path)))
         connections = AsyncExitStack()
         stack.push_async_callback(_closed, connections, opened)
         writer = await connected(path)
         connections.push_async_callback(writer.close)
+        own_files.close_to_others(path)  # now it is known to be ours
         try:
             for statement in CREATE_NEW_TASKS:
                 await writer.execute(statement)

@@ -91,7 +91,6 @@ def opened(path: Path) -> int:
     try:
         if why := _fault_of(path, os.fstat(descriptor)):
             raise OSError(errno.EINVAL, why)
-        _close_to_others(path, descriptor)
     except BaseException:
         os.close(descriptor)
         raise
@@ -126,33 +125,28 @@ def new_folder(folder: Path) -> None:
 
 def close_to_others(database: Path) -> None:
     """Take the rights of other users from the files of a database, and from their folder where it
-    holds nothing else; log what was open, and what is not ours to change."""
+    holds nothing else; log what was open, and what is not ours to change.
+
+    Opens no file: closing one would give up the locks that SQLite has on it in this process.
+    """
     if not POSIX:
         return
-    for path in _there(database):
-        try:
-            if not is_plain(path):
-                continue
-            descriptor = os.open(path, os.O_RDONLY | NO_FOLLOW | NO_WAIT)
-        except OSError:
-            continue  # the opening of the database says why it cannot be opened
-        try:
-            _close_to_others(path, descriptor)
-        finally:
-            os.close(descriptor)
+    for path in filter(is_plain, _there(database)):
+        _close_file(path)
     for folder in _folders(database):
         _close_folder(folder, database)
 
 
-def _close_to_others(path: Path, descriptor: int) -> None:
-    if not POSIX:
-        return
-    found = os.fstat(descriptor)
-    if note := _open_file(path, found):
-        if found.st_uid == os.geteuid():
-            os.fchmod(descriptor, stat.S_IMODE(found.st_mode) & ~OTHERS)
-            note += "; they no longer may"
-        log.warning(note)
+def _close_file(path: Path) -> None:
+    try:
+        found = os.lstat(path)
+        if note := _open_file(path, found):
+            if found.st_uid == os.geteuid():
+                path.chmod(stat.S_IMODE(found.st_mode) & ~OTHERS)
+                note += "; they no longer may"
+            log.warning(note)
+    except FileNotFoundError:
+        return  # removed meanwhile, as a backup may be
 
 
 def _close_folder(folder: Path, database: Path) -> None:

@@ -218,7 +218,8 @@ async def test_a_long_text_is_several_events_below_a_mebibyte(tmp_path: Path) ->
 
 @pytest.mark.parametrize("tokens", [10, 200_000])
 async def test_completions_and_responses_hold_all_of_a_text(tmp_path: Path, tokens: int) -> None:
-    async with serving(tmp_path) as service:
+    limits = {"memory_mb": 100_000, "disk_free_mb": 0, "loop_lag_ms": 0, "answer_mb": 256}
+    async with serving(tmp_path, limits=limits) as service:
         content = f"x [[sim:tokens={tokens}]][[sim:rate=0]]"
         chat = {"model": "fast", "messages": [{"role": "user", "content": content}]}
         answer = await service.http.post("/v1/chat/completions", json=chat)

@@ -93,7 +93,7 @@ def test_brackets_in_strings_are_no_depth() -> None:
 @pytest.mark.parametrize("number", [str(2**64), str(-(2**63) - 1), "9" * 30, "1" * 5000])
 @pytest.mark.parametrize("form", ["%s", "[%s]", '{"x":%s}', " %s "])
 def test_numbers_that_would_be_changed_are_refused(number: str, form: str) -> None:
-    with pytest.raises(InvalidRequest, match="64 bits"):
+    with pytest.raises(InvalidRequest, match=r"64 bits|1000 digits"):
         as_object(padded(form % number))
 
 

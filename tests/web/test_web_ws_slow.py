@@ -165,7 +165,7 @@ async def test_a_task_that_is_deleted_before_all_was_sent_is_written_to_be_gone(
     task_id = await impatient.submit("x")
     await impatient.done(task_id)
 
-    async def gone(_: Journal, name: str, after: int) -> AsyncIterator[list[Event]]:
+    async def gone(_: Journal, name: str, *__: Any) -> AsyncIterator[list[Event]]:
         raise TaskNotFound(name)
         yield []
 
