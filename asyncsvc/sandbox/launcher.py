@@ -8,17 +8,22 @@ description that `namespaces.py` writes. Imports nothing of the service, as it r
         └── the program
 
 A step that fails ends the launcher, with the reason on the descriptor `status`, before the
-program has started. Without threads, so that it may fork.
+program has started. Without threads, so that it may fork. It imports little, as each call pays
+for it: json, signal and typing alone would be half of its time.
 """
 
+from __future__ import annotations
+
 import ctypes
-import json
+import marshal
 import os
-import signal
 import struct
 import sys
-from collections.abc import Callable
-from typing import Any, NoReturn
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any, NoReturn
 
 SETUP_FAILED, NOT_STARTED, NOT_FOUND = 125, 126, 127
 NEW_MOUNTS, NEW_CGROUPS, NEW_UTS, NEW_IPC = 0x20000, 0x02000000, 0x04000000, 0x08000000
@@ -31,6 +36,7 @@ DETACH = 2
 AT_RECURSIVE, AT_EMPTY_PATH = 0x8000, 0x1000
 DEATH_SIGNAL, DUMPABLE, SECCOMP, BOUNDING_DROP, NO_NEW_PRIVILEGES, AMBIENT = 1, 4, 22, 24, 38, 47
 """PR_… of linux/prctl.h."""
+KILL, SIGINT, SIGPIPE, SIGXFSZ = 9, 2, 13, 25
 CAPABILITIES_VERSION = 0x20080522
 LANDLOCK_CREATE, LANDLOCK_ADD, LANDLOCK_RESTRICT, MOUNT_SETATTR = 444, 445, 446, 442
 PIVOT_ROOT = {"x86_64": 155, "aarch64": 41}
@@ -212,9 +218,9 @@ def limit(limits: list[tuple[str, int]]) -> None:
 
 def start(words: list[str], environment: dict[str, str]) -> NoReturn:
     """Become the program."""
-    for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
-        # Python ignores the first two, and a program would inherit that.
-        signal.signal(number, signal.SIG_DFL)
+    for number in (SIGINT, SIGPIPE, SIGXFSZ):
+        # Python ignores the last two, and a program would inherit that.
+        LIBC.signal(number, None)
     try:
         os.execvpe(words[0], words, environment)
     except OSError as error:
@@ -233,13 +239,13 @@ def wait(child: int) -> int:
 
 def init(wanted: dict[str, Any], program: bytes) -> int:
     """Process 1: all walls first, then the program, then its end."""
-    control("death signal", DEATH_SIGNAL, signal.SIGKILL)
+    control("death signal", DEATH_SIGNAL, KILL)
     make_root(wanted)
     limit(wanted["limits"])
     drop_rights()
     # Dropping rights clears it. The program could write to the memory of a process 1 that has
     # more rights than itself, so it has none left, and cannot be looked into at all.
-    control("death signal", DEATH_SIGNAL, signal.SIGKILL)
+    control("death signal", DEATH_SIGNAL, KILL)
     restrict_with_landlock(wanted["writable"])
     restrict_calls(program)
     # Nothing of process 1 can be read; the program is an ordinary process again once it is started.
@@ -262,7 +268,7 @@ def attempt(action: Callable[[], int], status: int) -> NoReturn:
 
 def main(descriptor: int) -> NoReturn:
     with open(descriptor, "rb") as file:
-        wanted = json.load(file)
+        wanted = marshal.load(file)
     status: int = wanted["status"]
     os.set_inheritable(status, False)
 
@@ -270,10 +276,10 @@ def main(descriptor: int) -> NoReturn:
         for path in wanted["groups"]:
             write(path, "0")
         make_namespaces(wanted["identity"])
-        control("death signal", DEATH_SIGNAL, signal.SIGKILL)
+        control("death signal", DEATH_SIGNAL, KILL)
         child = os.fork()
         if child == 0:
-            attempt(lambda: init(wanted, bytes.fromhex(wanted["filter"])), status)
+            attempt(lambda: init(wanted, wanted["filter"]), status)
         return wait(child)
 
     attempt(outside, status)

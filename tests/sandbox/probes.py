@@ -224,6 +224,13 @@ for descriptor in range(3, 1000):
     Probe("writing another's memory", call("process_vm_writev", "world['victim']", *["0"] * 5)),
     Probe("another's descriptors", call("pidfd_getfd", "-1", "0", "0")),
     Probe("comparing with another", call("kcmp", "world['pid']", "world['pid']", "2", "0", "0")),
+    *(
+        Probe(
+            f"the machine's namespace: {kind}",
+            f"escaped = os.readlink('/proc/self/ns/{kind}') == world['namespaces']['{kind}']",
+        )
+        for kind in ("user", "pid", "net", "mnt", "ipc", "uts", "cgroup")
+    ),
     Probe("the host's name", "escaped = os.uname().nodename == world['host']"),
     Probe("being root", "escaped = os.geteuid() == 0"),
     Probe("becoming root", "os.setuid(0); escaped = True"),

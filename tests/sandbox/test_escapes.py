@@ -28,6 +28,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are f
 CANARY = "a-canary-that-nothing-else-holds"
 BOUNDS = Bounds(memory=256 << 20)
 TIMEOUT_S = 90.0
+NAMESPACES = ("user", "pid", "net", "mnt", "ipc", "uts", "cgroup")
 
 
 @pytest.fixture
@@ -92,6 +93,7 @@ def world(
             "pid": os.getpid(),
             "victim": victim.pid,
             "host": platform.node(),
+            "namespaces": {kind: os.readlink(f"/proc/self/ns/{kind}") for kind in NAMESPACES},
             "disk": [os.major(device), os.minor(device)],
             "port": port.getsockname(),
             "port6": port6.getsockname()[1],
