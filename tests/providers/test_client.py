@@ -535,14 +535,14 @@ async def test_what_headers_tell_of_the_limits_reaches_the_gate() -> None:
 
 
 async def test_all_answers_under_way_have_a_room_together() -> None:
-    room = AnswerRoom(Limits(memory_mb=64, answer_mb=4))  # 8 MB for all
+    room = AnswerRoom(Limits(memory_mb=128, answer_mb=4))  # 8 MB for all
     room.held = 7 << 20
     room.check(3 << 20)
     room.held = 9 << 20
     room.check(LEAST)  # a small one is never cut for what others hold
     with pytest.raises(UpstreamTooLarge, match=r"more than 8 MB together.*this one 3 MB"):
         room.check(3 << 20)
-    room.apply(Limits(memory_mb=640, answer_mb=4))
+    room.apply(Limits(memory_mb=1280, answer_mb=4))
     room.check(3 << 20)
     with pytest.raises(UpstreamTooLarge, match=r"larger than 4 MB"):
         room.check((4 << 20) + 1)

@@ -18,7 +18,7 @@ def too_large(most: int) -> UpstreamTooLarge:
     )
 
 
-IN_ALL = 8
+IN_ALL = 16
 """The part of `limits.memory_mb`, one in so many, that the text of all answers under way may have:
 while it is written, a text is held about five times (the text, its pieces, events, JSON, SQL)."""
 LEAST = 1 << 20
