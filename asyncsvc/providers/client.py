@@ -42,6 +42,7 @@ from asyncsvc.providers.answers.chat_reading import LINGER_S, ChatReading, odd_e
 from asyncsvc.providers.answers.delta import Sink
 from asyncsvc.providers.answers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.answers.frames import Frames, Mark, Odd
+from asyncsvc.providers.answers.size import AnswerRoom
 from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, body_of
 from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.keys import without_keys
@@ -82,7 +83,7 @@ class Client:
         limits: Limits | None = None,
     ) -> None:
         self._timeouts = timeouts
-        self._most = (limits or Limits()).answer_bytes
+        self._room = AnswerRoom(limits or Limits())
         self._now = now
         self._transport = transport or Connections()
         self._gateways: dict[tuple[str, str | None], Gateway] = {}
@@ -100,9 +101,10 @@ class Client:
 
     def apply(self, timeouts: Timeouts, limits: Limits) -> None:
         """Other limits for the calls from now on; those under way keep theirs."""
-        self._timeouts, self._most = timeouts, limits.answer_bytes
+        self._timeouts = timeouts
+        self._room.apply(limits)
         for gateway in self._gateways.values():
-            gateway.most = self._most
+            gateway.most = self._room.most
 
     async def chat(
         self,
@@ -127,8 +129,8 @@ class Client:
             answer = _answer(upstream, messages, params, now_ms)
             body = upstream.chat_body(messages, params)
             own = upstream.own_fields(CHAT, params)
-            frames, deadline = Frames(most=self._most), asyncio.timeout(None)
-            reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms, self._most)
+            frames, deadline = Frames(most=self._room.most), asyncio.timeout(None)
+            reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms, self._room)
             try:
                 async with deadline:
                     stream = self._stream(upstream, CHAT, body, sink.head, own, session_key)
@@ -171,7 +173,7 @@ class Client:
         body = upstream.embedding_body(texts, params)
         own = upstream.own_fields(EMBEDDINGS, params)
         limit_s = self._timeouts.first_token_s
-        frames, found = Frames(final=True, most=self._most), list[Any]()
+        frames, found = Frames(final=True, most=self._room.most), list[Any]()
         stream = self._stream(upstream, EMBEDDINGS, body, on_head, own)
         try:
             async with asyncio.timeout(limit_s) as limit:
@@ -228,14 +230,14 @@ class Client:
     async def _read(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         body = bytearray()
         async with self._answered("GET", httpx.URL(url), _joined(HEADERS, headers)) as response:
-            await _read_into(body, response, self._most)
+            await _read_into(body, response, self._room.most)
         return response.status_code, bytes(body)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
         url, token = socket_url(upstream.base_url), upstream.key
         if (found := self._gateways.get((url, token))) is None:
             found = self._gateways[url, token] = Gateway(
-                url, token, self._timeouts.connect_s, self._most
+                url, token, self._timeouts.connect_s, self._room.most
             )
         return found
 
@@ -279,7 +281,7 @@ class Client:
                     upstream.gate.read(limits, rest=accepted)
                 if not accepted:
                     raise await self._refusal(response, upstream, own)
-                async with aclosing(body_of(response, self._most)) as parts:
+                async with aclosing(body_of(response, self._room.most)) as parts:
                     async for part in parts:
                         yield part
         except (httpx.InvalidURL, UnicodeError) as error:

@@ -6,6 +6,7 @@ import orjson
 import pytest
 import respx
 
+from asyncsvc.config.settings import Limits
 from asyncsvc.errors import (
     AuthUnexplained,
     ConnectTimeout,
@@ -20,6 +21,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamTooLarge,
 )
+from asyncsvc.providers.answers.size import LEAST, AnswerRoom
 from asyncsvc.providers.client import ERROR_BYTES
 from asyncsvc.providers.dialects import SESSION_HEADER, Preset
 from tests.upstreams import (
@@ -530,3 +532,17 @@ async def test_what_headers_tell_of_the_limits_reaches_the_gate() -> None:
         await chat(refusal, account=account)
     assert found.value.retry_after == 60
     assert account.gate.wait() <= 9, "what a refusal asks for is weighed once, with its body"
+
+
+async def test_all_answers_under_way_have_a_room_together() -> None:
+    room = AnswerRoom(Limits(memory_mb=128, answer_mb=4))  # 8 MB for all
+    room.held = 7 << 20
+    room.check(3 << 20)
+    room.held = 9 << 20
+    room.check(LEAST)  # a small one is never cut for what others hold
+    with pytest.raises(UpstreamTooLarge, match=r"more than 8 MB together.*this one 3 MB"):
+        room.check(3 << 20)
+    room.apply(Limits(memory_mb=1280, answer_mb=4))
+    room.check(3 << 20)
+    with pytest.raises(UpstreamTooLarge, match=r"larger than 4 MB"):
+        room.check((4 << 20) + 1)

@@ -24,7 +24,7 @@ from asyncsvc.providers.answers.answer import Answer
 from asyncsvc.providers.answers.delta import Sink
 from asyncsvc.providers.answers.frames import Mark, Odd, first_choice
 from asyncsvc.providers.answers.lenient_json import is_text
-from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
+from asyncsvc.providers.answers.size import AnswerRoom
 from asyncsvc.providers.upstream import Upstream
 
 log = logging.getLogger(__name__)
@@ -47,11 +47,11 @@ class ChatReading:
         timeouts: Timeouts,
         limit: asyncio.Timeout,
         now_ms: int,
-        most: int = DEFAULT_BYTES,
+        room: AnswerRoom,
     ) -> None:
-        """`limit` has no time yet; the first is that until the first token. `most`: characters of
-        the answer."""
-        self._most = most
+        """`limit` has no time yet; the first is that until the first token. `room`: that of all
+        answers under way."""
+        self._room = room
         self._answer = answer
         self._sink = sink
         self._upstream = upstream
@@ -92,11 +92,12 @@ class ChatReading:
                 self._ends_in(self._timeouts.idle_s)
 
     def _write(self, frame: Any) -> None:
+        before = self._size
         for delta in self._answer.take(frame, self._secrets):
             self._size += delta.size if delta.call else len(delta.text)
             self._sink.write(delta)
-        if self._size > self._most:
-            raise too_large(self._most)
+        self._room.held += self._size - before
+        self._room.check(self._size)
 
     def _beside(self, frame: Any) -> None:
         """A frame that is no piece of the answer: its end, a usage after it, or unreadable data."""
@@ -153,7 +154,9 @@ class ChatReading:
         return FirstTokenTimeout(f"no token within {self._timeouts.first_token_s:g} s")
 
     def close(self) -> None:
-        """No deadline holds any more."""
+        """No deadline holds any more, and others may have the room."""
+        self._room.held -= self._size
+        self._size = 0
         if self._timer is not None:
             self._timer.cancel()
 
