@@ -27,7 +27,7 @@ DEVICES_BYTES = 65_536
 SIGNALLED = 128
 """From here on exit codes are of a signal: bubblewrap itself was killed, for want of memory."""
 BEFORE = """
-if [ "$1" = root ]; then mount -o bind,ro /dev /dev || exit 125; fi
+if [ "$1" = root ]; then mount -o rbind,ro /dev /dev || exit 125; fi
 shift
 while [ "$1" != -- ]; do echo 0 >"$1" || exit 125; shift; done
 shift
@@ -36,7 +36,8 @@ exec env -i "$@"
 """What a shell does before bubblewrap starts: it joins the control groups, so that no process is
 ever outside them, and sets no variable that goes further. Where the service is root, devices are
 made read-only first, in a mount namespace of its own: they can be written all the same, but a
-program, which owns them there, cannot change their mode for the whole machine."""
+program, which owns them there, cannot change their mode for the whole machine. What is mounted
+below /dev stays, as a workspace may be in memory there."""
 FIRST = 'exec 3>&2 2>/dev/null; "$@" 2>&3 3>&-; exit $?'
 """Process 1 is a shell from the allow-list, never bubblewrap: /proc/1/exe would lead to its file
 outside, whose mode a program could change where the service is root."""

@@ -69,7 +69,8 @@ def world(
         port6.listen()
         abstract = f"canary-{os.getpid()}-{tmp_path.name}"
         # A socket's path has at most 107 bytes, so it is bound by a shorter name.
-        short = Path(f"/tmp/canary-{os.getpid()}")
+        near = "/dev/shm" if tmp_path.is_relative_to("/dev/shm") else "/tmp"
+        short = Path(f"{near}/canary-{os.getpid()}")
         for address in (f"\0{abstract}", str(short)):
             listening = stack.enter_context(socket.socket(socket.AF_UNIX))
             listening.bind(address)
