@@ -139,7 +139,7 @@ FACES = {
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"parameters", "state", "submission"},
-    "tools": {"execute", "files", "memory", "registry", "tool"},
+    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {
