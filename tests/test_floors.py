@@ -112,7 +112,7 @@ def test_there_is_no_circle() -> None:
 
 FACES = {
     "batches": {"batches", "files", "lines", "steps"},
-    "config": {"advice", "diff", "load", "settings"},
+    "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"execution", "workers"},
     "intake": {"admission", "commands", "importer", "intake"},

@@ -34,7 +34,7 @@ OF_THE_CALL = (types.INVALID_PARAMS, types.METHOD_NOT_FOUND, types.INTERNAL_ERRO
 """Errors that concern one call; others over HTTP mean that the session is gone."""
 
 
-# What a server does wrong is told once, by what is raised; the SDK would log a traceback for it.
+# What a server does wrong becomes one message, by what is raised; the SDK would log a traceback.
 logging.getLogger("mcp").setLevel(logging.CRITICAL)
 logging.getLogger("httpx2").setLevel(logging.WARNING)
 

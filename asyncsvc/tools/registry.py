@@ -1,7 +1,7 @@
 """The toolbox: the tools that the settings allow, and one call of one.
 
 Owns the list of tools and the folders that they work in. Promises that a call is refused or made
-the same way whoever asks for it, a model or a client, and that what goes wrong within a tool is a
+the same way for a model and for a client, and that what goes wrong within a tool is a
 result and never an exception.
 """
 
