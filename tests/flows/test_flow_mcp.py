@@ -83,15 +83,15 @@ async def test_a_task_goes_through_every_operation(service: Service) -> None:
 async def test_a_submit_that_waits_tells_its_progress(service: Service) -> None:
     seen: list[tuple[float, str]] = []
 
-    async def progress(done: float, total: float | None, message: str | None) -> None:
+    async def report(progress: float, total: float | None, message: str | None) -> None:
         assert total is None
-        seen.append((done, message or ""))
+        seen.append((progress, message or ""))
 
     async with offered(service.url) as client:
         result = await client.call_tool(
             "submit",
             {"content": FLOW, "model": "fast", "wait": True},
-            progress_callback=progress,
+            progress_callback=report,
         )
     assert result.structured_content["status"] == "completed"
     assert [done for done, _ in seen] == list(range(1, len(seen) + 1))
