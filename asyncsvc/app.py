@@ -56,6 +56,7 @@ from asyncsvc.storage.migrations import unusable
 from asyncsvc.storage.room import MB
 from asyncsvc.tools.execute import Runner, exec_tools
 from asyncsvc.tools.files import FILE_TOOLS
+from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.memory import Memories, memory_tools
 from asyncsvc.tools.registry import Toolbox, Workspaces
 from asyncsvc.web.http import errors
@@ -205,23 +206,27 @@ async def _front(
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
-        toolbox=_toolbox(stack, settings, journal),
+        toolbox=_toolbox(stack, settings, environ, journal),
         started_ms=journal.now(),
     )
 
 
-def _toolbox(stack: AsyncExitStack, settings: Settings, journal: Journal) -> Toolbox:
+def _toolbox(
+    stack: AsyncExitStack, settings: Settings, environ: Mapping[str, str], journal: Journal
+) -> Toolbox:
     """The tools of the settings; none where they are switched off."""
     tools = settings.tools
     runner = Runner(tools)
-    stack.push_async_callback(runner.close)
     every = [
         *(kind() for kind in FILE_TOOLS),
         *exec_tools(runner, tools.exec_allow),
         *memory_tools(Memories(journal)),
     ]
     workspaces = Workspaces(Path(tools.workspace))
-    return Toolbox(every if tools.enabled else [], workspaces, runner)
+    servers = McpServers(tools.mcp if tools.enabled else {}, environ, tools.timeout_s)
+    toolbox = Toolbox(every if tools.enabled else [], workspaces, runner, servers)
+    stack.push_async_callback(toolbox.close)
+    return toolbox
 
 
 def _room(stack: AsyncExitStack, settings: Settings, kind: str) -> Bodies:

@@ -13,8 +13,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 from asyncsvc import errors
-from asyncsvc.config.diff import EFFECTS, NAMED
-from asyncsvc.config.settings import Settings
+from asyncsvc.config.diff import EFFECTS, NAMED, Effect
+from asyncsvc.config.settings import McpServer, Settings, Tools
 from asyncsvc.tasks.state import TRANSITIONS
 from asyncsvc.web.admin.metrics import ROWS
 
@@ -39,10 +39,13 @@ def settings() -> str:
     for name, field in Settings.model_fields.items():
         kind: Any = NAMED[name][1] if name in NAMED else field.annotation
         parts.append(_section(f"{name}.NAME" if name in NAMED else name, kind))
+        if kind is Tools:
+            parts.append(_section("tools.mcp.NAME", McpServer, EFFECTS["tools"]["mcp"]))
     return "\n\n".join(parts)
 
 
-def _section(name: str, kind: type[BaseModel]) -> str:
+def _section(name: str, kind: type[BaseModel], whole: Effect | None = None) -> str:
+    """The table of a section; `whole` is the effect of all keys of one that changes as a whole."""
     rows = [
         f"### `[{name}]`",
         "",
@@ -51,7 +54,7 @@ def _section(name: str, kind: type[BaseModel]) -> str:
     ]
     for key, field in kind.model_fields.items():
         default = "required" if field.is_required() else f"`{_toml(field.default)}`"
-        effect = EFFECTS[name.partition(".")[0]][key]
+        effect = whole or EFFECTS[name.partition(".")[0]][key]
         allowed = _allowed(field)
         rows.append(f"| `{key}` | {default} | {field.description} | {allowed} | {effect} |")
     return "\n".join(rows)

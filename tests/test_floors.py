@@ -112,7 +112,7 @@ def test_there_is_no_circle() -> None:
 
 FACES = {
     "batches": {"batches", "files", "lines", "steps"},
-    "config": {"advice", "diff", "load", "settings"},
+    "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"execution", "workers"},
     "intake": {"admission", "commands", "importer", "intake"},
@@ -139,7 +139,7 @@ FACES = {
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"parameters", "state", "submission"},
-    "tools": {"execute", "files", "memory", "registry", "tool"},
+    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {

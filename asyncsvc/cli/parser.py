@@ -28,6 +28,7 @@ COMMANDS = {
     "models": ("models", "pause-model", "resume-model", "reload"),
     "schedules": ("schedules", "schedule", "unschedule"),
     "tool": ("tool", "exec"),
+    "mcp": ("mcp",),
     "transfer": ("backup", "restore", "export", "import"),
 }
 """The commands of each module, in the order of the help."""

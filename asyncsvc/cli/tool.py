@@ -21,6 +21,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import RequestError
 from asyncsvc.tools.execute import Runner, exec_tools
 from asyncsvc.tools.files import FILE_TOOLS
+from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.registry import Toolbox, Workspaces, timed
 from asyncsvc.tools.tool import Surroundings
 
@@ -86,13 +87,17 @@ async def _here(
     tools = settings.tools
     runner = Runner(tools)
     every = [*(kind() for kind in FILE_TOOLS), *exec_tools(runner, tools.exec_allow)]
-    toolbox = Toolbox(every, Workspaces(Path(tools.workspace)), runner)
-    found = toolbox.tool(name)
-    parameters = toolbox.given(found, given)
-    async with toolbox.workspaces.use(None, workspace) as folder:
-        with timed() as took:
-            around = Surroundings(folder, None, tools.max_output_bytes, lambda _: None)
-            result = await toolbox.run(found, parameters, around)
+    servers = McpServers(tools.mcp, os.environ, tools.timeout_s)
+    toolbox = Toolbox(every, Workspaces(Path(tools.workspace)), runner, servers)
+    try:
+        found = await toolbox.find(name)
+        parameters = toolbox.given(found, given)
+        async with toolbox.workspaces.use(None, workspace) as folder:
+            with timed() as took:
+                around = Surroundings(folder, None, tools.max_output_bytes, lambda _: None)
+                result = await toolbox.run(found, parameters, around)
+    finally:
+        await toolbox.close()
     return result.as_dict() | {"duration_s": took[0]}
 
 

@@ -71,6 +71,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "exec_allow": _R,
         "approve": _A,
         "unsafe_no_sandbox": _R,
+        "mcp": _R,
     },
     "webhooks": {
         "secret_env": _R,

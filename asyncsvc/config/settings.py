@@ -205,6 +205,41 @@ class Limits(Section):
         return self.answer_mb * MB
 
 
+class McpServer(Section):
+    command: list[str] = Field([], description="program with its arguments, spoken to over stdio")
+    url: str = Field("", description="address of a server over HTTP (streamable), instead")
+    pass_envs: list[str] = Field(
+        [], description="variables that the program is given beside PATH, HOME and the like"
+    )
+    token_env: str | None = Field(None, description="variable with the bearer token for the url")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> "McpServer":
+        if bool(self.command) == bool(self.url):
+            raise ValueError("give either command or url")
+        if self.command and not self.command[0]:
+            raise ValueError("command: the first item names the program")
+        if any("\0" in part for part in self.command):
+            raise ValueError("command: no item may hold a NUL")
+        if (self.token_env and self.command) or (self.pass_envs and self.url):
+            raise ValueError("token_env belongs to a url, pass_envs to a command")
+        return self
+
+    @field_validator("url")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if value and not sound:
+            raise ValueError("must be an address such as https://example.org/mcp")
+        if value and "@" in parts.netloc:
+            raise ValueError("holds a user or a password; name a variable in token_env instead")
+        return value
+
+
 class Tools(Section):
     enabled: Bool = Field(True, description="let agent tasks use tools")
     workspace: str = Field("data/workspaces", min_length=1, description="folder of the tools")
@@ -216,6 +251,20 @@ class Tools(Section):
     )
     approve: list[str] = Field([], description="tools that wait for a person's approval")
     unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
+    mcp: dict[str, McpServer] = Field(
+        {}, description="MCP servers, whose tools join as NAME.tool; a table each"
+    )
+
+    @field_validator("mcp")
+    @classmethod
+    def _server_names(cls, servers: dict[str, McpServer]) -> dict[str, McpServer]:
+        for name in servers:
+            if not _SERVER.fullmatch(name):
+                raise ValueError(
+                    f"the name of an MCP server, {name[:40]!r}, may hold at most 32 letters, "
+                    "digits and _ -"
+                )
+        return servers
 
 
 class Webhooks(Section):
@@ -244,6 +293,7 @@ class Webhooks(Section):
         return value
 
 
+_SERVER = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _OWNER = re.compile(r"[A-Za-z0-9_.@-]{1,64}")
 Pool = list[str] | None
 NAME_CHARS = 64

@@ -20,6 +20,7 @@ from pydantic import ValidationError
 
 from asyncsvc.errors import InvalidRequest, NotFound
 from asyncsvc.tools.execute import Runner
+from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.tool import Parameters, Result, Surroundings, Tool, ToolFault
 from asyncsvc.tools.workspace import Workspace
 
@@ -64,21 +65,37 @@ class Toolbox:
     """The tools by name."""
 
     def __init__(
-        self, tools: Iterable[Tool[Any]], workspaces: Workspaces, runner: Runner | None = None
+        self,
+        tools: Iterable[Tool[Any]],
+        workspaces: Workspaces,
+        runner: Runner | None = None,
+        servers: McpServers | None = None,
     ) -> None:
         self._tools = {tool.name: tool for tool in tools}
         self.workspaces = workspaces
         self.runner = runner
         """Runs the programs of tools; None where no tool runs any."""
+        self._servers = servers or McpServers({})
 
     def begin(self) -> None:
-        """Try the sandbox in the background, so that the first call need not wait for it."""
+        """Try the sandbox and start the MCP servers in the background, so that the first call
+        need not wait for them."""
         if self.runner is not None and self._tools:
             self.runner.begin()
+        self._servers.begin()
+
+    async def close(self) -> None:
+        """Stop the MCP servers, and trying the sandbox."""
+        await self._servers.close()
+        if self.runner is not None:
+            await self.runner.close()
 
     @property
     def names(self) -> list[str]:
-        return list(self._tools)
+        return [tool.name for tool in self._every()]
+
+    def _every(self) -> list[Tool[Any]]:
+        return [*self._tools.values(), *self._servers.tools()]
 
     def listed(self, approve: Iterable[str]) -> list[dict[str, Any]]:
         """The tools as `GET /tools` shows them; those in `approve` wait for an approval."""
@@ -90,21 +107,26 @@ class Toolbox:
                 "reads_only": tool.reads_only,
                 "approval": tool.name in waiting,
             }
-            for tool in self._tools.values()
+            for tool in self._every()
         ]
 
+    async def find(self, name: str) -> Tool[Any]:
+        """The tool of that name; for one of an MCP server that is starting it waits. Raises
+        NotFound."""
+        return await self._servers.find(name) or self.tool(name)
+
     def tool(self, name: str) -> Tool[Any]:
-        """Raises NotFound."""
-        tool = self._tools.get(name)
+        """The tool of that name, of those that are listed. Raises NotFound."""
+        tool = next((one for one in self._every() if one.name == name), None)
         if tool is None:
-            known = ", ".join(self._tools) or "none"
+            known = ", ".join(self.names) or "none"
             raise NotFound(f"there is no tool {name[:80]!r}; tools: {known}", param="name")
         return tool
 
     def given(self, tool: Tool[Any], values: Mapping[str, Any]) -> Parameters:
         """The parameters of a call. Raises InvalidRequest."""
         try:
-            found: Parameters = tool.parameters.model_validate(values)
+            found: Parameters = tool.check(values)
         except ValidationError as error:
             fault = error.errors(include_url=False)[0]
             name = ".".join(str(part) for part in fault["loc"])

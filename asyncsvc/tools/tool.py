@@ -4,10 +4,10 @@ A tool is called with checked parameters and gives a `Result`. What goes wrong w
 `ToolFault`, a text for the model, which goes on.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -63,20 +63,34 @@ class Surroundings:
     """Takes the output while it comes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A tool as an MCP server lists it: `schema` is the JSON Schema of its parameters."""
+
+    name: str
+    description: str
+    schema: dict[str, Any]
+    reads_only: bool
+
+
 P = TypeVar("P", bound=Parameters)
 
 
 class Tool(Generic[P]):
     """A tool with parameters of one type."""
 
-    name: ClassVar[str]
+    name: str
     description: str
-    effects: ClassVar[Effects]
+    effects: Effects
     parameters: type[P]
 
     @property
     def reads_only(self) -> bool:
         return self.effects is Effects.NONE
+
+    def check(self, values: Mapping[str, Any]) -> P:
+        """The parameters of a call. Raises ValidationError or InvalidRequest."""
+        return self.parameters.model_validate(values)
 
     async def run(self, given: P, around: Surroundings) -> Result:
         """Raises ToolFault."""

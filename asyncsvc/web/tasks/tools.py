@@ -82,7 +82,7 @@ async def call(request: Request) -> Response:
     """
     parts, query = services(request), request.query_params
     check_names(query, ToolQuery.__annotations__, "parameter of a call")
-    tool = parts.toolbox.tool(request.path_params["tool"])
+    tool = await parts.toolbox.find(request.path_params["tool"])
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         given = parts.toolbox.given(tool, await aside(body.as_object, data))
