@@ -196,7 +196,8 @@ def simulator(
         raise Failure("; ".join(str(error).splitlines()), MISUSED) from None
 
     def announce(url: str) -> None:
-        say("\n".join([f"simulator listening on {url}", *_introduction(simulated, url)]))
+        for line in [f"simulator listening on {url}", *_introduction(simulated, url)]:
+            say(line)
 
     try:
         serve_simulator(simulated, HOST, port or 0, announce)

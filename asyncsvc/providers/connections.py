@@ -126,8 +126,9 @@ def inflaters(header: str) -> list[Inflater]:
 AROUND = 8
 """How many times the largest answer a body may have with all that stands around the text: an event
 for each token takes some 300 bytes. What is held of it is bounded where it is held."""
-SLICE_BYTES = 2048
-"""The longest part that is given out at once: hundreds of events may be in it."""
+SLICE_BYTES, LONG_SLICE_BYTES = 2048, 64 * 1024
+"""The longest part that is given out at once, as hundreds of events may be in it; and where lines
+are long on average, so that there are few."""
 TURN_S, TURN_BYTES = 0.001, 1 << 20
 """After so much time or data other tasks have their turn: where the provider is faster than the
 service, the next part is always there, and nothing else would let them."""
@@ -162,7 +163,9 @@ async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncG
 
 
 def _slices(whole: bytes) -> Iterable[bytes]:
-    return (whole[at : at + SLICE_BYTES] for at in range(0, len(whole), SLICE_BYTES))
+    few_lines = whole.count(b"\n") < len(whole) // SLICE_BYTES
+    step = LONG_SLICE_BYTES if few_lines else SLICE_BYTES
+    return (whole[at : at + step] for at in range(0, len(whole), step))
 
 
 def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterable[bytes]:

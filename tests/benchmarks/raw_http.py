@@ -212,9 +212,11 @@ class Fuzz:
             began = time.monotonic()
             asked = b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n"
             reader, writer = await asyncio.open_connection(stage.HOST, self._port)
-            writer.write(asked)
-            answer = await reader.read()
-            writer.close()
+            try:
+                writer.write(asked)
+                answer = await reader.read()
+            finally:
+                writer.close()
             self._slowest_s = max(self._slowest_s, time.monotonic() - began)
             self.report.require(b" 200 " in answer[:20], f"/livez answered {answer[:80]!r}")
             await asyncio.sleep(0.05)

@@ -8,7 +8,8 @@ from tests.cli.processes import Place
 
 def test_it_shows_its_models_and_how_to_use_it_and_ends_with_0(place: Place) -> None:
     with place.start("simulator") as process:
-        text = process.until("simulator listening on http://127.0.0.1:")
+        text = process.until("/_sim/stats")
+        assert "simulator listening on http://127.0.0.1:" in text
         process.signal(signal.SIGINT)
         ended = process.ended()
     assert (ended.code, ended.err) == (0, "")
@@ -43,6 +44,6 @@ def test_a_wrong_profile_is_one_line_and_exit_code_2(place: Place) -> None:
 def test_a_profile_with_a_key_is_announced(place: Place) -> None:
     (place.folder / "key.toml").write_text('[server]\napi_key = "k"\nany_model = false\n')
     with place.start("simulator", "--profile", "key.toml") as process:
-        text = process.until("simulator listening on")
+        text = process.until("/_sim/stats")
     assert "is asked for" in text
     assert "any other name" not in text

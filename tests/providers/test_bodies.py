@@ -233,7 +233,7 @@ class Ready(httpx.AsyncByteStream):
             yield part
 
 
-@pytest.mark.parametrize("parts", [[b"x"] * 30, [b"x" * (240 << 10)]], ids=["many", "one-long"])
+@pytest.mark.parametrize("parts", [[b"x"] * 30, [b"x\n" * (120 << 10)]], ids=["many", "one-long"])
 async def test_while_parts_are_always_there_others_have_their_turn(parts: list[bytes]) -> None:
     turns = 0
 
