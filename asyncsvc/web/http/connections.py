@@ -304,7 +304,14 @@ class Connection(HttpToolsProtocol):
 
     def look(self, elapsed_s: float) -> None:
         """Cut a client that does not read its answer, or that does not send its request."""
-        if self._reader.stalled(self.transport, self.flow.write_paused, elapsed_s):
+        try:
+            stalled = self._reader.stalled(self.transport, self.flow.write_paused, elapsed_s)
+        except AttributeError:
+            # asyncio's TLS transport, closed twice, forgets its connection, and ends it by itself
+            # within 30 s (its time limit for the end of TLS).
+            self._all.discard(self.transport)
+            return
+        if stalled:
             path = "" if self.scope is None else self.scope["path"]
             log.info("a client that does not read its answer is disconnected: %s", path)
             reset(self.transport)
