@@ -7,6 +7,7 @@ state. Never touches the database, nor the tasks that it was given.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from asyncsvc.errors import IllegalTransition, StaleLease, TaskNotFound
 from asyncsvc.storage.entries import Commit, Event, Row, Tried, event_json
@@ -56,7 +57,8 @@ class Change:
 
     `result` is stored where the task has left `running`; `call` names the account whose rate
     window counts this start, and `tokens` its estimate; `source` is the state that the task
-    must still be in, `epoch` the run that writes this: no later one may have begun.
+    must still be in, `epoch` the run that writes this: no later one may have begun. `durable`:
+    sync the events to the disk even where they change no state.
     """
 
     task_id: str
@@ -66,6 +68,7 @@ class Change:
     tokens: int = 0
     source: State | None = None
     epoch: int | None = None
+    durable: bool = False
 
 
 @dataclass(slots=True)
@@ -222,6 +225,7 @@ class Transaction:
                     events.append(_event(task, part, self.at))
             rerun |= draft.data.get("cause") == Cause.RERUN
         commit.events += events
+        commit.acknowledging |= entry.durable
         self.tasks[entry.task_id] = task
         if rerun:
             commit.results[task.n] = None
@@ -234,9 +238,14 @@ class Transaction:
 
 def _text(draft: Draft) -> str:
     """What the model wrote: text, thinking, or a piece of a tool call's arguments."""
-    if draft.type is EventType.TOOL_CALL and "by" not in draft.data:
+    if draft.type is EventType.TOOL_CALL and _streamed(draft.data):
         return str(draft.data["function"].get("arguments") or "")
     return str(draft.data["text"]) if draft.type in WRITTEN else ""
+
+
+def _streamed(call: dict[str, Any]) -> bool:
+    """Whether it is a piece of a call as the model writes it, and no whole call of an agent."""
+    return "function" in call and "by" not in call
 
 
 def _parts(draft: Draft) -> list[Draft]:

@@ -110,6 +110,8 @@ COLUMNS = (
     Column("error", "error", JSON),
     Column("finish_reason", "finish_reason"),
     Column("finish_reason_raw", "finish_reason_raw"),
+    Column("steps", "steps", new="0"),
+    Column("tool_calls", "tool_calls", new="0"),
     Column("node", "node"),
     Column("epoch", "epoch", new="0"),
     Column("lease_until", "lease_until"),

@@ -177,7 +177,8 @@ class Database:
     async def since_attempt(self, n: int, kind: str = "chunk") -> list[str]:
         rows = await self._read(
             "SELECT data FROM events WHERE task_n = ?1 AND type = ?2 AND seq > COALESCE("
-            "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type = 'attempt'), 0) ORDER BY seq",
+            "(SELECT MAX(seq) FROM events WHERE task_n = ?1 AND type IN ('attempt', 'step')), 0) "
+            "ORDER BY seq",
             (n, kind),
         )
         return [row[0] for row in rows]

@@ -117,8 +117,12 @@ class TextReads(Protocol):
     async def volume(self, n: int) -> int:
         """How many characters the data of a task's events have."""
 
+    async def events_of(self, n: int, kinds: Collection[str], after: int = 0) -> list[EventRow]:
+        """Some of a task's events of those types with a seq above `after`, in order; none where
+        there are no more."""
+
     async def so_far(self, n: int, after: int = 0) -> tuple[int, list[tuple[int, str]], bool]:
-        """(seq of the task's latest attempt or 0, some of its chunks since then and above `after`
+        """(seq of the task's latest attempt or step, or 0, some of its chunks since then and above `after`
         as (seq, data), whether there are more)."""
 
 
@@ -217,7 +221,8 @@ class Store(Protocol):
         """The result of a task. Raises MemoryError where there is none to show it with."""
 
     async def since_attempt(self, n: int, kind: str = "chunk") -> list[str]:
-        """The data, as JSON, of the events of one type since the task's last attempt."""
+        """The data, as JSON, of the events of one type since the task's last attempt, or the last
+        step of an agent."""
 
     async def events(self, n: int, after: int, limit: int = PAGE) -> list[EventRow]:
         """A task's events with a seq above `after`, in order."""

@@ -6,14 +6,14 @@ an hour never keeps the write-ahead log from being shortened). Never puts the pi
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import cycle, islice
 from typing import Any, TypeVar
 
 from asyncsvc.errors import ReadRefused
 from asyncsvc.storage.connection import Reader
-from asyncsvc.storage.entries import Piece
+from asyncsvc.storage.entries import EventRow, Piece
 from asyncsvc.storage.refusals import Refusals
 
 PIECE_BYTES = 512 * 1024
@@ -52,7 +52,8 @@ class SQLiteTexts:
         self, n: int, after: int = 0, limit: int = SO_FAR_ROWS
     ) -> tuple[int, list[tuple[int, str]], bool]:
         def read(connection: sqlite3.Connection) -> tuple[int, list[Row], bool]:
-            sql = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE task_n = ? AND type = 'attempt'"
+            sql = "SELECT COALESCE(MAX(seq), 0) FROM events WHERE task_n = ? "
+            sql += "AND type IN ('attempt', 'step')"
             (attempt,) = connection.execute(sql, (n,)).fetchone()
             sql = "SELECT seq, data FROM events WHERE task_n = ? AND type = 'chunk' AND seq > ?"
             begin = max(after, attempt)
@@ -64,6 +65,16 @@ class SQLiteTexts:
 
         attempt, page, more = await self._run(lambda connection: _at_once(connection, read))
         return attempt, [(seq, data) for seq, data in page], more
+
+    async def events_of(self, n: int, kinds: Collection[str], after: int = 0) -> list[EventRow]:
+        marks = ", ".join("?" * len(kinds))
+        rows = await self.page(
+            "SELECT id, task_n, seq, type, ts, data FROM events "
+            f"WHERE task_n = ? AND seq > ? AND type IN ({marks}) ORDER BY seq",
+            (n, after, *kinds),
+            EventRow._fields.index("data"),
+        )
+        return [EventRow(*row) for row in rows]
 
     async def page(self, sql: str, values: Row, data: int) -> list[Row]:
         """Rows up to `PAGE_BYTES`, of which the column `data` is the long one; the first one in

@@ -75,6 +75,7 @@ TRANSITIONS: dict[State | None, dict[Cause, State]] = {
         Cause.RESUMED: State.PENDING,
         Cause.POSTPONED: State.SCHEDULED,
         Cause.CANCELLED: State.CANCELLED,
+        Cause.FAILED: State.FAILED,
     },
     State.COMPLETED: {Cause.RERUN: State.PENDING},
     State.FAILED: {Cause.RERUN: State.PENDING},
@@ -102,6 +103,14 @@ class EventType(StrEnum):
     """Further fields of the answer's message, for the next turn."""
     RETRY = "retry"
     RECOVERY = "recovery"
+    STEP = "step"
+    """An agent asks its model once more."""
+    TOOL_OUTPUT = "tool_output"
+    """Output of a tool that still runs."""
+    ROLLBACK = "rollback"
+    """The workspace of an agent was put back to a checkpoint."""
+    APPROVAL = "approval"
+    """A call of a tool waits for a person, or the person has decided."""
 
 
 @dataclass(slots=True)
@@ -188,6 +197,10 @@ class Task:
     """Why the provider ended the answer, in OpenAI's words."""
     finish_reason_raw: str | None = None
     """The same in the provider's own word."""
+    steps: int = 0
+    """How often an agent has asked its model since it was submitted or retried by hand."""
+    tool_calls: int = 0
+    """How many calls of tools the model of an agent has asked for."""
     n: int = 0
     """The row's number in the store, in order of arrival; given by the journal."""
     node: str | None = None
@@ -272,8 +285,15 @@ def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
     Raises IllegalTransition, changing nothing."""
     if draft.type is EventType.STATUS:
         return _move(task, Cause(draft.data["cause"]), draft.data, at, node)
-    if task.state is not State.RUNNING:
+    decided = draft.type is EventType.APPROVAL and task.state is State.PAUSED
+    if task.state is not State.RUNNING and not decided:
         raise IllegalTransition(task.state.value, f"given a {draft.type.value} event")
+    if draft.type is EventType.STEP:
+        steps = draft.data["number"]
+        return replace(task, seq=task.seq + 1, steps=steps, version=task.version + 1)
+    if draft.type is EventType.TOOL_CALL and "step" in draft.data:
+        calls = task.tool_calls + 1
+        return replace(task, seq=task.seq + 1, tool_calls=calls, version=task.version + 1)
     if draft.type is EventType.ATTEMPT:
         return replace(
             task,
@@ -318,6 +338,7 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -
     elif cause is Cause.RERUN:
         changes |= {"queued_at": at, "forgiven": task.attempts}
         changes |= {"started_at": None, "finished_at": None, **FACTS}
+        changes |= {"steps": 0, "tool_calls": 0}
     if state in FINISHED:
         changes["finished_at"] = at
     changes |= {name: facts[name] for name in FACTS if name in facts}
@@ -327,6 +348,7 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -
 def shown(task: Task) -> dict[str, Any]:
     """The fields of a task wherever it is shown; `metadata` is the model that served it and how."""
     request = task.request
+    agent = request.type == "agent"
     return {
         "task_id": request.id,
         "status": task.state.value,
@@ -346,6 +368,7 @@ def shown(task: Task) -> dict[str, Any]:
             "finish_reason": task.finish_reason,
             "finish_reason_raw": task.finish_reason_raw,
             "route": task.route,
+            **({"steps": task.steps, "tool_calls": task.tool_calls} if agent else {}),
         },
         "user_metadata": request.user_metadata,
         "created_at": rfc3339(request.created_at),

@@ -34,7 +34,12 @@ OURS = frozenset({"model", "messages", "input", "stream", "stream_options"})
 THINKING = ("on", "off", "auto")
 """What `params.thinking` may be; an object is a provider's own and passed to where it is known."""
 
+TOOLS_MOST, FILES_MOST, STEPS_MOST = 200, 1000, 1000
+OF_AGENTS = ("tools", "max_steps", "token_budget", "approve", "files")
+"""The fields that only an agent has."""
+
 Lane = Literal["priority", "short", "long"]
+ToolName = Annotated[str, Field(min_length=1, max_length=200)]
 RouteAs = Literal["simple", "realtime", "reasoning", "batch", "general", "embedding"]
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 
@@ -128,7 +133,9 @@ class Submission(BaseModel):
         json_schema_extra={"items": MESSAGE},
     )
     input: str | list[str] | None = Field(None, description="texts to embed")
-    type: Literal["chat", "embedding"] = Field("chat", description="what kind of task")
+    type: Literal["chat", "agent", "embedding"] = Field(
+        "chat", description="what kind of task; an agent is a chat with tools in a loop"
+    )
     model: str | None = Field(None, min_length=1, description="a model's name; null: routed")
     route_as: RouteAs | None = Field(
         None, description="the class to route it by; null: by its fields and its text"
@@ -165,6 +172,25 @@ class Submission(BaseModel):
     )
     retry_unsafe: bool = Field(
         False, description="repeat calls on which an agent gateway may already have acted"
+    )
+    tools: list[ToolName] | None = Field(
+        None, max_length=TOOLS_MOST, description="of an agent: its tools; null: all"
+    )
+    max_steps: int | None = Field(
+        None, ge=1, le=STEPS_MOST, description="of an agent: calls of its model at most; null: 25"
+    )
+    token_budget: int | None = Field(
+        None, ge=1, le=1 << 53, description="of an agent: tokens of all its steps at most"
+    )
+    approve: list[ToolName] | None = Field(
+        None,
+        max_length=TOOLS_MOST,
+        description="of an agent: tools that wait for an approval, beside those of the settings",
+    )
+    files: dict[str, str] | None = Field(
+        None,
+        max_length=FILES_MOST,
+        description="of an agent: files that its workspace begins with, as path and text",
     )
 
     @field_validator("messages")
@@ -206,6 +232,12 @@ class Submission(BaseModel):
         _size(value)
         return value
 
+    @field_validator("files")
+    @classmethod
+    def _files(cls, value: dict[str, str] | None) -> dict[str, str] | None:
+        _size(value)
+        return value
+
     @field_validator("metadata")
     @classmethod
     def _metadata(cls, value: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -231,6 +263,12 @@ class Submission(BaseModel):
 
     def _addressed(self) -> Self:
         """Check the fields that say by which model and when the task is done."""
+        if self.type != "agent":
+            for name in OF_AGENTS:
+                if getattr(self, name) is not None:
+                    raise _fault(name, f"only a task of type agent has {name}")
+        elif self.params.get("tools") or self.params.get("tool_choice"):
+            raise _fault("params.tools", "an agent's tools are named in the field tools")
         if self.route_as is not None:
             if self.model is not None:
                 raise _fault("route_as", "give model or route_as, not both")
@@ -242,9 +280,10 @@ class Submission(BaseModel):
 
     def body(self) -> dict[str, Any]:
         """What the provider is asked, as it is stored: the content and the parameters."""
-        if self.content is not None:
+        if self.content is not None and self.type == "chat":
             return {"content": self.content, "params": self.params}
-        given = {"messages": self.messages, "input": self.input}
+        given = {"content": self.content, "messages": self.messages, "input": self.input}
+        given |= {name: getattr(self, name) for name in OF_AGENTS}
         return {n: v for n, v in given.items() if v is not None} | {"params": self.params}
 
     @property

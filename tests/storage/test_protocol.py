@@ -193,6 +193,20 @@ async def test_the_text_since_the_attempt_is_that_of_the_last_one(store: Store) 
     assert await store.since_attempt(2) == ['"other"']
 
 
+async def test_events_of_some_types_come_in_order(store: Store) -> None:
+    await stored(store, task(1), task(2))
+    kinds = ["step", "chunk", "message", "step", "chunk"]
+    rows = [event(1, seq, kind, f'"{seq}"') for seq, kind in enumerate(kinds, 1)]
+    await store.commit(Commit(events=[*rows, event(2, 1, "step")]))
+    found = await store.texts.events_of(1, ("step", "message"))
+    assert [(row.seq, row.type, row.data) for row in found] == [
+        (1, "step", '"1"'),
+        (3, "message", '"3"'),
+        (4, "step", '"4"'),
+    ]
+    assert [row.seq for row in await store.texts.events_of(1, ("step",), after=1)] == [4]
+
+
 async def test_events_and_feed_come_in_order_and_in_portions(store: Store) -> None:
     await stored(store, task(1), task(2))
     await store.commit(Commit(events=[event(n, seq) for n in (1, 2) for seq in (1, 2, 3)]))

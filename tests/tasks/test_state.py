@@ -44,6 +44,7 @@ ARROWS = """
     paused     resumed      pending
     paused     postponed    scheduled
     paused     cancelled    cancelled
+    paused     failed       failed
     completed  rerun        pending
     failed     rerun        pending
     cancelled  rerun        pending
@@ -181,6 +182,8 @@ def test_a_retry_says_when() -> None:
 @pytest.mark.parametrize("state", [s for s in State if s is not State.RUNNING])
 @pytest.mark.parametrize("kind", [t for t in EventType if t is not EventType.STATUS])
 def test_only_a_running_task_says_anything(state: State, kind: EventType) -> None:
+    if (state, kind) == (State.PAUSED, EventType.APPROVAL):
+        return  # a person decides while the task is paused
     with pytest.raises(IllegalTransition, match=f"{state.value}.*{kind.value}"):
         apply(standing(state), Draft(kind, {}), 5)
 
@@ -189,6 +192,21 @@ def test_an_attempt_names_the_model_and_counts_as_a_start() -> None:
     task = apply(standing(State.RUNNING), attempt("fast"), 5)
     assert (task.name, task.model, task.route) == ("fast", "fast-model", {"why": 1})
     assert (task.starts, task.seq, task.version, task.attempts) == (1, 8, 4, 0)
+
+
+def test_an_agent_counts_its_steps_and_calls_until_it_is_retried() -> None:
+    task = apply(standing(State.RUNNING), Draft(EventType.STEP, {"number": 3}), 5)
+    task = apply(task, Draft(EventType.TOOL_CALL, {"id": "c1", "step": 3}), 6)
+    assert (task.steps, task.tool_calls, task.version, task.seq) == (3, 1, 5, 9)
+    task = apply(task, status(Cause.FAILED, State.RUNNING), 7)
+    assert (task.steps, task.tool_calls) == (3, 1)
+    task = apply(task, status(Cause.RERUN, State.FAILED), 8)
+    assert (task.steps, task.tool_calls) == (0, 0)
+
+
+def test_a_decision_about_a_call_comes_while_the_task_is_paused() -> None:
+    paused = standing(State.PAUSED)
+    assert apply(paused, Draft(EventType.APPROVAL, {"id": "c1"}), 5) == replace(paused, seq=8)
 
 
 def test_text_moves_nothing_but_the_number() -> None:
