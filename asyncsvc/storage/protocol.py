@@ -122,8 +122,8 @@ class TextReads(Protocol):
         there are no more."""
 
     async def so_far(self, n: int, after: int = 0) -> tuple[int, list[tuple[int, str]], bool]:
-        """(seq of the task's latest attempt or step, or 0, some of its chunks since then and above `after`
-        as (seq, data), whether there are more)."""
+        """(seq of the task's latest attempt or step, or 0, some of its chunks since then and above
+        `after` as (seq, data), whether there are more)."""
 
 
 class Upkeep(Protocol):

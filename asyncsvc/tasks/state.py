@@ -105,6 +105,8 @@ class EventType(StrEnum):
     RECOVERY = "recovery"
     STEP = "step"
     """An agent asks its model once more."""
+    TOOL_STARTED = "tool_started"
+    """A tool of an agent begins to run: on the disk before it does."""
     TOOL_OUTPUT = "tool_output"
     """Output of a tool that still runs."""
     ROLLBACK = "rollback"
