@@ -449,3 +449,10 @@ class InternalError(ProviderError):
     """A fault of ours; the service stays up and the task is tried again."""
 
     code, trips = "internal", False
+
+
+class MaxSteps(ProviderError):
+    """An agent has used up its steps or its tokens, or repeats itself."""
+
+    code = "max_steps"
+    again, trips = False, False

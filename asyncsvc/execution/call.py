@@ -12,7 +12,7 @@ is offered again in its place with the next piece, so the text never has a hole.
 
 import asyncio
 from collections.abc import Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -52,6 +52,7 @@ class ChunkWriter:
         self._idle.set()
         self._error: BaseException | None = None
         self._closed = False
+        self._step: int | None = None
         self.pieces = 0
         """Deltas so far; providers send about one a token."""
 
@@ -70,6 +71,12 @@ class ChunkWriter:
         if self._append is None and not self._closed:
             self._flush()
 
+    async def begin_step(self, number: int) -> None:
+        """The text from now on is that of a step of an agent; the text before it is on the disk.
+        Raises what the journal raised."""
+        await self.drained()
+        self._step, self._parts = number, []
+
     async def drained(self) -> None:
         """Wait until all text is on the disk. Raises what the journal raised."""
         await self._idle.wait()
@@ -83,10 +90,14 @@ class ChunkWriter:
 
     def rest(self) -> list[Draft]:
         """The events that are still to be written, to go into one append with the closing one."""
-        return drafts(self._waiting)
+        found = drafts(self._waiting)
+        if self._step is not None:
+            for draft in found:
+                draft.data["step"] = self._step
+        return found
 
     def _flush(self) -> None:
-        change = Change(self._task.id, drafts(self._waiting), epoch=self._task.epoch + 1)
+        change = Change(self._task.id, self.rest(), epoch=self._task.epoch + 1)
         self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)
@@ -169,6 +180,10 @@ class Execution:
         """The number of the run: one more than that of the task which waited for it."""
         return self.task.epoch + 1
 
+    def forgive(self) -> None:
+        """A step of an agent has ended: the attempts before count no more against its retries."""
+        self.task = replace(self.task, forgiven=self.task.attempts)
+
     def end(self) -> None:
         """Mark the execution as over and stop its timer."""
         if self.alarm is not None:
@@ -238,6 +253,10 @@ class Call:
     """Attempts that followed within this call."""
     heard_at: float | None = None
     """The provider's last sign of life; None while no answer is awaited."""
+    asking: bool = True
+    """Whether a request is under way; of an agent False while its tools run."""
+    spent: dict[str, Any] | None = None
+    """The usage of an agent's steps so far."""
     _join_at: int = LOOSE
     """The count of pieces received at which neighbours become one."""
     _scope: "asyncio.Task[Outcome | ProviderError] | None" = None
@@ -344,6 +363,8 @@ class Call:
 
     def report(self, ending: Outcome | ProviderError) -> None:
         """Pass the ending on to the account's limiter."""
+        if not self.asking:
+            return  # no request has ended
         gate = self.upstream.gate
         if isinstance(ending, Completed):
             self.permit.used(total(ending.usage, self.leader.request.tokens))

@@ -26,7 +26,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.limits.backoff import backoff
 from asyncsvc.providers.upstream import Upstream
-from asyncsvc.tasks.state import Cause, Task
+from asyncsvc.tasks.state import Cause, Draft, Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +73,15 @@ class Stopped:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A call of an agent's tool waits for a person: the task is paused. `approval` is the event
+    that asks, `error` why the task is paused."""
+
+    approval: Draft
+    error: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Dropped:
     """The task was no longer pending when its start was written; there is nothing to record."""
 
@@ -82,7 +91,7 @@ class Dropped:
 REFUSED = UpstreamAuth | QuotaExhausted | ModelGone | ContextTooLong | UpstreamUnsupported
 """The account cannot serve the task, but another may."""
 
-Outcome = Completed | Failed | Retried | Deferred | Stopped | Dropped
+Outcome = Completed | Failed | Retried | Deferred | Stopped | Waiting | Dropped
 
 
 def after_fault(

@@ -10,8 +10,7 @@ share the call.
 """
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence, Set
+from collections.abc import Awaitable, Callable, Set
 from functools import partial
 from typing import Any, TypeVar
 
@@ -23,7 +22,7 @@ from asyncsvc.execution.outcome import Completed
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.providers.answers.embeddings import same_length
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.tokens import completed_usage, estimated_usage
+from asyncsvc.providers.tokens import completed_usage, estimated_usage, summed
 from asyncsvc.providers.tools import ToolSink, converted, plain
 from asyncsvc.tasks.submission import last_user_text
 
@@ -48,7 +47,7 @@ async def chat(client: Client, journal: Journal, call: Call, body: dict[str, Any
     try:
         answer = await ask()
     except FieldRefused as refusal:
-        answer = await _without_refused_fields(call, journal, ask, refusal.fields)
+        answer = await without_refused_fields(call, journal, ask, refusal.fields)
     if back is not None:
         back.finish()
     written = "".join(
@@ -71,22 +70,11 @@ async def embed(client: Client, journal: Journal, call: Call, body: dict[str, An
         try:
             found = await ask()
         except FieldRefused as refusal:
-            found = await _without_refused_fields(call, journal, ask, refusal.fields)
+            found = await without_refused_fields(call, journal, ask, refusal.fields)
         vectors += found.vectors
         usages.append(found.usage or estimated_usage("".join(batch), ""))
     same_length(vectors)
     return Completed(orjson.dumps(vectors).decode(), summed(usages))
-
-
-def summed(usages: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The usage of several requests as one; estimated where one of them is."""
-    if len(usages) == 1:
-        return usages[0]
-    counts: Counter[str] = Counter()
-    for each in usages:
-        counts.update({name: n for name, n in each.items() if type(n) is int})
-    estimated = any(each.get("estimated") for each in usages)
-    return dict(counts) | ({"estimated": True} if estimated else {})
 
 
 async def _count_request(call: Call, journal: Journal) -> None:
@@ -104,7 +92,7 @@ async def _count_request(call: Call, journal: Journal) -> None:
     call.alive()
 
 
-async def _without_refused_fields(
+async def without_refused_fields(
     call: Call, journal: Journal, ask: Callable[[], Awaitable[T]], fields: Set[str]
 ) -> T:
     """The answer to a second request, without the service's own fields that were refused."""

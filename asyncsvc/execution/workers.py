@@ -18,7 +18,7 @@ from asyncsvc.errors import IdleTimeout
 from asyncsvc.execution.call import Call, CallState
 from asyncsvc.execution.execution import Executor
 from asyncsvc.limits.account import Permit
-from asyncsvc.scheduling.candidates import AccountSlot, Claim
+from asyncsvc.scheduling.candidates import PASSED_ON, AccountSlot, Claim
 from asyncsvc.scheduling.scheduler import Scheduler
 
 log = logging.getLogger(__name__)
@@ -186,8 +186,7 @@ class WorkerPool:
             raise
         if taken is None:
             permit.release()
-            return None
-        return permit, taken
+        return None if taken is None or taken is PASSED_ON else (permit, taken)
 
     def _put_to_work(self, account_slot: AccountSlot, permit: Permit, taken: Claim) -> None:
         work = self._work(account_slot, permit, taken)

@@ -491,3 +491,8 @@ class Permit:
             limiter.breaker.leave()
         limiter.slots.release()
         limiter.wake()
+
+    async def until_released(self) -> None:
+        """Wait until the permit is given back."""
+        while not self.released:
+            await self.limiter.sleep(math.inf)

@@ -7,7 +7,8 @@ is estimated and marked with `estimated`.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -103,6 +104,17 @@ def estimated_usage(asked: str, answered: str) -> dict[str, Any]:
         "total_tokens": prompt + completion,
         "estimated": True,
     }
+
+
+def summed(usages: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The usage of several calls as one, estimated where one of them is; None for no call."""
+    if len(usages) < 2:
+        return usages[0] if usages else None
+    counts: Counter[str] = Counter()
+    for each in usages:
+        counts.update({name: n for name, n in each.items() if type(n) is int})
+    estimated = any(each.get("estimated") for each in usages)
+    return dict(counts) | ({"estimated": True} if estimated else {})
 
 
 PROMPT, COMPLETION, TOTAL = "prompt_tokens", "completion_tokens", "total_tokens"

@@ -29,6 +29,10 @@ class Claim:
     route: dict[str, Any]
 
 
+PASSED_ON = Claim("", {})
+"""In place of a task: the worker's permit went to a task that is under way already."""
+
+
 @dataclass(eq=False, slots=True)
 class AccountSlot:
     """An account in the scheduler: `offer` is set while a worker with a permit waits for a task.

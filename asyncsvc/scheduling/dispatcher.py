@@ -3,7 +3,8 @@
 A worker first holds a permit of its account and only then is given the best task at that moment.
 A task that several models can serve goes to the model expected to be done first; a saturated or
 disabled model delays only the tasks that no other model can serve; at an account with a token
-budget, a task that does not fit yet is not overtaken by one that would.
+budget, a task that does not fit yet is not overtaken by one that would. The next call of a task
+that is under way goes before all waiting tasks.
 
 All decisions fall in `match`, a plain function called whenever a task or a worker arrives. The
 dispatcher calls no other part back: it returns what it has found.
@@ -14,7 +15,7 @@ import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
-from asyncsvc.errors import ProviderError
+from asyncsvc.errors import GateClosed, ProviderError
 from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.limits.verdict import Reason, Stage
 from asyncsvc.providers.upstream import Upstream
@@ -30,6 +31,7 @@ from asyncsvc.scheduling.candidates import (
 )
 from asyncsvc.scheduling.fair_queue import Lane, Pool, Pools, Rank, newcomer
 from asyncsvc.scheduling.hold_back import HoldBack
+from asyncsvc.scheduling.next_calls import NextCalls
 from asyncsvc.scheduling.timers import Alarm, WaitTimes
 from asyncsvc.tasks.state import Request, Task
 
@@ -51,6 +53,7 @@ class Dispatcher:
         self._lacking = lacking
         self._hold_back = HoldBack()
         self._pools = Pools(weights or {})
+        self._next_calls = NextCalls()
         self._stopped = False
         self._alarm = Alarm(self.match)
 
@@ -65,6 +68,7 @@ class Dispatcher:
         their exclusions. `live`: all unfinished tasks."""
         for slot in set(self.account_slots).difference(account_slots):
             self.withdraw(slot)
+            self._next_calls.close(slot)
         self.account_slots = tuple(account_slots)
         self.chooser.apply(self.account_slots, balance)
 
@@ -166,6 +170,18 @@ class Dispatcher:
         finally:
             slot.offer = slot.permit = None
 
+    async def next_call(self, upstream: Upstream, long: bool, tokens: int) -> Permit:
+        """Wait for a permit for one more call of a task that is under way, reserved for so many
+        tokens. Raises GateClosed where the account takes no calls for now."""
+        slot = next((one for one in self.account_slots if one.upstream is upstream), None)
+        if slot is None:
+            raise GateClosed("the model is not in the settings any more, or has changed")
+        if (why := slot.gate.describe(Stage.QUEUE)) is not None:
+            raise GateClosed(why)
+        waiting = self._next_calls.enter(slot, long, tokens)
+        self.match()
+        return await waiting.permit()
+
     def withdraw(self, slot: AccountSlot) -> None:
         """Send the account's ready worker back to wait for a permit."""
         if slot.ready and slot.offer is not None:
@@ -183,6 +199,7 @@ class Dispatcher:
 
     def match(self) -> None:
         """Hand the best waiting task to the best account slot with room, until there is none."""
+        self._next_calls.match()
         while not self._stopped and (found := self._best()) is not None:
             pool, lane, slot = found
             assert slot.permit is not None
@@ -208,9 +225,8 @@ class Dispatcher:
             self._hold_back.settle()
             return None
         heads = self._pools.heads()
-        skipped: set[AccountSlot] = set()
-        reasons: dict[AccountSlot, Reason] = {}
-        soonest = math.inf
+        skipped, soonest = self._next_calls.short_of_tokens()
+        reasons: dict[AccountSlot, Reason] = dict.fromkeys(skipped, "tokens")
         for first, urgent in heads:
             while (slot := self._pick(first.options, urgent.long, skipped)) is not None:
                 pool, lane = self._turn(first, urgent, slot, heads, skipped)
@@ -298,6 +314,8 @@ class Dispatcher:
         for slot in self.account_slots:
             if slot.gate is account:
                 self.withdraw(slot)
+                if account.describe(Stage.QUEUE) is not None:
+                    self._next_calls.close(slot)
         without_model: list[tuple[str, ProviderError]] = []
         if (fault := account.fault) is not None:
             for pool in self._pools:

@@ -86,6 +86,10 @@ class Scheduler:
         """Wait for the next task for a worker that holds the permit; see `Dispatcher.claim`."""
         return self.dispatcher.claim(slot, permit)
 
+    def next_call(self, task: Task, upstream: Upstream, tokens: int) -> Awaitable[Permit]:
+        """Wait for a permit for one more call of a running task; see `Dispatcher.next_call`."""
+        return self.dispatcher.next_call(upstream, task.request.lane == "long", tokens)
+
     def match(self) -> None:
         """Look again for tasks that can start: a limit outside the scheduler has changed."""
         self.dispatcher.match()

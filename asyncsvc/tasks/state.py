@@ -293,6 +293,10 @@ def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
     if draft.type is EventType.STEP:
         steps = draft.data["number"]
         return replace(task, seq=task.seq + 1, steps=steps, version=task.version + 1)
+    if draft.type is EventType.MESSAGE and "step" in draft.data:
+        # The attempts before count no more against the retries of an agent's next step.
+        forgiven = task.attempts - 1
+        return replace(task, seq=task.seq + 1, forgiven=forgiven, version=task.version + 1)
     if draft.type is EventType.TOOL_CALL and "step" in draft.data:
         calls = task.tool_calls + 1
         return replace(task, seq=task.seq + 1, tool_calls=calls, version=task.version + 1)

@@ -4,6 +4,7 @@ They work in the workspace alone, in a thread, and hold no more of a file than `
 """
 
 import asyncio
+import difflib
 import fnmatch
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -18,6 +19,10 @@ FILE_MOST = 16 << 20
 LISTED_MOST = 1000
 FOUND_MOST = 200
 LINE_MOST = 300
+DIFF_MOST = 50_000
+"""Bytes of a diff that a person is shown."""
+COMPARED_MOST = 4_000_000
+"""Lines of one text times lines of the other."""
 SEARCHED_MOST = 20_000
 """Files that one search looks into."""
 T = TypeVar("T")
@@ -54,6 +59,23 @@ def _text(data: bytes, path: str) -> str:
 async def read_text(workspace: Workspace, path: str) -> str:
     """The text of a whole file. Raises ToolFault."""
     return _text(await _aside(lambda: workspace.read(path, FILE_MOST + 1)), path)
+
+
+async def _diff(path: str, before: str, after: str) -> str:
+    """What changes, as a unified diff, its beginning where it is long. Where the texts are too long
+    to be compared in a moment, all lines are shown as changed."""
+    old, new = before.splitlines(keepends=True), after.splitlines(keepends=True)
+    if len(old) * len(new) > COMPARED_MOST:
+        lines = [f"-{line}" for line in old] + [f"+{line}" for line in new]
+    else:
+        compared = difflib.unified_diff(old, new, f"a/{path}", f"b/{path}")
+        lines = await asyncio.to_thread(list, compared)
+    shown, shortened = cut("".join(_ended(line) for line in lines), DIFF_MOST)
+    return shown + ("\n[the rest of the diff is left out]" if shortened else "")
+
+
+def _ended(line: str) -> str:
+    return line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n"
 
 
 class ReadParameters(Parameters):
@@ -95,6 +117,13 @@ class WriteFile(Tool[WriteParameters]):
         await _aside(lambda: around.workspace.write(given.path, data))
         return Result(True, f"wrote {len(data)} bytes to {given.path}")
 
+    async def preview(self, given: WriteParameters, around: Surroundings) -> str | None:
+        try:
+            before = await read_text(around.workspace, given.path)
+        except ToolFault:
+            before = ""
+        return await _diff(given.path, before, given.content)
+
 
 class EditParameters(Parameters):
     path: str = Field(description="the file, relative to the workspace")
@@ -118,6 +147,13 @@ class EditFile(Tool[EditParameters]):
         await _aside(lambda: around.workspace.write(given.path, changed))
         line = text[: text.index(given.old)].count("\n") + 1
         return Result(True, f"edited {given.path} at line {line}")
+
+    async def preview(self, given: EditParameters, around: Surroundings) -> str | None:
+        try:
+            before = await read_text(around.workspace, given.path)
+        except ToolFault:
+            return None
+        return await _diff(given.path, before, before.replace(given.old, given.new, 1))
 
 
 class FolderParameters(Parameters):

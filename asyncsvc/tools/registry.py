@@ -115,6 +115,14 @@ class Toolbox:
         NotFound."""
         return await self._servers.find(name) or self.tool(name)
 
+    async def known(self, name: str) -> bool:
+        """Whether there is such a tool; for one of an MCP server that is starting it waits."""
+        try:
+            await self.find(name)
+        except NotFound:
+            return False
+        return True
+
     def tool(self, name: str) -> Tool[Any]:
         """The tool of that name, of those that are listed. Raises NotFound."""
         tool = next((one for one in self._every() if one.name == name), None)

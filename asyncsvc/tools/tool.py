@@ -96,6 +96,11 @@ class Tool(Generic[P]):
         """Raises ToolFault."""
         raise NotImplementedError
 
+    async def preview(self, given: P, around: Surroundings) -> str | None:
+        """What the call would change, as a diff, for the person who approves it; None where there
+        is nothing to show. Changes nothing."""
+        return None
+
     def function(self) -> dict[str, Any]:
         """The tool as OpenAI describes a function."""
         schema = self.parameters.model_json_schema()

@@ -10,7 +10,7 @@ A call is given out with its first arguments, not before: by then its name is wh
 the provider's, where that comes at all.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
@@ -103,6 +103,20 @@ LATE_ID = "late_id"
 PARSED_MOST = 32 << 20
 """Characters of one call's arguments that are parsed to see whether they are whole. Arguments that
 end with a brace in each of many pieces would be parsed from the beginning with each."""
+
+
+def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The tool calls of an answer, whole, from the data of its events."""
+    calls: dict[int, dict[str, Any]] = {}
+    for piece in pieces:
+        call = calls.setdefault(
+            piece["index"], {"id": None, "type": "function", "function": {"arguments": ""}}
+        )
+        function, before = piece["function"], call["function"]["arguments"]
+        call["function"] |= function | {"arguments": before + function.get("arguments", "")}
+        call |= {k: v for k, v in piece.items() if k not in ("index", "function", LATE_ID)}
+        call["id"] = piece.get(LATE_ID, call["id"])
+    return [calls[index] for index in sorted(calls)]
 
 
 @dataclass(slots=True)

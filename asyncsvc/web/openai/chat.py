@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 
 from asyncsvc.access import Permission
 from asyncsvc.journal.journal import Event
-from asyncsvc.providers.answers.tool_calls import LATE_ID
+from asyncsvc.providers.answers.tool_calls import LATE_ID, put_together
 from asyncsvc.tasks.state import EventType, Task
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.large_answers import WHOLE_CHARS, roomy
@@ -36,7 +36,7 @@ from asyncsvc.web.openai.held_request import (
     once,
     submitted,
 )
-from asyncsvc.web.tasks.views import call_shown, put_together
+from asyncsvc.web.tasks.views import call_shown
 
 Object = dict[str, Any]
 DONE = b"data: [DONE]\n\n"

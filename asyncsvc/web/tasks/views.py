@@ -5,13 +5,12 @@ previews instead of texts. Never reads anything but what it is given or the serv
 """
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import orjson
 
 from asyncsvc.clock import optional_rfc3339, rfc3339
-from asyncsvc.providers.answers.tool_calls import LATE_ID
+from asyncsvc.providers.answers.tool_calls import put_together
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, shown
@@ -84,20 +83,6 @@ async def _beside_text(services: Services, task: Task) -> dict[str, Any]:
     if fields := await store.since_attempt(task.n, EventType.MESSAGE):
         found["message"] = loads(fields[-1])
     return found
-
-
-def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The tool calls of an answer, whole, from the data of its events."""
-    calls: dict[int, dict[str, Any]] = {}
-    for piece in pieces:
-        call = calls.setdefault(
-            piece["index"], {"id": None, "type": "function", "function": {"arguments": ""}}
-        )
-        function, before = piece["function"], call["function"]["arguments"]
-        call["function"] |= function | {"arguments": before + function.get("arguments", "")}
-        call |= {k: v for k, v in piece.items() if k not in ("index", "function", LATE_ID)}
-        call["id"] = piece.get(LATE_ID, call["id"])
-    return [calls[index] for index in sorted(calls)]
 
 
 def call_shown(call: dict[str, Any]) -> dict[str, Any]:

@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asyncsvc.providers.answers.pieces import Room
-from asyncsvc.providers.answers.tool_calls import ToolCalls
-from asyncsvc.web.tasks.views import put_together
+from asyncsvc.providers.answers.tool_calls import ToolCalls, put_together
 
 
 def piece(
