@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.errors import StorageUnavailable, UpstreamOverloaded
-from asyncsvc.execution.request import summed
+from asyncsvc.providers.tokens import summed
 from asyncsvc.storage.database import Database
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model
