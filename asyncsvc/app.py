@@ -29,6 +29,7 @@ from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.execution.agent import Agents
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.admission import Admission, Keys
@@ -59,6 +60,7 @@ from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.memory import Memories, memory_tools
 from asyncsvc.tools.registry import Toolbox, Workspaces
+from asyncsvc.tools.task_workspaces import TaskWorkspaces
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
@@ -131,7 +133,12 @@ async def _opened(
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
-    executor = Executor(journal, client, scheduler, settings)
+    toolbox = _toolbox(stack, settings, environ, journal)
+    workspaces = TaskWorkspaces(
+        Path(settings.tools.workspace), lambda: settings.tools.checkpoint_mb * MB
+    )
+    agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
+    executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
     pool = WorkerPool(scheduler, executor, settings, room.open)
     holds = Holds(journal, catalogue, scheduler)
@@ -155,7 +162,7 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environ, watch, executor, reloader)
+    services = await _front(stack, environ, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     return services
@@ -167,6 +174,8 @@ async def _front(
     watch: Watch,
     executor: Executor,
     inside: Reloader,
+    toolbox: Toolbox,
+    workspaces: TaskWorkspaces,
 ) -> Services:
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
@@ -206,7 +215,8 @@ async def _front(
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
-        toolbox=_toolbox(stack, settings, environ, journal),
+        toolbox=toolbox,
+        workspaces=workspaces,
         started_ms=journal.now(),
     )
 

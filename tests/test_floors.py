@@ -112,10 +112,11 @@ def test_there_is_no_circle() -> None:
 
 
 FACES = {
+    "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
-    "execution": {"execution", "workers"},
+    "execution": {"agent", "execution", "workers"},
     "intake": {"admission", "commands", "importer", "intake"},
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
@@ -140,7 +141,10 @@ FACES = {
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"parameters", "state", "submission"},
-    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
+    "tools": {
+        "execute", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
+        "workspace",
+    },
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {

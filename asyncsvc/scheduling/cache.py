@@ -45,6 +45,8 @@ def request_key(submission: Submission, routed_as: str | None = None) -> str | N
     without a model is routed, where that decides which models may serve it.
     """
     wanted = submission.cache
+    if submission.type == "agent":
+        return None  # it acts, and does so for its own task
     if wanted is None:
         wanted = submission.type == "embedding" or _is_zero(submission.params.get("temperature"))
     if not wanted:

@@ -26,6 +26,7 @@ from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.backup import Backups
 from asyncsvc.tasks.state import Task
 from asyncsvc.tools.registry import Toolbox
+from asyncsvc.tools.task_workspaces import TaskWorkspaces
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -59,6 +60,7 @@ class Services:
     backups: Backups
     importer: Importer
     toolbox: Toolbox
+    workspaces: TaskWorkspaces
     started_ms: int
 
     @property
