@@ -250,7 +250,11 @@ class Tools(Section):
         description="programs that exec_command may start",
     )
     approve: list[str] = Field([], description="tools that wait for a person's approval")
-    checkpoint_mb: Int = Field(256, ge=0, description="MB that a workspace may have to be saved before a call that writes to it; 0: never")
+    checkpoint_mb: Int = Field(
+        256,
+        ge=0,
+        description="largest workspace, in MB, that is saved before a call that writes",
+    )
     unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
     mcp: dict[str, McpServer] = Field(
         {}, description="MCP servers, whose tools join as NAME.tool; a table each"

@@ -231,7 +231,7 @@ class Database:
         before: int | None,
         limit: int,
     ) -> list[tuple[Task, str | None]]:
-        clauses = [_FILTERS.get(column, f"tasks.{column} = ?") for column in where]
+        clauses = [f"tasks.{column} = ?" for column in where]
         values = list(where.values())
         if model:
             clauses.append("(name = ? OR model = ? OR (name IS NULL AND wanted_model = ?))")

@@ -206,8 +206,8 @@ class Store(Protocol):
         before: int | None,
         limit: int,
     ) -> list[tuple[Task, str | None]]:
-        """Tasks newest first with their result previews. `where` maps columns, and `waiting_for`,
-        to values; `model` is the one that serves or is wanted; `text` is looked for in the previews, A to
+        """Tasks newest first with their result previews. `where` maps columns to values;
+        `model` is the one that serves or is wanted; `text` is looked for in the previews, A to
         Z in either case; `before` is the n of the last one seen. Raises ReadTooSlow."""
 
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
-from asyncsvc.tasks.state import WAITING, State
+from asyncsvc.tasks.state import State
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
@@ -34,7 +34,6 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "state": ("status", tuple(state.value for state in State)),
     "lane": ("lane", get_args(Lane)),
     "type": ("type", get_args(Submission.model_fields["type"].annotation)),
-    "waiting_for": ("waiting_for", tuple(WAITING.values())),
 }
 """Filters that have few values: another one is a typo."""
 S = TypeVar("S", bound=BaseModel)
@@ -172,7 +171,7 @@ async def listing(request: Request) -> Response:
     limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
     where = {
         {"status": "state"}.get(name, name): query[name]
-        for name in ("status", "lane", "session_id", "type", "owner", "waiting_for")
+        for name in ("status", "lane", "session_id", "type", "owner")
         if query.get(name)
     }
     for column, (name, known) in CHOICES.items():
@@ -194,13 +193,9 @@ async def listing(request: Request) -> Response:
 @operation(scope=Permission.READ, answer=schemas.Stats)
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
-    parts, asker = services(request), caller(request)
-    totals = {"total": 0} | {state.value: 0 for state in State} | dict.fromkeys(WAITING, 0)
-    for task in parts.journal.live.values():
-        if task.waiting_for is not None and asker.sees(task.request.owner):
-            totals[task.error["code"]] += 1
+    totals = {"total": 0} | {state.value: 0 for state in State}
     models: dict[str, dict[str, int]] = {}
-    for name, state, count in await parts.journal.store.counts(asker.only):
+    for name, state, count in await services(request).journal.store.counts(caller(request).only):
         totals["total"] += count
         totals[state] += count
         if name is not None:
