@@ -99,7 +99,7 @@ def plan_for(chat: AcceptedChat) -> Plan:
 
 
 def _scripted(chat: AcceptedChat, step: Step) -> Plan:
-    """A step of an agent; its calls are text for a model that is told its tools as text."""
+    """A step of an agent; its calls are text for a model that reads of its tools in a text."""
     request = chat.request
     text, calls = step.text, [call.as_dict() for call in step.calls]
     if chat.fault is not None and chat.fault.kind == "empty":

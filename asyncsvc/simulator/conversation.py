@@ -45,18 +45,18 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """The tools that a request offers: `names` of functions, or `told` in a system message."""
+    """The tools that a request offers: `names` of functions, or `described` in a system message."""
 
     names: frozenset[str] = frozenset()
-    told: str = ""
+    described: str = ""
 
     @property
     def textual(self) -> bool:
         """Whether calls are to be written as text."""
-        return not self.names and bool(self.told)
+        return not self.names and bool(self.described)
 
     def has(self, name: str) -> bool:
-        return name in self.names or bool(re.search(rf"\b{re.escape(name)}\b", self.told))
+        return name in self.names or bool(re.search(rf"\b{re.escape(name)}\b", self.described))
 
 
 def offer_of(messages: Sequence[dict[str, Any]], names: Iterable[str]) -> Offer | None:
@@ -68,7 +68,7 @@ def offer_of(messages: Sequence[dict[str, Any]], names: Iterable[str]) -> Offer 
         if message["role"] in ("system", "developer"):
             text = message_text(message.get("content"))
             if _TEXT_PROTOCOL in text:
-                return Offer(told=text)
+                return Offer(described=text)
     return None
 
 

@@ -71,7 +71,7 @@ class Edit:
 
 
 def mending_step(played: list[Turn], offer: Offer) -> Step | None:
-    """The next step; None where the agent has already told how it went."""
+    """The next step; None where the agent has already ended with a text."""
     if played and not played[-1].calls:
         return None
     return _Mending(played, offer).step()

@@ -10,7 +10,7 @@ from asyncsvc.simulator import Running
 from .rawhttp import fetch, user
 
 TOOLS = [{"type": "function", "function": {"name": name}} for name in ("read_file", "git")]
-TOLD = {
+DESCRIBED = {
     "role": "system",
     "content": "Tools: read_file, git. Call one by a block:\n```tool_call\n{...}\n```",
 }
@@ -110,8 +110,10 @@ async def test_without_tools_a_script_is_a_text_as_any_other(server: Running) ->
     assert "[simulated answer]" in message["content"]
 
 
-async def test_a_model_that_is_told_its_tools_as_text_calls_them_as_text(server: Running) -> None:
-    messages = [TOLD, *ASKED]
+async def test_a_model_that_reads_of_its_tools_in_a_text_calls_them_as_text(
+    server: Running,
+) -> None:
+    messages = [DESCRIBED, *ASKED]
     first = await answered(server, messages, tools=None)
     assert "tool_calls" not in first
     assert first["content"] == (

@@ -145,7 +145,7 @@ async def test_there_is_nothing_to_mend_or_to_run(tmp_path: Path) -> None:
     assert (await played(tmp_path, {})).text.startswith("No test has run")
 
 
-async def test_a_function_that_stands_nowhere_is_told(tmp_path: Path) -> None:
+async def test_a_function_that_stands_nowhere_is_written(tmp_path: Path) -> None:
     test = "import unittest\nclass T(unittest.TestCase):\n"
     test += "    def test_it(self):\n        self.assertEqual(len([1]), 2)\n"
     ended = await played(tmp_path, {"test_it.py": test})
@@ -153,7 +153,7 @@ async def test_a_function_that_stands_nowhere_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("lacking", sorted(NAMES))
-async def test_a_tool_that_it_lacks_is_told(tmp_path: Path, lacking: str) -> None:
+async def test_a_tool_that_it_lacks_is_written(tmp_path: Path, lacking: str) -> None:
     ended = await played(tmp_path, {}, Offer(NAMES - {lacking}))
     assert ended.text == f"I cannot mend a test without {lacking}."
 
