@@ -253,7 +253,8 @@ class Tools(Section):
     checkpoint_mb: Int = Field(
         256,
         ge=0,
-        description="largest workspace, in MB, that is saved before a call that writes",
+        description="largest workspace that is put back to what it was where a call was cut off, "
+        "and most that all checkpoints of a task take; 0: none is put back",
     )
     unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
     mcp: dict[str, McpServer] = Field(

@@ -5,17 +5,18 @@ execution goes on where the one before ended: a step that has ended is never ask
 account's permit is given back while tools run, and the next call goes before waiting tasks.
 """
 
+import sys
 from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any
 
 import orjson
 
-from asyncsvc.agents.conversation import Repeats, fitted
-from asyncsvc.agents.history import Step, arguments_of, history
+from asyncsvc.agents.conversation import STOPPED, WARNING, Repeats, Verdict, fitted
+from asyncsvc.agents.history import GENERATIONS, Step, arguments_of, history
 from asyncsvc.agents.textual import TextualSink, described
 from asyncsvc.config.settings import Settings
-from asyncsvc.errors import ContextTooLong, FieldRefused, MaxSteps, NotFound
+from asyncsvc.errors import ContextTooLong, FieldRefused, InternalError, MaxSteps, NotFound
 from asyncsvc.execution.call import Call
 from asyncsvc.execution.outcome import Completed, Outcome, Waiting
 from asyncsvc.execution.records import Records
@@ -31,7 +32,7 @@ from asyncsvc.providers.tools import function_name
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.tasks.state import Draft, EventType
 from asyncsvc.tools.registry import Toolbox
-from asyncsvc.tools.task_workspaces import TaskWorkspaces
+from asyncsvc.tools.task_workspaces import CheckpointDamaged, TaskWorkspaces
 from asyncsvc.tools.tool import Tool
 
 STEPS = 25
@@ -70,8 +71,7 @@ class Agents:
         task, settings = call.leader, self._settings.tools
         found = await history(self._journal, task)
         call.spent = found.usage
-        await self._workspaces.begin(task.id, found.generation, body.get("files") or {})
-        await self._workspaces.settle(task.id, found.generation)
+        await self._open_workspace(task.id, found.generation, body)
         tools = await self._tools(body.get("tools"))
         records = Records(self._journal, call.executions[task.id], found)
         runner = ToolRunner(
@@ -84,6 +84,18 @@ class Agents:
         )
         model = Model(self._journal, self._client, self._scheduler, call, records, body, tools)
         return await Loop(call, records, model, runner, body).run()
+
+    async def _open_workspace(self, task_id: str, generation: int, body: dict[str, Any]) -> None:
+        """Have the workspace of the generation alone, as the ones before have left it or as the
+        task begins. Raises InternalError where the workspace of a fork is lost."""
+        checkpoint = (body.get("forked_from") or {}).get("checkpoint")
+        if checkpoint is not None and generation and not generation % GENERATIONS:
+            try:  # a retry by hand: the files were copied from another task
+                await self._workspaces.restore(task_id, generation - 1, checkpoint)
+            except CheckpointDamaged as damage:
+                raise InternalError(f"the workspace of the fork is lost: {damage}") from None
+        await self._workspaces.begin(task_id, generation, body.get("files") or {})
+        await self._workspaces.settle(task_id, generation)
 
     async def _tools(self, names: Collection[str] | None) -> list[Tool[Any]]:
         """The agent's tools; those that are gone are left out."""
@@ -131,10 +143,6 @@ class Loop:
             self._execution.forgive()
 
     def _check_budgets(self, ended: Sequence[Step]) -> None:
-        if (repeats := self._repeats(ended)).stop:
-            raise MaxSteps(
-                f"the agent has made the same calls {repeats.times} times with the same results"
-            )
         if len(ended) >= self._max_steps:
             raise MaxSteps(
                 f"the agent has asked its model {len(ended)} times without coming to an end; "
@@ -146,12 +154,6 @@ class Loop:
                 f"the agent has used {spent:,} tokens of its token_budget of "
                 f"{self._token_budget:,} without coming to an end"
             )
-
-    def _repeats(self, ended: Sequence[Step]) -> Repeats:
-        repeats = Repeats()
-        for step in ended:
-            repeats.add(step.calls)
-        return repeats
 
     def _completed(self, last: Step) -> Completed:
         usage = self._history.usage
@@ -195,7 +197,7 @@ class Model:
         if self._functions and not textual:
             params["tools"] = self._functions
         fit = partial(fitted, *self._conversation(), count=partial(of_prompt, params=params))
-        messages, tries = fit(room=self._room(params)), 1
+        messages, tries = fit(self._room(params)), 1
         while True:
             sent = described(messages, self._functions) if textual else messages
             size = of_prompt(sent, params)
@@ -208,23 +210,31 @@ class Model:
                 answer = await self._answer(sent, params, sink, textual)
                 break
             except ContextTooLong:
-                shorter = fit(room=int(size * SMALLER))
+                shorter = fit(int(size * SMALLER))
                 if tries == TRIES or shorter == messages:
                     raise
                 messages, tries = shorter, tries + 1
         await self._end(number, answer, sink, sent)
 
     def _conversation(self) -> tuple[list[dict[str, Any]], int]:
-        """The conversation so far, and how many messages of it are the task's own."""
-        given = self._body
+        """The conversation so far, and how many messages of it are the task's own. Raises MaxSteps
+        where the agent repeats itself although it was warned."""
+        given, after, repeats = self._body, list[dict[str, Any]](), Repeats()
         own = given.get("messages") or [{"role": "user", "content": given["content"]}]
-        after = map(self._names.renamed, self._records.history.messages())
+        for step in self._records.history.ended:
+            after += map(self._names.renamed, step.messages())
+            repeats.add(step.calls)
+            if repeats.verdict is Verdict.WARN:
+                after[-1] |= {"content": f"{after[-1]['content']}\n\n{WARNING}"}
+        if repeats.verdict is Verdict.STOP:
+            raise MaxSteps(STOPPED)
         return [*own, *after], len(own)
 
-    def _room(self, params: dict[str, Any]) -> int | None:
-        """Tokens that the conversation may have; None where the model's window is not known."""
-        window = self._call.upstream.settings.context
-        return max(window - max(room_of_answer(params), ANSWER), 1) if window else None
+    def _room(self, params: dict[str, Any]) -> int:
+        """Tokens that the conversation may have; any number where the model's context is not known,
+        until the provider finds one too long."""
+        context = self._call.upstream.settings.context
+        return max(context - max(room_of_answer(params), ANSWER), 1) if context else sys.maxsize
 
     async def _begin(self, number: int, tokens: int) -> None:
         """Wait for the account, and write down the step and that its call counts."""
