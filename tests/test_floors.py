@@ -127,8 +127,8 @@ FACES = {
     "net": {"egress", "json_bounds", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
-        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "pieces",
-        "size", "thinking", "tool_calls",
+        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
+        "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
     "routing": {"router"},

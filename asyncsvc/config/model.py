@@ -51,8 +51,8 @@ class Model(Section):
     )
     tool_calling: Bool | None = Field(
         None,
-        description="whether it is sent an agent's tools as OpenAI describes them; false: they are "
-        "told in the text; not set: the preset's way",
+        description="whether it calls an agent's tools by OpenAI's API; false: it calls them by "
+        "its text; not set: the preset's way",
     )
     aliases: list[str] = Field([], description="other names under which the model can be asked for")
     concurrency: Annotated[IntOrAuto, OrAuto(1, 10_000)] = Field(

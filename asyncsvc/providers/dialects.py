@@ -78,8 +78,7 @@ class Preset:
     tools: Taken = field(default_factory=dict)
     """Kinds of tools beside `function` that the chat API takes, as `tools.py` reads them."""
     tool_calling: str = ""
-    """Regular expression on the ids of the models that call tools; all others are told of them in
-    the text."""
+    """Regular expression on the ids of the models that call tools as OpenAI describes it."""
 
     def switch(self, model_id: str) -> Switch:
         """The switch of thinking for a model id."""

@@ -81,8 +81,8 @@ class Upstream:
 
     @property
     def textual(self) -> bool:
-        """Whether the model is told of tools in the text, because it does not call them as OpenAI
-        describes it."""
+        """Whether tools are described to the model in the text, because it does not call them as
+        OpenAI describes it."""
         wanted = self.settings.tool_calling
         return not (self.preset.calls_tools(self.model_id) if wanted is None else wanted)
 
