@@ -23,7 +23,8 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from asyncsvc.tools import checkpoints
-from asyncsvc.tools.checkpoints import HALF, CheckpointDamaged
+from asyncsvc.tools.checkpoints import HALF
+from asyncsvc.tools.packs import CheckpointDamaged
 from asyncsvc.tools.trees import Check, remove, sync_folder, sync_tree
 from asyncsvc.tools.workspace import Workspace
 
