@@ -9,6 +9,7 @@ workspaces of a task never run at once; one that is cancelled ends before the ca
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import re
 import secrets
@@ -22,7 +23,8 @@ from typing import TypeVar
 from weakref import WeakValueDictionary
 
 from asyncsvc.tools import checkpoints
-from asyncsvc.tools.checkpoints import HALF, CheckpointDamaged
+from asyncsvc.tools.checkpoints import HALF
+from asyncsvc.tools.packs import CheckpointDamaged
 from asyncsvc.tools.trees import Check, remove, sync_folder, sync_tree
 from asyncsvc.tools.workspace import Workspace
 
@@ -31,6 +33,7 @@ __all__ = ["CheckpointDamaged", "TaskWorkspaces"]
 T = TypeVar("T")
 TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 WORK, CHECKPOINTS = "work-", "checkpoints"
+OWNER = "owner-"
 GONE = ".gone-"
 """What the name of a folder that is being removed begins with."""
 
@@ -41,11 +44,14 @@ class _Unwanted(Exception):
 
 class TaskWorkspaces:
     """The workspaces below `root`. `most` says how many bytes a checkpoint may hold, and all of a
-    task together, except that the newest stays; 0 for none. Work with the disk raises OSError."""
+    task together, except that the newest stays; 0 for none. `owner` names the list of tasks that
+    they belong to: others may have theirs in the same folder. Work with the disk raises OSError."""
 
-    def __init__(self, root: Path, most: Callable[[], int]) -> None:
+    def __init__(self, root: Path, most: Callable[[], int], owner: str = "") -> None:
         self._root = root / "tasks"
         self._most = most
+        self._mark = f"{OWNER}{hashlib.sha256(owner.encode()).hexdigest()[:16]}"
+        """The name of a file in the folder of each task of this owner."""
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._early: set[str] = set()
         """Tasks whose workspace was made before the task may have been there."""
@@ -53,9 +59,8 @@ class TaskWorkspaces:
     @asynccontextmanager
     async def use(self, task_id: str, generation: int) -> AsyncGenerator[Workspace]:
         """The workspace of a task, made where it is missing; closed at the end."""
-        found = await _ended(
-            partial(self._opened, self._work(task_id, generation)), Workspace.close
-        )
+        folder = self._work(task_id, generation)
+        found = await _ended(partial(self._open, task_id, folder), Workspace.close)
         try:
             yield found
         finally:
@@ -84,13 +89,11 @@ class TaskWorkspaces:
             return None
 
         def work(check: Check) -> str | None:
+            source = self._work(task_id, generation)
+            self._open(task_id, source).close()
             folder = self._task(task_id) / CHECKPOINTS
             _make_folders(folder)
-            with self._opened(self._work(task_id, generation)):
-                pass
-            return checkpoints.take(
-                self._work(task_id, generation), folder, name, generation, most, check
-            )
+            return checkpoints.take(source, folder, name, generation, most, check)
 
         return await self._alone(task_id, work)
 
@@ -102,7 +105,7 @@ class TaskWorkspaces:
 
     async def settle(self, task_id: str, generation: int) -> None:
         """Remove the workspaces of all other generations, and what is half made."""
-        kept = {f"{WORK}{generation}", CHECKPOINTS}
+        kept = {f"{WORK}{generation}", CHECKPOINTS, self._mark}
 
         def work(check: Check) -> None:
             for path in _within(self._task(task_id)):
@@ -124,12 +127,12 @@ class TaskWorkspaces:
             if checkpoint is not None:
                 checkpoints.restore(source / CHECKPOINTS, checkpoint, folder, check)
                 return
-            between = folder.with_name(f".{secrets.token_hex(8)}{HALF}")
+            between = folder.with_name(f"between{HALF}")
+            remove(between)
             between.mkdir(mode=0o700)
             try:
                 work = self._work(source_id, generation)
-                with self._opened(work):
-                    pass
+                self._open(source_id, work).close()
                 name = checkpoints.take(work, between, "copy", generation, sys.maxsize, check)
                 if name is None:
                     raise CheckpointDamaged("the workspace cannot be read")
@@ -152,17 +155,26 @@ class TaskWorkspaces:
         await self._alone(task_id, work)
 
     async def sweep(self, keep: Callable[[str], Awaitable[bool]]) -> int:
-        """Remove the folders of tasks that are gone, for which `keep` says no; their number."""
+        """Remove the folders of this owner's tasks that are gone, for which `keep` says no; their
+        number."""
         removed = 0
-        for path in await asyncio.to_thread(_within, self._root):
-            if path.name.startswith(GONE):
-                await asyncio.to_thread(remove, path)
-            elif path.name in self._early:
-                self._early.discard(path.name)
-            elif not await keep(path.name):
-                await self.remove(path.name)
+        for name in await asyncio.to_thread(self._own):
+            if name in self._early:
+                self._early.discard(name)  # its task may be on its way
+            elif not await keep(name):
+                await self.remove(name)
                 removed += 1
         return removed
+
+    def _own(self) -> list[str]:
+        """The tasks with a folder; what a removal has left is removed."""
+        names: list[str] = []
+        for path in _within(self._root):
+            if path.name.startswith(GONE):
+                remove(path)
+            elif TASK.fullmatch(path.name) and (path / self._mark).exists():
+                names.append(path.name)
+        return names
 
     # The folders --------------------------------------------------------------------------------
 
@@ -174,12 +186,20 @@ class TaskWorkspaces:
     def _work(self, task_id: str, generation: int) -> Path:
         return self._task(task_id) / f"{WORK}{generation}"
 
-    @staticmethod
-    def _opened(folder: Path) -> Workspace:
-        _make_folders(folder)
+    def _open(self, task_id: str, folder: Path) -> Workspace:
+        """Open a workspace of a task, made where it is missing."""
+        if not folder.is_dir():
+            self._mark_own(task_id)
+            _make_folders(folder)
         if folder.stat().st_mode & 0o700 != 0o700:
             folder.chmod(0o700)  # a program has shut its own folder
         return Workspace(folder)
+
+    def _mark_own(self, task_id: str) -> None:
+        """Make the folder of a task, with the mark of its owner."""
+        folder = self._task(task_id)
+        _make_folders(folder)
+        (folder / self._mark).touch(mode=0o600)
 
     async def _make(
         self, task_id: str, generation: int, fill: Callable[[Path, Check], None]
@@ -191,7 +211,7 @@ class TaskWorkspaces:
         def work(check: Check) -> None:
             if folder.is_dir():
                 return
-            _make_folders(folder.parent)
+            self._mark_own(task_id)
             remove(half)
             try:
                 fill(half, check)

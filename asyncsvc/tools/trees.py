@@ -57,9 +57,9 @@ class Entry:
     """Of a file, the bytes that are no holes, as far as the file system says."""
 
     @property
-    def signature(self) -> tuple[int, int, int, int]:
-        """What differs after any change of a file's contents."""
-        return self.inode, self.size, self.mtime, self.ctime
+    def signature(self) -> list[int]:
+        """What differs after any change of a file."""
+        return [self.mode, self.mtime, self.size, self.inode, self.ctime]
 
 
 class Folder:
