@@ -32,7 +32,9 @@ from asyncsvc.errors import StorageUnavailable
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.admission import Admission, Keys
+from asyncsvc.intake.agent_checks import AgentChecks
 from asyncsvc.intake.commands import Control, Holds
+from asyncsvc.intake.decisions import Decisions
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
@@ -174,11 +176,12 @@ async def _front(
     webhooks = Webhooks(journal, settings.webhooks, environ)
     task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
-    admission = Admission(inside.catalogue, eta_estimator, inside.router, webhooks)
+    toolbox = _toolbox(stack, settings, environ, journal)
+    admission = _admission(inside, eta_estimator, webhooks, toolbox)
     keys = Keys(journal)
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
-    monitor = await stack.enter_async_context(watch(journal, intake, settings))
     control = Control(journal, scheduler, executor, intake)
+    monitor = await stack.enter_async_context(watch(journal, intake, settings))
     batches = await _batches(stack, journal, intake, control, keys, settings)
     schedules = Schedules(journal, intake, keys)
     stack.push_async_callback(schedules.close)
@@ -194,6 +197,7 @@ async def _front(
         intake=intake,
         webhooks=webhooks,
         control=control,
+        decisions=Decisions(journal, scheduler),
         holds=inside.holds,
         schedules=schedules,
         batches=batches,
@@ -206,9 +210,17 @@ async def _front(
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
-        toolbox=_toolbox(stack, settings, environ, journal),
+        toolbox=toolbox,
         started_ms=journal.now(),
     )
+
+
+def _admission(
+    inside: Reloader, eta_estimator: EtaEstimator, webhooks: Webhooks, toolbox: Toolbox
+) -> Admission:
+    """The checks of a submit."""
+    agents = AgentChecks(toolbox, inside.catalogue, inside.settings)
+    return Admission(inside.catalogue, eta_estimator, inside.router, webhooks, agents)
 
 
 def _toolbox(

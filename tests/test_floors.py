@@ -112,11 +112,12 @@ def test_there_is_no_circle() -> None:
 
 
 FACES = {
+    "agents": {"history"},
     "batches": {"batches", "files", "lines", "steps"},
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"execution", "workers"},
-    "intake": {"admission", "commands", "importer", "intake"},
+    "intake": {"admission", "agent_checks", "commands", "decisions", "importer", "intake"},
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {
@@ -140,7 +141,7 @@ FACES = {
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"parameters", "state", "submission"},
-    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
+    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool", "workspace"},
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {
@@ -151,7 +152,8 @@ FACES = {
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
     "web.tasks": {
-        "explain", "routes", "schedules", "schemas", "sse", "tools", "views", "websocket",
+        "explain", "ledger", "routes", "schedules", "schemas", "sse", "steering", "tools",
+        "views", "websocket",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

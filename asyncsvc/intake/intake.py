@@ -33,6 +33,7 @@ from asyncsvc.intake.admission import (
     draft,
     drafted,
     fingerprint_of,
+    with_tools,
 )
 from asyncsvc.intake.quotas import Quotas
 from asyncsvc.journal.counters import TaskCounters
@@ -142,10 +143,13 @@ class Intake:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
         return (await shielded(self._take([submission], owner, origin=origin)))[0]
 
-    def check(self, submission: Submission) -> None:
+    async def check(self, submission: Submission) -> None:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
         with suppress(NoModel):  # its key may be there by the time that it is needed
-            self._admission.check_model(self._admission.named(submission))
+            submission = self._admission.named(submission)
+            self._admission.check_model(submission)
+            if submission.type == "agent":
+                await self._admission.agents.check(submission)
 
     def check_open(self) -> None:
         """Raise ShuttingDown or Overloaded while no task is taken: worth knowing before a large
@@ -174,21 +178,20 @@ class Intake:
         also: Also | None = None,
     ) -> list[Accepted]:
         self._check_room(owner, len(submissions))
-        submissions = [self._admission.named(one) for one in submissions]
-        for index, submission in enumerate(submissions):
-            try:
-                self._admission.check(submission)
-            except RequestError as error:
-                error.at = index
-                raise
+        submissions, described = await self._checked(submissions)
         now = self._journal.now()
         if aside is None:
             drafts = drafted(self._router, submissions, owner, now)
         else:
             drafts = await aside(drafted, self._router, submissions, owner, now)
+        if aside is not None or described:
             self._check_room(owner, len(submissions))  # others may have come meanwhile
         new_tasks, taken = [], []
-        for submission, (request, body) in zip(submissions, drafts, strict=True):
+        for index, (submission, (request, body)) in enumerate(
+            zip(submissions, drafts, strict=True)
+        ):
+            if index in described:
+                request = with_tools(request, described[index])
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
             answer = self._admission.answer(request, submission, now)
@@ -209,6 +212,22 @@ class Intake:
         # disk must find its waiting place all the same.
         await self._journal.append(*new_tasks, *notes, then=partial(self._enter, owner, taken))
         return taken
+
+    async def _checked(
+        self, submissions: Sequence[Submission]
+    ) -> tuple[list[Submission], dict[int, int]]:
+        """The submissions with their models' names, and by the number of each agent how many
+        tokens the descriptions of its tools cost. Raises RequestError."""
+        found, described = [self._admission.named(one) for one in submissions], {}
+        for index, submission in enumerate(found):
+            try:
+                self._admission.check(submission)
+                if submission.type == "agent":
+                    described[index] = await self._admission.agents.check(submission)
+            except RequestError as error:
+                error.at = index
+                raise
+        return found, described
 
     def _enter(self, owner: str | None, taken: Sequence[Accepted], outcome: Outcome) -> None:
         """Place the tasks once they are stored; give their room back where they are refused."""

@@ -13,6 +13,7 @@ from asyncsvc.errors import TaskNotFound
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.commands import Control, Holds
+from asyncsvc.intake.decisions import Decisions
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
@@ -45,6 +46,7 @@ class Services:
     intake: Intake
     webhooks: Webhooks
     control: Control
+    decisions: Decisions
     holds: Holds
     schedules: Schedules
     batches: Batches

@@ -37,6 +37,7 @@ from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.routes import cursor, parse
 from asyncsvc.web.tasks.schemas import KEY_MOST
 from asyncsvc.web.tasks.sse import TICK_S
+from asyncsvc.web.tasks.steering import VERBS
 
 MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
@@ -51,17 +52,15 @@ FIELDS = {
     "subscribe": {"task_id", "after", "all", "after_id", "tasks"},
     "unsubscribe": {"task_id", "all", "task_ids"},
     "submit": {"task", "subscribe", "idempotency_key"},
-    "cancel": {"task_id"},
     "ping": set[str](),
-}
+} | {name: {"task_id", *verb.fields} for name, verb in VERBS.items()}
 """The operations and their fields: one without effect is refused by name."""
 SCOPES = {
     "subscribe": Permission.READ,
     "unsubscribe": Permission.OPEN,
     "submit": Permission.SUBMIT,
-    "cancel": Permission.SUBMIT,
     "ping": Permission.OPEN,
-}
+} | dict.fromkeys(VERBS, Permission.SUBMIT)
 """The scope that each operation needs of its caller, beside that which opens the socket."""
 
 Done = tuple[dict[str, Any], Callable[[], None]]
@@ -145,7 +144,7 @@ class Session:
             return {"pong": True}, _nothing
         if op == "submit":
             return await self._submit(message, aside)
-        if op != "cancel" and _of_all(message):
+        if op not in VERBS and _of_all(message):
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
         if op == "subscribe" and "tasks" in message:
             return await self._subscribe_some(_cursors(message))
@@ -154,9 +153,9 @@ class Session:
         task_id = message.get("task_id")
         if not isinstance(task_id, str):
             raise InvalidRequest("task_id must be a string", param="task_id")
-        if op == "cancel":
+        if op in VERBS:
             found = await self._services.task(self._caller, task_id)
-            task = await self._services.control.cancel(found.id)
+            task = await VERBS[op].run(self._services, found.id, message)
             return {"task_id": task_id, "status": task.state.value}, _nothing
         if op == "unsubscribe":
             self._stop(task_id)
