@@ -171,9 +171,7 @@ class WholeTask(Summary):
     ]
     seq: Annotated[int, Field(ge=1, description="number of its latest event")]
     callback: Annotated[Callback | None, Field(description="null: no notice was asked for")]
-    approval: NotRequired[
-        Annotated[WaitingCall | None, Field(description="while an agent waits for a person")]
-    ]
+    approval: NotRequired[WaitingCall | None]
     position: NotRequired[int | None]
     eta_s: NotRequired[float | None]
 
@@ -195,9 +193,7 @@ class ListQuery(TypedDict, total=False):
     cursor: Annotated[str, Field(description="`next_cursor` of the page before")]
     type: Kind
     owner: str
-    waiting_for: Annotated[
-        Literal["approval", "review"], Field(description="agents that wait for a person")
-    ]
+    waiting_for: Annotated[Literal["approval", "review"], Field(description="a person's answer")]
 
 
 class EventsQuery(TypedDict, total=False):
