@@ -70,6 +70,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "max_output_bytes": _R,
         "exec_allow": _R,
         "approve": _A,
+        "checkpoint_mb": _A,
         "unsafe_no_sandbox": _R,
         "mcp": _R,
     },

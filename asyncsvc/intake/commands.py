@@ -7,6 +7,8 @@ can serve them.
 """
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 
 import orjson
 
@@ -21,18 +23,26 @@ from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.scheduling.steps import shielded
 from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
 
+log = logging.getLogger(__name__)
+
 
 class Control:
     """Commands on tasks; each gives the task as it then stands and raises TaskNotFound and
     IllegalTransition."""
 
     def __init__(
-        self, journal: Journal, scheduler: Scheduler, executor: Executor, intake: Intake
+        self,
+        journal: Journal,
+        scheduler: Scheduler,
+        executor: Executor,
+        intake: Intake,
+        remove_workspace: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._intake = intake
         self._journal = journal
         self._scheduler = scheduler
         self._executor = executor
+        self._remove_workspace = remove_workspace
 
     async def cancel(self, task_id: str) -> Task:
         """End a task in any state; a running one closes its upstream request at once."""
@@ -62,8 +72,13 @@ class Control:
         return await shielded(self._rerun(task_id))
 
     async def delete(self, task_id: str) -> None:
-        """Remove a finished task with all its events."""
+        """Remove a finished task with all its events and its workspace."""
         await self._journal.append(Removal(task_id))
+        if self._remove_workspace is not None:
+            try:
+                await self._remove_workspace(task_id)
+            except OSError as error:  # the retention tries again
+                log.warning("the workspace of task %s is still there: %s", task_id, error)
 
     async def _rerun(self, task_id: str) -> Task:
         task = await self._journal.task(task_id)
