@@ -35,6 +35,7 @@ from asyncsvc.intake.admission import Admission, Keys
 from asyncsvc.intake.agent_checks import AgentChecks
 from asyncsvc.intake.commands import Control, Holds
 from asyncsvc.intake.decisions import Decisions
+from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
@@ -61,6 +62,7 @@ from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.memory import Memories, memory_tools
 from asyncsvc.tools.registry import Toolbox, Workspaces
+from asyncsvc.tools.task_workspaces import TaskWorkspaces
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
@@ -133,6 +135,8 @@ async def _opened(
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
+    toolbox = _toolbox(stack, settings, environ, journal)
+    workspaces = _workspaces(settings)
     executor = Executor(journal, client, scheduler, settings)
     stack.push_async_callback(executor.close)
     pool = WorkerPool(scheduler, executor, settings, room.open)
@@ -142,12 +146,12 @@ async def _opened(
     learned_limits = LearnedLimits(journal, catalogue.listener)
     stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
-    _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
-    clients = Clients(settings, environ)
+    retention = Retention(journal, settings, now, uptime, sweep_workspaces=workspaces.sweep)
+    _begin(stack, retention.run(), "retention")
     reloader = Reloader(
         settings,
         read,
-        clients,
+        Clients(settings, environ),
         journal,
         catalogue,
         client,
@@ -157,7 +161,7 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environ, watch, executor, reloader)
+    services = await _front(stack, environ, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     return services
@@ -169,6 +173,8 @@ async def _front(
     watch: Watch,
     executor: Executor,
     inside: Reloader,
+    toolbox: Toolbox,
+    workspaces: TaskWorkspaces,
 ) -> Services:
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
@@ -176,16 +182,12 @@ async def _front(
     webhooks = Webhooks(journal, settings.webhooks, environ)
     task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
-    toolbox = _toolbox(stack, settings, environ, journal)
-    admission = _admission(inside, eta_estimator, webhooks, toolbox)
-    keys = Keys(journal)
+    admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
-    control = Control(journal, scheduler, executor, intake)
+    control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
     batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = Schedules(journal, intake, keys)
-    stack.push_async_callback(schedules.close)
-    await schedules.open()
+    schedules = await _schedules(stack, journal, intake, keys)
     return Services(
         settings=settings,
         journal=journal,
@@ -211,6 +213,8 @@ async def _front(
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
         toolbox=toolbox,
+        workspaces=workspaces,
+        forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
         started_ms=journal.now(),
     )
 
@@ -221,6 +225,21 @@ def _admission(
     """The checks of a submit."""
     agents = AgentChecks(toolbox, inside.catalogue, inside.settings)
     return Admission(inside.catalogue, eta_estimator, inside.router, webhooks, agents)
+
+
+async def _schedules(
+    stack: AsyncExitStack, journal: Journal, intake: Intake, keys: Keys
+) -> Schedules:
+    schedules = Schedules(journal, intake, keys)
+    stack.push_async_callback(schedules.close)
+    await schedules.open()
+    return schedules
+
+
+def _workspaces(settings: Settings) -> TaskWorkspaces:
+    """The workspaces of agents."""
+    tools = settings.tools
+    return TaskWorkspaces(Path(tools.workspace), lambda: settings.tools.checkpoint_mb * MB)
 
 
 def _toolbox(

@@ -117,7 +117,8 @@ FACES = {
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"execution", "workers"},
-    "intake": {"admission", "agent_checks", "commands", "decisions", "importer", "intake"},
+    "intake": {"admission", "agent_checks", "commands", "decisions", "forks", "importer",
+               "intake"},
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {
@@ -141,7 +142,10 @@ FACES = {
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"parameters", "state", "submission"},
-    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool", "workspace"},
+    "tools": {
+        "execute", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
+        "workspace",
+    },
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {
@@ -153,7 +157,7 @@ FACES = {
     "web.openapi": {"routes"},
     "web.tasks": {
         "explain", "ledger", "routes", "schedules", "schemas", "sse", "steering", "tools",
-        "views", "websocket",
+        "views", "websocket", "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

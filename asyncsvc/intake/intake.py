@@ -4,7 +4,7 @@ A task is durable before it is acknowledged, a batch is taken wholly or not at a
 idempotency key never makes two tasks. The intake orders and runs nothing.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -46,6 +46,9 @@ from asyncsvc.tasks.submission import Submission
 RETRY_AFTER_S = 5.0
 Also = Callable[[Sequence[str]], Sequence[Row]]
 """Given the ids of new tasks: what is written in one transaction with them."""
+
+Prepare = Callable[[NewTask], Awaitable[NewTask]]
+"""Makes what a new task needs before it is stored, and gives the task as it is to be stored."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -139,6 +142,35 @@ class Intake:
             self._task_counters.refuse(error)
             raise
 
+    async def submit_prepared(
+        self,
+        submission: Submission,
+        owner: str | None,
+        prepare: Prepare,
+        discard: Callable[[str], Awaitable[None]],
+    ) -> Accepted:
+        """Take one task after something else was made for it; where it is not stored, that is
+        discarded, by the task's id."""
+        made: list[str] = []
+
+        async def prepared(new_task: NewTask) -> NewTask:
+            made.append(new_task.request.id)
+            return await prepare(new_task)
+
+        async def take() -> Accepted:
+            try:
+                return (await self._take([submission], owner, prepare=prepared))[0]
+            except BaseException:
+                for task_id in made:
+                    await discard(task_id)
+                raise
+
+        try:
+            return await shielded(take())
+        except (RequestError, StorageUnavailable) as error:
+            self._task_counters.refuse(error)
+            raise
+
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
         return (await shielded(self._take([submission], owner, origin=origin)))[0]
@@ -176,6 +208,7 @@ class Intake:
         origin: Origin | None = None,
         aside: Aside | None = None,
         also: Also | None = None,
+        prepare: Prepare | None = None,
     ) -> list[Accepted]:
         self._check_room(owner, len(submissions))
         submissions, described = await self._checked(submissions)
@@ -197,6 +230,9 @@ class Intake:
             answer = self._admission.answer(request, submission, now)
             new_tasks.append(NewTask(request, body))
             taken.append(Accepted(request.id, answer))
+        if prepare is not None:
+            new_tasks = [await prepare(one) for one in new_tasks]
+            self._check_room(owner, len(submissions))
         if key is not None:  # with the first task, which stands for all
             answers = orjson.dumps([one.answer for one in taken]).decode()
             named = (key.name, key.fingerprint, answers)

@@ -3,7 +3,7 @@
 Like `schemas`, which imports them, they describe and validate nothing at run time.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from typing_extensions import TypedDict
@@ -22,6 +22,9 @@ class Origin(TypedDict):
 
     task_id: str
     step: Count
+    checkpoint: NotRequired[
+        Annotated[str | None, Field(description="of its workspace as it began; null: not held")]
+    ]
 
 
 class WaitingCall(TypedDict):
@@ -62,3 +65,16 @@ class Ledger(TypedDict):
     """The calls of tools of an agent since it was submitted or retried by hand, in order."""
 
     calls: list[LedgerCall]
+
+
+class WorkspaceItem(TypedDict):
+    path: str
+    size: Annotated[Count, Field(description="bytes of a file; else 0")]
+    kind: Literal["file", "folder", "link", "other"]
+
+
+class WorkspaceItems(TypedDict):
+    """What is in the workspace of an agent, by path."""
+
+    files: list[WorkspaceItem]
+    truncated: Annotated[bool, Field(description="there is more than is listed")]

@@ -6,7 +6,7 @@ field that it does not have is refused by name.
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import Field
 from starlette.requests import Request
@@ -17,11 +17,14 @@ from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.intake.decisions import AFTER_REVIEW
 from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.submission import STEPS_MOST
 from asyncsvc.web.http import body
-from asyncsvc.web.http.errors import check_names
+from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import schemas, whole_task
+from asyncsvc.web.tasks.ledger import agent_only
+from asyncsvc.web.tasks.routes import ADMISSION
 
 STEERING = ("task_not_found", "illegal_transition")
 REASON_MOST = 4096
@@ -47,6 +50,19 @@ class Resumption(TypedDict, total=False):
     decision: Annotated[
         Literal["rerun", "skip", "fail"] | None,
         Field(description="for a call that was cut off; without one a paused task goes on"),
+    ]
+
+
+class Forked(schemas.Accepted):
+    """A new agent that is on the disk, with its workspace."""
+
+    forked_from: schemas.Origin
+
+
+class Fork(TypedDict):
+    step: Annotated[int, Field(ge=0, description="the last step that is in it; 0: none")]
+    content: NotRequired[
+        Annotated[str | None, Field(min_length=1, description="a further message of the user")]
     ]
 
 
@@ -186,6 +202,40 @@ async def deny(request: Request) -> Response:
     return await _steer(request, "deny")
 
 
+@operation(
+    scope=Permission.SUBMIT,
+    answer=Forked,
+    status=202,
+    body=Fork,
+    errors=(*STEERING, *ADMISSION),
+    gives=("Location",),
+    example={"step": 1},
+)
+async def fork(request: Request) -> Response:
+    """POST /tasks/{id}/fork: a new agent that goes on after a step of this one.
+
+    It has the conversation and the workspace as they were then.
+    """
+    parts, asker = services(request), caller(request)
+    parts.intake.turn_away()
+    found = await parts.task(asker, request.path_params["task_id"])
+    limit = parts.settings.queue.max_task_bytes
+    async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
+        answer = await forked(parts, found, await aside(body.as_object, data), asker.owner)
+    return JSON(answer, 202, {"location": f"/tasks/{answer['task_id']}"})
+
+
+async def forked(parts: Services, task: Task, given: Fields, owner: str | None) -> dict[str, Any]:
+    """The answer to a fork of the task. Raises RequestError or StorageUnavailable."""
+    check_names(given, Fork.__annotations__, "field of fork")
+    step, content = given.get("step"), text(given, "content")
+    if type(step) is not int or not 0 <= step <= STEPS_MOST:
+        raise InvalidRequest(f"step must be a whole number from 0 to {STEPS_MOST}", param="step")
+    agent_only(task, "steps to fork from")
+    accepted = await parts.forks.fork(task, step, content, owner)
+    return accepted.answer | {"forked_from": {"task_id": task.id, "step": step}}
+
+
 async def _steer(request: Request, name: str) -> Response:
     parts, verb = services(request), VERBS[name]
     found = await parts.task(caller(request), request.path_params["task_id"])
@@ -210,4 +260,5 @@ ROUTES = [
     resource("/tasks/{task_id}/retry", POST=retry),
     resource("/tasks/{task_id}/approve", POST=approve),
     resource("/tasks/{task_id}/deny", POST=deny),
+    resource("/tasks/{task_id}/fork", POST=fork),
 ]
