@@ -23,6 +23,7 @@ from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import schemas, whole_task
+from asyncsvc.web.tasks.agent_schemas import Origin
 from asyncsvc.web.tasks.ledger import agent_only
 from asyncsvc.web.tasks.routes import ADMISSION
 
@@ -56,7 +57,7 @@ class Resumption(TypedDict, total=False):
 class Forked(schemas.Accepted):
     """A new agent that is on the disk, with its workspace."""
 
-    forked_from: schemas.Origin
+    forked_from: Origin
 
 
 class Fork(TypedDict):
