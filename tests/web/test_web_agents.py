@@ -195,4 +195,9 @@ async def test_an_agent_that_has_ended_shows_its_sums(agents: Service) -> None:
     assert task["result"] == "done"
     found = task["metadata"]
     assert (found["steps"], found["tool_calls"], found["usage"]) == (2, 1, {"total_tokens": 20})
+    explained = expect(await agents.http.get(f"/tasks/{task_id}/explain"), 200)["agent"]
+    assert [len(step["calls"]) for step in explained["steps"]] == [1, 0]
+    assert explained["steps"][0]["calls"][0]["ok"] is True
+    chat = await agents.submit(model="fast")
+    assert expect(await agents.http.get(f"/tasks/{chat}/explain"), 200)["agent"] is None
     assert "approval" not in task
