@@ -43,7 +43,7 @@ SELDOM = Rhythm(look_s=1e9, lag_s=1e9, idle_probe_s=1e9)
 class _NoPurge:
     """Retention has tests of its own; here it would write without being asked."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     async def run(self) -> None:

@@ -163,7 +163,8 @@ class ScriptedClient:
 
     def _script(self, call: Call) -> Script:
         if (turns := self._turns.get(call.prompt)) is not None:
-            return turns[sum(one["role"] == "assistant" for one in call.messages)]
+            before = [one for one in call.messages if one["role"] == "assistant"]
+            return turns[len(before)]
         scripts = self._scripts.get(call.prompt)
         if scripts is None:
             return self.of_model.get(call.name, self.default)

@@ -117,7 +117,8 @@ FACES = {
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
-    "intake": {"admission", "commands", "importer", "intake"},
+    "intake": {"admission", "agent_checks", "commands", "decisions", "forks", "importer",
+               "intake"},
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {
@@ -155,7 +156,8 @@ FACES = {
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
     "web.tasks": {
-        "explain", "routes", "schedules", "schemas", "sse", "tools", "views", "websocket",
+        "explain", "ledger", "routes", "schedules", "schemas", "sse", "steering", "tools",
+        "views", "websocket", "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

@@ -236,6 +236,21 @@ async def history(journal: Journal, task: Task) -> History:
     return found
 
 
+async def generation(journal: Journal, task: Task) -> int:
+    """Which folder is the agent's workspace, from the few events that say so. Raises
+    StorageUnavailable."""
+    reruns, rollbacks, after = 0, 0, 0
+    kinds = (EventType.STATUS, EventType.ROLLBACK)
+    while rows := await journal.store.texts.events_of(task.n, kinds, after):
+        for row in rows:
+            if row.type == EventType.ROLLBACK:
+                rollbacks += 1
+            elif loads(row.data)["cause"] == Cause.RERUN:
+                reruns, rollbacks = reruns + 1, 0
+        after = rows[-1].seq
+    return GENERATIONS * reruns + rollbacks
+
+
 def arguments_of(text: str) -> Object | str:
     """A call's arguments: an object, or the text where it is none."""
     try:

@@ -13,6 +13,8 @@ from asyncsvc.errors import TaskNotFound
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.commands import Control, Holds
+from asyncsvc.intake.decisions import Decisions
+from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
@@ -46,6 +48,7 @@ class Services:
     intake: Intake
     webhooks: Webhooks
     control: Control
+    decisions: Decisions
     holds: Holds
     schedules: Schedules
     batches: Batches
@@ -61,6 +64,7 @@ class Services:
     importer: Importer
     toolbox: Toolbox
     workspaces: TaskWorkspaces
+    forks: Forks
     started_ms: int
 
     @property

@@ -65,10 +65,23 @@ async def beside_texts(services: Services, task: Task) -> dict[str, Any]:
     """The fields of a whole task that come after its result."""
     view = {"seq": task.seq} | await _beside_text(services, task)
     view["callback"] = await _callback(services, task)
+    if task.waiting_for is not None:
+        view["approval"] = await _approval(services, task)
     if task.state is State.PENDING:
         forecast = services.eta_estimator.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
     return view
+
+
+async def _approval(services: Services, task: Task) -> dict[str, Any] | None:
+    """The call of a tool that waits for a person, from the event that says so."""
+    found, after, texts = None, 0, services.journal.store.texts
+    while rows := await texts.events_of(task.n, (EventType.APPROVAL,), after):
+        found, after = loads(rows[-1].data), rows[-1].seq
+    if found is None or "decision" in found:
+        return None  # decided a moment ago
+    shown = {name: found.get(name) for name in ("id", "name", "arguments", "diff")}
+    return shown | {"review": found.get("review", False)}
 
 
 async def _beside_text(services: Services, task: Task) -> dict[str, Any]:
