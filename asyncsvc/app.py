@@ -128,8 +128,7 @@ async def _opened(
 ) -> Services:
     catalogue = Catalogue(settings, environ)
     store = await Database.open(Path(settings.storage.path), stack)
-    room = store.upkeep.room
-    room.least = lambda: settings.limits.disk_free_mb * MB
+    store.upkeep.room.least = lambda: settings.limits.disk_free_mb * MB
     keep_ms = round(catalogue.longest_window_s() * 2000)
     journal = await stack.enter_async_context(Journal(store, now, keep_ms))
     await stack.enter_async_context(client)
@@ -141,7 +140,7 @@ async def _opened(
     agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
     executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(scheduler, executor, settings, room.open)
+    pool = WorkerPool(scheduler, executor, settings, store.upkeep.room.open)
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
