@@ -49,6 +49,7 @@ from asyncsvc.tools.trees import (
 
 log = logging.getLogger(__name__)
 
+TIMES_OF_LINKS = os.utime in os.supports_follow_symlinks
 HALF = ".new"
 """What the name of something half made ends with."""
 TICK_NS, COARSE_NS = 20_000_000, 2_000_000_000
@@ -369,7 +370,7 @@ def _make(descent: Descent, others: Descent, entry: Entry) -> None:
         os.mkdir(name, 0o700, dir_fd=fd)
     elif entry.kind == "link":
         os.symlink(entry.target, name, dir_fd=fd)
-        if os.utime in os.supports_follow_symlinks:
+        if TIMES_OF_LINKS:
             os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=fd, follow_symlinks=False)
     else:
         there, other = split(entry.target)
