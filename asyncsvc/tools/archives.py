@@ -179,6 +179,8 @@ def unpack(archive: BinaryIO, target: Path, check: Check, most: int) -> None:
             Descent(target) as descent,
         ):
             _Unpacking(tar, descent, target, most, check).run()
+        while bounded.read(PIECE):  # to the end, where the checksum of the compression is
+            check()
     except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError) as error:
         raise ArchiveRefused(f"it is no archive that can be read: {error}") from None
     except OSError as error:
