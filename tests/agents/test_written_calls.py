@@ -109,6 +109,8 @@ CALLS: dict[str, tuple[str, str, list[tuple[str, Any]]]] = {
     ),
     "json": (f"I read.\n\n```json\n{ONE}\n```\n", "I read.", [A]),
     "json without a word": (f"```\n{ONE}\n```", "", [A]),
+    "tags in a block": (f"```\n<tool_call>\n{ONE}\n</tool_call>\n```\n", "", [A]),
+    "a block for tools": (f"```tool_use\n{ONE}\n```", "", [A]),
     "json twice": (f"```json\n{ONE}\n```\n```json\n{TWO}\n```", "", [A, B]),
     "json, no end": (f"```json\n{ONE}", "", [A]),
     "an object": (f"{ONE}\n", "", [A]),
@@ -248,6 +250,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     "no name": ('```tool_call\n{"path": "a"}\n```', "tool_call", ""),
     "a number": ("```tool_call\n17\n```", "tool_call", ""),
     "nothing": ("```tool_call\n```", "tool_call", ""),
+    "too many": (f"```tool_call\n{ONE * 101}\n```\nok", "read_file", "ok"),
     "more behind the end": (
         '```tool_call\n{"name": "x", "arguments": {"a": 1}}, "b": 2}\n```',
         "x",
@@ -261,7 +264,7 @@ def test_a_broken_call_is_passed_on_as_text(name: str) -> None:
     text, tool, rest = BROKEN[name]
     whole = read(text)
     assert (whole[0], [called for called, _ in whole[1]]) == (rest, [tool])
-    for cut in range(1, len(text)):
+    for cut in range(1, min(len(text), 200)):
         assert read(*pieces(text, cut)) == whole, cut
 
 
@@ -272,6 +275,8 @@ TEXTS = {
     "python": f"```python\ncall = '''\n```tool_call\n{ONE}\n'''\n```\nThat is all.",
     "a longer fence": f"````markdown\nWrite:\n```tool_call\n{ONE}\n```\n````\n",
     "tags in code": f"```xml\n<tool_call>{ONE}</tool_call>\n```",
+    "tags in a block, and more": f"```\n<tool_call>{ONE}</tool_call>\nx\n```\n",
+    "a block of tags": "```\n<table>\n```\n",
     "json in code": f"```python\n{ONE}\n```",
     "in backticks": f"Write `<tool_call>{ONE}</tool_call>`, or ``[TOOL_CALLS][{ONE}]``.",
     "a quotation": f"> ```tool_call\n> {ONE}\n> ```\n> <tool_call>{ONE}</tool_call>\n",
@@ -369,3 +374,26 @@ def test_the_time_is_in_proportion_to_the_text(part: str) -> None:
     for step in (7, 1 << 30):
         small, large = seconds(5_000, step), seconds(40_000, step)
         assert large < 24 * max(small, 0.01), (small, large)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{},",
+        "[",
+        "{'a':[",
+        "}",
+        "{'a':1}",
+        ONE,
+        f"{ONE},",
+        '{"a":"\n"} ',
+        "[]",
+        "'a' ",
+        "<tool_call>",
+    ],
+)
+def test_a_block_of_many_parts_is_read_in_good_time(content: str) -> None:
+    began = time.process_time()
+    read(f"```tool_call\n{{'x':1,\n{content * (300_000 // len(content))}\n```\nend")
+    read(f"```tool_call\n{content * (300_000 // len(content))}\n```\nend")
+    assert time.process_time() - began < 3
