@@ -82,18 +82,14 @@ class _Line:
     """The line so far, as far as it says what a mark on it means."""
 
     blank: bool = True
-    indent: int = 0
     quoted: bool = False
     """It is a quotation."""
     span: int = 0
     """Backticks that have opened code within the line; 0: none."""
 
     def blanks(self, text: str) -> None:
-        _, feed, rest = text.rpartition("\n")
-        if feed:
-            self.blank, self.indent, self.quoted, self.span = True, 0, False, 0
-        if self.blank:
-            self.indent += len(rest.expandtabs(4))
+        if "\n" in text:
+            self.blank, self.quoted, self.span = True, False, 0
 
     def words(self, text: str) -> None:
         if self.blank:
@@ -309,7 +305,7 @@ class CallReader:
         if not (run := self._run(final)):
             return False
         line = self._line
-        fence = line.blank and line.indent <= 3 and 3 <= len(run) < RUN_MOST
+        fence = line.blank and 3 <= len(run) < RUN_MOST  # also within a list
         if fence and (begun := self._fenced(run, final)) is not None:
             return begun
         if tick == "`" and line.span in (0, len(run)):
@@ -355,7 +351,7 @@ class CallReader:
         if self._in_head and run[0] == self._fence[0] == "`":
             self._at, self._in_head, self._line.span = At.TEXT, False, len(self._fence)
             return True
-        if self._line.blank and self._line.indent <= 3 and run.startswith(self._fence):
+        if self._line.blank and run.startswith(self._fence):
             rest, feed, _ = self._held[len(run) :].partition("\n")
             if not rest.strip() and len(rest) < RUN_MOST:
                 if not feed and not final:
