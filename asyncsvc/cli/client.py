@@ -134,9 +134,12 @@ class Api:
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")
 
-    def command(self, task_id: str, verb: str) -> dict[str, Any]:
-        """Send cancel, pause, resume or retry; return the task as it then stands."""
-        return self.post(f"/tasks/{quote(task_id, safe='')}/{verb}")
+    def command(
+        self, task_id: str, verb: str, fields: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Send a command such as cancel or approve; return the answer, mostly the task as it then
+        stands."""
+        return self.post(f"/tasks/{quote(task_id, safe='')}/{verb}", fields)
 
     def resolve(self, given: str) -> str:
         """Return the id of the task whose id is or ends in `given`, as tables show only the end."""
