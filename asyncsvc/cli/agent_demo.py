@@ -68,7 +68,7 @@ STYLES = {"+": "green", "-": "red", "@": "cyan"}
 
 def profile() -> Profile:
     """The simulated provider of the agent's model."""
-    pace = {"first_token_s": 0.15, "tokens_per_s": 90, "jitter": 0.3}
+    pace = {"first_token_s": 0.1, "tokens_per_s": 150, "jitter": 0.3}
     return Profile.parse({"default": pace})
 
 
@@ -134,7 +134,7 @@ async def _perform(address: Address) -> int:
         raise Failure(f"the demo was not over after {LONGEST_S:g} s") from None
     except httpx.HTTPError as error:
         raise Failure(f"the demo's service does not answer: {error!r}") from None
-    tables.console().print(_conclusion(task, tests, after.text if after.is_success else ""))
+    tables.console().print(_conclusion(task, tests, after.text if after.is_success else None))
     return 0 if transcript.exit_code == 0 and tests.mended else FAILED
 
 
@@ -158,7 +158,7 @@ async def _followed(address: Address, task_id: str) -> tuple[Tests, Transcript]:
     return tests, transcript
 
 
-def _conclusion(task: dict[str, Any], tests: Tests, after: str) -> RenderableType:
+def _conclusion(task: dict[str, Any], tests: Tests, after: str | None) -> RenderableType:
     meta, usage = task["metadata"], task["metadata"]["usage"] or {}
     figures = f"{meta.get('steps')} steps, {meta.get('tool_calls')} calls of tools, "
     figures += f"{usage.get('total_tokens')} tokens"
@@ -168,8 +168,10 @@ def _conclusion(task: dict[str, Any], tests: Tests, after: str) -> RenderableTyp
     return Group(Text(), *_diff(after), Text(figures, "green" if tests.mended else "red"))
 
 
-def _diff(after: str) -> Iterator[Text]:
-    """How the mended file has changed, by what is in the workspace now."""
+def _diff(after: str | None) -> Iterator[Text]:
+    """How the mended file has changed, by what is in the workspace now; nothing where it is not
+    known."""
     before = FILES[MENDED].splitlines()
+    after = FILES[MENDED] if after is None else after
     for line in difflib.unified_diff(before, after.splitlines(), MENDED, MENDED, lineterm=""):
         yield Text(line, STYLES.get(line[0], ""))
