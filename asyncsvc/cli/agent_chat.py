@@ -48,7 +48,7 @@ class AgentConversation:
         if self._last is None:
             answer = self._api.post("/tasks", self._fields | {"content": question})
         else:
-            answer = self._api.command(self._last, "fork", {"content": question})
+            answer = self._api.fork(self._last, None, question)
         task_id: str = answer["task_id"]
         return task_id
 

@@ -66,10 +66,9 @@ def fork(
     url: Url = None,
 ) -> int:
     """Start an agent that goes on from a step of another one; print its id."""
-    given = {"step": step, "content": None if text is None else read_text(text)}
-    fields = {name: value for name, value in given.items() if value is not None}
+    content = None if text is None else read_text(text)
     with reach(url) as api:
-        answer = api.command(api.resolve(task_id), "fork", fields)
+        answer = api.fork(api.resolve(task_id), step, content)
     return print_created(answer, answer["task_id"], str(answer["status"]), as_json)
 
 

@@ -35,6 +35,10 @@ class Service:
             raise self.refusal
         return self.post(f"/tasks/{task_id}/{verb}", fields)
 
+    def fork(self, task_id: str, step: int | None, content: str | None) -> dict[str, Any]:
+        assert step is None
+        return self.command(task_id, "fork", {"content": content})
+
     def task(self, _: str) -> dict[str, Any]:
         return {"metadata": {"steps": self.steps}}
 

@@ -79,8 +79,6 @@ def test_a_refused_decision_is_one_line(
 @pytest.mark.parametrize(
     ("more", "fields"),
     [
-        ([], {}),
-        (["go on"], {"content": "go on"}),
         (["--step", "3"], {"step": 3}),
         (["otherwise", "--step", "0"], {"step": 0, "content": "otherwise"}),
     ],
@@ -95,6 +93,32 @@ def test_a_fork(
     text("fork", ID, *more)
     assert sent(service)[2] == fields
     assert capsys.readouterr().out == "new\n"
+
+
+@pytest.mark.parametrize(
+    ("status", "steps", "step"),
+    [
+        ("completed", [(1, True)], 2),
+        ("cancelled", [(1, True), (2, True), (2, False)], 1),
+        ("failed", [(1, True), (3, True)], 3),
+        ("paused", [(1, False)], 0),
+        ("cancelled", [], 0),
+    ],
+)
+def test_a_fork_begins_after_the_last_step_whose_calls_have_ended(
+    service: ScriptedService, status: str, steps: list[tuple[int, bool]], step: int
+) -> None:
+    calls = [
+        call("finished" if ended else "started", step=number, result={} if ended else None)
+        for number, ended in steps
+    ]
+    service.answers |= {
+        f"GET /tasks/{ID}": {"status": status, "metadata": {"steps": 2}},
+        f"GET /tasks/{ID}/ledger": {"calls": calls},
+        f"POST /tasks/{ID}/fork": (202, {"task_id": "new", "status": "pending"}),
+    }
+    text("fork", ID, "go on")
+    assert service.requests[-1][2] == {"step": step, "content": "go on"}
 
 
 def call(state: str, **more: Any) -> dict[str, Any]:
@@ -292,5 +316,5 @@ def test_text_of_a_fork_comes_from_stdin_too(
 ) -> None:
     service.answers[f"POST /tasks/{ID}/fork"] = 202, {"task_id": "new", "status": "pending"}
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("über stdin\n".encode())))
-    text("fork", ID, "-")
-    assert sent(service)[2] == {"content": "über stdin"}
+    text("fork", ID, "-", "--step", "1")
+    assert sent(service)[2] == {"step": 1, "content": "über stdin"}
