@@ -68,9 +68,11 @@ class AgentConversation:
         except Unreachable:
             raise
         except Failure as error:
-            transcript.say(
-                f"not decided: {error}"
-            )  # another decision was faster, or the task has ended
+            # Another decision was faster, or the task has ended; else the call still waits.
+            transcript.say(f"not decided: {error}")
+            waiting = self._api.task(task_id).get("approval") or {}
+            if waiting.get("id") == asked["id"]:
+                return self._decided(task_id, transcript)
         return True
 
 

@@ -25,6 +25,7 @@ class Service:
         self.sent: list[tuple[str, Any]] = []
         self.steps = 1
         self.refusal: Failure | None = None
+        self.waiting: str | None = None
 
     def post(self, path: str, body: Any) -> dict[str, Any]:
         self.sent.append((path, body))
@@ -40,7 +41,8 @@ class Service:
         return self.command(task_id, "fork", {"content": content})
 
     def task(self, _: str) -> dict[str, Any]:
-        return {"metadata": {"steps": self.steps}}
+        approval = None if self.waiting is None else {"id": self.waiting}
+        return {"metadata": {"steps": self.steps}, "approval": approval}
 
 
 @pytest.fixture
@@ -202,6 +204,16 @@ def test_another_decision_that_was_faster_is_no_end(
     typing(monkeypatch, "y")
     assert conversation(service).ask("write it")
     assert "not decided: another decision was faster" in capsys.readouterr().err
+
+
+def test_a_decision_that_is_refused_is_asked_for_again_while_the_call_waits(
+    service: Service, streams: list[Events], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.refusal, service.waiting = Failure("reason: at most 4096 characters"), "call_1"
+    streams += [ASKS]
+    questions = typing(monkeypatch, "x" * 5000, EOFError)
+    assert not conversation(service).ask("write it")
+    assert len(questions) == 2
 
 
 def test_a_service_that_is_gone_ends_the_turn(
