@@ -250,6 +250,12 @@ class Tools(Section):
         description="programs that exec_command may start",
     )
     approve: list[str] = Field([], description="tools that wait for a person's approval")
+    checkpoint_mb: Int = Field(
+        256,
+        ge=0,
+        description="largest workspace that is put back to what it was where a call was cut off, "
+        "and most that all checkpoints of a task take; 0: none is put back",
+    )
     unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
     mcp: dict[str, McpServer] = Field(
         {}, description="MCP servers, whose tools join as NAME.tool; a table each"
