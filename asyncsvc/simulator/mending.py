@@ -162,7 +162,8 @@ class _Mending:
         if not edits:
             return Step(f"I find nothing in {path} that I know to be a fault.")
         if self._tries > len(edits):
-            return Step(f"None of {len(edits)} changes in {path} makes the tests pass; all undone.")
+            tried = f"{len(edits)} change{'' if len(edits) == 1 else 's'}"
+            return Step(f"I tried {tried} in {path}, none helps, and all is as it was before.")
         steps: list[tuple[str, dict[str, object]]] = []
         say = "That was not it" if self._tries else ""
         if self._tries:
@@ -233,7 +234,14 @@ def _failed(result: str) -> bool:
 
 
 def _read(output: str) -> Failed | None:
-    """The first failure that the output of unittest tells."""
+    """The failure to begin with: one that names two values, else the first."""
+    parts = output.split("\n" + "=" * 70 + "\n")
+    found = [failed for part in parts if (failed := _failure(part)) is not None]
+    return next((failed for failed in found if failed.wish), found[0] if found else None)
+
+
+def _failure(output: str) -> Failed | None:
+    """What the output for one test tells."""
     error = _ERROR.search(output)
     if error is None:
         return None
@@ -270,21 +278,33 @@ def _possible(text: str, failed: Failed) -> Iterator[Edit]:
 
 
 def _suspected(lines: list[str], failed: Failed) -> list[int]:
-    """The numbers of the lines that may hold the fault."""
+    """The numbers of the lines that may hold the fault: the tested function, and then those of the
+    file that it calls."""
     if failed.tested is None:
         return [failed.line] if failed.line <= len(lines) else []
-    head = re.compile(rf"(\s*)def {re.escape(failed.tested)}\(")
-    for number, line in enumerate(lines, start=1):
-        if match := head.match(line):
-            rest = enumerate(lines[number:], start=number + 1)
-            body = []
-            for at, each in rest:
-                if each.strip() and len(each) - len(each.lstrip()) <= len(match[1]):
-                    break
-                if not each.lstrip().startswith(('"', "'", "#")):
-                    body.append(at)
-            return body
-    return []
+    found: list[int] = []
+    names = [failed.tested]
+    for name in names:  # which grows meanwhile
+        body = _body(lines, name)
+        found += body
+        called = _CALLED.findall("".join(lines[number - 1] for number in body))
+        names += [each for each in dict.fromkeys(called) if each not in names]
+    return found
+
+
+def _body(lines: list[str], name: str) -> list[int]:
+    """The numbers of a function's lines; none where it is not in the file."""
+    head, found = re.compile(rf"(\s*)def {re.escape(name)}\("), []
+    start = next((at for at, line in enumerate(lines) if head.match(line)), None)
+    if start is None:
+        return []
+    indented = len(lines[start]) - len(lines[start].lstrip())
+    for number, line in enumerate(lines[start + 1 :], start=start + 2):
+        if line.strip() and len(line) - len(line.lstrip()) <= indented:
+            break
+        if not line.lstrip().startswith(('"', "'", "#")):
+            found.append(number)
+    return found
 
 
 def _rank(exchange: tuple[str, str], wish: int) -> int:

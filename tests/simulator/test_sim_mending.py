@@ -130,11 +130,31 @@ async def test_an_error_in_the_code_itself_names_its_line(tmp_path: Path) -> Non
     assert "TypeError: list indices must be integers" in ended.text
 
 
+async def test_of_several_failures_it_takes_one_that_names_values(tmp_path: Path) -> None:
+    """The first in the output need not be the one that says most."""
+    test = (
+        TEST.format(expected=5)
+        + "    def test_any(self):\n        self.assertTrue(total([1]) > 0)\n"
+    )
+    ended = await played(tmp_path, {"cart.py": CART.format("-="), "test_cart.py": test})
+    assert len(ended.named("edit_file")) == 1
+    assert "(AssertionError: -5 != 5)" in ended.text
+
+
+async def test_the_fault_may_be_in_a_function_that_the_tested_one_calls(tmp_path: Path) -> None:
+    source = (
+        CART.format("-=").replace("total", "added") + "\n\ndef total(p):\n    return added(p)\n"
+    )
+    files = {"cart.py": source, "test_cart.py": TEST.format(expected=5)}
+    await played(tmp_path, files)
+    assert "result += price" in (tmp_path / "cart.py").read_text()
+
+
 async def test_what_cannot_be_mended_is_left_as_it_was(tmp_path: Path) -> None:
     files = {"cart.py": CART.format("+="), "test_cart.py": TEST.format(expected=99)}
     ended = await played(tmp_path, files)
     assert (tmp_path / "cart.py").read_text() == CART.format("+=")
-    assert ended.text == "None of 1 changes in cart.py makes the tests pass; all undone."
+    assert ended.text == "I tried 1 change in cart.py, none helps, and all is as it was before."
 
 
 async def test_there_is_nothing_to_mend_or_to_run(tmp_path: Path) -> None:
