@@ -29,6 +29,7 @@ from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.execution.agent import Agents
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.admission import Admission, Keys
@@ -137,7 +138,8 @@ async def _opened(
     stack.push_async_callback(scheduler.close)
     toolbox = _toolbox(stack, settings, environ, journal)
     workspaces = _workspaces(settings)
-    executor = Executor(journal, client, scheduler, settings)
+    agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
+    executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
     pool = WorkerPool(scheduler, executor, settings, room.open)
     holds = Holds(journal, catalogue, scheduler)

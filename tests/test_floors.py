@@ -112,11 +112,11 @@ def test_there_is_no_circle() -> None:
 
 
 FACES = {
-    "agents": {"history"},
+    "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
-    "execution": {"execution", "workers"},
+    "execution": {"agent", "execution", "workers"},
     "intake": {"admission", "agent_checks", "commands", "decisions", "forks", "importer",
                "intake"},
     "journal": {"counters", "journal", "transaction"},
@@ -128,8 +128,8 @@ FACES = {
     "net": {"egress", "json_bounds", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
-        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "pieces",
-        "size", "thinking", "tool_calls",
+        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
+        "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
     "routing": {"router"},

@@ -78,7 +78,8 @@ class ToolCall:
         given = self.arguments
         text = given if isinstance(given, str) else orjson.dumps(given).decode()
         head = {"id": self.id, "type": "function"}
-        return head | self.extra | {"function": {"name": self.name, "arguments": text}}
+        function = self.extra.get("function", {}) | {"name": self.name, "arguments": text}
+        return head | self.extra | {"function": function}
 
     def answer(self) -> Object:
         """The result as a message for the model."""

@@ -99,6 +99,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "api_key_envs": _C,
         "model": _C,
         "usage": _C,
+        "tool_calling": _C,
         "aliases": _A,
         "concurrency": _C,
         "rpm": _C,

@@ -96,7 +96,7 @@ class Toolbox:
 
     @property
     def tools(self) -> list[Tool[Any]]:
-        """All of them, those of MCP servers as far as they are listed by now."""
+        """All tools, those of MCP servers as far as they are known by now."""
         return [*self._tools.values(), *self._servers.tools()]
 
     def listed(self, approve: Iterable[str]) -> list[dict[str, Any]]:
