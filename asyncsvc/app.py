@@ -127,10 +127,8 @@ async def _opened(
     client: Client,
 ) -> Services:
     catalogue = Catalogue(settings, environ)
-    store = await Database.open(Path(settings.storage.path), stack)
-    store.upkeep.room.least = lambda: settings.limits.disk_free_mb * MB
-    keep_ms = round(catalogue.longest_window_s() * 2000)
-    journal = await stack.enter_async_context(Journal(store, now, keep_ms))
+    journal = await _journal(stack, settings, now, catalogue)
+    room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
@@ -140,7 +138,7 @@ async def _opened(
     agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
     executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(scheduler, executor, settings, store.upkeep.room.open)
+    pool = WorkerPool(scheduler, executor, settings, room.open)
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
@@ -166,6 +164,16 @@ async def _opened(
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     return services
+
+
+async def _journal(
+    stack: AsyncExitStack, settings: Settings, now: Now, catalogue: Catalogue
+) -> Journal:
+    """The journal of the database of the settings."""
+    store = await Database.open(Path(settings.storage.path), stack)
+    store.upkeep.room.least = lambda: settings.limits.disk_free_mb * MB
+    keep_ms = round(catalogue.longest_window_s() * 2000)
+    return await stack.enter_async_context(Journal(store, now, keep_ms))
 
 
 async def _front(
