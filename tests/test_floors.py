@@ -123,7 +123,7 @@ FACES = {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
     "monitoring": {"alarms", "explain", "monitor"},
-    "net": {"egress", "json_bounds", "signing", "tls"},
+    "net": {"allowed_hosts", "egress", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "pieces",
@@ -140,7 +140,7 @@ FACES = {
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"parameters", "state", "submission"},
-    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
+    "tools": {"execute", "fetch", "files", "mcp_servers", "memory", "registry", "tool"},
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},
     "web.http": {

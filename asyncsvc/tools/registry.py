@@ -85,7 +85,9 @@ class Toolbox:
         self._servers.begin()
 
     async def close(self) -> None:
-        """Stop the MCP servers, and trying the sandbox."""
+        """Stop the MCP servers, and trying the sandbox; end what tools hold."""
+        for tool in self._tools.values():
+            await tool.close()
         await self._servers.close()
         if self.runner is not None:
             await self.runner.close()
