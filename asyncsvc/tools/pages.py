@@ -51,14 +51,15 @@ def decoded(data: bytes, charset: str | None, is_html: bool) -> str:
     control characters are left out."""
     for mark, name in _MARKS:
         if data.startswith(mark):
-            return _clean(data[len(mark) :].decode(name, "replace"))
+            return cleaned(data[len(mark) :].decode(name, "replace"))
     if charset is None and is_html and (found := _META.search(data[:META_BYTES])):
         charset = found[1].decode("ascii")
         charset = "utf-8" if charset.lower().startswith("utf-16") else charset
-    return _clean(data.decode(_codec(charset), "replace"))
+    return cleaned(data.decode(_codec(charset), "replace"))
 
 
-def _clean(text: str) -> str:
+def cleaned(text: str) -> str:
+    """The text without control characters but newlines and tabs."""
     return text.replace("\r\n", "\n").replace("\r", "\n").translate(_CONTROLS)
 
 
