@@ -59,6 +59,7 @@ from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.storage.room import MB
 from asyncsvc.tools.execute import Runner, exec_tools
+from asyncsvc.tools.fetch import fetch_tools
 from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.memory import Memories, memory_tools
@@ -260,6 +261,7 @@ def _toolbox(
     every = [
         *(kind() for kind in FILE_TOOLS),
         *exec_tools(runner, tools.exec_allow),
+        *fetch_tools(tools),
         *memory_tools(Memories(journal)),
     ]
     workspaces = Workspaces(Path(tools.workspace))
