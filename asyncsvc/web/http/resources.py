@@ -170,7 +170,8 @@ class OpenPaths(Container[str]):
 def open_paths(routes: Iterable[BaseRoute]) -> OpenPaths:
     """The paths that may be read without a token. Raises TypeError for a route that declares no
     scope: none may be reached by accident."""
-    single, below = set(), set()
+    single = set[str]()
+    below = set[str]()
     for route in routes:
         if not isinstance(route, Resource | SocketResource):
             raise TypeError(f"{route!r} declares no scope")
