@@ -19,7 +19,7 @@ from asyncsvc.web.http.state import services
 
 
 class Setting(TypedDict):
-    """One value; *** stands for what may be a secret."""
+    """One value; *** stands for what is not shown."""
 
     name: Annotated[str, Field(description="its full name in the file")]
     value: Any
