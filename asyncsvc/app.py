@@ -69,6 +69,7 @@ from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
 from asyncsvc.web.openapi.routes import Description
+from asyncsvc.web.page.routes import Page
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -326,7 +327,7 @@ def web(services: Services) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[dict[str, object]]:
-        yield {"services": services, "description": Description(ROUTES)}
+        yield {"services": services, "description": Description(ROUTES), "page": Page()}
 
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
     app = Authenticator(server, services.clients, open_paths(ROUTES)).behind(router.app)

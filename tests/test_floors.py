@@ -150,6 +150,7 @@ FACES = {
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
+    "web.page": {"routes"},
     "web.tasks": {
         "explain", "routes", "schedules", "schemas", "sse", "tools", "views", "websocket",
     },
