@@ -53,6 +53,8 @@ function Simulated() {
 /** @param {{models: Model[]}} props */
 function Keys({ models }) {
   const named = models.map((model) => /** @type {const} */ ([model, lacks(model)]));
+  const told = models.some((model) => goodAt(model) && model.type === "chat");
+  const heads = ["model", "id", "variable", ...(told ? ["good_at"] : [])];
   const first = named.find(([model, name]) => name && model.type === "chat")?.[1];
   return html`<h2>${t("first.keys")}</h2>
     <p>${t("first.keys_text")}</p>
@@ -62,7 +64,7 @@ function Keys({ models }) {
       <table class="plain-table stack">
         <thead>
           <tr>
-            ${["model", "id", "variable", "good_at"].map((name) => html`<th scope="col">${t(`first.${name}`)}</th>`)}
+            ${heads.map((name) => html`<th scope="col">${t(`first.${name}`)}</th>`)}
             <td></td>
           </tr>
         </thead>
@@ -73,8 +75,8 @@ function Keys({ models }) {
                 <td><b>${model.name}</b></td>
                 <td class="mono ink3">${model.model}</td>
                 <td data-l=${t("first.variable")}>${name ? html`<code class="mono">${name}</code>` : html`<bdi class="ink2">${model.reason}</bdi>`}</td>
-                <td class="ink2" data-l=${t("first.good_at")}>${goodAt(model)}</td>
-                <td class="num">${name && html`<${Copy} text=${name} label=${t("first.copy_one", { name })} />`}</td>
+                ${told && html`<td class="ink2" data-l=${t("first.good_at")}>${goodAt(model)}</td>`}
+                <td class="num">${name && html`<${Copy} text=${name} title=${t("first.copy_one", { name })} />`}</td>
               </tr>`,
           )}
         </tbody>

@@ -232,6 +232,8 @@ function sentence(model, kind) {
   }
   if (kind === "refused") return html`<bdi>${model.reason}</bdi>`;
   if (kind === "held") return t("models.held_since", { when: exact(model.paused_at), count: model.queue_depth });
+  // The slots in use stand above already.
+  if (kind === "full" && model.in_flight >= (model.concurrency ?? Infinity)) return null;
   return model.waiting_for && html`<bdi>${model.waiting_for}</bdi>`;
 }
 

@@ -143,5 +143,5 @@ export function Steering({ draft, set, fault }) {
           options=${[["", t("new.unset")], ["true", "true"], ["false", "false"]]} />
       </div>
       ${text("metadata", { rows: 3, hint: t("new.metadata_hint"), holder: '{"ticket": 42}' })}
-    <//>`}`;
+    <//>`;
 }
