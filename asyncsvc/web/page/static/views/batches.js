@@ -92,7 +92,7 @@ function Row({ batch, refresh }) {
   const sign = SIGNS[status] ?? "pending";
   const begun = batch.created_at * 1000;
   return html`<tr>
-    <td><code class="mono cut" title=${batch.id}>…${batch.id.slice(-8)}</code><br /><small>${batch.endpoint}</small></td>
+    <td><code class="mono" title=${batch.id}>…${batch.id.slice(-8)}</code><br /><small>${batch.endpoint}</small></td>
     <td data-l=${t("batches.state")}><${StateWord} state=${sign} word=${t(`batches.is.${status}`)} /></td>
     <td data-l=${t("batches.done")} class="progress">
       <${Progress} total=${n.total} completed=${n.completed} failed=${n.failed} />
@@ -107,6 +107,7 @@ function Row({ batch, refresh }) {
 /** @param {{total: number, completed: number, failed: number}} props */
 function Progress({ total, completed, failed }) {
   const share = (/** @type {number} */ part) => `${total ? (100 * part) / total : 0}%`;
+  if (!total) return html`<span class="ink3">–</span>`;
   return html`<span>${count(completed + failed)} <small>${t("batches.of", { n: total })}</small>${failed > 0 &&
     html` <span class="st-failed">${t("batches.failed", { count: failed })}</span>`}</span>
     <svg class="meter" aria-hidden="true">

@@ -1,301 +1,165 @@
 /**
- * A chart of the overview: lines over time, drawn by uPlot in the colours of the page.
+ * A chart of the overview: lines over time as SVG, in the colours of the style sheet.
  *
  * All charts share one crosshair: `at` is the index of the moment under it, null for none. Lines
  * differ by weight and dash, never by colour alone; the same values can be had as a table.
  */
 
-import { html, useEffect, useRef, useState } from "../core/html.js";
+import { daytime } from "../core/format.js";
+import { html, useMemo, useState } from "../core/html.js";
 import { t } from "../core/text.js";
-import uPlot from "../vendor/uPlot.js";
 
 /**
- * @typedef {"thick" | "plain" | "dash" | "dots" | "bad"} Look
- * @typedef {{name: string, values: (number | null)[], look: Look}} Line
+ * @typedef {"plain" | "thick" | "dash" | "dots" | "bad"} Look
+ * @typedef {(number | null)[]} Values
+ * @typedef {{name: string, values: Values, look: Look}} Line
  * @typedef {{
  *   title: string, unit: string, lines: Line[], times: number[], limit?: number | null,
  *   show: (value: number | null) => string, hours: boolean, at: number | null,
- *   onAt: (at: number | null) => void, sum?: boolean, note?: string, asTable: boolean, whole?: boolean,
- * }} ChartProps  `sum`: the large figure is the sum of the lines; `whole`: values are whole numbers.
+ *   onAt: (at: number | null) => void, sum?: boolean, whole?: boolean, note?: any, asTable: boolean,
+ * }} ChartProps  `times`: ms since the epoch, oldest first; `sum`: the large figure is the sum of the
+ *   lines, else the first line's; `whole`: values are whole numbers.
  */
 
-const HEIGHT = 120;
-const HOURS_HEIGHT = 20;
-const DASHES = { thick: [], plain: [], bad: [], dash: [5, 3], dots: [1.5, 3] };
-const WIDTHS = { thick: 3, plain: 1.5, bad: 1.5, dash: 1.5, dots: 2 };
+const WIDTH = 400;
+const TOP = 2;
+const BASE = 87.5;
 const TABLE_ROWS = 30;
 const STEPS = [1, 2, 4, 6, 8, 10];
+const HOURS = [0, 1 / 3, 2 / 3, 1];
 
 /**
  * The top of an axis that begins at 0: a round number whose half is round too.
  *
  * @param {number} most the largest value that must fit
- * @param {boolean} whole
+ * @param {boolean} [whole]
  * @returns {number}
  */
 export function axisTop(most, whole = false) {
   const least = whole ? 2 : 0.02;
   if (!(most > least)) return least;
   const scale = 10 ** Math.floor(Math.log10(most));
-  const step = STEPS.find((n) => n * scale >= most) ?? 10;
-  return Math.max(step * scale, least);
+  const step = STEPS.find((n) => n * scale >= most * 0.999) ?? 10;
+  return step * scale;
+}
+
+/** @param {number} index @param {number} count */
+function across(index, count) {
+  return count > 1 ? (WIDTH * index) / (count - 1) : WIDTH;
+}
+
+/** @param {number} value @param {number} top */
+function up(value, top) {
+  return BASE - (BASE - TOP) * Math.min(value / top, 1);
 }
 
 /**
- * The colours that stand in the style sheet under these names, as a canvas needs them.
+ * The path of a line; where a value is unknown it is interrupted.
  *
- * @param {Element} place
- * @returns {Record<"ink2" | "ink3" | "line" | "accent" | "failed", string>}
+ * @param {Values} values
+ * @param {number} top
+ * @returns {string}
  */
-function colours(place) {
-  const probe = document.createElement("span");
-  place.append(probe);
-  const read = (/** @type {string} */ name) => {
-    probe.style.color = `var(--${name})`;
-    return getComputedStyle(probe).color;
-  };
-  const found = {
-    ink2: read("ink-2"),
-    ink3: read("ink-3"),
-    line: read("line"),
-    accent: read("accent"),
-    failed: read("failed"),
-  };
-  probe.remove();
-  return found;
+export function pathOf(values, top) {
+  let drawn = "";
+  let begun = false;
+  values.forEach((value, index) => {
+    if (value !== null) {
+      drawn += `${begun ? "L" : "M"}${across(index, values.length).toFixed(1)},${up(value, top).toFixed(1)}`;
+    }
+    begun = value !== null;
+  });
+  return drawn;
 }
 
-/**
- * @param {HTMLElement} place
- * @param {() => ChartProps} props
- * @returns {uPlot}
- */
-function plot(place, props) {
-  const tint = colours(place);
-  const { lines, limit, show, hours, whole } = props();
-  const font = `12px ${getComputedStyle(place).fontFamily}`;
-  /** @type {any} */
-  const options = {
-    width: Math.max(place.clientWidth, 120),
-    height: HEIGHT + (hours ? HOURS_HEIGHT : 0),
-    padding: [8, 4, hours ? 0 : 8, 2],
-    legend: { show: false },
-    cursor: { y: false, drag: { x: false, y: false }, points: { size: 6, width: 0, fill: tint.accent } },
-    scales: {
-      x: { time: true },
-      y: {
-        range: (/** @type {uPlot} */ _, /** @type {number} */ __, /** @type {number} */ most) => [
-          0,
-          axisTop(Math.max(most || 0, limit ?? 0), whole),
-        ],
-      },
-    },
-    axes: [hourAxis(tint, font, hours), valueAxis(tint, font, show)],
-    series: [{}, ...lines.map((line) => series(line, tint))],
-    hooks: {
-      draw: [(/** @type {uPlot} */ u) => drawMarks(u, props(), tint)],
-      setCursor: [
-        (/** @type {uPlot} */ u) => {
-          const { at, onAt } = props();
-          const found = u.cursor.idx ?? null;
-          if (found !== at && place.matches(":hover")) onAt(found);
-        },
-      ],
-    },
-  };
-  return new uPlot(options, values(props()), place);
-}
-
-/** @param {ChartProps} props @returns {any} */
-function values({ times, lines }) {
-  return [times, ...lines.map((line) => line.values)];
-}
-
-/** @param {Record<string, string>} tint @param {string} font @param {boolean} shown */
-function hourAxis(tint, font, shown) {
-  return {
-    show: shown,
-    size: HOURS_HEIGHT,
-    gap: 2,
-    font,
-    stroke: tint.ink3,
-    grid: { show: false },
-    ticks: { show: false },
-    space: 80,
-    values: (/** @type {uPlot} */ _, /** @type {number[]} */ at) =>
-      at.map((s) => new Date(s * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false })),
-  };
-}
-
-/** @param {Record<string, string>} tint @param {string} font @param {(v: number) => string} show */
-function valueAxis(tint, font, show) {
-  return {
-    side: 1,
-    size: 44,
-    gap: 6,
-    font,
-    stroke: tint.ink3,
-    grid: { stroke: tint.line, width: 1 },
-    ticks: { show: false },
-    splits: (/** @type {uPlot} */ u) => {
-      const top = u.scales.y.max ?? 1;
-      return [0, top / 2, top];
-    },
-    values: (/** @type {uPlot} */ _, /** @type {number[]} */ at) => at.map((value) => show(value)),
-  };
-}
-
-/** @param {Line} line @param {Record<string, string>} tint */
-function series(line, tint) {
-  return {
-    stroke: line.look === "bad" ? tint.failed : tint.ink2,
-    width: WIDTHS[line.look],
-    dash: DASHES[line.look],
-    points: { show: false },
-    spanGaps: false,
-  };
-}
-
-/**
- * The limit as a dashed line, and the last value of each line as a point in the accent.
- *
- * @param {uPlot} u
- * @param {ChartProps} props
- * @param {Record<string, string>} tint
- */
-function drawMarks(u, { lines, times, limit }, tint) {
-  const { ctx } = u;
-  const ratio = devicePixelRatio;
-  ctx.save();
-  if (limit) {
-    const y = u.valToPos(limit, "y", true);
-    ctx.strokeStyle = tint.ink3;
-    ctx.lineWidth = ratio;
-    ctx.setLineDash([4 * ratio, 4 * ratio]);
-    ctx.beginPath();
-    ctx.moveTo(u.bbox.left, y);
-    ctx.lineTo(u.bbox.left + u.bbox.width, y);
-    ctx.stroke();
-  }
-  ctx.fillStyle = tint.accent;
-  for (const line of lines) {
-    const value = line.values[times.length - 1];
-    if (value === null || value === undefined) continue;
-    ctx.beginPath();
-    ctx.arc(u.valToPos(times[times.length - 1], "x", true), u.valToPos(value, "y", true), 3.5 * ratio, 0, 7);
-    ctx.fill();
-  }
-  ctx.restore();
-}
-
-/**
- * Keeps a plot in a place: made anew when the kind of chart or the theme changes, else fed.
- *
- * @param {ChartProps} props
- * @returns {{current: HTMLElement | null}}
- */
-function usePlot(props) {
-  const place = useRef(/** @type {HTMLElement | null} */ (null));
-  const plotted = useRef(/** @type {uPlot | null} */ (null));
-  const latest = useRef(props);
-  latest.current = props;
-  const theme = useTheme();
-  const kind = `${theme} ${props.asTable} ${props.hours} ${props.limit ?? ""} ${props.lines.map((l) => l.name)}`;
-  useEffect(() => {
-    const at = place.current;
-    if (!at || props.asTable) return undefined;
-    const u = plot(at, () => latest.current);
-    plotted.current = u;
-    const watch = new ResizeObserver(() => {
-      if (at.clientWidth && at.clientWidth !== u.width) u.setSize({ width: at.clientWidth, height: u.height });
-    });
-    watch.observe(at);
-    return () => {
-      watch.disconnect();
-      u.destroy();
-      plotted.current = null;
-    };
-  }, [kind]);
-  useEffect(() => {
-    plotted.current?.setData(values(props));
-  }, [props.times]);
-  useEffect(() => {
-    const u = plotted.current;
-    if (!u || (u.cursor.idx ?? null) === props.at) return;
-    const left = props.at === null ? -10 : u.valToPos(props.times[props.at], "x");
-    u.setCursor({ left, top: 0 }, false);
-  }, [props.at, props.times]);
-  return place;
-}
-
-/** What tells one look of the page from another: colours are read again when it changes. */
-function useTheme() {
-  const [now, set] = useState(themeNow);
-  useEffect(() => {
-    const dark = matchMedia("(prefers-color-scheme: dark)");
-    const changed = () => set(themeNow());
-    const watch = new MutationObserver(changed);
-    watch.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    dark.addEventListener("change", changed);
-    return () => {
-      watch.disconnect();
-      dark.removeEventListener("change", changed);
-    };
-  }, []);
-  return now;
-}
-
-function themeNow() {
-  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  return document.documentElement.dataset.theme ?? (dark ? "dark" : "light");
-}
-
-/** @param {{look: Look, name: string, value: string}} props */
-function Key({ look, name, value }) {
-  return html`<span class="key"
-    ><svg aria-hidden="true"><path class=${look} d="M0 4h16" /></svg>${name} <b>${value}</b></span
-  >`;
+/** @param {Line[]} lines */
+function largest(lines) {
+  return lines.reduce((most, line) => line.values.reduce((m, v) => Math.max(m ?? 0, v ?? 0), most) ?? most, 0);
 }
 
 /** @param {ChartProps} props */
 export function Chart(props) {
-  const { title, unit, lines, times, show, at, onAt, sum, note, asTable } = props;
-  const place = usePlot(props);
+  const { title, unit, lines, times, show, at, sum, note, asTable } = props;
   const index = at !== null && at < times.length ? at : times.length - 1;
   const here = (/** @type {Line} */ line) => line.values[index] ?? null;
   const known = lines.map(here).filter((value) => value !== null);
   const figure = sum && known.length ? known.reduce((a, b) => a + b, 0) : lines.length ? here(lines[0]) : null;
-  const moved = (/** @type {KeyboardEvent} */ event) => {
-    const step = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (event.key === "Escape") onAt(null);
-    if (!step || !times.length) return;
-    event.preventDefault();
-    onAt(Math.min(Math.max((at ?? times.length - 1) + step, 0), times.length - 1));
-  };
   return html`<section class="pane">
     <h2>
       ${title}<span class="end"
-        >${lines.length > 1 &&
-        lines.map((line) => html`<${Key} look=${line.look} name=${line.name} value=${show(here(line))} />`)}${note}</span
+        >${lines.length > 1 && lines.map((line) => html`<${Key} line=${line} value=${show(here(line))} />`)}${note}</span
       >
     </h2>
-    <div class="fig">${show(figure)}<small>${unit}${at !== null && times.length ? ` · ${clockOf(times[index])}` : ""}</small></div>
-    ${asTable
-      ? html`<${Table} ...${props} />`
-      : html`<div
-          class="plot"
-          ref=${place}
-          tabindex="0"
-          role="group"
-          aria-label=${t("overview.chart", { title, now: show(figure), unit })}
-          onKeyDown=${moved}
-          onMouseLeave=${() => onAt(null)}
-          onBlur=${() => onAt(null)}
-        ></div>`}
+    <div class="fig">
+      ${show(figure)}<small>${unit}${at !== null && index >= 0 ? ` · ${daytime(times[index])}` : ""}</small>
+    </div>
+    ${asTable ? html`<${Table} ...${props} />` : html`<${Plot} ...${props} figure=${show(figure)} />`}
   </section>`;
 }
 
-/** @param {ChartProps} props */
+/** @param {{line: Line, value: string}} props */
+function Key({ line, value }) {
+  return html`<span class="key"
+    ><svg aria-hidden="true"><path class=${line.look} d="M0 4h16" /></svg>${line.name} <b>${value}</b></span
+  >`;
+}
+
+/** The lines, the scale beside them, and the crosshair, which follows the pointer and ← →.
+ * @param {ChartProps & {figure: string}} props */
+function Plot({ title, unit, lines, times, limit, show, hours, at, onAt, whole, figure }) {
+  const [keyed, setKeyed] = useState(false);
+  const top = useMemo(() => axisTop(Math.max(largest(lines), limit ?? 0), whole), [lines, limit]);
+  const paths = useMemo(() => lines.map((line) => pathOf(line.values, top)), [lines, top]);
+  const last = times.length - 1;
+  const pressed = (/** @type {KeyboardEvent} */ event) => {
+    const step = /** @type {Record<string, number>} */ ({ ArrowLeft: -1, ArrowRight: 1 })[event.key];
+    if (!step || last < 0) return;
+    event.preventDefault();
+    setKeyed(true);
+    onAt(Math.min(Math.max((at ?? last) + step, 0), last));
+  };
+  const pointed = (/** @type {any} */ event) => {
+    const { left, width } = event.currentTarget.getBoundingClientRect();
+    onAt(last < 0 ? null : Math.round(Math.min(Math.max((event.clientX - left) / width, 0), 1) * last));
+  };
+  const label = t("overview.chart", { title, figure, unit });
+  return html`<div class="chart">
+    <div class="plot" tabindex="0" role="group" aria-label=${label} onKeyDown=${pressed} onMouseMove=${pointed}
+      onMouseLeave=${() => onAt(null)} onBlur=${() => onAt(null)}>
+      <svg viewBox="0 0 ${WIDTH} 88" preserveAspectRatio="none" aria-hidden="true">
+        ${[TOP, 45, BASE].map((y) => html`<line x1="0" x2=${WIDTH} y1=${y} y2=${y} />`)}
+        ${limit ? html`<line class="limit" x1="0" x2=${WIDTH} y1=${up(limit, top)} y2=${up(limit, top)} />` : null}
+        ${lines.map((line, n) => html`<path class=${line.look} d=${paths[n]} />`)}
+        ${lines.map((line) => html`<${Point} value=${line.values[last] ?? null} x=${WIDTH} top=${top} />`)}
+        ${at !== null && at <= last && html`<${Cross} lines=${lines} at=${at} count=${times.length} top=${top} />`}
+      </svg>
+    </div>
+    <div class="y" aria-hidden="true"><span>${show(top)}</span><span>${show(top / 2)}</span><span>${show(0)}</span></div>
+    ${hours && last > 0 && html`<div class="x" aria-hidden="true">${HOURS.map((part) => html`<span>${hour(times, part)}</span>`)}</div>`}
+    ${keyed && html`<span class="vh" role="status">${at === null ? "" : `${daytime(times[at])}: ${figure} ${unit}`}</span>`}
+  </div>`;
+}
+
+/** @param {number[]} times @param {number} part */
+function hour(times, part) {
+  if (part === 1) return t("overview.now");
+  return daytime(times[Math.round((times.length - 1) * part)]).slice(0, 5);
+}
+
+/** The last value of a line, which is the present. @param {{value: number | null, x: number, top: number}} props */
+function Point({ value, x, top }) {
+  return value === null ? null : html`<path class="now" d=${`M${x - 0.5},${up(value, top).toFixed(1)}h.01`} />`;
+}
+
+/** @param {{lines: Line[], at: number, count: number, top: number}} props */
+function Cross({ lines, at, count, top }) {
+  const x = across(at, count);
+  return html`<line class="cross" x1=${x} x2=${x} y1="0" y2="88" />${lines.map(
+    (line) => html`<${Point} value=${line.values[at] ?? null} x=${x} top=${top} />`,
+  )}`;
+}
+
+/** The values, newest first; where there are many, every n-th. @param {ChartProps} props */
 function Table({ title, lines, times, show }) {
   const step = Math.max(1, Math.ceil(times.length / TABLE_ROWS));
   const rows = times.map((_, index) => index).filter((index) => (times.length - 1 - index) % step === 0);
@@ -311,16 +175,11 @@ function Table({ title, lines, times, show }) {
         ${rows.reverse().map(
           (index) =>
             html`<tr>
-              <th scope="row">${clockOf(times[index])}</th>
+              <th scope="row">${daytime(times[index])}</th>
               ${lines.map((line) => html`<td class="num">${show(line.values[index] ?? null)}</td>`)}
             </tr>`,
         )}
       </tbody>
     </table>
   </div>`;
-}
-
-/** @param {number} s seconds since 1970 */
-function clockOf(s) {
-  return new Date(s * 1000).toLocaleTimeString([], { hour12: false });
 }

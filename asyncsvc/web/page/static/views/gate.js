@@ -10,15 +10,15 @@ import { seconds } from "../core/format.js";
 import { t } from "../core/text.js";
 
 /**
- * @typedef {{age_s: number, refused: boolean}} Call
- * @typedef {{at: string, status: number | null, retry_after_s: number | null, body: string}} LastRefusal
+ * @typedef {{ago_s: number, refused: boolean}} Call
+ * @typedef {{at: string, code: string, status: number | null, retry_after_s: number | null,
+ *   message: string}} LastRefusal
  * @typedef {{
  *   name: string, in_flight: number, calls_in_window: number, concurrency: number,
  *   window_used: number, window_limit: number, window_s: number, tokens_used: number,
  *   tokens_limit: number, learned: any, breaker: "closed" | "open" | "half_open",
  *   waiting_for: string | null, why?: string | null, next_in_s?: number | null,
- *   window_calls?: [number, number][] | Call[], last_refusal?: LastRefusal | null,
- *   first_token_s?: number | null, tokens_per_s?: number | null, key_env?: string | null,
+ *   recent_calls?: Call[], last_refusal?: LastRefusal | null,
  * }} Gate
  * @typedef {{
  *   name: string, aliases: string[], type: string, model: string, enabled: boolean,
@@ -52,6 +52,12 @@ export function lacks(model) {
   return /^([A-Za-z_][A-Za-z0-9_]*) is not set$/.exec(model.reason ?? "")?.[1] ?? null;
 }
 
+/** The key that takes the next call first. @param {Model} model @returns {Gate | undefined} */
+export function soonest(model) {
+  const wait = (/** @type {Gate} */ gate) => (gate.waiting_for ? (gate.next_in_s ?? Infinity) : 0);
+  return [...model.gates].sort((a, b) => wait(a) - wait(b))[0];
+}
+
 /**
  * What keeps a model from taking a call, or nothing: one of the states of a row.
  *
@@ -69,15 +75,12 @@ export function standing(model, since = 0) {
   if (!model.enabled) return of(lacks(model) ? "off" : "refused");
   // One key that is free is enough for the next call.
   if (model.gates.some((gate) => !gate.waiting_for)) return of("service");
-  const soonest = model.gates.reduce(
-    (least, gate) => ((gate.next_in_s ?? Infinity) < (least.next_in_s ?? Infinity) ? gate : least),
-    model.gates[0],
-  );
-  if (!soonest) return of("service");
-  if (soonest.breaker === "half_open") return of("probe");
-  if (soonest.breaker === "open") return of("broken", soonest.next_in_s ?? null);
-  if (RESTS.includes(soonest.why ?? "")) return of("rests", soonest.next_in_s ?? null);
-  return of("full", soonest.next_in_s ?? null);
+  const gate = soonest(model);
+  const left = gate?.next_in_s ?? null;
+  if (!gate) return of("service");
+  if (gate.breaker === "half_open") return of("probe");
+  if (gate.breaker === "open") return of("broken", left);
+  return of(RESTS.includes(gate.why ?? "") ? "rests" : "full", left);
 }
 
 /**
@@ -106,13 +109,9 @@ export function Slots({ used, all, probe }) {
  * @returns {Call[]}
  */
 export function callsOf(gate, since) {
-  const calls = (gate.window_calls ?? []).map((call) =>
-    Array.isArray(call) ? { age_s: call[0], refused: Boolean(call[1]) } : call,
-  );
-  return calls
-    .map((call) => ({ ...call, age_s: call.age_s + since }))
-    .filter((call) => call.age_s <= WINDOW_S)
-    .sort((a, b) => b.age_s - a.age_s);
+  return (gate.recent_calls ?? [])
+    .map((call) => ({ ...call, ago_s: call.ago_s + since }))
+    .filter((call) => call.ago_s <= WINDOW_S);
 }
 
 /**
@@ -122,8 +121,8 @@ export function callsOf(gate, since) {
  * @param {{gates: Gate[], since: number, bare?: boolean}} props
  */
 export function Window({ gates, since, bare }) {
-  const known = gates.some((gate) => gate.window_calls);
-  const calls = gates.flatMap((gate) => callsOf(gate, since)).sort((a, b) => b.age_s - a.age_s);
+  const known = gates.some((gate) => gate.recent_calls);
+  const calls = gates.flatMap((gate) => callsOf(gate, since)).sort((a, b) => b.ago_s - a.ago_s);
   const limit = gates.reduce((sum, gate) => sum + gate.window_limit, 0);
   const used = gates.reduce((sum, gate) => sum + gate.window_used, 0);
   const full = limit > 0 && used >= limit;
@@ -141,7 +140,7 @@ export function Window({ gates, since, bare }) {
 
 /** @param {Call} call @param {boolean} oldest */
 function tick(call, oldest) {
-  const x = `${(100 * (1 - call.age_s / WINDOW_S)).toFixed(1)}%`;
+  const x = `${(100 * (1 - call.ago_s / WINDOW_S)).toFixed(1)}%`;
   if (call.refused) return html`<rect class="refused" x=${x} y="0" width="2" height="20" />`;
   if (oldest) return html`<rect class="old" x=${x} y="0" width="3" height="18" />`;
   return html`<rect class="call" x=${x} y="4" width="2" height="14" />`;
@@ -151,5 +150,5 @@ function tick(call, oldest) {
 function room(limit, used, oldest) {
   if (!limit) return "";
   if (used < limit) return t("models.room_for", { n: limit - used });
-  return oldest ? t("models.room_in", { length: seconds(Math.max(WINDOW_S - oldest.age_s, 0)) }) : t("models.no_room");
+  return oldest ? t("models.room_in", { length: seconds(Math.max(WINDOW_S - oldest.ago_s, 0)) }) : t("models.no_room");
 }

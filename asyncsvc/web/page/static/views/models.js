@@ -4,12 +4,12 @@
  */
 
 import { api } from "../core/api.js";
-import { count, exact, seconds } from "../core/format.js";
+import { count, daytime, seconds, visible } from "../core/format.js";
 import { html, useState } from "../core/html.js";
 import { Copy, ErrorBlock, StateWord, useNow } from "../core/parts.js";
 import { t } from "../core/text.js";
 import { Button } from "./fields.js";
-import { lacks, Slots, standing, Window } from "./gate.js";
+import { lacks, Slots, soonest, standing, Window } from "./gate.js";
 import { usePoll } from "./poll.js";
 
 /** @typedef {import("./gate.js").Model} Model */
@@ -49,7 +49,7 @@ function summary(models, since) {
   return parts.map(([kind, n]) => t(`models.sum.${kind}`, { count: Number(n) })).join(t("models.comma"));
 }
 
-/** Reads the settings again, and says beside the button what has changed. */
+/** Reads the settings again, and says beside the button what has changed. @param {{done: () => void}} props */
 function Reload({ done }) {
   const [state, set] = useState(/** @type {{said?: string, error?: Error, busy?: boolean}} */ ({}));
   const reload = async () => {
@@ -119,7 +119,7 @@ function Row({ model, since, refresh }) {
       </td>
       <td class="g-q num" data-l=${t("models.queue")}>${off ? none : queue(model)}</td>
       <td class="g-lat num" data-l=${t("models.latency")}>${latency(model)}</td>
-      <td class="g-tps num" data-l=${t("models.speed")}>${speed(model)}</td>
+      <td class="g-tps num" data-l=${t("models.speed")}>${model.tokens_per_s == null ? none : count(Math.round(model.tokens_per_s))}</td>
       <td class=${`g-learn ink2 ${learned(model) ? "" : "none"}`} data-l=${t("models.learned")}>${learned(model) ?? none}</td>
       <td class="num g-act">${!off && html`<${Hold} model=${model} refresh=${refresh} />`}</td>
     </tr>
@@ -148,25 +148,9 @@ function queue(model) {
 }
 
 /** @param {Model} model */
-function latency(model) {
-  const first = least(model, "first_token_s");
-  if (model.latency_s === null) return html`<span class="ink3">–</span>`;
-  return html`${seconds(model.latency_s)}${first !== null &&
-  html`<br /><small>${t("models.first", { length: seconds(first) })}</small>`}`;
-}
-
-/** @param {Model} model */
-function speed(model) {
-  const found = least(model, "tokens_per_s");
-  return found === null ? html`<span class="ink3">–</span>` : count(Math.round(found));
-}
-
-/** A figure of the model, or the best one of its keys. @param {Model} model @param {"first_token_s" | "tokens_per_s"} name */
-function least(model, name) {
-  if (typeof model[name] === "number") return model[name];
-  const found = model.gates.map((gate) => gate[name]).filter((value) => typeof value === "number");
-  if (!found.length) return null;
-  return name === "first_token_s" ? Math.min(...found) : Math.max(...found);
+function latency({ latency_s: whole, first_token_s: first }) {
+  if (whole === null) return html`<span class="ink3">–</span>`;
+  return html`${seconds(whole)}${first != null && html`<br /><small>${t("models.first", { length: seconds(first) })}</small>`}`;
 }
 
 /** @param {Model} model */
@@ -182,7 +166,7 @@ function learned(model) {
 /** One key of a model that has several. @param {{gate: Gate, n: number, since: number}} props */
 function Key({ gate, n, since }) {
   return html`<tr class="sub">
-    <td class="id ink2">${t("models.key", { n })} <span class="mono ink3 cut" title=${gate.name}>${gate.key_env ?? gate.name}</span></td>
+    <td class="id ink2">${t("models.key", { n })} <span class="mono ink3 cut" title=${gate.name}>${gate.name}</span></td>
     <td class="g-sl"><${Slots} used=${gate.in_flight} all=${gate.concurrency} /></td>
     <td class="num g-used">
       <b>${count(gate.window_limit ? gate.window_used : gate.calls_in_window)}</b>${" "}
@@ -208,7 +192,7 @@ function Words({ model, state }) {
     <td></td>
     <td colspan="9">
       <div class="words">
-        ${quoted && html`<span>${provider(quoted)}</span><q><bdi>${quoted.body}</bdi></q>`}
+        ${quoted && html`<span>${provider(quoted)}</span><q><bdi>${visible(quoted.message)}</bdi></q>`}
         ${said && html`<span class="ink2">${said}</span>`}
       </div>
     </td>
@@ -217,8 +201,7 @@ function Words({ model, state }) {
 
 /** @param {import("./gate.js").LastRefusal} refusal */
 function provider({ at, status, retry_after_s: after }) {
-  const when = new Date(at).toLocaleTimeString([], { hour12: false });
-  const parts = [t("models.said", { when })];
+  const parts = [t("models.said", { when: daytime(at) })];
   if (status) parts.push(t("models.status", { status }));
   if (after !== null && after !== undefined) parts.push(`Retry-After ${after}`);
   return `${parts.join(t("models.comma"))}${t("models.colon")}`;
@@ -231,10 +214,20 @@ function sentence(model, kind) {
     return html`${t("models.set_first")} <code class="mono">${name}</code> ${t("models.set_then")} <${Copy} text=${name} label=${t("models.copy_name")} />`;
   }
   if (kind === "refused") return html`<bdi>${model.reason}</bdi>`;
-  if (kind === "held") return t("models.held_since", { when: exact(model.paused_at), count: model.queue_depth });
-  // The slots in use stand above already.
-  if (kind === "full" && model.in_flight >= (model.concurrency ?? Infinity)) return null;
-  return model.waiting_for && html`<bdi>${model.waiting_for}</bdi>`;
+  if (kind === "held") return t("models.held_since", { when: daytime(model.paused_at ?? 0), count: model.queue_depth });
+  return reason(model, kind);
+}
+
+/** Why no key of a model takes a call, in the reader's language; the service's sentence where it gives no value.
+ * @param {Model} model @param {string} kind */
+function reason(model, kind) {
+  const gate = soonest(model);
+  if (!gate?.why) return model.waiting_for && html`<bdi>${model.waiting_for}</bdi>`;
+  if (kind === "full" && ["concurrency", "rate"].includes(gate.why)) return null; // slots and window say it above
+  if (kind === "probe") return t("models.why.probe");
+  const until = gate.next_in_s ?? null;
+  const said = t(`models.why.${gate.why}`);
+  return until === null ? said : `${said} ${t("models.until", { when: daytime(Date.now() + until * 1000) })}`;
 }
 
 /** Holds or releases a model; a refusal stands where the button was. @param {{model: Model, refresh: () => void}} props */

@@ -17,7 +17,6 @@ import { usePoll } from "./poll.js";
  */
 
 const CRONS = ["0 9 * * 1-5", "0 * * * *", "*/15 * * * *", "30 7 * * *", "0 18 * * 5", "0 6 1 * *"];
-const SANDBOXED = ["exec_command", "exec_python", "git"];
 const FILES_MOST = 1000;
 
 /** @param {{draft: Draft, change: Change, fault: Fault}} props */
@@ -87,8 +86,7 @@ function ToolChoice({ tool, draft, names, change }) {
 /** What is to be known of a tool, in a word. @param {Tool} tool */
 function mark(tool) {
   if (tool.approval) return html`<span class="st-call">${t("new.asks")}</span>`;
-  if (tool.reads_only) return html`<span class="ink3">${t("new.reads")}</span>`;
-  return SANDBOXED.includes(tool.function.name) && html`<span class="ink3">${t("new.sandbox")}</span>`;
+  return tool.reads_only && html`<span class="ink3">${t("new.reads")}</span>`;
 }
 
 /** @param {{draft: Draft, change: Change}} props */

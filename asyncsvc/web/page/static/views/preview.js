@@ -40,7 +40,7 @@ export function useRoute(body) {
     }
     const left = new AbortController();
     const ask = async () => {
-      set((before) => ({ ...before, busy: true }));
+      set((/** @type {Asked} */ before) => ({ ...before, busy: true }));
       try {
         set({ route: await api.post("/route", body, left.signal), error: null, busy: false });
       } catch (error) {
@@ -75,7 +75,7 @@ function Chosen({ route }) {
   return html`<p class="to">${route.chosen ?? t("new.nowhere")}</p>
     ${route.class && route.score !== null
       ? html`<p class="ink2">
-          ${t("new.class")} <b>${route.class}</b>${t("new.score", { score: route.score.toFixed(2) })}
+          ${t("new.class")} <b>${route.class}</b>${t("new.score", { score: route.score.toFixed(2) })}${" "}
           ${t(route.ambiguous ? "new.near" : "new.clear")}
         </p>`
       : html`<p class="ink2">${route.why}</p>`}
@@ -133,7 +133,8 @@ function Command({ path, body }) {
 
 /** @param {string} path @param {Record<string, any>} body */
 function command(path, body) {
-  const json = JSON.stringify(body, null, 1).replaceAll("'", "\\u0027");
+  const lines = Object.entries(body).map(([key, value]) => `${JSON.stringify(key)}: ${JSON.stringify(value)}`);
+  const json = `{${lines.join(",\n ")}}`.replaceAll("'", "\\u0027");
   return `curl -s ${location.origin}${path} -H 'Content-Type: application/json' -d '${json}'`;
 }
 

@@ -8,6 +8,7 @@ import { count, exact, relative } from "../core/format.js";
 import { html, useState } from "../core/html.js";
 import { ErrorBlock, Sign, useNow } from "../core/parts.js";
 import { go, href } from "../core/router.js";
+import { getState } from "../core/store.js";
 import { t } from "../core/text.js";
 import { again, keep } from "./draft.js";
 import { Button } from "./fields.js";
@@ -21,6 +22,8 @@ import { usePoll } from "./poll.js";
  */
 
 const EVERY_MS = 10_000;
+/** Characters of a preview; a longer text is cut by the service. */
+const PREVIEW = 200;
 const HEADS = ["what", "when", "next", "last", "runs"];
 
 export default function Schedules() {
@@ -60,7 +63,7 @@ function Row({ schedule, refresh }) {
   const { name, cron, timezone, content_preview: preview, next_run_at: next } = schedule;
   return html`<tr>
     <td class="what">
-      ${name && html`<b><bdi>${name}</bdi></b><br />`}<span class=${name ? "ink2 cut-2" : "cut-2"} title=${preview}><bdi>${preview}</bdi></span>
+      ${name && html`<b><bdi>${name}</bdi></b><br />`}<span class=${name ? "ink2 cut-2" : "cut-2"} title=${preview}><bdi>${preview}${preview.length >= PREVIEW && "…"}</bdi></span>
     </td>
     <td data-l=${t("schedules.when")}><code class="mono">${cron}</code><br /><small>${timezone}</small></td>
     <td data-l=${t("schedules.next")} title=${exact(next)}>
@@ -88,8 +91,9 @@ function Last({ schedule }) {
 function moment(when) {
   const date = new Date(when);
   const today = date.toDateString() === new Date().toDateString();
-  const time = date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", hour12: false });
-  return today ? time : `${date.toLocaleDateString([], { month: "short", day: "numeric", weekday: "short" })} ${time}`;
+  const { lang } = getState();
+  const time = date.toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit", hour12: false });
+  return today ? time : `${date.toLocaleDateString(lang, { month: "short", day: "numeric", weekday: "short" })} ${time}`;
 }
 
 /** Change and delete; deleting is asked, as it cannot be undone. @param {{schedule: Schedule, refresh: () => void}} props */

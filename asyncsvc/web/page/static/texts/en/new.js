@@ -41,7 +41,6 @@ export default {
   "new.asks_not": "does not ask",
   "new.ask_first": "{name} asks you first",
   "new.reads": "reads",
-  "new.sandbox": "sandbox",
   "new.files": "Files to begin with",
   "new.add_files": "Add files",
   "new.files_hint": "Text files; the workspace begins with them.",

@@ -41,7 +41,6 @@ export default {
   "new.asks_not": "不用问",
   "new.ask_first": "{name} 先问你",
   "new.reads": "只读",
-  "new.sandbox": "沙箱",
   "new.files": "开始时的文件",
   "new.add_files": "添加文件",
   "new.files_hint": "文本文件；工作区以它们开始。",
