@@ -38,8 +38,11 @@ export function skips(id, type) {
   return kind === undefined || kind === (type === "chunk" ? "say" : "think");
 }
 
-/** @param {Event} event */
-export function apply(event) {
+/**
+ * @param {Event} event
+ * @param {boolean} followed  the open task: its trace is kept by its own view
+ */
+export function apply(event, followed) {
   const { tasks, live } = getState();
   const { task_id: id, type, data } = event;
   if (type === "progress") {
@@ -47,10 +50,12 @@ export function apply(event) {
     touch();
     return;
   }
-  if (event.seq === 1 && traces.size < TRACES_MOST) {
+  if (event.seq === 1 && !followed && traces.size < TRACES_MOST) {
     traces.set(id, new Trace(Date.parse(event.ts)));
   }
-  traces.get(id)?.add(event);
+  if (!followed) {
+    traces.get(id)?.add(event);
+  }
   const task = tasks.get(id);
   const changed = task && changes(task, event);
   if (task && changed) {

@@ -14,11 +14,13 @@ const BACKOFF_MS = [300, 600, 1200, 2500, 5000];
 const PING_MS = 15000;
 const SILENT_MS = 25000;
 const RESUME_WITHIN_MS = 60000;
+const LAG_EVERY_MS = 500;
 const UNKNOWN_TASK = "task_not_found";
 
 /**
  * @typedef {object} Follower
  * @property {number} after  the number of the last event that was given
+ * @property {number} known  the number of the last event when the following began
  * @property {(event: import("./types.js").Event) => void} event
  * @property {(error: any) => void} gone  the task cannot be followed
  * @property {() => void} again  what was given is void: the events come again from the first
@@ -28,14 +30,16 @@ const UNKNOWN_TASK = "task_not_found";
 const followers = new Map();
 /** @type {WebSocket | null} */
 let socket = null;
+/** Of tasks that are followed no more: the last event that was given. @type {Map<string, number>} */
+const ended = new Map();
 let lastId = 0;
 let lostAt = 0;
 let tries = 0;
 let heardAt = 0;
-let refs = 0;
+let lagAt = 0;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let timer;
-/** @type {{event: (event: any) => void, missed: () => void, skips: (id: string, type: string) => boolean}} */
+/** @type {{event: (event: any, followed: boolean) => void, missed: () => void, skips: (id: string, type: string) => boolean}} */
 let feed = { event: () => {}, missed: () => {}, skips: () => false };
 
 /** @param {Partial<import("./types.js").Connection>} patch */
@@ -165,9 +169,12 @@ function received(text) {
 }
 
 /** @param {any} message */
-function answered({ op, ref, error, all, after_id: after }) {
+function answered({ op, ref, error, all, seq, after_id: after }) {
+  const follower = followers.get(ref);
   if (op === "ok" && all) {
     lastId = after;
+  } else if (op === "ok" && follower && follower.known === Infinity) {
+    follower.known = seq;
   } else if (op === "error" && ref === "feed") {
     lastId = 0; // the service knows of no such event: another database
     send({ op: "subscribe", ref: "feed2", all: true });
@@ -189,42 +196,58 @@ function unknown(id, error) {
   }
 }
 
-/** @param {import("./types.js").Event} event */
+/**
+ * A followed task's events come twice, by the feed and by its own subscription, in any order of the
+ * two: the own ones count, and never move the cursor of the feed.
+ * @param {import("./types.js").Event} event
+ */
 function given(event) {
-  const follower = followers.get(event.task_id);
-  if (event.seq === null) {
+  const { task_id: id, seq } = event;
+  const follower = followers.get(id);
+  if (seq === null) {
     follower?.event(event);
-    feed.event(event);
-    return;
-  }
-  if (follower && event.seq === follower.after + 1) {
-    follower.after = event.seq;
-    follower.event(event);
-  }
-  const id = /** @type {number} */ (event.id);
-  if (id > lastId) {
-    // Older ones come for a follower that reads from the beginning.
-    lastId = id;
-    feed.event(event);
-    if (refs++ % 16 === 0) {
-      connection({ lagMs: Math.max(Date.now() - Date.parse(event.ts), 0) });
+    feed.event(event, false);
+  } else if (follower) {
+    if (seq === follower.after + 1) {
+      follower.after = seq;
+      follower.event(event);
+      if (seq > follower.known) {
+        feed.event(event, true);
+        lag(event);
+      }
     }
+  } else if (Number(event.id) > lastId) {
+    lastId = Number(event.id);
+    if (seq > (ended.get(id) ?? 0)) {
+      feed.event(event, false);
+      lag(event);
+    }
+  }
+}
+
+/** @param {import("./types.js").Event} event */
+function lag(event) {
+  const now = Date.now();
+  if (now - lagAt > LAG_EVERY_MS) {
+    lagAt = now;
+    connection({ lagMs: Math.max(now - Date.parse(event.ts), 0) });
   }
 }
 
 /**
  * Follow one task from the event after `after`.
  * @param {string} id
- * @param {Omit<Follower, "after"> & {after?: number}} follower
+ * @param {Omit<Follower, "after" | "known"> & {after?: number}} follower
  * @returns {() => void} ends it
  */
 export function follow(id, follower) {
-  const held = { after: 0, ...follower };
+  const held = { after: 0, known: Infinity, ...follower };
   followers.set(id, held);
   send({ op: "subscribe", ref: id, task_id: id, after: held.after });
   return () => {
     if (followers.get(id) === held) {
       followers.delete(id);
+      ended.set(id, held.after);
       send({ op: "unsubscribe", task_id: id });
     }
   };
