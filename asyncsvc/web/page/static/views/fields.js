@@ -1,9 +1,11 @@
 /**
- * Parts of a form: a field with its label, hint or fault, a choice of few, and what is folded away.
+ * Parts of forms and tables: a button, a field with its label, hint or fault, a choice of few, what is
+ * folded away, and a moment in few words.
  */
 
 import { html, useState } from "../core/html.js";
 import { Sign } from "../core/parts.js";
+import { getState } from "../core/store.js";
 
 /**
  * @param {{kind?: string, type?: string, onClick?: () => void, disabled?: boolean, label?: string,
@@ -92,4 +94,13 @@ export function Folded({ title, small, open = false, children }) {
     </button>
     ${(shown || open) && children}
   </div>`;
+}
+
+/** A moment: the time alone where it is today, else with the day. @param {string | number} when */
+export function moment(when) {
+  const date = new Date(when);
+  const { lang } = getState();
+  const time = date.toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit", hour12: false });
+  if (date.toDateString() === new Date().toDateString()) return time;
+  return `${date.toLocaleDateString(lang, { month: "short", day: "numeric", weekday: "short" })} ${time}`;
 }

@@ -8,7 +8,7 @@ import { count, daytime, seconds, visible } from "../core/format.js";
 import { html, useState } from "../core/html.js";
 import { Copy, ErrorBlock, StateWord, useNow } from "../core/parts.js";
 import { t } from "../core/text.js";
-import { Button } from "./fields.js";
+import { Button, moment } from "./fields.js";
 import { lacks, Slots, soonest, standing, Window } from "./gate.js";
 import { usePoll } from "./poll.js";
 
@@ -117,7 +117,7 @@ function Row({ model, since, refresh }) {
       <td class="g-st">
         <${StateWord} state=${state.sign} word=${word(state)} />
       </td>
-      <td class="g-q num" data-l=${t("models.queue")}>${off ? none : queue(model)}</td>
+      <td class="g-q num" data-l=${t("models.queue")}>${off ? none : count(model.queue_depth)}</td>
       <td class="g-lat num" data-l=${t("models.latency")}>${latency(model)}</td>
       <td class="g-tps num" data-l=${t("models.speed")}>${model.tokens_per_s == null ? none : count(Math.round(model.tokens_per_s))}</td>
       <td class=${`g-learn ink2 ${learned(model) ? "" : "none"}`} data-l=${t("models.learned")}>${learned(model) ?? none}</td>
@@ -138,13 +138,6 @@ function limit(rpm) {
 function word(state) {
   if (state.kind === "rests" && state.left !== null) return t("models.rests_for", { length: seconds(Math.ceil(state.left)) });
   return t(`models.is.${state.kind}`);
-}
-
-/** @param {Model} model */
-function queue(model) {
-  const wait = model.queue_depth && model.latency_s ? model.latency_s / Math.max(model.concurrency ?? 1, 1) : null;
-  return html`${count(model.queue_depth)}${wait !== null &&
-  html`<br /><small>${t("models.each", { length: seconds(wait) })}</small>`}`;
 }
 
 /** @param {Model} model */
@@ -214,7 +207,10 @@ function sentence(model, kind) {
     return html`${t("models.set_first")} <code class="mono">${name}</code> ${t("models.set_then")} <${Copy} text=${name} label=${t("models.copy_name")} />`;
   }
   if (kind === "refused") return html`<bdi>${model.reason}</bdi>`;
-  if (kind === "held") return t("models.held_since", { when: daytime(model.paused_at ?? 0), count: model.queue_depth });
+  if (kind === "held") {
+    const waits = model.queue_depth ? ` ${t("models.wait_for_it", { count: model.queue_depth })}` : "";
+    return t("models.held_since", { when: moment(model.paused_at ?? "") }) + waits;
+  }
   return reason(model, kind);
 }
 

@@ -8,10 +8,9 @@ import { count, exact, relative } from "../core/format.js";
 import { html, useState } from "../core/html.js";
 import { ErrorBlock, Sign, useNow } from "../core/parts.js";
 import { go, href } from "../core/router.js";
-import { getState } from "../core/store.js";
 import { t } from "../core/text.js";
 import { again, keep } from "./draft.js";
-import { Button } from "./fields.js";
+import { Button, moment } from "./fields.js";
 import { usePoll } from "./poll.js";
 
 /**
@@ -85,15 +84,6 @@ function Last({ schedule }) {
   if (!at) return html`<span class="ink3">${t("schedules.not_yet")}</span>`;
   return html`<span title=${exact(at)}>${relative(at)}</span>${task &&
   html`<br /><a href=${href({ area: "tasks", id: task })}>${t("schedules.its_task")}</a>`}`;
-}
-
-/** @param {string} when */
-function moment(when) {
-  const date = new Date(when);
-  const today = date.toDateString() === new Date().toDateString();
-  const { lang } = getState();
-  const time = date.toLocaleTimeString(lang, { hour: "2-digit", minute: "2-digit", hour12: false });
-  return today ? time : `${date.toLocaleDateString(lang, { month: "short", day: "numeric", weekday: "short" })} ${time}`;
 }
 
 /** Change and delete; deleting is asked, as it cannot be undone. @param {{schedule: Schedule, refresh: () => void}} props */
