@@ -24,7 +24,7 @@ const PRIORITIES = ["0", "3", "5", "7", "9"];
 
 /** @param {{route: import("../core/types.js").Route}} props */
 export default function NewTask({ route }) {
-  const [draft, change] = useDraft(route.filters.when);
+  const [draft, change, forget] = useDraft(route.filters.when);
   const [sent, setSent] = useState(/** @type {{busy?: boolean, error?: any}} */ ({}));
   const recurring = draft.when === "cron";
   const made = recurring ? schedule(draft) : submission(draft);
@@ -39,7 +39,7 @@ export default function NewTask({ route }) {
     setSent({ busy: true });
     try {
       const answer = await api.post(path, made.body);
-      keep(null);
+      forget();
       go(recurring ? href({ area: "schedules" }) : href({ area: "tasks", id: answer.task_id }));
     } catch (error) {
       setSent({ error });
@@ -74,11 +74,11 @@ export default function NewTask({ route }) {
 }
 
 /**
- * The draft and the way to change it; kept in the browser when nothing was typed for a moment, and
- * when the view is left.
+ * The draft, the way to change it and the way to forget it; kept in the browser when nothing was
+ * typed for a moment, and when the view is left.
  *
  * @param {string | undefined} when from the address
- * @returns {[Draft, (part: Partial<Draft>) => void]}
+ * @returns {[Draft, (part: Partial<Draft>) => void, () => void]}
  */
 function useDraft(when) {
   const [draft, set] = useState(() => {
@@ -105,7 +105,12 @@ function useDraft(when) {
     }, KEEP_AFTER_MS);
     due.current = { draft: next, timer };
   };
-  return [draft, change];
+  const forget = () => {
+    clearTimeout(due.current?.timer);
+    due.current = null;
+    keep(null);
+  };
+  return [draft, change, forget];
 }
 
 /**
