@@ -152,7 +152,7 @@ FACES = {
     "web.openapi": {"routes"},
     "web.page": {"routes"},
     "web.tasks": {
-        "explain", "routes", "schedules", "schemas", "sse", "tools", "views", "websocket",
+        "explain", "models", "routes", "schedules", "schemas", "sse", "tools", "views", "websocket",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

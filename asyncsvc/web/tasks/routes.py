@@ -289,14 +289,6 @@ async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIter
         yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
 
 
-@operation(scope=Permission.READ, answer=schemas.Models)
-async def models(request: Request) -> Response:
-    """GET /models: each model, its limits and what is used of them."""
-    parts = services(request)
-    await parts.reloader.client.look(parts.catalogue.upstreams)
-    return JSON({"models": [views.model(parts, name) for name in parts.settings.models]})
-
-
 def integer(text: str | None, name: str, default: int, least: int, most: int | None) -> int:
     """A whole number of the query; raises InvalidRequest."""
     if text is None or text == "":
@@ -352,7 +344,6 @@ ROUTES = [
     resource("/tasks/{task_id}/pause", POST=pause),
     resource("/tasks/{task_id}/resume", POST=resume),
     resource("/tasks/{task_id}/retry", POST=retry),
-    resource("/models", GET=models),
     resource("/route", POST=route),
 ]
 """In this order: `/tasks/stats` is no task's id."""

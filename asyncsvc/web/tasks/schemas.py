@@ -309,57 +309,6 @@ Routing = TypedDict(
 Routing.__doc__ = "Where a task would go, and why."
 
 
-class Gate(TypedDict):
-    """One key of a model: what is used of what is allowed."""
-
-    name: str
-    in_flight: Count
-    calls_in_window: Count
-    concurrency: int
-    window_used: Count
-    window_limit: Annotated[int, Field(description="0: unlimited")]
-    window_s: float
-    tokens_used: Count
-    tokens_limit: Annotated[int, Field(description="0: unlimited")]
-    learned: Object | None
-    breaker: Breaker
-    waiting_for: str | None
-
-
-class ModelState(TypedDict):
-    name: Name
-    aliases: Annotated[list[str], Field(description="other names for it in a request")]
-    type: Kind
-    model: Annotated[str, Field(description="the provider's own id")]
-    enabled: bool
-    reason: Annotated[str | None, Field(description="why it is not enabled")]
-    paused: Annotated[bool, Field(description="held by `POST /models/{name}/pause`")]
-    paused_at: Time | None
-    in_flight: Count
-    concurrency: int | None
-    concurrency_auto: Annotated[bool, Field(description="learned")]
-    calls_last_60s: Count
-    rpm: Annotated[int | None, Field(description="0: unlimited")]
-    rpm_auto: Annotated[bool, Field(description="learned")]
-    tpm: Annotated[int, Field(description="0: unlimited")]
-    breaker: Breaker
-    queue_depth: Count
-    latency_s: float | None
-    calls: Count
-    errors: Count
-    waiting_for: str | None
-    ready: Annotated[
-        bool | None, Field(description="what a gateway's /readyz says; null: no gateway")
-    ]
-    gates: list[Gate]
-
-
-class Models(TypedDict):
-    """The models of the settings, in their order."""
-
-    models: list[ModelState]
-
-
 class Components(TypedDict):
     queue: bool
     cache: bool
