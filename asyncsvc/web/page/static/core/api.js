@@ -36,10 +36,11 @@ async function failure(response) {
 
 /**
  * @param {string} path
- * @param {RequestInit & {headers?: Record<string, string>}} [options]
+ * @param {Omit<RequestInit, "headers"> & {headers?: Record<string, string>}} [options]
  * @returns {Promise<Response>}
  */
 export async function call(path, options = {}) {
+  /** @type {Record<string, string>} */
   const headers = { accept: "application/json", ...options.headers };
   if (token()) {
     headers.authorization = `Bearer ${token()}`;
@@ -70,6 +71,7 @@ export async function call(path, options = {}) {
  */
 async function json(method, path, body, signal) {
   const sent = body === undefined ? {} : { body: JSON.stringify(body) };
+  /** @type {Record<string, string>} */
   const headers = body === undefined ? {} : { "content-type": "application/json" };
   const response = await call(path, { method, headers, signal, ...sent });
   return response.status === 204 ? null : response.json();

@@ -29,7 +29,7 @@ export function setTheme(theme) {
 
 function nextTheme() {
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-  const order = dark ? ["", "light", "dark"] : THEMES.toReversed();
+  const order = dark ? ["", "light", "dark"] : [...THEMES].reverse();
   const at = order.indexOf(getState().theme);
   setTheme(order[(at + 1) % order.length]);
 }

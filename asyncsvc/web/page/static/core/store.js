@@ -4,7 +4,7 @@
  * Whoever reads is called once a frame at most, however many changes there were. `tasks` and
  * `live` are maps that are changed in place; `tasksVersion` counts their changes.
  */
-import { useEffect, useReducer, useRef } from "./html.js";
+import { useEffect, useRedraw, useRef } from "./html.js";
 
 /**
  * @typedef {object} Model  what is known of a model
@@ -94,7 +94,7 @@ export function touch() {
  * @returns {T}
  */
 export function useStore(select) {
-  const [, redraw] = useReducer((/** @type {number} */ n) => n + 1, 0);
+  const redraw = useRedraw();
   const seen = select(state);
   const last = useRef({ seen, select });
   last.current = { seen, select };
@@ -102,7 +102,7 @@ export function useStore(select) {
     const look = () => {
       const held = last.current;
       if (!Object.is(held.select(state), held.seen)) {
-        redraw(0);
+        redraw();
       }
     };
     look(); // it may have changed between drawing and now

@@ -2,7 +2,7 @@
  * The list of tasks, and the task that is open beside it: side by side on a desktop, one after the
  * other on a phone.
  */
-import { html, useCallback, useEffect, useMemo, useReducer, useRef, useState } from "../core/html.js";
+import { html, useCallback, useEffect, useMemo, useRedraw, useRef, useState } from "../core/html.js";
 import { useKeys } from "../core/keys.js";
 import { go, href } from "../core/router.js";
 import { load, save } from "../core/saved.js";
@@ -20,9 +20,9 @@ const WIDTH = { least: 376, most: 800, usual: 528, step: 16 };
 
 /** @param {Record<string, string>} filters @returns {Listing} */
 function useListing(filters) {
-  const [, redraw] = useReducer((/** @type {number} */ n) => n + 1, 0);
+  const redraw = useRedraw();
   const key = JSON.stringify(asked(filters));
-  const listing = useMemo(() => new Listing(filters, () => redraw(0)), [key]);
+  const listing = useMemo(() => new Listing(filters, redraw), [key]);
   useEffect(() => () => listing.close(), [listing]);
   return listing;
 }
@@ -117,10 +117,10 @@ function useListKeys({ ids, route, active, move, chosen, choose, setChosen, ask,
     k: () => step(-1),
     ArrowDown: () => (document.activeElement?.closest(".rows") ? step(1) : false),
     ArrowUp: () => (document.activeElement?.closest(".rows") ? step(-1) : false),
-    Enter: () => (document.activeElement?.closest(".rows") && active ? open(active) : false),
+    Enter: () => (document.activeElement?.closest(".rows") && active ? void open(active) : false),
     Escape: () => (chosen.size ? setChosen(new Set()) : route.id ? go(href({ area: "tasks", filters: route.filters })) : false),
-    x: () => active && choose(active, false),
-    "Shift x": () => active && choose(active, true),
+    x: () => (active ? choose(active, false) : false),
+    "Shift x": () => (active ? choose(active, true) : false),
     c: act("cancel"),
     p: act("pause"),
     r: act("retry"),
