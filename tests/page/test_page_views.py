@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 expect.set_options(timeout=15_000)
 
-AREAS = ("models", "overview", "schedules", "batches", "settings", "new", "first")
+AREAS = ("models", "schedules", "batches", "new", "first")
 LARGE = 1_000_000
 CRON = "0 9 * * 1-5"
 
@@ -134,7 +134,7 @@ async def test_an_agent_is_given_few_tools_that_ask(shared: Site, visit: Visitin
     await seen.go("/#/new")
     await seen.page.get_by_text("Agent", exact=True).click()
     await _write(seen.page, "look at it")
-    await seen.page.get_by_label("exec_python").uncheck()
+    await seen.page.get_by_role("checkbox", name="exec_python").uncheck()
     await seen.page.get_by_role("button", name="edit_file asks you first").click()
     await seen.page.fill("#max_steps", "3")
     shown = seen.page.locator(".snippet")

@@ -14,10 +14,11 @@ import { t } from "../core/text.js";
  * @typedef {(number | null)[]} Values
  * @typedef {{name: string, values: Values, look: Look}} Line
  * @typedef {{
- *   title: string, unit: string, lines: Line[], times: number[], limit?: number | null,
+ *   title: string, unit: string, lines: Line[], times: number[], span: number, limit?: number | null,
  *   show: (value: number | null) => string, hours: boolean, at: number | null,
  *   onAt: (at: number | null) => void, sum?: boolean, whole?: boolean, note?: any, asTable: boolean,
- * }} ChartProps  `times`: ms since the epoch, oldest first; `sum`: the large figure is the sum of the
+ * }} ChartProps  `times`: ms since the epoch, oldest first; `span`:
+ *   ms that the width stands for; `sum`: the large figure is the sum of the
  *   lines, else the first line's; `whole`: values are whole numbers.
  */
 
@@ -43,9 +44,10 @@ export function axisTop(most, whole = false) {
   return step * scale;
 }
 
-/** @param {number} index @param {number} count */
-function across(index, count) {
-  return count > 1 ? (WIDTH * index) / (count - 1) : WIDTH;
+/** Where a moment stands: the last one at the right end, `span` before it at the left.
+ * @param {number[]} times @param {number} index @param {number} span */
+function across(times, index, span) {
+  return WIDTH * (1 - (times[times.length - 1] - times[index]) / span);
 }
 
 /** @param {number} value @param {number} top */
@@ -57,15 +59,19 @@ function up(value, top) {
  * The path of a line; where a value is unknown it is interrupted.
  *
  * @param {Values} values
+ * @param {number[]} times
+ * @param {number} span
  * @param {number} top
  * @returns {string}
  */
-export function pathOf(values, top) {
+export function pathOf(values, times, span, top) {
   let drawn = "";
   let begun = false;
   values.forEach((value, index) => {
+    const x = across(times, index, span);
+    if (x < 0) return;
     if (value !== null) {
-      drawn += `${begun ? "L" : "M"}${across(index, values.length).toFixed(1)},${up(value, top).toFixed(1)}`;
+      drawn += `${begun ? "L" : "M"}${x.toFixed(1)},${up(value, top).toFixed(1)}`;
     }
     begun = value !== null;
   });
@@ -106,10 +112,10 @@ function Key({ line, value }) {
 
 /** The lines, the scale beside them, and the crosshair, which follows the pointer and ← →.
  * @param {ChartProps & {figure: string}} props */
-function Plot({ title, unit, lines, times, limit, show, hours, at, onAt, whole, figure }) {
+function Plot({ title, unit, lines, times, span, limit, show, hours, at, onAt, whole, figure }) {
   const [keyed, setKeyed] = useState(false);
   const top = useMemo(() => axisTop(Math.max(largest(lines), limit ?? 0), whole), [lines, limit]);
-  const paths = useMemo(() => lines.map((line) => pathOf(line.values, top)), [lines, top]);
+  const paths = useMemo(() => lines.map((line) => pathOf(line.values, times, span, top)), [lines, times, top]);
   const last = times.length - 1;
   const pressed = (/** @type {KeyboardEvent} */ event) => {
     const step = /** @type {Record<string, number>} */ ({ ArrowLeft: -1, ArrowRight: 1 })[event.key];
@@ -120,7 +126,7 @@ function Plot({ title, unit, lines, times, limit, show, hours, at, onAt, whole, 
   };
   const pointed = (/** @type {any} */ event) => {
     const { left, width } = event.currentTarget.getBoundingClientRect();
-    onAt(last < 0 ? null : Math.round(Math.min(Math.max((event.clientX - left) / width, 0), 1) * last));
+    onAt(nearest(times, times[last] - span * (1 - (event.clientX - left) / width)));
   };
   const label = t("overview.chart", { title, figure, unit });
   return html`<div class="chart">
@@ -131,19 +137,25 @@ function Plot({ title, unit, lines, times, limit, show, hours, at, onAt, whole, 
         ${limit ? html`<line class="limit" x1="0" x2=${WIDTH} y1=${up(limit, top)} y2=${up(limit, top)} />` : null}
         ${lines.map((line, n) => html`<path class=${line.look} d=${paths[n]} />`)}
         ${lines.map((line) => html`<${Point} value=${line.values[last] ?? null} x=${WIDTH} top=${top} />`)}
-        ${at !== null && at <= last && html`<${Cross} lines=${lines} at=${at} count=${times.length} top=${top} />`}
+        ${at !== null && at <= last && html`<${Cross} lines=${lines} x=${across(times, at, span)} at=${at} top=${top} />`}
       </svg>
     </div>
     <div class="y" aria-hidden="true"><span>${show(top)}</span><span>${show(top / 2)}</span><span>${show(0)}</span></div>
-    ${hours && last > 0 && html`<div class="x" aria-hidden="true">${HOURS.map((part) => html`<span>${hour(times, part)}</span>`)}</div>`}
+    ${hours && last > 0 && html`<div class="x" aria-hidden="true">${HOURS.map((part) => html`<span>${hour(times[last], span, part)}</span>`)}</div>`}
     ${keyed && html`<span class="vh" role="status">${at === null ? "" : `${daytime(times[at])}: ${figure} ${unit}`}</span>`}
   </div>`;
 }
 
-/** @param {number[]} times @param {number} part */
-function hour(times, part) {
-  if (part === 1) return t("overview.now");
-  return daytime(times[Math.round((times.length - 1) * part)]).slice(0, 5);
+/** @param {number} now @param {number} span @param {number} part */
+function hour(now, span, part) {
+  return part === 1 ? t("overview.now") : daytime(now - span * (1 - part)).slice(0, 5);
+}
+
+/** The index of the moment that is nearest; null where there is none. @param {number[]} times @param {number} when */
+function nearest(times, when) {
+  const after = times.findIndex((time) => time >= when);
+  if (after < 0) return times.length ? times.length - 1 : null;
+  return after > 0 && when - times[after - 1] < times[after] - when ? after - 1 : after;
 }
 
 /** The last value of a line, which is the present. @param {{value: number | null, x: number, top: number}} props */
@@ -151,9 +163,8 @@ function Point({ value, x, top }) {
   return value === null ? null : html`<path class="now" d=${`M${x - 0.5},${up(value, top).toFixed(1)}h.01`} />`;
 }
 
-/** @param {{lines: Line[], at: number, count: number, top: number}} props */
-function Cross({ lines, at, count, top }) {
-  const x = across(at, count);
+/** @param {{lines: Line[], at: number, x: number, top: number}} props */
+function Cross({ lines, at, x, top }) {
   return html`<line class="cross" x1=${x} x2=${x} y1="0" y2="88" />${lines.map(
     (line) => html`<${Point} value=${line.values[at] ?? null} x=${x} top=${top} />`,
   )}`;

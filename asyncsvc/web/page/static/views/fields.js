@@ -9,10 +9,10 @@ import { getState } from "../core/store.js";
 
 /**
  * @param {{kind?: string, type?: string, onClick?: () => void, disabled?: boolean, label?: string,
- *   children: any}} props  `label`: what a screen reader says, where the word alone says too little.
+ *   pressed?: boolean, children: any}} props  `label`: what a screen reader says, where the word alone says too little.
  */
-export function Button({ kind = "", type = "button", onClick, disabled, label, children }) {
-  return html`<button type=${type} class=${`btn ${kind}`} aria-label=${label} disabled=${disabled} onClick=${onClick}>
+export function Button({ kind = "", type = "button", onClick, disabled, label, pressed, children }) {
+  return html`<button type=${type} class=${`btn ${kind}`} aria-label=${label} aria-pressed=${pressed} disabled=${disabled} onClick=${onClick}>
     ${children}
   </button>`;
 }

@@ -208,8 +208,8 @@ function sentence(model, kind) {
   }
   if (kind === "refused") return html`<bdi>${model.reason}</bdi>`;
   if (kind === "held") {
-    const waits = model.queue_depth ? ` ${t("models.wait_for_it", { count: model.queue_depth })}` : "";
-    return t("models.held_since", { when: moment(model.paused_at ?? "") }) + waits;
+    return html`<span>${t("models.held_since", { when: moment(model.paused_at ?? "") })}</span>${" "}
+      ${model.queue_depth > 0 && html`<span>${t("models.wait_for_it", { count: model.queue_depth })}</span>`}`;
   }
   return reason(model, kind);
 }

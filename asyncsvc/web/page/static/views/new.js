@@ -68,7 +68,7 @@ export default function NewTask({ route }) {
           html`<${Button} kind="plain" onClick=${() => change({ ...empty(), type: draft.type })}>${t("new.clear_draft")}<//>`}
         </div>
       </form>
-      <${Preview} asked=${asked} path=${path} body=${made.body} />
+      <${Preview} asked=${asked} path=${path} body=${written ? made.body : null} />
     </div>
   </div>`;
 }
@@ -145,7 +145,7 @@ function outlook(draft, asked) {
   if (draft.when === "at") return t("new.kept_time");
   const chosen = asked.route?.candidates.find((one) => one.model === asked.route?.chosen);
   if (!chosen || chosen.eta_s === null) return t("new.kept");
-  return `${t("new.done_by", { length: seconds(chosen.eta_s), model: chosen.model })} ${t("new.kept")}`;
+  return t("new.done_by", { length: seconds(chosen.eta_s), model: chosen.model });
 }
 
 /** @param {{draft: Draft, change: (part: Partial<Draft>) => void, fault: {of: (name: string) => string | null}, asked: any}} props */
@@ -187,7 +187,7 @@ function priorities(value) {
 /** @param {{draft: Draft, change: (part: Partial<Draft>) => void, asked: any, fault: string | null}} props */
 function Content({ draft, change, asked, fault }) {
   const size = new TextEncoder().encode(draft.content).length;
-  const tokens = asked.route?.tokens;
+  const tokens = asked.route?.prompt_tokens;
   const [refused, refuse] = useState("");
   const take = async (/** @type {File | undefined} */ file) => {
     if (!file) return;

@@ -14,7 +14,7 @@ import { t } from "../core/text.js";
  * @typedef {{model: string, eligible: boolean, reason: string | null, eta_s: number | null}} Candidate
  * @typedef {{class: string | null, rule: string | null, score: number | null, ambiguous: boolean,
  *   features: Feature[], candidates: Candidate[], chosen: string | null, why: string,
- *   tokens?: number | null}} Route
+ *   bytes?: number, prompt_tokens?: number}} Route
  * @typedef {{route: Route | null, error: import("../core/api.js").ApiError | null, busy: boolean}} Asked
  */
 
@@ -56,7 +56,7 @@ export function useRoute(body) {
   return asked;
 }
 
-/** @param {{asked: Asked, path: string, body: Record<string, any>}} props */
+/** @param {{asked: Asked, path: string, body: Record<string, any> | null}} props */
 export function Preview({ asked, path, body }) {
   const { route, error } = asked;
   return html`<aside class="preview" aria-label=${t("new.where")}>
@@ -65,7 +65,7 @@ export function Preview({ asked, path, body }) {
     ${error && error.code === "no_model" && html`<p class="ink2">${error.message}</p>`}
     ${error && error.code !== "no_model" && html`<p class="ink3">${t("new.where_unknown")}</p>`}
     ${route && html`<${Chosen} route=${route} /><${Candidates} found=${route.candidates} />`}
-    <${Command} path=${path} body=${body} />
+    ${body && html`<${Command} path=${path} body=${body} />`}
   </aside>`;
 }
 

@@ -65,7 +65,7 @@ export default {
   "new.make_schedule": "Make the schedule",
   "new.clear_draft": "Clear",
   "new.write_first": "Write the text first. What you write is kept in this browser.",
-  "new.done_by": "Done in about {length} by {model}.",
+  "new.done_by": "Done in about {length} by {model}. It is kept even if this page is closed.",
   "new.kept": "It is kept even if this page is closed.",
   "new.kept_time": "It waits for its time, also through a restart.",
   "new.kept_schedule": "Each run is a task of its own in the list.",

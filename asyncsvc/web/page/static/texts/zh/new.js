@@ -65,7 +65,7 @@ export default {
   "new.make_schedule": "建立定时",
   "new.clear_draft": "清空",
   "new.write_first": "先写文字。写下的内容保存在这个浏览器里。",
-  "new.done_by": "{model} 约 {length}完成。",
+  "new.done_by": "{model} 约 {length}完成。关掉本页也不会丢。",
   "new.kept": "关掉本页也不会丢。",
   "new.kept_time": "它会等到那个时间，重启也不影响。",
   "new.kept_schedule": "每次运行都是列表里的一个任务。",
