@@ -139,7 +139,7 @@ FACES = {
                 "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"parameters", "state", "submission"},
+    "tasks": {"marks", "parameters", "state", "submission"},
     "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
     "web": {"routes"},
     "web.admin": {"commands", "health", "metrics", "transfer"},

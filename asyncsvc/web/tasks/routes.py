@@ -187,7 +187,7 @@ async def listing(request: Request) -> Response:
     rows = await parts.journal.store.page(where, named, query.get("q"), before, limit + 1)
     shown, more = rows[:limit], len(rows) > limit
     following = _cursor(shown[-1][0].n) if more else None
-    return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": following})
+    return JSON({"tasks": [views.item(parts, *row) for row in shown], "next_cursor": following})
 
 
 @operation(scope=Permission.READ, answer=schemas.Stats)

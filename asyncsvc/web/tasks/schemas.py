@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from asyncsvc.tasks import marks
 from asyncsvc.tasks.state import EventType, State
 from asyncsvc.tasks.submission import Lane, Submission
 
@@ -124,6 +125,17 @@ class Summary(TypedDict):
     started_at: Time | None
     finished_at: Time | None
     next_run_at: Annotated[Time | None, Field(description="when a scheduled task is due")]
+    closed_ms: Annotated[
+        Count | None, Field(description="how long closing its call took, of a stopped task")
+    ]
+    spans: Annotated[
+        list[tuple[marks.Kind, Count]],
+        Field(
+            max_length=marks.SPANS_MOST,
+            description="what it did and how many ms, in order, the last until now; "
+            "empty where that was not noted",
+        ),
+    ]
 
 
 class Item(Summary):

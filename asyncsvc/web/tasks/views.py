@@ -24,12 +24,17 @@ def summary(task: Task) -> dict[str, Any]:
         "schedule_id": task.request.schedule_id,
         "updated_at": rfc3339(task.updated_at),
         "next_run_at": optional_rfc3339(task.next_run_at),
+        "closed_ms": task.closed_ms,
     }
 
 
-def item(task: Task, result_preview: str | None) -> dict[str, Any]:
+def item(services: Services, task: Task, result_preview: str | None) -> dict[str, Any]:
     """A task in a list."""
+    # The row does not have the marks that text has made since the last change of state.
+    live = services.journal.live.get(task.id, task)
+    latest = live if live.version == task.version else task
     return summary(task) | {
+        "spans": latest.trace(services.journal.now()),
         "content_preview": task.request.preview,
         "result_preview": result_preview,
     }
@@ -61,7 +66,8 @@ def is_vectors(task: Task) -> bool:
 
 async def beside_texts(services: Services, task: Task) -> dict[str, Any]:
     """The fields of a whole task that come after its result."""
-    view = {"seq": task.seq} | await _beside_text(services, task)
+    spans = task.trace(services.journal.now())
+    view = {"seq": task.seq, "spans": spans} | await _beside_text(services, task)
     view["callback"] = await _callback(services, task)
     if task.state is State.PENDING:
         forecast = services.eta_estimator.of(task)

@@ -8,7 +8,10 @@ import { load, save } from "./saved.js";
 import { getState, set } from "./store.js";
 
 /** The modules of each language; the keys of one begin with its name and a dot. */
-export const AREAS = ["core", "tasks", "task", "errors", "signin", "help"];
+export const AREAS = [
+  ...["core", "tasks", "task", "errors", "signin", "help"],
+  ...["models", "overview", "schedules", "batches", "settings", "new", "first"],
+];
 export const LANGUAGES = ["en", "zh"];
 
 /** @type {Record<string, string | Record<string, string>>} */
