@@ -2,7 +2,7 @@
  * All words of the page, in the language of the reader: `t("task.waited", {seconds})`.
  *
  * A text is a string with `{name}` where a value stands, or an object with the forms of
- * `Intl.PluralRules`, chosen by the value `count`.
+ * `Intl.PluralRules`, chosen by the value `count`, or by the place `nth`.
  */
 import { load, save } from "./saved.js";
 import { getState, set } from "./store.js";
@@ -17,6 +17,7 @@ export const LANGUAGES = ["en", "zh"];
 /** @type {Record<string, string | Record<string, string>>} */
 let texts = {};
 let rules = new Intl.PluralRules("en");
+let places = new Intl.PluralRules("en", { type: "ordinal" });
 
 /** @param {string} lang */
 async function read(lang) {
@@ -28,6 +29,7 @@ async function read(lang) {
 export async function setLang(lang) {
   texts = await read(lang);
   rules = new Intl.PluralRules(lang);
+  places = new Intl.PluralRules(lang, { type: "ordinal" });
   document.documentElement.lang = lang === "zh" ? "zh-CN" : lang;
   set({ lang });
 }
@@ -62,7 +64,8 @@ export function t(key, values = {}) {
   if (found === undefined) {
     return key;
   }
-  const text = typeof found === "string" ? found : found[rules.select(Number(values.count))] ?? found.other;
+  const form = "nth" in values ? places.select(Number(values.nth)) : rules.select(Number(values.count));
+  const text = typeof found === "string" ? found : (found[form] ?? found.other);
   return text.replace(/\{(\w+)\}/g, (whole, name) => {
     const value = values[name];
     return value === undefined ? whole : typeof value === "number" ? shown(value) : value;

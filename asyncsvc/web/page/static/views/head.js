@@ -22,6 +22,7 @@ function Actions({ task, whole, log, onGone }) {
   const [error, setError] = useState(/** @type {any} */ (null));
   const [asks, setAsks] = useState(false);
   const [forks, setForks] = useState(false);
+  const [more, setMore] = useState(false);
   const run = async (/** @type {string} */ verb) => {
     setError(null);
     setAsks(false);
@@ -40,8 +41,9 @@ function Actions({ task, whole, log, onGone }) {
   const vectors = task.type === "embedding";
   const forkable = task.type === "agent" && (task.metadata?.steps ?? 0) > 0;
   return {
-    bar: html`<span class="acts">
+    bar: html`<span class="acts ${more ? "all" : ""}">
       ${allowed(task).map(button)}
+      <button type="button" class="btn only-narrow" aria-expanded=${more} onClick=${() => setMore(!more)}>${t("tasks.more")}</button>
       ${forkable && html`<button type="button" class="btn plain" onClick=${() => setForks(true)}>${t("task.do.fork")}</button>`}
       ${!vectors && html`<${Copy} text=${answer} label=${t("task.copy_answer")} />`}
       <${Copy} text=${() => location.href} label=${t("task.link")} />

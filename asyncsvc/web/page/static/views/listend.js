@@ -34,17 +34,24 @@ function Nothing({ filters, total }) {
 }
 
 /**
- * @param {{listing: import("./listing.js").Listing, total: number, counted: number | null, range: number[],
- *          filters: Record<string, string>, failure: any}} props
+ * Said in the place of rows where there are none.
+ * @param {{listing: import("./listing.js").Listing, filters: Record<string, string>}} props
  */
-export function ListEnd({ listing, total, counted, range, filters, failure }) {
+export function NoRows({ listing, filters }) {
   const all = useStore((s) => s.stats?.total ?? 0);
+  const empty = listing.done && !listing.ids.length && !listing.error;
+  return empty ? html`<${Nothing} filters=${filters} total=${all} />` : null;
+}
+
+/**
+ * @param {{listing: import("./listing.js").Listing, total: number, counted: number | null, range: number[], failure: any}} props
+ */
+export function ListEnd({ listing, total, counted, range, failure }) {
   const { ids, reading, done, error } = listing;
   const partial = reading && ids.length < listing.wanted && !done;
   const known = done || counted !== null;
   const place = t(known ? "tasks.range" : "tasks.range_open", { from: count(range[0]), to: count(range[1]), total: count(total) });
   return html`${error && html`<${NotRead} listing=${listing} />`}
-    ${done && !ids.length && !error && html`<${Nothing} filters=${filters} total=${all} />`}
     ${failure && html`<p class="list-note" role="alert"><${Sign} name="failed" state="failed" /><span>${failure.code}: ${failure.message}</span></p>`}
     <div class="foot">
       <span>${partial ? t(counted === null ? "tasks.reading_open" : "tasks.reading", { total: count(total), read: count(ids.length) })

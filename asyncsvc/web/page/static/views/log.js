@@ -77,7 +77,7 @@ function emptyWords(log, task) {
 /** @param {{log: import("./tasklog.js").TaskLog, version: number, task: any}} props */
 export function Log({ log, task }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
-  const lively = !log.finished;
+  const lively = !task.finished_at;
   const { atEnd, jump } = useEnd(box, lively);
   const { entries } = log;
   const running = log.status === "running";

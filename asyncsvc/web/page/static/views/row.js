@@ -39,7 +39,7 @@ export function figure(task, live, now) {
     return runningFigure(task, live, now);
   }
   if (state === "pending" && live?.position != null) {
-    const place = t("tasks.figure.place", { count: live.position });
+    const place = t("tasks.figure.place", { nth: live.position });
     return live.eta_s == null ? place : `${place}, ~${seconds(live.eta_s)}`;
   }
   if (state === "scheduled") {

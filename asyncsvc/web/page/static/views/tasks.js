@@ -11,7 +11,7 @@ import { t } from "../core/text.js";
 import { Bulk, verbFor } from "./bulk.js";
 import { Filters } from "./filters.js";
 import { asked, Listing } from "./listing.js";
-import { ListEnd } from "./listend.js";
+import { ListEnd, NoRows } from "./listend.js";
 import { Rows } from "./rows.js";
 import { steer } from "./steer.js";
 import { TaskView } from "./task.js";
@@ -162,9 +162,10 @@ export default function View({ route }) {
     <div class="split ${route.id ? "" : "no-task"}" style=${{ "--list-w": `${width}px` }}>
       <section class="side" aria-label=${t("core.area.tasks")}>
         <${Filters} filters=${route.filters} />
+        <${NoRows} listing=${listing} filters=${route.filters} />
         <${Rows} key=${JSON.stringify(asked(route.filters))} listing=${listing} ids=${listing.ids} total=${total}
           route=${route} chosen=${chosen} active=${active} moved=${moved} onView=${seen} onChoose=${choose} onActive=${setActive} />
-        <${ListEnd} listing=${listing} total=${total} counted=${counted} range=${range} filters=${route.filters} failure=${failure} />
+        <${ListEnd} listing=${listing} total=${total} counted=${counted} range=${range} failure=${failure} />
         ${chosen.size > 0 && html`<${Bulk} chosen=${chosen} listing=${listing} wanted=${wanted} onWanted=${ask}
           onClear=${() => setChosen(new Set())} onAll=${() => setChosen(new Set(listing.ids))} />`}
       </section>

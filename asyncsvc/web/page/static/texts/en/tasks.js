@@ -27,7 +27,7 @@ export default {
   "tasks.figure.first": "first token…",
   "tasks.figure.think": "thinking {length}",
   "tasks.figure.tool": "tool {length}",
-  "tasks.figure.place": "no. {count}",
+  "tasks.figure.place": { one: "{nth}st", two: "{nth}nd", few: "{nth}rd", other: "{nth}th" },
   "tasks.why.needs_approval": "waits for your approval",
   "tasks.why.needs_review": "cut off in a tool: decide what becomes of it",
   "tasks.why.closed": "upstream closed in {ms} ms",

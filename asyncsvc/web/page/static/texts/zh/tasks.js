@@ -27,7 +27,7 @@ export default {
   "tasks.figure.first": "等首词元…",
   "tasks.figure.think": "思考 {length}",
   "tasks.figure.tool": "工具 {length}",
-  "tasks.figure.place": "第 {count}",
+  "tasks.figure.place": { other: "第 {nth}" },
   "tasks.why.needs_approval": "等你批准",
   "tasks.why.needs_review": "工具中途被切断：由你决定怎么办",
   "tasks.why.closed": "{ms} 毫秒内关闭了上游",
