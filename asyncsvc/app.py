@@ -40,6 +40,7 @@ from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
+from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
@@ -202,6 +203,7 @@ async def _front(
         reloader=inside,
         task_counters=task_counters,
         monitor=monitor,
+        figures=FigureHistory(journal, task_counters, inside.catalogue, scheduler, monitor),
         sockets=Sockets(),
         bodies=_room(stack, settings, "bodies"),
         answers=_room(stack, settings, "answers"),

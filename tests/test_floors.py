@@ -122,7 +122,7 @@ FACES = {
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "monitor"},
+    "monitoring": {"alarms", "explain", "figures", "monitor"},
     "net": {"egress", "json_bounds", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
@@ -142,7 +142,7 @@ FACES = {
     "tasks": {"marks", "parameters", "state", "submission"},
     "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
     "web": {"routes"},
-    "web.admin": {"commands", "health", "metrics", "transfer"},
+    "web.admin": {"commands", "figures", "health", "metrics", "transfer"},
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",

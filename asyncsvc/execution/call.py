@@ -408,6 +408,7 @@ class Call:
         """Pass a piece of the answer on to the chunk writers of all live executions."""
         if self.first_at is None:
             self.first_at = asyncio.get_running_loop().time()
+        self.upstream.gate.statistics.pieces += 1
         self.received.append(delta)
         if len(self.received) >= self._join_at:
             self.received[:] = joined(self.received)

@@ -43,6 +43,8 @@ class CallStatistics:
         """The errors by their code."""
         self.seconds = Histogram(CALL_S)
         """How long the calls took that were answered."""
+        self.pieces = 0
+        """Pieces of answers that have come; providers send about one a token."""
         self.tokens: Counter[str] = Counter()
         """What the answered calls have cost, as the provider says: `prompt`, `completion`."""
         self.service_s: float | None = None

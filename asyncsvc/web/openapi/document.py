@@ -48,6 +48,8 @@ TAGS = {
     "models": "The models of the settings, and what they can take now.",
     "schedules": "Tasks that come again and again.",
     "route": "How a task would be routed.",
+    "stats": "Figures of the whole service over time.",
+    "settings": "The settings in force.",
     "admin": "Reloading the settings, backups, exports and imports.",
     "service": "Health, metrics and this description.",
 }

@@ -316,6 +316,8 @@ Routing = TypedDict(
         "candidates": list[Candidate],
         "chosen": Name | None,
         "why": str,
+        "bytes": Annotated[int, Field(ge=0, description="of the texts, in UTF-8")],
+        "prompt_tokens": Annotated[int, Field(ge=0, description="of the texts, estimated")],
     },
 )
 Routing.__doc__ = "Where a task would go, and why."
