@@ -205,7 +205,9 @@ async def test_a_list_that_cannot_be_read_says_when_it_is_tried_again(
 
         await seen.page.route("**/tasks?*", refuse, times=1)
         await seen.go("/")
-        await expect(seen.page.locator(".list-note")).to_contain_text("503 overloaded: memory at 512")
+        await expect(seen.page.locator(".list-note")).to_contain_text(
+            "503 overloaded: memory at 512"
+        )
 
         async def rows() -> int:
             return await seen.page.locator(".rows .row").count()

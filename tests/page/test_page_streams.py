@@ -63,7 +63,9 @@ async def test_text_appears_as_it_comes_and_none_is_lost_over_a_killed_service(
 
 
 async def test_an_answer_of_a_megabyte_stays_smooth(tmp_path: Path, visit: Visiting) -> None:
-    block = "## Part\n\n" + "A sentence of an answer that is very long. " * 20 + "\n\n- one\n- two\n\n"
+    block = (
+        "## Part\n\n" + "A sentence of an answer that is very long. " * 20 + "\n\n- one\n- two\n\n"
+    )
     code = "```python\n" + "print('a line of code in a long answer')\n" * 2000 + "```\n\n"
     text = (block * 70 + code) * 7
     assert len(text) > 900_000
@@ -82,7 +84,9 @@ async def test_an_answer_of_a_megabyte_stays_smooth(tmp_path: Path, visit: Visit
                }"""
         )
         upstream.gate.set()
-        await expect(seen.page.locator(".task-line .state")).to_have_text("Completed", timeout=60_000)
+        await expect(seen.page.locator(".task-line .state")).to_have_text(
+            "Completed", timeout=60_000
+        )
 
         async def parts() -> int:
             return await seen.page.locator(".log .read h2").count()
@@ -138,9 +142,7 @@ async def test_two_tabs_show_the_same(tmp_path: Path, visit: Visiting) -> None:
         assert len(upstream.calls) == 2
 
 
-async def test_text_of_an_attempt_that_was_cut_off_is_void(
-    tmp_path: Path, visit: Visiting
-) -> None:
+async def test_text_of_an_attempt_that_was_cut_off_is_void(tmp_path: Path, visit: Visiting) -> None:
     async with echoing(tmp_path) as (site, _):
         seen = await visit(site)
         content = asking(WORDS, pieces=10, cut=200)

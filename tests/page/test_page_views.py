@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,12 +11,13 @@ from playwright.async_api import Page, expect
 from tests.page.browser import NARROW
 from tests.page.conftest import Visiting
 from tests.page.site import MODELS, Site, site
+from tests.polling import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.asyncio(loop_scope="session")]
 
 expect.set_options(timeout=15_000)
 
-AREAS = ("models", "schedules", "batches", "new", "first")
+AREAS = ("models", "overview", "schedules", "batches", "new", "first")
 LARGE = 1_000_000
 CRON = "0 9 * * 1-5"
 
@@ -68,6 +70,43 @@ async def test_a_provider_that_refuses_is_quoted(tmp_path: Path, visit: Visiting
         await expect(row.locator(".word")).to_contain_text("The provider said at")
         await expect(row.locator(".word")).to_contain_text("status 429, Retry-After 30")
         await expect(row.locator(".word q")).not_to_be_empty()
+
+
+async def test_the_overview_draws_figures_and_reads_them_out(fresh: Site, visit: Visiting) -> None:
+    for number in range(8):
+        await fresh.http.post("/tasks", json={"content": f"question {number}", "model": "fast"})
+    await fresh.idle()
+
+    async def rows() -> int:
+        return len((await fresh.http.get("/stats/history")).json()["at"])
+
+    await until(rows, lambda number: number >= 2)
+    seen = await visit(fresh)
+    await seen.go("/#/overview")
+    pane = seen.page.locator(".pane").first
+    await expect(pane.locator(".plot path.plain")).to_have_attribute("d", re.compile("^M.+L"))
+    await expect(pane.locator(".fig")).not_to_have_text(re.compile("^(0|–)"))
+    latest = await pane.locator(".fig").inner_text()
+    await pane.locator(".plot").focus()
+    await seen.page.keyboard.press("ArrowLeft")
+    await expect(pane.locator("line.cross")).to_have_count(1)
+    await expect(seen.page.locator("line.cross")).to_have_count(9)
+    await expect(pane.locator("[role=status]")).to_contain_text(re.compile(r"\d\d:\d\d:\d\d"))
+    await seen.page.get_by_role("button", name="As tables").click()
+    row = pane.locator("tbody tr").first
+    await expect(row.locator("td").first).to_have_text(latest.split()[0])
+    assert await seen.barriers() == []
+
+
+async def test_the_overview_names_what_is_near_its_limit(tmp_path: Path, visit: Visiting) -> None:
+    async with site(tmp_path, limits={"memory_mb": 64}) as running:
+        seen = await visit(running)
+        await seen.go("/#/overview")
+        item = seen.page.locator(".watch li", has_text="Memory")
+        await expect(item).to_contain_text("Overloaded since")
+        await expect(item).to_contain_text("raise limits.memory_mb")
+        await expect(item.locator(".sign.st-failed")).to_have_count(1)
+        await expect(seen.page.locator(".page-head")).to_contain_text("No task is taken")
 
 
 async def test_a_new_task_shows_its_route_and_is_submitted_by_the_keyboard(

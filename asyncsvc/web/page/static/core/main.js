@@ -52,14 +52,19 @@ function App() {
   return html`<${Shell}>${View && html`<${View} route=${route} />`}<//>`;
 }
 
-/** Read everything that the service can say now; again after a sign-in. */
-export async function begin() {
+/**
+ * Read everything that the service can say now; again after a sign-in.
+ * @param {boolean} [anew]  the socket is made anew, as the token is another one
+ */
+export async function begin(anew = true) {
   try {
     await readCounts();
     if (token()) {
       set({ who: "signed-in" });
     }
-    reconnect();
+    if (anew) {
+      reconnect();
+    }
   } catch {
     // Without a token the sign-in is shown; without a service the connection is tried again.
   }
@@ -73,7 +78,7 @@ async function start() {
   render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
   startSocket({ event: apply, missed: countAgain, skips });
   startCounts();
-  await begin();
+  await begin(false);
 }
 
 start();
