@@ -1,31 +1,17 @@
 /**
  * Markdown that is drawn as it comes: a finished block once, the last one anew with each frame, and
- * an open block of code by appending to it. What comes from a model is hostile: HTML is shown as
- * text, images become links, and the result passes a narrow list of allowed elements.
+ * an open block of code by appending to it.
  */
 import { Marked } from "../vendor/marked.js";
-import "../vendor/purify.js";
 import { visible } from "../core/format.js";
 import { nextFrame } from "../core/store.js";
 import { codeBlock } from "./code.js";
+import { draw } from "./draw.js";
 
 const PIECE = 40000;
 /** A last block longer than this is cut where it can be, so that a frame stays short. */
 const LONG = 8000;
-const TAGS = [
-  "p", "br", "strong", "em", "del", "code", "pre", "blockquote", "ul", "ol", "li", "hr", "span",
-  "h1", "h2", "h3", "h4", "h5", "h6", "table", "thead", "tbody", "tr", "th", "td", "a", "div",
-];
-const ATTRIBUTES = ["href", "title", "start", "align", "class"];
-const LINK = /^(https?:\/\/|mailto:)/i;
 const FENCE = /^ {0,3}(`{3,}|~{3,})([^\n]*)(?:\n|$)/;
-
-/** @type {any} */
-const purify = /** @type {any} */ (globalThis).DOMPurify;
-
-/** @param {string} text */
-const escaped = (text) =>
-  text.replace(/[&<>"']/g, (sign) => `&#${sign.charCodeAt(0)};`);
 
 /** TeX stays readable as it is: Markdown would eat its backslashes and stars. */
 const tex = {
@@ -36,56 +22,9 @@ const tex = {
     const found = /^(\$\$[^$]+\$\$|\$(?!\s)[^$\n]+?(?<!\s)\$(?!\d)|\\\([^\n]+?\\\)|\\\[[\s\S]+?\\\])/.exec(text);
     return found ? { type: "tex", raw: found[0], text: found[0] } : undefined;
   },
-  renderer: (/** @type {any} */ token) => `<span class="tex">${escaped(token.text)}</span>`,
 };
 
-const marked = new Marked({
-  gfm: true,
-  async: false,
-  extensions: [tex],
-  renderer: {
-    html: (/** @type {any} */ token) => escaped(token.text),
-    checkbox: (/** @type {any} */ { checked }) => (checked ? "☑ " : "☐ "),
-    image: (/** @type {any} */ { href, text }) => link(href, escaped(text || href)),
-    link(/** @type {any} */ { href, tokens }) {
-      return link(href, /** @type {any} */ (this).parser.parseInline(tokens));
-    },
-  },
-});
-
-/** @param {string} href @param {string} inner  HTML @returns {string} */
-function link(href, inner) {
-  return LINK.test(href) ? `<a href="${escaped(href)}" title="${escaped(href)}">${inner}</a>` : inner;
-}
-
-/** @param {string} dirty @returns {DocumentFragment} */
-function clean(dirty) {
-  const fragment = purify.sanitize(dirty, {
-    ALLOWED_TAGS: TAGS,
-    ALLOWED_ATTR: ATTRIBUTES,
-    ALLOW_DATA_ATTR: false,
-    ALLOW_ARIA_ATTR: false,
-    ALLOWED_URI_REGEXP: LINK,
-    RETURN_DOM_FRAGMENT: true,
-  });
-  for (const anchor of fragment.querySelectorAll("a")) {
-    anchor.target = "_blank";
-    anchor.rel = "noopener noreferrer";
-  }
-  for (const named of fragment.querySelectorAll("[class]")) {
-    if (named.className !== "tex") {
-      named.removeAttribute("class");
-    }
-  }
-  for (const table of fragment.querySelectorAll("table")) {
-    const wide = document.createElement("div");
-    wide.className = "wide-table";
-    wide.tabIndex = 0;
-    table.replaceWith(wide);
-    wide.append(table);
-  }
-  return fragment;
-}
+const marked = new Marked({ gfm: true, async: false, extensions: [tex] });
 
 /** @param {any} token @returns {Node} */
 function drawn(token) {
@@ -95,7 +34,7 @@ function drawn(token) {
   const box = document.createElement("div");
   box.className = "md";
   box.dir = "auto";
-  box.append(clean(marked.parser([token])));
+  box.append(draw([token]));
   return box;
 }
 
