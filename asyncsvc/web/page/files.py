@@ -8,6 +8,7 @@ a table; no path of a request reaches the file system.
 
 import gzip
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,6 +28,10 @@ TYPES = {
 """The types of what is served, by the end of the name; other files are not."""
 COMPRESSED_ALREADY = frozenset({".woff2"})
 HASH_CHARS = 16
+VENDOR = "vendor/"
+COMMENTS = re.compile(rb"/\*\*(?:[^*]|\*(?!/))*\*/[ \t]*|^[ \t]*//[^\n]*$|^[ \t]*\n", re.MULTILINE)
+"""Comments for readers of the code, and empty lines: a fifth of our scripts, which no browser
+needs."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,10 @@ def load(folder: Path = FOLDER) -> Files:
     found = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix in TYPES and path.is_file():
-            found[path.relative_to(folder).as_posix()] = File(path.suffix, path.read_bytes())
+            name = path.relative_to(folder).as_posix()
+            own = path.suffix == ".js" and not name.startswith(VENDOR)
+            content = path.read_bytes()
+            found[name] = File(path.suffix, COMMENTS.sub(b"", content) if own else content)
     whole = hashlib.sha256()
     for name, file in found.items():
         whole.update(f"{name}\0{file.digest}\0".encode())

@@ -24,9 +24,10 @@ HTML = "text/html"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
     "font-src 'self'; connect-src 'self'; base-uri 'none'; form-action 'none'; "
-    "frame-ancestors 'none'"
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
 )
-"""`'self'` allows the WebSocket of the same host and port, too."""
+"""No script may turn a text into HTML, so that no text of a model can become an element.
+`'self'` allows the WebSocket of the same host and port, too."""
 FOR_EVER = "public, max-age=31536000, immutable"
 ASK_EACH_TIME = "no-cache"
 
