@@ -142,7 +142,7 @@ FACES = {
     "tasks": {"marks", "parameters", "state", "submission"},
     "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
     "web": {"routes"},
-    "web.admin": {"commands", "figures", "health", "metrics", "transfer"},
+    "web.admin": {"commands", "figures", "health", "metrics", "settings", "transfer"},
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
