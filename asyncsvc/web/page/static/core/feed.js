@@ -10,7 +10,7 @@ import { Trace } from "./trace.js";
 
 /** Traces of the tasks that have begun since the page was opened. @type {Map<string, Trace>} */
 export const traces = new Map();
-/** @type {Set<(id: string, task: Task | undefined) => void>} */
+/** @type {Set<(id: string | null, task: Task | undefined) => void>} */
 const watchers = new Set();
 const STATS_EVERY_MS = 1500;
 const MODELS_EVERY_MS = 5000;
@@ -19,8 +19,9 @@ const FINISHED = new Set(["completed", "failed", "cancelled"]);
 let statsDue = false;
 
 /**
- * Be told of each change of a task's state; `task` is undefined where the page does not know it.
- * @param {(id: string, task: Task | undefined) => void} watcher
+ * Be told of each change of a task's state; `task` is undefined where the page does not know it,
+ * `id` null where changes were missed.
+ * @param {(id: string | null, task: Task | undefined) => void} watcher
  * @returns {() => void}
  */
 export function watch(watcher) {
@@ -137,6 +138,14 @@ export async function readCounts() {
   const [stats, { models }] = await Promise.all([api.get("/tasks/stats"), api.get("/models")]);
   const who = getState().who;
   set({ stats, models, who: who === "unknown" || who === "signed-out" ? "open" : who });
+}
+
+/** Events were missed: all that they would have changed is read again. */
+export function missed() {
+  void readCounts().catch(() => {}); // the connection says so already
+  for (const watcher of watchers) {
+    watcher(null, undefined);
+  }
 }
 
 /** Models change seldom: their names and states are read every few seconds while they are shown. */

@@ -48,7 +48,7 @@ function differ(one, other) {
  * @returns {any}
  */
 export function memo(draw) {
-  return class extends Component {
+  return class extends (/** @type {any} */ (Component)) {
     /** @param {any} next */
     shouldComponentUpdate(next) {
       return differ(this.props, next);

@@ -1,16 +1,18 @@
 /**
  * Starts the page: language, theme, address, keys, the socket, and the view of the area.
  */
-import { readCounts, startCounts, apply, countAgain, skips } from "./feed.js";
+import { ApiError } from "./api.js";
+import { apply, missed, readCounts, skips, startCounts } from "./feed.js";
 import { html, render, useEffect, useState } from "./html.js";
 import { startKeys } from "./keys.js";
 import { ErrorBlock } from "./parts.js";
 import { startRouter } from "./router.js";
 import { load } from "./saved.js";
 import { Shell, setTheme } from "./shell.js";
-import { reconnect, startSocket } from "./socket.js";
+import { connectNow, startSocket } from "./socket.js";
 import { set, useStore } from "./store.js";
-import { firstLang, setLang, t } from "./text.js";
+import { firstLang } from "./lang.js";
+import { setLang, t } from "./text.js";
 import { token } from "./token.js";
 
 const VIEWS = new Set(["tasks", "models", "overview", "schedules", "batches", "settings", "new", "help", "signin", "first"]);
@@ -52,22 +54,19 @@ function App() {
   return html`<${Shell}>${View && html`<${View} route=${route} />`}<//>`;
 }
 
-/**
- * Read everything that the service can say now; again after a sign-in.
- * @param {boolean} [anew]  the socket is made anew, as the token is another one
- */
-export async function begin(anew = true) {
+/** Read what the service can say, and connect; without a token that is wanted, the sign-in does. */
+async function begin() {
   try {
     await readCounts();
     if (token()) {
       set({ who: "signed-in" });
     }
-    if (anew) {
-      reconnect();
+  } catch (error) {
+    if (error instanceof ApiError && error.status === 401) {
+      return;
     }
-  } catch {
-    // Without a token the sign-in is shown; without a service the connection is tried again.
   }
+  connectNow();
 }
 
 async function start() {
@@ -76,9 +75,9 @@ async function start() {
   await setLang(firstLang());
   startKeys();
   render(html`<${App} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
-  startSocket({ event: apply, missed: countAgain, skips });
+  startSocket({ event: apply, missed, skips });
   startCounts();
-  await begin(false);
+  await begin();
 }
 
 start();

@@ -63,7 +63,7 @@ function address() {
   return url.href;
 }
 
-/** @param {typeof feed} handlers */
+/** Events go to these handlers, once it is connected. @param {typeof feed} handlers */
 export function startSocket(handlers) {
   feed = handlers;
   addEventListener("online", connectNow);
@@ -73,7 +73,6 @@ export function startSocket(handlers) {
     }
   });
   setInterval(beat, PING_MS);
-  connectNow();
 }
 
 /** Connect at once, where it is not connected. */
@@ -109,7 +108,7 @@ function opened() {
     send({ op: "subscribe", ref: id, task_id: id, after });
   }
   connection({ state: "live", retryAt: null });
-  if (missed) {
+  if (missed || getState().models === null) {
     feed.missed();
   }
 }

@@ -4,26 +4,14 @@
  * A text is a string with `{name}` where a value stands, or an object with the forms of
  * `Intl.PluralRules`, chosen by the value `count`, or by the place `nth`.
  */
-import { load, save } from "./saved.js";
+import { read } from "./lang.js";
+import { save } from "./saved.js";
 import { getState, set } from "./store.js";
-
-/** The modules of each language; the keys of one begin with its name and a dot. */
-export const AREAS = [
-  ...["core", "tasks", "task", "errors", "signin", "help"],
-  ...["models", "overview", "schedules", "batches", "settings", "new", "first"],
-];
-export const LANGUAGES = ["en", "zh"];
 
 /** @type {Record<string, string | Record<string, string>>} */
 let texts = {};
 let rules = new Intl.PluralRules("en");
 let places = new Intl.PluralRules("en", { type: "ordinal" });
-
-/** @param {string} lang */
-async function read(lang) {
-  const parts = await Promise.all(AREAS.map((area) => import(`../texts/${lang}/${area}.js`)));
-  return Object.assign({}, ...parts.map((part) => part.default));
-}
 
 /** @param {string} lang */
 export async function setLang(lang) {
@@ -38,15 +26,6 @@ export async function setLang(lang) {
 export async function chooseLang(lang) {
   save("lang", lang);
   await setLang(lang);
-}
-
-export function firstLang() {
-  const chosen = load("lang");
-  if (LANGUAGES.includes(chosen)) {
-    return chosen;
-  }
-  const wanted = navigator.languages.map((one) => one.slice(0, 2).toLowerCase());
-  return wanted.find((one) => LANGUAGES.includes(one)) ?? "en";
 }
 
 /** @param {string} key */

@@ -170,10 +170,16 @@ export class Listing {
     this.changed();
   }
 
-  /** A task has changed its state. @param {string} id @param {Task | undefined} task */
+  /** A task has changed its state. @param {string | null} id @param {Task | undefined} task */
   moved(id, task) {
     const { status } = this.filters;
-    if (task && status) {
+    if (id === null) {
+      this.ids = [];
+      this.held = [];
+      this.cursor = null;
+      this.done = false;
+      this.want(FIRST);
+    } else if (task && status) {
       const shown = this.ids.includes(id);
       if (shown && task.status !== status) {
         this.ids = this.ids.filter((one) => one !== id);
