@@ -51,7 +51,7 @@ def expected(body: dict[str, Any]) -> tuple[int, int]:
             asked = max(asked, 1)
         else:
             asked += MESSAGE * len(texts) + _answer(params)
-    return math.ceil(weight * MARGIN) + _room(params), asked
+    return math.ceil(weight * MARGIN) + room_of_answer(params), asked
 
 
 def of_prompt(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
@@ -65,7 +65,7 @@ def of_prompt(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
     return count + sum(estimate(orjson.dumps(one).decode()) for one in [*calls, *given])
 
 
-def _room(params: dict[str, Any]) -> int:
+def room_of_answer(params: dict[str, Any]) -> int:
     """The longest answer in tokens that the request allows; 0 where the request sets no limit."""
     for name in ("max_tokens", "max_completion_tokens") if params else ():
         if isinstance(value := params.get(name), int):
