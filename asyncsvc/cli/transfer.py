@@ -51,6 +51,8 @@ from asyncsvc.storage.lock import DatabaseLock, FileLock
 app = typer.Typer()
 
 Old = Annotated[str, typer.Argument(metavar="FILE|-", help="The file; - reads stdin.")]
+PIECE = b'{"workspace_of"'
+"""How a line of an export begins that is no task."""
 CHUNK_LINES = 500
 CHUNK_BYTES = 4 << 20
 
