@@ -39,6 +39,7 @@ from asyncsvc.intake.decisions import Decisions
 from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
+from asyncsvc.intake.staging import Staging
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
@@ -224,7 +225,7 @@ async def _front(
         bodies=_room(stack, settings, "bodies"),
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
-        importer=Importer(journal, scheduler, intake),
+        importer=_importer(journal, scheduler, intake, workspaces, settings),
         toolbox=toolbox,
         workspaces=workspaces,
         forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
@@ -247,6 +248,18 @@ async def _schedules(
     stack.push_async_callback(schedules.close)
     await schedules.open()
     return schedules
+
+
+def _importer(
+    journal: Journal,
+    scheduler: Scheduler,
+    intake: Intake,
+    workspaces: TaskWorkspaces,
+    settings: Settings,
+) -> Importer:
+    folder = Path(settings.tools.workspace) / "incoming"
+    staging = Staging(folder, journal.store.upkeep.room)
+    return Importer(journal, scheduler, intake, workspaces, staging)
 
 
 def _workspaces(settings: Settings) -> TaskWorkspaces:
