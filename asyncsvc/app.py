@@ -59,6 +59,7 @@ from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.storage.room import MB
 from asyncsvc.tools.execute import Runner, exec_tools
+from asyncsvc.tools.fetch import fetch_tools
 from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.memory import Memories, memory_tools
@@ -127,11 +128,8 @@ async def _opened(
     client: Client,
 ) -> Services:
     catalogue = Catalogue(settings, environ)
-    store = await Database.open(Path(settings.storage.path), stack)
-    room = store.upkeep.room
-    room.least = lambda: settings.limits.disk_free_mb * MB
-    keep_ms = round(catalogue.longest_window_s() * 2000)
-    journal = await stack.enter_async_context(Journal(store, now, keep_ms))
+    journal = await _journal(stack, settings, now, catalogue)
+    room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
@@ -167,6 +165,16 @@ async def _opened(
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     return services
+
+
+async def _journal(
+    stack: AsyncExitStack, settings: Settings, now: Now, catalogue: Catalogue
+) -> Journal:
+    """The journal of the database of the settings."""
+    store = await Database.open(Path(settings.storage.path), stack)
+    store.upkeep.room.least = lambda: settings.limits.disk_free_mb * MB
+    keep_ms = round(catalogue.longest_window_s() * 2000)
+    return await stack.enter_async_context(Journal(store, now, keep_ms))
 
 
 async def _front(
@@ -253,6 +261,7 @@ def _toolbox(
     every = [
         *(kind() for kind in FILE_TOOLS),
         *exec_tools(runner, tools.exec_allow),
+        *fetch_tools(tools),
         *memory_tools(Memories(journal)),
     ]
     workspaces = Workspaces(Path(tools.workspace))

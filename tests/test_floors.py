@@ -125,7 +125,7 @@ FACES = {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
     "monitoring": {"alarms", "explain", "monitor"},
-    "net": {"egress", "json_bounds", "signing", "tls"},
+    "net": {"allowed_hosts", "egress", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
@@ -143,7 +143,7 @@ FACES = {
     "sandbox": {""},
     "tasks": {"parameters", "state", "submission"},
     "tools": {
-        "execute", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
+        "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
         "workspace",
     },
     "web": {"routes"},

@@ -26,6 +26,10 @@ BESIDE = frozenset({"id", "type", "index", "call_id", "tool_call_id"})
 """Further fields of a call, which say nothing about it."""
 AROUND = ("tool_call", "function_call", "function")
 """Fields that hold the call."""
+CALLS_MOST = 100
+"""Calls of one block."""
+TOKENS_MOST, DEEPEST = 20_000, 50
+"""Tokens of what is nearly JSON, and brackets that are open at once."""
 TAGS = re.compile(r"</?tool_calls?>|<\|/?tool_call\|>")
 _NAME_FIRST = re.compile(r"\s*([A-Za-z_][\w.:/-]*)\s*(?=\{|<arg_key>)")
 _NAMED = re.compile(
@@ -75,7 +79,7 @@ def calls_in(text: str, functions: Mapping[str, Object], *, closed: bool) -> lis
 def certain_calls(text: str, functions: Mapping[str, Object]) -> list[WrittenCall]:
     """The calls of a text that is not marked as one: each is whole, is an object of a name and
     arguments and nothing else, and calls a tool that there is. Raises Unreadable."""
-    values = _values(text, closed=False)
+    values = _values(TAGS.sub("", text), closed=False)
     calls = [_call(value, functions) for value in values]
     if not all(map(_certain, values)) or not all(call.name in functions for call in calls):
         raise Unreadable("it may be something else")
@@ -98,8 +102,8 @@ def _values(text: str, closed: bool) -> list[Any]:
         if isinstance(value, dict) and isinstance(value.get("tool_calls"), list):
             value = value["tool_calls"]
         values += value if isinstance(value, list) else [value]
-    if not values:
-        raise Unreadable("it holds no call")
+    if not 0 < len(values) <= CALLS_MOST:
+        raise Unreadable("it holds no call, or too many")
     return values
 
 
@@ -109,12 +113,12 @@ def _json(text: str, closed: bool) -> list[Any]:
         values: list[Any] = []
         try:
             rest = attempt(text)
-            while rest:
+            while rest and len(values) < CALLS_MOST:
                 found, rest = documents(rest.encode(errors="replace"), Halves(final=True))
                 values, rest = values + found, rest.lstrip(_BETWEEN)
         except NotJson:
             continue
-        if values:
+        if values and not rest:
             return values
     raise Unreadable("it is no JSON")
 
@@ -122,12 +126,12 @@ def _json(text: str, closed: bool) -> list[Any]:
 def strict_json(text: str, *, closed: bool) -> str:
     """Nearly JSON as JSON: other quotes, line feeds in strings, Python's words, bare keys, commas
     and brackets too many; brackets that are missing where it is closed. Raises NotJson."""
-    if len(text) > LENIENT_BYTES:
-        raise NotJson("it is too long to be mended")
     out: list[str] = []
     missing: list[str] = []
     at = 0
     while at < len(text):
+        if len(text) > LENIENT_BYTES or len(out) > TOKENS_MOST or len(missing) > DEEPEST:
+            raise NotJson("it is too large to be mended")
         token = _TOKEN.match(text, at)
         if token is None:
             raise NotJson(f"odd at character {at}")

@@ -19,6 +19,8 @@ from asyncsvc.providers.answers.delta import Delta, Sink
 
 Object = dict[str, Any]
 
+CALLS = frozenset({"tool_calls", "function_call"})
+"""The fields of a message that hold calls."""
 INSTRUCTIONS = f"""\
 You can use tools. To call one, write a block like this, with the tool's name and its arguments as \
 one JSON object:
@@ -41,8 +43,8 @@ def described(messages: Sequence[Object], functions: Sequence[Object]) -> list[O
     names: dict[str, str] = {}
     found: list[Object] = []
     for message in messages:
-        for call in message.get("tool_calls") or []:
-            names[call["id"]] = call["function"]["name"]
+        for call in _calls(message):
+            names[str(call.get("id") or "")] = _named(call)[0]
         _append(found, _as_text(message, names))
     if not functions:
         return found
@@ -74,16 +76,29 @@ def _line(function: Object) -> str:
     return f"- {function['name']}: {about}\n  {schema}"
 
 
+def _calls(message: Object) -> list[Object]:
+    """The calls of a message, also in the way of before there were tools."""
+    calls: list[Object] = message.get("tool_calls") or []
+    older = message.get("function_call")
+    return calls or ([{"function": older}] if older else [])
+
+
+def _named(call: Object) -> tuple[str, str]:
+    """Name and arguments of a call, whatever its kind."""
+    given = call.get("function") or call.get("custom") or {}
+    return str(given.get("name")), str(given.get("arguments") or given.get("input") or "")
+
+
 def _as_text(message: Object, names: dict[str, str]) -> Object:
     """The message without calls and results other than in its text."""
     role, content = message.get("role"), message.get("content")
-    if role == "tool":
+    if role in ("tool", "function"):
         id_ = str(message.get("tool_call_id") or "")
         head = f"{RESULT_OF}{names.get(id_) or message.get('name') or 'the tool'} ({id_}):"
         return {"role": "user", "content": _joined(head, content, "\n")}
-    if calls := message.get("tool_calls"):
-        blocks = [block(one["function"]["name"], one["function"]["arguments"]) for one in calls]
-        rest = {name: value for name, value in message.items() if name != "tool_calls"}
+    if calls := _calls(message):
+        blocks = [block(*_named(call)) for call in calls]
+        rest = {name: value for name, value in message.items() if name not in CALLS}
         return rest | {"content": _joined(content, "\n\n".join(blocks))}
     return message | {"content": ""} if content is None else message
 

@@ -1,11 +1,11 @@
 """The calls in a model's text, found while it comes.
 
-Owns where a call begins. A block behind the fence that the model is to use is a call, and so
-is one of the tags by which models are trained to call. An object alone, or in a block of JSON, is
-one only where it is nothing but a call of a tool that there is and no text follows: it may be an
-example. What stands in quotes or in the code of another language is none. Promises the same for any
-cut of the text into pieces, time in proportion to the text, and that only what may still become a
-call is held back, with the blanks before it.
+Owns where a call begins. A block behind the fence that the model is to use is a call, and so is one
+of the tags by which models are trained to call. An object alone, or in a block of JSON or of no
+language, is one only where it is nothing but a call of a tool that there is and no text follows: it
+may be an example. What stands in quotes or in the code of another language is none. Promises the
+same for any cut of the text into pieces, time in proportion to the text, and that only what may
+still become a call is held back, with the blanks before it.
 """
 
 import re
@@ -31,12 +31,12 @@ Found = str | WrittenCall
 RESULT_OF = "Result of "
 """How the result of a call begins, in what the model is sent."""
 CALL_WORDS = frozenset({CALL_WORD, "tool_calls", "toolcall", "tool-call", "function_call"})
-DATA_WORDS = frozenset({"", "json"})
+DATA_WORDS = frozenset({"", "json", "tool", "tool_use", "tool_code", "function"})
 RESULT_WORDS = frozenset({"tool_result", "tool_results", "tool_output", "tool_response"})
 WORDS = CALL_WORDS | DATA_WORDS | RESULT_WORDS
-FUNCTION = "<function="
+TAG, FUNCTION = "<tool_call>", "<function="
 MARKS: Mapping[str, tuple[str, ...]] = {
-    "<tool_call>": ("</tool_call>",),
+    TAG: ("</tool_call>",),
     "<tool_calls>": ("</tool_calls>",),
     "<function_call>": ("</function_call>",),
     "<|tool_call|>": ("<|/tool_call|>", "</tool_call>"),
@@ -63,6 +63,7 @@ KEYS = (
 )  # fmt: skip
 """The names of the first field of a call."""
 _DATA = re.compile(rf"""[\[\s]*\{{\s*["']?(?:{"|".join(KEYS)})["']?\s*:""")
+_TAGGED = re.compile(rf"\s*{TAG}")
 _DATA_BEGUN = re.compile(r"""[\[\s]*(?:\{\s*(?:["']?([a-z_]*)(["']?\s*))?)?""")
 
 
@@ -81,18 +82,14 @@ class _Line:
     """The line so far, as far as it says what a mark on it means."""
 
     blank: bool = True
-    indent: int = 0
     quoted: bool = False
     """It is a quotation."""
     span: int = 0
     """Backticks that have opened code within the line; 0: none."""
 
     def blanks(self, text: str) -> None:
-        _, feed, rest = text.rpartition("\n")
-        if feed:
-            self.blank, self.indent, self.quoted, self.span = True, 0, False, 0
-        if self.blank:
-            self.indent += len(rest.expandtabs(4))
+        if "\n" in text:
+            self.blank, self.quoted, self.span = True, False, 0
 
     def words(self, text: str) -> None:
         if self.blank:
@@ -280,10 +277,11 @@ class CallReader:
         if self._simply:
             return None
         rest = self._held[len(head) : len(head) + HEAD]
-        if _DATA.match(rest):
+        if _DATA.match(rest) or (fence and _TAGGED.match(rest)):
             self._begin(Block(head, fence, data=True))
             return True
-        return False if not final and len(rest) < HEAD and _may_be_data(rest) else None
+        begun = _may_be_data(rest) or (fence and TAG.startswith(rest.lstrip()))
+        return False if begun and not final and len(rest) < HEAD else None
 
     def _begin(self, block: Block) -> None:
         self._held = self._held[len(block.head) :]
@@ -307,7 +305,7 @@ class CallReader:
         if not (run := self._run(final)):
             return False
         line = self._line
-        fence = line.blank and line.indent <= 3 and 3 <= len(run) < RUN_MOST
+        fence = line.blank and 3 <= len(run) < RUN_MOST  # also within a list
         if fence and (begun := self._fenced(run, final)) is not None:
             return begun
         if tick == "`" and line.span in (0, len(run)):
@@ -353,7 +351,7 @@ class CallReader:
         if self._in_head and run[0] == self._fence[0] == "`":
             self._at, self._in_head, self._line.span = At.TEXT, False, len(self._fence)
             return True
-        if self._line.blank and self._line.indent <= 3 and run.startswith(self._fence):
+        if self._line.blank and run.startswith(self._fence):
             rest, feed, _ = self._held[len(run) :].partition("\n")
             if not rest.strip() and len(rest) < RUN_MOST:
                 if not feed and not final:

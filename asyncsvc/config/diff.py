@@ -69,6 +69,7 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "timeout_s": _R,
         "max_output_bytes": _R,
         "exec_allow": _R,
+        "fetch_allow": _R,
         "approve": _A,
         "checkpoint_mb": _A,
         "unsafe_no_sandbox": _R,

@@ -221,6 +221,8 @@ class Model:
         where the agent repeats itself although it was warned."""
         given, after, repeats = self._body, list[dict[str, Any]](), Repeats()
         own = given.get("messages") or [{"role": "user", "content": given["content"]}]
+        if "forked_from" in given:  # the rest of them is another agent's history
+            own = [self._names.renamed(message) for message in own]
         for step in self._records.history.ended:
             after += map(self._names.renamed, step.messages())
             repeats.add(step.calls)

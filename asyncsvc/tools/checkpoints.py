@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import sys
 import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -40,6 +41,7 @@ from asyncsvc.tools.trees import (
     Entry,
     TooLarge,
     entries,
+    link,
     split,
     sync_folder,
     sync_tree,
@@ -47,11 +49,14 @@ from asyncsvc.tools.trees import (
 
 log = logging.getLogger(__name__)
 
+TIMES_OF_LINKS = os.utime in os.supports_follow_symlinks
 HALF = ".new"
 """What the name of something half made ends with."""
 TICK_NS, COARSE_NS = 20_000_000, 2_000_000_000
 """How far apart two changes may have the same time: on most file systems, and on those that count
 whole seconds."""
+SYNCED_ONE_BY_ONE = 64
+"""Files and folders; a sync of the whole file system takes no longer than that of more."""
 
 
 # Taking -----------------------------------------------------------------------------------------
@@ -107,7 +112,7 @@ def _kept(
         if entry.kind != "file":
             continue
         row = known.get(text_of(entry.path))
-        if row is not None and row[SIGNED] == entry.signature and _settled(row, before.began):
+        if row is not None and row[SIGNED] == entry.signature and settled(row, before.began):
             kept[entry.path] = row
         else:
             new += entry.occupied
@@ -121,8 +126,50 @@ def _kept(
     return kept
 
 
-def _settled(row: Row, began: int) -> bool:
-    """Whether a change after the file was read must have left it with another time."""
+def sync_changes(work: Path, folder: Path, generation: int, check: Check) -> None:
+    """Have on the disk what has changed in a folder since its newest checkpoint, which was all on
+    the disk then."""
+    try:
+        before = _newest(folder, _stored(folder), generation)
+        found = entries(work, sys.maxsize, check)
+    except (FileNotFoundError, TooLarge):
+        before = None
+    changed = [] if before is None else _changed(*before, found)
+    if before is None or len(changed) > SYNCED_ONE_BY_ONE:
+        sync_tree(work)
+        return
+    with Descent(work) as descent:
+        for path, is_file in changed:
+            check()
+            with contextlib.suppress(FileNotFoundError):
+                if not is_file:
+                    descent.at(path).sync()
+                    continue
+                above, name = split(path)
+                fd = descent.at(above).open_file(name)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+
+
+def _changed(before: Head, rows: Iterable[Row], found: list[Entry]) -> list[tuple[str, bool]]:
+    """(path, whether it is a file) of what was changed; the folder itself always."""
+    known = {row[PATH]: row for row in rows}
+    changed: dict[str, bool] = {}
+    for entry in found:
+        row = known.get(text_of(entry.path))
+        if entry.kind == "file":
+            if row is None or row[SIGNED] != entry.signature or not settled(row, before.began):
+                changed |= {entry.path: True, split(entry.path)[0]: False}
+        elif entry.kind == "folder" and (row is None or row[2:4] != [entry.mode, entry.mtime]):
+            changed |= {entry.path: False, split(entry.path)[0]: False}
+    return [*changed.items(), ("", False)]
+
+
+def settled(row: Row, began: int) -> bool:
+    """Whether a change of a file after it was read must have left it with another time, where
+    reading began at that time of the file system."""
     changed: int = row[CTIME]
     return changed < began - (TICK_NS if changed % 1_000_000_000 else COARSE_NS)
 
@@ -270,6 +317,18 @@ def restore(folder: Path, name: str, target: Path, check: Check) -> None:
         raise CheckpointDamaged(f"{name[:80]!r} names no checkpoint")
     head, rows = packs.read(folder / name)
     target.mkdir(mode=0o700)
+    try:
+        _make_all(folder, head, rows, target, check)
+    except CheckpointDamaged as damage:
+        if damage.pack is not None:
+            # The next checkpoint is not to refer to it, nor to have its name.
+            with contextlib.suppress(OSError):
+                os.truncate(folder / damage.pack, 0)
+        raise
+    sync_tree(target)
+
+
+def _make_all(folder: Path, head: Head, rows: list[Row], target: Path, check: Check) -> None:
     with Descent(target) as descent, Descent(target) as others:
         with PackReader(folder, head.packs) as reader:
             for row in rows:
@@ -282,7 +341,6 @@ def restore(folder: Path, name: str, target: Path, check: Check) -> None:
         for row in reversed(rows):
             if row[KIND] == "folder":
                 _settle(descent, packs.entry_of(row))
-    sync_tree(target)
 
 
 def _make_file(descent: Descent, entry: Entry, row: Row, reader: PackReader, check: Check) -> None:
@@ -312,14 +370,11 @@ def _make(descent: Descent, others: Descent, entry: Entry) -> None:
         os.mkdir(name, 0o700, dir_fd=fd)
     elif entry.kind == "link":
         os.symlink(entry.target, name, dir_fd=fd)
-        if os.utime in os.supports_follow_symlinks:
+        if TIMES_OF_LINKS:
             os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=fd, follow_symlinks=False)
     else:
         there, other = split(entry.target)
-        source = others.at(there)
-        os.link(
-            source.name(other), name, src_dir_fd=source.fd, dst_dir_fd=fd, follow_symlinks=False
-        )
+        link(others.at(there), other, folder, own)
 
 
 def _settle(descent: Descent, entry: Entry) -> None:

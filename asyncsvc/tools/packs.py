@@ -37,7 +37,12 @@ KIND, PATH, SIGNED, CTIME, SEGMENTS = 0, 1, slice(2, 7), 6, 8
 
 
 class CheckpointDamaged(Exception):
-    """A checkpoint that cannot be read back whole."""
+    """A checkpoint that cannot be read back whole. `pack` is the name of the one in which the
+    contents are wrong."""
+
+    def __init__(self, message: str, pack: str | None = None) -> None:
+        super().__init__(message)
+        self.pack = pack
 
 
 @dataclass(slots=True)
@@ -180,7 +185,7 @@ class PackReader:
     def copy(self, row: Row, fd: int, check: Check) -> None:
         """Write the contents of a file into a new one. Raises CheckpointDamaged or OSError."""
         size, _, _, wanted, segments = row[4:]
-        crc = end = 0
+        crc = end = number = 0
         for number, offset, start, length in segments:
             source, left = self._pack(number), length
             os.lseek(source, offset, os.SEEK_SET)
@@ -189,14 +194,15 @@ class PackReader:
             while left:
                 piece = os.read(source, min(left, PIECE))
                 if not piece:
-                    raise CheckpointDamaged(f"{self._packs[number]} ends too early")
+                    break
                 crc = zlib.crc32(piece, crc)
                 write_all(fd, piece)
                 left -= len(piece)
                 check()
             end = start + length
         if crc != wanted:
-            raise CheckpointDamaged(f"the contents of {row[PATH]!r} are damaged")
+            text = f"the checkpoint holds other contents of {row[PATH]!r} than were written"
+            raise CheckpointDamaged(text, self._packs.get(number))
         if size > end:
             os.ftruncate(fd, size)
 

@@ -15,24 +15,28 @@ import re
 import secrets
 import sys
 import threading
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import BinaryIO, TypeVar
 from weakref import WeakValueDictionary
 
-from asyncsvc.tools import checkpoints
+from asyncsvc.tools import archives, checkpoints
+from asyncsvc.tools.archives import ArchiveRefused
 from asyncsvc.tools.checkpoints import HALF
 from asyncsvc.tools.packs import CheckpointDamaged
-from asyncsvc.tools.trees import Check, remove, sync_folder, sync_tree
+from asyncsvc.tools.trees import Check, TooLarge, remove, sync_folder, sync_tree
 from asyncsvc.tools.workspace import Workspace
 
-__all__ = ["CheckpointDamaged", "TaskWorkspaces"]
+__all__ = ["ArchiveRefused", "CheckpointDamaged", "TaskWorkspaces", "TooLarge"]
 
 T = TypeVar("T")
 TASK = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 WORK, CHECKPOINTS = "work-", "checkpoints"
+ARCHIVE_MOST = 4 << 30
+UNPACKED_LEAST = 256 << 20
+"""Bytes that an archive may unpack to though no checkpoint may be as large."""
 OWNER = "owner-"
 GONE = ".gone-"
 """What the name of a folder that is being removed begins with."""
@@ -113,6 +117,18 @@ class TaskWorkspaces:
         folder = self._task(task_id) / CHECKPOINTS
         await self._make(task_id, generation + 1, partial(_restored, folder, checkpoint))
 
+    async def sync(self, task_id: str, generation: int) -> None:
+        """Have all that was written to the workspace on the disk. Only then does a call whose
+        result is on the disk survive a power cut."""
+
+        def work(check: Check) -> None:
+            source = self._work(task_id, generation)
+            if source.is_dir():
+                folder = self._task(task_id) / CHECKPOINTS
+                checkpoints.sync_changes(source, folder, generation, check)
+
+        await self._alone(task_id, work)
+
     async def settle(self, task_id: str, generation: int) -> None:
         """Remove the workspaces of all other generations, and what is half made."""
         kept = {f"{WORK}{generation}", CHECKPOINTS, self._mark}
@@ -152,6 +168,26 @@ class TaskWorkspaces:
 
         async with self._lock(source_id):
             await self._make(target_id, 0, fill)
+
+    async def pack(
+        self, task_id: str, generation: int, compressed: bool = True
+    ) -> AsyncGenerator[bytes]:
+        """The workspace as a tar archive, in pieces as they are asked for. Raises TooLarge at
+        once where it, with the holes of its files, is larger than an archive may be."""
+
+        def begin() -> Generator[bytes]:
+            folder = self._work(task_id, generation)
+            self._open(task_id, folder).close()
+            return archives.packed(folder, ARCHIVE_MOST, compressed, lambda: None)
+
+        return _pieces(await _ended(begin, Generator.close))
+
+    async def unpack(self, task_id: str, archive: BinaryIO) -> None:
+        """Make the first workspace of a task what a tar archive holds, compressed by gzip or not,
+        unless it is there. Raises ArchiveRefused."""
+        self._early.add(task_id)
+        most = max(self._most(), UNPACKED_LEAST)
+        await self._make(task_id, 0, partial(archives.unpack, archive, most=most))
 
     async def remove(self, task_id: str) -> None:
         """Remove everything of a task."""
@@ -272,6 +308,14 @@ async def _ended(
         if not running.cancelled() and running.exception() is None:
             undo(running.result())
         raise
+
+
+async def _pieces(pieces: Generator[bytes]) -> AsyncGenerator[bytes]:
+    try:
+        while (piece := await _ended(partial(next, pieces, None))) is not None:
+            yield piece
+    finally:
+        pieces.close()
 
 
 def _restored(folder: Path, checkpoint: str, target: Path, check: Check) -> None:

@@ -22,6 +22,7 @@ from pathlib import Path
 BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
 FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_RDONLY
 ONE_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+NAME_MOST = 255
 RIGHTS = 0o777
 """What is kept of a mode: set-user-id and its like are not."""
 ENTRIES_MOST = 250_000
@@ -109,6 +110,11 @@ class Folder:
             raise OSError(errno.EINVAL, "is no file", name)
         return fd
 
+    def sync(self) -> None:
+        """Have the names in it on the disk."""
+        if self.fd is not None:
+            os.fsync(self.fd)
+
     def widen(self) -> None:
         """Let its owner change what is in it."""
         if self.fd is not None:
@@ -120,6 +126,17 @@ class Folder:
             if self._rights is not None:
                 os.fchmod(fd, self._rights)
             os.close(fd)
+
+
+def link(source: Folder, other: str, folder: Folder, name: str) -> None:
+    """Give a file one more name."""
+    os.link(
+        source.name(other),
+        folder.name(name),
+        src_dir_fd=source.fd,
+        dst_dir_fd=folder.fd,
+        follow_symlinks=False,
+    )
 
 
 class Descent:
@@ -184,7 +201,7 @@ def entries(root: Path, most: int, check: Check) -> list[Entry]:
             if left < 0 or len(found) > ENTRIES_MOST:
                 raise TooLarge(f"more than {most:,} bytes or {ENTRIES_MOST:,} files")
             deeper = [entry.path for entry in level if entry.kind == "folder"]
-            if deeper and path.count("/") >= DEPTH_MOST - 2:
+            if deeper and deeper[0].count("/") >= DEPTH_MOST:
                 raise TooLarge(f"more than {DEPTH_MOST} folders in each other")
             waiting += reversed(deeper)
     return found
@@ -192,14 +209,13 @@ def entries(root: Path, most: int, check: Check) -> list[Entry]:
 
 def _level(folder: Folder, path: str, first: dict[tuple[int, int], str]) -> list[Entry]:
     """What is in one folder, by name."""
-    level: list[Entry] = []
     with folder.scan() as items:
-        for item in items:
-            with contextlib.suppress(FileNotFoundError, _Special):
-                level.append(_entry(folder, path, item.name, first))
-            if len(level) > ENTRIES_MOST:
-                break
-    return sorted(level, key=lambda entry: entry.path)
+        names = sorted(item.name for item in islice(items, ENTRIES_MOST + 1))
+    level: list[Entry] = []
+    for name in names:
+        with contextlib.suppress(FileNotFoundError, _Special):
+            level.append(_entry(folder, path, name, first))
+    return level
 
 
 class _Special(Exception):
@@ -309,12 +325,8 @@ def _names(folder: Folder) -> list[tuple[str, bool]]:
 
 def sync_folder(path: Path) -> None:
     """Have the names in a folder on the disk."""
-    if BY_DESCRIPTOR:
-        fd = os.open(path, FOLDER)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
+    with contextlib.closing(Folder(str(path), None)) as folder:
+        folder.sync()
 
 
 def sync_tree(root: Path) -> None:

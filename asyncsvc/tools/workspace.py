@@ -9,9 +9,9 @@ All methods block: call them in a thread.
 """
 
 import contextlib
+import logging
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
@@ -20,10 +20,11 @@ from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
-BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_RDONLY
-ONE_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-NAME_MOST, PARTS_MOST = 255, 64
+from asyncsvc.tools.trees import BY_DESCRIPTOR, FOLDER, NAME_MOST, ONE_FILE, remove
+
+log = logging.getLogger(__name__)
+
+PARTS_MOST = 64
 
 
 class PathRefused(Exception):
@@ -145,7 +146,10 @@ class Workspace:
     def remove(self) -> None:
         """Delete the folder with all that is in it."""
         self.close()
-        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            remove(self.root)
+        except OSError as error:
+            log.warning("the workspace %s is still there: %s", self.root, error)
 
     # Steps along a path -------------------------------------------------------------------------
 

@@ -103,6 +103,27 @@ def test_neighbours_of_one_role_become_one_message() -> None:
     assert found[2]["content"] == "x\n\ny"
 
 
+def test_calls_of_other_kinds_are_text_too() -> None:
+    older = {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": ""}}
+    custom = {"id": "c", "type": "custom", "custom": {"name": "patch", "input": "*** a"}}
+    found = described(
+        [
+            older,
+            {"role": "function", "name": "f", "content": "x"},
+            {"role": "assistant", "content": None, "tool_calls": [custom]},
+            result("c"),
+        ],
+        [],
+    )
+    assert [message["content"] for message in found] == [
+        block("f", ""),
+        f"{RESULT_OF}f ():\nx",
+        block("patch", "*** a"),
+        f"{RESULT_OF}patch (c):\ntext",
+    ]
+    assert not any("function_call" in message or "tool_calls" in message for message in found)
+
+
 def test_other_fields_of_a_message_stay() -> None:
     message = {"role": "assistant", "content": "", "reasoning_content": "hm"}
     (found,) = described([message | {"tool_calls": [call("c1")]}], [])

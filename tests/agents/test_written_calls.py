@@ -68,6 +68,7 @@ CALLS: dict[str, tuple[str, str, list[tuple[str, Any]]]] = {
     "a longer fence": (f"````tool_call\n{ONE}\n````\n", "", [A]),
     "tildes": (f"~~~tool_call\n{ONE}\n~~~\n", "", [A]),
     "an item of a list": (f"1. Read\n   ```tool_call\n   {ONE}\n   ```\n", "1. Read", [A]),
+    "deep in a list": (f"- a\n  - b\n    ```tool_call\n    {ONE}\n    ```", "- a\n  - b", [A]),
     "another word": (f"```tool_calls\n[{ONE}]\n```", "", [A]),
     "the word twice": (f"```tool_call\n<tool_call>{ONE}</tool_call>\n```", "", [A]),
     "tags": (f"<tool_call>\n{ONE}\n</tool_call>", "", [A]),
@@ -109,6 +110,8 @@ CALLS: dict[str, tuple[str, str, list[tuple[str, Any]]]] = {
     ),
     "json": (f"I read.\n\n```json\n{ONE}\n```\n", "I read.", [A]),
     "json without a word": (f"```\n{ONE}\n```", "", [A]),
+    "tags in a block": (f"```\n<tool_call>\n{ONE}\n</tool_call>\n```\n", "", [A]),
+    "a block for tools": (f"```tool_use\n{ONE}\n```", "", [A]),
     "json twice": (f"```json\n{ONE}\n```\n```json\n{TWO}\n```", "", [A, B]),
     "json, no end": (f"```json\n{ONE}", "", [A]),
     "an object": (f"{ONE}\n", "", [A]),
@@ -248,6 +251,7 @@ BROKEN: dict[str, tuple[str, str, str]] = {
     "no name": ('```tool_call\n{"path": "a"}\n```', "tool_call", ""),
     "a number": ("```tool_call\n17\n```", "tool_call", ""),
     "nothing": ("```tool_call\n```", "tool_call", ""),
+    "too many": (f"```tool_call\n{ONE * 101}\n```\nok", "read_file", "ok"),
     "more behind the end": (
         '```tool_call\n{"name": "x", "arguments": {"a": 1}}, "b": 2}\n```',
         "x",
@@ -261,7 +265,7 @@ def test_a_broken_call_is_passed_on_as_text(name: str) -> None:
     text, tool, rest = BROKEN[name]
     whole = read(text)
     assert (whole[0], [called for called, _ in whole[1]]) == (rest, [tool])
-    for cut in range(1, len(text)):
+    for cut in range(1, min(len(text), 200)):
         assert read(*pieces(text, cut)) == whole, cut
 
 
@@ -272,6 +276,8 @@ TEXTS = {
     "python": f"```python\ncall = '''\n```tool_call\n{ONE}\n'''\n```\nThat is all.",
     "a longer fence": f"````markdown\nWrite:\n```tool_call\n{ONE}\n```\n````\n",
     "tags in code": f"```xml\n<tool_call>{ONE}</tool_call>\n```",
+    "tags in a block, and more": f"```\n<tool_call>{ONE}</tool_call>\nx\n```\n",
+    "a block of tags": "```\n<table>\n```\n",
     "json in code": f"```python\n{ONE}\n```",
     "in backticks": f"Write `<tool_call>{ONE}</tool_call>`, or ``[TOOL_CALLS][{ONE}]``.",
     "a quotation": f"> ```tool_call\n> {ONE}\n> ```\n> <tool_call>{ONE}</tool_call>\n",
@@ -291,7 +297,7 @@ TEXTS = {
     "data and a comment": f"```json\n{ONE}\n// it reads\n```\nSo.\n",
     "a list of texts": '["a", "b"]\n[1]: http://x.test/\n',
     "a call that is not whole": '{"name": "read_file", "arguments": {"path": "a"}\n\nnext\n',
-    "indented": f"    ```tool_call\n    {ONE}\n    ```\n",
+    "code within a list": f"1. So:\n     ```xml\n     <tool_call>{ONE}</tool_call>\n     ```\n",
     "a result without a call": "Result of read_file (1): x",
     "code in a line": f"```tool``` is `x`, ```a <tool_call>{ONE}</tool_call>``` is code\n",
     "long runs": "`" * 500 + " x " + "~" * 500 + "\n```" + " " * 500 + "\nx",
@@ -367,5 +373,28 @@ def test_the_time_is_in_proportion_to_the_text(part: str) -> None:
         return time.process_time() - began
 
     for step in (7, 1 << 30):
-        small, large = seconds(5_000, step), seconds(40_000, step)
+        small, large = seconds(3_000, step), seconds(24_000, step)
         assert large < 24 * max(small, 0.01), (small, large)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "{},",
+        "[",
+        "{'a':[",
+        "}",
+        "{'a':1}",
+        ONE,
+        f"{ONE},",
+        '{"a":"\n"} ',
+        "[]",
+        "'a' ",
+        "<tool_call>",
+    ],
+)
+def test_a_block_of_many_parts_is_read_in_good_time(content: str) -> None:
+    began = time.process_time()
+    read(f"```tool_call\n{{'x':1,\n{content * (300_000 // len(content))}\n```\nend")
+    read(f"```tool_call\n{content * (300_000 // len(content))}\n```\nend")
+    assert time.process_time() - began < 3

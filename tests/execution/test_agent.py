@@ -20,6 +20,7 @@ from asyncsvc.journal.journal import Change
 from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, status
 from asyncsvc.tools.files import FILE_TOOLS
+from asyncsvc.tools.registry import Toolbox
 from asyncsvc.tools.tool import Effects, Parameters, Result, Surroundings, Tool
 from tests.engine_services import EngineServices, model
 from tests.scripted import HANG, Script
@@ -260,12 +261,32 @@ async def test_a_wrong_call_is_a_text_for_the_model(
 async def test_an_agent_has_the_tools_that_the_task_names(tmp_path: Path) -> None:
     async with EngineServices(tmp_path) as services:
         steps(services, ["done"])
-        await services.finished(await agent(services, tools=["read_file", "gone_since"]))
+        await services.finished(await agent(services, tools=["read_file"]))
         sent = services.client.calls[0].params["tools"]
         assert [tool["function"]["name"] for tool in sent] == ["read_file"]
         await services.finished(await agent(services))
         sent = services.client.calls[1].params["tools"]
         assert {"read_file", "exec_python", "git"} <= {tool["function"]["name"] for tool in sent}
+
+
+@virtual
+async def test_a_tool_that_is_gone_since_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with EngineServices(tmp_path) as services:
+        steps(services, ["done"])
+        await services.services.holds.pause("a")
+        task_id = await agent(services, tools=["read_file", "git"])
+        find = Toolbox.find
+
+        async def found(self: Toolbox, name: str) -> Tool[Any]:
+            return await find(self, "none" if name == "git" else name)
+
+        monkeypatch.setattr(Toolbox, "find", found)
+        await services.services.holds.resume("a")
+        await services.finished(task_id)
+        sent = services.client.calls[0].params["tools"]
+        assert [tool["function"]["name"] for tool in sent] == ["read_file"]
 
 
 @virtual
@@ -793,3 +814,27 @@ async def test_an_agents_answer_is_never_shared(tmp_path: Path) -> None:
             )
             assert not task.cached
         assert len(services.client.calls) == 4
+
+
+@virtual
+async def test_a_fork_runs_in_the_workspace_of_the_step_also_after_a_retry_by_hand(
+    tmp_path: Path,
+) -> None:
+    tools = {"workspace": str(tmp_path / "workspaces")}
+    async with EngineServices(tmp_path, tools=tools) as services:
+        steps(services, [write("a.txt", "second")], ["done"])
+        files = {"a.txt": "first"}
+        task = await services.finished(await agent(services, files=files))
+        forks, look = services.services.forks, call("read_file", "r", path="a.txt")
+        again = write("a.txt", "third", "v", 1)
+        for number, text in ((0, "first"), (1, "second")):
+            turns = [["not asked again"]] * number + [[look, again], ["done"]]
+            services.client.on_turns(f"after {number}", *turns)
+            made = await forks.fork(task, number, f"after {number}", None)
+            for _ in range(2):  # at first, and after the retry by hand
+                assert (await services.finished(made.task_id)).state is State.COMPLETED
+                found = await history(services.services.journal, await services.task(made.task_id))
+                assert found.calls[0].result is not None
+                assert found.calls[0].result["output"].rstrip() == text
+                await services.services.control.retry(made.task_id)
+            await services.services.control.cancel(made.task_id)

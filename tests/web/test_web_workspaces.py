@@ -1,6 +1,8 @@
 """The workspace of an agent over HTTP: the list, one file, the archive; and forks."""
 
+import io
 import os
+import tarfile
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -76,6 +78,7 @@ async def test_before_an_agent_works_there_is_nothing_and_nothing_is_made(
     empty = {"files": [], "truncated": False}
     assert expect(await agents.http.get(path), 200) == empty
     refused(await agents.http.get(f"{path}/a.txt"), 404, "not_found")
+    refused(await agents.http.get(path, params={"format": "tar.gz"}), 409, "illegal_transition")
     # A reader that made the folder would keep the agent from getting its files.
     await agents.parts.workspaces.begin(task_id, 0, {"a.txt": "its own"})
     assert (await agents.http.get(f"{path}/a.txt")).text == "its own"
@@ -126,6 +129,21 @@ async def test_a_large_file_comes_in_pieces(agents: Service) -> None:
     assert (await agents.http.get(f"/tasks/{task_id}/files/large")).content == data
 
 
+async def test_all_of_it_comes_as_an_archive(agents: Service) -> None:
+    task_id, root = await at_work(agents, {"a/b.txt": "abc"})
+    (root / "link").symlink_to("a/b.txt")
+    answer = await agents.http.get(f"/tasks/{task_id}/files", params={"format": "tar.gz"})
+    assert answer.headers["content-type"] == "application/gzip"
+    assert f"{task_id}.tar.gz" in answer.headers["content-disposition"]
+    with tarfile.open(fileobj=io.BytesIO(answer.content)) as tar:
+        assert sorted(tar.getnames()) == ["a", "a/b.txt", "link"]
+        inner = tar.extractfile("a/b.txt")
+        assert inner is not None
+        assert inner.read() == b"abc"
+    wrong = await agents.http.get(f"/tasks/{task_id}/files", params={"format": "zip"})
+    assert refused(wrong, 422, "invalid_request")["param"] == "format"
+
+
 async def test_the_folder_that_counts_is_that_of_the_last_rollback(agents: Service) -> None:
     task_id = await placed(agents.parts, [*ASKED, started("c1", "x")], model="fast")
     workspaces = agents.parts.workspaces
@@ -150,7 +168,7 @@ async def test_the_folder_that_counts_is_that_of_the_last_rollback(agents: Servi
 
 async def test_only_an_agent_has_a_workspace(agents: Service) -> None:
     chat = await agents.submit(model="fast")
-    for path in ("files", "files/a"):
+    for path in ("files", "files/a", "files?format=tar.gz"):
         refused(await agents.http.get(f"/tasks/{chat}/{path}"), 409, "illegal_transition")
         refused(await agents.http.get(f"/tasks/{MISSING}/{path}"), 404, "task_not_found")
     answer = await agents.http.post(f"/tasks/{chat}/fork", json={"step": 0})

@@ -1,4 +1,4 @@
-"""The HTTP routes of an agent's workspace: what is in it, one file.
+"""The HTTP routes of an agent's workspace: what is in it, one file, all of it as an archive.
 
 A workspace holds what a model has written, so a file is sent as text or bytes to be saved, never as
 a page that a browser would run. Nothing of a file is in memory but a piece.
@@ -7,21 +7,23 @@ a page that a browser would run. Nothing of a file is in memory but a piece.
 import asyncio
 import functools
 from collections.abc import AsyncIterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
+from typing_extensions import TypedDict
 
 from asyncsvc.access import Permission
 from asyncsvc.agents.history import generation
-from asyncsvc.errors import NotFound
+from asyncsvc.errors import Conflict, InvalidRequest, NotFound
 from asyncsvc.tasks.state import Task
+from asyncsvc.tools.task_workspaces import TooLarge
 from asyncsvc.tools.workspace import Item, PathRefused, Workspace
-from asyncsvc.web.http.errors import JSON
-from asyncsvc.web.http.resources import caller, operation, resource
+from asyncsvc.web.http.errors import JSON, check_names
+from asyncsvc.web.http.resources import JSON_MEDIA, caller, operation, resource
 from asyncsvc.web.http.state import Services, services
-from asyncsvc.web.http.streaming import Streamed
+from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks.agent_schemas import WorkspaceItems
 from asyncsvc.web.tasks.ledger import agent_only
 
@@ -29,19 +31,34 @@ ITEMS_MOST = 10_000
 PIECE = 256 * 1024
 SNIFFED = 8192
 """Bytes by which a file is taken for text."""
-BINARY, TEXT = "application/octet-stream", "text/plain"
+BINARY, TEXT, ARCHIVE = "application/octet-stream", "text/plain", "application/gzip"
 POLICY = "sandbox; default-src 'none'"
 ERRORS = ("task_not_found", "illegal_transition")
 
 
-@operation(scope=Permission.READ, answer=WorkspaceItems, errors=ERRORS)
+class WorkspaceQuery(TypedDict, total=False):
+    format: Literal["tar.gz"]
+
+
+@operation(
+    scope=Permission.READ,
+    answer=WorkspaceItems,
+    media=(JSON_MEDIA, ARCHIVE),
+    query=WorkspaceQuery,
+    errors=ERRORS,
+)
 async def files(request: Request) -> Response:
     """GET /tasks/{id}/files: what is in the workspace of an agent.
 
-    10,000 files and folders at most.
+    10,000 files and folders at most; with `format=tar.gz` all of it, as an archive.
     """
-    parts = services(request)
+    parts, query = services(request), request.query_params
+    check_names(query, WorkspaceQuery.__annotations__, "parameter")
+    if query.get("format", "tar.gz") != "tar.gz":
+        raise InvalidRequest("format must be tar.gz", param="format")
     task = await _agent(request, parts)
+    if "format" in query:
+        return await _archive(request, parts, task)
     items: list[Item] = []
     more = False
     try:
@@ -76,6 +93,25 @@ async def file(request: Request) -> Response:
         source.close()
         return Response(media_type=kind, headers=headers)
     return Streamed(_pieces(source, first, size), media_type=kind, headers=headers)
+
+
+async def _archive(request: Request, parts: Services, task: Task) -> Response:
+    headers = _headers(f"{task.id}.tar.gz")
+    if request.method == "HEAD":
+        return Response(media_type=ARCHIVE, headers=headers)
+    current = await generation(parts.journal, task)
+    try:
+        async with parts.workspaces.look(task.id, current):
+            content = await parts.workspaces.pack(task.id, current)
+    except FileNotFoundError:
+        raise Conflict(
+            "illegal_transition", "the agent has no workspace yet: it has not begun to work"
+        ) from None
+    except TooLarge as error:
+        raise Conflict(
+            "illegal_transition", f"the workspace is too large for an archive: {error}"
+        ) from None
+    return Streamed(await begun(content), media_type=ARCHIVE, headers=headers)
 
 
 async def _agent(request: Request, parts: Services) -> Task:
