@@ -10,6 +10,9 @@ from typing import Any
 import httpx
 import pytest
 
+from asyncsvc.cli import agent_demo
+from asyncsvc.cli.agent_demo import FILES, MENDED, PROMPT
+from asyncsvc.cli.options import Failure
 from asyncsvc.cli.parser import run
 from tests.cli.processes import Ended, Place, environment
 from tests.cli.test_cli_conversing import newest, screen
@@ -196,13 +199,40 @@ def test_ctrl_c_cancels_an_agent_and_the_conversation_goes_on(service: Place) ->
     assert newest(service)["status"] == "cancelled"
 
 
+def test_a_model_that_calls_tools_by_text_mends_a_test_as_well(
+    place: Place, provider: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_sandbox(place)
+    settings = place.folder / "settings.toml"
+    model = f'base_url = "{provider}/v1"\nmodel = "fast-1"\ntool_calling = false\n'
+    settings.write_text(f"{settings.read_text()}\n[models.textual]\n{model}")
+    monkeypatch.chdir(place.folder)
+    for path, text in FILES.items():
+        (place.folder / path).write_text(text)
+    files = [part for path in FILES for part in ("--file", path)]
+    with place.served() as (_, there):
+        monkeypatch.setenv("ASYNCSVC_URL", there.env["ASYNCSVC_URL"])
+        found = Commands(there.env["ASYNCSVC_URL"], capsys)
+        ended = found.run("submit", PROMPT, "--agent", "--model", "textual", "--wait", *files)
+        task_id = found.run("tasks", "--json").json["tasks"][0]["task_id"]
+        mended = found.run("files", task_id, MENDED).out
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("3 tests run: all pass now.")
+    assert "tool_call" not in ended.out + ended.err
+    assert mended == FILES[MENDED].replace("-=", "+=")
+
+
+def need_sandbox(place: Place) -> None:
+    tried = place.run("exec", "--", "python3", "--version", ASYNCSVC_URL="")
+    need(None if tried.code == 0 else f"no sandbox: {tried.err}")
+
+
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """How `demo --agent` ends, and what it leaves in the folder for temporary files."""
     folder, temporary = tmp_path_factory.mktemp("agent"), tmp_path_factory.mktemp("tmp")
     place = Place(folder, environment({"TMPDIR": str(temporary)}))
-    tried = place.run("exec", "--", "python3", "--version")
-    need(None if tried.code == 0 else f"no sandbox: {tried.err}")
+    need_sandbox(place)
     ended = place.run("demo", "--agent", ASYNCSVC_SERVER__PROT="1", ASYNCSVC_TOKENS="secret")
     return {"ended": ended, "left": [*folder.glob("[!d]*"), *temporary.iterdir()]}
 
@@ -214,6 +244,16 @@ def test_the_demo_mends_a_failing_test_and_shows_how(demo: dict[str, Any]) -> No
         assert text in ended.out
     change = ended.out.rpartition("+++ cart.py")[2]
     assert "-        result -= count * price\n+        result += count * price\n" in change
+
+
+async def test_the_demo_without_a_sandbox_is_one_line_and_exit_code_2() -> None:
+    why = {"message": "no sandbox holds here: namespaces: not allowed", "code": "x"}
+    refusing = httpx.MockTransport(lambda _: httpx.Response(503, json={"error": why}))
+    async with httpx.AsyncClient(transport=refusing, base_url="http://x") as http:
+        with pytest.raises(Failure, match="namespaces: not allowed") as refused:
+            await agent_demo.check_sandbox(http)
+    assert refused.value.code == 2
+    assert "\n" not in str(refused.value)
 
 
 def test_the_demo_leaves_nothing_behind(demo: dict[str, Any]) -> None:
