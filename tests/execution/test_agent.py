@@ -828,7 +828,7 @@ async def test_a_fork_runs_in_the_workspace_of_the_step_also_after_a_retry_by_ha
         forks, look = services.services.forks, call("read_file", "r", path="a.txt")
         again = write("a.txt", "third", "v", 1)
         for number, text in ((0, "first"), (1, "second")):
-            turns = [["not asked again"]] * number + [[look, again], ["done"]]
+            turns: list[Script] = [["not asked again"]] * number + [[look, again], ["done"]]
             services.client.on_turns(f"after {number}", *turns)
             made = await forks.fork(task, number, f"after {number}", None)
             for _ in range(2):  # at first, and after the retry by hand
