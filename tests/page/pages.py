@@ -19,7 +19,7 @@ MODELS = {
 
 @asynccontextmanager
 async def echoing(folder: Path, **sections: Any) -> AsyncIterator[tuple[Site, Echo]]:
-    """A service with a model `fast` of the simulator, and `echo`, which answers what it is asked."""
+    """A service with a model `fast` of the simulator, and `echo`, which answers what is asked."""
     async with echo() as upstream:
         models = {**MODELS, "echo": {**MODELS["echo"], "base_url": upstream.base_url}}
         async with site(folder, {"default": PACE}, models, **sections) as running:
