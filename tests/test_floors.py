@@ -147,7 +147,7 @@ FACES = {
         "workspace",
     },
     "web": {"routes"},
-    "web.admin": {"commands", "figures", "health", "metrics", "transfer"},
+    "web.admin": {"commands", "figures", "health", "metrics", "settings", "transfer"},
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",

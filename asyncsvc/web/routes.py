@@ -2,7 +2,7 @@
 
 from starlette.routing import BaseRoute
 
-from asyncsvc.web.admin import commands, figures, health, metrics, transfer
+from asyncsvc.web.admin import commands, figures, health, metrics, settings, transfer
 from asyncsvc.web.openai import batches, chat, embeddings, files, responses
 from asyncsvc.web.openai import models as v1_models
 from asyncsvc.web.openapi import routes as docs
@@ -21,6 +21,7 @@ from asyncsvc.web.tasks import websocket as ws
 
 MODULES = (
     transfer, api, models, steering, ledger, workspaces, explain, schedules, tools, commands, chat,
-    embeddings, v1_models, responses, files, batches, health, metrics, figures, docs, page, ws,
+    embeddings, v1_models, responses, files, batches, health, metrics, figures, settings, docs,
+    page, ws,
 )  # fmt: skip
 ROUTES: list[BaseRoute] = [route for module in MODULES for route in module.ROUTES]

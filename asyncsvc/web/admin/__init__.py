@@ -1,4 +1,4 @@
-"""Routes for operators: `health`, `metrics`, `figures`, `commands`, `transfer`.
+"""Routes for operators: `health`, `metrics`, `figures`, `settings`, `commands`, `transfer`.
 
 `figures` are those over time, `commands` reload and pause a model, `transfer` is backup, export
 and import. Each module has `ROUTES`; `metrics.ROWS` is the table of
