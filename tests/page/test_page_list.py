@@ -39,7 +39,8 @@ async def test_filters_stand_in_the_address_and_back_takes_them_away(
         await expect(rows).to_have_count(1)
         assert "status=scheduled" in page.url
         await rows.first.click()
-        assert later in page.url and "status=scheduled" in page.url
+        assert later in page.url
+        assert "status=scheduled" in page.url
         await expect(page.locator(".task .title")).to_have_text("later")
         await page.go_back()
         await page.go_back()
@@ -114,7 +115,9 @@ async def test_new_tasks_do_not_push_what_is_read(tmp_path: Path, visit: Visitin
         newer = page.get_by_role("button", name="1 newer")
         await expect(newer).to_be_attached()
         after = await place.bounding_box()
-        assert before is not None and after is not None and abs(before["y"] - after["y"]) <= 40
+        assert before is not None
+        assert after is not None
+        assert abs(before["y"] - after["y"]) <= 40
         await newer.click()
         await expect(page.locator(".rows .row").first).to_contain_text("one more")
 
