@@ -16,16 +16,20 @@ import { t } from "../core/text.js";
  * @typedef {{
  *   title: string, unit: string, lines: Line[], times: number[], span: number, limit?: number | null,
  *   show: (value: number | null) => string, hours: boolean, at: number | null,
- *   onAt: (at: number | null) => void, sum?: boolean, whole?: boolean, note?: any, asTable: boolean,
+ *   onAt: (at: number | null) => void, sum?: boolean, asTable: boolean,
  * }} ChartProps  `times`: ms since the epoch, oldest first; `span`:
  *   ms that the width stands for; `sum`: the large figure is the sum of the
- *   lines, else the first line's; `whole`: values are whole numbers.
+ *   lines, else the first line's.
  */
 
 const WIDTH = 400;
 const TOP = 2;
 const BASE = 87.5;
 const TABLE_ROWS = 30;
+/** The lowest top of an axis. */
+const LEAST = 2;
+/** A limit is drawn where a line has come up to this share of it. */
+const LIMIT_FROM = 0.1;
 const STEPS = [1, 2, 4, 6, 8, 10];
 const HOURS = [0, 1 / 3, 2 / 3, 1];
 
@@ -33,12 +37,10 @@ const HOURS = [0, 1 / 3, 2 / 3, 1];
  * The top of an axis that begins at 0: a round number whose half is round too.
  *
  * @param {number} most the largest value that must fit
- * @param {boolean} [whole]
  * @returns {number}
  */
-export function axisTop(most, whole = false) {
-  const least = whole ? 2 : 0.02;
-  if (!(most > least)) return least;
+export function axisTop(most) {
+  if (most <= LEAST) return LEAST;
   const scale = 10 ** Math.floor(Math.log10(most));
   const step = STEPS.find((n) => n * scale >= most * 0.999) ?? 10;
   return step * scale;
@@ -85,15 +87,15 @@ function largest(lines) {
 
 /** @param {ChartProps} props */
 export function Chart(props) {
-  const { title, unit, lines, times, show, at, sum, note, asTable } = props;
+  const { title, unit, lines, times, show, at, sum, asTable } = props;
   const index = at !== null && at < times.length ? at : times.length - 1;
   const here = (/** @type {Line} */ line) => line.values[index] ?? null;
   const known = lines.map(here).filter((value) => value !== null);
-  const figure = sum && known.length ? known.reduce((a, b) => a + b, 0) : lines.length ? here(lines[0]) : null;
+  const figure = sum ? (index < 0 ? null : known.reduce((a, b) => a + b, 0)) : here(lines[0]);
   return html`<section class="pane">
     <h2>
       ${title}<span class="end"
-        >${lines.length > 1 && lines.map((line) => html`<${Key} line=${line} value=${show(here(line))} />`)}${note}</span
+        >${lines.length > 1 && lines.map((line) => html`<${Key} line=${line} value=${show(here(line))} />`)}</span
       >
     </h2>
     <div class="fig">
@@ -112,9 +114,11 @@ function Key({ line, value }) {
 
 /** The lines, the scale beside them, and the crosshair, which follows the pointer and ← →.
  * @param {ChartProps & {figure: string}} props */
-function Plot({ title, unit, lines, times, span, limit, show, hours, at, onAt, whole, figure }) {
+function Plot({ title, unit, lines, times, span, limit: given, show, hours, at, onAt, figure }) {
   const [keyed, setKeyed] = useState(false);
-  const top = useMemo(() => axisTop(Math.max(largest(lines), limit ?? 0), whole), [lines, limit]);
+  const most = useMemo(() => largest(lines), [lines]);
+  const limit = given && most >= given * LIMIT_FROM ? given : 0;
+  const top = axisTop(Math.max(most, limit));
   const paths = useMemo(() => lines.map((line) => pathOf(line.values, times, span, top)), [lines, times, top]);
   const last = times.length - 1;
   const pressed = (/** @type {KeyboardEvent} */ event) => {

@@ -11,6 +11,7 @@ import { t } from "../core/text.js";
 import { Button, moment } from "./fields.js";
 import { lacks, Slots, soonest, standing, Window } from "./gate.js";
 import { usePoll } from "./poll.js";
+import { Reload } from "./reload.js";
 
 /** @typedef {import("./gate.js").Model} Model */
 /** @typedef {import("./gate.js").Gate} Gate */
@@ -30,7 +31,7 @@ export default function Models() {
         <h1>${t("models.title")}</h1>
         <p>${models && summary(models, since)}</p>
       </div>
-      <${Reload} done=${polled.refresh} />
+      <div class="end"><${Reload} done=${polled.refresh} /></div>
     </div>
     ${polled.error && html`<${ErrorBlock} error=${polled.error} />`}
     ${!models && !polled.error && html`<p class="ink2">${t("models.reading")}</p>`}
@@ -47,32 +48,6 @@ function summary(models, since) {
   const kinds = models.map((model) => standing(model, since).kind);
   const parts = KINDS.map((kind) => [kind, kinds.filter((found) => found === kind).length]).filter(([, n]) => n);
   return parts.map(([kind, n]) => t(`models.sum.${kind}`, { count: Number(n) })).join(t("models.comma"));
-}
-
-/** Reads the settings again, and says beside the button what has changed. @param {{done: () => void}} props */
-function Reload({ done }) {
-  const [state, set] = useState(/** @type {{said?: string, error?: Error, busy?: boolean}} */ ({}));
-  const reload = async () => {
-    set({ busy: true });
-    try {
-      set({ said: changes(await api.post("/admin/reload")) });
-      done();
-    } catch (error) {
-      set({ error: /** @type {Error} */ (error) });
-    }
-  };
-  return html`<div class="end">
-    ${state.said && html`<span class="ink2" role="status">${state.said}</span>`}
-    ${state.error && html`<span class="wrong" role="status">${state.error.message}</span>`}
-    <${Button} onClick=${reload} disabled=${state.busy}>${t("models.reload")}<//>
-  </div>`;
-}
-
-/** @param {{changed: object, added: string[], removed: string[], needs_restart: string[]}} answer */
-function changes({ changed, added, removed, needs_restart: restart }) {
-  const names = [...Object.keys(changed), ...added, ...removed];
-  const said = names.length ? t("models.changed", { names: names.join(", ") }) : t("models.unchanged");
-  return restart.length ? `${said} ${t("models.needs_restart", { names: restart.join(", ") })}` : said;
 }
 
 /** @param {{models: Model[], since: number, refresh: () => void}} props */

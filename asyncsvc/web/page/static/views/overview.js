@@ -93,8 +93,8 @@ function Charts({ figures, span, limits, asTable }) {
   return html`<div class="panes">
     ${pane("tasks", [line("finished", seen.finished), line("submitted", seen.submitted, "dash")])}
     ${pane("tokens", [line("tokens", seen.tokens)])}
-    ${pane("running", [line("running", levels.running)], { limit: slots || null, whole: true, unit: slots ? t("overview.of_slots", { n: slots }) : t("overview.running.unit") })}
-    ${pane("waiting", lanes, { sum: true, whole: true })}
+    ${pane("running", [line("running", levels.running)], { limit: slots || null, unit: slots ? t("overview.of_slots", { n: slots }) : t("overview.running.unit") })}
+    ${pane("waiting", lanes, { sum: true })}
     ${pane("waited", waits, { sum: true })}
     ${pane("failed", [line("failed_calls", seen.failedCalls, "bad"), line("failed_tasks", seen.failedTasks), line("refused", seen.refused, "dots")])}
     ${pane("memory", [line("memory", levels.memory_mb)], { limit: memory, hours: true, unit: memory ? t("overview.mb_of", { n: memory }) : "MB" })}
@@ -127,7 +127,7 @@ function watched(state, limits) {
   return [
     { name: "memory", word: t("overview.memory"), value: mb(memory), of: most ? t("overview.of", { n: mb(most) }) : "", share: of(memory, most) },
     { name: "disk", word: t("overview.disk"), value: mb(free), of: least ? t("overview.needed", { n: mb(least) }) : "", share: least && free ? Math.min(least / free, 1) : null },
-    { name: "loop_lag", word: t("overview.lag"), value: `${count(Math.round(state.loop_lag_ms.p99))} ms`, of: lag ? t("overview.of", { n: `${lag} ms` }) : "", share: of(state.loop_lag_ms.p99, lag) },
+    { name: "loop_lag", word: t("overview.lag"), value: `${count(Math.round(state.loop_lag_ms.p99))} ms`, of: lag ? t("overview.of", { n: `${count(lag)} ms` }) : "", share: of(state.loop_lag_ms.p99, lag) },
     { name: "fds", word: t("overview.files"), value: count(fds.open), of: fds.limit ? t("overview.of", { n: fds.limit }) : "", share: of(fds.open, fds.limit) },
     { name: "queue", word: t("overview.queue"), value: count(state.unfinished), of: queue ? t("overview.of", { n: queue }) : "", share: of(state.unfinished, queue) },
     { name: "storage", word: t("overview.storage"), value: t(storage.last_write_ok ? "overview.written" : "overview.not_written", { length: seconds(storage.last_write_s_ago) }), of: "", share: null },
