@@ -101,7 +101,8 @@ class ChunkWriter:
         return found
 
     def _flush(self) -> None:
-        change = Change(self._task.id, self.rest(), epoch=self._task.epoch + 1)
+        task = self._task
+        change = Change(task.request.id, self.rest(), epoch=task.epoch + 1)
         self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)

@@ -7,7 +7,7 @@ So a test decides every character of an answer. The first line of the question m
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +30,17 @@ class Echo:
         self.calls.append(text)
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
+        with suppress(ConnectionError):  # the service was killed, or the task stopped
+            await self._write(request, response, given, text)
+        return response
+
+    async def _write(
+        self,
+        request: web.Request,
+        response: web.StreamResponse,
+        given: dict[str, Any],
+        text: str,
+    ) -> None:
         size, pause = int(given.get("pieces", 16)), float(given.get("pause_s", 0.0))
         for kind, whole in (("reasoning_content", given.get("think", "")), ("content", text)):
             for start in range(0, len(whole), size):
@@ -37,12 +48,11 @@ class Echo:
                 if kind == "content" and start >= int(given.get("cut", len(text) + 1)):
                     assert request.transport is not None
                     request.transport.close()
-                    return response
+                    return
                 await response.write(_piece({kind: whole[start : start + size]}))
                 if pause:
                     await asyncio.sleep(pause)
         await response.write(_piece({}, "stop") + b"data: [DONE]\n\n")
-        return response
 
 
 def _asked(content: str) -> tuple[dict[str, Any], str]:

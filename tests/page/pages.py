@@ -11,6 +11,7 @@ from playwright.async_api import Page, expect
 from tests.page.echo import Echo, echo
 from tests.page.site import PACE, Site, site
 
+expect.set_options(timeout=30_000)  # a machine of CI may be slow
 MODELS = {
     "fast": {"model": "sim-fast", "concurrency": 5, "good_at": ["simple", "general", "batch"]},
     "echo": {"model": "echo", "concurrency": 50, "good_at": ["reasoning", "realtime"]},
@@ -19,7 +20,7 @@ MODELS = {
 
 @asynccontextmanager
 async def echoing(folder: Path, **sections: Any) -> AsyncIterator[tuple[Site, Echo]]:
-    """A service with a model `fast` of the simulator, and `echo`, which answers what it gets."""
+    """A service with a model `fast` of the simulator, and `echo`, which repeats the question."""
     async with echo() as upstream:
         models = {**MODELS, "echo": {**MODELS["echo"], "base_url": upstream.base_url}}
         async with site(folder, {"default": PACE}, models, **sections) as running:

@@ -89,7 +89,7 @@ async def test_an_answer_of_a_megabyte_stays_smooth(tmp_path: Path, visit: Visit
         )
 
         async def parts() -> int:
-            return await seen.page.locator(".log .read h2").count()
+            return await seen.page.locator(".log .read h4").count()
 
         await until(parts, lambda number: number == 70 * 7)
         assert await seen.page.locator(".log .read .block.code").count() == 7
@@ -107,7 +107,7 @@ async def test_a_hostile_answer_is_only_text(tmp_path: Path, visit: Visiting) ->
         task_id = await site.submit(asking(HOSTILE + TABLE, think=thoughts), model="echo")
         await site.done(task_id)
         await open_task(seen.page, site.url, task_id)
-        await expect(seen.page.locator(".log .wide-table table")).to_be_visible()
+        await expect(seen.page.locator(".log .wide-table table").first).to_be_visible()
         await seen.page.locator(".log .fold").first.click()
         assert await seen.page.evaluate("window.hacked") is None
         forbidden = ".log :is(script, img, style, iframe, form, input, [style], [onclick])"
@@ -129,12 +129,14 @@ async def test_a_hostile_answer_is_only_text(tmp_path: Path, visit: Visiting) ->
 async def test_two_tabs_show_the_same(tmp_path: Path, visit: Visiting) -> None:
     async with echoing(tmp_path) as (site, upstream):
         first, second = await visit(site), await visit(site)
-        task_id = await site.submit(asking(WORDS, pieces=30, pause_s=0.02), model="echo")
+        upstream.gate.clear()
+        task_id = await site.running(asking(WORDS, pieces=30), model="echo")
         for one in (first, second):
             await open_task(one.page, site.url, task_id)
         await first.page.keyboard.press("p")
         for one in (first, second):
             await state_is(one.page, "Paused")
+        upstream.gate.set()
         await second.page.get_by_role("button", name="Go on").click()
         for one in (first, second):
             await state_is(one.page, "Completed")

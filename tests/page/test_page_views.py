@@ -195,7 +195,7 @@ async def test_an_agent_is_given_few_tools_that_ask(shared: Site, visit: Visitin
     await seen.page.get_by_text("Agent", exact=True).click()
     await _write(seen.page, "look at it")
     await seen.page.get_by_role("checkbox", name="exec_python").uncheck()
-    await seen.page.get_by_role("button", name="edit_file asks you first").click()
+    await seen.page.get_by_role("button", name="edit_file does not ask").click()
     await seen.page.fill("#max_steps", "3")
     shown = seen.page.locator(".snippet")
     await expect(shown).to_contain_text('"approve": ["edit_file"]')

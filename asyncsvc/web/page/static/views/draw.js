@@ -60,7 +60,7 @@ function list({ ordered, start, items }) {
 /** How each kind of token is drawn. @type {Record<string, (token: any) => Node | string>} */
 const KINDS = {
   paragraph: ({ tokens }) => element("p", [draw(tokens)]),
-  heading: ({ depth, tokens }) => element(`h${Math.min(Number(depth) + 1, 6)}`, [draw(tokens)]),
+  heading: ({ depth, tokens }) => element(`h${Math.min(Number(depth) + 2, 6)}`, [draw(tokens)]),
   code: ({ text, lang }) => codeBlock(text, lang ?? "").box,
   blockquote: ({ tokens }) => element("blockquote", [draw(tokens)]),
   list,

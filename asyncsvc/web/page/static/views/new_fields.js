@@ -77,7 +77,7 @@ function ToolChoice({ tool, draft, names, change }) {
     <label class="check" title=${description}><input type="checkbox" checked=${on} onChange=${toggle} /><code class="mono">${name}</code></label>
     ${mark(tool)}
     ${on && !tool.reads_only && !tool.approval &&
-    html`<button type="button" class=${asks ? "ask-first" : "ask-first not"} aria-pressed=${asks} aria-label=${t("new.ask_first", { name })} onClick=${ask}>
+    html`<button type="button" class=${asks ? "ask-first" : "ask-first not"} aria-label=${`${name} ${t(asks ? "new.asks" : "new.asks_not")}`} onClick=${ask}>
       ${t(asks ? "new.asks" : "new.asks_not")}
     </button>`}
   </div>`;

@@ -39,7 +39,6 @@ export default {
   "new.no_tools": "The settings have switched the tools off.",
   "new.asks": "asks you",
   "new.asks_not": "does not ask",
-  "new.ask_first": "{name} asks you first",
   "new.reads": "reads",
   "new.files": "Files to begin with",
   "new.add_files": "Add files",

@@ -39,7 +39,6 @@ export default {
   "new.no_tools": "设置里关掉了工具。",
   "new.asks": "先问你",
   "new.asks_not": "不用问",
-  "new.ask_first": "{name} 先问你",
   "new.reads": "只读",
   "new.files": "开始时的文件",
   "new.add_files": "添加文件",
