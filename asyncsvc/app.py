@@ -199,8 +199,6 @@ async def _front(
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
     control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = await _schedules(stack, journal, intake, keys)
     return Services(
         settings=settings,
         journal=journal,
@@ -214,8 +212,8 @@ async def _front(
         control=control,
         decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        schedules=schedules,
-        batches=batches,
+        schedules=await _schedules(stack, journal, intake, keys),
+        batches=await _batches(stack, journal, intake, control, keys, settings),
         pool=inside.pool,
         reloader=inside,
         task_counters=task_counters,
