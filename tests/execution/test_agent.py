@@ -416,13 +416,13 @@ async def test_a_fork_of_a_long_run_is_shortened_too(tmp_path: Path) -> None:
 
 @virtual
 async def test_the_tools_of_a_model_without_tool_calling_take_room(tmp_path: Path) -> None:
-    models = {"a": model(context=3_000, tool_calling=False)}
+    models = {"a": model(context=2_000, tool_calling=False)}
     async with EngineServices(tmp_path, models) as services:
         block = '```tool_call\n{"name": "read_file", "arguments": {"path": "a.txt"}}\n```'
         steps(services, [block])
         services.client.of_model["a"] = ("done",)
         await services.finished(await agent(services, files={"a.txt": "line\n" * 5_000}))
-        assert of_prompt(services.client.calls[1].messages, {}) + ANSWER < 3_000
+        assert of_prompt(services.client.calls[1].messages, {}) + ANSWER < 2_000
 
 
 @virtual
