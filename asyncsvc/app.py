@@ -29,17 +29,23 @@ from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.execution.agent import Agents
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.admission import Admission, Keys
+from asyncsvc.intake.agent_checks import AgentChecks
 from asyncsvc.intake.commands import Control, Holds
+from asyncsvc.intake.decisions import Decisions
+from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
+from asyncsvc.intake.staging import Staging
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
+from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
@@ -60,6 +66,7 @@ from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.memory import Memories, memory_tools
 from asyncsvc.tools.registry import Toolbox, Workspaces
+from asyncsvc.tools.task_workspaces import TaskWorkspaces
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
@@ -70,6 +77,7 @@ from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
 from asyncsvc.web.openapi.routes import Description
+from asyncsvc.web.page.routes import Page
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -123,16 +131,16 @@ async def _opened(
     client: Client,
 ) -> Services:
     catalogue = Catalogue(settings, environ)
-    store = await Database.open(Path(settings.storage.path), stack)
-    room = store.upkeep.room
-    room.least = lambda: settings.limits.disk_free_mb * MB
-    keep_ms = round(catalogue.longest_window_s() * 2000)
-    journal = await stack.enter_async_context(Journal(store, now, keep_ms))
+    journal = await _journal(stack, settings, now, catalogue)
+    room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
-    executor = Executor(journal, client, scheduler, settings)
+    toolbox = _toolbox(stack, settings, environ, journal)
+    workspaces = _workspaces(settings)
+    agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
+    executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
     pool = WorkerPool(scheduler, executor, settings, room.open)
     holds = Holds(journal, catalogue, scheduler)
@@ -141,12 +149,12 @@ async def _opened(
     learned_limits = LearnedLimits(journal, catalogue.listener)
     stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
-    _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
-    clients = Clients(settings, environ)
+    retention = Retention(journal, settings, now, uptime, sweep_workspaces=workspaces.sweep)
+    _begin(stack, retention.run(), "retention")
     reloader = Reloader(
         settings,
         read,
-        clients,
+        Clients(settings, environ),
         journal,
         catalogue,
         client,
@@ -156,10 +164,20 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environ, watch, executor, reloader)
+    services = await _front(stack, environ, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     return services
+
+
+async def _journal(
+    stack: AsyncExitStack, settings: Settings, now: Now, catalogue: Catalogue
+) -> Journal:
+    """The journal of the database of the settings."""
+    store = await Database.open(Path(settings.storage.path), stack)
+    store.upkeep.room.least = lambda: settings.limits.disk_free_mb * MB
+    keep_ms = round(catalogue.longest_window_s() * 2000)
+    return await stack.enter_async_context(Journal(store, now, keep_ms))
 
 
 async def _front(
@@ -168,6 +186,8 @@ async def _front(
     watch: Watch,
     executor: Executor,
     inside: Reloader,
+    toolbox: Toolbox,
+    workspaces: TaskWorkspaces,
 ) -> Services:
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
@@ -175,15 +195,10 @@ async def _front(
     webhooks = Webhooks(journal, settings.webhooks, environ)
     task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
-    admission = Admission(inside.catalogue, eta_estimator, inside.router, webhooks)
-    keys = Keys(journal)
+    admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
+    control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    control = Control(journal, scheduler, executor, intake)
-    batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = Schedules(journal, intake, keys)
-    stack.push_async_callback(schedules.close)
-    await schedules.open()
     return Services(
         settings=settings,
         journal=journal,
@@ -195,21 +210,60 @@ async def _front(
         intake=intake,
         webhooks=webhooks,
         control=control,
+        decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        schedules=schedules,
-        batches=batches,
+        schedules=await _schedules(stack, journal, intake, keys),
+        batches=await _batches(stack, journal, intake, control, keys, settings),
         pool=inside.pool,
         reloader=inside,
         task_counters=task_counters,
         monitor=monitor,
+        figures=FigureHistory(journal, task_counters, inside.catalogue, scheduler, monitor),
         sockets=Sockets(),
         bodies=_room(stack, settings, "bodies"),
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
-        importer=Importer(journal, scheduler, intake),
-        toolbox=_toolbox(stack, settings, environ, journal),
+        importer=_importer(journal, scheduler, intake, workspaces, settings),
+        toolbox=toolbox,
+        workspaces=workspaces,
+        forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
         started_ms=journal.now(),
     )
+
+
+def _admission(
+    inside: Reloader, eta_estimator: EtaEstimator, webhooks: Webhooks, toolbox: Toolbox
+) -> Admission:
+    """The checks of a submit."""
+    agents = AgentChecks(toolbox, inside.catalogue, inside.settings)
+    return Admission(inside.catalogue, eta_estimator, inside.router, webhooks, agents)
+
+
+async def _schedules(
+    stack: AsyncExitStack, journal: Journal, intake: Intake, keys: Keys
+) -> Schedules:
+    schedules = Schedules(journal, intake, keys)
+    stack.push_async_callback(schedules.close)
+    await schedules.open()
+    return schedules
+
+
+def _importer(
+    journal: Journal,
+    scheduler: Scheduler,
+    intake: Intake,
+    workspaces: TaskWorkspaces,
+    settings: Settings,
+) -> Importer:
+    folder = Path(settings.tools.workspace) / "incoming"
+    staging = Staging(folder, journal.store.upkeep.room)
+    return Importer(journal, scheduler, intake, workspaces, staging)
+
+
+def _workspaces(settings: Settings) -> TaskWorkspaces:
+    """The workspaces of agents."""
+    tools = settings.tools
+    return TaskWorkspaces(Path(tools.workspace), lambda: settings.tools.checkpoint_mb * MB)
 
 
 def _toolbox(
@@ -328,7 +382,7 @@ def web(services: Services) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[dict[str, object]]:
-        yield {"services": services, "description": Description(ROUTES)}
+        yield {"services": services, "description": Description(ROUTES), "page": Page()}
 
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
     app = Authenticator(server, services.clients, open_paths(ROUTES)).behind(router.app)

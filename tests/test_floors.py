@@ -112,22 +112,26 @@ def test_there_is_no_circle() -> None:
 
 
 FACES = {
+    "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
-    "execution": {"execution", "workers"},
-    "intake": {"admission", "commands", "importer", "intake"},
+    "execution": {"agent", "execution", "workers"},
+    "intake": {
+        "admission", "agent_checks", "commands", "decisions", "forks", "importer", "intake",
+        "staging",
+    },
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "monitor"},
+    "monitoring": {"alarms", "explain", "figures", "monitor"},
     "net": {"allowed_hosts", "egress", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
-        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "pieces",
-        "size", "thinking", "tool_calls",
+        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
+        "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
     "routing": {"router"},
@@ -139,10 +143,13 @@ FACES = {
                 "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"parameters", "state", "submission"},
-    "tools": {"execute", "fetch", "files", "mcp_servers", "memory", "registry", "tool"},
+    "tasks": {"marks", "parameters", "state", "submission"},
+    "tools": {
+        "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
+        "workspace",
+    },
     "web": {"routes"},
-    "web.admin": {"commands", "health", "metrics", "transfer"},
+    "web.admin": {"commands", "figures", "health", "metrics", "settings", "transfer"},
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
@@ -150,8 +157,10 @@ FACES = {
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
+    "web.page": {"routes"},
     "web.tasks": {
-        "explain", "routes", "schedules", "schemas", "sse", "tools", "views", "websocket",
+        "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
+        "views", "websocket", "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

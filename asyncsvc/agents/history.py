@@ -33,6 +33,8 @@ KINDS = (
 )
 OWN_FIELDS = frozenset({"step", "usage", "finish_reason", "finish_reason_raw"})
 """Of a `message` event: what is no field of the model's message."""
+SHOWN = 2000
+"""Characters of arguments that are no JSON object, as the model sees them again."""
 GENERATIONS = 1000
 """Generations of a workspace between two retries by hand."""
 
@@ -76,9 +78,12 @@ class ToolCall:
     def message(self) -> Object:
         """The call as a part of the model's message."""
         given = self.arguments
-        text = given if isinstance(given, str) else orjson.dumps(given).decode()
+        if isinstance(given, str):  # providers refuse a conversation with arguments that are none
+            given = {"not_json": given[:SHOWN]}
+        text = orjson.dumps(given).decode()
         head = {"id": self.id, "type": "function"}
-        return head | self.extra | {"function": {"name": self.name, "arguments": text}}
+        function = self.extra.get("function", {}) | {"name": self.name, "arguments": text}
+        return head | self.extra | {"function": function}
 
     def answer(self) -> Object:
         """The result as a message for the model."""
@@ -233,6 +238,21 @@ async def history(journal: Journal, task: Task) -> History:
             found.take(row)
         after = rows[-1].seq
     return found
+
+
+async def generation(journal: Journal, task: Task) -> int:
+    """Which folder is the agent's workspace, from the few events that say so. Raises
+    StorageUnavailable."""
+    reruns, rollbacks, after = 0, 0, 0
+    kinds = (EventType.STATUS, EventType.ROLLBACK)
+    while rows := await journal.store.texts.events_of(task.n, kinds, after):
+        for row in rows:
+            if row.type == EventType.ROLLBACK:
+                rollbacks += 1
+            elif loads(row.data)["cause"] == Cause.RERUN:
+                reruns, rollbacks = reruns + 1, 0
+        after = rows[-1].seq
+    return GENERATIONS * reruns + rollbacks
 
 
 def arguments_of(text: str) -> Object | str:

@@ -11,7 +11,14 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from asyncsvc.config.model import Model as Model
 from asyncsvc.config.secrets import looks_like_key
@@ -256,6 +263,12 @@ class Tools(Section):
         "network, with :port where it is not 80 or 443; empty: no such tool",
     )
     approve: list[str] = Field([], description="tools that wait for a person's approval")
+    checkpoint_mb: Int = Field(
+        256,
+        ge=0,
+        description="largest workspace that is put back to what it was where a call was cut off, "
+        "and most that all checkpoints of a task take; 0: none is put back",
+    )
     unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
     mcp: dict[str, McpServer] = Field(
         {}, description="MCP servers, whose tools join as NAME.tool; a table each"
@@ -360,6 +373,13 @@ class Settings(Table):
     models: dict[str, Model] = Field({}, description="the models, one table each")
     routing: Routing = Routing()
     routes: Routes = Routes()
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where a value comes from, by its full name: file, environment or command line; one that
+        is absent has its default."""
+        return self._sources
 
     @field_validator("clients")
     @classmethod

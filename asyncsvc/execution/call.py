@@ -11,7 +11,7 @@ is offered again in its place with the next piece, so the text never has a hole.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -75,7 +75,11 @@ class ChunkWriter:
         """The text from now on is that of a step of an agent; the text before it is on the disk.
         Raises what the journal raised."""
         await self.drained()
-        self._step, self._parts = number, []
+        self.step(number)
+
+    def step(self, number: int, parts: Sequence[str] = ()) -> None:
+        """The text is that of a step of an agent; `parts` of it are on the disk already."""
+        self._step, self._parts = number, list(parts)
 
     async def drained(self) -> None:
         """Wait until all text is on the disk. Raises what the journal raised."""
@@ -97,7 +101,8 @@ class ChunkWriter:
         return found
 
     def _flush(self) -> None:
-        change = Change(self._task.id, self.rest(), epoch=self._task.epoch + 1)
+        task = self._task
+        change = Change(task.request.id, self.rest(), epoch=task.epoch + 1)
         self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)
@@ -255,6 +260,8 @@ class Call:
     """The provider's last sign of life; None while no answer is awaited."""
     asking: bool = True
     """Whether a request is under way; of an agent False while its tools run."""
+    first_at: float | None = None
+    """When the first piece of the answer came."""
     spent: dict[str, Any] | None = None
     """The usage of an agent's steps so far."""
     _join_at: int = LOOSE
@@ -332,6 +339,11 @@ class Call:
         """All answer text so far."""
         return "".join([delta.text for delta in self.received if not delta.reasoning])
 
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The usage of an agent's steps so far, for its closing event."""
+        return {} if self.spent is None else {"usage": self.spent}
+
     def silent_s(self, now: float) -> float:
         """Seconds since the provider's last sign of life; 0 while no answer is awaited."""
         return 0.0 if self.heard_at is None else now - self.heard_at
@@ -369,7 +381,11 @@ class Call:
         if isinstance(ending, Completed):
             self.permit.used(total(ending.usage, self.leader.request.tokens))
             gate.statistics.spent(ending.usage)
-            gate.succeeded(gate.time() - self.started - self.waited_s)
+            began, seconds = self.started + self.waited_s, gate.time() - self.started
+            if self.first_at is not None and self.leader.request.type == "chat":
+                first_s = max(self.first_at - began, 0.0)
+                gate.statistics.streamed(first_s, seconds - self.waited_s, ending.usage)
+            gate.succeeded(seconds - self.waited_s)
         elif isinstance(ending, Failed) and ending.error.slow_down:
             pass  # the task's time was over; the limiter knows of the refusal already
         elif isinstance(ending, Failed | Retried | Deferred):
@@ -400,6 +416,9 @@ class Call:
 
     def write(self, delta: Delta) -> None:
         """Pass a piece of the answer on to the chunk writers of all live executions."""
+        if self.first_at is None:
+            self.first_at = asyncio.get_running_loop().time()
+        self.upstream.gate.statistics.pieces += 1
         self.received.append(delta)
         if len(self.received) >= self._join_at:
             self.received[:] = joined(self.received)

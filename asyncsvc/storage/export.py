@@ -5,13 +5,16 @@ task's own page has, whole texts included; that nothing of a line is stored whic
 have come by a submit or by a run. Never writes.
 """
 
-from collections.abc import AsyncIterator
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, optional_rfc3339
+from asyncsvc.storage import export_agents
 from asyncsvc.storage.entries import loads
 from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import (
@@ -32,16 +35,46 @@ NOT_TAKEN_BACK = frozenset({"metadata", "delay_s", "max_wait_s"})
 ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
+Archive = Callable[[Task], AsyncIterator[bytes]]
+"""The workspace of an agent as an archive, in pieces; none where it has none."""
+
+
 async def lines(
-    store: Store, state: str | None = None, owner: str | None = None
+    store: Store,
+    state: str | None = None,
+    owner: str | None = None,
+    archive: Archive | None = None,
 ) -> AsyncIterator[bytes]:
     """One line for each task of that owner or (None) of all, oldest first; read in pages, so that
-    it never holds many texts."""
+    it never holds many texts. The workspace of a finished agent stands before it, in lines of its
+    own."""
     after = 0
     while page := await store.exported(after, state, owner):
         for task, body, result, events in page:
-            yield _line(task, loads(body), result, _answer_parts(events))
+            if task.request.type != "agent":
+                yield _line(task, loads(body), result, _answer_parts(events))
+                continue
+            parts = await _agent_parts(store, task)
+            if archive is not None and task.finished:
+                digest, size = hashlib.sha256(), 0
+                async for piece in archive(task):
+                    yield _workspace_line(task, size, piece)
+                    digest.update(piece)
+                    size += len(piece)
+                if size:
+                    parts["workspace"] = {"bytes": size, "sha256": digest.hexdigest()}
+            yield _line(task, loads(body), result, parts)
         after = page[-1][0].n
+
+
+def _workspace_line(task: Task, offset: int, piece: bytes) -> bytes:
+    data = base64.b64encode(piece).decode()
+    return orjson.dumps({"workspace_of": task.id, "offset": offset, "data": data}) + b"\n"
+
+
+async def _agent_parts(store: Store, task: Task) -> dict[str, Any]:
+    found = await export_agents.history(store, task)
+    return {} if found is None else {"history": found}
 
 
 def _answer_parts(events: list[tuple[str, str]]) -> dict[str, Any]:
@@ -116,6 +149,8 @@ class Served(BaseModel):
     finish_reason: Annotated[str, Field(max_length=100)] | None = None
     finish_reason_raw: Annotated[str, Field(max_length=100)] | None = None
     route: Annotated[dict[str, Any], AfterValidator(_small)] | None = None
+    steps: Count = 0
+    tool_calls: Count = 0
 
 
 class Fault(BaseModel):
@@ -126,6 +161,46 @@ class Fault(BaseModel):
     code: str = Field(pattern=CODE)
     message: str = Field(max_length=SMALL_BYTES)
     retryable: bool = True
+
+
+ARCHIVE_MOST = 1 << 40
+
+
+def _decoded(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("must be a string of base64")
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError(f"is no base64: {error}") from None
+
+
+class WorkspacePiece(BaseModel):
+    """A line that holds a piece of a workspace."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    workspace_of: str = Field(pattern=ID)
+    offset: int = Field(ge=0, le=ARCHIVE_MOST)
+    data: Annotated[bytes, BeforeValidator(_decoded)]
+
+
+class Packed(BaseModel):
+    """`workspace` of a line: the archive in the lines before it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    bytes: int = Field(ge=0, le=ARCHIVE_MOST)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
+class Fork(BaseModel):
+    """`forked_from` of a line."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    task_id: str = Field(pattern=ID)
+    step: Count
 
 
 class Record(BaseModel):
@@ -146,6 +221,10 @@ class Record(BaseModel):
     result: str | list[list[float]] | None = None
     tool_calls: list[dict[str, Any]] = Field([], max_length=1000)
     message: dict[str, Any] | None = None
+    history: export_agents.History = []
+    """Of an agent."""
+    forked_from: Fork | None = None
+    workspace: Packed | None = None
     submission: Submission
 
     @classmethod
@@ -186,7 +265,8 @@ class Record(BaseModel):
             why = {"number": 1, "model": self.metadata.model, "name": self.metadata.name}
             found.append((at, status(Cause.STARTED, State.PENDING)))
             found.append((at, Draft(EventType.ATTEMPT, {**why, "why": "imported"})))
-            if isinstance(self.result, str) and self.result:
+            found += export_agents.drafts(self.history, at, max(at, over))
+            if isinstance(self.result, str) and self.result and not self.history:
                 found.append((over, Draft(EventType.CHUNK, {"text": self.result})))
             found += [(over, Draft(EventType.TOOL_CALL, call)) for call in self.tool_calls]
             if self.message:

@@ -120,9 +120,11 @@ class Toolbox:
 
     @property
     def names(self) -> list[str]:
-        return [tool.name for tool in self._every()]
+        return [tool.name for tool in self.tools]
 
-    def _every(self) -> list[Tool[Any]]:
+    @property
+    def tools(self) -> list[Tool[Any]]:
+        """All tools, those of MCP servers as far as they are known by now."""
         return [*self._tools.values(), *self._servers.tools()]
 
     def listed(self, approve: Iterable[str]) -> list[dict[str, Any]]:
@@ -135,7 +137,7 @@ class Toolbox:
                 "reads_only": tool.reads_only,
                 "approval": tool.name in waiting,
             }
-            for tool in self._every()
+            for tool in self.tools
         ]
 
     async def find(self, name: str) -> Tool[Any]:
@@ -153,7 +155,7 @@ class Toolbox:
 
     def tool(self, name: str) -> Tool[Any]:
         """The tool of that name, of those that are listed. Raises NotFound."""
-        tool = next((one for one in self._every() if one.name == name), None)
+        tool = next((one for one in self.tools if one.name == name), None)
         if tool is None:
             known = ", ".join(self.names) or "none"
             raise NotFound(f"there is no tool {name[:80]!r}; tools: {known}", param="name")

@@ -24,7 +24,7 @@ from asyncsvc.web.tasks.schemas import Refusal
 STREAM_MEDIA = "text/event-stream"
 
 REF = "#/components/schemas/{model}"
-SERVICE = frozenset({"", "health", "livez", "readyz", "metrics", "openapi.json", "docs"})
+SERVICE = frozenset({"", "health", "livez", "readyz", "metrics", "openapi.json", "docs", "page"})
 """First segments of paths that are about the service itself."""
 OWN_CODES = {
     "illegal_transition": 409,
@@ -48,6 +48,8 @@ TAGS = {
     "models": "The models of the settings, and what they can take now.",
     "schedules": "Tasks that come again and again.",
     "route": "How a task would be routed.",
+    "stats": "Figures of the whole service over time.",
+    "settings": "The settings in force.",
     "admin": "Reloading the settings, backups, exports and imports.",
     "service": "Health, metrics and this description.",
 }
@@ -270,7 +272,7 @@ def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]
     if spec.answer is not None:
         # A stream's events have many shapes, which docs/protocol.md describes.
         first["content"] = {
-            kind: {} if kind == STREAM_MEDIA else {"schema": types.of(spec.answer)}
+            kind: {"schema": types.of(spec.answer)} if _shaped(kind, spec) else {}
             for kind in spec.media
         }
     if spec.gives:
@@ -327,6 +329,12 @@ def _links(all_served: Iterable[Served]) -> dict[str, Any]:
         for one in all_served
         if "{task_id}" in one.path
     }
+
+
+def _shaped(media: str, spec: Operation) -> bool:
+    """Whether an answer of that media type is of the declared type: a page beside JSON is not."""
+    beside = media != JSON_MEDIA and JSON_MEDIA in spec.media
+    return media != STREAM_MEDIA and not beside
 
 
 def _ours(kind: Any) -> bool:

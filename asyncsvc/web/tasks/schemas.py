@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from asyncsvc.tasks import marks
 from asyncsvc.tasks.state import EventType, State
 from asyncsvc.tasks.submission import Lane, Submission
+from asyncsvc.web.tasks.agent_schemas import Origin, WaitingCall
 
 PAGE_MOST = 500
 BATCH_MOST = 1000
@@ -21,7 +23,8 @@ MOST = 1 << 62
 Name = Annotated[str, Field(description="a model's name in the settings")]
 TaskId = Annotated[str, Field(description="a task's id")]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, UTC")]
-Kind = Literal["chat", "embedding"]
+Kind = Literal["chat", "agent", "embedding"]
+ModelType = Literal["chat", "embedding"]
 Object = dict[str, Any]
 Count = Annotated[int, Field(ge=0)]
 
@@ -103,6 +106,8 @@ class Run(TypedDict):
     finish_reason: Annotated[str | None, Field(description="why it ended, in OpenAI's words")]
     finish_reason_raw: Annotated[str | None, Field(description="the provider's own word for it")]
     route: Annotated[Object | None, Field(description="its class, and why it went there")]
+    steps: NotRequired[Annotated[Count, Field(description="of an agent: calls of its model")]]
+    tool_calls: NotRequired[Annotated[Count, Field(description="of an agent: calls of tools")]]
 
 
 class Summary(TypedDict):
@@ -124,6 +129,17 @@ class Summary(TypedDict):
     started_at: Time | None
     finished_at: Time | None
     next_run_at: Annotated[Time | None, Field(description="when a scheduled task is due")]
+    closed_ms: Annotated[
+        Count | None, Field(description="how long closing its call took, of a stopped task")
+    ]
+    spans: Annotated[
+        list[tuple[marks.Kind, Count]],
+        Field(
+            max_length=marks.SPANS_MOST,
+            description="what it did and how many ms, in order, the last until now; "
+            "empty where that was not noted",
+        ),
+    ]
 
 
 class Item(Summary):
@@ -150,6 +166,12 @@ class WholeTask(Summary):
     content: NotRequired[str]
     messages: NotRequired[list[Object]]
     input: NotRequired[str | list[str]]
+    tools: NotRequired[list[str]]
+    max_steps: NotRequired[int]
+    token_budget: NotRequired[int]
+    approve: NotRequired[list[str]]
+    files: NotRequired[dict[str, str]]
+    forked_from: NotRequired[Origin]
     params: Object
     result: Annotated[
         str | list[list[float]] | None,
@@ -161,6 +183,7 @@ class WholeTask(Summary):
     ]
     seq: Annotated[int, Field(ge=1, description="number of its latest event")]
     callback: Annotated[Callback | None, Field(description="null: no notice was asked for")]
+    approval: NotRequired[WaitingCall | None]
     position: NotRequired[int | None]
     eta_s: NotRequired[float | None]
 
@@ -182,6 +205,7 @@ class ListQuery(TypedDict, total=False):
     cursor: Annotated[str, Field(description="`next_cursor` of the page before")]
     type: Kind
     owner: str
+    waiting_for: Annotated[Literal["approval", "review"], Field(description="a person's answer")]
 
 
 class EventsQuery(TypedDict, total=False):
@@ -270,6 +294,8 @@ class Stats(Counts):
     """How many tasks are where, in all and per model."""
 
     total: Count
+    needs_approval: Annotated[Count, Field(description="paused: a call of a tool waits for one")]
+    needs_review: Annotated[Count, Field(description="paused: a call of a tool was cut off")]
     models: dict[str, Counts]
 
 
@@ -304,60 +330,11 @@ Routing = TypedDict(
         "candidates": list[Candidate],
         "chosen": Name | None,
         "why": str,
+        "bytes": Annotated[int, Field(ge=0, description="of the texts, in UTF-8")],
+        "prompt_tokens": Annotated[int, Field(ge=0, description="of the texts, estimated")],
     },
 )
 Routing.__doc__ = "Where a task would go, and why."
-
-
-class Gate(TypedDict):
-    """One key of a model: what is used of what is allowed."""
-
-    name: str
-    in_flight: Count
-    calls_in_window: Count
-    concurrency: int
-    window_used: Count
-    window_limit: Annotated[int, Field(description="0: unlimited")]
-    window_s: float
-    tokens_used: Count
-    tokens_limit: Annotated[int, Field(description="0: unlimited")]
-    learned: Object | None
-    breaker: Breaker
-    waiting_for: str | None
-
-
-class ModelState(TypedDict):
-    name: Name
-    aliases: Annotated[list[str], Field(description="other names for it in a request")]
-    type: Kind
-    model: Annotated[str, Field(description="the provider's own id")]
-    enabled: bool
-    reason: Annotated[str | None, Field(description="why it is not enabled")]
-    paused: Annotated[bool, Field(description="held by `POST /models/{name}/pause`")]
-    paused_at: Time | None
-    in_flight: Count
-    concurrency: int | None
-    concurrency_auto: Annotated[bool, Field(description="learned")]
-    calls_last_60s: Count
-    rpm: Annotated[int | None, Field(description="0: unlimited")]
-    rpm_auto: Annotated[bool, Field(description="learned")]
-    tpm: Annotated[int, Field(description="0: unlimited")]
-    breaker: Breaker
-    queue_depth: Count
-    latency_s: float | None
-    calls: Count
-    errors: Count
-    waiting_for: str | None
-    ready: Annotated[
-        bool | None, Field(description="what a gateway's /readyz says; null: no gateway")
-    ]
-    gates: list[Gate]
-
-
-class Models(TypedDict):
-    """The models of the settings, in their order."""
-
-    models: list[ModelState]
 
 
 class Components(TypedDict):
