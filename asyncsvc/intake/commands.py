@@ -15,6 +15,7 @@ import orjson
 from asyncsvc.clock import left_ms
 from asyncsvc.errors import IllegalTransition, ModelNotFound
 from asyncsvc.execution.execution import Executor
+from asyncsvc.intake.decisions import undecided
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, PersistedValue, Removal
 from asyncsvc.providers.registry import Catalogue
@@ -52,8 +53,11 @@ class Control:
         return await shielded(self._end(task_id, Cause.PAUSED))
 
     async def resume(self, task_id: str) -> Task:
-        """Queue a paused task again, or schedule it where its time has not come."""
+        """Queue a paused task again, or schedule it where its time has not come. One that waits
+        for a person's decision is refused."""
         task = await self._journal.task(task_id)
+        if (waiting_for := task.waiting_for) is not None:
+            raise undecided(waiting_for)
         request, now = task.request, self._journal.now()
         run_at = request.run_at
         if run_at is not None and request.delayed:

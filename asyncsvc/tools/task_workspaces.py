@@ -70,6 +70,16 @@ class TaskWorkspaces:
         finally:
             found.close()
 
+    @asynccontextmanager
+    async def look(self, task_id: str, generation: int) -> AsyncGenerator[Workspace]:
+        """The workspace of a task to be read; closed at the end. Raises FileNotFoundError where
+        there is none: one that was made by a reader would never get the files of its task."""
+        found = await _ended(partial(Workspace, self._work(task_id, generation)), Workspace.close)
+        try:
+            yield found
+        finally:
+            found.close()
+
     async def begin(self, task_id: str, generation: int, files: Mapping[str, str]) -> None:
         """Make the workspace with these files, texts by path, unless it is there. Raises
         PathRefused."""

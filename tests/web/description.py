@@ -40,7 +40,12 @@ def template(path: str, paths: dict[str, Any]) -> str | None:
     """The described path of a request; None: no route has it."""
     if path in paths:
         return path
-    return next((p for p in paths if re.fullmatch(re.sub(r"\{\w+\}", "[^/]+", p), path)), None)
+    return next((p for p in paths if re.fullmatch(_pattern(p), path)), None)
+
+
+def _pattern(described: str) -> str:
+    """The paths of a template; `{path}` may have slashes."""
+    return re.sub(r"\{\w+\}", "[^/]+", described.replace("{path}", ".+"))
 
 
 @functools.cache

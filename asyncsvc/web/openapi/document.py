@@ -270,7 +270,7 @@ def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]
     if spec.answer is not None:
         # A stream's events have many shapes, which docs/protocol.md describes.
         first["content"] = {
-            kind: {} if kind == STREAM_MEDIA else {"schema": types.of(spec.answer)}
+            kind: {"schema": types.of(spec.answer)} if _shaped(kind, spec) else {}
             for kind in spec.media
         }
     if spec.gives:
@@ -327,6 +327,12 @@ def _links(all_served: Iterable[Served]) -> dict[str, Any]:
         for one in all_served
         if "{task_id}" in one.path
     }
+
+
+def _shaped(media: str, spec: Operation) -> bool:
+    """Whether an answer of that media type is of the declared type: a page beside JSON is not."""
+    beside = media != JSON_MEDIA and JSON_MEDIA in spec.media
+    return media != STREAM_MEDIA and not beside
 
 
 def _ours(kind: Any) -> bool:

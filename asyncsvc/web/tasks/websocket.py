@@ -37,6 +37,7 @@ from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.routes import cursor, parse
 from asyncsvc.web.tasks.schemas import KEY_MOST
 from asyncsvc.web.tasks.sse import TICK_S
+from asyncsvc.web.tasks.steering import VERBS, Fork, forked
 
 MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
@@ -46,22 +47,23 @@ PAGES_AT_ONCE = 2
 """Pages of events from the disk that one socket holds."""
 TICK_SLICE = 50
 """Progress events, each about 30 µs with its frame, that are sent before others have their turn."""
+FOLLOWING = ("subscribe", "unsubscribe")
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
 FIELDS = {
     "subscribe": {"task_id", "after", "all", "after_id", "tasks"},
     "unsubscribe": {"task_id", "all", "task_ids"},
     "submit": {"task", "subscribe", "idempotency_key"},
-    "cancel": {"task_id"},
     "ping": set[str](),
-}
+    "fork": {"task_id", *Fork.__annotations__},
+} | {name: {"task_id", *verb.fields} for name, verb in VERBS.items()}
 """The operations and their fields: one without effect is refused by name."""
 SCOPES = {
     "subscribe": Permission.READ,
     "unsubscribe": Permission.OPEN,
     "submit": Permission.SUBMIT,
-    "cancel": Permission.SUBMIT,
     "ping": Permission.OPEN,
-}
+    "fork": Permission.SUBMIT,
+} | dict.fromkeys(VERBS, Permission.SUBMIT)
 """The scope that each operation needs of its caller, beside that which opens the socket."""
 
 Done = tuple[dict[str, Any], Callable[[], None]]
@@ -145,7 +147,7 @@ class Session:
             return {"pong": True}, _nothing
         if op == "submit":
             return await self._submit(message, aside)
-        if op != "cancel" and _of_all(message):
+        if op in FOLLOWING and _of_all(message):
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
         if op == "subscribe" and "tasks" in message:
             return await self._subscribe_some(_cursors(message))
@@ -154,10 +156,15 @@ class Session:
         task_id = message.get("task_id")
         if not isinstance(task_id, str):
             raise InvalidRequest("task_id must be a string", param="task_id")
-        if op == "cancel":
+        if op in VERBS:
             found = await self._services.task(self._caller, task_id)
-            task = await self._services.control.cancel(found.id)
+            task = await VERBS[op].run(self._services, found.id, message)
             return {"task_id": task_id, "status": task.state.value}, _nothing
+        if op == "fork":
+            self._services.intake.turn_away()
+            found = await self._services.task(self._caller, task_id)
+            given = {name: value for name, value in message.items() if name != "task_id"}
+            return await forked(self._services, found, given, self._caller.owner), _nothing
         if op == "unsubscribe":
             self._stop(task_id)
             return {"task_id": task_id}, _nothing
