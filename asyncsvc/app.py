@@ -45,6 +45,7 @@ from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
+from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
@@ -76,6 +77,7 @@ from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
 from asyncsvc.web.openapi.routes import Description
+from asyncsvc.web.page.routes import Page
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -197,8 +199,6 @@ async def _front(
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
     control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = await _schedules(stack, journal, intake, keys)
     return Services(
         settings=settings,
         journal=journal,
@@ -212,12 +212,13 @@ async def _front(
         control=control,
         decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        schedules=schedules,
-        batches=batches,
+        schedules=await _schedules(stack, journal, intake, keys),
+        batches=await _batches(stack, journal, intake, control, keys, settings),
         pool=inside.pool,
         reloader=inside,
         task_counters=task_counters,
         monitor=monitor,
+        figures=FigureHistory(journal, task_counters, inside.catalogue, scheduler, monitor),
         sockets=Sockets(),
         bodies=_room(stack, settings, "bodies"),
         answers=_room(stack, settings, "answers"),
@@ -381,7 +382,7 @@ def web(services: Services) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[dict[str, object]]:
-        yield {"services": services, "description": Description(ROUTES)}
+        yield {"services": services, "description": Description(ROUTES), "page": Page()}
 
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
     app = Authenticator(server, services.clients, open_paths(ROUTES)).behind(router.app)
