@@ -4,6 +4,7 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from asyncsvc.agents.history import CallState, history
@@ -170,3 +171,35 @@ async def test_a_restart_keeps_the_wait(tmp_path: Path) -> None:
         await services.restart()
         assert (await services.task(task_id)).waiting_for == "approval"
         assert (await services.services.decisions.approve(task_id)).state is State.PENDING
+
+
+async def waiting(services: EngineServices, task_id: str, calls: int) -> None:
+    """Wait until the call of that number waits for a person."""
+    async with asyncio.timeout(60):
+        while (task := await services.task(task_id)).waiting_for is None or task.steps < calls:
+            await asyncio.sleep(MOMENT)
+
+
+@virtual
+async def test_an_agent_goes_on_after_each_decision(tmp_path: Path) -> None:
+    def write(path: str) -> dict[str, Any]:
+        text = orjson.dumps({"path": path, "content": "x"}).decode()
+        function = {"name": "write_file", "arguments": text}
+        return {"index": 0, "id": path, "type": "function", "function": function}
+
+    async with engine(tmp_path) as services:
+        decisions = services.services.decisions
+        services.client.on_turns("mend it", [write("a")], [write("b")], ["done"])
+        fields: dict[str, Any] = {"type": "agent", "content": "mend it"}
+        task_id = await services.submit_fields(approve=["write_file"], **fields)
+        await waiting(services, task_id, 1)
+        await decisions.approve(task_id, "a")
+        await waiting(services, task_id, 2)
+        await decisions.deny(task_id, "one is enough")
+        assert (await services.finished(task_id)).state is State.COMPLETED
+        assert await services.result(task_id) == "done"
+        last = services.client.calls[-1].messages[-1]
+        assert "one is enough" in last["content"]
+        assert len(services.client.calls) == 3  # no step is paid for twice
+        async with services.services.workspaces.look(task_id, 0) as workspace:
+            assert [item.path for item in workspace.items("")] == ["a"]
