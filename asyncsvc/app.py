@@ -39,11 +39,13 @@ from asyncsvc.intake.decisions import Decisions
 from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
+from asyncsvc.intake.staging import Staging
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
+from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.monitor import Monitor, Watch
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
@@ -75,6 +77,7 @@ from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.openai.batches import endpoints
 from asyncsvc.web.openapi.routes import Description
+from asyncsvc.web.page.routes import Page
 from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -196,8 +199,6 @@ async def _front(
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
     control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = await _schedules(stack, journal, intake, keys)
     return Services(
         settings=settings,
         journal=journal,
@@ -211,17 +212,18 @@ async def _front(
         control=control,
         decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        schedules=schedules,
-        batches=batches,
+        schedules=await _schedules(stack, journal, intake, keys),
+        batches=await _batches(stack, journal, intake, control, keys, settings),
         pool=inside.pool,
         reloader=inside,
         task_counters=task_counters,
         monitor=monitor,
+        figures=FigureHistory(journal, task_counters, inside.catalogue, scheduler, monitor),
         sockets=Sockets(),
         bodies=_room(stack, settings, "bodies"),
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
-        importer=Importer(journal, scheduler, intake),
+        importer=_importer(journal, scheduler, intake, workspaces, settings),
         toolbox=toolbox,
         workspaces=workspaces,
         forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
@@ -244,6 +246,18 @@ async def _schedules(
     stack.push_async_callback(schedules.close)
     await schedules.open()
     return schedules
+
+
+def _importer(
+    journal: Journal,
+    scheduler: Scheduler,
+    intake: Intake,
+    workspaces: TaskWorkspaces,
+    settings: Settings,
+) -> Importer:
+    folder = Path(settings.tools.workspace) / "incoming"
+    staging = Staging(folder, journal.store.upkeep.room)
+    return Importer(journal, scheduler, intake, workspaces, staging)
 
 
 def _workspaces(settings: Settings) -> TaskWorkspaces:
@@ -368,7 +382,7 @@ def web(services: Services) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(_: object) -> AsyncIterator[dict[str, object]]:
-        yield {"services": services, "description": Description(ROUTES)}
+        yield {"services": services, "description": Description(ROUTES), "page": Page()}
 
     router = Router(ROUTES, default=errors.not_found, lifespan=lifespan)
     app = Authenticator(server, services.clients, open_paths(ROUTES)).behind(router.app)

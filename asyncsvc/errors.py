@@ -259,6 +259,8 @@ class ProviderError(AsyncsvcError):
     again: ClassVar[bool] = True
     trips: ClassVar[bool] = True
     slow_down: ClassVar[bool] = False
+    status: int | None = None
+    """The HTTP status of the answer that stands for it, where there was one."""
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
         super().__init__(message)

@@ -117,14 +117,16 @@ FACES = {
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
-    "intake": {"admission", "agent_checks", "commands", "decisions", "forks", "importer",
-               "intake"},
+    "intake": {
+        "admission", "agent_checks", "commands", "decisions", "forks", "importer", "intake",
+        "staging",
+    },
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "monitor"},
+    "monitoring": {"alarms", "explain", "figures", "monitor"},
     "net": {"allowed_hosts", "egress", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
@@ -141,13 +143,13 @@ FACES = {
                 "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"parameters", "state", "submission"},
+    "tasks": {"marks", "parameters", "state", "submission"},
     "tools": {
         "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
         "workspace",
     },
     "web": {"routes"},
-    "web.admin": {"commands", "health", "metrics", "transfer"},
+    "web.admin": {"commands", "figures", "health", "metrics", "settings", "transfer"},
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
@@ -155,8 +157,9 @@ FACES = {
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
+    "web.page": {"routes"},
     "web.tasks": {
-        "explain", "ledger", "routes", "schedules", "schemas", "sse", "steering", "tools",
+        "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
         "views", "websocket", "workspaces",
     },
     "webhooks": {"deliveries"},

@@ -11,6 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 from asyncsvc.config.secrets import HIDDEN, is_variable
 from asyncsvc.config.settings import Client, Model, Settings
@@ -179,6 +180,16 @@ def difference(old: Settings, new: Settings) -> Difference:
 
 def adopt(settings: Settings, new: Settings) -> None:
     """Let the settings in force be the new ones, but for what needs a restart."""
+    stays = {
+        f"{section}.{key}"
+        for section, effects in EFFECTS.items()
+        for key, effect in effects.items()
+        if effect is _R
+    }
+    old, sources = dict(settings.sources), settings.sources
+    sources.clear()
+    sources.update({name: source for name, source in old.items() if name in stays})
+    sources.update({name: s for name, s in new.sources.items() if name not in stays})
     for section, effects in EFFECTS.items():
         if section in NAMED:
             setattr(settings, section, getattr(new, section))
@@ -198,13 +209,13 @@ def _compare(
         if effect is Effect.RESTART:
             found.needs_restart.append(f"{where}.{key}")
         else:
-            shown = {"from": _shown(key, before), "to": _shown(key, after)}
-            found.changed[f"{where}.{key}"] = shown
+            change = {"from": shown(key, before), "to": shown(key, after)}
+            found.changed[f"{where}.{key}"] = change
 
 
-def _shown(key: str, value: Any) -> Any:
+def shown(key: str, value: Any) -> Any:
     """The value as far as it cannot be a secret, wherever a user may have put one."""
-    if key in ("extra_body", "extra_headers"):
+    if key in ("extra_body", "extra_headers", "mcp"):
         return dict.fromkeys(value, HIDDEN)
     if key == "token_sha256":
         return None if value is None else HIDDEN
@@ -217,6 +228,18 @@ def _shown(key: str, value: Any) -> Any:
 
 def _variable(name: str) -> str:
     return name if is_variable(name) else HIDDEN
+
+
+def in_force(settings: Settings) -> Iterator[tuple[tuple[str, ...], Any, FieldInfo, Effect]]:
+    """The parts of each value's full name, the value as it may be shown, its field, its effect."""
+    for section, effects in EFFECTS.items():
+        tables: dict[tuple[str, ...], BaseModel] = {(section,): getattr(settings, section)}
+        if section in NAMED:
+            tables = {(section, name): one for name, one in getattr(settings, section).items()}
+        for path, table in tables.items():
+            for key, effect in effects.items():
+                info = type(table).model_fields[key]
+                yield (*path, key), shown(key, getattr(table, key)), info, effect
 
 
 def fields() -> Iterator[tuple[str, frozenset[str]]]:

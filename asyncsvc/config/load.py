@@ -9,7 +9,7 @@ import contextlib
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ def load(
     Raises SettingsError with one line per fault.
     """
     values = _read(path) if path is not None else {}
-    faults = _transaction(values, environ)
+    sources = dict.fromkeys(_names(values), "file")
+    faults = _transaction(values, environ, sources)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -57,6 +58,8 @@ def load(
                 ]
             ) from None
         settings = settings.model_copy(update={section: checked})
+        sources |= {f"{section}.{key}": "command line" for key in changes}
+    settings.sources.update(sources)
     _check_exposure(settings, environ)
     return settings
 
@@ -85,8 +88,30 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError([f"{path}: not valid TOML: {error}"]) from None
 
 
-def _transaction(values: dict[str, Any], environ: Mapping[str, str]) -> list[str]:
-    """Put the environment's values over the file's; answers the faults found on the way."""
+def _names(values: Mapping[str, Any]) -> Iterator[str]:
+    """The full names of all values of a file."""
+    for section, table in values.items():
+        for key, value in table.items() if isinstance(table, dict) else ():
+            if section in NAMED and isinstance(value, dict):
+                yield from (f"{section}.{key}.{inner}" for inner in value)
+            else:
+                yield f"{section}.{key}"
+
+
+def _depth(section: str) -> int:
+    """How many parts the full name of a value in that section has."""
+    return 3 if section in NAMED else 2
+
+
+def variable_of(*parts: str) -> str:
+    """The variable that sets the value whose full name has these parts."""
+    return PREFIX + "__".join(parts).translate(_TO_VARIABLE).upper()
+
+
+def _transaction(
+    values: dict[str, Any], environ: Mapping[str, str], sources: dict[str, str]
+) -> list[str]:
+    """Put the environment's values over the file's, and note them; the faults found on the way."""
     faults = []
     for name, text in sorted(environ.items()):
         upper = name.upper()
@@ -99,10 +124,16 @@ def _transaction(values: dict[str, Any], environ: Mapping[str, str]) -> list[str
             )
             continue
         table = values.setdefault(section, {})
-        for part in path[:-1]:
-            table = table.setdefault(_known(part, table), {}) if isinstance(table, dict) else None
+        names = [section]
+        for part in path:
+            names.append(_known(part, table) if isinstance(table, dict) else part)
+            if len(names) <= len(path):
+                table = table.setdefault(names[-1], {}) if isinstance(table, dict) else None
         if isinstance(table, dict):
-            table[_known(path[-1], table)] = _value(text)
+            table[names[-1]] = value = _value(text)
+            whole = {section: {names[1]: value}} if len(names) == 2 else None
+            set_by_it = _names(whole) if whole else [".".join(names[: _depth(section)])]
+            sources |= dict.fromkeys(set_by_it, "environment")
         else:
             faults.append(f"{name}: cannot be set: {'.'.join([section, *path[:-1]])} is no table")
     return faults
@@ -149,9 +180,9 @@ def _line(fault: Mapping[str, Any], path: Path | None, environ: Mapping[str, str
     """One sentence: where, what is wrong, what the key means."""
     loc = tuple(str(part) for part in fault["loc"])
     table = _section_of(loc)
-    depth = 3 if loc and loc[0] in NAMED else 2
+    depth = _depth(loc[0]) if loc else 2
     key = ".".join(loc[:depth]) or "settings"
-    variable = PREFIX + "__".join(loc[:depth]).translate(_TO_VARIABLE).upper()
+    variable = variable_of(*loc[:depth])
     named = {name.upper(): name for name in environ}
     where = named.get(variable) or (str(path) if path else "settings")
     field = table.model_fields.get(loc[depth - 1]) if len(loc) >= depth else None

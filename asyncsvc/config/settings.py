@@ -11,7 +11,14 @@ from ipaddress import ip_address, ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
-from pydantic import ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from asyncsvc.config.model import Model as Model
 from asyncsvc.config.secrets import looks_like_key
@@ -366,6 +373,13 @@ class Settings(Table):
     models: dict[str, Model] = Field({}, description="the models, one table each")
     routing: Routing = Routing()
     routes: Routes = Routes()
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Where a value comes from, by its full name: file, environment or command line; one that
+        is absent has its default."""
+        return self._sources
 
     @field_validator("clients")
     @classmethod

@@ -101,7 +101,8 @@ class ChunkWriter:
         return found
 
     def _flush(self) -> None:
-        change = Change(self._task.id, self.rest(), epoch=self._task.epoch + 1)
+        task = self._task
+        change = Change(task.request.id, self.rest(), epoch=task.epoch + 1)
         self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)
@@ -259,6 +260,8 @@ class Call:
     """The provider's last sign of life; None while no answer is awaited."""
     asking: bool = True
     """Whether a request is under way; of an agent False while its tools run."""
+    first_at: float | None = None
+    """When the first piece of the answer came."""
     spent: dict[str, Any] | None = None
     """The usage of an agent's steps so far."""
     _join_at: int = LOOSE
@@ -378,7 +381,11 @@ class Call:
         if isinstance(ending, Completed):
             self.permit.used(total(ending.usage, self.leader.request.tokens))
             gate.statistics.spent(ending.usage)
-            gate.succeeded(gate.time() - self.started - self.waited_s)
+            began, seconds = self.started + self.waited_s, gate.time() - self.started
+            if self.first_at is not None and self.leader.request.type == "chat":
+                first_s = max(self.first_at - began, 0.0)
+                gate.statistics.streamed(first_s, seconds - self.waited_s, ending.usage)
+            gate.succeeded(seconds - self.waited_s)
         elif isinstance(ending, Failed) and ending.error.slow_down:
             pass  # the task's time was over; the limiter knows of the refusal already
         elif isinstance(ending, Failed | Retried | Deferred):
@@ -409,6 +416,9 @@ class Call:
 
     def write(self, delta: Delta) -> None:
         """Pass a piece of the answer on to the chunk writers of all live executions."""
+        if self.first_at is None:
+            self.first_at = asyncio.get_running_loop().time()
+        self.upstream.gate.statistics.pieces += 1
         self.received.append(delta)
         if len(self.received) >= self._join_at:
             self.received[:] = joined(self.received)

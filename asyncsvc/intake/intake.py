@@ -38,6 +38,7 @@ from asyncsvc.intake.admission import (
 from asyncsvc.intake.quotas import Quotas
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal, NewTask, Outcome, PersistedValue, Row
+from asyncsvc.providers import tokens
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.steps import shielded
 from asyncsvc.tasks.state import Task
@@ -311,4 +312,5 @@ class Intake:
         self._admission.check_model(submission)
         now = self._journal.now()
         request, _ = draft(self._router, submission, None, now)
-        return self._scheduler.explain(request, now)
+        size, count = tokens.of_body(submission.body())
+        return self._scheduler.explain(request, now) | {"bytes": size, "prompt_tokens": count}

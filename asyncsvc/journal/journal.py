@@ -40,7 +40,7 @@ from asyncsvc.journal.transaction import (
 )
 from asyncsvc.storage.entries import Event, Row, Tried
 from asyncsvc.storage.protocol import Store
-from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.state import FINISHED, Task
 
 log = logging.getLogger(__name__)
 
@@ -329,7 +329,7 @@ class Journal:
                 self.live.pop(task_id, None)
                 continue
             self.on_change(self.live.get(task_id), task)
-            if not task.finished:
+            if task.state not in FINISHED:
                 self.live[task_id] = task
                 continue
             self.live.pop(task_id, None)

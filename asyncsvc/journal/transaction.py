@@ -12,6 +12,7 @@ from typing import Any
 from asyncsvc.errors import IllegalTransition, StaleLease, TaskNotFound
 from asyncsvc.storage.entries import Commit, Event, Row, Tried, event_json
 from asyncsvc.tasks.state import (
+    FINISHED,
     SUBMITTED,
     Cause,
     Draft,
@@ -215,6 +216,8 @@ class Transaction:
         rerun = False
         for draft in entry.drafts:
             applied = apply(task, draft, self.at, self.node)
+            if draft.type is EventType.STATUS and applied.state in FINISHED:
+                draft = Draft(draft.type, draft.data | {"spans": applied.trace(self.at)})
             event = _event(applied, draft, self.at)
             if len(event.text) <= EVENT_CHARS:
                 task = applied

@@ -9,7 +9,15 @@ import math
 from collections import Counter, deque
 from typing import Any
 
-from asyncsvc.errors import ProviderError
+from asyncsvc.errors import (
+    GateClosed,
+    ProviderError,
+    QuotaExhausted,
+    RateLimited,
+    Unexplained,
+    UpstreamAuth,
+    UpstreamOverloaded,
+)
 from asyncsvc.histogram import Histogram
 
 STARTS_KEPT = 10_000
@@ -17,7 +25,12 @@ EWMA = 0.2
 """The weight of the newest measurement in an average."""
 STALE_S = 600.0
 """Seconds after which a measurement says nothing about the next call."""
+STREAM_LEAST_S = 0.01
+"""An answer that comes faster came in one piece: it has no rate of tokens."""
 CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
+
+REFUSALS = (RateLimited, QuotaExhausted, UpstreamAuth, Unexplained, UpstreamOverloaded)
+"""Errors that speak of the account or the provider, and not of the request."""
 
 
 class CallStatistics:
@@ -30,10 +43,18 @@ class CallStatistics:
         """The errors by their code."""
         self.seconds = Histogram(CALL_S)
         """How long the calls took that were answered."""
+        self.pieces = 0
+        """Pieces of answers that have come; providers send about one a token."""
         self.tokens: Counter[str] = Counter()
         """What the answered calls have cost, as the provider says: `prompt`, `completion`."""
         self.service_s: float | None = None
         """Average seconds of a call (EWMA); None before the first."""
+        self.first_token_s: float | None = None
+        """Average seconds from the call to the first piece of its answer (EWMA)."""
+        self.tokens_per_s: float | None = None
+        """Average tokens in a second of an answer, from its first piece on (EWMA)."""
+        self.refusal: tuple[float, ProviderError] | None = None
+        """The latest refusal, and when it came by the event loop's clock."""
         self.error_rate = 0.0
         """Share of calls that failed by the provider's fault (EWMA)."""
         self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
@@ -55,9 +76,15 @@ class CallStatistics:
         """A call was answered in that time."""
         self.calls += 1
         self.seconds.observe(seconds)
-        known = self.service_s
-        self.service_s = seconds if known is None else known + EWMA * (seconds - known)
+        self.service_s = _average(self.service_s, seconds)
         self._measure(0.0)
+
+    def streamed(self, first_s: float, seconds: float, usage: dict[str, Any] | None) -> None:
+        """The answer of a call began after so many seconds and was complete after so many."""
+        self.first_token_s = _average(self.first_token_s, first_s)
+        tokens = (usage or {}).get("completion_tokens")
+        if isinstance(tokens, int) and tokens > 1 and seconds - first_s >= STREAM_LEAST_S:
+            self.tokens_per_s = _average(self.tokens_per_s, (tokens - 1) / (seconds - first_s))
 
     def spent(self, usage: dict[str, Any] | None) -> None:
         """A call has cost so much, as the provider says."""
@@ -70,6 +97,8 @@ class CallStatistics:
         self.calls += 1
         self.errors += 1
         self.failures[error.code] += 1
+        if isinstance(error, REFUSALS) and not isinstance(error, GateClosed):
+            self.refusal = asyncio.get_running_loop().time(), error
         if error.trips:
             self._measure(1.0)
 
@@ -88,3 +117,7 @@ class CallStatistics:
         if self.service_s is None or now - self._measured_at > STALE_S:
             return None
         return self.service_s * self.burden
+
+
+def _average(known: float | None, new: float) -> float:
+    return new if known is None else known + EWMA * (new - known)

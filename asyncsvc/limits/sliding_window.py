@@ -127,6 +127,17 @@ class Window:
             self._forget()
         return self._used
 
+    def calls(self, now: float, most: int) -> list[tuple[float, bool]]:
+        """The latest entries that count, newest first: seconds ago, and whether refused."""
+        self.used(now)
+        found = []
+        for entry in reversed(self._log):
+            if entry.counts:
+                found.append((max(now - entry.at, 0.0), entry.refused))
+                if len(found) == most:
+                    break
+        return found
+
     def accepted(self, now: float) -> int:
         """The part of it that the provider has not refused."""
         return self.used(now) - self._refused

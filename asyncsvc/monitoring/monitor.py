@@ -83,6 +83,8 @@ class Monitor:
         self.process_statistics = ProcessStatistics()
         """The latest look."""
         self.alarms = Alarms(journal.now)
+        self.on_look: Callable[[], None] = lambda: None
+        """Called after each look of the watch."""
         self.rhythm = rhythm or Rhythm()
         self.lag = LoopLag(self.rhythm.lag_s)
         database = Path(settings.storage.path).absolute()
@@ -170,6 +172,7 @@ class Monitor:
             await asyncio.sleep(self.rhythm.look_s)
             try:
                 await self.check()
+                self.on_look()
             except Exception:
                 log.exception("a fault of ours while watching")
 

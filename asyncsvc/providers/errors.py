@@ -290,7 +290,9 @@ def of_response(
     """
     report = report_of_body(body)
     times = limit_headers.in_headers(headers or {}, now_ms or 0)
-    return _judged(f"answered {status}", status, report, secrets, times, dialect, now_ms)
+    error = _judged(f"answered {status}", status, report, secrets, times, dialect, now_ms)
+    error.status = status
+    return error
 
 
 def of_stream(

@@ -92,6 +92,12 @@ def _texts(body: dict[str, Any]) -> Iterator[str]:
     yield from [texts] if isinstance(texts, str) else texts
 
 
+def of_body(body: dict[str, Any]) -> tuple[int, int]:
+    """The texts of a task's body: bytes, and about how many tokens."""
+    texts = [body["content"]] if "content" in body else list(_texts(body))
+    return sum(len(t.encode(errors="replace")) for t in texts), sum(map(estimate, texts))
+
+
 def total(usage: dict[str, Any] | None, otherwise: int) -> int:
     """All tokens of a call by its usage; `otherwise` where the usage does not say."""
     found = (usage or {}).get("total_tokens")

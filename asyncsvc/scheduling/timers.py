@@ -192,6 +192,8 @@ class WaitTimes:
         self._lane: dict[str, float] = {}
         self._session: dict[str, float] = {}
         self._blocked: set[AccountSlot] = set()
+        self.totals: dict[str, float] = {}
+        """Seconds by reason that all tasks have waited that were claimed."""
 
     def __len__(self) -> int:
         return len(self._lane.keys() | self._session.keys())
@@ -225,6 +227,8 @@ class WaitTimes:
         record, or nothing where it has not waited."""
         waited = self.so_far(task_id, [gate])
         self.left(task_id)
+        for reason, seconds in waited.items():
+            self.totals[reason] = self.totals.get(reason, 0.0) + seconds
         return {"waited": waited, "gate": gate_status(gate)} if waited else {}
 
     def so_far(self, task_id: str, gates: Iterable[AccountLimiter]) -> dict[str, float]:

@@ -49,6 +49,10 @@ TRI_STATE = Kind(
     lambda value: None if value is None else bool(value),
 )
 STATE = Kind(str, _state)
+MARKS = Kind(
+    lambda marks: dumps(marks) if marks else None,
+    lambda text: () if text is None else tuple(map(tuple, loads(text))),
+)
 
 USUAL, RARE = "usual", "rare"
 """What a new task's row is given: a usual column always, a rare one only where some task of the
@@ -110,6 +114,8 @@ COLUMNS = (
     Column("error", "error", JSON),
     Column("finish_reason", "finish_reason"),
     Column("finish_reason_raw", "finish_reason_raw"),
+    Column("closed_ms", "closed_ms"),
+    Column("marks", "marks", MARKS),
     Column("steps", "steps", new="0"),
     Column("tool_calls", "tool_calls", new="0"),
     Column("node", "node"),

@@ -11,6 +11,7 @@ from typing import Any
 
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.errors import IllegalTransition
+from asyncsvc.tasks.marks import AGAIN, CUT, Mark, Marks, Spans, marked, spans
 
 
 class State(StrEnum):
@@ -88,6 +89,8 @@ LEASE_MS = 900_000
 a provider is silent, as a run that writes nothing does not renew."""
 REFUNDED = frozenset({Cause.DEFERRED, Cause.INTERRUPTED, Cause.PAUSED})
 """Leaving `running` this way was not the task's doing, so the attempt is not counted."""
+CUTTING = frozenset({Cause.RETRYING, Cause.INTERRUPTED, Cause.FAILED})
+"""Leaving `running` this way, the attempt has ended without an answer."""
 
 
 APPROVAL, REVIEW = "approval", "review"
@@ -204,6 +207,10 @@ class Task:
     """Why the provider ended the answer, in OpenAI's words."""
     finish_reason_raw: str | None = None
     """The same in the provider's own word."""
+    closed_ms: int | None = None
+    """How long it took to close the call of a task that a client has stopped."""
+    marks: Marks = ()
+    """From when on it did what, since it was submitted or retried by hand."""
     steps: int = 0
     """How often an agent has asked its model since it was submitted or retried by hand."""
     tool_calls: int = 0
@@ -236,6 +243,15 @@ class Task:
     def own_route(self) -> dict[str, Any] | None:
         """The route of the latest attempt; None where it is still the request's."""
         return None if self.route is self.request.route else self.route
+
+    def trace(self, now: int) -> Spans:
+        """What it did how long, until its end or `now`; empty where that was not noted."""
+        if self.started_at is not None and not self.marks:
+            return []
+        request = self.request
+        waits = request.run_at is not None and request.run_at > request.created_at
+        first: Mark = ("scheduled" if waits else "pending", request.created_at)
+        return spans(self.marks, first, self.finished_at or now)
 
     @property
     def tries(self) -> int:
@@ -294,6 +310,16 @@ def create(request: Request, at: int, n: int = 0) -> tuple[Task, Draft]:
     return task, first
 
 
+DOES = {
+    EventType.ATTEMPT: "first_token",
+    EventType.REASONING: "thinking",
+    EventType.CHUNK: "answering",
+    EventType.TOOL_STARTED: "tool",
+    EventType.STEP: "first_token",
+}
+"""What a task does from such an event on."""
+
+
 def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
     """The task after the event; `at` is in ms, `node` the one that takes the lease of a start.
     Raises IllegalTransition, changing nothing."""
@@ -302,6 +328,9 @@ def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
     decided = draft.type is EventType.APPROVAL and task.state is State.PAUSED
     if task.state is not State.RUNNING and not decided:
         raise IllegalTransition(task.state.value, f"given a {draft.type.value} event")
+    kind = DOES.get(draft.type)
+    if kind is not None and task.marks and task.marks[-1][0] != kind:
+        task = replace(task, marks=marked(task.marks, kind, at))
     if draft.type is EventType.STEP:
         steps = draft.data["number"]
         return replace(task, seq=task.seq + 1, steps=steps, version=task.version + 1)
@@ -329,7 +358,7 @@ def apply(task: Task, draft: Draft, at: int, node: str = "") -> Task:
 
 FACTS: dict[str, Any] = {
     "usage": None, "latency": None, "error": None, "cached": False, "finish_reason": None,
-    "finish_reason_raw": None,
+    "finish_reason_raw": None, "closed_ms": None,
 }  # fmt: skip
 """The fields of an attempt that a status event may set, with their values before it."""
 
@@ -344,6 +373,7 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -
         "next_run_at": facts.get("next_run_at"),
         "node": None,
         "lease_until": None,
+        "marks": _moved(task, state, cause, facts, at),
     }
     if cause is Cause.STARTED:
         changes |= {"attempts": task.attempts + 1, "started_at": task.started_at or at}
@@ -361,6 +391,23 @@ def _move(task: Task, cause: Cause, facts: dict[str, Any], at: int, node: str) -
         changes["finished_at"] = at
     changes |= {name: facts[name] for name in FACTS if name in facts}
     return replace(task, **changes)
+
+
+def _moved(task: Task, state: State, cause: Cause, facts: dict[str, Any], at: int) -> Marks:
+    """The marks after a change of state."""
+    if cause is Cause.RERUN:
+        return ((AGAIN, at), (state.value, at))
+    marks = task.marks
+    if task.state is State.RUNNING and cause in CUTTING:
+        marks = marked(marks, CUT, at)
+    if state in FINISHED:
+        return marks
+    kind: str = "first_token" if state is State.RUNNING else state.value
+    if cause is Cause.RETRYING:
+        kind = "retry"
+    elif state is State.PAUSED and facts.get("error") is not None:
+        kind = "approval"
+    return marked(marks, kind, at)
 
 
 def shown(task: Task) -> dict[str, Any]:

@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from asyncsvc.errors import RateLimited, UpstreamOverloaded
+from asyncsvc.errors import GateClosed, RateLimited, UpstreamOverloaded, UpstreamRejected
 from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.limits.verdict import Stage
 from tests.limits.test_sliding_window import most_in
@@ -286,6 +286,34 @@ async def test_the_time_of_a_call_is_averaged() -> None:
     timed.succeeded(20.0)
     assert timed.statistics.service_s == 12
     assert (timed.statistics.calls, timed.statistics.errors) == (2, 0)
+
+
+@virtual
+async def test_first_tokens_and_their_rate_are_averaged() -> None:
+    figures = gate().statistics
+    assert (figures.first_token_s, figures.tokens_per_s) == (None, None)
+    figures.streamed(1.0, 3.0, {"completion_tokens": 41})
+    assert (figures.first_token_s, figures.tokens_per_s) == (1.0, 20.0)
+    figures.streamed(2.0, 3.0, {"completion_tokens": 11})
+    assert figures.first_token_s == pytest.approx(1.2)
+    assert figures.tokens_per_s == pytest.approx(18)
+    for usage in (None, {}, {"completion_tokens": 1}, {"completion_tokens": "many"}):
+        figures.streamed(2.0, 3.0, usage)
+    figures.streamed(3.0, 3.0, {"completion_tokens": 1000})  # all of it in one piece
+    assert figures.tokens_per_s == pytest.approx(18)
+
+
+@virtual
+async def test_the_latest_refusal_of_the_account_is_kept() -> None:
+    account = gate()
+    account.failed(UpstreamRejected("about the request"))
+    account.failed(GateClosed("m: breaker open"))
+    assert account.statistics.refusal is None
+    await asyncio.sleep(7)
+    refused = RateLimited("slow down", retry_after=3.0)
+    account.failed(refused)
+    account.succeeded(1.0)
+    assert account.statistics.refusal == (loop().time(), refused)
 
 
 @virtual

@@ -33,6 +33,19 @@ def test_none_wait_until_the_limit_is_reached() -> None:
     assert window.wait(3) == 57 + MARGIN_S
 
 
+def test_calls_are_listed_with_their_age_newest_first() -> None:
+    window = Window(10, 60.0)
+    assert window.calls(0.0, 9) == []
+    call(window, 0.0)
+    window.refuse(call(window, 10.0))
+    window.refund(call(window, 20.0))
+    window.reserve()  # not sent yet: it has no age
+    window.sent(window.reserve(), 30.0)  # may reach the provider up to two seconds later
+    assert window.calls(31.0, 9) == [(0.0, False), (21.0, True), (31.0, False)]
+    assert window.calls(31.0, 2) == [(0.0, False), (21.0, True)]
+    assert window.calls(61.0, 9) == [(29.0, False), (51.0, True)]
+
+
 def test_the_place_is_free_a_span_after_the_head() -> None:
     window = Window(1, 60.0)
     call(window, 0.0, head_after=0.5)

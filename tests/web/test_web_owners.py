@@ -199,9 +199,9 @@ async def test_each_method_of_each_path_serves_its_owner(
 
 
 async def test_every_route_declares_its_scope() -> None:
-    assert open_paths(ROUTES) == {
-        "/", "/health", "/livez", "/readyz", "/openapi.json", "/docs",
-    }  # fmt: skip
+    found = open_paths(ROUTES)
+    assert found.single == {"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"}
+    assert found.below == ("/page/",)
     with pytest.raises(TypeError, match="declares no scope"):
         open_paths([httpx])  # type: ignore[list-item]
 

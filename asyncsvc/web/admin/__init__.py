@@ -1,5 +1,6 @@
-"""Routes for operators: `health`, `metrics`, `commands` (reload, pause of a model), `transfer`.
+"""Routes for operators: `health`, `metrics`, `figures`, `settings`, `commands`, `transfer`.
 
-`transfer` is backup, export and import. Each module has `ROUTES`; `metrics.ROWS` is the table of
+`figures` are those over time, `commands` reload and pause a model, `transfer` is backup, export
+and import. Each module has `ROUTES`; `metrics.ROWS` is the table of
 all metrics.
 """

@@ -13,8 +13,9 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services, services
-from asyncsvc.web.tasks import views
-from asyncsvc.web.tasks.schemas import ModelState, Reloaded
+from asyncsvc.web.tasks import models
+from asyncsvc.web.tasks.models import ModelState
+from asyncsvc.web.tasks.schemas import Reloaded
 
 BODY_BYTES = 1024
 RETRY_AFTER_S = 5.0
@@ -25,7 +26,7 @@ async def pause(request: Request) -> Response:
     """POST /models/{name}/pause: begin no call there."""
     parts, name = _named(request)
     await parts.holds.pause(name)
-    return JSON(views.model(parts, name))
+    return JSON(models.model(parts, name))
 
 
 @operation(scope=Permission.ADMIN, answer=ModelState, errors=("model_not_found", "not_found"))
@@ -33,7 +34,7 @@ async def resume(request: Request) -> Response:
     """POST /models/{name}/resume: let calls begin there again."""
     parts, name = _named(request)
     await parts.holds.resume(name)
-    return JSON(views.model(parts, name))
+    return JSON(models.model(parts, name))
 
 
 def _named(request: Request) -> tuple[Services, str]:

@@ -1,4 +1,4 @@
-"""`/health`, `/livez`, `/readyz` and `/`: whether the service lives, is ready and is well.
+"""`/health`, `/livez` and `/readyz`: whether the service lives, is ready and is well.
 
 The answers come at once even when the disk hangs: they hold what the monitor has measured within
 the last second, and how the last write went.
@@ -19,7 +19,7 @@ from asyncsvc.storage.database import VERSION
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import Services, services
-from asyncsvc.web.tasks.schemas import Front, Health
+from asyncsvc.web.tasks.schemas import Health
 
 DEGRADED_BREAKER = "open"
 PLAIN = ("text/plain; charset=utf-8",)
@@ -141,32 +141,7 @@ async def readyz(request: Request) -> Response:
     return PlainTextResponse("ok")
 
 
-@operation(scope=Permission.OPEN, answer=Front)
-async def root(request: Request) -> Response:
-    """GET /: who this is."""
-    parts = services(request)
-    return JSON(
-        {
-            "name": "asyncsvc",
-            "version": __version__,
-            "status": "stopping" if parts.intake.closed else "ok",
-            "unfinished": len(parts.journal.live),
-            "running": len(parts.executor.executions),
-            "models": [upstream.name for upstream in parts.catalogue.upstreams],
-            "links": {
-                "tasks": "/tasks",
-                "models": "/models",
-                "health": "/health",
-                "websocket": "/ws",
-                "openapi": "/openapi.json",
-                "docs": "/docs",
-            },
-        }
-    )
-
-
 ROUTES = [
-    resource("/", GET=root),
     resource("/health", GET=health),
     resource("/livez", GET=livez),
     resource("/readyz", GET=readyz),

@@ -156,6 +156,8 @@ ROWS = [
         "left out", (), _one(lambda h: h.task_counters.submit)),
     Row("task_wait_seconds", "histogram", "From the queue to the first start", ("lane",),
         _by_key(lambda h: h.task_counters.waited)),
+    Row("task_wait_reason_seconds", "counter", "Seconds that claimed tasks had waited, by what "
+        "they waited for", ("reason",), _by_key(lambda h: h.scheduler.dispatcher.waits.totals)),
     Row("eta_error_seconds", "histogram", "Distance of the first start from the eta_s of the "
         "submit", (), _one(lambda h: h.task_counters.error)),
     Row("eta_bias_seconds", "gauge", "How much later than estimated tasks start on average; "

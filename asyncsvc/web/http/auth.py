@@ -8,7 +8,7 @@ Requests without any token do not count.
 
 import asyncio
 from collections import OrderedDict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Container, Mapping
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import Any
@@ -90,9 +90,9 @@ class Authenticator:
     `open_paths` may be read without a token.
     """
 
-    def __init__(self, server: Server, clients: Clients, open_paths: Collection[str] = ()) -> None:
+    def __init__(self, server: Server, clients: Clients, open_paths: Container[str] = ()) -> None:
         self._clients = clients
-        self._open_paths = frozenset(open_paths)
+        self._open_paths = open_paths
         self._origins = frozenset(one.rstrip("/").lower() for one in server.allowed_origins)
         named = {urlsplit(one).hostname or "" for one in self._origins} | {server.host.lower()}
         self.hosts = frozenset(named) if is_loopback(server.host) else None

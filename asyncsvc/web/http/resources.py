@@ -8,7 +8,7 @@ Another method is answered 405 with all methods that the path has, HEAD is answe
 OPTIONS with the list of methods, and an exception of a function with its error response.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -156,16 +156,29 @@ def caller(connection: HTTPConnection) -> Caller:
     return found
 
 
-def open_paths(routes: Iterable[BaseRoute]) -> frozenset[str]:
+class OpenPaths(Container[str]):
+    """The paths that may be read without a token: single ones, and all below a prefix."""
+
+    def __init__(self, single: Iterable[str], below: Iterable[str]) -> None:
+        self.single = frozenset(single)
+        self.below = tuple(below)
+
+    def __contains__(self, path: object) -> bool:
+        return path in self.single or (isinstance(path, str) and path.startswith(self.below))
+
+
+def open_paths(routes: Iterable[BaseRoute]) -> OpenPaths:
     """The paths that may be read without a token. Raises TypeError for a route that declares no
     scope: none may be reached by accident."""
-    found = set()
+    single = set[str]()
+    below = set[str]()
     for route in routes:
         if not isinstance(route, Resource | SocketResource):
             raise TypeError(f"{route!r} declares no scope")
         if isinstance(route, Resource) and Permission.OPEN in route.scopes.values():
-            found.add(route.path)
-    return frozenset(found)
+            prefix, parameter, _ = route.path.partition("{")
+            (below if parameter else single).add(prefix)
+    return OpenPaths(single, below)
 
 
 def resource(path: str, **verbs: Verb) -> Resource:

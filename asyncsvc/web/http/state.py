@@ -20,6 +20,7 @@ from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
+from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.monitor import Monitor
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.scheduling.cache import Cache
@@ -56,6 +57,7 @@ class Services:
     reloader: Reloader
     task_counters: TaskCounters
     monitor: Monitor
+    figures: FigureHistory
     sockets: Sockets
     bodies: Bodies
     answers: Bodies

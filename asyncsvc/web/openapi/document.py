@@ -24,7 +24,7 @@ from asyncsvc.web.tasks.schemas import Refusal
 STREAM_MEDIA = "text/event-stream"
 
 REF = "#/components/schemas/{model}"
-SERVICE = frozenset({"", "health", "livez", "readyz", "metrics", "openapi.json", "docs"})
+SERVICE = frozenset({"", "health", "livez", "readyz", "metrics", "openapi.json", "docs", "page"})
 """First segments of paths that are about the service itself."""
 OWN_CODES = {
     "illegal_transition": 409,
@@ -48,6 +48,8 @@ TAGS = {
     "models": "The models of the settings, and what they can take now.",
     "schedules": "Tasks that come again and again.",
     "route": "How a task would be routed.",
+    "stats": "Figures of the whole service over time.",
+    "settings": "The settings in force.",
     "admin": "Reloading the settings, backups, exports and imports.",
     "service": "Health, metrics and this description.",
 }

@@ -189,7 +189,7 @@ async def listing(request: Request) -> Response:
     rows = await parts.journal.store.page(where, named, query.get("q"), before, limit + 1)
     shown, more = rows[:limit], len(rows) > limit
     following = _cursor(shown[-1][0].n) if more else None
-    return JSON({"tasks": [views.item(*row) for row in shown], "next_cursor": following})
+    return JSON({"tasks": [views.item(parts, *row) for row in shown], "next_cursor": following})
 
 
 @operation(scope=Permission.READ, answer=schemas.Stats)
@@ -254,14 +254,6 @@ async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIter
         yield "".join(f"{row.event(task_id).wire}\n" for row in rows)
 
 
-@operation(scope=Permission.READ, answer=schemas.Models)
-async def models(request: Request) -> Response:
-    """GET /models: each model, its limits and what is used of them."""
-    parts = services(request)
-    await parts.reloader.client.look(parts.catalogue.upstreams)
-    return JSON({"models": [views.model(parts, name) for name in parts.settings.models]})
-
-
 def integer(text: str | None, name: str, default: int, least: int, most: int | None) -> int:
     """A whole number of the query; raises InvalidRequest."""
     if text is None or text == "":
@@ -313,7 +305,6 @@ ROUTES = [
     resource("/tasks/stats", GET=stats),
     resource("/tasks/{task_id}", GET=show, DELETE=delete),
     resource("/tasks/{task_id}/events", GET=events),
-    resource("/models", GET=models),
     resource("/route", POST=route),
 ]
 """In this order: `/tasks/stats` is no task's id."""

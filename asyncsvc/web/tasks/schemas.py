@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, NotRequired
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from asyncsvc.tasks import marks
 from asyncsvc.tasks.state import EventType, State
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.web.tasks.agent_schemas import Origin, WaitingCall
@@ -128,6 +129,17 @@ class Summary(TypedDict):
     started_at: Time | None
     finished_at: Time | None
     next_run_at: Annotated[Time | None, Field(description="when a scheduled task is due")]
+    closed_ms: Annotated[
+        Count | None, Field(description="how long closing its call took, of a stopped task")
+    ]
+    spans: Annotated[
+        list[tuple[marks.Kind, Count]],
+        Field(
+            max_length=marks.SPANS_MOST,
+            description="what it did and how many ms, in order, the last until now; "
+            "empty where that was not noted",
+        ),
+    ]
 
 
 class Item(Summary):
@@ -318,60 +330,11 @@ Routing = TypedDict(
         "candidates": list[Candidate],
         "chosen": Name | None,
         "why": str,
+        "bytes": Annotated[int, Field(ge=0, description="of the texts, in UTF-8")],
+        "prompt_tokens": Annotated[int, Field(ge=0, description="of the texts, estimated")],
     },
 )
 Routing.__doc__ = "Where a task would go, and why."
-
-
-class Gate(TypedDict):
-    """One key of a model: what is used of what is allowed."""
-
-    name: str
-    in_flight: Count
-    calls_in_window: Count
-    concurrency: int
-    window_used: Count
-    window_limit: Annotated[int, Field(description="0: unlimited")]
-    window_s: float
-    tokens_used: Count
-    tokens_limit: Annotated[int, Field(description="0: unlimited")]
-    learned: Object | None
-    breaker: Breaker
-    waiting_for: str | None
-
-
-class ModelState(TypedDict):
-    name: Name
-    aliases: Annotated[list[str], Field(description="other names for it in a request")]
-    type: ModelType
-    model: Annotated[str, Field(description="the provider's own id")]
-    enabled: bool
-    reason: Annotated[str | None, Field(description="why it is not enabled")]
-    paused: Annotated[bool, Field(description="held by `POST /models/{name}/pause`")]
-    paused_at: Time | None
-    in_flight: Count
-    concurrency: int | None
-    concurrency_auto: Annotated[bool, Field(description="learned")]
-    calls_last_60s: Count
-    rpm: Annotated[int | None, Field(description="0: unlimited")]
-    rpm_auto: Annotated[bool, Field(description="learned")]
-    tpm: Annotated[int, Field(description="0: unlimited")]
-    breaker: Breaker
-    queue_depth: Count
-    latency_s: float | None
-    calls: Count
-    errors: Count
-    waiting_for: str | None
-    ready: Annotated[
-        bool | None, Field(description="what a gateway's /readyz says; null: no gateway")
-    ]
-    gates: list[Gate]
-
-
-class Models(TypedDict):
-    """The models of the settings, in their order."""
-
-    models: list[ModelState]
 
 
 class Components(TypedDict):

@@ -1,18 +1,17 @@
-"""How tasks, models and progress look to a client.
+"""How tasks and their progress look to a client.
 
 Owns the shapes of the contract. Promises that times are RFC 3339 and that lists carry
 previews instead of texts. Never reads anything but what it is given or the service's state.
 """
 
 import asyncio
-from typing import Any, Literal
+from typing import Any
 
 import orjson
 
 from asyncsvc.agents.history import OWN_FIELDS
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.providers.answers.tool_calls import put_together
-from asyncsvc.providers.upstream import Upstream
 from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, shown
 from asyncsvc.web.http.state import Services
@@ -26,12 +25,17 @@ def summary(task: Task) -> dict[str, Any]:
         "schedule_id": task.request.schedule_id,
         "updated_at": rfc3339(task.updated_at),
         "next_run_at": optional_rfc3339(task.next_run_at),
+        "closed_ms": task.closed_ms,
     }
 
 
-def item(task: Task, result_preview: str | None) -> dict[str, Any]:
+def item(services: Services, task: Task, result_preview: str | None) -> dict[str, Any]:
     """A task in a list."""
+    # The row does not have the marks that text has made since the last change of state.
+    live = services.journal.live.get(task.id, task)
+    latest = live if live.version == task.version else task
     return summary(task) | {
+        "spans": latest.trace(services.journal.now()),
         "content_preview": task.request.preview,
         "result_preview": result_preview,
     }
@@ -63,7 +67,8 @@ def is_vectors(task: Task) -> bool:
 
 async def beside_texts(services: Services, task: Task) -> dict[str, Any]:
     """The fields of a whole task that come after its result."""
-    view = {"seq": task.seq} | await _beside_text(services, task)
+    spans = task.trace(services.journal.now())
+    view = {"seq": task.seq, "spans": spans} | await _beside_text(services, task)
     view["callback"] = await _callback(services, task)
     if task.waiting_for is not None:
         view["approval"] = await _approval(services, task)
@@ -157,67 +162,3 @@ def progress_event(services: Services, task: Task) -> str:
         "data": progress(services, task),
     }
     return orjson.dumps(event).decode()
-
-
-def model(services: Services, name: str) -> schemas.ModelState:
-    """One model of the settings."""
-    settings = services.settings.models[name]
-    upstreams = services.catalogue.of(name)
-    gates = [_gate(upstream) for upstream in upstreams]
-    latencies = [
-        u.gate.statistics.service_s for u in upstreams if u.gate.statistics.service_s is not None
-    ]
-    lacks = services.catalogue.lacking().get(name)
-    since = services.holds.since(name)
-    states = [gate["breaker"] for gate in gates]
-    return {
-        "name": name,
-        "aliases": settings.aliases,
-        "type": settings.type,
-        "model": upstreams[0].model_id if upstreams else settings.model_ids[0],
-        "enabled": lacks is None,
-        "reason": lacks or (None if since is None else f"{name} is paused"),
-        "paused": since is not None,
-        "paused_at": optional_rfc3339(since),
-        "in_flight": sum(gate["in_flight"] for gate in gates),
-        "concurrency": _all_keys(settings.concurrency, [u.gate.concurrency for u in upstreams]),
-        "concurrency_auto": settings.concurrency == "auto",
-        "calls_last_60s": sum(gate["calls_in_window"] for gate in gates),
-        "rpm": _all_keys(settings.rpm, [u.gate.window.limit for u in upstreams]),
-        "rpm_auto": settings.rpm == "auto",
-        "tpm": settings.tpm * max(len(upstreams), 1),
-        "breaker": "closed" if "closed" in states or not states else states[0],
-        "queue_depth": services.scheduler.depth(name),
-        "latency_s": round(min(latencies), 3) if latencies else None,
-        "calls": sum(upstream.gate.statistics.calls for upstream in upstreams),
-        "errors": sum(upstream.gate.statistics.errors for upstream in upstreams),
-        "waiting_for": next((gate["waiting_for"] for gate in gates if gate["waiting_for"]), None),
-        "ready": next((u.ready for u in upstreams), None),
-        "gates": gates,
-    }
-
-
-def _all_keys(setting: int | Literal["auto"], of_gates: list[int]) -> int | None:
-    """A limit over all keys, as it is now; None where it is learned and no key is there."""
-    if of_gates:
-        return sum(of_gates)
-    return None if setting == "auto" else setting
-
-
-def _gate(upstream: Upstream) -> schemas.Gate:
-    gate = upstream.gate
-    now = gate.time()
-    return {
-        "name": gate.name,
-        "in_flight": gate.busy,
-        "calls_in_window": gate.statistics.recent(60.0),
-        "concurrency": gate.concurrency,
-        "window_used": gate.window.used(now),
-        "window_limit": gate.window.limit,
-        "window_s": gate.window.span_s,
-        "tokens_used": gate.budget.used(now),
-        "tokens_limit": gate.budget.limit,
-        "learned": gate.adaptive.as_dict() if gate.adaptive.learns else None,
-        "breaker": gate.breaker.state(gate.time()).value,
-        "waiting_for": gate.describe(),
-    }

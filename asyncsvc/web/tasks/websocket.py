@@ -34,6 +34,7 @@ from asyncsvc.web.http.resources import SocketResource, caller
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
+from asyncsvc.web.tasks.feed import FirstPieces, Keep, whole
 from asyncsvc.web.tasks.routes import cursor, parse
 from asyncsvc.web.tasks.schemas import KEY_MOST
 from asyncsvc.web.tasks.sse import TICK_S
@@ -50,7 +51,7 @@ TICK_SLICE = 50
 FOLLOWING = ("subscribe", "unsubscribe")
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
 FIELDS = {
-    "subscribe": {"task_id", "after", "all", "after_id", "tasks"},
+    "subscribe": {"task_id", "after", "all", "after_id", "text", "tasks"},
     "unsubscribe": {"task_id", "all", "task_ids"},
     "submit": {"task", "subscribe", "idempotency_key"},
     "ping": set[str](),
@@ -237,7 +238,8 @@ class Session:
             raise InvalidRequest(
                 f"after_id is {after_id}, the last event is {last}", param="after_id"
             )
-        return {"all": True, "after_id": after_id}, partial(self._start_feed, after_id)
+        keep = whole if _flag(message, "text", True) else FirstPieces()
+        return {"all": True, "after_id": after_id}, partial(self._start_feed, after_id, keep)
 
     def _unsubscribe_all(self) -> Done:
         if self._feed is not None:
@@ -245,11 +247,11 @@ class Session:
             self._feed = None
         return {"all": True}, _nothing
 
-    def _start_feed(self, after_id: int) -> None:
+    def _start_feed(self, after_id: int, keep: Keep) -> None:
         self._unsubscribe_all()
         self._sent_id = after_id
         self._alarm = self._services.monitor.alarms.last
-        self._feed = asyncio.create_task(self._follow_all(after_id))
+        self._feed = asyncio.create_task(self._follow_all(after_id, keep))
 
     def _start(self, task_id: str, after: int, closes: bool = False) -> None:
         self._stop(task_id)
@@ -290,13 +292,15 @@ class Session:
                 self._forget(task_id)
             self._moved.set()
 
-    async def _follow_all(self, after_id: int) -> None:
-        """Send the events of all tasks; ends with the socket."""
+    async def _follow_all(self, after_id: int, keep: Keep) -> None:
+        """Send the events of all tasks that are to be kept; ends with the socket."""
         try:
             async with aclosing(self._services.journal.feed.follow(after_id)) as pages:
                 async for page in pages:
                     sees = self._caller.sees
-                    await self._socket.send([one.wire for one in page if sees(one.owner)])
+                    await self._socket.send(
+                        [one.wire for one in page if sees(one.owner) and keep(one)]
+                    )
                     self._sent_id = page[-1].id
                     self._moved.set()
         except Closed:
@@ -357,9 +361,9 @@ def _op(message: dict[str, Any]) -> str:
     return name
 
 
-def _flag(message: dict[str, Any], name: str) -> bool:
+def _flag(message: dict[str, Any], name: str, otherwise: bool = False) -> bool:
     """A field that is true or false. Raises InvalidRequest."""
-    value = message.get(name, False)
+    value = message.get(name, otherwise)
     if not isinstance(value, bool):
         raise InvalidRequest(f"{name} must be true or false", param=name)
     return value

@@ -1,0 +1,32 @@
+/** Words of the first start, while no model can answer. */
+export default {
+  "first.title": "No model can answer yet",
+  "first.text": {
+    one: "asyncsvc runs and would keep your tasks, but its one model lacks its key.",
+    other: "asyncsvc runs and would keep your tasks, but each of its {count} models lacks its key. Any one of them is enough.",
+  },
+  "first.ready": "A model can answer",
+  "first.ready_text": "Ask the first question below.",
+  "first.simulated": "Try it without a key",
+  "first.simulated_text":
+    "The simulated provider answers on this machine with made-up text and enforces limits as a real one does. Nothing leaves the machine. Stop the service and start it so:",
+  "first.keys": "Or set a key and start again",
+  "first.keys_text": "Keys are read from the environment at the start, never stored and never shown here.",
+  "first.model": "model",
+  "first.id": "its id at the provider",
+  "first.variable": "variable that it lacks",
+  "first.good_at": "good at",
+  "first.for.simple": "quick answers",
+  "first.for.realtime": "quick answers",
+  "first.for.reasoning": "reasoning",
+  "first.for.batch": "batches",
+  "first.for.general": "everyday questions",
+  "first.for.embedding": "embeddings",
+  "first.copy_one": "Copy {name}",
+  "first.ask": "Then ask something",
+  "first.question": "First question",
+  "first.example": "What is a semaphore? One paragraph.",
+  "first.ask_it": "Ask",
+  "first.ask_later": "Opens as soon as one model can answer. This page notices by itself.",
+  "first.ask_ready": "The answer comes in as it is made.",
+};

@@ -1,0 +1,26 @@
+/** Words of the settings. */
+export default {
+  "settings.title": "Settings",
+  "settings.sum": {
+    one: "{all} values are in force, {count} of them set by you. Keys and tokens are never shown.",
+    other: "{all} values are in force, {count} of them set by you. Keys and tokens are never shown.",
+  },
+  "settings.reload": "Read settings again",
+  "settings.changed": "Changed: {names}.",
+  "settings.unchanged": "Nothing has changed.",
+  "settings.needs_restart": "Takes effect at the next start: {names}.",
+  "settings.search": "Search names, values, variables",
+  "settings.which": "Which",
+  "settings.all": "All",
+  "settings.set": "Set by you",
+  "settings.none": "No setting fits.",
+  "settings.name": "Name",
+  "settings.value": "Value",
+  "settings.source": "Where it comes from",
+  "settings.usual": "usually {value}",
+  "settings.from.default": "default",
+  "settings.from.file": "settings file",
+  "settings.from.environment": "environment",
+  "settings.from.command_line": "command line",
+  "settings.at_restart": "changes at the next start",
+};

@@ -1,0 +1,21 @@
+/** 定时任务的文字。 */
+export default {
+  "schedules.title": "定时",
+  "schedules.sum": "{count} 个任务按时反复提交。",
+  "schedules.none": "还没有定时任务。它按 cron 表达式的时间、在你选的时区反复提交同一个任务，重启后继续。",
+  "schedules.make": "新建定时",
+  "schedules.what": "任务",
+  "schedules.when": "时间",
+  "schedules.next": "下次运行",
+  "schedules.last": "上次运行",
+  "schedules.runs": "次数",
+  "schedules.never": "不再运行",
+  "schedules.not_yet": "还没有",
+  "schedules.its_task": "那次的任务",
+  "schedules.change": "修改",
+  "schedules.delete": "删除",
+  "schedules.keep": "保留",
+  "schedules.delete_it": "删除“{name}”",
+  "schedules.change_one": "修改定时 {name}",
+  "schedules.delete_one": "删除定时 {name}",
+};

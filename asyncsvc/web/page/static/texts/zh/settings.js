@@ -1,0 +1,23 @@
+/** 设置的文字。 */
+export default {
+  "settings.title": "设置",
+  "settings.sum": "{all} 个值在生效，其中 {count} 个是你设的。密钥和令牌从不显示。",
+  "settings.reload": "重读设置",
+  "settings.changed": "已更改：{names}。",
+  "settings.unchanged": "没有变化。",
+  "settings.needs_restart": "下次启动才生效：{names}。",
+  "settings.search": "搜索名称、值、变量",
+  "settings.which": "哪些",
+  "settings.all": "全部",
+  "settings.set": "你设的",
+  "settings.none": "没有符合的设置。",
+  "settings.name": "名称",
+  "settings.value": "值",
+  "settings.source": "来源",
+  "settings.usual": "默认 {value}",
+  "settings.from.default": "默认",
+  "settings.from.file": "设置文件",
+  "settings.from.environment": "环境变量",
+  "settings.from.command_line": "命令行",
+  "settings.at_restart": "下次启动才变",
+};
