@@ -199,7 +199,6 @@ async def _front(
     control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
     batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = await _schedules(stack, journal, intake, keys)
     return Services(
         settings=settings,
         journal=journal,
@@ -213,7 +212,7 @@ async def _front(
         control=control,
         decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        schedules=schedules,
+        schedules=await _schedules(stack, journal, intake, keys),
         batches=batches,
         pool=inside.pool,
         reloader=inside,
