@@ -29,10 +29,14 @@ from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.execution.agent import Agents
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.admission import Admission, Keys
+from asyncsvc.intake.agent_checks import AgentChecks
 from asyncsvc.intake.commands import Control, Holds
+from asyncsvc.intake.decisions import Decisions
+from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
@@ -56,10 +60,12 @@ from asyncsvc.storage.database import Database
 from asyncsvc.storage.migrations import unusable
 from asyncsvc.storage.room import MB
 from asyncsvc.tools.execute import Runner, exec_tools
+from asyncsvc.tools.fetch import fetch_tools
 from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.memory import Memories, memory_tools
 from asyncsvc.tools.registry import Toolbox, Workspaces
+from asyncsvc.tools.task_workspaces import TaskWorkspaces
 from asyncsvc.web.http import errors
 from asyncsvc.web.http.auth import Authenticator
 from asyncsvc.web.http.body_memory import Bodies
@@ -124,16 +130,16 @@ async def _opened(
     client: Client,
 ) -> Services:
     catalogue = Catalogue(settings, environ)
-    store = await Database.open(Path(settings.storage.path), stack)
-    room = store.upkeep.room
-    room.least = lambda: settings.limits.disk_free_mb * MB
-    keep_ms = round(catalogue.longest_window_s() * 2000)
-    journal = await stack.enter_async_context(Journal(store, now, keep_ms))
+    journal = await _journal(stack, settings, now, catalogue)
+    room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
-    executor = Executor(journal, client, scheduler, settings)
+    toolbox = _toolbox(stack, settings, environ, journal)
+    workspaces = _workspaces(settings)
+    agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
+    executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
     pool = WorkerPool(scheduler, executor, settings, room.open)
     holds = Holds(journal, catalogue, scheduler)
@@ -142,12 +148,12 @@ async def _opened(
     learned_limits = LearnedLimits(journal, catalogue.listener)
     stack.push_async_callback(learned_limits.close)
     _begin(stack, pool.run(), "workers")
-    _begin(stack, Retention(journal, settings, now, uptime).run(), "retention")
-    clients = Clients(settings, environ)
+    retention = Retention(journal, settings, now, uptime, sweep_workspaces=workspaces.sweep)
+    _begin(stack, retention.run(), "retention")
     reloader = Reloader(
         settings,
         read,
-        clients,
+        Clients(settings, environ),
         journal,
         catalogue,
         client,
@@ -157,10 +163,20 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environ, watch, executor, reloader)
+    services = await _front(stack, environ, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     return services
+
+
+async def _journal(
+    stack: AsyncExitStack, settings: Settings, now: Now, catalogue: Catalogue
+) -> Journal:
+    """The journal of the database of the settings."""
+    store = await Database.open(Path(settings.storage.path), stack)
+    store.upkeep.room.least = lambda: settings.limits.disk_free_mb * MB
+    keep_ms = round(catalogue.longest_window_s() * 2000)
+    return await stack.enter_async_context(Journal(store, now, keep_ms))
 
 
 async def _front(
@@ -169,6 +185,8 @@ async def _front(
     watch: Watch,
     executor: Executor,
     inside: Reloader,
+    toolbox: Toolbox,
+    workspaces: TaskWorkspaces,
 ) -> Services:
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
@@ -176,15 +194,12 @@ async def _front(
     webhooks = Webhooks(journal, settings.webhooks, environ)
     task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
-    admission = Admission(inside.catalogue, eta_estimator, inside.router, webhooks)
-    keys = Keys(journal)
+    admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
+    control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    control = Control(journal, scheduler, executor, intake)
     batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = Schedules(journal, intake, keys)
-    stack.push_async_callback(schedules.close)
-    await schedules.open()
+    schedules = await _schedules(stack, journal, intake, keys)
     return Services(
         settings=settings,
         journal=journal,
@@ -196,6 +211,7 @@ async def _front(
         intake=intake,
         webhooks=webhooks,
         control=control,
+        decisions=Decisions(journal, scheduler),
         holds=inside.holds,
         schedules=schedules,
         batches=batches,
@@ -209,9 +225,34 @@ async def _front(
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=Importer(journal, scheduler, intake),
-        toolbox=_toolbox(stack, settings, environ, journal),
+        toolbox=toolbox,
+        workspaces=workspaces,
+        forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
         started_ms=journal.now(),
     )
+
+
+def _admission(
+    inside: Reloader, eta_estimator: EtaEstimator, webhooks: Webhooks, toolbox: Toolbox
+) -> Admission:
+    """The checks of a submit."""
+    agents = AgentChecks(toolbox, inside.catalogue, inside.settings)
+    return Admission(inside.catalogue, eta_estimator, inside.router, webhooks, agents)
+
+
+async def _schedules(
+    stack: AsyncExitStack, journal: Journal, intake: Intake, keys: Keys
+) -> Schedules:
+    schedules = Schedules(journal, intake, keys)
+    stack.push_async_callback(schedules.close)
+    await schedules.open()
+    return schedules
+
+
+def _workspaces(settings: Settings) -> TaskWorkspaces:
+    """The workspaces of agents."""
+    tools = settings.tools
+    return TaskWorkspaces(Path(tools.workspace), lambda: settings.tools.checkpoint_mb * MB)
 
 
 def _toolbox(
@@ -223,6 +264,7 @@ def _toolbox(
     every = [
         *(kind() for kind in FILE_TOOLS),
         *exec_tools(runner, tools.exec_allow),
+        *fetch_tools(tools),
         *memory_tools(Memories(journal)),
     ]
     workspaces = Workspaces(Path(tools.workspace))

@@ -25,6 +25,7 @@ from asyncsvc.config.settings import Settings, is_loopback
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.reload import hangup
 from asyncsvc.net.tls import server_context
+from asyncsvc.tools import registry
 from asyncsvc.web.http.connections import Connections
 from asyncsvc.web.http.handshakes import Handshakes
 from asyncsvc.web.http.socket_protocol import SocketProtocol
@@ -119,7 +120,7 @@ async def serve(
     ):
         handshakes = _handshakes(settings, listener)
         async with open_services(settings, environ, read=read) as services:
-            _warn_of_plain_http(settings)
+            _warn(settings)
             server = Server(_config(web(services), settings), handshakes)
             if handshakes is not None:
                 services.reloader.renewals.append(handshakes.renew)
@@ -284,8 +285,10 @@ def _handshakes(settings: Settings, listener: socket.socket) -> Handshakes | Non
     )
 
 
-def _warn_of_plain_http(settings: Settings) -> None:
-    """Beyond this machine tokens are in use, which others on the way could read."""
+def _warn(settings: Settings) -> None:
+    """Log what can be read on the way, and names of tools that no tool has."""
+    for line in registry.warnings(settings.tools):
+        log.warning("%s", line)
     server = settings.server
     if not (is_loopback(server.host) or server.certfile or server.trusted_proxies):
         log.warning(

@@ -43,7 +43,7 @@ SELDOM = Rhythm(look_s=1e9, lag_s=1e9, idle_probe_s=1e9)
 class _NoPurge:
     """Retention has tests of its own; here it would write without being asked."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, *_: object, **__: object) -> None:
         pass
 
     async def run(self) -> None:
@@ -79,7 +79,10 @@ class EngineServices:
 
     def _made(self, models: dict[str, dict[str, Any]], sections: dict[str, Any]) -> Settings:
         storage = {"path": str(self._folder / "tasks.db")}
-        return Settings.model_validate({"storage": storage, "models": models, **sections})
+        workspace = {"workspace": str(self._folder / "workspaces")}
+        tools = {"tools": workspace | sections.get("tools", {})}
+        whole = {"storage": storage, "models": models, **sections, **tools}
+        return Settings.model_validate(whole)
 
     async def reload(
         self, models: dict[str, dict[str, Any]] | None = None, **sections: Any

@@ -6,7 +6,7 @@ Owns what the pretended providers answer and a record of every call. Has the sig
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Self
 
@@ -45,6 +45,7 @@ class Call:
     started: float
     ended: float | None = None
     cancelled: bool = False
+    messages: list[dict[str, Any]] = field(default_factory=list)
 
 
 class ScriptedClient:
@@ -69,9 +70,15 @@ class ScriptedClient:
         self.watched = False
         """Whether a script's silence is a provider's silence, and not just time that passes."""
         self._scripts: dict[str, list[Script]] = {}
+        self._turns: dict[str, list[Script]] = {}
 
     def on(self, prompt: str, *scripts: Script) -> None:
         self._scripts[prompt] = list(scripts)
+
+    def on_turns(self, prompt: str, *scripts: Script) -> None:
+        """The n-th turn of a conversation with that prompt plays the n-th script, however often it
+        is asked for."""
+        self._turns[prompt] = list(scripts)
 
     def of(self, prompt: str) -> list[Call]:
         return [call for call in self.calls if call.prompt == prompt]
@@ -103,6 +110,7 @@ class ScriptedClient:
         answer = Answer()
         answer.usage = self.usage
         call = self._arrived(upstream, last_user_text(messages), params)
+        call.messages = messages
         try:
             await self._play(call, sink, answer)
         except asyncio.CancelledError:
@@ -154,6 +162,9 @@ class ScriptedClient:
         return call
 
     def _script(self, call: Call) -> Script:
+        if (turns := self._turns.get(call.prompt)) is not None:
+            before = [one for one in call.messages if one["role"] == "assistant"]
+            return turns[len(before)]
         scripts = self._scripts.get(call.prompt)
         if scripts is None:
             return self.of_model.get(call.name, self.default)

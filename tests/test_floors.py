@@ -112,22 +112,24 @@ def test_there_is_no_circle() -> None:
 
 
 FACES = {
+    "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
-    "execution": {"execution", "workers"},
-    "intake": {"admission", "commands", "importer", "intake"},
+    "execution": {"agent", "execution", "workers"},
+    "intake": {"admission", "agent_checks", "commands", "decisions", "forks", "importer",
+               "intake"},
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
     "monitoring": {"alarms", "explain", "figures", "monitor"},
-    "net": {"egress", "json_bounds", "signing", "tls"},
+    "net": {"allowed_hosts", "egress", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
-        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "pieces",
-        "size", "thinking", "tool_calls",
+        "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
+        "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
     "routing": {"router"},
@@ -140,7 +142,10 @@ FACES = {
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"marks", "parameters", "state", "submission"},
-    "tools": {"execute", "files", "mcp_servers", "memory", "registry", "tool"},
+    "tools": {
+        "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
+        "workspace",
+    },
     "web": {"routes"},
     "web.admin": {"commands", "figures", "health", "metrics", "settings", "transfer"},
     "web.http": {
@@ -152,7 +157,8 @@ FACES = {
     "web.openapi": {"routes"},
     "web.page": {"routes"},
     "web.tasks": {
-        "explain", "models", "routes", "schedules", "schemas", "sse", "tools", "views", "websocket",
+        "explain", "ledger", "routes", "schedules", "schemas", "sse", "steering", "tools",
+        "views", "websocket", "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

@@ -78,7 +78,8 @@ class ToolCall:
         given = self.arguments
         text = given if isinstance(given, str) else orjson.dumps(given).decode()
         head = {"id": self.id, "type": "function"}
-        return head | self.extra | {"function": {"name": self.name, "arguments": text}}
+        function = self.extra.get("function", {}) | {"name": self.name, "arguments": text}
+        return head | self.extra | {"function": function}
 
     def answer(self) -> Object:
         """The result as a message for the model."""
@@ -233,6 +234,21 @@ async def history(journal: Journal, task: Task) -> History:
             found.take(row)
         after = rows[-1].seq
     return found
+
+
+async def generation(journal: Journal, task: Task) -> int:
+    """Which folder is the agent's workspace, from the few events that say so. Raises
+    StorageUnavailable."""
+    reruns, rollbacks, after = 0, 0, 0
+    kinds = (EventType.STATUS, EventType.ROLLBACK)
+    while rows := await journal.store.texts.events_of(task.n, kinds, after):
+        for row in rows:
+            if row.type == EventType.ROLLBACK:
+                rollbacks += 1
+            elif loads(row.data)["cause"] == Cause.RERUN:
+                reruns, rollbacks = reruns + 1, 0
+        after = rows[-1].seq
+    return GENERATIONS * reruns + rollbacks
 
 
 def arguments_of(text: str) -> Object | str:

@@ -146,7 +146,7 @@ class Steps:
         for line in lines:
             try:
                 ready = await endpoint.prepare(line.body, work.batch.headers, work.batch.owner)
-                self._intake.check(ready.submission)
+                await self._intake.check(ready.submission)
                 prepared.append((line, ready))
             except RequestError as error:
                 refused.append((line.custom_id, endpoint.refused(error)))

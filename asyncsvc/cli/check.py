@@ -24,6 +24,7 @@ from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy, look
 from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
+from asyncsvc.tools import registry
 
 app = typer.Typer()
 
@@ -54,7 +55,7 @@ def check(settings: SettingsFile = None) -> int:
         say(f"          {state}")
     for note in own_files.open_to_others(path):
         say(f"note      {note}; a start mends what is ours")
-    for line in advice.warnings(found, environ, file):
+    for line in [*advice.warnings(found, environ, file), *registry.warnings(found.tools)]:
         say(f"warning   {line}", sys.stderr)
     return _verdict(faults)
 

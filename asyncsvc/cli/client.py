@@ -134,9 +134,28 @@ class Api:
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")
 
-    def command(self, task_id: str, verb: str) -> dict[str, Any]:
-        """Send cancel, pause, resume or retry; return the task as it then stands."""
-        return self.post(f"/tasks/{quote(task_id, safe='')}/{verb}")
+    def command(
+        self, task_id: str, verb: str, fields: Mapping[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Send a command such as cancel or approve; return the answer, mostly the task as it then
+        stands."""
+        return self.post(f"/tasks/{quote(task_id, safe='')}/{verb}", fields)
+
+    def fork(self, task_id: str, step: int | None, content: str | None) -> dict[str, Any]:
+        """Start an agent that goes on after that step of another one, None: after its last step of
+        which all calls of tools have ended."""
+        fields = {"step": self._last_step(task_id) if step is None else step}
+        return self.command(
+            task_id, "fork", fields if content is None else {**fields, "content": content}
+        )
+
+    def _last_step(self, task_id: str) -> int:
+        task = self.task(task_id)
+        if task["status"] == "completed":
+            return int(task["metadata"].get("steps") or 0)
+        calls = self.get(f"/tasks/{quote(task_id, safe='')}/ledger")["calls"]
+        unfinished = {call["step"] for call in calls if call["result"] is None}
+        return max({call["step"] for call in calls} - unfinished, default=0)
 
     def resolve(self, given: str) -> str:
         """Return the id of the task whose id is or ends in `given`, as tables show only the end."""

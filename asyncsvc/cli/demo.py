@@ -23,16 +23,16 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from asyncsvc import server
-from asyncsvc.cli import tables
+from asyncsvc.cli import agent_demo, tables
 from asyncsvc.cli.client import Address, Message, decoded, messages
-from asyncsvc.cli.options import FAILED, HERE, INTERRUPTED, Failure, Port, program
+from asyncsvc.cli.demo_service import LONGEST_S, served
+from asyncsvc.cli.options import FAILED, HERE, Failure, Port, program
 from asyncsvc.cli.serve import fastest_loop, log_to_stderr
 from asyncsvc.cli.tables import STYLES
 from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import TaskView
 from asyncsvc.config.settings import Settings
-from asyncsvc.simulator import Profile, running
+from asyncsvc.simulator import Profile
 
 app = typer.Typer()
 MODELS: dict[str, dict[str, Any]] = {
@@ -225,42 +225,34 @@ def _doing(view: TaskView) -> str:
     )
 
 
-LONGEST_S = 60.0
-"""The play takes eight seconds; on a machine that is very busy, more."""
-
-
 @app.command(rich_help_panel=HERE)
 def demo(
     port: Port = 0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep serving until Ctrl-C.")] = False,
+    agent: Annotated[
+        bool, typer.Option("--agent", help="An agent that mends a failing test.")
+    ] = False,
 ) -> int:
     """Four tasks answered live by a simulated provider: no key, nothing leaves the machine."""
     log_to_stderr(logging.WARNING)
+    play = agent_demo.play if agent else _play
     with (
         TemporaryDirectory(prefix="asyncsvc-demo-", ignore_cleanup_errors=True) as folder,
         asyncio.Runner(loop_factory=fastest_loop()) as runner,
     ):
-        return runner.run(_play(port or 0, keep, Path(folder) / "demo.db"))
+        return runner.run(play(port or 0, keep, Path(folder)))
 
 
-async def _play(port: int, keep: bool, database: Path) -> int:
-    code = INTERRUPTED
+async def _play(port: int, keep: bool, folder: Path) -> int:
+    def made(base_url: str) -> Settings:
+        return settings(base_url, port, folder / "demo.db")
 
-    async def beside(url: str) -> None:
-        nonlocal code
+    async def perform(url: str) -> int:
         finished = await _perform(Address(url), parts())
-        code = 0 if all(task["status"] == "completed" for task in finished) else FAILED
         _conclude(finished, url, keep)
-        if keep:
-            try:
-                await asyncio.Event().wait()
-            finally:
-                print()  # the terminal's ^C stands on a line of its own
+        return 0 if all(task["status"] == "completed" for task in finished) else FAILED
 
-    async with running(profile()) as provider:
-        made = settings(provider.base_url, port, database)
-        await server.serve(made, {}, lambda _: None, beside=beside)
-    return code
+    return await served(profile(), made, perform, keep)
 
 
 async def _perform(address: Address, parts: Sequence[Part]) -> list[dict[str, Any]]:

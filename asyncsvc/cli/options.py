@@ -41,6 +41,23 @@ ModelOption = Annotated[str | None, typer.Option(help="A model of the settings; 
 Lane = Annotated[Literal["priority", "short", "long"], typer.Option(help="Which queue.")]
 Priority = Annotated[int, typer.Option(min=0, max=9, help="Higher first in its lane.")]
 
+AgentFlag = Annotated[bool, typer.Option("--agent", help="As an agent, which uses tools.")]
+Tools = Annotated[
+    list[str] | None,
+    typer.Option("--tool", metavar="NAME", help="A tool that the agent may use; else all."),
+]
+Approvals = Annotated[
+    list[str] | None,
+    typer.Option("--approve", metavar="NAME", help="A tool that waits for your approval."),
+]
+MostSteps = Annotated[
+    int | None, typer.Option("--max-steps", metavar="N", min=1, help="Calls of its model at most.")
+]
+Files = Annotated[
+    list[Path] | None,
+    typer.Option("--file", metavar="PATH", help="A text file that the agent's workspace gets."),
+]
+
 
 class Failure(AsyncsvcError):
     """A command that cannot be done; the message says what to do about it."""
@@ -83,6 +100,45 @@ def task_fields(text: str, model: str | None, lane: str, priority: int) -> dict[
     """Return the body of a submit; `text` is that of the command line, `-` for stdin."""
     fields = {"content": read_text(text), "lane": lane, "priority": priority}
     return fields if model is None else fields | {"model": model}
+
+
+def agent_fields(
+    agent: bool,
+    tools: list[str] | None,
+    approve: list[str] | None,
+    max_steps: int | None,
+    files: list[Path] | None,
+) -> dict[str, Any]:
+    """Return the fields of a submit that only an agent has; none where it is no agent."""
+    given = {"tools": tools, "approve": approve, "max_steps": max_steps, "files": files}
+    fields: dict[str, Any] = {name: value for name, value in given.items() if value}
+    if not agent:
+        if fields:
+            names = {"tools": "--tool", "max_steps": "--max-steps", "files": "--file"}
+            name = min(fields)
+            raise Failure(f"{names.get(name, f'--{name}')} goes with --agent", MISUSED)
+        return {}
+    if files:
+        fields["files"] = _texts(files)
+    return {"type": "agent"} | fields
+
+
+def _texts(files: list[Path]) -> dict[str, str]:
+    """The texts of files by their paths in a workspace: below this folder they keep their path,
+    others have their name alone."""
+    found: dict[str, str] = {}
+    for file in files:
+        inside = not file.is_absolute() and ".." not in file.parts
+        name = file.as_posix() if inside else file.name
+        if name in found:
+            raise Failure(f"two files would be {name!r} in the workspace", MISUSED)
+        try:
+            found[name] = file.read_bytes().decode()
+        except UnicodeDecodeError:
+            raise Failure(f"{file} is not text in UTF-8", MISUSED) from None
+        except OSError as error:
+            raise Failure(f"{file}: {error.strerror or error}", MISUSED) from None
+    return found
 
 
 def print_created(answer: dict[str, Any], created_id: str, note: str, as_json: bool) -> int:

@@ -25,6 +25,7 @@ COMMANDS = {
     "submit": ("submit", "chat"),
     "tasks": ("tasks", "show", "explain", "stats", "cancel", "pause", "resume", "retry"),
     "watch": ("watch",),
+    "agents": ("approve", "deny", "fork", "ledger", "files"),
     "models": ("models", "pause-model", "resume-model", "reload"),
     "schedules": ("schedules", "schedule", "unschedule"),
     "tool": ("tool", "exec"),

@@ -7,22 +7,29 @@ conversation. A broken connection or a restart of the service costs no text.
 import contextlib
 import sys
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Protocol
 
 import typer
 
+from asyncsvc.cli.agent_chat import AgentConversation
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.options import (
     FAILED,
     INTERRUPTED,
     THERE,
+    AgentFlag,
+    Approvals,
     Failure,
+    Files,
     Json,
     Lane,
     ModelOption,
+    MostSteps,
     Priority,
     Prompt,
+    Tools,
     Url,
+    agent_fields,
     print_created,
     print_json,
     task_fields,
@@ -42,11 +49,17 @@ def submit(
     wait: Annotated[
         bool, typer.Option("--wait", help="Stream the answer; exit 0, 1 failed, 130 cancelled.")
     ] = False,
+    agent: AgentFlag = False,
+    tool: Tools = None,
+    approve: Approvals = None,
+    max_steps: MostSteps = None,
+    file: Files = None,
     as_json: Json = False,
     url: Url = None,
 ) -> int:
     """Submit one task and print its id, or see it through with --wait."""
-    fields = task_fields(text, model, lane, priority)
+    own = agent_fields(agent, tool, approve, max_steps, file)
+    fields = task_fields(text, model, lane, priority) | own
     with reach(url) as api:
         accepted = api.post("/tasks", fields)
         task_id: str = accepted["task_id"]
@@ -74,27 +87,49 @@ def _expected(accepted: dict[str, Any]) -> str:
 
 
 @app.command(rich_help_panel=THERE)
-def chat(model: ModelOption = None, url: Url = None) -> int:
+def chat(
+    model: ModelOption = None,
+    agent: AgentFlag = False,
+    tool: Tools = None,
+    approve: Approvals = None,
+    max_steps: MostSteps = None,
+    file: Files = None,
+    url: Url = None,
+) -> int:
     """Converse in the terminal: Ctrl-C cancels the answer, Ctrl-D leaves."""
+    own = agent_fields(agent, tool, approve, max_steps, file)
     with reach(url) as api:
-        return _converse(api, model)
+        _check_model(api, model)
+        lively = sys.stdin.isatty()
+        fields = {"lane": "priority"} | own | ({} if model is None else {"model": model})
+        kind = AgentConversation(api, fields, asks=lively) if agent else Chat(api, fields)
+        if lively:
+            what = "agent, " if agent else ""
+            say(f"{what}{model or 'routed'} at {api.address.url}; Ctrl-C cancels, Ctrl-D leaves")
+        return _converse(kind, lively)
 
 
-def _converse(api: Api, model: str | None) -> int:
-    """Answer questions until Ctrl-D or the end of stdin; 1 where the last had no answer."""
+class Conversation(Protocol):
+    """Answers to questions, each knowing those before it."""
+
+    def ask(self, question: str) -> bool:
+        """Show the answer as it comes; False where there was none. Raises Failure."""
+
+
+def _check_model(api: Api, model: str | None) -> None:
     models = {item["name"]: item for item in api.get("/models")["models"]}
     if model is not None and model not in models:
         raise Failure(f"there is no model {model!r}; known: {', '.join(models) or 'none'}")
     if model is not None and not models[model]["enabled"]:
         raise Failure(f"model {model} is disabled: {models[model]['reason']}")
-    messages: list[dict[str, str]] = []
+
+
+def _converse(conversation: Conversation, lively: bool) -> int:
+    """Answer questions until Ctrl-D or the end of stdin; 1 where the last had no answer."""
     answered = True
-    lively = sys.stdin.isatty()
-    if lively:
-        say(f"{model or 'routed'} at {api.address.url}; Ctrl-C cancels, Ctrl-D leaves")
     for question in _questions() if lively else _lines():
         try:
-            answered = _ask(api, model, messages, question)
+            answered = conversation.ask(question)
         except Failure as error:
             answered = False
             say(f"asyncsvc: {error}", sys.stderr)
@@ -104,19 +139,24 @@ def _converse(api: Api, model: str | None) -> int:
     return 0 if answered or lively else FAILED
 
 
-def _ask(api: Api, model: str | None, messages: list[dict[str, str]], question: str) -> bool:
-    """Show the answer as it comes and add both to `messages`; False where there was no answer."""
-    asked = {"role": "user", "content": question}
-    fields: dict[str, Any] = {"messages": [*messages, asked], "lane": "priority"}
-    if model is not None:
-        fields["model"] = model
-    task_id: str = api.post("/tasks", fields)["task_id"]
-    stream_or_cancel(api, task_id, Transcript(sys.stdout, sys.stderr))
-    answer = api.task(task_id)["result"] or ""
-    if answer:
-        # The text before a Ctrl-C belongs to the conversation: "go on" means that text.
-        messages += [asked, {"role": "assistant", "content": answer}]
-    return bool(answer)
+class Chat:
+    """A conversation without tools: each question is a task with all messages so far."""
+
+    def __init__(self, api: Api, fields: dict[str, Any]) -> None:
+        self._api = api
+        self._fields = fields
+        self._messages: list[dict[str, str]] = []
+
+    def ask(self, question: str) -> bool:
+        asked = {"role": "user", "content": question}
+        fields = self._fields | {"messages": [*self._messages, asked]}
+        task_id: str = self._api.post("/tasks", fields)["task_id"]
+        stream_or_cancel(self._api, task_id, Transcript(sys.stdout, sys.stderr))
+        answer = self._api.task(task_id)["result"] or ""
+        if answer:
+            # The text before a Ctrl-C belongs to the conversation: "go on" means that text.
+            self._messages += [asked, {"role": "assistant", "content": answer}]
+        return bool(answer)
 
 
 def _questions() -> Iterator[str]:

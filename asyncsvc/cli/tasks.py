@@ -3,16 +3,18 @@
 --json prints the service's answer whole and unchanged.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables
+from asyncsvc.cli.agent_lines import how_to_decide, wait_text
 from asyncsvc.cli.client import reach
 from asyncsvc.cli.options import THERE, Json, States, TaskId, Url, print_json
 from asyncsvc.cli.tables import print_answer
+from asyncsvc.cli.terminal import json_text
 
 app = typer.Typer()
 
@@ -76,25 +78,34 @@ def explain(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
 @app.command(rich_help_panel=THERE)
 def cancel(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """Cancel a task; a running one is cut off at once."""
-    return _command(task_id, "cancel", as_json, url)
+    return command(task_id, "cancel", as_json, url)
 
 
 @app.command(rich_help_panel=THERE)
 def pause(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """Hold a task until `resume`."""
-    return _command(task_id, "pause", as_json, url)
+    return command(task_id, "pause", as_json, url)
 
 
 @app.command(rich_help_panel=THERE)
-def resume(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
+def resume(
+    task_id: TaskId,
+    decision: Annotated[
+        Literal["rerun", "skip", "fail"] | None,
+        typer.Option(help="Of an agent whose tool was cut off: what to do with that call."),
+    ] = None,
+    as_json: Json = False,
+    url: Url = None,
+) -> int:
     """Let a paused task go on."""
-    return _command(task_id, "resume", as_json, url)
+    fields = None if decision is None else {"decision": decision}
+    return command(task_id, "resume", as_json, url, fields)
 
 
 @app.command(rich_help_panel=THERE)
 def retry(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """Start a finished task anew, under the same id."""
-    return _command(task_id, "retry", as_json, url)
+    return command(task_id, "retry", as_json, url)
 
 
 @app.command(rich_help_panel=THERE)
@@ -105,10 +116,12 @@ def stats(as_json: Json = False, url: Url = None) -> int:
     return print_answer(counts, as_json, count_table)
 
 
-def _command(task_id: str, verb: str, as_json: bool, url: str | None) -> int:
+def command(
+    task_id: str, verb: str, as_json: bool, url: str | None, fields: dict[str, Any] | None = None
+) -> int:
     """Send a command for a task and print the state that it then has."""
     with reach(url) as api:
-        task = api.command(api.resolve(task_id), verb)
+        task = api.command(api.resolve(task_id), verb, fields)
     return print_answer(task, as_json, lambda found: f"{found['task_id']}  {found['status']}")
 
 
@@ -167,13 +180,22 @@ def task_details(view: dict[str, Any]) -> RenderableType:
         ("tokens", _tokens(usage)),
         ("session", view["session_id"]),
         ("schedule", view.get("schedule_id")),
+        ("steps", _steps(meta)),
         ("error", _error(view["error"])),
+        *_waits_for(view),
     ]
     for name, value in rows:
         if value is not None:
             facts.add_row(name, value if isinstance(value, Text) else str(value))
     asked = view.get("content") or view.get("messages") or view.get("input")
-    return Group(facts, *_section("asked", asked), *_section("result", view["result"]))
+    approval = view.get("approval") or {}
+    return Group(
+        facts,
+        *_section("asked", asked),
+        *_section("result", view["result"]),
+        *_section("arguments", _whole(approval.get("arguments"))),
+        *_section("change", approval.get("diff")),
+    )
 
 
 def _tokens(usage: dict[str, Any]) -> str | None:
@@ -181,6 +203,28 @@ def _tokens(usage: dict[str, Any]) -> str | None:
         return None
     asked, answered = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return f"{usage.get('total_tokens')} ({asked} asked, {answered} answered)"
+
+
+def _steps(meta: dict[str, Any]) -> str | None:
+    """How far an agent is; None for any other task."""
+    if not meta.get("steps"):
+        return None
+    return f"{meta['steps']}, {meta.get('tool_calls') or 0} calls of tools"
+
+
+def _waits_for(view: dict[str, Any]) -> list[tuple[str, Any]]:
+    """What a person is to decide, and how."""
+    asked = view.get("approval")
+    if not asked:
+        return []
+    hint = how_to_decide(asked, view["task_id"])
+    return [("waits", Text(wait_text(asked), "magenta")), ("", hint)]
+
+
+def _whole(arguments: Any) -> str | None:
+    if arguments is None or isinstance(arguments, str):
+        return arguments
+    return json_text(arguments, indent=2)
 
 
 def _error(error: dict[str, Any] | None) -> Text | None:

@@ -20,6 +20,7 @@ from asyncsvc.config.load import load
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import RequestError
 from asyncsvc.tools.execute import Runner, exec_tools
+from asyncsvc.tools.fetch import fetch_tools
 from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.registry import Toolbox, Workspaces, timed
@@ -86,7 +87,11 @@ async def _here(
 ) -> dict[str, Any]:
     tools = settings.tools
     runner = Runner(tools)
-    every = [*(kind() for kind in FILE_TOOLS), *exec_tools(runner, tools.exec_allow)]
+    every = [
+        *(kind() for kind in FILE_TOOLS),
+        *exec_tools(runner, tools.exec_allow),
+        *fetch_tools(tools),
+    ]
     servers = McpServers(tools.mcp, os.environ, tools.timeout_s)
     toolbox = Toolbox(every, Workspaces(Path(tools.workspace)), runner, servers)
     try:

@@ -1,7 +1,8 @@
 """One task's event stream: `TaskView` gathers events, `Transcript` prints them as text.
 
 Stdout holds nothing but the answer; all else goes to stderr. A new attempt voids the text before
-it and starts on a new line. The note of waiting shows on terminals only.
+it and starts on a new line. The note of waiting shows on terminals only. Of an agent the text of
+its last step is the answer: what it says before it calls tools goes to stdout at a terminal only.
 """
 
 import asyncio
@@ -9,6 +10,7 @@ from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
+from asyncsvc.cli.agent_lines import AgentLines, call_text, how_to_decide, wait_text
 from asyncsvc.cli.client import Api, follow
 from asyncsvc.cli.options import FAILED, INTERRUPTED, Failure
 from asyncsvc.cli.terminal import control, one_line, say, styled
@@ -36,6 +38,18 @@ class TaskView:
     latency: float | None = None
     usage: dict[str, Any] = field(default_factory=dict)
     error: dict[str, Any] | None = None
+    step: int | None = None
+    """Of an agent."""
+    doing: str | None = None
+    """The tool that runs, in a few words."""
+    asked: dict[str, Any] | None = None
+    """The call of a tool that waits for a person; see `waits`."""
+    _calls: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def waits(self) -> bool:
+        """Whether the task goes on only when a person has decided about `asked`."""
+        return self.asked is not None and self.status == "paused"
 
     @property
     def ended(self) -> bool:
@@ -57,6 +71,22 @@ class TaskView:
                 self._progress(data)
             case "status":
                 self._status(data)
+            case kind:
+                self._of_agent(kind, data)
+
+    def _of_agent(self, kind: str, data: dict[str, Any]) -> None:
+        match kind:
+            case "step":
+                self.step, self.text, self.thoughts = data["number"], "", ""
+            case "tool_call" if self.step is not None:
+                name = call_text(data["name"], data.get("arguments"), most=60)
+                self._calls[data["id"]] = name
+            case "tool_started":
+                self.doing = self._calls.get(data["id"])
+            case "tool_result":
+                self.doing = None
+            case "approval":
+                self.asked = None if "decision" in data else data
 
     def _progress(self, data: dict[str, Any]) -> None:
         self.tokens = data.get("tokens", self.tokens)
@@ -71,7 +101,7 @@ class TaskView:
         self.name = data.get("name") or self.name
         self.model = data.get("model") or self.model
         if self.status != "running":
-            self.rate = None
+            self.rate = self.doing = None
         if self.ended:
             self.latency = data.get("latency")
             self.usage = data.get("usage") or {}
@@ -89,16 +119,25 @@ ERASE, DIM, NORMAL = "\r\x1b[K", "\x1b[2m", "\x1b[0m"
 
 
 class Transcript:
-    """A task's events as text; `exit_code` counts after the last. `out` None: no answer."""
+    """A task's events as text; `exit_code` counts after the last. `out` None: no answer.
 
-    def __init__(self, out: TextIO | None, err: TextIO) -> None:
+    `asks`: the reader is asked for decisions, and needs no hint how to make them.
+    """
+
+    def __init__(self, out: TextIO | None, err: TextIO, *, asks: bool = False) -> None:
         self.view = TaskView()
+        self.seq = 0
+        """Number of the latest event."""
         self._out = out
         self._err = err
+        self._asks = asks
         self._noting = styled(err)
         self._noted = False
         self._written = False
         self._mid_line = False
+        self._agent: AgentLines | None = None
+        self._held: list[str] | None = None
+        """The text of an agent's step, while it is not known whether it is the last."""
 
     @property
     def exit_code(self) -> int:
@@ -107,8 +146,10 @@ class Transcript:
     def take(self, event: dict[str, Any]) -> None:
         """Write the text that the event adds."""
         kind, data = event["type"], event["data"]
-        if kind == "attempt" and self._written:
-            self.say(f"attempt {data['number']}: the text so far is void, starting over")
+        self.seq = event.get("seq") or self.seq
+        if kind in ("attempt", "step") and self._written:
+            what = f"{kind} {data['number']}"
+            self.say(f"{what}: the text so far is void, starting over")
             self._written = False
         self.view.take(event)
         match kind:
@@ -119,12 +160,56 @@ class Transcript:
                 delay = data.get("delay_s")
                 when = f"in {delay:.1f} s" if delay else "as soon as the model allows"
                 self.say(f"trying again {when}: {why.get('code')}: {why.get('message')}")
+            case "status" if self.view.waits:
+                self._wait_for_decision()
             case "status" if self.view.status == "paused":
                 self.say("paused; it goes on after `resume`")
             case "status" if self.view.ended:
                 self._end()
+            case "step":
+                self._begin_step(data)
+            case _ if self._agent is not None:
+                self._take_of_agent(self._agent, kind, data)
             case _:
                 self._note()
+
+    def _begin_step(self, data: dict[str, Any]) -> None:
+        if self._agent is None:
+            self._agent = AgentLines(self._line)
+        self._held = None if self._out is None or self._out.isatty() else []
+        self._agent.take("step", data)
+        self._note()
+
+    def _take_of_agent(self, agent: AgentLines, kind: str, data: dict[str, Any]) -> None:
+        if kind == "message":
+            self._written = False  # the step is whole: nothing voids it any more
+        elif kind == "tool_call" and self._held:
+            # It was not the answer, so stdout does not get it.
+            for line in "".join(self._held).splitlines():
+                self._line(line, False)
+            self._held = []
+        agent.take(kind, data)
+        self._note()
+
+    def _line(self, line: str, dim: bool) -> None:
+        """Write a line about an agent to stderr; the output of tools is indented."""
+        self._fresh_line()
+        if not dim:
+            say(line, self._err)
+            return
+        if self._noting:
+            control(self._err, DIM)
+        say(f"  {line}", self._err)
+        if self._noting:
+            control(self._err, NORMAL)
+
+    def _wait_for_decision(self) -> None:
+        asked = self.view.asked or {}
+        self.say(wait_text(asked))
+        for line in str(asked.get("diff") or "").splitlines():
+            self._line(line, True)
+        if not self._asks:
+            self.say(how_to_decide(asked, self.view.task_id))
 
     def say(self, line: str) -> None:
         """Write a line for people to stderr; unfinished text is ended first."""
@@ -133,6 +218,8 @@ class Transcript:
 
     def _end(self) -> None:
         view = self.view
+        held, self._held = self._held, None
+        self._write("".join(held or ()))
         if view.error:
             self.say(f"{view.status}: {view.error['code']}: {view.error['message']}")
         elif view.status != "completed":
@@ -142,6 +229,9 @@ class Transcript:
 
     def _write(self, text: str) -> None:
         if self._out is None or not text:
+            return
+        if self._held is not None:
+            self._held.append(text)
             return
         self._erase()
         self._out.write(text)
@@ -175,15 +265,21 @@ def waiting(view: TaskView) -> str:
     if view.status == "running":
         done = f", {view.tokens} tokens" if view.tokens else ""
         where = f" on {view.name}" if view.name else ""  # known from the event after the start
-        return f"{'thinking' if view.thoughts else 'running'}{where}{done} …"
+        step = f"step {view.step}, " if view.step else ""
+        if view.doing:
+            return f"{step}{view.doing} …"
+        return f"{step}{'thinking' if view.thoughts else 'running'}{where}{done} …"
+    if view.waits and view.asked:
+        return wait_text(view.asked)
     place = f", position {view.position}" if view.position else ""
     eta = f", about {view.eta_s:.0f} s" if view.eta_s else ""
     reason = f" ({view.reason})" if view.reason else ""
     return f"{view.status}{place}{eta}{reason} …"
 
 
-async def stream(api: Api, task_id: str, transcript: Transcript) -> None:
-    """Write one task's events into the transcript, across restarts of the service."""
+async def stream(api: Api, task_id: str, transcript: Transcript, *, until_asked: bool) -> None:
+    """Write one task's events into the transcript, from the latest that it has, across restarts of
+    the service; to the last one, or until a person is to decide."""
 
     def lost(why: str) -> None:
         if not breaks:
@@ -191,19 +287,30 @@ async def stream(api: Api, task_id: str, transcript: Transcript) -> None:
             breaks.append(why)
 
     breaks: list[str] = []
-    async with aclosing(follow(api.address, task_id, lost=lost)) as events:
+    transcript.view.task_id = task_id
+    async with aclosing(follow(api.address, task_id, transcript.seq, lost)) as events:
         async for event in events:
             breaks.clear()
             transcript.take(event)
+            if until_asked and transcript.view.waits:
+                return
 
 
-def stream_or_cancel(api: Api, task_id: str, transcript: Transcript) -> bool:
-    """Stream a task until it ends; True where Ctrl-C has cancelled it."""
+def stream_or_cancel(
+    api: Api, task_id: str, transcript: Transcript, *, until_asked: bool = False
+) -> bool:
+    """Stream a task until it ends, or until a person is to decide; True where Ctrl-C has cancelled
+    it."""
     try:
-        asyncio.run(stream(api, task_id, transcript))
+        asyncio.run(stream(api, task_id, transcript, until_asked=until_asked))
     except KeyboardInterrupt:
-        with suppress(Failure):  # it ended at this very moment
-            api.command(task_id, "cancel")
-        transcript.say("cancelled")
+        cancel(api, task_id, transcript)
         return True
     return False
+
+
+def cancel(api: Api, task_id: str, transcript: Transcript) -> None:
+    """Cancel a task, as Ctrl-C asks for."""
+    with suppress(Failure):  # it ended at this very moment
+        api.command(task_id, "cancel")
+    transcript.say("cancelled")

@@ -18,6 +18,7 @@ from typing import IO, Annotated
 import typer
 
 from asyncsvc.cli.client import LONG_S, reach
+from asyncsvc.cli.new_files import STD, New, report, written
 from asyncsvc.cli.options import (
     HERE,
     MISUSED,
@@ -44,15 +45,12 @@ from asyncsvc.storage.backup import (
     exchange,
     inspect,
     keep_calls,
-    new_file,
 )
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 
 app = typer.Typer()
 
-New = Annotated[str, typer.Argument(metavar="FILE|-", help="A new file; - writes to stdout.")]
 Old = Annotated[str, typer.Argument(metavar="FILE|-", help="The file; - reads stdin.")]
-STD = "-"
 CHUNK_LINES = 500
 CHUNK_BYTES = 4 << 20
 
@@ -60,7 +58,7 @@ CHUNK_BYTES = 4 << 20
 @app.command(rich_help_panel=THERE)
 def backup(file: New, as_json: Json = False, url: Url = None) -> int:
     """Copy the database of the running service into a new file, whole and checked."""
-    with reach(url) as api, _written(file) as out:
+    with reach(url) as api, written(file) as out:
         made = api.post("/admin/backup", timeout_s=LONG_S)
         digest = hashlib.sha256()
         try:
@@ -76,7 +74,7 @@ def backup(file: New, as_json: Json = False, url: Url = None) -> int:
         if file != STD:
             print_json({"file": file, **found})
     else:
-        _report(f"{file}: {made['tasks']} tasks, {made['bytes']} bytes, sha256 {made['sha256']}")
+        report(f"{file}: {made['tasks']} tasks, {made['bytes']} bytes, sha256 {made['sha256']}")
     return 0
 
 
@@ -88,11 +86,11 @@ def export(
 ) -> int:
     """Write all tasks with their texts into a new file, one JSON line each."""
     count = 0
-    with reach(url) as api, _written(file) as out:
+    with reach(url) as api, written(file) as out:
         for part in api.download("/tasks/export", {"status": status} if status else None):
             count += part.count(b"\n")
             out.write(part)
-    _report(f"{file}: {count} tasks")
+    report(f"{file}: {count} tasks")
     return 0
 
 
@@ -139,23 +137,6 @@ def _chunks(lines: Iterable[bytes]) -> Iterator[tuple[int, bytes]]:
 
 
 @contextmanager
-def _written(file: str) -> Generator[IO[bytes]]:
-    """Open a new file, or stdout."""
-    if file == STD:
-        if sys.stdout.isatty():
-            raise Failure("this is much for a terminal: name a file, or pipe it on", MISUSED)
-        yield sys.stdout.buffer
-        return
-    try:
-        with new_file(Path(file)) as passing, passing.open("wb") as out:
-            yield out
-    except FileExistsError:
-        raise Failure(f"{file} exists already; name a new file", MISUSED) from None
-    except OSError as error:
-        raise Failure(f"{file} cannot be written: {error.strerror or error}", MISUSED) from None
-
-
-@contextmanager
 def _read(file: str) -> Generator[IO[bytes]]:
     if file == STD:
         yield sys.stdin.buffer
@@ -166,11 +147,6 @@ def _read(file: str) -> Generator[IO[bytes]]:
         raise Failure(f"{file} cannot be read: {error.strerror}", MISUSED) from None
     with closing(source):
         yield source
-
-
-def _report(line: str) -> None:
-    """Print a line for people, apart from the data of a pipe."""
-    say(line, sys.stderr if line.startswith(f"{STD}:") else sys.stdout)
 
 
 @app.command(rich_help_panel=HERE)

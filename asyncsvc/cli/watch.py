@@ -13,6 +13,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables
+from asyncsvc.cli.agent_lines import wait_text
 from asyncsvc.cli.client import Api, Message, feed, follow, reach
 from asyncsvc.cli.options import INTERRUPTED, THERE, Failure, Url
 from asyncsvc.cli.terminal import json_text, say
@@ -137,12 +138,15 @@ def _view(item: dict[str, Any]) -> TaskView:
 
 
 def _so_far(view: TaskView, width: int) -> Text:
+    if view.waits and view.asked:
+        return tables.one_line(wait_text(view.asked), "magenta")
     if view.error:
         return tables.one_line(f"{view.error['code']}: {view.error['message']}", "red")
     if view.status == "running":
+        step = f"step {view.step} " if view.step else ""
         rate = f"{view.rate:.0f}/s " if view.rate else ""
-        tail = " ".join((view.text or view.thoughts).split())[-width // 6 :]
-        return Text.assemble((rate, "cyan"), tail, no_wrap=True, overflow="ellipsis")
+        tail = view.doing or " ".join((view.text or view.thoughts).split())[-width // 6 :]
+        return Text.assemble((step + rate, "cyan"), tail, no_wrap=True, overflow="ellipsis")
     if view.position:
         eta = f", about {view.eta_s:.0f} s" if view.eta_s else ""
         return Text(f"position {view.position}{eta}", "yellow", no_wrap=True)
@@ -156,7 +160,7 @@ def watch_one(api: Api, task_id: str, as_json: bool) -> int:
         return asyncio.run(_print_events(api, task_id))
     transcript = Transcript(sys.stdout, sys.stderr)
     try:
-        asyncio.run(stream(api, task_id, transcript))
+        asyncio.run(stream(api, task_id, transcript, until_asked=False))
     except KeyboardInterrupt:
         transcript.say("left; the task goes on")
         return INTERRUPTED

@@ -49,6 +49,11 @@ class Model(Section):
         description='how usage is asked for in a stream: "auto" is the preset\'s way, '
         '"stream_options" always asks, "none" never does',
     )
+    tool_calling: Bool | None = Field(
+        None,
+        description="whether it calls an agent's tools by OpenAI's API; false: it calls them by "
+        "its text; not set: the preset's way",
+    )
     aliases: list[str] = Field([], description="other names under which the model can be asked for")
     concurrency: Annotated[IntOrAuto, OrAuto(1, 10_000)] = Field(
         5, description='calls at once, per key; "auto" learns it'

@@ -24,6 +24,7 @@ from asyncsvc.config.model import Model as Model
 from asyncsvc.config.secrets import looks_like_key
 from asyncsvc.config.value_types import Bool, Int, Seconds, Section, Table
 from asyncsvc.config.value_types import Variable as Variable
+from asyncsvc.net.allowed_hosts import AllowedHosts
 from asyncsvc.net.egress import Egress
 
 
@@ -256,11 +257,28 @@ class Tools(Section):
         ["python3", "ls", "cat", "grep", "head", "tail", "wc", "sort", "find"],
         description="programs that exec_command may start",
     )
+    fetch_allow: list[str] = Field(
+        [],
+        description="hosts that fetch_url may call: example.org, *.example.org, an address or a "
+        "network, with :port where it is not 80 or 443; empty: no such tool",
+    )
     approve: list[str] = Field([], description="tools that wait for a person's approval")
+    checkpoint_mb: Int = Field(
+        256,
+        ge=0,
+        description="largest workspace that is put back to what it was where a call was cut off, "
+        "and most that all checkpoints of a task take; 0: none is put back",
+    )
     unsafe_no_sandbox: Bool = Field(False, description="run tools without a sandbox; do not")
     mcp: dict[str, McpServer] = Field(
         {}, description="MCP servers, whose tools join as NAME.tool; a table each"
     )
+
+    @field_validator("fetch_allow")
+    @classmethod
+    def _hosts(cls, value: list[str]) -> list[str]:
+        AllowedHosts(value, "tools.fetch_allow")
+        return value
 
     @field_validator("mcp")
     @classmethod

@@ -289,7 +289,7 @@ class Schedules:
         if self._intake.closed:
             raise ShuttingDown("the service is stopping; try again", retry_after=LOOK_S)
         rule = Crontab.read(wanted.cron, wanted.timezone, now)
-        self._intake.check(wanted.submission)
+        await self._intake.check(wanted.submission)
         schedule = wanted.schedule(new_id(now), now, rule.after(now))
         if (entry := self._named(wanted)) is not None:
             async with entry.turn:  # a firing under way would write the old one down again

@@ -11,7 +11,7 @@ is offered again in its place with the next piece, so the text never has a hole.
 """
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
@@ -75,7 +75,11 @@ class ChunkWriter:
         """The text from now on is that of a step of an agent; the text before it is on the disk.
         Raises what the journal raised."""
         await self.drained()
-        self._step, self._parts = number, []
+        self.step(number)
+
+    def step(self, number: int, parts: Sequence[str] = ()) -> None:
+        """The text is that of a step of an agent; `parts` of it are on the disk already."""
+        self._step, self._parts = number, list(parts)
 
     async def drained(self) -> None:
         """Wait until all text is on the disk. Raises what the journal raised."""
@@ -97,7 +101,8 @@ class ChunkWriter:
         return found
 
     def _flush(self) -> None:
-        change = Change(self._task.id, self.rest(), epoch=self._task.epoch + 1)
+        task = self._task
+        change = Change(task.request.id, self.rest(), epoch=task.epoch + 1)
         self._offered, self._waiting, self.waiting_chars = self._waiting, [], 0
         self._idle.clear()
         self._append = self._journal.append(change)
@@ -333,6 +338,11 @@ class Call:
     def text(self) -> str:
         """All answer text so far."""
         return "".join([delta.text for delta in self.received if not delta.reasoning])
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """The usage of an agent's steps so far, for its closing event."""
+        return {} if self.spent is None else {"usage": self.spent}
 
     def silent_s(self, now: float) -> float:
         """Seconds since the provider's last sign of life; 0 while no answer is awaited."""

@@ -65,7 +65,7 @@ async def embed(client: Client, journal: Journal, call: Call, body: dict[str, An
     usages: list[dict[str, Any]] = []
     for index, batch in enumerate(call.upstream.batches(body["input"])):
         if index:
-            await _count_request(call, journal)
+            await count_request(call, journal)
         ask = partial(client.embed, call.upstream, batch, body["params"], call.head)
         try:
             found = await ask()
@@ -77,7 +77,7 @@ async def embed(client: Client, journal: Journal, call: Call, body: dict[str, An
     return Completed(orjson.dumps(vectors).decode(), summed(usages))
 
 
-async def _count_request(call: Call, journal: Journal) -> None:
+async def count_request(call: Call, journal: Journal) -> None:
     """Wait for the account's rate, then write one more request down, so that a restart counts
     it."""
     loop = asyncio.get_running_loop()
@@ -99,7 +99,7 @@ async def without_refused_fields(
     refused = call.upstream.refused
     added = fields - refused
     refused |= added
-    await _count_request(call, journal)
+    await count_request(call, journal)
     try:
         return await ask()
     except ProviderError:

@@ -12,6 +12,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
+from collections.abc import Callable
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import IdleTimeout
@@ -46,8 +47,9 @@ class Watchdog:
         self._settings = settings
         self._closing_since: dict[Call, float] = {}
 
-    async def run(self, at_work: asyncio.Event) -> None:
-        """Look every `EVERY_S` seconds while there are calls."""
+    async def run(self, at_work: asyncio.Event, idle: Callable[[], bool]) -> None:
+        """Look every `EVERY_S` seconds while there are calls: from when `at_work` is set, until
+        `idle` says that there are none."""
         while True:
             await at_work.wait()
             await asyncio.sleep(EVERY_S)
@@ -55,6 +57,8 @@ class Watchdog:
                 self.look()
             except Exception:
                 log.exception("the watchdog failed once; it goes on")
+            if idle():
+                at_work.clear()
 
     def look(self) -> None:
         """Cancel calls that are too late, leave those behind that do not end."""
@@ -114,7 +118,7 @@ class WorkerPool:
         """Run a loop for every account slot, and the watchdog. Ends only by cancellation."""
         try:
             self.staff()
-            await self.watchdog.run(self._at_work)
+            await self.watchdog.run(self._at_work, self._idle)
         finally:
             running = [*self._loops.values(), *self._workers]
             for each in running:
@@ -202,8 +206,10 @@ class WorkerPool:
         if not self._busy[account_slot]:
             del self._busy[account_slot]
         account_slot.gate.wake()
-        if not self._workers:
-            self._at_work.clear()
+
+    def _idle(self) -> bool:
+        """Whether nothing runs; an agent goes on beside the workers."""
+        return not self._workers and not self._executor.executions
 
     async def _work(self, account_slot: AccountSlot, permit: Permit, taken: Claim) -> None:
         """One call; raises only CancelledError."""

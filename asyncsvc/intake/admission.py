@@ -11,7 +11,7 @@ import hashlib
 import math
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ParamSpec, Protocol, Self, TypeVar
 from weakref import WeakValueDictionary
 
@@ -19,6 +19,7 @@ import orjson
 
 from asyncsvc.clock import from_rfc3339, new_id
 from asyncsvc.errors import Conflict, InvalidRequest, Overloaded
+from asyncsvc.intake.agent_checks import AgentChecks
 from asyncsvc.journal.journal import Journal, PersistedValue
 from asyncsvc.providers import tokens
 from asyncsvc.providers.registry import Catalogue
@@ -65,9 +66,15 @@ class Admission:
     """`check` a submission, draft it by `drafted`, and say by `answer` when it would start."""
 
     def __init__(
-        self, catalogue: Catalogue, eta_estimator: EtaEstimator, router: Router, webhooks: Webhooks
+        self,
+        catalogue: Catalogue,
+        eta_estimator: EtaEstimator,
+        router: Router,
+        webhooks: Webhooks,
+        agents: AgentChecks,
     ) -> None:
         self.router = router
+        self.agents = agents
         self._catalogue = catalogue
         self._eta_estimator = eta_estimator
         self._webhooks = webhooks
@@ -92,7 +99,7 @@ class Admission:
         if submission.model is None:
             return
         model = self._catalogue.settings.models[submission.model]
-        if model.type != submission.type:
+        if model.type != kind:
             raise InvalidRequest(
                 f"model {submission.model} is of type {model.type}, the task of type "
                 f"{submission.type}",
@@ -127,6 +134,12 @@ def _check_wait(forecast: Forecast, limit: float) -> None:
         f"the task would start in about {least:.0f} s, later than max_wait_s = {limit:g}{why}",
         retry_after=least - limit,
     )
+
+
+def with_tools(request: Request, described: int) -> Request:
+    """The request of an agent, whose calls also carry the descriptions of its tools."""
+    more = math.ceil(described * tokens.MARGIN)
+    return replace(request, need=request.need + more, tokens=request.tokens + described)
 
 
 def drafted(

@@ -7,12 +7,15 @@ can serve them.
 """
 
 import asyncio
+import logging
+from collections.abc import Awaitable, Callable
 
 import orjson
 
 from asyncsvc.clock import left_ms
 from asyncsvc.errors import IllegalTransition, ModelNotFound
 from asyncsvc.execution.execution import Executor
+from asyncsvc.intake.decisions import undecided
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Change, Journal, PersistedValue, Removal
 from asyncsvc.providers.registry import Catalogue
@@ -20,18 +23,26 @@ from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.scheduling.steps import shielded
 from asyncsvc.tasks.state import Cause, State, Task, refusal, status, target
 
+log = logging.getLogger(__name__)
+
 
 class Control:
     """Commands on tasks; each gives the task as it then stands and raises TaskNotFound and
     IllegalTransition."""
 
     def __init__(
-        self, journal: Journal, scheduler: Scheduler, executor: Executor, intake: Intake
+        self,
+        journal: Journal,
+        scheduler: Scheduler,
+        executor: Executor,
+        intake: Intake,
+        remove_workspace: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
         self._intake = intake
         self._journal = journal
         self._scheduler = scheduler
         self._executor = executor
+        self._remove_workspace = remove_workspace
 
     async def cancel(self, task_id: str) -> Task:
         """End a task in any state; a running one closes its upstream request at once."""
@@ -42,8 +53,11 @@ class Control:
         return await shielded(self._end(task_id, Cause.PAUSED))
 
     async def resume(self, task_id: str) -> Task:
-        """Queue a paused task again, or schedule it where its time has not come."""
+        """Queue a paused task again, or schedule it where its time has not come. One that waits
+        for a person's decision is refused."""
         task = await self._journal.task(task_id)
+        if (waiting_for := task.waiting_for) is not None:
+            raise undecided(waiting_for)
         request, now = task.request, self._journal.now()
         run_at = request.run_at
         if run_at is not None and request.delayed:
@@ -58,8 +72,13 @@ class Control:
         return await shielded(self._rerun(task_id))
 
     async def delete(self, task_id: str) -> None:
-        """Remove a finished task with all its events."""
+        """Remove a finished task with all its events and its workspace."""
         await self._journal.append(Removal(task_id))
+        if self._remove_workspace is not None:
+            try:
+                await self._remove_workspace(task_id)
+            except OSError as error:  # the retention tries again
+                log.warning("the workspace of task %s is still there: %s", task_id, error)
 
     async def _rerun(self, task_id: str) -> Task:
         task = await self._journal.task(task_id)

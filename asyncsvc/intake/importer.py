@@ -9,12 +9,15 @@ import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import orjson
+
 from asyncsvc.clock import from_rfc3339
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.journal import Arrival, Change, Journal, NewTask
 from asyncsvc.journal.transaction import Entry
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.steps import shielded
+from asyncsvc.storage.entries import loads
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import Cause, State, status
 
@@ -64,9 +67,10 @@ class Importer:
         created = min(from_rfc3339(record.created_at), now)
         request = replace(new_task.request, id=record.task_id, created_at=created)
         if record.finished:
-            return [
-                Arrival(record.task(request, now), record.life(now), new_task.body, record.text)
-            ]
+            body = new_task.body
+            if (origin := record.forked_from) is not None:
+                body = orjson.dumps(loads(body) | {"forked_from": origin.model_dump()})
+            return [Arrival(record.task(request, now), record.life(now), body, record.text)]
         entries: list[Entry] = [NewTask(request, new_task.body)]
         if record.status is State.PAUSED:
             entries.append(Change(request.id, [status(Cause.PAUSED, State.PENDING)]))

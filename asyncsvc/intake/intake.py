@@ -4,7 +4,7 @@ A task is durable before it is acknowledged, a batch is taken wholly or not at a
 idempotency key never makes two tasks. The intake orders and runs nothing.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
@@ -33,6 +33,7 @@ from asyncsvc.intake.admission import (
     draft,
     drafted,
     fingerprint_of,
+    with_tools,
 )
 from asyncsvc.intake.quotas import Quotas
 from asyncsvc.journal.counters import TaskCounters
@@ -46,6 +47,9 @@ from asyncsvc.tasks.submission import Submission
 RETRY_AFTER_S = 5.0
 Also = Callable[[Sequence[str]], Sequence[Row]]
 """Given the ids of new tasks: what is written in one transaction with them."""
+
+Prepare = Callable[[NewTask], Awaitable[NewTask]]
+"""Makes what a new task needs before it is stored, and gives the task as it is to be stored."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -139,14 +143,46 @@ class Intake:
             self._task_counters.refuse(error)
             raise
 
+    async def submit_prepared(
+        self,
+        submission: Submission,
+        owner: str | None,
+        prepare: Prepare,
+        discard: Callable[[str], Awaitable[None]],
+    ) -> Accepted:
+        """Take one task after something else was made for it; where it is not stored, that is
+        discarded, by the task's id."""
+        made: list[str] = []
+
+        async def prepared(new_task: NewTask) -> NewTask:
+            made.append(new_task.request.id)
+            return await prepare(new_task)
+
+        async def take() -> Accepted:
+            try:
+                return (await self._take([submission], owner, prepare=prepared))[0]
+            except BaseException:
+                for task_id in made:
+                    await discard(task_id)
+                raise
+
+        try:
+            return await shielded(take())
+        except (RequestError, StorageUnavailable) as error:
+            self._task_counters.refuse(error)
+            raise
+
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
         return (await shielded(self._take([submission], owner, origin=origin)))[0]
 
-    def check(self, submission: Submission) -> None:
+    async def check(self, submission: Submission) -> None:
         """Refuse what no model of the settings could ever serve. Raises RequestError."""
         with suppress(NoModel):  # its key may be there by the time that it is needed
-            self._admission.check_model(self._admission.named(submission))
+            submission = self._admission.named(submission)
+            self._admission.check_model(submission)
+            if submission.type == "agent":
+                await self._admission.agents.check(submission)
 
     def check_open(self) -> None:
         """Raise ShuttingDown or Overloaded while no task is taken: worth knowing before a large
@@ -173,28 +209,31 @@ class Intake:
         origin: Origin | None = None,
         aside: Aside | None = None,
         also: Also | None = None,
+        prepare: Prepare | None = None,
     ) -> list[Accepted]:
         self._check_room(owner, len(submissions))
-        submissions = [self._admission.named(one) for one in submissions]
-        for index, submission in enumerate(submissions):
-            try:
-                self._admission.check(submission)
-            except RequestError as error:
-                error.at = index
-                raise
+        submissions, described = await self._checked(submissions)
         now = self._journal.now()
         if aside is None:
             drafts = drafted(self._router, submissions, owner, now)
         else:
             drafts = await aside(drafted, self._router, submissions, owner, now)
+        if aside is not None or described:
             self._check_room(owner, len(submissions))  # others may have come meanwhile
         new_tasks, taken = [], []
-        for submission, (request, body) in zip(submissions, drafts, strict=True):
+        for index, (submission, (request, body)) in enumerate(
+            zip(submissions, drafts, strict=True)
+        ):
+            if index in described:
+                request = with_tools(request, described[index])
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
             answer = self._admission.answer(request, submission, now)
             new_tasks.append(NewTask(request, body))
             taken.append(Accepted(request.id, answer))
+        if prepare is not None:
+            new_tasks = [await prepare(one) for one in new_tasks]
+            self._check_room(owner, len(submissions))
         if key is not None:  # with the first task, which stands for all
             answers = orjson.dumps([one.answer for one in taken]).decode()
             named = (key.name, key.fingerprint, answers)
@@ -210,6 +249,22 @@ class Intake:
         # disk must find its waiting place all the same.
         await self._journal.append(*new_tasks, *notes, then=partial(self._enter, owner, taken))
         return taken
+
+    async def _checked(
+        self, submissions: Sequence[Submission]
+    ) -> tuple[list[Submission], dict[int, int]]:
+        """The submissions with their models' names, and by the number of each agent how many
+        tokens the descriptions of its tools cost. Raises RequestError."""
+        found, described = [self._admission.named(one) for one in submissions], {}
+        for index, submission in enumerate(found):
+            try:
+                self._admission.check(submission)
+                if submission.type == "agent":
+                    described[index] = await self._admission.agents.check(submission)
+            except RequestError as error:
+                error.at = index
+                raise
+        return found, described
 
     def _enter(self, owner: str | None, taken: Sequence[Accepted], outcome: Outcome) -> None:
         """Place the tasks once they are stored; give their room back where they are refused."""

@@ -29,6 +29,7 @@ from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
 from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.scheduler import Scheduler
+from asyncsvc.tools import registry
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,8 @@ class Reloader:
             if caching:
                 await self.scheduler.cache.load(store)
             log.info("settings read again: %s", found)
+            for line in registry.warnings(new.tools) if "tools.approve" in found.changed else ():
+                log.warning("%s", line)
             return found
 
     def _apply(self, ttl_changed: bool) -> None:

@@ -1,5 +1,5 @@
-"""Retention: removes tasks that have been finished for long enough, a few at a time, and gives the
-room of what was removed back to the disk.
+"""Retention: removes tasks that have been finished for long enough, a few at a time, with their
+workspaces, and gives the room of what was removed back to the disk.
 
 Owns the decision what is old enough, and the pace. Promises that a clock which is set forward
 deletes nothing early, that each step is one small transaction between two commits with room for
@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 KIND, KEY = "retention", "clock"
 DAY_MS = 86_400_000
 EVERY_S = 60.0
+WORKSPACES_S = 3600.0
+"""Between two looks for the workspaces of tasks that are gone."""
 PAUSE_S = 0.05
 """Between two steps: with steps of a few milliseconds the disk is free for other work nine tenths
 of the time, and a thousand tasks are removed in a second or two."""
@@ -33,6 +35,10 @@ SHRINKS_MOST = 400
 """Steps of giving room back in one sweep: a hundred megabytes, then purging has its turn again."""
 JUMP_MS = 5_000
 """A clock that is set forward by less is only being corrected."""
+
+
+Sweep = Callable[[Callable[[str], Awaitable[bool]]], Awaitable[int]]
+"""Removes the workspaces of the tasks of which its argument says that they are gone."""
 
 
 class TrustedClock:
@@ -87,8 +93,11 @@ class Retention:
         now: Now,
         uptime: Uptime,
         every_s: float = EVERY_S,
+        sweep_workspaces: Sweep | None = None,
     ) -> None:
         self._journal = journal
+        self._sweep_workspaces = sweep_workspaces
+        self._next_sweep = -math.inf
         self._settings = settings
         # A retention of seconds is not to wait for a minute.
         self._every_s = min(every_s, max(0.5, self.keep_ms / 10_000)) if self.keep_ms else every_s
@@ -133,6 +142,21 @@ class Retention:
         self.removed += await self._repeat(answers)
         await self._repeat(upkeep.shrink, SHRINKS_MOST)
         await self._journal.between(upkeep.shorten_log)
+        await self._remove_workspaces()
+
+    async def _remove_workspaces(self) -> None:
+        """Remove the workspaces of tasks that are gone, once an hour."""
+        now = asyncio.get_running_loop().time()
+        if self._sweep_workspaces is None or now < self._next_sweep:
+            return
+        self._next_sweep = now + WORKSPACES_S
+        try:
+            await self._sweep_workspaces(self._there)
+        except OSError as error:
+            log.warning("workspaces of tasks that are gone are still there: %s", error)
+
+    async def _there(self, task_id: str) -> bool:
+        return task_id in self._journal.live or bool(await self._journal.store.known([task_id]))
 
     async def _repeat(self, step: Callable[[], Awaitable[int]], most: float = math.inf) -> int:
         """Take steps until one finds nothing to do, or so many; the sum of what they did."""

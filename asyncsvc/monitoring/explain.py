@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from asyncsvc.clock import optional_rfc3339, rfc3339
+from asyncsvc.monitoring.agent_times import AgentTimes
 from asyncsvc.storage.entries import EventRow, loads
 from asyncsvc.tasks.state import Cause, EventType, State, Task
 
@@ -37,9 +38,12 @@ class History:
         """Seconds of a wait for a turn that is over, and whose reasons are not known yet."""
         self._attempt_at: int | None = None
         self._retry: dict[str, Any] | None = None
+        self._agent = AgentTimes() if task.request.type == "agent" else None
 
     def add(self, row: EventRow) -> None:
         data = loads(row.data)
+        if self._agent is not None:
+            self._agent.add(row.type, row.ts, data)
         match row.type:
             case EventType.STATUS:
                 self._move(row.ts, data)
@@ -63,6 +67,7 @@ class History:
             self._leave(now)
         self._account(waited or {})
         session = self._queued.pop("session", 0.0)
+        ended = now if task.finished_at is None else task.finished_at
         longest = sorted(self._queued.items(), key=lambda each: -each[1])
         spent = {name: ms / 1000 for name, ms in self._spent.items()}
         return {
@@ -95,6 +100,7 @@ class History:
                 "waiting_s": round(sum(spent.values()) - spent.get("running", 0.0), 3),
                 "running_s": spent.get("running", 0.0),
             },
+            "agent": None if self._agent is None else self._agent.summary(ended),
             "now": expected,
         }
 

@@ -83,9 +83,11 @@ class Target:
 
 
 class Egress:
-    """The rules, with the exceptions of the settings. ValueError names a bad exception."""
+    """The rules, with the exceptions of the settings. ValueError names a bad exception. `setting`
+    is where exceptions are made, for the messages."""
 
-    def __init__(self, allow: Sequence[str] = ()) -> None:
+    def __init__(self, allow: Sequence[str] = (), setting: str = "webhooks.allow") -> None:
+        self._setting = setting
         self._names: set[str] = set()
         self._networks: list[IPv4Network | IPv6Network] = []
         for rule in allow:
@@ -96,7 +98,7 @@ class Egress:
         try:
             self._networks.append(ip_network(text.strip("[]")))
         except ValueError as error:
-            if not _NAME.match(text) or _NUMBER.match(text.rpartition(".")[2]):
+            if not is_name(text):
                 reason = (
                     str(error) if "host bits" in str(error) else "neither network nor host name"
                 )
@@ -140,7 +142,12 @@ class Egress:
         why = _fault(address)
         if why is not None:
             named = f"{host} leads to {address}, which" if str(address) != host else str(address)
-            raise Refused(f"{named} is {why}; webhooks.allow could permit it")
+            raise Refused(f"{named} is {why}; {self._setting} could permit it")
+
+
+def is_name(text: str) -> bool:
+    """Whether the text is the name of a host, in its ASCII form and in small letters."""
+    return bool(_NAME.match(text)) and not _NUMBER.match(text.rpartition(".")[2])
 
 
 def host_of(text: str) -> str:

@@ -36,6 +36,9 @@ _AGENT = re.compile(r"(?:openclaw[/:]|agent:)(.+)|openclaw")
 THINKERS = (r"-thinking|deepseek-r1|qwq", "always_on")
 """Models that can do nothing else, wherever they are served."""
 
+NO_MODEL = r"(?!)"
+"""A regular expression that fits no model id."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preset:
@@ -74,6 +77,8 @@ class Preset:
     """Texts that stand for no answer."""
     tools: Taken = field(default_factory=dict)
     """Kinds of tools beside `function` that the chat API takes, as `tools.py` reads them."""
+    tool_calling: str = ""
+    """Regular expression on the ids of the models that call tools as OpenAI describes it."""
 
     def switch(self, model_id: str) -> Switch:
         """The switch of thinking for a model id."""
@@ -81,6 +86,10 @@ class Preset:
             if re.search(pattern, model_id, re.IGNORECASE):
                 return SWITCHES[name]
         return SWITCHES[self.thinking]
+
+    def calls_tools(self, model_id: str) -> bool:
+        """Whether a model calls tools as OpenAI describes them."""
+        return re.search(self.tool_calling, model_id, re.IGNORECASE) is not None
 
     def called(self, parameter: str) -> str:
         """The provider's name for it."""
@@ -132,6 +141,8 @@ PRESETS: dict[str, Preset] = {
         drop_in_messages=ECHOED | SIGNED,
         join_text=True,
         errors="hunyuan",
+        # Lite, standard, large and those that see take the parameter and call nothing.
+        tool_calling=r"^hunyuan-(turbo|pro|functioncall)(?!.*vision)",
     ),
     "tencent-tokenhub": Preset(
         "https://tokenhub.tencentmaas.com/v1",
@@ -221,6 +232,7 @@ PRESETS: dict[str, Preset] = {
         "http://127.0.0.1:18789/v1",
         # `user` would tie our clients' calls to one of the gateway's sessions.
         allow=SAMPLING | {"max_completion_tokens"},
+        tool_calling=NO_MODEL,  # the gateway's own agent has the gateway's tools
         roles={},
         drop_in_messages=ECHOED | SIGNED,
         errors="openclaw",

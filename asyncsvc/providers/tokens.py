@@ -51,18 +51,21 @@ def expected(body: dict[str, Any]) -> tuple[int, int]:
             asked = max(asked, 1)
         else:
             asked += MESSAGE * len(texts) + _answer(params)
-    return math.ceil(weight * MARGIN) + _room(params), asked
+    return math.ceil(weight * MARGIN) + room_of_answer(params), asked
 
 
 def of_prompt(messages: list[dict[str, Any]], params: dict[str, Any]) -> int:
-    """An estimate of a chat call's prompt in tokens: messages and descriptions of tools."""
+    """An estimate of a chat call's prompt in tokens: messages, with the thinking and the calls that
+    are sent back, and descriptions of tools."""
     count = sum(estimate(text) + MESSAGE for text in _texts({"messages": messages}))
+    thoughts = [one.get("reasoning_content") for one in messages]
+    count += sum(estimate(text) for text in thoughts if isinstance(text, str))
     calls = [call for one in messages for call in one.get("tool_calls") or []]
     given = [value for name in ("tools", "response_format") if (value := params.get(name))]
     return count + sum(estimate(orjson.dumps(one).decode()) for one in [*calls, *given])
 
 
-def _room(params: dict[str, Any]) -> int:
+def room_of_answer(params: dict[str, Any]) -> int:
     """The longest answer in tokens that the request allows; 0 where the request sets no limit."""
     for name in ("max_tokens", "max_completion_tokens") if params else ():
         if isinstance(value := params.get(name), int):

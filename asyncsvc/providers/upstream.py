@@ -79,6 +79,13 @@ class Upstream:
             *(value for name, value in more if SECRET_HEADER.search(name)),
         ]
 
+    @property
+    def textual(self) -> bool:
+        """Whether tools are described to the model in the text, because it does not call them as
+        OpenAI describes it."""
+        wanted = self.settings.tool_calling
+        return not (self.preset.calls_tools(self.model_id) if wanted is None else wanted)
+
     def headers(self) -> dict[str, str]:
         held = {"Authorization": f"Bearer {self.key}"} if self.key else {}
         aim = self._aim()

@@ -8,7 +8,9 @@ is kept; and that an abandoned call leaves no process. Never knows what a sandbo
 import asyncio
 import os
 import signal
+import subprocess
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -60,7 +62,7 @@ async def supervise(process: Process, command: Command, output: Output) -> Ended
     kept = KeptOutput(command.max_output_bytes, output)
     reader = _Reader(loop, source, kept, max(command.max_output_bytes, 0) + FLOOD_BYTES)
     try:
-        child = await _start(process, command.stdin, sink)
+        child = _start(process, command.stdin, sink)
         try:
             stop = await _run(child, reader, command, process.disk)
         finally:
@@ -86,13 +88,18 @@ async def supervise(process: Process, command: Command, output: Output) -> Ended
     )
 
 
-async def _start(process: Process, stdin: bytes, sink: int) -> asyncio.subprocess.Process:
-    source = None
-    try:
-        source = _readable(stdin)
-        return await asyncio.create_subprocess_exec(
-            *process.argv,
-            stdin=source,
+class Child:
+    """A process that has been started with no descriptors but its own.
+
+    Not by the event loop: uvloop passes on whatever is inheritable, and copies that it makes of
+    descriptors by itself.
+    """
+
+    def __init__(self, process: Process, stdin: int, sink: int) -> None:
+        """Raises OSError where there is nothing to start."""
+        self._child = subprocess.Popen(
+            process.argv,
+            stdin=stdin,
             stdout=sink,
             stderr=sink,
             env=dict(process.environ),
@@ -100,15 +107,47 @@ async def _start(process: Process, stdin: bytes, sink: int) -> asyncio.subproces
             pass_fds=tuple(process.descriptors),
             start_new_session=True,
         )
+        self.pid = self._child.pid
+        self._loop = asyncio.get_running_loop()
+        self._ended: asyncio.Future[int] = self._loop.create_future()
+        if hasattr(os, "pidfd_open"):
+            descriptor = os.pidfd_open(self.pid)
+            self._loop.add_reader(descriptor, self._seen, descriptor)
+        else:
+            threading.Thread(target=self._await, daemon=True).start()
+
+    @property
+    def returncode(self) -> int | None:
+        """The exit code once the process has ended; negative for a signal."""
+        return self._ended.result() if self._ended.done() else None
+
+    async def wait(self) -> int:
+        """Wait for the end; the exit code."""
+        return await asyncio.shield(self._ended)
+
+    def _seen(self, descriptor: int) -> None:
+        self._loop.remove_reader(descriptor)
+        os.close(descriptor)
+        self._ended.set_result(self._child.wait())
+
+    def _await(self) -> None:
+        code = self._child.wait()
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(self._ended.set_result, code)
+
+
+def _start(process: Process, stdin: bytes, sink: int) -> Child:
+    source = None
+    try:
+        source = _readable(stdin)
+        return Child(process, source, sink)
     finally:
         for descriptor in (sink, source, *process.descriptors):
             if descriptor is not None:
                 os.close(descriptor)
 
 
-async def _run(
-    child: asyncio.subprocess.Process, reader: "_Reader", command: Command, disk: int | None
-) -> Stop | None:
+async def _run(child: Child, reader: "_Reader", command: Command, disk: int | None) -> Stop | None:
     """Why the process has to be killed; None where it has ended by itself."""
     ended = asyncio.ensure_future(child.wait())
     filled = asyncio.ensure_future(_filled(command.workspace, disk))
@@ -150,7 +189,7 @@ def _free(folder: Path) -> tuple[int, int] | None:
     return found.f_bavail * found.f_frsize, found.f_favail
 
 
-async def _end(child: asyncio.subprocess.Process) -> None:
+async def _end(child: Child) -> None:
     """Kill the process group, if it still runs, and await its end."""
     if child.returncode is None:
         # Not by `child.kill`: what the program has started belongs to its group.

@@ -42,8 +42,11 @@ def request_key(submission: Submission, routed_as: str | None = None) -> str | N
 
     The field `cache` decides; by default only requests that always have the same answer are
     shared: embeddings, and chats of temperature 0. `routed_as` is the class by which a task
-    without a model is routed, where that decides which models may serve it.
+    without a model is routed, where that decides which models may serve it. An agent's answer
+    is never shared: its tools have effects.
     """
+    if submission.type == "agent":
+        return None
     wanted = submission.cache
     if wanted is None:
         wanted = submission.type == "embedding" or _is_zero(submission.params.get("temperature"))

@@ -113,8 +113,9 @@ class Chooser:
         self.balance = balance
         self._realtime = self._router.realtime
         self._contexts = sorted({slot.upstream.settings.context for slot in account_slots})
-        self._usual: dict[tuple[str, int], Options] = {}
-        """The options by class and by how many of the contexts are too small."""
+        self._usual: dict[tuple[str, bool, int], Options] = {}
+        """The options by class, for agents or others, and by how many of the contexts are too
+        small."""
         self._named = {
             name: Options(
                 None,
@@ -133,16 +134,20 @@ class Chooser:
                 else named
             )
         name = (request.route or {}).get("class") or self._class_of(request)
+        agent = request.type == "agent"
         if exclusions is not None:
-            return self._able(name, request.need, exclusions)
-        fitting = name, bisect_left(self._contexts, request.need)
+            return self._able(name, agent, request.need, exclusions)
+        fitting = name, agent, bisect_left(self._contexts, request.need)
         if fitting not in self._usual:
-            self._usual[fitting] = self._able(name, request.need, Exclusions())
+            self._usual[fitting] = self._able(name, agent, request.need, Exclusions())
         return self._usual[fitting]
 
-    def _able(self, name: str, need: int, exclusions: Exclusions) -> Options:
+    def _able(self, name: str, agent: bool, need: int, exclusions: Exclusions) -> Options:
         first, rest = self._router.pool(name)
-        able = _not_excluded(_large_enough(self._of(first + rest), need), exclusions)
+        pool = self._of(first + rest)
+        if agent:  # a gateway runs tools of its own and takes none of ours
+            pool = [slot for slot in pool if not slot.upstream.preset.acts]
+        able = _not_excluded(_large_enough(pool, need), exclusions)
         primary = tuple(slot for slot in able if slot.upstream.name in first)
         standing_in = tuple(slot for slot in able if slot.upstream.name not in first)
         if not primary:
@@ -265,7 +270,7 @@ class Chooser:
         row = {"model": name, "eligible": False, "reason": lacks.get(name), "eta_s": None}
         if not account_slots:
             if name not in lacks:
-                row["reason"] = "context too small, or it has refused the task"
+                row["reason"] = "context too small, takes no tools, or it has refused the task"
             return row
         best = min(
             account_slots,

@@ -1,8 +1,9 @@
 """Chat completions: the content of an answer, its pace, and its way out, streamed or whole.
 
-Chunks come in OpenAI's order (role, reasoning, content one token each, finish, usage if asked,
-[DONE]); ``call.tokens`` and ``call.text`` are what left for the client. Pauses follow an absolute
-schedule, so that a late timer does not slow the stream down; what is overdue leaves in one write.
+Chunks come in OpenAI's order (role, reasoning, content one token each, calls of tools in pieces,
+finish, usage if asked, [DONE]); ``call.tokens`` and ``call.text`` are what left for the client.
+Pauses follow an absolute schedule, so that a late timer does not slow the stream down; what is
+overdue leaves in one write.
 """
 
 import random
@@ -18,6 +19,7 @@ from asyncsvc.simulator.faults import Fault, Tags
 from asyncsvc.simulator.profile import ModelSettings
 from asyncsvc.simulator.requests import ChatRequest
 from asyncsvc.simulator.simulator import Call
+from asyncsvc.simulator.steps import Step
 
 MOST_CHUNKS_A_WRITE = 64
 MOST_TAGGED_TOKENS = 1_000_000
@@ -35,7 +37,8 @@ class Plan:
     calls: list[dict[str, Any]] = field(default_factory=list)
 
     def usage(self) -> dict[str, object]:
-        return wire.usage(self.prompt_tokens, len(self.content), len(self.thoughts))
+        called = sum(answers.estimate_tokens(each["function"]["arguments"]) for each in self.calls)
+        return wire.usage(self.prompt_tokens, len(self.content) + called, len(self.thoughts))
 
 
 @dataclass(slots=True)
@@ -75,6 +78,8 @@ def plan_for(chat: AcceptedChat) -> Plan:
     count = min(int(wanted.get("tokens", settings.answer_tokens)), MOST_TAGGED_TOKENS)
     thinking = min(int(wanted.get("reasoning", settings.reasoning_tokens)), MOST_TAGGED_TOKENS)
     prompt = chat.tags.text
+    if request.step is not None:
+        return _scripted(chat, request.step)
     if request.tools and wanted.get("calls"):
         made = answers.tool_calls(request.tools, min(int(wanted["calls"]), MOST_CALLS), label)
         thoughts = answers.compose_thoughts(prompt, thinking, chance)
@@ -91,6 +96,19 @@ def plan_for(chat: AcceptedChat) -> Plan:
     if request.most_tokens is not None and len(content) > request.most_tokens:
         content, finish = content[: request.most_tokens], "length"
     return Plan(thoughts, content, finish, request.prompt_tokens)
+
+
+def _scripted(chat: AcceptedChat, step: Step) -> Plan:
+    """A step of an agent; its calls are text for a model that reads of its tools in a text."""
+    request = chat.request
+    text, calls = step.text, [call.as_dict() for call in step.calls]
+    if chat.fault is not None and chat.fault.kind == "empty":
+        text, calls = "", []
+    elif request.textual:
+        text, calls = step.as_text(), []
+    finish = "tool_calls" if calls else "stop"
+    thoughts, content = answers.tokenize(step.thoughts), answers.tokenize(text)
+    return Plan(thoughts, content, finish, request.prompt_tokens, calls)
 
 
 def _content(
@@ -131,7 +149,7 @@ async def _answer_whole(chat: AcceptedChat, plan: Plan, pace: Pace) -> None:
     text = "".join(plan.content)
     message: dict[str, object] = {"role": "assistant", "content": text}
     if plan.calls:
-        message |= {"content": None, "tool_calls": plan.calls}
+        message |= {"content": text or None, "tool_calls": plan.calls}
     if plan.thoughts:
         message["reasoning_content"] = "".join(plan.thoughts)
     payload = wire.completion(
@@ -176,9 +194,6 @@ class ChatStream:
             for token in self._plan.thoughts:
                 self._queue.append(self._chunks.reasoning(token))
                 await self._next_due()
-            for piece in answers.call_pieces(self._plan.calls):
-                self._queue.append(self._chunks.tool_call(piece))
-                await self._next_due()
             if not await self._send_content():
                 await self._finish()
         finally:
@@ -201,9 +216,12 @@ class ChatStream:
         self._queue.append(self._chunks.role)
 
     async def _send_content(self) -> bool:
-        """Send all tokens, break where the fault says so; True where the stream is over."""
+        """Send the text and the calls, break where the fault says so; True where the stream is
+        over."""
+        pieces = answers.call_pieces(self._plan.calls)
+        total = len(self._plan.content) + len(pieces)
         breaks = self._fault is not None and self._fault.kind in STREAM_BREAKS
-        at = min(self._fault.at, len(self._plan.content)) if self._fault and breaks else -1
+        at = min(self._fault.at, total) if self._fault and breaks else -1
         chunks, queue, between = self._chunks, self._queue, self._between
         for index, token in enumerate(self._plan.content):
             if index == at and await self._break():
@@ -213,7 +231,12 @@ class ChatStream:
                 queue.append(between)
             self._queued_tokens += 1
             await self._next_due()
-        return at == len(self._plan.content) and await self._break()
+        for index, piece in enumerate(pieces, start=len(self._plan.content)):
+            if index == at and await self._break():
+                return True
+            queue.append(chunks.tool_call(piece))
+            await self._next_due()
+        return at == total and await self._break()
 
     async def _break(self) -> bool:
         assert self._fault is not None

@@ -10,6 +10,9 @@ from typing import Any
 import orjson
 
 from asyncsvc.simulator.answers import MOST_DIMENSIONS, estimate_tokens
+from asyncsvc.simulator.conversation import Offer, message_text, offer_of
+from asyncsvc.simulator.scripts import Acting, ScriptError, acting
+from asyncsvc.simulator.steps import Step
 
 
 class Refusal(Exception):
@@ -42,9 +45,10 @@ class BadRequest(Refusal):
 
 @dataclass(slots=True)
 class ChatRequest:
-    """``prompt`` is the last user message with its tags; ``digest`` is of the whole body;
-    ``tools`` are (name, schema) of the functions that may be called now; ``shape`` is the schema
-    that the answer must have."""
+    """``prompt`` is the last user message with its tags, for an agent that plays a script the one
+    with the script; ``digest`` is of the whole body; ``tools`` are (name, schema) of the functions
+    that may be called now; ``shape`` is the schema that the answer must have; ``step`` is what the
+    script answers, written as text where ``textual``."""
 
     model: str
     prompt: str
@@ -57,6 +61,8 @@ class ChatRequest:
     stop: list[str]
     tools: list[tuple[str, Any]]
     shape: Any
+    step: Step | None = None
+    textual: bool = False
 
 
 @dataclass(slots=True)
@@ -83,10 +89,12 @@ def read_chat(body: bytes) -> ChatRequest:
         characters += estimate_tokens(text) if text else 0
         if message["role"] == "user":
             prompt = text
-    options = data.get("stream_options")
+    options, tools = data.get("stream_options"), _tools(data)
+    offer = offer_of(messages, (name for name, _ in tools))
+    played = _played(messages, offer)
     return ChatRequest(
         model=model,
-        prompt=prompt,
+        prompt=played.prompt if played else prompt,
         stream=data.get("stream") is True,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
         deterministic=data.get("temperature") == 0,
@@ -94,9 +102,18 @@ def read_chat(body: bytes) -> ChatRequest:
         prompt_tokens=max(characters, 1),
         digest=blake2b(body, digest_size=8).hexdigest(),
         stop=_stop(data),
-        tools=_tools(data) if messages[-1]["role"] != "tool" else [],
+        tools=tools if messages[-1]["role"] != "tool" else [],
         shape=_shape(data),
+        step=played.step if played else None,
+        textual=offer is not None and offer.textual,
     )
+
+
+def _played(messages: list[dict[str, Any]], offer: Offer | None) -> Acting | None:
+    try:
+        return acting(messages, offer)
+    except ScriptError as error:
+        raise BadRequest(str(error), "messages") from None
 
 
 def read_embedding(body: bytes) -> EmbeddingRequest:
@@ -192,11 +209,8 @@ def _most_tokens(data: dict[str, Any]) -> int | None:
 
 def _text(content: object, index: int) -> str:
     """The text of a message's content: a string, a list of parts, or nothing."""
-    if isinstance(content, str):
-        return content
-    if content is None:
-        return ""
-    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
-        return "\n".join(p["text"] for p in content if isinstance(p.get("text"), str))
+    listed = isinstance(content, list) and all(isinstance(part, dict) for part in content)
+    if content is None or isinstance(content, str) or listed:
+        return message_text(content)
     where = f"messages[{index}].content"
     raise BadRequest("'content' must be a string or a list of parts", where)

@@ -52,6 +52,10 @@ _LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
+_FILTERS = {
+    "error_code": "(tasks.state = 'paused' AND json_extract(tasks.error, '$.code') = ?)",
+}
+"""Filters that are no column."""
 
 
 class Database:
@@ -231,7 +235,7 @@ class Database:
         before: int | None,
         limit: int,
     ) -> list[tuple[Task, str | None]]:
-        clauses = [f"tasks.{column} = ?" for column in where]
+        clauses = [_FILTERS.get(column, f"tasks.{column} = ?") for column in where]
         values = list(where.values())
         if model:
             clauses.append("(name = ? OR model = ? OR (name IS NULL AND wanted_model = ?))")

@@ -12,6 +12,7 @@ import orjson
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, optional_rfc3339
+from asyncsvc.storage import export_agents
 from asyncsvc.storage.entries import loads
 from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import (
@@ -40,8 +41,15 @@ async def lines(
     after = 0
     while page := await store.exported(after, state, owner):
         for task, body, result, events in page:
-            yield _line(task, loads(body), result, _answer_parts(events))
+            agent = task.request.type == "agent"
+            parts = await _agent_parts(store, task) if agent else _answer_parts(events)
+            yield _line(task, loads(body), result, parts)
         after = page[-1][0].n
+
+
+async def _agent_parts(store: Store, task: Task) -> dict[str, Any]:
+    found = await export_agents.history(store, task)
+    return {} if found is None else {"history": found}
 
 
 def _answer_parts(events: list[tuple[str, str]]) -> dict[str, Any]:
@@ -116,6 +124,8 @@ class Served(BaseModel):
     finish_reason: Annotated[str, Field(max_length=100)] | None = None
     finish_reason_raw: Annotated[str, Field(max_length=100)] | None = None
     route: Annotated[dict[str, Any], AfterValidator(_small)] | None = None
+    steps: Count = 0
+    tool_calls: Count = 0
 
 
 class Fault(BaseModel):
@@ -126,6 +136,15 @@ class Fault(BaseModel):
     code: str = Field(pattern=CODE)
     message: str = Field(max_length=SMALL_BYTES)
     retryable: bool = True
+
+
+class Fork(BaseModel):
+    """`forked_from` of a line."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    task_id: str = Field(pattern=ID)
+    step: Count
 
 
 class Record(BaseModel):
@@ -146,6 +165,9 @@ class Record(BaseModel):
     result: str | list[list[float]] | None = None
     tool_calls: list[dict[str, Any]] = Field([], max_length=1000)
     message: dict[str, Any] | None = None
+    history: export_agents.History = []
+    """Of an agent."""
+    forked_from: Fork | None = None
     submission: Submission
 
     @classmethod
@@ -186,7 +208,8 @@ class Record(BaseModel):
             why = {"number": 1, "model": self.metadata.model, "name": self.metadata.name}
             found.append((at, status(Cause.STARTED, State.PENDING)))
             found.append((at, Draft(EventType.ATTEMPT, {**why, "why": "imported"})))
-            if isinstance(self.result, str) and self.result:
+            found += export_agents.drafts(self.history, at, max(at, over))
+            if isinstance(self.result, str) and self.result and not self.history:
                 found.append((over, Draft(EventType.CHUNK, {"text": self.result})))
             found += [(over, Draft(EventType.TOOL_CALL, call)) for call in self.tool_calls]
             if self.message:

@@ -93,6 +93,11 @@ CUTTING = frozenset({Cause.RETRYING, Cause.INTERRUPTED, Cause.FAILED})
 """Leaving `running` this way, the attempt has ended without an answer."""
 
 
+APPROVAL, REVIEW = "approval", "review"
+WAITING = {"needs_approval": APPROVAL, "needs_review": REVIEW}
+"""What an agent that is paused with this code of its error waits for."""
+
+
 class EventType(StrEnum):
     """The types of events, which followers get live and can read again later."""
 
@@ -226,6 +231,13 @@ class Task:
     @property
     def finished(self) -> bool:
         return self.state in FINISHED
+
+    @property
+    def waiting_for(self) -> str | None:
+        """APPROVAL or REVIEW where an agent waits for a person's decision on a call of a tool."""
+        if self.state is not State.PAUSED or self.error is None:
+            return None
+        return WAITING.get(self.error["code"])
 
     @property
     def own_route(self) -> dict[str, Any] | None:

@@ -18,16 +18,23 @@ from asyncsvc.tools.tool import Effects, Parameters, Result, Surroundings, Tool,
 TIMEOUT_MOST_S = 3600.0
 KILLED = 137
 """Exit code of a program that the sandbox has killed, as shells give it: 128 + SIGKILL."""
+_SHOWS = ("--no-ext-diff", "--no-textconv", "--ignore-submodules=all")
 GIT = {
-    "status": (),
-    "diff": ("--no-ext-diff", "--no-textconv"),
-    "log": ("--no-ext-diff", "--no-textconv"),
-    "show": ("--no-ext-diff", "--no-textconv"),
+    "init": ("--template=",),
+    "status": ("--ignore-submodules=all",),
+    "diff": _SHOWS,
+    "log": _SHOWS,
+    "show": _SHOWS,
     "add": (),
     "commit": ("--no-gpg-sign",),
     "restore": (),
 }
 """The commands of git, with what each is given so that it starts no program of a repository."""
+GIT_REFUSED = (
+    "--ext-diff", "--textconv", "--output", "--submodule", "--ignore-submodules", "--gpg-sign",
+    "--show-signature", "--template", "--separate-git-dir", "--recurse-submodules",
+)  # fmt: skip
+"""Options that undo this, write a file beside git's own, or look into another repository."""
 GIT_SETTINGS = (
     "core.hooksPath=/dev/null",
     "core.fsmonitor=false",
@@ -35,7 +42,12 @@ GIT_SETTINGS = (
     "core.editor=true",
     "protocol.allow=never",
     "commit.gpgSign=false",
+    "log.showSignature=false",
+    "init.defaultBranch=main",
+    "advice.defaultBranchName=false",
     "submodule.recurse=false",
+    "diff.ignoreSubmodules=all",
+    "status.submoduleSummary=false",
     "maintenance.auto=false",
     "gc.auto=0",
     "safe.directory=*",
@@ -43,6 +55,10 @@ GIT_SETTINGS = (
 GIT_ENVIRONMENT = {
     "GIT_CONFIG_NOSYSTEM": "1",
     "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_ATTR_NOSYSTEM": "1",
+    # Over protocol.*.allow of a repository, from which a missing object would be fetched.
+    "GIT_ALLOW_PROTOCOL": "none",
+    "GIT_NO_LAZY_FETCH": "1",
     "GIT_TERMINAL_PROMPT": "0",
     "GIT_AUTHOR_NAME": "agent",
     "GIT_AUTHOR_EMAIL": "agent@localhost",
@@ -52,10 +68,12 @@ GIT_ENVIRONMENT = {
 PROGRAMS_OF_GIT = (
     "filter.", "alias.", "include.", "includeif.", "gpg.", "credential.", "core.sshcommand",
     "core.askpass", "core.gitproxy", "core.alternaterefscommand", "diff.external",
-    "sequence.editor",
+    "sequence.editor", "interactive.",
     "merge.", "mergetool.", "difftool.", "pager.", "uploadpack.", "receive.", "trailer.",
 )  # fmt: skip
 """Keys of a repository's configuration that would start a program, or read another file."""
+_PROGRAM_ENDS = (".command", ".textconv", ".driver", ".clean", ".smudge", ".process", ".program",
+                 ".uploadpack", ".receivepack", ".vcs", ".proxy")  # fmt: skip
 
 
 class Runner:
@@ -198,7 +216,7 @@ class Git(Tool[GitParameters]):
         if command not in GIT:
             raise ToolFault(f"git {command[:40]!r} is not allowed; allowed are {', '.join(GIT)}")
         for argument in rest:
-            if argument.startswith(("--ext-diff", "--textconv", "--gpg-sign", "--output", "-S")):
+            if _refused(command, argument):
                 raise ToolFault(f"git {command}: {argument[:40]!r} is not allowed")
         await self._check_configuration(around)
         return await self._git(around, command, *GIT[command], *rest)
@@ -211,17 +229,27 @@ class Git(Tool[GitParameters]):
     async def _check_configuration(self, around: Surroundings) -> None:
         """Raises ToolFault for a configuration of the repository that starts programs."""
         quiet = Surroundings(around.workspace, around.owner, 1 << 20, lambda _: None)
-        wanted = ("--local", "--no-includes", "--name-only", "--list")
-        found = await self._git(quiet, "config", *wanted)
-        for key in found.output.split() if found.ok else ():
-            if key.lower().startswith(PROGRAMS_OF_GIT) or key.lower().endswith(_PROGRAM_ENDS):
+        found = await self._git(quiet, "config", "--no-includes", "--name-only", "--list")
+        if not found.ok or found.truncated:
+            reason = found.output.strip()[-300:] if not found.ok else "it is too long"
+            raise ToolFault(f"the repository's configuration cannot be read: {reason}")
+        for key in found.output.lower().split():
+            if key.startswith(PROGRAMS_OF_GIT) or key.endswith(_PROGRAM_ENDS):
                 raise ToolFault(
                     f"the repository's configuration sets {key[:80]}, which may start a program; "
                     "remove it first"
                 )
 
 
-_PROGRAM_ENDS = (".command", ".textconv", ".driver", ".clean", ".smudge", ".process", ".program")
+def _refused(command: str, argument: str) -> bool:
+    """Whether an argument is an option that is refused, or a beginning of one, which git takes for
+    the whole."""
+    if command == "commit" and argument.startswith("-S"):
+        return True
+    name = argument.partition("=")[0]
+    if len(name) < 4 or name == "--text":
+        return False
+    return any(option.startswith(name) for option in GIT_REFUSED)
 
 
 def exec_tools(runner: Runner, allowed: Collection[str]) -> list[Tool[Any]]:

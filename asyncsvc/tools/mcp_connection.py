@@ -1,33 +1,36 @@
 """A connection to an MCP server by the official SDK, over stdio or HTTP.
 
-This is the only module of the service that imports the SDK, which is optional: it is imported
-when the first server is connected to. Promises that a program of the settings gets no variable of
-ours but those that its settings name.
+This module and `mcp_stdio` alone of the service import the SDK, which is optional: they are
+imported when the first server is connected to. Promises that a program of the settings gets no
+variable of ours but those that its settings name, that no redirect is followed, and that no message
+of a server is larger than `LINE_MOST`.
 """
 
 import asyncio
 import logging
 import os
 import threading
-from collections.abc import AsyncGenerator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TextIO
 
-import anyio
 import httpx2
 import orjson
-from mcp import Client, MCPError, StdioServerParameters, types
+from mcp import Client, MCPError, types
 from mcp.client import IncomingMessage
-from mcp.client.stdio import stdio_client
+from mcp.client.stdio import get_default_environment
 from mcp.client.streamable_http import streamable_http_client
 
 from asyncsvc.config.settings import McpServer
+from asyncsvc.tools.mcp_stdio import LINE_MOST, program
+from asyncsvc.tools.pages import cleaned
 from asyncsvc.tools.tool import Listed
 
 STDERR_KEPT = 2000
 """Bytes of a program's last words on stderr, for the message of its failure."""
 STDERR_S = 0.5
 """How long its last words are waited for, once it has gone."""
+LABEL_MOST = 500
 HTTP_S, HTTP_READ_S = 30.0, 300.0
 """Timeouts of HTTP: the SDK's own, for a server may hold an answer open."""
 OF_THE_CALL = (types.INVALID_PARAMS, types.METHOD_NOT_FOUND, types.INTERNAL_ERROR)
@@ -48,9 +51,16 @@ class Session:
 
     def __init__(self, over_http: bool) -> None:
         self.gone = asyncio.Event()
+        self.reason = ""
+        """Why it has left, where that is known."""
         self.client: Client | None = None
         self._news = asyncio.Event()
         self._over_http = over_http
+
+    def lost(self, reason: str) -> None:
+        """Note that the server has left."""
+        self.reason = reason
+        self.gone.set()
 
     async def receive(self, message: IncomingMessage) -> None:
         """Note that the list of tools has changed; nothing else is asked for."""
@@ -68,7 +78,7 @@ class Session:
             await asyncio.gather(*waits, return_exceptions=True)
         self._news.clear()
         if self.gone.is_set():
-            raise Failed("its connection was lost")
+            raise Failed(self.reason or "its connection was lost")
 
     async def tools(self, most: int) -> list[Listed]:
         """The tools of the server, at most so many."""
@@ -83,18 +93,26 @@ class Session:
                 break
         return found[:most]
 
-    async def call(self, name: str, values: dict[str, Any]) -> tuple[bool, str]:
-        """Whether a call did what it should, and its output. Raises Failed."""
+    async def call(
+        self, name: str, values: dict[str, Any], emit: Callable[[str], None]
+    ) -> tuple[bool, str]:
+        """Whether a call did what it should, and its output; `emit` takes what the server
+        tells on the way. Raises Failed."""
         assert self.client is not None
+
+        async def take(progress: float, total: float | None, message: str | None) -> None:
+            if message:
+                emit(message)
+
         try:
-            result = await self.client.call_tool(name, values)
+            result = await self.client.call_tool(name, values, progress_callback=take)
         except MCPError as error:
             if self._over_http and error.code not in OF_THE_CALL:
                 self.gone.set()
-            raise Failed(error.message) from None
+            raise Failed(self.reason or error.message) from None
         except Exception as error:
             self.gone.set()
-            raise Failed(_cause(error)) from None
+            raise Failed(self.reason or _cause(error)) from None
         text = "\n".join(map(_text, result.content))
         if not result.content and result.structured_content is not None:
             text = orjson.dumps(result.structured_content).decode()
@@ -132,7 +150,7 @@ async def connected(settings: McpServer, environ: Mapping[str, str]) -> AsyncGen
     transport = (
         _http(settings, environ)
         if words is None
-        else _stdio(settings, environ, session.gone, words.stream)
+        else _stdio(settings, environ, words.stream, session.lost)
     )
     try:
         async with Client(transport, message_handler=session.receive, cache=None) as client:
@@ -140,55 +158,74 @@ async def connected(settings: McpServer, environ: Mapping[str, str]) -> AsyncGen
             yield session
     except Exception as error:  # a foreign program may fail in any way
         last = "" if words is None else await words.line()
-        raise Failed(_cause(error) + (f" (its last words: {last})" if last else "")) from None
+        reason = session.reason or _cause(error)
+        raise Failed(reason + (f" (its last words: {last})" if last else "")) from None
     finally:
         if words is not None:
             words.stream.close()
 
 
 @asynccontextmanager
+async def _stdio(
+    settings: McpServer, environ: Mapping[str, str], errlog: TextIO, lost: Callable[[str], None]
+) -> AsyncGenerator[Any]:
+    """The streams of a program, which gets PATH, HOME and a few more of our variables. Raises
+    Failed."""
+    given = {name: environ[name] for name in settings.pass_envs if name in environ}
+    async with AsyncExitStack() as stack:
+        try:
+            streams = await stack.enter_async_context(
+                program(settings.command, get_default_environment() | given, errlog, lost)
+            )
+        except (OSError, ValueError) as error:
+            raise Failed(f"{settings.command[0]} cannot be started: {error}") from None
+        errlog.close()
+        yield streams
+
+
+@asynccontextmanager
 async def _http(settings: McpServer, environ: Mapping[str, str]) -> AsyncGenerator[Any]:
     token = environ.get(settings.token_env or "", "").strip()
     timeout = httpx2.Timeout(HTTP_S, read=HTTP_READ_S)
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    headers = {"Accept-Encoding": "identity"}
+    headers |= {"Authorization": f"Bearer {token}"} if token else {}
+    hooks = {"response": [_bound]}
     async with (
-        httpx2.AsyncClient(headers=headers, timeout=timeout) as http,
+        httpx2.AsyncClient(headers=headers, timeout=timeout, event_hooks=hooks) as http,
         streamable_http_client(settings.url, http_client=http) as streams,
     ):
         yield streams
 
 
-@asynccontextmanager
-async def _stdio(
-    settings: McpServer, environ: Mapping[str, str], gone: asyncio.Event, errlog: TextIO
-) -> AsyncGenerator[Any]:
-    """The streams of a program. The SDK gives it PATH, HOME and a few more of our variables, and
-    ends it with all its children. Raises Failed."""
-    given = {name: environ[name] for name in settings.pass_envs if name in environ}
-    program, *rest = settings.command
-    parameters = StdioServerParameters(command=program, args=rest, env=given)
-    sender, receiver = anyio.create_memory_object_stream[Any](0)
+async def _bound(response: httpx2.Response) -> None:
+    """Have the body of an answer read within bounds. Raises DecodingError for a packed one, which
+    was not asked for."""
+    if response.headers.get("content-encoding", "identity").lower() != "identity":
+        raise httpx2.DecodingError("the answer is packed", request=response.request)
+    stream = response.stream
+    assert isinstance(stream, httpx2.AsyncByteStream)
+    events = response.headers.get("content-type", "").startswith("text/event-stream")
+    response.stream = _Bounded(stream, events)
 
-    async def pump() -> None:
-        """Pass messages on; their end is the end of the program, of which no call might tell."""
-        with suppress(anyio.BrokenResourceError, anyio.ClosedResourceError):
-            async with sender:
-                async for message in read:
-                    await sender.send(message)
-        gone.set()
 
-    async with AsyncExitStack() as stack:
-        stack.callback(receiver.close)
-        stack.callback(sender.close)
-        try:
-            read, write = await stack.enter_async_context(stdio_client(parameters, errlog))
-        except (OSError, ValueError) as error:
-            raise Failed(f"{program} cannot be started: {error}") from None
-        errlog.close()
-        group = await stack.enter_async_context(anyio.create_task_group())
-        stack.callback(group.cancel_scope.cancel)
-        group.start_soon(pump)
-        yield receiver, write
+class _Bounded(httpx2.AsyncByteStream):
+    """A body of at most `LINE_MOST` bytes, or of events of which each has no more."""
+
+    def __init__(self, stream: httpx2.AsyncByteStream, events: bool) -> None:
+        self._stream = stream
+        self._events = events
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        length = 0
+        async for part in self._stream:
+            end = max(part.rfind(b"\n\n"), part.rfind(b"\r\n\r\n")) if self._events else -1
+            length = len(part) - end if end >= 0 else length + len(part)
+            if length > LINE_MOST:
+                raise httpx2.ReadError(f"an answer has more than {LINE_MOST >> 20} MB")
+            yield part
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
 
 
 def _cause(error: BaseException) -> str:
@@ -201,7 +238,7 @@ def _cause(error: BaseException) -> str:
 def _listed(tool: types.Tool) -> Listed:
     hints = tool.annotations
     reads_only = bool(hints and hints.read_only_hint)
-    return Listed(tool.name, tool.description or "", tool.input_schema, reads_only)
+    return Listed(tool.name, cleaned(tool.description or ""), tool.input_schema, reads_only)
 
 
 def _text(block: types.ContentBlock) -> str:
@@ -211,7 +248,15 @@ def _text(block: types.ContentBlock) -> str:
     if isinstance(block, types.EmbeddedResource):
         if isinstance(block.resource, types.TextResourceContents):
             return block.resource.text
-        return f"[{block.resource.uri}, {len(block.resource.blob) * 3 // 4} bytes]"
+        return _described(str(block.resource.uri), block.resource.blob)
     if isinstance(block, types.ResourceLink):
-        return f"[{block.uri}]"
-    return f"[{block.mime_type}, {len(block.data) * 3 // 4} bytes]"
+        return f"[{_label(str(block.uri))}]"
+    return _described(block.mime_type, block.data)
+
+
+def _described(label: str, data: str) -> str:
+    return f"[{_label(label)}, {len(data) * 3 // 4} bytes]"
+
+
+def _label(text: str) -> str:
+    return " ".join(cleaned(text[:LABEL_MOST]).split())

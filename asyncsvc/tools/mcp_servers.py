@@ -9,7 +9,7 @@ is bounded, and left out where it is unusable.
 import asyncio
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -39,6 +39,7 @@ START_S = 60.0
 FIRST_PAUSE_S, LAST_PAUSE_S = 0.5, 60.0
 STEADY_S = 60.0
 """A server that has lived so long is started again after the first pause."""
+LIST_PAUSE_S = 1.0
 TOOLS_MOST = 200
 SCHEMA_MOST = 32_768
 DESCRIPTION_MOST = 4096
@@ -85,7 +86,18 @@ class McpTool(Tool[McpParameters]):
         return McpParameters(values=dict(values))
 
     async def run(self, given: McpParameters, around: Surroundings) -> Result:
-        return await self._connection.call(self._listed.name, given.values, around.max_output_bytes)
+        room = around.max_output_bytes
+
+        def progress(message: str) -> None:
+            nonlocal room
+            shown = cut(message, room)[0]
+            room -= len(shown.encode())
+            if shown:
+                around.emit(f"{shown}\n")
+
+        return await self._connection.call(
+            self._listed.name, given.values, around.max_output_bytes, progress
+        )
 
     def function(self) -> dict[str, Any]:
         return {
@@ -110,6 +122,7 @@ class Connection:
         self._session: Session | None = None
         self._fault: str | None = None
         self._tried = asyncio.Event()
+        self._left_out: dict[str, str] = {}
 
     async def run(self) -> None:
         """Connect, and again whenever the connection is lost, until it is cancelled."""
@@ -148,6 +161,9 @@ class Connection:
                 self._session, self._fault = session, None
                 self._tried.set()
                 await session.changed()
+                # A server that says so all the time is not asked all the time.
+                await asyncio.sleep(LIST_PAUSE_S)
+                limit.reschedule(asyncio.get_running_loop().time() + START_S)
 
     def _failed(self, fault: str) -> None:
         self._fault = fault
@@ -155,16 +171,19 @@ class Connection:
 
     def _take(self, listed: list[Listed]) -> None:
         """Keep the tools that can be called and are described within bounds."""
-        found = {}
+        faults = {}
+        self.tools = {}
         for one in listed:
-            if not TOOL_NAME.fullmatch(one.name):
-                log.warning("MCP server %s: tool %.80r: left out for its name", self.name, one.name)
-            elif len(orjson.dumps(one.schema)) > SCHEMA_MOST:
-                log.warning("MCP server %s: tool %s: its schema is too large", self.name, one.name)
+            if (fault := _fault(one)) is not None:
+                faults[one.name] = fault
             else:
-                found[one.name] = McpTool(self, one)
-        self.tools = found
-        log.info("MCP server %s: %d tools", self.name, len(found))
+                self.tools[one.name] = McpTool(self, one)
+        log.info("MCP server %s: %d tools", self.name, len(self.tools))
+        if faults and faults != self._left_out:
+            name, fault = next(iter(faults.items()))
+            text = "MCP server %s: %d tools are left out; the first, %.80r, for %s"
+            log.warning(text, self.name, len(faults), name, fault)
+        self._left_out = faults
 
     async def find(self, name: str) -> McpTool | None:
         """The tool of that name. None: the server has no such tool; where it cannot be asked, a
@@ -178,14 +197,16 @@ class Connection:
             return McpTool(self, Listed(name, "", {"type": "object"}, False))
         return self.tools.get(name)
 
-    async def call(self, name: str, values: dict[str, Any], most: int) -> Result:
+    async def call(
+        self, name: str, values: dict[str, Any], most: int, progress: Callable[[str], None]
+    ) -> Result:
         """The outcome of one call, with at most so many bytes of output. Raises ToolFault."""
         session = self._session
         if session is None:
             raise ToolFault(f"MCP server {self.name}: {self._fault or 'it is still starting'}")
         try:
             async with asyncio.timeout(self._timeout_s):
-                ok, text = await session.call(name, values)
+                ok, text = await session.call(name, values, progress)
         except TimeoutError:
             raise ToolFault(
                 f"MCP server {self.name}: no answer within {self._timeout_s:g} s"
@@ -236,6 +257,17 @@ class McpServers:
             return None
         self.begin()
         return await connection.find(tool)
+
+
+def _fault(listed: Listed) -> str | None:
+    """Why a tool cannot be offered to a model; None where it can."""
+    if not TOOL_NAME.fullmatch(listed.name):
+        return "its name"
+    try:
+        large = len(orjson.dumps(listed.schema)) > SCHEMA_MOST
+    except TypeError:  # too deep, or a number too large
+        large = True
+    return "the size of its schema" if large else None
 
 
 def _text(error: BaseException) -> str:

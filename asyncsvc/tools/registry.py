@@ -7,6 +7,7 @@ result and never an exception.
 
 import asyncio
 import contextlib
+import difflib
 import hashlib
 import re
 import tempfile
@@ -18,13 +19,38 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from asyncsvc.config.settings import Tools
 from asyncsvc.errors import InvalidRequest, NotFound
-from asyncsvc.tools.execute import Runner
+from asyncsvc.tools.execute import ExecCommand, ExecPython, Git, Runner
+from asyncsvc.tools.fetch import FetchUrl
+from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.mcp_servers import McpServers
+from asyncsvc.tools.memory import MemorySearch, MemoryWrite
 from asyncsvc.tools.tool import Parameters, Result, Surroundings, Tool, ToolFault
 from asyncsvc.tools.workspace import Workspace
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_KINDS: tuple[type[Tool[Any]], ...] = (
+    *FILE_TOOLS, ExecCommand, ExecPython, Git, FetchUrl, MemorySearch, MemoryWrite,
+)  # fmt: skip
+OUR_TOOLS = tuple(kind.name for kind in _KINDS)
+"""The names of all tools but those of MCP servers, whether the settings allow them or not."""
+
+
+def warnings(settings: Tools) -> list[str]:
+    """One line for each name in `tools.approve` that no tool can have; what an MCP server of the
+    settings lists is not known before it runs."""
+    lines = []
+    for name in settings.approve:
+        server, dot, _ = name.partition(".")
+        if name in OUR_TOOLS or (dot and server in settings.mcp):
+            continue
+        near = difflib.get_close_matches(name, OUR_TOOLS, 1)
+        remedy = f"did you mean {near[0]}?" if near else f"there are {', '.join(OUR_TOOLS)}"
+        if dot:
+            remedy = f"there is no MCP server {server[:40]!r} in [tools.mcp]"
+        lines.append(f"tools.approve names {name[:80]!r}, which no tool is called: {remedy}")
+    return lines
 
 
 class Workspaces:
@@ -85,16 +111,20 @@ class Toolbox:
         self._servers.begin()
 
     async def close(self) -> None:
-        """Stop the MCP servers, and trying the sandbox."""
+        """Stop the MCP servers, and trying the sandbox; end what tools hold."""
+        for tool in self._tools.values():
+            await tool.close()
         await self._servers.close()
         if self.runner is not None:
             await self.runner.close()
 
     @property
     def names(self) -> list[str]:
-        return [tool.name for tool in self._every()]
+        return [tool.name for tool in self.tools]
 
-    def _every(self) -> list[Tool[Any]]:
+    @property
+    def tools(self) -> list[Tool[Any]]:
+        """All tools, those of MCP servers as far as they are known by now."""
         return [*self._tools.values(), *self._servers.tools()]
 
     def listed(self, approve: Iterable[str]) -> list[dict[str, Any]]:
@@ -107,7 +137,7 @@ class Toolbox:
                 "reads_only": tool.reads_only,
                 "approval": tool.name in waiting,
             }
-            for tool in self._every()
+            for tool in self.tools
         ]
 
     async def find(self, name: str) -> Tool[Any]:
@@ -125,7 +155,7 @@ class Toolbox:
 
     def tool(self, name: str) -> Tool[Any]:
         """The tool of that name, of those that are listed. Raises NotFound."""
-        tool = next((one for one in self._every() if one.name == name), None)
+        tool = next((one for one in self.tools if one.name == name), None)
         if tool is None:
             known = ", ".join(self.names) or "none"
             raise NotFound(f"there is no tool {name[:80]!r}; tools: {known}", param="name")

@@ -101,6 +101,9 @@ class Tool(Generic[P]):
         is nothing to show. Changes nothing."""
         return None
 
+    async def close(self) -> None:
+        """End what the tool holds, such as threads of its own."""
+
     def function(self) -> dict[str, Any]:
         """The tool as OpenAI describes a function."""
         schema = self.parameters.model_json_schema()

@@ -9,19 +9,22 @@ All methods block: call them in a thread.
 """
 
 import contextlib
+import logging
 import os
 import secrets
-import shutil
 import stat
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import BinaryIO
 
-BY_DESCRIPTOR = os.open in os.supports_dir_fd and hasattr(os, "O_NOFOLLOW")
-FOLDER = getattr(os, "O_DIRECTORY", 0) | getattr(os, "O_NOFOLLOW", 0) | os.O_RDONLY
-ONE_FILE = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-NAME_MOST, PARTS_MOST = 255, 64
+from asyncsvc.tools.trees import BY_DESCRIPTOR, FOLDER, NAME_MOST, ONE_FILE, remove
+
+log = logging.getLogger(__name__)
+
+PARTS_MOST = 64
 
 
 class PathRefused(Exception):
@@ -102,12 +105,32 @@ class Workspace:
             with self._folder([*parts, "x"], make=True):
                 pass
 
-    def items(self, path: str) -> list[Item]:
-        """What is in a folder, by name. Raises PathRefused or OSError."""
+    def items(self, path: str, most: int | None = None) -> list[Item]:
+        """What is in a folder, by name; of a larger one any `most` of it. Raises PathRefused or
+        OSError."""
         parts = parts_of(path)
         with self._folder([*parts, "x"]) as (folder, _), os.scandir(folder) as found:
-            items = [_item([*parts, entry.name], entry) for entry in found]
+            items = [_item([*parts, entry.name], entry) for entry in islice(found, most)]
         return sorted(items, key=lambda item: item.path)
+
+    def tree(self, most: int) -> tuple[list[Item], bool]:
+        """All that is in the workspace, by path, and whether there is more than `most` of it."""
+        found: list[Item] = []
+        waiting = [""]
+        while waiting and len(found) <= most:
+            try:
+                items = self.items(waiting.pop(), most + 1 - len(found))
+            except (OSError, PathRefused):
+                continue  # removed meanwhile
+            found += items
+            waiting += [item.path for item in reversed(items) if item.kind == "folder"]
+        found.sort(key=lambda item: item.path)
+        return found[:most], len(found) > most
+
+    def open(self, path: str) -> BinaryIO:
+        """A file, open to be read. Raises PathRefused or OSError."""
+        with self._folder(parts_of(path)) as (folder, name):
+            return open(self._open(folder, name, os.O_RDONLY), "rb")
 
     def walk(self, path: str = "") -> Iterator[Item]:
         """All files below a folder, by name, links and folders left out."""
@@ -123,7 +146,10 @@ class Workspace:
     def remove(self) -> None:
         """Delete the folder with all that is in it."""
         self.close()
-        shutil.rmtree(self.root, ignore_errors=True)
+        try:
+            remove(self.root)
+        except OSError as error:
+            log.warning("the workspace %s is still there: %s", self.root, error)
 
     # Steps along a path -------------------------------------------------------------------------
 

@@ -26,10 +26,11 @@ from asyncsvc.errors import InvalidRequest, StorageUnavailable
 from asyncsvc.journal.journal import Journal
 from asyncsvc.limits.backoff import retry_after
 from asyncsvc.net.egress import Egress, Refused
+from asyncsvc.net.pinned import Lookup, Resolver
 from asyncsvc.net.signing import Signer
 from asyncsvc.storage.entries import DeliveriesBounded, DeliveriesShifted, Delivery, Owed, Tried
 from asyncsvc.tasks.state import Task
-from asyncsvc.webhooks.posting import Answer, Lookup, Resolver, post
+from asyncsvc.webhooks.posting import Answer, post
 
 log = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class Webhooks:
         self._signer = Signer.of(rules.secret_env, environ)
         self._egress = Egress(rules.allow)
         self._receivers = Receivers(rules.per_host)
-        self._names = Resolver()
+        self._names = Resolver("webhook-names")
         self._lookup: Lookup = lookup or self._names
         self._draw = draw
         self._under_way: dict[int, tuple[Owed, asyncio.Task[None]]] = {}

@@ -9,6 +9,7 @@ import pytest
 
 from asyncsvc.limits.sliding_window import LAG
 from tests.benchmarks import (
+    agents,
     crash,
     crowd,
     faults,
@@ -81,6 +82,11 @@ async def longest_stall_s() -> float:
 
 async def test_kills_lose_nothing() -> None:
     await unbroken(lambda: crash.run(kills=4, rate=40, seed=7), crash.RATE["window_s"])
+
+
+async def test_agents_that_are_killed() -> None:
+    report = await agents.run(every=14, kills=2, calls=2, seed=3)
+    assert not report.broken, report.text()
 
 
 async def test_restarts_keep_the_rate() -> None:

@@ -27,7 +27,7 @@ POISON = (
 )
 """A title, the clipboard, colours, a cleared screen, each way also by the single byte of C1, signs
 that turn the direction of writing, breaks of lines, backspaces and a carriage return."""
-USED = {"op", "breaker", "state", "status", "type", "sha256", "at", "ts", "ref", "bytes"}
+USED = {"op", "id", "breaker", "state", "status", "type", "sha256", "at", "ts", "ref", "bytes"}
 """Fields that commands use as keys, beside ids and times."""
 
 

@@ -3,6 +3,7 @@
 import json
 import re
 import signal
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,26 @@ SERVERS = {"serve", "simulator", "demo"}
 """Commands that go on until a signal."""
 FOLDER = "a\x1b]0;folder\x07\u202eb\x9b31m"
 """A name that a file system takes."""
-SHOWN = {"route", "submit", "chat", "show", "explain", "tasks", "models", "watch", "schedules"}
+AGENTS = {
+    "approve": "paused", "deny": "paused", "fork": "completed", "ledger": "completed",
+    "files": "completed",
+}  # fmt: skip
+"""Commands for agents, and the state of the agent that each is tried with."""
+CALL = {"name": "write_file", "arguments": {"path": "a.txt", "content": POISON}}
+SCRIPT = "#agent " + json.dumps([{"text": "Now." + POISON, "calls": [CALL]}, "Done." + POISON])
+SHOWN = {
+    "route",
+    "submit",
+    "chat",
+    "show",
+    "explain",
+    "tasks",
+    "models",
+    "watch",
+    "schedules",
+    "ledger",
+    "files",
+}
 """Commands that show texts of the service, at the least."""
 
 COMMAND_NAMES = [name for names in COMMANDS.values() for name in names]
@@ -45,6 +65,16 @@ class Hostile:
         answer = httpx.post(self.service + path, json=body, trust_env=False, timeout=60)
         found: dict[str, Any] = answer.raise_for_status().json()
         return found
+
+    def agent(self, state: str) -> str:
+        """An agent that has written a file, or that waits for the approval of doing so."""
+        approve = ["write_file"] if state == "paused" else []
+        task = {"type": "agent", "content": SCRIPT, "model": "fast", "approve": approve}
+        task_id = str(self.post("/tasks", task)["task_id"])
+        url = f"{self.service}/tasks/{task_id}"
+        while httpx.get(url, trust_env=False).json()["status"] not in (state, "failed"):
+            time.sleep(0.05)
+        return task_id
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +104,8 @@ def arguments(name: str, hostile: Hostile, tmp_path: Path) -> list[str]:
 def value(command: str, parameter: str, hostile: Hostile, folder: Path) -> str:
     """An argument by the name of its parameter; a new one needs a line here."""
     task = {"content": "what is tea?" + POISON, "model": "fast"}
+    if parameter == "task_id" and command in AGENTS:
+        return hostile.agent(AGENTS[command])
     if parameter == "task_id":
         return str(hostile.post("/tasks", task)["task_id"])
     if parameter == "schedule_id":
@@ -83,7 +115,7 @@ def value(command: str, parameter: str, hostile: Hostile, folder: Path) -> str:
     if (command, parameter) in FILES:
         file.write_text(FILES[command, parameter])
     typed = POISON.replace("\0", "")
-    known = {"text": "what is tea?" + typed, "name": "fast", "cron": "@yearly"}
+    known = {"text": "what is tea?" + typed, "name": "fast", "cron": "@yearly", "path": "a.txt"}
     return known.get(parameter) or str(file)
 
 
@@ -125,6 +157,21 @@ def test_no_control_character_of_others_reaches_a_terminal(
     assert "Traceback" not in shown
     if name in SHOWN:
         assert "␛]52;c;Y2xpcA==" in shown, shown
+
+
+def test_none_comes_from_an_agent_that_is_talked_to(hostile: Hostile) -> None:
+    argv = ("chat", "--agent", "--model", "fast", "--approve", "write_file")
+    terminal = Terminal(hostile.place, 100, *argv)
+    terminal.until("> ")
+    terminal.write(SCRIPT.encode() + b"\n")
+    terminal.until("why not: ")
+    terminal.write(b"y\n")
+    terminal.until("approved")
+    terminal.until("Done.")
+    terminal.write(b"\x04")
+    shown = terminal.ended().out
+    assert remains(shown) == [], shown
+    assert "Traceback" not in shown
 
 
 @pytest.mark.parametrize("name", [n for n in COMMAND_NAMES if n not in SERVERS])

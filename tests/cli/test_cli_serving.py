@@ -231,6 +231,26 @@ def test_check_warns_of_weak_secrets_and_never_shows_them(place: Place) -> None:
     assert "hunter2" not in ended.out + ended.err
 
 
+def test_check_and_start_warn_of_names_that_no_tool_has(place: Place) -> None:
+    variables = {
+        "ASYNCSVC_TOOLS__APPROVE": '["exec_comand", "git", "fetch_url", "wiki.read", "other.read"]',
+        "ASYNCSVC_TOOLS__MCP": '{"wiki": {"command": ["no-such-program"]}}',
+    }
+    ended = place.run("check", **variables)
+    assert ended.code == 0
+    warned = [line for line in ended.err.splitlines() if line.startswith("warning   ")]
+    assert warned == [
+        "warning   tools.approve names 'exec_comand', which no tool is called: did you mean "
+        "exec_command?",
+        "warning   tools.approve names 'other.read', which no tool is called: there is no MCP "
+        "server 'other' in [tools.mcp]",
+    ]
+    with place.start("serve", **variables) as process:
+        process.until("tools.approve names 'exec_comand'", "err")
+        process.signal(signal.SIGTERM)
+        assert process.ended().code == 0
+
+
 def test_a_key_for_the_name_of_a_variable_is_refused_by_every_command_here(place: Place) -> None:
     key = "sk-" + "proj-0123456789abcdefABCDEF"
     for command in ("check", "serve", "route-eval"):

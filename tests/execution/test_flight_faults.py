@@ -11,7 +11,7 @@ from asyncsvc.errors import (
     UpstreamOverloaded,
     UpstreamRejected,
 )
-from asyncsvc.execution.execution import Recorder
+from asyncsvc.execution.recorder import Recorder
 from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State
 from tests.engine_services import EngineServices, model

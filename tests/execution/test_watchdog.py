@@ -7,7 +7,7 @@ import pytest
 
 from asyncsvc.errors import UpstreamRejected
 from asyncsvc.execution.call import Call
-from asyncsvc.execution.execution import Recorder
+from asyncsvc.execution.recorder import Recorder
 from asyncsvc.execution.workers import CLOSE_WITHIN_S, EVERY_S, MARGIN_S, Watchdog
 from asyncsvc.tasks.state import State
 from tests.engine_services import MOMENT, EngineServices, model, since

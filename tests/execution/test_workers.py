@@ -6,7 +6,8 @@ from unittest.mock import AsyncMock, patch
 import pytest
 
 from asyncsvc.errors import StorageUnavailable
-from asyncsvc.execution.execution import Executor, Recorder
+from asyncsvc.execution.execution import Executor
+from asyncsvc.execution.recorder import Recorder
 from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.tasks.state import State, Task
 from tests.engine_services import MOMENT, EngineServices, model

@@ -12,6 +12,7 @@ from asyncsvc.errors import (
     TaskNotFound,
     UpstreamRejected,
 )
+from asyncsvc.intake.commands import Control
 from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import State, Task
 from tests.engine_services import MOMENT, EngineServices, model, since
@@ -252,6 +253,31 @@ async def test_a_deleted_task_is_gone(tmp_path: Path) -> None:
         await services.services.control.delete(task_id)
         with pytest.raises(TaskNotFound):
             await services.task(task_id)
+
+
+@virtual
+async def test_a_task_is_deleted_with_its_workspace(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    removed: list[str] = []
+
+    async def remove(task_id: str) -> None:
+        removed.append(task_id)
+        raise OSError("the disk is away")
+
+    async with EngineServices(tmp_path) as services:
+        parts = services.services
+        control = Control(parts.journal, parts.scheduler, parts.executor, parts.intake, remove)
+        task_id = await _running(services)
+        with pytest.raises(IllegalTransition):
+            await control.delete(task_id)
+        assert removed == []
+        await services.finished(task_id)
+        await control.delete(task_id)
+        with pytest.raises(TaskNotFound):
+            await services.task(task_id)
+        assert removed == [task_id]
+        assert "is still there: the disk is away" in caplog.text
 
 
 @virtual

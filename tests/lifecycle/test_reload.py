@@ -386,3 +386,17 @@ def test_settings_in_force_are_one_object(tmp_path: Path) -> None:
             assert isinstance(services.settings, Settings)
 
     check()
+
+
+@virtual
+async def test_a_name_that_no_tool_has_is_in_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with EngineServices(tmp_path) as services:
+        await services.reload(tools={"approve": ["git", "gti"]})
+        assert (
+            "tools.approve names 'gti', which no tool is called: did you mean git?" in caplog.text
+        )
+        caplog.clear()
+        await services.reload(tools={"approve": ["git", "gti"]})
+        assert "gti" not in caplog.text

@@ -1,7 +1,7 @@
 """What is old enough goes, and a clock that is set deletes nothing early."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -233,3 +233,28 @@ async def test_a_chore_of_a_journal_that_closes_is_refused(tmp_path: Path) -> No
         pass
     with pytest.raises(StorageUnavailable):
         await journal.between(journal.store.upkeep.shorten_log)
+
+
+@virtual
+async def test_workspaces_of_tasks_that_are_gone_are_removed_each_hour(tmp_path: Path) -> None:
+    clocks, gone = Clocks(), list[list[str]]()
+
+    async def sweep(keep: Callable[[str], Awaitable[bool]]) -> int:
+        gone.append([task_id for task_id in ("old", "waiting", "none") if not await keep(task_id)])
+        if len(gone) == 1:
+            raise OSError("the disk is away")
+        return 0
+
+    async with store_at(tmp_path / "x.db") as store, Journal(store, clocks.now) as journal:
+        await live_through(journal, "old")
+        await journal.append(new_task("waiting"))
+        found = Retention(journal, settings(1), clocks.now, clocks.uptime, sweep_workspaces=sweep)
+        await found.sweep()
+        await found.sweep()
+        assert gone == [["none"]]
+        await asyncio.sleep(3600)
+        await found.sweep()
+        assert gone == [["none"], ["none"]]
+        await days(1)
+        await found.sweep()
+        assert gone[-1] == ["old", "none"]

@@ -20,7 +20,7 @@ MODELS = {
 
 @asynccontextmanager
 async def echoing(folder: Path, **sections: Any) -> AsyncIterator[tuple[Site, Echo]]:
-    """A service with a model `fast` of the simulator, and `echo`, which repeats what it is asked."""
+    """A service with a model `fast` of the simulator, and `echo`, which repeats the question."""
     async with echo() as upstream:
         models = {**MODELS, "echo": {**MODELS["echo"], "base_url": upstream.base_url}}
         async with site(folder, {"default": PACE}, models, **sections) as running:

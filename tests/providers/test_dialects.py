@@ -150,3 +150,21 @@ def test_nvidia_is_reported_what_an_embedding_is_for() -> None:
 def test_openai_gets_the_newer_name() -> None:
     body = upstream(preset=PRESETS["openai"]).chat_body(ASK, {"max_tokens": 5})
     assert (body["max_completion_tokens"], "max_tokens" in body) == (5, False)
+
+
+@pytest.mark.parametrize(
+    ("preset", "model", "textual"),
+    [
+        ("openclaw", "openclaw/main", True),
+        ("hunyuan", "hunyuan-lite", True),
+        ("hunyuan", "hunyuan-turbos-latest", False),
+        ("hunyuan", "hunyuan-turbos-vision", True),
+        ("hunyuan", "Hunyuan-FunctionCall", False),
+        ("zhipu", "glm-4.7", False),
+    ],
+)
+def test_a_preset_knows_which_models_call_tools(preset: str, model: str, textual: bool) -> None:
+    assert upstream(preset=PRESETS[preset], model=model).textual is textual
+    for wanted in (True, False):
+        account = upstream(preset=PRESETS[preset], model=model, tool_calling=wanted)
+        assert account.textual is not wanted

@@ -4,7 +4,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asyncsvc.providers.tokens import ANSWER, estimate, estimated_usage, expected, total
+from asyncsvc.providers.tokens import (
+    ANSWER,
+    estimate,
+    estimated_usage,
+    expected,
+    of_prompt,
+    total,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,3 +103,15 @@ def test_of_a_long_text_a_sample_is_enough() -> None:
 def test_without_usage_the_estimate_stands(usage: dict[str, Any] | None) -> None:
     assert total(usage, 99) == 99
     assert total({"total_tokens": 7}, 99) == 7
+
+
+def test_a_prompt_is_texts_thinking_calls_and_tools() -> None:
+    text = "four" * 10
+    call = {"id": "1", "function": {"name": "f", "arguments": "{}"}}
+    plain = of_prompt([{"role": "user", "content": text}], {})
+    assert plain == estimate(text) + 4
+    message = {"role": "assistant", "content": text, "reasoning_content": "why" * 40}
+    thought = of_prompt([message], {})
+    assert thought == plain + estimate("why" * 40)
+    assert of_prompt([message | {"tool_calls": [call]}], {}) > thought
+    assert of_prompt([message], {"tools": [{"type": "function"}]}) > thought

@@ -473,6 +473,32 @@ GIT_TRICKS = [
           "escaped = os.path.exists(mark)"),
     Probe("a repository outside", GIT + "git('clone', world['repository'], 'copy')\n"
           "escaped = os.path.exists('copy/secret')"),
+    Probe("a fetch of a missing object", GIT + "git('commit', '-m', 'x')\n"
+          "for key, value in (('core.repositoryFormatVersion', '1'),\n"
+          "        ('extensions.partialClone', 'o'), ('remote.o.promisor', 'true'),\n"
+          "        ('remote.o.url', f'ext::touch {mark}'), ('protocol.ext.allow', 'always')):\n"
+          "    git('config', key, value)\n"
+          "name = git('rev-parse', 'HEAD:file').decode().strip()\n"
+          "os.remove(f'.git/objects/{name[:2]}/{name[2:]}')\n"
+          "git('show', 'HEAD:file')\nescaped = os.path.exists(mark)"),
+    Probe("a filter of another configuration file", GIT + "script('filter')\n"
+          "git('config', 'extensions.worktreeConfig', 'true')\n"
+          "git('config', '-f', '.git/config.worktree', 'filter.x.clean',"
+          " os.path.abspath('filter'))\n"
+          "open('.gitattributes', 'w').write('* filter=x')\ngit('add', '.')\n"
+          "escaped = os.path.exists(mark)"),
+    Probe("a filter of a repository within", GIT + "git('init', 'within'); os.chdir('within')\n"
+          "open('file', 'w').write('x'); open('.gitattributes', 'w').write('* filter=x')\n"
+          "git('add', '.'); git('commit', '-m', 'x'); git('-C', '..', 'add', 'within')\n"
+          "script('filter'); git('config', 'filter.x.clean', os.path.abspath('filter'))\n"
+          "open('file', 'w').write('y'); git('-C', '..', 'status')\n"
+          "escaped = os.path.exists(mark)"),
+    Probe("a hook of a template", GIT + "os.makedirs('template/hooks')\n"
+          "script('template/hooks/pre-commit'); git('init', '--template=template', 'other')\n"
+          "git('-C', 'other', 'commit', '--allow-empty', '-m', 'x')\n"
+          "escaped = os.path.exists(mark)"),
+    Probe("a difference from a file outside", GIT + "found = git('diff', '--no-index', '/dev/null',"
+          " world['file'])\nescaped = CANARY in found"),
     Probe("git works", GIT + "git('commit', '-m', 'x'); assert b'x' in git('log')", OWN),
 ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from asyncsvc.errors import InvalidRequest, SandboxUnavailable
 from asyncsvc.sandbox import Command, Ended, Sandbox
@@ -159,6 +160,24 @@ async def test_no_descriptor_is_left(run: Run) -> None:
         await run(*argv, stdin=b"x", timeout_s=2.0)
     await run("no-such-program", python=False)
     assert len(os.listdir("/proc/self/fd")) <= before
+
+
+@pytest.mark.parametrize("name", ["none", *BACKENDS])
+def test_no_descriptor_of_the_service_is_passed_on(name: str, tmp_path: Path) -> None:
+    async def opened() -> str:
+        made = await backend(name)
+        code = "import os; print(sorted(map(int, os.listdir('/proc/self/fd'))))"
+        command = Command(["-c", code], tmp_path, python=True, timeout_s=60.0)
+        return (await made.run(command, lambda _: None)).output
+
+    source, sink = os.pipe()
+    os.set_inheritable(sink, True)
+    try:
+        found = uvloop.run(opened())  # the loop of the service
+    finally:
+        os.close(source)
+        os.close(sink)
+    assert found == "[0, 1, 2, 3]\n"
 
 
 async def test_calls_run_side_by_side(run: Run) -> None:

@@ -105,37 +105,106 @@ async def test_what_no_system_could_start_is_a_text_for_the_model(bench: Bench) 
         assert "argv" in found.output
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+needs_git = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+
+@needs_git
 async def test_git_keeps_a_history(bench: Bench) -> None:
-    await bench.run("exec_command", argv=["sh", "-c", "git init -q . && echo one > a"])
+    begun = await bench.git("init")
+    assert begun.output == "Initialized empty Git repository in /ws/.git/\n"
+    assert not (bench.root / ".git/hooks").exists()
+    (bench.root / "a").write_text("one\n")
+    assert (await bench.git("status", "--short", "--branch")).output == (
+        "## No commits yet on main\n?? a\n"
+    )
     assert (await bench.git("add", "a")).ok
     committed = await bench.git("commit", "-m", "first")
     assert committed.ok, committed.output
     assert "first" in (await bench.git("log", "--oneline")).output
     (bench.root / "a").write_text("two\n")
     assert "+two" in (await bench.git("diff")).output
+    assert "+one" in (await bench.git("show", "--text", "HEAD")).output
+    assert "first" in (await bench.git("log", "-S", "one", "--format=%s")).output
     assert (await bench.git("restore", "a")).ok
     assert (bench.root / "a").read_text() == "one\n"
-    for args in (["push"], ["config", "x", "y"], ["diff", "--ext-diff"], ["log", "--output=x"]):
-        assert "not allowed" in (await bench.git(*args)).output
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@needs_git
 @pytest.mark.parametrize(
-    "setting",
+    "args",
     [
-        "filter.x.clean=touch /ws/ran",
-        "diff.external=touch /ws/ran",
-        "diff.x.textconv=touch /ws/ran",
-        "core.sshCommand=touch /ws/ran",
-        "alias.status=!touch /ws/ran",
-        "include.path=/ws/other",
-        "gpg.program=touch /ws/ran",
+        ["push"],
+        ["clone", "a"],
+        ["config", "x", "y"],
+        ["-c", "alias.x=!touch /ws/ran", "x"],
+        ["--exec-path=/ws", "status"],
+        ["--git-dir=/ws/other", "status"],
+        ["-C", "/", "status"],
+        ["diff", "--ext-diff"],
+        ["diff", "--ext-d"],
+        ["log", "--output=x"],
+        ["log", "--outp", "x"],
+        ["show", "--textc"],
+        ["diff", "--submodule=diff"],
+        ["diff", "--ignore-sub=none"],
+        ["commit", "-Skey", "-m", "x"],
+        ["commit", "--gpg", "-m", "x"],
+        ["init", "--template=/ws/hostile"],
+        ["init", "--separate-git-dir=/ws/other"],
+        ["restore", "--recurse-submodules", "a"],
     ],
 )
-async def test_a_configuration_that_starts_programs_is_refused(bench: Bench, setting: str) -> None:
+async def test_git_takes_no_option_that_starts_a_program(bench: Bench, args: list[str]) -> None:
+    found = await bench.git(*args)
+    assert (found.ok, found.exit_code) == (False, 1)
+    assert "not allowed" in found.output
+
+
+@needs_git
+async def test_git_never_waits_for_a_person(bench: Bench) -> None:
+    await bench.git("init")
+    (bench.root / "a").write_text("one\n")
+    await bench.git("add", "a")
+    for args in (["commit"], ["commit", "-F", "-"], ["commit", "--interactive"]):
+        found = await bench.git(*args)
+        assert not found.ok
+        assert "killed" not in found.output
+    assert (await bench.git("commit", "-m", "first")).ok
+    assert (await bench.git("commit", "--amend")).ok
+    (bench.root / "a").write_text("two\n")
+    for args in (["add", "-p"], ["restore", "-p"], ["diff", "--no-index", "a", "-"]):
+        assert "killed" not in (await bench.git(*args)).output
+    outside = await bench.git("diff", "--no-index", "/dev/null", str(bench.root.parent / "secret"))
+    assert "the secret" not in outside.output
+
+
+HOSTILE = [
+    "filter.x.clean=touch /ws/ran",
+    "diff.external=touch /ws/ran",
+    "diff.x.textconv=touch /ws/ran",
+    "core.sshCommand=touch /ws/ran",
+    "alias.status=!touch /ws/ran",
+    "include.path=/ws/other",
+    "gpg.program=touch /ws/ran",
+    "interactive.diffFilter=touch /ws/ran",
+    "remote.x.uploadpack=touch /ws/ran",
+    "filter.a b.clean=touch /ws/ran",
+]
+
+
+@needs_git
+@pytest.mark.parametrize("file", ["config", "config.worktree"])
+@pytest.mark.parametrize("setting", HOSTILE)
+async def test_a_configuration_that_starts_programs_is_refused(
+    bench: Bench, setting: str, file: str
+) -> None:
     key, _, value = setting.partition("=")
-    set_up = f"git init -q . && echo one > a && git config '{key}' '{value}'"
+    await bench.git("init")
+    (bench.root / "a").write_text("one\n")
+    (bench.root / ".gitattributes").write_text("* filter=x diff=x")
+    set_up = (
+        f"git config extensions.worktreeConfig true; git config -f .git/{file} '{key}' '{value}'"
+    )
     assert (await bench.run("exec_command", argv=["sh", "-c", set_up])).ok
     for args in (["status"], ["diff"], ["add", "a"]):
         found = await bench.git(*args)
@@ -143,17 +212,74 @@ async def test_a_configuration_that_starts_programs_is_refused(bench: Bench, set
     assert not (bench.root / "ran").exists()
 
 
-@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+@needs_git
+async def test_a_configuration_that_cannot_be_read_whole_is_refused(bench: Bench) -> None:
+    await bench.git("init")
+    config = bench.root / ".git/config"
+    before = config.read_text()
+    many = "".join(f"[s{number}]\n\tkey = value\n" for number in range(150_000))
+    config.write_text(f'{before}{many}[filter "x"]\n\tclean = touch /ws/ran\n{many}')
+    assert "it is too long" in (await bench.git("status")).output
+    config.write_text(before + "[broken\n")
+    assert "cannot be read" in (await bench.git("status")).output
+
+
+@needs_git
+async def test_no_object_is_fetched_from_where_a_repository_says(bench: Bench) -> None:
+    await bench.git("init")
+    (bench.root / "a").write_text("one\n")
+    await bench.git("add", "a")
+    await bench.git("commit", "-m", "first")
+    promises = {
+        "core.repositoryFormatVersion": "1",
+        "extensions.partialClone": "origin",
+        "remote.origin.promisor": "true",
+        "remote.origin.url": "ext::touch /ws/ran",
+        "protocol.ext.allow": "always",
+    }
+    set_up = "; ".join(f"git config {key} '{value}'" for key, value in promises.items())
+    lose = "rm -f $(git rev-parse HEAD:a | sed 's|^..|.git/objects/&/|')"
+    assert (await bench.run("exec_command", argv=["sh", "-c", f"{lose}; {set_up}"])).ok
+    assert not (await bench.git("show", "HEAD:a")).ok
+    assert not (bench.root / "ran").exists()
+    unguarded = await bench.run("exec_command", argv=["sh", "-c", "git show HEAD:a"])
+    assert not unguarded.ok
+    assert (bench.root / "ran").exists()
+
+
+@needs_git
 async def test_hooks_of_a_repository_do_not_run(bench: Bench) -> None:
     hooks = "; ".join(
         f"printf '#!/bin/sh\\ntouch /ws/ran\\n' > .git/hooks/{name}; chmod +x .git/hooks/{name}"
-        for name in ("pre-commit", "post-commit", "commit-msg", "prepare-commit-msg")
-    )
-    set_up = f"git init -q . && echo one > a; {hooks}"
+        for name in ("pre-commit", "post-commit", "commit-msg", "prepare-commit-msg",
+                     "post-index-change", "reference-transaction", "fsmonitor-watchman")
+    )  # fmt: skip
+    set_up = f"git init -q . && echo one > a; mkdir -p .git/hooks; {hooks}"
     assert (await bench.run("exec_command", argv=["sh", "-c", set_up])).ok
+    assert (await bench.git("init")).ok
     assert (await bench.git("add", "a")).ok
     assert (await bench.git("commit", "-m", "first")).ok
     assert not (bench.root / "ran").exists()
+
+
+@needs_git
+async def test_a_repository_within_the_repository_starts_nothing(bench: Bench) -> None:
+    await bench.git("init")
+    set_up = """
+    git init -q sub; cd sub
+    echo one > a; echo '* filter=x' > .gitattributes
+    git -c user.name=a -c user.email=a@b commit -q --allow-empty -m x; git add .; cd ..
+    git add sub; cd sub; git config filter.x.clean 'touch /ws/ran; cat'; echo two > a
+    """
+    await bench.run("exec_command", argv=["sh", "-c", set_up])
+    (bench.root / ".gitmodules").write_text(
+        '[submodule "sub"]\n\tpath = sub\n\turl = ./sub\n\tignore = none\n'
+    )
+    for args in (["status"], ["diff"], ["show"], ["add", ".gitmodules"], ["commit", "-m", "x"]):
+        await bench.git(*args)
+        assert not (bench.root / "ran").exists(), args
+    await bench.run("exec_command", argv=["sh", "-c", "touch sub/a; git status"])
+    assert (bench.root / "ran").exists()
 
 
 async def test_without_a_sandbox_programs_are_refused(

@@ -7,14 +7,17 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from asyncsvc.app import open_services
 from asyncsvc.config.settings import Settings
 from asyncsvc.server import serve
 from asyncsvc.simulator import Profile, Running, running
+from asyncsvc.web.http.state import Services
 
 PATIENCE_S = 20.0
 FAST = {"default": {"answer_tokens": 12}}
@@ -82,6 +85,8 @@ class Service(Client):
     sim: Running
     stop: Callable[[], None]
     """Ends the service, as a signal would."""
+    parts: Services
+    """Its open parts, for what no client can bring about."""
 
 
 def expect(answer: httpx.Response, status: int) -> dict[str, Any]:
@@ -192,8 +197,11 @@ async def serving(
         def read() -> Settings:
             return Settings.model_validate(values | dict(reread or {}))
 
-        async with _served(settings, environ or {}, stop, read) as url, local_client(url) as http:
-            yield Service(url, http, sim, stop.set)
+        async with (
+            _served(settings, environ or {}, stop, read) as (url, parts),
+            local_client(url) as http,
+        ):
+            yield Service(url, http, sim, stop.set, parts)
 
 
 @asynccontextmanager
@@ -202,20 +210,28 @@ async def _served(
     environ: Mapping[str, str],
     stop: asyncio.Event,
     read: Callable[[], Settings],
-) -> AsyncIterator[str]:
+) -> AsyncIterator[tuple[str, Services]]:
     began: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    opened: list[Services] = []
+
+    @asynccontextmanager
+    async def noted(*given: Any, **named: Any) -> AsyncIterator[Services]:
+        async with open_services(*given, **named) as services:
+            opened.append(services)
+            yield services
 
     async def beside(url: str) -> None:
         began.set_result(url)
         await stop.wait()
 
-    service = asyncio.create_task(serve(settings, environ, lambda _: None, beside, read))
-    waits: set[asyncio.Future[Any]] = {service, began}
-    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    with patch("asyncsvc.server.open_services", noted):
+        service = asyncio.create_task(serve(settings, environ, lambda _: None, beside, read))
+        waits: set[asyncio.Future[Any]] = {service, began}
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
     if service.done():
         service.result()
     try:
-        yield began.result()
+        yield began.result(), opened[0]
     finally:
         stop.set()
         await service

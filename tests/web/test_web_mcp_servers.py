@@ -55,6 +55,7 @@ async def served(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Serv
         "odd": {"command": [sys.executable, "-c", "while input(): print('not the protocol')"]},
     }
     async with with_servers(tmp_path_factory.mktemp("mcp"), **servers) as service:
+        await until(lambda: listed(service), lambda found: "x.echo" in found)
         yield service
 
 
@@ -127,7 +128,7 @@ async def test_a_server_that_dies_is_started_again(served: Service) -> None:
     await until(again, bool)
     assert await done(served, "x.pid") != before
     assert "x.echo" in await listed(served)
-    assert "Connection closed" in await failed(served, "x.die")
+    assert "its connection was lost" in await failed(served, "x.die")
     assert "x.echo" in await listed(served)
     await until(again, bool)
 

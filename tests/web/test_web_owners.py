@@ -16,6 +16,7 @@ from websockets.asyncio.client import ClientConnection
 from asyncsvc.access import Permission
 from asyncsvc.web.http.resources import Resource, SocketResource, open_paths
 from asyncsvc.web.routes import ROUTES
+from asyncsvc.web.tasks.steering import VERBS
 from asyncsvc.web.tasks.websocket import FIELDS, SCOPES
 from tests.polling import until
 from tests.web.serving import HANG, Service, ask, expect, message, refused, rest, serving
@@ -43,6 +44,7 @@ SCOPE_OF = {
     "boss": {"read", "submit", "admin"},
     "administrator": {"read", "submit", "admin"},
 }
+SEES_HERS = ("alice", "boss", "administrator")
 LINE = {
     "custom_id": "1",
     "method": "POST",
@@ -243,8 +245,9 @@ async def test_each_operation_of_a_socket_asks_for_its_scope(doors: Doors, op: s
         "subscribe": {"task_id": doors.ids["task_id"]},
         "unsubscribe": {"task_id": doors.ids["task_id"]},
         "submit": {"task": {"content": "hello"}},
-        "cancel": {"task_id": doors.ids["task_id"]},
         "ping": {},
+        "fork": {"task_id": doors.ids["task_id"], "step": 0},
+        **{verb: {"task_id": doors.ids["task_id"]} for verb in VERBS},
     }
     for who, scopes in SCOPE_OF.items():
         async with doors.socket(who) as socket:
@@ -253,9 +256,16 @@ async def test_each_operation_of_a_socket_asks_for_its_scope(doors: Doors, op: s
             needed = SCOPES[op]
             if needed is not Permission.OPEN and needed.value not in scopes:
                 assert code == "forbidden_scope"
-            elif op in ("subscribe", "cancel") and who not in ("alice", "boss", "administrator"):
+            elif op in ("subscribe", "fork", *VERBS) and who not in (
+                "alice",
+                "boss",
+                "administrator",
+            ):
                 assert code == "task_not_found"
-            elif op == "cancel":
+            elif op == "retry":
+                assert code is None
+                await doors.done("alice", doors.ids["task_id"])
+            elif op in ("fork", *VERBS):
                 assert code == "illegal_transition"  # it has ended
             else:
                 assert code is None

@@ -151,11 +151,16 @@ async def test_a_deleted_task_frees_its_idempotency_key(service: Service) -> Non
     assert second.status_code == 202
 
 
-async def test_the_body_of_a_verb_does_not_matter(service: Service) -> None:
+async def test_the_body_of_a_verb_without_fields_does_not_matter(service: Service) -> None:
     task_id = await service.submit(delay_s=3600)
-    for verb in ("pause", "resume", "cancel"):
-        answer = await service.http.post(f"/tasks/{task_id}/{verb}", content=b"\xff{")
-        assert answer.status_code == 200
+    path = f"/tasks/{task_id}"
+    assert (await service.http.post(f"{path}/pause", content=b"\xff{")).status_code == 200
+    for verb in ("resume", "approve", "deny"):
+        refused(await service.http.post(f"{path}/{verb}", content=b"\xff{"), 400, "invalid_json")
+        wrong = await service.http.post(f"{path}/{verb}", json={"decisoin": "rerun"})
+        assert refused(wrong, 422, "invalid_request")["param"] == "decisoin"
+    assert (await service.http.post(f"{path}/resume", json={})).status_code == 200
+    assert (await service.http.post(f"{path}/cancel", content=b"\xff{")).status_code == 200
 
 
 async def test_steering_one_task_at_the_same_moment_leaves_one_winner(service: Service) -> None:

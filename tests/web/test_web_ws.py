@@ -257,6 +257,30 @@ async def test_the_whole_feed_tells_the_progress_of_all(fresh: Service) -> None:
     assert received == {running, waiting}
 
 
+async def test_a_feed_without_text_has_only_where_text_begins(fresh: Service) -> None:
+    async with fresh.ws() as whole, fresh.ws() as brief:
+        await ask(whole, op="subscribe", all=True)
+        answer = await ask(brief, op="subscribe", all=True, text=False)
+        assert answer["op"] == "ok"
+        task_id = await fresh.submit("[[sim:reasoning=4]]hello")
+        await fresh.done(task_id)
+        found: dict[str, list[dict[str, Any]]] = {}
+        for name, socket in (("whole", whole), ("brief", brief)):
+            events = found[name] = []
+            while not events or events[-1]["data"].get("status") != "completed":
+                if (event := await message(socket))["seq"] is not None:
+                    events.append(event)
+    kinds = [event["type"] for event in found["brief"]]
+    assert kinds == ["status", "status", "attempt", "reasoning", "chunk", "status"]
+    assert len(found["whole"]) > len(found["brief"])
+    first = {kind: next(e for e in found["whole"] if e["type"] == kind) for kind in set(kinds)}
+    assert found["brief"][3] == first["reasoning"]
+    assert found["brief"][4] == first["chunk"]
+    async with fresh.ws() as socket:
+        wrong = await ask(socket, op="subscribe", all=True, text="no")
+    assert wrong["error"]["param"] == "text"
+
+
 async def test_a_feed_is_whole_though_tasks_were_deleted(fresh: Service) -> None:
     ids = [await fresh.submit(f"{i}") for i in range(4)]
     for task_id in ids:

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import pytest
 
 from asyncsvc.net.egress import Egress
-from asyncsvc.webhooks.posting import Answer, Lookup, Resolver, _Pinned, post
+from asyncsvc.net.pinned import Lookup, PinnedAddresses, Resolver
+from asyncsvc.webhooks.posting import Answer, post
 from tests.hooks import flood, hang_up, nonsense, receiving, silence, slow_body, status
 
 HERE = Egress(["127.0.0.1/32"])
@@ -104,7 +105,7 @@ async def test_a_name_that_turns_inside_after_it_was_judged_changes_nothing(
 
 
 def test_the_maker_of_sockets_looks_again() -> None:
-    pinned = _Pinned(["127.0.0.1", "2606:4700::1"])
+    pinned = PinnedAddresses(["127.0.0.1", "2606:4700::1"])
     family, kind, protocol = socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP
     pinned.socket((family, kind, protocol, "", ("127.0.0.1", 80))).close()
     longer = (socket.AF_INET6, kind, protocol, "", ("2606:4700:0::1", 80, 0, 0))
@@ -168,7 +169,7 @@ async def test_a_name_that_does_not_resolve_is_no_refusal() -> None:
 
 
 async def test_the_system_is_asked_in_threads_of_our_own() -> None:
-    resolver = Resolver()
+    resolver = Resolver("names")
     try:
         assert "127.0.0.1" in await resolver("localhost", 80)
         with pytest.raises(socket.gaierror):

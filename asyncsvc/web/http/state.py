@@ -13,6 +13,8 @@ from asyncsvc.errors import TaskNotFound
 from asyncsvc.execution.execution import Executor
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.commands import Control, Holds
+from asyncsvc.intake.decisions import Decisions
+from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
@@ -27,6 +29,7 @@ from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.storage.backup import Backups
 from asyncsvc.tasks.state import Task
 from asyncsvc.tools.registry import Toolbox
+from asyncsvc.tools.task_workspaces import TaskWorkspaces
 from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
@@ -46,6 +49,7 @@ class Services:
     intake: Intake
     webhooks: Webhooks
     control: Control
+    decisions: Decisions
     holds: Holds
     schedules: Schedules
     batches: Batches
@@ -61,6 +65,8 @@ class Services:
     backups: Backups
     importer: Importer
     toolbox: Toolbox
+    workspaces: TaskWorkspaces
+    forks: Forks
     started_ms: int
 
     @property

@@ -90,6 +90,32 @@ class Expected(TypedDict):
     running_s: NotRequired[Seconds]
 
 
+class CallTime(TypedDict):
+    id: str
+    name: Annotated[str, Field(description="the tool")]
+    started_at: Time | None
+    took_s: Annotated[Seconds | None, Field(description="of its latest run; null: it has no end")]
+    waited_s: Annotated[Seconds, Field(description="for a person")]
+    ok: bool | None
+
+
+class StepTime(TypedDict):
+    number: Count
+    started_at: Time
+    model_s: Annotated[Seconds | None, Field(description="null: it has not ended")]
+    usage: Object | None
+    calls: list[CallTime]
+
+
+class AgentTime(TypedDict):
+    """Where the time of an agent has gone since it was submitted or retried by hand."""
+
+    steps: list[StepTime]
+    model_s: Seconds
+    tools_s: Annotated[Seconds, Field(description="several at once count once")]
+    person_s: Annotated[Seconds, Field(description="waiting for an approval or a review")]
+
+
 class Explanation(TypedDict):
     """What happened to a task, and why it took so long."""
 
@@ -113,6 +139,7 @@ class Explanation(TypedDict):
     usage: Object | None
     error: TaskError | None
     totals: Totals
+    agent: Annotated[AgentTime | None, Field(description="null: it is no agent")]
     now: Annotated[Expected | None, Field(description="null: it is finished")]
 
 

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
-from asyncsvc.tasks.state import State
+from asyncsvc.tasks.state import WAITING, State
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
@@ -29,11 +29,11 @@ PATH = "/tasks"
 ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
 """Codes of a submit that is not taken."""
 PAGE_DEFAULT = 50
-STEERING = ("task_not_found", "illegal_transition")
 CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "state": ("status", tuple(state.value for state in State)),
     "lane": ("lane", get_args(Lane)),
     "type": ("type", get_args(Submission.model_fields["type"].annotation)),
+    "waiting_for": ("waiting_for", tuple(WAITING.values())),
 }
 """Filters that have few values: another one is a typo."""
 S = TypeVar("S", bound=BaseModel)
@@ -171,12 +171,14 @@ async def listing(request: Request) -> Response:
     limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
     where = {
         {"status": "state"}.get(name, name): query[name]
-        for name in ("status", "lane", "session_id", "type", "owner")
+        for name in ("status", "lane", "session_id", "type", "owner", "waiting_for")
         if query.get(name)
     }
     for column, (name, known) in CHOICES.items():
         if column in where and where[column] not in known:
             raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
+    if (waiting_for := where.pop("waiting_for", None)) is not None:
+        where["error_code"] = next(code for code, kind in WAITING.items() if kind == waiting_for)
     parts, model = services(request), query.get("model")
     if (only := caller(request).only) is not None:
         if where.get("owner", only) != only:
@@ -193,9 +195,13 @@ async def listing(request: Request) -> Response:
 @operation(scope=Permission.READ, answer=schemas.Stats)
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
-    totals = {"total": 0} | {state.value: 0 for state in State}
+    parts, asker = services(request), caller(request)
+    totals = {"total": 0} | {state.value: 0 for state in State} | dict.fromkeys(WAITING, 0)
+    for task in parts.journal.live.values():
+        if (kind := task.waiting_for) is not None and asker.sees(task.request.owner):
+            totals[f"needs_{kind}"] += 1
     models: dict[str, dict[str, int]] = {}
-    for name, state, count in await services(request).journal.store.counts(caller(request).only):
+    for name, state, count in await parts.journal.store.counts(asker.only):
         totals["total"] += count
         totals[state] += count
         if name is not None:
@@ -203,48 +209,7 @@ async def stats(request: Request) -> Response:
     return JSON(totals | {"models": models})
 
 
-@operation(scope=Permission.SUBMIT, answer=schemas.WholeTask, errors=STEERING)
-async def cancel(request: Request) -> Response:
-    """POST /tasks/{id}/cancel: end a task that is not finished.
-
-    A call under way is closed at once; the text so far is kept.
-    """
-    return await _steer(request, "cancel")
-
-
-@operation(scope=Permission.SUBMIT, answer=schemas.WholeTask, errors=STEERING)
-async def pause(request: Request) -> Response:
-    """POST /tasks/{id}/pause: hold a task that is not finished.
-
-    A call under way is closed at once; the text so far can be read until it is resumed.
-    """
-    return await _steer(request, "pause")
-
-
-@operation(scope=Permission.SUBMIT, answer=schemas.WholeTask, errors=STEERING)
-async def resume(request: Request) -> Response:
-    """POST /tasks/{id}/resume: queue a paused task again."""
-    return await _steer(request, "resume")
-
-
-@operation(
-    scope=Permission.SUBMIT,
-    answer=schemas.WholeTask,
-    errors=(*STEERING, "queue_full", "overloaded", "shutting_down"),
-)
-async def retry(request: Request) -> Response:
-    """POST /tasks/{id}/retry: start a finished task anew, under the same id."""
-    return await _steer(request, "retry")
-
-
-async def _steer(request: Request, verb: str) -> Response:
-    parts = services(request)
-    found = await parts.task(caller(request), request.path_params["task_id"])
-    task = await getattr(parts.control, verb)(found.id)
-    return await whole_task.answer(parts, task, request.method)
-
-
-@operation(scope=Permission.SUBMIT, status=204, errors=STEERING)
+@operation(scope=Permission.SUBMIT, status=204, errors=("task_not_found", "illegal_transition"))
 async def delete(request: Request) -> Response:
     """DELETE /tasks/{id}: remove a finished task and its events."""
     parts = services(request)
@@ -340,10 +305,6 @@ ROUTES = [
     resource("/tasks/stats", GET=stats),
     resource("/tasks/{task_id}", GET=show, DELETE=delete),
     resource("/tasks/{task_id}/events", GET=events),
-    resource("/tasks/{task_id}/cancel", POST=cancel),
-    resource("/tasks/{task_id}/pause", POST=pause),
-    resource("/tasks/{task_id}/resume", POST=resume),
-    resource("/tasks/{task_id}/retry", POST=retry),
     resource("/route", POST=route),
 ]
 """In this order: `/tasks/stats` is no task's id."""

@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from asyncsvc.tasks import marks
 from asyncsvc.tasks.state import EventType, State
 from asyncsvc.tasks.submission import Lane, Submission
+from asyncsvc.web.tasks.agent_schemas import Origin, WaitingCall
 
 PAGE_MOST = 500
 BATCH_MOST = 1000
@@ -22,7 +23,8 @@ MOST = 1 << 62
 Name = Annotated[str, Field(description="a model's name in the settings")]
 TaskId = Annotated[str, Field(description="a task's id")]
 Time = Annotated[str, Field(json_schema_extra={"format": "date-time"}, description="RFC 3339, UTC")]
-Kind = Literal["chat", "embedding"]
+Kind = Literal["chat", "agent", "embedding"]
+ModelType = Literal["chat", "embedding"]
 Object = dict[str, Any]
 Count = Annotated[int, Field(ge=0)]
 
@@ -104,6 +106,8 @@ class Run(TypedDict):
     finish_reason: Annotated[str | None, Field(description="why it ended, in OpenAI's words")]
     finish_reason_raw: Annotated[str | None, Field(description="the provider's own word for it")]
     route: Annotated[Object | None, Field(description="its class, and why it went there")]
+    steps: NotRequired[Annotated[Count, Field(description="of an agent: calls of its model")]]
+    tool_calls: NotRequired[Annotated[Count, Field(description="of an agent: calls of tools")]]
 
 
 class Summary(TypedDict):
@@ -162,6 +166,12 @@ class WholeTask(Summary):
     content: NotRequired[str]
     messages: NotRequired[list[Object]]
     input: NotRequired[str | list[str]]
+    tools: NotRequired[list[str]]
+    max_steps: NotRequired[int]
+    token_budget: NotRequired[int]
+    approve: NotRequired[list[str]]
+    files: NotRequired[dict[str, str]]
+    forked_from: NotRequired[Origin]
     params: Object
     result: Annotated[
         str | list[list[float]] | None,
@@ -173,6 +183,7 @@ class WholeTask(Summary):
     ]
     seq: Annotated[int, Field(ge=1, description="number of its latest event")]
     callback: Annotated[Callback | None, Field(description="null: no notice was asked for")]
+    approval: NotRequired[WaitingCall | None]
     position: NotRequired[int | None]
     eta_s: NotRequired[float | None]
 
@@ -194,6 +205,7 @@ class ListQuery(TypedDict, total=False):
     cursor: Annotated[str, Field(description="`next_cursor` of the page before")]
     type: Kind
     owner: str
+    waiting_for: Annotated[Literal["approval", "review"], Field(description="a person's answer")]
 
 
 class EventsQuery(TypedDict, total=False):
@@ -282,6 +294,8 @@ class Stats(Counts):
     """How many tasks are where, in all and per model."""
 
     total: Count
+    needs_approval: Annotated[Count, Field(description="paused: a call of a tool waits for one")]
+    needs_review: Annotated[Count, Field(description="paused: a call of a tool was cut off")]
     models: dict[str, Counts]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from asyncsvc.agents.history import OWN_FIELDS
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.providers.answers.tool_calls import put_together
 from asyncsvc.storage.entries import loads
@@ -69,10 +70,23 @@ async def beside_texts(services: Services, task: Task) -> dict[str, Any]:
     spans = task.trace(services.journal.now())
     view = {"seq": task.seq, "spans": spans} | await _beside_text(services, task)
     view["callback"] = await _callback(services, task)
+    if task.waiting_for is not None:
+        view["approval"] = await _approval(services, task)
     if task.state is State.PENDING:
         forecast = services.eta_estimator.of(task)
         view |= {"position": forecast.position, "eta_s": forecast.eta_s}
     return view
+
+
+async def _approval(services: Services, task: Task) -> dict[str, Any] | None:
+    """The call of a tool that waits for a person, from the event that says so."""
+    found, after, texts = None, 0, services.journal.store.texts
+    while rows := await texts.events_of(task.n, (EventType.APPROVAL,), after):
+        found, after = loads(rows[-1].data), rows[-1].seq
+    if found is None or "decision" in found:
+        return None  # decided a moment ago
+    shown = {name: found.get(name) for name in ("id", "name", "arguments", "diff")}
+    return shown | {"review": found.get("review", False)}
 
 
 async def _beside_text(services: Services, task: Task) -> dict[str, Any]:
@@ -81,12 +95,14 @@ async def _beside_text(services: Services, task: Task) -> dict[str, Any]:
     if task.state is not State.COMPLETED or task.request.type == "embedding":
         return found
     store = services.journal.store
-    if task.finish_reason in ("tool_calls", "length"):
+    agent = task.request.type == "agent"  # its calls have results, and are in its history
+    if task.finish_reason in ("tool_calls", "length") and not agent:
         pieces = [loads(p) for p in await store.since_attempt(task.n, EventType.TOOL_CALL)]
         if calls := put_together(piece for piece in pieces if "by" not in piece):
             found["tool_calls"] = [call_shown(call) for call in calls]
-    if fields := await store.since_attempt(task.n, EventType.MESSAGE):
-        found["message"] = loads(fields[-1])
+    if rows := await store.since_attempt(task.n, EventType.MESSAGE):
+        fields = {k: v for k, v in loads(rows[-1]).items() if k not in OWN_FIELDS}
+        found |= {"message": fields} if fields else {}
     return found
 
 

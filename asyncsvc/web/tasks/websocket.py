@@ -34,9 +34,11 @@ from asyncsvc.web.http.resources import SocketResource, caller
 from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
+from asyncsvc.web.tasks.feed import FirstPieces, Keep, whole
 from asyncsvc.web.tasks.routes import cursor, parse
 from asyncsvc.web.tasks.schemas import KEY_MOST
 from asyncsvc.web.tasks.sse import TICK_S
+from asyncsvc.web.tasks.steering import VERBS, Fork, forked
 
 MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
@@ -46,22 +48,23 @@ PAGES_AT_ONCE = 2
 """Pages of events from the disk that one socket holds."""
 TICK_SLICE = 50
 """Progress events, each about 30 µs with its frame, that are sent before others have their turn."""
+FOLLOWING = ("subscribe", "unsubscribe")
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
 FIELDS = {
-    "subscribe": {"task_id", "after", "all", "after_id", "tasks"},
+    "subscribe": {"task_id", "after", "all", "after_id", "text", "tasks"},
     "unsubscribe": {"task_id", "all", "task_ids"},
     "submit": {"task", "subscribe", "idempotency_key"},
-    "cancel": {"task_id"},
     "ping": set[str](),
-}
+    "fork": {"task_id", *Fork.__annotations__},
+} | {name: {"task_id", *verb.fields} for name, verb in VERBS.items()}
 """The operations and their fields: one without effect is refused by name."""
 SCOPES = {
     "subscribe": Permission.READ,
     "unsubscribe": Permission.OPEN,
     "submit": Permission.SUBMIT,
-    "cancel": Permission.SUBMIT,
     "ping": Permission.OPEN,
-}
+    "fork": Permission.SUBMIT,
+} | dict.fromkeys(VERBS, Permission.SUBMIT)
 """The scope that each operation needs of its caller, beside that which opens the socket."""
 
 Done = tuple[dict[str, Any], Callable[[], None]]
@@ -145,7 +148,7 @@ class Session:
             return {"pong": True}, _nothing
         if op == "submit":
             return await self._submit(message, aside)
-        if op != "cancel" and _of_all(message):
+        if op in FOLLOWING and _of_all(message):
             return self._subscribe_all(message) if op == "subscribe" else self._unsubscribe_all()
         if op == "subscribe" and "tasks" in message:
             return await self._subscribe_some(_cursors(message))
@@ -154,10 +157,15 @@ class Session:
         task_id = message.get("task_id")
         if not isinstance(task_id, str):
             raise InvalidRequest("task_id must be a string", param="task_id")
-        if op == "cancel":
+        if op in VERBS:
             found = await self._services.task(self._caller, task_id)
-            task = await self._services.control.cancel(found.id)
+            task = await VERBS[op].run(self._services, found.id, message)
             return {"task_id": task_id, "status": task.state.value}, _nothing
+        if op == "fork":
+            self._services.intake.turn_away()
+            found = await self._services.task(self._caller, task_id)
+            given = {name: value for name, value in message.items() if name != "task_id"}
+            return await forked(self._services, found, given, self._caller.owner), _nothing
         if op == "unsubscribe":
             self._stop(task_id)
             return {"task_id": task_id}, _nothing
@@ -230,7 +238,8 @@ class Session:
             raise InvalidRequest(
                 f"after_id is {after_id}, the last event is {last}", param="after_id"
             )
-        return {"all": True, "after_id": after_id}, partial(self._start_feed, after_id)
+        keep = whole if _flag(message, "text", True) else FirstPieces()
+        return {"all": True, "after_id": after_id}, partial(self._start_feed, after_id, keep)
 
     def _unsubscribe_all(self) -> Done:
         if self._feed is not None:
@@ -238,11 +247,11 @@ class Session:
             self._feed = None
         return {"all": True}, _nothing
 
-    def _start_feed(self, after_id: int) -> None:
+    def _start_feed(self, after_id: int, keep: Keep) -> None:
         self._unsubscribe_all()
         self._sent_id = after_id
         self._alarm = self._services.monitor.alarms.last
-        self._feed = asyncio.create_task(self._follow_all(after_id))
+        self._feed = asyncio.create_task(self._follow_all(after_id, keep))
 
     def _start(self, task_id: str, after: int, closes: bool = False) -> None:
         self._stop(task_id)
@@ -283,13 +292,15 @@ class Session:
                 self._forget(task_id)
             self._moved.set()
 
-    async def _follow_all(self, after_id: int) -> None:
-        """Send the events of all tasks; ends with the socket."""
+    async def _follow_all(self, after_id: int, keep: Keep) -> None:
+        """Send the events of all tasks that are to be kept; ends with the socket."""
         try:
             async with aclosing(self._services.journal.feed.follow(after_id)) as pages:
                 async for page in pages:
                     sees = self._caller.sees
-                    await self._socket.send([one.wire for one in page if sees(one.owner)])
+                    await self._socket.send(
+                        [one.wire for one in page if sees(one.owner) and keep(one)]
+                    )
                     self._sent_id = page[-1].id
                     self._moved.set()
         except Closed:
@@ -350,9 +361,9 @@ def _op(message: dict[str, Any]) -> str:
     return name
 
 
-def _flag(message: dict[str, Any], name: str) -> bool:
+def _flag(message: dict[str, Any], name: str, otherwise: bool = False) -> bool:
     """A field that is true or false. Raises InvalidRequest."""
-    value = message.get(name, False)
+    value = message.get(name, otherwise)
     if not isinstance(value, bool):
         raise InvalidRequest(f"{name} must be true or false", param=name)
     return value

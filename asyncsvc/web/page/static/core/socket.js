@@ -103,7 +103,7 @@ function opened() {
   const missed = lostAt > 0 && !resumes;
   heardAt = Date.now();
   tries = 0;
-  send({ op: "subscribe", ref: "feed", all: true, ...(resumes ? { after_id: lastId } : {}) });
+  send({ op: "subscribe", ref: "feed", all: true, text: false, ...(resumes ? { after_id: lastId } : {}) });
   for (const [id, { after }] of followers) {
     send({ op: "subscribe", ref: id, task_id: id, after });
   }
@@ -176,7 +176,7 @@ function answered({ op, ref, error, all, seq, after_id: after }) {
     follower.known = seq;
   } else if (op === "error" && ref === "feed") {
     lastId = 0; // the service knows of no such event: another database
-    send({ op: "subscribe", ref: "feed2", all: true });
+    send({ op: "subscribe", ref: "feed2", all: true, text: false });
     feed.missed();
   } else if (op === "error" && followers.has(ref)) {
     unknown(ref, error);

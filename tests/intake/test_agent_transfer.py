@@ -1,0 +1,178 @@
+"""Agents out as lines and in again: their history, and what is believed of one that comes."""
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from pydantic import ValidationError
+
+from asyncsvc.agents.history import History, history
+from asyncsvc.journal.journal import Change
+from asyncsvc.storage import export_agents
+from asyncsvc.storage.export import Record, lines
+from asyncsvc.tasks.state import Cause, Draft, EventType, State, status
+from tests.agents.waiting import answered, asked, ended, placed, result, started, step, waits
+from tests.engine_services import EngineServices
+from tests.virtual_time import virtual
+
+LIFE = [
+    *step(1, "I wr"),
+    Draft(EventType.CHUNK, {"text": "ite", "step": 1}),
+    *ended(1, asked("c1"), asked("c2")),
+    started("c1", "000001-call-9"),
+    result("c1", output="half"),
+    started("c2"),
+    Draft(EventType.TOOL_OUTPUT, {"id": "c2", "text": "live only"}),
+    result("c2", ok=False, exit_code=2),
+    Draft(EventType.STEP, {"number": 2}),
+    Draft(EventType.REASONING, {"text": "hm", "step": 2}),
+    Draft(EventType.CHUNK, {"text": "done", "step": 2}),
+    *ended(2, finish_reason="stop"),
+    answered(usage={"total_tokens": 20}, finish_reason="stop"),
+]
+
+
+def places(folder: Path) -> tuple[EngineServices, EngineServices]:
+    found = []
+    for name in ("one", "two"):
+        (folder / name).mkdir()
+        tools = {"workspace": str(folder / name / "workspaces")}
+        found.append(EngineServices(folder / name, tools=tools))
+    return found[0], found[1]
+
+
+async def line_of(services: EngineServices, task_id: str) -> dict[str, Any]:
+    found = [orjson.loads(line) async for line in lines(services.services.journal.store)]
+    return next(line for line in found if line["task_id"] == task_id)
+
+
+async def history_of(services: EngineServices, task_id: str) -> History:
+    journal = services.services.journal
+    return await history(journal, await journal.task(task_id))
+
+
+@virtual
+async def test_the_history_of_an_agent_comes_along(tmp_path: Path) -> None:
+    one, two = places(tmp_path)
+    async with one, two:
+        task_id = await placed(one.services, LIFE, text="done")
+        line = await line_of(one, task_id)
+        assert "tool_calls" not in line
+        taken = await two.services.importer.take([Record.of(line)])
+        assert (taken.finished, taken.queued) == (1, 0)
+        before, after = await history_of(one, task_id), await history_of(two, task_id)
+        for call in before.calls:
+            call.checkpoint = None  # it stays where the workspace was
+        names = ("id", "name", "state", "result", "started_at", "ended_at", "checkpoint")
+        assert [[getattr(c, n) for n in names] for c in after.calls] == [
+            [getattr(c, n) for n in names] for c in before.calls
+        ]
+        assert after.messages() == before.messages()
+        assert (after.usage, after.generation) == (before.usage, 0)
+        task = await two.task(task_id)
+        assert (task.steps, task.tool_calls, task.usage) == (2, 2, {"total_tokens": 20})
+        assert await two.result(task_id) == "done"
+        assert await two.streamed(task_id) == "done"
+        second = await line_of(two, task_id)
+        assert second == line
+
+
+@virtual
+async def test_what_came_before_a_retry_by_hand_stays_behind(tmp_path: Path) -> None:
+    one, two = places(tmp_path)
+    async with one, two:
+        task_id = await placed(one.services, [*step(1, "first"), *ended(1), answered()])
+        again = [
+            status(Cause.RERUN, State.COMPLETED),
+            status(Cause.STARTED, State.PENDING),
+            *step(1, "second"),
+            *ended(1),
+            answered(),
+        ]
+        await one.services.journal.append(Change(task_id, again, result="second"))
+        await two.services.importer.take([Record.of(await line_of(one, task_id))])
+        assert [one.text for one in (await history_of(two, task_id)).steps] == ["second"]
+
+
+@virtual
+async def test_an_unfinished_agent_begins_anew(tmp_path: Path) -> None:
+    one, two = places(tmp_path)
+    async with one, two:
+        await two.services.holds.pause("a")
+        drafts = [*step(1), *ended(1, asked("c1")), *waits("c1")]
+        task_id = await placed(one.services, drafts, files={"a": "b"}, tools=["write_file"])
+        line = await line_of(one, task_id)
+        assert "history" not in line
+        await two.services.importer.take([Record.of(line)])
+        task = await two.task(task_id)
+        assert (task.state, task.steps, task.waiting_for) == (State.PAUSED, 0, None)
+        body = orjson.loads(await two.services.journal.store.body(task.n))
+        assert (body["files"], body["tools"]) == ({"a": "b"}, ["write_file"])
+
+
+@virtual
+async def test_long_outputs_are_shortened_to_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, _ = places(tmp_path)
+    async with one:
+        drafts = [*step(1), *ended(1, asked("c1")), started("c1"), result("c1", output="x" * 9000)]
+        task_id = await placed(one.services, [*drafts, answered()])
+        monkeypatch.setattr(export_agents, "HISTORY_BYTES", 4000)
+        found = (await line_of(one, task_id))["history"]
+        (last,) = [data for kind, _, data in found if kind == "tool_result"]
+        assert (len(last["output"]), last["truncated"]) == (2000, True)
+        monkeypatch.setattr(export_agents, "HISTORY_BYTES", 400)
+        assert "history" not in await line_of(one, task_id)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        ["status", 1, {"cause": "rerun", "status": "pending"}],
+        ["rollback", 1, {"id": "c1", "checkpoint": "x"}],
+        ["attempt", 1, {}],
+        ["step", 1, {}],
+        ["step", 1, {"number": -1}],
+        ["step", 1, {"number": 1, "more": 1}],
+        ["chunk", 1, {"text": 1, "step": 1}],
+        ["chunk", 1, {"text": "x"}],
+        ["chunk", -1, {"text": "x", "step": 1}],
+        ["chunk", 1 << 60, {"text": "x", "step": 1}],
+        ["message", 1, {}],
+        ["tool_call", 1, {"id": "", "name": "n", "arguments": {}, "step": 1}],
+        ["tool_call", 1, {"id": "c", "name": "n", "arguments": [], "step": 1}],
+        ["tool_started", 1, {"id": "c", "checkpoint": "../../x"}],
+        ["tool_result", 1, {"id": "c", "name": "n", "ok": "yes", "output": ""}],
+        ["tool_result", 1, {"id": "c", "name": "n", "ok": True, "output": None}],
+        ["approval", 1, {"id": "c", "decision": "maybe"}],
+        ["approval", 1, {}],
+        ["step", 1],
+        "step",
+    ],
+)
+def test_a_history_that_no_run_could_have_is_refused(event: Any) -> None:
+    line = {
+        "task_id": "01890000-0000-7000-8000-000000000000",
+        "status": "completed",
+        "type": "agent",
+        "content": "x",
+        "created_at": "2026-11-20T21:48:17.783Z",
+        "history": [event],
+    }
+    with pytest.raises(ValidationError):
+        Record.of(line)
+    assert Record.of(line | {"history": [["step", 1, {"number": 1}]]}).history
+
+
+@virtual
+async def test_events_in_any_order_are_read_without_a_fault(tmp_path: Path) -> None:
+    one, two = places(tmp_path)
+    async with one, two:
+        line = await line_of(one, await placed(one.services, LIFE, text="done"))
+        line["history"].reverse()
+        await two.services.importer.take([Record.of(line)])
+        assert (await history_of(two, line["task_id"])).steps
+        times = [row.ts for row in await two.services.journal.store.events(1, 0)]
+        assert times == sorted(times)
