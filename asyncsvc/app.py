@@ -192,14 +192,11 @@ async def _front(
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
     eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
-    task_counters = TaskCounters(journal.live.values())
-    journal.on_change = task_counters.changed
-    admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
+    task_counters, keys = _counters(journal), Keys(journal)
+    admission = _admission(inside, eta_estimator, webhooks, toolbox)
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
     control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
-    batches = await _batches(stack, journal, intake, control, keys, settings)
-    schedules = await _schedules(stack, journal, intake, keys)
     return Services(
         settings=settings,
         journal=journal,
@@ -213,8 +210,8 @@ async def _front(
         control=control,
         decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        schedules=schedules,
-        batches=batches,
+        batches=await _batches(stack, journal, intake, control, keys, settings),
+        schedules=await _schedules(stack, journal, intake, keys),
         pool=inside.pool,
         reloader=inside,
         task_counters=task_counters,
@@ -230,6 +227,13 @@ async def _front(
         forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
         started_ms=journal.now(),
     )
+
+
+def _counters(journal: Journal) -> TaskCounters:
+    """The counters of tasks, told of each change."""
+    found = TaskCounters(journal.live.values())
+    journal.on_change = found.changed
+    return found
 
 
 def _admission(

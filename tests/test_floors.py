@@ -157,7 +157,7 @@ FACES = {
     "web.openapi": {"routes"},
     "web.page": {"routes"},
     "web.tasks": {
-        "explain", "ledger", "routes", "schedules", "schemas", "sse", "steering", "tools",
+        "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
         "views", "websocket", "workspaces",
     },
     "webhooks": {"deliveries"},
