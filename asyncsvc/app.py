@@ -230,7 +230,7 @@ async def _front(
 
 
 def _counters(journal: Journal) -> TaskCounters:
-    """The counters of tasks, told of each change."""
+    """The counters of tasks, which count each change."""
     found = TaskCounters(journal.live.values())
     journal.on_change = found.changed
     return found
