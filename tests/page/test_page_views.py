@@ -23,7 +23,11 @@ CRON = "0 9 * * 1-5"
 
 
 async def _write(page: Page, text: str) -> None:
+<<<<<<< HEAD
     """Fill in the text of a new task, and wait until the page shows where it would go."""
+=======
+    """Fill in the text of a new task, and wait until the service has answered where it would go."""
+>>>>>>> main
     await page.fill("#content", text)
     await expect(page.locator(".preview .to")).not_to_be_empty()
 
@@ -67,7 +71,7 @@ async def test_a_provider_that_refuses_is_quoted(tmp_path: Path, visit: Visiting
         await seen.go("/#/models")
         row = seen.page.locator("tbody", has_text="fast")
         await expect(row.locator(".state")).to_contain_text("rests")
-        await expect(row.locator(".word")).to_contain_text("The provider said at")
+        await expect(row.locator(".word")).to_contain_text("The provider answered at")
         await expect(row.locator(".word")).to_contain_text("status 429, Retry-After 30")
         await expect(row.locator(".word q")).not_to_be_empty()
         assert await seen.barriers() == []
