@@ -26,10 +26,11 @@ export function summary(given) {
   if (given === null || typeof given !== "object") {
     return String(given ?? "");
   }
-  if (Array.isArray(given.argv)) {
-    return given.argv.map((/** @type {any} */ part) => (/[\s"']/.test(part) ? JSON.stringify(part) : String(part))).join(" ");
+  const words = given.argv ?? given.args;
+  if (Array.isArray(words)) {
+    return words.map((part) => (/[\s"']/.test(part) ? JSON.stringify(part) : String(part))).join(" ");
   }
-  const main = given.path ?? given.url ?? given.query ?? given.pattern ?? given.args ?? given.code;
+  const main = given.path ?? given.url ?? given.query ?? given.pattern ?? given.code;
   const shown = main === undefined ? given : main;
   return typeof shown === "string" ? shown.split("\n", 1)[0] : JSON.stringify(shown);
 }

@@ -138,6 +138,7 @@ export default {
   "task.no_files": "The workspace is empty.",
   "task.all_files": "Save all as tar.gz",
   "task.save": "Save",
+  "task.git_files": { one: "And 1 file of git's own", other: "And {count} files of git's own" },
   "task.files_cut": "Only {count} files are listed.",
   "task.file_cut": "Only the beginning is shown; save the file for the rest.",
   "task.fork.title": "Fork this agent",

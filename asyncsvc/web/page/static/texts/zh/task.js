@@ -138,6 +138,7 @@ export default {
   "task.no_files": "工作区是空的。",
   "task.all_files": "全部存为 tar.gz",
   "task.save": "保存",
+  "task.git_files": { other: "另有 git 自己的 {count} 个文件" },
   "task.files_cut": "只列出 {count} 个文件。",
   "task.file_cut": "只显示开头；其余请保存文件查看。",
   "task.fork.title": "复刻这个智能体",
