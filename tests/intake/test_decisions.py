@@ -1,6 +1,7 @@
 """A person's decisions on calls of tools: what each appends, and which are refused."""
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -173,11 +174,12 @@ async def test_a_restart_keeps_the_wait(tmp_path: Path) -> None:
         assert (await services.services.decisions.approve(task_id)).state is State.PENDING
 
 
-async def waiting(services: EngineServices, task_id: str, calls: int) -> None:
-    """Wait until the call of that number waits for a person."""
-    async with asyncio.timeout(60):
-        while (task := await services.task(task_id)).waiting_for is None or task.steps < calls:
-            await asyncio.sleep(MOMENT)
+async def waiting(services: EngineServices, task_id: str, call_id: str) -> None:
+    """Wait until the call waits for a person."""
+    async with aclosing(services.services.journal.follow(task_id)) as pages:
+        async for page in pages:
+            if any(one.type == "approval" and one.data["id"] == call_id for one in page):
+                return
 
 
 @virtual
@@ -192,9 +194,9 @@ async def test_an_agent_goes_on_after_each_decision(tmp_path: Path) -> None:
         services.client.on_turns("mend it", [write("a")], [write("b")], ["done"])
         fields: dict[str, Any] = {"type": "agent", "content": "mend it"}
         task_id = await services.submit_fields(approve=["write_file"], **fields)
-        await waiting(services, task_id, 1)
+        await waiting(services, task_id, "a")
         await decisions.approve(task_id, "a")
-        await waiting(services, task_id, 2)
+        await waiting(services, task_id, "b")
         await decisions.deny(task_id, "one is enough")
         assert (await services.finished(task_id)).state is State.COMPLETED
         assert await services.result(task_id) == "done"
