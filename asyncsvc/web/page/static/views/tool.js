@@ -74,7 +74,7 @@ function facts(call, now) {
   const { result, state } = call;
   if (!result) {
     const since = call.startedAtMs ? (now - call.startedAtMs) / 1000 : null;
-    return [t(`task.call.${state}`), state === "running" && since !== null ? seconds(since) : ""];
+    return [/^needs_/.test(state) ? "" : t(`task.call.${state}`), state === "running" && since !== null ? seconds(since) : ""];
   }
   const lines = String(result.output ?? "").replace(/\n$/, "");
   return [
