@@ -21,7 +21,7 @@ from asyncsvc.execution.call import Call
 from asyncsvc.execution.outcome import Completed, Outcome, Waiting
 from asyncsvc.execution.records import Records
 from asyncsvc.execution.request import count_request, without_refused_fields
-from asyncsvc.execution.tool_runner import ARGUMENTS_MOST, ToolRunner
+from asyncsvc.execution.tool_runner import ARGUMENTS_MOST, ToolRunner, disk_faults
 from asyncsvc.journal.journal import Journal
 from asyncsvc.providers.answers.answer import MESSAGE, Answer
 from asyncsvc.providers.answers.delta import Delta
@@ -96,13 +96,14 @@ class Agents:
         """Have the workspace of the generation alone, as the ones before have left it or as the
         task begins. Raises InternalError where the workspace of a fork is lost."""
         checkpoint = (body.get("forked_from") or {}).get("checkpoint")
-        if checkpoint is not None and generation and not generation % GENERATIONS:
-            try:  # a retry by hand: the files were copied from another task
-                await self._workspaces.restore(task_id, generation - 1, checkpoint)
-            except CheckpointDamaged as damage:
-                raise InternalError(f"the workspace of the fork is lost: {damage}") from None
-        await self._workspaces.begin(task_id, generation, body.get("files") or {})
-        await self._workspaces.settle(task_id, generation)
+        with disk_faults("made"):
+            if checkpoint is not None and generation and not generation % GENERATIONS:
+                try:  # a retry by hand: the files were copied from another task
+                    await self._workspaces.restore(task_id, generation - 1, checkpoint)
+                except CheckpointDamaged as damage:
+                    raise InternalError(f"the workspace of the fork is lost: {damage}") from None
+            await self._workspaces.begin(task_id, generation, body.get("files") or {})
+            await self._workspaces.settle(task_id, generation)
 
     async def _tools(self, names: Collection[str] | None) -> list[Tool[Any]]:
         """The agent's tools; those that are gone are left out."""
