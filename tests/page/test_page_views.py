@@ -23,11 +23,7 @@ CRON = "0 9 * * 1-5"
 
 
 async def _write(page: Page, text: str) -> None:
-<<<<<<< HEAD
-    """Fill in the text of a new task, and wait until the page shows where it would go."""
-=======
-    """Fill in the text of a new task, and wait until the service has answered where it would go."""
->>>>>>> main
+    """Fill in the text of a new task, and wait until it stands there where it would go."""
     await page.fill("#content", text)
     await expect(page.locator(".preview .to")).not_to_be_empty()
 
