@@ -39,6 +39,7 @@ from asyncsvc.intake.decisions import Decisions
 from asyncsvc.intake.forks import Forks
 from asyncsvc.intake.importer import Importer
 from asyncsvc.intake.intake import Intake
+from asyncsvc.intake.staging import Staging
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
@@ -192,8 +193,9 @@ async def _front(
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
     eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
     webhooks = Webhooks(journal, settings.webhooks, environ)
-    task_counters, keys = _counters(journal), Keys(journal)
-    admission = _admission(inside, eta_estimator, webhooks, toolbox)
+    task_counters = TaskCounters(journal.live.values())
+    journal.on_change = task_counters.changed
+    admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
     intake = Intake(journal, admission, scheduler, settings, task_counters, keys)
     control = Control(journal, scheduler, executor, intake, workspaces.remove)
     monitor = await stack.enter_async_context(watch(journal, intake, settings))
@@ -210,8 +212,8 @@ async def _front(
         control=control,
         decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        batches=await _batches(stack, journal, intake, control, keys, settings),
         schedules=await _schedules(stack, journal, intake, keys),
+        batches=await _batches(stack, journal, intake, control, keys, settings),
         pool=inside.pool,
         reloader=inside,
         task_counters=task_counters,
@@ -221,19 +223,12 @@ async def _front(
         bodies=_room(stack, settings, "bodies"),
         answers=_room(stack, settings, "answers"),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
-        importer=Importer(journal, scheduler, intake),
+        importer=_importer(journal, scheduler, intake, workspaces, settings),
         toolbox=toolbox,
         workspaces=workspaces,
         forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
         started_ms=journal.now(),
     )
-
-
-def _counters(journal: Journal) -> TaskCounters:
-    """The counters of tasks, told of each change."""
-    found = TaskCounters(journal.live.values())
-    journal.on_change = found.changed
-    return found
 
 
 def _admission(
@@ -251,6 +246,18 @@ async def _schedules(
     stack.push_async_callback(schedules.close)
     await schedules.open()
     return schedules
+
+
+def _importer(
+    journal: Journal,
+    scheduler: Scheduler,
+    intake: Intake,
+    workspaces: TaskWorkspaces,
+    settings: Settings,
+) -> Importer:
+    folder = Path(settings.tools.workspace) / "incoming"
+    staging = Staging(folder, journal.store.upkeep.room)
+    return Importer(journal, scheduler, intake, workspaces, staging)
 
 
 def _workspaces(settings: Settings) -> TaskWorkspaces:

@@ -117,8 +117,10 @@ FACES = {
     "config": {"advice", "diff", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
-    "intake": {"admission", "agent_checks", "commands", "decisions", "forks", "importer",
-               "intake"},
+    "intake": {
+        "admission", "agent_checks", "commands", "decisions", "forks", "importer", "intake",
+        "staging",
+    },
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {

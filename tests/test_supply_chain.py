@@ -73,7 +73,7 @@ def test_ci_looks_for_known_vulnerabilities_at_each_change_and_each_week() -> No
     events = workflow[True]  # YAML reads the word `on` so
     assert {"push", "pull_request", "schedule"} <= events.keys()
     updated = loaded(ROOT / ".github/dependabot.yml")["updates"]
-    assert {each["package-ecosystem"] for each in updated} == {"pip", "github-actions"}
+    assert {each["package-ecosystem"] for each in updated} == {"pip", "github-actions", "npm"}
 
 
 def test_libraries_that_are_entered_are_bounded_above() -> None:

@@ -1,10 +1,10 @@
 """The conversation that an agent's model is sent: within the model's context, and not in circles.
 
 Owns what is shortened and left out of a conversation that has become too long, and the notice of
-an agent that repeats itself. Promises that the task's own messages are never changed, that a call
-and its result are never torn apart, and that the same history gives the same conversation: what
-was shortened once stays so while the history grows, so that a provider's cache of prefixes keeps
-its use. Never asks a model.
+an agent that repeats itself. Promises that the task's own messages, and others that a person has
+written, are never changed, that a call and its result are never torn apart, and that the same
+history gives the same conversation: what was shortened once stays so while the history grows, so
+that a provider's cache of prefixes keeps its use. Never asks a model.
 """
 
 from collections import Counter, deque
@@ -124,6 +124,8 @@ class _Fitting:
         self._summary = _Summary(max(self._room, 0) // 8, self._tokens)
         self._gone = 0
         """Steps that are in the summary alone."""
+        self._kept: list[Object] = []
+        """What people have written between these steps."""
         self._short = 0
         """Steps whose outputs are shortened."""
         self._capped = 0
@@ -142,7 +144,7 @@ class _Fitting:
                 self._make_room(number)
         kept = self._steps[self._gone :]
         sent = [message for step in kept for message in step.sent(step.limit)]
-        return [*self._own, *self._summary.messages(), *sent]
+        return [*self._own, *self._summary.messages(), *self._kept, *sent]
 
     def _make_room(self, newest: int) -> None:
         """Make the steps up to the newest smaller: one that takes most of the room, old outputs,
@@ -165,8 +167,11 @@ class _Fitting:
         self._total -= self._summary.cost
         while self._gone < newest and self._total + self._summary.cost > aim:
             step = self._steps[self._gone]
-            self._total -= step.cost
-            self._summary.add(step.messages)
+            if step.messages[0].get("role") in ("assistant", "tool"):
+                self._total -= step.cost
+                self._summary.add(step.messages)
+            else:
+                self._kept += step.messages
             self._gone += 1
         self._short = max(self._short, self._gone)
         self._total += self._summary.cost
@@ -243,11 +248,9 @@ def _user(text: str) -> Object:
 
 def _lines(messages: list[Object]) -> list[tuple[str, str]]:
     """(line, name of the tool or nothing) of the summary for one step."""
-    first = messages[0]
-    found = []
+    first, found = messages[0], []
     if words := _words(first.get("content"), NOTED):
-        who = "you wrote" if first.get("role") == "assistant" else f"{first.get('role')} wrote"
-        found.append((f"- {who}: {words}", ""))
+        found.append((f"- you wrote: {words}", ""))
     outcomes = {
         message.get("tool_call_id"): _words(message.get("content"), 80) for message in messages[1:]
     }

@@ -33,6 +33,8 @@ KINDS = (
 )
 OWN_FIELDS = frozenset({"step", "usage", "finish_reason", "finish_reason_raw"})
 """Of a `message` event: what is no field of the model's message."""
+SHOWN = 2000
+"""Characters of arguments that are no JSON object, as the model sees them again."""
 GENERATIONS = 1000
 """Generations of a workspace between two retries by hand."""
 
@@ -76,7 +78,9 @@ class ToolCall:
     def message(self) -> Object:
         """The call as a part of the model's message."""
         given = self.arguments
-        text = given if isinstance(given, str) else orjson.dumps(given).decode()
+        if isinstance(given, str):  # providers refuse a conversation with arguments that are none
+            given = {"not_json": given[:SHOWN]}
+        text = orjson.dumps(given).decode()
         head = {"id": self.id, "type": "function"}
         function = self.extra.get("function", {}) | {"name": self.name, "arguments": text}
         return head | self.extra | {"function": function}

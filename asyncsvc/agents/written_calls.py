@@ -379,39 +379,48 @@ class CallReader:
 
     def _no_call(self, block: Block) -> None:
         """It is text: of a mark, what follows is read as any other; of data, it is code."""
-        self._gap = [block.gap] if block.gap else []
         if block.data:
             self._at, self._fence, self._in_head = At.CODE, block.fence, False
-            self._emit(block.text)
+            self._restore(block)
             self._space(block.after)
         else:
-            self._at = At.TEXT
+            self._at, self._gap = At.TEXT, [block.gap] if block.gap else []
             self._held = block.content + self._held
             self._emit(block.head)
 
     def _closed(self, block: Block, *, closed: bool) -> None:
         """The block is over; `closed`: by its own end."""
         self._at = At.TEXT
-        try:
-            if block.data:
-                calls = certain_calls(block.content, self._functions)
-                self._maybe.append((block.gap, block.text, calls))
-                self._maybe_called |= {call.name for call in calls}
-                self._line = _Line()
-            else:
-                calls = calls_in(block.content, self._functions, closed=closed)
-        except Unreadable:
-            if block.data:
-                self._gap = [block.gap] if block.gap else []
-                self._emit(block.text)
-            calls = [broken_call(block.content)]
+        content = block.content
         if block.data:
-            pass
-        elif block.inline:
-            self._inline, self._at = calls, At.BEHIND
+            self._data_over(block, content)
+        elif not content.strip() and "\n" not in content and block.end:
+            self._restore(block)  # only the marks, as in a text about them
         else:
-            self._accept(calls)
+            try:
+                calls = calls_in(content, self._functions, closed=closed)
+            except Unreadable:
+                calls = [broken_call(content)]
+            if block.inline:
+                self._inline, self._at = calls, At.BEHIND
+            else:
+                self._accept(calls)
         self._space(block.after)
+
+    def _data_over(self, block: Block, content: str) -> None:
+        try:
+            calls = certain_calls(content, self._functions)
+        except Unreadable:
+            self._restore(block)
+            return
+        self._maybe.append((block.gap, block.text, calls))
+        self._maybe_called |= {call.name for call in calls}
+        self._line = _Line()
+
+    def _restore(self, block: Block) -> None:
+        """The block is text."""
+        self._gap = [block.gap] if block.gap else []
+        self._emit(block.text)
 
     def _accept(self, calls: list[WrittenCall]) -> None:
         self._examples()  # the model knows how to mark a call
@@ -426,9 +435,8 @@ class CallReader:
             if self._begins(held, final):
                 return False
             if not any(held.startswith(mark) for mark in MARKS):
-                after, self._gap = self._gap, [self._block.gap]
-                self._at = At.TEXT
-                self._emit(self._block.text)
+                after, self._at = self._gap, At.TEXT
+                self._restore(self._block)
                 self._gap = after
                 return True
         elif not held and not self._line.blank and not final:

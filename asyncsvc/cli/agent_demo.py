@@ -123,7 +123,7 @@ async def _perform(address: Address) -> int:
             asyncio.timeout(LONGEST_S),
             httpx.AsyncClient(base_url=address.url, trust_env=False, timeout=LONGEST_S) as http,
         ):
-            await _check_sandbox(http)
+            await check_sandbox(http)
             say(f"an agent at {address.url} is asked: {PROMPT}")
             body = {"type": "agent", "content": PROMPT, "files": FILES}
             task_id = decoded(await http.post("/tasks", json=body), address)["task_id"]
@@ -138,7 +138,7 @@ async def _perform(address: Address) -> int:
     return 0 if transcript.exit_code == 0 and tests.mended else FAILED
 
 
-async def _check_sandbox(http: httpx.AsyncClient) -> None:
+async def check_sandbox(http: httpx.AsyncClient) -> None:
     """Raises Failure where programs cannot be run, as the agent must."""
     answer = await http.post(f"/tools/{SHELL}", json={"argv": ["python3", "--version"]})
     if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:

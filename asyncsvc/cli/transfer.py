@@ -51,6 +51,8 @@ from asyncsvc.storage.lock import DatabaseLock, FileLock
 app = typer.Typer()
 
 Old = Annotated[str, typer.Argument(metavar="FILE|-", help="The file; - reads stdin.")]
+PIECE = b'{"workspace_of"'
+"""How a line of an export begins that is no task."""
 CHUNK_LINES = 500
 CHUNK_BYTES = 4 << 20
 
@@ -84,14 +86,32 @@ def export(
     status: Annotated[States | None, typer.Option(help="Only those in this state.")] = None,
     url: Url = None,
 ) -> int:
-    """Write all tasks with their texts into a new file, one JSON line each."""
-    count = 0
+    """Write all tasks with their texts into a new file, one JSON line each; the workspaces of
+    agents in lines before them."""
+    tasks = TaskCount()
     with reach(url) as api, written(file) as out:
         for part in api.download("/tasks/export", {"status": status} if status else None):
-            count += part.count(b"\n")
+            tasks.look(part)
             out.write(part)
-    report(f"{file}: {count} tasks")
+    report(f"{file}: {tasks.count} tasks")
     return 0
+
+
+class TaskCount:
+    """Counts the tasks of an export, which comes in parts of any size. The other lines are pieces
+    of workspaces."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._line = b""
+        """The beginning of the line that is not at its end."""
+
+    def look(self, part: bytes) -> None:
+        *ended, rest = part.split(b"\n")
+        for line in ended:
+            self.count += not (self._line + line[: len(PIECE)]).startswith(PIECE)
+            self._line = b""
+        self._line = (self._line + rest[: len(PIECE)])[: len(PIECE)]
 
 
 @app.command("import", rich_help_panel=THERE)

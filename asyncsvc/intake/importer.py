@@ -6,13 +6,16 @@ here is left alone, and that all of one call are taken or none. Never reads a fi
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 
 import orjson
 
 from asyncsvc.clock import from_rfc3339
+from asyncsvc.errors import InvalidRequest
 from asyncsvc.intake.intake import Intake
+from asyncsvc.intake.staging import Staging
 from asyncsvc.journal.journal import Arrival, Change, Journal, NewTask
 from asyncsvc.journal.transaction import Entry
 from asyncsvc.scheduling.scheduler import Scheduler
@@ -20,6 +23,7 @@ from asyncsvc.scheduling.steps import shielded
 from asyncsvc.storage.entries import loads
 from asyncsvc.storage.export import Record
 from asyncsvc.tasks.state import Cause, State, status
+from asyncsvc.tools.task_workspaces import ArchiveRefused, TaskWorkspaces
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,17 @@ class Taken:
 class Importer:
     """`take` some records at once."""
 
-    def __init__(self, journal: Journal, scheduler: Scheduler, intake: Intake) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        scheduler: Scheduler,
+        intake: Intake,
+        workspaces: TaskWorkspaces,
+        staging: Staging,
+    ) -> None:
+        self._workspaces = workspaces
+        self.staging = staging
+        """Takes the workspaces that come before their tasks."""
         self._journal = journal
         self._scheduler = scheduler
         self._intake = intake
@@ -56,10 +70,35 @@ class Importer:
             for record in chosen:
                 entries += self._entries(record)
             with self._intake.room(len(queued)):
-                tasks = await self._journal.append(*entries) if entries else []
+                async with self._unpacked(chosen):
+                    tasks = await self._journal.append(*entries) if entries else []
+            await self.staging.discard(ids)
             for task in {task.id: task for task in tasks if not task.finished}.values():
                 self._scheduler.enqueue(task)
             return Taken(len(chosen) - len(queued), len(queued), len(records) - len(chosen))
+
+    @asynccontextmanager
+    async def _unpacked(self, chosen: Sequence[Record]) -> AsyncGenerator[None]:
+        """The workspaces of finished agents, made before these are stored; removed again where the
+        block fails. Raises InvalidRequest."""
+        made: list[str] = []
+        try:
+            for record in chosen:
+                if record.workspace is None or not record.finished:
+                    continue
+                made.append(record.task_id)
+                with await self.staging.whole(record.task_id, record.workspace) as archive:
+                    await self._workspaces.unpack(record.task_id, archive)
+            yield
+        except BaseException as error:
+            for task_id in made:
+                with suppress(OSError):
+                    await self._workspaces.remove(task_id)
+            if isinstance(error, ArchiveRefused):
+                raise InvalidRequest(
+                    f"the workspace of task {made[-1]} is refused: {error}", param="workspace"
+                ) from None
+            raise
 
     def _entries(self, record: Record) -> list[Entry]:
         new_task = self._intake.new_task(record.submission, record.owner)

@@ -5,11 +5,13 @@ task's own page has, whole texts included; that nothing of a line is stored whic
 have come by a submit or by a run. Never writes.
 """
 
-from collections.abc import AsyncIterator
+import base64
+import hashlib
+from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Any, Self
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from asyncsvc.clock import from_rfc3339, optional_rfc3339
 from asyncsvc.storage import export_agents
@@ -33,18 +35,41 @@ NOT_TAKEN_BACK = frozenset({"metadata", "delay_s", "max_wait_s"})
 ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 
+Archive = Callable[[Task], AsyncIterator[bytes]]
+"""The workspace of an agent as an archive, in pieces; none where it has none."""
+
+
 async def lines(
-    store: Store, state: str | None = None, owner: str | None = None
+    store: Store,
+    state: str | None = None,
+    owner: str | None = None,
+    archive: Archive | None = None,
 ) -> AsyncIterator[bytes]:
     """One line for each task of that owner or (None) of all, oldest first; read in pages, so that
-    it never holds many texts."""
+    it never holds many texts. The workspace of a finished agent stands before it, in lines of its
+    own."""
     after = 0
     while page := await store.exported(after, state, owner):
         for task, body, result, events in page:
-            agent = task.request.type == "agent"
-            parts = await _agent_parts(store, task) if agent else _answer_parts(events)
+            if task.request.type != "agent":
+                yield _line(task, loads(body), result, _answer_parts(events))
+                continue
+            parts = await _agent_parts(store, task)
+            if archive is not None and task.finished:
+                digest, size = hashlib.sha256(), 0
+                async for piece in archive(task):
+                    yield _workspace_line(task, size, piece)
+                    digest.update(piece)
+                    size += len(piece)
+                if size:
+                    parts["workspace"] = {"bytes": size, "sha256": digest.hexdigest()}
             yield _line(task, loads(body), result, parts)
         after = page[-1][0].n
+
+
+def _workspace_line(task: Task, offset: int, piece: bytes) -> bytes:
+    data = base64.b64encode(piece).decode()
+    return orjson.dumps({"workspace_of": task.id, "offset": offset, "data": data}) + b"\n"
 
 
 async def _agent_parts(store: Store, task: Task) -> dict[str, Any]:
@@ -138,6 +163,37 @@ class Fault(BaseModel):
     retryable: bool = True
 
 
+ARCHIVE_MOST = 1 << 40
+
+
+def _decoded(value: object) -> bytes:
+    if not isinstance(value, str):
+        raise ValueError("must be a string of base64")
+    try:
+        return base64.b64decode(value, validate=True)
+    except ValueError as error:
+        raise ValueError(f"is no base64: {error}") from None
+
+
+class WorkspacePiece(BaseModel):
+    """A line that holds a piece of a workspace."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    workspace_of: str = Field(pattern=ID)
+    offset: int = Field(ge=0, le=ARCHIVE_MOST)
+    data: Annotated[bytes, BeforeValidator(_decoded)]
+
+
+class Packed(BaseModel):
+    """`workspace` of a line: the archive in the lines before it."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    bytes: int = Field(ge=0, le=ARCHIVE_MOST)
+    sha256: str = Field(pattern="^[0-9a-f]{64}$")
+
+
 class Fork(BaseModel):
     """`forked_from` of a line."""
 
@@ -168,6 +224,7 @@ class Record(BaseModel):
     history: export_agents.History = []
     """Of an agent."""
     forked_from: Fork | None = None
+    workspace: Packed | None = None
     submission: Submission
 
     @classmethod

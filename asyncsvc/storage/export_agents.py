@@ -20,7 +20,8 @@ HISTORY_BYTES = 8 << 20
 """Of one line; beyond it the outputs of tools are shortened."""
 OUTPUT_CHARS = 2000
 """Of a shortened output."""
-EVENTS_MOST = 50_000
+EVENTS_MOST = 15_000
+"""A body of a request has 200,000 values of JSON at most."""
 TIME_MOST = 1 << 53
 WRITTEN = (EventType.CHUNK, EventType.REASONING)
 KINDS = (
@@ -144,7 +145,7 @@ async def history(store: Store, task: Task) -> list[Past] | None:
     if task.request.type != "agent" or not task.finished:
         return None
     found = [event async for event in _events(store, task)]
-    if _size(found) <= HISTORY_BYTES:
+    if _size(found) <= HISTORY_BYTES and len(found) <= EVENTS_MOST:
         return found
     found = [_shortened(event) for event in found if event[0] != EventType.REASONING]
     return found if _size(found) <= HISTORY_BYTES and len(found) <= EVENTS_MOST else None

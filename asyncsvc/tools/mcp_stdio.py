@@ -59,6 +59,7 @@ async def program(
     """The streams of a program. `ended` is called with the reason when its connection is gone.
     Raises OSError or ValueError for what cannot be started."""
     loop = asyncio.get_running_loop()
+    _keep_descriptors()
     transport, pipes = await loop.subprocess_exec(
         _Pipes,
         shutil.which(command[0]) or command[0],
@@ -86,6 +87,14 @@ async def program(
                 stream.close()
             pipes.stdin.close()
             await _stop(transport, pipes.exited)
+
+
+def _keep_descriptors() -> None:
+    """Pass on nothing that the service itself was started with: uvloop closes none of it."""
+    for name in os.listdir("/dev/fd") if os.path.isdir("/dev/fd") else ():
+        if int(name) > 2:
+            with suppress(OSError):
+                os.set_inheritable(int(name), False)
 
 
 async def _read(stream: asyncio.StreamReader, sink: Any, ended: Callable[[str], None]) -> None:

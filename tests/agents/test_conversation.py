@@ -117,6 +117,16 @@ def test_a_long_summary_counts_the_oldest_calls_by_name() -> None:
     assert "- before that: read_file " in found[2]["content"]
 
 
+def test_what_a_person_has_written_later_stays() -> None:
+    messages = [*steps(*[3000] * 9), {"role": "user", "content": "Now the other one."}]
+    for number in range(9, 30):
+        messages += step(number, "x" * 3000)
+        found = fitted(messages, 2, 4000, count)
+        assert {"role": "user", "content": "Now the other one."} in found
+        assert paired(found)
+        assert count(found) <= 4000
+
+
 def test_an_output_larger_than_the_room_is_cut() -> None:
     found = fitted(steps(400_000), 2, 2000, count)
     (output,) = outputs(found)

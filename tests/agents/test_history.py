@@ -139,3 +139,11 @@ async def test_it_is_read_from_the_disk_in_pages(tmp_path: Path) -> None:
         found = await history(journal, await journal.task("t1"))
     assert len(found.steps[0].text) == 1_000_000
     assert found.steps[0].ended
+
+
+def test_arguments_that_are_no_object_go_back_as_one() -> None:
+    """Some providers refuse a whole conversation for one call that is not JSON."""
+    broken = asked("c1")[1] | {"arguments": '{"path": "a' + "x" * 9000}
+    call = read(*step(1), ended(1), ("tool_call", broken)).calls[0]
+    found = orjson.loads(call.message()["function"]["arguments"])
+    assert found == {"not_json": broken["arguments"][:2000]}

@@ -284,6 +284,8 @@ TEXTS = {
     "within a sentence": f"A call is <tool_call>{ONE}</tool_call> and nothing else.",
     "the tag's name": "The <tool_call> tag begins a call, and </tool_call> ends it.",
     "the tag's name at the end": "It begins with <tool_call>",
+    "the word of the fence": "```tool_call``` begins a block, ``` tool_call ``` as well.",
+    "only the tags": "<tool_call></tool_call> stand around a call",
     "the tag's name at the beginning": "<tool_call> is a tag.",
     "the mark in a sentence": "[TOOL_CALLS] stands before the calls.",
     "an example in json": f"For example:\n\n```json\n{ONE}\n```\n\nThis reads the file.",
@@ -395,6 +397,6 @@ def test_the_time_is_in_proportion_to_the_text(part: str) -> None:
 )
 def test_a_block_of_many_parts_is_read_in_good_time(content: str) -> None:
     began = time.process_time()
-    read(f"```tool_call\n{{'x':1,\n{content * (300_000 // len(content))}\n```\nend")
-    read(f"```tool_call\n{content * (300_000 // len(content))}\n```\nend")
-    assert time.process_time() - began < 3
+    read(f"```tool_call\n{{'x':1,\n{content * (100_000 // len(content))}\n```\nend")
+    read(f"```tool_call\n{content * (100_000 // len(content))}\n```\nend")
+    assert time.process_time() - began < 1.5

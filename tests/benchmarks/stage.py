@@ -6,6 +6,7 @@ but the time until a child answers.
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import random
@@ -136,8 +137,11 @@ class Child:
         """Send a signal and wait until the process is gone; its exit status."""
         if self.process.returncode is None:
             if self.under:
-                for child in psutil.Process(self.process.pid).children():
-                    child.send_signal(number)  # a tracer takes no signals for itself
+                # A tracer takes no signals for itself, and ends when all that it follows has.
+                everything = number is signal.SIGKILL
+                for child in psutil.Process(self.process.pid).children(recursive=everything):
+                    with contextlib.suppress(psutil.NoSuchProcess):
+                        child.send_signal(number)
             else:
                 self.process.send_signal(number)
         async with asyncio.timeout(STOP_S):

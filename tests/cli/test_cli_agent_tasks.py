@@ -1,18 +1,64 @@
 """Agents from the command line, with a real service, its tools, and the simulated provider."""
 
-import io
 import json
 import tarfile
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.cli.processes import Place, Process, environment
+from asyncsvc.cli import agent_demo
+from asyncsvc.cli.agent_demo import FILES, MENDED, PROMPT
+from asyncsvc.cli.options import Failure
+from asyncsvc.cli.parser import run
+from tests.cli.processes import Ended, Place, environment
 from tests.cli.test_cli_conversing import newest, screen
 from tests.needs import need
 
 FAST = ("--agent", "--model", "fast")
+
+
+@dataclass
+class Commands:
+    """Commands that run in this process, and find a real service."""
+
+    url: str
+    captured: pytest.CaptureFixture[str]
+
+    def run(self, *argv: str) -> Ended:
+        code = run(list(argv))
+        out, err = self.captured.readouterr()
+        return Ended(code, out, err)
+
+    def submit(self, *argv: str) -> str:
+        """Submit an agent; its id."""
+        ended = self.run("submit", *argv, *FAST)
+        assert ended.code == 0, ended.err
+        return ended.out.strip()
+
+    def until(self, task_id: str, status: str) -> dict[str, Any]:
+        """The task, once it has this status."""
+        ends = time.monotonic() + 60
+        while time.monotonic() < ends:
+            answer = httpx.get(f"{self.url}/tasks/{task_id}", trust_env=False, timeout=60)
+            task: dict[str, Any] = answer.json()
+            if task["status"] == status:
+                return task
+            time.sleep(0.05)
+        raise AssertionError(task)
+
+
+@pytest.fixture
+def commands(
+    service: Place, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Commands:
+    url = service.env["ASYNCSVC_URL"]
+    monkeypatch.setenv("ASYNCSVC_URL", url)
+    monkeypatch.delenv("ASYNCSVC_TOKEN", raising=False)
+    return Commands(url, capsys)
 
 
 def script(*steps: Any) -> str:
@@ -27,97 +73,92 @@ def write(path: str, content: str) -> dict[str, Any]:
     return calls("write_file", path=path, content=content)
 
 
-def submitted(service: Place, *argv: str) -> str:
-    ended = service.run("submit", *argv, *FAST)
-    assert ended.code == 0, ended.err
-    return ended.out.strip()
-
-
-def watched(service: Place, task_id: str) -> str:
-    """The answer of a task, once it is complete."""
-    ended = service.run("watch", task_id)
-    assert ended.code == 0, ended.err
-    return ended.out
-
-
-def until_it_waits(process: Process) -> str:
-    return process.until(" or deny]", "err").partition("[waits for")[2]
-
-
 def test_an_agent_is_seen_through_and_its_calls_and_files_can_be_read(
-    service: Place, tmp_path: Path
+    commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (service.folder / "given.txt").write_text("the given text")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given.txt").write_text("the given text")
     text = script(
         {"text": "I read it.", **calls("read_file", path="given.txt")},
         write("made/new.txt", "新"),
         {"text": "It says: $RESULT"},
     )
-    ended = service.run("submit", text, *FAST, "--wait", "--file", "given.txt")
+    ended = commands.run("submit", text, *FAST, "--wait", "--file", "given.txt")
     assert (ended.code, ended.out) == (0, "It says: wrote 3 bytes to made/new.txt\n")
     lines = ended.err.splitlines()
     for line in ("[step 1]", "I read it.", "[read_file given.txt]", "  the given text"):
         assert line in lines
-    task_id = newest(service)["task_id"]
-    ledger = service.run("ledger", task_id, "--json").json["calls"]
+    task_id = commands.run("tasks", "--limit", "1", "--json").json["tasks"][0]["task_id"]
+    ledger = commands.run("ledger", task_id, "--json").json["calls"]
     assert [(call["name"], call["state"], call["step"]) for call in ledger] == [
         ("read_file", "finished", 1),
         ("write_file", "finished", 2),
     ]
-    assert "write_file made/new.txt" in service.run("ledger", task_id[-8:]).out
-    listed = service.run("files", task_id, "--json").json["files"]
+    assert "write_file made/new.txt" in commands.run("ledger", task_id[-8:]).out
+    listed = commands.run("files", task_id, "--json").json["files"]
     assert {"given.txt", "made/new.txt"} <= {file["path"] for file in listed}
-    assert service.run("files", task_id, "made/new.txt").out == "新"
-    packed = tmp_path / "all.tar.gz"
-    assert service.run("files", task_id, "--out", str(packed)).code == 0
-    with tarfile.open(fileobj=io.BytesIO(packed.read_bytes())) as archive:
+    assert commands.run("files", task_id, "made/new.txt").out == "新"
+    assert commands.run("files", task_id, "--out", "all.tar.gz").code == 0
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
         assert any(name.endswith("made/new.txt") for name in archive.getnames())
-    assert "2 calls of tools" in service.run("show", task_id).out
+    assert "2 calls of tools" in commands.run("show", task_id).out
 
 
-def test_a_call_waits_for_an_approval_and_goes_on_with_it(service: Place) -> None:
-    task_id = submitted(service, script(write("a.txt", "new\n"), "done"), "--approve", "write_file")
-    with service.start("watch", task_id) as process:
-        asked = until_it_waits(process)
-        assert "approval: write_file a.txt" in asked
-        assert "+new" in asked
-        shown = service.run("show", task_id).out
-        assert "waits for your approval: write_file a.txt" in shown
-        assert "+new" in shown
-        refused = service.run("resume", task_id)
-        assert refused.code == 1
-        assert "approve" in refused.err
-        assert service.run("approve", task_id).code == 0
-        ended = process.ended()
+def test_a_call_waits_for_an_approval_and_goes_on_with_it(commands: Commands) -> None:
+    task_id = commands.submit(script(write("a.txt", "new\n"), "done"), "--approve", "write_file")
+    commands.until(task_id, "paused")
+    shown = commands.run("show", task_id).out
+    assert "waits for your approval: write_file a.txt" in shown
+    assert "+new" in shown
+    refused = commands.run("resume", task_id)
+    assert refused.code == 1
+    assert "approve" in refused.err
+    assert commands.run("approve", task_id).code == 0
+    ended = commands.run("watch", task_id)
     assert (ended.code, ended.out) == (0, "done\n")
+    assert "[waits for your approval: write_file a.txt" in ended.err
+    assert "  +new" in ended.err
     assert '[write_file a.txt content="new\\n": approved]' in ended.err
-    again = service.run("approve", task_id)
+    again = commands.run("approve", task_id)
     assert (again.code, again.err.count("\n")) == (1, 1)
 
 
-def test_a_call_that_is_denied_gives_the_model_the_reason(service: Place) -> None:
+def test_a_call_that_is_denied_gives_the_model_the_reason(commands: Commands) -> None:
     text = script(write("a.txt", "new"), "I read: $RESULT")
-    task_id = submitted(service, text, "--approve", "write_file")
-    with service.start("watch", task_id) as process:
-        until_it_waits(process)
-        assert service.run("deny", task_id, "--reason", "use b.txt").code == 0
-        ended = process.ended()
+    task_id = commands.submit(text, "--approve", "write_file")
+    commands.until(task_id, "paused")
+    assert commands.run("deny", task_id, "--reason", "use b.txt").code == 0
+    ended = commands.run("watch", task_id)
     assert "use b.txt" in ended.out
     assert "denied: use b.txt" in ended.err
-    assert service.run("files", task_id, "--json").json["files"] == []
+    assert commands.run("files", task_id, "--json").json["files"] == []
 
 
-def test_a_fork_goes_on_from_a_step_with_the_files_of_that_moment(service: Place) -> None:
-    first = script(write("a.txt", "one"), write("a.txt", "two"), "done")
-    task_id = submitted(service, first)
-    watched(service, task_id)
+def test_a_fork_goes_on_from_a_step_with_the_files_of_that_moment(commands: Commands) -> None:
+    task_id = commands.submit(script(write("a.txt", "one"), write("a.txt", "two"), "done"))
+    commands.until(task_id, "completed")
     other = script(calls("read_file", path="a.txt"), "then: $RESULT")
-    fork = service.run("fork", task_id, other, "--step", "1")
+    fork = commands.run("fork", task_id, other, "--step", "1")
     assert fork.code == 0, fork.err
-    assert watched(service, fork.out.strip()) == "then: one\n"
-    last = service.run("fork", task_id, other).out.strip()
-    assert watched(service, last) == "then: two\n"
-    assert service.run("files", task_id, "a.txt").out == "two"
+    assert commands.run("watch", fork.out.strip()).out == "then: one\n"
+    last = commands.run("fork", task_id, other).out.strip()
+    assert commands.run("watch", last).out == "then: two\n"
+    assert commands.run("files", task_id, "a.txt").out == "two"
+
+
+def test_an_agent_that_fails_is_exit_code_1(commands: Commands) -> None:
+    text = script(*[calls("nosuch")] * 4)
+    ended = commands.run("submit", text, *FAST, "--wait", "--max-steps", "2")
+    assert ended.code == 1
+    assert "max_steps" in ended.err
+    assert "there is no tool" in ended.err
+
+
+def test_a_tool_that_there_is_not_is_refused_at_once(commands: Commands) -> None:
+    ended = commands.run("submit", "x", *FAST, "--tool", "nosuch")
+    assert ended.code == 1
+    assert "nosuch" in ended.err
+    assert ended.err.count("\n") == 1
 
 
 def test_a_conversation_with_an_agent_asks_for_approvals_and_keeps_its_files(
@@ -158,20 +199,32 @@ def test_ctrl_c_cancels_an_agent_and_the_conversation_goes_on(service: Place) ->
     assert newest(service)["status"] == "cancelled"
 
 
-def test_an_agent_that_fails_is_exit_code_1(service: Place) -> None:
-    ended = service.run(
-        "submit", script(*[calls("nosuch")] * 4), *FAST, "--wait", "--max-steps", "2"
-    )
-    assert ended.code == 1
-    assert "max_steps" in ended.err
-    assert "there is no tool" in ended.err
+def test_a_model_that_calls_tools_by_text_mends_a_test_as_well(
+    place: Place, provider: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    need_sandbox(place)
+    settings = place.folder / "settings.toml"
+    model = f'base_url = "{provider}/v1"\nmodel = "fast-1"\ntool_calling = false\n'
+    settings.write_text(f"{settings.read_text()}\n[models.textual]\n{model}")
+    monkeypatch.chdir(place.folder)
+    for path, text in FILES.items():
+        (place.folder / path).write_text(text)
+    files = [part for path in FILES for part in ("--file", path)]
+    with place.served() as (_, there):
+        monkeypatch.setenv("ASYNCSVC_URL", there.env["ASYNCSVC_URL"])
+        found = Commands(there.env["ASYNCSVC_URL"], capsys)
+        ended = found.run("submit", PROMPT, "--agent", "--model", "textual", "--wait", *files)
+        task_id = found.run("tasks", "--json").json["tasks"][0]["task_id"]
+        mended = found.run("files", task_id, MENDED).out
+    assert ended.code == 0, ended.err
+    assert ended.out.startswith("3 tests run: all pass now.")
+    assert "tool_call" not in ended.out + ended.err
+    assert mended == FILES[MENDED].replace("-=", "+=")
 
 
-def test_a_tool_that_there_is_not_is_refused_at_once(service: Place) -> None:
-    ended = service.run("submit", "x", *FAST, "--tool", "nosuch")
-    assert ended.code == 1
-    assert "nosuch" in ended.err
-    assert ended.err.count("\n") == 1
+def need_sandbox(place: Place) -> None:
+    tried = place.run("exec", "--", "python3", "--version", ASYNCSVC_URL="")
+    need(None if tried.code == 0 else f"no sandbox: {tried.err}")
 
 
 @pytest.fixture(scope="module")
@@ -179,8 +232,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """How `demo --agent` ends, and what it leaves in the folder for temporary files."""
     folder, temporary = tmp_path_factory.mktemp("agent"), tmp_path_factory.mktemp("tmp")
     place = Place(folder, environment({"TMPDIR": str(temporary)}))
-    tried = place.run("exec", "--", "python3", "--version")
-    need(None if tried.code == 0 else f"no sandbox: {tried.err}")
+    need_sandbox(place)
     ended = place.run("demo", "--agent", ASYNCSVC_SERVER__PROT="1", ASYNCSVC_TOKENS="secret")
     return {"ended": ended, "left": [*folder.glob("[!d]*"), *temporary.iterdir()]}
 
@@ -192,6 +244,16 @@ def test_the_demo_mends_a_failing_test_and_shows_how(demo: dict[str, Any]) -> No
         assert text in ended.out
     change = ended.out.rpartition("+++ cart.py")[2]
     assert "-        result -= count * price\n+        result += count * price\n" in change
+
+
+async def test_the_demo_without_a_sandbox_is_one_line_and_exit_code_2() -> None:
+    why = {"message": "no sandbox holds here: namespaces: not allowed", "code": "x"}
+    refusing = httpx.MockTransport(lambda _: httpx.Response(503, json={"error": why}))
+    async with httpx.AsyncClient(transport=refusing, base_url="http://x") as http:
+        with pytest.raises(Failure, match="namespaces: not allowed") as refused:
+            await agent_demo.check_sandbox(http)
+    assert refused.value.code == 2
+    assert "\n" not in str(refused.value)
 
 
 def test_the_demo_leaves_nothing_behind(demo: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import socket
+import ssl
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -20,6 +21,7 @@ from asyncsvc.tools.tool import Effects, Result, Surroundings
 from asyncsvc.tools.workspace import Workspace
 from tests.hooks import Reply, Writer, flood, hang_up, nonsense, silence, slow_body, status
 
+CERTIFICATES = Path(__file__).parent.parent / "data" / "tls"
 MOST = 10_000
 LIMIT_S = 20.0
 
@@ -47,14 +49,16 @@ class Site:
 
 
 @asynccontextmanager
-async def site(*replies: Reply, host: str = "127.0.0.1") -> AsyncIterator[Site]:
+async def site(
+    *replies: Reply, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Site]:
     found = Site(replies)
     tasks: set[asyncio.Task[None]] = set()
 
     def begin(reader: asyncio.StreamReader, writer: Writer) -> None:
         tasks.add(asyncio.create_task(found.serve(reader, writer)))
 
-    server = await asyncio.start_server(begin, host, 0)
+    server = await asyncio.start_server(begin, host, 0, ssl=tls)
     found.port = server.sockets[0].getsockname()[1]
     try:
         yield found
@@ -391,6 +395,21 @@ async def test_a_name_leads_inside_only_where_the_address_is_listed(allow: Allow
             [f"*:{port}", f"127.0.0.1:{port}"],
         ):
             assert (await allow(*rules, lookup=names(inside))(url)).ok
+
+
+async def test_a_certificate_is_checked_for_the_name_of_the_url(allow: Allow) -> None:
+    asked: list[str | None] = []
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(CERTIFICATES / "first.pem", CERTIFICATES / "first.key")
+    tls.sni_callback = lambda _, name, __: asked.append(name)
+    async with site(page(b"here"), tls=tls) as there:
+        rules = (f"good.example:{there.port}", f"127.0.0.1:{there.port}")
+        fetch = allow(*rules, lookup=names(["127.0.0.1"]))
+        result = await fetch(f"https://good.example.:{there.port}/")
+        assert not result.ok
+        assert "certificate verify failed" in result.output.lower()
+    assert asked == ["good.example"]
+    assert there.heads == []
 
 
 async def test_localhost_is_its_own_name(allow: Allow) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gzip
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -192,6 +193,22 @@ async def test_a_server_ends_with_its_children_though_they_ignore_it(tmp_path: P
         child = psutil.Process(int((await there.call("child")).output))
         assert child in await alive()
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
+def test_a_server_gets_no_descriptor_of_ours(tmp_path: Path) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    (tmp_path / "inherited").touch()
+
+    async def descriptors() -> list[str]:
+        async with bench(tmp_path) as there:
+            folder = f"/proc/{(await there.call()).output}/fd"
+            return [os.readlink(f"{folder}/{name}") for name in os.listdir(folder)]
+
+    with (tmp_path / "inherited").open() as file:
+        os.set_inheritable(file.fileno(), True)
+        found = uvloop.run(descriptors())
+    assert {name.partition(":")[0] for name in found} <= {"pipe", "socket", "/dev/null"}
 
 
 @pytest.mark.parametrize("mode", ["silent", "long"])

@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import pytest_asyncio
 
+from tests.tools.test_fetch import page, site
 from tests.web.serving import Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -49,6 +51,24 @@ async def test_a_named_workspace_stays_and_another_goes(tooled: Service) -> None
     assert (missing["ok"], missing["exit_code"]) == (False, 1)
 
 
+async def test_pages_are_fetched_where_the_settings_name_their_host(tmp_path: Path) -> None:
+    async with site(page(b"<p>here", "text/html")) as there:
+        tools = {
+            "workspace": str(tmp_path / "workspaces"),
+            "fetch_allow": [f"127.0.0.1:{there.port}"],
+            "approve": ["fetch_url"],
+        }
+        async with serving(tmp_path, tools=tools) as service:
+            found = expect(await call(service, "fetch_url", url=there.url), 200)
+            assert (found["ok"], found["output"]) == (True, f"200 OK {there.url}\n\nhere")
+            inside = expect(await call(service, "fetch_url", url=f"{service.url}/livez"), 200)
+            assert not inside["ok"]
+            assert "tools.fetch_allow" in inside["output"]
+            listed = expect(await service.http.get("/tools"), 200)["tools"]
+            (one,) = [tool for tool in listed if tool["function"]["name"] == "fetch_url"]
+            assert (one["reads_only"], one["approval"]) == (False, True)
+
+
 async def test_memory_is_searched_by_words_of_any_script(tooled: Service) -> None:
     for text, tags in (("the cat likes fish", ["animals"]), ("杭州的天气很好", []), ("other", [])):
         assert expect(await call(tooled, "memory_write", text=text, tags=tags), 200)["ok"]
@@ -64,6 +84,7 @@ async def test_memory_is_searched_by_words_of_any_script(tooled: Service) -> Non
     ("name", "query", "values", "status", "code", "param"),
     [
         ("rm", "", {}, 404, "not_found", "name"),
+        ("fetch_url", "", {"url": "http://a.example/"}, 404, "not_found", "name"),
         ("read_file", "", {}, 422, "invalid_request", "path"),
         ("read_file", "", {"path": 1}, 422, "invalid_request", "path"),
         ("read_file", "", {"path": "a", "x": 1}, 422, "invalid_request", "x"),

@@ -13,6 +13,7 @@ import pytest
 from asyncsvc.clock import new_id
 from asyncsvc.storage import backup
 from asyncsvc.web.admin import transfer
+from tests.agents.waiting import answered, asked, ended, placed, result, started, step
 from tests.web.serving import Service, expect, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -241,3 +242,29 @@ async def test_an_import_of_the_same_lines_makes_nothing_twice(service: Service)
     data = line() + line(status="pending", finished_at=None, run_at="2099-01-01T00:00:00Z")
     first, again = [expect(await bring(service, data), 200) for _ in range(2)]
     assert (first["imported"], again["imported"], again["skipped"]) == (2, 0, 2)
+
+
+async def test_an_agent_comes_with_its_workspace(tmp_path: Path) -> None:
+    (tmp_path / "two").mkdir()
+    tools = {"workspace": str(tmp_path / "w")}
+    others = {"workspace": str(tmp_path / "two" / "w")}
+    drafts = [*step(1), *ended(1, asked("c1")), started("c1"), result("c1"), *step(2, "done")]
+    drafts += [*ended(2, finish_reason="stop"), answered()]
+    async with (
+        serving(tmp_path, tools=tools) as one,
+        serving(tmp_path / "two", tools=others) as two,
+    ):
+        task_id = await placed(one.parts, drafts, text="done", model="fast")
+        await one.parts.workspaces.begin(task_id, 0, {"a.txt": "its own"})
+        lines = (await one.http.get("/admin/export")).content
+        assert lines.count(b"\n") == 2
+        taken = expect(await bring(two, lines), 200)
+        assert (taken["imported"], taken["finished"]) == (1, 1)
+        path = f"/tasks/{task_id}"
+        assert (await two.http.get(f"{path}/files/a.txt")).text == "its own"
+        (call,) = expect(await two.http.get(f"{path}/ledger"), 200)["calls"]
+        assert (call["id"], call["state"]) == ("c1", "finished")
+        assert (await two.task(task_id))["result"] == "done"
+        explained = expect(await two.http.get(f"{path}/explain"), 200)["agent"]
+        assert len(explained["steps"]) == 2
+        assert expect(await bring(two, lines), 200)["skipped"] == 1

@@ -7,8 +7,12 @@ one request's body of an import.
 """
 
 import asyncio
+import logging
 import re
+from collections.abc import AsyncIterator
+from contextlib import aclosing
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated, Any
 
 from pydantic import Field, ValidationError
@@ -17,13 +21,15 @@ from starlette.responses import FileResponse, Response
 from typing_extensions import TypedDict
 
 from asyncsvc.access import Permission
+from asyncsvc.agents.history import generation
 from asyncsvc.batches.lines import BOM, other_encoding
 from asyncsvc.clock import rfc3339
 from asyncsvc.errors import InvalidJson, InvalidRequest, NotFound, Overloaded
 from asyncsvc.storage import export as portable
 from asyncsvc.storage import own_files
-from asyncsvc.storage.export import Record
-from asyncsvc.tasks.state import State
+from asyncsvc.storage.export import Record, WorkspacePiece
+from asyncsvc.tasks.state import State, Task
+from asyncsvc.tools.task_workspaces import TooLarge
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import caller, operation, resource
@@ -31,6 +37,8 @@ from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Streamed, begun
 from asyncsvc.web.tasks.routes import integer
 from asyncsvc.web.tasks.schemas import Count
+
+log = logging.getLogger(__name__)
 
 
 class BackupRequest(TypedDict, total=False):
@@ -166,8 +174,24 @@ async def _exported(request: Request) -> Response:
     kind = "application/x-ndjson"
     if request.method == "HEAD":
         return Response(media_type=kind)  # the stream has no reader, so it must not run
-    lines = portable.lines(parts.journal.store, state, caller(request).only)
+    archive = partial(workspace_archive, parts)
+    lines = portable.lines(parts.journal.store, state, caller(request).only, archive)
     return Streamed(await begun(lines), media_type=kind)
+
+
+async def workspace_archive(parts: Services, task: Task) -> AsyncIterator[bytes]:
+    """The workspace of an agent as an archive; nothing where it has none, or one too large."""
+    current = await generation(parts.journal, task)
+    try:
+        async with parts.workspaces.look(task.id, current):
+            pieces = await parts.workspaces.pack(task.id, current)
+        async with aclosing(pieces):
+            async for piece in pieces:
+                yield piece
+    except FileNotFoundError:
+        return
+    except TooLarge as error:
+        log.warning("the export has task %s without its workspace: %s", task.id, error)
 
 
 @operation(
@@ -194,14 +218,17 @@ async def take_in(request: Request) -> Response:
 async def _take_in(parts: Services, lines: list[bytes], first: int) -> Response:
     if (count := sum(1 for line in lines if line.strip())) > LINES_MOST:
         raise InvalidRequest(f"at most {LINES_MOST} lines in one request, {count} are given")
-    records, faults = [], []
+    records, pieces, faults = list[Record](), list[WorkspacePiece](), []
     for number, line in enumerate(lines, start=first):
         if not line.strip():
             continue
         try:
-            record = _record(line, parts.settings.queue.max_task_bytes)
-            parts.webhooks.check(record.submission.callback_url)
-            records.append(record)
+            found = _read(line, parts.settings.queue.max_task_bytes)
+            if isinstance(found, WorkspacePiece):
+                pieces.append(found)
+            else:
+                parts.webhooks.check(found.submission.callback_url)
+                records.append(found)
         except (InvalidRequest, InvalidJson) as fault:
             faults.append((number, str(fault).replace("the body", "it")))
         await asyncio.sleep(0)  # a long line takes a while: others have their turn in between
@@ -210,14 +237,20 @@ async def _take_in(parts: Services, lines: list[bytes], first: int) -> Response:
         more = len(faults) - FAULTS_SHOWN
         shown += f"; and {more} lines more" if more > 0 else ""
         raise InvalidRequest(f"nothing of these lines is taken: {shown}", param=f"{faults[0][0]}")
+    for piece in pieces:
+        await parts.importer.staging.add(piece)
     taken = await parts.importer.take(records)
     counts: dict[str, Any] = {"finished": taken.finished, "queued": taken.queued}
     return JSON({"imported": taken.finished + taken.queued, **counts, "skipped": taken.skipped})
 
 
-def _record(line: bytes, most: int) -> Record:
+def _read(line: bytes, most: int) -> Record | WorkspacePiece:
+    """What a line holds. Raises InvalidRequest or InvalidJson."""
+    value = body.as_object(line)
     try:
-        record = Record.of(body.as_object(line))
+        if "workspace_of" in value:
+            return WorkspacePiece.model_validate(value)
+        record = Record.of(value)
     except ValidationError as error:
         raise errors.invalid(error) from None
     if len(record.text or "") > most:

@@ -32,6 +32,9 @@ VENDOR = "vendor/"
 COMMENTS = re.compile(rb"/\*\*(?:[^*]|\*(?!/))*\*/[ \t]*|^[ \t]*//[^\n]*$|^[ \t]*\n", re.MULTILINE)
 """Comments for readers of the code, and empty lines: a fifth of our scripts, which no browser
 needs."""
+STYLE_COMMENTS = re.compile(rb"/\*(?:[^*]|\*(?!/))*\*/|^[ \t]+|\n(?=[ \t]*\n)", re.MULTILINE)
+"""The same in a style sheet, with its indents, which mean nothing there."""
+UNREAD = {".js": COMMENTS, ".css": STYLE_COMMENTS}
 
 
 @dataclass(frozen=True)
@@ -73,9 +76,10 @@ def load(folder: Path = FOLDER) -> Files:
     for path in sorted(folder.rglob("*")):
         if path.suffix in TYPES and path.is_file():
             name = path.relative_to(folder).as_posix()
-            own = path.suffix == ".js" and not name.startswith(VENDOR)
-            content = path.read_bytes()
-            found[name] = File(path.suffix, COMMENTS.sub(b"", content) if own else content)
+            content, unread = path.read_bytes(), UNREAD.get(path.suffix)
+            if unread is not None and not name.startswith(VENDOR):
+                content = unread.sub(b"", content)
+            found[name] = File(path.suffix, content)
     whole = hashlib.sha256()
     for name, file in found.items():
         whole.update(f"{name}\0{file.digest}\0".encode())

@@ -47,7 +47,7 @@ export default {
   "models.at_once": "at most {n} at once",
   "models.a_minute": "at most {n} a minute",
   "models.key": "key {n}",
-  "models.said": "The provider said at {when}",
+  "models.said": "The provider answered at {when}",
   "models.status": "status {status}",
   "models.set_first": "Set",
   "models.set_then": "and start again.",
