@@ -10,6 +10,7 @@ import { getState, touch } from "../core/store.js";
 
 const PAGE = 200;
 const FIRST = 60;
+const LOOK_MOST = 200;
 const AGAIN_MS = 800;
 const RETRY_MS = 4000;
 /** Filters of the address that the service knows; `status` may also be `all`. */
@@ -27,9 +28,6 @@ export function kept(task) {
   const { route, ...metadata } = task.metadata;
   return { ...task, metadata: { ...metadata, route: route && { chosen: route.chosen } } };
 }
-
-/** Newest first: ids are UUIDv7. @param {string} one @param {string} other */
-const newer = (one, other) => (one < other ? 1 : one > other ? -1 : 0);
 
 export class Listing {
   /**
@@ -95,7 +93,7 @@ export class Listing {
       const path = `/tasks${query({ ...this.filters, limit, cursor })}`;
       const { tasks, next_cursor: next } = await api.get(path, this.abort.signal);
       this.error = null;
-      if (this.add(tasks, cursor === null) || !looks) {
+      if (this.add(tasks, cursor === null, next !== null) || !looks) {
         this.cursor = next;
         this.done = next === null;
       }
@@ -127,45 +125,45 @@ export class Listing {
   }
 
   /**
+   * The tasks of a page, in the order of the service.
    * @param {Task[]} tasks
    * @param {boolean} newest  the page is the first one
+   * @param {boolean} full  more may follow
    * @returns {boolean} whether the list began anew with them
    */
-  add(tasks, newest) {
-    const held = getState().tasks;
-    const known = new Set(this.ids.concat(this.held));
-    const fresh = tasks.filter((task) => !known.has(task.task_id)).map((task) => task.task_id);
+  add(tasks, newest, full) {
     for (const task of tasks) {
-      held.set(task.task_id, kept(task));
-    }
-    const anew = newest && this.ids.length > 0 && fresh.length === FIRST;
-    if (anew) {
-      // So many came that the page does not reach what is known.
-      this.ids = [];
-      this.held = [];
-    }
-    if (newest && this.holds && this.ids.length) {
-      const top = this.ids[0];
-      this.held = [...this.held, ...fresh.filter((id) => id > top)].sort(newer);
-      this.put(fresh.filter((id) => id <= top));
-    } else {
-      this.put(fresh);
+      getState().tasks.set(task.task_id, kept(task));
     }
     touch();
-    return anew;
-  }
-
-  /** @param {string[]} fresh */
-  put(fresh) {
-    if (fresh.length) {
-      this.ids = [...this.ids, ...fresh].sort(newer);
+    const page = tasks.map((task) => task.task_id);
+    const known = new Set(this.ids);
+    if (!newest || !this.ids.length) {
+      this.ids = [...this.ids, ...page.filter((id) => !known.has(id))];
+      return false;
     }
+    const first = page.findIndex((id) => known.has(id));
+    if (first < 0 && full) {
+      // So many came that the page does not reach what is known.
+      this.ids = page;
+      this.held = [];
+      return true;
+    }
+    const fresh = first < 0 ? page : page.slice(0, first);
+    const listed = new Set(page);
+    this.held = this.holds ? fresh : [];
+    this.ids = [
+      ...(this.holds ? [] : fresh),
+      ...page.slice(fresh.length),
+      ...this.ids.filter((id) => !listed.has(id)),
+    ];
+    return false;
   }
 
   /** Show the newer ones, too. */
   release() {
     this.holds = false;
-    this.put(this.held);
+    this.ids = [...this.held, ...this.ids];
     this.held = [];
     this.changed();
   }
@@ -197,7 +195,8 @@ export class Listing {
   look() {
     if (!this.lookTimer) {
       this.lookTimer = setTimeout(async () => {
-        await this.page(FIRST, null, true);
+        const limit = Math.min(Math.max(this.ids.length, FIRST), LOOK_MOST);
+        await this.page(limit, null, true);
         this.lookTimer = 0;
       }, AGAIN_MS);
     }

@@ -54,7 +54,7 @@ export function figure(task, live, now) {
 export function why(task, live) {
   const state = stateOf(task);
   if (state === "call") {
-    const [name] = (task.error?.message ?? "").split(" ", 1);
+    const [name] = (task.error?.message ?? "").split(/[ :]/, 1);
     return t(`tasks.why.${task.error?.code}`, { name });
   }
   if (state === "failed" || state === "scheduled") {

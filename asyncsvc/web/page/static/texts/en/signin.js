@@ -8,5 +8,4 @@ export default {
   "signin.unknown": "That token is not known here (401).",
   "signin.wait": "Too many wrong tokens came from here. Try again in {seconds} s.",
   "signin.hint": "One of {first}, or that of your entry in {second}. It is sent in a header, never in an address.",
-  "signin.out": "Sign out",
 };

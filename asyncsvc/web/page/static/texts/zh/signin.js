@@ -8,5 +8,4 @@ export default {
   "signin.unknown": "这里不认识这个令牌（401）。",
   "signin.wait": "这里输错的次数太多。{seconds} 秒后再试。",
   "signin.hint": "{first} 里的一个，或 {second} 中你那一项的令牌。它只放在请求头里，从不出现在地址中。",
-  "signin.out": "退出登录",
 };
