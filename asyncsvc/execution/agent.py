@@ -399,13 +399,17 @@ class Names:
     def renamed(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message of the history with the names for the provider."""
         calls = message.get("tool_calls")
-        if not calls:
+        if not isinstance(calls, list):
             return message
-        sent = [
-            call | {"function": call["function"] | {"name": self.sent(call["function"]["name"])}}
-            for call in calls
-        ]
-        return message | {"tool_calls": sent}
+        return message | {"tool_calls": [self._renamed(call) for call in calls]}
+
+    def _renamed(self, call: Any) -> Any:
+        """A call with the name for the provider; what a client has sent as a call and is none
+        stays as it is."""
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
+            return call
+        return call | {"function": function | {"name": self.sent(name)}}
 
 
 def _wire_name(name: str) -> str:
