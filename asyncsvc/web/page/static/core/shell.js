@@ -35,7 +35,8 @@ function nextTheme() {
 }
 
 function Switches() {
-  const { lang, theme } = useStore((s) => s);
+  const lang = useStore((s) => s.lang);
+  const theme = useStore((s) => s.theme);
   const other = lang === "zh" ? "en" : "zh";
   return html`<button class="btn plain" lang=${other} onClick=${() => chooseLang(other)}>
       ${other === "zh" ? "中文" : "English"}

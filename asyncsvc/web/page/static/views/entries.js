@@ -2,7 +2,7 @@
  * The entries of a task's log: what was thought, answered, run by tools, what failed, what changed.
  */
 import { clock, count, seconds, visible } from "../core/format.js";
-import { html, memo, useEffect, useLayoutEffect, useRef, useState } from "../core/html.js";
+import { html, memo, useLayoutEffect, useRef, useState } from "../core/html.js";
 import { ErrorBlock, Sign } from "../core/parts.js";
 import { t } from "../core/text.js";
 import { appendText } from "./code.js";
@@ -42,7 +42,7 @@ function Answer({ entry, version, now }) {
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const drawn = useRef(0);
   const markdown = useRef(/** @type {Markdown | null} */ (null));
-  useEffect(() => {
+  useLayoutEffect(() => {
     const parts = entry.parts ?? [];
     if (box.current) {
       markdown.current ??= new Markdown(box.current);

@@ -144,7 +144,7 @@ function titleOf(task, whole) {
   return visible(text.trim().slice(0, TITLE_MOST)) || t("tasks.no_text", { type: task.type });
 }
 
-/** @param {{task: any, whole: any, log: TaskLog, version: number, explained: any, onGone: (id: string) => void}} props */
+/** @param {{task: any, whole: any, log: TaskLog, turns: number, explained: any, onGone: (id: string) => void}} props */
 export function TaskHead({ task, whole, log, explained, onGone }) {
   const lively = !task.finished_at && task.status !== "paused";
   const now = useNow(!task.finished_at);

@@ -52,19 +52,24 @@ export class Markdown {
     this.due = false;
     /** The open block of code, where the text ends in one. @type {any} */
     this.fence = null;
-    this.after = () => {};
   }
 
-  /** @param {string} text */
+  /** Draws at once; call it once a frame at most. What is long takes further frames. @param {string} text */
   append(text) {
     this.queue += visible(text);
-    this.soon();
+    this.now();
   }
 
   /** No more comes. */
   end() {
     this.done = true;
-    this.soon();
+    this.now();
+  }
+
+  now() {
+    if (!this.due) {
+      this.step();
+    }
   }
 
   soon() {
@@ -73,7 +78,6 @@ export class Markdown {
       nextFrame(() => {
         this.due = false;
         this.step();
-        this.after();
       });
     }
   }

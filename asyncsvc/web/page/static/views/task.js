@@ -7,7 +7,7 @@
 import { api } from "../core/api.js";
 import { traces } from "../core/feed.js";
 import { count } from "../core/format.js";
-import { html, useEffect, useMemo, useRedraw, useRef, useState } from "../core/html.js";
+import { html, memo, useEffect, useMemo, useRedraw, useRef, useState } from "../core/html.js";
 import { ErrorBlock, stateOf } from "../core/parts.js";
 import { go, href } from "../core/router.js";
 import { follow } from "../core/socket.js";
@@ -116,8 +116,9 @@ function useSaid(state) {
   }, [state]);
 }
 
-/** @param {{tab: string, tabs: [string, string][], route: import("../core/types.js").Route}} props */
-function Tabs({ tab, tabs, route }) {
+/** @param {{tab: string, task: any, log: TaskLog, turns: number, route: import("../core/types.js").Route}} props */
+function drawTabs({ tab, task, log, route }) {
+  const tabs = tabsOf(task, log);
   const link = (/** @type {string} */ name) =>
     href({ area: "tasks", id: route.id, tab: name === "log" ? null : name, filters: route.filters });
   const keyed = (/** @type {KeyboardEvent} */ event) => {
@@ -135,6 +136,9 @@ function Tabs({ tab, tabs, route }) {
       aria-controls="task-panel" tabindex=${name === tab ? 0 : -1}>${t(`task.tab.${name}`)} <span>${figure}</span></a>`)}
   </div>`;
 }
+
+const Tabs = memo(drawTabs);
+const Head = memo(TaskHead);
 
 /** @param {any} task @param {TaskLog} log @returns {[string, string][]} */
 function tabsOf(task, log) {
@@ -172,8 +176,8 @@ export function TaskView({ route, onGone }) {
   }[tab];
   return html`<article class="task" aria-label=${t("task.task")}>
     <header class="task-head">
-      <${TaskHead} task=${task} whole=${whole} log=${log} version=${log.version} explained=${explained} route=${route} onGone=${onGone} />
-      <${Tabs} tab=${tab} tabs=${tabs} route=${route} />
+      <${Head} task=${task} whole=${whole} log=${log} turns=${log.turns} explained=${explained} route=${route} onGone=${onGone} />
+      <${Tabs} tab=${tab} task=${task} log=${log} turns=${log.turns} route=${route} />
     </header>
     ${failure && html`<div class="log-error"><${ErrorBlock} error=${failure} /></div>`}
     <div id="task-panel" role="tabpanel" aria-labelledby="tab-${tab}" class="panel">${panel?.()}</div>

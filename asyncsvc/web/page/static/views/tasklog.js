@@ -28,6 +28,7 @@ import { Trace } from "../core/trace.js";
 const CUT = new Set(["retrying", "failed", "interrupted", "deferred"]);
 const NOTES = new Set(["paused", "resumed", "postponed", "interrupted", "deferred", "cancelled", "rerun"]);
 const FINISHED = new Set(["completed", "failed", "cancelled"]);
+const GROWS = new Set(["chunk", "reasoning", "tool_output"]);
 const ASKS = new Set(["needs_approval", "needs_review"]);
 
 export class TaskLog {
@@ -51,12 +52,15 @@ export class TaskLog {
     /** @type {any} */
     this.live = null;
     this.version = 0;
+    /** Counts what changes more than a text that grows. */
+    this.turns = 0;
   }
 
   /** @param {Event} event */
   add(event) {
     this.version += 1;
     if (event.type === "progress") {
+      this.turns += 1;
       this.live = { ...event.data, at: Date.now() };
       return;
     }
@@ -65,7 +69,11 @@ export class TaskLog {
       this.trace = new Trace(this.began);
     }
     this.events += 1;
+    const { kind } = this.trace;
     this.trace.add(event);
+    if (!GROWS.has(event.type) || kind !== this.trace.kind) {
+      this.turns += 1;
+    }
     const at = Math.max(Date.parse(event.ts) - this.began, 0);
     const act = this.actions[event.type];
     act?.call(this, event.data, at);
