@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
@@ -114,8 +115,8 @@ async def test_a_client_without_admin_sees_no_figures_of_others(
     tmp_path: Path, visit: Visiting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALICE_TOKEN", "alice-token-0123456789")
-    alice = {"token_env": "ALICE_TOKEN", "scopes": ["read", "submit"]}
-    async with site(tmp_path, **{"clients.alice": alice}) as running:
+    clients: Any = {"clients.alice": {"token_env": "ALICE_TOKEN", "scopes": ["read", "submit"]}}
+    async with site(tmp_path, **clients) as running:
         seen = await visit(running, expected=["status of 40[13]", "WebSocket connection to"])
         await seen.go("/#/overview")
         await seen.page.get_by_label("Token", exact=True).fill("alice-token-0123456789")
