@@ -261,9 +261,9 @@ def _importer(
 
 
 def _workspaces(settings: Settings) -> TaskWorkspaces:
-    """The workspaces of agents."""
-    tools = settings.tools
-    return TaskWorkspaces(Path(tools.workspace), lambda: settings.tools.checkpoint_mb * MB)
+    """The workspaces of agents: those of this database, of all that lie in the folder."""
+    root, database = Path(settings.tools.workspace), Path(settings.storage.path).resolve()
+    return TaskWorkspaces(root, lambda: settings.tools.checkpoint_mb * MB, str(database))
 
 
 def _toolbox(

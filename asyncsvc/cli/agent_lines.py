@@ -78,6 +78,8 @@ class AgentLines:
         """Calls whose line has been written."""
         self._pieces: dict[str, str] = {}
         """The unfinished line of each call that writes while it runs."""
+        self._left_out: set[str] = set()
+        """Calls that do not run, by a person's decision."""
         self._latest: str | None = None
 
     def take(self, kind: str, data: dict[str, Any]) -> None:
@@ -117,6 +119,8 @@ class AgentLines:
 
     def _result(self, data: dict[str, Any]) -> None:
         call_id = data["id"]
+        if call_id in self._left_out:
+            return  # the decision is shown; the result only repeats it for the model
         if self._latest != call_id:
             self._show(call_id)
         if (left := self._pieces.pop(call_id, None)) is None:
@@ -131,6 +135,8 @@ class AgentLines:
         self._latest = None
 
     def _decision(self, data: dict[str, Any]) -> None:
+        if data["decision"] in ("denied", "skip"):
+            self._left_out.add(data["id"])
         call = self._calls.get(data["id"], data["id"])
         reason = f": {data['reason']}" if data.get("reason") else ""
         self._write(f"[{call}: {DECISIONS.get(data['decision'], data['decision'])}{reason}]", False)

@@ -1,15 +1,12 @@
 """`approve`, `deny`, `fork`, `ledger` and `files`: an agent's calls of tools and its workspace."""
 
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from rich.console import Group, RenderableType
-from rich.text import Text
 
-from asyncsvc.cli import tables
-from asyncsvc.cli.agent_lines import call_text, result_text
+from asyncsvc.cli.agent_tables import file_table, ledger_table
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.new_files import STD, report, written
 from asyncsvc.cli.options import (
@@ -25,15 +22,6 @@ from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.tasks import command
 
 app = typer.Typer()
-CALL_STYLES = {
-    "asked": "yellow",
-    "needs_approval": "magenta",
-    "needs_review": "magenta",
-    "started": "cyan",
-    "finished": "green",
-    "rolled_back": "yellow",
-    "denied": "red",
-}
 
 
 @app.command(rich_help_panel=THERE)
@@ -78,34 +66,6 @@ def ledger(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     with reach(url) as api:
         found = api.get(f"/tasks/{api.resolve(task_id)}/ledger")
     return print_answer(found, as_json, lambda answer: ledger_table(answer["calls"]))
-
-
-def ledger_table(calls: list[dict[str, Any]]) -> RenderableType:
-    """The calls of an agent, in their order."""
-    if not calls:
-        return Text("no call of a tool")
-    table = tables.plain_table(">step", "call", "state", "result")
-    table.columns[1].ratio, table.columns[3].ratio = 3, 2
-    for call in calls:
-        state = call["state"]
-        table.add_row(
-            str(call["step"]),
-            call_text(call["name"], call["arguments"]),
-            Text(state, CALL_STYLES.get(state, "")),
-            _outcome(call),
-        )
-    return table
-
-
-def _outcome(call: dict[str, Any]) -> Text:
-    result = call.get("result")
-    decision = call.get("decision")
-    parts = [str(decision)] if decision else []
-    if call.get("reason"):
-        parts.append(str(call["reason"]))
-    if result:
-        parts.append(result_text(result | {"name": None}))
-    return tables.one_line("; ".join(parts), "" if not result or result.get("ok") else "red")
 
 
 @app.command(rich_help_panel=THERE)
@@ -161,14 +121,3 @@ def _show(api: Api, where: str, path: str, as_json: bool) -> int:
     else:
         sys.stdout.write(text)
     return 0
-
-
-def file_table(found: dict[str, Any]) -> RenderableType:
-    """The files of a workspace."""
-    if not found["files"]:
-        return Text("no file")
-    table = tables.plain_table("path", ">bytes", "kind")
-    for file in found["files"]:
-        table.add_row(file["path"], str(file["size"]), file["kind"])
-    more = [Text("more files than are listed", "bright_black")] if found.get("truncated") else []
-    return Group(table, *more)

@@ -224,6 +224,10 @@ def _introduction(profile: Any, url: str) -> list[str]:
         f"          ASYNCSVC_MODELS__SIMULATED__BASE_URL={url}/v1 "
         f"ASYNCSVC_MODELS__SIMULATED__MODEL={name}"
     )
+    lines.append(
+        'agents  it plays one for "mend the failing test", or your script: '
+        '#agent [{"calls": [{"name": "list_directory"}]}, "Done."]'
+    )
     return [*lines, f"figures {url}/_sim/stats"]
 
 

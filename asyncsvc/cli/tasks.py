@@ -11,8 +11,9 @@ from rich.text import Text
 
 from asyncsvc.cli import tables
 from asyncsvc.cli.agent_lines import how_to_decide, wait_text
+from asyncsvc.cli.agent_tables import time_table
 from asyncsvc.cli.client import reach
-from asyncsvc.cli.options import THERE, Json, States, TaskId, Url, print_json
+from asyncsvc.cli.options import THERE, Json, States, TaskId, Url, print_json, program
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.terminal import json_text
 
@@ -42,13 +43,17 @@ WAIT_REASONS = {
 @app.command(rich_help_panel=THERE)
 def tasks(
     status: Annotated[States | None, typer.Option(help="Only those in this state.")] = None,
+    waiting_for: Annotated[
+        Literal["approval", "review"] | None, typer.Option(help="Only agents that wait for yours.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
     as_json: Json = False,
     url: Url = None,
 ) -> int:
     """List tasks, newest first."""
     with reach(url) as api:
-        page = api.get("/tasks", {"status": status, "limit": limit})
+        query = {"status": status, "waiting_for": waiting_for, "limit": limit}
+        page = api.get("/tasks", query)
     if as_json:
         print_json(page)
         return 0
@@ -257,7 +262,17 @@ def count_table(counts: dict[str, Any]) -> RenderableType:
         table.add_section()
     totals = [_count(counts[state], state) for state in states]
     table.add_row(Text("all", "bold"), *totals, Text(str(counts["total"]), "bold"))
-    return table
+    return Group(table, *_waiting(counts))
+
+
+def _waiting(counts: dict[str, Any]) -> list[RenderableType]:
+    """How many agents wait for a person; nothing where none does."""
+    found = [(kind, counts.get(f"needs_{kind}", 0)) for kind in ("approval", "review")]
+    return [
+        Text(f"{count} for your {kind}: {program()} tasks --waiting-for {kind}", "magenta")
+        for kind, count in found
+        if count
+    ]
 
 
 def _count(value: int, state: str) -> Text:
@@ -275,7 +290,8 @@ def story_report(story: dict[str, Any]) -> RenderableType:
             tables.number(step["for_s"], " s") if step["for_s"] is not None else "",
             step["why"] or "",
         )
-    return Group(head, steps, *_waits(story), *_attempts(story), *_rest(story))
+    agent = time_table(story["agent"]) if story.get("agent") else []
+    return Group(head, steps, *_waits(story), *_attempts(story), *agent, *_rest(story))
 
 
 def _waits(story: dict[str, Any]) -> list[RenderableType]:

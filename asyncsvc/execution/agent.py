@@ -27,7 +27,14 @@ from asyncsvc.providers.answers.answer import MESSAGE, Answer
 from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.providers.answers.tool_calls import put_together
 from asyncsvc.providers.client import Client
-from asyncsvc.providers.tokens import ANSWER, completed_usage, of_prompt, room_of_answer, total
+from asyncsvc.providers.tokens import (
+    ANSWER,
+    MARGIN,
+    completed_usage,
+    of_prompt,
+    room_of_answer,
+    total,
+)
 from asyncsvc.providers.tools import function_name
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.tasks.state import Draft, EventType
@@ -196,7 +203,9 @@ class Model:
         params = dict(self._body["params"])
         if self._functions and not textual:
             params["tools"] = self._functions
-        fit = partial(fitted, *self._conversation(), count=partial(of_prompt, params=params))
+        # In the text the tools take about as much as in the parameter.
+        counted = params | ({"tools": self._functions} if self._functions else {})
+        fit = partial(fitted, *self._conversation(), count=partial(of_prompt, params=counted))
         messages, tries = fit(self._room(params)), 1
         while True:
             sent = described(messages, self._functions) if textual else messages
@@ -221,8 +230,10 @@ class Model:
         where the agent repeats itself although it was warned."""
         given, after, repeats = self._body, list[dict[str, Any]](), Repeats()
         own = given.get("messages") or [{"role": "user", "content": given["content"]}]
+        begun = len(own)
         if "forked_from" in given:  # the rest of them is another agent's history
             own = [self._names.renamed(message) for message in own]
+            begun = next((n for n, one in enumerate(own) if one["role"] == "assistant"), begun)
         for step in self._records.history.ended:
             after += map(self._names.renamed, step.messages())
             repeats.add(step.calls)
@@ -230,13 +241,14 @@ class Model:
                 after[-1] |= {"content": f"{after[-1]['content']}\n\n{WARNING}"}
         if repeats.verdict is Verdict.STOP:
             raise MaxSteps(STOPPED)
-        return [*own, *after], len(own)
+        return [*own, *after], begun
 
     def _room(self, params: dict[str, Any]) -> int:
         """Tokens that the conversation may have; any number where the model's context is not known,
         until the provider finds one too long."""
         context = self._call.upstream.settings.context
-        return max(context - max(room_of_answer(params), ANSWER), 1) if context else sys.maxsize
+        room = context - max(room_of_answer(params), ANSWER)
+        return max(int(room / MARGIN), 1) if context else sys.maxsize
 
     async def _begin(self, number: int, tokens: int) -> None:
         """Wait for the account, and write down the step and that its call counts."""

@@ -30,6 +30,8 @@ hold the pipe."""
 DISK_S = 0.1
 """How often the disk is looked at."""
 MOST_FILES = 100_000
+NICE = 10
+"""By how much programs step back behind the service where both want the processor."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +110,9 @@ class Child:
             start_new_session=True,
         )
         self.pid = self._child.pid
+        if hasattr(os, "setpriority"):
+            with suppress(OSError):  # it has ended already
+                os.setpriority(os.PRIO_PGRP, self.pid, NICE)
         self._loop = asyncio.get_running_loop()
         self._ended: asyncio.Future[int] = self._loop.create_future()
         if hasattr(os, "pidfd_open"):

@@ -55,8 +55,8 @@ HALF = ".new"
 TICK_NS, COARSE_NS = 20_000_000, 2_000_000_000
 """How far apart two changes may have the same time: on most file systems, and on those that count
 whole seconds."""
-SYNCED_ONE_BY_ONE = 64
-"""Files and folders; a sync of the whole file system takes no longer than that of more."""
+SYNCED_ONE_BY_ONE = 8
+"""Files and folders: each takes a commit of the file system, which takes one for all together."""
 
 
 # Taking -----------------------------------------------------------------------------------------

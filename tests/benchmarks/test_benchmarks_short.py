@@ -10,6 +10,7 @@ import pytest
 from asyncsvc.limits.sliding_window import LAG
 from tests.benchmarks import (
     agents,
+    checkpoint,
     crash,
     crowd,
     faults,
@@ -128,6 +129,10 @@ async def test_a_hanging_model_breaks_no_other() -> None:
 
 async def test_programs_in_a_sandbox_end_at_their_limits() -> None:
     assert (await sandbox.run(1)).broken == []
+
+
+async def test_a_workspace_is_put_back_to_its_checkpoint() -> None:
+    assert (await checkpoint.run(checkpoint.Plan(files=100, total_mb=2, rounds=1))).broken == []
 
 
 async def test_it_starts_and_stops() -> None:

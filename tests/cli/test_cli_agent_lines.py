@@ -177,6 +177,14 @@ def test_decisions_are_shown(decision: dict[str, Any], words: str) -> None:
     assert f"[write_file a.txt: {words}" in err
 
 
+def test_a_call_that_is_denied_is_not_shown_as_if_it_had_run() -> None:
+    denied = ("approval", {"id": "a", "decision": "denied", "reason": "no"})
+    events = (step(1), call("a", "write_file", path="a.txt"), ASKED, paused("needs_approval"))
+    ended = result("a", "write_file", "a person has denied this call: no", ok=False)
+    _, err = shown(*events, denied, RESUMED, ended)
+    assert err.splitlines()[-1] == "[write_file a.txt: denied: no]"
+
+
 def test_a_call_that_is_undone_after_a_crash_is_shown_again() -> None:
     back = ("rollback", {"id": "a", "checkpoint": "c"})
     events = (step(1), call("a", "git"), started("a"), back, started("a"), result("a", "git", "ok"))

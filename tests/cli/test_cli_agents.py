@@ -143,7 +143,7 @@ def test_the_ledger_shows_each_call_with_its_end(
     result = {"ok": False, "exit_code": 1, "duration_s": 0.5, "truncated": False, "output": "F"}
     calls = [
         call("finished", result=result | {"name": "exec_command"}),
-        call("denied", step=2, decision="denied", reason="not now"),
+        call("denied", step=2, decision="denied", reason="not now", result=result),
         call("needs_review", step=3),
     ]
     service.answers[f"GET /tasks/{ID}/ledger"] = {"calls": calls}
@@ -152,7 +152,7 @@ def test_the_ledger_shows_each_call_with_its_end(
     assert len(lines) == 3
     assert "finished" in lines[0]
     assert "exit code 1, 0.5 s" in lines[0]
-    assert "denied; not now" in lines[1]
+    assert lines[1].rstrip().endswith("denied; not now")
     assert "needs_review" in lines[2]
     text("ledger", ID, "--json")
     assert json.loads(capsys.readouterr().out) == {"calls": calls}
@@ -318,3 +318,42 @@ def test_text_of_a_fork_comes_from_stdin_too(
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO("über stdin\n".encode())))
     text("fork", ID, "-", "--step", "1")
     assert sent(service)[2] == {"step": 1, "content": "über stdin"}
+
+
+def test_agents_that_wait_for_a_person_are_counted_and_listed(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    states = ["scheduled", "pending", "running", "paused", "completed", "failed", "cancelled"]
+    counts = dict.fromkeys(states, 0) | {"total": 3, "needs_approval": 2, "needs_review": 0}
+    service.answers["GET /tasks/stats"] = counts
+    text("stats")
+    shown = capsys.readouterr().out
+    assert "2 for your approval" in shown
+    assert "review" not in shown
+    service.answers["GET /tasks"] = {"tasks": [], "next_cursor": None}
+    text("tasks", "--waiting-for", "review")
+    assert "waiting_for=review" in service.requests[-1][1]
+
+
+def test_where_the_time_of_an_agent_went(
+    service: ScriptedService, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls = [{"name": "git", "took_s": 0.25}, {"name": "denied_tool", "took_s": None}]
+    step = {"number": 1, "model_s": 1.5, "usage": {"total_tokens": 99}, "calls": calls}
+    agent = {"steps": [step], "model_s": 1.5, "tools_s": 0.25, "person_s": 2.0}
+    service.answers[f"GET /tasks/{ID}/explain"] = {
+        "task_id": ID,
+        "status": "completed",
+        "timeline": [],
+        "waits": {"queued_s": {}},
+        "attempts": [],
+        "totals": {"waiting_s": 0, "running_s": 2},
+        "usage": None,
+        "now": None,
+        "cached": False,
+        "agent": agent,
+    }
+    text("explain", ID)
+    shown = capsys.readouterr().out
+    assert "git 0.2 s, denied_tool" in shown
+    assert "of the agent's time: model 1.500 s, tools 0.250 s, a person 2.000 s" in shown

@@ -15,6 +15,7 @@ def test_it_shows_its_models_and_how_to_use_it_and_ends_with_0(place: Place) -> 
     assert (ended.code, ended.err) == (0, "")
     assert "nvidia-1" in text
     assert "40 in 60 s" in text
+    assert '#agent [{"calls": [{"name": "list_directory"}]}, "Done."]' in text
     assert "ASYNCSVC_MODELS__SIMULATED__BASE_URL=http://127.0.0.1:" in text
 
 

@@ -18,6 +18,7 @@ from asyncsvc.errors import (
 )
 from asyncsvc.journal.journal import Change
 from asyncsvc.providers.answers.delta import Delta
+from asyncsvc.providers.tokens import ANSWER, of_prompt
 from asyncsvc.tasks.state import Cause, Draft, EventType, State, status
 from asyncsvc.tools.files import FILE_TOOLS
 from asyncsvc.tools.registry import Toolbox
@@ -396,6 +397,32 @@ async def test_a_conversation_that_is_too_long_is_shortened(tmp_path: Path, ran:
         sizes = [len(orjson.dumps(one.messages)) for one in services.client.calls]
         assert sizes[4] < sizes[3]
         assert (await services.task(task_id)).steps == 4
+
+
+@virtual
+async def test_a_fork_of_a_long_run_is_shortened_too(tmp_path: Path) -> None:
+    async with EngineServices(tmp_path, {"a": model(context=20_000)}) as services:
+        reads: list[Script] = [[call("read_file", path="a.txt", offset=n)] for n in range(6)]
+        steps(services, *reads, ["done"])
+        task_id = await agent(services, files={"a.txt": "line\n" * 5_000})
+        task = await services.finished(task_id)
+        services.client.on("and now", ["done"])
+        made = await services.services.forks.fork(task, 6, "and now", None)
+        assert (await services.finished(made.task_id)).state is State.COMPLETED
+        last = services.client.calls[-1]
+        assert of_prompt(last.messages, last.params) < 20_000
+        assert (last.messages[0]["content"], last.messages[-1]["content"]) == (ASK, "and now")
+
+
+@virtual
+async def test_the_tools_of_a_model_without_tool_calling_take_room(tmp_path: Path) -> None:
+    models = {"a": model(context=2_000, tool_calling=False)}
+    async with EngineServices(tmp_path, models) as services:
+        block = '```tool_call\n{"name": "read_file", "arguments": {"path": "a.txt"}}\n```'
+        steps(services, [block])
+        services.client.of_model["a"] = ("done",)
+        await services.finished(await agent(services, files={"a.txt": "line\n" * 5_000}))
+        assert of_prompt(services.client.calls[1].messages, {}) + ANSWER < 2_000
 
 
 @virtual

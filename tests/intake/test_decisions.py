@@ -1,9 +1,11 @@
 """A person's decisions on calls of tools: what each appends, and which are refused."""
 
 import asyncio
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from asyncsvc.agents.history import CallState, history
@@ -170,3 +172,36 @@ async def test_a_restart_keeps_the_wait(tmp_path: Path) -> None:
         await services.restart()
         assert (await services.task(task_id)).waiting_for == "approval"
         assert (await services.services.decisions.approve(task_id)).state is State.PENDING
+
+
+async def waiting(services: EngineServices, task_id: str, call_id: str) -> None:
+    """Wait until the call waits for a person."""
+    async with aclosing(services.services.journal.follow(task_id)) as pages:
+        async for page in pages:
+            if any(one.type == "approval" and one.data["id"] == call_id for one in page):
+                return
+
+
+@virtual
+async def test_an_agent_goes_on_after_each_decision(tmp_path: Path) -> None:
+    def write(path: str) -> dict[str, Any]:
+        text = orjson.dumps({"path": path, "content": "x"}).decode()
+        function = {"name": "write_file", "arguments": text}
+        return {"index": 0, "id": path, "type": "function", "function": function}
+
+    async with engine(tmp_path) as services:
+        decisions = services.services.decisions
+        services.client.on_turns("mend it", [write("a")], [write("b")], ["done"])
+        fields: dict[str, Any] = {"type": "agent", "content": "mend it"}
+        task_id = await services.submit_fields(approve=["write_file"], **fields)
+        await waiting(services, task_id, "a")
+        await decisions.approve(task_id, "a")
+        await waiting(services, task_id, "b")
+        await decisions.deny(task_id, "one is enough")
+        assert (await services.finished(task_id)).state is State.COMPLETED
+        assert await services.result(task_id) == "done"
+        last = services.client.calls[-1].messages[-1]
+        assert "one is enough" in last["content"]
+        assert len(services.client.calls) == 3  # no step is paid for twice
+        async with services.services.workspaces.look(task_id, 0) as workspace:
+            assert [item.path for item in workspace.items("")] == ["a"]

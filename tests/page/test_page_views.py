@@ -67,7 +67,7 @@ async def test_a_provider_that_refuses_is_quoted(tmp_path: Path, visit: Visiting
         await seen.go("/#/models")
         row = seen.page.locator("tbody", has_text="fast")
         await expect(row.locator(".state")).to_contain_text("rests")
-        await expect(row.locator(".word")).to_contain_text("The provider")
+        await expect(row.locator(".word")).to_contain_text("The provider answered at")
         await expect(row.locator(".word")).to_contain_text("status 429, Retry-After 30")
         await expect(row.locator(".word q")).not_to_be_empty()
         assert await seen.barriers() == []

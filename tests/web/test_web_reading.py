@@ -140,7 +140,7 @@ async def test_the_figures_count_each_state_and_model(fresh: Service) -> None:
     models = figures.pop("models")
     assert figures == {
         "total": 2, "scheduled": 1, "pending": 0, "running": 0, "paused": 0, "completed": 1,
-        "failed": 0, "cancelled": 0,
+        "failed": 0, "cancelled": 0, "needs_approval": 0, "needs_review": 0,
     }  # fmt: skip
     assert models["fast"]["completed"] == 1
 

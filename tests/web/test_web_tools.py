@@ -1,14 +1,17 @@
 """`/tools`: the list, and calls of tools under the rules of agents."""
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import pytest_asyncio
 
+from tests.polling import until
 from tests.tools.test_fetch import page, site
 from tests.web.serving import Service, expect, refused, serving
 
@@ -49,6 +52,19 @@ async def test_a_named_workspace_stays_and_another_goes(tooled: Service) -> None
     assert expect(await call(tooled, "read_file", kept, path="a"), 200)["output"] == "1"
     missing = expect(await call(tooled, "read_file", path="a"), 200)
     assert (missing["ok"], missing["exit_code"]) == (False, 1)
+
+
+async def test_a_client_that_hangs_up_ends_its_call(tooled: Service) -> None:
+    code = "while True: pass  # until the client hangs up"
+
+    async def runs() -> bool:
+        found = (one.info["cmdline"] or [] for one in psutil.process_iter(["cmdline"]))
+        return any(code in words for words in found)
+
+    calling = asyncio.create_task(call(tooled, "exec_python", code=code, timeout_s=300))
+    await until(runs, bool)
+    calling.cancel()
+    await until(runs, lambda still: not still)
 
 
 async def test_pages_are_fetched_where_the_settings_name_their_host(tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """Streamed responses, cut where the rest of the content cannot be read.
 
 The connection is then closed before the end of the body, so that a client never takes a part for
-the whole; the log has one line and no traceback.
+the whole; the log has one line and no traceback. Work for a client that hangs up is cancelled.
 """
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator
-from typing import AnyStr
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any, AnyStr, TypeVar
 
 from starlette.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
@@ -14,6 +15,7 @@ from starlette.types import Message, Receive, Scope, Send
 from asyncsvc.errors import AsyncsvcError
 
 log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 LIVE = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """The headers of a stream that no proxy may store or hold back."""
@@ -39,6 +41,25 @@ class Watched:
     async def __call__(self, message: Message) -> None:
         self.begun = True
         await self._send(message)
+
+
+async def unless_left(receive: Receive, work: Coroutine[Any, Any, T]) -> T | None:
+    """What the work gives; it is cancelled, and gives None, where the client hangs up before.
+    Raises what the work raises."""
+    working = asyncio.ensure_future(work)
+    leaving = asyncio.ensure_future(_disconnected(receive))
+    try:
+        await asyncio.wait({working, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.gather(working, leaving, return_exceptions=True)
+
+
+async def _disconnected(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
 
 
 def cut(scope: Scope, error: AsyncsvcError) -> None:

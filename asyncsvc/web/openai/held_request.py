@@ -5,7 +5,6 @@ at once; a stop of the service cancels no task; each answer names its task. The 
 is not known here.
 """
 
-import asyncio
 import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
@@ -29,7 +28,7 @@ from asyncsvc.web.http.errors import answer
 from asyncsvc.web.http.large_answers import deliver
 from asyncsvc.web.http.resources import caller
 from asyncsvc.web.http.state import Services, services
-from asyncsvc.web.http.streaming import Watched, cut
+from asyncsvc.web.http.streaming import Watched, cut, unless_left
 from asyncsvc.web.openai.errors import TASK_ID, Failure, failure, of_task, refusal
 from asyncsvc.web.openai.requests import Call
 from asyncsvc.web.tasks.sse import pages
@@ -181,22 +180,12 @@ class HeldResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         watched = Watched(send)
-        answering = asyncio.ensure_future(self._answer(scope, receive, watched))
-        leaving = asyncio.ensure_future(_disconnected(receive))
-        try:
-            await asyncio.wait({answering, leaving}, return_when=asyncio.FIRST_COMPLETED)
-            if answering.done():
-                answering.result()
-                return
-        finally:
-            answering.cancel()
-            leaving.cancel()
-            await asyncio.gather(answering, leaving, return_exceptions=True)
-        await give_up(self._held)
+        if not await unless_left(receive, self._answer(scope, receive, watched)):
+            await give_up(self._held)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Watched) -> None:
-        """An exception before the answer has begun becomes an error response; a known one later
-        cuts the answer."""
+    async def _answer(self, scope: Scope, receive: Receive, send: Watched) -> bool:
+        """Answer, and be done. An exception before the answer has begun becomes an error response;
+        a known one later cuts the answer."""
         try:
             await self._application(scope, receive, send)
         except Exception as error:
@@ -206,11 +195,7 @@ class HeldResponse(Response):
                 cut(scope, error)
             else:
                 raise
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+        return True
 
 
 def _limits(services: Services, name: str) -> dict[str, str]:

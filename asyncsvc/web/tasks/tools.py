@@ -18,7 +18,11 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.errors import JSON, check_names
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import services
+from asyncsvc.web.http.streaming import unless_left
 from asyncsvc.web.tasks.schemas import Object
+
+HUNG_UP = 499
+"""For the log alone: the client hung up before the answer."""
 
 
 class Function(TypedDict):
@@ -78,7 +82,7 @@ async def tools(request: Request) -> Response:
 async def call(request: Request) -> Response:
     """POST /tools/{tool}: one call of a tool, under the same rules as an agent's.
 
-    The body holds its parameters.
+    The body holds its parameters. A client that hangs up ends the call.
     """
     parts, query = services(request), request.query_params
     check_names(query, ToolQuery.__annotations__, "parameter of a call")
@@ -90,7 +94,10 @@ async def call(request: Request) -> Response:
     async with parts.toolbox.workspaces.use(owner, query.get("workspace")) as workspace:
         with timed() as took:
             around = Surroundings(workspace, owner, most, lambda _: None)
-            result = await parts.toolbox.run(tool, given, around)
+            running = parts.toolbox.run(tool, given, around)
+            result = await unless_left(request.receive, running)
+    if result is None:
+        return Response(status_code=HUNG_UP)
     return JSON(result.as_dict() | {"duration_s": took[0]})
 
 

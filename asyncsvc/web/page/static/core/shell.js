@@ -70,10 +70,12 @@ function Pulse() {
   if (signedOut) {
     return html`<div class="pulse"><span class="sw"><${Switches} /></span></div>`;
   }
-  const needs = (stats?.needs_approval ?? 0) + (stats?.needs_review ?? 0);
+  const { needs_approval: approvals = 0, needs_review: reviews = 0 } = stats ?? {};
+  const needs = approvals + reviews;
+  const kind = approvals && reviews ? "" : approvals ? "approval" : "review";
   return html`<div class="pulse">
     ${needs > 0 &&
-    html`<a class="need" href=${href({ area: "tasks", filters: { status: "paused" } })}
+    html`<a class="need" href=${href({ area: "tasks", filters: { status: "paused", waiting_for: kind } })}
       ><${Sign} name="call" state="call" /><b>${needs}</b
       ><span class="narrow-no">${t("core.need_you", { count: needs })}</span></a
     >`}

@@ -10,6 +10,11 @@
 const LATER = { completed: "rest", failed: "rest", cancelled: "rest", paused: "rest", running: "first" };
 const BY_TYPE = { reasoning: "think", chunk: "say", attempt: "first", step: "first" };
 const ASKS = new Set(["needs_approval", "needs_review"]);
+/** The kinds of the service's own spans. @type {Record<string, string>} */
+const KINDS = {
+  scheduled: "wait", pending: "wait", retry: "wait", first_token: "first", thinking: "think", answering: "say",
+  tool: "tool", paused: "rest", approval: "ask",
+};
 
 export class Trace {
   /** @param {number} began  ms since the epoch */
@@ -140,7 +145,7 @@ function ofSpans(spans, until) {
         last.cut = true;
       }
     } else {
-      segments.push({ kind, from: at, to: at + ms });
+      segments.push({ kind: KINDS[kind] ?? "rest", from: at, to: at + ms });
       at += ms;
     }
   }

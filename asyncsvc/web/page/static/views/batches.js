@@ -8,7 +8,7 @@ import { bytes, count, exact, relative } from "../core/format.js";
 import { html, useState } from "../core/html.js";
 import { ErrorBlock, StateWord } from "../core/parts.js";
 import { t } from "../core/text.js";
-import { Button, Choice } from "./fields.js";
+import { Asked, Button, Choice, Refused, useAction } from "./fields.js";
 import { usePoll } from "./poll.js";
 
 /**
@@ -130,63 +130,41 @@ function Results({ batch }) {
 /** A file as a download: read with the token of the page, which a plain link would not send.
  * @param {{id: string, word: string}} props */
 function Download({ id, word }) {
-  const [error, set] = useState(/** @type {Error | null} */ (null));
-  const save = async () => {
-    try {
-      const answer = await call(`/v1/files/${encodeURIComponent(id)}/content`, { headers: { accept: "*/*" } });
-      const address = URL.createObjectURL(await answer.blob());
-      const link = document.createElement("a");
-      link.href = address;
-      link.download = `${id}.jsonl`;
-      link.click();
-      setTimeout(() => URL.revokeObjectURL(address), 60_000);
-    } catch (failure) {
-      set(/** @type {Error} */ (failure));
-    }
-  };
-  return html`<${Button} kind="plain" onClick=${save}>${word}<//>${error && html`<small class="st-failed">${error.message}</small>`}`;
+  const { run, error } = useAction(async () => {
+    const answer = await call(`/v1/files/${encodeURIComponent(id)}/content`, { headers: { accept: "*/*" } });
+    const address = URL.createObjectURL(await answer.blob());
+    Object.assign(document.createElement("a"), { href: address, download: `${id}.jsonl` }).click();
+    setTimeout(() => URL.revokeObjectURL(address), 60_000);
+  });
+  return html`<${Button} kind="plain" onClick=${() => run()}>${word}<//><${Refused} error=${error} />`;
 }
 
 /** Ends a batch: asked, as its other lines are not done then. @param {{batch: Batch, refresh: () => void}} props */
 function Cancel({ batch, refresh }) {
-  const [state, set] = useState(/** @type {{asking?: boolean, error?: Error}} */ ({}));
   const { total, completed, failed } = batch.request_counts;
   const cancel = async () => {
-    try {
-      await api.post(`/v1/batches/${encodeURIComponent(batch.id)}/cancel`);
-      set({});
-      refresh();
-    } catch (error) {
-      set({ error: /** @type {Error} */ (error) });
-    }
+    await api.post(`/v1/batches/${encodeURIComponent(batch.id)}/cancel`);
+    refresh();
   };
-  if (state.error) return html`<small class="st-failed" role="status">${state.error.message}</small>`;
-  if (!state.asking) return html`<${Button} onClick=${() => set({ asking: true })}>${t("batches.cancel")}<//>`;
-  return html`<span class="asking">
-    <${Button} onClick=${() => set({})}>${t("batches.go_on")}<//>
-    <${Button} kind="main" onClick=${cancel}>${t("batches.cancel_it", { count: total - completed - failed })}<//>
-  </span>`;
+  return html`<${Asked} word=${t("batches.cancel")} act=${cancel} no=${t("batches.go_on")}
+    yes=${t("batches.cancel_it", { count: total - completed - failed })} />`;
 }
 
 /** Begins a batch: the file is uploaded, then the batch is made of it. @param {{done: () => void, leave: () => void}} props */
 function Maker({ done, leave }) {
   const [file, choose] = useState(/** @type {File | null} */ (null));
   const [endpoint, set] = useState(ENDPOINTS[0]);
-  const [state, tell] = useState(/** @type {{busy?: boolean, error?: Error}} */ ({}));
-  const begin = async (/** @type {Event} */ event) => {
+  const { run, busy, error } = useAction(async () => {
+    const form = new FormData();
+    form.append("purpose", "batch");
+    form.append("file", /** @type {File} */ (file));
+    const uploaded = await (await call("/v1/files", { method: "POST", body: form })).json();
+    await api.post("/v1/batches", { input_file_id: uploaded.id, endpoint, completion_window: "24h" });
+    done();
+  });
+  const begin = (/** @type {Event} */ event) => {
     event.preventDefault();
-    if (!file) return;
-    tell({ busy: true });
-    try {
-      const form = new FormData();
-      form.append("purpose", "batch");
-      form.append("file", file);
-      const uploaded = await (await call("/v1/files", { method: "POST", body: form })).json();
-      await api.post("/v1/batches", { input_file_id: uploaded.id, endpoint, completion_window: "24h" });
-      done();
-    } catch (error) {
-      tell({ error: /** @type {Error} */ (error) });
-    }
+    void run();
   };
   return html`<form class="maker" onSubmit=${begin}>
     <div class="field">
@@ -195,10 +173,11 @@ function Maker({ done, leave }) {
       ${" "}<span class="ink2">${file ? html`<bdi>${file.name}</bdi> · ${bytes(file.size)}` : t("batches.file_hint")}</span>
     </div>
     <${Choice} label=${t("batches.endpoint")} name="endpoint" value=${endpoint} set=${set} options=${ENDPOINTS.map((one) => [one, one])} />
-    ${state.error && html`<div class="field"><${ErrorBlock} error=${state.error} /></div>`}
+    ${error && html`<div class="field"><${ErrorBlock} error=${error} /></div>`}
     <p class="field">
-      <${Button} kind="main" type="submit" disabled=${!file || state.busy}>${t("batches.begin")}<//>
+      <${Button} kind="main" type="submit" disabled=${!file || busy}>${t("batches.begin")}<//>
       ${" "}<${Button} onClick=${leave}>${t("batches.leave")}<//>
+      ${!file && html`<span class="ink2"> ${t("batches.choose_first")}</span>`}
     </p>
   </form>`;
 }

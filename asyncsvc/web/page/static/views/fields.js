@@ -18,6 +18,50 @@ export function Button({ kind = "", type = "button", onClick, disabled, label, p
 }
 
 /**
+ * An action that the service may refuse: `run` begins it, `error` is why it was refused, `busy`
+ * whether it is under way. What is in `act` after the call is done only where it was allowed.
+ *
+ * @template {any[]} A
+ * @param {(...given: A) => Promise<void>} act
+ * @returns {{run: (...given: A) => Promise<void>, busy: boolean, error: any}}
+ */
+export function useAction(act) {
+  const [state, set] = useState(/** @type {{busy: boolean, error: any}} */ ({ busy: false, error: null }));
+  const run = async (/** @type {A} */ ...given) => {
+    set({ busy: true, error: null });
+    let error = null;
+    try {
+      await act(...given);
+    } catch (refused) {
+      error = refused;
+    }
+    set({ busy: false, error });
+  };
+  return { ...state, run };
+}
+
+/** Why an action was refused, where its button is. @param {{error: any}} props */
+export function Refused({ error }) {
+  return error && html`<small class="st-failed" role="status">${error.message}</small>`;
+}
+
+/**
+ * A button for what cannot be undone: the first press asks, the second one, with its own words, acts.
+ *
+ * @param {{word: string, label?: string, kind?: string, yes: string, no: string, act: () => Promise<void>}} props
+ */
+export function Asked({ word, label, kind, yes, no, act }) {
+  const [asking, ask] = useState(false);
+  const { run, busy, error } = useAction(act);
+  if (error) return html`<${Refused} error=${error} />`;
+  if (!asking) return html`<${Button} kind=${kind} label=${label} onClick=${() => ask(true)}>${word}<//>`;
+  return html`<span class="asking">
+    <${Button} onClick=${() => ask(false)}>${no}<//>
+    <${Button} kind="main" disabled=${busy} onClick=${run}>${yes}<//>
+  </span>`;
+}
+
+/**
  * A label above, an input, and a hint below, of which a fault takes the place.
  *
  * @param {{id: string, label: string, small?: string, hint?: any, fault?: string | null, hidden?: boolean,

@@ -9,6 +9,7 @@ import { Copy, ErrorBlock } from "../core/parts.js";
 import { t } from "../core/text.js";
 
 const SHOWN = 200000;
+const GIT = ".git/";
 
 /** @param {string} path */
 const encoded = (path) => path.split("/").map(encodeURIComponent).join("/");
@@ -62,12 +63,15 @@ export function Files({ id, status, calls }) {
     });
     return () => ending.abort();
   }, [id, status, calls]);
-  const files = (found?.files ?? []).filter((/** @type {any} */ file) => file.kind !== "directory");
+  const [own, setOwn] = useState(false);
+  const all = (found?.files ?? []).filter((/** @type {any} */ file) => file.kind === "file");
+  const git = all.filter((/** @type {any} */ file) => file.path.startsWith(GIT)).length;
+  const files = own ? all : all.filter((/** @type {any} */ file) => !file.path.startsWith(GIT));
   const fetched = (/** @type {string} */ path, /** @type {string} */ name) => save(path, name).catch(setError);
   return html`<div class="log flow" tabindex="0">
     ${error && html`<${ErrorBlock} error=${error} />`}
-    ${found && !files.length && html`<p class="empty-log ink3">${t("task.no_files")}</p>`}
-    ${files.length > 0 && html`<p><button type="button" class="link-btn" onClick=${() => fetched(`${root}?format=tar.gz`, `${id}.tar.gz`)}>${t("task.all_files")}</button></p>
+    ${found && !all.length && html`<p class="empty-log ink3">${t("task.no_files")}</p>`}
+    ${all.length > 0 && html`<p><button type="button" class="link-btn" onClick=${() => fetched(`${root}?format=tar.gz`, `${id}.tar.gz`)}>${t("task.all_files")}</button></p>
       <table class="plain-table files"><tbody>${files.map(
         (/** @type {any} */ file) => html`<tr><td><button type="button" class="link-btn mono" aria-expanded=${open === file.path}
             onClick=${() => setOpen(open === file.path ? "" : file.path)}><bdi>${visible(file.path)}</bdi></button></td>
@@ -75,6 +79,7 @@ export function Files({ id, status, calls }) {
           <td class="num"><button type="button" class="link-btn" onClick=${() => fetched(`${root}/${encoded(file.path)}`, file.path.split("/").at(-1))}>${t("task.save")}</button></td></tr>
           ${open === file.path && html`<tr><td colspan="3"><${File} id=${id} path=${file.path} /></td></tr>`}`,
       )}</tbody></table>`}
-    ${found?.truncated && html`<p class="ink3">${t("task.files_cut", { count: files.length })}</p>`}
+    ${git > 0 && !own && html`<button type="button" class="link-btn" onClick=${() => setOwn(true)}>${t("task.git_files", { count: git })}</button>`}
+    ${found?.truncated && html`<p class="ink3">${t("task.files_cut", { count: all.length })}</p>`}
   </div>`;
 }

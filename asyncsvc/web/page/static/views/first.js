@@ -8,7 +8,7 @@ import { html, useState } from "../core/html.js";
 import { Copy, ErrorBlock } from "../core/parts.js";
 import { go, href } from "../core/router.js";
 import { t } from "../core/text.js";
-import { Button } from "./fields.js";
+import { Button, useAction } from "./fields.js";
 import { lacks } from "./gate.js";
 import { usePoll } from "./poll.js";
 
@@ -98,22 +98,19 @@ function Command({ text }) {
 /** @param {{ready: boolean}} props */
 function Question({ ready }) {
   const [text, set] = useState(() => t("first.example"));
-  const [state, tell] = useState(/** @type {{busy?: boolean, error?: Error}} */ ({}));
-  const ask = async (/** @type {Event} */ event) => {
+  const { run, busy, error } = useAction(async () => {
+    const { task_id: id } = await api.post("/tasks", { content: text });
+    go(href({ area: "tasks", id }));
+  });
+  const ask = (/** @type {Event} */ event) => {
     event.preventDefault();
-    tell({ busy: true });
-    try {
-      const { task_id: id } = await api.post("/tasks", { content: text });
-      go(href({ area: "tasks", id }));
-    } catch (error) {
-      tell({ error: /** @type {Error} */ (error) });
-    }
+    void run();
   };
   return html`<h2>${t("first.ask")}</h2>
     <form class="ask-box" onSubmit=${ask}>
       <input aria-label=${t("first.question")} value=${text} disabled=${!ready} onInput=${(/** @type {any} */ event) => set(event.currentTarget.value)} />
-      <${Button} kind=${ready ? "main" : ""} type="submit" disabled=${!ready || state.busy || !text.trim()}>${t("first.ask_it")}<//>
+      <${Button} kind=${ready ? "main" : ""} type="submit" disabled=${!ready || busy || !text.trim()}>${t("first.ask_it")}<//>
     </form>
-    ${state.error && html`<${ErrorBlock} error=${state.error} />`}
+    ${error && html`<${ErrorBlock} error=${error} />`}
     <p class="ink3">${t(ready ? "first.ask_ready" : "first.ask_later")}</p>`;
 }

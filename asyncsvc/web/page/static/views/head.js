@@ -90,13 +90,14 @@ function firstToken(log, explained) {
   return known ?? (attempt?.first == null ? null : (attempt.first - attempt.at) / 1000);
 }
 
-/** @param {any} waits */
-export function waited(waits) {
-  if (!waits) {
+/** The seconds of its waits by reason, the longest first. @param {any} explained */
+export function waited(explained) {
+  if (!explained?.waits) {
     return [];
   }
-  const { queued_s: queued = {}, scheduled_s: scheduled, retry_s: retry, paused_s: paused, session_s: session, ...others } = waits;
-  const more = { scheduled, retry, paused, session, approval: others.approval_s, review: others.review_s };
+  const { queued_s: queued = {}, scheduled_s: scheduled, retry_s: retry, paused_s: all, session_s: session } = explained.waits;
+  const person = Math.min(explained.agent?.person_s ?? 0, all);
+  const more = { scheduled, retry, paused: all - person, session, person };
   return Object.entries({ ...queued, ...more })
     .filter(([, value]) => Number(value) >= 0.05)
     .sort(([, one], [, other]) => other - one);
@@ -110,7 +111,7 @@ function Readings({ task, whole, log, explained, now }) {
   const tokens = usage?.completion_tokens ?? log.live?.tokens;
   const rate = speed(task, log, explained);
   const first = firstToken(log, explained);
-  const waits = waited(explained?.waits).reduce((sum, [, value]) => sum + Number(value), 0);
+  const waits = waited(explained).reduce((sum, [, value]) => sum + Number(value), 0);
   const most = whole?.max_retries == null ? "" : t("task.of", { n: whole.max_retries + 1 });
   const steps = task.metadata?.steps;
   const unit = (/** @type {string} */ text) => text && html`<small>${text}</small>`;
@@ -148,7 +149,7 @@ export function TaskHead({ task, whole, log, explained, onGone }) {
   const lively = !task.finished_at && task.status !== "paused";
   const now = useNow(!task.finished_at);
   const { bar, below } = Actions({ task, whole, log, onGone });
-  const waits = waited(explained?.waits);
+  const waits = waited(explained);
   const sum = waits.reduce((all, [, value]) => all + Number(value), 0);
   return html`<div class="task-line">
       <${StateWord} state=${stateOf(task)} />

@@ -13,7 +13,7 @@ const FIRST = 60;
 const AGAIN_MS = 800;
 const RETRY_MS = 4000;
 /** Filters of the address that the service knows; `status` may also be `all`. */
-export const FILTERS = ["status", "model", "lane", "type", "session_id", "owner", "q"];
+export const FILTERS = ["status", "model", "lane", "type", "session_id", "owner", "waiting_for", "q"];
 
 /** @param {Record<string, string>} filters */
 export function asked(filters) {

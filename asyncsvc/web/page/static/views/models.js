@@ -5,10 +5,10 @@
 
 import { api } from "../core/api.js";
 import { count, daytime, seconds, visible } from "../core/format.js";
-import { html, useState } from "../core/html.js";
+import { html } from "../core/html.js";
 import { Copy, ErrorBlock, StateWord, useNow } from "../core/parts.js";
 import { t } from "../core/text.js";
-import { Button, moment } from "./fields.js";
+import { Button, moment, Refused, useAction } from "./fields.js";
 import { lacks, Slots, soonest, standing, Window } from "./gate.js";
 import { usePoll } from "./poll.js";
 import { Reload } from "./reload.js";
@@ -201,20 +201,14 @@ function reason(model, kind) {
   return until === null ? said : `${said} ${t("models.until", { when: daytime(Date.now() + until * 1000) })}`;
 }
 
-/** Holds or releases a model; a refusal stands where the button was. @param {{model: Model, refresh: () => void}} props */
+/** Holds or releases a model. @param {{model: Model, refresh: () => void}} props */
 function Hold({ model, refresh }) {
-  const [state, set] = useState(/** @type {{busy?: boolean, error?: Error}} */ ({}));
-  const act = async () => {
-    set({ busy: true });
-    try {
-      await api.post(`/models/${encodeURIComponent(model.name)}/${model.paused ? "resume" : "pause"}`);
-      set({});
-      refresh();
-    } catch (error) {
-      set({ error: /** @type {Error} */ (error) });
-    }
-  };
-  return html`<${Button} onClick=${act} disabled=${state.busy} label=${t(model.paused ? "models.release_one" : "models.hold_one", { name: model.name })}>
-      ${t(model.paused ? "models.release" : "models.hold")}<//>
-    ${state.error && html`<small class="st-failed" role="status">${state.error.message}</small>`}`;
+  const { name, paused } = model;
+  const { run, busy, error } = useAction(async () => {
+    await api.post(`/models/${encodeURIComponent(name)}/${paused ? "resume" : "pause"}`);
+    refresh();
+  });
+  return html`<${Button} onClick=${() => run()} disabled=${busy} label=${t(paused ? "models.release_one" : "models.hold_one", { name })}>
+      ${t(paused ? "models.release" : "models.hold")}<//>
+    <${Refused} error=${error} />`;
 }

@@ -11,7 +11,7 @@ import { ErrorBlock, Sign } from "../core/parts.js";
 import { go, href } from "../core/router.js";
 import { t } from "../core/text.js";
 import { empty, keep, kept, schedule, submission } from "./draft.js";
-import { Button, Choice, Text } from "./fields.js";
+import { Button, Choice, Text, useAction } from "./fields.js";
 import { Start, Steering, Tools } from "./new_fields.js";
 import { usePoll } from "./poll.js";
 import { Preview, useRoute } from "./preview.js";
@@ -25,7 +25,6 @@ const PRIORITIES = ["0", "3", "5", "7", "9"];
 /** @param {{route: import("../core/types.js").Route}} props */
 export default function NewTask({ route }) {
   const [draft, change, forget] = useDraft(route.filters.when);
-  const [sent, setSent] = useState(/** @type {{busy?: boolean, error?: any}} */ ({}));
   const recurring = draft.when === "cron";
   const made = recurring ? schedule(draft) : submission(draft);
   const task = recurring ? made.body.task : made.body;
@@ -33,34 +32,30 @@ export default function NewTask({ route }) {
   const asked = useRoute(written && !Object.keys(made.faults).length ? task : null);
   const path = recurring ? "/schedules" : "/tasks";
 
-  const submit = async () => {
-    if (sent.busy || !written) return;
-    if (Object.keys(made.faults).length) return setSent({ error: null });
-    setSent({ busy: true });
-    try {
-      const answer = await api.post(path, made.body);
-      forget();
-      go(recurring ? href({ area: "schedules" }) : href({ area: "tasks", id: answer.task_id }));
-    } catch (error) {
-      setSent({ error });
-    }
+  const { run, busy, error } = useAction(async () => {
+    const answer = await api.post(path, made.body);
+    forget();
+    go(recurring ? href({ area: "schedules" }) : href({ area: "tasks", id: answer.task_id }));
+  });
+  const submit = () => {
+    if (!busy && written && !Object.keys(made.faults).length) void run();
   };
-  useKeys("new", { "Ctrl Enter": () => void submit() });
+  useKeys("new", { "Ctrl Enter": submit });
 
-  const fault = faultOf(made.faults, sent.error ?? asked.error);
+  const fault = faultOf(made.faults, error ?? asked.error);
   return html`<div class="page">
     <div class="page-head"><h1>${t("new.title")}</h1></div>
     <div class="new">
       <form
         onSubmit=${(/** @type {Event} */ event) => {
           event.preventDefault();
-          void submit();
+          submit();
         }}
       >
         <${Form} draft=${draft} change=${change} fault=${fault} asked=${asked} />
-        ${sent.error && !fault.shown && html`<div class="field"><${ErrorBlock} error=${sent.error} /></div>`}
+        ${error && !fault.shown && html`<div class="field"><${ErrorBlock} error=${error} /></div>`}
         <div class="submit">
-          <${Button} kind="main" type="submit" disabled=${sent.busy || !written}
+          <${Button} kind="main" type="submit" disabled=${busy || !written}
             >${t(recurring ? "new.make_schedule" : "new.submit")} <kbd>Ctrl Enter</kbd><//
           >
           <span class="ink2">${written ? outlook(draft, asked) : t("new.write_first")}</span>

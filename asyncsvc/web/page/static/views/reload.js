@@ -5,23 +5,17 @@
 import { api } from "../core/api.js";
 import { html, useState } from "../core/html.js";
 import { t } from "../core/text.js";
-import { Button } from "./fields.js";
+import { Button, Refused, useAction } from "./fields.js";
 
 /** @param {{done: () => void}} props */
 export function Reload({ done }) {
-  const [state, set] = useState(/** @type {{said?: string, error?: Error, busy?: boolean}} */ ({}));
-  const reload = async () => {
-    set({ busy: true });
-    try {
-      set({ said: changes(await api.post("/admin/reload")) });
-      done();
-    } catch (error) {
-      set({ error: /** @type {Error} */ (error) });
-    }
-  };
-  return html`${state.said && html`<span class="ink2" role="status">${state.said}</span>`}
-    ${state.error && html`<span class="wrong" role="status">${state.error.message}</span>`}
-    <${Button} onClick=${reload} disabled=${state.busy}>${t("settings.reload")}<//>`;
+  const [said, say] = useState("");
+  const { run, busy, error } = useAction(async () => {
+    say(changes(await api.post("/admin/reload")));
+    done();
+  });
+  return html`${said && html`<span class="ink2" role="status">${said}</span>`} <${Refused} error=${error} />
+    <${Button} onClick=${() => run()} disabled=${busy}>${t("settings.reload")}<//>`;
 }
 
 /** @param {{changed: object, added: string[], removed: string[], needs_restart: string[]}} answer */

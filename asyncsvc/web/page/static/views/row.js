@@ -54,7 +54,8 @@ export function figure(task, live, now) {
 export function why(task, live) {
   const state = stateOf(task);
   if (state === "call") {
-    return t(`tasks.why.${task.error?.code}`);
+    const [name] = (task.error?.message ?? "").split(" ", 1);
+    return t(`tasks.why.${task.error?.code}`, { name });
   }
   if (state === "failed" || state === "scheduled") {
     return task.error ? `${task.error.code}: ${task.error.message}` : "";

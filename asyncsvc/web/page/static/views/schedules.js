@@ -5,12 +5,12 @@
 
 import { api } from "../core/api.js";
 import { count, exact, relative } from "../core/format.js";
-import { html, useState } from "../core/html.js";
+import { html } from "../core/html.js";
 import { ErrorBlock, Sign, useNow } from "../core/parts.js";
 import { go, href } from "../core/router.js";
 import { t } from "../core/text.js";
 import { again, keep } from "./draft.js";
-import { Button, moment } from "./fields.js";
+import { Asked, Button, moment, Refused, useAction } from "./fields.js";
 import { usePoll } from "./poll.js";
 
 /**
@@ -88,33 +88,19 @@ function Last({ schedule }) {
 
 /** Change and delete; deleting is asked, as it cannot be undone. @param {{schedule: Schedule, refresh: () => void}} props */
 function Actions({ schedule, refresh }) {
-  const [state, set] = useState(/** @type {{asking?: boolean, error?: Error}} */ ({}));
   const path = `/schedules/${encodeURIComponent(schedule.schedule_id)}`;
-  const label = schedule.name ?? schedule.content_preview.slice(0, 40);
-  const change = async () => {
-    try {
-      const { task, cron, timezone, name } = await api.get(path);
-      keep(again(task, { when: "cron", cron, timezone, name: name ?? "" }));
-      go(href({ area: "new", filters: { when: "cron" } }));
-    } catch (error) {
-      set({ error: /** @type {Error} */ (error) });
-    }
-  };
+  const name = schedule.name ?? schedule.content_preview.slice(0, 40);
+  const change = useAction(async () => {
+    const found = await api.get(path);
+    keep(again(found.task, { when: "cron", cron: found.cron, timezone: found.timezone, name: found.name ?? "" }));
+    go(href({ area: "new", filters: { when: "cron" } }));
+  });
   const remove = async () => {
-    try {
-      await api.del(path);
-      refresh();
-    } catch (error) {
-      set({ error: /** @type {Error} */ (error) });
-    }
+    await api.del(path);
+    refresh();
   };
-  if (state.error) return html`<small class="st-failed" role="status">${state.error.message}</small>`;
-  if (state.asking) {
-    return html`<span class="asking">
-      <${Button} onClick=${() => set({})}>${t("schedules.keep")}<//>
-      <${Button} kind="main" onClick=${remove}>${t("schedules.delete_it", { name: label })}<//>
-    </span>`;
-  }
-  return html`<${Button} kind="plain" onClick=${change} label=${t("schedules.change_one", { name: label })}>${t("schedules.change")}<//>
-    <${Button} kind="plain" onClick=${() => set({ asking: true })} label=${t("schedules.delete_one", { name: label })}>${t("schedules.delete")}<//>`;
+  return html`<${Refused} error=${change.error} />
+    <${Button} kind="plain" onClick=${() => change.run()} label=${t("schedules.change_one", { name })}>${t("schedules.change")}<//>
+    <${Asked} kind="plain" word=${t("schedules.delete")} label=${t("schedules.delete_one", { name })} act=${remove}
+      no=${t("schedules.keep")} yes=${t("schedules.delete_it", { name })} />`;
 }

@@ -26,10 +26,11 @@ export function summary(given) {
   if (given === null || typeof given !== "object") {
     return String(given ?? "");
   }
-  if (Array.isArray(given.argv)) {
-    return given.argv.map((/** @type {any} */ part) => (/[\s"']/.test(part) ? JSON.stringify(part) : String(part))).join(" ");
+  const words = given.argv ?? given.args;
+  if (Array.isArray(words)) {
+    return words.map((part) => (/[\s"']/.test(part) ? JSON.stringify(part) : String(part))).join(" ");
   }
-  const main = given.path ?? given.url ?? given.query ?? given.pattern ?? given.args ?? given.code;
+  const main = given.path ?? given.url ?? given.query ?? given.pattern ?? given.code;
   const shown = main === undefined ? given : main;
   return typeof shown === "string" ? shown.split("\n", 1)[0] : JSON.stringify(shown);
 }
@@ -73,7 +74,7 @@ function facts(call, now) {
   const { result, state } = call;
   if (!result) {
     const since = call.startedAtMs ? (now - call.startedAtMs) / 1000 : null;
-    return [t(`task.call.${state}`), state === "running" && since !== null ? seconds(since) : ""];
+    return [/^needs_/.test(state) ? "" : t(`task.call.${state}`), state === "running" && since !== null ? seconds(since) : ""];
   }
   const lines = String(result.output ?? "").replace(/\n$/, "");
   return [
