@@ -130,8 +130,10 @@ class Clients:
         return Caller(owner, ALL if free else frozenset({Permission.READ, Permission.SUBMIT}))
 
     def knows(self, caller: Caller) -> bool:
-        """Whether the caller still has a token, and the same scopes."""
-        return not self.in_use or any(caller == one for _, one in self._callers)
+        """Whether the caller still has a token, and the same scopes; the service needs none."""
+        return (
+            not self.in_use or caller is SERVICE or any(caller == one for _, one in self._callers)
+        )
 
     def _digest(self, name: str, client: Client) -> bytes | None:
         if client.token_sha256 is not None:

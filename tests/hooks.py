@@ -67,6 +67,13 @@ async def flood(writer: Writer) -> None:
         await writer.drain()
 
 
+async def interim(writer: Writer) -> None:
+    """Interim answers without end."""
+    while True:
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n" * 1000)
+        await writer.drain()
+
+
 async def nonsense(writer: Writer) -> None:
     writer.write(b"SSH-2.0-x\r\n\r\n")
 

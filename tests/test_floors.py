@@ -127,7 +127,7 @@ FACES = {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
     "monitoring": {"alarms", "explain", "figures", "monitor"},
-    "net": {"allowed_hosts", "egress", "json_bounds", "pinned", "signing", "tls"},
+    "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",

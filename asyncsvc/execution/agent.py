@@ -21,7 +21,7 @@ from asyncsvc.execution.call import Call
 from asyncsvc.execution.outcome import Completed, Outcome, Waiting
 from asyncsvc.execution.records import Records
 from asyncsvc.execution.request import count_request, without_refused_fields
-from asyncsvc.execution.tool_runner import ARGUMENTS_MOST, ToolRunner
+from asyncsvc.execution.tool_runner import ARGUMENTS_MOST, ToolRunner, disk_faults
 from asyncsvc.journal.journal import Journal
 from asyncsvc.providers.answers.answer import MESSAGE, Answer
 from asyncsvc.providers.answers.delta import Delta
@@ -96,13 +96,14 @@ class Agents:
         """Have the workspace of the generation alone, as the ones before have left it or as the
         task begins. Raises InternalError where the workspace of a fork is lost."""
         checkpoint = (body.get("forked_from") or {}).get("checkpoint")
-        if checkpoint is not None and generation and not generation % GENERATIONS:
-            try:  # a retry by hand: the files were copied from another task
-                await self._workspaces.restore(task_id, generation - 1, checkpoint)
-            except CheckpointDamaged as damage:
-                raise InternalError(f"the workspace of the fork is lost: {damage}") from None
-        await self._workspaces.begin(task_id, generation, body.get("files") or {})
-        await self._workspaces.settle(task_id, generation)
+        with disk_faults("made"):
+            if checkpoint is not None and generation and not generation % GENERATIONS:
+                try:  # a retry by hand: the files were copied from another task
+                    await self._workspaces.restore(task_id, generation - 1, checkpoint)
+                except CheckpointDamaged as damage:
+                    raise InternalError(f"the workspace of the fork is lost: {damage}") from None
+            await self._workspaces.begin(task_id, generation, body.get("files") or {})
+            await self._workspaces.settle(task_id, generation)
 
     async def _tools(self, names: Collection[str] | None) -> list[Tool[Any]]:
         """The agent's tools; those that are gone are left out."""
@@ -398,13 +399,17 @@ class Names:
     def renamed(self, message: dict[str, Any]) -> dict[str, Any]:
         """A message of the history with the names for the provider."""
         calls = message.get("tool_calls")
-        if not calls:
+        if not isinstance(calls, list):
             return message
-        sent = [
-            call | {"function": call["function"] | {"name": self.sent(call["function"]["name"])}}
-            for call in calls
-        ]
-        return message | {"tool_calls": sent}
+        return message | {"tool_calls": [self._renamed(call) for call in calls]}
+
+    def _renamed(self, call: Any) -> Any:
+        """A call with the name for the provider; what a client has sent as a call and is none
+        stays as it is."""
+        function = call.get("function") if isinstance(call, dict) else None
+        if not isinstance(function, dict) or not isinstance(name := function.get("name"), str):
+            return call
+        return call | {"function": function | {"name": self.sent(name)}}
 
 
 def _wire_name(name: str) -> str:

@@ -9,15 +9,22 @@ wrong with a call is a text for the model.
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Generator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from asyncsvc.agents.history import CallState, ToolCall
-from asyncsvc.errors import InvalidRequest, NotFound, SandboxUnavailable, StorageUnavailable
+from asyncsvc.errors import (
+    InternalError,
+    InvalidRequest,
+    NotFound,
+    SandboxUnavailable,
+    StorageUnavailable,
+)
 from asyncsvc.execution.outcome import Waiting
 from asyncsvc.execution.records import Records
 from asyncsvc.tasks.state import Draft, EventType
@@ -151,7 +158,8 @@ class ToolRunner:
         if tool.effects is Effects.WORKSPACE and call.checkpoint is not None:
             history, task_id = self._records.history, self._records.execution.task.id
             try:
-                await self._workspaces.restore(task_id, history.generation, call.checkpoint)
+                with disk_faults("put back"):
+                    await self._workspaces.restore(task_id, history.generation, call.checkpoint)
             except CheckpointDamaged as damage:
                 why = f"{CUT_OFF}: {damage}"
             else:
@@ -187,6 +195,9 @@ class ToolRunner:
         async with self._use() as workspace:
             with timed() as took:
                 result = await self._outcome(tool, given, self._around(workspace, output.write))
+            if tool.effects is Effects.WORKSPACE:  # or a power cut takes what the result tells of
+                with disk_faults("written"):
+                    await self._workspaces.sync(task_id, history.generation)
         await output.drained()
         await self._finish(call, result, took[0], durable=not tool.reads_only)
 
@@ -212,6 +223,18 @@ class ToolRunner:
     def _around(self, workspace: Workspace, emit: Callable[[str], None]) -> Surroundings:
         owner = self._records.execution.task.request.owner
         return Surroundings(workspace, owner, self._max_output_bytes, emit)
+
+
+@contextlib.contextmanager
+def disk_faults(what: str) -> Generator[None]:
+    """Raises StorageUnavailable for a disk without room, as it may have some later, and
+    InternalError for other faults of the disk."""
+    try:
+        yield
+    except OSError as error:
+        words = f"the workspace cannot be {what}: {error.strerror or error}"
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        raise (StorageUnavailable if full else InternalError)(words) from None
 
 
 def _no_object(arguments: str) -> str:

@@ -65,20 +65,32 @@ class Forks:
         `content` is a further message of the user. Raises RequestError or StorageUnavailable."""
         found = await history(self._journal, task)
         _check_step(found, number, content)
-        await self._source(found, number)  # refused before anything is made
+        source = await self._source(found, number)  # refused before anything is made
+        begun = await self._begun(task, found, source, number)
         body = loads(await self._journal.store.body(task.n))
-        submission = _submission(task, body, found, number, content)
+        submission = _submission(task, body, found, number, content, with_files=not begun)
 
         async def prepare(new: NewTask) -> NewTask:
             if (size := len(new.body)) > (most := self._queue.max_task_bytes):
                 raise TaskTooLarge(
                     f"the conversation has {size} bytes, a task may have {most} (max_task_bytes)"
                 )
-            checkpoint = await self._copy(task, number, new.request.id)
+            checkpoint = await self._copy(task, number, new.request.id) if begun else None
             origin = {"task_id": task.id, "step": number, "checkpoint": checkpoint}
             return NewTask(new.request, orjson.dumps(loads(new.body) | {"forked_from": origin}))
 
         return await self._intake.submit_prepared(submission, owner, prepare, self._discard)
+
+    async def _begun(self, task: Task, found: History, source: Source, number: int) -> bool:
+        """Whether there is a workspace to copy; an agent that has not begun has only its files, and
+        a copy would make the folder that these are still to come into. Raises Conflict."""
+        try:
+            async with self._workspaces.look(task.id, source.generation):
+                return True
+        except FileNotFoundError:
+            if any(call.started_at is not None for call in found.calls):
+                raise _refused(number, "its workspace is gone") from None
+            return False
 
     async def _copy(self, task: Task, number: int, target: str) -> str | None:
         """Make the workspace of the fork, and a checkpoint of it for a retry by hand, of which the
@@ -150,7 +162,13 @@ def _check_step(found: History, number: int, content: str | None) -> None:
 
 
 def _submission(
-    task: Task, body: dict[str, Any], found: History, number: int, content: str | None
+    task: Task,
+    body: dict[str, Any],
+    found: History,
+    number: int,
+    content: str | None,
+    *,
+    with_files: bool,
 ) -> Submission:
     """The submission of the fork. Raises InvalidRequest."""
     own = body.get("messages") or [{"role": "user", "content": body["content"]}]
@@ -159,7 +177,8 @@ def _submission(
         messages.append({"role": "user", "content": content})
     request = task.request
     fields: dict[str, Any] = {name: body[name] for name in OF_AGENTS if name in body}
-    fields.pop("files", None)  # they are in the workspace
+    if not with_files:
+        fields.pop("files", None)  # they are in the workspace
     fields |= {name: getattr(request, name) for name in SAME}
     route = request.route or {}
     if request.model is None and route.get("rule") == "field: route_as":

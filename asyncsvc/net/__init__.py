@@ -1,6 +1,5 @@
-"""Network rules: addresses that clients may make the service call, signatures, certificates, and
-bounds on JSON from outside.
+"""Network rules: addresses that clients may ask for, signatures, certificates, and bounds.
 
-May be imported by all packages: `allowed_hosts`, `egress`, `json_bounds`, `pinned` (connections to
-checked addresses), `signing` (of payloads), `tls` (of the server).
+May be imported by all packages: `allowed_hosts`, `egress`, `interim` (answers before a response),
+`json_bounds`, `pinned` (connections to checked addresses), `signing` (of payloads), `tls`.
 """

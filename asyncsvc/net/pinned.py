@@ -18,6 +18,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from asyncsvc.net.egress import Egress, Target
+from asyncsvc.net.interim import BoundedResponse
 
 RESOLVING = 4
 """Threads for looking up names: a name server that does not answer holds up only their owner."""
@@ -98,6 +99,7 @@ def session(addresses: list[str]) -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         auto_decompress=False,
+        response_class=BoundedResponse,
         trust_env=False,
         skip_auto_headers=("Accept-Encoding",),
     )

@@ -24,6 +24,7 @@ import httpx
 import httpx_aiohttp
 
 from asyncsvc.errors import UpstreamInvalid
+from asyncsvc.net.interim import BoundedResponse
 from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 
 ACCEPTED = "gzip, deflate"
@@ -340,5 +341,6 @@ def _session() -> aiohttp.ClientSession:
         timeout=aiohttp.ClientTimeout(total=None),
         cookie_jar=aiohttp.DummyCookieJar(),
         max_field_size=_HEAD_BYTES,
+        response_class=BoundedResponse,
         trace_configs=[trace],
     )

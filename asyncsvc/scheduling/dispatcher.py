@@ -199,7 +199,8 @@ class Dispatcher:
 
     def match(self) -> None:
         """Hand the best waiting task to the best account slot with room, until there is none."""
-        self._next_calls.match()
+        if self._next_calls.waiting:  # most of the time none waits
+            self._next_calls.match()
         while not self._stopped and (found := self._best()) is not None:
             pool, lane, slot = found
             assert slot.permit is not None
@@ -225,7 +226,9 @@ class Dispatcher:
             self._hold_back.settle()
             return None
         heads = self._pools.heads()
-        skipped, soonest = self._next_calls.short_of_tokens()
+        skipped, soonest = set[AccountSlot](), math.inf
+        if self._next_calls.waiting:
+            skipped, soonest = self._next_calls.short_of_tokens()
         reasons: dict[AccountSlot, Reason] = dict.fromkeys(skipped, "tokens")
         for first, urgent in heads:
             while (slot := self._pick(first.options, urgent.long, skipped)) is not None:

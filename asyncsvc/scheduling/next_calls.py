@@ -38,17 +38,18 @@ class NextCalls:
     """The calls that wait, by account slot."""
 
     def __init__(self) -> None:
-        self._waiting: defaultdict[AccountSlot, deque[NextCall]] = defaultdict(deque)
+        self.waiting: defaultdict[AccountSlot, deque[NextCall]] = defaultdict(deque)
+        """By account slot; empty where no call waits."""
 
     def enter(self, slot: AccountSlot, long: bool, tokens: int) -> NextCall:
         """A call waits for a permit of the account."""
         call = NextCall(long, tokens, asyncio.get_running_loop().create_future())
-        self._waiting[slot].append(call)
+        self.waiting[slot].append(call)
         return call
 
     def match(self) -> None:
         """Give the permits of ready workers to the calls that wait, as far as their tokens fit."""
-        for slot, calls in list(self._waiting.items()):
+        for slot, calls in list(self.waiting.items()):
             call = self._first(slot)
             if call is None or not slot.ready or not self._verdict(slot, call).ready:
                 continue
@@ -63,7 +64,7 @@ class NextCalls:
         """The ready account slots where a call waits for tokens, so that no task may overtake it,
         and the seconds until the first of them has room."""
         found, soonest = set[AccountSlot](), math.inf
-        for slot in list(self._waiting):
+        for slot in list(self.waiting):
             if (call := self._first(slot)) is not None and slot.ready:
                 found.add(slot)
                 wait_s = self._verdict(slot, call).wait_s(slot.gate.time())
@@ -72,17 +73,17 @@ class NextCalls:
 
     def close(self, slot: AccountSlot) -> None:
         """The account takes no calls for now: the calls that wait for it fail."""
-        for call in self._waiting.pop(slot, ()):
+        for call in self.waiting.pop(slot, ()):
             if not call.granted.done():
                 call.granted.set_exception(GateClosed(f"{slot.gate.name} takes no calls for now"))
 
     def _first(self, slot: AccountSlot) -> NextCall | None:
         """The call that is next; those that wait no longer are dropped."""
-        calls = self._waiting[slot]
+        calls = self.waiting[slot]
         while calls and calls[0].granted.done():
             calls.popleft()
         if not calls:
-            del self._waiting[slot]
+            del self.waiting[slot]
             return None
         return calls[0]
 

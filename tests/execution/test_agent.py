@@ -1,6 +1,7 @@
 """Agents: steps of model and tools, each paid once, each effect once."""
 
 import asyncio
+import errno
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -682,6 +683,35 @@ async def test_a_workspace_that_is_too_large_for_a_checkpoint_needs_a_review(
         task = await services.task(task_id)
         assert task.error is not None
         assert task.error["code"] == "needs_review"
+
+
+@pytest.mark.parametrize(
+    ("number", "state"), [(errno.ENOSPC, State.COMPLETED), (errno.EIO, State.FAILED)]
+)
+@virtual
+async def test_a_result_waits_until_its_files_are_on_the_disk(
+    tmp_path: Path, ran: list[str], number: int, state: State
+) -> None:
+    async with EngineServices(tmp_path) as services:
+        workspaces = services.services.workspaces
+        sync, refused = workspaces.sync, [number]
+
+        async def refusing(task_id: str, generation: int) -> None:
+            if refused:
+                raise OSError(refused.pop() if number == errno.ENOSPC else number, "the disk")
+            await sync(task_id, generation)
+
+        workspaces.sync = refusing  # type: ignore[method-assign]
+        services.client.on_turns(ASK, [call("change", "c", text="x")], ["done"])
+        task_id = await agent(services, max_retries=0)
+        task = await services.finished(task_id)
+        assert task.state is state
+        if state is State.COMPLETED:
+            assert await file(services, task_id, "log") == "x\n"
+            assert (await services.kinds(task_id)).count("rollback") == 1
+        else:
+            assert task.error is not None
+            assert "the disk" in task.error["message"]
 
 
 @virtual

@@ -4,6 +4,7 @@ import asyncio
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.async_api import Page, expect
@@ -108,6 +109,26 @@ async def test_the_overview_names_what_is_near_its_limit(tmp_path: Path, visit: 
         await expect(item).to_contain_text("raise limits.memory_mb")
         await expect(item.locator(".sign.st-failed")).to_have_count(1)
         await expect(seen.page.locator(".page-head")).to_contain_text("No task is taken")
+
+
+async def test_a_client_without_admin_sees_no_figures_of_others(
+    tmp_path: Path, visit: Visiting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ALICE_TOKEN", "alice-token-0123456789")
+    clients: Any = {"clients.alice": {"token_env": "ALICE_TOKEN", "scopes": ["read", "submit"]}}
+    async with site(tmp_path, **clients) as running:
+        seen = await visit(running, expected=["status of 40[13]", "WebSocket connection to"])
+        await seen.go("/#/overview")
+        await seen.page.get_by_label("Token", exact=True).fill("alice-token-0123456789")
+        await seen.page.get_by_role("button", name="Sign in").click()
+        await expect(seen.page.locator(".panes-none")).to_contain_text("shown to administrators")
+        await expect(seen.page.locator(".watch")).to_contain_text("Open files")
+        await seen.go("/#/settings")
+        await expect(seen.page.locator(".page")).to_contain_text("shown to administrators")
+        await seen.go("/#/models")
+        await seen.page.get_by_role("button", name="Hold fast").click()
+        refusal = seen.page.locator("tbody", has_text="sim-fast").locator("[role=status]")
+        await expect(refusal).to_contain_text("admin")
 
 
 async def test_settings_say_where_they_come_from(shared: Site, visit: Visiting) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError
+from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError, UpstreamTooLarge
 from tests.upstreams import (
     DONE,
     GOOD,
@@ -193,3 +193,14 @@ async def test_a_cancelled_call_is_closed_and_says_nothing_of_its_own() -> None:
     with pytest.raises(asyncio.CancelledError):
         await running
     assert reply.is_closed
+
+
+def test_an_answer_that_takes_longer_than_its_deadlines_is_bounded_as_well() -> None:
+    parts: list[bytes | float] = [piece("x" * (1 << 20)), 19.0]
+
+    @virtual
+    async def check() -> None:
+        error = await failure(stream(*parts * 40, DONE), **IMPATIENT)
+        assert type(error) is UpstreamTooLarge
+
+    check()

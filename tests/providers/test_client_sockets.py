@@ -366,3 +366,25 @@ async def test_a_server_that_speaks_something_else(text: bytes) -> None:
     async with serving(rude) as url:
         error = await failed(url)
     assert type(error) is UpstreamDisconnected
+
+
+async def interim(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Interim answers without end."""
+    await reader.read(1)
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\nlink: </x>\r\n\r\n" * 1000)
+        await writer.drain()
+
+
+async def test_interim_answers_without_end_end_the_call() -> None:
+    async with serving(interim) as url:
+        error = await failed(url, first_token_s=GUARD_S)
+    assert type(error) is UpstreamDisconnected
+    assert "more than 256 interim answers" in str(error)
+
+
+async def test_interim_answers_before_an_answer_are_left_out() -> None:
+    tiny = Tiny(GOOD)
+    tiny.answer = b"HTTP/1.1 102 Processing\r\n\r\n" * 200 + tiny.answer
+    assert await asked_thrice(tiny) == ["Hello"] * 3
+    assert tiny.connections == 1

@@ -1,8 +1,10 @@
 """Who sees what: every route and every operation for every kind of caller, from their own rules."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -531,6 +533,58 @@ async def test_a_reload_takes_clients_in_and_shuts_them_out(tmp_path: Path) -> N
         refused(await doors.ask("bob", "GET", f"/tasks/{task_id}"), 404, "task_not_found")
         answer = await doors.ask("reader", "POST", "/tasks", json={"content": "x"})
         refused(answer, 403, "forbidden_scope")
+
+
+async def _followed_to_its_end(answer: httpx.Response) -> bool:
+    """Whether a stream comes to its end, and is not cut."""
+    try:
+        async for _ in answer.aiter_bytes():
+            pass
+    except httpx.RemoteProtocolError:
+        return False
+    return True
+
+
+async def test_a_reload_ends_what_a_client_without_a_token_follows_over_plain_http(
+    tmp_path: Path,
+) -> None:
+    clients = {name: CLIENTS[name] for name in ("alice", "boss")}
+    async with AsyncExitStack() as stack:
+        service = await stack.enter_async_context(
+            serving(
+                tmp_path, ENVIRON, reread={"clients": {"boss": CLIENTS["boss"]}}, clients=clients
+            )
+        )
+        doors = Doors(service, {})
+        task_id = await doors.submit("alice", HANG)
+        asked = {"model": "fast", "input": HANG, "background": True}
+        background = (await doors.json("alice", "POST", "/v1/responses", json=asked))["id"]
+        chat = {"model": "fast", "messages": [{"role": "user", "content": HANG}]}
+
+        async def followed(who: str, method: str, path: str, **how: Any) -> httpx.Response:
+            headers = bearer(who) | {"accept": "text/event-stream"}
+            opened = service.http.stream(method, path, headers=headers, **how)
+            answer: httpx.Response = await stack.enter_async_context(opened)
+            return answer
+
+        events = f"/tasks/{task_id}/events"
+        cut = [
+            await followed("alice", "GET", events),
+            await followed("alice", "GET", f"/v1/responses/{background}?stream=true"),
+            await followed("alice", "POST", "/v1/chat/completions", json=chat | {"stream": True}),
+        ]
+        others = await followed("administrator", "GET", events)
+        async with asyncio.TaskGroup() as group:
+            held = group.create_task(doors.ask("alice", "POST", "/v1/chat/completions", json=chat))
+            await until(
+                partial(doors.json, "boss", "GET", "/tasks"), lambda found: len(found["tasks"]) == 4
+            )
+            await doors.json("administrator", "POST", "/admin/reload")
+        assert [await _followed_to_its_end(one) for one in cut] == [False] * 3
+        refused(held.result(), 401, "unauthorized")
+        assert len(service.parts.journal.live) == 4, "the tasks go on"
+        await doors.json("administrator", "POST", f"/tasks/{task_id}/cancel")
+        assert await _followed_to_its_end(others)
 
 
 async def test_a_reload_with_one_token_for_two_changes_nothing(tmp_path: Path) -> None:

@@ -292,6 +292,20 @@ async def test_a_fork_that_cannot_be_made_is_refused(agents: Service) -> None:
     assert sorted((await agents.http.get("/tasks/stats")).json().items(), key=str) == before
 
 
+async def test_a_fork_of_what_has_not_begun_has_its_files(agents: Service) -> None:
+    await agents.parts.holds.pause("fast")
+    files = {"a.txt": "its own"}
+    task_id = await agents.submit("x", type="agent", model="fast", files=files)
+    made = await fork(agents, task_id, step=0)
+    assert (await agents.task(made["task_id"]))["files"] == files
+    for each in (task_id, made["task_id"]):  # neither has a folder that would be taken for begun
+        await agents.parts.workspaces.begin(each, 0, files)
+        assert (await agents.http.get(f"/tasks/{each}/files/a.txt")).text == "its own"
+    lost = await placed(agents.parts, WRITTEN, model="fast")
+    answer = await agents.http.post(f"/tasks/{lost}/fork", json={"step": 1})
+    assert "workspace is gone" in refused(answer, 409, "illegal_transition")["message"]
+
+
 async def test_a_fork_over_the_socket(agents: Service) -> None:
     task_id = await placed(agents.parts, WRITTEN, model="fast")
     await agents.parts.workspaces.begin(task_id, 0, {"a": "b"})

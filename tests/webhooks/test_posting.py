@@ -9,7 +9,7 @@ import pytest
 from asyncsvc.net.egress import Egress
 from asyncsvc.net.pinned import Lookup, PinnedAddresses, Resolver
 from asyncsvc.webhooks.posting import Answer, post
-from tests.hooks import flood, hang_up, nonsense, receiving, silence, slow_body, status
+from tests.hooks import flood, hang_up, interim, nonsense, receiving, silence, slow_body, status
 
 HERE = Egress(["127.0.0.1/32"])
 
@@ -150,6 +150,13 @@ async def test_no_answer_is_written_in_words() -> None:
     closed = await send(receiver.url)
     assert closed.error is not None
     assert "no answer: Cannot connect" in closed.error
+
+
+async def test_interim_answers_without_end_are_cut() -> None:
+    async with receiving(interim) as receiver:
+        answer = await send(receiver.url)
+        assert answer.status is None
+        assert answer.error == "no answer: more than 256 interim answers came before the response"
 
 
 async def test_an_answer_of_endless_headers_is_cut() -> None:

@@ -16,6 +16,7 @@ from asyncsvc.providers import errors as faults
 from asyncsvc.providers.answers import finish_reasons as finish
 from asyncsvc.providers.answers.delta import Delta
 from asyncsvc.providers.answers.pieces import (
+    BLANK_CHARS,
     OF_FRAME,
     Fields,
     Piece,
@@ -24,6 +25,7 @@ from asyncsvc.providers.answers.pieces import (
     joined,
     plain,
     read,
+    shorter,
 )
 from asyncsvc.providers.answers.thinking import (
     At,
@@ -39,8 +41,6 @@ from asyncsvc.providers.tokens import counted, updated_usage
 
 REPEATED_CHARS = 8
 """A closing piece of no more characters is text, also where all text so far is the same."""
-BLANK_CHARS = 1024
-"""How many blanks around its text a whole message may lack."""
 MESSAGE = "message"
 """The event that carries an answer's further fields."""
 Object = dict[str, Any]
@@ -248,7 +248,7 @@ class Answer:
         if _begins(text, self._raw):
             yield from self._feed(text[len(joined(self._raw)) :])
             return
-        if _shorter(text, self._text, BLANK_CHARS):
+        if shorter(text, self._text, BLANK_CHARS):
             return
         # Blanks, or thinking between tags, that only one of the two has.
         known, answer = joined(self._text), untagged(text)
@@ -333,15 +333,9 @@ class Answer:
         return any(size == len(each) and "".join(self._text) == each for each in empty_answers)
 
 
-def _shorter(text: str, known: list[str], by: int = 0) -> bool:
-    """Whether a whole text is too short to begin with the known one, as far as that was joined: to
-    join it for each short message would copy all of it each time."""
-    return bool(known) and len(text) + by < len(known[0])
-
-
 def _begins(text: str, known: list[str]) -> bool:
     """Whether a whole text begins with the known one."""
-    return not _shorter(text, known) and text.startswith(joined(known))
+    return not shorter(text, known) and text.startswith(joined(known))
 
 
 def _repeats(text: str, closing: str) -> bool:

@@ -157,6 +157,9 @@ class ChatReading:
         """No deadline holds any more, and others may have the room."""
         self._room.held -= self._size
         self._size = 0
+        self._cancel_timer()
+
+    def _cancel_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
 
@@ -168,7 +171,7 @@ class ChatReading:
             self._look_at(self._due)
 
     def _look_at(self, when: float) -> None:
-        self.close()
+        self._cancel_timer()
         self._looked_at = when
         self._timer = self._loop.call_at(when, self._look)
 

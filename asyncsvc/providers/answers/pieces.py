@@ -96,6 +96,16 @@ def joined(texts: list[str]) -> str:
     return texts[0] if texts else ""
 
 
+BLANK_CHARS = 1024
+"""How many blanks around its text a whole message may lack."""
+
+
+def shorter(text: str, known: list[str], by: int = 0) -> bool:
+    """Whether a whole text is too short to begin with the known one, as far as that was joined: to
+    join it for each short message would copy all of it each time."""
+    return bool(known) and len(text) + by < len(known[0])
+
+
 def plain(chunk: Any) -> tuple[str, str] | None:
     """(field, text) of a frame that has one text and nothing else, as nearly all have; None for
     any other frame."""

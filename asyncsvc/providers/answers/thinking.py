@@ -6,12 +6,13 @@ provider cuts its pieces, that nothing is held back longer than it may still bec
 that an answer without a tag is not touched. Never knows a provider.
 """
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from asyncsvc.providers.answers.pieces import add
+from asyncsvc.providers.answers.pieces import BLANK_CHARS, add, joined, shorter
 
 SYSTEM = "system"
 """The key of a switch that is no parameter but a line of the system message."""
@@ -159,6 +160,83 @@ def untagged(text: str) -> str:
     return "".join(part for part, is_thought in parts if not is_thought)
 
 
+BLANKS_MOST = 64 * 1024
+"""How many blanks of a repetition are held until something follows them; more are left out."""
+
+
+class Repetition:
+    """Another source of thinking while it repeats what is known, blanks around both aside.
+
+    Each character is compared once: a piece costs the same however long the answer is.
+    """
+
+    def __init__(self, known: str) -> None:
+        self.repeated = 0
+        """How many characters of the known thinking it has repeated, from the first that is no
+        blank on."""
+        self._left = deque([known])
+        """The known thinking that it has not repeated yet, in pieces."""
+        self._at = 0
+        """Where the first of them is to be compared."""
+        self._blanks: list[str] = []
+        """Its blanks since then: what follows tells whether they are its end."""
+        self._held = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether it has repeated all, but for blanks at the end."""
+        return all(
+            not piece[self._at if n == 0 else 0 :].strip() for n, piece in enumerate(self._left)
+        )
+
+    def know(self, text: str) -> None:
+        """The known thinking has grown."""
+        self._left.append(text)
+
+    def take(self, text: str) -> str | None:
+        """None while it repeats; else what has come since `repeated` characters."""
+        if not self.repeated:
+            text = text.lstrip()
+            while self._left and not (first := self._left[0].lstrip()):
+                self._left.popleft()
+            if self._left:
+                self._left[0] = first
+        if text.strip():
+            text = "".join([*self._blanks, text])
+            self._blanks, self._held = [], 0
+            same = self._compare(text.rstrip())
+            text = text[same:]
+            if text.strip():
+                return text
+        if self._held + len(text) <= BLANKS_MOST:
+            self._held += len(text)
+            self._blanks.append(text)
+        return None
+
+    def _compare(self, text: str) -> int:
+        """How many characters at the beginning of a text are repeated."""
+        at = 0
+        while at < len(text) and self._left:
+            piece = self._left[0]
+            size = min(len(piece) - self._at, len(text) - at)
+            same = _alike(piece[self._at : self._at + size], text[at : at + size])
+            at, self._at = at + same, self._at + same
+            if same < size:
+                break
+            if self._at == len(piece):
+                self._left.popleft()
+                self._at = 0
+        self.repeated += at
+        return at
+
+
+def _alike(one: str, other: str) -> int:
+    """The length of what two texts of one length begin with alike."""
+    if one == other:
+        return len(one)
+    return next(at for at, (a, b) in enumerate(zip(one, other, strict=True)) if a != b)
+
+
 class Thoughts:
     """The thinking of one answer, each part once.
 
@@ -173,36 +251,45 @@ class Thoughts:
         """All thinking so far, in pieces."""
         self._taken: set[str] = set()
         """Sources that are taken as they come."""
-        self._held: dict[str, str] = {}
-        """Of the others: what may be a repetition so far."""
+        self._others: dict[str, Repetition] = {}
+        """The others, which may be repetitions so far."""
 
     @property
     def text(self) -> str:
         """All thinking so far."""
-        if len(self.parts) > 1:
-            self.parts = ["".join(self.parts)]
-        return self.parts[0] if self.parts else ""
+        return joined(self.parts)
 
     def take(self, source: str, text: str) -> str:
         """The text that a piece adds to the thinking."""
         if not self._taken:
             self.source = source
+            self._taken.add(source)
         elif source != self.source:
             self.source = None
-        if self._taken and source not in self._taken:
-            held = self._held[source] = self._held.get(source, "") + text
-            if self.text.strip().startswith(held.strip()):
+        if source not in self._taken:
+            if (other := self._others.get(source)) is None:
+                other = self._others[source] = Repetition(self.text)
+            if (rest := other.take(text)) is None:
                 return ""
-            text = beyond(self.text, held)
-        self._taken.add(source)
-        add(self.parts, text)
+            del self._others[source]
+            self._taken.add(source)
+            text = rest if other.complete else self.text.lstrip()[: other.repeated] + rest
+        self._add(text)
         return text
 
     def whole(self, text: str) -> str:
         """The text that the whole thinking adds to its pieces; nothing where it is another text."""
-        new = beyond(self.text, text) if continues(self.text, text) else ""
-        self.parts.append(new)
+        if shorter(text, self.parts, BLANK_CHARS) or not continues(self.text, text):
+            return ""
+        new = beyond(self.text, text)
+        self._add(new)
         return new
+
+    def _add(self, text: str) -> None:
+        if text:
+            add(self.parts, text)
+            for other in self._others.values():
+                other.know(text)
 
 
 def continues(text: str, whole: str) -> bool:

@@ -7,6 +7,7 @@ service may have taken the other one.
 
 import re
 from collections.abc import Iterable
+from itertools import chain
 
 from asyncsvc.errors import HeadTooLarge, InvalidHttp
 
@@ -38,7 +39,7 @@ def check(version: str, target: bytes, fields: list[Field]) -> bytes:
 
     The authority of an absolute target replaces the Host field (RFC 9112, 3.2.2).
     """
-    size = len(target) + sum(len(name) + len(value) + 4 for name, value in fields)
+    size = len(target) + 4 * len(fields) + sum(map(len, chain.from_iterable(fields)))
     if size > HEAD_BYTES or len(fields) > FIELDS_MOST:
         raise head_too_large()
     if version not in VERSIONS:

@@ -1,13 +1,14 @@
 """Open WebSockets: sending with a bound on the wait, and closing with a reason.
 
-Owns the set of open sockets and the rule for slow readers. Promises that one which does not
+Owns the set of open sockets, that of followers over plain HTTP, and the rule for slow readers.
+Promises that one which does not
 read is closed with 1013 after `STALL_S`, having held no more than the transport's buffer;
 that it has lost nothing, as its cursor brings it back. Never looks into what is sent.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from itertools import chain
 
@@ -20,6 +21,7 @@ DONE, STOPPING, NOT_UTF8, REFUSED, TOO_SLOW = 1000, 1001, 1007, 1008, 1013
 BAD_MESSAGES, NO_TASK = 4400, 4404
 STALL_S = 5.0
 """How long one frame may find no room before the reader counts as too slow."""
+REVOKED = "the token is no longer valid"
 CLOSE_WITHIN_S = 30.0
 """How long a client has to take what is still sent to it when it is closed."""
 CHECK_EVERY = 16
@@ -131,10 +133,12 @@ def _has_no_room(_: bytes) -> bool:
 
 
 class Sockets:
-    """All open sockets, so that a stop can close them, and the frames that several get."""
+    """All open sockets, so that a stop can close them, the frames that several get, and the
+    followers over plain HTTP, so that a token that is taken away ends them as well."""
 
     def __init__(self) -> None:
         self._open: dict[Socket, tuple[CaughtUp, Caller]] = {}
+        self._followers: dict[object, tuple[Callable[[], None], Caller]] = {}
         self.shared_frame = lru_cache(SHARED_FRAMES)(_frame)
         """A text as a frame, serialised once for all sockets that get it."""
         self.stopping = False
@@ -150,11 +154,25 @@ class Sockets:
     def discard(self, socket: Socket) -> None:
         self._open.pop(socket, None)
 
+    @contextmanager
+    def following(self, end: Callable[[], None], author: Caller) -> Iterator[None]:
+        """A follower over plain HTTP while the block lasts; `end` ends it."""
+        key = object()
+        self._followers[key] = end, author
+        try:
+            yield
+        finally:
+            del self._followers[key]
+
     async def close_unknown(self, knows: Callable[[Caller], bool]) -> None:
-        """Close the sockets of callers who may no longer come in, or have other scopes now."""
+        """Close the sockets of callers who may no longer come in, or have other scopes now, and
+        end what they follow over plain HTTP."""
+        for end, author in list(self._followers.values()):
+            if not knows(author):
+                end()
         for socket, (_, author) in list(self._open.items()):
             if not knows(author):
-                await socket.close(REFUSED, "the token is no longer valid")
+                await socket.close(REFUSED, REVOKED)
 
     async def close_all(self) -> None:
         """Close every socket because the service stops, once it has what was committed."""

@@ -75,8 +75,8 @@ class Services:
         return self.reloader.clients
 
     async def reload(self) -> Difference:
-        """Read the settings again; callers who may no longer come in lose their WebSockets.
-        Raises SettingsError or StorageUnavailable; then nothing has changed."""
+        """Read the settings again; callers who may no longer come in lose their WebSockets
+        and streams. Raises SettingsError or StorageUnavailable; then nothing has changed."""
         found = await self.reloader.reload()
         await self.sockets.close_unknown(self.clients.knows)
         return found

@@ -13,7 +13,7 @@ from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 
-from asyncsvc.access import Caller, Permission
+from asyncsvc.access import SERVICE, Caller, Permission
 from asyncsvc.batches.lines import Answered, BatchEndpoint, Prepared
 from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.storage.entries import EXPIRING, Batch, ResponseRequest
@@ -162,7 +162,7 @@ class Endpoint:
             task = await self._services.journal.task(task_id)
         except TaskNotFound as gone:
             return self.refused(gone)
-        response = await self._answered(Held(self._services, task, owned=False), form)
+        response = await self._answered(Held(self._services, SERVICE, task, owned=False), form)
         body = orjson.loads(bytes(response.body))
         return Answered(response.status_code, body, task_id, task.state is State.CANCELLED)
 

@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from asyncsvc.access import Caller
 from asyncsvc.errors import AsyncsvcError, IllegalTransition, StorageUnavailable, TaskNotFound
 from asyncsvc.intake.admission import Aside
 from asyncsvc.intake.intake import Also
@@ -42,11 +43,15 @@ LONGEST_WAIT_S = 60.0
 
 
 class Held:
-    """A task that a request waits for. `owned`: the request has created it and cancels it on
-    leaving; `after` is the number of the last event that is of no interest to the request."""
+    """A task that a request of the author waits for. `owned`: the request has created it and
+    cancels it on leaving; `after` is the number of the last event that is of no interest to the
+    request."""
 
-    def __init__(self, services: Services, task: Task, owned: bool, after: int = 0) -> None:
+    def __init__(
+        self, services: Services, author: Caller, task: Task, owned: bool, after: int = 0
+    ) -> None:
         self.services = services
+        self._author = author
         self.task_id = task.id
         self.created = task.request.created_at // 1000
         self.known = task.seq
@@ -74,10 +79,10 @@ class Held:
     ) -> AsyncGenerator[Event | None]:
         """The task's events until it is finished; with `replay` from the first on. With `ticks`,
         None after so many seconds of silence: the first number once, then the second. A deleted
-        task has no more events."""
+        task has no more events. Raises Unauthorized once the author may no longer come in."""
         waits = chain(ticks[:1], repeat(ticks[1])) if ticks else repeat(None)
         after = 0 if replay else self._after
-        following = pages(self.services, self.task_id, after, partial(next, waits))
+        following = pages(self.services, self._author, self.task_id, after, partial(next, waits))
         async with aclosing(following):
             async for page in following:
                 for event in page or (None,):
@@ -121,7 +126,7 @@ async def received(request: Request) -> AsyncGenerator[tuple[dict[str, Any], Asi
 async def hold(
     services: Services,
     call: Call,
-    owner: str | None,
+    author: Caller,
     aside: Aside | None = None,
     also: Also | None = None,
     background: bool = False,
@@ -133,16 +138,18 @@ async def hold(
     cancelled by its client's leaving.
     """
     if len(call.submissions) == 1:
-        one = await services.intake.submit(call.submissions[0], owner, call.key, aside, also)
+        one = await services.intake.submit(call.submissions[0], author.owner, call.key, aside, also)
         accepted = [one]
     else:
-        accepted = await services.intake.submit_all(call.submissions, owner, call.key, aside, also)
+        accepted = await services.intake.submit_all(
+            call.submissions, author.owner, call.key, aside, also
+        )
     held = []
     for one in accepted:
         task, after, owned = await services.journal.task(one.task_id), 0, not one.repeated
         if one.repeated and task.state is State.CANCELLED:
             task, after, owned = await services.control.retry(task.id), task.seq, True
-        held.append(Held(services, task, owned and not background, after))
+        held.append(Held(services, author, task, owned and not background, after))
     return held
 
 
@@ -152,7 +159,7 @@ async def submitted(
     """(the call of a request, its tasks). Raises RequestError."""
     async with received(request) as (body, aside):
         call = parse(body, request.headers)
-        return call, await hold(services(request), call, caller(request).owner, aside)
+        return call, await hold(services(request), call, caller(request), aside)
 
 
 async def give_up(held: Sequence[Held]) -> None:

@@ -67,7 +67,7 @@ async def create_response(request: Request) -> Response:
             return [ResponseRequest(task_id, asked) for task_id in ids]
 
         background = bool(wanted.background)
-        held = await hold(parts, call, caller(request).owner, aside, also, background)
+        held = await hold(parts, call, caller(request), aside, also, background)
     asked = await parts.journal.store.response_request(held[0].task_id) or asked
     if wanted.stream:
         return HeldResponse(held, _stream(held[0], asked, -1))
@@ -98,7 +98,7 @@ async def show_response(request: Request) -> Response:
         after = cursor(given, "starting_after", (await replayed(parts, task_id, asked)).last)
     if request.method == "HEAD":
         return Response(media_type=EVENT_STREAM, headers={TASK_ID: task_id})
-    held = Held(parts, await parts.journal.task(task_id), owned=False)
+    held = Held(parts, caller(request), await parts.journal.task(task_id), owned=False)
     return HeldResponse([held], _stream(held, asked, after))
 
 

@@ -245,7 +245,8 @@ async def events(request: Request) -> Response:
         return Streamed(await begun(_lines(parts, task.n, task_id, after)), media_type=kind)
     if last is not None and task.finished and after == task.seq:
         return Response(status_code=204)  # tells an EventSource not to come back
-    return Streamed(sse.stream(parts, task_id, after), media_type=kind, headers=LIVE)
+    live_events = sse.stream(parts, caller(request), task_id, after)
+    return Streamed(live_events, media_type=kind, headers=LIVE)
 
 
 async def _lines(parts: Services, n: int, task_id: str, after: int) -> AsyncIterator[str]:

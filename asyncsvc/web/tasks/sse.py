@@ -9,8 +9,10 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 
-from asyncsvc.errors import TaskNotFound
+from asyncsvc.access import Caller
+from asyncsvc.errors import TaskNotFound, Unauthorized
 from asyncsvc.journal.journal import Event
+from asyncsvc.web.http.sockets import REVOKED
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks.views import progress_event
 
@@ -20,22 +22,38 @@ for a loop that has other things to do."""
 
 
 async def pages(
-    services: Services, task_id: str, after: int, wait_s: Callable[[], float | None]
+    services: Services,
+    author: Caller,
+    task_id: str,
+    after: int,
+    wait_s: Callable[[], float | None],
 ) -> AsyncGenerator[list[Event] | None]:
     """Pages of a task's events with a seq above `after`, until it is finished or deleted; None
-    after each `wait_s()` seconds without a page."""
+    after each `wait_s()` seconds without a page. Raises Unauthorized once the author may no longer
+    come in."""
     following = services.journal.follow(task_id, after)
     page = asyncio.ensure_future(anext(following, None))
+    known = services.clients.knows(author)
+
+    def end() -> None:
+        nonlocal known
+        known = False
+        page.cancel()
+
     try:
-        while True:
-            await asyncio.wait({page}, timeout=wait_s())
-            if not page.done():
-                yield None
-            elif (events := page.result()) is None:
-                return
-            else:
-                yield events
-                page = asyncio.ensure_future(anext(following, None))
+        with services.sockets.following(end, author):
+            while known:
+                await asyncio.wait({page}, timeout=wait_s())
+                if not known:
+                    break
+                if not page.done():
+                    yield None
+                elif (events := page.result()) is None:
+                    return
+                else:
+                    yield events
+                    page = asyncio.ensure_future(anext(following, None))
+        raise Unauthorized(REVOKED)
     except TaskNotFound:
         return
     finally:
@@ -44,11 +62,13 @@ async def pages(
         await following.aclose()
 
 
-async def stream(services: Services, task_id: str, after: int) -> AsyncIterator[str]:
-    """The frames of one task until its last event."""
+async def stream(
+    services: Services, author: Caller, task_id: str, after: int
+) -> AsyncIterator[str]:
+    """The frames of one task until its last event. Raises as `pages` does."""
     loop = asyncio.get_running_loop()
     next_tick = loop.time() + TICK_S
-    following = pages(services, task_id, after, lambda: max(next_tick - loop.time(), 0.0))
+    following = pages(services, author, task_id, after, lambda: max(next_tick - loop.time(), 0.0))
     async with aclosing(following):
         async for page in following:
             if page is not None:

@@ -31,7 +31,16 @@ from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
 from asyncsvc.web.http.errors import as_request_error, check_names, note, response
 from asyncsvc.web.http.resources import SocketResource, caller
-from asyncsvc.web.http.sockets import BAD_MESSAGES, DONE, NO_TASK, STOPPING, Closed, Socket
+from asyncsvc.web.http.sockets import (
+    BAD_MESSAGES,
+    DONE,
+    NO_TASK,
+    REFUSED,
+    REVOKED,
+    STOPPING,
+    Closed,
+    Socket,
+)
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.feed import FirstPieces, Keep, whole
@@ -467,6 +476,9 @@ async def _serve(websocket: WebSocket, task_id: str | None, after: int) -> None:
     try:
         if parts.sockets.stopping:
             await socket.close(STOPPING, "the service is stopping")
+            return
+        if not parts.clients.knows(author):  # a reload came while it was accepted
+            await socket.close(REFUSED, REVOKED)
             return
         await session.run(task_id, after)
     finally:

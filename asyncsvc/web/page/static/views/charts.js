@@ -95,7 +95,7 @@ export function Chart(props) {
   return html`<section class="pane">
     <h2>
       ${title}<span class="end"
-        >${lines.length > 1 && lines.map((line) => html`<${Key} line=${line} value=${show(here(line))} />`)}</span
+        >${(lines.length > 1 || sum) && lines.map((line) => html`<${Key} line=${line} value=${show(here(line))} />`)}</span
       >
     </h2>
     <div class="fig">

@@ -12,7 +12,7 @@ import { t } from "../core/text.js";
 import { Chart } from "./charts.js";
 import { Button, Choice, moment } from "./fields.js";
 import { drawn, waited } from "./history.js";
-import { usePoll } from "./poll.js";
+import { FORBIDDEN, usePoll } from "./poll.js";
 import { useSettings } from "./settings.js";
 
 /**
@@ -60,13 +60,20 @@ export default function Overview({ route }) {
     <div class="over">
       ${figures
         ? html`<${Charts} figures=${figures} span=${SPANS[span]} limits=${limits} asTable=${asTable} />`
-        : html`<div class="panes-none">${history.error ? html`<${ErrorBlock} error=${history.error} />` : html`<p class="ink2">${t("overview.reading")}</p>`}</div>`}
+        : html`<div class="panes-none"><${Missing} error=${history.error} /></div>`}
       <aside>
         ${state && html`<${Watch} state=${state} limits=${limits} />`} ${figures && html`<${Waits} figures=${figures} span=${span} />`}
         ${state && html`<${Changes} changes=${state.alarms} />`}
       </aside>
     </div>
   </div>`;
+}
+
+/** What stands in the place of the charts. @param {{error: any}} props */
+function Missing({ error }) {
+  if (!error) return html`<p class="ink2">${t("overview.reading")}</p>`;
+  if (error.code === FORBIDDEN) return html`<p class="ink2">${t("overview.for_admins")}</p>`;
+  return html`<${ErrorBlock} error=${error} />`;
 }
 
 /** @param {Health} state */

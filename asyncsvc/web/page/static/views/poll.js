@@ -2,11 +2,13 @@
  * Reads of an address that are repeated while the view is on the screen.
  *
  * A hidden tab asks nothing. A read that fails keeps what was read before and says so, and is tried
- * again after the usual time.
+ * again after the usual time; not so where the token does not allow it.
  */
 
 import { api } from "../core/api.js";
 import { useEffect, useRef, useState } from "../core/html.js";
+
+export const FORBIDDEN = "forbidden_scope";
 
 /**
  * @template T
@@ -70,7 +72,8 @@ class Reader {
     }
     if (this.ended || round !== this.round) return;
     this.set((before) => ({ ...before, ...found }));
-    if (this.everyMs && !document.hidden) this.timer = setTimeout(() => this.look(), this.everyMs);
+    const refused = /** @type {any} */ (found.error)?.code === FORBIDDEN;
+    if (this.everyMs && !document.hidden && !refused) this.timer = setTimeout(() => this.look(), this.everyMs);
   }
 
   end() {

@@ -8,7 +8,7 @@ import { ErrorBlock } from "../core/parts.js";
 import { go, withFilters } from "../core/router.js";
 import { t } from "../core/text.js";
 import { Choice } from "./fields.js";
-import { usePoll } from "./poll.js";
+import { FORBIDDEN, usePoll } from "./poll.js";
 import { Reload } from "./reload.js";
 
 /**
@@ -42,9 +42,9 @@ export default function Settings({ route }) {
         <h1>${t("settings.title")}</h1>
         <p>${settings && t("settings.sum", { all: settings.length, count: given })}</p>
       </div>
-      <div class="end"><${Reload} done=${refresh} /></div>
+      ${settings && html`<div class="end"><${Reload} done=${refresh} /></div>`}
     </div>
-    ${error && html`<${ErrorBlock} error=${error} />`}
+    ${error && (error.code === FORBIDDEN ? html`<p class="ink2">${t("settings.for_admins")}</p>` : html`<${ErrorBlock} error=${error} />`)}
     ${settings &&
     html`<div class="tools-bar">
         <input type="search" aria-label=${t("settings.search")} placeholder=${t("settings.search")} value=${q}

@@ -72,4 +72,5 @@ export default {
   "overview.wait.patience": "slot left free",
   "overview.wait.session": "earlier task of the session",
   "overview.wait.turn": "turn of others",
+  "overview.for_admins": "The figures of the whole service are shown to administrators.",
 };

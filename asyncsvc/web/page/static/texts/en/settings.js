@@ -23,4 +23,5 @@ export default {
   "settings.from.environment": "environment",
   "settings.from.command_line": "command line",
   "settings.at_restart": "changes at the next start",
+  "settings.for_admins": "The settings are shown to administrators.",
 };

@@ -72,4 +72,5 @@ export default {
   "overview.wait.patience": "留出的空位",
   "overview.wait.session": "同一会话里更早的任务",
   "overview.wait.turn": "轮到别人",
+  "overview.for_admins": "整个服务的数据只给管理员看。",
 };

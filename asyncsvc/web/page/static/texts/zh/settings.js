@@ -20,4 +20,5 @@ export default {
   "settings.from.environment": "环境变量",
   "settings.from.command_line": "命令行",
   "settings.at_restart": "下次启动才变",
+  "settings.for_admins": "设置只给管理员看。",
 };
