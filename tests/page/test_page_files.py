@@ -152,6 +152,26 @@ def test_a_text_that_a_language_lacks_is_found() -> None:
     ]  # fmt: skip
 
 
+def test_comments_of_our_scripts_are_not_served(tmp_path: Path) -> None:
+    script = """/**
+ * What it does.
+ */
+// A line.
+const address = "https://example.com/**"; // stays
+const cast = /** @type {any} */ (window);
+"""
+    (tmp_path / "vendor").mkdir()
+    for name in ("own.js", "vendor/other.js", "index.html"):
+        (tmp_path / name).write_text(script)
+    served = load(tmp_path).by_path
+    assert served["own.js"].content.decode().splitlines() == [
+        "// A line.",
+        'const address = "https://example.com/**"; // stays',
+        "const cast = (window);",
+    ]
+    assert served["vendor/other.js"].content.decode() == script
+
+
 def test_every_pair_of_colours_can_be_told_apart() -> None:
     assert contrast.too_low((FOLDER / "tokens.css").read_text(encoding="utf-8")) == []
 

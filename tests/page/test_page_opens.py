@@ -1,6 +1,7 @@
 """The page opens in a browser without any fault; faults of a page are found."""
 
 import pytest
+from playwright.async_api import expect
 
 from asyncsvc.web.page.files import load
 from tests.page.browser import LOST, NARROW, WIDE
@@ -24,6 +25,8 @@ async def test_the_page_opens_without_a_fault_or_a_barrier(
 ) -> None:
     seen = await visit(shared, size=size, theme=theme, lang=lang)
     await seen.go("/")
+    await expect(seen.page.locator(".rows")).to_be_visible()
+    await expect(seen.page.locator(".bar .link")).to_be_visible()
     assert await seen.page.title()
     body = await seen.page.evaluate("document.body.innerText")
     assert len(body.strip()) > 20, "the page shows something"

@@ -133,7 +133,7 @@ function Readings({ task, whole, log, explained, now }) {
     reads.push(["step", count(steps), whole?.max_steps ? t("task.of", { n: whole.max_steps }) : ""]);
   }
   if (waits >= 0.1) {
-    reads.push(["waited", count(waits, 1), "s"]);
+    reads.push(waits < 60 ? ["waited", count(waits, 1), "s"] : ["waited", clock(waits), ""]);
   }
   return html`<dl class="reads">${reads.map(([name, value, more]) => html`<div><dt>${t(`task.read.${name}`)}</dt><dd>${value}${unit(more)}</dd></div>`)}</dl>`;
 }
@@ -163,7 +163,7 @@ export function TaskHead({ task, whole, log, explained, onGone }) {
     <${Life} log=${log} now=${lively || stateOf(task) === "call" ? now : Date.now()} />
     ${(waits.length > 0 || task.status === "scheduled") && html`<p class="life-words">
       ${waits.length > 0 && html`<span>${t("task.waited", { length: seconds(sum) })} ${waits.map(
-        ([reason, value], at) => html`${at ? " · " : ""}<b>${t(`task.wait.${reason}`)} ${count(Number(value), 1)}</b>`,
+        ([reason, value], at) => html`${at ? " · " : ""}<b>${t(`task.wait.${reason}`)} ${sum < 60 ? count(Number(value), 1) : seconds(Number(value))}</b>`,
       )}</span>`}
     </p>`}`;
 }
