@@ -78,15 +78,21 @@ def read(message: Object) -> Piece:
     return Piece(text, thoughts, refusal, calls, fields)
 
 
-LOOSE = 8192
-"""How many pieces of a text are kept apart: each costs a hundred bytes beside its characters."""
+LOOSE = 256
+"""How many short pieces are kept apart: each costs a hundred bytes beside its characters."""
+SHORT_CHARS = 512
+"""Longer pieces stay apart: several hold them without a copy, and all of a text joined again and
+again would stop the event loop."""
 
 
 def add(texts: list[str], text: str) -> None:
     """One more piece of a text."""
     texts.append(text)
-    if len(texts) >= LOOSE:
-        joined(texts)
+    if len(texts) % LOOSE == 0:
+        start = len(texts)
+        while start and len(texts[start - 1]) < SHORT_CHARS:
+            start -= 1
+        texts[start:] = ["".join(texts[start:])] if start < len(texts) else []
 
 
 def joined(texts: list[str]) -> str:
