@@ -27,7 +27,7 @@ from asyncsvc.execution.outcome import Completed, Deferred, Failed, Outcome, Ret
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.account import Permit
 from asyncsvc.providers.answers.delta import Delta, drafts, joined
-from asyncsvc.providers.answers.pieces import LOOSE, add
+from asyncsvc.providers.answers.pieces import LOOSE, SHORT_CHARS, add
 from asyncsvc.providers.tokens import total
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task
@@ -264,8 +264,6 @@ class Call:
     """When the first piece of the answer came."""
     spent: dict[str, Any] | None = None
     """The usage of an agent's steps so far."""
-    _join_at: int = LOOSE
-    """The count of pieces received at which neighbours become one."""
     _scope: "asyncio.Task[Outcome | ProviderError] | None" = None
     _closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -420,12 +418,19 @@ class Call:
             self.first_at = asyncio.get_running_loop().time()
         self.upstream.gate.statistics.pieces += 1
         self.received.append(delta)
-        if len(self.received) >= self._join_at:
-            self.received[:] = joined(self.received)
-            self._join_at = max(2 * len(self.received), LOOSE)
+        if len(self.received) % LOOSE == 0:
+            self._join_short()
         for execution in self.executions.values():
             if execution.live:
                 execution.chunk_writer.write(delta)
+
+    def _join_short(self) -> None:
+        """Join the short ones of the last pieces."""
+        received = self.received
+        start, least = len(received), max(len(received) - 2 * LOOSE, 0)
+        while start > least and received[start - 1].size < SHORT_CHARS:
+            start -= 1
+        received[start:] = joined(received[start:])
 
     @property
     def returns(self) -> bool:

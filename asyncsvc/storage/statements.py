@@ -33,6 +33,8 @@ ROWS_MOST = 64
 """Rows a statement. Each number of rows is a statement of its own that stays prepared: three tables
 and the view in two widths make 320 of them at most. 64 new tasks are 2,600 values, of at most
 32,766."""
+LARGE = 16 * 1024
+"""A text beyond it is written by a statement that lets go of it: see `insert_large`."""
 WAITING = frozenset({State.PENDING, State.SCHEDULED})
 
 
@@ -44,10 +46,8 @@ def write_row(row: Row, connection: sqlite3.Connection) -> None:
 
 @write_row.register
 def _(row: ResponseRequest, connection: sqlite3.Connection) -> None:
-    connection.execute(
-        "INSERT OR REPLACE INTO responses SELECT n, ? FROM tasks WHERE id = ?",
-        (orjson.dumps(row.request), row.task_id),
-    )
+    sql = "INSERT OR REPLACE INTO responses SELECT n, ? FROM tasks WHERE id = ? AND ?"
+    insert_large(connection, sql, (orjson.dumps(row.request), row.task_id))
 
 
 @write_row.register
@@ -64,8 +64,8 @@ def _(row: CallsBounded, connection: sqlite3.Connection) -> None:
 
 
 def only_new_tasks(commit: Commit) -> bool:
-    """Whether the commit is nothing but new tasks, each with its first event, few enough for one
-    statement."""
+    """Whether the commit is nothing but new tasks, each with its first event, few and small enough
+    for one statement."""
     created, events = commit.created, commit.events
     if len(created) != len(events) or len(created) > ROWS_MOST:
         return False
@@ -77,7 +77,8 @@ def only_new_tasks(commit: Commit) -> bool:
         and event.seq == task.version == 1
         and event.type == EventType.STATUS
         and task.state in WAITING
-        for (task, _), event in zip(created, events, strict=True)
+        and len(body) <= LARGE
+        for (task, body), event in zip(created, events, strict=True)
     )
 
 
@@ -127,7 +128,7 @@ def _write_tasks(connection: sqlite3.Connection, commit: Commit) -> None:
     if commit.created:
         _insert(connection, INSERT_TASK, [task_row(task) for task, _ in commit.created])
         bodies = [(task.n, body) for task, body in commit.created]
-        _insert(connection, "INSERT INTO bodies (task_n, body)", bodies)
+        _insert_texts(connection, "INSERT INTO bodies (task_n, body)", bodies)
     if commit.changed:
         rows = [
             (*changing_row(task), task.n, before.version, before.epoch)
@@ -144,7 +145,7 @@ def _write_tasks(connection: sqlite3.Connection, commit: Commit) -> None:
         )
     if commit.events:
         events = [(e.id, e.task_n, e.seq, e.type, e.ts, e.text) for e in commit.events]
-        _insert(connection, "INSERT INTO events", events)
+        _insert_texts(connection, "INSERT INTO events", events)
 
 
 def _check_epoch(connection: sqlite3.Connection, n: int, epoch: int) -> None:
@@ -158,7 +159,8 @@ def _write_results(connection: sqlite3.Connection, results: dict[int, str | None
     gone = [(n,) for n, text in results.items() if text is None]
     written = [(n, text) for n, text in results.items() if text is not None]
     connection.executemany("DELETE FROM results WHERE task_n = ?", gone)
-    connection.executemany("INSERT OR REPLACE INTO results VALUES (?, ?)", written)
+    for row in written:
+        insert_large(connection, "INSERT OR REPLACE INTO results SELECT ?, ? WHERE ?", row)
     previews = [((text or "")[:PREVIEW_CHARS] or None, n) for n, text in results.items()]
     connection.executemany("UPDATE tasks SET result_preview = ? WHERE n = ?", previews)
 
@@ -190,8 +192,10 @@ def _write_callbacks(connection: sqlite3.Connection, commit: Commit) -> None:
 
 def _write_values(connection: sqlite3.Connection, commit: Commit) -> None:
     values = commit.values.items()
-    held = [(*name, commit.at, value) for name, value in values if value is not None]
-    connection.executemany("INSERT OR REPLACE INTO kept VALUES (?, ?, ?, ?)", held)
+    for name, value in values:
+        if value is not None:
+            sql = "INSERT OR REPLACE INTO kept SELECT ?, ?, ?, ? WHERE ?"
+            insert_large(connection, sql, (*name, commit.at, value))
     dropped = [name for name, value in values if value is None]
     connection.executemany("DELETE FROM kept WHERE kind = ? AND key = ?", dropped)
 
@@ -204,6 +208,26 @@ def _insert(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[A
         sql = f"{into} VALUES {_places(len(some[0]), len(some))}"
         # Not `execute`, which gives the lock away once more to ask for the last row's id.
         connection.executemany(sql, (list(chain.from_iterable(some)),))
+
+
+def _insert_texts(connection: sqlite3.Connection, into: str, rows: Sequence[Sequence[Any]]) -> None:
+    """Rows whose last value is a text, which may be large."""
+    large = [row for row in rows if len(row[-1]) > LARGE]
+    for row in large:
+        insert_large(connection, f"{into} SELECT {', '.join('?' * len(row))} WHERE ?", row)
+    _insert(connection, into, [row for row in rows if len(row[-1]) <= LARGE] if large else rows)
+
+
+def insert_large(connection: sqlite3.Connection, sql: str, row: Sequence[Any]) -> None:
+    """Write a row that may have large values; the last parameter of the statement is a condition.
+
+    A statement stays prepared, and with it a copy of what it was given last: one for each number
+    of rows, these copies were most of the memory after a load of large answers. Used once more for
+    no row, it holds nothing.
+    """
+    connection.executemany(sql, ((*row, True),))
+    if any(isinstance(value, str | bytes) and len(value) > LARGE for value in row):
+        connection.executemany(sql, ((*(None for _ in row), False),))
 
 
 @cache

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psutil import Process
 
 from asyncsvc.errors import StartError, StorageUnavailable
+from asyncsvc.monitoring.process_statistics import give_back
 from asyncsvc.storage.database import READERS
 from asyncsvc.storage.database import Database as Store
 from asyncsvc.storage.entries import Commit
@@ -229,3 +231,30 @@ async def test_a_portion_of_long_events_is_short(store: Store) -> None:
     assert portions == [[1, 2], [3], [4], [5]]
     fed = [row.seq for row, *_ in await store.feed(0)]
     assert fed == [1, 2]
+
+
+async def test_the_writer_holds_no_large_text_once_it_is_written(store: Store) -> None:
+    """Each number of rows has a statement of its own, which would hold all that it was given."""
+    size, most = 2 << 20, 8
+    await stored(store, *(task(n) for n in range(1, most + 1)))
+    await give_back()
+    before = Process().memory_info().rss
+    for count in range(1, most + 1):
+        numbers = range(1, count + 1)
+        events = [event(n, count, data=f'{{"text":"{"x" * size}"}}') for n in numbers]
+        await store.commit(Commit(events=events, results=dict.fromkeys(numbers, "y" * size)))
+    del events
+    await give_back()
+    assert Process().memory_info().rss - before < 6 * size
+    found = await store.events(1, most - 1)
+    assert [len(row.data) for row in found] == [len('{"text":""}') + size]
+    assert await store.result(most) == "y" * size
+
+
+async def test_a_large_body_is_written_with_small_ones(store: Store) -> None:
+    large = b'"%b"' % (b"z" * (1 << 20))
+    bodies = [large if n == 2 else b"{}" for n in range(1, 4)]
+    created = [(task(n), body) for n, body in enumerate(bodies, 1)]
+    await store.commit(Commit(created=created, events=[event(n, 1, "status") for n in (1, 2, 3)]))
+    assert [await store.body(n) for n in (1, 2, 3)] == bodies
+    assert [row.seq for n in (1, 2, 3) for row in await store.events(n, 0)] == [1, 1, 1]

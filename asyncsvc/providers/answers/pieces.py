@@ -78,15 +78,21 @@ def read(message: Object) -> Piece:
     return Piece(text, thoughts, refusal, calls, fields)
 
 
-LOOSE = 8192
-"""How many pieces of a text are kept apart: each costs a hundred bytes beside its characters."""
+LOOSE = 256
+"""How many short pieces are kept apart: each costs a hundred bytes beside its characters."""
+SHORT_CHARS = 512
+"""Longer pieces stay apart: several hold them without a copy, and all of a text joined again and
+again would stop the event loop."""
 
 
 def add(texts: list[str], text: str) -> None:
     """One more piece of a text."""
     texts.append(text)
-    if len(texts) >= LOOSE:
-        joined(texts)
+    if len(texts) % LOOSE == 0:
+        start = len(texts)
+        while start and len(texts[start - 1]) < SHORT_CHARS:
+            start -= 1
+        texts[start:] = ["".join(texts[start:])] if start < len(texts) else []
 
 
 def joined(texts: list[str]) -> str:
@@ -216,23 +222,38 @@ class Fields:
             return
         if closing and _repeats(before, value):
             self.put(name, value)
-        elif self._fits(value):
-            self.held[name] = value if before is None else _merged(name, before, value, DEEPEST)
+        elif (own := self._copied(value)) is not None:
+            self.held[name] = own if before is None else _merged(name, before, own, DEEPEST)
             self.changed = True
 
     def put(self, name: str, value: Any) -> None:
         """The whole field, in place of its pieces."""
         if self.held.get(name) == value or _empty(value):
             return
-        if self._fits(value, _size(self.held.get(name))):
-            self.held[name] = value
+        if (own := self._copied(value, _size(self.held.get(name)))) is not None:
+            self.held[name] = own
             self.changed = True
 
-    def _fits(self, value: Any, before: int = 0) -> bool:
-        """Whether the value can be stored; it then takes its room."""
-        size = _size(value)
-        self._room.take(max(size - before, 0))
-        return size > 0
+    def given(self, *, again: bool) -> Object:
+        """A copy of all, to be given out. `again`: more may follow, so that it takes room: fields
+        that grow with each piece are given out with each. Raises UpstreamTooLarge for those."""
+        self.changed = False
+        if not self.held:
+            return {}
+        data = orjson.dumps(self.held)
+        if again:
+            self._room.take(len(data))
+        given: Object = orjson.loads(data)
+        return given
+
+    def _copied(self, value: Any, before: int = 0) -> Any:
+        """A copy of the value, which takes its room: it will grow. None where no JSON holds it."""
+        try:
+            data = orjson.dumps(value)
+        except TypeError:
+            return None
+        self._room.take(max(len(data) - before, 0))
+        return orjson.loads(data)
 
 
 def _repeats(before: Any, value: Any) -> bool:
@@ -253,14 +274,15 @@ def _size(value: Any) -> int:
 
 
 def _merged(name: str, before: Any, new: Any, depth: int) -> Any:
+    """Both pieces; `before` grows in its place, as a copy for each piece takes the square of their
+    number."""
     if depth == 0 or new is None:
         return before if new is None else new
     if isinstance(before, dict) and isinstance(new, dict):
-        both = {
-            key: _merged(key, before[key], value, depth - 1) if key in before else value
-            for key, value in new.items()
-        }
-        return before | both
+        for key, value in new.items():
+            known = key in before
+            before[key] = _merged(key, before[key], value, depth - 1) if known else value
+        return before
     if isinstance(before, list) and isinstance(new, list):
         return _listed(before, new, depth)
     if name in GROWING and isinstance(before, str) and isinstance(new, str):
@@ -268,10 +290,9 @@ def _merged(name: str, before: Any, new: Any, depth: int) -> Any:
     return new
 
 
-def _listed(before: list[Any], new: list[Any], depth: int) -> list[Any]:
-    """The items of both. Pieces with the same `index` are one item; without an index an item that
-    is already there is a repetition."""
-    items = list(before)
+def _listed(items: list[Any], new: list[Any], depth: int) -> list[Any]:
+    """The items with the new ones. Pieces with the same `index` are one item; without an index an
+    item that is already there is a repetition."""
     for item in new:
         index = item.get("index") if isinstance(item, dict) else None
         if index is None:

@@ -199,24 +199,26 @@ class _Call:
             self.given = self.id or f"call_{uuid4().hex}"
             head = {"index": self.number, "id": self.given, "type": self.type}
             self.shown_name = self.name
-            return head | self._fields() | {"function": self._function({"name": self.name})}
+            function = self._function({"name": self.name}, last)
+            return head | self.fields.given(again=not last) | {"function": function}
         late = {LATE_ID: self.id} if last and self.id and self.id != self.given else {}
         changed = last and (self.fields.changed or self.function.changed)
         named = {} if self.name == self.shown_name else {"name": self.name}
         if not (self.pending or named or late or changed):
             return None
         self.shown_name = self.name
-        more = self._fields() if changed else {}
+        more = self.fields.given(again=not last) if changed else {}
         custom = {"type": CUSTOM} if self.type == CUSTOM else {}
-        return {"index": self.number} | custom | late | more | {"function": self._function(named)}
+        return (
+            {"index": self.number}
+            | custom
+            | late
+            | more
+            | {"function": self._function(named, last)}
+        )
 
-    def _fields(self) -> Object:
-        self.fields.changed = False
-        return self.fields.held
-
-    def _function(self, named: Object) -> Object:
-        more = self.function.held if self.function.changed else {}
-        self.function.changed = False
+    def _function(self, named: Object, last: bool) -> Object:
+        more = self.function.given(again=not last) if self.function.changed else {}
         arguments, self.pending = joined(self.pending), []
         return named | {"arguments": arguments} | more
 

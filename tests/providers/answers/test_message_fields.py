@@ -1,5 +1,6 @@
 """Fields that are kept for the next turn: how their pieces are merged."""
 
+from time import process_time
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 
 from asyncsvc.errors import UpstreamTooLarge
 from asyncsvc.providers.answers.pieces import Fields, Room
+from asyncsvc.providers.answers.tool_calls import ToolCalls
 
 
 def merged(*pieces: Any, closing: Any = None) -> Any:
@@ -78,6 +80,39 @@ def test_all_fields_share_one_room() -> None:
     one.put("a", "x" * 70)
     with pytest.raises(UpstreamTooLarge):
         other.add("b", "x" * 60)
+
+
+def test_a_field_that_grows_with_each_piece_costs_the_same_for_each() -> None:
+    def seconds(count: int) -> float:
+        fields, began = Fields(Room()), process_time()
+        for number in range(count):
+            fields.add("a", {f"k{number}": [number]})
+            fields.add("b", [number])
+        return process_time() - began
+
+    few, many = (min(seconds(count) for _ in range(3)) for count in (1_000, 10_000))
+    assert many < 40 * few
+
+
+def test_fields_that_are_given_out_again_and_again_take_room() -> None:
+    calls = ToolCalls(Room(10_000))
+    with pytest.raises(UpstreamTooLarge):
+        for number in range(1_000):
+            function = {"name": "f", "arguments": "x", "more": {f"k{number}": "x" * 10}}
+            list(calls.take({"index": 0, "id": "c", "function": function}))
+    assert number < 100
+
+
+def test_what_was_given_out_does_not_change() -> None:
+    calls = ToolCalls()
+    given = [
+        list(
+            calls.take({"index": 0, "id": "c", "function": {"name": "f", "arguments": "x", **more}})
+        )
+        for more in ({"a": {"text": "1"}}, {"a": {"text": "2"}})
+    ]
+    texts = [one["function"]["a"]["text"] for each in given for one in each]
+    assert texts == ["1", "12"]
 
 
 values = st.recursive(
