@@ -8,9 +8,12 @@ bubblewrap itself, which the program could read. Never runs a program when one o
 import asyncio
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
+
+import psutil
 
 from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.command import Bounds, Command, Ended, Output
@@ -175,6 +178,31 @@ class Bubblewrap:
             "--core=0",
             "--",
         ]
+
+
+def end_leftovers(root: str) -> int:
+    """Kill each bubblewrap without a service whose workspace is below `root`; their number.
+
+    One whose service is killed while it still sets up its sandbox runs nothing, but waits for
+    ever. It blocks: call it in a thread.
+    """
+    below, ended = os.path.realpath(root) + os.sep, 0
+    for process in psutil.process_iter(["ppid", "cmdline"]):
+        words = process.info["cmdline"] or [""]
+        ours = any(word.startswith(below) for word in words)
+        if ours and os.path.basename(words[0]) == "bwrap" and _orphan(process):
+            with suppress(psutil.Error):
+                process.kill()
+                ended += 1
+    return ended
+
+
+def _orphan(process: psutil.Process) -> bool:
+    """Whether init, or the init of a user, has taken the process over."""
+    with suppress(psutil.Error):
+        parent = process.parent()
+        return parent is None or parent.pid == 1 or parent.name().startswith("systemd")
+    return False
 
 
 def _before(group: Group | None) -> list[str]:

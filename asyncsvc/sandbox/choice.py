@@ -4,6 +4,7 @@ Promises to fail closed: what cannot be shown to hold is not used, and says why.
 programs run only where the settings say so, which is logged at each start.
 """
 
+import asyncio
 import logging
 import platform
 import sys
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asyncsvc.config.settings import Tools
-from asyncsvc.sandbox.bubblewrap import Bubblewrap, Programs
+from asyncsvc.sandbox.bubblewrap import Bubblewrap, Programs, end_leftovers
 from asyncsvc.sandbox.command import Bounds, Sandbox
 from asyncsvc.sandbox.control_groups import find_groups
 from asyncsvc.sandbox.mounts import mounts
@@ -55,6 +56,8 @@ async def choose(
         return Plain()
     if lacking := _lacking():
         return Unavailable(lacking)
+    if ended := await asyncio.to_thread(end_leftovers, tools.workspace):
+        log.info("%d sandboxes that an earlier run of the service has left were ended", ended)
     reasons = []
     for name in backends:
         found = await _try(name, bounds or Bounds())

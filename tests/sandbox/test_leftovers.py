@@ -1,0 +1,43 @@
+"""Sandboxes that a killed service has left behind."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from asyncsvc.sandbox.bubblewrap import end_leftovers
+from tests.needs import need
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
+ORPHANED = '"$0" -c "read line <$2" sh "$1" >/dev/null 2>&1 & echo $!'
+
+
+def test_those_without_a_service_end_at_the_next_start(tmp_path: Path) -> None:
+    program = shutil.copy(shutil.which("sh") or "/bin/sh", tmp_path / "bwrap")
+    root = tmp_path / "workspaces"
+    root.mkdir()
+    fifo = tmp_path / "fifo"  # which is never written to
+    os.mkfifo(fifo)
+
+    def orphan(workspace: Path) -> psutil.Process:
+        words = ["sh", "-c", ORPHANED, str(program), str(workspace), str(fifo)]
+        return psutil.Process(int(subprocess.check_output(words)))
+
+    left, other = orphan(root / "tasks/x"), orphan(tmp_path / "elsewhere")
+    served = [program, "-c", "read line", "sh", root / "tasks/y"]
+    with subprocess.Popen(served, stdin=subprocess.PIPE) as kept:
+        try:
+            if left.ppid() != 1 and not psutil.Process(left.ppid()).name().startswith("systemd"):
+                need("a process whose parent has ended is not given to init here")
+            assert end_leftovers(str(root)) == 1
+            left.wait(30)
+            assert other.is_running()
+            assert kept.poll() is None, "it has a service"
+        finally:
+            kept.kill()
+            for process in filter(psutil.Process.is_running, (left, other)):
+                process.kill()
