@@ -212,7 +212,6 @@ async def _front(
         control=control,
         decisions=Decisions(journal, scheduler),
         holds=inside.holds,
-        schedules=await _schedules(stack, journal, intake, keys),
         batches=await _batches(stack, journal, intake, control, keys, settings),
         pool=inside.pool,
         reloader=inside,
@@ -228,6 +227,8 @@ async def _front(
         workspaces=workspaces,
         forks=Forks(journal, intake, toolbox, workspaces, settings.queue),
         started_ms=journal.now(),
+        # Last: what was missed while the service was away is submitted here.
+        schedules=await _schedules(stack, journal, intake, keys),
     )
 
 

@@ -43,7 +43,7 @@ read in one place.
         ├── UpstreamDisconnected
         │   └── KeptConnectionLost   a connection that was kept had been forgotten: at no cost
         ├── UpstreamInvalid · UpstreamTooLarge · EmptyAnswer
-        └── InterruptedUnknown · InternalError
+        └── InterruptedUnknown · InternalError · MaxSteps
 """
 
 from collections.abc import Callable

@@ -38,8 +38,8 @@ TOLD_TO_CLIENTS = {
 OF_FAILED_TASKS = """
     timeout connect_timeout first_token_timeout idle_timeout expired rate_limited overloaded
     quota_exhausted upstream_auth upstream_rejected context_too_long content_filtered model_gone
-    upstream_disconnected upstream_invalid upstream_too_large empty_answer interrupted_unknown
-    internal
+    max_steps upstream_disconnected upstream_invalid upstream_too_large empty_answer
+    interrupted_unknown internal
 """
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 _BLOCK = re.compile(r"^```tool_call\s*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+_WORDS = re.compile(r"[\w.-]+")
 _RESULT = re.compile(r"^Result of (\S+)(?: \(([^)\n]*)\))?:[ \t]*\n?", re.MULTILINE)
 _TEXT_PROTOCOL = "```tool_call"
 
@@ -56,7 +57,7 @@ class Offer:
         return not self.names and bool(self.described)
 
     def has(self, name: str) -> bool:
-        return name in self.names or bool(re.search(rf"\b{re.escape(name)}\b", self.described))
+        return name in self.names or name in _WORDS.findall(self.described)
 
 
 def offer_of(messages: Sequence[dict[str, Any]], names: Iterable[str]) -> Offer | None:

@@ -399,4 +399,4 @@ def test_a_block_of_many_parts_is_read_in_good_time(content: str) -> None:
     began = time.process_time()
     read(f"```tool_call\n{{'x':1,\n{content * (100_000 // len(content))}\n```\nend")
     read(f"```tool_call\n{content * (100_000 // len(content))}\n```\nend")
-    assert time.process_time() - began < 1.5
+    assert time.process_time() - began < 5  # one that goes over it again and again takes minutes

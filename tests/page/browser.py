@@ -63,11 +63,14 @@ class Visit:
     """Patterns of faults that belong to the test."""
 
     def unexpected(self) -> list[str]:
-        """The faults that the test does not expect."""
+        """The faults that the test does not expect. A page may still ask when its service has
+        ended with the test."""
+        gone = self.site.process.child.returncode is not None
+        expected = [*self.expected, *(["ERR_CONNECTION_REFUSED"] if gone else ())]
         return [
             fault
             for fault in self.faults
-            if not any(re.search(pattern, fault) for pattern in self.expected)
+            if not any(re.search(pattern, fault) for pattern in expected)
         ]
 
     async def go(self, path: str = "/") -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from jsonschema_rs import Draft202012Validator
 
+from asyncsvc.tasks.submission import OF_AGENTS
 from asyncsvc.web.openapi.document import document
 from tests.web.description import ROUTES, operations
 
@@ -77,6 +78,7 @@ def test_what_a_response_always_has_is_required(described: dict[str, Any]) -> No
         schema = found[name]
         optional = schema["properties"].keys() - set(schema["required"])
         allowed = {"content", "messages", "input", "tool_calls", "message", "position", "eta_s"}
+        allowed |= {*OF_AGENTS, "approval", "forked_from"}
         assert optional <= (allowed if name == "WholeTask" else set()), name
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -54,6 +55,11 @@ def wholes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     return found
 
 
+def timeless(whole: bytes) -> bytes:
+    """The task without the trace of an unfinished one, which grows with time."""
+    return re.sub(rb'"spans":\[\[.*?\]\]', b"", whole)
+
+
 @pytest.mark.parametrize(
     "fields",
     [
@@ -74,7 +80,7 @@ async def test_a_task_read_in_pieces_is_the_same(
     if runs:
         await service.done(made)
     answer = await service.http.get(f"/tasks/{made}")
-    assert answer.content == wholes[-1]
+    assert timeless(answer.content) == timeless(wholes[-1])
     assert answer.headers["content-type"] == "application/json"
     assert "content-length" not in answer.headers
 
@@ -87,7 +93,7 @@ async def test_the_text_so_far_is_the_same_in_pieces(service: Service, wholes: l
 
     await until(so_far, lambda task: len(task["result"] or "") > 200)
     paused = await service.steer(task_id, "pause")
-    assert paused.content == wholes[-1]
+    assert timeless(paused.content) == timeless(wholes[-1])
     assert (await service.task(task_id))["result"] == paused.json()["result"]
 
 

@@ -141,7 +141,7 @@ async def _cut(folder: Path, wire: Wire) -> None:
     wire.takes["a"] = 10
     async with delivering(folder) as (journal, hooks):
         await finish(journal, "t")
-        await until(lambda: hooks.under_way == 1)
+        await until(lambda: len(wire.sent) == 1)
     async with delivering(folder) as (journal, hooks):
         await until(lambda: hooks.delivered == 1, 60)
         assert wire.tasks() == ["t", "t"]
@@ -157,7 +157,7 @@ async def _again(folder: Path, wire: Wire) -> None:
     wire.takes["a"] = 5
     async with delivering(folder) as (journal, hooks):
         await finish(journal, "t")
-        await until(lambda: hooks.under_way == 1)
+        await until(lambda: len(wire.sent) == 1)
         await journal.append(moved("t", State.COMPLETED, Cause.RERUN))
         await journal.append(moved("t", State.PENDING, Cause.CANCELLED))
         await until(lambda: hooks.delivered == 2)
@@ -200,7 +200,7 @@ async def _disk(folder: Path, wire: Wire) -> None:
     async with delivering(folder) as (journal, hooks):
         wire.takes["a"] = 1
         await finish(journal, "t")
-        await until(lambda: hooks.under_way == 1)
+        await until(lambda: len(wire.sent) == 1)
         commits = Commits(journal.store)
         commits.refuse()
         await asyncio.sleep(30)
