@@ -66,7 +66,8 @@ class Visit:
         """The faults that the test does not expect. A page may still ask when its service has
         ended with the test."""
         gone = self.site.process.child.returncode is not None
-        expected = [*self.expected, *(["ERR_CONNECTION_REFUSED"] if gone else ())]
+        ended = r"ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)"
+        expected = [*self.expected, *([ended] if gone else ())]
         return [
             fault
             for fault in self.faults

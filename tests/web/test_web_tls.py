@@ -4,6 +4,7 @@ import asyncio
 import json
 import logging
 import shutil
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -169,8 +170,13 @@ async def test_what_is_sent_over_tls_and_not_read_does_not_hold_its_place(
             body = json.dumps(task).encode()
             sent = head("POST", "/tasks", f"content-length: {len(body)}") + body
             task_id = (await line.ask(sent)).json()["task_id"]
+        # Systems have room for megabytes that are not read; this socket has not.
+        small = socket.socket()
+        small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+        small.connect(("127.0.0.1", service.port))
+        small.setblocking(False)
         reader, writer = await asyncio.open_connection(
-            "127.0.0.1", service.port, ssl=TRUSTED, limit=1
+            sock=small, ssl=TRUSTED, server_hostname="127.0.0.1", limit=1
         )
         writer.write(head("GET", f"/tasks/{task_id}"))
         async with asyncio.timeout(20):
