@@ -62,6 +62,22 @@ async def test_text_appears_as_it_comes_and_none_is_lost_over_a_killed_service(
         await expect(seen.page.locator(".log .note")).to_contain_text("lost no attempt")
 
 
+async def test_a_slow_network_delays_the_text_and_loses_none(
+    tmp_path: Path, visit: Visiting
+) -> None:
+    async with echoing(tmp_path) as (site, _):
+        seen = await visit(site)
+        devtools = await seen.context.new_cdp_session(seen.page)
+        await devtools.send("Network.enable")
+        slow = {"latency": 300, "downloadThroughput": 60_000, "uploadThroughput": 30_000}
+        await devtools.send("Network.emulateNetworkConditions", {"offline": False, **slow})
+        task_id = await site.submit(asking(WORDS, pieces=12, pause_s=0.02), model="echo")
+        await open_task(seen.page, site.url, task_id)
+        await state_is(seen.page, "Completed")
+        await _seen(seen.page, WORDS)
+        await expect(seen.page.locator(".bar .link")).to_contain_text("live")
+
+
 async def test_an_answer_of_a_megabyte_stays_smooth(tmp_path: Path, visit: Visiting) -> None:
     block = (
         "## Part\n\n" + "A sentence of an answer that is very long. " * 20 + "\n\n- one\n- two\n\n"
