@@ -15,7 +15,7 @@ import orjson
 
 from asyncsvc.agents.call_texts import CALL_WORD, WrittenCall
 from asyncsvc.agents.written_calls import RESULT_OF, CallReader
-from asyncsvc.providers.answers.delta import Delta, Sink
+from asyncsvc.providers.answers.delta import Delta, Sink, SinkBefore
 
 Object = dict[str, Any]
 
@@ -131,33 +131,16 @@ def _parts(content: Any) -> list[Any]:
     return content if isinstance(content, list) else [{"type": "text", "text": str(content)}]
 
 
-class TextualSink:
+class TextualSink(SinkBefore):
     """A sink for the answer of a model that writes its calls, in front of the call's own. `finish`
     when the answer is whole."""
 
     def __init__(self, sink: Sink, functions: Sequence[Object]) -> None:
-        self._sink = sink
+        super().__init__(sink)
         self._reader = CallReader([_function(tool) for tool in functions])
         self._calls = 0
         self._indices: dict[int, int] = {}
         """Of calls that the provider sends as such all the same: their places among all."""
-
-    @property
-    def full(self) -> bool:
-        return self._sink.full
-
-    @property
-    def returns(self) -> bool:
-        return self._sink.returns
-
-    def head(self, accepted: bool) -> None:
-        self._sink.head(accepted)
-
-    def alive(self) -> None:
-        self._sink.alive()
-
-    async def drained(self) -> None:
-        await self._sink.drained()
 
     def write(self, delta: Delta) -> None:
         if delta.call is not None:

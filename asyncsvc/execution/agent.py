@@ -24,7 +24,7 @@ from asyncsvc.execution.request import count_request, without_refused_fields
 from asyncsvc.execution.tool_runner import ARGUMENTS_MOST, ToolRunner, disk_faults
 from asyncsvc.journal.journal import Journal
 from asyncsvc.providers.answers.answer import MESSAGE, Answer
-from asyncsvc.providers.answers.delta import Delta
+from asyncsvc.providers.answers.delta import Delta, SinkBefore
 from asyncsvc.providers.answers.tool_calls import put_together
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.tokens import (
@@ -339,12 +339,12 @@ class Model:
         return drafts
 
 
-class AgentSink:
+class AgentSink(SinkBefore):
     """The sink of one step: text and thinking go on to the call, calls of tools and further fields
     are kept until the step has ended."""
 
     def __init__(self, call: Call) -> None:
-        self._call = call
+        super().__init__(call)
         self.pieces: list[dict[str, Any]] = []
         self.fields: dict[str, Any] = {}
         """Of the model's message, for the next turn."""
@@ -354,30 +354,13 @@ class AgentSink:
         """All arguments as the model has written them."""
         return "".join(piece["function"].get("arguments", "") for piece in self.pieces)
 
-    @property
-    def full(self) -> bool:
-        return self._call.full
-
-    @property
-    def returns(self) -> bool:
-        return self._call.returns
-
-    def head(self, accepted: bool) -> None:
-        self._call.head(accepted)
-
-    def alive(self) -> None:
-        self._call.alive()
-
-    async def drained(self) -> None:
-        await self._call.drained()
-
     def write(self, delta: Delta) -> None:
         if delta.call is not None:
             self.pieces.append(delta.call)
         elif delta.event is not None and delta.event[0] == MESSAGE:
             self.fields |= delta.event[1]
         else:
-            self._call.write(delta)
+            self._sink.write(delta)
 
 
 class Names:

@@ -113,8 +113,8 @@ def _refused(state: str, decision: str, why: str) -> IllegalTransition:
 
 
 def _decided(call: ToolCall, decision: str, reason: str | None) -> Draft:
-    data: dict[str, Any] = {"id": call.id, "decision": decision, "reason": reason}
-    return Draft(EventType.APPROVAL, data)
+    asked: dict[str, Any] = {"id": call.id, "name": call.name, "arguments": call.arguments}
+    return Draft(EventType.APPROVAL, asked | {"decision": decision, "reason": reason})
 
 
 def _failed(call: ToolCall) -> Draft:

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from asyncsvc.providers.answers.delta import Delta, Sink
+from asyncsvc.providers.answers.delta import Delta, Sink, SinkBefore
 
 Object = dict[str, Any]
 Taken = Mapping[str, Object | None]
@@ -340,32 +340,15 @@ class Text:
         return _decoded(whole)
 
 
-class ToolSink:
+class ToolSink(SinkBefore):
     """A sink for one call of a request with converted tools, in front of the call's own."""
 
     def __init__(self, sink: Sink, tools: Converted) -> None:
-        self._sink = sink
+        super().__init__(sink)
         self._origins = tools.origins
         self._alone = _names_alone(tools)
         self._texts: dict[int, Text] = {}
         self._found: dict[int, Origin] = {}
-
-    @property
-    def full(self) -> bool:
-        return self._sink.full
-
-    @property
-    def returns(self) -> bool:
-        return self._sink.returns
-
-    def head(self, accepted: bool) -> None:
-        self._sink.head(accepted)
-
-    def alive(self) -> None:
-        self._sink.alive()
-
-    async def drained(self) -> None:
-        await self._sink.drained()
 
     def write(self, delta: Delta) -> None:
         self._sink.write(delta if delta.call is None else self._call(delta, delta.call))

@@ -62,6 +62,30 @@ class Sink(Protocol):
     async def drained(self) -> None: ...
 
 
+class SinkBefore:
+    """A sink in front of another one, which it passes everything on to but the pieces."""
+
+    def __init__(self, sink: Sink) -> None:
+        self._sink = sink
+
+    @property
+    def full(self) -> bool:
+        return self._sink.full
+
+    @property
+    def returns(self) -> bool:
+        return self._sink.returns
+
+    def head(self, accepted: bool) -> None:
+        self._sink.head(accepted)
+
+    def alive(self) -> None:
+        self._sink.alive()
+
+    async def drained(self) -> None:
+        await self._sink.drained()
+
+
 def _draft(delta: Delta) -> Draft:
     if delta.event is not None:
         kind, data = delta.event
