@@ -141,7 +141,7 @@ def packages() -> str:
     arrows = {
         part: imported - DRAWN_FOR_ALL
         for part, imported in package_imports().items()
-        if part not in DRAWN_FOR_ALL | {"__init__"}
+        if part not in DRAWN_FOR_ALL | {"__init__", "__main__"}
     }
 
     def below(part: str) -> set[str]:

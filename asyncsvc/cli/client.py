@@ -7,7 +7,6 @@ and give each numbered event once and in order.
 
 import asyncio
 import json
-import os
 import ssl
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
@@ -19,7 +18,7 @@ import httpx
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
 
-from asyncsvc.cli.options import MISUSED, Failure, program, settings_file
+from asyncsvc.cli.options import MISUSED, Failure, environment, program, settings_file
 from asyncsvc.config.load import load
 from asyncsvc.config.settings import is_loopback
 from asyncsvc.errors import SettingsError
@@ -42,10 +41,11 @@ class Address:
 
 
 def find(url: str | None, environ: Mapping[str, str]) -> Address:
-    """Return the service's address: `url`, else that of the settings.
+    """Return the service's address: `url`, else that of ASYNCSVC_URL, else that of the settings.
 
     Raises Failure for an unusable `url`, SettingsError for an unusable file.
     """
+    url = url or environ.get("ASYNCSVC_URL")
     found = _checked(url) if url else _of_settings(environ)
     host = urlsplit(found).hostname or ""
     return Address(found, environ.get("ASYNCSVC_TOKEN") or None, is_loopback(host))
@@ -225,7 +225,7 @@ def untrusted(address: Address, error: Exception) -> Failure:
 @contextmanager
 def reach(url: str | None) -> Generator[Api]:
     """Open a client of the service. Raises Failure or SettingsError."""
-    address = find(url, os.environ)
+    address = find(url, environment(settings_file(None)))
     secure = address.url.startswith("https:")
     with httpx.Client(
         base_url=address.url,

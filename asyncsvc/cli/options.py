@@ -3,6 +3,7 @@
 An option has one name, type and help text in all commands.
 """
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,6 +12,7 @@ import typer
 
 import asyncsvc
 from asyncsvc.cli.terminal import json_text, say
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.load import DEFAULT_FILE
 from asyncsvc.errors import AsyncsvcError
 
@@ -74,14 +76,26 @@ def settings_file(named: Path | None) -> Path | None:
     """
     if named is not None:
         return named
-    folders = [Path.cwd(), Path(sys.argv[0]).resolve().parent, Path(asyncsvc.__file__).parents[1]]
+    main = [Path(sys.argv[0]).resolve()] if Path(sys.argv[0]).name == "main.py" else []
+    folders = [Path.cwd(), *(file.parent for file in main), Path(asyncsvc.__file__).parents[1]]
     files = [folder / DEFAULT_FILE for folder in folders]
     return next((file for file in files if file.is_file()), None)
 
 
+def environment(file: Path | None) -> Environment:
+    """Return the variables of this process and of the `.env` beside that settings file.
+
+    Raises SettingsError.
+    """
+    return Environment.beside(file, os.environ)
+
+
 def program() -> str:
     """Return how the command line was called, for hints that can be copied."""
-    return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
+    called = Path(sys.argv[0]).name
+    return {"main.py": "python main.py", "__main__.py": "python -m asyncsvc"}.get(
+        called, "asyncsvc"
+    )
 
 
 def read_text(given: str) -> str:
