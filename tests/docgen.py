@@ -177,6 +177,10 @@ def pages() -> list[Path]:
     return [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 
 
+SETTINGS, TEMPLATE = ROOT / "settings.toml", ROOT / "asyncsvc/cli/settings.toml"
+"""The settings of the project, and what `init` writes: the same."""
+
 if __name__ == "__main__":
+    TEMPLATE.write_bytes(SETTINGS.read_bytes())
     for page in pages():
         page.write_text(made(page.read_text(encoding="utf-8")), encoding="utf-8")
