@@ -19,6 +19,7 @@ from asyncsvc.config.load import load
 from asyncsvc.errors import SettingsError, StartError, UnsafeFile
 from asyncsvc.net.signing import Signer
 from asyncsvc.net.tls import server_context
+from asyncsvc.providers import addresses
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy, look
@@ -57,7 +58,11 @@ def check(settings: SettingsFile = None) -> int:
         say(f"note      {note}")
     for note in own_files.open_to_others(path):
         say(f"note      {note}; a start mends what is ours")
-    for line in [*advice.warnings(found, environ, file), *registry.warnings(found.tools)]:
+    for line in [
+        *advice.warnings(found, environ, file),
+        *addresses.warnings(found),
+        *registry.warnings(found.tools),
+    ]:
         say(f"warning   {line}", sys.stderr)
     return _verdict(faults)
 
