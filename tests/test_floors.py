@@ -114,7 +114,7 @@ def test_there_is_no_circle() -> None:
 FACES = {
     "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
-    "config": {"advice", "diff", "load", "secrets", "settings"},
+    "config": {"advice", "diff", "listening", "load", "secrets", "settings"},
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
     "intake": {

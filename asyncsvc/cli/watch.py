@@ -14,7 +14,8 @@ from rich.text import Text
 
 from asyncsvc.cli import tables
 from asyncsvc.cli.agent_lines import wait_text
-from asyncsvc.cli.client import Api, Message, feed, follow, reach
+from asyncsvc.cli.client import Api, reach
+from asyncsvc.cli.following import Message, feed, follow
 from asyncsvc.cli.options import INTERRUPTED, THERE, Failure, Url
 from asyncsvc.cli.terminal import json_text, say
 from asyncsvc.cli.transcript import TaskView, Transcript, stream
