@@ -126,7 +126,8 @@ def _state(model: dict[str, Any]) -> str:
 
 def _asked(before: Sequence[str], path: str) -> dict[str, Any]:
     from asyncsvc.cli.client import Api, find
+    from asyncsvc.cli.options import environment, settings_file
 
     line = list(before)
     url = line[line.index("--url") + 1] if "--url" in line[:-1] else os.environ.get("ASYNCSVC_URL")
-    return Api(find(url, os.environ), PATIENCE_S, PATIENCE_S).get(path)
+    return Api(find(url, environment(settings_file(None))), PATIENCE_S, PATIENCE_S).get(path)

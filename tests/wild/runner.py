@@ -21,7 +21,7 @@ from tests.wild.provider import Provider, listening
 
 AT_ONCE = 48
 CLIENT_S = 40.0
-"""How long a client waits where the case does not say. A group of 48 cases shares a busy machine."""
+"""How long a client waits where the case does not say: up to 48 cases share a busy machine."""
 WATCH_S = 0.01
 
 
