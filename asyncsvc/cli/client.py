@@ -82,8 +82,8 @@ LONG_S = 3600.0
 """Limit for a copy or check of the whole database."""
 FULL_ID = 36
 """Characters of an id. Fewer are taken for the end of one."""
-NEWEST = 500
-"""Tasks among which the end of an id is looked for: the most that a page holds."""
+ALIKE = 20
+"""Tasks that are read for the end of an id; one of them must be meant."""
 
 
 class Unreachable(Failure):
@@ -159,7 +159,8 @@ class Api:
 
     def resolve(self, given: str) -> str:
         """Return the id of the task whose id is or ends in `given`, as tables show only the end."""
-        return resolved(given, "task", lambda: self.get("/tasks", {"limit": NEWEST})["tasks"])
+        query = {"id_ends": given, "limit": ALIKE}
+        return resolved(given, "task", lambda: self.get("/tasks", query)["tasks"])
 
     def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
         try:
