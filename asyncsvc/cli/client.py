@@ -82,6 +82,8 @@ LONG_S = 3600.0
 """Limit for a copy or check of the whole database."""
 FULL_ID = 36
 """Characters of an id. Fewer are taken for the end of one."""
+PAGE_MOST = 500
+"""Tasks that a page of the service holds at most."""
 ALIKE = 20
 """Tasks that are read for the end of an id; one of them must be meant."""
 
@@ -133,6 +135,24 @@ class Api:
 
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")
+
+    def pages(self, query: Mapping[str, Any], most: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield pages of the list of tasks until `most` tasks, or (None) the end; each is read when
+        it is asked for. A cursor in the query is where they begin."""
+        cursor, left = query.get("cursor"), most
+        while True:
+            limit = PAGE_MOST if left is None else min(PAGE_MOST, left)
+            page = self.get("/tasks", {**query, "limit": limit, "cursor": cursor})
+            yield page
+            left = None if left is None else left - len(page["tasks"])
+            cursor = page["next_cursor"]
+            if cursor is None or left == 0:
+                return
+
+    def listed(self, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield all tasks that the filters let through, newest first."""
+        for page in self.pages(query):
+            yield from page["tasks"]
 
     def command(
         self, task_id: str, verb: str, fields: Mapping[str, Any] | None = None
