@@ -7,7 +7,7 @@ as it is. Tables and columns have local times, JSON the service's answer as it i
 import sys
 import textwrap
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +20,7 @@ from asyncsvc.cli.client import reach
 from asyncsvc.cli.filters import Kind, Lane, Model, Owner, Search, Session, Status, WaitingFor
 from asyncsvc.cli.options import MISUSED, THERE, Failure, Json, Url
 from asyncsvc.cli.terminal import json_text, one_line, say
+from asyncsvc.clock import now_ms
 
 app = typer.Typer()
 MOST = 20
@@ -143,12 +144,16 @@ def took(item: dict[str, Any]) -> str:
     if item["status"] == "completed" and latency is not None:
         return tables.duration(latency)
     if item["status"] in FINISHED and ended:
-        since, until = item["created_at"], datetime.fromisoformat(ended)
+        since, until = item["created_at"], _seconds(ended)
     elif item["status"] == "running" and item["started_at"]:
-        since, until = item["started_at"], datetime.now(UTC)
+        since, until = item["started_at"], now_ms() / 1000
     else:
         return tables.NOTHING
-    return tables.duration((until - datetime.fromisoformat(since)).total_seconds())
+    return tables.duration(until - _seconds(since))
+
+
+def _seconds(time: str) -> float:
+    return datetime.fromisoformat(time).timestamp()
 
 
 def _model(item: dict[str, Any]) -> str:
