@@ -35,6 +35,7 @@ MAY_USE = {
     "batches": {"batches", "intake"},
     "monitoring": {"monitoring", "intake"},
     "lifecycle": {"lifecycle", "intake", "execution"},
+    "rehearsal": {"rehearsal", "intake"},
     "web": {
         "web",
         "lifecycle",
@@ -48,7 +49,7 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "simulator"},
+    "cli": {"cli", "server", "rehearsal", "simulator"},
 }
 for _package, _below in MAY_USE.items():
     # Above the limits a package may use what the packages below it may use.
@@ -119,7 +120,7 @@ FACES = {
     "execution": {"agent", "execution", "workers"},
     "intake": {
         "admission", "agent_checks", "commands", "decisions", "forks", "importer", "intake",
-        "staging",
+        "quotas", "staging",
     },
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
@@ -134,13 +135,14 @@ FACES = {
         "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
+    "rehearsal": {"comparison", "scenario"},
     "routing": {"router"},
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
     },
     "simulator": {""},
     "storage": {"backup", "database", "entries", "export", "lock", "own_files",
-                "protocol", "refusals", "room"},
+                "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"marks", "parameters", "state", "submission"},

@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": ("demo",),
     "check": ("check",),
     "routing": ("route-eval", "route"),
+    "rehearse": ("rehearse",),
     "submit": ("submit", "chat"),
     "tasks": ("tasks", "show", "explain", "stats", "cancel", "pause", "resume", "retry"),
     "watch": ("watch",),
