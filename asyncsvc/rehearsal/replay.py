@@ -149,6 +149,9 @@ class Rehearsal:
         """The calls under way, by task id."""
         self._running: set[asyncio.Task[None]] = set()
         self._seen: set[str] = set()
+        """Keys of answers that are in the cache, or have been asked for."""
+        self._first_at = 0.0
+        """When the first task came, by the loop's clock."""
 
     def _scheduler(self) -> Scheduler:
         settings, catalogue = self._settings, self._catalogue
@@ -182,6 +185,8 @@ class Rehearsal:
 
     async def arrivals(self, past: Sequence[PastTask]) -> None:
         """Let all tasks come at their time, and wait until they have ended."""
+        if past:
+            self._first_at = max((past[0].at - self.loop.start_ms) / 1000, 0.0)
         for one in past:
             left = (one.at - self.loop.start_ms) / 1000 - self.loop.time()
             if left > 0:
@@ -310,7 +315,7 @@ class Rehearsal:
             list(self.outcomes.values()),
             self.accounts,
             dict(self._catalogue.disabled),
-            self.loop.time(),
+            self.loop.time() - self._first_at,
             frozenset(self.times.unknown),
         )
 
