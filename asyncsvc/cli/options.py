@@ -3,6 +3,7 @@
 An option has one name, type and help text in all commands.
 """
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -40,6 +41,30 @@ TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or the e
 ModelOption = Annotated[str | None, typer.Option(help="A model of the settings; else routed.")]
 Lane = Annotated[Literal["priority", "short", "long"], typer.Option(help="Which queue.")]
 Priority = Annotated[int, typer.Option(min=0, max=9, help="Higher first in its lane.")]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = re.compile(r"([0-9.]+)([smhdw]?)")
+_DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhdw]?|([0-9]+[smhdw])+")
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a duration: 30, 30s, 5m, 1.5h, 1d, 2w, or several such as 1h30m.
+
+    Raises ValueError that says how one is written. The parser of each option that is a duration;
+    see `Duration`.
+    """
+    given = text.strip().lower()
+    if _DURATION.fullmatch(given) is None:
+        raise ValueError(f"{text!r} is no duration; one looks like 30s, 5m, 1h or 1d")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given))
+
+
+def duration_option(name: str, help_text: str) -> Any:
+    """Return the option for `Annotated[float | None, …]` whose value is a duration in seconds."""
+    return typer.Option(
+        name, metavar="TIME", parser=duration, help=f"{help_text} Such as 30s, 5m, 1h or 1d."
+    )
+
 
 AgentFlag = Annotated[bool, typer.Option("--agent", help="As an agent, which uses tools.")]
 Tools = Annotated[
