@@ -127,7 +127,7 @@ FACES = {
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "figures", "monitor"},
+    "monitoring": {"alarms", "explain", "figures", "monitor", "why_slow"},
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
@@ -162,7 +162,7 @@ FACES = {
     "web.page": {"routes"},
     "web.tasks": {
         "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
-        "views", "websocket", "workspaces",
+        "views", "websocket", "why_slow", "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

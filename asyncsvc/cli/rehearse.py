@@ -4,7 +4,6 @@ Reads the database's file and changes nothing; works beside a running service.
 """
 
 import os
-import re
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from asyncsvc.cli.options import (
     Failure,
     Json,
     SettingsFile,
+    duration_option,
     settings_file,
 )
 from asyncsvc.cli.tables import print_answer
@@ -33,22 +33,7 @@ from asyncsvc.storage.past import TASKS_MOST, learned_limits, past_tasks
 
 app = typer.Typer()
 
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
-LONGEST_S = 400 * 86_400.0
-
-
-def duration_s(text: str) -> float:
-    """The seconds of `90s`, `15m`, `1h`, `2d`, or of several of them, as in `1h30m`."""
-    seconds = sum(float(number) * UNITS[unit] for number, unit in _DURATION.findall(text))
-    if _DURATION.sub("", text.strip()) or not 0 < seconds <= LONGEST_S:
-        raise typer.BadParameter(f"{text!r} is no duration such as 90s, 15m, 1h or 2d")
-    return seconds
-
-
-Since = Annotated[
-    str, typer.Option("--since", metavar="DURATION", help="How far back: 90s, 15m, 1h, 2d.")
-]
+DAY_S = 86_400.0
 
 
 @app.command(rich_help_panel=HERE)
@@ -65,7 +50,7 @@ def rehearse(
         str | None,
         typer.Option(help="One more account of this model, with limits of its own, as a key gives"),
     ] = None,
-    since: Since = "1d",
+    since: Annotated[float | None, duration_option("--since", "How far back; default 1d.")] = None,
     settings: SettingsFile = None,
     db: Database = None,
     as_json: Json = False,
@@ -77,7 +62,7 @@ def rehearse(
     environ, file, until = os.environ, settings_file(settings), now_ms()
     if new is not None and not new.is_file():
         raise Failure(f"{new}: no such file", MISUSED)
-    begin = until - round(duration_s(since) * 1000)
+    begin = max(until - round((DAY_S if since is None else since) * 1000), 0)
     path = db or Path(load(file, environ).storage.path)
     try:
         own_files.check(path)

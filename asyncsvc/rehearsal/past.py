@@ -11,7 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from asyncsvc.tasks.marks import AGAIN, CUT
+from asyncsvc.tasks.marks import CUT, began_at
 from asyncsvc.tasks.state import State, Task
 
 WORKING = frozenset({"first_token", "thinking", "answering", "tool"})
@@ -63,9 +63,7 @@ class PastTask:
 
 def past_of(task: Task, now: int) -> PastTask:
     """The past of a stored task."""
-    marks = task.marks
-    again = bool(marks) and marks[0][0] == AGAIN
-    found = PastTask(task, marks[1][1] if again and len(marks) > 1 else task.request.created_at)
+    found = PastTask(task, began_at(task.marks, task.request.created_at))
     if task.started_at is not None:
         found.wait_s = max(task.started_at - max(task.queued_at, found.at), 0) / 1000
     if task.request.type == "agent":

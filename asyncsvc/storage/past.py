@@ -23,8 +23,9 @@ def past_tasks(path: Path, since: int, most: int = TASKS_MOST) -> list[Task]:
         try:
             _check(database)
             rows = database.execute(
-                f"{SELECT_TASK} FROM tasks WHERE created_at >= ?1 OR finished_at >= ?1 "
-                f"OR state IN ({_UNFINISHED}) ORDER BY n DESC LIMIT ?2",
+                # One that came since then has ended since then, or is unfinished.
+                f"{SELECT_TASK} FROM tasks WHERE finished_at >= ?1 OR state IN ({_UNFINISHED}) "
+                "ORDER BY n DESC LIMIT ?2",
                 (since, most),
             ).fetchall()
         except sqlite3.Error as error:

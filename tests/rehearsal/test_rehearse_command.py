@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.cli.parser import run
-from asyncsvc.cli.rehearse import duration_s
 from tests.engine_services import EngineServices, model
 from tests.virtual_time import START_MS, run_virtual
 
@@ -100,11 +99,3 @@ def test_a_file_that_is_no_database_of_ours_is_named(
     other.write_bytes(b"nothing that SQLite reads" * 100)
     assert run(["rehearse", "--settings", str(file), "--db", str(other)]) == 2
     assert "cannot be used" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("90s", 90), ("15m", 900), ("1h30m", 5400), ("2d", 172_800), ("1.5h", 5400)],
-)
-def test_a_duration_is_read(text: str, seconds: float) -> None:
-    assert duration_s(text) == seconds

@@ -53,7 +53,8 @@ def test_one_slot_serves_one_task_after_the_other() -> None:
     found = replayed([past(1, 0, 10), past(2, 1, 5), past(3, 2, 5)])
     assert waits(found) == [0, 9, 13]
     assert found.accounts["a"].waited_s["concurrency"] == pytest.approx(22)
-    assert (found.accounts["a"].calls, found.accounts["a"].busy_s) == (3, pytest.approx(20))
+    assert found.accounts["a"].calls == 3
+    assert found.accounts["a"].busy_s == pytest.approx(20)
     assert found.span_s == pytest.approx(20)
 
 
@@ -82,7 +83,7 @@ def test_a_cancelled_task_is_cancelled_as_long_after_it_came() -> None:
 
 
 def test_equal_tasks_share_a_call_and_then_the_cache_answers() -> None:
-    same = {"cache_key": "k", "cache": True}
+    same: dict[str, Any] = {"cache_key": "k", "cache": True}
     found = replayed([past(1, 0, 10, **same), past(2, 5, 10, **same), past(3, 60, 10, **same)])
     assert found.accounts["a"].calls == 1
     assert [each.done_s for each in found.tasks] == [10, 5, 0]
@@ -161,7 +162,7 @@ def test_the_past_of_a_task_is_read_from_its_marks() -> None:
         ("answering", T0 + 10_000),
     )  # fmt: skip
     request = Request("t", created_at=T0)
-    times = {"queued_at": T0, "started_at": T0 + 2000, "finished_at": T0 + 12_000}
+    times: dict[str, Any] = {"queued_at": T0, "started_at": T0 + 2000, "finished_at": T0 + 12_000}
     task = Task(request, State.COMPLETED, marks=marks, name="a", **times)
     found = past_of(task, T0 + 99_000)
     assert (found.at, found.wait_s) == (T0, 2)
@@ -174,7 +175,7 @@ def test_a_run_that_the_end_of_the_service_cut_off_is_left_out() -> None:
         ("first_token", T0), ("cut", T0 + 5000), ("pending", T0 + 5000),
         ("first_token", T0 + 6000),
     )  # fmt: skip
-    times = {"queued_at": T0, "started_at": T0, "finished_at": T0 + 8000}
+    times: dict[str, Any] = {"queued_at": T0, "started_at": T0, "finished_at": T0 + 8000}
     task = Task(Request("t", created_at=T0), State.COMPLETED, marks=marks, name="a", **times)
     found = past_of(task, T0 + 8000)
     assert (found.failed, found.last) == ([], Run(2, 2))
