@@ -35,6 +35,7 @@ MAY_USE = {
     "batches": {"batches", "intake"},
     "monitoring": {"monitoring", "intake"},
     "lifecycle": {"lifecycle", "intake", "execution"},
+    "rehearsal": {"rehearsal", "intake"},
     "web": {
         "web",
         "lifecycle",
@@ -48,7 +49,7 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "simulator"},
+    "cli": {"cli", "server", "rehearsal", "simulator"},
     "__main__": {"cli"},
 }
 for _package, _below in MAY_USE.items():
@@ -121,14 +122,14 @@ FACES = {
     "execution": {"agent", "execution", "workers"},
     "intake": {
         "admission", "agent_checks", "commands", "decisions", "forks", "importer", "intake",
-        "staging",
+        "quotas", "staging",
     },
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "figures", "monitor"},
+    "monitoring": {"alarms", "explain", "figures", "monitor", "why_slow"},
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
@@ -136,13 +137,14 @@ FACES = {
         "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
+    "rehearsal": {"comparison", "scenario"},
     "routing": {"router"},
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
     },
     "simulator": {""},
     "storage": {"backup", "database", "entries", "export", "lock", "own_files",
-                "protocol", "refusals", "room"},
+                "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"marks", "parameters", "state", "submission"},
@@ -162,7 +164,7 @@ FACES = {
     "web.page": {"routes"},
     "web.tasks": {
         "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
-        "views", "websocket", "workspaces",
+        "views", "websocket", "why_slow", "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

@@ -25,6 +25,7 @@ COMMANDS = {
     "check": ("check",),
     "init": ("init",),
     "routing": ("route-eval", "route"),
+    "rehearse": ("rehearse",),
     "submit": ("submit",),
     "chat": ("chat",),
     "task_list": ("tasks",),
