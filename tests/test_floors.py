@@ -17,6 +17,7 @@ MAY_USE = {
     "memory": set[str](),
     "net": {"net", "errors"},
     "config": {"config", "net", "errors"},
+    "logs": {"logs", "config", "clock"},
     "sandbox": {"sandbox", "config", "errors"},
     "access": {"config", "net", "errors"},
     "tasks": {"tasks", *GROUND},
@@ -48,7 +49,7 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "simulator"},
+    "cli": {"cli", "server", "simulator", "logs"},
 }
 for _package, _below in MAY_USE.items():
     # Above the limits a package may use what the packages below it may use.
@@ -114,7 +115,7 @@ def test_there_is_no_circle() -> None:
 FACES = {
     "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
-    "config": {"advice", "diff", "load", "secrets", "settings"},
+    "config": {"advice", "diff", "load", "secrets", "settings", "telemetry"},
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
     "intake": {
@@ -126,7 +127,8 @@ FACES = {
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "figures", "monitor"},
+    "logs": {"output", "safe_text"},
+    "monitoring": {"alarms", "explain", "figures", "model_log", "monitor", "task_log"},
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {

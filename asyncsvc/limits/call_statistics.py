@@ -55,6 +55,8 @@ class CallStatistics:
         """Average tokens in a second of an answer, from its first piece on (EWMA)."""
         self.refusal: tuple[float, ProviderError] | None = None
         """The latest refusal, and when it came by the event loop's clock."""
+        self.latest_failure: str | None = None
+        """The code of the latest error."""
         self.error_rate = 0.0
         """Share of calls that failed by the provider's fault (EWMA)."""
         self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
@@ -97,6 +99,7 @@ class CallStatistics:
         self.calls += 1
         self.errors += 1
         self.failures[error.code] += 1
+        self.latest_failure = error.code
         if isinstance(error, REFUSALS) and not isinstance(error, GateClosed):
             self.refusal = asyncio.get_running_loop().time(), error
         if error.trips:

@@ -83,7 +83,7 @@ class Monitor:
         self.process_statistics = ProcessStatistics()
         """The latest look."""
         self.alarms = Alarms(journal.now)
-        self.on_look: Callable[[], None] = lambda: None
+        self.on_look: list[Callable[[], None]] = []
         """Called after each look of the watch."""
         self.rhythm = rhythm or Rhythm()
         self.lag = LoopLag(self.rhythm.lag_s)
@@ -172,7 +172,8 @@ class Monitor:
             await asyncio.sleep(self.rhythm.look_s)
             try:
                 await self.check()
-                self.on_look()
+                for follow in self.on_look:
+                    follow()
             except Exception:
                 log.exception("a fault of ours while watching")
 
