@@ -144,7 +144,7 @@ class Monitor:
 
     def judge(self) -> None:
         """Judge what is known at this moment: the latest look, the latest write."""
-        self.alarms.judge(self._figures(), asyncio.get_running_loop().time())
+        self.alarms.judge(self.figures(), asyncio.get_running_loop().time())
         reason = self.alarms.reasons.get("disk")
         if reason is not None and reason.level is Level.OVERLOADED:
             self._room.open.clear()
@@ -228,7 +228,8 @@ class Monitor:
         lasted = asyncio.get_running_loop().time() - reason.since
         return min(max(lasted, RETRY_S), RETRY_MOST_S)
 
-    def _figures(self) -> Iterator[Figure]:
+    def figures(self) -> Iterator[Figure]:
+        """Each watched figure as it is now."""
         yield self._memory()
         yield self._disk()
         yield self._loop()
