@@ -77,7 +77,7 @@ async def test_a_slow_down_is_one_line_however_often_it_comes(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with opened(tmp_path, caplog) as services:
-        busy = [[RateLimited("slow down, said the prompt", retry_after=5.0)]] * 3
+        busy = [[RateLimited("slow down", retry_after=5.0)]] * 3
         task_id = await services.submit_script("hi", *busy, ["ok"])
         assert (await services.finished(task_id)).state == "completed"
         await looked(services)
