@@ -17,6 +17,7 @@ MAY_USE = {
     "memory": set[str](),
     "net": {"net", "errors"},
     "config": {"config", "net", "errors"},
+    "logs": {"logs", "config", "clock"},
     "sandbox": {"sandbox", "config", "errors"},
     "access": {"config", "net", "errors"},
     "tasks": {"tasks", *GROUND},
@@ -49,7 +50,7 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "rehearsal", "simulator"},
+    "cli": {"cli", "server", "rehearsal", "simulator", "logs"},
     "__main__": {"cli"},
 }
 for _package, _below in MAY_USE.items():
@@ -117,7 +118,9 @@ FACES = {
     "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
     "cli": {""},
-    "config": {"advice", "diff", "environment", "listening", "load", "secrets", "settings"},
+    "config": {
+        "advice", "diff", "environment", "listening", "load", "secrets", "settings", "telemetry",
+    },
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
     "intake": {
@@ -129,7 +132,10 @@ FACES = {
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "figures", "monitor", "why_slow"},
+    "logs": {"output", "safe_text"},
+    "monitoring": {
+        "alarms", "explain", "figures", "model_log", "monitor", "task_log", "why_slow",
+    },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {

@@ -6,7 +6,6 @@ this machine is called. A terminal gets four panels, a pipe gets lines that name
 """
 
 import asyncio
-import logging
 import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
@@ -28,11 +27,12 @@ from asyncsvc.cli.client import Address
 from asyncsvc.cli.demo_service import LONGEST_S, answered, served
 from asyncsvc.cli.following import Message, messages
 from asyncsvc.cli.options import FAILED, HERE, Failure, Port, program
-from asyncsvc.cli.serve import fastest_loop, log_to_stderr
+from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.cli.tables import STYLES
 from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import TaskView
-from asyncsvc.config.settings import Settings
+from asyncsvc.config.settings import Log, Settings
+from asyncsvc.logs.output import LogOutput
 from asyncsvc.simulator import Profile
 
 app = typer.Typer()
@@ -235,7 +235,7 @@ def demo(
     ] = False,
 ) -> int:
     """Four tasks answered live by a simulated provider: no key, nothing leaves the machine."""
-    log_to_stderr(logging.WARNING)
+    LogOutput().apply(Log(level="warning", format="text"))
     play = agent_demo.play if agent else _play
     with (
         TemporaryDirectory(prefix="asyncsvc-demo-", ignore_cleanup_errors=True) as folder,
