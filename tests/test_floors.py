@@ -159,8 +159,8 @@ FACES = {
     "web.openapi": {"routes"},
     "web.page": {"routes"},
     "web.tasks": {
-        "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
-        "views", "websocket", "workspaces",
+        "event_schemas", "explain", "ledger", "models", "routes", "schedules", "schemas",
+        "socket_operations", "sse", "steering", "tools", "views", "websocket", "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

@@ -73,7 +73,7 @@ async def test_other_methods_are_refused_and_heads_are_answered(service: Service
             answer = await service.http.request(method, path)
             refused(answer, 405, "method_not_allowed")
             assert set(answer.headers["allow"].split(", ")) == allowed
-    for path in ("/openapi.json", "/docs"):
+    for path in ("/openapi.json", "/asyncapi.json", "/docs"):
         whole, head = await service.http.get(path), await service.http.head(path)
         assert head.status_code == 200
         assert head.content == b""

@@ -1,6 +1,6 @@
-"""`GET /openapi.json`, the OpenAPI document of the service, and `GET /docs`, its page for people.
+"""`GET /openapi.json` and `/asyncapi.json`, the service's documents, and `GET /docs`, their page.
 
-Both are made once, when a client first asks, outside the event loop. Both are open without a token,
+All are made once, when a client first asks, outside the event loop. All are open without a token,
 since they hold nothing of tasks or settings; the page runs no script and loads no other file.
 """
 
@@ -22,17 +22,19 @@ from asyncsvc.web.tasks.schemas import Object
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """The bytes of the document and of the page."""
+    """The bytes of the documents and of the page."""
 
     document: bytes
+    asyncapi: bytes
     page: bytes
     policy: str
     """The page's Content-Security-Policy."""
 
 
 def make(routes: Sequence[BaseRoute]) -> Made:
-    """The document and the page of these routes: some tens of milliseconds of work."""
+    """The documents and the page of these routes: some tens of milliseconds of work."""
     # Imported here: a start of the service shall not take the time for them.
+    from asyncsvc.web.openapi.asyncapi import asyncapi
     from asyncsvc.web.openapi.document import document
     from asyncsvc.web.openapi.page import STYLE, page
 
@@ -42,18 +44,19 @@ def make(routes: Sequence[BaseRoute]) -> Made:
         f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
         "form-action 'none'; frame-ancestors 'none'"
     )
-    return Made(orjson.dumps(found), page(found).encode(), policy)
+    sockets = asyncapi(routes)
+    return Made(orjson.dumps(found), orjson.dumps(sockets), page(found).encode(), policy)
 
 
 class Description:
-    """The document and the page of a list of routes, made when a client first asks for them."""
+    """The documents and the page of a list of routes, made when a client first asks for them."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
         self._routes = routes
         self._made: Made | None = None
 
     async def made(self) -> Made:
-        """Both of them. Two clients that ask at once may both cause the work, with one result."""
+        """All of them. Two clients that ask at once may both cause the work, with one result."""
         if self._made is None:
             self._made = await asyncio.to_thread(make, self._routes)
         return self._made
@@ -70,6 +73,12 @@ async def openapi(request: Request) -> Response:
     return Response((await _description(request).made()).document, media_type="application/json")
 
 
+@operation(scope=Permission.OPEN, answer=Object)
+async def asyncapi(request: Request) -> Response:
+    """GET /asyncapi.json: the description of the WebSockets, as AsyncAPI 3.0."""
+    return Response((await _description(request).made()).asyncapi, media_type="application/json")
+
+
 @operation(scope=Permission.OPEN, answer=str, media=("text/html; charset=utf-8",))
 async def docs(request: Request) -> Response:
     """GET /docs: this description, as a page for people."""
@@ -78,4 +87,8 @@ async def docs(request: Request) -> Response:
     return Response(made.page, media_type="text/html", headers=headers)
 
 
-ROUTES = [resource("/openapi.json", GET=openapi), resource("/docs", GET=docs)]
+ROUTES = [
+    resource("/openapi.json", GET=openapi),
+    resource("/asyncapi.json", GET=asyncapi),
+    resource("/docs", GET=docs),
+]
