@@ -153,7 +153,7 @@ FACES = {
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
-        "streaming",
+        "static_files", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},

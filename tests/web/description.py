@@ -21,7 +21,7 @@ VERBS = {"get", "post", "put", "patch", "delete"}
 def operations(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(path, METHOD, operation) of every operation."""
     for path, entry in found["paths"].items():
-        for verb in VERBS & entry.keys():
+        for verb in sorted(VERBS & entry.keys()):
             yield path, verb.upper(), entry[verb]
 
 

@@ -49,6 +49,8 @@ class Operation:
     takes: str = JSON_MEDIA
     """What the body is."""
     needs_body: bool = True
+    upload: str | None = None
+    """The name of a file that may be the body, where the body has no type."""
     example: Any = None
     query: Any = None
     headers: Any = None

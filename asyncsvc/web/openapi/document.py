@@ -14,9 +14,10 @@ from starlette.routing import BaseRoute
 
 from asyncsvc import __version__
 from asyncsvc.access import Permission
-from asyncsvc.errors import RequestError
+from asyncsvc.errors import ProviderError, RequestError, Unexplained
 from asyncsvc.web.http.auth import READS
 from asyncsvc.web.http.resources import JSON_MEDIA, Operation, Resource, declared
+from asyncsvc.web.openapi.error_codes import REQUEST_CODES, TASK_CODES
 from asyncsvc.web.openapi.json_schemas import Schemas
 from asyncsvc.web.openapi.words import words
 from asyncsvc.web.tasks.schemas import Refusal
@@ -50,6 +51,7 @@ TAGS = {
     "v1": "OpenAI's API, on the same queue.",
     "models": "The models of the settings, and what they can take now.",
     "schedules": "Tasks that come again and again.",
+    "tools": "The tools of agents, and single calls of them.",
     "route": "How a task would be routed.",
     "stats": "Figures of the whole service over time.",
     "settings": "The settings in force.",
@@ -122,6 +124,37 @@ def statuses() -> dict[str, int]:
     return found
 
 
+def _request_codes(all_served: Iterable[Served]) -> list[dict[str, Any]]:
+    """Each code of a refusal with its status and meaning, those of `/v1` for failed tasks among
+    them. Raises KeyError for one without."""
+    known = statuses()
+    for one in all_served:
+        for status, codes in one.operation.fails.items():
+            known |= {code: status for code in codes if code not in known}
+    meanings = TASK_CODES | REQUEST_CODES
+    found = sorted(known.items(), key=lambda one: (one[1], one[0]))
+    return [{"code": c, "status": status, "meaning": meanings[c]} for c, status in found]
+
+
+def _task_codes() -> list[dict[str, Any]]:
+    """Each code of a failed task with its meaning. Raises KeyError for one without."""
+    kinds, found = ProviderError.__subclasses__(), dict[str, bool]()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind is not Unexplained:
+            found[kind.code] = found.get(kind.code, False) or kind.retryable
+    return [
+        {"code": code, "retryable": found[code], "meaning": TASK_CODES[code]}
+        for code in sorted(found)
+    ]
+
+
+def _place(tag: str) -> tuple[int, str]:
+    """Tags as `TAGS` has them, then others by name."""
+    return ([*TAGS, tag].index(tag), tag)
+
+
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """The document of these routes. Raises KeyError for a declared code that does not exist."""
     all_served = list(served(routes))
@@ -146,9 +179,11 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         "security": [{}, {"bearer": []}],
         "tags": [
             {"name": name, "description": TAGS.get(name, f"Operations on {name}.")}
-            for name in dict.fromkeys(one.tag for one in all_served)
+            for name in sorted({one.tag for one in all_served}, key=_place)
         ],
         "paths": paths,
+        "x-error-codes": _request_codes(all_served),
+        "x-task-error-codes": _task_codes(),
         "components": {
             "schemas": types.named(),
             "securitySchemes": {
@@ -186,6 +221,8 @@ def _operation(one: Served, types: Schemas, ways: dict[str, Any]) -> dict[str, A
     ]
     if parameters:
         entry["parameters"] = parameters
+    if spec.upload is not None:
+        entry["x-upload"] = spec.upload
     if spec.body is not None:
         content: dict[str, Any] = {"schema": types.of(spec.body)}
         if spec.example is not None:
@@ -237,7 +274,8 @@ def _answers(one: Served, types: Schemas, ways: dict[str, Any]) -> dict[str, Any
     if spec.status == 202 and "Location" in spec.gives:
         first["links"] = ways
     for status, why in spec.also.items():
-        same = {} if status == 204 else {k: first[k] for k in ("content", "headers") if k in first}
+        kept = {204: (), 304: ("headers",)}.get(status, ("content", "headers"))
+        same = {name: first[name] for name in kept if name in first}
         answers[status] = {"description": why} | same
     for status, codes in sorted(_refusals(one).items()):
         _add_refusal(answers, status, codes, types)
