@@ -163,14 +163,15 @@ FACES = {
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
-        "streaming",
+        "static_files", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
     "web.page": {"routes"},
     "web.tasks": {
-        "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
-        "views", "websocket", "why_slow", "workspaces",
+        "event_schemas", "explain", "ledger", "models", "routes", "schedules", "schemas",
+        "socket_operations", "sse", "steering", "tools", "views", "websocket", "why_slow",
+        "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip
