@@ -10,7 +10,7 @@ import pytest
 
 from asyncsvc.cli.parser import COMMANDS
 from asyncsvc.tasks.state import Cause, EventType, State
-from tests.docgen import MAKERS, ROOT, made, pages
+from tests.docgen import COMMANDS_FILE, MAKERS, ROOT, commands, made, pages
 
 PAGES = [*pages(), *(ROOT / ".github").rglob("*.md"), *(ROOT / "tests").rglob("README.md")]
 
@@ -19,6 +19,10 @@ PAGES = [*pages(), *(ROOT / ".github").rglob("*.md"), *(ROOT / "tests").rglob("R
 def test_what_is_made_from_the_code_is_up_to_date(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert made(text) == text, "run python -m tests.docgen"
+
+
+def test_the_table_behind_the_help_is_that_of_the_commands() -> None:
+    assert COMMANDS_FILE.read_text(encoding="utf-8") == commands(), "run python -m tests.docgen"
 
 
 def test_each_made_part_stands_somewhere() -> None:

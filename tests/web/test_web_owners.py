@@ -281,6 +281,8 @@ async def lists(doors: Doors, who: str) -> str:
         "/tasks?q=alice",
         "/tasks?session_id=s",
         "/tasks?owner=alice",
+        "/tasks?order=queue",
+        "/tasks?order=ended&id_ends=",
         "/tasks/export",
         "/v1/files",
         "/v1/batches",
