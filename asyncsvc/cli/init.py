@@ -20,7 +20,7 @@ import typer
 from asyncsvc.cli.options import HERE, MISUSED, Failure, program
 from asyncsvc.cli.terminal import has_person, say
 from asyncsvc.config.environment import ENV_FILE
-from asyncsvc.config.load import DEFAULT_FILE
+from asyncsvc.config.listening import DEFAULT_FILE
 from asyncsvc.config.secrets import unwrapped
 
 app = typer.Typer()

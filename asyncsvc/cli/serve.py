@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -29,8 +29,9 @@ from asyncsvc.cli.options import (
     program,
     settings_file,
 )
-from asyncsvc.cli.terminal import OneLineFormatter, say
+from asyncsvc.cli.terminal import say
 
+LogLevel = Literal["debug", "info", "warning", "error"]
 app = typer.Typer()
 log = logging.getLogger(__name__)
 
@@ -47,11 +48,15 @@ def serve(
     keyfile: Annotated[
         str | None, typer.Option(metavar="FILE", help="The key of the certificate, PEM.")
     ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        typer.Option(help="Log from here on: debug, info, warning, error.", show_choices=False),
+    ] = None,
 ) -> int:
     """Start the service; flags win over environment, environment over file."""
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        _serve(settings, overrides(host, port, db, certfile, keyfile))
+        _serve(settings, overrides(host, port, db, certfile, keyfile, log_level))
     except KeyboardInterrupt:
         pass  # the signal came before the server handles signals: nothing has begun
     finally:
@@ -66,9 +71,11 @@ def _leave(*_: object) -> None:
 def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     import_server()
     from asyncsvc import server
+    from asyncsvc.config import secrets
     from asyncsvc.config.environment import open_to_others
     from asyncsvc.config.load import load
     from asyncsvc.config.settings import Settings
+    from asyncsvc.logs.output import LogOutput
     from asyncsvc.providers.registry import Catalogue
 
     def announce(url: str) -> None:
@@ -86,6 +93,9 @@ def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     def read() -> Settings:
         return load(file, environ, flags)
 
+    def apply_log() -> None:
+        output.apply(settings.log, secrets.values(settings.model_dump(), environ))
+
     found = settings_file(named)
     # Absolute: a reload must find it wherever the process has gone.
     file = found and found.absolute()
@@ -93,10 +103,12 @@ def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     settings = read()
     for line in left_behind(settings, file):
         say(f"note      {line}")
-    log_to_stderr()
+    output = LogOutput()
+    apply_log()
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-        runner.run(server.serve(settings, environ, announce, read=read))
+        runner.run(server.serve(settings, environ, announce, read=read, reloaded=apply_log))
     log.info("stopped")
+    output.close()
 
 
 def import_server() -> None:
@@ -125,11 +137,13 @@ def overrides(
     db: Path | None,
     certfile: str | None = None,
     keyfile: str | None = None,
+    log_level: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the values of the flags in the shape of the settings."""
     found: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port, "certfile": certfile, "keyfile": keyfile},
         "storage": {"path": str(db) if db is not None else None},
+        "log": {"level": log_level},
     }
     return {
         section: given
@@ -183,21 +197,6 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
-DATE = "%Y-%m-%d %H:%M:%S"
-LIBRARIES = ("uvicorn", "httpx", "httpcore", "aiohttp", "websockets", "asyncio")
-
-
-def log_to_stderr(ours: int = logging.INFO) -> None:
-    """Log our own records from `ours` on, the libraries' from WARNING on."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLineFormatter(FORMAT, DATE))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("asyncsvc").setLevel(ours)
-    for name in LIBRARIES:
-        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 HOST = "127.0.0.1"

@@ -21,7 +21,6 @@ from asyncsvc.config.value_types import SECRET
 from asyncsvc.errors import SettingsError
 
 PREFIX = "ASYNCSVC_"
-DEFAULT_FILE = "settings.toml"
 NEVER_SHOWN = {"extra_headers", "extra_body", "base_url", "token_sha256"}
 """Keys whose values may hold a secret although they should not."""
 NAMED: Mapping[str, type[BaseModel]] = {"models": Model, "clients": Client}
