@@ -137,7 +137,9 @@ FACES = {
         "alarms", "explain", "figures", "model_log", "monitor", "task_log", "why_slow",
     },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
-    "providers": {"addresses", "agents", "client", "registry", "tokens", "tools", "upstream"},
+    "providers": {
+        "addresses", "agents", "client", "registry", "tokens", "tools", "trial", "upstream",
+    },
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
         "pieces", "size", "thinking", "tool_calls",
