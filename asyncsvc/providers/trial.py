@@ -46,7 +46,7 @@ class Trial:
 
 
 class Ignored:
-    """A sink for an answer that nobody reads."""
+    """A sink for an answer that is not read."""
 
     full = False
     returns = False
