@@ -4,8 +4,7 @@ import sys
 from typing import Annotated
 from urllib.parse import quote
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.agent_tables import file_table, ledger_table
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.new_files import STD, report, written
@@ -21,7 +20,7 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.tasks import command
 
-app = typer.Typer()
+app = typer.Commands()
 
 
 @app.command(rich_help_panel=THERE)

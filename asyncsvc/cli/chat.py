@@ -9,8 +9,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.agent_chat import AgentConversation
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.options import (
@@ -29,7 +28,7 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
-app = typer.Typer()
+app = typer.Commands()
 
 
 @app.command(rich_help_panel=THERE)

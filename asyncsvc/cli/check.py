@@ -8,9 +8,8 @@ import platform
 import sys
 from pathlib import Path
 
-import typer
-
 from asyncsvc import __version__
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
 from asyncsvc.cli.serve import summary
 from asyncsvc.cli.terminal import say
@@ -26,7 +25,7 @@ from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.tools import registry
 
-app = typer.Typer()
+app = typer.Commands()
 
 
 @app.command(rich_help_panel=HERE)

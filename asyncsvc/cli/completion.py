@@ -7,12 +7,11 @@ A script hands the words of the command line to `asyncsvc completion --words SHE
 import sys
 from typing import Annotated, Literal
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.options import HERE, program
 from asyncsvc.cli.terminal import say
 
-app = typer.Typer()
+app = typer.Commands()
 
 BASH = """\
 # For this shell:    source <(asyncsvc completion bash)

@@ -16,7 +16,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import httpx
-import typer
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -24,6 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asyncsvc.cli import agent_demo, tables
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.client import Address
 from asyncsvc.cli.demo_service import LONGEST_S, answered, served
 from asyncsvc.cli.following import Message, messages
@@ -35,7 +35,7 @@ from asyncsvc.cli.transcript import TaskView
 from asyncsvc.config.settings import Settings
 from asyncsvc.simulator import Profile
 
-app = typer.Typer()
+app = typer.Commands()
 MODELS: dict[str, dict[str, Any]] = {
     "zhipu": {"model": "glm-4-flash", "concurrency": 1, "good_at": ["realtime"]},
     "hunyuan": {

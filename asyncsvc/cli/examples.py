@@ -1,9 +1,4 @@
-"""One example of each command, shown at the end of its help.
-
-Apart from the commands, as each begins with the way in which the program was called.
-"""
-
-from asyncsvc.cli.failures import program
+"""One example of each command, shown at the end of its help."""
 
 EXAMPLES = {
     "serve": "serve --port 9000",
@@ -44,9 +39,3 @@ EXAMPLES = {
     "export": "export tasks.jsonl --status completed",
     "import": "import tasks.jsonl",
 }
-
-
-def example(name: str) -> str | None:
-    """Return the example of a command as a paragraph that is not wrapped; None: it has none."""
-    line = EXAMPLES.get(name)
-    return None if line is None else f"\b\nExample:\n  {program()} {line}"

@@ -3,11 +3,10 @@
 Needs the extra `mcp`, which is imported when the command runs.
 """
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.options import MISUSED, THERE, Failure, Url
 
-app = typer.Typer()
+app = typer.Commands()
 
 
 @app.command(rich_help_panel=THERE)

@@ -4,16 +4,16 @@ import json
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli import tables
 from asyncsvc.cli.client import reach
 from asyncsvc.cli.options import THERE, Json, Url, print_json
 from asyncsvc.cli.terminal import say
 
-app = typer.Typer()
+app = typer.Commands()
 
 ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the settings.")]
 

@@ -6,8 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.options import MISUSED, Failure
 from asyncsvc.cli.terminal import say
 from asyncsvc.storage.backup import new_file

@@ -8,9 +8,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
 import asyncsvc
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.failures import FAILED as FAILED
 from asyncsvc.cli.failures import INTERRUPTED as INTERRUPTED
 from asyncsvc.cli.failures import MISUSED as MISUSED

@@ -9,9 +9,12 @@ import os
 import textwrap
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-INDENT, WIDEST = 2, 100
+if TYPE_CHECKING:
+    from asyncsvc.cli import arguments
+
+INDENT, WIDEST, MOST_COLUMN = 2, 100, 32
 OPTIONS = {
     "-h, --help": "Show this; after a command, its options and an example.",
     "--version": "Say which version this is.",
@@ -50,7 +53,7 @@ def overview(program: str) -> str:
         lines += ["", f"{group}:"]
         for name, each in found.items():
             if each.group == group:
-                lines += _entry(name, each.help, column)
+                lines += _entry(name, _short(each.help, width() - column), column)
     lines += ["", "Options:"]
     lines += _entry(
         "-h, --help", "Show this, or with a command its options and an example.", column
@@ -59,19 +62,64 @@ def overview(program: str) -> str:
     return "\n".join(lines)
 
 
+def command_help(command: "arguments.Command", program: str, example: str | None) -> str:
+    """Return the text of `COMMAND --help`, as wide as the terminal."""
+    options = [each for each in command.parameters if not each.positional]
+    given = [each for each in command.parameters if each.positional]
+    words = [each.metavar if each.required else f"[{each.metavar.strip('[]')}]" for each in given]
+    lines = [" ".join([f"Usage: {program} {command.name} [OPTIONS]", *words]), ""]
+    lines += textwrap.wrap(command.help, width())
+    for title, group in (("Arguments", given), ("Options", options)):
+        entries = [(_names(each), _meaning(each)) for each in group]
+        if title == "Options":
+            entries.append(("-h, --help", "Show this."))
+        column = min(MOST_COLUMN, max((len(name) for name, _ in entries), default=0) + 2 * INDENT)
+        lines += ["", f"{title}:"] if entries else []
+        for name, text in entries:
+            lines += _entry(name, text, column)
+    if example is not None:
+        lines += ["", "Example:", f"{' ' * INDENT}{program} {example}"]
+    return "\n".join(lines)
+
+
+def _names(each: "arguments.Parameter") -> str:
+    return " ".join(each.names if each.positional or each.flag else (*each.names, each.metavar))
+
+
+def _meaning(each: "arguments.Parameter") -> str:
+    """The help of an option or argument, with its default, its limits and its variable."""
+    low, high = each.declared.min, each.declared.max
+    facts = []
+    if low is not None:
+        facts.append(f"{low} to {high}" if high is not None else f"at least {low}")
+    if each.default not in (None, False):
+        facts.append(f"default {each.default}")
+    if each.many and not each.positional:
+        facts.append("may come several times")
+    if each.declared.envvar:
+        facts.append(f"or the variable {each.declared.envvar}")
+    text = each.declared.help
+    return f"{text.rstrip('.')} ({', '.join(facts)})." if facts else text
+
+
 def _entry(name: str, text: str, column: int) -> list[str]:
-    """A name and what it means, wrapped beside it; without its second half where that is long."""
+    """A name and what it means, wrapped beside it, or below it where it is long."""
     head = " " * INDENT + name
-    if len(text) > width() - column:
-        text = f"{text.rstrip('.').partition('; ')[0].partition(': ')[0]}."
-    return textwrap.wrap(
+    above = [] if len(head) + INDENT <= column else [head]
+    return above + textwrap.wrap(
         text,
         width(),
-        initial_indent=head.ljust(column),
+        initial_indent=("" if above else head).ljust(column),
         subsequent_indent=" " * column,
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _short(text: str, room: int) -> str:
+    """A sentence, without its second half where it is longer than a line."""
+    first = text.rstrip(".").partition("; ")[0].partition(": ")[0]
+    return text if len(text) <= room else f"{first}."
 
 
 def width() -> int:

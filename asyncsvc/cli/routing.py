@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.client import Unreachable, reach
 from asyncsvc.cli.options import (
     HERE,
@@ -31,7 +30,7 @@ from asyncsvc.config.load import load
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import CLASSES, Asked, Router
 
-app = typer.Typer()
+app = typer.Commands()
 
 
 @app.command(rich_help_panel=THERE)

@@ -3,9 +3,9 @@
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import typer
 from rich.text import Text
 
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli import tables
 from asyncsvc.cli.client import reach, resolved
 from asyncsvc.cli.options import (
@@ -22,7 +22,7 @@ from asyncsvc.cli.options import (
 )
 from asyncsvc.cli.terminal import say
 
-app = typer.Typer()
+app = typer.Commands()
 
 
 @app.command(rich_help_panel=THERE)

@@ -15,8 +15,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.options import (
     FAILED,
     HERE,
@@ -30,7 +29,7 @@ from asyncsvc.cli.options import (
 )
 from asyncsvc.cli.terminal import OneLineFormatter, say
 
-app = typer.Typer()
+app = typer.Commands()
 log = logging.getLogger(__name__)
 
 

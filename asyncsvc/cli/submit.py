@@ -7,8 +7,7 @@ service costs no text.
 import sys
 from typing import Annotated, Any
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.options import (
     INTERRUPTED,
@@ -31,7 +30,7 @@ from asyncsvc.cli.options import (
 )
 from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
-app = typer.Typer()
+app = typer.Commands()
 
 
 @app.command(rich_help_panel=THERE)

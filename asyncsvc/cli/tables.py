@@ -4,7 +4,6 @@ NO_COLOR, TERM=dumb and a pipe get plain text, a pipe in lines wide enough for w
 Tables fit 80 columns, with the end of an id where the whole does not fit.
 """
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -56,6 +55,7 @@ async def redrawn(
     screen: Console, rendered: Callable[[], RenderableType], frames_per_s: int
 ) -> AsyncGenerator[None]:
     """Draw a view again and again while the block runs, and once more at its end."""
+    import asyncio  # a table that is drawn once does without
 
     async def draw() -> None:
         while True:

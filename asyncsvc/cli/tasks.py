@@ -5,10 +5,10 @@
 
 from typing import Annotated, Any, Literal
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli import tables
 from asyncsvc.cli.agent_lines import how_to_decide, wait_text
 from asyncsvc.cli.agent_tables import time_table
@@ -17,7 +17,7 @@ from asyncsvc.cli.options import THERE, Json, States, TaskId, Url, print_json, p
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.terminal import json_text
 
-app = typer.Typer()
+app = typer.Commands()
 
 WAIT_REASONS = {
     "scheduled_s": "until its time",

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.client import Unreachable, reach
 from asyncsvc.cli.options import MISUSED, THERE, Failure, Json, Url, print_json, settings_file
 from asyncsvc.config.load import load
@@ -26,7 +25,7 @@ from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.registry import Toolbox, Workspaces, timed
 from asyncsvc.tools.tool import Surroundings
 
-app = typer.Typer()
+app = typer.Commands()
 
 CALL_S = 3700.0
 """How long a tool may run at most, and a little."""
@@ -53,7 +52,7 @@ def tool(
     return _shown(_called(name, given, workspace, url), as_json)
 
 
-@app.command("exec", rich_help_panel=THERE, context_settings={"ignore_unknown_options": True})
+@app.command("exec", rich_help_panel=THERE)
 def execute(
     argv: Annotated[list[str], typer.Argument(metavar="-- ARGV...", help="Program, arguments.")],
     workspace: Workspace = None,

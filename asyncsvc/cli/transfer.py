@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated
 
-import typer
-
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.client import LONG_S, reach
 from asyncsvc.cli.new_files import STD, New, report, written
 from asyncsvc.cli.options import (
@@ -48,7 +47,7 @@ from asyncsvc.storage.backup import (
 )
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 
-app = typer.Typer()
+app = typer.Commands()
 
 Old = Annotated[str, typer.Argument(metavar="FILE|-", help="The file; - reads stdin.")]
 PIECE = b'{"workspace_of"'

@@ -8,10 +8,10 @@ import sys
 from contextlib import aclosing, suppress
 from typing import Annotated, Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from asyncsvc.cli import arguments as typer
 from asyncsvc.cli import tables
 from asyncsvc.cli.agent_lines import wait_text
 from asyncsvc.cli.client import Api, reach
@@ -20,7 +20,7 @@ from asyncsvc.cli.options import INTERRUPTED, THERE, Failure, Url
 from asyncsvc.cli.terminal import json_text, say
 from asyncsvc.cli.transcript import TaskView, Transcript, stream
 
-app = typer.Typer()
+app = typer.Commands()
 FRAMES_PER_S = 8
 RELOAD_S = 1.0
 """Shortest time between two reads of the list, which has the prompts; the events have not."""
