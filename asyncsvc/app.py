@@ -26,6 +26,7 @@ from asyncsvc.batches.batches import Batches
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.steps import Steps
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
@@ -130,14 +131,15 @@ async def _opened(
     uptime: Uptime,
     client: Client,
 ) -> Services:
-    catalogue = Catalogue(settings, environ)
+    environment = Environment.of(environ)
+    catalogue = Catalogue(settings, environment)
     journal = await _journal(stack, settings, now, catalogue)
     room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
-    toolbox = _toolbox(stack, settings, environ, journal)
+    toolbox = _toolbox(stack, settings, environment, journal)
     workspaces = _workspaces(settings)
     agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
     executor = Executor(journal, client, scheduler, settings, agents)
@@ -154,7 +156,8 @@ async def _opened(
     reloader = Reloader(
         settings,
         read,
-        Clients(settings, environ),
+        environment,
+        Clients(settings, environment),
         journal,
         catalogue,
         client,
@@ -164,7 +167,7 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environ, watch, executor, reloader, toolbox, workspaces)
+    services = await _front(stack, environment, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     return services

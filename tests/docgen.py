@@ -146,7 +146,7 @@ def packages() -> str:
     arrows = {
         part: imported - DRAWN_FOR_ALL
         for part, imported in package_imports().items()
-        if part not in DRAWN_FOR_ALL | {"__init__"}
+        if part not in DRAWN_FOR_ALL | {"__init__", "__main__"}
     }
 
     def below(part: str) -> set[str]:
@@ -210,7 +210,11 @@ def pages() -> list[Path]:
     return [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 
 
+SETTINGS, TEMPLATE = ROOT / "settings.toml", ROOT / "asyncsvc/cli/settings.toml"
+"""The settings of the project, and what `init` writes: the same."""
+
 if __name__ == "__main__":
+    TEMPLATE.write_bytes(SETTINGS.read_bytes())
     for page in pages():
         page.write_text(made(page.read_text(encoding="utf-8")), encoding="utf-8")
     COMMANDS_FILE.write_text(commands(), encoding="utf-8")

@@ -148,7 +148,12 @@ class Command:
     def values(self, argv: Sequence[str], environ: dict[str, str]) -> dict[str, Any]:
         """Return the arguments of the function. Raises Misuse, HelpAsked."""
         parser = _Parser(
-            usage="", add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS
+            usage="",
+            add_help=False,
+            allow_abbrev=False,
+            argument_default=argparse.SUPPRESS,
+            # With a width it need not look for that of the terminal; the help is not argparse's.
+            formatter_class=lambda prog: argparse.HelpFormatter(prog, width=80),
         )
         parser.add_argument("-h", "--help", action=_Help, nargs=0)
         for each in self.parameters:

@@ -7,7 +7,6 @@ the time that an HTTP library takes.
 """
 
 import json
-import os
 import ssl
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping
@@ -19,7 +18,7 @@ from typing import Any
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from asyncsvc.cli.failures import MISUSED, Failure, program
-from asyncsvc.cli.options import settings_file
+from asyncsvc.cli.options import environment, settings_file
 from asyncsvc.config.listening import is_loopback, listening
 from asyncsvc.errors import SettingsError
 
@@ -41,10 +40,11 @@ class Address:
 
 
 def find(url: str | None, environ: Mapping[str, str]) -> Address:
-    """Return the service's address: `url`, else that of the settings.
+    """Return the service's address: `url`, else that of ASYNCSVC_URL, else that of the settings.
 
     Raises Failure for an unusable `url`, SettingsError for an unusable file.
     """
+    url = url or environ.get("ASYNCSVC_URL")
     found = _checked(url) if url else _of_settings(environ)
     host = urlsplit(found).hostname or ""
     return Address(found, environ.get("ASYNCSVC_TOKEN") or None, is_loopback(host))
@@ -334,4 +334,4 @@ def untrusted(address: Address, error: Exception) -> Failure:
 @contextmanager
 def reach(url: str | None) -> Generator[Api]:
     """Give a client of the service. Raises Failure or SettingsError."""
-    yield Api(find(url, os.environ))
+    yield Api(find(url, environment(settings_file(None))))

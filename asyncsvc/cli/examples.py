@@ -1,6 +1,7 @@
 """One example of each command, shown at the end of its help."""
 
 EXAMPLES = {
+    "init": "init --dir my-service",
     "serve": "serve --port 9000",
     "simulator": "simulator --port 9001",
     "demo": "demo --agent",

@@ -3,6 +3,7 @@
 An option has one name, type and help text in all commands.
 """
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -16,6 +17,7 @@ from asyncsvc.cli.failures import MISUSED as MISUSED
 from asyncsvc.cli.failures import Failure as Failure
 from asyncsvc.cli.failures import program as program
 from asyncsvc.cli.terminal import json_text, say
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.listening import DEFAULT_FILE
 
 HERE, THERE = "On this machine", "With a running service"
@@ -96,9 +98,18 @@ def settings_file(named: Path | None) -> Path | None:
     """
     if named is not None:
         return named
-    folders = [Path.cwd(), Path(sys.argv[0]).resolve().parent, Path(asyncsvc.__file__).parents[1]]
+    main = [Path(sys.argv[0]).resolve()] if Path(sys.argv[0]).name == "main.py" else []
+    folders = [Path.cwd(), *(file.parent for file in main), Path(asyncsvc.__file__).parents[1]]
     files = [folder / DEFAULT_FILE for folder in folders]
     return next((file for file in files if file.is_file()), None)
+
+
+def environment(file: Path | None) -> Environment:
+    """Return the variables of this process and of the `.env` beside that settings file.
+
+    Raises SettingsError.
+    """
+    return Environment.beside(file, os.environ)
 
 
 def read_text(given: str) -> str:

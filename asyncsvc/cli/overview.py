@@ -7,9 +7,7 @@ its group, its line of help, its options and arguments with what each one takes.
 import json
 import os
 import textwrap
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from asyncsvc.cli import arguments
@@ -21,8 +19,7 @@ OPTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command. Of an option or argument: the values to choose from, or the word for its value
     in the help, or None for an option without a value."""
 
@@ -34,8 +31,8 @@ class Command:
 
 def commands() -> dict[str, Command]:
     """Return all commands by name, in the order of the help."""
-    text = Path(__file__).with_name("commands.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = json.loads(text)
+    with open(os.path.join(os.path.dirname(__file__), "commands.json"), encoding="utf-8") as file:
+        found: dict[str, dict[str, Any]] = json.load(file)
     return {name: Command(**each) for name, each in found.items()}
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("serve", "simulator"),
     "demo": ("demo",),
     "check": ("check",),
+    "init": ("init",),
     "routing": ("route-eval", "route"),
     "submit": ("submit",),
     "chat": ("chat",),
