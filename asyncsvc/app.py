@@ -46,8 +46,11 @@ from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.monitoring.figures import FigureHistory
+from asyncsvc.monitoring.model_log import ModelLog
 from asyncsvc.monitoring.monitor import Monitor, Watch
+from asyncsvc.monitoring.task_log import TaskLog
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router as ModelRouter
@@ -170,6 +173,7 @@ async def _opened(
     services = await _front(stack, environment, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
+    _begin_log(services)
     return services
 
 
@@ -233,6 +237,24 @@ async def _front(
         # Last: what was missed while the service was away is submitted here.
         schedules=await _schedules(stack, journal, intake, keys),
     )
+
+
+def _begin_log(services: Services) -> None:
+    """Log what happens to models, and each task that fails."""
+    settings, catalogue = services.settings, services.catalogue
+    model_log = ModelLog(lambda: settings.log, lambda: catalogue.gates)
+    listener = catalogue.listener
+    take_back = listener.on_close
+
+    def closed(gate: AccountLimiter) -> None:
+        model_log.closed(gate)
+        take_back(gate)
+
+    listener.on_close = closed
+    for gate in catalogue.gates:
+        model_log.closed(gate)
+    services.monitor.on_look.append(model_log.look)
+    services.task_counters.on_failed = TaskLog(lambda: settings.log).failed
 
 
 def _admission(

@@ -104,12 +104,14 @@ async def serve(
     announce: Callable[[str], None],
     beside: Callable[[str], Awaitable[None]] | None = None,
     read: Callable[[], Settings] | None = None,
+    reloaded: Callable[[], None] = lambda: None,
 ) -> None:
     """Serve until a signal comes, or until `beside`, which is given the URL, has returned.
 
     SIGHUP, where the system has it, reads the settings again, by asking `read` for them, and the
-    certificate of TLS. Raises SettingsError for a certificate that cannot be used, and DatabaseLost
-    after the stop where the database's file is no longer in its place.
+    certificate of TLS; `reloaded` is called after each reload. Raises SettingsError for a
+    certificate that cannot be used, and DatabaseLost after the stop where the database's file is
+    no longer in its place.
     """
     logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
     stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
@@ -125,6 +127,7 @@ async def serve(
         handshakes = _handshakes(settings, listener)
         async with open_services(settings, environ, read=read) as services:
             _warn(settings)
+            services.reloader.reloaded = reloaded
             server = Server(_config(web(services), settings), handshakes)
             if handshakes is not None:
                 services.reloader.renewals.append(handshakes.renew)

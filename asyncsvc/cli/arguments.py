@@ -35,6 +35,7 @@ class Declared:
     max: float | None
     envvar: str | None
     parser: Callable[[str], Any] | None
+    group: str
 
 
 def Option(
@@ -45,14 +46,16 @@ def Option(
     max: float | None = None,
     envvar: str | None = None,
     parser: Callable[[str], Any] | None = None,
+    group: str = "Options",
 ) -> Any:
-    """Declare an option; without names it is `--` and the name of the parameter."""
-    return Declared(names, False, metavar, help, min, max, envvar, parser)
+    """Declare an option; without names it is `--` and the name of the parameter. `group` is the
+    heading in the help under which it stands."""
+    return Declared(names, False, metavar, help, min, max, envvar, parser, group)
 
 
 def Argument(*, metavar: str | None = None, help: str = "") -> Any:
     """Declare an argument. A metavar with `--` in it takes all that is left, options too."""
-    return Declared((), True, metavar, help, None, None, None, None)
+    return Declared((), True, metavar, help, None, None, None, None, "Arguments")
 
 
 class Misuse(Failure):
@@ -143,7 +146,8 @@ class Command:
 
     @property
     def help(self) -> str:
-        return " ".join((self.body.__doc__ or "").split())
+        first = (self.body.__doc__ or "").strip().partition("\n\n")[0]
+        return " ".join(first.split())
 
     def values(self, argv: Sequence[str], environ: dict[str, str]) -> dict[str, Any]:
         """Return the arguments of the function. Raises Misuse, HelpAsked."""
@@ -232,12 +236,12 @@ class Commands:
 
     found: dict[str, Command] = field(default_factory=dict)
 
-    def command(self, name: str | None = None, *, rich_help_panel: str) -> Callable[[Body], Body]:
+    def command(self, name: str | None = None, *, group: str) -> Callable[[Body], Body]:
         """Add a function as a command; without a name, under its own. Its docstring is the help."""
 
         def add(body: Body) -> Body:
             own = name or body.__name__.strip("_").replace("_", "-")
-            self.found[own] = Command(own, rich_help_panel, body, _parameters(body))
+            self.found[own] = Command(own, group, body, _parameters(body))
             return body
 
         return add

@@ -9,8 +9,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-from asyncsvc.cli import arguments as typer
 from asyncsvc.cli.agent_chat import AgentConversation
+from asyncsvc.cli.arguments import Commands
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.options import (
     FAILED,
@@ -28,10 +28,10 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
-app = typer.Commands()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def chat(
     model: ModelOption = None,
     agent: AgentFlag = False,

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from asyncsvc import __version__
-from asyncsvc.cli import arguments as typer
+from asyncsvc.cli.arguments import Commands
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, environment, program, settings_file
 from asyncsvc.cli.serve import left_behind, summary
 from asyncsvc.cli.terminal import say
@@ -25,10 +25,10 @@ from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.tools import registry
 
-app = typer.Commands()
+app = Commands()
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def check(settings: SettingsFile = None) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
     file = settings_file(settings)

@@ -92,8 +92,10 @@ LASTING = frozenset({"no_model", "sandbox_unavailable"})
 """Codes of a 503 that lasts until the settings are mended: waiting does not help."""
 FULL_ID = 36
 """Characters of an id. Fewer are taken for the end of one."""
-NEWEST = 500
-"""Tasks among which the end of an id is looked for: the most that a page holds."""
+PAGE_MOST = 500
+"""Tasks that a page of the service holds at most."""
+ALIKE = 20
+"""Tasks that are read for the end of an id; one of them must be meant."""
 
 
 class Unreachable(Failure):
@@ -153,6 +155,24 @@ class Api:
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")
 
+    def pages(self, query: Mapping[str, Any], most: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield pages of the list of tasks until `most` tasks, or (None) the end; each is read when
+        it is asked for. A cursor in the query is where they begin."""
+        cursor, left = query.get("cursor"), most
+        while True:
+            limit = PAGE_MOST if left is None else min(PAGE_MOST, left)
+            page = self.get("/tasks", {**query, "limit": limit, "cursor": cursor})
+            yield page
+            left = None if left is None else left - len(page["tasks"])
+            cursor = page["next_cursor"]
+            if cursor is None or left == 0:
+                return
+
+    def listed(self, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield all tasks that the filters let through, newest first."""
+        for page in self.pages(query):
+            yield from page["tasks"]
+
     def command(
         self, task_id: str, verb: str, fields: Mapping[str, Any] | None = None
     ) -> dict[str, Any]:
@@ -178,7 +198,8 @@ class Api:
 
     def resolve(self, given: str) -> str:
         """Return the id of the task whose id is or ends in `given`, as tables show only the end."""
-        return resolved(given, "task", lambda: self.get("/tasks", {"limit": NEWEST})["tasks"])
+        query = {"id_ends": given, "limit": ALIKE}
+        return resolved(given, "task", lambda: self.get("/tasks", query)["tasks"])
 
     def _call(
         self,

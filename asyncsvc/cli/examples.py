@@ -7,6 +7,7 @@ EXAMPLES = {
     "demo": "demo --agent",
     "check": "check --settings new.toml",
     "route-eval": "route-eval labelled.jsonl",
+    "rehearse": "rehearse --set models.zhipu.rpm=60 --since 1d",
     "restore": "restore tuesday.db",
     "completion": "completion bash",
     "route": 'route "Prove that there is no largest prime."',

@@ -103,13 +103,16 @@ async def follow(
             yield message
 
 
-async def feed(address: Address, lost: Lost = lambda _: None) -> AsyncGenerator[Message]:
-    """Yield the events of all tasks from now on, without an end. Raises Failure."""
+async def feed(
+    address: Address, lost: Lost = lambda _: None, *, text: bool = True
+) -> AsyncGenerator[Message]:
+    """Yield the events of all tasks from now on, without an end; not `text`: of the text only where
+    it begins. Raises Failure."""
     seen: int | None = None
 
     def hello() -> tuple[str, list[Message]]:
         cursor = {} if seen is None else {"after_id": seen}
-        return "/ws", [{"op": "subscribe", "all": True, **cursor}]
+        return "/ws", [{"op": "subscribe", "all": True, "text": text, **cursor}]
 
     async with aclosing(messages(address, hello, lost)) as found:
         async for message in found:

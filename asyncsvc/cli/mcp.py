@@ -3,13 +3,13 @@
 Needs the extra `mcp`, which is imported when the command runs.
 """
 
-from asyncsvc.cli import arguments as typer
+from asyncsvc.cli.arguments import Commands
 from asyncsvc.cli.options import MISUSED, THERE, Failure, Url
 
-app = typer.Commands()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def mcp(url: Url = None) -> int:
     """Offer submit, wait, cancel and more to an MCP client, over stdin and stdout."""
     try:

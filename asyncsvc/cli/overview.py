@@ -61,16 +61,17 @@ def overview(program: str) -> str:
 
 def command_help(command: "arguments.Command", program: str, example: str | None) -> str:
     """Return the text of `COMMAND --help`, as wide as the terminal."""
-    options = [each for each in command.parameters if not each.positional]
     given = [each for each in command.parameters if each.positional]
     words = [each.metavar if each.required else f"[{each.metavar.strip('[]')}]" for each in given]
     lines = [" ".join([f"Usage: {program} {command.name} [OPTIONS]", *words]), ""]
     lines += textwrap.wrap(command.help, width())
-    for title, group in (("Arguments", given), ("Options", options)):
-        entries = [(_names(each), _meaning(each)) for each in group]
-        if title == "Options":
-            entries.append(("-h, --help", "Show this."))
-        column = min(MOST_COLUMN, max((len(name) for name, _ in entries), default=0) + 2 * INDENT)
+    groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+    for each in command.parameters:
+        groups.setdefault(each.declared.group, []).append((_names(each), _meaning(each)))
+    groups["Options"].append(("-h, --help", "Show this."))
+    longest = max(len(name) for entries in groups.values() for name, _ in entries)
+    column = min(MOST_COLUMN, longest + 2 * INDENT)
+    for title, entries in groups.items():
         lines += ["", f"{title}:"] if entries else []
         for name, text in entries:
             lines += _entry(name, text, column)
@@ -80,7 +81,8 @@ def command_help(command: "arguments.Command", program: str, example: str | None
 
 
 def _names(each: "arguments.Parameter") -> str:
-    return " ".join(each.names if each.positional or each.flag else (*each.names, each.metavar))
+    names = ", ".join(each.names)
+    return names if each.positional or each.flag else f"{names} {each.metavar}"
 
 
 def _meaning(each: "arguments.Parameter") -> str:

@@ -12,7 +12,7 @@ commands = Commands()
 given: list[dict[str, Any]] = []
 
 
-@commands.command(rich_help_panel="Here")
+@commands.command(group="Here")
 def look_at(
     task_id: Annotated[str, Argument(metavar="ID")],
     text: Annotated[str | None, Argument(metavar="[TEXT|-]")] = None,
@@ -29,7 +29,7 @@ def look_at(
     return 3
 
 
-@commands.command("all", rich_help_panel="Here")
+@commands.command("all", group="Here")
 def all_of_it(
     argv: Annotated[list[str], Argument(metavar="-- ARGV...")],
     space: Annotated[str | None, Option()] = None,
@@ -132,7 +132,7 @@ def test_a_value_that_a_variable_holds_is_checked_too(monkeypatch: pytest.Monkey
     monkeypatch.setenv("A_NUMBER_OF_A_TEST", "10")
     numbers = Commands()
 
-    @numbers.command(rich_help_panel="Here")
+    @numbers.command(group="Here")
     def count(
         number: Annotated[int, Option(min=1, max=9, envvar="A_NUMBER_OF_A_TEST")] = 1,
     ) -> None:

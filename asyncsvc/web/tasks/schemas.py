@@ -195,6 +195,12 @@ class Page(TypedDict):
     next_cursor: Annotated[str | None, Field(description="null: there are no more")]
 
 
+Order = Annotated[
+    Literal["newest", "queue", "ended"],
+    Field(description="`queue`: running, next, paused; `ended`: latest end first; both one page"),
+]
+
+
 class ListQuery(TypedDict, total=False):
     status: State
     model: Annotated[str, Field(description="a model's name: asked for, or that ran it")]
@@ -206,6 +212,8 @@ class ListQuery(TypedDict, total=False):
     type: Kind
     owner: str
     waiting_for: Annotated[Literal["approval", "review"], Field(description="a person's answer")]
+    id_ends: Annotated[str, Field(description="the end of a task's id")]
+    order: Order
 
 
 class EventsQuery(TypedDict, total=False):
