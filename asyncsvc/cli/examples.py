@@ -12,7 +12,7 @@ EXAMPLES = {
     "completion": "completion bash",
     "route": 'route "Prove that there is no largest prime."',
     "submit": 'submit "Explain tea in one sentence." --model zhipu --wait',
-    "chat": "chat --model zhipu",
+    "chat": "chat --model zhipu --markdown",
     "tasks": "tasks --status failed --limit 50",
     "show": "show e4ae29df",
     "explain": "explain e4ae29df",
