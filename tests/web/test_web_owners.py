@@ -282,6 +282,8 @@ async def lists(doors: Doors, who: str) -> str:
         "/tasks?q=alice",
         "/tasks?session_id=s",
         "/tasks?owner=alice",
+        "/tasks?order=queue",
+        "/tasks?order=ended&id_ends=",
         "/tasks/export",
         "/v1/files",
         "/v1/batches",
@@ -308,6 +310,12 @@ async def test_lists_and_counts_hold_only_the_callers_own(doors: Doors) -> None:
     assert (await doors.json("bob", "GET", "/tasks/stats"))["total"] == before + 1
     total = (await doors.json("boss", "GET", "/tasks/stats"))["total"]
     assert total > (await doors.json("alice", "GET", "/tasks/stats"))["total"] > 1
+    slow = {
+        who: await doors.json(who, "GET", "/stats/why-slow") for who in ("alice", "bob", "boss")
+    }
+    assert {row["owner"] for row in slow["bob"]["owners"]} <= {"bob"}
+    assert slow["bob"]["tasks"] == before + 1
+    assert slow["boss"]["tasks"] >= slow["alice"]["tasks"] + slow["bob"]["tasks"]
     page = await doors.json("alice", "GET", "/tasks?limit=1")
     further = {"cursor": page["next_cursor"], "limit": 500}
     for who, owners in (("alice", {"alice"}), ("bob", {"bob"}), ("boss", {"alice", "bob"})):

@@ -2,5 +2,5 @@
 
 Import `auth`, `body`, `body_memory`, `connections`, `errors`, `handshakes` (TLS), `large_answers`,
 `proxies`, `resources` (routes and their declarations), `security_headers`, `socket_protocol`,
-`sockets` (WebSockets), `static_files`, `streaming`, `state` (what routes use of the service).
+`sockets` (WebSockets), `static_files`, `streaming`, `state` (parts of the service for routes).
 """

@@ -2,5 +2,5 @@
 
 The other groups import `routes`, `sse`, `models`, `views`, `schemas`, and `event_schemas` and
 `socket_operations` to describe them; `explain`, `ledger`, `models`, `schedules`, `steering`,
-`tools`, `websocket` and `workspaces` have `ROUTES` of their own.
+`tools`, `websocket`, `why_slow` and `workspaces` have `ROUTES` of their own.
 """
