@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
 from asyncsvc import __version__
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.findings import wrong
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, environment, program, settings_file
 from asyncsvc.cli.serve import left_behind, summary
@@ -31,13 +30,13 @@ from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.tools import registry
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def check(
     settings: SettingsFile = None,
-    call: Annotated[bool, typer.Option("--try", help="Make one small call for each key.")] = False,
+    call: Annotated[bool, Option("--try", help="Make one small call for each key.")] = False,
 ) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
     file = settings_file(settings)

@@ -7,10 +7,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
 from asyncsvc import __version__
 from asyncsvc.cli import examination, trial_calls
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import Api, Unreachable, find
 from asyncsvc.cli.findings import Finding, Level, show, wrong
 from asyncsvc.cli.options import (
@@ -37,13 +36,13 @@ from asyncsvc.providers import addresses
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.tools import registry
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def doctor(
     settings: SettingsFile = None,
-    call: Annotated[bool, typer.Option("--call", help="Make one small call for each key.")] = False,
+    call: Annotated[bool, Option("--call", help="Make one small call for each key.")] = False,
     as_json: Json = False,
     url: Url = None,
 ) -> int:

@@ -7,8 +7,7 @@ service costs no text.
 import sys
 from typing import Annotated, Any
 
-import typer
-
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.options import (
     INTERRUPTED,
@@ -29,19 +28,20 @@ from asyncsvc.cli.options import (
     print_json,
     task_fields,
 )
+from asyncsvc.cli.start_offer import offer_start
 from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def submit(
     text: Prompt,
     model: ModelOption = None,
     lane: Lane = "short",
     priority: Priority = 5,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Stream the answer; exit 0, 1 failed, 130 cancelled.")
+        bool, Option("--wait", help="Stream the answer; exit 0, 1 failed, 130 cancelled.")
     ] = False,
     agent: AgentFlag = False,
     tool: Tools = None,
@@ -54,6 +54,7 @@ def submit(
     """Submit one task and print its id, or see it through with --wait."""
     own = agent_fields(agent, tool, approve, max_steps, file)
     fields = task_fields(text, model, lane, priority) | own
+    offer_start(url)
     with reach(url) as api:
         accepted = api.post("/tasks", fields)
         task_id: str = accepted["task_id"]
