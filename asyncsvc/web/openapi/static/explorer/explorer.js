@@ -19,7 +19,7 @@ const short = (/** @type {any} */ found) => {
   return found;
 };
 
-const open = async () => {
+const explore = async () => {
   const answer = await fetch("/openapi.json");
   // @ts-ignore: the bundle has defined it
   window.SwaggerUIBundle({
@@ -35,4 +35,4 @@ const open = async () => {
     validatorUrl: null,
   });
 };
-open();
+explore();
