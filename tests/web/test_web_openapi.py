@@ -138,6 +138,7 @@ async def test_the_explorer_is_served_from_here(service: Service) -> None:
     policy = answer.headers["content-security-policy"]
     assert "unsafe" not in policy
     assert "script-src 'self'" in policy
+    assert (await service.http.get("/docs/try/")).text == answer.text
     files = re.findall(r'(?:src|href)="(/docs/try/[^"]+)"', answer.text)
     assert len(files) == 4
     for path in files:

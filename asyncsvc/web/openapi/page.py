@@ -148,7 +148,7 @@ def _one(
     tokens: bool,
 ) -> str:
     made = call(path, verb, one, schemas, tokens)
-    target = f"/docs/try#/{tag}/{one['operationId']}"
+    target = f"/docs/try#/{tag}/{one['operationId'].replace('_', '-')}"
     parts = [
         prose(one.get("description", "")),
         f'<p>{inline(_scope(one))} <a href="{escape(target)}">Try it here</a></p>'

@@ -34,7 +34,8 @@
       return button;
     });
     const copy = made("button", "Copy", { className: "copy" });
-    copy.addEventListener("click", () => copied(copy, all("code", group)[commands.findIndex((one) => !one.hidden)]));
+    const code = () => all("code", group)[commands.findIndex((one) => !one.hidden)];
+    copy.addEventListener("click", () => copied(copy, code()));
     for (const one of all(".label", group)) one.hidden = true;
     const label = made("span", commands[0].dataset.label ?? "", { className: "label" });
     bar.append(...(commands.length > 1 ? buttons : [label]), copy);
