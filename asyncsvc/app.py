@@ -196,7 +196,8 @@ async def _front(
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
     eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
-    webhooks = Webhooks(journal, settings.webhooks, environ)
+    tracing = bool(settings.otel.endpoint)
+    webhooks = Webhooks(journal, settings.webhooks, environ, tracing=tracing)
     task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
     admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
@@ -251,7 +252,9 @@ def _begin_log(services: Services) -> None:
     for gate in catalogue.gates:
         model_log.closed(gate)
     services.monitor.on_look.append(model_log.look)
-    services.task_counters.on_failed = TaskLog(lambda: settings.log).failed
+    services.task_counters.on_failed = TaskLog(
+        lambda: settings.log, bool(settings.otel.endpoint)
+    ).failed
 
 
 def _admission(
