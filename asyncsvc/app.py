@@ -196,8 +196,7 @@ async def _front(
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
     eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
-    tracing = bool(settings.otel.endpoint)
-    webhooks = Webhooks(journal, settings.webhooks, environ, tracing=tracing)
+    webhooks = Webhooks(journal, settings.webhooks, environ, tracing=settings.otel.on)
     task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
     admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
@@ -252,9 +251,8 @@ def _begin_log(services: Services) -> None:
     for gate in catalogue.gates:
         model_log.closed(gate)
     services.monitor.on_look.append(model_log.look)
-    services.task_counters.on_failed = TaskLog(
-        lambda: settings.log, bool(settings.otel.endpoint)
-    ).failed
+    task_log = TaskLog(lambda: settings.log, settings.otel.on)
+    services.task_counters.on_failed = task_log.failed
 
 
 def _admission(

@@ -86,7 +86,7 @@ class Executor:
             return  # found while the service stops: the next process takes it up
         now = asyncio.get_running_loop().time()
         call = Call(task, upstream, permit, upstream.model_id, now, route)
-        tracing = bool(self._settings.otel.endpoint)
+        tracing = self._settings.otel.endpoint != ""
         if tracing or task.request.traceparent is not None:
             call.trace = outgoing(task, tracing)
         sharing = self._scheduler.start_call(task, lambda late: self._join(call, late))
