@@ -49,6 +49,8 @@ from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.model_log import ModelLog
 from asyncsvc.monitoring.monitor import Monitor, Watch
+from asyncsvc.monitoring.otel import Telemetry
+from asyncsvc.monitoring.spans import SpanMaker
 from asyncsvc.monitoring.task_log import TaskLog
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
@@ -171,6 +173,8 @@ async def _opened(
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     _begin_log(services)
+    if settings.otel.on:
+        _begin_telemetry(stack, services)
     return services
 
 
@@ -234,6 +238,14 @@ async def _front(
         # Last: what was missed while the service was away is submitted here.
         schedules=await _schedules(stack, journal, intake, keys),
     )
+
+
+def _begin_telemetry(stack: AsyncExitStack, services: Services) -> None:
+    """Send spans and metrics to a collector. Raises StartError where the extra is missing."""
+    settings, maker = services.settings, SpanMaker(services.catalogue.of)
+    telemetry = Telemetry(services.journal, maker, lambda: settings.otel)
+    stack.push_async_callback(telemetry.close)
+    _begin(stack, telemetry.run(), "telemetry")
 
 
 def _begin_log(services: Services) -> None:

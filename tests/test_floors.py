@@ -128,7 +128,9 @@ FACES = {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
     "logs": {"output", "safe_text"},
-    "monitoring": {"alarms", "explain", "figures", "model_log", "monitor", "task_log"},
+    "monitoring": {
+        "alarms", "explain", "figures", "model_log", "monitor", "otel", "spans", "task_log",
+    },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {

@@ -87,6 +87,11 @@ def attempt_span(task_id: str, number: int) -> str:
     return _span(task_id, "attempt", number)
 
 
+def tool_span(task_id: str, number: int, call_id: str) -> str:
+    """The id of the span of a tool that ran in an attempt."""
+    return _span(task_id, "tool", number, call_id)
+
+
 def _span(*parts: str | int) -> str:
     found = sha256(":".join(map(str, parts)).encode()).hexdigest()[:16]
     return found if found.strip("0") else "1" * 16

@@ -7,7 +7,7 @@ import httpx
 import pytest
 
 from asyncsvc.tasks.submission import Submission
-from asyncsvc.tasks.trace import Trace, attempt_span
+from asyncsvc.tasks.trace import Trace
 from tests.engine_services import EngineServices, model
 from tests.upstreams import ASK, GOOD, Sheet, client, stream, upstream
 from tests.virtual_time import virtual
@@ -82,20 +82,6 @@ async def test_the_context_outlives_a_restart_and_goes_to_the_provider(tmp_path:
         assert [call.trace for call in services.client.calls] == [SENT]
         await services.finished(await services.submit("without"))
         assert services.client.calls[-1].trace is None
-
-
-@virtual
-async def test_where_spans_are_recorded_the_provider_is_below_the_attempts_span(
-    tmp_path: Path,
-) -> None:
-    collector = {"endpoint": "http://127.0.0.1:9"}
-    async with EngineServices(tmp_path, {"m": model()}, otel=collector) as services:
-        task_id = await services.submit_script("hi", [ConnectionError()], ["ok"])
-        await services.finished(task_id)
-        own = task_id.replace("-", "")
-        assert [call.trace for call in services.client.calls] == [
-            {"traceparent": f"00-{own}-{attempt_span(task_id, number)}-01"} for number in (1, 2)
-        ]
 
 
 async def test_the_request_to_the_provider_has_the_headers() -> None:
