@@ -173,8 +173,7 @@ async def _opened(
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
     _begin_log(services)
-    if settings.otel.on:
-        _begin_telemetry(stack, services)
+    _begin_telemetry(stack, services)
     return services
 
 
@@ -241,7 +240,10 @@ async def _front(
 
 
 def _begin_telemetry(stack: AsyncExitStack, services: Services) -> None:
-    """Send spans and metrics to a collector. Raises StartError where the extra is missing."""
+    """Send spans and metrics to the collector of the settings, if they name one. Raises StartError
+    where the extra is missing."""
+    if not services.settings.otel.on:
+        return
     settings, maker = services.settings, SpanMaker(services.catalogue.of)
     telemetry = Telemetry(services.journal, maker, lambda: settings.otel)
     stack.push_async_callback(telemetry.close)
