@@ -32,7 +32,7 @@ def notes(tag: str, changelog: str, version: str = __version__) -> str:
         if match and match[1] == version:
             if not body:
                 raise NoRelease(f"the part {head} of the changelog is empty")
-            return body
+            return str(body)
     raise NoRelease(f'the changelog has no part "## {version} (YYYY-MM-DD)"')
 
 
