@@ -84,6 +84,8 @@ EFFECTS: Mapping[str, Mapping[str, Effect]] = {
         "timeout_s": _R,
         "retry_s": _R,
     },
+    "log": {"level": _A, "format": _A, "prompts": _A},
+    "otel": {"endpoint": _R, "prompts": _A},
     "clients": {
         "token_env": _A,
         "token_sha256": _A,

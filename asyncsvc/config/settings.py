@@ -23,6 +23,8 @@ from pydantic import (
 from asyncsvc.config.listening import is_loopback as is_loopback
 from asyncsvc.config.model import Model as Model
 from asyncsvc.config.secrets import looks_like_key
+from asyncsvc.config.telemetry import Log as Log
+from asyncsvc.config.telemetry import Otel as Otel
 from asyncsvc.config.value_types import Bool, Int, Seconds, Section, Table
 from asyncsvc.config.value_types import Variable as Variable
 from asyncsvc.net.allowed_hosts import AllowedHosts
@@ -368,6 +370,8 @@ class Settings(Table):
     limits: Limits = Limits()
     tools: Tools = Tools()
     webhooks: Webhooks = Webhooks()
+    log: Log = Log()
+    otel: Otel = Otel()
     clients: dict[str, Client] = Field(
         {}, description="who may come in beside the tokens of server.auth_tokens_env, a table each"
     )

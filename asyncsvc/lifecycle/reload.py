@@ -36,7 +36,7 @@ from asyncsvc.tools import registry
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Reloader:
     """`reload`, one at a time. `settings` are the settings in force, which all parts share."""
 
@@ -57,6 +57,8 @@ class Reloader:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     renewals: list[Callable[[], None]] = field(default_factory=list)
     """Called first, such as for the certificate of TLS. May raise SettingsError."""
+    reloaded: Callable[[], None] = lambda: None
+    """Called when other settings are in force."""
 
     async def reload(self) -> Difference:
         """What has changed. Raises SettingsError or StorageUnavailable; then nothing
@@ -91,6 +93,7 @@ class Reloader:
         self.catalogue.restore(calls, now(), fresh)
         self.catalogue.learned(limits, fresh)
         self._apply("queue.ttl_s" in found.changed)
+        self.reloaded()
         self._note_models(found, lacking)
         if caching:
             await self.scheduler.cache.load(store)
