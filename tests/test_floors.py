@@ -138,7 +138,9 @@ FACES = {
         "why_slow",
     },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
-    "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
+    "providers": {
+        "addresses", "agents", "client", "registry", "tokens", "tools", "trial", "upstream",
+    },
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
         "pieces", "size", "thinking", "tool_calls",
