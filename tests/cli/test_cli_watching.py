@@ -108,7 +108,7 @@ async def test_a_list_that_is_older_does_not_undo_what_events_have_told() -> Non
     done = item("completed", result_preview="the whole answer", updated_at=T3)
     found.show([], [done])
     assert "the whole answer" in text(found)
-    found.show([item("pending", updated_at=f"{T3}0")], [])  # a retry that no event has told of
+    found.show([item("pending", updated_at=f"{T3}0")], [])  # a retry that no event has reported
     assert "pending" in text(found)
 
 
