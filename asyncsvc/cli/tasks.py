@@ -3,41 +3,30 @@
 --json prints the service's answer whole and unchanged; else times are local.
 """
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from asyncsvc.cli import tables
+from asyncsvc.cli import tables, why_slow
 from asyncsvc.cli.agent_lines import how_to_decide, wait_text
 from asyncsvc.cli.agent_tables import time_table
 from asyncsvc.cli.client import reach
-from asyncsvc.cli.options import THERE, Json, TaskId, Url, program
+from asyncsvc.cli.options import (
+    MISUSED,
+    THERE,
+    Failure,
+    Json,
+    TaskId,
+    Url,
+    duration_option,
+    program,
+)
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.terminal import json_text
 
 app = typer.Typer()
-
-WAIT_REASONS = {
-    "scheduled_s": "until its time",
-    "retry_s": "between two tries",
-    "paused_s": "paused",
-    "session_s": "behind an earlier task of its session",
-    "concurrency": "all slots of the model were busy",
-    "rate": "the calls that the rate allows were used up",
-    "slow_down": "the provider had asked to slow down",
-    "quota": "the quota was used up",
-    "breaker": "the breaker was open after failures",
-    "held": "the model was paused",
-    "disabled": "the model was disabled",
-    "tokens": "the token budget was used up",
-    "patience": "a free model was left to wait for a faster one",
-    "turn": "others had their turn",
-    "equal_task": "an equal task was to make the call for both",
-    "start": "its start was being written",
-    "other": "not known: before a restart, or it ended before a start",
-}
 
 
 @app.command(rich_help_panel=THERE)
@@ -49,8 +38,24 @@ def show(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
 
 
 @app.command(rich_help_panel=THERE)
-def explain(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Say what happened to a task, and what it waited for."""
+def explain(
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A task's id, or the end of it.")
+    ] = None,
+    all_tasks: Annotated[
+        bool, typer.Option("--why-slow", help="Instead of one task: what all have waited for.")
+    ] = False,
+    since: Annotated[
+        float | None, duration_option("--since", "How far back --why-slow looks; default 1h.")
+    ] = None,
+    as_json: Json = False,
+    url: Url = None,
+) -> int:
+    """Say what happened to a task and what it waited for; with --why-slow, what all waited for."""
+    if all_tasks == (task_id is not None):
+        raise Failure("give a task's id, or --why-slow for all tasks", MISUSED)
+    if task_id is None:
+        return why_slow.command(3600.0 if since is None else since, as_json, url)
     with reach(url) as api:
         story = api.get(f"/tasks/{api.resolve(task_id)}/explain")
     return print_answer(story, as_json, story_report)
@@ -205,7 +210,7 @@ def _waits(story: dict[str, Any]) -> list[RenderableType]:
     table = tables.plain_table(">waited", "because")
     for name, seconds in sorted(found.items(), key=lambda each: -each[1]):
         if seconds > 0:
-            table.add_row(f"{seconds:.3f} s", WAIT_REASONS.get(name, name))
+            table.add_row(f"{seconds:.3f} s", why_slow.REASONS.get(name, name))
     return [table] if table.row_count else []
 
 

@@ -15,7 +15,8 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables, watch_view
-from asyncsvc.cli.client import Api, feed, follow, reach
+from asyncsvc.cli.client import Api, reach
+from asyncsvc.cli.following import feed, follow
 from asyncsvc.cli.options import INTERRUPTED, THERE, Url
 from asyncsvc.cli.terminal import json_text, say
 from asyncsvc.cli.transcript import Transcript, stream

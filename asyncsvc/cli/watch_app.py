@@ -21,7 +21,8 @@ from textual.widgets import Input, Static
 
 from asyncsvc.cli import tables, watch_view
 from asyncsvc.cli.agent_lines import how_to_decide
-from asyncsvc.cli.client import Api, follow
+from asyncsvc.cli.client import Api
+from asyncsvc.cli.following import follow
 from asyncsvc.cli.options import Failure
 from asyncsvc.cli.steering import VERBS
 from asyncsvc.cli.terminal import plain

@@ -11,7 +11,8 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
-from asyncsvc.cli.client import Api, Message, feed
+from asyncsvc.cli.client import Api
+from asyncsvc.cli.following import Message, feed
 from asyncsvc.cli.options import Failure
 from asyncsvc.cli.transcript import TaskView
 

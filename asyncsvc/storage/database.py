@@ -27,12 +27,21 @@ from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
 from asyncsvc.storage.migrations import connected, length, look_at, unusable
-from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, TextReads, Upkeep
+from asyncsvc.storage.protocol import (
+    PAGE,
+    BatchReads,
+    DeliveryReads,
+    FileReads,
+    TextReads,
+    Upkeep,
+    WaitReads,
+)
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.slow_reads import AT_ONCE, SlowReads
 from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
 from asyncsvc.storage.texts import SQLiteTexts
 from asyncsvc.storage.upkeep import SQLiteUpkeep
+from asyncsvc.storage.waits import SQLiteWaits
 from asyncsvc.storage.webhooks import SQLiteDeliveries
 from asyncsvc.tasks.state import UNFINISHED, Task
 
@@ -82,6 +91,7 @@ class Database:
         self.scans = SlowReads("counts and filters", aside[AT_ONCE : 2 * AT_ONCE])
         self._texts = SQLiteTexts(aside[2 * AT_ONCE :], self.refusals)
         self.texts: TextReads = self._texts
+        self.waits: WaitReads = SQLiteWaits(self._scan)
         self.writer = writer
         self.readers = cycle(readers)
         self._event_id = 0

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from asyncsvc.errors import DatabaseDamaged
-from asyncsvc.storage.entries import Batch, Commit, EventRow, File, Line, Owed, Piece, Tried
+from asyncsvc.storage.entries import Batch, Commit, EventRow, File, Line, Owed, Piece, Tried, Waited
 from asyncsvc.storage.room import DiskRoom
 from asyncsvc.tasks.state import Task
 
@@ -104,6 +104,14 @@ class DeliveryReads(Protocol):
         """The outcome of the last try for the task."""
 
 
+class WaitReads(Protocol):
+    """Reads of what tasks have waited for."""
+
+    async def since(self, owner: str | None, at: int, limit: int) -> list[Waited]:
+        """The tasks of that owner or (None) of all that ended since then or have not ended, newest
+        first. Raises ReadTooSlow."""
+
+
 class TextReads(Protocol):
     """Reads of long texts in pieces, each of a bounded size."""
 
@@ -177,6 +185,7 @@ class Store(Protocol):
     deliveries: DeliveryReads
     upkeep: Upkeep
     texts: TextReads
+    waits: WaitReads
 
     def commit(self, commit: Commit, /) -> Awaitable[None]:
         """Write all entries or none: begun when this returns, done when it was awaited. Gives

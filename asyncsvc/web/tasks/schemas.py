@@ -383,6 +383,9 @@ class Reloaded(TypedDict):
     added: list[Name]
     removed: list[Name]
     needs_restart: list[str]
+    variables: list[str]
+    enabled: list[Name]
+    disabled: dict[str, str]
 
 
 class Alarm(TypedDict):
