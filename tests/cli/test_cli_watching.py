@@ -100,7 +100,7 @@ async def test_running_ones_are_first_then_the_next_then_the_latest_ended() -> N
     assert order(found) == ["next", "then", "later", "runs", "ended", "old"]
 
 
-async def test_a_list_that_is_older_does_not_undo_what_events_have_told() -> None:
+async def test_a_list_that_is_older_does_not_undo_what_events_have_reported() -> None:
     found = board(item("pending"))
     found.take(event("status", status="running", cause="started"))
     found.show([item("pending")], [])
@@ -112,7 +112,7 @@ async def test_a_list_that_is_older_does_not_undo_what_events_have_told() -> Non
     assert "pending" in text(found)
 
 
-async def test_a_list_keeps_what_progress_has_told() -> None:
+async def test_a_list_keeps_what_progress_has_reported() -> None:
     found = board(item("pending"))
     found.take(event("progress", status="pending", position=7, eta_s=None))
     found.show([item("pending")], [])
