@@ -137,7 +137,6 @@ async def _opened(
     environment = Environment.of(environ)
     catalogue = Catalogue(settings, environment)
     journal = await _journal(stack, settings, now, catalogue)
-    room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
@@ -147,7 +146,7 @@ async def _opened(
     agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
     executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(scheduler, executor, settings, room.open)
+    pool = WorkerPool(scheduler, executor, settings, journal.store.upkeep.room.open)
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)

@@ -7,11 +7,11 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.options import (
     HERE,
     MISUSED,
@@ -31,34 +31,31 @@ from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy
 from asyncsvc.storage.past import TASKS_MOST, learned_limits, past_tasks
 
-app = typer.Typer()
+app = Commands()
 
 DAY_S = 86_400.0
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def rehearse(
     new: Annotated[
         Path | None,
-        typer.Argument(metavar="NEW.toml", help="The settings to try; else those of today."),
+        Argument(metavar="NEW.toml", help="The settings to try; else those of today."),
     ] = None,
     values: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One value to try; may be repeated."),
+        Option("--set", metavar="KEY=VALUE", help="One value to try."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="One more account of this model, with limits of its own, as a key gives"),
+        Option(help="One more account of this model, with limits of its own, as a key gives."),
     ] = None,
     since: Annotated[float | None, duration_option("--since", "How far back; default 1d.")] = None,
     settings: SettingsFile = None,
     db: Database = None,
     as_json: Json = False,
 ) -> int:
-    """Replay past tasks under other settings; nothing is called, nothing is changed.
-
-    Example: asyncsvc rehearse --set models.zhipu.rpm=60 --since 1d
-    """
+    """Replay past tasks under other settings; nothing is called, nothing is changed."""
     environ, file, until = os.environ, settings_file(settings), now_ms()
     if new is not None and not new.is_file():
         raise Failure(f"{new}: no such file", MISUSED)
