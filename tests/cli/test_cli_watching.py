@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from html import unescape
 from pathlib import Path
 from typing import Any, cast
@@ -342,3 +342,21 @@ async def test_only_changes_are_drawn_and_at_most_eight_times_a_second(
             await asyncio.sleep(0)
         took = asyncio.get_running_loop().time() - began
         assert len(draws) <= took * 8 + 2
+
+
+async def test_the_full_screen_comes_back_after_a_restart_of_the_service(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        async with serving(tmp_path) as service:
+            before = await service.submit("before", delay_s=3600)
+            port = service.port
+            with reach(service.url) as api:
+                app = WatchApp(api, 500, 200)
+            await stack.enter_async_context(app.run_test(size=(80, 24)))
+            await shown(app, before[-8:])
+        await shown(app, "connection lost")
+        async with serving(tmp_path, server={"port": port}) as service:
+            after = await service.submit("after", delay_s=7200)
+            found = await shown(app, after[-8:])
+            assert place(found, before[-8:]) < place(found, after[-8:])
+            await shown(app, "Enter open")
+    assert app.failure is None
