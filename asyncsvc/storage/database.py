@@ -245,8 +245,9 @@ class Database:
         before: int | None,
         limit: int,
     ) -> list[tuple[Task, str | None]]:
-        clauses = [_FILTERS.get(column, f"tasks.{column} = ?") for column in where]
-        values = list(where.values())
+        clauses = [_clause(column, value) for column, value in where.items()]
+        given = (v if isinstance(v, tuple) else (v,) for v in where.values())
+        values: list[Any] = [value for several in given for value in several]
         if model:
             clauses.append("(name = ? OR model = ? OR (name IS NULL AND wanted_model = ?))")
             values += [model] * 3
@@ -258,7 +259,8 @@ class Database:
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        indexed = not model and (not where or tuple(where) in INDEXED)
+        single = tuple(name for name, value in where.items() if not isinstance(value, tuple))
+        indexed = not model and (not where or (single in INDEXED and len(where) == 1))
         read = self._search if text else self._read if indexed else self._scan
         rows = await read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
         width = len(TASK_COLUMNS)
@@ -321,6 +323,13 @@ class Database:
         )
         found: dict[str, Any] | None = loads(rows[0][0]) if rows else None
         return found
+
+
+def _clause(column: str, value: Any) -> str:
+    """The condition of a filter; a tuple has several values, of which any fits."""
+    if isinstance(value, tuple):
+        return f"tasks.{column} IN ({', '.join('?' * len(value))})"
+    return _FILTERS.get(column, f"tasks.{column} = ?")
 
 
 @asynccontextmanager

@@ -215,10 +215,10 @@ class Store(Protocol):
         before: int | None,
         limit: int,
     ) -> list[tuple[Task, str | None]]:
-        """Tasks newest first with their result previews. `where` maps columns to values, and
-        `error_code` to the code of a paused task's error; `model` is the one that serves or is
-        wanted; `text` is looked for in the previews, A to Z in either case; `before` is the n of
-        the last one seen. Raises ReadTooSlow."""
+        """Tasks newest first with their result previews. `where` maps columns to values (a
+        tuple: to any of them), and `error_code` to the code of a paused task's error; `model` is
+        the one that serves or is wanted; `text` is looked for in the previews, A to Z in either
+        case; `before` is the n of the last one seen. Raises ReadTooSlow."""
 
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
         """(name of the model, state, number of tasks) of that owner or (None) of all. Raises

@@ -29,7 +29,7 @@ from asyncsvc.intake.admission import Aside
 from asyncsvc.tasks.state import State, Task
 from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
-from asyncsvc.web.http.errors import as_request_error, check_names, note, response
+from asyncsvc.web.http.errors import as_request_error, check_names, check_query, note, response
 from asyncsvc.web.http.resources import SocketResource, caller
 from asyncsvc.web.http.sockets import (
     BAD_MESSAGES,
@@ -452,6 +452,7 @@ async def one(websocket: WebSocket) -> None:
     try:
         task = await parts.task(caller(websocket), task_id)
         code = BAD_MESSAGES
+        check_query(websocket.query_params, ("after",), None)
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
         problem = error
