@@ -145,7 +145,7 @@ FACES = {
                 "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"marks", "parameters", "state", "submission"},
+    "tasks": {"marks", "parameters", "state", "submission", "unknown_fields"},
     "tools": {
         "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
         "workspace",
