@@ -17,6 +17,7 @@ MAY_USE = {
     "memory": set[str](),
     "net": {"net", "errors"},
     "config": {"config", "net", "errors"},
+    "logs": {"logs", "config", "clock"},
     "sandbox": {"sandbox", "config", "errors"},
     "access": {"config", "net", "errors"},
     "tasks": {"tasks", *GROUND},
@@ -49,7 +50,8 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "rehearsal", "simulator"},
+    "cli": {"cli", "server", "rehearsal", "simulator", "logs"},
+    "__main__": {"cli"},
 }
 for _package, _below in MAY_USE.items():
     # Above the limits a package may use what the packages below it may use.
@@ -115,7 +117,10 @@ def test_there_is_no_circle() -> None:
 FACES = {
     "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
-    "config": {"advice", "diff", "load", "secrets", "settings"},
+    "cli": {""},
+    "config": {
+        "advice", "diff", "environment", "listening", "load", "secrets", "settings", "telemetry",
+    },
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
     "intake": {
@@ -127,7 +132,10 @@ FACES = {
     "limits": {
         "account", "adaptive", "backoff", "breaker", "headers", "sliding_window", "verdict",
     },
-    "monitoring": {"alarms", "explain", "figures", "monitor", "why_slow"},
+    "logs": {"output", "safe_text"},
+    "monitoring": {
+        "alarms", "explain", "figures", "model_log", "monitor", "task_log", "why_slow",
+    },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
     "providers.answers": {
@@ -155,14 +163,15 @@ FACES = {
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
-        "streaming",
+        "static_files", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
     "web.page": {"routes"},
     "web.tasks": {
-        "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
-        "views", "websocket", "why_slow", "workspaces",
+        "event_schemas", "explain", "ledger", "models", "routes", "schedules", "schemas",
+        "socket_operations", "sse", "steering", "tools", "views", "websocket", "why_slow",
+        "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

@@ -6,7 +6,6 @@ this machine is called. A terminal gets four panels, a pipe gets lines that name
 """
 
 import asyncio
-import logging
 import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
@@ -24,14 +23,16 @@ from rich.table import Table
 from rich.text import Text
 
 from asyncsvc.cli import agent_demo, tables
-from asyncsvc.cli.client import Address, Message, decoded, messages
-from asyncsvc.cli.demo_service import LONGEST_S, served
+from asyncsvc.cli.client import Address
+from asyncsvc.cli.demo_service import LONGEST_S, answered, served
+from asyncsvc.cli.following import Message, messages
 from asyncsvc.cli.options import FAILED, HERE, Failure, Port, program
-from asyncsvc.cli.serve import fastest_loop, log_to_stderr
+from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.cli.tables import STYLES
 from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import TaskView
-from asyncsvc.config.settings import Settings
+from asyncsvc.config.settings import Log, Settings
+from asyncsvc.logs.output import LogOutput
 from asyncsvc.simulator import Profile
 
 app = typer.Typer()
@@ -234,7 +235,7 @@ def demo(
     ] = False,
 ) -> int:
     """Four tasks answered live by a simulated provider: no key, nothing leaves the machine."""
-    log_to_stderr(logging.WARNING)
+    LogOutput().apply(Log(level="warning", format="text"))
     play = agent_demo.play if agent else _play
     with (
         TemporaryDirectory(prefix="asyncsvc-demo-", ignore_cleanup_errors=True) as folder,
@@ -264,11 +265,11 @@ async def _perform(address: Address, parts: Sequence[Part]) -> list[dict[str, An
         ):
             for part in parts:
                 body = {"content": part.content, "lane": part.lane}
-                accepted = decoded(await http.post("/tasks", json=body), address)
+                accepted = answered(await http.post("/tasks", json=body), address)
                 part.view.task_id = accepted["task_id"]
             await _watch(address, {part.view.task_id: part for part in parts})
             ids = [part.view.task_id for part in parts]
-            return [decoded(await http.get(f"/tasks/{one}"), address) for one in ids]
+            return [answered(await http.get(f"/tasks/{one}"), address) for one in ids]
     except TimeoutError:
         raise Failure(f"the demo was not over after {LONGEST_S:g} s") from None
     except httpx.HTTPError as error:

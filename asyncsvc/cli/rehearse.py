@@ -55,10 +55,7 @@ def rehearse(
     db: Database = None,
     as_json: Json = False,
 ) -> int:
-    """Replay past tasks under other settings; nothing is called, nothing is changed.
-
-    Example: asyncsvc rehearse --set models.zhipu.rpm=60 --since 1d
-    """
+    """Replay past tasks under other settings; nothing is called, nothing is changed."""
     environ, file, until = os.environ, settings_file(settings), now_ms()
     if new is not None and not new.is_file():
         raise Failure(f"{new}: no such file", MISUSED)

@@ -1,9 +1,9 @@
-"""`tasks`, `show`, `explain`, `stats` and the commands for one task: one request, one answer.
+"""`show`, `explain` and `stats`: one request, one answer.
 
---json prints the service's answer whole and unchanged.
+--json prints the service's answer whole and unchanged; else times are local.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
@@ -18,41 +18,15 @@ from asyncsvc.cli.options import (
     THERE,
     Failure,
     Json,
-    States,
     TaskId,
     Url,
     duration_option,
-    print_json,
     program,
 )
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.terminal import json_text
 
 app = typer.Typer()
-
-
-@app.command(rich_help_panel=THERE)
-def tasks(
-    status: Annotated[States | None, typer.Option(help="Only those in this state.")] = None,
-    waiting_for: Annotated[
-        Literal["approval", "review"] | None, typer.Option(help="Only agents that wait for yours.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
-    as_json: Json = False,
-    url: Url = None,
-) -> int:
-    """List tasks, newest first."""
-    with reach(url) as api:
-        query = {"status": status, "waiting_for": waiting_for, "limit": limit}
-        page = api.get("/tasks", query)
-    if as_json:
-        print_json(page)
-        return 0
-    console = tables.console()
-    console.print(task_table(page["tasks"], console.width))
-    if page["next_cursor"]:
-        console.print(f"the newest {limit}; more with --limit N", style="bright_black")
-    return 0
 
 
 @app.command(rich_help_panel=THERE)
@@ -88,86 +62,11 @@ def explain(
 
 
 @app.command(rich_help_panel=THERE)
-def cancel(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Cancel a task; a running one is cut off at once."""
-    return command(task_id, "cancel", as_json, url)
-
-
-@app.command(rich_help_panel=THERE)
-def pause(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Hold a task until `resume`."""
-    return command(task_id, "pause", as_json, url)
-
-
-@app.command(rich_help_panel=THERE)
-def resume(
-    task_id: TaskId,
-    decision: Annotated[
-        Literal["rerun", "skip", "fail"] | None,
-        typer.Option(help="Of an agent whose tool was cut off: what to do with that call."),
-    ] = None,
-    as_json: Json = False,
-    url: Url = None,
-) -> int:
-    """Let a paused task go on."""
-    fields = None if decision is None else {"decision": decision}
-    return command(task_id, "resume", as_json, url, fields)
-
-
-@app.command(rich_help_panel=THERE)
-def retry(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Start a finished task anew, under the same id."""
-    return command(task_id, "retry", as_json, url)
-
-
-@app.command(rich_help_panel=THERE)
 def stats(as_json: Json = False, url: Url = None) -> int:
     """Count the tasks by state, in all and per model."""
     with reach(url) as api:
         counts = api.get("/tasks/stats")
     return print_answer(counts, as_json, count_table)
-
-
-def command(
-    task_id: str, verb: str, as_json: bool, url: str | None, fields: dict[str, Any] | None = None
-) -> int:
-    """Send a command for a task and print the state that it then has."""
-    with reach(url) as api:
-        task = api.command(api.resolve(task_id), verb, fields)
-    return print_answer(task, as_json, lambda found: f"{found['task_id']}  {found['status']}")
-
-
-def task_table(items: list[dict[str, Any]], width: int) -> RenderableType:
-    """A page of tasks."""
-    if not items:
-        return Text("no task")
-    table = tables.plain_table("id", "status", "model", "created UTC", "text", ">time")
-    for at in (0, 1, 3, 5):
-        table.columns[at].no_wrap = True
-    table.columns[4].ratio = 1
-    table.expand = width < tables.PIPE_WIDTH
-    for item in items:
-        table.add_row(
-            tables.shown_id(item["task_id"], width),
-            tables.status(item["status"]),
-            tables.one_line(item["metadata"]["name"] or item["model"] or tables.NOTHING),
-            _moment(item["created_at"]),
-            _text(item),
-            tables.number(item["metadata"]["latency"], " s"),
-        )
-    return table
-
-
-def _text(item: dict[str, Any]) -> Text:
-    asked = tables.one_line(item["content_preview"])
-    if item["error"]:
-        return Text.assemble(asked, "  ", (item["error"]["code"], "red"))
-    return asked
-
-
-def _moment(time: str) -> str:
-    """Month, day and time, in UTC as all times are."""
-    return f"{time[5:10]} {time[11:19]}"
 
 
 def task_details(view: dict[str, Any]) -> RenderableType:
@@ -183,10 +82,10 @@ def task_details(view: dict[str, Any]) -> RenderableType:
         ("model", model or view["model"] or "not chosen yet"),
         ("queue", f"{view['lane']}, priority {view['priority']}"),
         ("attempts", str(view["attempts"])),
-        ("created", view["created_at"]),
-        ("started", view["started_at"]),
-        ("next run", view["next_run_at"]),
-        ("finished", view["finished_at"]),
+        ("created", _moment(view["created_at"])),
+        ("started", _moment(view["started_at"])),
+        ("next run", _moment(view["next_run_at"])),
+        ("finished", _moment(view["finished_at"])),
         ("position", view.get("position")),
         ("latency", tables.number(meta["latency"], " s") if meta["latency"] is not None else None),
         ("tokens", _tokens(usage)),
@@ -208,6 +107,10 @@ def task_details(view: dict[str, Any]) -> RenderableType:
         *_section("arguments", _whole(approval.get("arguments"))),
         *_section("change", approval.get("diff")),
     )
+
+
+def _moment(time: str | None) -> str | None:
+    return None if time is None else tables.moment(time)
 
 
 def _tokens(usage: dict[str, Any]) -> str | None:
@@ -288,7 +191,7 @@ def _count(value: int, state: str) -> Text:
 
 def story_report(story: dict[str, Any]) -> RenderableType:
     head = Text.assemble((story["task_id"], "bold"), "  ", tables.status(story["status"]))
-    steps = tables.plain_table("at UTC", "what", "state", ">for", "why")
+    steps = tables.plain_table("at", "what", "state", ">for", "why")
     for step in story["timeline"]:
         steps.add_row(
             _clock(step["at"]),
@@ -352,4 +255,4 @@ def _rest(story: dict[str, Any]) -> list[RenderableType]:
 
 
 def _clock(at: str) -> str:
-    return at.partition("T")[2].rstrip("Z")
+    return f"{tables.moment(at)[11:]}{at[19:].rstrip('Z')}"

@@ -214,11 +214,13 @@ class Store(Protocol):
         text: str | None,
         before: int | None,
         limit: int,
+        ended: bool = False,
     ) -> list[tuple[Task, str | None]]:
-        """Tasks newest first with their result previews. `where` maps columns to values (a
-        tuple: to any of them), and `error_code` to the code of a paused task's error; `model` is
-        the one that serves or is wanted; `text` is looked for in the previews, A to Z in either
-        case; `before` is the n of the last one seen. Raises ReadTooSlow."""
+        """Tasks newest first with their result previews; `ended`: finished ones, the latest end
+        first. `where` maps columns to values (a tuple: to any of them), `error_code` to the code of
+        a paused task's error, and `id_ends` to the end of an id; `model` is the one that serves or
+        is wanted; `text` is looked for in the previews, A to Z in either case; `before` is the n of
+        the last one seen. Raises ReadTooSlow."""
 
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
         """(name of the model, state, number of tasks) of that owner or (None) of all. Raises
