@@ -143,7 +143,7 @@ FACES = {
         "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
-    "rehearsal": {"comparison", "scenario"},
+    "rehearsal": {"comparison", "scenario", "suggestions"},
     "routing": {"router"},
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",

@@ -71,11 +71,11 @@ BestChange = TypedDict(
         "why": str,
         "reason": Annotated[str, Field(description="what it shortens the waiting for")],
         "model": str | None,
-        "saves_most_s": Annotated[
+        "waited_s": Annotated[
             Seconds,
             Field(
-                description="all that tasks have waited for it: an upper bound, and no forecast; "
-                "the command rehearse computes one"
+                description="what tasks have waited for it, and no forecast of what it saves; the "
+                "command rehearse makes one"
             ),
         ],
     },
@@ -95,7 +95,7 @@ class WhySlow(TypedDict):
     owners: list[SlowOwner]
     change: Annotated[
         BestChange | None,
-        Field(description="the setting that could save most; null: no setting could"),
+        Field(description="the setting likely to save most; null: none bounds the waits"),
     ]
     truncated: Annotated[bool, Field(description=f"whether only the newest {TASKS_MOST} count")]
 
