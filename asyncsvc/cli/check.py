@@ -8,9 +8,8 @@ import platform
 import sys
 from pathlib import Path
 
-import typer
-
 from asyncsvc import __version__
+from asyncsvc.cli.arguments import Commands
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, environment, program, settings_file
 from asyncsvc.cli.serve import left_behind, summary
 from asyncsvc.cli.terminal import say
@@ -26,10 +25,10 @@ from asyncsvc.storage.database import VERSION
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.tools import registry
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def check(settings: SettingsFile = None) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
     file = settings_file(settings)

@@ -1,11 +1,7 @@
-"""One example of each command, shown at the end of its help.
-
-Apart from the commands, as each begins with the way in which the program was called.
-"""
-
-from asyncsvc.cli.failures import program
+"""One example of each command, shown at the end of its help."""
 
 EXAMPLES = {
+    "init": "init --dir my-service",
     "serve": "serve --port 9000",
     "simulator": "simulator --port 9001",
     "demo": "demo --agent",
@@ -16,7 +12,7 @@ EXAMPLES = {
     "completion": "completion bash",
     "route": 'route "Prove that there is no largest prime."',
     "submit": 'submit "Explain tea in one sentence." --model zhipu --wait',
-    "chat": "chat --model zhipu",
+    "chat": "chat --model zhipu --markdown",
     "tasks": "tasks --status failed --limit 50",
     "show": "show e4ae29df",
     "explain": "explain e4ae29df",
@@ -45,9 +41,3 @@ EXAMPLES = {
     "export": "export tasks.jsonl --status completed",
     "import": "import tasks.jsonl",
 }
-
-
-def example(name: str) -> str | None:
-    """Return the example of a command as a paragraph that is not wrapped; None: it has none."""
-    line = EXAMPLES.get(name)
-    return None if line is None else f"\b\nExample:\n  {program()} {line}"

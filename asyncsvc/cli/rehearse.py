@@ -6,11 +6,11 @@ Reads the database's file and changes nothing; works beside a running service.
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.options import (
     HERE,
     MISUSED,
@@ -34,27 +34,27 @@ from asyncsvc.storage.backup import NotACopy
 from asyncsvc.storage.past import TASKS_MOST, learned_limits, past_tasks
 from asyncsvc.tasks.state import Task
 
-app = typer.Typer()
+app = Commands()
 
 DAY_S = 86_400.0
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def rehearse(
     new: Annotated[
         Path | None,
-        typer.Argument(metavar="NEW.toml", help="The settings to try; else those of today."),
+        Argument(metavar="NEW.toml", help="The settings to try; else those of today."),
     ] = None,
     values: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="One value to try; may be repeated."),
+        Option("--set", metavar="KEY=VALUE", help="One value to try."),
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help="One more account of this model, with limits of its own, as a key gives"),
+        Option(help="One more account of this model, with limits of its own, as a key gives."),
     ] = None,
     suggest: Annotated[
-        bool, typer.Option("--suggest", help="Try single changes, and say which saves most.")
+        bool, Option("--suggest", help="Try single changes, and say which saves most.")
     ] = False,
     since: Annotated[float | None, duration_option("--since", "How far back; default 1d.")] = None,
     settings: SettingsFile = None,
