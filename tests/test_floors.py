@@ -48,7 +48,8 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "simulator"},
+    "selftest": {"selftest", "sandbox", "storage", "limits"},
+    "cli": {"cli", "server", "simulator", "selftest"},
 }
 for _package, _below in MAY_USE.items():
     # Above the limits a package may use what the packages below it may use.
@@ -139,7 +140,7 @@ FACES = {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
     },
     "simulator": {""},
-    "storage": {"backup", "database", "entries", "export", "lock", "own_files",
+    "storage": {"audit", "backup", "database", "entries", "export", "lock", "own_files",
                 "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
