@@ -21,6 +21,7 @@ COMMANDS = {
     "serve": ("serve", "simulator"),
     "demo": ("demo",),
     "check": ("check",),
+    "selftest": ("selftest",),
     "routing": ("route-eval", "route"),
     "submit": ("submit", "chat"),
     "tasks": ("tasks", "show", "explain", "stats", "cancel", "pause", "resume", "retry"),

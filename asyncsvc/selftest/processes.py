@@ -21,6 +21,8 @@ from typing import Any, Self
 import aiohttp
 import psutil
 
+from asyncsvc.errors import AsyncsvcError
+
 HOST = "127.0.0.1"
 PORTS = (20_000, 32_000)
 """Below the range that systems hand out by themselves: a client that keeps calling a dead
@@ -59,12 +61,17 @@ def _value(value: Any) -> str:
     return json.dumps(value)
 
 
+class NotReady(AsyncsvcError):
+    """A child ended or did not answer; the message has its last words."""
+
+
 class Child:
     """A process that answers HTTP; it can be started again on the same port."""
 
     def __init__(
         self, folder: Path, name: str, argv: Sequence[str], ready: str, cwd: Path | None = None
     ) -> None:
+        self.name = name
         self.port = free_port()
         self.url = f"http://{HOST}:{self.port}"
         self.ready_s = 0.0
@@ -94,7 +101,7 @@ class Child:
             )  # fmt: skip
 
     async def start(self) -> float:
-        """Start it; the seconds until it answered. Raises RuntimeError with its last words."""
+        """Start it; the seconds until it answered. Raises NotReady."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         await self.launch()
@@ -103,13 +110,18 @@ class Child:
         return self.ready_s
 
     async def answers(self) -> None:
-        """Wait until it answers its path of readiness with 200."""
+        """Wait until it answers its path of readiness with 200. Raises NotReady."""
         asked = f"GET {self._ready} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"
-        async with asyncio.timeout(self.most_ready_s):
-            while not await self._answers(asked.encode()):
-                if self.process.returncode is not None:
-                    raise RuntimeError(f"{self._argv}: {self.words()[-2000:]}")
-                await asyncio.sleep(POLL_S)
+        try:
+            async with asyncio.timeout(self.most_ready_s):
+                while not await self._answers(asked.encode()):
+                    if self.process.returncode is not None:
+                        ended = f"{self.name} ended with status {self.process.returncode}"
+                        raise NotReady(f"{ended}: {self.words()[-2000:]}")
+                    await asyncio.sleep(POLL_S)
+        except TimeoutError:
+            late = f"{self.name} did not answer within {self.most_ready_s:g} s"
+            raise NotReady(f"{late}: {self.words()[-2000:]}") from None
 
     async def _answers(self, asked: bytes) -> bool:
         try:
