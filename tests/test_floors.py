@@ -139,6 +139,7 @@ FACES = {
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
     },
+    "selftest": {"checks", "processes", "selftest"},
     "simulator": {""},
     "storage": {"audit", "backup", "database", "entries", "export", "lock", "own_files",
                 "protocol", "refusals", "room"},

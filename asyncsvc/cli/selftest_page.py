@@ -35,15 +35,12 @@ CHILD = Path(__file__).with_name("child.py")
 STYLES = {"ok": "green", "look": "yellow", "failed": "bold red"}
 
 
-def run(folder: Path, plan: Plan, keep: bool, as_json: bool, words: list[str] | None = None) -> int:
-    """Run the self-test on the disk of `folder`, print its page and return the exit code.
-
-    `words` start the command line of the service; the default is that of this program.
-    """
+def run(folder: Path, plan: Plan, keep: bool, as_json: bool) -> int:
+    """Run the self-test on the disk of `folder`, print its page and return the exit code."""
     check_room(folder)
     progress = Progress()
     with scratch(folder, keep) as place:
-        program = Program(words or [sys.executable, str(CHILD)], place)
+        program = Program([sys.executable, str(CHILD)], place)
         try:
             found = interruptible(SelfTest(program, place, plan, progress.show).go())
         finally:
@@ -100,10 +97,10 @@ class Progress:
     def show(self, doing: str) -> None:
         if self._redrawn:
             control(sys.stderr, "\r\x1b[K")
-            print(f"trying {doing}"[: shutil.get_terminal_size().columns - 1], end="", flush=True,
-                  file=sys.stderr)  # fmt: skip
+            width = shutil.get_terminal_size().columns - 1
+            print(doing[:width], end="", flush=True, file=sys.stderr)
         else:
-            say(f"trying {doing}", sys.stderr)
+            say(doing, sys.stderr)
 
     def clear(self) -> None:
         if self._redrawn:

@@ -1,5 +1,5 @@
 """The self-test: durability proved on this machine, by kills under load and an oracle.
 
-No module but the command line imports from here; the service does not. May be imported:
-`selftest`.
+Import `SelfTest` from `selftest`, the lines of its page from `checks`, and from `processes` how the
+service is started. `oracle`, `records`, `crashes` and `agents` are used by the benchmarks too.
 """

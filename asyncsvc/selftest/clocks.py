@@ -11,7 +11,7 @@ from itertools import pairwise
 from time import monotonic
 
 from asyncsvc.clock import Now, now_ms
-from asyncsvc.selftest.checks import Check, hint
+from asyncsvc.selftest.checks import Check, counted, hint
 
 EVERY_S = 0.2
 STEP_MS = 100.0
@@ -68,5 +68,5 @@ class ClockWatch:
             )
         if abs(drift_ppm) > DRIFT_PPM:
             details.append("the wall clock runs too fast or too slow: is it kept by NTP?")
-        found = f"{len(steps)} jumps, {drift_ppm:+.0f} ppm in {seconds:.0f} s"
+        found = f"{counted(len(steps), 'jump')}, {round(drift_ppm):+d} ppm in {seconds:.0f} s"
         return hint("clock", "the wall clock beside the monotonic clock", found, details)

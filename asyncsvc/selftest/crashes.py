@@ -107,9 +107,9 @@ class Crashes:
         self.random = random.Random(load.seed)
         self.evidence = Evidence(1 + MAX_RETRIES)
         self._program = program
-        self._folder = folder
-        self._client = client
-        self._load = load
+        self.folder = folder
+        self.client = client
+        self.load = load
         self._progress = progress
         self._enough = asyncio.Event()
         self._background: set[asyncio.Task[None]] = set()
@@ -117,17 +117,17 @@ class Crashes:
     async def go(self) -> Evidence:
         """The whole run. Raises NotReady."""
         async with AsyncExitStack() as stack:
-            simulator = self._program.simulator(self._folder, self._load.profile())
+            simulator = self._program.simulator(self.folder, self.load.profile())
             provider = await stack.enter_async_context(simulator)
-            service = self._program.service(self._folder, self._load.settings(provider.url))
+            service = self._program.service(self.folder, self.load.settings(provider.url))
             stack.push_async_callback(service.end)
             await self._under_load(service)
             evidence = self.evidence
-            evidence.calls = await processes.all_calls(self._client, provider.url)
-            evidence.figures = await processes.get(self._client, f"{provider.url}/_sim/stats")
+            evidence.calls = await processes.all_calls(self.client, provider.url)
+            evidence.figures = await processes.get(self.client, f"{provider.url}/_sim/stats")
             await self._look_at_results(service.url)
             evidence.log_faults += await self._stopped(service)
-        database = processes.database(self._folder)
+        database = processes.database(self.folder)
         await asyncio.to_thread(self._compare, database)
         evidence.tasks = await asyncio.to_thread(audit.lives, database)
         evidence.integrity = await asyncio.to_thread(audit.integrity, database)
@@ -156,27 +156,27 @@ class Crashes:
         await asyncio.to_thread(self._look)
 
     def _look(self) -> None:
-        self._compare(audit.copy(processes.database(self._folder), self._folder / "copy"))
+        self._compare(audit.copy(processes.database(self.folder), self.folder / "copy"))
 
     def _compare(self, database: Path) -> None:
         accepted = set(self.evidence.ledger.accepted.values())
         self.evidence.lives.compare(audit.finished(database), audit.known(database), accepted)
 
     async def _under_load(self, service: Child) -> None:
-        evidence, client, url = self.evidence, self._client, service.url
+        evidence, client, url = self.evidence, self.client, service.url
         evidence.lives.ready_s.append(await service.start())
         feed = asyncio.create_task(clients.follow_all(client, url, evidence.feed))
         load = asyncio.create_task(self._submit(url))
         try:
-            for number in range(1, self._load.kills + 1):
+            for number in range(1, self.load.kills + 1):
                 await self.kill_once(service)
-                if number % max(self._load.kills // 10, 1) == 0:
+                if number % max(self.load.kills // 10, 1) == 0:
                     accepted = len(evidence.ledger.accepted)
-                    self._progress(f"{number} of {self._load.kills} kills, {accepted} tasks")
+                    self._progress(f"kills: {number} of {self.load.kills}, {accepted} tasks")
             await self.after_kills(service)
             self._enough.set()
             await load
-            self._progress("waiting until all tasks have ended")
+            self._progress("kills: the last tasks")
             await self._all_ended(url)
         finally:
             for task in (feed, load, *self._background):
@@ -184,9 +184,9 @@ class Crashes:
             await asyncio.gather(feed, load, *self._background, return_exceptions=True)
 
     async def _submit(self, url: str) -> None:
-        load, ledger = self._load, self.evidence.ledger
+        load, ledger = self.load, self.evidence.ledger
         await clients.keep_submitting(
-            self._client, url, load.per_s, load.task, ledger, self._accepted(url), self._enough
+            self.client, url, load.per_s, load.task, ledger, self._accepted(url), self._enough
         )
 
     def _accepted(self, url: str) -> Callable[[str], Any]:
@@ -195,19 +195,19 @@ class Crashes:
             if dice < FOLLOWED_SHARE:
                 followed = Followed(task_id)
                 self.evidence.followed.append(followed)
-                following = clients.follow(self._client, url, followed)
+                following = clients.follow(self.client, url, followed)
                 self._background.add(asyncio.create_task(following))
             elif dice < FOLLOWED_SHARE + CANCELLED_SHARE:
                 await asyncio.sleep(random.random() * 0.3)
-                await clients.cancel(self._client, url, task_id, self.evidence.ledger)
+                await clients.cancel(self.client, url, task_id, self.evidence.ledger)
 
         return accepted
 
     async def _all_ended(self, url: str) -> None:
         """Wait for all tasks and for the clients that follow them."""
-        drain_s, late = self._load.drain_s, self.evidence.late
+        drain_s, late = self.load.drain_s, self.evidence.late
         try:
-            await processes.all_done(self._client, url, drain_s)
+            await processes.all_done(self.client, url, drain_s)
         except TimeoutError:
             late.append(f"tasks were left to do {drain_s:g} s after the last kill")
             return
@@ -222,7 +222,7 @@ class Crashes:
     async def _feed_is_complete(self, url: str) -> None:
         """Give the feed's client the time to hear of the last event."""
         body = {"content": "The last one [[id:last]]", "model": "quick"}
-        submitted = await processes.post(self._client, f"{url}/tasks", body)
+        submitted = await processes.post(self.client, f"{url}/tasks", body)
         self.evidence.ledger.accepted["last"] = task_id = submitted["task_id"]
 
         async def received() -> bool:
@@ -236,11 +236,11 @@ class Crashes:
         evidence = self.evidence
         some = [each.task_id for each in evidence.followed[:50]]
         for task_id in some + sorted(evidence.ledger.cancelled)[:50]:
-            async with self._client.get(f"{url}/tasks/{task_id}") as answer:
+            async with self.client.get(f"{url}/tasks/{task_id}") as answer:
                 task = await answer.json()
                 if answer.status == 404:
                     continue  # lost, which the database shows
-            async with self._client.get(f"{url}/tasks/{task_id}/events?after=0") as answer:
+            async with self.client.get(f"{url}/tasks/{task_id}/events?after=0") as answer:
                 lines = (await answer.text()).splitlines()
             parts: list[str] = []
             for event in map(orjson.loads, lines):

@@ -18,6 +18,8 @@ from asyncsvc.selftest.records import Call, Evidence
 from asyncsvc.storage.audit import Life
 
 MOST_SHOWN = 5
+CAUSELESS = (None, "completed", "disconnected", "rejected")
+"""Outcomes of calls that fail no attempt; None is still under way."""
 NOTICE_S = 0.05
 """Within this time the provider has seen that a client has left."""
 
@@ -129,8 +131,8 @@ def uncaused(task: Life, calls: Sequence[Call]) -> list[str]:
     """Attempts that were counted as failed although the provider has not failed them: of a kill,
     say. A request to slow down costs none, nor does a call that was cut."""
     failed = task.causes("retrying", "failed")
-    own = [c["outcome"] for c in calls if c["outcome"] not in ("completed", "disconnected")]
-    faults = [kind for kind in own if kind != "rejected" and not kind.startswith("429")]
+    own = [c["outcome"] for c in calls if c["outcome"] not in CAUSELESS]
+    faults = [kind for kind in own if not kind.startswith("429")]
     if failed <= len(faults):
         return []
     return [f"{task.task_id}: {failed} failed attempts, the provider's faults are {faults}"]

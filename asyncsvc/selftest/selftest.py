@@ -47,12 +47,16 @@ class Plan:
     """How much is tried."""
 
     kills: int = 20
-    agent_kills: int = 3
     seed: int = 1
     per_s: float = 20.0
     rpm: int = 20
     window_s: float = 6.0
     drain_s: float = 120.0
+
+    @property
+    def agent_kills(self) -> int:
+        """A few: a life with agents takes longer."""
+        return min(max(self.kills // 6, 1), 10)
 
     @property
     def load(self) -> Load:
@@ -130,13 +134,13 @@ class SelfTest:
         self.result.checks += found
 
     async def _disk(self) -> None:
-        self._progress("the disk")
+        self._progress("disk")
         times = await asyncio.to_thread(disk.measure, self._folder)
         self._add(disk.of_disk(times, await asyncio.to_thread(disk.place, self._folder)))
 
     async def _sandbox(self) -> bool:
         """Whether there is one, so that agents can be tried."""
-        self._progress("the sandbox")
+        self._progress("sandbox")
         chosen = await sandbox.choose(Tools(workspace=str(self._folder / "sandbox")))
         tried = "a program that tries to get out of the sandbox"
         if isinstance(chosen, sandbox.Unavailable):
@@ -149,6 +153,7 @@ class SelfTest:
     async def _kills(self, client: aiohttp.ClientSession) -> None:
         folder, load = self._folder / "tasks", self._plan.load
         folder.mkdir()
+        self._progress("kills: the first start")
         run = Crashes(self._program, folder, client, load, self._progress)
         try:
             evidence = await run.go()
@@ -163,7 +168,7 @@ class SelfTest:
     async def _agents(self, client: aiohttp.ClientSession) -> None:
         folder = self._folder / "agents"
         folder.mkdir()
-        self._progress("agents")
+        self._progress("agents: the first start")
         try:
             async with self._program.simulator(folder, agents.PROFILE) as provider:
                 settings = agents.settings(folder, provider.url)

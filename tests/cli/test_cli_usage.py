@@ -41,7 +41,7 @@ def test_a_process_says_the_same(place: Place) -> None:
     assert ended.err.count("\n") == 1
 
 
-HERE = ["serve", "demo", "simulator", "check"]
+HERE = ["serve", "demo", "simulator", "check", "selftest"]
 STEERING = ["cancel", "pause", "resume", "retry"]
 CONTROLS = ["schedules", "schedule", "unschedule", "pause-model", "resume-model"]
 COMMANDS = [*HERE, *STEERING, *CONTROLS, "submit", "tasks", "show", "watch", "models", "stats"]

@@ -37,8 +37,8 @@ def whole(shift: int = 0, text: str = "b", task_id: str = "t", first: int = 1) -
 def calls(marker: str = "mt") -> list[dict[str, Any]]:
     """What the provider has recorded of it."""
     return [
-        {"marker": marker, "outcome": "disconnected", "text": "a"},
-        {"marker": marker, "outcome": "completed", "text": "ab"},
+        {"marker": marker, "model": "quick", "outcome": "disconnected", "text": "a"},
+        {"marker": marker, "model": "quick", "outcome": "completed", "text": "ab"},
     ]
 
 

@@ -168,7 +168,7 @@ def test_a_task_and_the_calls_of_its_provider(made: list[dict[str, str]]) -> Non
 
 def test_a_kill_costs_no_attempt() -> None:
     retried = life((1, 1, "status", {"cause": "retrying"}), (2, 2, "status", {"cause": "failed"}))
-    outcomes = ["500", "disconnected", "429-after", "rejected", "completed", "reset"]
+    outcomes = ["500", "disconnected", "429-after", "rejected", "completed", None, "reset"]
     made = [{"outcome": outcome} for outcome in outcomes]
     assert oracle.uncaused(retried, made) == []
     assert oracle.uncaused(retried, made[:-1]) != []
