@@ -19,7 +19,7 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=HERE)
 def selftest(
-    kills: Annotated[int, typer.Option(min=1, max=10_000, help="Kills of the service.")] = 20,
+    kills: Annotated[int, typer.Option(min=1, max=500, help="Kills of the service.")] = 20,
     folder: Annotated[
         Path | None,
         typer.Option("--dir", metavar="DIR", help="Default: the folder of storage.path."),

@@ -1,8 +1,7 @@
 """The wall clock held against the monotonic clock while a run lasts, and how long it stood still.
 
 Owns the samples and their judgement. The service counts waits and limits on the monotonic clock
-and dates tasks by the wall clock; a jump of it hurts neither, but a machine whose clock jumps has
-times that nobody can trust.
+and dates tasks by the wall clock: a jump of it breaks neither, but dates tasks wrongly.
 """
 
 import asyncio

@@ -105,6 +105,7 @@ class Crashes:
         progress: Callable[[str], None],
     ) -> None:
         self.random = random.Random(load.seed)
+        self._clients_random = random.Random(f"{load.seed}: clients")
         self.evidence = Evidence(1 + MAX_RETRIES)
         self._program = program
         self.folder = folder
@@ -191,14 +192,14 @@ class Crashes:
 
     def _accepted(self, url: str) -> Callable[[str], Any]:
         async def accepted(task_id: str) -> None:
-            dice = random.random()
+            dice, pause_s = self._clients_random.random(), self._clients_random.random() * 0.3
             if dice < FOLLOWED_SHARE:
                 followed = Followed(task_id)
                 self.evidence.followed.append(followed)
                 following = clients.follow(self.client, url, followed)
                 self._background.add(asyncio.create_task(following))
             elif dice < FOLLOWED_SHARE + CANCELLED_SHARE:
-                await asyncio.sleep(random.random() * 0.3)
+                await asyncio.sleep(pause_s)
                 await clients.cancel(self.client, url, task_id, self.evidence.ledger)
 
         return accepted

@@ -7,6 +7,8 @@ they are started in, the folder is removed.
 
 import asyncio
 import shutil
+import signal
+import sqlite3
 import sys
 import tempfile
 import time
@@ -32,8 +34,11 @@ PREFIX = "asyncsvc-selftest-"
 NEEDED_BYTES = 300 << 20
 """Free disk that a run may need; it uses some tens of megabytes."""
 REMOVE_TRIES, REMOVE_WAIT_S = 20, 0.1
-FAILURES = (AsyncsvcError, OSError, TimeoutError, aiohttp.ClientError)
-"""What a part may end with on a machine or with a service that does not hold."""
+FAILURES = (
+    AsyncsvcError, OSError, aiohttp.ClientError, sqlite3.Error, ValueError, LookupError,
+)  # fmt: skip
+"""What a part may end with on a machine or with a service that does not hold: it does not start, or
+what it has stored or answered cannot be read."""
 NOT_PROVED = (
     "a power cut: what was synced survives a kill for certain, and a power cut only where the "
     "disk keeps its promise; to know, pull the plug of a machine that you can spare",
@@ -91,12 +96,22 @@ def scratch(parent: Path, keep: bool) -> Generator[Path]:
     try:
         yield folder
     finally:
-        for _ in range(0 if keep else REMOVE_TRIES):
+        if not keep:
+            _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    # Who presses Ctrl-C twice wants an end, and not a folder that is left.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        for _ in range(REMOVE_TRIES):
             # A program that a kill has cut off may still write for a moment.
             shutil.rmtree(folder, ignore_errors=True)
             if not folder.exists():
                 break
             time.sleep(REMOVE_WAIT_S)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 class SelfTest:
