@@ -2,7 +2,7 @@
 
 Each fault happens in one life of the service, so that the rest of a run goes on:
 
-- in the first, the tenth task and all after it are acknowledged and never stored;
+- in the first, the tenth task and all that comes after it is acknowledged and never stored;
 - in the third, three tasks that had ended begin again;
 - in all, the last event of each page of the feed is sent twice, and the limit of the model
   `limited` is taken for a larger one.
@@ -54,7 +54,7 @@ def acknowledge_early() -> None:
         writing.append(asyncio.ensure_future(real(self, commit)))
         early: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         early.set_result(None)
-        return early if commit.created else writing[-1]
+        return early
 
     writing: list[asyncio.Future[None]] = []
     setattr(Database, "commit", commit)  # noqa: B010
