@@ -19,13 +19,15 @@ app = typer.Typer()
 
 @app.command(rich_help_panel=HERE)
 def selftest(
-    kills: Annotated[int, typer.Option(min=1, max=500, help="Kills of the service.")] = 20,
+    kills: Annotated[
+        int, typer.Option(metavar="N", min=1, max=500, help="Kills of the service.")
+    ] = 20,
     folder: Annotated[
         Path | None,
         typer.Option("--dir", metavar="DIR", help="Default: the folder of storage.path."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(min=0, help="Of the load and the kills; the page names it.")
+        int | None, typer.Option(metavar="N", min=0, help="Of an earlier run, to repeat it.")
     ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep the scratch folder, with database and logs.")

@@ -16,7 +16,14 @@ from rich.text import Text
 
 from asyncsvc import __version__
 from asyncsvc.cli import tables
-from asyncsvc.cli.options import FAILED, INTERRUPTED, MISUSED, Failure, print_json
+from asyncsvc.cli.options import (
+    FAILED,
+    INTERRUPTED,
+    MISUSED,
+    Failure,
+    print_json,
+    program,
+)
 from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.cli.terminal import control, say, styled
 from asyncsvc.selftest.checks import Check
@@ -142,6 +149,12 @@ def print_page(found: Result) -> None:
     python = f"Python {platform.python_version()}, {platform.system()} {platform.machine()}"
     head = f"asyncsvc {__version__}, {python}\nselftest in {found.folder}, seed {found.plan.seed}\n"
     last = Text(f"\n{verdict(found)}", STYLES["failed" if found.failed else "ok"])
+    if {each.name for each in found.failed} - {"disk"}:
+        last.append(
+            f"\nfor a report: `{program()} selftest --seed {found.plan.seed} --keep` runs it again "
+            "and keeps database and logs",
+            "default",
+        )
     rest = Table.grid(padding=(0, 1, 0, 0))
     for unproved in NOT_PROVED:
         rest.add_row("-", Text(unproved))
