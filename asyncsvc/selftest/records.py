@@ -29,6 +29,8 @@ class Ledger:
     odd: list[str] = field(default_factory=list)
     """Answers that no client should ever get."""
     unsure: int = 0
+    acknowledged_s: list[float] = field(default_factory=list)
+    """From sending a submit to its first acknowledgement."""
 
 
 @dataclass

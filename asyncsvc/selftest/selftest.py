@@ -125,6 +125,7 @@ class SelfTest:
         self._plan = plan
         self._progress = progress
         self._clock = ClockWatch()
+        self._synced: list[float] = []
         self.result = Result(folder.parent, plan)
 
     async def go(self) -> Result:
@@ -150,8 +151,8 @@ class SelfTest:
 
     async def _disk(self) -> None:
         self._progress("disk")
-        times = await asyncio.to_thread(disk.measure, self._folder)
-        self._add(disk.of_disk(times, await asyncio.to_thread(disk.place, self._folder)))
+        self._synced = await asyncio.to_thread(disk.measure, self._folder)
+        self._add(disk.of_disk(self._synced, await asyncio.to_thread(disk.place, self._folder)))
 
     async def _sandbox(self) -> bool:
         """Whether there is one, so that agents can be tried."""
@@ -178,6 +179,7 @@ class SelfTest:
             self._add(checks.of_failure("kills", tried, error))
             return
         self._add(*checks.of_run(evidence, load, self._clock.stall_s))
+        self._add(disk.of_acknowledgements(evidence.ledger.acknowledged_s, self._synced))
         self._add(checks.of_database(evidence.integrity, found, sys.platform == "darwin"))
 
     async def _agents(self, client: aiohttp.ClientSession) -> None:

@@ -111,6 +111,20 @@ def test_the_disk(times: list[float], where: Place, outcome: Outcome, named: str
     assert named in " ".join(line.details)
 
 
+@pytest.mark.parametrize(
+    ("acknowledged", "outcome"),
+    [
+        ([0.001] + [0.009] * 19, Outcome.OK),
+        ([0.0005] * 9 + [0.009] * 11, Outcome.FAILED),
+        ([], Outcome.FAILED),
+    ],
+)
+def test_an_answer_cannot_be_faster_than_a_sync(
+    acknowledged: list[float], outcome: Outcome
+) -> None:
+    assert disk.of_acknowledgements(acknowledged, [0.002, 0.008]).outcome is outcome
+
+
 def test_the_disk_is_measured_and_left_as_it_was(tmp_path: Path) -> None:
     times = disk.measure(tmp_path, writes=3)
     assert len(times) == 3
