@@ -35,6 +35,8 @@ class Check:
     found: str
     outcome: Outcome = Outcome.OK
     details: Sequence[str] = ()
+    done: bool = True
+    """Whether it could be tried to its end."""
 
 
 def check(name: str, tried: str, found: str, faults: Sequence[str] = ()) -> Check:
@@ -181,7 +183,8 @@ def of_agents(seen: Seen, log_faults: Sequence[str]) -> Check:
 
 def of_failure(name: str, tried: str, error: BaseException) -> Check:
     """The line of what could not be carried out."""
-    return check(name, tried, "not done", [str(error) or type(error).__name__])
+    detail = str(error) or type(error).__name__
+    return Check(name, tried, "could not be tried to its end", Outcome.FAILED, (detail,), False)
 
 
 def counted(number: int, thing: str, things: str | None = None) -> str:

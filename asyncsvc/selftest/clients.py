@@ -16,10 +16,27 @@ import aiohttp
 
 from asyncsvc.selftest.records import Feed, Followed, Ledger
 
-BACK_S = 0.05
-"""Pause before a client comes back to a service that is away."""
+BACK_S, MOST_BACK_S = 0.05, 0.5
+"""First and longest pause before a client comes back to a service that is away: hundreds that come
+back at once would keep a small machine from starting it."""
 CUT = (aiohttp.ClientError, TimeoutError, ConnectionError)
 DONE, NO_SUCH_TASK = 1000, 4404
+
+
+class BackOff:
+    """Pauses that double from one to the next, until the service has answered."""
+
+    def __init__(self) -> None:
+        self._pause_s = BACK_S
+
+    async def wait(self) -> None:
+        """Pause, and a little longer or shorter than others."""
+        pause_s, self._pause_s = self._pause_s, min(self._pause_s * 2, MOST_BACK_S)
+        await asyncio.sleep(pause_s * (0.5 + random.random()))
+
+    def reset(self) -> None:
+        """The service has answered."""
+        self._pause_s = BACK_S
 
 
 async def submit(
@@ -27,7 +44,7 @@ async def submit(
 ) -> None:
     """Submit once; or, for a marker in `keyed`, with one key until it is acknowledged."""
     keyed = marker in ledger.keyed
-    headers = {"Idempotency-Key": marker} if keyed else {}
+    headers, back_off = {"Idempotency-Key": marker} if keyed else {}, BackOff()
     while True:
         began = perf_counter()
         try:
@@ -45,7 +62,7 @@ async def submit(
             if not keyed:
                 ledger.unsure += 1
                 return
-        await asyncio.sleep(BACK_S)
+        await back_off.wait()
 
 
 async def cancel(client: aiohttp.ClientSession, url: str, task_id: str, ledger: Ledger) -> None:
@@ -92,12 +109,13 @@ async def keep_submitting(
 
 async def follow(client: aiohttp.ClientSession, url: str, followed: Followed) -> None:
     """Follow a task until the service says that it is over, or that there is no such task."""
-    code: int | None = None
+    code, back_off = None, BackOff()
     while code not in (DONE, NO_SUCH_TASK):
         after = followed.events[-1][0] if followed.events else 0
         with suppress(*CUT):
             path = f"/ws/tasks/{followed.task_id}?after={after}"
             async with client.ws_connect(url + path) as socket:
+                back_off.reset()
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         followed.take(message.data)
@@ -105,16 +123,18 @@ async def follow(client: aiohttp.ClientSession, url: str, followed: Followed) ->
                 if code not in (DONE, 1001, 1006, None):
                     followed.odd.append(f"{followed.task_id}: closed with {code}")
         if code != DONE:
-            await asyncio.sleep(BACK_S * (1 + random.random()))
+            await back_off.wait()
 
 
 async def follow_all(client: aiohttp.ClientSession, url: str, feed: Feed) -> None:
     """Follow all tasks until cancelled."""
+    back_off = BackOff()
     while True:
         with suppress(*CUT):
             async with client.ws_connect(f"{url}/ws", max_msg_size=0) as socket:
+                back_off.reset()
                 await socket.send_json({"op": "subscribe", "all": True, "after_id": feed.last})
                 async for message in socket:
                     if message.type is aiohttp.WSMsgType.TEXT:
                         feed.take(message.data)
-        await asyncio.sleep(BACK_S)
+        await back_off.wait()

@@ -220,8 +220,11 @@ def test_the_verdict() -> None:
     result.checks.append(checks.hint("disk", "", "", ["slow"]))
     assert "look at disk" in selftest.verdict(result)
     result.checks.append(checks.of_failure("kills", "", TimeoutError()))
-    assert selftest.verdict(result) == "NOT durable on this machine: 1 of 3 fail: kills"
+    not_shown = "NOT shown to be durable on this machine: 1 of 3 fail: kills"
+    assert selftest.verdict(result) == not_shown
     assert result.checks[-1].details == ("TimeoutError",)
+    result.checks.append(checks.check("tasks", "", "", ["lost"]))
+    assert selftest.verdict(result) == "NOT durable on this machine: 2 of 4 fail: kills, tasks"
 
 
 def test_a_scratch_folder_goes_away(tmp_path: Path) -> None:
