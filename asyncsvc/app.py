@@ -26,6 +26,7 @@ from asyncsvc.batches.batches import Batches
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.steps import Steps
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
@@ -45,8 +46,11 @@ from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
 from asyncsvc.lifecycle.restart import LearnedLimits, recover
 from asyncsvc.lifecycle.retention import Retention
+from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.monitoring.figures import FigureHistory
+from asyncsvc.monitoring.model_log import ModelLog
 from asyncsvc.monitoring.monitor import Monitor, Watch
+from asyncsvc.monitoring.task_log import TaskLog
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router as ModelRouter
@@ -130,19 +134,19 @@ async def _opened(
     uptime: Uptime,
     client: Client,
 ) -> Services:
-    catalogue = Catalogue(settings, environ)
+    environment = Environment.of(environ)
+    catalogue = Catalogue(settings, environment)
     journal = await _journal(stack, settings, now, catalogue)
-    room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
-    toolbox = _toolbox(stack, settings, environ, journal)
+    toolbox = _toolbox(stack, settings, environment, journal)
     workspaces = _workspaces(settings)
     agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
     executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(scheduler, executor, settings, room.open)
+    pool = WorkerPool(scheduler, executor, settings, journal.store.upkeep.room.open)
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
@@ -154,7 +158,8 @@ async def _opened(
     reloader = Reloader(
         settings,
         read,
-        Clients(settings, environ),
+        environment,
+        Clients(settings, environment),
         journal,
         catalogue,
         client,
@@ -164,9 +169,10 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environ, watch, executor, reloader, toolbox, workspaces)
+    services = await _front(stack, environment, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
+    _begin_log(services)
     return services
 
 
@@ -230,6 +236,24 @@ async def _front(
         # Last: what was missed while the service was away is submitted here.
         schedules=await _schedules(stack, journal, intake, keys),
     )
+
+
+def _begin_log(services: Services) -> None:
+    """Log what happens to models, and each task that fails."""
+    settings, catalogue = services.settings, services.catalogue
+    model_log = ModelLog(lambda: settings.log, lambda: catalogue.gates)
+    listener = catalogue.listener
+    take_back = listener.on_close
+
+    def closed(gate: AccountLimiter) -> None:
+        model_log.closed(gate)
+        take_back(gate)
+
+    listener.on_close = closed
+    for gate in catalogue.gates:
+        model_log.closed(gate)
+    services.monitor.on_look.append(model_log.look)
+    services.task_counters.on_failed = TaskLog(lambda: settings.log).failed
 
 
 def _admission(

@@ -6,7 +6,6 @@ this machine is called. A terminal gets four panels, a pipe gets lines that name
 """
 
 import asyncio
-import logging
 import re
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
@@ -16,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import httpx
-import typer
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -24,17 +22,20 @@ from rich.table import Table
 from rich.text import Text
 
 from asyncsvc.cli import agent_demo, tables
-from asyncsvc.cli.client import Address, Message, decoded, messages
-from asyncsvc.cli.demo_service import LONGEST_S, served
+from asyncsvc.cli.arguments import Commands, Option
+from asyncsvc.cli.client import Address
+from asyncsvc.cli.demo_service import LONGEST_S, answered, served
+from asyncsvc.cli.following import Message, messages
 from asyncsvc.cli.options import FAILED, HERE, Failure, Port, program
-from asyncsvc.cli.serve import fastest_loop, log_to_stderr
+from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.cli.tables import STYLES
 from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import TaskView
-from asyncsvc.config.settings import Settings
+from asyncsvc.config.settings import Log, Settings
+from asyncsvc.logs.output import LogOutput
 from asyncsvc.simulator import Profile
 
-app = typer.Typer()
+app = Commands()
 MODELS: dict[str, dict[str, Any]] = {
     "zhipu": {"model": "glm-4-flash", "concurrency": 1, "good_at": ["realtime"]},
     "hunyuan": {
@@ -225,16 +226,14 @@ def _doing(view: TaskView) -> str:
     )
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def demo(
     port: Port = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep serving until Ctrl-C.")] = False,
-    agent: Annotated[
-        bool, typer.Option("--agent", help="An agent that mends a failing test.")
-    ] = False,
+    keep: Annotated[bool, Option("--keep", help="Keep serving until Ctrl-C.")] = False,
+    agent: Annotated[bool, Option("--agent", help="An agent that mends a failing test.")] = False,
 ) -> int:
     """Four tasks answered live by a simulated provider: no key, nothing leaves the machine."""
-    log_to_stderr(logging.WARNING)
+    LogOutput().apply(Log(level="warning", format="text"))
     play = agent_demo.play if agent else _play
     with (
         TemporaryDirectory(prefix="asyncsvc-demo-", ignore_cleanup_errors=True) as folder,
@@ -264,11 +263,11 @@ async def _perform(address: Address, parts: Sequence[Part]) -> list[dict[str, An
         ):
             for part in parts:
                 body = {"content": part.content, "lane": part.lane}
-                accepted = decoded(await http.post("/tasks", json=body), address)
+                accepted = answered(await http.post("/tasks", json=body), address)
                 part.view.task_id = accepted["task_id"]
             await _watch(address, {part.view.task_id: part for part in parts})
             ids = [part.view.task_id for part in parts]
-            return [decoded(await http.get(f"/tasks/{one}"), address) for one in ids]
+            return [answered(await http.get(f"/tasks/{one}"), address) for one in ids]
     except TimeoutError:
         raise Failure(f"the demo was not over after {LONGEST_S:g} s") from None
     except httpx.HTTPError as error:

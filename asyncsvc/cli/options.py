@@ -3,68 +3,91 @@
 An option has one name, type and help text in all commands.
 """
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
 import asyncsvc
+from asyncsvc.cli.arguments import Argument, Option
+from asyncsvc.cli.failures import FAILED as FAILED
+from asyncsvc.cli.failures import INTERRUPTED as INTERRUPTED
+from asyncsvc.cli.failures import MISUSED as MISUSED
+from asyncsvc.cli.failures import Failure as Failure
+from asyncsvc.cli.failures import program as program
 from asyncsvc.cli.terminal import json_text, say
-from asyncsvc.config.load import DEFAULT_FILE
-from asyncsvc.errors import AsyncsvcError
+from asyncsvc.config.environment import Environment
+from asyncsvc.config.listening import DEFAULT_FILE
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-"""Exit codes: the command failed, it was called wrongly, it was ended by Ctrl-C (128 + SIGINT)."""
 HERE, THERE = "On this machine", "With a running service"
 
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", metavar="FILE", help="Default: settings.toml, here or with main.py"),
+    Option("--settings", metavar="FILE", help="Default: settings.toml, here or with main.py"),
 ]
 Url = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--url",
         metavar="URL",
         envvar="ASYNCSVC_URL",
         help="The service. Default: host and port of the settings.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
+Json = Annotated[bool, Option("--json", help="JSON, for scripts.")]
 States = Literal["scheduled", "pending", "running", "paused", "completed", "failed", "cancelled"]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
-Database = Annotated[Path | None, typer.Option(metavar="FILE", help="The SQLite file.")]
-Prompt = Annotated[str, typer.Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")]
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or the end of it.")]
-ModelOption = Annotated[str | None, typer.Option(help="A model of the settings; else routed.")]
-Lane = Annotated[Literal["priority", "short", "long"], typer.Option(help="Which queue.")]
-Priority = Annotated[int, typer.Option(min=0, max=9, help="Higher first in its lane.")]
+Port = Annotated[int | None, Option(metavar="N", min=0, max=65535, help="0 takes a free one.")]
+Database = Annotated[Path | None, Option(metavar="FILE", help="The SQLite file.")]
+Prompt = Annotated[str, Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")]
+TaskId = Annotated[str, Argument(metavar="ID", help="A task's id, or the end of it.")]
+ModelOption = Annotated[
+    str | None, Option(metavar="MODEL", help="A model of the settings; else routed.")
+]
+Lane = Annotated[Literal["priority", "short", "long"], Option(help="Which queue.")]
+Priority = Annotated[int, Option(metavar="N", min=0, max=9, help="Higher first in its lane.")]
 
-AgentFlag = Annotated[bool, typer.Option("--agent", help="As an agent, which uses tools.")]
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = re.compile(r"([0-9.]+)([smhdw]?)")
+_DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhdw]?|([0-9]+[smhdw])+")
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a duration: 30, 30s, 5m, 1.5h, 1d, 2w, or several such as 1h30m.
+
+    Raises ValueError that says how one is written. The parser of each option that is a duration;
+    see `Duration`.
+    """
+    given = text.strip().lower()
+    if _DURATION.fullmatch(given) is None:
+        raise ValueError(f"{text!r} is no duration; one looks like 30s, 5m, 1h or 1d")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given))
+
+
+def duration_option(name: str, help_text: str) -> Any:
+    """Return the option for `Annotated[float | None, …]` whose value is a duration in seconds."""
+    return Option(
+        name, metavar="TIME", parser=duration, help=f"{help_text} Such as 30s, 5m, 1h or 1d."
+    )
+
+
+AgentFlag = Annotated[bool, Option("--agent", help="As an agent, which uses tools.")]
 Tools = Annotated[
     list[str] | None,
-    typer.Option("--tool", metavar="NAME", help="A tool that the agent may use; else all."),
+    Option("--tool", metavar="NAME", help="A tool that the agent may use; else all."),
 ]
 Approvals = Annotated[
     list[str] | None,
-    typer.Option("--approve", metavar="NAME", help="A tool that waits for your approval."),
+    Option("--approve", metavar="NAME", help="A tool that waits for your approval."),
 ]
 MostSteps = Annotated[
-    int | None, typer.Option("--max-steps", metavar="N", min=1, help="Calls of its model at most.")
+    int | None,
+    Option("--max-steps", metavar="N", min=1, help="Calls of its model at most."),
 ]
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--file", metavar="PATH", help="A text file that the agent's workspace gets."),
+    Option("--file", metavar="PATH", help="A text file that the agent's workspace gets."),
 ]
-
-
-class Failure(AsyncsvcError):
-    """A command that cannot be done; the message says what to do about it."""
-
-    def __init__(self, message: str, code: int = FAILED) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 def settings_file(named: Path | None) -> Path | None:
@@ -74,14 +97,18 @@ def settings_file(named: Path | None) -> Path | None:
     """
     if named is not None:
         return named
-    folders = [Path.cwd(), Path(sys.argv[0]).resolve().parent, Path(asyncsvc.__file__).parents[1]]
+    main = [Path(sys.argv[0]).resolve()] if Path(sys.argv[0]).name == "main.py" else []
+    folders = [Path.cwd(), *(file.parent for file in main), Path(asyncsvc.__file__).parents[1]]
     files = [folder / DEFAULT_FILE for folder in folders]
     return next((file for file in files if file.is_file()), None)
 
 
-def program() -> str:
-    """Return how the command line was called, for hints that can be copied."""
-    return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
+def environment(file: Path | None) -> Environment:
+    """Return the variables of this process and of the `.env` beside that settings file.
+
+    Raises SettingsError.
+    """
+    return Environment.beside(file, os.environ)
 
 
 def read_text(given: str) -> str:

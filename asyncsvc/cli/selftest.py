@@ -5,32 +5,28 @@ settings of its own: no database, provider or key of the user is touched. The ex
 no line fails.
 """
 
-import os
 import random
 from pathlib import Path
 from typing import Annotated
 
-import typer
+from asyncsvc.cli.arguments import Commands, Option
+from asyncsvc.cli.options import HERE, Json, SettingsFile, environment, settings_file
 
-from asyncsvc.cli.options import HERE, Json, SettingsFile, settings_file
-
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def selftest(
-    kills: Annotated[
-        int, typer.Option(metavar="N", min=1, max=500, help="Kills of the service.")
-    ] = 20,
+    kills: Annotated[int, Option(metavar="N", min=1, max=500, help="Kills of the service.")] = 20,
     folder: Annotated[
         Path | None,
-        typer.Option("--dir", metavar="DIR", help="Default: the folder of storage.path."),
+        Option("--dir", metavar="DIR", help="Default: the folder of storage.path."),
     ] = None,
     seed: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Of an earlier run, to repeat it.")
+        int | None, Option(metavar="N", min=0, help="Of an earlier run, to repeat it.")
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Keep the scratch folder, with database and logs.")
+        bool, Option("--keep", help="Keep the scratch folder, with database and logs.")
     ] = False,
     as_json: Json = False,
     settings: SettingsFile = None,
@@ -47,5 +43,6 @@ def _folder(settings: Path | None) -> Path:
     """The folder of the database; the first above it that there is."""
     from asyncsvc.config.load import load
 
-    path = Path(load(settings_file(settings), os.environ).storage.path).absolute()
+    file = settings_file(settings)
+    path = Path(load(file, environment(file)).storage.path).absolute()
     return next(each for each in path.parents if each.exists())

@@ -11,12 +11,11 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-import typer
-
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.options import (
     FAILED,
     HERE,
@@ -25,32 +24,38 @@ from asyncsvc.cli.options import (
     Failure,
     Port,
     SettingsFile,
+    environment,
     program,
     settings_file,
 )
-from asyncsvc.cli.terminal import OneLineFormatter, say
+from asyncsvc.cli.terminal import say
 
-app = typer.Typer()
+LogLevel = Literal["debug", "info", "warning", "error"]
+app = Commands()
 log = logging.getLogger(__name__)
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def serve(
     settings: SettingsFile = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    host: Annotated[str | None, Option(help="Address to listen on.")] = None,
     port: Port = None,
     db: Database = None,
     certfile: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate, PEM.")
+        str | None, Option(metavar="FILE", help="Serve https with this certificate, PEM.")
     ] = None,
     keyfile: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The key of the certificate, PEM.")
+        str | None, Option(metavar="FILE", help="The key of the certificate, PEM.")
+    ] = None,
+    log_level: Annotated[
+        LogLevel | None,
+        Option(help="Log from here on: debug, info, warning, error."),
     ] = None,
 ) -> int:
     """Start the service; flags win over environment, environment over file."""
     before = signal.signal(signal.SIGTERM, _leave)
     try:
-        _serve(settings, overrides(host, port, db, certfile, keyfile))
+        _serve(settings, overrides(host, port, db, certfile, keyfile, log_level))
     except KeyboardInterrupt:
         pass  # the signal came before the server handles signals: nothing has begun
     finally:
@@ -65,11 +70,16 @@ def _leave(*_: object) -> None:
 def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     import_server()
     from asyncsvc import server
+    from asyncsvc.config import secrets
+    from asyncsvc.config.environment import open_to_others
     from asyncsvc.config.load import load
     from asyncsvc.config.settings import Settings
+    from asyncsvc.logs.output import LogOutput
     from asyncsvc.providers.registry import Catalogue
 
     def announce(url: str) -> None:
+        if environ.file is not None and (warning := open_to_others(environ.file)):
+            log.warning("%s", warning)
         catalogue = Catalogue(settings, environ)
         for line in summary(settings, catalogue, file):
             say(line)
@@ -82,15 +92,22 @@ def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     def read() -> Settings:
         return load(file, environ, flags)
 
-    environ: Mapping[str, str] = os.environ
+    def apply_log() -> None:
+        output.apply(settings.log, secrets.values(settings.model_dump(), environ))
+
     found = settings_file(named)
     # Absolute: a reload must find it wherever the process has gone.
     file = found and found.absolute()
+    environ = environment(file)
     settings = read()
-    log_to_stderr()
+    for line in left_behind(settings, file):
+        say(f"note      {line}")
+    output = LogOutput()
+    apply_log()
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
-        runner.run(server.serve(settings, environ, announce, read=read))
+        runner.run(server.serve(settings, environ, announce, read=read, reloaded=apply_log))
     log.info("stopped")
+    output.close()
 
 
 def import_server() -> None:
@@ -119,11 +136,13 @@ def overrides(
     db: Path | None,
     certfile: str | None = None,
     keyfile: str | None = None,
+    log_level: str | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Return the values of the flags in the shape of the settings."""
     found: dict[str, dict[str, Any]] = {
         "server": {"host": host, "port": port, "certfile": certfile, "keyfile": keyfile},
         "storage": {"path": str(db) if db is not None else None},
+        "log": {"level": log_level},
     }
     return {
         section: given
@@ -139,7 +158,8 @@ def summary(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
     names = {**{name: "" for name in enabled}, **catalogue.disabled}
     width = max((len(name) for name in names), default=0)
-    lines = [f"settings  {file or 'built-in defaults (no settings.toml found)'}"]
+    none = f"built-in defaults: no settings.toml here; `{program()} init` writes one"
+    lines = [f"settings  {file or none}"]
     for name in settings.models:
         if name in enabled:
             lines.append(f"enabled   {name:{width}}  {', '.join(settings.models[name].model_ids)}")
@@ -152,6 +172,23 @@ def summary(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     return lines + [f"note      {each}" for each in crowded(catalogue.upstreams, cores)]
 
 
+def left_behind(settings: Any, file: Path | None) -> list[str]:
+    """Return a line where a database lies in the working directory, where relative paths counted
+    from before, and none lies where they count from now."""
+    from asyncsvc.config.load import earlier_place
+
+    earlier, now = earlier_place(settings, file, "storage.path"), Path(settings.storage.path)
+    if earlier is None:
+        return []
+    moves = [f"{earlier}* to {now.parent}"]
+    if (folder := earlier_place(settings, file, "tools.workspace")) is not None:
+        moves.append(f"{folder} to {settings.tools.workspace}")
+    return [
+        f"a database lies at {earlier}, which is not used: relative paths count from the folder of "
+        f"the settings. To go on with it, stop the service and move {' and '.join(moves)}"
+    ]
+
+
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """Return uvloop's factory, where the platform has it."""
     try:
@@ -161,29 +198,14 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     return uvloop.new_event_loop
 
 
-FORMAT = "%(asctime)s.%(msecs)03d %(levelname)-7s %(name)s: %(message)s"
-DATE = "%Y-%m-%d %H:%M:%S"
-LIBRARIES = ("uvicorn", "httpx", "httpcore", "aiohttp", "websockets", "asyncio")
-
-
-def log_to_stderr(ours: int = logging.INFO) -> None:
-    """Log our own records from `ours` on, the libraries' from WARNING on."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(OneLineFormatter(FORMAT, DATE))
-    logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
-    logging.getLogger("asyncsvc").setLevel(ours)
-    for name in LIBRARIES:
-        logging.getLogger(name).setLevel(logging.WARNING)
-
-
 HOST = "127.0.0.1"
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def simulator(
     port: Port = 0,
     profile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Models, limits, faults, in TOML.")
+        Path | None, Option(metavar="FILE", help="Models, limits, faults, in TOML.")
     ] = None,
 ) -> int:
     """Serve the simulated provider alone, to try limits and faults."""

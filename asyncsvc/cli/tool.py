@@ -6,16 +6,24 @@ settings or in one that goes with it.
 
 import asyncio
 import json
-import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import typer
-
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import Unreachable, reach
-from asyncsvc.cli.options import MISUSED, THERE, Failure, Json, Url, print_json, settings_file
+from asyncsvc.cli.options import (
+    MISUSED,
+    THERE,
+    Failure,
+    Json,
+    Url,
+    environment,
+    print_json,
+    settings_file,
+)
 from asyncsvc.config.load import load
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import RequestError
@@ -26,19 +34,19 @@ from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.registry import Toolbox, Workspaces, timed
 from asyncsvc.tools.tool import Surroundings
 
-app = typer.Typer()
+app = Commands()
 
 CALL_S = 3700.0
 """How long a tool may run at most, and a little."""
 Workspace = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A workspace that stays for the next calls.")
+    str | None, Option(metavar="NAME", help="A workspace that stays for the next calls.")
 ]
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def tool(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A tool; `GET /tools` lists them.")],
-    parameters: Annotated[str, typer.Argument(metavar="JSON", help="Its parameters.")] = "{}",
+    name: Annotated[str, Argument(metavar="NAME", help="A tool; `GET /tools` lists them.")],
+    parameters: Annotated[str, Argument(metavar="JSON", help="Its parameters.")] = "{}",
     workspace: Workspace = None,
     as_json: Json = False,
     url: Url = None,
@@ -53,9 +61,9 @@ def tool(
     return _shown(_called(name, given, workspace, url), as_json)
 
 
-@app.command("exec", rich_help_panel=THERE, context_settings={"ignore_unknown_options": True})
+@app.command("exec", group=THERE)
 def execute(
-    argv: Annotated[list[str], typer.Argument(metavar="-- ARGV...", help="Program, arguments.")],
+    argv: Annotated[list[str], Argument(metavar="-- ARGV...", help="Program, arguments.")],
     workspace: Workspace = None,
     as_json: Json = False,
     url: Url = None,
@@ -75,15 +83,21 @@ def _called(
     except Unreachable:
         if url is not None:
             raise
-    settings = load(settings_file(None), os.environ)
+    file = settings_file(None)
+    environ = environment(file)
+    settings = load(file, environ)
     try:
-        return asyncio.run(_here(settings, name, given, workspace))
+        return asyncio.run(_here(settings, environ, name, given, workspace))
     except RequestError as error:
         raise Failure(str(error), MISUSED if error.status in (404, 422) else 1) from None
 
 
 async def _here(
-    settings: Settings, name: str, given: dict[str, Any], workspace: str | None
+    settings: Settings,
+    environ: Mapping[str, str],
+    name: str,
+    given: dict[str, Any],
+    workspace: str | None,
 ) -> dict[str, Any]:
     tools = settings.tools
     runner = Runner(tools)
@@ -92,7 +106,7 @@ async def _here(
         *exec_tools(runner, tools.exec_allow),
         *fetch_tools(tools),
     ]
-    servers = McpServers(tools.mcp, os.environ, tools.timeout_s)
+    servers = McpServers(tools.mcp, environ, tools.timeout_s)
     toolbox = Toolbox(every, Workspaces(Path(tools.workspace)), runner, servers)
     try:
         found = await toolbox.find(name)

@@ -1,11 +1,11 @@
 """Secrets where none belongs: what a provider's key looks like, and what names a variable.
 
 Owns the patterns of keys and the rule for names of variables. Promises that no message of this
-module holds what was given. Never reads a secret.
+module holds what was given. Reads secrets only to have them left out of the log (`values`).
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 HIDDEN = "***"
@@ -23,8 +23,10 @@ _SHAPES = (
 KEY = re.compile(rf"(?<![A-Za-z0-9_-])(?:{'|'.join(_SHAPES)})")
 _NAME = re.compile("[A-Za-z_][A-Za-z0-9_]*")
 _RANDOM = re.compile("(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}")
+_SEVERAL = re.compile(r"[,\s]+")
 RANDOM_DIGITS = 3
 """Digits from which a long part of a name is taken for random text; names have one or two."""
+_WRAPPING = re.compile(r"^[\"'`]?(?:authorization:\s*)?(?:bearer\s+)?", re.IGNORECASE)
 SECRET_NAMES = re.compile(
     "(?:.*[-_])?(?:authorization|cookie|token|password|secret|key|apikey|auth)", re.IGNORECASE
 )
@@ -41,6 +43,11 @@ def redacted(text: str) -> str:
     return KEY.sub(HIDDEN, text)
 
 
+def unwrapped(key: str) -> str:
+    """Return a key without what is copied along with it: spaces, quotes, its header, `Bearer`."""
+    return _WRAPPING.sub("", key.strip()).strip().strip("\"'`").strip()
+
+
 def is_variable(name: str) -> bool:
     """Whether the text can be the name of an environment variable, and looks like no key."""
     if not _NAME.fullmatch(name) or looks_like_key(name):
@@ -52,6 +59,18 @@ def is_variable(name: str) -> bool:
 def names_variables(key: str) -> bool:
     """Whether a key of the settings names variables, by its own name."""
     return key.endswith(("_env", "_envs"))
+
+
+def values(settings: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[str]:
+    """The secrets in the variables that a tree of settings names. A variable may hold several.
+    What a program is passed is a secret only by its name."""
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from values(value, environ)
+        elif names_variables(key):
+            for name in [value] if isinstance(value, str) else value or ():
+                if key != "pass_envs" or SECRET_NAMES.fullmatch(name):
+                    yield from _SEVERAL.split(environ.get(name, "").strip())
 
 
 def fault(key: str, value: Any) -> str | None:

@@ -7,7 +7,7 @@ file and the environment is `loading.py`.
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -20,8 +20,11 @@ from pydantic import (
     model_validator,
 )
 
+from asyncsvc.config.listening import is_loopback as is_loopback
 from asyncsvc.config.model import Model as Model
 from asyncsvc.config.secrets import looks_like_key
+from asyncsvc.config.telemetry import Log as Log
+from asyncsvc.config.telemetry import Otel as Otel
 from asyncsvc.config.value_types import Bool, Int, Seconds, Section, Table
 from asyncsvc.config.value_types import Variable as Variable
 from asyncsvc.net.allowed_hosts import AllowedHosts
@@ -367,6 +370,8 @@ class Settings(Table):
     limits: Limits = Limits()
     tools: Tools = Tools()
     webhooks: Webhooks = Webhooks()
+    log: Log = Log()
+    otel: Otel = Otel()
     clients: dict[str, Client] = Field(
         {}, description="who may come in beside the tokens of server.auth_tokens_env, a table each"
     )
@@ -450,11 +455,3 @@ def tokens(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """The bearer tokens that clients may use; empty means that none is asked for."""
     held = environ.get(settings.server.auth_tokens_env, "")
     return [token.strip() for token in held.split(",") if token.strip()]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

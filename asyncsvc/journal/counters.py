@@ -7,9 +7,10 @@ guess. Never keeps a task, never writes.
 """
 
 import asyncio
+import logging
 import math
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from time import perf_counter
 from types import TracebackType
 
@@ -17,6 +18,10 @@ from asyncsvc.errors import RequestError, StorageUnavailable
 from asyncsvc.histogram import Histogram
 from asyncsvc.tasks.state import State, Task
 
+log = logging.getLogger(__name__)
+
+SLOW_S = 1.0
+"""A commit that takes longer is worth a line in the log."""
 SUBMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 WAIT_S = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 21_600.0)
 ERROR_S = (0.05, 0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
@@ -50,6 +55,8 @@ class TaskCounters:
         """The sum of the same, early starts counting as negative."""
         self.promises: dict[str, int] = {}
         owners = (task.request.owner for task in live)
+        self.on_failed: Callable[[Task], None] = lambda task: None
+        """Called for each task that has failed."""
         self.unfinished = Counter(owner for owner in owners if owner is not None)
         """Tasks by owner, those without one left out."""
 
@@ -112,6 +119,7 @@ class TaskCounters:
         self.finished[task.state.value, task.request.lane] += 1
         if task.state is State.FAILED and task.error is not None:
             self.failed[task.error["code"]] += 1
+            self.on_failed(task)
 
 
 class Writes:
@@ -140,7 +148,11 @@ class Writes:
         self.ended = asyncio.get_running_loop().time()
         if error is None:
             self.refusal = None
-            self.seconds.observe(perf_counter() - self._clocked)
+            took = perf_counter() - self._clocked
+            self.seconds.observe(took)
+            if took > SLOW_S:
+                text = "a commit took %.1f s: the disk of storage.path is slow or busy"
+                log.warning(text, took, extra={"seconds": round(took, 3)})
         else:
             self.refusal = str(error) or type(error).__name__
             self.refusals += 1

@@ -27,6 +27,7 @@ STALE_S = 600.0
 """Seconds after which a measurement says nothing about the next call."""
 STREAM_LEAST_S = 0.01
 """An answer that comes faster came in one piece: it has no rate of tokens."""
+FIRST_TOKEN_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 60.0, 120.0)
 CALL_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 3600.0)
 
 REFUSALS = (RateLimited, QuotaExhausted, UpstreamAuth, Unexplained, UpstreamOverloaded)
@@ -43,6 +44,8 @@ class CallStatistics:
         """The errors by their code."""
         self.seconds = Histogram(CALL_S)
         """How long the calls took that were answered."""
+        self.first_tokens = Histogram(FIRST_TOKEN_S)
+        """How long chats took to the first piece of their answer."""
         self.pieces = 0
         """Pieces of answers that have come; providers send about one a token."""
         self.tokens: Counter[str] = Counter()
@@ -55,6 +58,8 @@ class CallStatistics:
         """Average tokens in a second of an answer, from its first piece on (EWMA)."""
         self.refusal: tuple[float, ProviderError] | None = None
         """The latest refusal, and when it came by the event loop's clock."""
+        self.latest_failure: str | None = None
+        """The code of the latest error."""
         self.error_rate = 0.0
         """Share of calls that failed by the provider's fault (EWMA)."""
         self.starts: deque[float] = deque(maxlen=STARTS_KEPT)
@@ -81,6 +86,7 @@ class CallStatistics:
 
     def streamed(self, first_s: float, seconds: float, usage: dict[str, Any] | None) -> None:
         """The answer of a call began after so many seconds and was complete after so many."""
+        self.first_tokens.observe(first_s)
         self.first_token_s = _average(self.first_token_s, first_s)
         tokens = (usage or {}).get("completion_tokens")
         if isinstance(tokens, int) and tokens > 1 and seconds - first_s >= STREAM_LEAST_S:
@@ -97,6 +103,7 @@ class CallStatistics:
         self.calls += 1
         self.errors += 1
         self.failures[error.code] += 1
+        self.latest_failure = error.code
         if isinstance(error, REFUSALS) and not isinstance(error, GateClosed):
             self.refusal = asyncio.get_running_loop().time(), error
         if error.trips:

@@ -135,8 +135,9 @@ class Alarms:
         self._changes.append((self.last, change))
         text = f"{figure.message}; {figure.remedy}" if level is not Level.OK else figure.message
         severity = logging.INFO if level is Level.OK else logging.WARNING
-        log.log(severity, "%s is %s (was %s): %s", figure.name, change["level"],
-                change["was"], text)  # fmt: skip
+        fields = {"alarm": figure.name, "value": figure.value, "limit": figure.limit}
+        log.log(severity, "%s is %s (was %s): %s", figure.name, change["level"], change["was"],
+                text, extra=fields | {"state": change["level"]})  # fmt: skip
 
 
 def share(value: float, limit: float) -> float:

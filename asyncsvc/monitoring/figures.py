@@ -91,7 +91,7 @@ class FigureHistory:
         first = self._read()
         self._latest = first.at
         self._rings = {span: Ring(s * 1000, first) for span, s in EVERY_S.items()}
-        monitor.on_look = self.look
+        monitor.on_look.append(self.look)
 
     def look(self) -> None:
         """Take a reading, where the one before is old enough."""

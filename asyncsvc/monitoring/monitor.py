@@ -83,7 +83,7 @@ class Monitor:
         self.process_statistics = ProcessStatistics()
         """The latest look."""
         self.alarms = Alarms(journal.now)
-        self.on_look: Callable[[], None] = lambda: None
+        self.on_look: list[Callable[[], None]] = []
         """Called after each look of the watch."""
         self.rhythm = rhythm or Rhythm()
         self.lag = LoopLag(self.rhythm.lag_s)
@@ -144,7 +144,7 @@ class Monitor:
 
     def judge(self) -> None:
         """Judge what is known at this moment: the latest look, the latest write."""
-        self.alarms.judge(self._figures(), asyncio.get_running_loop().time())
+        self.alarms.judge(self.figures(), asyncio.get_running_loop().time())
         reason = self.alarms.reasons.get("disk")
         if reason is not None and reason.level is Level.OVERLOADED:
             self._room.open.clear()
@@ -172,7 +172,8 @@ class Monitor:
             await asyncio.sleep(self.rhythm.look_s)
             try:
                 await self.check()
-                self.on_look()
+                for follow in self.on_look:
+                    follow()
             except Exception:
                 log.exception("a fault of ours while watching")
 
@@ -227,7 +228,8 @@ class Monitor:
         lasted = asyncio.get_running_loop().time() - reason.since
         return min(max(lasted, RETRY_S), RETRY_MOST_S)
 
-    def _figures(self) -> Iterator[Figure]:
+    def figures(self) -> Iterator[Figure]:
+        """Each watched figure as it is now."""
         yield self._memory()
         yield self._disk()
         yield self._loop()

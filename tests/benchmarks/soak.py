@@ -45,7 +45,7 @@ ENOUGH_TASKS = 20_000
 PURGE_S = 65.0
 """Within this time after its retention is over a task is gone: purging looks once a minute."""
 LIVEZ = b"GET /livez HTTP/1.1\r\nhost: 127.0.0.1\r\n\r\n"
-_LAG = re.compile(r'^asyncsvc_loop_lag_seconds\{quantile="0\.99"\} (\S+)$', re.MULTILINE)
+_LAG = re.compile(r'^asyncsvc_loop_lag_seconds\{percentile="99"\} (\S+)$', re.MULTILINE)
 
 
 @dataclass(frozen=True)

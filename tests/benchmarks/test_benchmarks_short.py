@@ -12,6 +12,7 @@ from asyncsvc.selftest.crashes import Load
 from tests.benchmarks import (
     agents,
     checkpoint,
+    commands,
     crash,
     crowd,
     faults,
@@ -230,3 +231,9 @@ def test_percentiles() -> None:
     assert percentile([3, 1, 2], 0.5) == 2
     assert percentile(range(100), 0.95) == 95
     assert percentile([1, 2], 1.0) == 2
+
+
+def test_commands_in_short() -> None:
+    report = commands.run(1)
+    assert report.broken == []
+    assert len(report.rows) == len(commands.COMMANDS)

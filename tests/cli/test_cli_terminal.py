@@ -1,8 +1,7 @@
-"""Unsafe characters of texts, in streams, tables, logs and JSON."""
+"""Unsafe characters of texts, in streams, tables and JSON."""
 
 import io
 import json
-import logging
 import sys
 from typing import TextIO, cast
 
@@ -11,9 +10,7 @@ from rich.panel import Panel
 from rich.text import Text
 
 from asyncsvc.cli import tables
-from asyncsvc.cli.serve import DATE, FORMAT
 from asyncsvc.cli.terminal import (
-    OneLineFormatter,
     Screen,
     control,
     json_text,
@@ -121,31 +118,3 @@ def test_colours_only_where_they_are_wanted(
     monkeypatch.setattr(sys, "stdout", stream)
     tables.console().print(tables.status("failed"))
     assert stream.getvalue() == "failed\n"
-
-
-FORGED = "2026-01-01 00:00:00.000 ERROR   asyncsvc: forged"
-
-
-def logged(message: str, *args: object, error: BaseException | None = None) -> str:
-    info = (type(error), error, error.__traceback__) if error else None
-    record = logging.LogRecord("asyncsvc.x", logging.WARNING, "x.py", 1, message, args, info)
-    return OneLineFormatter(FORMAT, DATE).format(record)
-
-
-def test_a_log_record_is_one_line() -> None:
-    line = logged(
-        "model %s: %s", "m\x1b[2J", "no\n2026-01-01 00:00:00.000 ERROR   asyncsvc: forged"
-    )
-    assert "\n" not in line
-    assert "\x1b" not in line
-    assert line.endswith(f"model m␛[2J: no {FORGED}")
-
-
-def test_a_traceback_cannot_look_like_another_record() -> None:
-    try:
-        raise ValueError(f"no\r\n{FORGED}\x1b[2J")
-    except ValueError as error:
-        text = logged("failed", error=error)
-    assert "Traceback (most recent call last)" in text
-    assert all(line.startswith("    ") for line in text.split("\n")[1:])
-    assert "\x1b" not in text

@@ -13,7 +13,7 @@ from prometheus_client.samples import Sample
 
 from asyncsvc.monitoring.monitor import Monitor
 from asyncsvc.monitoring.process_statistics import ProcessStatistics
-from asyncsvc.web.admin.metrics import ROWS
+from asyncsvc.web.admin.metrics import ALARMS, ROWS
 from tests.web.serving import Service, ask, expect, refused, reply, serving
 from tests.web.wire import head, wire
 
@@ -53,14 +53,49 @@ async def test_each_metric_of_the_table_is_there_and_well_formed(fresh: Service)
             assert sample.labels.keys() - {"le"} == set(row.labels), row.name
 
 
+KINDS = {"counter", "gauge", "histogram", "summary"}
+UNITS = {"seconds", "bytes", "ratio"}
+OTHER_UNITS = {
+    "s", "ms", "us", "sec", "secs", "millis", "milliseconds", "minutes", "hours", "days",
+    "b", "kb", "mb", "gb", "kilobytes", "megabytes", "kib", "mib", "percent",
+}  # fmt: skip
+BOUNDED = {
+    "version", "sqlite_version", "status", "lane", "code", "model", "gate", "kind", "reason",
+    "state", "alarm", "level", "percentile",
+}  # fmt: skip
+"""Labels of which each has few values, however many tasks there are."""
+
+
 async def test_names_follow_the_conventions() -> None:
     assert len({row.name for row in ROWS}) == len(ROWS)
     for row in ROWS:
         assert NAME.fullmatch(row.shown), row.name
-        assert not row.name.endswith("_total")  # the format adds it
+        assert not row.name.endswith(("_total", "_count", "_sum", "_bucket"))  # the format's own
+        parts = row.name.split("_")
+        assert not KINDS & set(parts), row.name
+        assert not OTHER_UNITS & set(parts), f"{row.name}: base units, written out"
+        assert not UNITS & set(parts[:-1]), f"{row.name}: the unit stands at the end"
         assert row.kind != "histogram" or row.name.endswith("_seconds")
+        assert not {"le", "quantile"} & set(row.labels), "labels of histograms and summaries"
+        assert set(row.labels) <= BOUNDED
+        assert not row.help[0].islower() or "." in row.help.split()[0]
         assert not row.help.endswith(".")
+        assert row.help.casefold() != row.name.replace("_", " ")
         assert "\n" not in row.help
+
+
+async def test_each_alarm_of_the_monitor_is_there(service: Service) -> None:
+    watched = {figure.name for figure in service.parts.monitor.figures()}
+    assert watched == set(ALARMS)
+
+
+async def test_a_disabled_model_rests_until_it_is_mended(fresh: Service) -> None:
+    gate = {"model": "fast", "gate": "fast"}
+    assert await _value(fresh, "asyncsvc_gate_rest_seconds", **gate) == 0
+    await fresh.http.post("/models/fast/pause")
+    assert await _value(fresh, "asyncsvc_gate_rest_seconds", **gate) == 86_400
+    await fresh.http.post("/models/fast/resume")
+    assert await _value(fresh, "asyncsvc_gate_rest_seconds", **gate) == 0
 
 
 async def test_a_client_may_ask_for_openmetrics(service: Service) -> None:
@@ -89,6 +124,7 @@ async def test_a_task_leaves_its_traces(fresh: Service) -> None:
     assert of("asyncsvc_gate_in_flight", **gate) == 1
     assert of("asyncsvc_calls_total", **gate) == 2
     assert of("asyncsvc_call_seconds_count", **gate) == 1
+    assert of("asyncsvc_call_first_token_seconds_count", **gate) == 1
     assert of("asyncsvc_tokens_total", **gate, kind="completion") > 0
     assert of("asyncsvc_gate_breaker", **gate, state="closed") == 1
     assert of("asyncsvc_submit_seconds_count") == 3

@@ -3,6 +3,7 @@
 Each request has a registry of its own, so the process's global registry is never touched.
 """
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from asyncsvc.access import Permission
 from asyncsvc.histogram import Histogram
 from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.breaker import BreakerState
+from asyncsvc.limits.verdict import Stage
 from asyncsvc.monitoring.alarms import Level
 from asyncsvc.storage.database import VERSION
 from asyncsvc.tasks.state import UNFINISHED
@@ -31,6 +33,8 @@ Sample = tuple[tuple[str, ...], float | Histogram]
 """The labels' values, and the figure."""
 Value = float | Histogram | None
 Reader = Callable[[Services], Iterator[Sample]]
+ALARMS = ("memory", "disk", "loop_lag", "fds", "queue", "storage", "log", "database")
+DAY_S = 86_400.0
 NAMED = "other"
 """Stands for a model that is in the settings no more."""
 
@@ -123,12 +127,20 @@ def _breaker(services: Services) -> Iterator[Sample]:
 
 
 def _lag(services: Services) -> Iterator[Sample]:
-    for q in (0.5, 0.99):
-        yield (f"{q:g}",), services.monitor.lag.quantile(q)
+    for percentile in (50, 99):
+        yield (f"{percentile}",), services.monitor.lag.quantile(percentile / 100)
+
+
+def _rest(gate: AccountLimiter) -> float:
+    """Seconds until calls are allowed again; a day stands for "not by itself"."""
+    until = gate.verdict(Stage.CALL).until
+    if until == math.inf:
+        until = gate.breaker.probe_at if gate.fault is None and gate.paused is None else until
+    return min(max(until - gate.time(), 0.0), DAY_S)
 
 
 def _alarm(services: Services) -> Iterator[Sample]:
-    for name in ("memory", "disk", "loop_lag", "fds", "queue", "storage"):
+    for name in ALARMS:
         reason = services.monitor.alarms.reasons.get(name)
         yield (name,), float(Level.OK if reason is None else reason.level)
 
@@ -177,6 +189,8 @@ ROWS = [
         GATE, _gates(lambda g: g.window.limit or None)),
     Row("gate_breaker", "gauge", "1 for the state that the breaker is in", (*GATE, "state"),
         _breaker),
+    Row("gate_rest_seconds", "gauge", "Until the provider is called again; 0: it is called now, "
+        "86400: not by itself", GATE, _gates(_rest)),
     Row("gate_usable", "gauge", "0: disabled until the next start", GATE,
         _gates(lambda g: float(g.fault is None))),
     Row("calls", "counter", "Calls to the provider that have ended, well or not", GATE,
@@ -185,6 +199,8 @@ ROWS = [
         _failures),
     Row("call_seconds", "histogram", "How long answered calls took", GATE,
         _gates(lambda g: g.statistics.seconds)),
+    Row("call_first_token_seconds", "histogram", "From the call of a chat to the first piece of "
+        "its answer", GATE, _gates(lambda g: g.statistics.first_tokens)),
     Row("call_latency_ewma_seconds", "gauge", "Average of recent answered calls", GATE,
         _gates(lambda g: g.statistics.service_s)),
     Row("tokens", "counter", "Tokens of answered calls, as the provider counts them",
@@ -198,6 +214,13 @@ ROWS = [
         _one(lambda h: h.cache.shared)),
     Row("cache_entries", "gauge", "Answers held", (), _one(lambda h: len(h.cache))),
     Row("cache_bytes", "gauge", "Memory of the answers held", (), _one(lambda h: h.cache.bytes)),
+    # Webhooks
+    Row("webhooks_delivered", "counter", "Notices of finished tasks that were taken", (),
+        _one(lambda h: h.webhooks.delivered)),
+    Row("webhook_failures", "counter", "Tries of a delivery that were not taken", (),
+        _one(lambda h: h.webhooks.failures)),
+    Row("webhooks_given_up", "counter", "Notices that are not tried again", (),
+        _one(lambda h: h.webhooks.given_up)),
     # Storage
     Row("commit_seconds", "histogram", "Commits to the database, fsync included", (),
         _one(lambda h: h.journal.writes.seconds)),
@@ -223,7 +246,7 @@ ROWS = [
     Row("cpu_ratio", "gauge", "Processor time used since the last look; 1 is one core", (),
         _one(lambda h: h.monitor.process_statistics.cpu_percent / 100)),
     Row("loop_lag_seconds", "gauge", "Lateness of the event loop in the last minute",
-        ("quantile",), _lag),
+        ("percentile",), _lag),
     Row("worker_restarts", "counter", "Workers that died and were replaced", (),
         _one(lambda h: h.pool.restarts)),
     Row("websockets", "gauge", "Open WebSockets", (), _one(lambda h: len(h.sockets))),

@@ -1,0 +1,51 @@
+"""The sections `[log]` and `[otel]`: what the service writes down about itself, and to where."""
+
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from asyncsvc.config.value_types import Bool, Section
+
+Level = Literal["debug", "info", "warning", "error"]
+
+
+class Log(Section):
+    level: Level = Field("info", description="debug, info, warning or error: what is logged")
+    format: Literal["auto", "text", "json"] = Field(
+        "auto",
+        description="text or json, a line each; auto: text at a terminal, json where stderr is "
+        "none",
+    )
+    prompts: Bool = Field(
+        False,
+        description="let lines about tasks hold the beginning of their prompts, and providers' "
+        "words, which may repeat them",
+    )
+
+
+class Otel(Section):
+    endpoint: str = Field(
+        "",
+        description="OTLP collector over HTTP, such as http://127.0.0.1:4318, which is sent traces "
+        "and metrics; needs the extra otel; empty: none",
+    )
+    prompts: Bool = Field(
+        False, description="let spans hold prompts and answers; they leave the machine then"
+    )
+
+    @field_validator("endpoint")
+    @classmethod
+    def _address(cls, value: str) -> str:
+        try:
+            parts = urlsplit(value)
+            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if value and not sound:
+            raise ValueError("must be an address such as http://127.0.0.1:4318")
+        if value and ("@" in parts.netloc or parts.query or parts.fragment):
+            raise ValueError(
+                "takes no user, password, ? or #; headers are set by OTEL_EXPORTER_OTLP_HEADERS"
+            )
+        return value.rstrip("/")
