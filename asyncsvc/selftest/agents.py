@@ -163,7 +163,7 @@ class AgentKills:
                 await self.service.start()
                 self.seen.lives += 1
             await self.judge_all(ids)
-            self.progress(f"agents: {done} kills, {self.seen.agents} agents")
+            self.progress(f"agents: {done} of {kills} kills, {self.seen.agents} agents")
 
     async def submit(self, count: int) -> list[str]:
         """Submit so many agents; their ids."""

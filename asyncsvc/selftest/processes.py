@@ -222,8 +222,8 @@ class Program:
     def service(self, folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> Child:
         """The service on a database in `folder`; `tables` are those of its settings."""
         file = folder / "settings.toml"
-        stored = {"storage": {"path": str(database(folder))}}
-        file.write_text(toml({**stored, **tables}), encoding="utf-8")
+        own = {"storage": {"path": str(database(folder))}, "log": {"format": "text"}}
+        file.write_text(toml({**own, **tables}), encoding="utf-8")
         argv = [*self.words, "serve", "--settings", str(file)]
         return Child(folder, "service", argv, "/readyz", self.cwd)
 
