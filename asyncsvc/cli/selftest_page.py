@@ -5,6 +5,7 @@ import platform
 import shutil
 import signal
 import sys
+import tempfile
 from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
@@ -46,8 +47,12 @@ def run(folder: Path, plan: Plan, keep: bool, as_json: bool) -> int:
     """Run the self-test on the disk of `folder`, print its page and return the exit code."""
     check_room(folder)
     progress = Progress()
-    with scratch(folder, keep) as place:
-        program = Program([sys.executable, str(CHILD)], place)
+    # What a killed service has left in the folder for temporary files goes away too. That folder
+    # is not in the other, whose path may be too long for a socket.
+    temporary = scratch(Path(tempfile.gettempdir()), keep=False)
+    with scratch(folder, keep) as place, temporary as temp:
+        environ = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(temp))
+        program = Program([sys.executable, str(CHILD)], place, environ)
         try:
             found = interruptible(SelfTest(program, place, plan, progress.show).go())
         finally:

@@ -65,6 +65,7 @@ class Load:
             "breaker": {"failures": 20, "cooldown_s": 0.3},
             # A machine that is slow for a while must not refuse: nothing would be shown.
             "limits": {"loop_lag_ms": 0, "disk_free_mb": 0},
+            "tools": {"enabled": False},  # no sandbox is tried at each start
             "models.quick": {**model, "model": "quick", "concurrency": 40},
             "models.limited": {
                 **model, "model": "limited", "concurrency": self.concurrency,

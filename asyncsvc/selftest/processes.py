@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -211,13 +211,15 @@ class Program:
 
     words: Sequence[str]
     cwd: Path
+    environ: Mapping[str, str] = field(default_factory=dict)
+    """Variables beside those of this process."""
 
     def simulator(self, folder: Path, profile: Mapping[str, Mapping[str, Any]]) -> Child:
         """The simulated provider; `profile` has the tables of its file."""
         file = folder / "profile.toml"
         file.write_text(toml(profile), encoding="utf-8")
         argv = [*self.words, "simulator", "--profile", str(file)]
-        return Child(folder, "simulator", argv, "/_sim/stats", self.cwd)
+        return self._child(folder, "simulator", argv, "/_sim/stats")
 
     def service(self, folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> Child:
         """The service on a database in `folder`; `tables` are those of its settings."""
@@ -225,7 +227,12 @@ class Program:
         own = {"storage": {"path": str(database(folder))}, "log": {"format": "text"}}
         file.write_text(toml({**own, **tables}), encoding="utf-8")
         argv = [*self.words, "serve", "--settings", str(file)]
-        return Child(folder, "service", argv, "/readyz", self.cwd)
+        return self._child(folder, "service", argv, "/readyz")
+
+    def _child(self, folder: Path, name: str, argv: Sequence[str], ready: str) -> Child:
+        child = Child(folder, name, argv, ready, self.cwd)
+        child.environ |= self.environ
+        return child
 
 
 def database(folder: Path) -> Path:
