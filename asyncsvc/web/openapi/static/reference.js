@@ -76,7 +76,8 @@
   };
   show();
 
-  /* Search: of all entries those whose name has every word; where there are none, whose text has. */
+  /* Search: of all entries those whose name has every word; where there are none, whose text has;
+     and the rows of codes that have. */
   const low = (/** @type {Element} */ one) => (one.textContent ?? "").toLowerCase();
   const entries = all("details.one").map((one) => ({
     one: /** @type {HTMLDetailsElement} */ (one),
@@ -87,16 +88,16 @@
   const rows = all("#errors tbody tr, #websocket > table tbody tr").map((one) => ({
     one,
     id: "",
-    name: low(one),
-    text: "",
+    text: low(one),
   }));
   const links = all("nav li");
   const search = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
     const has = (/** @type {string} */ text) => words.every((word) => text.includes(word));
     const items = [...entries, ...rows];
-    const named = items.filter((item) => has(item.name));
-    const hits = new Set(named.length ? named : items.filter((item) => has(item.text)));
+    const named = entries.filter((item) => has(item.name));
+    const shown = named.length ? named : entries.filter((item) => has(item.text));
+    const hits = new Set([...shown, ...rows.filter((item) => has(item.text))]);
     for (const item of items) item.one.hidden = !hits.has(item);
     const ids = new Set([...hits].map((item) => `#${item.id}`));
     for (const link of links) {
