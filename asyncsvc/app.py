@@ -26,6 +26,7 @@ from asyncsvc.batches.batches import Batches
 from asyncsvc.batches.files import Files
 from asyncsvc.batches.steps import Steps
 from asyncsvc.clock import Now, Uptime, now_ms, uptime_ms
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.settings import Settings
 from asyncsvc.cron.schedules import Schedules
 from asyncsvc.errors import StorageUnavailable
@@ -135,19 +136,19 @@ async def _opened(
     uptime: Uptime,
     client: Client,
 ) -> Services:
-    catalogue = Catalogue(settings, environ)
+    environment = Environment.of(environ)
+    catalogue = Catalogue(settings, environment)
     journal = await _journal(stack, settings, now, catalogue)
-    room = journal.store.upkeep.room
     await stack.enter_async_context(client)
     router = ModelRouter(settings.models, settings.routes)
     scheduler = await _scheduler(settings, catalogue, router, journal)
     stack.push_async_callback(scheduler.close)
-    toolbox = _toolbox(stack, settings, environ, journal)
+    toolbox = _toolbox(stack, settings, environment, journal)
     workspaces = _workspaces(settings)
     agents = Agents(journal, client, scheduler, toolbox, workspaces, settings)
     executor = Executor(journal, client, scheduler, settings, agents)
     stack.push_async_callback(executor.close)
-    pool = WorkerPool(scheduler, executor, settings, room.open)
+    pool = WorkerPool(scheduler, executor, settings, journal.store.upkeep.room.open)
     holds = Holds(journal, catalogue, scheduler)
     await holds.open()
     await recover(journal, catalogue, scheduler)
@@ -159,7 +160,8 @@ async def _opened(
     reloader = Reloader(
         settings,
         read,
-        Clients(settings, environ),
+        environment,
+        Clients(settings, environment),
         journal,
         catalogue,
         client,
@@ -169,10 +171,9 @@ async def _opened(
         pool,
         holds,
     )
-    services = await _front(stack, environ, watch, executor, reloader, toolbox, workspaces)
+    services = await _front(stack, environment, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
-    _begin_log(services)
     _begin_telemetry(stack, services)
     return services
 
@@ -240,8 +241,9 @@ async def _front(
 
 
 def _begin_telemetry(stack: AsyncExitStack, services: Services) -> None:
-    """Send spans and metrics to the collector of the settings, if they name one. Raises StartError
-    where the extra is missing."""
+    """Log what happens; send spans and metrics to the collector of the settings, if they name one.
+    Raises StartError where the extra is missing."""
+    _begin_log(services)
     if not services.settings.otel.on:
         return
     settings, maker = services.settings, SpanMaker(services.catalogue.of)

@@ -71,12 +71,16 @@ def fast(rest: Sequence[str]) -> int:
 
 
 def everything(rest: Sequence[str]) -> int:
-    """Lint, types, tests under branch coverage and its lower bounds."""
+    """Lint, types, the quick tests under branch coverage and its lower bounds, then the slow tests.
+
+    The slow tests start processes, which would take two to three times as long under coverage; what
+    they run is covered by the quick ones as well.
+    """
     engine = [
         ("coverage", "report", f"--include=asyncsvc/{part}/*", f"--fail-under={COVERED_IN_ENGINE}")
         for part in ENGINE
     ]
-    tests = ("coverage", "run", "-m", "pytest", *KEPT, *rest)
+    tests = ("pytest", *KEPT, *rest)
     return (
         first_failure(
             ("ruff", "format", "--check", *CODE),
@@ -84,12 +88,13 @@ def everything(rest: Sequence[str]) -> int:
             ("mypy", *CODE),
             ("coverage", "erase"),
         )
-        or run(*tests, **in_memory())
+        or run("coverage", "run", "-m", *tests, "-m", "not slow", **in_memory())
         or first_failure(
             ("coverage", "combine", "--quiet"),
             ("coverage", "report", f"--fail-under={COVERED_IN_ALL}"),
             *engine,
         )
+        or run(*tests, "-m", "slow", **in_memory())
     )
 
 

@@ -1,22 +1,29 @@
 """The parts of the documentation that are made from the code.
 
 `python -m tests.docgen` rewrites them; `test_docs.py` fails where they are out of date. A part
-stands between `<!-- made from the code: NAME -->` and `<!-- end -->`.
+stands between `<!-- made from the code: NAME -->` and `<!-- end -->`. The table behind `--help` and
+completion, `asyncsvc/cli/commands.json`, is made in the same way.
 """
 
 import ast
+import json
 import re
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
+from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from asyncsvc import errors
+from asyncsvc.cli.options import HERE, THERE
+from asyncsvc.cli.parser import group
 from asyncsvc.config.diff import EFFECTS, NAMED, Effect
 from asyncsvc.config.settings import McpServer, Settings, Tools
 from asyncsvc.tasks.state import TRANSITIONS
 from asyncsvc.web.admin.metrics import ROWS
+from asyncsvc.web.http.sockets import CLOSE_CODES
+from asyncsvc.web.tasks.socket_operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent
 BLOCK = re.compile(r"(<!-- made from the code: ([a-z-]+) -->\n).*?(<!-- end -->)", re.DOTALL)
@@ -118,6 +125,25 @@ def metrics() -> str:
     return "\n".join(rows)
 
 
+def close_codes() -> str:
+    """With which codes a WebSocket is closed, and why."""
+    rows = [f"| {code} | {why} |" for code, why in CLOSE_CODES.items()]
+    return "\n".join(["| code | meaning |", "| --- | --- |", *rows])
+
+
+def socket_operations() -> str:
+    """The operations of a WebSocket: scope, fields, what they do."""
+    rows = ["| op | scope | fields | what it does |", "| --- | --- | --- | --- |"]
+    for op, declared in OPERATIONS.items():
+        needed = declared.takes.__required_keys__
+        fields = ", ".join(
+            f"`{name}`" + ("" if name in needed else "?") for name in declared.takes.__annotations__
+        )
+        about = " ".join((declared.takes.__doc__ or "").split())
+        rows.append(f"| `{op}` | {declared.scope.value} | {fields} | {about} |")
+    return "\n".join(rows)
+
+
 DRAWN_FOR_ALL = {"errors", "clock", "histogram", "memory", "record", "config", "net"}
 """Parts that all may import; the picture of the packages leaves them out."""
 
@@ -141,7 +167,7 @@ def packages() -> str:
     arrows = {
         part: imported - DRAWN_FOR_ALL
         for part, imported in package_imports().items()
-        if part not in DRAWN_FOR_ALL | {"__init__"}
+        if part not in DRAWN_FOR_ALL | {"__init__", "__main__"}
     }
 
     def below(part: str) -> set[str]:
@@ -158,6 +184,39 @@ def _all(kind: type[Any]) -> list[type[Any]]:
     return [kind_ for sub in kind.__subclasses__() for kind_ in (sub, *_all(sub))]
 
 
+COMMANDS_FILE = ROOT / "asyncsvc" / "cli" / "commands.json"
+
+
+def commands() -> str:
+    """The commands in a few words, as JSON; see `asyncsvc.cli.overview`."""
+    found = group([""]).commands
+    rows = {name: _command(each) for name, each in found.items() if isinstance(each, TyperCommand)}
+    order = sorted(rows, key=lambda name: [HERE, THERE].index(rows[name]["group"]))
+    return json.dumps({name: rows[name] for name in order}, indent=1, ensure_ascii=False) + "\n"
+
+
+def _command(command: TyperCommand) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    arguments: list[Any] = []
+    for each in command.params:
+        assert isinstance(each, TyperArgument | TyperOption)
+        # What stands for the value in the help, or the values to choose from.
+        word = each.metavar or (each.name or "").upper()
+        choices = each.type_descriptor.choices
+        value = [str(choice) for choice in choices] if choices else word
+        if not isinstance(each, TyperOption):
+            arguments.append(value)
+        else:
+            options |= dict.fromkeys(each.opts, None if each.is_flag else value)
+    help_text = " ".join((command.help or "").split())
+    return {
+        "group": command.rich_help_panel,
+        "help": help_text,
+        "options": options,
+        "arguments": arguments,
+    }
+
+
 MAKERS = {
     "packages": packages,
     "lifecycle": lifecycle,
@@ -165,6 +224,8 @@ MAKERS = {
     "request-errors": request_errors,
     "task-errors": task_errors,
     "metrics": metrics,
+    "close-codes": close_codes,
+    "socket-operations": socket_operations,
 }
 
 
@@ -177,6 +238,11 @@ def pages() -> list[Path]:
     return [*sorted((ROOT / "docs").rglob("*.md")), ROOT / "README.md"]
 
 
+SETTINGS, TEMPLATE = ROOT / "settings.toml", ROOT / "asyncsvc/cli/settings.toml"
+"""The settings of the project, and what `init` writes: the same."""
+
 if __name__ == "__main__":
+    TEMPLATE.write_bytes(SETTINGS.read_bytes())
     for page in pages():
         page.write_text(made(page.read_text(encoding="utf-8")), encoding="utf-8")
+    COMMANDS_FILE.write_text(commands(), encoding="utf-8")

@@ -5,6 +5,7 @@ would, and opening it again. Use it under `@virtual`.
 """
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, suppress
 from functools import partial
 from pathlib import Path
@@ -63,7 +64,7 @@ class EngineServices:
         **sections: Any,
     ) -> None:
         self.client = client or ScriptedClient()
-        self.environ: dict[str, str] = {}
+        self.environ: Mapping[str, str] = {}
         self.shift_ms = 0
         """Milliseconds by which the wall clock was set away from the loop's."""
         self._folder = folder

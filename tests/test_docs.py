@@ -10,7 +10,7 @@ import pytest
 
 from asyncsvc.cli.parser import COMMANDS
 from asyncsvc.tasks.state import Cause, EventType, State
-from tests.docgen import MAKERS, ROOT, made, pages
+from tests.docgen import COMMANDS_FILE, MAKERS, ROOT, commands, made, pages
 
 PAGES = [*pages(), *(ROOT / ".github").rglob("*.md"), *(ROOT / "tests").rglob("README.md")]
 
@@ -19,6 +19,10 @@ PAGES = [*pages(), *(ROOT / ".github").rglob("*.md"), *(ROOT / "tests").rglob("R
 def test_what_is_made_from_the_code_is_up_to_date(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert made(text) == text, "run python -m tests.docgen"
+
+
+def test_the_table_behind_the_help_is_that_of_the_commands() -> None:
+    assert COMMANDS_FILE.read_text(encoding="utf-8") == commands(), "run python -m tests.docgen"
 
 
 def test_each_made_part_stands_somewhere() -> None:
@@ -66,7 +70,7 @@ def test_each_command_that_a_page_names_exists() -> None:
     known = {name for names in COMMANDS.values() for name in names}
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        named = re.findall(r"main\.py ([a-z-]+)", text)
+        named = re.findall(r"main\.py ([a-z][a-z-]*)", text)
         assert not [name for name in named if name not in known], page
         modules = re.findall(r"python -m (tests(?:\.\w+)*)", text)
         assert not [name for name in modules if find_spec(name) is None], page

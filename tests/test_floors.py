@@ -36,6 +36,7 @@ MAY_USE = {
     "batches": {"batches", "intake"},
     "monitoring": {"monitoring", "intake"},
     "lifecycle": {"lifecycle", "intake", "execution"},
+    "rehearsal": {"rehearsal", "intake"},
     "web": {
         "web",
         "lifecycle",
@@ -49,7 +50,8 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "simulator", "logs"},
+    "cli": {"cli", "server", "rehearsal", "simulator", "logs"},
+    "__main__": {"cli"},
 }
 for _package, _below in MAY_USE.items():
     # Above the limits a package may use what the packages below it may use.
@@ -115,12 +117,15 @@ def test_there_is_no_circle() -> None:
 FACES = {
     "agents": {"conversation", "history", "textual"},
     "batches": {"batches", "files", "lines", "steps"},
-    "config": {"advice", "diff", "load", "secrets", "settings", "telemetry"},
+    "cli": {""},
+    "config": {
+        "advice", "diff", "environment", "listening", "load", "secrets", "settings", "telemetry",
+    },
     "cron": {"schedules"},
     "execution": {"agent", "execution", "workers"},
     "intake": {
         "admission", "agent_checks", "commands", "decisions", "forks", "importer", "intake",
-        "staging",
+        "quotas", "staging",
     },
     "journal": {"counters", "journal", "transaction"},
     "lifecycle": {"reload", "restart", "retention"},
@@ -130,6 +135,7 @@ FACES = {
     "logs": {"output", "safe_text"},
     "monitoring": {
         "alarms", "explain", "figures", "model_log", "monitor", "otel", "spans", "task_log",
+        "why_slow",
     },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
@@ -138,13 +144,14 @@ FACES = {
         "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
+    "rehearsal": {"comparison", "scenario"},
     "routing": {"router"},
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
     },
     "simulator": {""},
     "storage": {"backup", "database", "entries", "export", "lock", "own_files",
-                "protocol", "refusals", "room"},
+                "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
     "tasks": {"marks", "parameters", "state", "submission", "trace"},
@@ -157,14 +164,15 @@ FACES = {
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
         "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
-        "streaming",
+        "static_files", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},
     "web.page": {"routes"},
     "web.tasks": {
-        "explain", "ledger", "models", "routes", "schedules", "schemas", "sse", "steering", "tools",
-        "views", "websocket", "workspaces",
+        "event_schemas", "explain", "ledger", "models", "routes", "schedules", "schemas",
+        "socket_operations", "sse", "steering", "tools", "views", "websocket", "why_slow",
+        "workspaces",
     },
     "webhooks": {"deliveries"},
 }  # fmt: skip

@@ -26,6 +26,8 @@ from asyncsvc.routing.classifier import Classifier, extract
 from asyncsvc.web.http import json_size
 from tests.patterns import FULL_CHARS, METHODS, Found, calls, judged, modules
 
+pytestmark = pytest.mark.slow
+
 MOST_S = 3.0
 """Time for a million characters; the slowest pattern that is linear takes half a second."""
 NOT_IN_SOURCE = {
@@ -38,7 +40,6 @@ GROUPS = 8
 TIMEOUT_S = 100
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_no_pattern_is_slow_for_a_hostile_text(group: int) -> None:
     names = modules()[group::GROUPS]

@@ -9,7 +9,7 @@ from typing import Any
 
 from asyncsvc.cli.agent_lines import call_text, how_to_decide
 from asyncsvc.cli.client import Api, Unreachable
-from asyncsvc.cli.options import Failure
+from asyncsvc.cli.failures import Failure
 from asyncsvc.cli.terminal import json_text, one_line
 from asyncsvc.cli.transcript import Transcript, cancel, stream_or_cancel
 

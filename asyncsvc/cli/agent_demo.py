@@ -19,8 +19,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables
-from asyncsvc.cli.client import Address, decoded, follow
-from asyncsvc.cli.demo_service import LONGEST_S, served
+from asyncsvc.cli.client import Address
+from asyncsvc.cli.demo_service import LONGEST_S, answered, served
+from asyncsvc.cli.following import follow
 from asyncsvc.cli.options import FAILED, MISUSED, Failure, program
 from asyncsvc.cli.terminal import say
 from asyncsvc.cli.transcript import Transcript
@@ -126,9 +127,9 @@ async def _perform(address: Address) -> int:
             await check_sandbox(http)
             say(f"an agent at {address.url} is asked: {PROMPT}")
             body = {"type": "agent", "content": PROMPT, "files": FILES}
-            task_id = decoded(await http.post("/tasks", json=body), address)["task_id"]
+            task_id = answered(await http.post("/tasks", json=body), address)["task_id"]
             tests, transcript = await _followed(address, task_id)
-            task = decoded(await http.get(f"/tasks/{task_id}"), address)
+            task = answered(await http.get(f"/tasks/{task_id}"), address)
             after = await http.get(f"/tasks/{task_id}/files/{MENDED}")
     except TimeoutError:
         raise Failure(f"the demo was not over after {LONGEST_S:g} s") from None

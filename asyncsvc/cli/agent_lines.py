@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable
 from typing import Any
 
-from asyncsvc.cli.options import program
+from asyncsvc.cli.failures import program
 from asyncsvc.cli.terminal import one_line
 
 VALUE_CHARS = 60

@@ -18,8 +18,8 @@ from asyncsvc.cli.options import (
     print_json,
     read_text,
 )
+from asyncsvc.cli.steering import command
 from asyncsvc.cli.tables import print_answer
-from asyncsvc.cli.tasks import command
 
 app = typer.Typer()
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import typer
 
 from asyncsvc import __version__
-from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, program, settings_file
-from asyncsvc.cli.serve import summary
+from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, environment, program, settings_file
+from asyncsvc.cli.serve import left_behind, summary
 from asyncsvc.cli.terminal import say
 from asyncsvc.config import advice
 from asyncsvc.config.load import load
@@ -32,10 +32,10 @@ app = typer.Typer()
 @app.command(rich_help_panel=HERE)
 def check(settings: SettingsFile = None) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
-    environ = os.environ
     file = settings_file(settings)
     say(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
     try:
+        environ = environment(file)
         found = load(file, environ)
         lines = summary(found, Catalogue(found, environ), file)
         variable = found.webhooks.secret_env
@@ -53,6 +53,8 @@ def check(settings: SettingsFile = None) -> int:
     say(f"database  {path.absolute()}")
     if state:
         say(f"          {state}")
+    for note in left_behind(found, file):
+        say(f"note      {note}")
     for note in own_files.open_to_others(path):
         say(f"note      {note}; a start mends what is ours")
     for line in [*advice.warnings(found, environ, file), *registry.warnings(found.tools)]:

@@ -1,27 +1,25 @@
-"""HTTP and WebSocket client of a running service: `Api` for calls, `follow`, `feed` for events.
+"""HTTP client of a running service: `reach` opens an `Api`; `following` has the event streams.
 
 The address is that of --url, of ASYNCSVC_URL, or host and port of the settings. An answer
-that is no JSON is a `Failure` of one line. Calls are never repeated; event streams reconnect
-and give each numbered event once and in order.
+that is no JSON is a `Failure` of one line. Calls are never repeated, and each has a connection of
+its own: a command makes few of them. Uses the standard library, which is imported in a quarter of
+the time that an HTTP library takes.
 """
 
-import asyncio
 import json
-import os
 import ssl
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager, suppress
+from base64 import b64encode
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
+from pathlib import Path
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
-import httpx
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
-
-from asyncsvc.cli.options import MISUSED, Failure, program, settings_file
-from asyncsvc.config.load import load
-from asyncsvc.config.settings import is_loopback
+from asyncsvc.cli.failures import MISUSED, Failure, program
+from asyncsvc.cli.options import environment, settings_file
+from asyncsvc.config.listening import is_loopback, listening
 from asyncsvc.errors import SettingsError
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
@@ -42,10 +40,11 @@ class Address:
 
 
 def find(url: str | None, environ: Mapping[str, str]) -> Address:
-    """Return the service's address: `url`, else that of the settings.
+    """Return the service's address: `url`, else that of ASYNCSVC_URL, else that of the settings.
 
     Raises Failure for an unusable `url`, SettingsError for an unusable file.
     """
+    url = url or environ.get("ASYNCSVC_URL")
     found = _checked(url) if url else _of_settings(environ)
     host = urlsplit(found).hostname or ""
     return Address(found, environ.get("ASYNCSVC_TOKEN") or None, is_loopback(host))
@@ -65,25 +64,38 @@ def _checked(url: str) -> str:
 
 def _of_settings(environ: Mapping[str, str]) -> str:
     file = settings_file(None)
+    scheme, host, port = listening(file, environ) or _judged(file, environ)
+    host = ANYWHERE.get(host, host)
+    shown = f"[{host.strip('[]')}]" if ":" in host else host
+    return f"{scheme}://{shown}:{port}"
+
+
+def _judged(file: Path | None, environ: Mapping[str, str]) -> tuple[str, str, int]:
+    """Where the service listens by all settings, which are read and checked."""
+    from asyncsvc.config.load import load
+
     try:
         server = load(file, environ).server
     except SettingsError:
         # A service that other machines can reach needs its tokens in its own environment, not
         # in that of a client; on its own machine it answers on loopback too.
         server = load(file, environ, {"server": {"host": "127.0.0.1"}}).server
-    host = ANYWHERE.get(server.host, server.host)
-    shown = f"[{host.strip('[]')}]" if ":" in host else host
-    return f"{server.scheme}://{shown}:{server.port}"
+    return server.scheme, server.host, server.port
 
 
 CONNECT_S = 5.0
 ANSWER_S = 60.0
 LONG_S = 3600.0
 """Limit for a copy or check of the whole database."""
+PART_BYTES = 1 << 16
+LASTING = frozenset({"no_model", "sandbox_unavailable"})
+"""Codes of a 503 that lasts until the settings are mended: waiting does not help."""
 FULL_ID = 36
 """Characters of an id. Fewer are taken for the end of one."""
-NEWEST = 500
-"""Tasks among which the end of an id is looked for: the most that a page holds."""
+PAGE_MOST = 500
+"""Tasks that a page of the service holds at most."""
+ALIKE = 20
+"""Tasks that are read for the end of an id; one of them must be meant."""
 
 
 class Unreachable(Failure):
@@ -93,46 +105,73 @@ class Unreachable(Failure):
 class Api:
     """Calls of the service at an address; `reach` opens one."""
 
-    def __init__(self, address: Address, http: httpx.Client) -> None:
+    def __init__(
+        self, address: Address, connect_s: float = CONNECT_S, answer_s: float = ANSWER_S
+    ) -> None:
         self.address = address
-        self._http = http
+        self._connect_s = connect_s
+        self._answer_s = answer_s
 
     def get(self, path: str, query: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        given = {name: value for name, value in (query or {}).items() if value is not None}
-        return self._call("GET", path, params=given)
+        return self._call("GET", with_query(path, query))
 
     def post(
-        self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = ANSWER_S
+        self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float | None = None
     ) -> dict[str, Any]:
-        return self._call("POST", path, json=body, timeout=timeout_s)
+        content = None if body is None else json.dumps(body, ensure_ascii=False).encode()
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        return self._call("POST", path, content, headers, timeout_s)
 
     def delete(self, path: str) -> None:
         self._call("DELETE", path)
 
     def send(self, path: str, content: bytes, query: Mapping[str, Any]) -> dict[str, Any]:
         """POST bytes as they are."""
-        return self._call("POST", path, content=content, params=query, timeout=LONG_S)
+        return self._call("POST", with_query(path, query), content, timeout_s=LONG_S)
 
     def discard(self, path: str) -> None:
         """DELETE; a failure does not matter."""
-        with suppress(httpx.HTTPError):
-            self._http.delete(path)
+        with suppress(Failure):
+            self.delete(path)
 
     def download(self, path: str, query: Mapping[str, Any] | None = None) -> Iterator[bytes]:
         """Yield the parts of an answer as they come. Raises Failure, also where it is cut."""
-        try:
-            with self._http.stream("GET", path, params=query, timeout=LONG_S) as answer:
-                if answer.is_error:
-                    answer.read()
-                    decoded(answer, self.address)
-                yield from answer.iter_bytes()
-        except httpx.ConnectError as error:
-            raise unreachable(self.address, error) from None
-        except httpx.HTTPError as error:
-            raise Failure(f"{self.address.url} broke off in the middle: {error}") from None
+        with self._answer("GET", with_query(path, query), timeout_s=LONG_S) as answer:
+            if answer.status >= 400:
+                self._decoded(answer)
+            size, whole = 0, answer.getheader("content-length")
+            try:
+                while part := answer.read(PART_BYTES):
+                    size += len(part)
+                    yield part
+            except (OSError, HTTPException) as error:
+                raise self._cut(error) from None
+            if whole is not None and size < int(whole):
+                raise self._cut(f"{size} of {whole} bytes came")
+
+    def _cut(self, why: object) -> Failure:
+        return Failure(f"{self.address.url} broke off in the middle: {why}")
 
     def task(self, task_id: str) -> dict[str, Any]:
         return self.get(f"/tasks/{quote(task_id, safe='')}")
+
+    def pages(self, query: Mapping[str, Any], most: int | None = None) -> Iterator[dict[str, Any]]:
+        """Yield pages of the list of tasks until `most` tasks, or (None) the end; each is read when
+        it is asked for. A cursor in the query is where they begin."""
+        cursor, left = query.get("cursor"), most
+        while True:
+            limit = PAGE_MOST if left is None else min(PAGE_MOST, left)
+            page = self.get("/tasks", {**query, "limit": limit, "cursor": cursor})
+            yield page
+            left = None if left is None else left - len(page["tasks"])
+            cursor = page["next_cursor"]
+            if cursor is None or left == 0:
+                return
+
+    def listed(self, query: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """Yield all tasks that the filters let through, newest first."""
+        for page in self.pages(query):
+            yield from page["tasks"]
 
     def command(
         self, task_id: str, verb: str, fields: Mapping[str, Any] | None = None
@@ -159,14 +198,98 @@ class Api:
 
     def resolve(self, given: str) -> str:
         """Return the id of the task whose id is or ends in `given`, as tables show only the end."""
-        return resolved(given, "task", lambda: self.get("/tasks", {"limit": NEWEST})["tasks"])
+        query = {"id_ends": given, "limit": ALIKE}
+        return resolved(given, "task", lambda: self.get("/tasks", query)["tasks"])
 
-    def _call(self, method: str, path: str, **more: Any) -> dict[str, Any]:
+    def _call(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> dict[str, Any]:
+        with self._answer(method, path, content, headers, timeout_s) as answer:
+            return self._decoded(answer)
+
+    def _decoded(self, answer: HTTPResponse) -> dict[str, Any]:
+        return decoded(answer.status, answer.read(), self.address, answer.getheader("retry-after"))
+
+    @contextmanager
+    def _answer(
+        self,
+        method: str,
+        path: str,
+        content: bytes | None = None,
+        headers: Mapping[str, str] | None = None,
+        timeout_s: float | None = None,
+    ) -> Generator[HTTPResponse]:
+        """Make a call on a connection of its own. Raises Failure where there is no answer."""
+        link, target, extra = connection(self.address, path, self._connect_s)
         try:
-            answer = self._http.request(method, path, **more)
-        except httpx.HTTPError as error:
+            link.connect()
+            link.sock.settimeout(timeout_s or self._answer_s)
+            with suppress(BrokenPipeError, ConnectionResetError):
+                # A service that refuses a large body answers before it has read all of it.
+                given = {**self.address.headers, **extra, **(headers or {})}
+                link.request(method, target, content, given)
+            yield link.getresponse()
+        except (OSError, HTTPException) as error:
             raise unreachable(self.address, error) from None
-        return decoded(answer, self.address)
+        finally:
+            link.close()
+
+
+def with_query(path: str, query: Mapping[str, Any] | None) -> str:
+    """Return the path with those parameters that have a value."""
+    given = {name: value for name, value in (query or {}).items() if value is not None}
+    return f"{path}?{urlencode(given, quote_via=quote)}" if given else path
+
+
+def connection(
+    address: Address, path: str, timeout_s: float
+) -> tuple[HTTPConnection, str, dict[str, str]]:
+    """Return a connection that is not open yet, through a proxy where the environment names one,
+    what to ask for on it, and headers for the proxy."""
+    to = urlsplit(address.url)
+    secure = to.scheme == "https"
+    port = to.port or (443 if secure else 80)
+    proxy = None if address.direct else proxy_for(to)
+    near, near_port = (to.hostname, port) if proxy is None else (proxy.hostname, proxy.port or 80)
+    link: HTTPConnection
+    if secure:
+        # Python's own context knows the authorities of the system and those of SSL_CERT_FILE.
+        context = ssl.create_default_context()
+        link = HTTPSConnection(near or "", near_port, timeout=timeout_s, context=context)
+    else:
+        link = HTTPConnection(near or "", near_port, timeout=timeout_s)
+    target = f"{to.path}{path}"
+    if proxy is None:
+        return link, target, {}
+    known = f"{unquote(proxy.username or '')}:{unquote(proxy.password or '')}".encode()
+    login = {"Proxy-Authorization": f"Basic {b64encode(known).decode()}"} if proxy.username else {}
+    if secure:
+        link.set_tunnel(to.hostname or "", port, headers=login)
+        return link, target, {}
+    return link, f"{to.scheme}://{to.netloc}{target}", login
+
+
+def proxy_for(to: SplitResult) -> SplitResult | None:
+    """Return the proxy that the environment or the system names for an address."""
+    from urllib.request import getproxies, proxy_bypass
+
+    found = getproxies()
+    named = found.get(to.scheme) or found.get("all")
+    if not named or proxy_bypass(to.netloc.rpartition("@")[2]):
+        return None
+    proxy = urlsplit(named if "://" in named else f"http://{named}")
+    if proxy.scheme != "http" or not proxy.hostname:
+        raise Failure(
+            f"the proxy for {to.scheme} is no http proxy: {proxy.scheme}://{proxy.hostname}; "
+            "NO_PROXY may name the service's host",
+            MISUSED,
+        )
+    return proxy
 
 
 def resolved(given: str, kind: str, items: Callable[[], list[dict[str, Any]]]) -> str:
@@ -182,32 +305,39 @@ def resolved(given: str, kind: str, items: Callable[[], list[dict[str, Any]]]) -
     return found[0]
 
 
-def decoded(answer: httpx.Response, address: Address) -> dict[str, Any]:
+def decoded(
+    status: int, content: bytes, address: Address, retry_after: str | None = None
+) -> dict[str, Any]:
     """Return the JSON of an answer. Raises Failure with the service's message for an error."""
-    if answer.status_code == 204:
+    if status == 204:
         return {}
+    error: dict[str, Any] = {}
     try:
-        body = answer.json()
-        message = body["error"]["message"] if answer.is_error else None
+        body = json.loads(content)
+        if status >= 400:
+            error = body["error"] | {"message": str(body["error"]["message"])}
     except (ValueError, KeyError, TypeError):
-        body, message = None, f"answered {answer.status_code} without JSON"
-    if message is None and isinstance(body, dict):
+        body = None
+    if status < 400 and isinstance(body, dict):
         return body
-    if body is None:
-        raise Failure(f"{address.url} {message}: is it asyncsvc that listens there?")
+    if not error:
+        what = f"answered {status} without JSON"
+        raise Failure(f"{address.url} {what}: is it asyncsvc that listens there?")
     hint = ""
-    if answer.status_code == 401:
+    if status == 401:
         hint = " (put it into the variable ASYNCSVC_TOKEN)"
-    elif after := answer.headers.get("retry-after"):
-        hint = f" (try again in {after} s)"
-    raise Failure(f"{message}{hint}")
+    elif retry_after and status in (429, 503) and error.get("code") not in LASTING:
+        hint = f" (try again in {retry_after} s)"
+    raise Failure(f"{error['message']}{hint}")
 
 
 def unreachable(address: Address, error: Exception) -> Failure:
     """Return a Failure that names the address and how to start the service there."""
     if str(error).startswith("[SSL"):
         return untrusted(address, error)
-    why = "took too long to answer" if isinstance(error, httpx.TimeoutException) else "no answer"
+    why = "took too long to answer" if isinstance(error, TimeoutError) else "no answer"
+    if str(error).startswith("Tunnel"):
+        why = f"the proxy refused: {error}"
     return Unreachable(
         f"cannot reach asyncsvc at {address.url} ({why}); start it with `{program()} serve`, "
         "or say where it is with --url URL or ASYNCSVC_URL"
@@ -224,122 +354,5 @@ def untrusted(address: Address, error: Exception) -> Failure:
 
 @contextmanager
 def reach(url: str | None) -> Generator[Api]:
-    """Open a client of the service. Raises Failure or SettingsError."""
-    address = find(url, os.environ)
-    secure = address.url.startswith("https:")
-    with httpx.Client(
-        base_url=address.url,
-        # Python's own context knows the authorities of the system and those of SSL_CERT_FILE.
-        verify=ssl.create_default_context() if secure else True,
-        headers=address.headers,
-        timeout=httpx.Timeout(ANSWER_S, connect=CONNECT_S),
-        trust_env=not address.direct,
-    ) as http:
-        yield Api(address, http)
-
-
-Message = dict[str, Any]
-Hello = Callable[[], tuple[str, list[Message]]]
-"""Path to open and messages to send first; called for each connection, with its cursor."""
-Lost = Callable[[str], None]
-"""Called with the reason why a connection broke, before the next is tried."""
-
-DONE, REFUSED, BAD, NO_TASK = 1000, 1008, 4400, 4404
-FIRST_PAUSE_S = 0.2
-LAST_PAUSE_S = 2.0
-MOST_AWAY_S = 120.0
-"""Longest absence of a service: a restart takes seconds, an hour is not a restart."""
-
-
-async def messages(
-    address: Address, hello: Hello, lost: Lost = lambda _: None
-) -> AsyncGenerator[Message]:
-    """Yield the service's messages, over as many connections as needed, until it closes with 1000.
-
-    Raises Failure where the service refuses, and when it has been away for MOST_AWAY_S.
-    """
-    loop = asyncio.get_running_loop()
-    last_frame, pause = loop.time(), FIRST_PAUSE_S
-    while True:
-        why = "no answer"
-        try:
-            async with _opened(address, hello) as socket:
-                async for frame in socket:
-                    last_frame, pause = loop.time(), FIRST_PAUSE_S
-                    yield json.loads(frame)
-                code, why = socket.close_code, socket.close_reason or "closed"
-        except ConnectionClosed as closed:
-            code, why = (closed.rcvd.code, closed.rcvd.reason) if closed.rcvd else (None, "broken")
-        except InvalidStatus as error:
-            raise Failure(f"{address.url} refused: HTTP {error.response.status_code}") from None
-        except ssl.SSLError as error:
-            raise untrusted(address, error) from None
-        except (OSError, InvalidHandshake, TimeoutError):
-            code = None
-        if code == DONE:
-            return
-        if code in (REFUSED, BAD, NO_TASK):
-            raise Failure(f"the service closed the connection: {why or code}")
-        if loop.time() - last_frame > MOST_AWAY_S:
-            raise Failure(f"asyncsvc at {address.url} has been away for {MOST_AWAY_S:g} s; gave up")
-        lost(why)
-        await asyncio.sleep(pause)
-        pause = min(pause * 2, LAST_PAUSE_S)
-
-
-@asynccontextmanager
-async def _opened(address: Address, hello: Hello) -> AsyncGenerator[ClientConnection]:
-    """Open a connection and send the first messages."""
-    path, first = hello()
-    async with connect(
-        f"ws{address.url.removeprefix('http')}{path}",
-        additional_headers=address.headers,
-        compression=None,
-        max_size=None,
-        proxy=None if address.direct else True,
-    ) as socket:
-        for message in first:
-            await socket.send(json.dumps(message))
-        yield socket
-
-
-async def follow(
-    address: Address, task_id: str, after: int = 0, lost: Lost = lambda _: None
-) -> AsyncGenerator[Message]:
-    """Yield one task's events until its last one. Raises Failure."""
-    seen = after
-
-    def hello() -> tuple[str, list[Message]]:
-        return f"/ws/tasks/{quote(task_id, safe='')}?after={seen}", []
-
-    async with aclosing(messages(address, hello, lost)) as found:
-        async for message in found:
-            if "type" not in message:
-                continue
-            seq = message["seq"]
-            if seq is not None and seq <= seen:
-                continue
-            seen = seen if seq is None else seq
-            yield message
-
-
-async def feed(address: Address, lost: Lost = lambda _: None) -> AsyncGenerator[Message]:
-    """Yield the events of all tasks from now on, without an end. Raises Failure."""
-    seen: int | None = None
-
-    def hello() -> tuple[str, list[Message]]:
-        cursor = {} if seen is None else {"after_id": seen}
-        return "/ws", [{"op": "subscribe", "all": True, **cursor}]
-
-    async with aclosing(messages(address, hello, lost)) as found:
-        async for message in found:
-            if message.get("op") == "error":
-                raise Failure(message["error"]["message"])
-            if "type" not in message:
-                seen = message["after_id"] if seen is None else seen
-                continue
-            number = message["id"]
-            if number is not None and seen is not None and number <= seen:
-                continue
-            seen = seen if number is None else number
-            yield message
+    """Give a client of the service. Raises Failure or SettingsError."""
+    yield Api(find(url, environment(settings_file(None))))

@@ -23,8 +23,9 @@ from rich.table import Table
 from rich.text import Text
 
 from asyncsvc.cli import agent_demo, tables
-from asyncsvc.cli.client import Address, Message, decoded, messages
-from asyncsvc.cli.demo_service import LONGEST_S, served
+from asyncsvc.cli.client import Address
+from asyncsvc.cli.demo_service import LONGEST_S, answered, served
+from asyncsvc.cli.following import Message, messages
 from asyncsvc.cli.options import FAILED, HERE, Failure, Port, program
 from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.cli.tables import STYLES
@@ -264,11 +265,11 @@ async def _perform(address: Address, parts: Sequence[Part]) -> list[dict[str, An
         ):
             for part in parts:
                 body = {"content": part.content, "lane": part.lane}
-                accepted = decoded(await http.post("/tasks", json=body), address)
+                accepted = answered(await http.post("/tasks", json=body), address)
                 part.view.task_id = accepted["task_id"]
             await _watch(address, {part.view.task_id: part for part in parts})
             ids = [part.view.task_id for part in parts]
-            return [decoded(await http.get(f"/tasks/{one}"), address) for one in ids]
+            return [answered(await http.get(f"/tasks/{one}"), address) for one in ids]
     except TimeoutError:
         raise Failure(f"the demo was not over after {LONGEST_S:g} s") from None
     except httpx.HTTPError as error:

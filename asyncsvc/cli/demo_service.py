@@ -2,8 +2,12 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
+
+import httpx
 
 from asyncsvc import server
+from asyncsvc.cli.client import Address, decoded
 from asyncsvc.cli.options import INTERRUPTED
 from asyncsvc.config.settings import Settings
 from asyncsvc.simulator import Profile, running
@@ -37,3 +41,8 @@ async def served(
         made = settings(provider.base_url)
         await server.serve(made, {}, lambda _: None, beside=beside)
     return code
+
+
+def answered(answer: httpx.Response, address: Address) -> dict[str, Any]:
+    """Return the JSON of an answer. Raises Failure."""
+    return decoded(answer.status_code, answer.content, address)

@@ -19,7 +19,8 @@ from mcp.types import ToolAnnotations
 from pydantic import Field
 
 from asyncsvc import __version__
-from asyncsvc.cli.client import Api, follow, reach
+from asyncsvc.cli.client import Api, reach
+from asyncsvc.cli.following import follow
 from asyncsvc.cli.options import Failure, States
 from asyncsvc.cli.transcript import TaskView, waiting
 

@@ -62,6 +62,12 @@ def reload(as_json: Json = False, url: Url = None) -> int:
         say(f"removed  models.{name}")
     for key in found["needs_restart"]:
         say(f"restart  {key}  stays as it is until the service is started anew")
+    for name in found["variables"]:
+        say(f"changed  {name}, read from .env")
+    for name in found["enabled"]:
+        say(f"enabled  {name}")
+    for name, why in found["disabled"].items():
+        say(f"disabled {name}  {why}")
     if not any(found.values()):
         say("nothing has changed")
     return 0

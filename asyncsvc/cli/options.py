@@ -3,6 +3,8 @@
 An option has one name, type and help text in all commands.
 """
 
+import os
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -10,12 +12,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 import asyncsvc
+from asyncsvc.cli.failures import FAILED as FAILED
+from asyncsvc.cli.failures import INTERRUPTED as INTERRUPTED
+from asyncsvc.cli.failures import MISUSED as MISUSED
+from asyncsvc.cli.failures import Failure as Failure
+from asyncsvc.cli.failures import program as program
 from asyncsvc.cli.terminal import json_text, say
-from asyncsvc.config.load import DEFAULT_FILE
-from asyncsvc.errors import AsyncsvcError
+from asyncsvc.config.environment import Environment
+from asyncsvc.config.listening import DEFAULT_FILE
 
-FAILED, MISUSED, INTERRUPTED = 1, 2, 130
-"""Exit codes: the command failed, it was called wrongly, it was ended by Ctrl-C (128 + SIGINT)."""
 HERE, THERE = "On this machine", "With a running service"
 
 SettingsFile = Annotated[
@@ -33,13 +38,41 @@ Url = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
 States = Literal["scheduled", "pending", "running", "paused", "completed", "failed", "cancelled"]
-Port = Annotated[int | None, typer.Option(min=0, max=65535, help="0 takes a free one.")]
+Port = Annotated[
+    int | None, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one.")
+]
 Database = Annotated[Path | None, typer.Option(metavar="FILE", help="The SQLite file.")]
 Prompt = Annotated[str, typer.Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")]
 TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or the end of it.")]
-ModelOption = Annotated[str | None, typer.Option(help="A model of the settings; else routed.")]
+ModelOption = Annotated[
+    str | None, typer.Option(metavar="MODEL", help="A model of the settings; else routed.")
+]
 Lane = Annotated[Literal["priority", "short", "long"], typer.Option(help="Which queue.")]
-Priority = Annotated[int, typer.Option(min=0, max=9, help="Higher first in its lane.")]
+Priority = Annotated[int, typer.Option(metavar="N", min=0, max=9, help="Higher first in its lane.")]
+
+_UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+_PART = re.compile(r"([0-9.]+)([smhdw]?)")
+_DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhdw]?|([0-9]+[smhdw])+")
+
+
+def duration(text: str) -> float:
+    """Return the seconds of a duration: 30, 30s, 5m, 1.5h, 1d, 2w, or several such as 1h30m.
+
+    Raises ValueError that says how one is written. The parser of each option that is a duration;
+    see `Duration`.
+    """
+    given = text.strip().lower()
+    if _DURATION.fullmatch(given) is None:
+        raise ValueError(f"{text!r} is no duration; one looks like 30s, 5m, 1h or 1d")
+    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given))
+
+
+def duration_option(name: str, help_text: str) -> Any:
+    """Return the option for `Annotated[float | None, …]` whose value is a duration in seconds."""
+    return typer.Option(
+        name, metavar="TIME", parser=duration, help=f"{help_text} Such as 30s, 5m, 1h or 1d."
+    )
+
 
 AgentFlag = Annotated[bool, typer.Option("--agent", help="As an agent, which uses tools.")]
 Tools = Annotated[
@@ -59,14 +92,6 @@ Files = Annotated[
 ]
 
 
-class Failure(AsyncsvcError):
-    """A command that cannot be done; the message says what to do about it."""
-
-    def __init__(self, message: str, code: int = FAILED) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 def settings_file(named: Path | None) -> Path | None:
     """Return the settings file: the named one, or the one here, or the one beside main.py.
 
@@ -74,14 +99,18 @@ def settings_file(named: Path | None) -> Path | None:
     """
     if named is not None:
         return named
-    folders = [Path.cwd(), Path(sys.argv[0]).resolve().parent, Path(asyncsvc.__file__).parents[1]]
+    main = [Path(sys.argv[0]).resolve()] if Path(sys.argv[0]).name == "main.py" else []
+    folders = [Path.cwd(), *(file.parent for file in main), Path(asyncsvc.__file__).parents[1]]
     files = [folder / DEFAULT_FILE for folder in folders]
     return next((file for file in files if file.is_file()), None)
 
 
-def program() -> str:
-    """Return how the command line was called, for hints that can be copied."""
-    return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
+def environment(file: Path | None) -> Environment:
+    """Return the variables of this process and of the `.env` beside that settings file.
+
+    Raises SettingsError.
+    """
+    return Environment.beside(file, os.environ)
 
 
 def read_text(given: str) -> str:

@@ -1,29 +1,36 @@
 """The program: commands by module, and exit code and message of each failure.
 
-Only the module of the command at hand is imported, so `serve` pays for no client and no tables.
-Bad usage is one line on stderr and exit code 2.
+Only the module of the command at hand is imported, so `serve` pays for no client and no tables,
+and `--help`, `--version` and completion pay for no library at all. Bad usage is one line on stderr
+and exit code 2.
 """
 
 import os
 import sys
 from importlib import import_module
-from typing import Annotated, NoReturn
-
-import typer
-from typer.main import get_command
+from typing import TYPE_CHECKING, NoReturn
 
 from asyncsvc import __version__
-from asyncsvc.cli.options import FAILED, INTERRUPTED, MISUSED, Failure, program
+from asyncsvc.cli.failures import FAILED, INTERRUPTED, MISUSED, Failure, program
 from asyncsvc.cli.terminal import Screen, say
 from asyncsvc.errors import AsyncsvcError, SettingsError, UnsafeFile
+
+if TYPE_CHECKING:
+    import typer
+    from typer.core import TyperGroup
 
 COMMANDS = {
     "serve": ("serve", "simulator"),
     "demo": ("demo",),
     "check": ("check",),
+    "init": ("init",),
     "routing": ("route-eval", "route"),
-    "submit": ("submit", "chat"),
-    "tasks": ("tasks", "show", "explain", "stats", "cancel", "pause", "resume", "retry"),
+    "rehearse": ("rehearse",),
+    "submit": ("submit",),
+    "chat": ("chat",),
+    "task_list": ("tasks",),
+    "tasks": ("show", "explain", "stats"),
+    "steering": ("cancel", "pause", "resume", "retry"),
     "watch": ("watch",),
     "agents": ("approve", "deny", "fork", "ledger", "files"),
     "models": ("models", "pause-model", "resume-model", "reload"),
@@ -31,6 +38,7 @@ COMMANDS = {
     "tool": ("tool", "exec"),
     "mcp": ("mcp",),
     "transfer": ("backup", "restore", "export", "import"),
+    "completion": ("completion",),
 }
 """The commands of each module, in the order of the help."""
 
@@ -53,34 +61,45 @@ def main() -> NoReturn:
     sys.exit(code)
 
 
-def application(argv: list[str]) -> typer.Typer:
-    """Return the program with the module of the command that `argv` begins with, or with all."""
-    app = typer.Typer(
-        name="asyncsvc",
-        help="A task service for LLM calls: durable, rate-exact, streaming.\n\n"
-        "Without a command it serves. `demo` shows it at work without any key.",
-        add_completion=False,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback(invoke_without_command=True)(top)
-    wanted = [module for module, names in COMMANDS.items() if argv[0] in names]
-    for module in wanted or COMMANDS:
-        app.add_typer(import_module(f"asyncsvc.cli.{module}").app)
-    return app
-
-
 def run(argv: list[str]) -> int:
     """Run the command line and return its exit code."""
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv = ["serve", *argv]
+    name = argv[0]
+    if name == "--version":
+        say(f"asyncsvc {__version__}")
+        return 0
+    if name in ("-h", "--help"):
+        from asyncsvc.cli.overview import overview
+
+        print(overview(program()))
+        return 0
+    if argv[:2] == ["completion", "--words"]:
+        from asyncsvc.cli.completing import complete
+
+        return complete(argv[2:])
+    if not any(name in names for names in COMMANDS.values()):
+        return _fail([f"{_unknown(name)} See {program()} --help"], MISUSED)
+    return _command(argv)
+
+
+def _unknown(name: str) -> str:
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [each for names in COMMANDS.values() for each in names], n=1)
+    guess = f" Did you mean {close[0]!r}?" if close else ""
+    return f"No such command {name!r}.{guess}"
+
+
+def _command(argv: list[str]) -> int:
+    """Run a command that there is; its failures are lines on stderr."""
+    import typer
+
     try:
-        code = get_command(application(argv)).main(argv, prog_name=program(), standalone_mode=False)
+        code = group(argv).main(argv, prog_name=program(), standalone_mode=False)
     except typer.TyperException as error:
         text = " ".join(error.format_message().replace("Value error, ", "").split())
-        known = any(argv[0] in names for names in COMMANDS.values())
-        usage = f"{program()} {argv[0]}" if known else program()
-        return _fail([f"{text.rstrip('.')}. See {usage} --help"], error.exit_code)
+        return _fail([f"{_sentence(text)} See {program()} {argv[0]} --help"], error.exit_code)
     except SettingsError as error:
         return _fail(error.lines, MISUSED)
     except Failure as error:
@@ -92,15 +111,51 @@ def run(argv: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
+def application(argv: list[str]) -> "typer.Typer":
+    """Return the program with the module of the command that `argv` begins with, or with all."""
+    import typer
+
+    app = typer.Typer(
+        name="asyncsvc",
+        add_completion=False,
+        # The help of rich costs more time than all else that `COMMAND --help` does.
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback()(_top)
+    wanted = [module for module, names in COMMANDS.items() if argv[0] in names]
+    for module in wanted or COMMANDS:
+        app.add_typer(import_module(f"asyncsvc.cli.{module}").app)
+    return app
+
+
+def group(argv: list[str]) -> "TyperGroup":
+    """Return the same as it parses a command line, with an example in each command's help."""
+    from typer.core import TyperGroup
+    from typer.main import get_command
+
+    from asyncsvc.cli.examples import example
+
+    found = get_command(application(argv))
+    assert isinstance(found, TyperGroup)  # it has a callback
+    for name, command in found.commands.items():
+        command.epilog = example(name)
+    return found
+
+
+def _top() -> None:
+    """Hold the commands together: with this, the name of a command is asked for even where its
+    module has only one."""
+
+
+def _sentence(text: str) -> str:
+    """Return a message that ends with exactly one stop, or with its own ? or !."""
+    bare = text.rstrip(". ")
+    return bare if bare.endswith(("?", "!")) else f"{bare}."
+
+
 def _fail(lines: list[str], code: int) -> int:
     for line in lines:
         say(f"asyncsvc: {line}", sys.stderr)
     return code
-
-
-def top(
-    version: Annotated[bool, typer.Option("--version", help="Say which version this is.")] = False,
-) -> None:
-    if version:
-        say(f"asyncsvc {__version__}")
-        raise typer.Exit

@@ -5,9 +5,7 @@ keys, and the output says so. Nothing is stored or sent to a provider.
 """
 
 import json
-import os
 from collections import Counter
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +20,7 @@ from asyncsvc.cli.options import (
     Json,
     Prompt,
     Url,
+    environment,
     print_json,
     read_text,
     settings_file,
@@ -37,14 +36,14 @@ app = typer.Typer()
 @app.command(rich_help_panel=THERE)
 def route(text: Prompt, as_json: Json = False, url: Url = None) -> int:
     """Show where a prompt would go and why; without a service, by the settings."""
-    text, environ = read_text(text), os.environ
+    text = read_text(text)
     try:
         with reach(url) as api:
             answer = api.post("/route", {"content": text}) | {"offline": False}
     except Unreachable:
         if url is not None:
             raise
-        answer = _offline(text, environ)
+        answer = _offline(text)
     if as_json:
         print_json(answer)
         return 0
@@ -52,8 +51,10 @@ def route(text: Prompt, as_json: Json = False, url: Url = None) -> int:
     return 0
 
 
-def _offline(text: str, environ: Mapping[str, str]) -> dict[str, Any]:
-    settings = load(settings_file(None), environ)
+def _offline(text: str) -> dict[str, Any]:
+    file = settings_file(None)
+    environ = environment(file)
+    settings = load(file, environ)
     router = Router(settings.models, settings.routes)
     decision = router.classify(Asked("chat", text))
     first, rest = router.pool(decision.name)
@@ -95,7 +96,8 @@ def route_eval(
     as_json: Json = False,
 ) -> int:
     """Say how often prompts of your own would be routed as they are labelled."""
-    settings = load(settings_file(None), os.environ)
+    beside = settings_file(None)
+    settings = load(beside, environment(beside))
     router = Router(settings.models, settings.routes)
     counts: Counter[tuple[str, str]] = Counter()
     for number, line in enumerate(_lines(file), 1):

@@ -34,7 +34,7 @@ def schedules(as_json: Json = False, url: Url = None) -> int:
         print_json(found)
         return 0
     console = tables.console()
-    table = tables.plain_table("id", "cron", "zone", "next UTC", ">runs", "text")
+    table = tables.plain_table("id", "cron", "zone", "next", ">runs", "text")
     table.columns[3].no_wrap = True
     table.columns[5].ratio = 1
     table.expand = console.width < tables.PIPE_WIDTH
@@ -43,7 +43,7 @@ def schedules(as_json: Json = False, url: Url = None) -> int:
             tables.shown_id(one["schedule_id"], console.width),
             one["cron"],
             one["timezone"],
-            (one["next_run_at"] or tables.NOTHING)[:16].replace("T", " "),
+            tables.moment(one["next_run_at"])[:16] if one["next_run_at"] else tables.NOTHING,
             str(one["runs"]),
             _text(one, tables.one_line(one["content_preview"])),
         )

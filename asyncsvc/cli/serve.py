@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +25,7 @@ from asyncsvc.cli.options import (
     Failure,
     Port,
     SettingsFile,
+    environment,
     program,
     settings_file,
 )
@@ -71,12 +72,15 @@ def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     import_server()
     from asyncsvc import server
     from asyncsvc.config import secrets
+    from asyncsvc.config.environment import open_to_others
     from asyncsvc.config.load import load
     from asyncsvc.config.settings import Settings
     from asyncsvc.logs.output import LogOutput
     from asyncsvc.providers.registry import Catalogue
 
     def announce(url: str) -> None:
+        if environ.file is not None and (warning := open_to_others(environ.file)):
+            log.warning("%s", warning)
         catalogue = Catalogue(settings, environ)
         for line in summary(settings, catalogue, file):
             say(line)
@@ -92,11 +96,13 @@ def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     def apply_log() -> None:
         output.apply(settings.log, secrets.values(settings.model_dump(), environ))
 
-    environ: Mapping[str, str] = os.environ
     found = settings_file(named)
     # Absolute: a reload must find it wherever the process has gone.
     file = found and found.absolute()
+    environ = environment(file)
     settings = read()
+    for line in left_behind(settings, file):
+        say(f"note      {line}")
     output = LogOutput()
     apply_log()
     with asyncio.Runner(loop_factory=fastest_loop()) as runner:
@@ -153,7 +159,8 @@ def summary(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
     enabled = dict.fromkeys(upstream.name for upstream in catalogue.upstreams)
     names = {**{name: "" for name in enabled}, **catalogue.disabled}
     width = max((len(name) for name in names), default=0)
-    lines = [f"settings  {file or 'built-in defaults (no settings.toml found)'}"]
+    none = f"built-in defaults: no settings.toml here; `{program()} init` writes one"
+    lines = [f"settings  {file or none}"]
     for name in settings.models:
         if name in enabled:
             lines.append(f"enabled   {name:{width}}  {', '.join(settings.models[name].model_ids)}")
@@ -164,6 +171,23 @@ def summary(settings: Any, catalogue: Any, file: Path | None) -> list[str]:
         lines.append(f"or see it work without any key: {program()} demo")
     cores = os.cpu_count() or 1
     return lines + [f"note      {each}" for each in crowded(catalogue.upstreams, cores)]
+
+
+def left_behind(settings: Any, file: Path | None) -> list[str]:
+    """Return a line where a database lies in the working directory, where relative paths counted
+    from before, and none lies where they count from now."""
+    from asyncsvc.config.load import earlier_place
+
+    earlier, now = earlier_place(settings, file, "storage.path"), Path(settings.storage.path)
+    if earlier is None:
+        return []
+    moves = [f"{earlier}* to {now.parent}"]
+    if (folder := earlier_place(settings, file, "tools.workspace")) is not None:
+        moves.append(f"{folder} to {settings.tools.workspace}")
+    return [
+        f"a database lies at {earlier}, which is not used: relative paths count from the folder of "
+        f"the settings. To go on with it, stop the service and move {' and '.join(moves)}"
+    ]
 
 
 def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -1,13 +1,15 @@
 """The console and what tables on it have in common.
 
-NO_COLOR, TERM=dumb and a pipe get plain text, a pipe in lines wide enough for whole ids.
-Tables fit 80 columns, with the end of an id where the whole does not fit.
+NO_COLOR, TERM=dumb and a pipe get plain text. In a pipe no line is broken or cut, and columns are
+two spaces or more apart. At a terminal tables fit 80 columns, with the end of an id where the whole
+does not fit. Times are local.
 """
 
 import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 
 from rich import box
@@ -21,7 +23,8 @@ from asyncsvc.cli import terminal
 from asyncsvc.cli.options import print_json
 from asyncsvc.cli.terminal import styled
 
-PIPE_WIDTH = 160
+PIPE_WIDTH = 100_000
+"""Columns of a pipe, which has no width: more than any line that is shown."""
 WIDE = 110
 """Columns from which there is room for whole ids."""
 
@@ -86,6 +89,8 @@ STYLES = {
     "failed": "red",
     "cancelled": "bright_black",
 }
+UNITS = ((86400, "d", 3600, "h"), (3600, "h", 60, "m"), (60, "m", 1, "s"))
+"""Sizes in seconds and names of a unit and of the next smaller one."""
 SHORT_ID = 8
 NOTHING = "–"
 
@@ -105,10 +110,12 @@ def _cell(cell: RenderableType | None) -> RenderableType | None:
 
 def plain_table(*columns: str, title: str | None = None) -> Table:
     """A table with a line under its head; a column with ">" before its name is of numbers."""
+    screen = sys.stdout.isatty()
     table = Rows(
-        box=box.SIMPLE_HEAD,
+        box=box.SIMPLE_HEAD if screen else None,
         title=title,
         title_justify="left",
+        padding=(0, 1 if screen else 2),
         pad_edge=False,
         collapse_padding=True,
     )
@@ -138,6 +145,22 @@ def number(value: float | int | None, unit: str = "") -> str:
         return NOTHING
     shown = f"{value:.1f}" if isinstance(value, float) else f"{value}"
     return f"{shown}{unit}"
+
+
+def moment(time: str) -> str:
+    """A time of the service for people: local, to the second."""
+    return datetime.fromisoformat(time).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(seconds: float) -> str:
+    """A time span for people: the two largest units."""
+    if seconds < 60:
+        return f"{max(seconds, 0):.1f} s"
+    whole = int(seconds)
+    for size, unit, smaller, small in UNITS:
+        if whole >= size:
+            return f"{whole // size}{unit} {whole % size // smaller:02}{small}"
+    raise AssertionError
 
 
 def print_answer(

@@ -1,67 +1,32 @@
-"""`tasks`, `show`, `explain`, `stats` and the commands for one task: one request, one answer.
+"""`show`, `explain` and `stats`: one request, one answer.
 
---json prints the service's answer whole and unchanged.
+--json prints the service's answer whole and unchanged; else times are local.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from asyncsvc.cli import tables
+from asyncsvc.cli import tables, why_slow
 from asyncsvc.cli.agent_lines import how_to_decide, wait_text
 from asyncsvc.cli.agent_tables import time_table
 from asyncsvc.cli.client import reach
-from asyncsvc.cli.options import THERE, Json, States, TaskId, Url, print_json, program
+from asyncsvc.cli.options import (
+    MISUSED,
+    THERE,
+    Failure,
+    Json,
+    TaskId,
+    Url,
+    duration_option,
+    program,
+)
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.terminal import json_text
 
 app = typer.Typer()
-
-WAIT_REASONS = {
-    "scheduled_s": "until its time",
-    "retry_s": "between two tries",
-    "paused_s": "paused",
-    "session_s": "behind an earlier task of its session",
-    "concurrency": "all slots of the model were busy",
-    "rate": "the calls that the rate allows were used up",
-    "slow_down": "the provider had asked to slow down",
-    "quota": "the quota was used up",
-    "breaker": "the breaker was open after failures",
-    "held": "the model was paused",
-    "disabled": "the model was disabled",
-    "tokens": "the token budget was used up",
-    "patience": "a free model was left to wait for a faster one",
-    "turn": "others had their turn",
-    "equal_task": "an equal task was to make the call for both",
-    "start": "its start was being written",
-    "other": "not known: before a restart, or it ended before a start",
-}
-
-
-@app.command(rich_help_panel=THERE)
-def tasks(
-    status: Annotated[States | None, typer.Option(help="Only those in this state.")] = None,
-    waiting_for: Annotated[
-        Literal["approval", "review"] | None, typer.Option(help="Only agents that wait for yours.")
-    ] = None,
-    limit: Annotated[int, typer.Option(min=1, max=500, help="At most so many.")] = 20,
-    as_json: Json = False,
-    url: Url = None,
-) -> int:
-    """List tasks, newest first."""
-    with reach(url) as api:
-        query = {"status": status, "waiting_for": waiting_for, "limit": limit}
-        page = api.get("/tasks", query)
-    if as_json:
-        print_json(page)
-        return 0
-    console = tables.console()
-    console.print(task_table(page["tasks"], console.width))
-    if page["next_cursor"]:
-        console.print(f"the newest {limit}; more with --limit N", style="bright_black")
-    return 0
 
 
 @app.command(rich_help_panel=THERE)
@@ -73,44 +38,27 @@ def show(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
 
 
 @app.command(rich_help_panel=THERE)
-def explain(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Say what happened to a task, and what it waited for."""
-    with reach(url) as api:
-        story = api.get(f"/tasks/{api.resolve(task_id)}/explain")
-    return print_answer(story, as_json, story_report)
-
-
-@app.command(rich_help_panel=THERE)
-def cancel(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Cancel a task; a running one is cut off at once."""
-    return command(task_id, "cancel", as_json, url)
-
-
-@app.command(rich_help_panel=THERE)
-def pause(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Hold a task until `resume`."""
-    return command(task_id, "pause", as_json, url)
-
-
-@app.command(rich_help_panel=THERE)
-def resume(
-    task_id: TaskId,
-    decision: Annotated[
-        Literal["rerun", "skip", "fail"] | None,
-        typer.Option(help="Of an agent whose tool was cut off: what to do with that call."),
+def explain(
+    task_id: Annotated[
+        str | None, typer.Argument(metavar="[ID]", help="A task's id, or the end of it.")
+    ] = None,
+    all_tasks: Annotated[
+        bool, typer.Option("--why-slow", help="Instead of one task: what all have waited for.")
+    ] = False,
+    since: Annotated[
+        float | None, duration_option("--since", "How far back --why-slow looks; default 1h.")
     ] = None,
     as_json: Json = False,
     url: Url = None,
 ) -> int:
-    """Let a paused task go on."""
-    fields = None if decision is None else {"decision": decision}
-    return command(task_id, "resume", as_json, url, fields)
-
-
-@app.command(rich_help_panel=THERE)
-def retry(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
-    """Start a finished task anew, under the same id."""
-    return command(task_id, "retry", as_json, url)
+    """Say what happened to a task and what it waited for; with --why-slow, what all waited for."""
+    if all_tasks == (task_id is not None):
+        raise Failure("give a task's id, or --why-slow for all tasks", MISUSED)
+    if task_id is None:
+        return why_slow.command(3600.0 if since is None else since, as_json, url)
+    with reach(url) as api:
+        story = api.get(f"/tasks/{api.resolve(task_id)}/explain")
+    return print_answer(story, as_json, story_report)
 
 
 @app.command(rich_help_panel=THERE)
@@ -119,48 +67,6 @@ def stats(as_json: Json = False, url: Url = None) -> int:
     with reach(url) as api:
         counts = api.get("/tasks/stats")
     return print_answer(counts, as_json, count_table)
-
-
-def command(
-    task_id: str, verb: str, as_json: bool, url: str | None, fields: dict[str, Any] | None = None
-) -> int:
-    """Send a command for a task and print the state that it then has."""
-    with reach(url) as api:
-        task = api.command(api.resolve(task_id), verb, fields)
-    return print_answer(task, as_json, lambda found: f"{found['task_id']}  {found['status']}")
-
-
-def task_table(items: list[dict[str, Any]], width: int) -> RenderableType:
-    """A page of tasks."""
-    if not items:
-        return Text("no task")
-    table = tables.plain_table("id", "status", "model", "created UTC", "text", ">time")
-    for at in (0, 1, 3, 5):
-        table.columns[at].no_wrap = True
-    table.columns[4].ratio = 1
-    table.expand = width < tables.PIPE_WIDTH
-    for item in items:
-        table.add_row(
-            tables.shown_id(item["task_id"], width),
-            tables.status(item["status"]),
-            tables.one_line(item["metadata"]["name"] or item["model"] or tables.NOTHING),
-            _moment(item["created_at"]),
-            _text(item),
-            tables.number(item["metadata"]["latency"], " s"),
-        )
-    return table
-
-
-def _text(item: dict[str, Any]) -> Text:
-    asked = tables.one_line(item["content_preview"])
-    if item["error"]:
-        return Text.assemble(asked, "  ", (item["error"]["code"], "red"))
-    return asked
-
-
-def _moment(time: str) -> str:
-    """Month, day and time, in UTC as all times are."""
-    return f"{time[5:10]} {time[11:19]}"
 
 
 def task_details(view: dict[str, Any]) -> RenderableType:
@@ -176,10 +82,10 @@ def task_details(view: dict[str, Any]) -> RenderableType:
         ("model", model or view["model"] or "not chosen yet"),
         ("queue", f"{view['lane']}, priority {view['priority']}"),
         ("attempts", str(view["attempts"])),
-        ("created", view["created_at"]),
-        ("started", view["started_at"]),
-        ("next run", view["next_run_at"]),
-        ("finished", view["finished_at"]),
+        ("created", _moment(view["created_at"])),
+        ("started", _moment(view["started_at"])),
+        ("next run", _moment(view["next_run_at"])),
+        ("finished", _moment(view["finished_at"])),
         ("position", view.get("position")),
         ("latency", tables.number(meta["latency"], " s") if meta["latency"] is not None else None),
         ("tokens", _tokens(usage)),
@@ -201,6 +107,10 @@ def task_details(view: dict[str, Any]) -> RenderableType:
         *_section("arguments", _whole(approval.get("arguments"))),
         *_section("change", approval.get("diff")),
     )
+
+
+def _moment(time: str | None) -> str | None:
+    return None if time is None else tables.moment(time)
 
 
 def _tokens(usage: dict[str, Any]) -> str | None:
@@ -281,7 +191,7 @@ def _count(value: int, state: str) -> Text:
 
 def story_report(story: dict[str, Any]) -> RenderableType:
     head = Text.assemble((story["task_id"], "bold"), "  ", tables.status(story["status"]))
-    steps = tables.plain_table("at UTC", "what", "state", ">for", "why")
+    steps = tables.plain_table("at", "what", "state", ">for", "why")
     for step in story["timeline"]:
         steps.add_row(
             _clock(step["at"]),
@@ -300,7 +210,7 @@ def _waits(story: dict[str, Any]) -> list[RenderableType]:
     table = tables.plain_table(">waited", "because")
     for name, seconds in sorted(found.items(), key=lambda each: -each[1]):
         if seconds > 0:
-            table.add_row(f"{seconds:.3f} s", WAIT_REASONS.get(name, name))
+            table.add_row(f"{seconds:.3f} s", why_slow.REASONS.get(name, name))
     return [table] if table.row_count else []
 
 
@@ -345,4 +255,4 @@ def _rest(story: dict[str, Any]) -> list[RenderableType]:
 
 
 def _clock(at: str) -> str:
-    return at.partition("T")[2].rstrip("Z")
+    return f"{tables.moment(at)[11:]}{at[19:].rstrip('Z')}"

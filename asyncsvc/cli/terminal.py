@@ -8,6 +8,7 @@ too: each character is judged alone.
 
 import io
 import os
+import sys
 from collections.abc import Iterable
 from typing import Any, TextIO
 
@@ -51,6 +52,11 @@ def control(stream: TextIO, sequence: str) -> None:
     """Write an escape sequence of our own, which a `Screen` would not let through."""
     getattr(stream, "rich_proxied_file", stream).write(sequence)
     stream.flush()
+
+
+def has_person() -> bool:
+    """Whether a question can be asked: what is read and what is written are a terminal's."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def styled(stream: TextIO) -> bool:

@@ -6,8 +6,8 @@ settings or in one that goes with it.
 
 import asyncio
 import json
-import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -15,7 +15,16 @@ from urllib.parse import quote
 import typer
 
 from asyncsvc.cli.client import Unreachable, reach
-from asyncsvc.cli.options import MISUSED, THERE, Failure, Json, Url, print_json, settings_file
+from asyncsvc.cli.options import (
+    MISUSED,
+    THERE,
+    Failure,
+    Json,
+    Url,
+    environment,
+    print_json,
+    settings_file,
+)
 from asyncsvc.config.load import load
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import RequestError
@@ -75,15 +84,21 @@ def _called(
     except Unreachable:
         if url is not None:
             raise
-    settings = load(settings_file(None), os.environ)
+    file = settings_file(None)
+    environ = environment(file)
+    settings = load(file, environ)
     try:
-        return asyncio.run(_here(settings, name, given, workspace))
+        return asyncio.run(_here(settings, environ, name, given, workspace))
     except RequestError as error:
         raise Failure(str(error), MISUSED if error.status in (404, 422) else 1) from None
 
 
 async def _here(
-    settings: Settings, name: str, given: dict[str, Any], workspace: str | None
+    settings: Settings,
+    environ: Mapping[str, str],
+    name: str,
+    given: dict[str, Any],
+    workspace: str | None,
 ) -> dict[str, Any]:
     tools = settings.tools
     runner = Runner(tools)
@@ -92,7 +107,7 @@ async def _here(
         *exec_tools(runner, tools.exec_allow),
         *fetch_tools(tools),
     ]
-    servers = McpServers(tools.mcp, os.environ, tools.timeout_s)
+    servers = McpServers(tools.mcp, environ, tools.timeout_s)
     toolbox = Toolbox(every, Workspaces(Path(tools.workspace)), runner, servers)
     try:
         found = await toolbox.find(name)

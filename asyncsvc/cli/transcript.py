@@ -5,14 +5,13 @@ it and starts on a new line. The note of waiting shows on terminals only. Of an 
 its last step is the answer: what it says before it calls tools goes to stdout at a terminal only.
 """
 
-import asyncio
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from asyncsvc.cli.agent_lines import AgentLines, call_text, how_to_decide, wait_text
-from asyncsvc.cli.client import Api, follow
-from asyncsvc.cli.options import FAILED, INTERRUPTED, Failure
+from asyncsvc.cli.client import Api
+from asyncsvc.cli.failures import FAILED, INTERRUPTED, Failure
 from asyncsvc.cli.terminal import control, one_line, say, styled
 
 KEPT_CHARS = 20_000
@@ -286,6 +285,8 @@ async def stream(api: Api, task_id: str, transcript: Transcript, *, until_asked:
             transcript.say(f"connection lost ({why}); looking for the service again")
             breaks.append(why)
 
+    from asyncsvc.cli.following import follow  # imported while the task is under way already
+
     breaks: list[str] = []
     transcript.view.task_id = task_id
     async with aclosing(follow(api.address, task_id, transcript.seq, lost)) as events:
@@ -301,6 +302,8 @@ def stream_or_cancel(
 ) -> bool:
     """Stream a task until it ends, or until a person is to decide; True where Ctrl-C has cancelled
     it."""
+    import asyncio
+
     try:
         asyncio.run(stream(api, task_id, transcript, until_asked=until_asked))
     except KeyboardInterrupt:

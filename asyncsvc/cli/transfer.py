@@ -29,6 +29,7 @@ from asyncsvc.cli.options import (
     SettingsFile,
     States,
     Url,
+    environment,
     print_json,
     program,
     settings_file,
@@ -172,7 +173,8 @@ def _read(file: str) -> Generator[IO[bytes]]:
 @app.command(rich_help_panel=HERE)
 def restore(file: Old, settings: SettingsFile = None, db: Database = None) -> int:
     """Put a backup in the place of the database; the service must be stopped."""
-    found = load(settings_file(settings), os.environ, overrides(None, None, db))
+    named = settings_file(settings)
+    found = load(named, environment(named), overrides(None, None, db))
     database = Path(found.storage.path)
     source = None if file == STD else Path(file)
     if source is not None:

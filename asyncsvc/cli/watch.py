@@ -1,97 +1,41 @@
-"""`watch`: one task's stream, or the newest tasks as a live table.
+"""`watch`: one task's stream, or all tasks live: as a full screen with keys, or as a plain table.
 
-The table comes back by itself after a restart of the service; Ctrl-C leaves the tasks alone.
+The full screen needs the extra `tui`; without it, with NO_COLOR and with `--plain` it is the table.
+Both come back by themselves after a restart of the service; leaving them leaves the tasks alone.
 """
 
 import asyncio
 import sys
 from contextlib import aclosing, suppress
-from typing import Annotated, Any
+from importlib.util import find_spec
+from typing import Annotated
 
 import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from asyncsvc.cli import tables
-from asyncsvc.cli.agent_lines import wait_text
-from asyncsvc.cli.client import Api, Message, feed, follow, reach
-from asyncsvc.cli.options import INTERRUPTED, THERE, Failure, Url
+from asyncsvc.cli import tables, watch_view
+from asyncsvc.cli.client import Api, reach
+from asyncsvc.cli.following import feed, follow
+from asyncsvc.cli.options import INTERRUPTED, THERE, Url
 from asyncsvc.cli.terminal import json_text, say
-from asyncsvc.cli.transcript import TaskView, Transcript, stream
+from asyncsvc.cli.transcript import Transcript, stream
+from asyncsvc.cli.watch_board import Board
 
 app = typer.Typer()
 FRAMES_PER_S = 8
-RELOAD_S = 1.0
-"""Shortest time between two reads of the list, which has the prompts; the events have not."""
+UNFINISHED, ENDED = 500, 200
+"""Tasks that the full screen has."""
 
 
-class Board:
-    """The newest tasks as a table, kept up to date by events."""
-
-    def __init__(self, api: Api, rows: int) -> None:
-        self._connected = True
-        self._api = api
-        self._rows = rows
-        self._items: list[dict[str, Any]] = []
-        self._views: dict[str, TaskView] = {}
-        self._stale = True
-
-    def lost(self, _: str) -> None:
-        """Mark the list as old after a break of the connection."""
-        self._connected, self._stale = False, True
-
-    def take(self, event: Message) -> None:
-        """Apply one event of the feed."""
-        view = self._views.get(event["task_id"])
-        if view is not None:
-            view.take(event)
-        self._stale |= view is None or view.ended
-
-    async def keep_fresh(self) -> None:
-        """Read the list whenever a task is new to it, until cancelled."""
-        while True:
-            if self._stale:
-                self._stale = False
-                try:
-                    page = await asyncio.to_thread(self._api.get, "/tasks", {"limit": self._rows})
-                    self.show(page["tasks"])
-                    self._connected = True
-                except Failure:
-                    self._stale = True  # it is away; the feed says so, and ends when it gives up
-            await asyncio.sleep(RELOAD_S)
-
-    def show(self, items: list[dict[str, Any]]) -> None:
-        """Take a page of the list; the views of unfinished tasks stay."""
-        self._items = items
-        views = {item["task_id"]: _view(item) for item in items}
-        known = {task_id: self._views.get(task_id, view) for task_id, view in views.items()}
-        self._views = {
-            task_id: view if view.ended else known[task_id] for task_id, view in views.items()
-        }
-
-    def rendered(self, width: int) -> RenderableType:
-        """Return the table and whether it is up to date."""
-        table = tables.plain_table("id", "status", "model", "asked", "so far")
-        table.expand = True
-        for at in range(3):
-            table.columns[at].no_wrap = True
-        table.columns[3].ratio, table.columns[4].ratio = 2, 3
-        for item in self._items:
-            view = self._views[item["task_id"]]
-            table.add_row(
-                tables.shown_id(view.task_id, width),
-                tables.status(view.status),
-                tables.one_line(view.name or item["model"] or tables.NOTHING),
-                tables.one_line(item["content_preview"]),
-                _so_far(view, width),
-            )
-        note = "Ctrl-C leaves" if self._connected else "connection lost; looking for the service"
-        return Group(table, Text(note, "bright_black" if self._connected else "yellow"))
-
-
-def watch_all(api: Api, as_json: bool) -> int:
-    """Show all tasks until Ctrl-C, which is the way to leave and no failure."""
+def watch_all(api: Api, as_json: bool, plain: bool) -> int:
+    """Show all tasks until the reader leaves, which is no failure."""
     api.get("/tasks/stats")
+    if tables.lively() and not (as_json or plain) and sys.stdin.isatty() and find_spec("textual"):
+        from asyncsvc.cli.watch_app import show  # the only module that needs the extra
+
+        show(api, UNFINISHED, ENDED)
+        return 0
     with suppress(KeyboardInterrupt):
         asyncio.run(_table(api) if tables.lively() and not as_json else _lines(api, as_json))
     return 0
@@ -99,18 +43,20 @@ def watch_all(api: Api, as_json: bool) -> int:
 
 async def _table(api: Api) -> None:
     console = tables.console()
-    board = Board(api, max(5, console.height - 5))
-    reading = asyncio.create_task(board.keep_fresh())
-    try:
-        async with (
-            tables.redrawn(console, lambda: board.rendered(console.width), FRAMES_PER_S),
-            aclosing(feed(api.address, board.lost)) as events,
-        ):
-            async for event in events:
-                board.take(event)
-    finally:
-        reading.cancel()
-        await asyncio.gather(reading, return_exceptions=True)
+    room = max(5, console.height - watch_view.HEAD_LINES - 3)
+    board = Board(api, room, room)
+    async with tables.redrawn(console, lambda: drawn(board, console.width, room), FRAMES_PER_S):
+        await board.keep_up()
+
+
+def drawn(board: Board, width: int, room: int) -> RenderableType:
+    """The board as a table of `room` tasks at most."""
+    note = "Ctrl-C leaves" if board.connected else "connection lost; looking for the service"
+    return Group(
+        *watch_view.head(board, width),
+        watch_view.rows(board.entries()[:room], width),
+        Text(note, watch_view.DIM if board.connected else "yellow"),
+    )
 
 
 async def _lines(api: Api, as_json: bool) -> None:
@@ -123,34 +69,6 @@ async def _lines(api: Api, as_json: bool) -> None:
                 error = (event["data"].get("error") or {}).get("code", "")
                 line = f"{event['ts']}  {event['task_id']}  {event['data']['status']:9}  {error}"
                 say(line.rstrip())
-
-
-def _view(item: dict[str, Any]) -> TaskView:
-    return TaskView(
-        item["task_id"],
-        item["status"],
-        name=item["metadata"]["name"],
-        text=item["result_preview"] or "",
-        latency=item["metadata"]["latency"],
-        usage=item["metadata"]["usage"] or {},
-        error=item["error"],
-    )
-
-
-def _so_far(view: TaskView, width: int) -> Text:
-    if view.waits and view.asked:
-        return tables.one_line(wait_text(view.asked), "magenta")
-    if view.error:
-        return tables.one_line(f"{view.error['code']}: {view.error['message']}", "red")
-    if view.status == "running":
-        step = f"step {view.step} " if view.step else ""
-        rate = f"{view.rate:.0f}/s " if view.rate else ""
-        tail = view.doing or " ".join((view.text or view.thoughts).split())[-width // 6 :]
-        return Text.assemble((step + rate, "cyan"), tail, no_wrap=True, overflow="ellipsis")
-    if view.position:
-        eta = f", about {view.eta_s:.0f} s" if view.eta_s else ""
-        return Text(f"position {view.position}{eta}", "yellow", no_wrap=True)
-    return tables.one_line(view.text, "bright_black")
 
 
 def watch_one(api: Api, task_id: str, as_json: bool) -> int:
@@ -179,8 +97,11 @@ async def _print_events(api: Api, task_id: str) -> int:
 @app.command(rich_help_panel=THERE)
 def watch(
     task_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Stream this one. Else a live table.")
+        str | None, typer.Argument(metavar="[ID]", help="Stream this one. Else all, live.")
     ] = None,
+    plain: Annotated[
+        bool, typer.Option("--plain", help="A plain table in place of the full screen.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Events, one JSON line each.")] = False,
     url: Url = None,
 ) -> int:
@@ -188,4 +109,4 @@ def watch(
     with reach(url) as api:
         if task_id is not None:
             return watch_one(api, api.resolve(task_id), as_json)
-        return watch_all(api, as_json)
+        return watch_all(api, as_json, plain)

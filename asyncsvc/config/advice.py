@@ -5,12 +5,11 @@ changes a file.
 """
 
 import hashlib
-import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from asyncsvc.config.environment import ENV_FILE, open_to_others
 from asyncsvc.config.secrets import SECRET_NAMES, names_variables
 from asyncsvc.config.settings import Settings
 
@@ -26,10 +25,10 @@ def warnings(settings: Settings, environ: Mapping[str, str], file: Path | None) 
     values = list(_values("", settings.model_dump()))
     lines = [*_tokens(values, environ), *_in_the_file(values)]
     folders = dict.fromkeys([Path.cwd(), *([file.absolute().parent] if file else [])])
-    secret_files = [folder / ".env" for folder in folders]
+    secret_files = [folder / ENV_FILE for folder in folders]
     if file is not None and any(_in_the_file(values)):
         secret_files.append(file)
-    return lines + [line for each in secret_files if (line := _open_to_others(each))]
+    return lines + [line for each in secret_files if (line := open_to_others(each))]
 
 
 def _values(where: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str, Any]]:
@@ -89,14 +88,3 @@ def _in_the_file(values: list[tuple[str, str, Any]]) -> Iterator[str]:
         inside = ".extra_headers." in full or ".extra_body." in full
         if inside and isinstance(value, str) and value and SECRET_NAMES.fullmatch(key):
             yield f"{full} is a secret in the file; put it into the variable of api_key_env"
-
-
-def _open_to_others(file: Path) -> str | None:
-    """Return a warning about a file with secrets that other users of this machine can read."""
-    try:
-        mode = file.stat().st_mode
-    except OSError:
-        return None
-    if os.name == "nt" or not mode & (stat.S_IRGRP | stat.S_IROTH):
-        return None
-    return f"{file} holds secrets and can be read by others: chmod 600 {file}"

@@ -5,7 +5,7 @@ documentation is made from. Promises that a difference shows no secret. Never re
 file, and never applies anything but to the settings themselves.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -142,6 +142,12 @@ class Difference:
     added: list[str] = field(default_factory=list)
     removed: list[str] = field(default_factory=list)
     needs_restart: list[str] = field(default_factory=list)
+    variables: list[str] = field(default_factory=list)
+    """Names of the variables of the `.env` file that have changed."""
+    enabled: list[str] = field(default_factory=list)
+    """Models that can be used again, or now."""
+    disabled: dict[str, str] = field(default_factory=dict)
+    """Models that can no longer be used, and why."""
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -149,6 +155,9 @@ class Difference:
             "added": self.added,
             "removed": self.removed,
             "needs_restart": self.needs_restart,
+            "variables": self.variables,
+            "enabled": self.enabled,
+            "disabled": self.disabled,
         }
 
     def __str__(self) -> str:
@@ -157,6 +166,9 @@ class Difference:
         parts += [f"{_named(name)} added" for name in self.added]
         parts += [f"{_named(name)} removed" for name in self.removed]
         parts += [f"{key} needs a restart" for key in self.needs_restart]
+        parts += [f"{name} has changed in .env" for name in self.variables]
+        parts += [f"model {name} can be used" for name in self.enabled]
+        parts += [f"model {name} is disabled: {why}" for name, why in self.disabled.items()]
         return "; ".join(parts) or "nothing has changed"
 
 
@@ -213,6 +225,12 @@ def _compare(
         else:
             change = {"from": shown(key, before), "to": shown(key, after)}
             found.changed[f"{where}.{key}"] = change
+
+
+def read_at_the_start(settings: Settings, variables: Iterable[str]) -> list[str]:
+    """Return those of the variables whose values are read once, when the service starts."""
+    once = {settings.server.auth_tokens_env, settings.webhooks.secret_env}
+    return [name for name in variables if name in once]
 
 
 def shown(key: str, value: Any) -> Any:

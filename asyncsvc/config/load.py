@@ -21,12 +21,13 @@ from asyncsvc.config.value_types import SECRET
 from asyncsvc.errors import SettingsError
 
 PREFIX = "ASYNCSVC_"
-DEFAULT_FILE = "settings.toml"
 NEVER_SHOWN = {"extra_headers", "extra_body", "base_url", "token_sha256"}
 """Keys whose values may hold a secret although they should not."""
 NAMED: Mapping[str, type[BaseModel]] = {"models": Model, "clients": Client}
 """Sections that hold a table for each name, with what such a table is."""
 OUTSIDE_THE_FILE = {"ASYNCSVC_TOKENS", "ASYNCSVC_TOKEN", "ASYNCSVC_URL"}
+PLACES = {"storage": ("path",), "tools": ("workspace",), "server": ("certfile", "keyfile")}
+"""Values that name files; a relative one counts from the folder of the settings file."""
 
 
 def load(
@@ -34,7 +35,8 @@ def load(
 ) -> Settings:
     """Read the file (None: defaults only) and the environment.
 
-    `overrides` are the command line's, as {"server": {"port": 1}}; they win over all.
+    `overrides` are the command line's, as {"server": {"port": 1}}; they win over all, and their
+    relative paths count from the working directory, all others from the folder of the file.
     Raises SettingsError with one line per fault.
     """
     values = _read(path) if path is not None else {}
@@ -46,6 +48,8 @@ def load(
         faults += [_line(fault, path, environ) for fault in error.errors()]
     if faults:
         raise SettingsError([redacted(line) for line in faults])
+    if path is not None:
+        settings = _placed(settings, path.absolute().parent)
     for section, changes in (overrides or {}).items():
         merged = getattr(settings, section).model_dump() | dict(changes)
         try:
@@ -62,6 +66,27 @@ def load(
     settings.sources.update(sources)
     _check_exposure(settings, environ)
     return settings
+
+
+def _placed(settings: Settings, folder: Path) -> Settings:
+    """The settings with absolute paths."""
+    for section, keys in PLACES.items():
+        table = getattr(settings, section)
+        paths = {key: str(folder / value) for key in keys if (value := getattr(table, key))}
+        settings = settings.model_copy(update={section: table.model_copy(update=paths)})
+    return settings
+
+
+def earlier_place(settings: Settings, file: Path | None, key: str) -> Path | None:
+    """Return what lies where a relative path led when it counted from the working directory, where
+    nothing lies at its place now; `key` is the full name of a value in PLACES."""
+    section, _, name = key.partition(".")
+    now = Path(getattr(getattr(settings, section), name))
+    if file is None or settings.sources.get(key) == "command line" or now.exists():
+        return None
+    folder = file.absolute().parent
+    earlier = Path.cwd() / now.relative_to(folder) if now.is_relative_to(folder) else now
+    return earlier if earlier != now and earlier.exists() else None
 
 
 def _check_exposure(settings: Settings, environ: Mapping[str, str]) -> None:

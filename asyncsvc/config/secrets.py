@@ -26,6 +26,7 @@ _RANDOM = re.compile("(?=[A-Za-z]*[0-9])(?=[0-9]*[A-Za-z])[A-Za-z0-9]{16,}")
 _SEVERAL = re.compile(r"[,\s]+")
 RANDOM_DIGITS = 3
 """Digits from which a long part of a name is taken for random text; names have one or two."""
+_WRAPPING = re.compile(r"^[\"'`]?(?:authorization:\s*)?(?:bearer\s+)?", re.IGNORECASE)
 SECRET_NAMES = re.compile(
     "(?:.*[-_])?(?:authorization|cookie|token|password|secret|key|apikey|auth)", re.IGNORECASE
 )
@@ -40,6 +41,11 @@ def looks_like_key(text: str) -> bool:
 def redacted(text: str) -> str:
     """Return the text with *** for all that looks like a key."""
     return KEY.sub(HIDDEN, text)
+
+
+def unwrapped(key: str) -> str:
+    """Return a key without what is copied along with it: spaces, quotes, its header, `Bearer`."""
+    return _WRAPPING.sub("", key.strip()).strip().strip("\"'`").strip()
 
 
 def is_variable(name: str) -> bool:

@@ -7,7 +7,7 @@ file and the environment is `loading.py`.
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import ip_network
 from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
@@ -20,6 +20,7 @@ from pydantic import (
     model_validator,
 )
 
+from asyncsvc.config.listening import is_loopback as is_loopback
 from asyncsvc.config.model import Model as Model
 from asyncsvc.config.secrets import looks_like_key
 from asyncsvc.config.telemetry import Log as Log
@@ -454,11 +455,3 @@ def tokens(settings: Settings, environ: Mapping[str, str]) -> list[str]:
     """The bearer tokens that clients may use; empty means that none is asked for."""
     held = environ.get(settings.server.auth_tokens_env, "")
     return [token.strip() for token in held.split(",") if token.strip()]
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine can reach `host`."""
-    try:
-        return ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

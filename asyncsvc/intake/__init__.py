@@ -2,4 +2,4 @@
 
 Import `Intake` from `intake`, `Control` and `Holds` from `commands`, `Decisions` from `decisions`,
 `Forks` from `forks`, `Importer` from `importer` with its `staging`, `AgentChecks` from
-`agent_checks`, the types of a submit and of its keys from `admission`. No task is ordered here."""
+`agent_checks`, `Quotas` from `quotas`, what a submit takes from `admission`. Nothing is ordered."""

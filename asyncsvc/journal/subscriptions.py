@@ -18,7 +18,7 @@ TAIL = 256
 """Events of one task kept in memory while it is followed; a follower further back reads the
 disk. At 50 tokens a second it is five seconds of stream."""
 FEED_TAIL = 4096
-TAIL_CHARS, FEED_TAIL_CHARS = 1 << 20, 8 << 20
+TAIL_CHARS, FEED_TAIL_CHARS = 1 << 20, 2 << 20
 """Characters of data in them, unless a single event has more."""
 
 

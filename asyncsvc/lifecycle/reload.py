@@ -19,11 +19,13 @@ from typing import Any
 from asyncsvc.access import Clients
 from asyncsvc.config import diff as live
 from asyncsvc.config.diff import Difference
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.settings import Settings
 from asyncsvc.execution.workers import WorkerPool
 from asyncsvc.intake.commands import Holds
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.restart import LearnedLimits, learned
+from asyncsvc.limits.verdict import Stage
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import Router
@@ -41,6 +43,8 @@ class Reloader:
     settings: Settings
     read: Callable[[], Settings] | None
     """Reads file and environment. Raises SettingsError. None: there are none."""
+    environment: Environment
+    """The variables, of which those of the `.env` file are read again."""
     clients: Clients
     journal: Journal
     catalogue: Catalogue
@@ -62,32 +66,57 @@ class Reloader:
         async with self.lock:
             for renew in self.renewals:
                 renew()
-            new = self.read() if self.read is not None else self.settings
-            plan, callers = self.catalogue.plan(new), self.clients.plan(new)
-            store, now = self.journal.store, self.journal.now
-            reach_ms = round(max((m.rpm_window_s for m in new.models.values()), default=60) * 2000)
-            # The earlier calls of a model that was removed and comes back still count.
-            known = {gate.name for gate in self.catalogue.gates}
-            added = any(account.gate not in known for account in plan.usable)
-            calls = await store.calls_since(now() - reach_ms) if added else []
-            limits = await learned(store) if added else {}
-            caching = new.cache.enabled and not self.settings.cache.enabled
-            # No await from here to the end of `_apply`: no other coroutine sees half of the change.
-            found = live.difference(self.settings, new)
-            live.adopt(self.settings, new)
-            self.journal.keep_calls_ms = max(self.journal.keep_calls_ms, reach_ms)
-            self.clients.adopt(new, callers)
-            fresh = self.catalogue.adopt(plan)
-            self.catalogue.restore(calls, now(), fresh)
-            self.catalogue.learned(limits, fresh)
-            self._apply("queue.ttl_s" in found.changed)
-            self.reloaded()
-            if caching:
-                await self.scheduler.cache.load(store)
-            log.info("settings read again: %s", found)
-            for line in registry.warnings(new.tools) if "tools.approve" in found.changed else ():
-                log.warning("%s", line)
-            return found
+            with self.environment.reread() as variables:
+                return await self._reload(variables)
+
+    async def _reload(self, variables: list[str]) -> Difference:
+        """Read, check and apply the settings, `variables` of the `.env` file having changed."""
+        new = self.read() if self.read is not None else self.settings
+        plan, callers = self.catalogue.plan(new), self.clients.plan(new)
+        store, now = self.journal.store, self.journal.now
+        reach_ms = round(max((m.rpm_window_s for m in new.models.values()), default=60) * 2000)
+        # The earlier calls of a model that was removed and comes back still count.
+        known = {gate.name for gate in self.catalogue.gates}
+        added = any(account.gate not in known for account in plan.usable)
+        calls = await store.calls_since(now() - reach_ms) if added else []
+        limits = await learned(store) if added else {}
+        caching = new.cache.enabled and not self.settings.cache.enabled
+        # No await from here to the end of `_apply`: no other coroutine sees half of the change.
+        found = live.difference(self.settings, new)
+        found.variables.extend(variables)
+        found.needs_restart.extend(live.read_at_the_start(self.settings, variables))
+        lacking = self.catalogue.lacking() | self._resting()
+        live.adopt(self.settings, new)
+        self.journal.keep_calls_ms = max(self.journal.keep_calls_ms, reach_ms)
+        self.clients.adopt(new, callers)
+        fresh = self.catalogue.adopt(plan)
+        self.catalogue.restore(calls, now(), fresh)
+        self.catalogue.learned(limits, fresh)
+        self._apply("queue.ttl_s" in found.changed)
+        self.reloaded()
+        self._note_models(found, lacking)
+        if caching:
+            await self.scheduler.cache.load(store)
+        log.info("settings read again: %s", found)
+        for line in registry.warnings(new.tools) if "tools.approve" in found.changed else ():
+            log.warning("%s", line)
+        return found
+
+    def _note_models(self, found: Difference, before: dict[str, str]) -> None:
+        """Note which models the reload has brought back or taken away; `before` has the reasons
+        why models could not be used."""
+        after, resting = self.catalogue.lacking(), self._resting()
+        found.enabled.extend(
+            name for name in self.settings.models if name in before and name not in after | resting
+        )
+        found.disabled.update({n: why for n, why in after.items() if before.get(n) != why})
+
+    def _resting(self) -> dict[str, str]:
+        """The models of which no account takes calls at the moment, and why."""
+        reasons: dict[str, list[str | None]] = {}
+        for upstream in self.catalogue.upstreams:
+            reasons.setdefault(upstream.name, []).append(upstream.gate.describe(Stage.QUEUE))
+        return {name: str(found[-1]) for name, found in reasons.items() if all(found)}
 
     def _apply(self, ttl_changed: bool) -> None:
         settings = self.settings

@@ -6,13 +6,15 @@ where there is something to estimate from, and it is no promise.
 
 import asyncio
 import math
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.limits.verdict import Stage
 from asyncsvc.scheduling.candidates import AccountSlot
 from asyncsvc.scheduling.dispatcher import Dispatcher
-from asyncsvc.scheduling.fair_queue import Rank, entry_of, newcomer
+from asyncsvc.scheduling.fair_queue import Rank, newcomer, rank
 from asyncsvc.scheduling.groups import Sessions
 from asyncsvc.tasks.state import Request, State, Task
 
@@ -41,12 +43,21 @@ class EtaEstimator:
         self._sessions = sessions
         self._loop = asyncio.get_running_loop()
         self._states: dict[tuple[AccountSlot, ...], tuple[tuple[float, int, int], _State]] = {}
+        self._order: tuple[float, list[Task]] | None = None
 
     def of(self, task: Task) -> Forecast:
         """The forecast of a pending task; `UNKNOWN` for any other."""
         if task.state is not State.PENDING:
             return UNKNOWN
-        return self._forecast(task.request, entry_of(task).rank, task.id)
+        return self._forecast(task.request, rank(task), task.id)
+
+    def in_order(self, live: Mapping[str, Task], within_s: float = 0.0) -> list[Task]:
+        """Those of the tasks that wait, next first: the pending ones, users in turn, then the
+        scheduled ones by their time. May be as of `within_s` ago."""
+        now = self._loop.time()
+        if self._order is None or now - self._order[0] > within_s:
+            self._order = now, _in_order(live.values())
+        return self._order[1]
 
     def newcomer(self, request: Request, at: int) -> Forecast:
         """The forecast of a task that would be submitted at `at` (ms)."""
@@ -103,6 +114,23 @@ class EtaEstimator:
                 _look([slot.upstream.gate for slot in account_slots], counted),
             )
         return known[1]
+
+
+def _in_order(tasks: Iterable[Task]) -> list[Task]:
+    tasks = list(tasks)
+    pending = [task for task in tasks if task.state is State.PENDING]
+    pending.sort(key=rank)
+    turns = Counter[str | None]()
+    places = []
+    for at, task in enumerate(pending):
+        owner = task.request.owner
+        places.append((turns[owner], at))
+        turns[owner] += 1
+    if len(turns) > 1:
+        pending = [pending[at] for _, at in sorted(places)]
+    scheduled = [task for task in tasks if task.state is State.SCHEDULED]
+    scheduled.sort(key=lambda task: (task.next_run_at or 0, task.n))
+    return pending + scheduled
 
 
 @dataclass(slots=True)

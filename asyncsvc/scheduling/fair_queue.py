@@ -55,6 +55,11 @@ def entry_of(task: Task) -> Entry:
     return Entry(key, task.n, request.id, request.session_id, request.tokens, request.owner)
 
 
+def rank(task: Task) -> Rank:
+    """The place of a waiting task in the order of urgency."""
+    return _key(task.request, task.queued_at), task.n
+
+
 def newcomer(request: Request, at: int) -> Rank:
     """The rank of a task that came at `at` (ms): behind all waiting tasks of its lane and priority
     that came before."""

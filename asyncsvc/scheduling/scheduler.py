@@ -24,7 +24,7 @@ from asyncsvc.errors import (
     TaskNotFound,
     TaskTimeout,
 )
-from asyncsvc.journal.journal import Change, Journal
+from asyncsvc.journal.journal import Change
 from asyncsvc.limits.account import AccountLimiter, Permit
 from asyncsvc.providers.upstream import Upstream
 from asyncsvc.scheduling.cache import Answer, Cache
@@ -32,6 +32,7 @@ from asyncsvc.scheduling.candidates import AccountSlot, Claim, Exclusions
 from asyncsvc.scheduling.dispatcher import Dispatcher
 from asyncsvc.scheduling.groups import Join, LeaderChange, Sessions, SingleFlight
 from asyncsvc.scheduling.steps import Steps
+from asyncsvc.scheduling.task_log import TaskLog
 from asyncsvc.scheduling.timers import Deadlines, Timers, cooldown_s
 from asyncsvc.storage.entries import loads
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, Request, State, Task, status
@@ -52,7 +53,7 @@ class Scheduler:
 
     def __init__(
         self,
-        journal: Journal,
+        journal: TaskLog,
         dispatcher: Dispatcher,
         timers: Timers,
         settings: Settings,
@@ -340,7 +341,7 @@ class Scheduler:
             self.finish(finished)
 
 
-async def text_so_far(journal: Journal, task: Task) -> str | None:
+async def text_so_far(journal: TaskLog, task: Task) -> str | None:
     """The text of the task's last attempt: its result, if it ends while it does not run."""
     try:
         rows = await journal.store.since_attempt(task.n) if task.starts else []
@@ -349,7 +350,7 @@ async def text_so_far(journal: Journal, task: Task) -> str | None:
         return None  # a task whose text is damaged must end all the same
 
 
-async def _move(journal: Journal, task_id: str, draft: Draft, source: State) -> Task | None:
+async def _move(journal: TaskLog, task_id: str, draft: Draft, source: State) -> Task | None:
     """Append a transition; None where the task has left that state meanwhile."""
     while True:
         try:
@@ -364,7 +365,7 @@ async def _move(journal: Journal, task_id: str, draft: Draft, source: State) -> 
         return await _append(journal, Change(task_id, [draft], result=result, source=source))
 
 
-async def _append(journal: Journal, change: Change) -> Task | None:
+async def _append(journal: TaskLog, change: Change) -> Task | None:
     """Append a change, however long the disk refuses; None where the task has moved on."""
     while True:
         try:

@@ -173,7 +173,7 @@ def compact(source: Path, target: Path) -> None:
 def look(path: Path) -> tuple[int, int]:
     """(tasks, schema) of a database that may be in use; changes nothing. Raises NotACopy."""
     try:
-        with _untrusted(path) as database:
+        with untrusted(path) as database:
             if why := fault(database):
                 raise NotACopy(f"it {why}")
             schema = _schema(database)
@@ -189,7 +189,7 @@ def inspect(path: Path) -> tuple[int, int]:
         with path.open("rb") as file:
             if file.read(len(MAGIC)) != MAGIC:
                 raise NotACopy("it is not a SQLite database")
-        with _untrusted(path) as copy:
+        with untrusted(path) as copy:
             if why := fault(copy):
                 raise NotACopy(f"it {why}")
             schema = _schema(copy)
@@ -208,7 +208,7 @@ def inspect(path: Path) -> tuple[int, int]:
 
 
 @contextmanager
-def _untrusted(path: Path) -> Generator[sqlite3.Connection]:
+def untrusted(path: Path) -> Generator[sqlite3.Connection]:
     """A connection that reads a file which anybody may have written: it changes nothing and
     runs nothing of the file's own."""
     address = f"{path.absolute().as_uri()}?mode=ro"

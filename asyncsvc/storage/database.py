@@ -27,12 +27,21 @@ from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
 from asyncsvc.storage.lock import DatabaseLock, FileLock, OpenedFiles
 from asyncsvc.storage.migrations import connected, length, look_at, unusable
-from asyncsvc.storage.protocol import PAGE, BatchReads, DeliveryReads, FileReads, TextReads, Upkeep
+from asyncsvc.storage.protocol import (
+    PAGE,
+    BatchReads,
+    DeliveryReads,
+    FileReads,
+    TextReads,
+    Upkeep,
+    WaitReads,
+)
 from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.slow_reads import AT_ONCE, SlowReads
 from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
 from asyncsvc.storage.texts import SQLiteTexts
 from asyncsvc.storage.upkeep import SQLiteUpkeep
+from asyncsvc.storage.waits import SQLiteWaits
 from asyncsvc.storage.webhooks import SQLiteDeliveries
 from asyncsvc.tasks.state import UNFINISHED, Task
 
@@ -48,14 +57,16 @@ INDEXED = (("state",), ("session_id",), ("owner",))
 """Filters with an index of their own, which lists the newest tasks at once. Any other may have to
 look at all tasks for one that fits."""
 
-_LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+LOWER = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 """SQLite's lower() knows A to Z only: Python's own would look for an ä in what still has its Ä."""
 _LAST_SEQ = "COALESCE((SELECT MAX(seq) FROM events WHERE task_n = tasks.n), 0)"
 _UNFINISHED = ", ".join(f"'{state.value}'" for state in sorted(UNFINISHED))
 _FILTERS = {
     "error_code": "(tasks.state = 'paused' AND json_extract(tasks.error, '$.code') = ?)",
+    # Looks through the index of ids, which is a twentieth of the rows.
+    "id_ends": "tasks.n IN (SELECT n FROM tasks WHERE substr(id, -length(?)) = ?)",
 }
-"""Filters that are no column."""
+"""Filters that are no column, with the value once for each place."""
 
 
 class Database:
@@ -80,6 +91,7 @@ class Database:
         self.scans = SlowReads("counts and filters", aside[AT_ONCE : 2 * AT_ONCE])
         self._texts = SQLiteTexts(aside[2 * AT_ONCE :], self.refusals)
         self.texts: TextReads = self._texts
+        self.waits: WaitReads = SQLiteWaits(self._scan)
         self.writer = writer
         self.readers = cycle(readers)
         self._event_id = 0
@@ -234,23 +246,28 @@ class Database:
         text: str | None,
         before: int | None,
         limit: int,
+        ended: bool = False,
     ) -> list[tuple[Task, str | None]]:
-        clauses = [_FILTERS.get(column, f"tasks.{column} = ?") for column in where]
-        values = list(where.values())
+        clauses, values = ["tasks.finished_at IS NOT NULL"] if ended else [], list[Any]()
+        for column, value in where.items():
+            clauses.append(_FILTERS.get(column, f"tasks.{column} = ?"))
+            values += [value] * clauses[-1].count("?")
         if model:
             clauses.append("(name = ? OR model = ? OR (name IS NULL AND wanted_model = ?))")
             values += [model] * 3
         if text:
             clauses.append("(instr(lower(preview), ?) OR instr(lower(result_preview), ?))")
-            values += [text.translate(_LOWER)] * 2
+            values += [text.translate(LOWER)] * 2
         if before is not None:
             clauses.append("tasks.n < ?")
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        indexed = not model and (not where or tuple(where) in INDEXED)
-        read = self._search if text else self._read if indexed else self._scan
-        rows = await read(f"{sql} ORDER BY tasks.n DESC LIMIT ?", [*values, limit])
+        indexed = not model and (not where or (tuple(where) in INDEXED and not ended))
+        searches = text or "id_ends" in where
+        read = self._search if searches else self._read if indexed else self._scan
+        order = "tasks.finished_at DESC, tasks.n DESC" if ended else "tasks.n DESC"
+        rows = await read(f"{sql} ORDER BY {order} LIMIT ?", [*values, limit])
         width = len(TASK_COLUMNS)
         return [(task_of(row, 0), row[width]) for row in rows]
 

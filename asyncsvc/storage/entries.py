@@ -118,6 +118,23 @@ class Piece(NamedTuple):
 # Webhook deliveries ---------------------------------------------------------------------------
 
 
+class Waited(NamedTuple):
+    """A task's course, without its texts; `marks` and `waited` are JSON text or None."""
+
+    id: str
+    owner: str | None
+    model: str | None
+    """The model that served it, or that it names."""
+    state: str
+    created_at: int
+    run_at: int | None
+    started_at: int | None
+    finished_at: int | None
+    marks: str | None
+    waited: str | None
+    """Seconds by reason that it waited for its latest start."""
+
+
 class Delivery(StrEnum):
     """How far a webhook delivery has come."""
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from asyncsvc.errors import DatabaseDamaged
-from asyncsvc.storage.entries import Batch, Commit, EventRow, File, Line, Owed, Piece, Tried
+from asyncsvc.storage.entries import Batch, Commit, EventRow, File, Line, Owed, Piece, Tried, Waited
 from asyncsvc.storage.room import DiskRoom
 from asyncsvc.tasks.state import Task
 
@@ -104,6 +104,14 @@ class DeliveryReads(Protocol):
         """The outcome of the last try for the task."""
 
 
+class WaitReads(Protocol):
+    """Reads of what tasks have waited for."""
+
+    async def since(self, owner: str | None, at: int, limit: int) -> list[Waited]:
+        """The tasks of that owner or (None) of all that ended since then or have not ended, newest
+        first. Raises ReadTooSlow."""
+
+
 class TextReads(Protocol):
     """Reads of long texts in pieces, each of a bounded size."""
 
@@ -177,6 +185,7 @@ class Store(Protocol):
     deliveries: DeliveryReads
     upkeep: Upkeep
     texts: TextReads
+    waits: WaitReads
 
     def commit(self, commit: Commit, /) -> Awaitable[None]:
         """Write all entries or none: begun when this returns, done when it was awaited. Gives
@@ -205,9 +214,11 @@ class Store(Protocol):
         text: str | None,
         before: int | None,
         limit: int,
+        ended: bool = False,
     ) -> list[tuple[Task, str | None]]:
-        """Tasks newest first with their result previews. `where` maps columns to values, and
-        `error_code` to the code of a paused task's error; `model` is the one that serves or is
+        """Tasks newest first with their result previews; `ended`: finished ones, the latest end
+        first. `where` maps columns to values, `error_code` to the code of a paused task's error,
+        and `id_ends` to the end of an id; `model` is the one that serves or is
         wanted; `text` is looked for in the previews, A to Z in either case; `before` is the n of
         the last one seen. Raises ReadTooSlow."""
 

@@ -60,3 +60,18 @@ def spans(marks: Marks, first: Mark, end: int) -> Spans:
     ends = [*(at for _, at in course[1:]), end]
     lengths = [(kind, max(to - at, 0)) for (kind, at), to in zip(course, ends, strict=True)]
     return [span for span in lengths if span[1] or span[0] == CUT]
+
+
+def trace(
+    marks: Marks, created_at: int, run_at: int | None, started_at: int | None, end: int
+) -> Spans:
+    """The spans of a task from its beginning to `end`; empty where they were not noted."""
+    if started_at is not None and not marks:
+        return []
+    waits = run_at is not None and run_at > created_at
+    return spans(marks, ("scheduled" if waits else "pending", created_at), end)
+
+
+def began_at(marks: Marks, created_at: int) -> int:
+    """When the first span of a task begins."""
+    return marks[1][1] if len(marks) > 1 and marks[0][0] == AGAIN else created_at

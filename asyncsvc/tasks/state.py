@@ -11,7 +11,7 @@ from typing import Any
 
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.errors import IllegalTransition
-from asyncsvc.tasks.marks import AGAIN, CUT, Mark, Marks, Spans, marked, spans
+from asyncsvc.tasks.marks import AGAIN, CUT, Marks, Spans, marked, trace
 from asyncsvc.tasks.trace import trace_id
 
 
@@ -250,12 +250,8 @@ class Task:
 
     def trace(self, now: int) -> Spans:
         """What it did how long, until its end or `now`; empty where that was not noted."""
-        if self.started_at is not None and not self.marks:
-            return []
-        request = self.request
-        waits = request.run_at is not None and request.run_at > request.created_at
-        first: Mark = ("scheduled" if waits else "pending", request.created_at)
-        return spans(self.marks, first, self.finished_at or now)
+        request, end = self.request, self.finished_at or now
+        return trace(self.marks, request.created_at, request.run_at, self.started_at, end)
 
     @property
     def tries(self) -> int:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.cli.client import Address, find, follow
+from asyncsvc.cli.client import Address, find
+from asyncsvc.cli.following import follow
 from asyncsvc.cli.options import Failure
 from tests.cli.processes import Place
 

@@ -106,7 +106,7 @@ def value(command: str, parameter: str, hostile: Hostile, folder: Path) -> str:
     task = {"content": "what is tea?" + POISON, "model": "fast"}
     if parameter == "task_id" and command in AGENTS:
         return hostile.agent(AGENTS[command])
-    if parameter == "task_id":
+    if parameter in ("task_id", "task_ids"):
         return str(hostile.post("/tasks", task)["task_id"])
     if parameter == "schedule_id":
         body = {"cron": "@yearly", "task": task}

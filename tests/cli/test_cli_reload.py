@@ -28,7 +28,8 @@ Printed = Callable[[dict[str, Any]], list[str]]
 @pytest.fixture
 def printed(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Printed:
     def ask(answer: dict[str, Any]) -> list[str]:
-        full = {"changed": {}, "added": [], "removed": [], "needs_restart": []} | answer
+        lists = ["added", "removed", "needs_restart", "variables", "enabled"]
+        full = {"changed": {}, "disabled": {}} | {name: [] for name in lists} | answer
         monkeypatch.setattr(models, "reach", lambda _: _Api(full))
         assert models.reload() == 0
         return capsys.readouterr().out.splitlines()
@@ -45,6 +46,9 @@ def test_each_difference_is_a_line(printed: Printed) -> None:
         "added": ["b"],
         "removed": ["c"],
         "needs_restart": ["server.port"],
+        "variables": ["A_KEY"],
+        "enabled": ["d"],
+        "disabled": {"e": "E_KEY is not set"},
     }
     assert printed(answer) == [
         'changed  models.a.rpm  30 -> "auto"',
@@ -52,6 +56,9 @@ def test_each_difference_is_a_line(printed: Printed) -> None:
         "added    models.b",
         "removed  models.c",
         "restart  server.port  stays as it is until the service is started anew",
+        "changed  A_KEY, read from .env",
+        "enabled  d",
+        "disabled e  E_KEY is not set",
     ]
 
 
@@ -61,6 +68,6 @@ def test_no_difference_is_a_line_too(printed: Printed) -> None:
 
 def test_a_running_service_is_asked(service: Place) -> None:
     found = service.run("reload", "--json").json
-    assert list(found) == ["changed", "added", "removed", "needs_restart"]
+    assert {"changed", "added", "removed", "needs_restart", "variables", "enabled"} < set(found)
     ended = service.run("reload")
     assert (ended.code, ended.err) == (0, "")

@@ -1,11 +1,13 @@
 """What a person types wrongly, and what cannot be reached."""
 
 import os
+import shlex
 import subprocess
 
 import pytest
 
-from asyncsvc.cli.parser import run
+from asyncsvc.cli.examples import EXAMPLES
+from asyncsvc.cli.parser import COMMANDS, group, run
 from tests.cli.processes import MAIN, Place
 
 
@@ -41,19 +43,64 @@ def test_a_process_says_the_same(place: Place) -> None:
     assert ended.err.count("\n") == 1
 
 
-HERE = ["serve", "demo", "simulator", "check"]
+HERE = ["serve", "demo", "simulator", "check", "init"]
 STEERING = ["cancel", "pause", "resume", "retry"]
 CONTROLS = ["schedules", "schedule", "unschedule", "pause-model", "resume-model"]
-COMMANDS = [*HERE, *STEERING, *CONTROLS, "submit", "tasks", "show", "watch", "models", "stats"]
+SOME = [*HERE, *STEERING, *CONTROLS, "submit", "tasks", "show", "watch", "models", "stats"]
 
 
 def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["--help"]) == 0
     top = capsys.readouterr().out
-    for name in COMMANDS:
+    for name in SOME:
         assert f" {name} " in top
         assert run([name, "--help"]) == 0
         assert f" {name} [OPTIONS]" in capsys.readouterr().out
+
+
+def test_each_example_is_one_that_its_command_takes(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [name for names in COMMANDS.values() for name in names]
+    assert sorted(EXAMPLES) == sorted(names)
+    commands = group([""]).commands
+    for name, line in EXAMPLES.items():
+        own, *argv = shlex.split(line)
+        assert own == name
+        # All but the call itself: unknown options and values that are not allowed are refused.
+        commands[name].make_context(name, argv)
+        assert run([name, "--help"]) == 0
+        assert capsys.readouterr().out.endswith(f" {line}\n")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_the_help_fits_the_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert run(["-h"]) == 0
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= columns
+    assert all(f"  {name} " in shown for name in EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    ("argv", "line"),
+    [
+        (["sumbit"], "No such command 'sumbit'. Did you mean 'submit'? See asyncsvc --help"),
+        (["xyzzy"], "No such command 'xyzzy'. See asyncsvc --help"),
+        (["tasks", "--statsu", "x"], "(Possible options: --status). See asyncsvc tasks --help"),
+        (["show"], "Missing argument 'ID'. See asyncsvc show --help"),
+        (["show", "a", "b"], "Got unexpected extra argument(s) (b). See asyncsvc show --help"),
+    ],
+)
+def test_bad_usage_ends_with_one_stop(
+    argv: list[str],
+    line: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("sys.argv", ["/usr/bin/asyncsvc"])
+    assert run(argv) == 2
+    assert capsys.readouterr().err.endswith(f"{line}\n")
 
 
 def test_the_version_is_written(place: Place) -> None:

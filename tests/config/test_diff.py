@@ -33,6 +33,9 @@ def test_what_was_changed_added_and_removed_is_reported() -> None:
         "added": ["c"],
         "removed": ["b"],
         "needs_restart": [],
+        "variables": [],
+        "enabled": [],
+        "disabled": {},
     }
     assert "models.a.rpm 0 -> 40" in str(found)
     assert "model c added; model b removed" in str(found)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.config.load import load
+from asyncsvc.config.load import earlier_place, load
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import SettingsError
 
@@ -85,7 +85,7 @@ def test_the_command_line_wins_over_the_environment(file: Path) -> None:
     file.write_text("[server]\nport = 1\ngrace_s = 5\n[storage]\npath = 'a'")
     settings = load(file, {"ASYNCSVC_SERVER__PORT": "2"}, {"server": {"port": 3}})
     assert (settings.server.port, settings.server.grace_s) == (3, 5)
-    assert settings.storage.path == "a"
+    assert settings.storage.path == str(file.parent / "a")
 
 
 def test_numbers_are_text_in_the_environment_only(file: Path) -> None:
@@ -120,7 +120,7 @@ def test_lists_and_tables_are_json(file: Path) -> None:
 
 
 def test_what_only_looks_like_json_is_text(file: Path) -> None:
-    assert loaded(file, "", ASYNCSVC_STORAGE__PATH="[x").storage.path == "[x"
+    assert loaded(file, "", ASYNCSVC_STORAGE__PATH="[x").storage.path.endswith("/[x")
 
 
 @pytest.mark.parametrize("name", ["nv-1.x", "NV_1_X", "nv_1-x"])
@@ -140,7 +140,7 @@ def test_a_variable_reaches_into_a_model_s_tables(file: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ASYNCSVC_TOKENS", "ASYNCSVC_URL", "ASYNCSVC_OTHER", "PATH__X"])
 def test_other_variables_are_left_alone(file: Path, name: str) -> None:
-    assert loaded(file, "", **{name: "x"}) == Settings()
+    assert loaded(file, "", **{name: "x"}) == loaded(file, "")
 
 
 def test_a_byte_order_mark_is_no_fault(file: Path) -> None:
@@ -293,3 +293,55 @@ def test_with_a_token_any_host_will_do() -> None:
 def test_a_secret_is_in_no_fault() -> None:
     environ = {"ASYNCSVC_TOKENS": "secret", "ASYNCSVC_SERVER__PORT": "x"}
     assert "secret" not in "".join(faults(None, environ, {"server": {"host": "0.0.0.0"}}))
+
+
+# Places -----------------------------------------------------------------------------------
+
+
+def test_relative_paths_count_from_the_folder_of_the_file(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    settings = loaded(
+        file,
+        '[server]\ncertfile = "a.pem"\nkeyfile = "/b.pem"\n[storage]\npath = "sub/x.db"',
+        ASYNCSVC_TOOLS__WORKSPACE="work",
+    )
+    assert settings.storage.path == str(tmp_path / "sub/x.db")
+    assert settings.tools.workspace == str(tmp_path / "work")
+    assert (settings.server.certfile, settings.server.keyfile) == (
+        str(tmp_path / "a.pem"),
+        "/b.pem",
+    )
+    assert load(file, {}, {"storage": {"path": "y.db"}}).storage.path == "y.db"
+    assert load(Path("../settings.toml"), {}).storage.path.startswith(str(tmp_path))
+    assert loaded(file, "").server.certfile == ""
+
+
+@pytest.mark.parametrize("given", ["data/x.db", "x.db", "../x.db"])
+def test_a_database_where_paths_counted_from_before_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str
+) -> None:
+    folder, here = tmp_path / "conf", tmp_path / "work/here"
+    folder.mkdir()
+    here.mkdir(parents=True)
+    monkeypatch.chdir(here)
+    file = folder / "settings.toml"
+    settings = loaded(file, f'[storage]\npath = "{given}"')
+    assert earlier_place(settings, file, "storage.path") is None
+    earlier = here / given
+    earlier.parent.mkdir(exist_ok=True)
+    earlier.touch()
+    assert earlier_place(settings, file, "storage.path") == earlier
+    flag = load(file, {}, {"storage": {"path": given}})
+    assert earlier_place(flag, file, "storage.path") is None
+    Path(settings.storage.path).parent.mkdir(exist_ok=True)
+    Path(settings.storage.path).touch()
+    assert earlier_place(settings, file, "storage.path") is None
+
+
+def test_an_absolute_path_has_no_earlier_place(file: Path, tmp_path: Path) -> None:
+    settings = loaded(file, f'[storage]\npath = "{tmp_path}/../x.db"')
+    assert earlier_place(settings, file, "storage.path") is None
+    assert earlier_place(load(None, {}), None, "storage.path") is None

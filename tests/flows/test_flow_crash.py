@@ -8,10 +8,11 @@ from typing import Any
 from tests.flows.process import Provider, Remote, service, settings, start
 from tests.web.serving import expect, message, seqs, stored, text
 
-FLOWING = "[[sim:tokens=500]][[sim:rate=100]]"
+FLOWING = "[[sim:tokens=500]][[sim:rate=100]][[sim:hang-stream at=450 x1]]"
 STUCK = "[[sim:hang-stream at=30 x1]]"
 STREAMS = {"s1": STUCK, "s2": STUCK, "s3": FLOWING, "s4": FLOWING}
-"""What each asks of the provider: two are cut while they wait, two while they write."""
+"""What each asks of the provider: two are cut while they wait, two while they write (on a machine
+that stands still for seconds they wait too; none ends before it is cut)."""
 
 
 async def seen_by(remote: Remote, task_id: str, until: int) -> list[dict[str, Any]]:
@@ -44,7 +45,7 @@ async def test_a_crash_loses_nothing_and_repeats_nothing_finished(
         seen: list[list[dict[str, Any]]] = []
         for name, ask in STREAMS.items():
             streams.append(await first.submit(f"{ask}[[id:{name}]]"))
-            if ask is STUCK:  # those that write do so for five seconds only: they come last
+            if ask is STUCK:  # those that write do so for a few seconds only: they come last
                 seen.append(await seen_by(first, streams[-1], 4))
         waiting = [await first.submit(f"w [[id:w{i}]]") for i in range(3)]
         later = await first.submit("later", delay_s=3600)

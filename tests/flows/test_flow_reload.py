@@ -63,6 +63,9 @@ async def test_a_reload_by_http_tells_what_has_changed(tmp_path: Path, sim: Prov
             "added": ["new"],
             "removed": ["fast"],
             "needs_restart": ["server.port"],
+            "variables": [],
+            "enabled": [],
+            "disabled": {},
         }
         assert (await remote.done(running))["metadata"]["name"] == "fast"
         assert (await remote.done(waiting))["metadata"]["name"] == "new"

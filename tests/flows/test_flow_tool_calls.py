@@ -15,14 +15,12 @@ NAMES = [f"field_{number}" for number in range(20)]
 SCHEMA = {"type": "object", "properties": {name: {"type": "string"} for name in NAMES}}
 FUNCTION: Any = {"name": "fill", "parameters": SCHEMA}
 WHOLE = dict.fromkeys(NAMES, "simulated")
-ASKED = "[[sim:calls=2 rate=60]] go"
-"""Two calls of some 75 pieces each, 60 pieces a second."""
-AT = 90
-"""The piece at which the service is killed: the first call is whole, the second half."""
+ASKED = "[[sim:calls=2 rate=60]][[sim:hang-stream at=120 x1]] go"
+"""Two calls of some 75 pieces each, 60 pieces a second; the first try never comes to its end."""
 
 
 async def chatted(client: AsyncOpenAI, remote: Remote | None, key: str) -> list[Any]:
-    """The choices of a stream; with a process, it is killed at piece AT."""
+    """The choices of a stream; with a process, it is killed in the second call."""
     stream: Any = await client.chat.completions.create(
         model="fast",
         messages=[{"role": "user", "content": ASKED}],
@@ -34,7 +32,7 @@ async def chatted(client: AsyncOpenAI, remote: Remote | None, key: str) -> list[
     try:
         async for chunk in stream:
             found += chunk.choices
-            if remote is not None and len(found) == AT:
+            if remote is not None and calls_of(found).get(1):
                 await remote.process.kill()
     except openai.APIError:
         assert remote is not None
@@ -74,6 +72,10 @@ async def test_a_chat_that_is_cut_in_a_call_never_says_that_it_is_whole(
     assert len({call["id"] for call in kept["tool_calls"]}) == 2
 
 
+def in_second_call(event: dict[str, Any]) -> bool:
+    return "delta" in event and event["output_index"] == 1
+
+
 async def test_a_background_response_gives_each_call_once_over_a_kill(
     tmp_path: Path, sim: Provider
 ) -> None:
@@ -85,11 +87,11 @@ async def test_a_background_response_gives_each_call_once_over_a_kill(
             tools=[FUNCTION | {"type": "function", "strict": None}],
             background=True,
         )
-        early = await follow(client, made.id, -1, AT)
+        early = await follow(client, made.id, -1, in_second_call)
         await first.process.kill()
     async with service(path) as second, sdk(second) as client:
-        late = await follow(client, made.id, early[-1]["sequence_number"], 10_000)
-        again = await follow(client, made.id, -1, 10_000)
+        late = await follow(client, made.id, early[-1]["sequence_number"])
+        again = await follow(client, made.id, -1)
         done = await client.responses.retrieve(made.id)
     events = early + late
     assert events == again

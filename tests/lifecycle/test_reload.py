@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import ModelGone, QuotaExhausted, SettingsError, UpstreamAuth
 from asyncsvc.limits.account import AccountLimiter
@@ -204,7 +205,7 @@ def test_what_a_provider_has_refused_is_tried_again(tmp_path: Path, fault: Excep
             await services.finished(await services.submit("1"))
             assert gate(services).wait() > 60
             services.client.of_model["a"] = ["ok"]
-            assert not any((await services.reload()).as_dict().values())
+            assert str(await services.reload()) == "model a can be used"
             assert services.services.catalogue.lacking() == {}
             assert (await services.finished(await services.submit("2"))).state is State.COMPLETED
 
@@ -359,7 +360,8 @@ async def test_without_a_file_a_reload_only_tries_again(tmp_path: Path) -> None:
         reloader = services.services.reloader
         object.__setattr__(reloader, "read", None)
         gate(services).disable(UpstreamAuth("bad key"))
-        assert not any((await reloader.reload()).as_dict().values())
+        found = await reloader.reload()
+        assert str(found) == "model a can be used"
         assert gate(services).fault is None
 
 
@@ -400,3 +402,49 @@ async def test_a_name_that_no_tool_has_is_in_the_log(
         caplog.clear()
         await services.reload(tools={"approve": ["git", "gti"]})
         assert "gti" not in caplog.text
+
+
+@virtual
+async def test_a_key_that_came_into_the_env_file_brings_its_model_back(tmp_path: Path) -> None:
+    variables = tmp_path / ".env"
+    variables.write_text("A_KEY=\nOTHER=1\n")
+    environ = Environment({}, variables)
+    models = {"a": model(api_key_env="A_KEY"), "b": model(api_key_env="B_KEY")}
+    services = EngineServices(tmp_path, models)
+    services.environ = environ
+    async with services:
+        variables.write_text("A_KEY=a-secret-of-ten\nOTHER=1\n")
+        found = await services.reload(models)
+        assert found.variables == ["A_KEY"]
+        assert (found.enabled, found.disabled) == (["a"], {})
+        assert "a-secret" not in str(found)
+        assert [upstream.key for upstream in services.services.catalogue.upstreams] == [
+            "a-secret-of-ten"
+        ]
+        variables.write_text("B_KEY=b-secret-of-ten\nA_KEY=\n")
+        found = await services.reload(models)
+        assert (found.enabled, found.disabled) == (["b"], {"a": "A_KEY is not set"})
+
+
+@virtual
+async def test_a_fault_in_the_settings_leaves_the_variables_as_they_were(tmp_path: Path) -> None:
+    variables = tmp_path / ".env"
+    variables.write_text("A_KEY=first\n")
+    environ = Environment({}, variables)
+    services = EngineServices(tmp_path, {"a": model(api_key_env="A_KEY")})
+    services.environ = environ
+    async with services:
+        variables.write_text("A_KEY=second\n")
+        with pytest.raises(SettingsError):
+            await services.reload({"a": model(preset="unknown")})
+        assert environ["A_KEY"] == "first"
+
+
+@virtual
+async def test_a_token_of_the_env_file_needs_a_restart(tmp_path: Path) -> None:
+    variables = tmp_path / ".env"
+    services = EngineServices(tmp_path)
+    services.environ = Environment({}, variables)
+    async with services:
+        variables.write_text("ASYNCSVC_TOKENS=a-token-of-eighteen\n")
+        assert (await services.reload({})).needs_restart == ["ASYNCSVC_TOKENS"]

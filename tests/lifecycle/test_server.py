@@ -2,8 +2,11 @@
 
 import asyncio
 import contextlib
+import platform
 import resource
 import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,3 +142,43 @@ def test_a_lack_of_memory_in_the_loop_is_one_line(caplog: pytest.LogCaptureFixtu
     first, second = caplog.records
     assert (first.getMessage(), first.exc_info) == ("there is no memory left: no bytes", None)
     assert second.exc_info
+
+
+THREAD_THAT_TOOK_MEMORY = """
+import asyncio, sys, threading
+import psutil
+from asyncsvc.monitoring.process_statistics import give_back
+from asyncsvc.server import share_one_heap
+
+if sys.argv[1] == "one heap":
+    share_one_heap()
+bytes(30_000_000)  # from now on the C library keeps free memory of up to twice this size
+begun, done, end = (threading.Event() for _ in range(3))
+
+def take():
+    begun.wait()
+    held = [b"x" * 100_000 for _ in range(500)]
+    del held
+    done.set()
+    end.wait()
+
+thread = threading.Thread(target=take)
+thread.start()
+before = psutil.Process().memory_info().rss
+begun.set()
+done.wait()
+asyncio.run(give_back())
+print(psutil.Process().memory_info().rss - before)
+end.set()
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux" or not platform.libc_ver()[0], reason="needs glibc")
+def test_memory_that_a_thread_took_is_given_back_while_the_thread_lives() -> None:
+    argv = [sys.executable, "-c", THREAD_THAT_TOOK_MEMORY]
+    stays = [
+        int(subprocess.run([*argv, word], check=True, capture_output=True).stdout)
+        for word in ("one heap", "own heaps")
+    ]
+    assert stays[0] < 10_000_000 < stays[1], stays

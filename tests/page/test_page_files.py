@@ -10,24 +10,31 @@ from typing import Any
 
 import pytest
 
-from asyncsvc.web.page.files import FOLDER, load
+from asyncsvc.web.http.static_files import load
+from asyncsvc.web.openapi.page import STATIC
+from asyncsvc.web.openapi.routes import EXPLORER
+from asyncsvc.web.openapi.routes import PREFIX as EXPLORER_PREFIX
+from asyncsvc.web.page.routes import FOLDER, PREFIX
 from tests.page import contrast
 from tests.page.node import HERE, node, typescript
 
 BUDGET = 150 * 1024
 """Bytes of the whole page in one language, compressed."""
+EXPLORER_BUDGET = 500 * 1024
+"""Bytes of the explorer at `/docs/try`, compressed; it is loaded by itself."""
 LINES_MOST = 400
 NEVER_LOADED = "vendor/licences/"
 OWN = [
     path
-    for path in sorted(FOLDER.rglob("*"))
-    if path.suffix in (".js", ".html", ".css") and "vendor" not in path.relative_to(FOLDER).parts
+    for folder in (FOLDER, STATIC)
+    for path in sorted(folder.rglob("*"))
+    if path.suffix in (".js", ".html", ".css") and "vendor" not in path.relative_to(folder).parts
 ]
 SCRIPTS = [path for path in OWN if path.suffix == ".js"]
 
 
 def name_of(path: Path) -> str:
-    return path.relative_to(FOLDER).as_posix()
+    return path.relative_to(FOLDER.parent.parent).as_posix()
 
 
 def vendor_faults(vendor: Path) -> Iterator[str]:
@@ -50,8 +57,9 @@ def vendor_faults(vendor: Path) -> Iterator[str]:
                 yield f"{one['file']} is not what {one['package']} {one['version']} has published"
 
 
-def test_vendored_files_are_as_they_were_published() -> None:
-    assert list(vendor_faults(FOLDER / "vendor")) == []
+@pytest.mark.parametrize("folder", [FOLDER, EXPLORER], ids=["page", "explorer"])
+def test_vendored_files_are_as_they_were_published(folder: Path) -> None:
+    assert list(vendor_faults(folder / "vendor")) == []
 
 
 def test_a_changed_vendored_file_is_found(tmp_path: Path) -> None:
@@ -75,7 +83,7 @@ def test_a_changed_vendored_file_is_found(tmp_path: Path) -> None:
 def test_the_page_is_small() -> None:
     sizes = {
         name: len(gzip.compress(file.content, mtime=0))
-        for name, file in load().by_path.items()
+        for name, file in load(FOLDER, PREFIX).by_path.items()
         if not name.startswith(NEVER_LOADED)
     }
     languages = [
@@ -85,6 +93,15 @@ def test_the_page_is_small() -> None:
     largest = sorted(sizes.items(), key=lambda one: -one[1])[:5]
     loaded = sum(sizes.values()) - min(languages)
     assert loaded < BUDGET, f"{loaded} bytes; the largest files: {largest}"
+
+
+def test_the_explorer_is_small() -> None:
+    sizes = {
+        name: len(gzip.compress(file.content, mtime=0))
+        for name, file in load(EXPLORER, EXPLORER_PREFIX).by_path.items()
+        if not name.startswith(NEVER_LOADED)
+    }
+    assert sum(sizes.values()) < EXPLORER_BUDGET, sizes
 
 
 @pytest.mark.slow
@@ -163,7 +180,7 @@ const cast = /** @type {any} */ (window);
     (tmp_path / "vendor").mkdir()
     for name in ("own.js", "vendor/other.js", "index.html"):
         (tmp_path / name).write_text(script)
-    served = load(tmp_path).by_path
+    served = load(tmp_path, PREFIX).by_path
     assert served["own.js"].content.decode().splitlines() == [
         "// A line.",
         'const address = "https://example.com/**"; // stays',

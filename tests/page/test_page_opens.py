@@ -3,7 +3,8 @@
 import pytest
 from playwright.async_api import expect
 
-from asyncsvc.web.page.files import load
+from asyncsvc.web.http.static_files import load
+from asyncsvc.web.page.routes import FOLDER, PREFIX
 from tests.page.browser import LOST, NARROW, WIDE
 from tests.page.conftest import Visiting
 from tests.page.site import Site
@@ -42,7 +43,7 @@ async def test_files_of_the_page_come_once(shared: Site, visit: Visiting) -> Non
     seen.page.on("request", lambda request: asked.append(request.url))
     await seen.go("/")
     await seen.page.wait_for_load_state("networkidle")
-    version = load().version
+    version = load(FOLDER, PREFIX).version
     files = [url for url in asked if "/page/" in url]
     assert len(set(files)) == len(files)
     assert all(f"/page/{version}/" in url for url in files)

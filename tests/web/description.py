@@ -1,4 +1,4 @@
-"""The OpenAPI document, for tests that check answers against it."""
+"""The OpenAPI and the AsyncAPI document, for tests that check answers and messages by them."""
 
 import functools
 import re
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import httpx
-from jsonschema_rs import Draft202012Validator
+from jsonschema_rs import Draft7Validator, Draft202012Validator
 
+from asyncsvc.web.openapi.asyncapi import asyncapi
 from asyncsvc.web.openapi.document import document
 from asyncsvc.web.routes import ROUTES
 
@@ -20,7 +21,7 @@ VERBS = {"get", "post", "put", "patch", "delete"}
 def operations(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """(path, METHOD, operation) of every operation."""
     for path, entry in found["paths"].items():
-        for verb in VERBS & entry.keys():
+        for verb in sorted(VERBS & entry.keys()):
             yield path, verb.upper(), entry[verb]
 
 
@@ -84,3 +85,27 @@ async def as_described(answer: httpx.Response) -> None:
         errors = _validator(path, method, status).iter_errors(answer.json())
         faults = [error.message for error in errors]
         assert not faults, f"{where}: {faults}"
+
+
+@functools.cache
+def _sent() -> dict[str, Draft7Validator]:
+    """The validators of what a WebSocket sends, by the names of the messages."""
+    found: dict[str, Any] = closed(asyncapi(ROUTES))["components"]
+    components = {"schemas": found["schemas"]}
+    payloads = {name: one["payload"] for name, one in found["messages"].items()}
+    answers = [one for name, one in payloads.items() if name.endswith("_answer")]
+    # An answer has `op` and `ref` beside the fields of its type.
+    opened = asyncapi(ROUTES)["components"]["schemas"]
+    made = {name: Draft7Validator(one | {"components": components})
+            for name, one in payloads.items()}  # fmt: skip
+    made["ok"] = Draft7Validator({"anyOf": answers, "components": {"schemas": opened}})
+    return made
+
+
+def message_as_described(message: dict[str, Any]) -> None:
+    """Check what a WebSocket has sent against the document. Raises AssertionError for a message, or
+    a field of an event, that it does not declare."""
+    name = message["op"] if "op" in message else f"event_{message['type']}"
+    assert name in _sent(), f"{name} is not described"
+    faults = [error.message for error in _sent()[name].iter_errors(message)]
+    assert not faults, f"{message}: {faults}"

@@ -18,6 +18,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.server import serve
 from asyncsvc.simulator import Profile, Running, running
 from asyncsvc.web.http.state import Services
+from tests.web.description import message_as_described
 
 PATIENCE_S = 20.0
 FAST = {"default": {"answer_tokens": 12}}
@@ -53,7 +54,10 @@ class Client:
     async def events(self, task_id: str, after: int = 0) -> list[dict[str, Any]]:
         """What is stored of a task."""
         answer = await self.http.get(f"/tasks/{task_id}/events", params={"after": after})
-        return [json.loads(line) for line in answer.text.splitlines()]
+        found = [json.loads(line) for line in answer.text.splitlines()]
+        for event in found if answer.status_code == 200 else ():
+            message_as_described(event)
+        return found
 
     async def steer(self, task_id: str, verb: str) -> httpx.Response:
         return await self.http.post(f"/tasks/{task_id}/{verb}")
@@ -110,10 +114,11 @@ def refused(answer: httpx.Response, status: int, code: str) -> dict[str, Any]:
 
 
 async def message(socket: ClientConnection) -> dict[str, Any]:
-    """The next message, which must come in time."""
+    """The next message, which must come in time and be as it is described."""
     async with asyncio.timeout(PATIENCE_S):
         value = json.loads(await socket.recv())
     assert isinstance(value, dict)
+    message_as_described(value)
     return value
 
 

@@ -17,7 +17,9 @@ from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.admin import health
 from asyncsvc.web.http.resources import Resource, declared, operation, resource
 from asyncsvc.web.openapi import routes as docs
+from asyncsvc.web.openapi.asyncapi import asyncapi
 from asyncsvc.web.openapi.document import document, served, statuses
+from asyncsvc.web.openapi.error_codes import REQUEST_CODES, TASK_CODES
 from asyncsvc.web.openapi.page import page
 from tests.web.description import ROUTES, operations
 
@@ -137,25 +139,58 @@ def test_what_may_be_submitted_is_described(body: dict[str, Any], described: Any
         assert allowed
 
 
+SOCKETS = asyncapi(ROUTES)
+
+
 def test_the_page_names_whose_api_it_is_and_shows_code_as_code(described: dict[str, Any]) -> None:
-    contents = page(described).split("<main>")[0]
+    contents, shown = page(described, SOCKETS).split('<main id="main">')
     assert ">OpenAI</a>" in contents
     assert ">v1</a>" not in contents
-    assert "<code>stream=true</code>" in contents
-    assert "`" not in contents.split("</style>")[1]
+    assert "<code>stream=true</code>" in shown
+    assert "`openapi" not in shown
+
+
+def test_the_page_lists_each_operation_by_its_path_and_each_message(described: Any) -> None:
+    contents = page(described, SOCKETS).split('<main id="main">')[0]
+    listed = [re.sub("<[^>]+>", "", one) for one in re.findall(r"<li>(.*?)</li>", contents)]
+    assert {f"{method}{path}" for path, method, _ in operations(described)} < set(listed)
+    assert {"submit", "event chunk", "close codes"} < set(listed)
+    own = [one for one in listed if re.match("(GET|POST|DELETE)/tasks(/|$)", one)]
+    assert own[:3] == ["GET/tasks", "POST/tasks", "POST/tasks/batch"]
 
 
 def test_the_page_escapes_what_it_shows(described: dict[str, Any]) -> None:
     sly = "<script>alert(1)</script>"
     info = described["info"] | {"title": sly, "version": sly, "description": f"`{sly}`"}
-    assert "<script" not in page(described | {"info": info})
+    shown = page(described | {"info": info}, SOCKETS | {"info": info})
+    assert shown.count("<script") == 1
+    assert sly not in shown
+
+
+def test_the_commands_of_a_service_with_tokens_send_one(described: dict[str, Any]) -> None:
+    assert "ASYNCSVC_TOKEN" not in page(described, SOCKETS)
+    shown = page(described, SOCKETS, tokens=True)
+    closed = [one for _, _, one in operations(described) if one.get("security") != []]
+    assert shown.count("Bearer $ASYNCSVC_TOKEN") == len(closed)
+    assert shown.count("Bearer $env:ASYNCSVC_TOKEN") == len(closed)
+    assert "bearer.${token}" in shown
+
+
+def test_each_error_code_has_its_meaning_and_conversely(described: dict[str, Any]) -> None:
+    refused = {one["code"] for one in described["x-error-codes"]}
+    assert statuses().keys() | REQUEST_CODES.keys() <= refused
+    assert refused <= REQUEST_CODES.keys() | TASK_CODES.keys()
+    assert {one["code"] for one in described["x-task-error-codes"]} == TASK_CODES.keys()
+    shown = page(described, SOCKETS)
+    assert set(re.findall(r'href="#error-(\w+)"', shown)) <= refused
+    assert set(re.findall(r' id="error-(\w+)"', shown)) == refused
 
 
 @pytest.mark.slow
 def test_a_start_does_not_import_the_document() -> None:
     asked = (
         "import sys, asyncsvc.server;"
-        "made = {'asyncsvc.web.openapi.document', 'asyncsvc.web.openapi.page'};"
+        "made = {f'asyncsvc.web.openapi.{name}' for name in ('document', 'asyncapi', 'page')};"
         "assert not made & sys.modules.keys()"
     )
     subprocess.run([sys.executable, "-c", asked], check=True)

@@ -48,3 +48,15 @@ async def test_a_count_of_waits_is_a_metric(tmp_path: Path) -> None:
             await service.done(task_id)
         text = (await service.http.get("/metrics")).text
         assert 'asyncsvc_task_wait_reason_seconds_total{reason="concurrency"}' in text
+
+
+async def test_why_tasks_were_slow_is_answered_as_described(fresh: Service) -> None:
+    await fresh.done(await fresh.submit("hello"))
+    found = expect(await fresh.http.get("/stats/why-slow?since_s=600"), 200)
+    assert (found["tasks"], found["truncated"]) == (1, False)
+    assert expect(await fresh.http.get("/stats/why-slow"), 200)["tasks"] == 1
+
+
+@pytest.mark.parametrize("query", ["since_s=0", "since_s=1h", "since_s=99999999", "since=600"])
+async def test_a_time_that_is_none_is_refused(service: Service, query: str) -> None:
+    refused(await service.http.get(f"/stats/why-slow?{query}"), 422, "invalid_request")

@@ -1,5 +1,7 @@
 """The service's description of itself: complete, true, and open to all."""
 
+import base64
+import hashlib
 import re
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from jsonschema_rs import Draft202012Validator
 
 from asyncsvc.web.openapi import routes as docs
 from asyncsvc.web.openapi.document import document
+from asyncsvc.web.tasks.event_schemas import EVENTS
+from asyncsvc.web.tasks.socket_operations import OPERATIONS
 from tests.web.description import ROUTES, VERBS, as_described, operations, strict
 from tests.web.serving import Service, expect, refused, serving
 
@@ -29,7 +33,8 @@ async def test_the_running_service_has_these_routes(service: Service, described:
 
 async def test_answers_about_the_service_are_as_described(service: Service) -> None:
     for path in ("/", "/health", "/livez", "/readyz", "/models", "/tasks/stats", "/docs",
-                 "/openapi.json", "/v1/models", "/v1/models/auto", "/metrics"):  # fmt: skip
+                 "/docs/try", "/openapi.json", "/asyncapi.json", "/v1/models", "/v1/models/auto",
+                 "/metrics"):  # fmt: skip
         assert (await service.http.get(path)).status_code == 200
 
 
@@ -73,35 +78,74 @@ async def test_other_methods_are_refused_and_heads_are_answered(service: Service
             answer = await service.http.request(method, path)
             refused(answer, 405, "method_not_allowed")
             assert set(answer.headers["allow"].split(", ")) == allowed
-    for path in ("/openapi.json", "/docs"):
+    for path in ("/openapi.json", "/asyncapi.json", "/docs"):
         whole, head = await service.http.get(path), await service.http.head(path)
         assert head.status_code == 200
         assert head.content == b""
         assert head.headers["content-length"] == whole.headers["content-length"]
 
 
-async def test_the_page_loads_nothing_and_runs_nothing(service: Service) -> None:
+async def test_the_page_loads_nothing_and_runs_its_own_script_alone(service: Service) -> None:
     answer = await service.http.get("/docs")
-    policy = answer.headers["content-security-policy"]
-    assert policy.startswith("default-src 'none'; style-src 'sha256-")
-    assert "frame-ancestors 'none'" in policy
-    assert "unsafe" not in policy
+    policy = dict(
+        part.split(" ", 1) for part in answer.headers["content-security-policy"].split("; ")
+    )
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert policy["img-src"] == "data:"
+    for kind in ("script", "style"):
+        (text,) = re.findall(f"<{kind}>(.*?)</{kind}>", answer.text, re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert policy[f"{kind}-src"] == f"'sha256-{digest}'"
     assert answer.headers["x-content-type-options"] == "nosniff"
-    assert not re.search(r"<script|<link|<img|\ssrc=|\son\w+=|style=|@import|url\(", answer.text)
-    assert set(re.findall(r'href="([^#"]*)', answer.text)) == {"", "/openapi.json"}
+    shown = re.sub(r"<(script|style)>.*?</\1>", "", answer.text, flags=re.DOTALL)
+    assert not re.search(r"<script|<img|\ssrc=|\son\w+=|style=|@import|url\(", shown)
+    assert re.findall("<link[^>]*>", shown) == ['<link rel="icon" href="data:,">']
+    led = set(re.findall(r'href="([^#"]*)', shown))
+    assert led == {"", "/openapi.json", "/asyncapi.json", "/docs/try", "/", "data:,"}
 
 
 async def test_the_page_shows_every_operation_and_type(service: Service, described: Any) -> None:
     text = (await service.http.get("/docs")).text
-    anchors = set(re.findall(r'id="([^"]+)"', text))
-    assert {one["operationId"] for _, _, one in operations(described)} <= anchors
-    assert {f"type-{name}" for name in described["components"]["schemas"]} <= anchors
-    assert set(re.findall(r'href="#([^"]+)"', text)) <= anchors
-    for name in ("Idempotency-Key", "queue_full", "content_preview", "$ASYNCSVC_URL/tasks/batch"):
+    anchors = re.findall(r'id="([^"]+)"', text)
+    assert len(set(anchors)) == len(anchors)
+    assert {one["operationId"] for _, _, one in operations(described)} <= set(anchors)
+    assert {f"type-{name}" for name in described["components"]["schemas"]} <= set(anchors)
+    assert {f"ws-{op}" for op in OPERATIONS} | {f"event-{kind}" for kind in EVENTS} <= set(anchors)
+    assert set(re.findall(r'href="#([^"]+)"', text)) <= set(anchors)
+    for name in ("Idempotency-Key", "queue_full", "content_preview", "/tasks/batch", "4404"):
         assert name in text
     assert "list of <a href" in text
     assert "at most 500" not in text
     assert "≤ 500" in text
+
+
+async def test_the_page_is_kept_and_sent_compressed(service: Service) -> None:
+    for path in ("/docs", "/docs/try"):
+        whole = await service.http.get(path, headers={"accept-encoding": "identity"})
+        packed = await service.http.get(path, headers={"accept-encoding": "gzip"})
+        assert packed.headers["content-encoding"] == "gzip"
+        assert packed.text == whole.text
+        tag = packed.headers["etag"]
+        again = await service.http.get(
+            path, headers={"accept-encoding": "gzip", "if-none-match": tag}
+        )
+        assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_the_explorer_is_served_from_here(service: Service) -> None:
+    answer = await service.http.get("/docs/try")
+    policy = answer.headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "script-src 'self'" in policy
+    files = re.findall(r'(?:src|href)="(/docs/try/[^"]+)"', answer.text)
+    assert len(files) == 4
+    for path in files:
+        found = await service.http.get(path)
+        assert found.status_code == 200
+        assert "immutable" in found.headers["cache-control"]
+    refused(await service.http.get("/docs/try/vendor/VENDOR.json"), 404, "not_found")
+    refused(await service.http.get("/docs/try/..%2f..%2froutes.py"), 404, "not_found")
 
 
 async def test_the_document_is_made_once(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -120,6 +164,8 @@ async def test_the_document_needs_no_token(tmp_path: Path) -> None:
         found = expect(await service.http.get("/openapi.json"), 200)
         assert "secret" not in str(found)
         assert (await service.http.get("/docs")).status_code == 200
+        assert "ASYNCSVC_TOKEN" in (await service.http.get("/docs")).text
+        assert (await service.http.get("/docs/try/explorer.js")).status_code == 200
         refused(await service.http.post("/docs"), 401, "unauthorized")
         for path, method, one in operations(found):
             answer = await service.http.request(method, path)

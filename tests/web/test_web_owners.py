@@ -18,8 +18,8 @@ from websockets.asyncio.client import ClientConnection
 from asyncsvc.access import Permission
 from asyncsvc.web.http.resources import Resource, SocketResource, open_paths
 from asyncsvc.web.routes import ROUTES
+from asyncsvc.web.tasks.socket_operations import OPERATIONS as SOCKET_OPERATIONS
 from asyncsvc.web.tasks.steering import VERBS
-from asyncsvc.web.tasks.websocket import FIELDS, SCOPES
 from tests.polling import until
 from tests.web.serving import HANG, Service, ask, expect, message, refused, rest, serving
 
@@ -202,8 +202,9 @@ async def test_each_method_of_each_path_serves_its_owner(
 
 async def test_every_route_declares_its_scope() -> None:
     found = open_paths(ROUTES)
-    assert found.single == {"/", "/health", "/livez", "/readyz", "/openapi.json", "/docs"}
-    assert found.below == ("/page/",)
+    about = {"/openapi.json", "/asyncapi.json", "/docs", "/docs/try"}
+    assert found.single == {"/", "/health", "/livez", "/readyz", *about}
+    assert set(found.below) == {"/docs/try/", "/page/"}
     with pytest.raises(TypeError, match="declares no scope"):
         open_paths([httpx])  # type: ignore[list-item]
 
@@ -241,7 +242,7 @@ async def test_each_socket_asks_for_its_scope(doors: Doors, route: SocketResourc
                 assert (await ask(socket, op="ping"))["op"] == "ok"
 
 
-@pytest.mark.parametrize("op", FIELDS)
+@pytest.mark.parametrize("op", SOCKET_OPERATIONS)
 async def test_each_operation_of_a_socket_asks_for_its_scope(doors: Doors, op: str) -> None:
     fields: dict[str, dict[str, Any]] = {
         "subscribe": {"task_id": doors.ids["task_id"]},
@@ -255,7 +256,7 @@ async def test_each_operation_of_a_socket_asks_for_its_scope(doors: Doors, op: s
         async with doors.socket(who) as socket:
             answer = await ask(socket, op=op, **fields[op])
             code = answer.get("error", {}).get("code")
-            needed = SCOPES[op]
+            needed = SOCKET_OPERATIONS[op].scope
             if needed is not Permission.OPEN and needed.value not in scopes:
                 assert code == "forbidden_scope"
             elif op in ("subscribe", "fork", *VERBS) and who not in (
@@ -281,6 +282,8 @@ async def lists(doors: Doors, who: str) -> str:
         "/tasks?q=alice",
         "/tasks?session_id=s",
         "/tasks?owner=alice",
+        "/tasks?order=queue",
+        "/tasks?order=ended&id_ends=",
         "/tasks/export",
         "/v1/files",
         "/v1/batches",
@@ -307,6 +310,12 @@ async def test_lists_and_counts_hold_only_the_callers_own(doors: Doors) -> None:
     assert (await doors.json("bob", "GET", "/tasks/stats"))["total"] == before + 1
     total = (await doors.json("boss", "GET", "/tasks/stats"))["total"]
     assert total > (await doors.json("alice", "GET", "/tasks/stats"))["total"] > 1
+    slow = {
+        who: await doors.json(who, "GET", "/stats/why-slow") for who in ("alice", "bob", "boss")
+    }
+    assert {row["owner"] for row in slow["bob"]["owners"]} <= {"bob"}
+    assert slow["bob"]["tasks"] == before + 1
+    assert slow["boss"]["tasks"] >= slow["alice"]["tasks"] + slow["bob"]["tasks"]
     page = await doors.json("alice", "GET", "/tasks?limit=1")
     further = {"cursor": page["next_cursor"], "limit": 500}
     for who, owners in (("alice", {"alice"}), ("bob", {"bob"}), ("boss", {"alice", "bob"})):

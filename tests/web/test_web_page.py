@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.web.page.files import FOLDER, TYPES, File, load
+from asyncsvc.web.http.static_files import TYPES, File, load
+from asyncsvc.web.page.routes import FOLDER, PREFIX
 from tests.web.serving import Service, expect, refused
 from tests.web.wire import head, wire
 
@@ -60,7 +61,7 @@ async def test_the_page_may_load_its_own_scripts_and_nothing_else(service: Servi
 async def test_each_file_has_its_type_and_the_addresses_of_the_page_never_change(
     service: Service,
 ) -> None:
-    found = load()
+    found = load(FOLDER, PREFIX)
     assert found.by_path.keys() >= {"index.html"}
     for name, file in found.by_path.items():
         answer = await service.http.get(f"/page/{found.version}/{name}")
@@ -78,7 +79,7 @@ async def test_each_file_has_its_type_and_the_addresses_of_the_page_never_change
 
 
 async def test_a_file_is_compressed_for_those_who_take_it(service: Service) -> None:
-    content = load().by_path["index.html"].content
+    content = load(FOLDER, PREFIX).by_path["index.html"].content
     async with wire(service.port) as line:
         packed = await line.ask(head("GET", "/page/index.html", "accept-encoding: br, gzip"))
         plain = await line.ask(head("GET", "/page/index.html"))
@@ -135,7 +136,7 @@ async def test_another_content_is_another_version(tmp_path: Path) -> None:
         (tmp_path / "a").mkdir(exist_ok=True)
         (tmp_path / "a/b.js").write_bytes(more)
         (tmp_path / "a/b.secret").write_bytes(b"never served")
-        found = load(tmp_path)
+        found = load(tmp_path, PREFIX)
         versions.add(found.version)
         assert found.by_path.keys() == {"index.html", "a/b.js"}
         assert f'"/page/{found.version}/a/b.js"'.encode() in found.index.content

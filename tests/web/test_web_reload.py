@@ -9,7 +9,9 @@ async def test_a_reload_without_a_file_changes_nothing(service: Service) -> None
     for body in (None, b"", b" ", b"{}"):
         answer = await service.http.post("/admin/reload", content=body)
         found = expect(answer, 200)
-        assert list(found) == ["changed", "added", "removed", "needs_restart"]
+        assert list(found) == [
+            "changed", "added", "removed", "needs_restart", "variables", "enabled", "disabled",
+        ]  # fmt: skip
         assert not any(found.values())
 
 

@@ -13,6 +13,7 @@ module_loop = pytest.mark.asyncio(loop_scope="module")
 ASKED = {
     "a page": head("GET", "/docs"),
     "the document": head("GET", "/openapi.json"),
+    "the document of the sockets": head("GET", "/asyncapi.json"),
     "a supervisor": head("GET", "/livez"),
     "figures": head("GET", "/metrics"),
     "nothing": head("GET", "/nothing", "accept: text/html"),

@@ -198,6 +198,7 @@ async def workspace_archive(parts: Services, task: Task) -> AsyncIterator[bytes]
     scope=Permission.ADMIN,
     answer=Imported,
     query=ImportQuery,
+    upload="tasks.jsonl",
     errors=("invalid_json", "task_too_large", "queue_full", "shutting_down"),
 )
 async def take_in(request: Request) -> Response:

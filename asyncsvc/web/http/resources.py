@@ -49,6 +49,8 @@ class Operation:
     takes: str = JSON_MEDIA
     """What the body is."""
     needs_body: bool = True
+    upload: str | None = None
+    """The name of a file that may be the body, where the body has no type."""
     example: Any = None
     query: Any = None
     headers: Any = None
@@ -130,15 +132,21 @@ def _scope(path: str, function: Verb) -> Permission:
 
 
 class SocketResource(WebSocketRoute):
-    """The route of a WebSocket; a caller needs one of the scopes to open it."""
+    """The route of a WebSocket; a caller needs one of the scopes to open it. `query` is a TypedDict
+    of the parameters of its URL."""
 
     def __init__(
-        self, path: str, endpoint: Callable[[WebSocket], Awaitable[None]], *scopes: Permission
+        self,
+        path: str,
+        endpoint: Callable[[WebSocket], Awaitable[None]],
+        *scopes: Permission,
+        query: Any = None,
     ) -> None:
         if not scopes:
             raise TypeError(f"{path}: {endpoint.__qualname__} declares no scope")
         super().__init__(path, endpoint)
         self.scopes = scopes
+        self.query = query
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         held = scope["caller"].scopes

@@ -13,7 +13,7 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
-from asyncsvc.web.http.sockets import CLOSE, CLOSE_WITHIN_S, WRITE
+from asyncsvc.web.http.sockets import CLOSE, CLOSE_WITHIN_S, REFUSED, TOO_BIG, WRITE
 
 FRAGMENTS_MOST = 1024
 """Of one message: those of a message of `FRAME_BYTES` that is sent in pieces of a kilobyte."""
@@ -22,7 +22,6 @@ CONTROL_MOST, CONTROL_S = 512, 10.0
 kinds."""
 PIECE = 4096
 """Bytes that are parsed before other connections have their turn: up to 700 frames, 10 ms."""
-REFUSED, TOO_BIG = 1008, 1009
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):

@@ -17,8 +17,22 @@ from websockets.frames import Frame, Opcode
 
 from asyncsvc.access import Caller
 
-DONE, STOPPING, NOT_UTF8, REFUSED, TOO_SLOW = 1000, 1001, 1007, 1008, 1013
+DONE, STOPPING, NOT_UTF8, REFUSED, TOO_BIG, TOO_SLOW = 1000, 1001, 1007, 1008, 1009, 1013
 BAD_MESSAGES, NO_TASK = 4400, 4404
+CLOSE_CODES = {
+    DONE: "done: the task's last event was sent",
+    STOPPING: "the service is stopping; come back with `after`",
+    NOT_UTF8: "a message is no UTF-8",
+    REFUSED: "no valid token, a scope that is missing, an origin that is not allowed, or too many "
+    "pings; the reason names the code of the error",
+    TOO_BIG: "a frame above 1 MiB, or more than 1024 fragments; submit large tasks over HTTP",
+    TOO_SLOW: "the client did not read for five seconds, or too many connections are open; come "
+    "back with `after`",
+    BAD_MESSAGES: "the fifth bad message, or an `after` beyond the last event, also of a finished "
+    "task; an `error` message comes first",
+    NO_TASK: "no such task",
+}
+"""With which codes the service closes a WebSocket, and why."""
 STALL_S = 5.0
 """How long one frame may find no room before the reader counts as too slow."""
 REVOKED = "the token is no longer valid"

@@ -161,6 +161,7 @@ async def response_items(request: Request) -> Response:
     answer=schemas.InputTokens,
     body=schemas.CountTokens,
     errors=("illegal_transition",),
+    example={"input": "How many tokens is this?"},
 )
 async def input_tokens(request: Request) -> Response:
     """POST /v1/responses/input_tokens: about how many tokens a request would have."""

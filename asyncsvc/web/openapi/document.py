@@ -5,26 +5,30 @@ client first asks for the document: a submit has no use for it.
 """
 
 import inspect
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
 
-from pydantic import TypeAdapter
 from starlette.routing import BaseRoute
 
 from asyncsvc import __version__
 from asyncsvc.access import Permission
-from asyncsvc.errors import RequestError
+from asyncsvc.errors import ProviderError, RequestError, Unexplained
 from asyncsvc.web.http.auth import READS
 from asyncsvc.web.http.resources import JSON_MEDIA, Operation, Resource, declared
+from asyncsvc.web.openapi.error_codes import REQUEST_CODES, TASK_CODES
+from asyncsvc.web.openapi.json_schemas import Schemas
+from asyncsvc.web.openapi.words import words
 from asyncsvc.web.tasks.schemas import Refusal
 
 STREAM_MEDIA = "text/event-stream"
 
-REF = "#/components/schemas/{model}"
-SERVICE = frozenset({"", "health", "livez", "readyz", "metrics", "openapi.json", "docs", "page"})
+SERVICE = frozenset(
+    {
+        "", "health", "livez", "readyz", "metrics", "openapi.json", "asyncapi.json", "docs", "page",
+    }
+)  # fmt: skip
 """First segments of paths that are about the service itself."""
 OWN_CODES = {
     "illegal_transition": 409,
@@ -47,6 +51,7 @@ TAGS = {
     "v1": "OpenAI's API, on the same queue.",
     "models": "The models of the settings, and what they can take now.",
     "schedules": "Tasks that come again and again.",
+    "tools": "The tools of agents, and single calls of them.",
     "route": "How a task would be routed.",
     "stats": "Figures of the whole service over time.",
     "settings": "The settings in force.",
@@ -63,8 +68,8 @@ from a URL. `x-scope` is the scope that an operation needs: `read`, `submit` or 
 without `admin` finds only what it has submitted; all else is answered as what does not exist.
 
 Two WebSockets stream what happens: `GET /ws/tasks/{task_id}?after=SEQ` one task, `GET /ws` any
-number of tasks or all; their messages are in docs/protocol.md. `OPTIONS` tells a path's methods,
-`HEAD` goes wherever `GET` goes.
+number of tasks or all; their messages are described at `/asyncapi.json`. `OPTIONS` tells a path's
+methods, `HEAD` goes wherever `GET` goes.
 """
 
 
@@ -89,12 +94,8 @@ class Served:
 
     @property
     def words(self) -> tuple[str, str]:
-        """(summary, description) from the function's docstring, `METHOD path: what it does.`"""
-        first, _, rest = (inspect.getdoc(self.function) or self.id).partition("\n")
-        label, colon, meaning = first.partition(": ")
-        sentence = meaning if colon and label.startswith(self.method) else first
-        summary = sentence[:1].upper() + sentence[1:].rstrip(".")
-        return summary, rest.strip() or f"{summary}."
+        """(summary, description) of the function."""
+        return words(self.method, self.function, self.id)
 
 
 def _declared(function: Callable[..., Any]) -> Operation:
@@ -123,10 +124,41 @@ def statuses() -> dict[str, int]:
     return found
 
 
+def _request_codes(all_served: Iterable[Served]) -> list[dict[str, Any]]:
+    """Each code of a refusal with its status and meaning, those of `/v1` for failed tasks among
+    them. Raises KeyError for one without."""
+    known = statuses()
+    for one in all_served:
+        for status, codes in one.operation.fails.items():
+            known |= {code: status for code in codes if code not in known}
+    meanings = TASK_CODES | REQUEST_CODES
+    found = sorted(known.items(), key=lambda one: (one[1], one[0]))
+    return [{"code": c, "status": status, "meaning": meanings[c]} for c, status in found]
+
+
+def _task_codes() -> list[dict[str, Any]]:
+    """Each code of a failed task with its meaning. Raises KeyError for one without."""
+    kinds, found = ProviderError.__subclasses__(), dict[str, bool]()
+    while kinds:
+        kind = kinds.pop()
+        kinds += kind.__subclasses__()
+        if kind is not Unexplained:
+            found[kind.code] = found.get(kind.code, False) or kind.retryable
+    return [
+        {"code": code, "retryable": found[code], "meaning": TASK_CODES[code]}
+        for code in sorted(found)
+    ]
+
+
+def _place(tag: str) -> tuple[int, str]:
+    """Tags as `TAGS` has them, then others by name."""
+    return ([*TAGS, tag].index(tag), tag)
+
+
 def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     """The document of these routes. Raises KeyError for a declared code that does not exist."""
     all_served = list(served(routes))
-    types = _Types(all_served)
+    types = _schemas(all_served)
     ways = _links(all_served)
     paths: dict[str, dict[str, Any]] = {}
     for one in all_served:
@@ -147,9 +179,11 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
         "security": [{}, {"bearer": []}],
         "tags": [
             {"name": name, "description": TAGS.get(name, f"Operations on {name}.")}
-            for name in dict.fromkeys(one.tag for one in all_served)
+            for name in sorted({one.tag for one in all_served}, key=_place)
         ],
         "paths": paths,
+        "x-error-codes": _request_codes(all_served),
+        "x-task-error-codes": _task_codes(),
         "components": {
             "schemas": types.named(),
             "securitySchemes": {
@@ -163,57 +197,15 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
     }
 
 
-class _Types:
-    """The schemas of all types that operations declare, and the components they refer to."""
-
-    def __init__(self, mentioned: Iterable[Served]) -> None:
-        self._apart: list[Any] = []
-        kinds: list[Any] = [Refusal]
-        for one in mentioned:
-            spec = one.operation
-            lists = [kind for kind in (spec.query, spec.headers) if kind]
-            self._apart += lists
-            kinds += [kind for kind in (spec.answer, spec.body, *lists) if kind]
-        asked = [(kind, "validation", TypeAdapter(kind)) for kind in dict.fromkeys(kinds)]
-        made, rest = TypeAdapter.json_schemas(asked, ref_template=REF)  # type: ignore[arg-type]
-        self._made: dict[Any, dict[str, Any]] = {kind: schema for (kind, _), schema in made.items()}
-        self.components: dict[str, Any] = _without_defaults(rest.get("$defs", {}))
-
-    def of(self, kind: Any) -> dict[str, Any]:
-        """The schema of a type: mostly a reference."""
-        return dict(self._made[kind])
-
-    def fields(self, kind: Any) -> dict[str, Any]:
-        """The properties of a TypedDict that declares parameters."""
-        schema = self.of(kind)
-        if "$ref" in schema:
-            schema = self.components[schema["$ref"].rpartition("/")[2]]
-        fields: dict[str, Any] = schema["properties"]
-        return fields
-
-    def named(self) -> dict[str, Any]:
-        """The components without the TypedDicts that declare parameters."""
-        apart = {kind.__name__ for kind in self._apart}
-        return {name: schema for name, schema in self.components.items() if name not in apart}
+def _schemas(all_served: Iterable[Served]) -> Schemas:
+    """The schemas of all types that the operations declare."""
+    specs = [one.operation for one in all_served]
+    lists = [kind for spec in specs for kind in (spec.query, spec.headers) if kind]
+    kinds = [kind for spec in specs for kind in (spec.answer, spec.body) if kind]
+    return Schemas([Refusal, *kinds], lists)
 
 
-def _without_defaults(schema: Any) -> Any:
-    """The schema with each default in its field's description: generators of types take a field
-    with a default for one that is always there."""
-    if isinstance(schema, list):
-        return [_without_defaults(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    found = {name: _without_defaults(value) for name, value in schema.items()}
-    if "default" in found and not isinstance(found["default"], dict):
-        default = found.pop("default")
-        if default is not None:
-            words = f"{found.get('description', '')} (default: `{json.dumps(default)}`)"
-            found["description"] = words.strip()
-    return found
-
-
-def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]:
+def _operation(one: Served, types: Schemas, ways: dict[str, Any]) -> dict[str, Any]:
     summary, description = one.words
     spec = one.operation
     entry: dict[str, Any] = {"operationId": one.id, "tags": [one.tag], "summary": summary}
@@ -229,6 +221,8 @@ def _operation(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, An
     ]
     if parameters:
         entry["parameters"] = parameters
+    if spec.upload is not None:
+        entry["x-upload"] = spec.upload
     if spec.body is not None:
         content: dict[str, Any] = {"schema": types.of(spec.body)}
         if spec.example is not None:
@@ -247,7 +241,7 @@ def _path_parameters(one: Served) -> list[dict[str, Any]]:
     return [{"name": n, "in": "path", "required": True, "schema": schema} for n in names]
 
 
-def _parameters(kind: Any, place: str, types: _Types) -> list[dict[str, Any]]:
+def _parameters(kind: Any, place: str, types: Schemas) -> list[dict[str, Any]]:
     if kind is None:
         return []
     found = []
@@ -260,7 +254,7 @@ def _parameters(kind: Any, place: str, types: _Types) -> list[dict[str, Any]]:
     return found
 
 
-def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]:
+def _answers(one: Served, types: Schemas, ways: dict[str, Any]) -> dict[str, Any]:
     spec = one.operation
     answers: dict[int, dict[str, Any]] = {}
     meaning = (
@@ -280,7 +274,8 @@ def _answers(one: Served, types: _Types, ways: dict[str, Any]) -> dict[str, Any]
     if spec.status == 202 and "Location" in spec.gives:
         first["links"] = ways
     for status, why in spec.also.items():
-        same = {} if status == 204 else {k: first[k] for k in ("content", "headers") if k in first}
+        kept = {204: (), 304: ("headers",)}.get(status, ("content", "headers"))
+        same = {name: first[name] for name in kept if name in first}
         answers[status] = {"description": why} | same
     for status, codes in sorted(_refusals(one).items()):
         _add_refusal(answers, status, codes, types)
@@ -304,7 +299,7 @@ def _refusals(one: Served) -> dict[int, list[str]]:
 
 
 def _add_refusal(
-    answers: dict[int, dict[str, Any]], status: int, codes: list[str], types: _Types
+    answers: dict[int, dict[str, Any]], status: int, codes: list[str], types: Schemas
 ) -> None:
     narrowed = {"properties": {"error": {"properties": {"code": {"enum": sorted(codes)}}}}}
     schema = {"allOf": [types.of(Refusal), narrowed]}

@@ -1,51 +1,71 @@
-"""The OpenAPI document as a page for people: the HTML of `/docs`.
+"""Both documents as a page for people: the HTML of `/docs`.
 
-The page shows all that the document has of an operation or a type; every text is escaped, and no
-script or other file is needed. An anchor stands within a folded element, because browsers then
-unfold it without a script. The document is the only input.
+The page shows all that the documents have of an operation, a message or a type. It can be read
+without a script; its own short script adds the search, the buttons to copy, and the address that
+the browser has. The documents are the only input.
 """
 
-import json
-import re
-import shlex
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
 
-STYLE = (Path(__file__).parent / "static" / "reference.css").read_text(encoding="utf-8")
-VERBS = ("get", "post", "put", "patch", "delete")
-_CODE = re.compile(r"`([^`]+)`")
-_PREFIX = "#/components/schemas/"
-LIMITS = {
-    "minimum": "≥ {}",
-    "exclusiveMinimum": "> {}",
-    "maximum": "≤ {}",
-    "minLength": "at least {} characters",
-    "maxLength": "at most {} characters",
-    "minItems": "at least {} items",
-    "maxItems": "at most {} items",
-    "format": "{}",
-}
+from asyncsvc.web.openapi import page_sockets
+from asyncsvc.web.openapi.commands import call, curl, powershell
+from asyncsvc.web.openapi.page_parts import (
+    about,
+    command,
+    entry,
+    field_table,
+    inline,
+    need,
+    prose,
+    table,
+    type_words,
+)
 
+STATIC = Path(__file__).parent / "static"
+STYLE = (STATIC / "reference.css").read_text(encoding="utf-8")
+SCRIPT = (STATIC / "reference.js").read_text(encoding="utf-8")
+VERBS = ("get", "post", "put", "patch", "delete")
 TITLES = {"v1": "OpenAI"}
 """Titles of tags whose names say little."""
+Document = Mapping[str, Any]
+LINKS = (
+    ("/docs/try", "Try it here"),
+    ("/openapi.json", "openapi.json"),
+    ("/asyncapi.json", "asyncapi.json"),
+    ("/", "Web page"),
+)
+SEARCH = (
+    '<div class="search" hidden><label for="search">Search</label>'
+    '<input id="search" type="search" autocomplete="off" spellcheck="false" '
+    'placeholder="path, field, code …" aria-keyshortcuts="/">'
+    '<p id="found" role="status"></p></div>'
+)
+MENU = '<input type="checkbox" id="menu"><label for="menu">All operations</label>'
 
 
-def page(document: Mapping[str, Any]) -> str:
-    """The whole page."""
+def page(document: Document, sockets: Document, tokens: bool = False) -> str:
+    """The whole page; `tokens`: whether the service has tokens in use, which commands then send."""
     info = document["info"]
     groups = {tag["name"]: list(_operations(document, tag["name"])) for tag in document["tags"]}
     title = escape(info["title"])
-    parts = "".join(_group(name, found) for name, found in groups.items())
+    schemas = {**sockets["components"]["schemas"], **document["components"]["schemas"]}
+    parts = [_group(tag, groups[tag["name"]], schemas, tokens) for tag in document["tags"]]
+    parts += [page_sockets.section(sockets, tokens), _errors(document), _types(schemas)]
+    links = "".join(f'<li><a href="{path}">{words}</a></li>' for path, words in LINKS)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark"><link rel="icon" href="data:,">'
         f"<title>{title} API</title><style>{STYLE}</style></head><body>"
-        f'<div class="frame"><nav aria-label="Operations">{_contents(groups)}</nav><main>'
-        f"<h1>{title} <small>{escape(info['version'])}</small></h1>{_prose(info['description'])}"
-        '<p><a href="/openapi.json">openapi.json</a></p>'
-        f"{parts}{_types(document['components']['schemas'])}</main></div></body></html>"
+        '<a class="skip" href="#main">Skip to the operations</a>'
+        f'<div class="frame"><nav aria-label="Operations">{SEARCH}{MENU}'
+        f'<div class="contents">{_contents(groups, sockets)}</div></nav><main id="main">'
+        f'<h1>{title} <small>{escape(info["version"])}</small></h1><ul class="links">{links}</ul>'
+        f'<section id="about">{prose(info["description"])}</section>'
+        f"{''.join(parts)}</main></div><script>{SCRIPT}</script></body></html>"
     )
 
 
@@ -53,83 +73,181 @@ Found = tuple[str, str, Mapping[str, Any], list[Mapping[str, Any]]]
 """path, verb, the operation, its parameters with those of its path."""
 
 
-def _operations(document: Mapping[str, Any], tag: str) -> Iterable[Found]:
-    for path, entry in document["paths"].items():
-        shared = entry.get("parameters", [])
+def _operations(document: Document, tag: str) -> Iterable[Found]:
+    """The operations of a tag: parts of the API as they come, in each of them by path."""
+    parts = {path: _part(path) for path in document["paths"]}
+    places = list(dict.fromkeys(parts.values()))
+    for path in sorted(parts, key=lambda path: (places.index(parts[path]), path)):
+        item = document["paths"][path]
+        shared = item.get("parameters", [])
         for verb in VERBS:
-            if verb in entry and tag in entry[verb]["tags"]:
-                one = entry[verb]
+            if verb in item and tag in item[verb]["tags"]:
+                one = item[verb]
                 yield path, verb, one, [*shared, *one.get("parameters", [])]
 
 
-def _contents(groups: Mapping[str, list[Found]]) -> str:
+def _part(path: str) -> str:
+    """The beginning of a path that it has in common with those beside it."""
+    segments = path.split("/")
+    return "/".join(segments[: 3 if segments[1] in TITLES else 2])
+
+
+def _contents(groups: Mapping[str, list[Found]], sockets: Document) -> str:
     lists = []
     for name, found in groups.items():
         lines = "".join(
-            f'<li><a href="#{escape(one["operationId"])}">{_inline(one["summary"])}</a></li>'
-            for _, _, one, _ in found
+            f'<li><a href="#{escape(one["operationId"])}">{_verb(verb)}'
+            f'<span class="path">{_breakable(path)}</span></a></li>'
+            for path, verb, one, _ in found
         )
         lists.append(f'<h2><a href="#{escape(name)}">{_title(name)}</a></h2><ul>{lines}</ul>')
-    return "".join(lists) + '<h2><a href="#types">Types</a></h2>'
-
-
-def _group(name: str, found: list[Found]) -> str:
-    operations = "".join(_one(*one) for one in found)
-    return f'<section id="{escape(name)}"><h2>{_title(name)}</h2>{operations}</section>'
-
-
-def _title(tag: str) -> str:
-    return escape(TITLES.get(tag, tag))
-
-
-def _one(path: str, verb: str, one: Mapping[str, Any], parameters: list[Mapping[str, Any]]) -> str:
-    body = one.get("requestBody", {}).get("content", {}).get("application/json")
-    parts = [_prose(one.get("description", ""))]
-    if one.get("security") == []:
-        parts.append("<p>Needs no token.</p>")
-    if parameters:
-        rows = [_parameter(parameter) for parameter in parameters]
-        parts.append(f"<h3>Parameters</h3>{_table(('name', 'type', ''), rows)}")
-    if body:
-        parts.append(f"<h3>Body</h3><p>{_kind(body['schema'])}</p>")
-    parts.append(f"<h3>Try it</h3><pre><code>{escape(_curl(path, verb, body))}</code></pre>")
-    rows = [_answer(status, answer) for status, answer in one["responses"].items()]
-    parts.append(f"<h3>Answers</h3>{_table(('status', 'body', ''), rows)}")
-    return (
-        f'<details class="one"><summary>'
-        f'<span class="verb {verb}">{verb.upper()}</span><span class="path">{escape(path)}</span>'
-        f'<span class="about">{_inline(one["summary"])}</span></summary>'
-        f'<div id="{escape(one["operationId"])}">{"".join(parts)}</div></details>'
+    lines = "".join(
+        f'<li><a href="#{escape(anchor)}"><span class="path">{escape(words)}</span></a></li>'
+        for anchor, words in page_sockets.contents(sockets)
+    )
+    lists.append(f'<h2><a href="#{page_sockets.ID}">WebSocket</a></h2><ul>{lines}</ul>')
+    return "".join(lists) + (
+        '<h2><a href="#errors">Error codes</a></h2><h2><a href="#types">Types</a></h2>'
     )
 
 
+def _breakable(path: str) -> str:
+    """A path that may be broken before a slash."""
+    return escape(path).replace("/", "<wbr>/")
+
+
+def _verb(verb: str) -> str:
+    return f'<span class="verb {verb}">{verb.upper()}</span>'
+
+
+def _group(
+    tag: Mapping[str, str], found: list[Found], schemas: Mapping[str, Any], tokens: bool
+) -> str:
+    operations = "".join(_one(*one, tag["name"], schemas, tokens) for one in found)
+    name, words = escape(tag["name"]), inline(tag["description"])
+    return (
+        f'<section id="{name}"><h2>{_title(tag["name"])}</h2><p>{words}</p>{operations}</section>'
+    )
+
+
+def _title(tag: str) -> str:
+    return escape(TITLES.get(tag, tag.capitalize()))
+
+
+def _one(
+    path: str,
+    verb: str,
+    one: Mapping[str, Any],
+    parameters: list[Mapping[str, Any]],
+    tag: str,
+    schemas: Mapping[str, Any],
+    tokens: bool,
+) -> str:
+    made = call(path, verb, one, schemas, tokens)
+    target = f"/docs/try#/{tag}/{one['operationId']}"
+    parts = [
+        prose(one.get("description", "")),
+        f'<p>{inline(_scope(one))} <a href="{escape(target)}">Try it here</a></p>'
+        f'<div class="try">{command("curl", "curl", curl(made))}'
+        f"{command('powershell', 'PowerShell', powershell(made))}</div>",
+    ]
+    if parameters:
+        rows = [_parameter(parameter) for parameter in parameters]
+        parts.append(f"<h3>Parameters</h3>{table(('name', 'type', 'meaning'), rows)}")
+    parts.append(_body(one, schemas))
+    parts.append(_answers(one))
+    head = f'{_verb(verb)}<span class="path">{_breakable(path)}</span>{about(one["summary"])}'
+    return entry(one["operationId"], head, "".join(parts))
+
+
+def _scope(one: Mapping[str, Any]) -> str:
+    if one.get("security") == []:
+        return "Needs no token."
+    return f"Needs the scope `{one['x-scope']}`, where tokens are in use."
+
+
+def _body(one: Mapping[str, Any], schemas: Mapping[str, Any]) -> str:
+    """The type of the body with its fields; nothing where there is none."""
+    if "x-upload" in one:
+        return "<h3>Body</h3><p>JSON lines, one task each.</p>"
+    body = one.get("requestBody")
+    if body is None:
+        return ""
+    ((media, content),) = body["content"].items()
+    form = f" as <code>{escape(media)}</code>" if media != "application/json" else ""
+    optional = "" if body["required"] else ", may be left out"
+    kind = content["schema"]
+    fields = field_table(schemas[kind["$ref"].rpartition("/")[2]]) if "$ref" in kind else ""
+    return f"<h3>Body</h3><p>{type_words(kind)}{form}{optional}</p>{fields}"
+
+
 def _parameter(parameter: Mapping[str, Any]) -> tuple[str, str, str]:
-    name = f"<code>{escape(parameter['name'])}</code>"
-    need = ' <span class="need">required</span>' if parameter["required"] else ""
-    about = " · ".join(filter(None, [f"in {parameter['in']}", parameter.get("description")]))
-    return name + need, _kind(parameter["schema"]), _inline(about)
+    name = f"<code>{escape(parameter['name'])}</code>{need(parameter['required'])}"
+    words = " · ".join(filter(None, [f"in {parameter['in']}", parameter.get("description")]))
+    return name, type_words(parameter["schema"]), inline(words)
+
+
+def _answers(one: Mapping[str, Any]) -> str:
+    """Answers and refusals of an operation; the codes of refusals lead to their meaning."""
+    rows, refusals = [], []
+    for status, answer in one["responses"].items():
+        codes = _codes(answer)
+        if codes:
+            links = ", ".join(f'<a href="#error-{code}">{code}</a>' for code in codes)
+            refusals.append((f"<code>{status}</code>", links))
+        if not codes or status < "300":
+            rows.append(_answer(status, answer))
+    shown = f"<h3>Answers</h3>{table(('status', 'body', 'meaning'), rows)}"
+    return shown + f"<h3>Errors</h3>{table(('status', 'codes'), refusals)}"
+
+
+def _codes(answer: Mapping[str, Any]) -> list[str]:
+    """The codes with which an answer refuses; none of one that refuses nothing."""
+    schema = answer.get("content", {}).get("application/json", {}).get("schema", {})
+    narrowed = schema.get("allOf", [{}])[-1].get("properties", {}).get("error", {})
+    found: list[str] = narrowed.get("properties", {}).get("code", {}).get("enum", [])
+    return found
 
 
 def _answer(status: str, answer: Mapping[str, Any]) -> tuple[str, str, str]:
     kinds = [
-        f"{_kind(content.get('schema', {}))} as <code>{escape(media)}</code>"
+        f"{type_words(content.get('schema', {}))} as <code>{escape(media)}</code>"
         if media != "application/json"
-        else _kind(content.get("schema", {}))
+        else type_words(content.get("schema", {}))
         for media, content in answer.get("content", {}).items()
     ]
     headers = "".join(f"; header <code>{escape(name)}</code>" for name in answer.get("headers", {}))
-    about = _inline(answer["description"]) + headers
-    return f"<code>{status}</code>", "<br>".join(kinds) or "none", about
+    words = inline(answer["description"]) + headers
+    return f"<code>{status}</code>", "<br>".join(kinds) or "none", words
 
 
-def _curl(path: str, verb: str, body: Mapping[str, Any] | None) -> str:
-    """A command for the shell; the URL as the command line finds it."""
-    method = "" if verb == "get" else f"-X {verb.upper()} "
-    lines = [f'curl {method}"$ASYNCSVC_URL{path}"']
-    if body is not None:
-        example = json.dumps(body.get("example", {}), ensure_ascii=False)
-        lines += ["  -H 'content-type: application/json'", f"  -d {shlex.quote(example)}"]
-    return " \\\n".join(lines)
+def _errors(document: Document) -> str:
+    """Every code with its meaning: of requests, and of tasks that failed."""
+    requests = [
+        (_code(f"error-{one['code']}", one["code"]), str(one["status"]), inline(one["meaning"]))
+        for one in document["x-error-codes"]
+    ]
+    tasks = [
+        (
+            _code(f"task-error-{one['code']}", one["code"]),
+            "yes" if one["retryable"] else "no",
+            inline(one["meaning"]),
+        )
+        for one in document["x-task-error-codes"]
+    ]
+    return (
+        '<section id="errors"><h2>Error codes</h2><p>Every refusal has the shape '
+        f"{type_words({'$ref': '#/components/schemas/Refusal'})}; programs read its "
+        "<code>code</code>.</p><h3>Of requests</h3>"
+        f"{table(('code', 'status', 'meaning'), requests)}"
+        "<h3>Of failed tasks</h3><p>In <code>error.code</code> of a task whose status is "
+        "<code>failed</code>.</p>"
+        f"{table(('code', 'a retry can help', 'meaning'), tasks)}</section>"
+    )
+
+
+def _code(anchor: str, code: str) -> str:
+    return f'<code id="{escape(anchor)}">{escape(code)}</code>'
 
 
 def _types(schemas: Mapping[str, Any]) -> str:
@@ -138,55 +256,7 @@ def _types(schemas: Mapping[str, Any]) -> str:
 
 
 def _type(name: str, schema: Mapping[str, Any]) -> str:
-    needed = schema.get("required", [])
-    rows = []
-    for field, kind in schema.get("properties", {}).items():
-        need = ' <span class="need">required</span>' if field in needed else ""
-        about = _inline(kind.get("description", ""))
-        rows.append((f"<code>{escape(field)}</code>{need}", _kind(kind), about))
-    table = _table(("field", "type", ""), rows) if rows else f"<p>{_kind(schema)}</p>"
-    return (
-        f'<details class="one"><summary>'
-        f'<span class="path">{escape(name)}</span></summary>'
-        f'<div id="type-{escape(name)}">'
-        f"{_prose(schema.get('description', ''))}{table}</div></details>"
-    )
-
-
-def _table(heads: Iterable[str], rows: Iterable[tuple[str, str, str]]) -> str:
-    head = "".join(f'<th scope="col">{name}</th>' for name in heads)
-    lines = "".join("<tr>" + "".join(f"<td>{cell}</td>" for cell in row) + "</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
-
-
-def _kind(schema: Mapping[str, Any]) -> str:
-    """A type in a few words, with a link where it has a name."""
-    if "$ref" in schema:
-        name = escape(schema["$ref"].removeprefix(_PREFIX))
-        return f'<a href="#type-{name}">{name}</a>'
-    if "allOf" in schema:
-        return _kind(schema["allOf"][0])
-    if "anyOf" in schema:
-        return " or ".join(_kind(one) for one in schema["anyOf"])
-    if "enum" in schema:
-        return ", ".join(f"<code>{escape(json.dumps(value))}</code>" for value in schema["enum"])
-    if "const" in schema:
-        return f"<code>{escape(json.dumps(schema['const']))}</code>"
-    kind = schema.get("type", "anything")
-    if kind == "array":
-        text = f"list of {_kind(schema.get('items', {}))}"
-    elif kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
-        text = f"object of {_kind(schema['additionalProperties'])}"
-    else:
-        text = escape(str(kind))
-    limits = [limit.format(schema[name]) for name, limit in LIMITS.items() if name in schema]
-    return f"{text} ({escape(', '.join(limits))})" if limits else text
-
-
-def _prose(text: str) -> str:
-    paragraphs = [part for part in text.split("\n\n") if part.strip()]
-    return "".join(f"<p>{_inline(part)}</p>" for part in paragraphs)
-
-
-def _inline(text: str) -> str:
-    return _CODE.sub(r"<code>\1</code>", escape(text))
+    words = schema.get("description", "")
+    fields = field_table(schema) or f"<p>{type_words(schema)}</p>"
+    head = f'<span class="path">{escape(name)}</span>{about(words.split(chr(10))[0])}'
+    return entry(f"type-{name}", head, prose(words) + fields)

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
-from asyncsvc.tasks.state import WAITING, State
+from asyncsvc.tasks.state import WAITING, State, Task
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.trace import of_headers
 from asyncsvc.web.http import body, errors
@@ -24,6 +24,7 @@ from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import LIVE, Streamed, begun
 from asyncsvc.web.tasks import schemas, sse, views, whole_task
+from asyncsvc.web.tasks.queue_order import in_queue_order
 from asyncsvc.web.tasks.schemas import BATCH_MOST, KEY_MOST, PAGE_MOST
 
 PATH = "/tasks"
@@ -37,6 +38,7 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "waiting_for": ("waiting_for", tuple(WAITING.values())),
 }
 """Filters that have few values: another one is a typo."""
+ORDERS = get_args(get_args(schemas.Order)[0])
 S = TypeVar("S", bound=BaseModel)
 
 
@@ -168,13 +170,17 @@ async def show(request: Request) -> Response:
 
 @operation(scope=Permission.READ, answer=schemas.Page, query=schemas.ListQuery)
 async def listing(request: Request) -> Response:
-    """GET /tasks: the tasks, newest first."""
+    """GET /tasks: the tasks, newest first.
+
+    With `order=queue` those that are not finished: running, then waiting with the next first, then
+    paused. With `order=ended` the finished ones, the latest end first. Both are one page.
+    """
     query = request.query_params
     errors.check_names(query, schemas.ListQuery.__annotations__, "filter")
     limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
     where = {
         {"status": "state"}.get(name, name): query[name]
-        for name in ("status", "lane", "session_id", "type", "owner", "waiting_for")
+        for name in ("status", "lane", "session_id", "type", "owner", "waiting_for", "id_ends")
         if query.get(name)
     }
     for column, (name, known) in CHOICES.items():
@@ -188,9 +194,19 @@ async def listing(request: Request) -> Response:
             return JSON({"tasks": [], "next_cursor": None})
         where["owner"] = only
     named = model and parts.catalogue.name_of(model)
+    order, text = query.get("order") or "newest", query.get("q")
     before = _before(query.get("cursor"), parts.journal.newest)
-    rows = await parts.journal.store.page(where, named, query.get("q"), before, limit + 1)
-    shown, more = rows[:limit], len(rows) > limit
+    if order not in ORDERS:
+        raise InvalidRequest(f"order must be one of {', '.join(ORDERS)}", param="order")
+    if before is not None and order != "newest":
+        raise InvalidRequest("cursor goes with the order newest only", param="cursor")
+    if order == "queue":
+        found = in_queue_order(parts, where, named, text, limit)
+        rows: list[tuple[Task, str | None]] = [(task, None) for task in found]
+    else:
+        ended = order == "ended"
+        rows = await parts.journal.store.page(where, named, text, before, limit + 1, ended)
+    shown, more = rows[:limit], len(rows) > limit and order == "newest"
     following = _cursor(shown[-1][0].n) if more else None
     return JSON({"tasks": [views.item(parts, *row) for row in shown], "next_cursor": following})
 

@@ -199,6 +199,12 @@ class Page(TypedDict):
     next_cursor: Annotated[str | None, Field(description="null: there are no more")]
 
 
+Order = Annotated[
+    Literal["newest", "queue", "ended"],
+    Field(description="`queue`: running, next, paused; `ended`: latest end first; both one page"),
+]
+
+
 class ListQuery(TypedDict, total=False):
     status: State
     model: Annotated[str, Field(description="a model's name: asked for, or that ran it")]
@@ -210,6 +216,8 @@ class ListQuery(TypedDict, total=False):
     type: Kind
     owner: str
     waiting_for: Annotated[Literal["approval", "review"], Field(description="a person's answer")]
+    id_ends: Annotated[str, Field(description="the end of a task's id")]
+    order: Order
 
 
 class EventsQuery(TypedDict, total=False):
@@ -379,6 +387,9 @@ class Reloaded(TypedDict):
     added: list[Name]
     removed: list[Name]
     needs_restart: list[str]
+    variables: list[str]
+    enabled: list[Name]
+    disabled: dict[str, str]
 
 
 class Alarm(TypedDict):

@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing, suppress
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import orjson
@@ -46,37 +47,24 @@ from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import views
 from asyncsvc.web.tasks.feed import FirstPieces, Keep, whole
 from asyncsvc.web.tasks.routes import cursor, parse
-from asyncsvc.web.tasks.schemas import KEY_MOST
+from asyncsvc.web.tasks.schemas import KEY_MOST, EventsQuery
+from asyncsvc.web.tasks.socket_operations import OPERATIONS
 from asyncsvc.web.tasks.sse import TICK_S
-from asyncsvc.web.tasks.steering import VERBS, Fork, forked
+from asyncsvc.web.tasks.steering import VERBS, forked
 
 MISTAKES = 5
 """Bad messages on one socket before it is closed with 4400."""
-FEED_WAITING = 100
-"""Waiting tasks whose progress the whole feed sends; it sends that of all running ones."""
+WAITING = 100
+"""Waiting tasks, the next ones, whose progress the whole feed sends; it sends that of all running
+ones."""
+ORDER_KEPT_S = 0.5
+"""How long all sockets use the same order of waiting tasks: it takes 10 ms with 10,000 of them."""
 PAGES_AT_ONCE = 2
 """Pages of events from the disk that one socket holds."""
 TICK_SLICE = 50
 """Progress events, each about 30 µs with its frame, that are sent before others have their turn."""
 FOLLOWING = ("subscribe", "unsubscribe")
 LIVELY = frozenset({State.SCHEDULED, State.PENDING, State.RUNNING})
-FIELDS = {
-    "subscribe": {"task_id", "after", "all", "after_id", "text", "tasks"},
-    "unsubscribe": {"task_id", "all", "task_ids"},
-    "submit": {"task", "subscribe", "idempotency_key", "traceparent", "tracestate"},
-    "ping": set[str](),
-    "fork": {"task_id", *Fork.__annotations__},
-} | {name: {"task_id", *verb.fields} for name, verb in VERBS.items()}
-"""The operations and their fields: one without effect is refused by name."""
-SCOPES = {
-    "subscribe": Permission.READ,
-    "unsubscribe": Permission.OPEN,
-    "submit": Permission.SUBMIT,
-    "ping": Permission.OPEN,
-    "fork": Permission.SUBMIT,
-} | dict.fromkeys(VERBS, Permission.SUBMIT)
-"""The scope that each operation needs of its caller, beside that which opens the socket."""
-
 Done = tuple[dict[str, Any], Callable[[], None]]
 """The answer to an op, and what to do once it is sent."""
 
@@ -153,7 +141,7 @@ class Session:
 
     async def _do(self, message: dict[str, Any], aside: Aside) -> Done:
         op = _op(message)
-        self._caller.require(SCOPES[op])
+        self._caller.require(OPERATIONS[op].scope)
         if op == "ping":
             return {"pong": True}, _nothing
         if op == "submit":
@@ -344,31 +332,27 @@ class Session:
             await self._socket.send([views.progress_event(self._services, one) for one in tasks])
 
     def _lively(self) -> Iterator[Task]:
-        live = self._services.journal.live
         followed = set(self._follows)
         if self._feed is not None:
+            live = self._services.journal.live
             followed.update(self._services.executor.executions)
-            waiting = (task.id for task in live.values() if self._shows_waiting(task))
-            followed.update(
-                task_id for task_id, _ in zip(waiting, range(FEED_WAITING), strict=False)
-            )
-        for task_id in followed:
-            task = live.get(task_id)
-            if task is None or task.state not in LIVELY:
-                continue
-            if self._caller.sees(task.request.owner):
-                yield task
+            order = self._services.eta_estimator.in_order(live, ORDER_KEPT_S)
+            followed.update(islice((task.id for task in order if self._shows(task.id)), WAITING))
+        return (task for one in followed if (task := self._shows(one)) is not None)
 
-    def _shows_waiting(self, task: Task) -> bool:
-        return task.state is not State.RUNNING and self._caller.sees(task.request.owner)
+    def _shows(self, task_id: str) -> Task | None:
+        """The task, where it waits or runs and the caller may see it."""
+        task = self._services.journal.live.get(task_id)
+        shown = task is not None and task.state in LIVELY and self._caller.sees(task.request.owner)
+        return task if shown else None
 
 
 def _op(message: dict[str, Any]) -> str:
     """Take the op out of a message. Raises InvalidRequest, also for a field that it has not."""
     name = message.pop("op", None)
-    if not isinstance(name, str) or name not in FIELDS:
-        raise InvalidRequest(f"op must be one of {', '.join(FIELDS)}", param="op")
-    check_names(message, FIELDS[name], f"field of {name}")
+    if not isinstance(name, str) or name not in OPERATIONS:
+        raise InvalidRequest(f"op must be one of {', '.join(OPERATIONS)}", param="op")
+    check_names(message, OPERATIONS[name].fields, f"field of {name}")
     return name
 
 
@@ -442,12 +426,18 @@ def _dumps(value: dict[str, Any]) -> str:
 
 
 async def many(websocket: WebSocket) -> None:
-    """GET /ws"""
+    """GET /ws: follow any number of tasks, or all, and submit and steer tasks.
+
+    Each message is an operation; its answer has the same `ref`.
+    """
     await _serve(websocket, None, 0)
 
 
 async def one(websocket: WebSocket) -> None:
-    """GET /ws/tasks/{id}"""
+    """GET /ws/tasks/{id}: follow one task.
+
+    It is closed after the task's last event. It takes operations, too.
+    """
     parts = services(websocket)
     task_id = websocket.path_params["task_id"]
     problem, code, after = None, NO_TASK, 0
@@ -495,6 +485,6 @@ async def nowhere(websocket: WebSocket) -> None:
 
 ROUTES = [
     SocketResource("/ws", many, Permission.READ, Permission.SUBMIT),
-    SocketResource("/ws/tasks/{task_id}", one, Permission.READ),
+    SocketResource("/ws/tasks/{task_id}", one, Permission.READ, query=EventsQuery),
     SocketResource("/{path:path}", nowhere, Permission.OPEN),
 ]

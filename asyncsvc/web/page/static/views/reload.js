@@ -18,9 +18,12 @@ export function Reload({ done }) {
     <${Button} onClick=${() => run()} disabled=${busy}>${t("settings.reload")}<//>`;
 }
 
-/** @param {{changed: object, added: string[], removed: string[], needs_restart: string[]}} answer */
-function changes({ changed, added, removed, needs_restart: restart }) {
-  const names = [...Object.keys(changed), ...added, ...removed];
+/**
+ * @param {{changed: object, added: string[], removed: string[], needs_restart: string[], variables: string[],
+ *   enabled: string[]}} answer
+ */
+function changes({ changed, added, removed, needs_restart: restart, variables, enabled }) {
+  const names = [...new Set([...Object.keys(changed), ...added, ...removed, ...variables, ...enabled])];
   const said = names.length ? t("settings.changed", { names: names.join(", ") }) : t("settings.unchanged");
   return restart.length ? `${said} ${t("settings.needs_restart", { names: restart.join(", ") })}` : said;
 }

@@ -1,0 +1,6 @@
+"""`python -m asyncsvc` does what the command `asyncsvc` does."""
+
+from asyncsvc.cli import main
+
+if __name__ == "__main__":
+    main()
