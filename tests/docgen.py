@@ -13,11 +13,11 @@ from typing import Any
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
-from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from asyncsvc import errors
+from asyncsvc.cli.arguments import Command
 from asyncsvc.cli.options import HERE, THERE
-from asyncsvc.cli.parser import group
+from asyncsvc.cli.parser import declared as declared_commands
 from asyncsvc.config.diff import EFFECTS, NAMED, Effect
 from asyncsvc.config.settings import McpServer, Settings, Tools
 from asyncsvc.tasks.state import TRANSITIONS
@@ -189,29 +189,24 @@ COMMANDS_FILE = ROOT / "asyncsvc" / "cli" / "commands.json"
 
 def commands() -> str:
     """The commands in a few words, as JSON; see `asyncsvc.cli.overview`."""
-    found = group([""]).commands
-    rows = {name: _command(each) for name, each in found.items() if isinstance(each, TyperCommand)}
+    rows = {name: _command(each) for name, each in declared_commands().items()}
     order = sorted(rows, key=lambda name: [HERE, THERE].index(rows[name]["group"]))
     return json.dumps({name: rows[name] for name in order}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _command(command: TyperCommand) -> dict[str, Any]:
+def _command(command: Command) -> dict[str, Any]:
     options: dict[str, Any] = {}
     arguments: list[Any] = []
-    for each in command.params:
-        assert isinstance(each, TyperArgument | TyperOption)
+    for each in command.parameters:
         # What stands for the value in the help, or the values to choose from.
-        word = each.metavar or (each.name or "").upper()
-        choices = each.type_descriptor.choices
-        value = [str(choice) for choice in choices] if choices else word
-        if not isinstance(each, TyperOption):
+        value = list(each.choices) or each.metavar
+        if each.positional:
             arguments.append(value)
         else:
-            options |= dict.fromkeys(each.opts, None if each.is_flag else value)
-    help_text = " ".join((command.help or "").split())
+            options |= dict.fromkeys(each.names, None if each.flag else value)
     return {
-        "group": command.rich_help_panel,
-        "help": help_text,
+        "group": command.group,
+        "help": command.help,
         "options": options,
         "arguments": arguments,
     }

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 WRITERS = {("release.yml", "release"): {"contents": "write"}}
 """The only jobs that may change anything, and what."""
-ENTERED = {"uvicorn", "httptools", "httpx-aiohttp", "httpx", "rich", "typer", "websockets"}
+ENTERED = {"uvicorn", "httptools", "httpx-aiohttp", "httpx", "rich", "websockets"}
 """Libraries of which more than the documented API is used, so that a new version may break it."""
 FAKES = {
     "sk-very-secret-0123456789",

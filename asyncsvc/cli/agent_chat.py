@@ -5,10 +5,12 @@ conversation and the files go on. Ctrl-C cancels the task, also while a decision
 """
 
 import sys
+from dataclasses import replace
 from typing import Any
 
 from asyncsvc.cli.agent_lines import call_text, how_to_decide
 from asyncsvc.cli.client import Api, Unreachable
+from asyncsvc.cli.conversation import PLAIN, Conversation, Look, Turn
 from asyncsvc.cli.failures import Failure
 from asyncsvc.cli.terminal import json_text, one_line
 from asyncsvc.cli.transcript import Transcript, cancel, stream_or_cancel
@@ -19,36 +21,57 @@ SHORT_CHARS = 200
 """Arguments in so many characters stand in the question itself, and need no lines of their own."""
 
 
-class AgentConversation:
+class AgentConversation(Conversation):
     """A conversation with an agent. `asks`: a person at the terminal decides about calls of tools;
     else the task waits until it is decided elsewhere."""
 
-    def __init__(self, api: Api, fields: dict[str, Any], *, asks: bool) -> None:
-        self._api = api
-        self._fields = fields
+    def __init__(
+        self,
+        api: Api,
+        fields: dict[str, Any],
+        *,
+        asks: bool,
+        look: Look = PLAIN,
+    ) -> None:
+        super().__init__(api, fields, replace(look, asks=asks))
         self._asks = asks
         self._last: str | None = None
         """The task that the next question goes on from."""
+        self._before: str | None = None
+        """The same for the question before it."""
 
-    def ask(self, question: str) -> bool:
-        """Show what the agent does and its answer; False where there was none. Raises Failure."""
+    @property
+    def under_way(self) -> bool:
+        return self._last is not None
+
+    def answer(self, question: str, transcript: Transcript) -> Turn | None:
         task_id = self._submit(question)
-        transcript = Transcript(sys.stdout, sys.stderr, asks=self._asks)
         while not stream_or_cancel(self._api, task_id, transcript, until_asked=self._asks):
             if transcript.view.ended:
                 break
             if not self._decided(task_id, transcript):
-                return False
+                return None
         task = self._api.task(task_id)
-        if task["metadata"].get("steps"):
-            self._last = task_id  # else there is nothing to go on from
-        return transcript.view.status == "completed"
+        lasting = bool(task["metadata"].get("steps"))  # else there is nothing to go on from
+        if lasting:
+            self._before, self._last = self._last, task_id
+        text, completed = str(task.get("result") or ""), transcript.view.status == "completed"
+        return Turn(question, text, transcript.view.name, completed, lasting)
+
+    def forget_last(self) -> None:
+        self._last = self._before
+
+    def clear(self) -> None:
+        super().clear()
+        self._last = self._before = None
 
     def _submit(self, question: str) -> str:
-        if self._last is None:
-            answer = self._api.post("/tasks", self._fields | {"content": question})
-        else:
+        if self._last is not None:
             answer = self._api.fork(self._last, None, question)
+        elif self.system is not None:
+            answer = self._api.post("/tasks", self.fields | {"messages": self.messages(question)})
+        else:
+            answer = self._api.post("/tasks", self.fields | {"content": question})
         task_id: str = answer["task_id"]
         return task_id
 

@@ -4,9 +4,8 @@ import sys
 from typing import Annotated
 from urllib.parse import quote
 
-import typer
-
 from asyncsvc.cli.agent_tables import file_table, ledger_table
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.new_files import STD, report, written
 from asyncsvc.cli.options import (
@@ -21,19 +20,19 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.steering import command
 from asyncsvc.cli.tables import print_answer
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def approve(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """Let an agent make the call of a tool that waits for it."""
     return command(task_id, "approve", as_json, url, {})
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def deny(
     task_id: TaskId,
-    reason: Annotated[str | None, typer.Option(help="Why; the agent reads it.")] = None,
+    reason: Annotated[str | None, Option(help="Why; the agent reads it.")] = None,
     as_json: Json = False,
     url: Url = None,
 ) -> int:
@@ -41,14 +40,15 @@ def deny(
     return command(task_id, "deny", as_json, url, {} if reason is None else {"reason": reason})
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def fork(
     task_id: TaskId,
     text: Annotated[
-        str | None, typer.Argument(metavar="[TEXT|-]", help="A further message; - reads stdin.")
+        str | None, Argument(metavar="[TEXT|-]", help="A further message; - reads stdin.")
     ] = None,
     step: Annotated[
-        int | None, typer.Option(metavar="N", min=0, help="Go on after this step; else the last.")
+        int | None,
+        Option(metavar="N", min=0, help="Go on after this step; else the last."),
     ] = None,
     as_json: Json = False,
     url: Url = None,
@@ -60,7 +60,7 @@ def fork(
     return print_created(answer, answer["task_id"], str(answer["status"]), as_json)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def ledger(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """List the calls of tools of an agent, with what became of each."""
     with reach(url) as api:
@@ -68,15 +68,16 @@ def ledger(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     return print_answer(found, as_json, lambda answer: ledger_table(answer["calls"]))
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def files(
     task_id: TaskId,
     path: Annotated[
-        str | None, typer.Argument(metavar="[PATH]", help="A file of the workspace. Else a list.")
+        str | None,
+        Argument(metavar="[PATH]", help="A file of the workspace. Else a list."),
     ] = None,
     out: Annotated[
         str | None,
-        typer.Option(metavar="FILE|-", help="A new file for it; without PATH all, as a tar.gz."),
+        Option(metavar="FILE|-", help="A new file for it; without PATH all, as a tar.gz."),
     ] = None,
     as_json: Json = False,
     url: Url = None,

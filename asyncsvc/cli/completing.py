@@ -6,7 +6,6 @@ proposal. Prints one proposal a line, with its meaning where the shell shows tha
 word to the shell, which completes names of files.
 """
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
@@ -129,5 +128,5 @@ def _asked(before: Sequence[str], path: str) -> dict[str, Any]:
     from asyncsvc.cli.options import environment, settings_file
 
     line = list(before)
-    url = line[line.index("--url") + 1] if "--url" in line[:-1] else os.environ.get("ASYNCSVC_URL")
+    url = line[line.index("--url") + 1] if "--url" in line[:-1] else None
     return Api(find(url, environment(settings_file(None))), PATIENCE_S, PATIENCE_S).get(path)

@@ -7,12 +7,11 @@ A script hands the words of the command line to `asyncsvc completion --words SHE
 import sys
 from typing import Annotated, Literal
 
-import typer
-
+from asyncsvc.cli.arguments import Argument, Commands
 from asyncsvc.cli.options import HERE, program
 from asyncsvc.cli.terminal import say
 
-app = typer.Typer()
+app = Commands()
 
 BASH = """\
 # For this shell:    source <(asyncsvc completion bash)
@@ -65,11 +64,11 @@ Register-ArgumentCompleter -Native -CommandName asyncsvc -ScriptBlock {
 SCRIPTS = {"bash": BASH, "zsh": ZSH, "fish": FISH, "powershell": POWERSHELL, "pwsh": POWERSHELL}
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def completion(
     shell: Annotated[
         Literal["bash", "zsh", "fish", "powershell", "pwsh"],
-        typer.Argument(metavar="SHELL", help="bash, zsh, fish or powershell."),
+        Argument(metavar="SHELL", help="bash, zsh, fish or powershell."),
     ],
 ) -> int:
     """Print the script that completes commands, options and values in a shell."""

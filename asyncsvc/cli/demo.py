@@ -15,7 +15,6 @@ from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import httpx
-import typer
 from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.panel import Panel
@@ -23,6 +22,7 @@ from rich.table import Table
 from rich.text import Text
 
 from asyncsvc.cli import agent_demo, tables
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import Address
 from asyncsvc.cli.demo_service import LONGEST_S, answered, served
 from asyncsvc.cli.following import Message, messages
@@ -35,7 +35,7 @@ from asyncsvc.config.settings import Log, Settings
 from asyncsvc.logs.output import LogOutput
 from asyncsvc.simulator import Profile
 
-app = typer.Typer()
+app = Commands()
 MODELS: dict[str, dict[str, Any]] = {
     "zhipu": {"model": "glm-4-flash", "concurrency": 1, "good_at": ["realtime"]},
     "hunyuan": {
@@ -226,13 +226,11 @@ def _doing(view: TaskView) -> str:
     )
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def demo(
     port: Port = 0,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep serving until Ctrl-C.")] = False,
-    agent: Annotated[
-        bool, typer.Option("--agent", help="An agent that mends a failing test.")
-    ] = False,
+    keep: Annotated[bool, Option("--keep", help="Keep serving until Ctrl-C.")] = False,
+    agent: Annotated[bool, Option("--agent", help="An agent that mends a failing test.")] = False,
 ) -> int:
     """Four tasks answered live by a simulated provider: no key, nothing leaves the machine."""
     LogOutput().apply(Log(level="warning", format="text"))

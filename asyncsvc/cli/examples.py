@@ -1,30 +1,29 @@
-"""One example of each command, shown at the end of its help.
-
-Apart from the commands, as each begins with the way in which the program was called.
-"""
-
-from asyncsvc.cli.failures import program
+"""One example of each command, shown at the end of its help."""
 
 EXAMPLES = {
+    "init": "init --dir my-service",
     "serve": "serve --port 9000",
     "simulator": "simulator --port 9001",
     "demo": "demo --agent",
-    "check": "check --settings new.toml",
+    "check": "check --try",
+    "doctor": "doctor --call",
+    "selftest": "selftest --kills 50",
     "route-eval": "route-eval labelled.jsonl",
+    "rehearse": "rehearse --set models.zhipu.rpm=60 --since 1d",
     "restore": "restore tuesday.db",
     "completion": "completion bash",
     "route": 'route "Prove that there is no largest prime."',
     "submit": 'submit "Explain tea in one sentence." --model zhipu --wait',
-    "chat": "chat --model zhipu",
-    "tasks": "tasks --status failed --limit 50",
+    "chat": "chat --model zhipu --markdown",
+    "tasks": "tasks --status failed --model zhipu --limit 50",
     "show": "show e4ae29df",
     "explain": "explain e4ae29df",
-    "cancel": "cancel e4ae29df",
+    "cancel": "cancel --status pending --session s1",
     "pause": "pause e4ae29df",
     "resume": "resume e4ae29df",
-    "retry": "retry e4ae29df",
+    "retry": "retry --status failed --model zhipu --yes",
     "stats": "stats --json",
-    "watch": "watch e4ae29df",
+    "watch": "watch",
     "approve": "approve e4ae29df",
     "deny": 'deny e4ae29df --reason "not in this folder"',
     "fork": 'fork e4ae29df "Now write the tests." --step 3',
@@ -44,9 +43,3 @@ EXAMPLES = {
     "export": "export tasks.jsonl --status completed",
     "import": "import tasks.jsonl",
 }
-
-
-def example(name: str) -> str | None:
-    """Return the example of a command as a paragraph that is not wrapped; None: it has none."""
-    line = EXAMPLES.get(name)
-    return None if line is None else f"\b\nExample:\n  {program()} {line}"

@@ -2,45 +2,40 @@
 
 from typing import Annotated, Any, Literal
 
-import typer
-
+from asyncsvc.cli.arguments import Option
 from asyncsvc.cli.options import States
 
 PANEL = "Which tasks"
-Status = Annotated[
-    States | None, typer.Option(help="Only those in this state.", rich_help_panel=PANEL)
-]
+Status = Annotated[States | None, Option(help="Only those in this state.", group=PANEL)]
 Model = Annotated[
     str | None,
-    typer.Option("--model", metavar="M", help="Asked for, or that ran it.", rich_help_panel=PANEL),
+    Option("--model", metavar="M", help="Asked for, or that ran it.", group=PANEL),
 ]
 Lane = Annotated[
     Literal["priority", "short", "long"] | None,
-    typer.Option("--lane", help="Of this queue.", rich_help_panel=PANEL),
+    Option("--lane", help="Of this queue.", group=PANEL),
 ]
 Session = Annotated[
-    str | None, typer.Option("--session", metavar="ID", rich_help_panel=PANEL, help="Of a session.")
+    str | None, Option("--session", metavar="ID", group=PANEL, help="Of a session.")
 ]
 Kind = Annotated[
     Literal["chat", "agent", "embedding"] | None,
-    typer.Option("--type", help="Of this type.", rich_help_panel=PANEL),
+    Option("--type", help="Of this type.", group=PANEL),
 ]
-Owner = Annotated[
-    str | None, typer.Option("--owner", metavar="NAME", rich_help_panel=PANEL, help="Of a client.")
-]
+Owner = Annotated[str | None, Option("--owner", metavar="NAME", group=PANEL, help="Of a client.")]
 Search = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--search",
         "-q",
         metavar="TEXT",
         help="What was asked or answered begins with a part that holds this.",
-        rich_help_panel=PANEL,
+        group=PANEL,
     ),
 ]
 WaitingFor = Annotated[
     Literal["approval", "review"] | None,
-    typer.Option("--waiting-for", help="Agents that wait for yours.", rich_help_panel=PANEL),
+    Option("--waiting-for", help="Agents that wait for yours.", group=PANEL),
 ]
 
 

@@ -15,15 +15,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated
 
-import typer
-
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.options import HERE, MISUSED, Failure, program
 from asyncsvc.cli.terminal import has_person, say
 from asyncsvc.config.environment import ENV_FILE
 from asyncsvc.config.listening import DEFAULT_FILE
 from asyncsvc.config.secrets import unwrapped
 
-app = typer.Typer()
+app = Commands()
 
 KEYS: Mapping[str, tuple[str, str, str]] = {
     "ZHIPU_API_KEY": ("zhipu", "Zhipu", "https://open.bigmodel.cn/usercenter/apikeys"),
@@ -70,9 +69,9 @@ IGNORED = (ENV_FILE, "data/")
 _SIMPLE = re.compile(r"[A-Za-z0-9_.+/=:@-]*")
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def init(
-    folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where to write.")] = Path(),
+    folder: Annotated[Path, Option("--dir", metavar="DIR", help="Where to write.")] = Path(),
 ) -> int:
     """Write a first settings.toml and a .env for its keys; overwrite nothing."""
     settings, variables = folder / DEFAULT_FILE, folder / ENV_FILE

@@ -3,14 +3,13 @@
 Needs the extra `mcp`, which is imported when the command runs.
 """
 
-import typer
-
+from asyncsvc.cli.arguments import Commands
 from asyncsvc.cli.options import MISUSED, THERE, Failure, Url
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def mcp(url: Url = None) -> int:
     """Offer submit, wait, cancel and more to an MCP client, over stdin and stdout."""
     try:

@@ -4,21 +4,21 @@ import json
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables
+from asyncsvc.cli.arguments import Argument, Commands
 from asyncsvc.cli.client import reach
 from asyncsvc.cli.options import THERE, Json, Url, print_json
 from asyncsvc.cli.terminal import say
 
-app = typer.Typer()
+app = Commands()
 
-ModelName = Annotated[str, typer.Argument(metavar="NAME", help="A model of the settings.")]
+ModelName = Annotated[str, Argument(metavar="NAME", help="A model of the settings.")]
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def models(as_json: Json = False, url: Url = None) -> int:
     """Show each model: enabled or what it lacks, its load and its limits."""
     with reach(url) as api:
@@ -26,13 +26,13 @@ def models(as_json: Json = False, url: Url = None) -> int:
     return tables.print_answer(answer, as_json, lambda found: model_table(found["models"]))
 
 
-@app.command("pause-model", rich_help_panel=THERE)
+@app.command("pause-model", group=THERE)
 def pause_model(name: ModelName, as_json: Json = False, url: Url = None) -> int:
     """Begin no call with a model until `resume-model`; those under way go on."""
     return _command(name, "pause", as_json, url)
 
 
-@app.command("resume-model", rich_help_panel=THERE)
+@app.command("resume-model", group=THERE)
 def resume_model(name: ModelName, as_json: Json = False, url: Url = None) -> int:
     """Let a paused model take calls again."""
     return _command(name, "resume", as_json, url)
@@ -46,7 +46,7 @@ def _command(name: str, verb: str, as_json: bool, url: str | None) -> int:
     return tables.print_answer(model, as_json, lambda _: line)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def reload(as_json: Json = False, url: Url = None) -> int:
     """Let the service read its settings again; say what that has changed."""
     with reach(url) as api:

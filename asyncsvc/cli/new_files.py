@@ -6,13 +6,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Annotated
 
-import typer
-
+from asyncsvc.cli.arguments import Argument
 from asyncsvc.cli.options import MISUSED, Failure
 from asyncsvc.cli.terminal import say
 from asyncsvc.storage.backup import new_file
 
-New = Annotated[str, typer.Argument(metavar="FILE|-", help="A new file; - writes to stdout.")]
+New = Annotated[str, Argument(metavar="FILE|-", help="A new file; - writes to stdout.")]
 STD = "-"
 
 

@@ -9,9 +9,8 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
 import asyncsvc
+from asyncsvc.cli.arguments import Argument, Option
 from asyncsvc.cli.failures import FAILED as FAILED
 from asyncsvc.cli.failures import INTERRUPTED as INTERRUPTED
 from asyncsvc.cli.failures import MISUSED as MISUSED
@@ -25,30 +24,28 @@ HERE, THERE = "On this machine", "With a running service"
 
 SettingsFile = Annotated[
     Path | None,
-    typer.Option("--settings", metavar="FILE", help="Default: settings.toml, here or with main.py"),
+    Option("--settings", metavar="FILE", help="Default: settings.toml, here or with main.py"),
 ]
 Url = Annotated[
     str | None,
-    typer.Option(
+    Option(
         "--url",
         metavar="URL",
         envvar="ASYNCSVC_URL",
         help="The service. Default: host and port of the settings.",
     ),
 ]
-Json = Annotated[bool, typer.Option("--json", help="JSON, for scripts.")]
+Json = Annotated[bool, Option("--json", help="JSON, for scripts.")]
 States = Literal["scheduled", "pending", "running", "paused", "completed", "failed", "cancelled"]
-Port = Annotated[
-    int | None, typer.Option(metavar="N", min=0, max=65535, help="0 takes a free one.")
-]
-Database = Annotated[Path | None, typer.Option(metavar="FILE", help="The SQLite file.")]
-Prompt = Annotated[str, typer.Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")]
-TaskId = Annotated[str, typer.Argument(metavar="ID", help="A task's id, or the end of it.")]
+Port = Annotated[int | None, Option(metavar="N", min=0, max=65535, help="0 takes a free one.")]
+Database = Annotated[Path | None, Option(metavar="FILE", help="The SQLite file.")]
+Prompt = Annotated[str, Argument(metavar="TEXT|-", help="The prompt; - reads stdin.")]
+TaskId = Annotated[str, Argument(metavar="ID", help="A task's id, or the end of it.")]
 ModelOption = Annotated[
-    str | None, typer.Option(metavar="MODEL", help="A model of the settings; else routed.")
+    str | None, Option(metavar="MODEL", help="A model of the settings; else routed.")
 ]
-Lane = Annotated[Literal["priority", "short", "long"], typer.Option(help="Which queue.")]
-Priority = Annotated[int, typer.Option(metavar="N", min=0, max=9, help="Higher first in its lane.")]
+Lane = Annotated[Literal["priority", "short", "long"], Option(help="Which queue.")]
+Priority = Annotated[int, Option(metavar="N", min=0, max=9, help="Higher first in its lane.")]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _PART = re.compile(r"([0-9.]+)([smhdw]?)")
@@ -69,26 +66,27 @@ def duration(text: str) -> float:
 
 def duration_option(name: str, help_text: str) -> Any:
     """Return the option for `Annotated[float | None, …]` whose value is a duration in seconds."""
-    return typer.Option(
+    return Option(
         name, metavar="TIME", parser=duration, help=f"{help_text} Such as 30s, 5m, 1h or 1d."
     )
 
 
-AgentFlag = Annotated[bool, typer.Option("--agent", help="As an agent, which uses tools.")]
+AgentFlag = Annotated[bool, Option("--agent", help="As an agent, which uses tools.")]
 Tools = Annotated[
     list[str] | None,
-    typer.Option("--tool", metavar="NAME", help="A tool that the agent may use; else all."),
+    Option("--tool", metavar="NAME", help="A tool that the agent may use; else all."),
 ]
 Approvals = Annotated[
     list[str] | None,
-    typer.Option("--approve", metavar="NAME", help="A tool that waits for your approval."),
+    Option("--approve", metavar="NAME", help="A tool that waits for your approval."),
 ]
 MostSteps = Annotated[
-    int | None, typer.Option("--max-steps", metavar="N", min=1, help="Calls of its model at most.")
+    int | None,
+    Option("--max-steps", metavar="N", min=1, help="Calls of its model at most."),
 ]
 Files = Annotated[
     list[Path] | None,
-    typer.Option("--file", metavar="PATH", help="A text file that the agent's workspace gets."),
+    Option("--file", metavar="PATH", help="A text file that the agent's workspace gets."),
 ]
 
 

@@ -7,19 +7,19 @@ its group, its line of help, its options and arguments with what each one takes.
 import json
 import os
 import textwrap
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-INDENT, WIDEST = 2, 100
+if TYPE_CHECKING:
+    from asyncsvc.cli import arguments
+
+INDENT, WIDEST, MOST_COLUMN = 2, 100, 32
 OPTIONS = {
     "-h, --help": "Show this; after a command, its options and an example.",
     "--version": "Say which version this is.",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command. Of an option or argument: the values to choose from, or the word for its value
     in the help, or None for an option without a value."""
 
@@ -31,8 +31,8 @@ class Command:
 
 def commands() -> dict[str, Command]:
     """Return all commands by name, in the order of the help."""
-    text = Path(__file__).with_name("commands.json").read_text(encoding="utf-8")
-    found: dict[str, dict[str, Any]] = json.loads(text)
+    with open(os.path.join(os.path.dirname(__file__), "commands.json"), encoding="utf-8") as file:
+        found: dict[str, dict[str, Any]] = json.load(file)
     return {name: Command(**each) for name, each in found.items()}
 
 
@@ -50,7 +50,7 @@ def overview(program: str) -> str:
         lines += ["", f"{group}:"]
         for name, each in found.items():
             if each.group == group:
-                lines += _entry(name, each.help, column)
+                lines += _entry(name, _short(each.help, width() - column), column)
     lines += ["", "Options:"]
     lines += _entry(
         "-h, --help", "Show this, or with a command its options and an example.", column
@@ -59,19 +59,66 @@ def overview(program: str) -> str:
     return "\n".join(lines)
 
 
+def command_help(command: "arguments.Command", program: str, example: str | None) -> str:
+    """Return the text of `COMMAND --help`, as wide as the terminal."""
+    given = [each for each in command.parameters if each.positional]
+    words = [each.metavar if each.required else f"[{each.metavar.strip('[]')}]" for each in given]
+    lines = [" ".join([f"Usage: {program} {command.name} [OPTIONS]", *words]), ""]
+    lines += textwrap.wrap(command.help, width())
+    groups: dict[str, list[tuple[str, str]]] = {"Arguments": [], "Options": []}
+    for each in command.parameters:
+        groups.setdefault(each.declared.group, []).append((_names(each), _meaning(each)))
+    groups["Options"].append(("-h, --help", "Show this."))
+    longest = max(len(name) for entries in groups.values() for name, _ in entries)
+    column = min(MOST_COLUMN, longest + 2 * INDENT)
+    for title, entries in groups.items():
+        lines += ["", f"{title}:"] if entries else []
+        for name, text in entries:
+            lines += _entry(name, text, column)
+    if example is not None:
+        lines += ["", "Example:", f"{' ' * INDENT}{program} {example}"]
+    return "\n".join(lines)
+
+
+def _names(each: "arguments.Parameter") -> str:
+    names = ", ".join(each.names)
+    return names if each.positional or each.flag else f"{names} {each.metavar}"
+
+
+def _meaning(each: "arguments.Parameter") -> str:
+    """The help of an option or argument, with its default, its limits and its variable."""
+    low, high = each.declared.min, each.declared.max
+    facts = []
+    if low is not None:
+        facts.append(f"{low} to {high}" if high is not None else f"at least {low}")
+    if each.default not in (None, False):
+        facts.append(f"default {each.default}")
+    if each.many and not each.positional:
+        facts.append("may come several times")
+    if each.declared.envvar:
+        facts.append(f"or the variable {each.declared.envvar}")
+    text = each.declared.help
+    return f"{text.rstrip('.')} ({', '.join(facts)})." if facts else text
+
+
 def _entry(name: str, text: str, column: int) -> list[str]:
-    """A name and what it means, wrapped beside it; without its second half where that is long."""
+    """A name and what it means, wrapped beside it, or below it where it is long."""
     head = " " * INDENT + name
-    if len(text) > width() - column:
-        text = f"{text.rstrip('.').partition('; ')[0].partition(': ')[0]}."
-    return textwrap.wrap(
+    above = [] if len(head) + INDENT <= column else [head]
+    return above + textwrap.wrap(
         text,
         width(),
-        initial_indent=head.ljust(column),
+        initial_indent=("" if above else head).ljust(column),
         subsequent_indent=" " * column,
         break_long_words=False,
         break_on_hyphens=False,
     )
+
+
+def _short(text: str, room: int) -> str:
+    """A sentence, without its second half where it is longer than a line."""
+    first = text.rstrip(".").partition("; ")[0].partition(": ")[0]
+    return text if len(text) <= room else f"{first}."
 
 
 def width() -> int:

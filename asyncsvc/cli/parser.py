@@ -16,14 +16,15 @@ from asyncsvc.cli.terminal import Screen, say
 from asyncsvc.errors import AsyncsvcError, SettingsError, UnsafeFile
 
 if TYPE_CHECKING:
-    import typer
-    from typer.core import TyperGroup
+    from asyncsvc.cli import arguments
 
 COMMANDS = {
     "serve": ("serve", "simulator"),
     "demo": ("demo",),
     "check": ("check",),
+    "selftest": ("selftest",),
     "init": ("init",),
+    "doctor": ("doctor",),
     "routing": ("route-eval", "route"),
     "rehearse": ("rehearse",),
     "submit": ("submit",),
@@ -93,13 +94,19 @@ def _unknown(name: str) -> str:
 
 def _command(argv: list[str]) -> int:
     """Run a command that there is; its failures are lines on stderr."""
-    import typer
+    from asyncsvc.cli import arguments
 
+    name = argv[0]
     try:
-        code = group(argv).main(argv, prog_name=program(), standalone_mode=False)
-    except typer.TyperException as error:
-        text = " ".join(error.format_message().replace("Value error, ", "").split())
-        return _fail([f"{_sentence(text)} See {program()} {argv[0]} --help"], error.exit_code)
+        return arguments.run(declared(name)[name], argv[1:])
+    except arguments.HelpAsked:
+        from asyncsvc.cli.examples import EXAMPLES
+        from asyncsvc.cli.overview import command_help
+
+        print(command_help(declared(name)[name], program(), EXAMPLES.get(name)))
+        return 0
+    except arguments.Misuse as error:
+        return _fail([f"{_sentence(str(error))} See {program()} {name} --help"], error.code)
     except SettingsError as error:
         return _fail(error.lines, MISUSED)
     except Failure as error:
@@ -108,45 +115,15 @@ def _command(argv: list[str]) -> int:
         return _fail([str(error)], MISUSED)
     except AsyncsvcError as error:
         return _fail([str(error)], FAILED)
-    return code if isinstance(code, int) else 0
 
 
-def application(argv: list[str]) -> "typer.Typer":
-    """Return the program with the module of the command that `argv` begins with, or with all."""
-    import typer
-
-    app = typer.Typer(
-        name="asyncsvc",
-        add_completion=False,
-        # The help of rich costs more time than all else that `COMMAND --help` does.
-        rich_markup_mode=None,
-        pretty_exceptions_enable=False,
-        context_settings={"help_option_names": ["-h", "--help"]},
-    )
-    app.callback()(_top)
-    wanted = [module for module, names in COMMANDS.items() if argv[0] in names]
-    for module in wanted or COMMANDS:
-        app.add_typer(import_module(f"asyncsvc.cli.{module}").app)
-    return app
-
-
-def group(argv: list[str]) -> "TyperGroup":
-    """Return the same as it parses a command line, with an example in each command's help."""
-    from typer.core import TyperGroup
-    from typer.main import get_command
-
-    from asyncsvc.cli.examples import example
-
-    found = get_command(application(argv))
-    assert isinstance(found, TyperGroup)  # it has a callback
-    for name, command in found.commands.items():
-        command.epilog = example(name)
+def declared(name: str | None = None) -> "dict[str, arguments.Command]":
+    """Return the commands of the module that has this one; without a name, all commands."""
+    found: dict[str, arguments.Command] = {}
+    for module, names in COMMANDS.items():
+        if name is None or name in names:
+            found |= import_module(f"asyncsvc.cli.{module}").app.found
     return found
-
-
-def _top() -> None:
-    """Hold the commands together: with this, the name of a command is asked for even where its
-    module has only one."""
 
 
 def _sentence(text: str) -> str:

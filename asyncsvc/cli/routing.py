@@ -9,8 +9,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
-import typer
-
+from asyncsvc.cli.arguments import Argument, Commands
 from asyncsvc.cli.client import Unreachable, reach
 from asyncsvc.cli.options import (
     HERE,
@@ -30,10 +29,10 @@ from asyncsvc.config.load import load
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.routing.router import CLASSES, Asked, Router
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def route(text: Prompt, as_json: Json = False, url: Url = None) -> int:
     """Show where a prompt would go and why; without a service, by the settings."""
     text = read_text(text)
@@ -90,9 +89,9 @@ def _print_decision(answer: dict[str, Any]) -> None:
     say(f"chosen    {answer['chosen'] or 'none'}: {answer['why']}")
 
 
-@app.command("route-eval", rich_help_panel=HERE)
+@app.command("route-eval", group=HERE)
 def route_eval(
-    file: Annotated[Path, typer.Argument(metavar="FILE.jsonl", help="Lines {text, class}.")],
+    file: Annotated[Path, Argument(metavar="FILE.jsonl", help="Lines {text, class}.")],
     as_json: Json = False,
 ) -> int:
     """Say how often prompts of your own would be routed as they are labelled."""

@@ -3,10 +3,10 @@
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import typer
 from rich.text import Text
 
 from asyncsvc.cli import tables
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import reach, resolved
 from asyncsvc.cli.options import (
     THERE,
@@ -22,10 +22,10 @@ from asyncsvc.cli.options import (
 )
 from asyncsvc.cli.terminal import say
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def schedules(as_json: Json = False, url: Url = None) -> int:
     """List the schedules: when each runs next, and how often it ran."""
     with reach(url) as api:
@@ -56,17 +56,17 @@ def _text(one: dict[str, Any], asked: Any) -> Any:
     return Text.assemble((error["code"], "red"), "  ", asked) if error else asked
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def schedule(
     cron: Annotated[
-        str, typer.Argument(metavar="CRON", help='Such as "0 9 * * 1-5", or @daily; quote it.')
+        str, Argument(metavar="CRON", help='Such as "0 9 * * 1-5", or @daily; quote it.')
     ],
     text: Prompt,
     timezone: Annotated[
-        str, typer.Option(metavar="TZ", help="An IANA name such as Europe/Berlin.")
+        str, Option(metavar="TZ", help="An IANA name such as Europe/Berlin.")
     ] = "UTC",
     name: Annotated[
-        str | None, typer.Option(help="A known name replaces what its schedule does.")
+        str | None, Option(help="A known name replaces what its schedule does.")
     ] = None,
     model: ModelOption = None,
     lane: Lane = "short",
@@ -82,11 +82,9 @@ def schedule(
     return print_created(made, made["schedule_id"], f"first at {made['next_run_at']}", as_json)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def unschedule(
-    schedule_id: Annotated[
-        str, typer.Argument(metavar="ID", help="A schedule's id, or the end of it.")
-    ],
+    schedule_id: Annotated[str, Argument(metavar="ID", help="A schedule's id, or the end of it.")],
     url: Url = None,
 ) -> int:
     """Delete a schedule; the tasks that it has made stay."""

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import typer
-
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.options import (
     FAILED,
     HERE,
@@ -32,25 +31,25 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.terminal import say
 
 LogLevel = Literal["debug", "info", "warning", "error"]
-app = typer.Typer()
+app = Commands()
 log = logging.getLogger(__name__)
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def serve(
     settings: SettingsFile = None,
-    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    host: Annotated[str | None, Option(help="Address to listen on.")] = None,
     port: Port = None,
     db: Database = None,
     certfile: Annotated[
-        str | None, typer.Option(metavar="FILE", help="Serve https with this certificate, PEM.")
+        str | None, Option(metavar="FILE", help="Serve https with this certificate, PEM.")
     ] = None,
     keyfile: Annotated[
-        str | None, typer.Option(metavar="FILE", help="The key of the certificate, PEM.")
+        str | None, Option(metavar="FILE", help="The key of the certificate, PEM.")
     ] = None,
     log_level: Annotated[
         LogLevel | None,
-        typer.Option(help="Log from here on: debug, info, warning, error.", show_choices=False),
+        Option(help="Log from here on: debug, info, warning, error."),
     ] = None,
 ) -> int:
     """Start the service; flags win over environment, environment over file."""
@@ -202,11 +201,11 @@ def fastest_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 HOST = "127.0.0.1"
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def simulator(
     port: Port = 0,
     profile: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Models, limits, faults, in TOML.")
+        Path | None, Option(metavar="FILE", help="Models, limits, faults, in TOML.")
     ] = None,
 ) -> int:
     """Serve the simulated provider alone, to try limits and faults."""

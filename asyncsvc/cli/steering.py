@@ -12,22 +12,21 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated, Any, Literal
 
-import typer
-
 from asyncsvc.cli import filters
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import Api, Unreachable, reach
 from asyncsvc.cli.filters import Kind, Lane, Model, Owner, Search, Session, Status, WaitingFor
 from asyncsvc.cli.options import FAILED, MISUSED, THERE, Failure, Json, Url, print_json
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.terminal import one_line, say
 
-app = typer.Typer()
+app = Commands()
 AT_ONCE = 8
 """Requests at once: the service writes those that come together in one commit."""
 TaskIds = Annotated[
-    list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of tasks, or their ends.")
+    list[str] | None, Argument(metavar="[ID]...", help="Ids of tasks, or their ends.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, Option("--yes", "-y", help="Do not ask.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +49,7 @@ VERBS = {
 }
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def cancel(
     task_ids: TaskIds = None,
     status: Status = None,
@@ -73,7 +72,7 @@ def cancel(
     return steer("cancel", Chosen(task_ids, status, found, yes), as_json, url)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def pause(
     task_ids: TaskIds = None,
     status: Status = None,
@@ -95,12 +94,12 @@ def pause(
     return steer("pause", Chosen(task_ids, status, found, yes), as_json, url)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def resume(
     task_ids: TaskIds = None,
     decision: Annotated[
         Literal["rerun", "skip", "fail"] | None,
-        typer.Option(help="Of an agent whose tool was cut off: what to do with that call."),
+        Option(help="Of an agent whose tool was cut off: what to do with that call."),
     ] = None,
     status: Status = None,
     model: Model = None,
@@ -123,7 +122,7 @@ def resume(
     return steer("resume", Chosen(task_ids, status, found, yes), as_json, url, fields)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def retry(
     task_ids: TaskIds = None,
     status: Status = None,

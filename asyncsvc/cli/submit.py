@@ -7,8 +7,7 @@ service costs no text.
 import sys
 from typing import Annotated, Any
 
-import typer
-
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.options import (
     INTERRUPTED,
@@ -31,17 +30,17 @@ from asyncsvc.cli.options import (
 )
 from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def submit(
     text: Prompt,
     model: ModelOption = None,
     lane: Lane = "short",
     priority: Priority = 5,
     wait: Annotated[
-        bool, typer.Option("--wait", help="Stream the answer; exit 0, 1 failed, 130 cancelled.")
+        bool, Option("--wait", help="Stream the answer; exit 0, 1 failed, 130 cancelled.")
     ] = False,
     agent: AgentFlag = False,
     tool: Tools = None,

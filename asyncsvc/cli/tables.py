@@ -5,7 +5,6 @@ two spaces or more apart. At a terminal tables fit 80 columns, with the end of a
 does not fit. Times are local.
 """
 
-import asyncio
 import sys
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -59,6 +58,7 @@ async def redrawn(
     screen: Console, rendered: Callable[[], RenderableType], frames_per_s: int
 ) -> AsyncGenerator[None]:
     """Draw a view again and again while the block runs, and once more at its end."""
+    import asyncio  # a table that is drawn once does without
 
     async def draw() -> None:
         while True:

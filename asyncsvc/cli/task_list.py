@@ -10,19 +10,19 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Annotated, Any
 
-import typer
 from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import filters, tables
+from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import reach
 from asyncsvc.cli.filters import Kind, Lane, Model, Owner, Search, Session, Status, WaitingFor
 from asyncsvc.cli.options import MISUSED, THERE, Failure, Json, Url
 from asyncsvc.cli.terminal import json_text, one_line, say
 from asyncsvc.clock import now_ms
 
-app = typer.Typer()
+app = Commands()
 MOST = 20
 FINISHED = frozenset({"completed", "failed", "cancelled"})
 COLUMNS = ("id", "status", "model", "created", "time", "text")
@@ -30,7 +30,7 @@ WIDTHS = (36, 9, 12, 19, 8)
 """Least widths of the plain columns, so that most lists stand in line; the text is the last."""
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def tasks(
     status: Status = None,
     model: Model = None,
@@ -41,11 +41,11 @@ def tasks(
     search: Search = None,
     waiting_for: WaitingFor = None,
     limit: Annotated[
-        int | None, typer.Option(metavar="N", min=1, help=f"At most so many; else {MOST}.")
+        int | None, Option(metavar="N", min=1, help=f"At most so many; else {MOST}.")
     ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All that there are.")] = False,
+    everything: Annotated[bool, Option("--all", help="All that there are.")] = False,
     cursor: Annotated[
-        str | None, typer.Option(metavar="CURSOR", help="Go on where a list ended.")
+        str | None, Option(metavar="CURSOR", help="Go on where a list ended.")
     ] = None,
     as_json: Json = False,
     url: Url = None,

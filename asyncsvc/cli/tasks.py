@@ -5,13 +5,13 @@
 
 from typing import Annotated, Any
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables, why_slow
 from asyncsvc.cli.agent_lines import how_to_decide, wait_text
 from asyncsvc.cli.agent_tables import time_table
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import reach
 from asyncsvc.cli.options import (
     MISUSED,
@@ -26,10 +26,10 @@ from asyncsvc.cli.options import (
 from asyncsvc.cli.tables import print_answer
 from asyncsvc.cli.terminal import json_text
 
-app = typer.Typer()
+app = Commands()
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def show(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     """Show one task with its texts."""
     with reach(url) as api:
@@ -37,13 +37,13 @@ def show(task_id: TaskId, as_json: Json = False, url: Url = None) -> int:
     return print_answer(found, as_json, task_details)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def explain(
     task_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="A task's id, or the end of it.")
+        str | None, Argument(metavar="[ID]", help="A task's id, or the end of it.")
     ] = None,
     all_tasks: Annotated[
-        bool, typer.Option("--why-slow", help="Instead of one task: what all have waited for.")
+        bool, Option("--why-slow", help="Instead of one task: what all have waited for.")
     ] = False,
     since: Annotated[
         float | None, duration_option("--since", "How far back --why-slow looks; default 1h.")
@@ -61,7 +61,7 @@ def explain(
     return print_answer(story, as_json, story_report)
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def stats(as_json: Json = False, url: Url = None) -> int:
     """Count the tasks by state, in all and per model."""
     with reach(url) as api:

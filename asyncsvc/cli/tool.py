@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
-import typer
-
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import Unreachable, reach
 from asyncsvc.cli.options import (
     MISUSED,
@@ -35,19 +34,19 @@ from asyncsvc.tools.mcp_servers import McpServers
 from asyncsvc.tools.registry import Toolbox, Workspaces, timed
 from asyncsvc.tools.tool import Surroundings
 
-app = typer.Typer()
+app = Commands()
 
 CALL_S = 3700.0
 """How long a tool may run at most, and a little."""
 Workspace = Annotated[
-    str | None, typer.Option(metavar="NAME", help="A workspace that stays for the next calls.")
+    str | None, Option(metavar="NAME", help="A workspace that stays for the next calls.")
 ]
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def tool(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A tool; `GET /tools` lists them.")],
-    parameters: Annotated[str, typer.Argument(metavar="JSON", help="Its parameters.")] = "{}",
+    name: Annotated[str, Argument(metavar="NAME", help="A tool; `GET /tools` lists them.")],
+    parameters: Annotated[str, Argument(metavar="JSON", help="Its parameters.")] = "{}",
     workspace: Workspace = None,
     as_json: Json = False,
     url: Url = None,
@@ -62,9 +61,9 @@ def tool(
     return _shown(_called(name, given, workspace, url), as_json)
 
 
-@app.command("exec", rich_help_panel=THERE, context_settings={"ignore_unknown_options": True})
+@app.command("exec", group=THERE)
 def execute(
-    argv: Annotated[list[str], typer.Argument(metavar="-- ARGV...", help="Program, arguments.")],
+    argv: Annotated[list[str], Argument(metavar="-- ARGV...", help="Program, arguments.")],
     workspace: Workspace = None,
     as_json: Json = False,
     url: Url = None,

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, TextIO
 
 from asyncsvc.cli.agent_lines import AgentLines, call_text, how_to_decide, wait_text
+from asyncsvc.cli.answer_writer import writer_for
 from asyncsvc.cli.client import Api
 from asyncsvc.cli.failures import FAILED, INTERRUPTED, Failure
 from asyncsvc.cli.terminal import control, one_line, say, styled
@@ -120,20 +121,32 @@ ERASE, DIM, NORMAL = "\r\x1b[K", "\x1b[2m", "\x1b[0m"
 class Transcript:
     """A task's events as text; `exit_code` counts after the last. `out` None: no answer.
 
-    `asks`: the reader is asked for decisions, and needs no hint how to make them.
+    `asks`: the reader is asked for decisions, and needs no hint how to make them. `names_model`:
+    say which model answers, and why. `markdown`: render the answer at a terminal.
     """
 
-    def __init__(self, out: TextIO | None, err: TextIO, *, asks: bool = False) -> None:
+    def __init__(
+        self,
+        out: TextIO | None,
+        err: TextIO,
+        *,
+        asks: bool = False,
+        names_model: bool = False,
+        markdown: bool = False,
+    ) -> None:
         self.view = TaskView()
         self.seq = 0
         """Number of the latest event."""
+        self.named: tuple[str, str] = "", ""
+        """The model that was named last, and why it answers."""
         self._out = out
         self._err = err
+        self._writer = None if out is None else writer_for(out, markdown=markdown)
         self._asks = asks
+        self._names_model = names_model
         self._noting = styled(err)
         self._noted = False
         self._written = False
-        self._mid_line = False
         self._agent: AgentLines | None = None
         self._held: list[str] | None = None
         """The text of an agent's step, while it is not known whether it is the last."""
@@ -154,6 +167,8 @@ class Transcript:
         match kind:
             case "chunk":
                 self._write(data["text"])
+            case "attempt" if self._names_model:
+                self._name_model(data)
             case "retry":
                 why = data.get("why") or {}
                 delay = data.get("delay_s")
@@ -171,6 +186,14 @@ class Transcript:
                 self._take_of_agent(self._agent, kind, data)
             case _:
                 self._note()
+
+    def _name_model(self, data: dict[str, Any]) -> None:
+        """Say which model answers, where that is not the one of the answer before."""
+        shown = self.view.name or "", str(data.get("why") or "")
+        if shown != self.named:
+            self.named = shown
+            model = f" ({self.view.model})" if self.view.model else ""
+            self._line(f"{shown[0]}{model}{': ' if shown[1] else ''}{shown[1]}", True)
 
     def _begin_step(self, data: dict[str, Any]) -> None:
         if self._agent is None:
@@ -191,7 +214,7 @@ class Transcript:
         self._note()
 
     def _line(self, line: str, dim: bool) -> None:
-        """Write a line about an agent to stderr; the output of tools is indented."""
+        """Write a line about the answer to stderr; what only accompanies it is indented."""
         self._fresh_line()
         if not dim:
             say(line, self._err)
@@ -227,25 +250,22 @@ class Transcript:
             self._fresh_line()
 
     def _write(self, text: str) -> None:
-        if self._out is None or not text:
+        if self._writer is None or not text:
             return
         if self._held is not None:
             self._held.append(text)
             return
         self._erase()
-        self._out.write(text)
-        self._out.flush()
-        self._written, self._mid_line = True, not text.endswith("\n")
+        self._writer.write(text)
+        self._written = True
 
     def _fresh_line(self) -> None:
         self._erase()
-        if self._mid_line and self._out is not None:
-            self._out.write("\n")
-            self._out.flush()
-            self._mid_line = False
+        if self._writer is not None:
+            self._writer.end_line()
 
     def _note(self) -> None:
-        if not self._noting or self._mid_line:
+        if not self._noting or (self._writer is not None and self._writer.mid_line):
             return
         self._erase()
         control(self._err, DIM)

@@ -15,8 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Annotated
 
-import typer
-
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import LONG_S, reach
 from asyncsvc.cli.new_files import STD, New, report, written
 from asyncsvc.cli.options import (
@@ -49,16 +48,16 @@ from asyncsvc.storage.backup import (
 )
 from asyncsvc.storage.lock import DatabaseLock, FileLock
 
-app = typer.Typer()
+app = Commands()
 
-Old = Annotated[str, typer.Argument(metavar="FILE|-", help="The file; - reads stdin.")]
+Old = Annotated[str, Argument(metavar="FILE|-", help="The file; - reads stdin.")]
 PIECE = b'{"workspace_of"'
 """How a line of an export begins that is no task."""
 CHUNK_LINES = 500
 CHUNK_BYTES = 4 << 20
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def backup(file: New, as_json: Json = False, url: Url = None) -> int:
     """Copy the database of the running service into a new file, whole and checked."""
     with reach(url) as api, written(file) as out:
@@ -81,10 +80,10 @@ def backup(file: New, as_json: Json = False, url: Url = None) -> int:
     return 0
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def export(
     file: New,
-    status: Annotated[States | None, typer.Option(help="Only those in this state.")] = None,
+    status: Annotated[States | None, Option(help="Only those in this state.")] = None,
     url: Url = None,
 ) -> int:
     """Write all tasks with their texts into a new file, one JSON line each; the workspaces of
@@ -115,7 +114,7 @@ class TaskCount:
         self._line = (self._line + rest[: len(PIECE)])[: len(PIECE)]
 
 
-@app.command("import", rich_help_panel=THERE)
+@app.command("import", group=THERE)
 def import_(file: Old, as_json: Json = False, url: Url = None) -> int:
     """Take tasks back: finished ones as they were, unfinished ones into the queue."""
     total = {"imported": 0, "finished": 0, "queued": 0, "skipped": 0}
@@ -170,7 +169,7 @@ def _read(file: str) -> Generator[IO[bytes]]:
         yield source
 
 
-@app.command(rich_help_panel=HERE)
+@app.command(group=HERE)
 def restore(file: Old, settings: SettingsFile = None, db: Database = None) -> int:
     """Put a backup in the place of the database; the service must be stopped."""
     named = settings_file(settings)

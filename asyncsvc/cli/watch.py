@@ -10,11 +10,11 @@ from contextlib import aclosing, suppress
 from importlib.util import find_spec
 from typing import Annotated
 
-import typer
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from asyncsvc.cli import tables, watch_view
+from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import Api, reach
 from asyncsvc.cli.following import feed, follow
 from asyncsvc.cli.options import INTERRUPTED, THERE, Url
@@ -22,7 +22,7 @@ from asyncsvc.cli.terminal import json_text, say
 from asyncsvc.cli.transcript import Transcript, stream
 from asyncsvc.cli.watch_board import Board
 
-app = typer.Typer()
+app = Commands()
 FRAMES_PER_S = 8
 UNFINISHED, ENDED = 500, 200
 """Tasks that the full screen has."""
@@ -94,15 +94,15 @@ async def _print_events(api: Api, task_id: str) -> int:
     return transcript.exit_code
 
 
-@app.command(rich_help_panel=THERE)
+@app.command(group=THERE)
 def watch(
     task_id: Annotated[
-        str | None, typer.Argument(metavar="[ID]", help="Stream this one. Else all, live.")
+        str | None, Argument(metavar="[ID]", help="Stream this one. Else all, live.")
     ] = None,
     plain: Annotated[
-        bool, typer.Option("--plain", help="A plain table in place of the full screen.")
+        bool, Option("--plain", help="A plain table in place of the full screen.")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Events, one JSON line each.")] = False,
+    as_json: Annotated[bool, Option("--json", help="Events, one JSON line each.")] = False,
     url: Url = None,
 ) -> int:
     """Follow one task, or all of them live."""

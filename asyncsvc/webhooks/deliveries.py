@@ -300,7 +300,7 @@ class Webhooks:
         )
         span = task_span(task.id, task.marks) if self._tracing else None
         kept = task.request.traceparent, task.request.tracestate
-        headers |= passed_on(task.id, *kept, span) or {}
+        headers |= passed_on(task.request.trace_id, *kept, span) or {}
         return await post(self._egress, url, body, headers, self._rules.timeout_s, self._lookup)
 
     def _judge(self, owed: Owed, answer: Answer) -> Tried:

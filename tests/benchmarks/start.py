@@ -28,7 +28,7 @@ IDLE_S = 1.0
 LIBRARIES = (
     "aiohttp", "aiolimiter", "cronsim", "httptools", "httpx", "httpx_aiohttp", "orjson",
     "prometheus_client", "psutil", "pydantic", "python_multipart", "rich", "starlette",
-    "starlette.applications", "typer", "uvicorn", "uvloop", "websockets", "yarl",
+    "starlette.applications", "uvicorn", "uvloop", "websockets", "yarl",
 )  # fmt: skip
 """The dependencies of pyproject.toml by the names under which they are imported, without the
 data of tzdata; starlette and uvicorn import most of themselves only on use."""

@@ -116,6 +116,40 @@ def test_a_task_that_made_no_step_is_nothing_to_go_on_from(
     assert [path for path, _ in service.sent] == ["/tasks", "/tasks"]
 
 
+def test_the_last_question_is_asked_again_from_where_it_was_asked(
+    service: Service, streams: list[Events]
+) -> None:
+    streams += [[("status", COMPLETED)]] * 4
+    talk = conversation(service)
+    assert talk.ask("one")
+    assert talk.ask("two")
+    assert talk.retry()
+    assert [turn.question for turn in talk.turns] == ["one", "two"]
+    talk.clear()
+    assert talk.ask("three")
+    assert service.sent[1:] == [
+        ("/tasks/task-1/fork", {"content": "two"}),
+        ("/tasks/task-1/fork", {"content": "two"}),
+        ("/tasks", {"type": "agent", "content": "three"}),
+    ]
+
+
+def test_the_system_message_is_that_of_a_new_conversation(
+    service: Service, streams: list[Events]
+) -> None:
+    streams += [[("status", COMPLETED)]] * 2
+    talk = conversation(service)
+    talk.system = "Be brief."
+    assert talk.ask("one")
+    assert talk.under_way
+    assert talk.ask("two")
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "one"}]
+    assert service.sent == [
+        ("/tasks", {"type": "agent", "messages": messages}),
+        ("/tasks/task-1/fork", {"content": "two"}),
+    ]
+
+
 @pytest.mark.parametrize(
     ("typed", "path", "fields"),
     [

@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from typer.main import get_command
 
-from asyncsvc.cli.parser import COMMANDS, application
+from asyncsvc.cli.arguments import Parameter
+from asyncsvc.cli.parser import COMMANDS, declared
 from tests.cli.poisoned import POISON, proxy
 from tests.cli.processes import Place, Terminal
 
@@ -48,9 +48,8 @@ SHOWN = {
 """Commands that show texts of the service, at the least."""
 
 COMMAND_NAMES = [name for names in COMMANDS.values() for name in names]
-PARAMETERS: dict[str, list[Any]] = {
-    name: list(command.params)
-    for name, command in get_command(application(["--help"])).commands.items()  # type: ignore[attr-defined]
+PARAMETERS: dict[str, list[Parameter]] = {
+    name: command.parameters for name, command in declared().items()
 }
 
 
@@ -92,12 +91,12 @@ def arguments(name: str, hostile: Hostile, tmp_path: Path) -> list[str]:
     folder.mkdir()
     found = [name]
     for parameter in PARAMETERS[name]:
-        if parameter.param_type_name == "argument":
+        if parameter.positional:
             found.append(value(name, parameter.name, hostile, folder))
         elif parameter.name in ("settings", "profile"):
             found += [f"--{parameter.name}", value(name, parameter.name, hostile, folder)]
-        elif parameter.name == "wait":
-            found.append("--wait")
+        elif parameter.name in ("wait", "plain"):
+            found.append(f"--{parameter.name}")
     return found
 
 
@@ -115,7 +114,13 @@ def value(command: str, parameter: str, hostile: Hostile, folder: Path) -> str:
     if (command, parameter) in FILES:
         file.write_text(FILES[command, parameter])
     typed = POISON.replace("\0", "")
-    known = {"text": "what is tea?" + typed, "name": "fast", "cron": "@yearly", "path": "a.txt"}
+    known = {
+        "shell": "bash",
+        "text": "what is tea?" + typed,
+        "name": "fast",
+        "cron": "@yearly",
+        "path": "a.txt",
+    }
     return known.get(parameter) or str(file)
 
 

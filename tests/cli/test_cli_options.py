@@ -1,12 +1,8 @@
 """Values of options that several commands share."""
 
-from typing import Annotated
-
 import pytest
-import typer
-from typer.main import get_command
 
-from asyncsvc.cli.options import duration, duration_option
+from asyncsvc.cli.options import duration
 
 
 @pytest.mark.parametrize(
@@ -30,21 +26,3 @@ def test_a_duration_is_seconds(text: str, seconds: float) -> None:
 def test_what_is_no_duration_is_refused_with_an_example(text: str) -> None:
     with pytest.raises(ValueError, match="30s, 5m, 1h or 1d"):
         duration(text)
-
-
-def test_an_option_that_is_a_duration() -> None:
-    app = typer.Typer(add_completion=False)
-    found: list[float | None] = []
-
-    @app.command()
-    def look(
-        since: Annotated[float | None, duration_option("--since", "How far back.")] = None,
-    ) -> None:
-        found.append(since)
-
-    command = get_command(app)
-    command.main(["--since", "1d"], standalone_mode=False)
-    command.main([], standalone_mode=False)
-    assert found == [86400.0, None]
-    with pytest.raises(typer.BadParameter, match="'5x' is no duration"):
-        command.main(["--since", "5x"], standalone_mode=False)

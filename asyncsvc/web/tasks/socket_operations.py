@@ -64,9 +64,9 @@ class Submit(TypedDict):
         ]
     ]
     traceparent: NotRequired[
-        Annotated[str, Field(description="W3C trace context, kept and passed on")]
+        Annotated[Any, Field(description="the trace context of the caller, as W3C defines it")]
     ]
-    tracestate: NotRequired[str]
+    tracestate: NotRequired[Any]
 
 
 class Ping(TypedDict):
