@@ -3,7 +3,6 @@
 Reads the database's file and changes nothing; works beside a running service.
 """
 
-import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from asyncsvc.cli.options import (
     Json,
     SettingsFile,
     duration_option,
+    environment,
     settings_file,
 )
 from asyncsvc.cli.tables import print_answer
@@ -56,7 +56,8 @@ def rehearse(
     as_json: Json = False,
 ) -> int:
     """Replay past tasks under other settings; nothing is called, nothing is changed."""
-    environ, file, until = os.environ, settings_file(settings), now_ms()
+    file, until = settings_file(settings), now_ms()
+    environ = environment(file)
     if new is not None and not new.is_file():
         raise Failure(f"{new}: no such file", MISUSED)
     begin = max(until - round((DAY_S if since is None else since) * 1000), 0)
