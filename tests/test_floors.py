@@ -146,7 +146,7 @@ FACES = {
         "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
-    "rehearsal": {"comparison", "scenario"},
+    "rehearsal": {"comparison", "scenario", "suggestions"},
     "routing": {"router"},
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
@@ -156,7 +156,7 @@ FACES = {
                 "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"marks", "parameters", "state", "submission", "trace"},
+    "tasks": {"marks", "parameters", "state", "submission", "trace", "unknown_fields"},
     "tools": {
         "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
         "workspace",
