@@ -29,7 +29,7 @@ PORTS = (20_000, 32_000)
 server there may be given that very port and connect to itself, and the port is then taken."""
 READY_S = 120.0
 """A start takes a second; on a machine with ten times the work it can do, a minute."""
-STOP_S = 30.0
+STOP_S = 60.0
 POLL_S = 0.003
 FAULTY = ("Traceback", "a fault of ours", "a commit failed", "died and is replaced")
 """What the service's log must not hold after any run."""

@@ -20,6 +20,7 @@ from asyncsvc.selftest.processes import Child, Program, get, until
 from tests.cli.processes import ROOT, Process, environment
 from tests.selftest.sabotaged import STORED
 
+pytestmark = pytest.mark.timeout(300)  # seven starts of a service; a busy machine takes its time
 SABOTAGED = ROOT / "tests" / "selftest" / "sabotaged.py"
 
 
@@ -39,7 +40,7 @@ class Sabotaged(Crashes):
     """Kills a service as soon as its faults have come about."""
 
     async def kill_once(self, service: Child) -> None:
-        await until(self._too_early if not self.evidence.lives.kills else self._too_many, 60)
+        await until(self._too_early if not self.evidence.lives.kills else self._too_many, 120)
         await service.kill()
         await self.look()
         await service.start()
