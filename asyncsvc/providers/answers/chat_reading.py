@@ -133,6 +133,7 @@ class ChatReading:
             "%s: %d bytes of an answer could not be read and were left out",
             self._upstream.name,
             len(odd.data),
+            extra={"model": self._upstream.name, "account": self._upstream.gate.name},
         )
 
     def end(self, *, empty: bool) -> None:
@@ -177,6 +178,8 @@ class ChatReading:
 
     def _look(self) -> None:
         self._looked_at = math.inf
+        if self._limit.expired():
+            return  # its end is under way: a connection may be slow to close
         if self._loop.time() >= self._due:
             self._limit.reschedule(self._due)
         elif self._due < math.inf:
