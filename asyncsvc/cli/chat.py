@@ -29,6 +29,7 @@ from asyncsvc.cli.options import (
     Url,
     agent_fields,
 )
+from asyncsvc.cli.start_offer import offer_start
 from asyncsvc.cli.terminal import say
 
 app = Commands()
@@ -67,6 +68,7 @@ def chat(
 ) -> int:
     """Converse in the terminal: Ctrl-C cancels the answer, Ctrl-D leaves, /help lists more."""
     own = agent_fields(agent, tool, approve, max_steps, file)
+    offer_start(url)
     with reach(url) as api:
         _check_model(api, model)
         lively = sys.stdin.isatty()

@@ -28,6 +28,7 @@ from asyncsvc.cli.options import (
     print_json,
     task_fields,
 )
+from asyncsvc.cli.start_offer import offer_start
 from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
 app = Commands()
@@ -53,6 +54,7 @@ def submit(
     """Submit one task and print its id, or see it through with --wait."""
     own = agent_fields(agent, tool, approve, max_steps, file)
     fields = task_fields(text, model, lane, priority) | own
+    offer_start(url)
     with reach(url) as api:
         accepted = api.post("/tasks", fields)
         task_id: str = accepted["task_id"]
