@@ -49,11 +49,11 @@ def proposals(line: Sequence[str]) -> Iterator[tuple[str, str]]:
         return
     if (command := known.get(before[0])) is None:
         return
-    taken = _taken(command, before)
-    if taken is None and word.startswith("-"):
+    option, argument = _taken(command, before)
+    if option is None and word.startswith("-"):
         flags = [name for name in command.options if name not in before]
         yield from _fitting([(flag, "") for flag in [*flags, "--help"]], word)
-    elif taken is not None:
+    elif (taken := option or argument) is not None:
         yield from _fitting(_values(taken, before, word), word)
 
 
@@ -73,8 +73,13 @@ def _joined(line: Sequence[str]) -> list[str]:
     return found
 
 
-def _taken(command: Command, before: Sequence[str]) -> list[str] | str | None:
-    """What the word at the cursor is: the value of the option before it, or the next argument."""
+Kind = list[str] | str
+"""Values to choose from, or the word for a value in the help."""
+
+
+def _taken(command: Command, before: Sequence[str]) -> tuple[Kind | None, Kind | None]:
+    """What the word at the cursor is the value of: the option before it, and else which argument
+    comes next."""
     count, option = 0, None
     for word in before[1:]:
         if option is not None:
@@ -83,16 +88,14 @@ def _taken(command: Command, before: Sequence[str]) -> list[str] | str | None:
             option = command.options.get(word)
         else:
             count += 1
-    if option is not None:
-        return option
-    return command.arguments[count] if count < len(command.arguments) else None
+    return option, command.arguments[count] if count < len(command.arguments) else None
 
 
 def _fitting(found: Proposals, word: str) -> Iterator[tuple[str, str]]:
     return (each for each in found if each[0].startswith(word))
 
 
-def _values(kind: list[str] | str, before: Sequence[str], word: str) -> Proposals:
+def _values(kind: Kind, before: Sequence[str], word: str) -> Proposals:
     """The values of a kind; `before` begins with the command."""
     if not isinstance(kind, str):
         return [(each, "") for each in kind]
