@@ -113,11 +113,8 @@ async def serve(
     certificate that cannot be used, and DatabaseLost after the stop where the database's file is
     no longer in its place.
     """
-    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
     stop, hurry, again = asyncio.Event(), asyncio.Event(), asyncio.Event()
-    make_room_for_connections()
-    share_one_heap()
-    asyncio.get_running_loop().set_exception_handler(log_loop_fault)
+    _prepare_process()
     # The signals are ours from before the store is opened until after it is closed.
     with (
         contextlib.closing(bind(settings.server.host, settings.server.port)) as listener,
@@ -149,6 +146,14 @@ async def serve(
             lost = await asyncio.to_thread(services.journal.store.upkeep.fault)
         if lost is not None:
             raise DatabaseLost(f"{lost}; what was written since may be gone")
+
+
+def _prepare_process() -> None:
+    """Set what counts for the whole process before it has threads and connections."""
+    logging.getLogger("uvicorn.error").addFilter(_worth_a_line)
+    make_room_for_connections()
+    share_one_heap()
+    asyncio.get_running_loop().set_exception_handler(log_loop_fault)
 
 
 def _worth_a_line(record: logging.LogRecord) -> bool:

@@ -134,7 +134,8 @@ FACES = {
     },
     "logs": {"output", "safe_text"},
     "monitoring": {
-        "alarms", "explain", "figures", "model_log", "monitor", "task_log", "why_slow",
+        "alarms", "explain", "figures", "model_log", "monitor", "otel", "spans", "task_log",
+        "why_slow",
     },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
     "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
@@ -153,7 +154,7 @@ FACES = {
                 "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"marks", "parameters", "state", "submission"},
+    "tasks": {"marks", "parameters", "state", "submission", "trace"},
     "tools": {
         "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
         "workspace",

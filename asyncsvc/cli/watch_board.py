@@ -36,7 +36,7 @@ class Entry:
     place: float
     """Its place among those of its state, as the service has listed it."""
     moved_at: str = ""
-    """The time of its latest change of state that an event has told."""
+    """The time of its latest change of state that an event has shown."""
 
     @property
     def order(self) -> tuple[int, float]:
@@ -116,7 +116,7 @@ class Board:
         item["status"] = status
 
     def show(self, unfinished: list[dict[str, Any]], ended: list[dict[str, Any]]) -> None:
-        """Take lists of the service; what events have told of later changes stays."""
+        """Take lists of the service; later changes that events have shown stay."""
         before, self._entries = self._entries, {}
         for place, item in enumerate((*unfinished, *ended)):
             known = before.get(item["task_id"])

@@ -113,9 +113,10 @@ class Client:
         params: dict[str, Any],
         sink: Sink,
         session_key: str | None = None,
+        trace: dict[str, str] | None = None,
     ) -> Answer:
         """Stream an answer into the sink; cancelling it closes the connection. `session_key` names
-        the run of an agent gateway. Raises ProviderError."""
+        the run of an agent gateway, `trace` are the headers of a trace. Raises ProviderError."""
         timeouts = upstream.limits(self._timeouts)
         with _without_keys(upstream):
             if upstream.settings.protocol == "openclaw-ws":
@@ -133,7 +134,7 @@ class Client:
             reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms, self._room)
             try:
                 async with deadline:
-                    stream = self._stream(upstream, CHAT, body, sink.head, own, session_key)
+                    stream = self._stream(upstream, CHAT, body, sink.head, own, session_key, trace)
                     async with aclosing(stream) as parts:
                         async for part in parts:
                             await reading.take(frames.feed(part))
@@ -158,10 +159,11 @@ class Client:
         texts: str | list[str],
         params: dict[str, Any],
         on_head: Callable[[bool], None],
+        trace: dict[str, str] | None = None,
     ) -> Embeddings:
         """One vector a text, in one call: no more texts than a batch of the preset."""
         with _without_keys(upstream):
-            return await self._embed(upstream, texts, params, on_head)
+            return await self._embed(upstream, texts, params, on_head, trace)
 
     async def _embed(
         self,
@@ -169,12 +171,13 @@ class Client:
         texts: str | list[str],
         params: dict[str, Any],
         on_head: Callable[[bool], None],
+        trace: dict[str, str] | None,
     ) -> Embeddings:
         body = upstream.embedding_body(texts, params)
         own = upstream.own_fields(EMBEDDINGS, params)
         limit_s = self._timeouts.first_token_s
         frames, found = Frames(final=True, most=self._room.most), list[Any]()
-        stream = self._stream(upstream, EMBEDDINGS, body, on_head, own)
+        stream = self._stream(upstream, EMBEDDINGS, body, on_head, own, trace=trace)
         try:
             async with asyncio.timeout(limit_s) as limit:
                 async with aclosing(stream) as parts:
@@ -264,6 +267,7 @@ class Client:
         on_head: Callable[[bool], None],
         own: Mapping[str, Sequence[str]],
         session_key: str | None = None,
+        trace: dict[str, str] | None = None,
     ) -> AsyncGenerator[bytes]:
         """The body of an answer in the parts in which it comes. `own` are the fields of the
         request that the service adds by itself."""
@@ -272,6 +276,8 @@ class Client:
             url, sent = _prepared(upstream, path)
             if session_key is not None:
                 sent = _joined(sent, {SESSION_HEADER: session_key})
+            if trace is not None:
+                sent = _joined(sent, trace)
             async with self._answered("POST", url, sent, orjson.dumps(body)) as response:
                 self._losses.answered(upstream.gate.name)
                 accepted = response.is_success and response.status_code not in WITHOUT_CONTENT

@@ -2,6 +2,5 @@
 
 Import `auth`, `body`, `body_memory`, `connections`, `errors`, `handshakes` (TLS), `large_answers`,
 `proxies`, `resources` (routes and their declarations), `security_headers`, `socket_protocol`,
-`sockets` (WebSockets), `static_files`, `streaming`, `state` (the parts of the service that routes
-use).
+`sockets` (WebSockets), `static_files`, `streaming`, `state` (parts of the service for routes).
 """

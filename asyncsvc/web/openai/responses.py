@@ -19,6 +19,7 @@ from asyncsvc.errors import InvalidRequest, NotFound
 from asyncsvc.providers.tokens import of_prompt
 from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State, Task
+from asyncsvc.tasks.trace import of_headers
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.large_answers import Paced, in_parts, room, roomy
 from asyncsvc.web.http.resources import caller, resource
@@ -67,7 +68,8 @@ async def create_response(request: Request) -> Response:
             return [ResponseRequest(task_id, asked) for task_id in ids]
 
         background = bool(wanted.background)
-        held = await hold(parts, call, caller(request), aside, also, background)
+        trace = of_headers(request.headers)
+        held = await hold(parts, call, caller(request), aside, also, background, trace)
     asked = await parts.journal.store.response_request(held[0].task_id) or asked
     if wanted.stream:
         return HeldResponse(held, _stream(held[0], asked, -1))

@@ -17,6 +17,7 @@ from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.state import WAITING, State, Task
 from asyncsvc.tasks.submission import Lane, Submission
+from asyncsvc.tasks.trace import of_headers
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import caller, operation, resource
@@ -81,7 +82,8 @@ async def submit(request: Request) -> Response:
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         submission = await aside(read, data)
-        accepted = await parts.intake.submit(submission, caller(request).owner, key, aside)
+        owner, trace = caller(request).owner, of_headers(request.headers)
+        accepted = await parts.intake.submit(submission, owner, key, aside, trace=trace)
     headers = {"location": f"{PATH}/{accepted.task_id}"}
     return JSON(accepted.answer, 200 if accepted.repeated else 202, headers)
 
@@ -116,7 +118,8 @@ async def submit_batch(request: Request) -> Response:
         submissions = await aside(_read_batch, data)
         owner = caller(request).owner
         try:
-            accepted = await parts.intake.submit_all(submissions, owner, key, aside)
+            trace = of_headers(request.headers)
+            accepted = await parts.intake.submit_all(submissions, owner, key, aside, trace=trace)
         except RequestError as error:
             if error.at is not None and error.param is not None:
                 error.param = f"tasks.{error.at}.{error.param}"

@@ -113,6 +113,7 @@
     } else if (event.key === "Enter") {
       const first = entries.find((item) => !item.one.hidden)?.one;
       if (!first) return;
+      event.preventDefault(); // or the key would fold what has the focus then
       first.open = true;
       first.scrollIntoView({ block: "start" });
       first.querySelector("summary").focus({ preventScroll: true });
