@@ -9,11 +9,14 @@ from typing import Annotated, Any
 
 from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import Api, reach
+from asyncsvc.cli.moments import moment
 from asyncsvc.cli.options import (
     INTERRUPTED,
+    MISUSED,
     THERE,
     AgentFlag,
     Approvals,
+    Failure,
     Files,
     Json,
     Lane,
@@ -24,6 +27,7 @@ from asyncsvc.cli.options import (
     Tools,
     Url,
     agent_fields,
+    duration_option,
     print_created,
     print_json,
     task_fields,
@@ -47,12 +51,30 @@ def submit(
     approve: Approvals = None,
     max_steps: MostSteps = None,
     file: Files = None,
+    delay: Annotated[float | None, duration_option("--delay", "Not before so long.")] = None,
+    at: Annotated[
+        str | None,
+        Option(metavar="TIME", parser=moment, help="Not before 09:00, or a date and a time."),
+    ] = None,
+    timeout: Annotated[
+        float | None, duration_option("--timeout", "The whole task at most; else by its lane.")
+    ] = None,
+    max_wait: Annotated[
+        float | None, duration_option("--max-wait", "Refused where it would wait for longer.")
+    ] = None,
+    session: Annotated[
+        str | None, Option(metavar="ID", help="Its tasks run one after another, in order.")
+    ] = None,
     as_json: Json = False,
     url: Url = None,
 ) -> int:
     """Submit one task and print its id, or see it through with --wait."""
+    if delay is not None and at is not None:
+        raise Failure("give --delay or --at, not both", MISUSED)
+    times = {"delay_s": delay, "run_at": at, "timeout_s": timeout, "max_wait_s": max_wait}
+    given = {name: value for name, value in (times | {"session_id": session}).items() if value}
     own = agent_fields(agent, tool, approve, max_steps, file)
-    fields = task_fields(text, model, lane, priority) | own
+    fields = task_fields(text, model, lane, priority) | own | given
     with reach(url) as api:
         accepted = api.post("/tasks", fields)
         task_id: str = accepted["task_id"]
