@@ -271,7 +271,7 @@ def connection(
     if secure:
         link.set_tunnel(to.hostname or "", port, headers=login)
         return link, target, {}
-    return link, f"{to.scheme}://{to.netloc}{target}", login
+    return link, f"{to.scheme}://{to.netloc.rpartition('@')[2]}{target}", login
 
 
 def proxy_for(to: SplitResult) -> SplitResult | None:
