@@ -23,6 +23,7 @@ COMMANDS = {
     "demo": ("demo",),
     "check": ("check",),
     "init": ("init",),
+    "doctor": ("doctor",),
     "routing": ("route-eval", "route"),
     "rehearse": ("rehearse",),
     "submit": ("submit",),

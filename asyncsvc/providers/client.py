@@ -45,6 +45,7 @@ from asyncsvc.providers.answers.frames import Frames, Mark, Odd
 from asyncsvc.providers.answers.size import AnswerRoom
 from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, body_of
 from asyncsvc.providers.dialects import SESSION_HEADER
+from asyncsvc.providers.explained import broken, explained, unconnected
 from asyncsvc.providers.keys import without_keys
 from asyncsvc.providers.openclaw import chat as openclaw_chat
 from asyncsvc.providers.openclaw import runs as openclaw_runs
@@ -118,7 +119,7 @@ class Client:
         """Stream an answer into the sink; cancelling it closes the connection. `session_key` names
         the run of an agent gateway, `trace` are the headers of a trace. Raises ProviderError."""
         timeouts = upstream.limits(self._timeouts)
-        with _without_keys(upstream):
+        with _explained(upstream):
             if upstream.settings.protocol == "openclaw-ws":
                 assert session_key is not None
                 gateway = self._gateway(upstream)
@@ -162,7 +163,7 @@ class Client:
         trace: dict[str, str] | None = None,
     ) -> Embeddings:
         """One vector a text, in one call: no more texts than a batch of the preset."""
-        with _without_keys(upstream):
+        with _explained(upstream):
             return await self._embed(upstream, texts, params, on_head, trace)
 
     async def _embed(
@@ -342,12 +343,16 @@ def _cleaned(answer: Answer, upstream: Upstream) -> Answer:
 
 
 @contextmanager
-def _without_keys(upstream: Upstream) -> Iterator[None]:
-    """No error leaves here with the account's key: libraries quote what a provider sent."""
+def _explained(upstream: Upstream) -> Iterator[None]:
+    """Give each error what is known of the account, and none its key: libraries quote what a
+    provider sent."""
     try:
         yield
-    except ProviderError as error:
-        error.reworded(lambda text: without_keys(text, upstream.secrets))
+    except ProviderError as fault:
+        error = fault
+        error.reworded(
+            lambda text: explained(error, upstream, without_keys(text, upstream.secrets))
+        )
         raise
 
 
@@ -384,8 +389,8 @@ def _translate(error: Exception, timeouts: Timeouts, acts: bool = False) -> Prov
         return ConnectTimeout(f"no connection within {timeouts.connect_s:g} s")
     if isinstance(cause, aiohttp.ClientConnectorError | httpx.ConnectError):
         if acts:  # a gateway of the user's own: it restarts, and nothing has begun
-            return GatewayAway(f"cannot connect: {cause}", retry_after=AWAY_S)
-        return UpstreamDisconnected(f"cannot connect: {cause}")
+            return GatewayAway(unconnected(cause), retry_after=AWAY_S)
+        return UpstreamDisconnected(unconnected(cause))
     if isinstance(cause, aiohttp.InvalidURL | httpx.UnsupportedProtocol):
         return UpstreamInvalid(f"not an address: {cause}")
-    return UpstreamDisconnected(f"the connection broke: {cause or type(cause).__name__}")
+    return UpstreamDisconnected(broken(cause))

@@ -95,8 +95,8 @@ def arguments(name: str, hostile: Hostile, tmp_path: Path) -> list[str]:
             found.append(value(name, parameter.name, hostile, folder))
         elif parameter.name in ("settings", "profile"):
             found += [f"--{parameter.name}", value(name, parameter.name, hostile, folder)]
-        elif parameter.name == "wait":
-            found.append("--wait")
+        elif parameter.name in ("wait", "plain"):
+            found.append(f"--{parameter.name}")
     return found
 
 

@@ -206,6 +206,8 @@ Order = Annotated[
 
 
 class ListQuery(TypedDict, total=False):
+    """`status`, `lane` and `type` may be given several times: any of the values fits."""
+
     status: State
     model: Annotated[str, Field(description="a model's name: asked for, or that ran it")]
     lane: Lane
@@ -308,7 +310,11 @@ class Stats(Counts):
     total: Count
     needs_approval: Annotated[Count, Field(description="paused: a call of a tool waits for one")]
     needs_review: Annotated[Count, Field(description="paused: a call of a tool was cut off")]
-    models: dict[str, Counts]
+    models: Annotated[dict[str, Counts], Field(description="the tasks that each has served")]
+    without_model: Annotated[
+        Counts,
+        Field(description="those that no model has served yet; with `models` they add up to all"),
+    ]
 
 
 Feature = TypedDict(

@@ -31,7 +31,7 @@ from asyncsvc.tasks.state import State, Task
 from asyncsvc.tasks.trace import of_headers
 from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
-from asyncsvc.web.http.errors import as_request_error, check_names, note, response
+from asyncsvc.web.http.errors import as_request_error, check_names, check_query, note, response
 from asyncsvc.web.http.resources import SocketResource, caller
 from asyncsvc.web.http.sockets import (
     BAD_MESSAGES,
@@ -444,6 +444,7 @@ async def one(websocket: WebSocket) -> None:
     try:
         task = await parts.task(caller(websocket), task_id)
         code = BAD_MESSAGES
+        check_query(websocket.query_params, ("after",), None)
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
         problem = error
