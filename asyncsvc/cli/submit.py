@@ -9,7 +9,6 @@ from typing import Annotated, Any
 
 from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import Api, reach
-from asyncsvc.cli.moments import moment
 from asyncsvc.cli.options import (
     INTERRUPTED,
     MISUSED,
@@ -32,9 +31,14 @@ from asyncsvc.cli.options import (
     print_json,
     task_fields,
 )
-from asyncsvc.cli.transcript import Transcript, stream_or_cancel
 
 app = Commands()
+
+
+def _moment(text: str) -> str:
+    from asyncsvc.cli.moments import moment  # few tasks have a time
+
+    return moment(text)
 
 
 @app.command(group=THERE)
@@ -54,7 +58,7 @@ def submit(
     delay: Annotated[float | None, duration_option("--delay", "Not before so long.")] = None,
     at: Annotated[
         str | None,
-        Option(metavar="TIME", parser=moment, help="Not before 09:00, or a date and a time."),
+        Option(metavar="TIME", parser=_moment, help="Not before 09:00, or a date and a time."),
     ] = None,
     timeout: Annotated[
         float | None, duration_option("--timeout", "The whole task at most; else by its lane.")
@@ -84,6 +88,8 @@ def submit(
 
 
 def _see_through(api: Api, task_id: str, as_json: bool) -> int:
+    from asyncsvc.cli.transcript import Transcript, stream_or_cancel  # the task is under way
+
     transcript = Transcript(None if as_json else sys.stdout, sys.stderr)
     cancelled = stream_or_cancel(api, task_id, transcript)
     if as_json:
