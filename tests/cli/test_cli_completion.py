@@ -73,7 +73,11 @@ def test_values_of_the_running_service(service: ScriptedService) -> None:
     assert values("tool", "re") == ["read_file"]
     assert values("show", "") == ["0-aaaa1111", "0-bbbb2222"]
     assert values("cancel", "bbbb") == ["bbbb2222"]
+    assert values("cancel", "--yes", "a-first-one", "bbbb") == ["bbbb2222"]
     assert values("unschedule", "") == ["s-12345678"]
+    assert values("tasks", "--model", "fast") == ["fast"]
+    assert values("submit", "hi", "--session", "") == []  # no task has the id of a session
+    assert values("submit", "hi", "") == []
     assert dict(proposals(["show", "aaaa"])) == {"aaaa1111": "running: tea\nand\tmore"}
     assert {path.partition("?")[0] for _, path, _ in service.requests} == {
         "/models",
