@@ -40,7 +40,7 @@ HELP = {
     "/system [TEXT]": "what the model is told before all questions; off: nothing",
     "/clear": "forget all questions and answers",
     "/retry": "ask the last question again, in the place of its answer",
-    "/save FILE": "write the conversation into a new file, as Markdown or (.json) as messages",
+    "/save FILE": "keep the conversation in a new file: Markdown, or messages (.json)",
 }
 NOTES = (
     "A line that ends with \\ goes on in the next one.",
