@@ -50,7 +50,8 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "rehearsal", "simulator", "logs"},
+    "selftest": {"selftest", "sandbox", "storage", "limits"},
+    "cli": {"cli", "server", "rehearsal", "simulator", "logs", "selftest"},
     "__main__": {"cli"},
 }
 for _package, _below in MAY_USE.items():
@@ -151,8 +152,9 @@ FACES = {
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
     },
+    "selftest": {"checks", "processes", "selftest"},
     "simulator": {""},
-    "storage": {"backup", "database", "entries", "export", "lock", "own_files",
+    "storage": {"audit", "backup", "database", "entries", "export", "lock", "own_files",
                 "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},

@@ -7,6 +7,7 @@ EXAMPLES = {
     "demo": "demo --agent",
     "check": "check --try",
     "doctor": "doctor --call",
+    "selftest": "selftest --kills 50",
     "route-eval": "route-eval labelled.jsonl",
     "rehearse": "rehearse --set models.zhipu.rpm=60 --since 1d",
     "restore": "restore tuesday.db",

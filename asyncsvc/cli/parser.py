@@ -22,6 +22,7 @@ COMMANDS = {
     "serve": ("serve", "simulator"),
     "demo": ("demo",),
     "check": ("check",),
+    "selftest": ("selftest",),
     "init": ("init",),
     "doctor": ("doctor",),
     "routing": ("route-eval", "route"),
