@@ -227,7 +227,10 @@ def _add(parser: _Parser, each: Parameter) -> None:
         nargs: str | None = None if each.required else "?"
         if each.many:
             nargs = argparse.REMAINDER if each.rest else "+" if each.required else "*"
-        parser.add_argument(each.name, nargs=nargs, metavar=each.metavar, type=each.value)
+        more: dict[str, Any] = {}
+        if nargs == "?":  # argparse would read the text that says "no default" as a value
+            more["default"] = each.default
+        parser.add_argument(each.name, nargs=nargs, metavar=each.metavar, type=each.value, **more)
     elif each.flag:
         parser.add_argument(*each.names, dest=each.name, action="store_true")
     else:
