@@ -50,7 +50,8 @@ MAY_USE = {
     "simulator": {"simulator"},
     "app": {"web"},
     "server": {"app"},
-    "cli": {"cli", "server", "rehearsal", "simulator", "logs"},
+    "selftest": {"selftest", "sandbox", "storage", "limits"},
+    "cli": {"cli", "server", "rehearsal", "simulator", "logs", "selftest"},
     "__main__": {"cli"},
 }
 for _package, _below in MAY_USE.items():
@@ -134,26 +135,30 @@ FACES = {
     },
     "logs": {"output", "safe_text"},
     "monitoring": {
-        "alarms", "explain", "figures", "model_log", "monitor", "task_log", "why_slow",
+        "alarms", "explain", "figures", "model_log", "monitor", "otel", "spans", "task_log",
+        "why_slow",
     },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
-    "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
+    "providers": {
+        "addresses", "agents", "client", "registry", "tokens", "tools", "trial", "upstream",
+    },
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
         "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
-    "rehearsal": {"comparison", "scenario"},
+    "rehearsal": {"comparison", "scenario", "suggestions"},
     "routing": {"router"},
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
     },
+    "selftest": {"checks", "processes", "selftest"},
     "simulator": {""},
-    "storage": {"backup", "database", "entries", "export", "lock", "own_files",
+    "storage": {"audit", "backup", "database", "entries", "export", "lock", "own_files",
                 "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"marks", "parameters", "state", "submission"},
+    "tasks": {"marks", "parameters", "state", "submission", "trace", "unknown_fields"},
     "tools": {
         "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
         "workspace",

@@ -36,7 +36,7 @@ from asyncsvc.execution.outcome import (
 )
 from asyncsvc.execution.recorder import STORAGE_PAUSE_S, Recorder
 from asyncsvc.execution.recovery import Recovery
-from asyncsvc.execution.request import request
+from asyncsvc.execution.request import outgoing, request
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.account import Permit
 from asyncsvc.providers.client import Client
@@ -86,6 +86,9 @@ class Executor:
             return  # found while the service stops: the next process takes it up
         now = asyncio.get_running_loop().time()
         call = Call(task, upstream, permit, upstream.model_id, now, route)
+        tracing = self._settings.otel.endpoint != ""
+        if tracing or task.request.traceparent is not None:
+            call.trace = outgoing(task, tracing)
         sharing = self._scheduler.start_call(task, lambda late: self._join(call, late))
         if not sharing:
             return  # an equal call is under way, and the task waits for it

@@ -9,15 +9,18 @@ from collections.abc import Callable
 
 from asyncsvc.config.settings import Log
 from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.trace import trace_id
 
 log = logging.getLogger(__name__)
 
 
 class TaskLog:
-    """`settings` gives the section `[log]` that is in force."""
+    """`settings` gives the section `[log]` that is in force; `tracing`: each task has a trace, not
+    only one whose client has sent a context."""
 
-    def __init__(self, settings: Callable[[], Log]) -> None:
+    def __init__(self, settings: Callable[[], Log], tracing: bool = False) -> None:
         self._settings = settings
+        self._tracing = tracing
 
     def failed(self, task: Task) -> None:
         """A task has ended with an error."""
@@ -31,6 +34,9 @@ class TaskLog:
             "lane": task.request.lane,
             "seconds": task.latency,
         }
+        kept = task.request.traceparent
+        if kept is not None or self._tracing:
+            fields["trace_id"] = trace_id(task.id, kept)
         where = f"attempt {task.starts} at model {model}" if task.starts else "before its start"
         text, values = "task %s failed with %s, %s", [task.id, code, where]
         if self._settings().prompts:

@@ -2,5 +2,5 @@
 
 Import `protocol.Store` and `entries`, which know no database; `export` for tasks as JSON lines;
 `refusals` for what is done about a damaged file. `database.Database` is for the application that
-opens it, `backup`, `lock`, `own_files` and `past` for commands. `room` says what may be written.
+opens it; `audit`, `backup`, `lock`, `own_files`, `past` for commands. `room`: what may be written.
 """

@@ -12,6 +12,7 @@ from typing import Any
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.errors import IllegalTransition
 from asyncsvc.tasks.marks import AGAIN, CUT, Marks, Spans, marked, trace
+from asyncsvc.tasks.trace import trace_id
 
 
 class State(StrEnum):
@@ -168,6 +169,9 @@ class Request:
     """Where the finished task is to be sent."""
     delayed: bool = False
     """Whether `run_at` came from `delay_s`: then the wait is a duration and no moment."""
+    traceparent: str | None = None
+    tracestate: str | None = None
+    """The trace context that its client has sent; see `tasks/trace.py`."""
 
     @property
     def session(self) -> tuple[str | None, str] | None:
@@ -429,6 +433,7 @@ def shown(task: Task) -> dict[str, Any]:
             "finish_reason": task.finish_reason,
             "finish_reason_raw": task.finish_reason_raw,
             "route": task.route,
+            "trace_id": trace_id(request.id, request.traceparent),
             **({"steps": task.steps, "tool_calls": task.tool_calls} if agent else {}),
         },
         "user_metadata": request.user_metadata,

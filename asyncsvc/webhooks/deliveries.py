@@ -30,6 +30,7 @@ from asyncsvc.net.pinned import Lookup, Resolver
 from asyncsvc.net.signing import Signer
 from asyncsvc.storage.entries import DeliveriesBounded, DeliveriesShifted, Delivery, Owed, Tried
 from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.trace import passed_on, task_span
 from asyncsvc.webhooks.posting import Answer, post
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class Webhooks:
         environ: Mapping[str, str],
         lookup: Lookup | None = None,
         draw: Callable[[], float] = random.random,
+        tracing: bool = False,
     ) -> None:
         self.delivered = 0
         self.failures = 0
@@ -136,6 +138,8 @@ class Webhooks:
         self._names = Resolver("webhook-names")
         self._lookup: Lookup = lookup or self._names
         self._draw = draw
+        self._tracing = tracing
+        """Whether spans are recorded, so that a receiver's span is below that of the task."""
         self._under_way: dict[int, tuple[Owed, asyncio.Task[None]]] = {}
         self._ahead_ms = 0.0
         """By how much the wall clock is ahead of the loop's, as far as what is owed goes by it."""
@@ -293,6 +297,9 @@ class Webhooks:
         headers = self._signer.headers(
             f"{owed.task_id}-{owed.seq}", self._journal.now() // 1000, body
         )
+        span = task_span(task.id, task.marks) if self._tracing else None
+        kept = task.request.traceparent, task.request.tracestate
+        headers |= passed_on(task.id, *kept, span) or {}
         return await post(self._egress, url, body, headers, self._rules.timeout_s, self._lookup)
 
     def _judge(self, owed: Owed, answer: Answer) -> Tried:

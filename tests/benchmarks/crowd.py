@@ -31,7 +31,9 @@ import aiohttp
 import orjson
 import uvloop
 
-from tests.benchmarks import audit, clients, following, stage
+from asyncsvc.selftest import clients, oracle
+from asyncsvc.storage import audit
+from tests.benchmarks import following, stage
 from tests.benchmarks.report import Report, percentile, progress
 from tests.benchmarks.slow_readers import SlowReaders
 
@@ -161,10 +163,10 @@ async def reconnecting(report: Report, plan: Plan) -> None:
                     await asyncio.gather(*runs, return_exceptions=True)
                 await service.stop()
         stored = {life.task_id: life for life in audit.lives(stage.database(folder))}
-        report.broken += audit.shortened(service.faults(), "the service's log")
+        report.broken += oracle.shortened(service.faults(), "the service's log")
     wrong = [fault for m in participants for fault in compared(m, stored[m.task_id])]
     ended = [f"{i} is {life.state}" for i, life in stored.items() if life.state != "completed"]
-    report.broken += audit.shortened(wrong, "client") + audit.shortened(ended, "task")
+    report.broken += oracle.shortened(wrong, "client") + oracle.shortened(ended, "task")
     report.row("events received by all clients", sum(len(m.received) for m in participants))
     report.row("clients with gaps, doubles or other events", len({f.split()[0] for f in wrong}))
 
@@ -243,7 +245,7 @@ async def beside_slow_ones(report: Report, plan: Plan) -> None:
                         subscribers.all(), asyncio.sleep(CLOSED_S * slow)
                     )
                     codes = await asyncio.wait_for(readers.close_codes(), PATIENCE_S)
-            report.broken += audit.shortened([f for one in answer for f in one.faults()], "client")
+            report.broken += oracle.shortened([f for one in answer for f in one.faults()], "client")
             odd = [code for code in codes if code != TOO_SLOW]
             report.require(not odd, f"{len(odd)} slow clients were closed with {odd[:5]}")
             used[slow].append(service.cpu_s() - before)

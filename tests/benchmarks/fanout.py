@@ -170,7 +170,9 @@ async def run(plan: Plan) -> Report:
         stage.workplace() as (folder, client),
         stage.simulator(folder, profile) as provider,
         stage.service(folder, settings(provider.url, plan.followers)) as service,
-        Child(folder, "bare", ["-m", "tests.benchmarks.bare_broadcast"], "/readyz") as yardstick,
+        stage.child(
+            folder, "bare", ["-m", "tests.benchmarks.bare_broadcast"], "/readyz"
+        ) as yardstick,
     ):
         for number in range(plan.rounds):
             rate, cost, events = await _ours(report, plan, client, service)

@@ -26,7 +26,9 @@ from typing import Any
 import aiohttp
 import uvloop
 
-from tests.benchmarks import audit, gatekeeping, stage
+from asyncsvc.selftest import oracle
+from asyncsvc.storage import audit
+from tests.benchmarks import gatekeeping, stage
 from tests.benchmarks.report import Report, progress
 
 MAX_RETRIES = 3
@@ -151,7 +153,7 @@ async def run(tasks: int) -> Report:
                 await service.stop()
         lives = audit.lives(stage.database(folder))
         starts = gatekeeping.starts(stage.database(folder))
-        report.broken += audit.shortened(service.faults(), "the service's log")
+        report.broken += oracle.shortened(service.faults(), "the service's log")
     by_kind: dict[str, list[audit.Life]] = defaultdict(list)
     for life in lives:
         by_kind[life.marker.rpartition("-")[0]].append(life)
@@ -205,7 +207,7 @@ def judge(
     wrong += of_gate(kind, lives, by_marker, starts)
     if kind.code == "upstream_auth" and len(calls) > CONCURRENCY:
         wrong.append(f"{len(calls)} calls with a key that was refused")
-    report.broken += audit.shortened(wrong, kind.name)
+    report.broken += oracle.shortened(wrong, kind.name)
     fine = sum(as_expected(kind, life) for life in lives)
     report.row(
         kind.name, len(lives), fine, kind.code or kind.state,
@@ -247,7 +249,7 @@ def of_task(kind: Kind, life: audit.Life, calls: list[dict[str, Any]]) -> list[s
     if not (result == sent if life.state == "completed" else sent.startswith(result)):
         wrong.append(f"its result is {result!r}, the provider's last text {sent!r}")
     named = [f"{life.task_id} ({life.marker}): {fault}" for fault in wrong]
-    return named + audit.inspect(life, 1 + MAX_RETRIES)
+    return named + oracle.inspect(life, 1 + MAX_RETRIES)
 
 
 def of_gate(

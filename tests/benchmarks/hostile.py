@@ -105,9 +105,9 @@ async def services(name: str) -> AsyncIterator[tuple[stage.Child, Path]]:
     module = "tests.benchmarks.hostile_provider"
     async with AsyncExitStack() as stack:
         folder, _ = await stack.enter_async_context(stage.workplace())
-        honest = stage.Child(folder, "honest", ["-m", module], "/")
+        honest = stage.child(folder, "honest", ["-m", module], "/")
         nice = str(hostile_provider.NICE)
-        hostile = stage.Child(folder, "hostile", ["-m", module, "--nice", nice], "/")
+        hostile = stage.child(folder, "hostile", ["-m", module, "--nice", nice], "/")
         await stack.enter_async_context(honest)
         await stack.enter_async_context(hostile)
         service = stage.service(folder, settings(name, honest.url, hostile.url, folder))

@@ -17,7 +17,9 @@ from typing import Any
 import aiohttp
 import uvloop
 
-from tests.benchmarks import audit, stage
+from asyncsvc.selftest import oracle
+from asyncsvc.storage import audit
+from tests.benchmarks import stage
 from tests.benchmarks.report import Report, progress
 
 RPM = 40
@@ -112,8 +114,8 @@ async def _submit(client: aiohttp.ClientSession, url: str, count: int) -> None:
 
 def _faults(folder: Path, service: stage.Child) -> list[str]:
     ended = [life for life in audit.lives(stage.database(folder)) if life.state == "completed"]
-    wrong = [fault for life in ended for fault in audit.inspect(life, 1)]
-    return audit.shortened(wrong, "task") + audit.shortened(service.faults(), "log")
+    wrong = [fault for life in ended for fault in oracle.inspect(life, 1)]
+    return oracle.shortened(wrong, "task") + oracle.shortened(service.faults(), "log")
 
 
 def judge(report: Report, scenario: Scenario, seen: Seen) -> None:

@@ -24,7 +24,9 @@ import aiohttp
 import uvloop
 
 from asyncsvc.clock import now_ms
-from tests.benchmarks import audit, stage
+from asyncsvc.selftest import oracle
+from asyncsvc.storage import audit
+from tests.benchmarks import stage
 from tests.benchmarks.report import Report, progress
 
 RPM = 40
@@ -154,8 +156,8 @@ async def _restart(
 
 
 def _faults(folder: Path, service: stage.Child) -> list[str]:
-    wrong = [f for life in audit.lives(stage.database(folder)) for f in audit.inspect(life, 4)]
-    return audit.shortened(wrong, "task") + audit.shortened(service.faults(), "log")
+    wrong = [f for life in audit.lives(stage.database(folder)) for f in oracle.inspect(life, 4)]
+    return oracle.shortened(wrong, "task") + oracle.shortened(service.faults(), "log")
 
 
 def judge(report: Report, scenario: Scenario, seen: Seen) -> None:

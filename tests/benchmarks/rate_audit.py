@@ -28,7 +28,10 @@ import aiohttp
 import uvloop
 
 from asyncsvc.clock import now_ms
-from tests.benchmarks import audit, clients, stage
+from asyncsvc.selftest import clients, oracle
+from asyncsvc.selftest.records import Ledger
+from asyncsvc.storage import audit
+from tests.benchmarks import stage
 from tests.benchmarks.report import Report, progress
 
 USE_TARGET = 0.95
@@ -38,8 +41,6 @@ TOKENS = 10
 MARGIN = 1.7
 """More work than the limits could ever let through, cancellations included."""
 BATCH = 500
-NOTICE_S = 0.05
-"""Within this time the provider has seen that a client has left."""
 LIMITS: dict[str, tuple[int, int, float]] = {
     "window": (5, 40, 1 / 20),
     "slot": (1, 40, 1 / 20),
@@ -103,36 +104,10 @@ class Seen:
     figures: dict[str, Any] = field(default_factory=dict)
     outages: list[tuple[float, float]] = field(default_factory=list)
     left: dict[str, int] = field(default_factory=dict)
-    ledger: clients.Ledger = field(default_factory=clients.Ledger)
+    ledger: Ledger = field(default_factory=Ledger)
     cancelled_running: int = 0
     ended_at: float = 0.0
     wrong: list[str] = field(default_factory=list)
-
-
-def most_within(arrivals: Sequence[float], window_s: float) -> int:
-    """The most arrivals in any half-open window of that length."""
-    inside: deque[float] = deque()
-    most = 0
-    for at in sorted(arrivals):
-        inside.append(at)
-        while at - inside[0] >= window_s:
-            inside.popleft()
-        most = max(most, len(inside))
-    return most
-
-
-def most_at_once(calls: Sequence[dict[str, Any]]) -> int:
-    """The most calls under way at one moment. Where the client has left, the provider knows of
-    it a moment later than the client, who may have started the next call in between."""
-    ends: list[float] = []
-    most = 0
-    for call in sorted(calls, key=lambda call: float(call["arrived_at"])):
-        while ends and ends[0] <= call["arrived_at"]:
-            heapq.heappop(ends)
-        end = float("inf") if call["finished_at"] is None else float(call["finished_at"])
-        heapq.heappush(ends, end - NOTICE_S if call["client_left"] else end)
-        most = max(most, len(ends))
-    return most
 
 
 def allowed(
@@ -268,17 +243,17 @@ class Run:
         lives = audit.lives(database)
         by_id = {life.task_id: life for life in lives}
         lost = sorted(set(seen.ledger.accepted.values()) - by_id.keys())
-        seen.wrong += audit.shortened(lost, "accepted and lost")
-        seen.wrong += audit.shortened(seen.ledger.odd, "odd answers")
+        seen.wrong += oracle.shortened(lost, "accepted and lost")
+        seen.wrong += oracle.shortened(seen.ledger.odd, "odd answers")
         ended = [life for life in lives if life.state in ("completed", "failed", "cancelled")]
-        seen.wrong += audit.shortened(
-            [fault for life in ended for fault in audit.inspect(life, 4)], "task"
+        seen.wrong += oracle.shortened(
+            [fault for life in ended for fault in oracle.inspect(life, 4)], "task"
         )
         failed = [f"{life.task_id}: {life.error}" for life in ended if life.state == "failed"]
-        seen.wrong += audit.shortened(failed, "failed")
+        seen.wrong += oracle.shortened(failed, "failed")
         kept = [i for i in seen.ledger.cancelled if by_id[i].state != "cancelled"]
-        seen.wrong += audit.shortened(kept, "cancelled and went on")
-        seen.wrong += audit.shortened(service.faults(), "the service's log")
+        seen.wrong += oracle.shortened(kept, "cancelled and went on")
+        seen.wrong += oracle.shortened(service.faults(), "the service's log")
         checked = audit.integrity(database)
         seen.wrong += [] if checked == "ok" else [f"integrity check: {checked}"]
 
@@ -306,7 +281,7 @@ class Run:
         rejected = seen.figures["models"][name]["violations"]
         for kind, count in rejected.items():
             report.require(not count, f"{name}: {count} calls turned away by the {kind} limit")
-        most, at_once = most_within(arrivals, plan.window_s), most_at_once(mine)
+        most, at_once = oracle.most_within(arrivals, plan.window_s), oracle.most_at_once(mine)
         report.require(most <= rpm, f"{name}: {most} arrivals in one window, allowed are {rpm}")
         report.require(
             at_once <= concurrency, f"{name}: {at_once} at once, allowed are {concurrency}"

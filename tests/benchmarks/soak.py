@@ -82,7 +82,7 @@ def settings(url: str, plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def provider(folder: Path) -> stage.Child:
-    return stage.Child(folder, "provider", ["-m", "tests.benchmarks.fast_provider"], "/")
+    return stage.child(folder, "provider", ["-m", "tests.benchmarks.fast_provider"], "/")
 
 
 class Soak:

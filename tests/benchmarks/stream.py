@@ -18,7 +18,8 @@ import aiohttp
 import uvloop
 
 from asyncsvc.simulator.answers import tokenize
-from tests.benchmarks import audit, following, stage
+from asyncsvc.storage import audit
+from tests.benchmarks import following, stage
 from tests.benchmarks.report import Report, percentile, progress
 
 FIRST_S = 3.0

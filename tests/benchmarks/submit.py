@@ -62,7 +62,7 @@ def settings(url: str, streams: int) -> dict[str, dict[str, Any]]:
 
 
 def bare(folder: Path) -> stage.Child:
-    return stage.Child(folder, "bare", ["-m", "tests.benchmarks.bare_endpoint"], "/readyz")
+    return stage.child(folder, "bare", ["-m", "tests.benchmarks.bare_endpoint"], "/readyz")
 
 
 async def run(plan: Plan) -> Report:

@@ -11,14 +11,16 @@ import asyncio
 import math
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import aiohttp
 import uvloop
 
-from tests.benchmarks import audit, crash, stage, straced
+from asyncsvc.selftest import oracle
+from asyncsvc.selftest.crashes import Crashes, Load
+from tests.benchmarks import crash, stage, straced
 from tests.benchmarks.report import Report, progress
 
 MOST = {straced.WRITES: 4_000, straced.SYNCS: 120}
@@ -26,45 +28,44 @@ MOST = {straced.WRITES: 4_000, straced.SYNCS: 120}
 LIFE_S = 60.0
 """A life that has not come to its k by then is ended all the same, and counted."""
 AT_ONCE = 20
+LIMIT = (240, 30.0)
+"""Calls in seconds of the limited model. A window holds strictly for calls that arrive within a
+thirtieth of it after they were noted, and under a tracer a commit alone takes longer than that of a
+short one."""
 
 
-class SystemCalls(crash.Crash):
-    """The load and the verdict of `Crash`, with other deaths."""
+class SystemCalls(Crashes):
+    """The load and the evidence of `Crashes`, with other deaths."""
 
-    rate: ClassVar[Mapping[str, int]] = {"rpm": 240, "window_s": 30}
-    """A window holds strictly for calls that arrive within a thirtieth of it after they were
-    noted, and under a tracer a commit alone takes longer than that of a short one."""
-
-    def __init__(self, kills: int, rate: float, seed: int, reach: float) -> None:
-        super().__init__(kills, rate, seed)
+    def __init__(
+        self, folder: Path, client: aiohttp.ClientSession, load: Load, reach: float
+    ) -> None:
+        super().__init__(stage.PROGRAM, folder, client, load, progress)
         self._most = {call: round(most * reach) for call, most in MOST.items()}
-        self.report.title = f"syscalls: {kills} kills at {rate:g} submits/s, seed {seed}"
         self.hits = dict.fromkeys(MOST, 0)
-        self.early = 0
-        """Lives that ended before they took tasks."""
         self.missed = 0
 
-    async def _kill_once(self, service: stage.Child, folder: Path) -> None:
-        call = self._random.choice(sorted(MOST))
+    async def kill_once(self, service: stage.Child) -> None:
+        call = self.random.choice(sorted(MOST))
         # As many early ones as late ones: the first calls open and migrate the database.
-        nth = round(math.exp(self._random.uniform(0, math.log(self._most[call]))))
-        if self._random.random() < 0.5:
-            nth = self._random.randint(1, self._most[call])
+        nth = round(math.exp(self.random.uniform(0, math.log(self._most[call]))))
+        if self.random.random() < 0.5:
+            nth = self.random.randint(1, self._most[call])
         if service.process.returncode is None:
             await service.kill()
-            self._look(folder)
+            await self.look()
         service.under = straced.injecting(call, f"signal=KILL:when={nth}")
         await self._live(service, call)
-        self._look(folder)
+        await self.look()
 
     async def _live(self, service: stage.Child, call: str) -> None:
-        loop = asyncio.get_running_loop()
+        loop, lives = asyncio.get_running_loop(), self.evidence.lives
         began = loop.time()
         await service.launch()
         answering = asyncio.create_task(service.answers())
         answering.add_done_callback(
             lambda done: (
-                self._seen.ready_s.append(loop.time() - began)
+                lives.ready_s.append(loop.time() - began)
                 if not done.cancelled() and done.exception() is None
                 else None
             )
@@ -73,7 +74,7 @@ class SystemCalls(crash.Crash):
             async with asyncio.timeout(LIFE_S):
                 await service.process.wait()
             self.hits[call] += 1
-            self.early += not answering.done()
+            lives.early += not answering.done()
         except TimeoutError:
             self.missed += 1
             await service.kill()
@@ -81,22 +82,22 @@ class SystemCalls(crash.Crash):
             answering.cancel()
             await asyncio.gather(answering, return_exceptions=True)
 
-    async def _after_kills(self, service: stage.Child) -> None:
+    async def after_kills(self, service: stage.Child) -> None:
         service.under = ()
-        self._seen.ready_s.append(await service.start())
+        self.evidence.lives.ready_s.append(await service.start())
 
 
 async def ordered(submits: int, report: Report) -> None:
     """Submit under a tracer and read its log."""
     async with stage.workplace() as (folder, client):
-        provider = stage.simulator(folder, crash.profile())
-        async with provider:
-            service = stage.service(folder, crash.settings(provider.url))
+        load = Load(0, 0, 1)
+        async with stage.simulator(folder, load.profile()) as provider:
+            service = stage.service(folder, load.settings(provider.url))
             log = folder / "calls.log"
             service.under = straced.recording(log)
             async with service:
                 ids = await _submit(client, service.url, submits)
-                await stage.all_done(client, service.url, crash.DRAIN_S)
+                await stage.all_done(client, service.url, load.drain_s)
                 status = await service.stop()
             report.require(status == 0, f"the traced service ended with status {status}")
             with log.open(encoding="utf-8", errors="replace") as lines:
@@ -109,7 +110,7 @@ async def ordered(submits: int, report: Report) -> None:
         found.acknowledged == len(ids) == submits,
         f"{submits} submits, {len(ids)} acknowledged, {found.acknowledged} found in the log",
     )
-    report.broken += audit.shortened(found.exceptions, "order")
+    report.broken += oracle.shortened(found.exceptions, "order")
 
 
 async def _submit(client: aiohttp.ClientSession, url: str, submits: int) -> list[str]:
@@ -131,13 +132,15 @@ async def _submit(client: aiohttp.ClientSession, url: str, submits: int) -> list
 async def run(kills: int, rate: float, seed: int, submits: int, reach: float = 1.0) -> Report:
     """The whole benchmark; `reach` shortens the lives."""
     began = time.monotonic()
-    benchmark = SystemCalls(kills, rate, seed, reach)
-    await benchmark.go()
-    report = benchmark.report
-    for call, count in benchmark.hits.items():
+    title = f"syscalls: {kills} kills at {rate:g} submits/s, seed {seed}"
+    report = Report(title, ("what", "value"))
+    async with stage.workplace() as (folder, client):
+        calls = SystemCalls(folder, client, Load(kills, rate, seed, *LIMIT), reach)
+        crash.judge(report, await calls.go())
+    for call, count in calls.hits.items():
         report.row(f"killed at {call}", count)
-    report.row("of them before it took tasks", benchmark.early)
-    report.require(not benchmark.missed, f"{benchmark.missed} lives did not come to their kill")
+    report.row("of them before it took tasks", calls.evidence.lives.early)
+    report.require(not calls.missed, f"{calls.missed} lives did not come to their kill")
     progress(f"{submits} submits under a tracer")
     await ordered(submits, report)
     report.row("whole run, s", time.monotonic() - began)

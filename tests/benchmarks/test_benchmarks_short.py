@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from asyncsvc.limits.sliding_window import LAG
+from asyncsvc.selftest.crashes import Load
 from tests.benchmarks import (
     agents,
     checkpoint,
@@ -25,28 +26,9 @@ from tests.benchmarks import (
     start,
     stream,
     submit,
-    verdict,
 )
-from tests.benchmarks.audit import Life, against_calls, inspect
 from tests.benchmarks.report import BROKEN, MISSED, Report, percentile
-
-CALL = {"outcome": "completed", "text": "ab"}
-
-
-def life(*events: tuple[int, int, str, dict[str, str]], attempts: int = 1, starts: int = 1) -> Life:
-    return Life("t", "completed", attempts, starts, None, "[[id:m]]", "ab", list(events))
-
-
-def whole(shift: int = 0, text: str = "b") -> Life:
-    return life(
-        (1, 1, "status", {"cause": "submitted"}),
-        (2, 2, "status", {"cause": "started"}),
-        (4, 3, "attempt", {}),
-        (5, 4, "chunk", {"text": "a"}),
-        (6 + shift, 5 + shift, "chunk", {"text": text}),
-        (9, 6 + shift, "status", {"cause": "completed"}),
-    )
-
+from tests.selftest.stories import life
 
 OF_TIME = re.compile(
     r"(violations of|turned away by) \S+ rate limit|arrivals in one window|no call was answered 429"
@@ -83,7 +65,7 @@ async def longest_stall_s() -> float:
 
 
 async def test_kills_lose_nothing() -> None:
-    await unbroken(lambda: crash.run(kills=4, rate=40, seed=7), crash.RATE["window_s"])
+    await unbroken(lambda: crash.run(kills=2, rate=40, seed=7), Load.window_s)
 
 
 async def test_agents_that_are_killed() -> None:
@@ -144,32 +126,6 @@ async def test_every_client_hears_all() -> None:
     assert (await stream.run(stream.Plan(tasks=15, rate=40, seconds=1))).broken == []
 
 
-def test_a_whole_life_passes_the_audit() -> None:
-    assert inspect(whole(), most_attempts=1) == []
-    assert against_calls(whole(), [CALL]) == []
-
-
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        (whole(shift=1), "gaps"),
-        (whole(shift=-2), "do not grow"),
-        (whole(text="c"), "its chunks give"),
-        (life((1, 1, "attempt", {}), (2, 2, "chunk", {"text": "ab"}), attempts=2), "2 attempts"),
-        (life((1, 1, "chunk", {"text": "ab"}), attempts=0), "starts"),
-    ],
-)
-def test_the_audit_finds(wrong: Life, named: str) -> None:
-    assert any(named in fault for fault in inspect(wrong, most_attempts=1))
-
-
-@pytest.mark.parametrize(
-    "calls", [[], [CALL, CALL], [{**CALL, "text": "x"}], [{**CALL, "outcome": "reset"}]]
-)
-def test_the_audit_asks_the_provider(calls: list[dict[str, str]]) -> None:
-    assert against_calls(whole(), calls) != []
-
-
 def test_an_ideal_schedule_is_held_up_by_slots_and_window() -> None:
     scenario = rate.Scenario("ideal", window_s=20, tasks=0)
     assert rate.ideal(100, 5, scenario, ()) == 100
@@ -182,18 +138,6 @@ def call(at: float, until: float, status: int = 200, left: bool = False) -> dict
     return {"arrived_at": at, "finished_at": until, "status": status, "client_left": left}
 
 
-def test_a_window_is_half_open_and_slides() -> None:
-    assert rate_audit.most_within([0, 1, 9.9, 10, 10.5], 10) == 4
-    assert rate_audit.most_within([0, 10, 20], 10) == 1
-
-
-def test_calls_at_once_are_counted_from_arrival_to_end() -> None:
-    assert rate_audit.most_at_once([call(0, 3), call(1, 2), call(2, 4)]) == 2
-    assert rate_audit.most_at_once([call(0, 3), call(1, 4), call(2.5, 4)]) == 3
-    assert rate_audit.most_at_once([call(0, 3, left=True), call(2.99, 4)]) == 1
-    assert rate_audit.most_at_once([call(0, 3, left=True), call(2.9, 4)]) == 2
-
-
 def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
     calls = [call(0, 1), call(5, 6), call(9, 10)]
     assert rate_audit.allowed(calls, 1, 40, 60, 2, ()) == 2
@@ -202,14 +146,6 @@ def test_what_is_allowed_leaves_out_pauses_and_outages() -> None:
     assert rate_audit.allowed(calls, 1, 40, 60, 2, [(0.5, 4)]) == 5
     refused = [call(0, 0.5, 429), call(5, 6), call(9, 10)]
     assert rate_audit.allowed(refused, 1, 40, 60, 2, ()) == pytest.approx(3.5)
-
-
-def test_a_kill_costs_no_attempt() -> None:
-    retried = life((1, 1, "status", {"cause": "retrying"}), (2, 2, "status", {"cause": "failed"}))
-    outcomes = ["500", "disconnected", "429-after", "rejected", "completed", "reset"]
-    calls = [{"outcome": outcome} for outcome in outcomes]
-    assert verdict.blamed(retried, calls) == []
-    assert verdict.blamed(retried, calls[:-1]) != []
 
 
 def gone(start: float, end: float, refused: bool = False) -> gatekeeping.Run:

@@ -60,7 +60,7 @@ async def proxy(folder: Path, upstream: Child) -> Child:
     models = [{"model_name": "fast", "litellm_params": parameters}]
     file.write_bytes(orjson.dumps({"model_list": models}))
     arguments = [str(programs / "litellm"), "--config", str(file), "--host", stage.HOST]
-    child = Child(
+    child = stage.child(
         folder, "litellm", arguments, "/health/liveliness", program=str(programs / "python")
     )
     child.most_ready_s = MOST_START_S

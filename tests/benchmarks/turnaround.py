@@ -31,7 +31,8 @@ import aiohttp
 import orjson
 import uvloop
 
-from tests.benchmarks import audit, stage, wire
+from asyncsvc.storage import audit
+from tests.benchmarks import stage, wire
 from tests.benchmarks.fast_provider import texts
 from tests.benchmarks.report import Report, percentile, progress
 from tests.benchmarks.scratch import Absent, environment
@@ -170,7 +171,7 @@ def settings(upstream: str, in_flight: int) -> dict[str, dict[str, Any]]:
 
 def provider(folder: Path) -> Child:
     arguments = ["-m", "tests.benchmarks.fast_provider", "--chunks", str(CHUNKS)]
-    return Child(folder, "provider", arguments, "/")
+    return stage.child(folder, "provider", arguments, "/")
 
 
 @asynccontextmanager
@@ -240,7 +241,7 @@ async def arq(
     ]  # fmt: skip
     script, redis_at = str(PEERS / "fastapi_arq.py"), ["--redis", str(redis_port)]
     worker = [python, script, "worker", *redis_at, "--upstream", f"{upstream}/v1"]
-    web = Child(folder, "fastapi", [script, "web", *redis_at], "/readyz", program=python)
+    web = stage.child(folder, "fastapi", [script, "web", *redis_at], "/readyz", program=python)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(_process(folder, redis))
         await _listens(redis_port)

@@ -54,8 +54,8 @@ def test_it_writes_settings_and_a_secret_env_and_check_is_content(
     if os.name != "nt":
         assert (here / ".env").stat().st_mode & 0o777 == 0o600
     assert set(parsed((here / ".env").read_text()).values()) == {""}
-    shown = capsys.readouterr().out
-    assert "check --try" in shown
+    output = capsys.readouterr().out
+    assert "check --try" in output
     assert run(["check"]) == 0
     assert "ready: " in capsys.readouterr().out
 

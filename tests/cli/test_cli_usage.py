@@ -43,7 +43,7 @@ def test_a_process_says_the_same(place: Place) -> None:
     assert ended.err.count("\n") == 1
 
 
-HERE = ["serve", "demo", "simulator", "check", "init"]
+HERE = ["serve", "demo", "simulator", "check", "init", "doctor", "selftest"]
 STEERING = ["cancel", "pause", "resume", "retry"]
 CONTROLS = ["schedules", "schedule", "unschedule", "pause-model", "resume-model"]
 SOME = [*HERE, *STEERING, *CONTROLS, "submit", "tasks", "show", "watch", "models", "stats"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.benchmarks.audit import integrity, known
+from asyncsvc.storage.audit import integrity, known
 from tests.flows.disks import failing, fill, read_only, small_disk
 from tests.flows.process import Provider, Remote, service, settings, start
 from tests.web.serving import expect, refused, seqs

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.benchmarks.audit import integrity, known
+from asyncsvc.storage.audit import integrity, known
 from tests.flows.disks import small_disk, unmounted
 from tests.flows.process import Provider, Remote, service, settings, start
 from tests.polling import until

@@ -6,7 +6,11 @@ from typing import Any
 import httpx
 import pytest
 
+from asyncsvc.config.settings import Limits, Timeouts
 from asyncsvc.errors import FirstTokenTimeout, IdleTimeout, ProviderError, UpstreamTooLarge
+from asyncsvc.providers.answers.answer import Answer
+from asyncsvc.providers.answers.chat_reading import ChatReading
+from asyncsvc.providers.answers.size import AnswerRoom
 from tests.upstreams import (
     DONE,
     GOOD,
@@ -19,6 +23,7 @@ from tests.upstreams import (
     failure,
     piece,
     stream,
+    upstream,
 )
 from tests.virtual_time import loop, virtual
 
@@ -204,3 +209,26 @@ def test_an_answer_that_takes_longer_than_its_deadlines_is_bounded_as_well() -> 
         assert type(error) is UpstreamTooLarge
 
     check()
+
+
+def test_a_connection_that_is_slow_to_close_moves_no_deadline() -> None:
+    """The time of a reading ends again while the connection of the first end is being closed."""
+    noted: list[str] = []
+
+    @virtual
+    async def check() -> None:
+        loop().set_exception_handler(lambda _, context: noted.append(str(context)))
+        deadline, room = asyncio.timeout(5), AnswerRoom(Limits())
+        timeouts = Timeouts(**IMPATIENT)
+        reading = ChatReading(Answer(), Sheet(), upstream(), timeouts, deadline, 0, room)
+        with pytest.raises(TimeoutError):
+            async with deadline:
+                try:
+                    await asyncio.sleep(1000)
+                finally:
+                    await asyncio.sleep(100)
+        reading.close()
+        assert loop().time() == pytest.approx(105)
+
+    check()
+    assert noted == []

@@ -177,6 +177,8 @@ class ChatReading:
 
     def _look(self) -> None:
         self._looked_at = math.inf
+        if self._limit.expired():
+            return  # its end is under way: a connection may be slow to close
         if self._loop.time() >= self._due:
             self._limit.reschedule(self._due)
         elif self._due < math.inf:
