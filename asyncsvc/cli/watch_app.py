@@ -264,7 +264,10 @@ class WatchApp(App[None]):
     Input.open { display: block; }
     #note { height: 1; dock: bottom; }
     #facts { height: 3; }
-    #texts { height: 1fr; }
+    #texts { height: 1fr; scrollbar-size-vertical: 1; scrollbar-color: ansi_bright_black;
+             scrollbar-color-active: ansi_bright_black; scrollbar-color-hover: ansi_bright_black;
+             scrollbar-background: ansi_default; scrollbar-background-hover: ansi_default;
+             scrollbar-background-active: ansi_default; }
     #text { height: auto; }
     Question, Help { background: transparent; }
     Help { align: center middle; }
