@@ -41,9 +41,14 @@ class SafeConsole(Console):
 
 
 def console() -> Console:
-    """Return the console of stdout."""
+    """Return the console of stdout.
+
+    It writes to the stream behind `Screen` also while a view is redrawn, when rich has put a stream
+    of its own in the place of stdout: else its colours would be made visible as text of others is.
+    """
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return SafeConsole(
+        file=getattr(sys.stdout, "rich_proxied_file", sys.stdout),
         width=width,
         color_system="auto" if styled(sys.stdout) else None,
         highlight=False,
