@@ -50,6 +50,8 @@ from asyncsvc.limits.account import AccountLimiter
 from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.model_log import ModelLog
 from asyncsvc.monitoring.monitor import Monitor, Watch
+from asyncsvc.monitoring.otel import Telemetry
+from asyncsvc.monitoring.spans import SpanMaker
 from asyncsvc.monitoring.task_log import TaskLog
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.registry import Catalogue
@@ -172,7 +174,7 @@ async def _opened(
     services = await _front(stack, environment, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
-    _begin_log(services)
+    _begin_telemetry(stack, services)
     return services
 
 
@@ -198,7 +200,7 @@ async def _front(
     """The parts that serve clients: intake, commands, schedules, batches, webhooks, the monitor."""
     settings, journal, scheduler = inside.settings, inside.journal, inside.scheduler
     eta_estimator = EtaEstimator(scheduler.dispatcher, scheduler.sessions)
-    webhooks = Webhooks(journal, settings.webhooks, environ)
+    webhooks = Webhooks(journal, settings.webhooks, environ, tracing=settings.otel.on)
     task_counters = TaskCounters(journal.live.values())
     journal.on_change = task_counters.changed
     admission, keys = _admission(inside, eta_estimator, webhooks, toolbox), Keys(journal)
@@ -238,6 +240,18 @@ async def _front(
     )
 
 
+def _begin_telemetry(stack: AsyncExitStack, services: Services) -> None:
+    """Log what happens; send spans and metrics to the collector of the settings, if they name one.
+    Raises StartError where the extra is missing."""
+    _begin_log(services)
+    if not services.settings.otel.on:
+        return
+    settings, maker = services.settings, SpanMaker(services.catalogue.of)
+    telemetry = Telemetry(services.journal, maker, lambda: settings.otel)
+    stack.push_async_callback(telemetry.close)
+    _begin(stack, telemetry.run(), "telemetry")
+
+
 def _begin_log(services: Services) -> None:
     """Log what happens to models, and each task that fails."""
     settings, catalogue = services.settings, services.catalogue
@@ -253,7 +267,8 @@ def _begin_log(services: Services) -> None:
     for gate in catalogue.gates:
         model_log.closed(gate)
     services.monitor.on_look.append(model_log.look)
-    services.task_counters.on_failed = TaskLog(lambda: settings.log).failed
+    task_log = TaskLog(lambda: settings.log, settings.otel.on)
+    services.task_counters.on_failed = task_log.failed
 
 
 def _admission(

@@ -46,6 +46,7 @@ class Call:
     ended: float | None = None
     cancelled: bool = False
     messages: list[dict[str, Any]] = field(default_factory=list)
+    trace: dict[str, str] | None = None
 
 
 class ScriptedClient:
@@ -105,12 +106,13 @@ class ScriptedClient:
         params: dict[str, Any],
         sink: Sink,
         session_key: str | None = None,
+        trace: dict[str, str] | None = None,
     ) -> Answer:
         self.keys += [session_key] if session_key else []
         answer = Answer()
         answer.usage = self.usage
         call = self._arrived(upstream, last_user_text(messages), params)
-        call.messages = messages
+        call.messages, call.trace = messages, trace
         try:
             await self._play(call, sink, answer)
         except asyncio.CancelledError:
@@ -143,6 +145,7 @@ class ScriptedClient:
         texts: str | list[str],
         params: dict[str, Any],
         on_head: Callable[[bool], None],
+        trace: dict[str, str] | None = None,
     ) -> Embeddings:
         rows = [texts] if isinstance(texts, str) else texts
         call = self._arrived(upstream, rows[0], params)

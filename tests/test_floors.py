@@ -135,16 +135,19 @@ FACES = {
     },
     "logs": {"output", "safe_text"},
     "monitoring": {
-        "alarms", "explain", "figures", "model_log", "monitor", "task_log", "why_slow",
+        "alarms", "explain", "figures", "model_log", "monitor", "otel", "spans", "task_log",
+        "why_slow",
     },
     "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
-    "providers": {"agents", "client", "registry", "tokens", "tools", "upstream"},
+    "providers": {
+        "addresses", "agents", "client", "registry", "tokens", "tools", "trial", "upstream",
+    },
     "providers.answers": {
         "answer", "chat_reading", "delta", "embeddings", "finish_reasons", "frames", "lenient_json",
         "pieces", "size", "thinking", "tool_calls",
     },
     "providers.openclaw": {"chat", "runs", "socket"},
-    "rehearsal": {"comparison", "scenario"},
+    "rehearsal": {"comparison", "scenario", "suggestions"},
     "routing": {"router"},
     "scheduling": {
         "cache", "candidates", "dispatcher", "eta", "scheduler", "steps", "timers",
@@ -155,7 +158,7 @@ FACES = {
                 "past", "protocol", "refusals", "room"},
     "storage.migrations": {""},
     "sandbox": {""},
-    "tasks": {"marks", "parameters", "state", "submission"},
+    "tasks": {"marks", "parameters", "state", "submission", "trace", "unknown_fields"},
     "tools": {
         "execute", "fetch", "files", "mcp_servers", "memory", "registry", "task_workspaces", "tool",
         "workspace",

@@ -1,23 +1,28 @@
 """`check`: whether the service could start here, with a remedy for each fault.
 
-Changes nothing, works beside a running service and calls no model.
+Changes nothing and works beside a running service. Calls no model unless `--try` is given.
 """
 
 import os
 import platform
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Annotated
 
 from asyncsvc import __version__
-from asyncsvc.cli.arguments import Commands
+from asyncsvc.cli.arguments import Commands, Option
+from asyncsvc.cli.findings import wrong
 from asyncsvc.cli.options import HERE, MISUSED, SettingsFile, environment, program, settings_file
 from asyncsvc.cli.serve import left_behind, summary
 from asyncsvc.cli.terminal import say
 from asyncsvc.config import advice
 from asyncsvc.config.load import load
+from asyncsvc.config.settings import Settings
 from asyncsvc.errors import SettingsError, StartError, UnsafeFile
 from asyncsvc.net.signing import Signer
 from asyncsvc.net.tls import server_context
+from asyncsvc.providers import addresses
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy, look
@@ -29,7 +34,10 @@ app = Commands()
 
 
 @app.command(group=HERE)
-def check(settings: SettingsFile = None) -> int:
+def check(
+    settings: SettingsFile = None,
+    call: Annotated[bool, Option("--try", help="Make one small call for each key.")] = False,
+) -> int:
     """Say whether the service could start here, and how to mend what is wrong."""
     file = settings_file(settings)
     say(f"asyncsvc  {__version__}, Python {platform.python_version()}, SQLite {VERSION}")
@@ -56,9 +64,25 @@ def check(settings: SettingsFile = None) -> int:
         say(f"note      {note}")
     for note in own_files.open_to_others(path):
         say(f"note      {note}; a start mends what is ours")
-    for line in [*advice.warnings(found, environ, file), *registry.warnings(found.tools)]:
+    for line in [
+        *advice.warnings(found, environ, file),
+        *addresses.warnings(found),
+        *registry.warnings(found.tools),
+    ]:
         say(f"warning   {line}", sys.stderr)
-    return _verdict(faults)
+    return _verdict([*faults, *_tried(found, environ)] if call else faults)
+
+
+def _tried(found: Settings, environ: Mapping[str, str]) -> list[str]:
+    """Make one small call for each key, and return what is wrong."""
+    from asyncsvc.cli import trial_calls
+
+    api = trial_calls.running(environ)
+    calls = trial_calls.made(found, environ, api, lambda line: say(f"calls     {line}"))
+    for each in calls:
+        if each.level != "wrong":
+            say(f"{each.part if each.level == 'ok' else each.level:9} {each}")
+    return [str(each) for each in wrong(calls)]
 
 
 def _verdict(faults: list[str]) -> int:
@@ -95,12 +119,21 @@ def _place_for(path: Path) -> tuple[str, list[str]]:
 
 
 def _holder(path: Path) -> str:
+    process = holder(path)
+    if process is None:
+        return "not in use"
+    return f"in use by a running asyncsvc ({process}), which is fine"
+
+
+def holder(path: Path) -> str | None:
+    """Return words for the process that uses the database; None: none does."""
+    if not path.exists():
+        return None
     try:
         with DatabaseLock(path):
             if not path.with_name(path.name + ".lock").exists():
-                return "not in use"
+                return None
         with FileLock(path):
-            return "not in use"
+            return None
     except StartError as error:
-        process = str(error).partition("(")[2].partition(")")[0]
-        return f"in use by a running asyncsvc ({process}), which is fine"
+        return str(error).partition("(")[2].partition(")")[0] or "a process"

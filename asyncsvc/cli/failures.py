@@ -3,6 +3,7 @@
 Imports no library, so that `--version`, `--help` and completion pay for none.
 """
 
+import os
 import sys
 
 from asyncsvc.errors import AsyncsvcError
@@ -21,4 +22,7 @@ class Failure(AsyncsvcError):
 
 def program() -> str:
     """Return how the command line was called, for hints that can be copied."""
-    return "python main.py" if sys.argv[0].endswith("main.py") else "asyncsvc"
+    called = os.path.basename(sys.argv[0])
+    return {"main.py": "python main.py", "__main__.py": "python -m asyncsvc"}.get(
+        called, "asyncsvc"
+    )

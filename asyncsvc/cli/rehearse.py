@@ -3,7 +3,7 @@
 Reads the database's file and changes nothing; works beside a running service.
 """
 
-import os
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,16 +20,21 @@ from asyncsvc.cli.options import (
     Json,
     SettingsFile,
     duration_option,
+    environment,
     settings_file,
 )
 from asyncsvc.cli.tables import print_answer
+from asyncsvc.cli.terminal import say
 from asyncsvc.clock import now_ms
 from asyncsvc.config.load import load
+from asyncsvc.rehearsal import suggestions
 from asyncsvc.rehearsal.comparison import compare, past_since, served_models
-from asyncsvc.rehearsal.scenario import changed, present
+from asyncsvc.rehearsal.scenario import Scenario, changed, present
+from asyncsvc.rehearsal.suggestions import Single
 from asyncsvc.storage import own_files
 from asyncsvc.storage.backup import NotACopy
 from asyncsvc.storage.past import TASKS_MOST, learned_limits, past_tasks
+from asyncsvc.tasks.state import Task
 
 app = Commands()
 
@@ -50,34 +55,63 @@ def rehearse(
         str | None,
         Option(help="One more account of this model, with limits of its own, as a key gives."),
     ] = None,
+    suggest: Annotated[
+        bool, Option("--suggest", help="Try single changes, and say which saves most.")
+    ] = False,
     since: Annotated[float | None, duration_option("--since", "How far back; default 1d.")] = None,
     settings: SettingsFile = None,
     db: Database = None,
     as_json: Json = False,
 ) -> int:
     """Replay past tasks under other settings; nothing is called, nothing is changed."""
-    environ, file, until = os.environ, settings_file(settings), now_ms()
+    file, until = settings_file(settings), now_ms()
+    environ, tries = environment(file), new is not None or bool(values) or model is not None
+    if suggest and tries:
+        raise Failure("--suggest chooses what to try: give nothing else to try", MISUSED)
     if new is not None and not new.is_file():
         raise Failure(f"{new}: no such file", MISUSED)
     begin = max(until - round((DAY_S if since is None else since) * 1000), 0)
-    path = db or Path(load(file, environ).storage.path)
-    try:
-        own_files.check(path)
-        if not path.exists():
-            raise Failure(f"{path}: there is no database yet, so no past to replay", MISUSED)
-        stored, learned = past_tasks(path, begin), learned_limits(path)
-    except NotACopy as error:
-        raise Failure(f"{path}: cannot be used: {error}", MISUSED) from None
+    stored, learned = _stored(db or Path(load(file, environ).storage.path), begin)
     past = past_since(stored, begin, until)
     served = served_models(past)
+    if sys.stderr.isatty():
+        say(f"replaying {len(past)} tasks", sys.stderr)
     now = present(file, environ, served)
-    tried = None
-    if new is not None or values or model is not None:
-        tried = changed(now, new or file, environ, served, values or [], model)
+    if suggest:
+
+        def single(change: Single) -> Scenario:
+            given = [] if change.value is None else [change.value]
+            return changed(now, file, environ, served, given, change.account)
+
+        found = suggestions.suggest(past, now, single, learned, begin, until)
+        return print_answer(found, as_json, suggestion_table)
+    tried = changed(now, new or file, environ, served, values or [], model) if tries else None
     found = compare(past, now, tried, learned, begin, until)
     if len(stored) == TASKS_MOST:
         found["notes"].append(f"the newest {TASKS_MOST} tasks only: choose a shorter --since")
     return print_answer(found, as_json, report)
+
+
+def _stored(path: Path, begin: int) -> tuple[list[Task], dict[str, dict[str, int]]]:
+    """The tasks of the database since `begin`, and what the service has learned of limits."""
+    try:
+        own_files.check(path)
+        if not path.exists():
+            raise Failure(f"{path}: there is no database yet, so no past to replay", MISUSED)
+        return past_tasks(path, begin), learned_limits(path)
+    except NotACopy as error:
+        raise Failure(f"{path}: cannot be used: {error}", MISUSED) from None
+
+
+def suggestion_table(found: dict[str, Any]) -> RenderableType:
+    """What each single change would save."""
+    table = tables.plain_table("change", ">waits in all", ">saves", ">p50 / p95 / longest")
+    for row in ({"option": "as it is", "saved_s": None} | found["now"], *found["changes"]):
+        saved = tables.NOTHING if row["saved_s"] is None else f"{row['saved_s']:.0f} s"
+        table.add_row(row["option"], f"{row['waited_s']:.0f} s", saved, _spread(row))
+    head = f"{found['tasks']} tasks from {found['since']} to {found['until']}"
+    none = [] if found["changes"] else [Text("no setting bounds what these tasks waited for")]
+    return Group(Text(head, "bold"), table, *none)
 
 
 def report(found: dict[str, Any]) -> RenderableType:

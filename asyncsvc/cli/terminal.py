@@ -19,8 +19,31 @@ from asyncsvc.logs.safe_text import plain as plain
 
 
 def say(text: str, stream: TextIO | None = None) -> None:
-    """Print one line for people, at once; the default stream is stdout."""
-    print(one_line(text), file=stream, flush=True)
+    """Print one line for people, at once; the default stream is stdout. A terminal gets a line that
+    is too long for it in several, so that no word is broken at its edge."""
+    line, out = one_line(text), stream or sys.stdout
+    if out.isatty():
+        line = wrapped(line, columns())
+    print(line, file=out, flush=True)
+
+
+def columns() -> int:
+    """Return how wide the terminal is."""
+    try:
+        return int(os.environ.get("COLUMNS") or os.get_terminal_size().columns)
+    except (OSError, ValueError):
+        return 80
+
+
+def wrapped(line: str, most: int) -> str:
+    """Return a line in as many lines as it needs; a word that is wider stays whole."""
+    if len(line) <= most:
+        return line
+    import textwrap  # most commands never need it
+
+    return textwrap.fill(
+        line, most, break_long_words=False, break_on_hyphens=False, replace_whitespace=False
+    )
 
 
 class Screen:

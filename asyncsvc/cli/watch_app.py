@@ -5,8 +5,9 @@ only where something has changed, and only the rows that are in sight.
 """
 
 import asyncio
+import signal
 from collections.abc import Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, ClassVar
 
 from rich.console import Group, RenderableType
@@ -30,7 +31,8 @@ from asyncsvc.cli.transcript import TaskView, waiting
 from asyncsvc.cli.watch_board import Board, Entry, parsed
 
 FRAMES_PER_S = 8
-KEYS = "Enter open  c cancel  p pause/resume  r retry  / filter  ? help  q quit"
+KEYS = "Enter open · c cancel · p pause/resume · r retry · / filter · ? help · q quit"
+TASK_KEYS = "Escape back · c cancel · p pause/resume · r retry"
 HELP = """\
 Up Down j k       the task above, below
 PageUp PageDown   a screen further
@@ -39,14 +41,16 @@ Enter             the task with its text, live
 c                 cancel it, after a question
 p                 pause it, or let it go on
 r                 retry it, once it has ended
-/                 filter: words of the text, and any of status:failed model:NAME
-                  lane:long session:ID type:agent owner:NAME id:END
-Escape            back; on the list: without the filter
+/                 filter: words of its text, and any of
+                  status:failed model:NAME lane:long session:ID
+                  type:agent owner:NAME id:END
+Escape            back; on the list: all tasks again
 q Ctrl-C          leave; the tasks go on
 
-Running tasks come first, then those that wait with the next first, then those
-that ended with the latest first. A model shows its calls under way and its slots,
-then its calls in the last 60 s and its rpm."""
+Running tasks come first, then those that wait with the next
+first, then those that ended with the latest first. A model
+shows its calls under way of its slots, and its calls in the
+last 60 s of those that its rpm allows."""
 
 
 def show(api: Api, unfinished: int, ended: int) -> None:
@@ -191,9 +195,7 @@ class TaskScreen(Screen[None]):
         yield Static(id="facts")
         with VerticalScroll(id="texts"):
             yield Static(id="text")
-        yield Static(
-            Text("Escape back  c cancel  p pause/resume  r retry", watch_view.DIM), id="note"
-        )
+        yield Static(Text(TASK_KEYS, watch_view.DIM), id="note")
 
     def on_mount(self) -> None:
         """Begin to follow the task."""
@@ -231,7 +233,7 @@ class TaskScreen(Screen[None]):
         self._changed = False
         view = self._view
         facts = Text.assemble((view.task_id, "bold"), "  ", tables.status(view.status))
-        facts.append_text(tables.one_line(f"  {view.name or ''}"))
+        facts.append("  ").append_text(tables.one_line(view.name))
         state = watch_view.progress(view) if view.error else tables.one_line(waiting(view), "cyan")
         if view.waits and view.asked:
             state.append(f"  {how_to_decide(view.asked, view.task_id)}", "magenta")
@@ -262,7 +264,10 @@ class WatchApp(App[None]):
     Input.open { display: block; }
     #note { height: 1; dock: bottom; }
     #facts { height: 3; }
-    #texts { height: 1fr; }
+    #texts { height: 1fr; scrollbar-size-vertical: 1; scrollbar-color: ansi_bright_black;
+             scrollbar-color-active: ansi_bright_black; scrollbar-color-hover: ansi_bright_black;
+             scrollbar-background: ansi_default; scrollbar-background-hover: ansi_default;
+             scrollbar-background-active: ansi_default; }
     #text { height: auto; }
     Question, Help { background: transparent; }
     Help { align: center middle; }
@@ -284,26 +289,31 @@ class WatchApp(App[None]):
         super().__init__(ansi_color=True)
         self.failure: Failure | None = None
         self._api = api
-        self._board = Board(api, unfinished, ended)
+        self.board = Board(api, unfinished, ended)
         self._drawn = -1, 0.0
         self._notice = ""
         self._tasks: set[asyncio.Task[None]] = set()
 
     def compose(self) -> ComposeResult:
         """Head, list, filter, keys."""
-        yield Head(self._board)
-        yield TaskRows(self._board)
+        yield Head(self.board)
+        yield TaskRows(self.board)
         yield Input(placeholder="words, or status:failed model:NAME session:ID")
         yield Static(id="note")
 
     def on_mount(self) -> None:
         """Begin to follow the service."""
         self.query_one(TaskRows).focus()
+        with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+            # Else a program that is ended leaves the terminal without echo.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self._start(self._keep_up())
         self.set_interval(1 / FRAMES_PER_S, self._draw)
 
     def on_unmount(self) -> None:
         """Follow it no more."""
+        with suppress(NotImplementedError, RuntimeError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         for task in self._tasks:
             task.cancel()
 
@@ -314,7 +324,7 @@ class WatchApp(App[None]):
 
     async def _keep_up(self) -> None:
         try:
-            await self._board.keep_up()
+            await self.board.keep_up()
         except Failure as failure:
             self.failure = failure
             self.exit()
@@ -325,16 +335,16 @@ class WatchApp(App[None]):
         if len(self.screen_stack) > 1 and isinstance(self.screen, TaskScreen):
             return
         changes, at = self._drawn
-        if changes == self._board.changes and now - at < 1:
+        if changes == self.board.changes and now - at < 1:
             return
-        self._drawn = self._board.changes, now
+        self._drawn = self.board.changes, now
         base = self.screen_stack[0]
         base.query_one(Head).refresh()
         base.query_one(TaskRows).refresh()
         base.query_one("#note", Static).update(self._note())
 
     def _note(self) -> Text:
-        board = self._board
+        board = self.board
         if not board.connected:
             return Text("connection lost; looking for the service", "yellow")
         if self._notice:
@@ -396,7 +406,7 @@ class WatchApp(App[None]):
     async def _steer(self, verb: str, task_id: str) -> None:
         try:
             task = await asyncio.to_thread(self._api.command, task_id, verb)
-            self._say(f"{task_id}  {task['status']}")
+            self._say(f"{task_id} is {task['status']}")
         except Failure as failure:
             self._say(str(failure))
 
@@ -415,12 +425,12 @@ class WatchApp(App[None]):
         if line.has_class("open"):
             line.remove_class("open")
             self.query_one(TaskRows).focus()
-        elif self._board.query:
+        elif self.board.query:
             line.value = ""
-            self._board.filter({})
+            self.board.filter({})
 
     def on_input_submitted(self, event: Input.Submitted) -> None:
         """Take the filter."""
-        self._board.filter(parsed(event.value))
+        self.board.filter(parsed(event.value))
         event.input.remove_class("open")
         self.query_one(TaskRows).focus()

@@ -65,6 +65,7 @@ class Board:
         self._api = api
         self._most, self._ended = most, ended
         self._entries: dict[str, Entry] = {}
+        self._rates: dict[str, float] = {}
         self._ends = 0
         self._stale = asyncio.Event()
         self._stale.set()
@@ -75,8 +76,8 @@ class Board:
 
     @property
     def rate(self) -> float:
-        """Tokens a second of all tasks of the board that run."""
-        return sum(each.view.rate or 0.0 for each in self._entries.values())
+        """Tokens a second of all tasks that run, whatever the filters."""
+        return sum(self._rates.values())
 
     def filter(self, query: dict[str, str]) -> None:
         """Show what these filters let through from now on."""
@@ -92,11 +93,15 @@ class Board:
 
     def take(self, event: Message) -> None:
         """Apply one event of the feed."""
-        entry = self._entries.get(event["task_id"])
+        task_id, kind = event["task_id"], event["type"]
+        entry = self._entries.get(task_id)
         if entry is not None:
             entry.view.take(event)
             self.changes += 1
-        if event["type"] == "status":
+        if kind == "progress" and event["data"].get("tokens_per_s"):
+            self._rates[task_id] = event["data"]["tokens_per_s"]
+        elif kind == "status":
+            self._rates.pop(task_id, None)
             if entry is not None:
                 self._move(entry, event)
             self._stale.set()

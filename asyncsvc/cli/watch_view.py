@@ -86,15 +86,18 @@ def rows(entries: Sequence[Entry], width: int, chosen: str | None = None) -> Tab
     table.columns[3].ratio, table.columns[4].ratio = 1, 1
     for entry in entries:
         view, item = entry.view, entry.item
-        table.add_row(
+        cells = (
             tables.shown_id(view.task_id, width),
             tables.status(view.status),
             tables.one_line(view.name or item["model"] or tables.NOTHING),
             tables.one_line(item["content_preview"]),
             progress(view),
-            took(item),
-            style="reverse" if view.task_id == chosen else "",
+            Text(took(item)),
         )
+        if view.task_id == chosen:
+            for cell in cells:
+                cell.style = ""  # one bar, whatever the colours of its cells
+        table.add_row(*cells, style="reverse" if view.task_id == chosen else "")
     return table
 
 
@@ -111,7 +114,7 @@ def progress(view: TaskView) -> Text:
         parts += [view.doing] if view.doing else []
         return tables.one_line(", ".join(parts) or "…", "cyan")
     if view.position:
-        eta = f", about {tables.duration(view.eta_s)}" if view.eta_s else ""
+        eta = f", about {tables.duration(view.eta_s)}" if view.eta_s and view.eta_s >= 1 else ""
         return tables.one_line(f"position {view.position}{eta}", "yellow")
     if view.status == "pending" and view.reason:
         return tables.one_line(view.reason, "yellow")

@@ -75,13 +75,15 @@ def _change(change: dict[str, Any] | None, since_s: int) -> list[RenderableType]
     """The one change, and the command that says what it would really bring."""
     if change is None:
         return [Text("no setting bounds what these tasks waited for")]
-    most = f"at most {change['saves_most_s']:.1f} s of waiting"
+    waited = f"tasks waited {change['waited_s']:.1f} s for it"
     if change["to"] is None:
-        return [Text(f"would save {most}: {change['setting']}: {change['why']}", "green")]
+        return [Text(f"would help: {change['setting']} ({waited}): {change['why']}", "green")]
     value = str(change["to"]).lower()
     shown = f"{change['setting']} = {value} instead of {str(change['from']).lower()}"
     trying = f"{program()} rehearse --set {change['setting']}={value} --since {since_s}s"
+    best = f"{program()} rehearse --suggest --since {since_s}s"
     return [
-        Text(f"would save {most}: {shown}: {change['why']}", "green"),
+        Text(f"would help: {shown} ({waited}): {change['why']}", "green"),
         Text(f"what it would really save: {trying}"),
+        Text(f"what saves most of several changes: {best}"),
     ]

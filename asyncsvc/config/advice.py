@@ -4,18 +4,29 @@ Nothing of it keeps the service from starting. Promises that no warning holds a 
 changes a file.
 """
 
+import difflib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from asyncsvc.config.environment import ENV_FILE, open_to_others
-from asyncsvc.config.secrets import SECRET_NAMES, names_variables
+from asyncsvc.config.environment import ENV_FILE, Environment, open_to_others
+from asyncsvc.config.load import OUTSIDE_THE_FILE, PREFIX, variable_of
+from asyncsvc.config.secrets import SECRET_NAMES, names_variables, unwrapped
 from asyncsvc.config.settings import Settings
 
 LEAST_CHARS = 16
 """Shortest token without a warning: 16 random letters and digits are 95 bits, of which OWASP's
 guide to sessions asks for 64."""
+KEYS = ("api_key_env", "api_key_envs")
+CLOSE = 0.9
+"""Likeness from which two names are taken for one that is misspelt."""
+_PLACEHOLDER = re.compile(
+    r"<.*>|\{.*\}|(?:sk-)?(?:your|my|enter|paste|put)[-_ ].*|(?:sk-|nvapi-)?(?:x{3,}|\.{3}|…|\*+)"
+    r"|changeme|todo|none|null",
+    re.IGNORECASE,
+)
 TOKENS = ("auth_tokens_env", "token_env")
 """Keys that name variables with tokens of clients, separated by commas."""
 
@@ -23,7 +34,8 @@ TOKENS = ("auth_tokens_env", "token_env")
 def warnings(settings: Settings, environ: Mapping[str, str], file: Path | None) -> list[str]:
     """Return one line for each secret that is weak, used twice, in the file or open to others."""
     values = list(_values("", settings.model_dump()))
-    lines = [*_tokens(values, environ), *_in_the_file(values)]
+    lines = [*_tokens(values, environ), *_in_the_file(values), *_keys(values, environ)]
+    lines += misspelt(settings, environ)
     folders = dict.fromkeys([Path.cwd(), *([file.absolute().parent] if file else [])])
     secret_files = [folder / ENV_FILE for folder in folders]
     if file is not None and any(_in_the_file(values)):
@@ -39,6 +51,48 @@ def _values(where: str, table: Mapping[str, Any]) -> Iterator[tuple[str, str, An
             yield from _values(full, value)
         else:
             yield full, key, value
+
+
+def _keys(values: list[tuple[str, str, Any]], environ: Mapping[str, str]) -> Iterator[str]:
+    """Yield a line for each key of a model that is not as its provider has given it."""
+    names = [name for _, key, value in values if key in KEYS for name in _variables(key, value)]
+    for variable in dict.fromkeys(names):
+        held = environ.get(variable, "").strip()
+        key = unwrapped(held)
+        if key != held:
+            yield f"{variable} holds quotes or a word such as Bearer around the key; left out"
+        if _PLACEHOLDER.fullmatch(key):
+            yield f"{variable} holds a placeholder, not a key"
+        elif len(key.split()) > 1:
+            yield f"{variable} has a space within the key; was more copied than the key?"
+
+
+def of_variables(settings: Settings, environ: Environment) -> list[str]:
+    """Return what a start has to say of the variables: a `.env` that others can read, keys that
+    are none, names that set nothing."""
+    of_file = open_to_others(environ.file) if environ.file is not None else None
+    values = list(_values("", settings.model_dump()))
+    lines = [*_keys(values, environ), *misspelt(settings, environ)]
+    return [of_file, *lines] if of_file else lines
+
+
+def misspelt(settings: Settings, environ: Mapping[str, str]) -> list[str]:
+    """Return one line for each variable that is nearly one that would set something."""
+    values = list(_values("", settings.model_dump()))
+    known = {name for _, key, value in values for name in _variables(key, value)}
+    known |= OUTSIDE_THE_FILE | {variable_of(*name.split(".")) for name, _, _ in values}
+    by_letters = {name.replace("_", ""): name for name in known}
+    lines = []
+    for name in environ:
+        upper = name.upper()
+        read = upper in known or (upper.startswith(PREFIX) and "__" in upper)
+        if read or not upper.startswith(PREFIX[:5]):
+            continue
+        letters = upper.replace("_", "")
+        close = difflib.get_close_matches(letters, by_letters, 1, CLOSE)
+        if close:
+            lines.append(f"{name} sets nothing; did you mean {by_letters[close[0]]}?")
+    return lines
 
 
 def _tokens(values: list[tuple[str, str, Any]], environ: Mapping[str, str]) -> Iterator[str]:

@@ -29,6 +29,8 @@ class OrAuto:
         return "auto" if value == "auto" else number(numeral(value))
 
 
+ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/responses")
+"""What is often copied along with an address."""
 IntOrAuto = int | Literal["auto"]
 
 
@@ -87,7 +89,14 @@ class Model(Section):
             raise PydanticCustomError(
                 SECRET, "must have no ? or #: a key belongs into the variable of api_key_env"
             )
-        return value.rstrip("/")
+        value = value.rstrip("/")
+        for ending in ENDPOINTS:
+            if value.lower().endswith(ending):
+                raise ValueError(
+                    f"ends with {ending}, which each call adds by itself; write "
+                    f"{value[: -len(ending)]}"
+                )
+        return value
 
     @field_validator("usage", mode="before")
     @classmethod

@@ -4,6 +4,7 @@ Owns the patterns of keys and the rule for names of variables. Promises that no 
 module holds what was given. Reads secrets only to have them left out of the log (`values`).
 """
 
+import difflib
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -27,6 +28,9 @@ _SEVERAL = re.compile(r"[,\s]+")
 RANDOM_DIGITS = 3
 """Digits from which a long part of a name is taken for random text; names have one or two."""
 _WRAPPING = re.compile(r"^[\"'`]?(?:authorization:\s*)?(?:bearer\s+)?", re.IGNORECASE)
+_WORD_OF_KEYS = re.compile("API|KEYS?|TOKEN|SECRET")
+SHORTEST_STEM, CLOSE = 5, 0.8
+"""Characters of a name, and likeness, from which two names are taken for one that is misspelt."""
 SECRET_NAMES = re.compile(
     "(?:.*[-_])?(?:authorization|cookie|token|password|secret|key|apikey|auth)", re.IGNORECASE
 )
@@ -54,6 +58,26 @@ def is_variable(name: str) -> bool:
         return False
     parts = (part for part in name.split("_") if _RANDOM.fullmatch(part))
     return not any(sum(sign.isdigit() for sign in part) >= RANDOM_DIGITS for part in parts)
+
+
+def close_variable(wanted: str, environ: Mapping[str, str]) -> str | None:
+    """Return a variable that is set and whose name may be meant for one that is not."""
+    stem = _stem(wanted)
+    near = [
+        name
+        for name, value in environ.items()
+        if name != wanted and value.strip() and _WORD_OF_KEYS.search(name.upper())
+    ]
+    same = [name for name in near if _stem(name) == stem]
+    if not same and len(stem) >= SHORTEST_STEM:
+        same = difflib.get_close_matches(stem, [_stem(name) for name in near], 1, CLOSE)
+        same = [name for name in near if _stem(name) in same]
+    return same[0] if same else None
+
+
+def _stem(variable: str) -> str:
+    """A variable's name without the words that nearly all names of keys have."""
+    return _WORD_OF_KEYS.sub("", variable.upper()).replace("_", "")
 
 
 def names_variables(key: str) -> bool:

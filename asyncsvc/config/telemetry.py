@@ -34,6 +34,11 @@ class Otel(Section):
         False, description="let spans hold prompts and answers; they leave the machine then"
     )
 
+    @property
+    def on(self) -> bool:
+        """Whether spans and metrics are sent."""
+        return bool(self.endpoint)
+
     @field_validator("endpoint")
     @classmethod
     def _address(cls, value: str) -> str:

@@ -277,7 +277,9 @@ class Model:
     ) -> Answer:
         call = self._call
         into = TextualSink(sink, self._functions) if textual and self._functions else None
-        ask = partial(self._client.chat, call.upstream, messages, params, into or sink, None)
+        ask = partial(
+            self._client.chat, call.upstream, messages, params, into or sink, None, call.trace
+        )
         try:
             answer = await ask()
         except FieldRefused as refusal:

@@ -256,6 +256,8 @@ class Call:
     """The name under which the provider can be asked for the call's status."""
     repeats: int = 0
     """Attempts that followed within this call."""
+    trace: dict[str, str] | None = None
+    """The headers by which the provider's trace joins that of the task; None: none."""
     heard_at: float | None = None
     """The provider's last sign of life; None while no answer is awaited."""
     asking: bool = True

@@ -36,7 +36,7 @@ from asyncsvc.execution.outcome import (
 )
 from asyncsvc.execution.recorder import STORAGE_PAUSE_S, Recorder
 from asyncsvc.execution.recovery import Recovery
-from asyncsvc.execution.request import request
+from asyncsvc.execution.request import outgoing, request
 from asyncsvc.journal.journal import Change, Journal
 from asyncsvc.limits.account import Permit
 from asyncsvc.providers.client import Client
@@ -86,6 +86,9 @@ class Executor:
             return  # found while the service stops: the next process takes it up
         now = asyncio.get_running_loop().time()
         call = Call(task, upstream, permit, upstream.model_id, now, route)
+        tracing = self._settings.otel.endpoint != ""
+        if tracing or task.request.traceparent is not None:
+            call.trace = outgoing(task, tracing)
         sharing = self._scheduler.start_call(task, lambda late: self._join(call, late))
         if not sharing:
             return  # an equal call is under way, and the task waits for it
@@ -121,7 +124,9 @@ class Executor:
         try:
             await self._carry(call)
         except Exception:
-            log.exception("the execution of agent %s failed; it is tried again", call.leader.id)
+            task_id = call.leader.id
+            text = "the execution of agent %s failed; it is tried again"
+            log.exception(text, task_id, extra={"task_id": task_id})
             await self.abandoned(call.leader.id)
         finally:
             call.permit.release()
@@ -205,7 +210,9 @@ class Executor:
                 await asyncio.sleep(STORAGE_PAUSE_S)
                 return Stopped(Cause.INTERRUPTED)
             case _:
-                log.error("a fault of ours while running task %s", call.leader.id, exc_info=fault)
+                fields = {"task_id": call.leader.id, "account": call.upstream.gate.name}
+                text = "a fault of ours while running task %s"
+                log.error(text, call.leader.id, exc_info=fault, extra=fields)
                 return InternalError(f"a fault of ours: {type(fault).__name__}")
 
     async def _finish_all(self, call: Call, ending: Outcome | ProviderError) -> None:

@@ -24,7 +24,9 @@ from asyncsvc.providers.answers.embeddings import same_length
 from asyncsvc.providers.client import Client
 from asyncsvc.providers.tokens import completed_usage, estimated_usage, summed
 from asyncsvc.providers.tools import ToolSink, converted, plain
+from asyncsvc.tasks.state import Task
 from asyncsvc.tasks.submission import last_user_text
+from asyncsvc.tasks.trace import attempt_span, passed_on
 
 T = TypeVar("T")
 
@@ -44,6 +46,8 @@ async def chat(client: Client, journal: Journal, call: Call, body: dict[str, Any
     if not plain(params):
         back = ToolSink(call, converted(params.get("tools"), call.upstream.preset.tools))
     ask = partial(client.chat, call.upstream, messages, params, back or call, call.session_key)
+    if call.trace is not None:
+        ask = partial(ask, trace=call.trace)
     try:
         answer = await ask()
     except FieldRefused as refusal:
@@ -67,6 +71,8 @@ async def embed(client: Client, journal: Journal, call: Call, body: dict[str, An
         if index:
             await count_request(call, journal)
         ask = partial(client.embed, call.upstream, batch, body["params"], call.head)
+        if call.trace is not None:
+            ask = partial(ask, trace=call.trace)
         try:
             found = await ask()
         except FieldRefused as refusal:
@@ -75,6 +81,14 @@ async def embed(client: Client, journal: Journal, call: Call, body: dict[str, An
         usages.append(found.usage or estimated_usage("".join(batch), ""))
     same_length(vectors)
     return Completed(orjson.dumps(vectors).decode(), summed(usages))
+
+
+def outgoing(task: Task, tracing: bool) -> dict[str, str] | None:
+    """The headers of the trace for the next attempt of a task; `tracing`: spans are recorded, so
+    the provider's span is below that of the attempt."""
+    span = attempt_span(task.id, task.starts + 1) if tracing else None
+    request = task.request
+    return passed_on(request.trace_id, request.traceparent, request.tracestate, span)
 
 
 async def count_request(call: Call, journal: Journal) -> None:

@@ -43,6 +43,7 @@ from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.steps import shielded
 from asyncsvc.tasks.state import Task
 from asyncsvc.tasks.submission import Submission
+from asyncsvc.tasks.trace import Trace
 
 RETRY_AFTER_S = 5.0
 Also = Callable[[Sequence[str]], Sequence[Row]]
@@ -87,13 +88,14 @@ class Intake:
         key: str | None = None,
         aside: Aside | None = None,
         also: Also | None = None,
+        trace: Trace | None = None,
     ) -> Accepted:
         """Take one task. Raises RequestError or StorageUnavailable; then nothing is stored.
 
         `aside` is given with large tasks: it runs the heavy part without holding up the loop.
         """
         began = perf_counter()
-        accepted = (await self._counted(submission, owner, key, aside, also))[0]
+        accepted = (await self._counted(submission, owner, key, aside, also, trace))[0]
         self._task_counters.submit.observe(perf_counter() - began)
         return accepted
 
@@ -104,6 +106,7 @@ class Intake:
         key: str,
         aside: Aside | None,
         also: Also | None,
+        trace: Trace | None,
     ) -> list[Accepted]:
         """Take one submission, or several as one body, where the key has made none yet."""
         body = await aside(fingerprint_of, asked) if aside else fingerprint_of(asked)
@@ -111,7 +114,9 @@ class Intake:
         async with self._keys.once(wanted) as answers:
             if answers is None:
                 submissions = [asked] if isinstance(asked, Submission) else asked
-                return await self._take(submissions, owner, wanted, aside=aside, also=also)
+                return await self._take(
+                    submissions, owner, wanted, aside=aside, also=also, trace=trace
+                )
         return [Accepted(answer["task_id"], answer, repeated=True) for answer in answers]
 
     async def submit_all(
@@ -121,9 +126,10 @@ class Intake:
         key: str | None = None,
         aside: Aside | None = None,
         also: Also | None = None,
+        trace: Trace | None = None,
     ) -> list[Accepted]:
         """Take all or none, in one transaction, with what is to be stored `also`."""
-        return await self._counted(submissions, owner, key, aside, also)
+        return await self._counted(submissions, owner, key, aside, also, trace)
 
     async def _counted(
         self,
@@ -132,13 +138,14 @@ class Intake:
         key: str | None,
         aside: Aside | None,
         also: Also | None,
+        trace: Trace | None,
     ) -> list[Accepted]:
         """Take one submission, or several as one body; a refusal is counted."""
         try:
             if key is not None:
-                return await shielded(self._take_once(asked, owner, key, aside, also))
+                return await shielded(self._take_once(asked, owner, key, aside, also, trace))
             submissions = [asked] if isinstance(asked, Submission) else asked
-            return await self._take(submissions, owner, aside=aside, also=also)
+            return await self._take(submissions, owner, aside=aside, also=also, trace=trace)
         except (RequestError, StorageUnavailable) as error:
             self._task_counters.refuse(error)
             raise
@@ -210,6 +217,7 @@ class Intake:
         aside: Aside | None = None,
         also: Also | None = None,
         prepare: Prepare | None = None,
+        trace: Trace | None = None,
     ) -> list[Accepted]:
         self._check_room(owner, len(submissions))
         submissions, described = await self._checked(submissions)
@@ -228,9 +236,10 @@ class Intake:
                 request = with_tools(request, described[index])
             if origin is not None:
                 request = replace(request, schedule_id=origin.schedule_id)
-            answer = self._admission.answer(request, submission, now)
+            elif trace is not None:
+                request = replace(request, **trace._asdict())
             new_tasks.append(NewTask(request, body))
-            taken.append(Accepted(request.id, answer))
+            taken.append(Accepted(request.id, self._admission.answer(request, submission, now)))
         if prepare is not None:
             new_tasks = [await prepare(one) for one in new_tasks]
             self._check_room(owner, len(submissions))

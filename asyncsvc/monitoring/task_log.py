@@ -14,10 +14,12 @@ log = logging.getLogger(__name__)
 
 
 class TaskLog:
-    """`settings` gives the section `[log]` that is in force."""
+    """`settings` gives the section `[log]` that is in force; `tracing`: each task has a trace, not
+    only one whose client has sent a context."""
 
-    def __init__(self, settings: Callable[[], Log]) -> None:
+    def __init__(self, settings: Callable[[], Log], tracing: bool = False) -> None:
         self._settings = settings
+        self._tracing = tracing
 
     def failed(self, task: Task) -> None:
         """A task has ended with an error."""
@@ -31,6 +33,8 @@ class TaskLog:
             "lane": task.request.lane,
             "seconds": task.latency,
         }
+        if task.request.traceparent is not None or self._tracing:
+            fields["trace_id"] = task.request.trace_id
         where = f"attempt {task.starts} at model {model}" if task.starts else "before its start"
         text, values = "task %s failed with %s, %s", [task.id, code, where]
         if self._settings().prompts:

@@ -1,8 +1,8 @@
 """Why tasks are slow: what they waited for, by reason, model and owner, and what would help most.
 
 Computed from the marks of the tasks and the reasons that each start has recorded, so that it is the
-same after a restart. The help is an upper bound and no forecast: the seconds that tasks have waited
-for one limit. A rehearsal says what another limit would really bring. Nothing is read here.
+same after a restart. The help is no forecast: it is about the limit for which tasks have waited
+longest. A rehearsal says what another limit would really save. Nothing is read here.
 """
 
 from collections import Counter, defaultdict
@@ -131,8 +131,8 @@ REMEDIES = {
 def best_change(
     settings: Settings, waited: Mapping[tuple[str, str], float]
 ) -> dict[str, Any] | None:
-    """The one change of settings that could save most: the limit for which tasks have waited
-    longest. None where no setting bounds what they waited for. `waited`: seconds by (model,
+    """The one change of settings that is likely to save most: of the limit for which tasks have
+    waited longest. None where no setting bounds what they waited for. `waited`: seconds by (model,
     reason)."""
     for (name, reason), seconds in sorted(waited.items(), key=lambda each: -each[1]):
         found = _change(settings, name, reason)
@@ -140,7 +140,7 @@ def best_change(
             return found | {
                 "reason": reason,
                 "model": name or None,
-                "saves_most_s": round(seconds, 3),
+                "waited_s": round(seconds, 3),
             }
     return None
 

@@ -5,9 +5,10 @@ only shows when a model is built is a SettingsError before anything has changed.
 on with which limiter is decided by the catalogue.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from asyncsvc.config.secrets import close_variable, unwrapped
 from asyncsvc.config.settings import Model, Settings
 from asyncsvc.errors import SettingsError
 from asyncsvc.limits.account import AccountLimiter, Listener
@@ -27,6 +28,8 @@ class Account:
     preset: Preset
     base_url: str
     key: str | None = field(default=None, repr=False)
+    variable: str | None = None
+    """The variable that holds the key."""
 
     @property
     def identity(self) -> tuple[str, str | None]:
@@ -95,20 +98,28 @@ def _missing(model: Model, environ: Mapping[str, str]) -> str | None:
         return "enabled = false in the settings"
     variables = model.key_variables
     if variables and not any(environ.get(v, "").strip() for v in variables):
-        return f"{' or '.join(variables)} is not set"
+        return f"{' or '.join(variables)} is not set{_meant(variables, environ)}"
     return None
 
 
-def _keys(model: Model, environ: Mapping[str, str]) -> Iterator[str]:
+def _meant(variables: Sequence[str], environ: Mapping[str, str]) -> str:
+    """A question where a variable is set whose name is nearly one of these."""
+    near = (close_variable(variable, environ) for variable in variables)
+    found = next((name for name in near if name is not None), None)
+    return f", but {found} is: is its name misspelt?" if found else ""
+
+
+def _keys(model: Model, environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """Each variable with its key."""
     for variable in model.key_variables:
-        # Secrets read from a file often end in a line feed.
-        key = environ.get(variable, "").strip()
+        # Secrets read from a file often end in a line feed, and copied ones begin with `Bearer`.
+        key = unwrapped(environ.get(variable, ""))
         if not (key.isascii() and key.isprintable()):
             raise ValueError(
                 f"api_key_env: {variable} holds characters that no HTTP header can carry"
             )
         if key:
-            yield key
+            yield variable, key
 
 
 def _accounts(name: str, model: Model, environ: Mapping[str, str]) -> Iterator[Account]:
@@ -125,6 +136,6 @@ def _accounts(name: str, model: Model, environ: Mapping[str, str]) -> Iterator[A
     if base_url is None:
         raise ValueError("base_url: is required where there is no preset")
     keys = list(_keys(model, environ))
-    for index, key in enumerate(keys or [None], 1):
+    for index, (variable, key) in enumerate(keys or [(None, None)], 1):
         gate = name if len(keys) <= 1 else f"{name}#{index}"
-        yield Account(name, gate, model, preset, base_url, key)
+        yield Account(name, gate, model, preset, base_url, key, variable)

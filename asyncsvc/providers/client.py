@@ -45,6 +45,7 @@ from asyncsvc.providers.answers.frames import Frames, Mark, Odd
 from asyncsvc.providers.answers.size import AnswerRoom
 from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, body_of
 from asyncsvc.providers.dialects import SESSION_HEADER
+from asyncsvc.providers.explained import broken, explained, unconnected
 from asyncsvc.providers.keys import without_keys
 from asyncsvc.providers.openclaw import chat as openclaw_chat
 from asyncsvc.providers.openclaw import runs as openclaw_runs
@@ -113,11 +114,12 @@ class Client:
         params: dict[str, Any],
         sink: Sink,
         session_key: str | None = None,
+        trace: dict[str, str] | None = None,
     ) -> Answer:
         """Stream an answer into the sink; cancelling it closes the connection. `session_key` names
-        the run of an agent gateway. Raises ProviderError."""
+        the run of an agent gateway, `trace` are the headers of a trace. Raises ProviderError."""
         timeouts = upstream.limits(self._timeouts)
-        with _without_keys(upstream):
+        with _explained(upstream):
             if upstream.settings.protocol == "openclaw-ws":
                 assert session_key is not None
                 gateway = self._gateway(upstream)
@@ -133,7 +135,7 @@ class Client:
             reading = ChatReading(answer, sink, upstream, timeouts, deadline, now_ms, self._room)
             try:
                 async with deadline:
-                    stream = self._stream(upstream, CHAT, body, sink.head, own, session_key)
+                    stream = self._stream(upstream, CHAT, body, sink.head, own, session_key, trace)
                     async with aclosing(stream) as parts:
                         async for part in parts:
                             await reading.take(frames.feed(part))
@@ -158,10 +160,11 @@ class Client:
         texts: str | list[str],
         params: dict[str, Any],
         on_head: Callable[[bool], None],
+        trace: dict[str, str] | None = None,
     ) -> Embeddings:
         """One vector a text, in one call: no more texts than a batch of the preset."""
-        with _without_keys(upstream):
-            return await self._embed(upstream, texts, params, on_head)
+        with _explained(upstream):
+            return await self._embed(upstream, texts, params, on_head, trace)
 
     async def _embed(
         self,
@@ -169,12 +172,13 @@ class Client:
         texts: str | list[str],
         params: dict[str, Any],
         on_head: Callable[[bool], None],
+        trace: dict[str, str] | None,
     ) -> Embeddings:
         body = upstream.embedding_body(texts, params)
         own = upstream.own_fields(EMBEDDINGS, params)
         limit_s = self._timeouts.first_token_s
         frames, found = Frames(final=True, most=self._room.most), list[Any]()
-        stream = self._stream(upstream, EMBEDDINGS, body, on_head, own)
+        stream = self._stream(upstream, EMBEDDINGS, body, on_head, own, trace=trace)
         try:
             async with asyncio.timeout(limit_s) as limit:
                 async with aclosing(stream) as parts:
@@ -264,6 +268,7 @@ class Client:
         on_head: Callable[[bool], None],
         own: Mapping[str, Sequence[str]],
         session_key: str | None = None,
+        trace: dict[str, str] | None = None,
     ) -> AsyncGenerator[bytes]:
         """The body of an answer in the parts in which it comes. `own` are the fields of the
         request that the service adds by itself."""
@@ -272,6 +277,8 @@ class Client:
             url, sent = _prepared(upstream, path)
             if session_key is not None:
                 sent = _joined(sent, {SESSION_HEADER: session_key})
+            if trace is not None:
+                sent = _joined(sent, trace)
             async with self._answered("POST", url, sent, orjson.dumps(body)) as response:
                 self._losses.answered(upstream.gate.name)
                 accepted = response.is_success and response.status_code not in WITHOUT_CONTENT
@@ -336,12 +343,16 @@ def _cleaned(answer: Answer, upstream: Upstream) -> Answer:
 
 
 @contextmanager
-def _without_keys(upstream: Upstream) -> Iterator[None]:
-    """No error leaves here with the account's key: libraries quote what a provider sent."""
+def _explained(upstream: Upstream) -> Iterator[None]:
+    """Give each error what is known of the account, and none its key: libraries quote what a
+    provider sent."""
     try:
         yield
-    except ProviderError as error:
-        error.reworded(lambda text: without_keys(text, upstream.secrets))
+    except ProviderError as fault:
+        error = fault
+        error.reworded(
+            lambda text: explained(error, upstream, without_keys(text, upstream.secrets))
+        )
         raise
 
 
@@ -378,8 +389,8 @@ def _translate(error: Exception, timeouts: Timeouts, acts: bool = False) -> Prov
         return ConnectTimeout(f"no connection within {timeouts.connect_s:g} s")
     if isinstance(cause, aiohttp.ClientConnectorError | httpx.ConnectError):
         if acts:  # a gateway of the user's own: it restarts, and nothing has begun
-            return GatewayAway(f"cannot connect: {cause}", retry_after=AWAY_S)
-        return UpstreamDisconnected(f"cannot connect: {cause}")
+            return GatewayAway(unconnected(cause), retry_after=AWAY_S)
+        return UpstreamDisconnected(unconnected(cause))
     if isinstance(cause, aiohttp.InvalidURL | httpx.UnsupportedProtocol):
         return UpstreamInvalid(f"not an address: {cause}")
-    return UpstreamDisconnected(f"the connection broke: {cause or type(cause).__name__}")
+    return UpstreamDisconnected(broken(cause))

@@ -157,5 +157,11 @@ def _upstream(account: Account, gate: AccountLimiter, before: Upstream | None) -
         before.refused.clear()
         return before
     return Upstream(
-        account.name, account.model, account.preset, gate, account.base_url, account.key
+        account.name,
+        account.model,
+        account.preset,
+        gate,
+        account.base_url,
+        account.key,
+        account.variable,
     )

@@ -46,6 +46,8 @@ class Upstream:
     gate: AccountLimiter
     base_url: str
     key: str | None = field(default=None, repr=False)
+    variable: str | None = None
+    """The variable that holds the key."""
     gone: set[str] = field(default_factory=set)
     """Ids that the provider no longer has."""
     ready: bool | None = None

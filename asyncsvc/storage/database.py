@@ -53,7 +53,7 @@ EXPORTED_BYTES = 4 << 20
 """Texts of one read of an export, unless one task alone has more."""
 
 DATA = EventRow._fields.index("data")
-INDEXED = (("state",), ("session_id",), ("owner",))
+INDEXED = (("state",), ("session_id",), ("owner",), ("id",))
 """Filters with an index of their own, which lists the newest tasks at once. Any other may have to
 look at all tasks for one that fits."""
 
@@ -250,8 +250,9 @@ class Database:
     ) -> list[tuple[Task, str | None]]:
         clauses, values = ["tasks.finished_at IS NOT NULL"] if ended else [], list[Any]()
         for column, value in where.items():
-            clauses.append(_FILTERS.get(column, f"tasks.{column} = ?"))
-            values += [value] * clauses[-1].count("?")
+            clauses.append(_clause(column, value))
+            several = isinstance(value, tuple)
+            values += list(value) if several else [value] * clauses[-1].count("?")
         if model:
             clauses.append("(name = ? OR model = ? OR (name IS NULL AND wanted_model = ?))")
             values += [model] * 3
@@ -263,7 +264,9 @@ class Database:
             values.append(before)
         sql = f"{SELECT_TASK}, result_preview FROM tasks"
         sql += f" WHERE {' AND '.join(clauses)}" if clauses else ""
-        indexed = not model and (not where or (tuple(where) in INDEXED and not ended))
+        one = next(iter(where.items()), ("", None))
+        by_index = (one[0],) in INDEXED and len(where) == 1 and not isinstance(one[1], tuple)
+        indexed = not model and (not where or (by_index and not ended))
         searches = text or "id_ends" in where
         read = self._search if searches else self._read if indexed else self._scan
         order = "tasks.finished_at DESC, tasks.n DESC" if ended else "tasks.n DESC"
@@ -328,6 +331,13 @@ class Database:
         )
         found: dict[str, Any] | None = loads(rows[0][0]) if rows else None
         return found
+
+
+def _clause(column: str, value: Any) -> str:
+    """The condition of a filter; a tuple has several values, of which any fits."""
+    if isinstance(value, tuple):
+        return f"tasks.{column} IN ({', '.join('?' * len(value))})"
+    return _FILTERS.get(column, f"tasks.{column} = ?")
 
 
 @asynccontextmanager

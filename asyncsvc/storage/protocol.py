@@ -217,9 +217,9 @@ class Store(Protocol):
         ended: bool = False,
     ) -> list[tuple[Task, str | None]]:
         """Tasks newest first with their result previews; `ended`: finished ones, the latest end
-        first. `where` maps columns to values, `error_code` to the code of a paused task's error,
-        and `id_ends` to the end of an id; `model` is the one that serves or is
-        wanted; `text` is looked for in the previews, A to Z in either case; `before` is the n of
+        first. `where` maps columns to values (a tuple: to any of them), `error_code` to the code of
+        a paused task's error, and `id_ends` to the end of an id; `model` is the one that serves or
+        is wanted; `text` is looked for in the previews, A to Z in either case; `before` is the n of
         the last one seen. Raises ReadTooSlow."""
 
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:

@@ -168,6 +168,14 @@ class Request:
     """Where the finished task is to be sent."""
     delayed: bool = False
     """Whether `run_at` came from `delay_s`: then the wait is a duration and no moment."""
+    traceparent: str | None = None
+    tracestate: str | None = None
+    """The trace context that its client has sent; see `tasks/trace.py`."""
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the trace that the task belongs to: its client's, or one with its own id."""
+        return self.id.replace("-", "") if self.traceparent is None else self.traceparent[3:35]
 
     @property
     def session(self) -> tuple[str | None, str] | None:
@@ -429,6 +437,7 @@ def shown(task: Task) -> dict[str, Any]:
             "finish_reason": task.finish_reason,
             "finish_reason_raw": task.finish_reason_raw,
             "route": task.route,
+            "trace_id": request.trace_id,
             **({"steps": task.steps, "tool_calls": task.tool_calls} if agent else {}),
         },
         "user_metadata": request.user_metadata,

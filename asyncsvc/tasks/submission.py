@@ -35,6 +35,10 @@ THINKING = ("on", "off", "auto")
 """What `params.thinking` may be; an object is a provider's own and passed to where it is known."""
 
 TOOLS_MOST, FILES_MOST, STEPS_MOST = 200, 1000, 1000
+_INSTEAD = {
+    "tools": "; tools that the client runs itself go into params.tools",
+    "token_budget": "; the tokens of an answer are bounded by params.max_tokens",
+}
 OF_AGENTS = ("tools", "max_steps", "token_budget", "approve", "files")
 """The fields that only an agent has."""
 
@@ -163,7 +167,10 @@ class Submission(BaseModel):
     )
     max_retries: int | None = Field(None, ge=0, le=100, description="tries after the first")
     max_wait_s: float | None = Field(
-        None, ge=0, allow_inf_nan=False, description="refuse if the start is expected later"
+        None,
+        ge=0,
+        allow_inf_nan=False,
+        description="refuse if the start is expected later; one of which nothing is known is not",
     )
     cache: bool | None = Field(None, description="answer from or into the cache")
     metadata: dict[str, Any] | None = Field(None, description="given back as it was")
@@ -221,7 +228,9 @@ class Submission(BaseModel):
             return value
         for name in sorted(OURS & value.keys()):
             if value[name] is not None:
-                raise ValueError(f"{name} is set by the service, leave it out of params")
+                beside = name in ("model", "messages", "input")
+                where = "; put it beside params" if beside else ""
+                raise ValueError(f"{name} is set by the service, leave it out of params{where}")
         if value.get("n") is not None and (type(value["n"]) is not int or value["n"] != 1):
             raise ValueError("n must be 1: a task has one answer")
         if (fault := parameters.fault(value)) is not None:
@@ -230,6 +239,16 @@ class Submission(BaseModel):
         if isinstance(thinking, str) and thinking not in THINKING:
             raise ValueError(f"thinking must be one of {', '.join(THINKING)}")
         _size(value)
+        return value
+
+    @field_validator("tools", mode="before")
+    @classmethod
+    def _tools(cls, value: object) -> object:
+        if isinstance(value, list) and any(isinstance(tool, dict) for tool in value):
+            raise ValueError(
+                "must be names of an agent's tools; tools that the client runs itself go into "
+                "params.tools"
+            )
         return value
 
     @field_validator("files")
@@ -266,7 +285,9 @@ class Submission(BaseModel):
         if self.type != "agent":
             for name in OF_AGENTS:
                 if getattr(self, name) is not None:
-                    raise _fault(name, f"only a task of type agent has {name}")
+                    raise _fault(
+                        name, f"only a task of type agent has {name}{_INSTEAD.get(name, '')}"
+                    )
         elif self.params.get("tools") or self.params.get("tool_choice"):
             raise _fault("params.tools", "an agent's tools are named in the field tools")
         if self.route_as is not None:

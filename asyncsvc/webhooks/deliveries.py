@@ -30,6 +30,7 @@ from asyncsvc.net.pinned import Lookup, Resolver
 from asyncsvc.net.signing import Signer
 from asyncsvc.storage.entries import DeliveriesBounded, DeliveriesShifted, Delivery, Owed, Tried
 from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.trace import passed_on, task_span
 from asyncsvc.webhooks.posting import Answer, post
 
 log = logging.getLogger(__name__)
@@ -123,6 +124,7 @@ class Webhooks:
         environ: Mapping[str, str],
         lookup: Lookup | None = None,
         draw: Callable[[], float] = random.random,
+        tracing: bool = False,
     ) -> None:
         self.delivered = 0
         self.failures = 0
@@ -136,6 +138,8 @@ class Webhooks:
         self._names = Resolver("webhook-names")
         self._lookup: Lookup = lookup or self._names
         self._draw = draw
+        self._tracing = tracing
+        """Whether spans are recorded, so that a receiver's span is below that of the task."""
         self._under_way: dict[int, tuple[Owed, asyncio.Task[None]]] = {}
         self._ahead_ms = 0.0
         """By how much the wall clock is ahead of the loop's, as far as what is owed goes by it."""
@@ -275,7 +279,8 @@ class Webhooks:
             await asyncio.sleep(STORAGE_PAUSE_S)
             return
         except Exception:
-            log.exception("the delivery of task %s failed by a fault of ours", owed.task_id)
+            text = "the delivery of task %s failed by a fault of ours"
+            log.exception(text, owed.task_id, extra={"task_id": owed.task_id})
             answer = Answer(error="a fault of the service; its log says more")
         if answer is not None:
             await self._record(self._judge(owed, answer))
@@ -293,6 +298,9 @@ class Webhooks:
         headers = self._signer.headers(
             f"{owed.task_id}-{owed.seq}", self._journal.now() // 1000, body
         )
+        span = task_span(task.id, task.marks) if self._tracing else None
+        kept = task.request.traceparent, task.request.tracestate
+        headers |= passed_on(task.request.trace_id, *kept, span) or {}
         return await post(self._egress, url, body, headers, self._rules.timeout_s, self._lookup)
 
     def _judge(self, owed: Owed, answer: Answer) -> Tried:
@@ -309,7 +317,8 @@ class Webhooks:
             self._receivers.answered(owed.host)
         if answer.refused or status == GONE or attempts > len(self._rules.retry_s):
             self.given_up += 1
-            log.warning("callback of task %s given up: %s", owed.task_id, _reason(answer))
+            text, fields = "callback of task %s given up: %s", {"task_id": owed.task_id}
+            log.warning(text, owed.task_id, _reason(answer), extra=fields)
             return self._tried(owed, Delivery.FAILED, attempts, answer, None)
         now = self._journal.now()
         delay = self._rules.retry_s[attempts - 1] * (0.8 + 0.4 * self._draw())

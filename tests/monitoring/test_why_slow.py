@@ -45,7 +45,7 @@ async def test_the_slots_of_a_model_are_the_reason_and_twice_as_many_the_remedy(
         assert found["models"][0]["model"] == "a"
         change = found["change"]
         assert (change["setting"], change["from"], change["to"]) == ("models.a.concurrency", 1, 2)
-        assert change["saves_most_s"] == pytest.approx(30, abs=0.1)
+        assert change["waited_s"] == pytest.approx(30, abs=0.1)
 
 
 @virtual
@@ -137,7 +137,7 @@ def test_each_reason_that_a_setting_bounds_has_a_remedy(
     known = Settings.model_validate({"models": {"a": model(rpm=10, tpm=1000, concurrency=4)}})
     found = best_change(known, {("a", "turn"): 99.0, ("a", reason): 5.0, ("gone", "rate"): 50.0})
     assert found is not None
-    assert (found["setting"], found["to"], found["saves_most_s"]) == (setting, value, 5.0)
+    assert (found["setting"], found["to"], found["waited_s"]) == (setting, value, 5.0)
 
 
 def test_a_learned_limit_has_no_number_to_double() -> None:

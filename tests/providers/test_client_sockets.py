@@ -354,7 +354,7 @@ async def test_a_connect_that_hangs() -> None:
     with full_backlog() as port:
         error = await failed(f"http://127.0.0.1:{port}", connect_s=0.5, first_token_s=GUARD_S)
     assert type(error) is ConnectTimeout
-    assert str(error) == "no connection within 0.5 s"
+    assert str(error).endswith(": no connection within 0.5 s")
 
 
 @pytest.mark.parametrize("text", [b"", b"not http at all\r\n\r\n", b"HTTP/1.1 200"])

@@ -72,12 +72,28 @@ def test_another_file_is_tried(file: Path, capsys: pytest.CaptureFixture[str]) -
     assert found["accounts"][1]["now"] is None
 
 
+def test_single_changes_are_suggested_with_what_each_would_save(
+    file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["rehearse", "--settings", str(file), "--suggest", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["now"]["waited_s"] == pytest.approx(30, abs=0.1)
+    changes = {row["option"]: row["saved_s"] for row in found["changes"]}
+    assert changes == {
+        "--set models.a.concurrency=2": pytest.approx(20, abs=0.1),
+        "--model a": pytest.approx(20, abs=0.1),
+    }
+    assert run(["rehearse", "--settings", str(file), "--suggest"]) == 0
+    assert "--set models.a.concurrency=2" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("given", "said_of"),
     [
         (["none.toml"], "no such file"),
         (["--set", "models.a.rmp=2"], "did you mean 'rpm'?"),
         (["--since", "soon"], "no duration"),
+        (["--suggest", "--model", "a"], "give nothing else to try"),
         (["--model", "c"], "there is no model 'c'"),
         (["--db", "none.db"], "no database yet"),
     ],

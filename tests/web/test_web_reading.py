@@ -137,12 +137,66 @@ async def test_the_figures_count_each_state_and_model(fresh: Service) -> None:
     await fresh.done(await fresh.submit("x"))
     await fresh.submit(delay_s=3600)
     figures = expect(await fresh.http.get("/tasks/stats"), 200)
-    models = figures.pop("models")
+    models, without = figures.pop("models"), figures.pop("without_model")
     assert figures == {
         "total": 2, "scheduled": 1, "pending": 0, "running": 0, "paused": 0, "completed": 1,
         "failed": 0, "cancelled": 0, "needs_approval": 0, "needs_review": 0,
     }  # fmt: skip
     assert models["fast"]["completed"] == 1
+    states = without.keys()
+    assert figures["total"] == sum(figures[state] for state in states)
+    for state in states:
+        of_models = sum(counts[state] for counts in models.values())
+        assert figures[state] == of_models + without[state]
+    assert without["scheduled"] == 1
+
+
+async def test_a_list_has_no_candidates_and_a_task_has(service: Service) -> None:
+    task = await service.done(await service.submit("x", model="fast"))
+    route = task["metadata"]["route"]
+    assert route["candidates"]
+    (item,) = [t for t in (await listed(service))["tasks"] if t["task_id"] == task["task_id"]]
+    assert item["metadata"]["route"] == {n: v for n, v in route.items() if n != "candidates"}
+
+
+async def test_a_filter_with_several_values_lets_any_of_them_through(fresh: Service) -> None:
+    done = await fresh.submit("x")
+    await fresh.done(done)
+    later, long = await fresh.submit(delay_s=3600), await fresh.submit(delay_s=3600, lane="long")
+    states = ["scheduled", "completed", "completed"]
+    assert ids(await listed(fresh, status=states)) == [long, later, done]
+    lanes = ["long", "priority"]
+    page = await listed(fresh, status=states, lane=lanes, limit=1)
+    assert (ids(page), page["next_cursor"]) == ([long], None)
+    answer = await fresh.http.get("/tasks?status=scheduled&status=done")
+    assert refused(answer, 422, "invalid_request")["param"] == "status"
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("/tasks?limit=1&limit=2", "limit"),
+        ("/tasks?q=a&q=a", "q"),
+        ("/tasks?owner=a&owner=b", "owner"),
+        ("/stats/history?span=6h&span=15m", "span"),
+        ("/stats/why-slow?since_s=1&since_s=2", "since_s"),
+        ("/tasks/export?status=failed&status=completed", "status"),
+        ("/tasks/{id}/events?after=0&after=1", "after"),
+    ],
+)
+async def test_a_parameter_that_is_given_twice_is_refused(
+    service: Service, path: str, name: str
+) -> None:
+    task_id = await service.submit("x")
+    fault = refused(await service.http.get(path.replace("{id}", task_id)), 422, "invalid_request")
+    assert fault["param"] == name
+    assert fault["message"] == f"{name} is given 2 times; give it once"
+
+
+async def test_openais_lists_refuse_a_parameter_that_is_given_twice(service: Service) -> None:
+    for path in ("/v1/files?limit=1&limit=2", "/v1/batches?after=a&after=b"):
+        assert refused(await service.http.get(path), 400, "invalid_request")
+    assert expect(await service.http.get("/v1/files?include[]=a&include[]=b"), 200)
 
 
 async def test_stored_events_are_json_lines_from_any_after(service: Service) -> None:

@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest
 from asyncsvc.monitoring.figures import EVERY_S
-from asyncsvc.web.http.errors import JSON, check_names
+from asyncsvc.web.http.errors import JSON, check_query
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import services
 from asyncsvc.web.tasks.schemas import Count, Time
@@ -74,7 +74,7 @@ async def history(request: Request) -> Response:
 
     They begin with the service, and tell of all owners' tasks.
     """
-    check_names(request.query_params, HistoryQuery.__annotations__, "parameter of a history")
+    check_query(request.query_params, HistoryQuery.__annotations__, "parameter of a history")
     span = request.query_params.get("span", "15m")
     if span not in EVERY_S:
         raise InvalidRequest(f"span must be one of {', '.join(EVERY_S)}", param="span")

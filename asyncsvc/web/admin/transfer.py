@@ -167,7 +167,7 @@ async def export_own(request: Request) -> Response:
 
 async def _exported(request: Request) -> Response:
     parts, query = services(request), request.query_params
-    errors.check_names(query, ExportQuery.__annotations__, "filter")
+    errors.check_query(query, ExportQuery.__annotations__, "filter")
     state = query.get("status") or None
     if state is not None and state not in tuple(State):
         raise InvalidRequest(f"status must be one of {', '.join(State)}", param="status")
@@ -191,7 +191,8 @@ async def workspace_archive(parts: Services, task: Task) -> AsyncIterator[bytes]
     except FileNotFoundError:
         return
     except TooLarge as error:
-        log.warning("the export has task %s without its workspace: %s", task.id, error)
+        text = "the export has task %s without its workspace: %s"
+        log.warning(text, task.id, error, extra={"task_id": task.id})
 
 
 @operation(
@@ -204,7 +205,7 @@ async def workspace_archive(parts: Services, task: Task) -> AsyncIterator[bytes]
 async def take_in(request: Request) -> Response:
     """POST /admin/import: take in JSON lines as an export has them, all or none."""
     parts, query = services(request), request.query_params
-    errors.check_names(query, ImportQuery.__annotations__, "parameter")
+    errors.check_query(query, ImportQuery.__annotations__, "parameter")
     if query.get("first_line") == "":
         raise InvalidRequest("first_line must be a whole number from 1", param="first_line")
     first = integer(query.get("first_line"), "first_line", 1, 1, None)

@@ -5,11 +5,13 @@ A client's mistake is never answered with 500, and no response has a traceback.
 
 import logging
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import orjson
 from pydantic import ValidationError
+from starlette.datastructures import QueryParams
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -26,6 +28,7 @@ from asyncsvc.errors import (
     UnsupportedEncoding,
 )
 from asyncsvc.storage import refusals
+from asyncsvc.tasks.unknown_fields import TASK, meant
 
 log = logging.getLogger(__name__)
 
@@ -79,21 +82,44 @@ def note(scope: Scope, error: Exception) -> None:
 def check_names(given: Iterable[str], known: Iterable[str], kind: str) -> None:
     """Raises InvalidRequest for a given name that is not known; `kind` is what the known ones
     are, such as "field of a batch"."""
+    known = tuple(known)
     if unknown := set(given).difference(known):
-        name = min(unknown)[:NAME_SHOWN]
-        raise InvalidRequest(f"{name!r} is not a {kind}", param=name)
+        raise unknown_name(min(unknown), known, kind)
 
 
-def invalid(error: ValidationError, prefix: str = "") -> InvalidRequest:
-    """The first fault of a body, in words, with the field that it is about."""
+def unknown_name(name: str, known: Iterable[str], kind: str, prefix: str = "") -> InvalidRequest:
+    """The answer to a name that does not exist, with what may have been meant by it."""
+    name = name[:NAME_SHOWN]
+    param = f"{prefix}{name}"
+    return InvalidRequest(f"{param!r} is not a {kind}{meant(name, known, kind)}", param=param)
+
+
+def check_query(
+    query: QueryParams, known: Iterable[str], kind: str | None, lists: Collection[str] = ()
+) -> None:
+    """Raises InvalidRequest for a parameter of a query that is not known (`kind` None: it is
+    ignored), and for a known one that is given several times, unless it is one of `lists`."""
+    known = tuple(known)
+    if kind is not None:
+        check_names(query, known, kind)
+    given = Counter(name for name, _ in query.multi_items())
+    for name in known:
+        if given[name] > 1 and name not in lists:
+            raise InvalidRequest(f"{name} is given {given[name]} times; give it once", param=name)
+
+
+def invalid(
+    error: ValidationError, prefix: str = "", known: Iterable[str] = (), kind: str = TASK
+) -> InvalidRequest:
+    """The first fault of a body, in words, with the field that it is about; `known` are the fields
+    that there are."""
     fault = error.errors(include_url=False)[0]
     # What follows the field in `loc` is pydantic's own: the arm of a union, an index.
     param = fault.get("ctx", {}).get("param") or str(fault["loc"][0] if fault["loc"] else "")
     if fault["type"] == "extra_forbidden":
-        message = f"{param!r} is not a field of a task"
-    else:
-        text = fault["msg"].removeprefix("Value error, ")
-        message = f"{param}: {text[:1].lower()}{text[1:]}"
+        return unknown_name(param, known, kind, prefix)
+    text = fault["msg"].removeprefix("Value error, ")
+    message = f"{param}: {text[:1].lower()}{text[1:]}"
     return InvalidRequest(f"{prefix}{message}", param=f"{prefix}{param}" or None)
 
 
@@ -120,5 +146,6 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 def fault(method: str, path: str, error: Exception) -> Response:
     """The 500 response to an exception of the service; its traceback goes to the log."""
-    log.error("a fault of ours at %s %s", method, path, exc_info=error)
+    fields = {"method": method, "path": path}
+    log.error("a fault of ours at %s %s", method, path, exc_info=error, extra=fields)
     return response(_Internal("a fault of the service; its log says more"))

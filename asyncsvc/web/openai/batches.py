@@ -19,7 +19,7 @@ from asyncsvc.errors import InvalidRequest, RequestError, TaskNotFound
 from asyncsvc.storage.entries import EXPIRING, Batch, ResponseRequest
 from asyncsvc.tasks.state import State
 from asyncsvc.web.http.body import ReceivedBody, as_object
-from asyncsvc.web.http.errors import JSON, check_names
+from asyncsvc.web.http.errors import JSON, check_names, check_query
 from asyncsvc.web.http.resources import caller, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.openai import chat, embeddings, requests, responses, schemas
@@ -76,6 +76,7 @@ async def create_batch(request: Request) -> Response:
 async def list_batches(request: Request) -> Response:
     """GET /v1/batches: the batches, newest first."""
     query = request.query_params
+    check_query(query, schemas.PageQuery.__annotations__, None)
     limit = integer(query.get("limit"), "limit", LIST_DEFAULT, 1, LIST_MOST)
     found = await services(request).batches.page(caller(request), query.get("after"), limit + 1)
     return JSON(schemas.listed([shown(batch) for batch in found], limit))

@@ -20,7 +20,7 @@ from asyncsvc.errors import InvalidRequest, NotFound, UnsupportedEncoding
 from asyncsvc.intake.admission import Key, fingerprint
 from asyncsvc.storage.entries import File
 from asyncsvc.web.http.body import coding
-from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.errors import JSON, check_query
 from asyncsvc.web.http.resources import caller, resource
 from asyncsvc.web.http.state import services
 from asyncsvc.web.http.streaming import Streamed
@@ -70,6 +70,7 @@ async def upload_file(request: Request) -> Response:
 async def list_files(request: Request) -> Response:
     """GET /v1/files: the files, newest first."""
     files, query = services(request).batches.files, request.query_params
+    check_query(query, schemas.FilesQuery.__annotations__, None)
     limit = integer(query.get("limit"), "limit", LIST_MOST, 1, LIST_MOST)
     rising, after = requests.ascending(query.get("order")), query.get("after")
     n = None if after is None else await files.place(caller(request), after)

@@ -24,6 +24,7 @@ from asyncsvc.intake.intake import Also
 from asyncsvc.journal.journal import Event
 from asyncsvc.limits.headers import written as duration
 from asyncsvc.tasks.state import State, Task
+from asyncsvc.tasks.trace import Trace, of_headers
 from asyncsvc.web.http.body import ReceivedBody, as_object
 from asyncsvc.web.http.errors import answer
 from asyncsvc.web.http.large_answers import deliver
@@ -130,6 +131,7 @@ async def hold(
     aside: Aside | None = None,
     also: Also | None = None,
     background: bool = False,
+    trace: Trace | None = None,
 ) -> list[Held]:
     """Submit the tasks of a call, all or none, and hold them. Raises RequestError.
 
@@ -138,11 +140,13 @@ async def hold(
     cancelled by its client's leaving.
     """
     if len(call.submissions) == 1:
-        one = await services.intake.submit(call.submissions[0], author.owner, call.key, aside, also)
+        one = await services.intake.submit(
+            call.submissions[0], author.owner, call.key, aside, also, trace
+        )
         accepted = [one]
     else:
         accepted = await services.intake.submit_all(
-            call.submissions, author.owner, call.key, aside, also
+            call.submissions, author.owner, call.key, aside, also, trace
         )
     held = []
     for one in accepted:
@@ -159,7 +163,8 @@ async def submitted(
     """(the call of a request, its tasks). Raises RequestError."""
     async with received(request) as (body, aside):
         call = parse(body, request.headers)
-        return call, await hold(services(request), call, caller(request), aside)
+        trace = of_headers(request.headers)
+        return call, await hold(services(request), call, caller(request), aside, trace=trace)
 
 
 async def give_up(held: Sequence[Held]) -> None:

@@ -19,7 +19,8 @@ from asyncsvc.errors import InvalidRequest, NotFound
 from asyncsvc.providers.tokens import of_prompt
 from asyncsvc.storage.entries import ResponseRequest
 from asyncsvc.tasks.state import State, Task
-from asyncsvc.web.http.errors import JSON
+from asyncsvc.tasks.trace import of_headers
+from asyncsvc.web.http.errors import JSON, check_query
 from asyncsvc.web.http.large_answers import Paced, in_parts, room, roomy
 from asyncsvc.web.http.resources import caller, resource
 from asyncsvc.web.http.state import Services, services
@@ -67,7 +68,8 @@ async def create_response(request: Request) -> Response:
             return [ResponseRequest(task_id, asked) for task_id in ids]
 
         background = bool(wanted.background)
-        held = await hold(parts, call, caller(request), aside, also, background)
+        trace = of_headers(request.headers)
+        held = await hold(parts, call, caller(request), aside, also, background, trace)
     asked = await parts.journal.store.response_request(held[0].task_id) or asked
     if wanted.stream:
         return HeldResponse(held, _stream(held[0], asked, -1))
@@ -90,6 +92,7 @@ async def show_response(request: Request) -> Response:
     `starting_after=N` leaves out those up to the `sequence_number` N.
     """
     parts, query = services(request), request.query_params
+    check_query(query, schemas.ResponseQuery.__annotations__, None)
     task_id, asked = await _stored(parts, request)
     if query.get("stream", "false").lower() not in ("true", "1"):
         return await _shown(parts, task_id, asked, request.method)
@@ -138,6 +141,7 @@ async def delete_response(request: Request) -> Response:
 async def response_items(request: Request) -> Response:
     """GET /v1/responses/{id}/input_items: the input of the response, newest first."""
     parts, query = services(request), request.query_params
+    check_query(query, schemas.ItemsQuery.__annotations__, None)
     task_id, asked = await _stored(parts, request)
     limit = integer(query.get("limit"), "limit", ITEMS_DEFAULT, 1, ITEMS_MOST)
     found = input_items(asked, task_id)

@@ -34,8 +34,10 @@ def _ordered(parts: Services) -> Iterator[Task]:
 
 
 def _lets_through(task: Task, where: dict[str, Any], model: str | None, text: str | None) -> bool:
-    if any(_value(task, name, wanted) != wanted for name, wanted in where.items()):
-        return False
+    for name, wanted in where.items():
+        several = wanted if isinstance(wanted, tuple) else (wanted,)
+        if all(_value(task, name, value) != value for value in several):
+            return False
     names = (task.name, task.model) if task.name else (task.model, task.request.model)
     if model and model not in names:
         return False

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import Headers
+from starlette.datastructures import Headers, QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -17,6 +17,8 @@ from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.state import WAITING, State, Task
 from asyncsvc.tasks.submission import Lane, Submission
+from asyncsvc.tasks.trace import of_headers
+from asyncsvc.tasks.unknown_fields import TASK
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import caller, operation, resource
@@ -30,6 +32,8 @@ PATH = "/tasks"
 ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
 """Codes of a submit that is not taken."""
 PAGE_DEFAULT = 50
+ID_CHARS = 36
+"""Characters of a whole id."""
 CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "state": ("status", tuple(state.value for state in State)),
     "lane": ("lane", get_args(Lane)),
@@ -37,6 +41,8 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "waiting_for": ("waiting_for", tuple(WAITING.values())),
 }
 """Filters that have few values: another one is a typo."""
+SEVERAL = frozenset({"status", "lane", "type"})
+"""Filters that may be given several times: any of the values fits."""
 ORDERS = get_args(get_args(schemas.Order)[0])
 S = TypeVar("S", bound=BaseModel)
 
@@ -51,7 +57,8 @@ def parse_as(kind: type[S], value: dict[str, Any], prefix: str = "") -> S:
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        raise errors.invalid(error, prefix) from None
+        of = TASK if issubclass(kind, Submission) else "field of this request"
+        raise errors.invalid(error, prefix, kind.model_fields, of) from None
 
 
 def read(data: bytes) -> Submission:
@@ -81,7 +88,9 @@ async def submit(request: Request) -> Response:
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         submission = await aside(read, data)
-        accepted = await parts.intake.submit(submission, caller(request).owner, key, aside)
+        owner = caller(request).owner
+        trace = of_headers(request.headers) if "traceparent" in request.headers else None
+        accepted = await parts.intake.submit(submission, owner, key, aside, trace=trace)
     headers = {"location": f"{PATH}/{accepted.task_id}"}
     return JSON(accepted.answer, 200 if accepted.repeated else 202, headers)
 
@@ -116,7 +125,8 @@ async def submit_batch(request: Request) -> Response:
         submissions = await aside(_read_batch, data)
         owner = caller(request).owner
         try:
-            accepted = await parts.intake.submit_all(submissions, owner, key, aside)
+            trace = of_headers(request.headers)
+            accepted = await parts.intake.submit_all(submissions, owner, key, aside, trace=trace)
         except RequestError as error:
             if error.at is not None and error.param is not None:
                 error.param = f"tasks.{error.at}.{error.param}"
@@ -173,18 +183,13 @@ async def listing(request: Request) -> Response:
     paused. With `order=ended` the finished ones, the latest end first. Both are one page.
     """
     query = request.query_params
-    errors.check_names(query, schemas.ListQuery.__annotations__, "filter")
+    errors.check_query(query, schemas.ListQuery.__annotations__, "filter", SEVERAL)
     limit = integer(query.get("limit"), "limit", PAGE_DEFAULT, 1, PAGE_MOST)
-    where = {
-        {"status": "state"}.get(name, name): query[name]
-        for name in ("status", "lane", "session_id", "type", "owner", "waiting_for", "id_ends")
-        if query.get(name)
-    }
-    for column, (name, known) in CHOICES.items():
-        if column in where and where[column] not in known:
-            raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
+    where = _filters(query)
     if (waiting_for := where.pop("waiting_for", None)) is not None:
         where["error_code"] = next(code for code, kind in WAITING.items() if kind == waiting_for)
+    if len(where.get("id_ends", "")) >= ID_CHARS:
+        where["id"] = where.pop("id_ends")  # it has an index
     parts, model = services(request), query.get("model")
     if (only := caller(request).only) is not None:
         if where.get("owner", only) != only:
@@ -208,6 +213,19 @@ async def listing(request: Request) -> Response:
     return JSON({"tasks": [views.item(parts, *row) for row in shown], "next_cursor": following})
 
 
+def _filters(query: QueryParams) -> dict[str, Any]:
+    """The filters of a list by column, several values as a tuple. Raises InvalidRequest."""
+    where: dict[str, Any] = {}
+    for name in ("status", "lane", "session_id", "type", "owner", "waiting_for", "id_ends"):
+        if values := tuple(dict.fromkeys(filter(None, query.getlist(name)))):
+            where[{"status": "state"}.get(name, name)] = values[0] if len(values) == 1 else values
+    for column, (name, known) in CHOICES.items():
+        given = where.get(column, ())
+        if not {*((given,) if isinstance(given, str) else given)} <= {*known}:
+            raise InvalidRequest(f"{name} must be one of {', '.join(known)}", param=name)
+    return where
+
+
 @operation(scope=Permission.READ, answer=schemas.Stats)
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
@@ -217,12 +235,15 @@ async def stats(request: Request) -> Response:
         if (kind := task.waiting_for) is not None and asker.sees(task.request.owner):
             totals[f"needs_{kind}"] += 1
     models: dict[str, dict[str, int]] = {}
+    without = {state.value: 0 for state in State}
     for name, state, count in await parts.journal.store.counts(asker.only):
         totals["total"] += count
         totals[state] += count
+        of_model = without
         if name is not None:
-            models.setdefault(name, {s.value: 0 for s in State})[state] += count
-    return JSON(totals | {"models": models})
+            of_model = models.setdefault(name, {s.value: 0 for s in State})
+        of_model[state] += count
+    return JSON(totals | {"models": models, "without_model": without})
 
 
 @operation(scope=Permission.SUBMIT, status=204, errors=("task_not_found", "illegal_transition"))
@@ -253,6 +274,7 @@ async def events(request: Request) -> Response:
     # An EventSource that has seen no id sends none, and some send an empty one.
     last = request.headers.get("last-event-id") or None if live else None
     task = await parts.task(caller(request), task_id)
+    errors.check_query(request.query_params, schemas.EventsQuery.__annotations__, None)
     after = cursor(last or request.query_params.get("after"), "after", task.seq)
     kind = "text/event-stream" if live else "application/x-ndjson"
     if request.method == "HEAD":

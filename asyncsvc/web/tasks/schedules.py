@@ -16,7 +16,7 @@ from asyncsvc.cron.schedules import Schedule, ScheduleRequest
 from asyncsvc.errors import InvalidRequest, RequestError
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.web.http import body
-from asyncsvc.web.http.errors import JSON, check_names
+from asyncsvc.web.http.errors import JSON, check_names, check_query
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks import schemas
@@ -88,7 +88,7 @@ async def _create(request: Request, parts: Services, value: dict[str, Any]) -> R
 @operation(scope=Permission.READ, answer=AllSchedules, errors=("invalid_request",))
 async def listing(request: Request) -> Response:
     """GET /schedules: those that the caller may see, oldest first."""
-    check_names(request.query_params, (), "filter of schedules")
+    check_query(request.query_params, (), "filter of schedules")
     return JSON(
         {"schedules": [_view(one) for one in services(request).schedules.all(caller(request))]}
     )

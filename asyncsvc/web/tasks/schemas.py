@@ -85,6 +85,9 @@ class SubmitHeaders(TypedDict, total=False):
     x_user: Annotated[
         str, Field(alias="X-User", description="the owner, where no tokens are in use")
     ]
+    traceparent: Annotated[
+        str, Field(description="W3C trace context, kept and passed on; tracestate beside it")
+    ]
 
 
 class TaskError(TypedDict):
@@ -106,6 +109,7 @@ class Run(TypedDict):
     finish_reason: Annotated[str | None, Field(description="why it ended, in OpenAI's words")]
     finish_reason_raw: Annotated[str | None, Field(description="the provider's own word for it")]
     route: Annotated[Object | None, Field(description="its class, and why it went there")]
+    trace_id: Annotated[str, Field(description="of the traceparent that it came with, or its own")]
     steps: NotRequired[Annotated[Count, Field(description="of an agent: calls of its model")]]
     tool_calls: NotRequired[Annotated[Count, Field(description="of an agent: calls of tools")]]
 
@@ -202,6 +206,8 @@ Order = Annotated[
 
 
 class ListQuery(TypedDict, total=False):
+    """`status`, `lane` and `type` may be given several times: any of the values fits."""
+
     status: State
     model: Annotated[str, Field(description="a model's name: asked for, or that ran it")]
     lane: Lane
@@ -304,7 +310,11 @@ class Stats(Counts):
     total: Count
     needs_approval: Annotated[Count, Field(description="paused: a call of a tool waits for one")]
     needs_review: Annotated[Count, Field(description="paused: a call of a tool was cut off")]
-    models: dict[str, Counts]
+    models: Annotated[dict[str, Counts], Field(description="the tasks that each has served")]
+    without_model: Annotated[
+        Counts,
+        Field(description="those that no model has served yet; with `models` they add up to all"),
+    ]
 
 
 Feature = TypedDict(

@@ -63,6 +63,10 @@ class Submit(TypedDict):
             ),
         ]
     ]
+    traceparent: NotRequired[
+        Annotated[Any, Field(description="the trace context of the caller, as W3C defines it")]
+    ]
+    tracestate: NotRequired[Any]
 
 
 class Ping(TypedDict):

@@ -15,7 +15,7 @@ from asyncsvc.access import Permission
 from asyncsvc.tools.registry import timed
 from asyncsvc.tools.tool import Surroundings
 from asyncsvc.web.http import body
-from asyncsvc.web.http.errors import JSON, check_names
+from asyncsvc.web.http.errors import JSON, check_query
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import services
 from asyncsvc.web.http.streaming import unless_left
@@ -85,7 +85,7 @@ async def call(request: Request) -> Response:
     The body holds its parameters. A client that hangs up ends the call.
     """
     parts, query = services(request), request.query_params
-    check_names(query, ToolQuery.__annotations__, "parameter of a call")
+    check_query(query, ToolQuery.__annotations__, "parameter of a call")
     tool = await parts.toolbox.find(request.path_params["tool"])
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):

@@ -13,14 +13,15 @@ from asyncsvc.agents.history import OWN_FIELDS
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.providers.answers.tool_calls import put_together
 from asyncsvc.storage.entries import loads
-from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task, shown
+from asyncsvc.tasks.state import UNFINISHED, EventType, State, Task
+from asyncsvc.tasks.state import shown as shown_task
 from asyncsvc.web.http.state import Services
 from asyncsvc.web.tasks import schemas
 
 
 def summary(task: Task) -> dict[str, Any]:
     """A task without its texts."""
-    return shown(task) | {
+    return shown_task(task) | {
         "owner": task.request.owner,
         "schedule_id": task.request.schedule_id,
         "updated_at": rfc3339(task.updated_at),
@@ -34,7 +35,12 @@ def item(services: Services, task: Task, result_preview: str | None) -> dict[str
     # The row does not have the marks that text has made since the last change of state.
     live = services.journal.live.get(task.id, task)
     latest = live if live.version == task.version else task
-    return summary(task) | {
+    shown = summary(task)
+    if (route := shown["metadata"]["route"]) is not None:
+        # The task alone has the candidates: as many as there are models, 1.6 KB a task.
+        route = {name: value for name, value in route.items() if name != "candidates"}
+        shown["metadata"]["route"] = route
+    return shown | {
         "spans": latest.trace(services.journal.now()),
         "content_preview": task.request.preview,
         "result_preview": result_preview,

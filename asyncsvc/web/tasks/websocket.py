@@ -28,9 +28,10 @@ from asyncsvc.errors import (
 )
 from asyncsvc.intake.admission import Aside
 from asyncsvc.tasks.state import State, Task
+from asyncsvc.tasks.trace import of_headers
 from asyncsvc.web.http import body
 from asyncsvc.web.http.auth import subprotocol
-from asyncsvc.web.http.errors import as_request_error, check_names, note, response
+from asyncsvc.web.http.errors import as_request_error, check_names, check_query, note, response
 from asyncsvc.web.http.resources import SocketResource, caller
 from asyncsvc.web.http.sockets import (
     BAD_MESSAGES,
@@ -225,7 +226,9 @@ class Session:
             self._check_room({"new"})
         key = _key(message)
         submission = await aside(parse, fields)
-        accepted = await self._services.intake.submit(submission, self._caller.owner, key, aside)
+        owner = self._caller.owner
+        trace = of_headers(message) if "traceparent" in message else None
+        accepted = await self._services.intake.submit(submission, owner, key, aside, trace=trace)
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
     def _subscribe_all(self, message: dict[str, Any]) -> Done:
@@ -442,6 +445,7 @@ async def one(websocket: WebSocket) -> None:
     try:
         task = await parts.task(caller(websocket), task_id)
         code = BAD_MESSAGES
+        check_query(websocket.query_params, ("after",), None)
         after = cursor(websocket.query_params.get("after"), "after", task.seq)
     except RequestError as error:
         problem = error

@@ -16,7 +16,7 @@ from asyncsvc.access import Caller, Permission
 from asyncsvc.clock import rfc3339
 from asyncsvc.monitoring.why_slow import WaitSummary
 from asyncsvc.tasks.state import State
-from asyncsvc.web.http.errors import JSON, check_names
+from asyncsvc.web.http.errors import JSON, check_query
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.tasks.explain import Seconds
@@ -71,11 +71,11 @@ BestChange = TypedDict(
         "why": str,
         "reason": Annotated[str, Field(description="what it shortens the waiting for")],
         "model": str | None,
-        "saves_most_s": Annotated[
+        "waited_s": Annotated[
             Seconds,
             Field(
-                description="all that tasks have waited for it: an upper bound, and no forecast; "
-                "the command rehearse computes one"
+                description="what tasks have waited for it, and no forecast of what it saves; the "
+                "command rehearse makes one"
             ),
         ],
     },
@@ -95,7 +95,7 @@ class WhySlow(TypedDict):
     owners: list[SlowOwner]
     change: Annotated[
         BestChange | None,
-        Field(description="the setting that could save most; null: no setting could"),
+        Field(description="the setting likely to save most; null: none bounds the waits"),
     ]
     truncated: Annotated[bool, Field(description=f"whether only the newest {TASKS_MOST} count")]
 
@@ -107,7 +107,7 @@ async def why_slow(request: Request) -> Response:
     An administrator is answered about all tasks.
     """
     query = request.query_params
-    check_names(query, WhySlowQuery.__annotations__, "parameter of why-slow")
+    check_query(query, WhySlowQuery.__annotations__, "parameter of why-slow")
     since_s = integer(query.get("since_s"), "since_s", DEFAULT_S, 1, LONGEST_S)
     return JSON(await summed_up(services(request), caller(request), since_s))
 

@@ -20,7 +20,7 @@ from asyncsvc.errors import Conflict, InvalidRequest, NotFound
 from asyncsvc.tasks.state import Task
 from asyncsvc.tools.task_workspaces import TooLarge
 from asyncsvc.tools.workspace import Item, PathRefused, Workspace
-from asyncsvc.web.http.errors import JSON, check_names
+from asyncsvc.web.http.errors import JSON, check_query
 from asyncsvc.web.http.resources import JSON_MEDIA, caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Streamed, begun
@@ -53,7 +53,7 @@ async def files(request: Request) -> Response:
     10,000 files and folders at most; with `format=tar.gz` all of it, as an archive.
     """
     parts, query = services(request), request.query_params
-    check_names(query, WorkspaceQuery.__annotations__, "parameter")
+    check_query(query, WorkspaceQuery.__annotations__, "parameter")
     if query.get("format", "tar.gz") != "tar.gz":
         raise InvalidRequest("format must be tar.gz", param="format")
     task = await _agent(request, parts)
