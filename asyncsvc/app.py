@@ -174,7 +174,6 @@ async def _opened(
     services = await _front(stack, environment, watch, executor, reloader, toolbox, workspaces)
     _begin(stack, services.webhooks.run(partial(views.whole, services)), "webhooks")
     services.batches.begin(endpoints(services))
-    _begin_log(services)
     _begin_telemetry(stack, services)
     return services
 
@@ -242,8 +241,9 @@ async def _front(
 
 
 def _begin_telemetry(stack: AsyncExitStack, services: Services) -> None:
-    """Send spans and metrics to the collector of the settings, if they name one. Raises StartError
-    where the extra is missing."""
+    """Log what happens; send spans and metrics to the collector of the settings, if they name one.
+    Raises StartError where the extra is missing."""
+    _begin_log(services)
     if not services.settings.otel.on:
         return
     settings, maker = services.settings, SpanMaker(services.catalogue.of)

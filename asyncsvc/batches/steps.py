@@ -151,7 +151,8 @@ class Steps:
             except RequestError as error:
                 refused.append((line.custom_id, endpoint.refused(error)))
             except Exception:  # one line must not hold up all that follow
-                log.exception("a fault of ours with line %d of %s", line.number, work.batch.id)
+                text, fields = "a fault of ours with line %d of %s", {"batch_id": work.batch.id}
+                log.exception(text, line.number, work.batch.id, extra=fields)
                 refused.append((line.custom_id, _FAULT))
         batch, pieces = self._written(work.batch, [], refused)
         batch = replace(batch, offset=offset, line=batch.line + len(lines))

@@ -13,7 +13,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.live import Live
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -63,7 +62,9 @@ async def redrawn(
     screen: Console, rendered: Callable[[], RenderableType], frames_per_s: int
 ) -> AsyncGenerator[None]:
     """Draw a view again and again while the block runs, and once more at its end."""
-    import asyncio  # a table that is drawn once does without
+    import asyncio  # a table that is drawn once does without both
+
+    from rich.live import Live
 
     async def draw() -> None:
         while True:

@@ -228,7 +228,7 @@ class Schedules:
             try:
                 rule = Crontab.read(schedule.cron, schedule.timezone, now)
             except InvalidRequest as error:
-                log.warning("schedule %s rests: %s", schedule.id, error)
+                log.warning("schedule %s rests: %s", schedule.id, error, extra=_fields(schedule))
                 schedule = replace(schedule, due_at=None, last_error=_last_error(error, now))
                 self._entries[schedule.id] = _Entry(schedule, None)
                 continue
@@ -385,7 +385,8 @@ class Schedules:
             except (RequestError, StorageUnavailable) as error:
                 self._refused(entry, error)
             except Exception as error:
-                log.exception("schedule %s could not fire", entry.schedule.id)
+                text, schedule = "schedule %s could not fire", entry.schedule
+                log.exception(text, schedule.id, extra=_fields(schedule))
                 self._refused(entry, StorageUnavailable(f"internal: {error}"))
             else:
                 entry.refused = 0
@@ -415,7 +416,8 @@ class Schedules:
         assert entry.rule is not None
         now = self._journal.now()
         if entry.refused == 0:
-            log.warning("schedule %s could not fire: %s", entry.schedule.id, error)
+            text, schedule = "schedule %s could not fire: %s", entry.schedule
+            log.warning(text, schedule.id, error, extra=_fields(schedule))
         entry.schedule = replace(entry.schedule, last_error=_last_error(error, now))
         if not self._journal.closing:
             self._journal.append(_kept(entry.schedule, durable=False))
@@ -425,6 +427,11 @@ class Schedules:
         if regular is not None and (regular - now) / 1000 <= pause_s:
             pause_s, entry.refused = (regular - now) / 1000, 0
         self._wait(entry, pause_s)
+
+
+def _fields(schedule: Schedule) -> dict[str, str]:
+    """The fields of a line about a schedule."""
+    return {"schedule_id": schedule.id}
 
 
 def _kept(schedule: Schedule, durable: bool) -> PersistedValue:

@@ -124,7 +124,9 @@ class Executor:
         try:
             await self._carry(call)
         except Exception:
-            log.exception("the execution of agent %s failed; it is tried again", call.leader.id)
+            task_id = call.leader.id
+            text = "the execution of agent %s failed; it is tried again"
+            log.exception(text, task_id, extra={"task_id": task_id})
             await self.abandoned(call.leader.id)
         finally:
             call.permit.release()
@@ -208,7 +210,9 @@ class Executor:
                 await asyncio.sleep(STORAGE_PAUSE_S)
                 return Stopped(Cause.INTERRUPTED)
             case _:
-                log.error("a fault of ours while running task %s", call.leader.id, exc_info=fault)
+                fields = {"task_id": call.leader.id, "account": call.upstream.gate.name}
+                text = "a fault of ours while running task %s"
+                log.error(text, call.leader.id, exc_info=fault, extra=fields)
                 return InternalError(f"a fault of ours: {type(fault).__name__}")
 
     async def _finish_all(self, call: Call, ending: Outcome | ProviderError) -> None:

@@ -5,6 +5,7 @@ the cache. Promises that no error, the service's own included, leaves a task wit
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,6 +33,8 @@ from asyncsvc.journal.journal import Change, Journal, PersistedValue
 from asyncsvc.scheduling.cache import Answer
 from asyncsvc.scheduling.scheduler import Scheduler, text_so_far
 from asyncsvc.tasks.state import FINISHED, Cause, Draft, EventType, State, Task, status
+
+log = logging.getLogger(__name__)
 
 STORAGE_PAUSE_S = 0.5
 """Between two tries to write while the disk refuses writes."""
@@ -79,6 +82,10 @@ class Recorder:
             return
         if isinstance(outcome, Retried | Deferred):
             self._scheduler.deadlines.record_error(task, outcome.error)
+            text = "task %s goes on after attempt %d at model %s: %s"
+            fields = {"task_id": task.id, "attempt": task.starts, "model": task.name}
+            code = outcome.error.code
+            log.debug(text, task.id, task.starts, task.name, code, extra=fields | {"code": code})
         elif isinstance(outcome, Stopped | Waiting):
             self._scheduler.deadlines.drop(task)  # by no fault of its own
         delay = outcome.delay_s if isinstance(outcome, Retried) else None

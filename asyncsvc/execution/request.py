@@ -87,7 +87,8 @@ def outgoing(task: Task, tracing: bool) -> dict[str, str] | None:
     """The headers of the trace for the next attempt of a task; `tracing`: spans are recorded, so
     the provider's span is below that of the attempt."""
     span = attempt_span(task.id, task.starts + 1) if tracing else None
-    return passed_on(task.id, task.request.traceparent, task.request.tracestate, span)
+    request = task.request
+    return passed_on(request.trace_id, request.traceparent, request.tracestate, span)
 
 
 async def count_request(call: Call, journal: Journal) -> None:

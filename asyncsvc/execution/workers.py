@@ -76,20 +76,29 @@ class Watchdog:
     def _judge(self, call: Call, now: float) -> None:
         for execution in list(call.executions.values()):
             if now > execution.deadline + MARGIN_S:
-                log.error("task %s runs beyond its deadline and is cut", execution.task.id)
+                task_id = execution.task.id
+                text = "task %s runs beyond its deadline and is cut"
+                log.error(text, task_id, extra={"task_id": task_id})
                 self.cut += 1
                 self._executor.time_is_up(execution)
         timeouts = call.upstream.limits(self._settings.timeouts)
         limit_s = timeouts.connect_s + max(timeouts.first_token_s, timeouts.idle_s) + MARGIN_S
         if call.open and call.silent_s(now) > limit_s:
-            log.error("nothing was received by the call of task %s; it is cut", call.leader.id)
+            text = "nothing was received by the call of task %s; it is cut"
+            log.error(text, call.leader.id, extra=_fields(call))
             self.cut += 1
             self._executor.cut(call, IdleTimeout(f"nothing was received for {limit_s:g} s"))
 
     def _leave_behind(self, call: Call) -> None:
-        log.error("the call of task %s was cut and does not end; left behind", call.leader.id)
+        text = "the call of task %s was cut and does not end; left behind"
+        log.error(text, call.leader.id, extra=_fields(call))
         self.left_behind += 1
         call.close()
+
+
+def _fields(call: Call) -> dict[str, str]:
+    """The fields of a line about a call."""
+    return {"task_id": call.leader.id, "account": call.upstream.gate.name}
 
 
 class WorkerPool:
@@ -172,7 +181,9 @@ class WorkerPool:
             except Exception:
                 failures += 1
                 self.restarts += 1
-                log.exception("the loop of %s failed and begins again", account_slot.gate.name)
+                name = account_slot.gate.name
+                text = "the loop of %s failed and begins again"
+                log.exception(text, name, extra={"account": name})
                 if failures > 1:
                     await asyncio.sleep(min(PAUSE_S * 2.0 ** (failures - 2), PAUSE_MOST_S))
                 continue
@@ -222,8 +233,11 @@ class WorkerPool:
                 self._scheduler.match()  # a long task may have waited for this slot
         except Exception:
             self.restarts += 1
-            log.exception("a worker of %s failed and is replaced", account_slot.gate.name)
+            fields = {"task_id": task_id, "account": account_slot.gate.name}
+            text = "a worker of %s failed and is replaced"
+            log.exception(text, account_slot.gate.name, extra=fields)
             try:
                 await self._executor.abandoned(task_id)
             except Exception:
-                log.exception("task %s could not be handed back; a restart will", task_id)
+                text = "task %s could not be handed back; a restart will"
+                log.exception(text, task_id, extra=fields)

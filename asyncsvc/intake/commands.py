@@ -78,7 +78,8 @@ class Control:
             try:
                 await self._remove_workspace(task_id)
             except OSError as error:  # the retention tries again
-                log.warning("the workspace of task %s is still there: %s", task_id, error)
+                text = "the workspace of task %s is still there: %s"
+                log.warning(text, task_id, error, extra={"task_id": task_id})
 
     async def _rerun(self, task_id: str) -> Task:
         task = await self._journal.task(task_id)

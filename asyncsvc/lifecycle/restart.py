@@ -49,7 +49,9 @@ async def recover(journal: Journal, catalogue: Catalogue, scheduler: Scheduler) 
         scheduler.enqueue(task)
     if journal.live:
         log.info(
-            "%d unfinished tasks, %d of them were interrupted", len(journal.live), len(interrupted)
+            "unfinished tasks that are taken up: %d; cut off by the end of the process before: %d",
+            len(journal.live),
+            len(interrupted),
         )
     return len(interrupted)
 

@@ -14,9 +14,9 @@ from asyncsvc.config.telemetry import Log
 from asyncsvc.logs.lines import JsonLines, Masking, TextLines
 from asyncsvc.logs.repeats import RepeatLimit
 
-LIBRARIES = (
-    "uvicorn", "httpx", "httpcore", "aiohttp", "websockets", "asyncio", "opentelemetry", "mcp",
-)  # fmt: skip
+LIBRARIES = ("uvicorn", "httpx", "httpcore", "aiohttp", "websockets", "asyncio")
+QUIET = {"opentelemetry": logging.ERROR}
+"""Libraries that warn of each try that failed, and then of the failure."""
 
 
 class LogOutput:
@@ -29,6 +29,8 @@ class LogOutput:
         logging.basicConfig(level=logging.WARNING, handlers=[self._handler], force=True)
         for name in LIBRARIES:
             logging.getLogger(name).setLevel(logging.WARNING)
+        for name, level in QUIET.items():
+            logging.getLogger(name).setLevel(level)
 
     def apply(self, settings: Log, secrets: Iterable[str] = ()) -> None:
         """Take over the settings; what is logged from now on holds none of the secrets."""

@@ -150,7 +150,7 @@ class SpanMaker:
         measured = Measured(seconds, first_s, tokens, common)
         return SpanRecord(
             f"{operation} {attempt.model}",
-            trace.trace_id(task.id, request.traceparent),
+            request.trace_id,
             trace.attempt_span(task.id, attempt.number),
             trace.task_span(task.id, task.marks),
             attempt.began,
@@ -176,7 +176,7 @@ class SpanMaker:
         }
         yield SpanRecord(
             f"execute_tool {name}",
-            trace.trace_id(task.id, task.request.traceparent),
+            task.request.trace_id,
             trace.tool_span(task.id, attempt.number, call_id),
             trace.attempt_span(task.id, attempt.number),
             began,
@@ -201,7 +201,7 @@ class SpanMaker:
             attributes["error.type"] = code
         return SpanRecord(
             f"task {request.type}",
-            trace.trace_id(task.id, request.traceparent),
+            request.trace_id,
             trace.task_span(task.id, task.marks),
             trace.parent_span(request.traceparent),
             task.marks[0][1] if again else request.created_at,

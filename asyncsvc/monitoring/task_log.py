@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 from asyncsvc.config.settings import Log
 from asyncsvc.tasks.state import Task
-from asyncsvc.tasks.trace import trace_id
 
 log = logging.getLogger(__name__)
 
@@ -34,9 +33,8 @@ class TaskLog:
             "lane": task.request.lane,
             "seconds": task.latency,
         }
-        kept = task.request.traceparent
-        if kept is not None or self._tracing:
-            fields["trace_id"] = trace_id(task.id, kept)
+        if task.request.traceparent is not None or self._tracing:
+            fields["trace_id"] = task.request.trace_id
         where = f"attempt {task.starts} at model {model}" if task.starts else "before its start"
         text, values = "task %s failed with %s, %s", [task.id, code, where]
         if self._settings().prompts:

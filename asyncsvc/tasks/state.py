@@ -12,7 +12,6 @@ from typing import Any
 from asyncsvc.clock import optional_rfc3339, rfc3339
 from asyncsvc.errors import IllegalTransition
 from asyncsvc.tasks.marks import AGAIN, CUT, Marks, Spans, marked, trace
-from asyncsvc.tasks.trace import trace_id
 
 
 class State(StrEnum):
@@ -172,6 +171,11 @@ class Request:
     traceparent: str | None = None
     tracestate: str | None = None
     """The trace context that its client has sent; see `tasks/trace.py`."""
+
+    @property
+    def trace_id(self) -> str:
+        """The id of the trace that the task belongs to: its client's, or one with its own id."""
+        return self.id.replace("-", "") if self.traceparent is None else self.traceparent[3:35]
 
     @property
     def session(self) -> tuple[str | None, str] | None:
@@ -433,7 +437,7 @@ def shown(task: Task) -> dict[str, Any]:
             "finish_reason": task.finish_reason,
             "finish_reason_raw": task.finish_reason_raw,
             "route": task.route,
-            "trace_id": trace_id(request.id, request.traceparent),
+            "trace_id": request.trace_id,
             **({"steps": task.steps, "tool_calls": task.tool_calls} if agent else {}),
         },
         "user_metadata": request.user_metadata,

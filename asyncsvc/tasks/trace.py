@@ -61,11 +61,6 @@ def _state(states: Sequence[str]) -> str | None:
     return joined if members and sound and all(map(_MEMBER.fullmatch, members)) else None
 
 
-def trace_id(task_id: str, parent: str | None) -> str:
-    """The id of the trace that a task belongs to; `parent` is the traceparent that it keeps."""
-    return task_id.replace("-", "") if parent is None else parent[3:35]
-
-
 def sampled(parent: str | None) -> bool:
     """Whether the client wants the trace to be recorded; a task without a context is."""
     return parent is None or bool(int(parent[-2:], 16) & SAMPLED)
@@ -98,13 +93,13 @@ def _span(*parts: str | int) -> str:
 
 
 def passed_on(
-    task_id: str, parent: str | None, state: str | None, span_id: str | None
+    trace_id: str, parent: str | None, state: str | None, span_id: str | None
 ) -> dict[str, str] | None:
     """The headers with which a request of a task goes out; None: none. `span_id` is that of our
     own span, where spans are recorded; else the client's context goes on as it came."""
     if span_id is not None:
         flags = parent[-2:] if parent else f"{SAMPLED:02x}"
-        return Trace(f"00-{trace_id(task_id, parent)}-{span_id}-{flags}", state).headers
+        return Trace(f"00-{trace_id}-{span_id}-{flags}", state).headers
     return None if parent is None else Trace(parent, state).headers
 
 

@@ -143,7 +143,8 @@ class Connection:
             if loop.time() - began > STEADY_S:
                 pause = FIRST_PAUSE_S
             self._failed(f"{fault}; it is started again")
-            log.warning("MCP server %s: %s; it is started again in %g s", self.name, fault, pause)
+            text = "MCP server %s: %s; it is started again in %g s"
+            log.warning(text, self.name, fault, pause, extra={"server": self.name})
             await asyncio.sleep(pause)
             pause = min(pause * 2, LAST_PAUSE_S)
 

@@ -279,7 +279,8 @@ class Webhooks:
             await asyncio.sleep(STORAGE_PAUSE_S)
             return
         except Exception:
-            log.exception("the delivery of task %s failed by a fault of ours", owed.task_id)
+            text = "the delivery of task %s failed by a fault of ours"
+            log.exception(text, owed.task_id, extra={"task_id": owed.task_id})
             answer = Answer(error="a fault of the service; its log says more")
         if answer is not None:
             await self._record(self._judge(owed, answer))
@@ -299,7 +300,7 @@ class Webhooks:
         )
         span = task_span(task.id, task.marks) if self._tracing else None
         kept = task.request.traceparent, task.request.tracestate
-        headers |= passed_on(task.id, *kept, span) or {}
+        headers |= passed_on(task.request.trace_id, *kept, span) or {}
         return await post(self._egress, url, body, headers, self._rules.timeout_s, self._lookup)
 
     def _judge(self, owed: Owed, answer: Answer) -> Tried:
@@ -316,7 +317,8 @@ class Webhooks:
             self._receivers.answered(owed.host)
         if answer.refused or status == GONE or attempts > len(self._rules.retry_s):
             self.given_up += 1
-            log.warning("callback of task %s given up: %s", owed.task_id, _reason(answer))
+            text, fields = "callback of task %s given up: %s", {"task_id": owed.task_id}
+            log.warning(text, owed.task_id, _reason(answer), extra=fields)
             return self._tried(owed, Delivery.FAILED, attempts, answer, None)
         now = self._journal.now()
         delay = self._rules.retry_s[attempts - 1] * (0.8 + 0.4 * self._draw())

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from asyncsvc.config.settings import Log
-from asyncsvc.logs.output import LIBRARIES, LogOutput
+from asyncsvc.logs.output import LIBRARIES, QUIET, LogOutput
 
 OURS = logging.getLogger("asyncsvc.some.part")
 
@@ -24,7 +24,7 @@ class Stream(io.StringIO):
 def _as_before() -> Iterator[None]:
     root, ours = logging.getLogger(), logging.getLogger("asyncsvc")
     before = list(root.handlers), root.level, ours.level
-    levels = {name: logging.getLogger(name).level for name in LIBRARIES}
+    levels = {name: logging.getLogger(name).level for name in (*LIBRARIES, *QUIET)}
     root.handlers = []
     yield
     root.handlers[:], root.level = before[0], before[1]

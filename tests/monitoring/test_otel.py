@@ -1,5 +1,6 @@
 """Spans and metrics for OpenTelemetry: what they say, and collectors that are away."""
 
+import asyncio
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import (
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from asyncsvc.errors import RateLimited, StartError, UpstreamRejected
-from asyncsvc.monitoring import otel
+from asyncsvc.monitoring import otel, otel_sdk
 from asyncsvc.monitoring.otel_sdk import OtlpSender
 from asyncsvc.monitoring.spans import Measured, SpanRecord
 from asyncsvc.tasks.submission import Submission
@@ -260,12 +261,23 @@ async def test_a_collector_that_never_answers_holds_nothing_up(
         sender = OtlpSender(there.url, "1.0")
         for number in range(10_000):  # more than the queue holds: the rest is dropped
             sender.send(span(span_id=f"{number + 1:016x}"))
-        await otel.bounded(sender.close)
+        ended = threading.Event()
+
+        def close() -> None:
+            sender.close()
+            ended.set()
+
+        await otel.bounded(close)
         assert "did not take the last spans in 3 s" in caplog.text
+        there.released.set()
+        await asyncio.to_thread(ended.wait)
 
 
 @virtual
-async def test_a_collector_that_is_not_there_costs_only_its_spans(tmp_path: Path) -> None:
+async def test_a_collector_that_is_not_there_costs_only_its_spans(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(otel_sdk, "TIMEOUT_S", 0.1)
     with collector() as there:
         nowhere = there.url
     async with EngineServices(tmp_path, {"m": model()}, otel={"endpoint": nowhere}) as services:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from starlette.datastructures import Headers
 
 from asyncsvc.tasks.marks import AGAIN
+from asyncsvc.tasks.state import Request
 from asyncsvc.tasks.trace import (
     Trace,
     attempt_span,
@@ -15,12 +16,12 @@ from asyncsvc.tasks.trace import (
     read,
     sampled,
     task_span,
-    trace_id,
 )
 
 TRACE, SPAN = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 PARENT = f"00-{TRACE}-{SPAN}-01"
 TASK = "0198c0de-0000-7000-8000-000000000001"
+OWN = TASK.replace("-", "")
 
 
 @pytest.mark.parametrize(
@@ -106,8 +107,8 @@ def test_headers_may_hold_a_name_twice_in_any_case() -> None:
 
 
 def test_a_task_without_a_context_has_the_trace_of_its_own_id() -> None:
-    assert trace_id(TASK, None) == TASK.replace("-", "")
-    assert trace_id(TASK, PARENT) == TRACE
+    assert Request(TASK).trace_id == TASK.replace("-", "")
+    assert Request(TASK, traceparent=PARENT).trace_id == TRACE
     assert (parent_span(None), parent_span(PARENT)) == (None, SPAN)
     assert (sampled(None), sampled(PARENT), sampled(PARENT[:-1] + "2")) == (True, True, False)
 
@@ -121,8 +122,8 @@ def test_spans_are_named_alike_by_each_process_and_apart_from_each_other() -> No
 
 
 def test_the_clients_context_goes_on_as_it_came_or_with_our_span() -> None:
-    assert passed_on(TASK, None, None, None) is None
-    assert passed_on(TASK, PARENT, "a=1", None) == {"traceparent": PARENT, "tracestate": "a=1"}
-    assert passed_on(TASK, PARENT, None, "1" * 16) == {"traceparent": f"00-{TRACE}-{'1' * 16}-01"}
-    own = passed_on(TASK, None, None, "1" * 16)
+    assert passed_on(OWN, None, None, None) is None
+    assert passed_on(TRACE, PARENT, "a=1", None) == {"traceparent": PARENT, "tracestate": "a=1"}
+    assert passed_on(TRACE, PARENT, None, "1" * 16) == {"traceparent": f"00-{TRACE}-{'1' * 16}-01"}
+    own = passed_on(OWN, None, None, "1" * 16)
     assert own == {"traceparent": f"00-{TASK.replace('-', '')}-{'1' * 16}-01"}

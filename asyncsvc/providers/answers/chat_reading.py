@@ -133,6 +133,7 @@ class ChatReading:
             "%s: %d bytes of an answer could not be read and were left out",
             self._upstream.name,
             len(odd.data),
+            extra={"model": self._upstream.name, "account": self._upstream.gate.name},
         )
 
     def end(self, *, empty: bool) -> None:

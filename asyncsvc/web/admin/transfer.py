@@ -191,7 +191,8 @@ async def workspace_archive(parts: Services, task: Task) -> AsyncIterator[bytes]
     except FileNotFoundError:
         return
     except TooLarge as error:
-        log.warning("the export has task %s without its workspace: %s", task.id, error)
+        text = "the export has task %s without its workspace: %s"
+        log.warning(text, task.id, error, extra={"task_id": task.id})
 
 
 @operation(

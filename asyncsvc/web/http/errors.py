@@ -146,5 +146,6 @@ async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
 
 def fault(method: str, path: str, error: Exception) -> Response:
     """The 500 response to an exception of the service; its traceback goes to the log."""
-    log.error("a fault of ours at %s %s", method, path, exc_info=error)
+    fields = {"method": method, "path": path}
+    log.error("a fault of ours at %s %s", method, path, exc_info=error, extra=fields)
     return response(_Internal("a fault of the service; its log says more"))

@@ -88,7 +88,8 @@ async def submit(request: Request) -> Response:
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
         submission = await aside(read, data)
-        owner, trace = caller(request).owner, of_headers(request.headers)
+        owner = caller(request).owner
+        trace = of_headers(request.headers) if "traceparent" in request.headers else None
         accepted = await parts.intake.submit(submission, owner, key, aside, trace=trace)
     headers = {"location": f"{PATH}/{accepted.task_id}"}
     return JSON(accepted.answer, 200 if accepted.repeated else 202, headers)

@@ -226,7 +226,8 @@ class Session:
             self._check_room({"new"})
         key = _key(message)
         submission = await aside(parse, fields)
-        owner, trace = self._caller.owner, of_headers(message)
+        owner = self._caller.owner
+        trace = of_headers(message) if "traceparent" in message else None
         accepted = await self._services.intake.submit(submission, owner, key, aside, trace=trace)
         return accepted.answer, partial(self._start, accepted.task_id, 0) if follow else _nothing
 
