@@ -23,6 +23,8 @@ from asyncsvc.config.settings import McpServer, Settings, Tools
 from asyncsvc.tasks.state import TRANSITIONS
 from asyncsvc.web.admin.metrics import ROWS
 from asyncsvc.web.http.sockets import CLOSE_CODES
+from asyncsvc.web.openapi.document import document
+from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks.socket_operations import OPERATIONS
 
 ROOT = Path(__file__).parent.parent
@@ -144,6 +146,34 @@ def socket_operations() -> str:
     return "\n".join(rows)
 
 
+def routes() -> str:
+    """Every call over HTTP: the scope that it needs, and what it does."""
+    rows = ["| call | scope | what it does |", "| --- | --- | --- |"]
+    for path, entry in sorted(document(ROUTES)["paths"].items()):
+        for verb in [verb for verb in ("get", "post", "put", "patch", "delete") if verb in entry]:
+            operation = entry[verb]
+            scope = operation.get("x-scope", "none, open to all")
+            rows.append(f"| `{verb.upper()} {path}` | {scope} | {operation['summary']} |")
+    return "\n".join(rows)
+
+
+def command_list() -> str:
+    """A table of the commands for each group: what each takes, and what it does."""
+    found: dict[str, list[str]] = {}
+    for name, row in json.loads(commands()).items():
+        arguments = [each if isinstance(each, str) else "|".join(each) for each in row["arguments"]]
+        options = [
+            option if value is None else f"{option} {value if isinstance(value, str) else '…'}"
+            for option, value in row["options"].items()
+        ]
+        call = " ".join([name, *arguments]).replace("|", "\\|")
+        shown = ", ".join(f"`{option}`" for option in options).replace("|", "\\|")
+        found.setdefault(row["group"], []).append(f"| `{call}` | {shown} | {row['help']} |")
+    head = ["| command | options | what it does |", "| --- | --- | --- |"]
+    parts = [[f"## {group}", "", *head, *rows] for group, rows in found.items()]
+    return "\n\n".join("\n".join(part) for part in parts)
+
+
 DRAWN_FOR_ALL = {"errors", "clock", "histogram", "memory", "record", "config", "net"}
 """Parts that all may import; the picture of the packages leaves them out."""
 
@@ -221,6 +251,8 @@ MAKERS = {
     "metrics": metrics,
     "close-codes": close_codes,
     "socket-operations": socket_operations,
+    "routes": routes,
+    "commands": command_list,
 }
 
 

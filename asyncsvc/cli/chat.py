@@ -29,6 +29,7 @@ from asyncsvc.cli.options import (
     Url,
     agent_fields,
 )
+from asyncsvc.cli.start_offer import offer_start
 from asyncsvc.cli.terminal import say
 
 app = Commands()
@@ -39,7 +40,7 @@ HELP = {
     "/system [TEXT]": "what the model is told before all questions; off: nothing",
     "/clear": "forget all questions and answers",
     "/retry": "ask the last question again, in the place of its answer",
-    "/save FILE": "write the conversation into a new file, as Markdown or (.json) as messages",
+    "/save FILE": "keep the conversation in a new file: Markdown, or messages (.json)",
 }
 NOTES = (
     "A line that ends with \\ goes on in the next one.",
@@ -67,6 +68,7 @@ def chat(
 ) -> int:
     """Converse in the terminal: Ctrl-C cancels the answer, Ctrl-D leaves, /help lists more."""
     own = agent_fields(agent, tool, approve, max_steps, file)
+    offer_start(url)
     with reach(url) as api:
         _check_model(api, model)
         lively = sys.stdin.isatty()

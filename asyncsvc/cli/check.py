@@ -119,12 +119,21 @@ def _place_for(path: Path) -> tuple[str, list[str]]:
 
 
 def _holder(path: Path) -> str:
+    process = holder(path)
+    if process is None:
+        return "not in use"
+    return f"in use by a running asyncsvc ({process}), which is fine"
+
+
+def holder(path: Path) -> str | None:
+    """Return words for the process that uses the database; None: none does."""
+    if not path.exists():
+        return None
     try:
         with DatabaseLock(path):
             if not path.with_name(path.name + ".lock").exists():
-                return "not in use"
+                return None
         with FileLock(path):
-            return "not in use"
+            return None
     except StartError as error:
-        process = str(error).partition("(")[2].partition(")")[0]
-        return f"in use by a running asyncsvc ({process}), which is fine"
+        return str(error).partition("(")[2].partition(")")[0] or "a process"

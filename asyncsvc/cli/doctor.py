@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from asyncsvc import __version__
 from asyncsvc.cli import examination, trial_calls
 from asyncsvc.cli.arguments import Commands, Option
+from asyncsvc.cli.check import holder
 from asyncsvc.cli.client import Api, Unreachable, find
 from asyncsvc.cli.findings import Finding, Level, show, wrong
 from asyncsvc.cli.options import (
@@ -127,6 +128,10 @@ def _service(
     try:
         health = api.get("/health")
     except Unreachable:
+        if (process := holder(Path(settings.storage.path))) is not None:
+            text = f"one runs ({process}), and none answers at {address.url}"
+            remedy = "give its address by --url; if it is the right one, look into its log"
+            return None, [Finding("service", "wrong", text, remedy)]
         remedy = f"`{program()} serve` starts it"
         return None, [Finding("service", "note", f"none answers at {address.url}", remedy)]
     except Failure as failure:

@@ -31,8 +31,12 @@ KEYS: Mapping[str, tuple[str, str, str]] = {
         "Tencent Hunyuan",
         "https://console.cloud.tencent.com/hunyuan/api-key",
     ),
-    "NVIDIA_API_KEY_1": ("nvidia1", "NVIDIA", "https://build.nvidia.com, Get API Key"),
-    "NVIDIA_API_KEY_2": ("nvidia2", "NVIDIA, another account", "https://build.nvidia.com"),
+    "NVIDIA_API_KEY_1": ("nvidia1", "NVIDIA", "https://build.nvidia.com/settings/api-keys"),
+    "NVIDIA_API_KEY_2": (
+        "nvidia2",
+        "NVIDIA, another account",
+        "https://build.nvidia.com/settings/api-keys",
+    ),
     "SILICONFLOW_API_KEY": (
         "siliconflow",
         "SiliconFlow, embeddings",
@@ -42,14 +46,14 @@ KEYS: Mapping[str, tuple[str, str, str]] = {
     "TOKENHUB_API_KEY": (
         "tokenhub",
         "Tencent TokenHub",
-        "https://console.cloud.tencent.com/tokenhub",
+        "https://cloud.tencent.com/document/product/1823",
     ),
     "DEEPSEEK_API_KEY": ("deepseek", "DeepSeek", "https://platform.deepseek.com/api_keys"),
     "MOONSHOT_API_KEY": ("moonshot", "Moonshot", "https://platform.moonshot.cn/console/api-keys"),
     "DASHSCOPE_API_KEY": (
         "dashscope",
         "Alibaba DashScope",
-        "https://bailian.console.aliyun.com/?apiKey=1",
+        "https://bailian.console.aliyun.com/?tab=model#/api-key",
     ),
     "OPENAI_API_KEY": ("openai", "OpenAI", "https://platform.openai.com/api-keys"),
 }

@@ -70,15 +70,15 @@ def _leave(*_: object) -> None:
 def _serve(named: Path | None, flags: dict[str, dict[str, Any]]) -> None:
     import_server()
     from asyncsvc import server
-    from asyncsvc.config import secrets
-    from asyncsvc.config.environment import open_to_others
+    from asyncsvc.config import advice, secrets
     from asyncsvc.config.load import load
     from asyncsvc.config.settings import Settings
     from asyncsvc.logs.output import LogOutput
+    from asyncsvc.providers import addresses
     from asyncsvc.providers.registry import Catalogue
 
     def announce(url: str) -> None:
-        if environ.file is not None and (warning := open_to_others(environ.file)):
+        for warning in [*advice.of_variables(settings, environ), *addresses.warnings(settings)]:
             log.warning("%s", warning)
         catalogue = Catalogue(settings, environ)
         for line in summary(settings, catalogue, file):

@@ -8,8 +8,10 @@ call.
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from asyncsvc.cli.check import holder
 from asyncsvc.cli.client import Api, Unreachable, find
 from asyncsvc.cli.failures import Failure
 from asyncsvc.cli.findings import Finding
@@ -139,6 +141,10 @@ def made(
 ) -> list[Finding]:
     """Make one small call for each key: by the service at `api`, or from here where none runs."""
     if api is None:
+        if (process := holder(Path(settings.storage.path))) is not None:
+            # Its limits would not hold for calls from here.
+            text = f"nothing was called: a service runs ({process}) and does not answer here"
+            return [Finding("call", "wrong", text, "give its address by --url or ASYNCSVC_URL")]
         return from_here(settings, environ, tell)
     upstreams = Catalogue(settings, environ).upstreams
     agents = {upstream.name for upstream in upstreams if upstream.preset.acts}

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from asyncsvc.config.environment import ENV_FILE, open_to_others
+from asyncsvc.config.environment import ENV_FILE, Environment, open_to_others
 from asyncsvc.config.load import OUTSIDE_THE_FILE, PREFIX, variable_of
 from asyncsvc.config.secrets import SECRET_NAMES, names_variables, unwrapped
 from asyncsvc.config.settings import Settings
@@ -65,6 +65,15 @@ def _keys(values: list[tuple[str, str, Any]], environ: Mapping[str, str]) -> Ite
             yield f"{variable} holds a placeholder, not a key"
         elif len(key.split()) > 1:
             yield f"{variable} has a space within the key; was more copied than the key?"
+
+
+def of_variables(settings: Settings, environ: Environment) -> list[str]:
+    """Return what a start has to say of the variables: a `.env` that others can read, keys that
+    are none, names that set nothing."""
+    of_file = open_to_others(environ.file) if environ.file is not None else None
+    values = list(_values("", settings.model_dump()))
+    lines = [*_keys(values, environ), *misspelt(settings, environ)]
+    return [of_file, *lines] if of_file else lines
 
 
 def misspelt(settings: Settings, environ: Mapping[str, str]) -> list[str]:

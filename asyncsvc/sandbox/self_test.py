@@ -7,11 +7,12 @@ about half a second, and that nothing of it is left. Never decides what follows.
 import asyncio
 import json
 import secrets
+import shutil
 import socket
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from asyncsvc.sandbox.command import Bounds, Command, Sandbox
 TIMEOUT_S = 10.0
 """A machine under load starts Python slowly. On an idle one a test takes 0.3 s."""
 PULSE_S = 0.15
+PREFIX, LEFT_S = "asyncsvc-sandbox-", 3600
+"""Of its folders; one that is an hour older than a new one belongs to no self-test any more."""
 GREETING = b"hello"
 PROGRAM = """
 import json, os, signal, socket, stat, sys, time
@@ -166,11 +169,23 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
 
 
+def _sweep(new: Path) -> None:
+    """Remove what self-tests of services that were killed have left beside the new folder."""
+    mine = new.stat()
+    for found in new.parent.glob(f"{PREFIX}*"):
+        with suppress(OSError):
+            other = found.lstat()
+            old = other.st_mtime < mine.st_mtime - LEFT_S
+            if old and other.st_uid == mine.st_uid and not found.is_symlink():
+                shutil.rmtree(found)
+
+
 @contextmanager
 def _canary(bounds: Bounds) -> Iterator[tuple[Path, dict[str, Any]]]:
     """A workspace, and a file and three sockets outside that must not be reached from it."""
     with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="asyncsvc-")))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=PREFIX)))
+        _sweep(folder)
         (folder / "workspace").mkdir()
         file = folder / "canary"
         file.write_text("canary")

@@ -29,8 +29,10 @@ PORTS = (20_000, 32_000)
 server there may be given that very port and connect to itself, and the port is then taken."""
 READY_S = 120.0
 """A start takes a second; on a machine with ten times the work it can do, a minute."""
-STOP_S = 30.0
+STOP_S = 60.0
 POLL_S = 0.003
+PROBE_S = 10.0
+"""Of one question whether it is ready."""
 FAULTY = ("Traceback", "a fault of ours", "a commit failed", "died and is replaced")
 """What the service's log must not hold after any run."""
 
@@ -86,6 +88,7 @@ class Child:
         self._argv = [*argv, "--port", str(self.port)]
         self._ready = ready
         self._cwd = cwd or folder
+        self._last_answer = "it was not asked"
         self._process: asyncio.subprocess.Process | None = None
 
     async def launch(self) -> None:
@@ -112,30 +115,34 @@ class Child:
 
     async def answers(self) -> None:
         """Wait until it answers its path of readiness with 200. Raises NotReady."""
-        asked = f"GET {self._ready} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"
         try:
             async with asyncio.timeout(self.most_ready_s):
-                while not await self._answers(asked.encode()):
+                while not await self._answers():
                     if self.process.returncode is not None:
                         ended = f"{self.name} ended with status {self.process.returncode}"
                         raise NotReady(f"{ended}: {self.words()[-2000:]}")
                     await asyncio.sleep(POLL_S)
         except TimeoutError:
-            late = f"{self.name} did not answer within {self.most_ready_s:g} s"
+            late = f"{self.name} was not ready within {self.most_ready_s:g} s ({self._last_answer})"
             raise NotReady(f"{late}: {self.words()[-2000:]}") from None
 
-    async def _answers(self, asked: bytes) -> bool:
+    async def _answers(self) -> bool:
+        asked = f"GET {self._ready} HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n"
         try:
-            reader, writer = await asyncio.open_connection(HOST, self.port)
-        except OSError:
-            return False
-        try:
-            writer.write(asked)
-            return b" 200 " in await reader.readline()
-        except OSError:
-            return False
-        finally:
-            writer.close()
+            async with asyncio.timeout(PROBE_S):
+                reader, writer = await asyncio.open_connection(HOST, self.port)
+                try:
+                    writer.write(asked.encode())
+                    head = await reader.readline()
+                    if b" 200 " in head:
+                        return True
+                    body = (await reader.read()).decode(errors="replace").rpartition("\r\n")[2]
+                    self._last_answer = f"{head.decode(errors='replace').strip()} {body}"
+                finally:
+                    writer.close()
+        except OSError as error:  # a TimeoutError too
+            self._last_answer = str(error) or f"no answer within {PROBE_S:g} s"
+        return False
 
     @property
     def process(self) -> asyncio.subprocess.Process:

@@ -20,7 +20,7 @@ $body = @{
 $id = (Invoke-RestMethod "$url/tasks" -Method Post -Headers $headers -Body $body `
         -ContentType "application/json").task_id
 
-$request = [System.Net.Http.HttpRequestMessage]::new("Get", "$url/tasks/$id/events")
+$request = [System.Net.Http.HttpRequestMessage]::new("GET", "$url/tasks/$id/events")
 $request.Headers.Add("Authorization", "Bearer $token")
 $request.Headers.Add("Accept", "text/event-stream")
 $answer = [System.Net.Http.HttpClient]::new().Send($request, "ResponseHeadersRead")

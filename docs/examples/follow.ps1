@@ -13,13 +13,15 @@ $seen = "0"
 $status = ""
 
 while ($status -notin "completed", "failed", "cancelled") {
-    $request = [System.Net.Http.HttpRequestMessage]::new("Get", "$url/tasks/$Id/events")
+    $request = [System.Net.Http.HttpRequestMessage]::new("GET", "$url/tasks/$Id/events")
     $request.Headers.Add("Authorization", "Bearer $token")
     $request.Headers.Add("Accept", "text/event-stream")
     $request.Headers.Add("Last-Event-ID", $seen)
     try {
         $answer = $http.Send($request, "ResponseHeadersRead")
-        if ([int]$answer.StatusCode -eq 404) { throw [System.ArgumentException]::new("there is no task $Id") }
+        if ([int]$answer.StatusCode -in 400..499) {
+            throw [System.ArgumentException]::new($answer.Content.ReadAsStringAsync().Result) # such as no task
+        }
         $reader = [System.IO.StreamReader]::new($answer.Content.ReadAsStream())
         while ($null -ne ($line = $reader.ReadLine())) {
             if (-not $line.StartsWith("data: ")) { continue }

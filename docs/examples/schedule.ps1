@@ -17,4 +17,5 @@ $body = @{
 } | ConvertTo-Json
 $schedule = Invoke-RestMethod "$url/schedules" -Method Post -Headers @{ Authorization = "Bearer $token" } `
     -Body $body -ContentType "application/json"
-"$($schedule.schedule_id) next: $($schedule.next_run_at)"
+# PowerShell has made a time of the text.
+"$($schedule.schedule_id) next: $($schedule.next_run_at.ToString('yyyy-MM-ddTHH:mm:ss.fffZ'))"

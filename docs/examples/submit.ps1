@@ -2,18 +2,29 @@
 #
 # Start it: pwsh submit.ps1 "What is a queue?"
 #
-# Once the service has answered, the task is on its disk. PowerShell sends the request again where the answer
-# is lost; the Idempotency-Key makes a repeated one find the task that is there already.
+# Once the service has answered, the task is on its disk. If that answer is lost on its way, the same
+# request is sent again: the Idempotency-Key makes it find the task that is there already.
 param([Parameter(Mandatory)][string]$Prompt)
 $ErrorActionPreference = "Stop"
 $url = if ($env:ASYNCSVC_URL) { $env:ASYNCSVC_URL } else { "http://127.0.0.1:8000" }
 $token = if ($env:ASYNCSVC_TOKEN) { $env:ASYNCSVC_TOKEN } else { "none" }
 $headers = @{ Authorization = "Bearer $token" }
+$id = $null
 
 $once = $headers + @{ "Idempotency-Key" = [guid]::NewGuid().ToString() }
 $body = @{ content = $Prompt } | ConvertTo-Json
-$id = (Invoke-RestMethod "$url/tasks" -Method Post -Headers $once -Body $body `
-        -ContentType "application/json" -MaximumRetryCount 5 -RetryIntervalSec 1).task_id
+while (-not $id) {
+    try {
+        $id = (Invoke-RestMethod "$url/tasks" -Method Post -Headers $once -Body $body `
+                -ContentType "application/json").task_id
+    }
+    catch [Microsoft.PowerShell.Commands.HttpResponseException] {
+        $wait = $_.Exception.Response.Headers.RetryAfter.Delta # the service says when it is worth it
+        if ($null -eq $wait) { throw }
+        Start-Sleep -Seconds $wait.TotalSeconds
+    }
+    catch [System.Net.Http.HttpRequestException] { Start-Sleep -Seconds 1 }
+}
 Write-Host $id
 
 # This stream ends when the task has ended. It may be left and come back to: see follow.ps1.

@@ -12,6 +12,7 @@ from asyncsvc.cli import examination, trial_calls
 from asyncsvc.cli.examination import within
 from asyncsvc.cli.findings import Finding
 from asyncsvc.cli.parser import run
+from asyncsvc.storage.lock import FileLock
 from tests.cli.processes import Place
 
 KEY = "sk-0123456789abcdefghijkl-wxyz"
@@ -183,3 +184,16 @@ def test_a_slow_disk_is_noticed(
 ) -> None:
     monkeypatch.setattr(examination, "sync_s", lambda _: 0.4)
     assert "400.0 ms" in of(looked(capsys, 0), "disk", "warning")
+
+
+def test_a_service_that_does_not_answer_is_not_called_around(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    database = here / "data/asyncsvc.db"
+    database.parent.mkdir()
+    database.touch()
+    with FileLock(database):
+        found = looked(capsys, 2, "--call")
+    assert "none answers" in of(found, "service", "wrong")
+    assert "nothing was called" in of(found, "call", "wrong")
+    assert of(found, "call", "ok") == ""

@@ -1,5 +1,6 @@
 """`selftest` on real processes: a service that holds, one that does not, and an early end."""
 
+import asyncio
 import json
 import signal
 import subprocess
@@ -16,10 +17,11 @@ from asyncsvc.selftest import checks, processes
 from asyncsvc.selftest.checks import Outcome
 from asyncsvc.selftest.crashes import Crashes, Load
 from asyncsvc.selftest.disk import IN_MEMORY, place
-from asyncsvc.selftest.processes import Child, Program, get, until
+from asyncsvc.selftest.processes import Child, NotReady, Program, get, until
 from tests.cli.processes import ROOT, Process, environment
 from tests.selftest.sabotaged import STORED
 
+pytestmark = pytest.mark.timeout(300)  # seven starts of a service; a busy machine takes its time
 SABOTAGED = ROOT / "tests" / "selftest" / "sabotaged.py"
 
 
@@ -39,7 +41,7 @@ class Sabotaged(Crashes):
     """Kills a service as soon as its faults have come about."""
 
     async def kill_once(self, service: Child) -> None:
-        await until(self._too_early if not self.evidence.lives.kills else self._too_many, 60)
+        await until(self._too_early if not self.evidence.lives.kills else self._too_many, 120)
         await service.kill()
         await self.look()
         await service.start()
@@ -95,3 +97,19 @@ def test_a_child_ends_with_its_parent() -> None:
         assert b"listening" in child.stdout.readline()
         child.stdin.close()
         assert child.wait(60) == 1
+
+
+async def test_a_child_that_is_not_ready_says_what_it_answered(tmp_path: Path) -> None:
+    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 503 Busy\r\nconnection: close\r\n\r\noverloaded: disk")
+        writer.close()
+
+    argv = [sys.executable, "-c", "import sys; print('slow', file=sys.stderr); input()"]
+    child = Child(tmp_path, "sleeper", argv, "/readyz")
+    child.most_ready_s = 0.5
+    async with await asyncio.start_server(refuse, "127.0.0.1", child.port):
+        with pytest.raises(NotReady, match=r"not ready within 0\.5 s .*overloaded: disk"):
+            async with child:
+                raise AssertionError
+    assert child.process.returncode is not None

@@ -1,10 +1,13 @@
 """Slips in the names and values of variables are found, and no value is shown."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from asyncsvc.config.advice import misspelt, warnings
+from asyncsvc.config.advice import misspelt, of_variables, warnings
+from asyncsvc.config.environment import Environment
 from asyncsvc.config.secrets import close_variable, unwrapped
 from asyncsvc.config.settings import Settings
 
@@ -88,3 +91,14 @@ def test_a_key_that_is_none_is_noticed_and_not_shown(held: str, words: str | Non
     assert len(lines) == (words is not None)
     assert words is None or words in lines[0]
     assert "abcdef" not in str(lines)
+
+
+def test_a_start_warns_of_the_variables_in_one_list(tmp_path: Path) -> None:
+    file = tmp_path / ".env"
+    file.write_text("ZHIPU_API_KEY='Bearer abcdef123'\nASYNCSVC_SERVER_PORT=1\n")
+    file.chmod(0o600)
+    lines = of_variables(settings(), Environment({}, file))
+    assert ["ZHIPU_API_KEY" in lines[0], "SERVER__PORT" in lines[1]] == [True, True]
+    file.chmod(0o644)
+    readable = of_variables(settings(), Environment({}, file))
+    assert readable[1:] == lines or os.name == "nt"

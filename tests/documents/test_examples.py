@@ -59,7 +59,8 @@ def command(topic: str, ending: str, *words: str) -> list[str]:
     program = RUN_BY[ending]
     if ending == ".ps1" and shutil.which(program) is None:
         pytest.skip("pwsh is absent: PowerShell's programs were not run")
-    need(None if shutil.which(program) else f"needs {program}")
+    for each in (program, "curl", "openssl") if ending == ".sh" else (program,):
+        need(None if shutil.which(each) else f"needs {each}")
     return [program, str(EXAMPLES / f"{topic}{ending}"), *words]
 
 

@@ -29,13 +29,15 @@ BUILD = (
 )
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the wheel and the source archive, built as `python -m build` would, without its
-    environment of its own."""
-    folder = tmp_path_factory.mktemp("built")
-    subprocess.run([sys.executable, "-c", BUILD, str(folder)], cwd=ROOT, check=True)
-    return folder
+@pytest.mark.slow
+def test_what_is_released_is_whole_and_runs_by_itself(tmp_path: Path) -> None:
+    """One test, as each process of pytest would build both for itself. They are built as
+    `python -m build` does, without its environment of its own."""
+    subprocess.run([sys.executable, "-c", BUILD, str(tmp_path)], cwd=ROOT, check=True)
+    (wheel,), (source,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    the_wheel_holds_the_package_and_nothing_else(wheel)
+    the_source_archive_has_what_a_clone_has(source)
+    the_wheel_runs_in_an_empty_folder(wheel, tmp_path)
 
 
 def ours() -> set[str]:
@@ -44,9 +46,7 @@ def ours() -> set[str]:
     return {name for name in found if name.startswith("asyncsvc/") and "__pycache__" not in name}
 
 
-@pytest.mark.slow
-def test_the_wheel_holds_the_whole_package_and_nothing_else(built: Path) -> None:
-    (wheel,) = built.glob("*.whl")
+def the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert wheel.stat().st_size < LARGEST
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -63,10 +63,8 @@ def test_the_wheel_holds_the_whole_package_and_nothing_else(built: Path) -> None
     assert "Typing :: Typed" in metadata.get_all("Classifier", [])
 
 
-@pytest.mark.slow
-def test_the_wheel_runs_in_an_empty_folder(built: Path, tmp_path: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    place, empty = tmp_path / "wheel", tmp_path / "empty"
+def the_wheel_runs_in_an_empty_folder(wheel: Path, folder: Path) -> None:
+    place, empty = folder / "wheel", folder / "empty"
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(place)
     empty.mkdir()
@@ -96,9 +94,7 @@ def test_the_wheel_runs_in_an_empty_folder(built: Path, tmp_path: Path) -> None:
         demo.stdout.read()
 
 
-@pytest.mark.slow
-def test_the_source_archive_has_what_a_clone_has(built: Path) -> None:
-    (source,) = built.glob("*.tar.gz")
+def the_source_archive_has_what_a_clone_has(source: Path) -> None:
     with tarfile.open(source) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert ours() <= names

@@ -9,7 +9,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from asyncsvc.errors import SandboxUnavailable
 from asyncsvc.sandbox.bubblewrap import end_leftovers
+from asyncsvc.sandbox.command import Bounds, Command, Ended, Output
+from asyncsvc.sandbox.self_test import LEFT_S, PREFIX, find_fault
 from tests.needs import need
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="sandboxes are for Linux")
@@ -41,3 +44,30 @@ def test_those_without_a_service_end_at_the_next_start(tmp_path: Path) -> None:
             kept.kill()
             for process in filter(psutil.Process.is_running, (left, other)):
                 process.kill()
+
+
+class Refusing:
+    """A sandbox in which nothing runs."""
+
+    name = "none"
+
+    async def run(self, command: Command, output: Output) -> Ended:
+        raise SandboxUnavailable("not here")
+
+
+async def test_folders_of_killed_self_tests_are_removed_once_they_are_old(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    old, young, other = tmp_path / f"{PREFIX}old", tmp_path / f"{PREFIX}young", tmp_path / "other"
+    link, target = tmp_path / f"{PREFIX}link", tmp_path / "target"
+    for folder in (old, young, other, target):
+        (folder / "workspace").mkdir(parents=True)
+    link.symlink_to(target)
+    past = old.stat().st_mtime - LEFT_S - 60
+    for folder in (old, other, target):
+        os.utime(folder, (past, past))
+    os.utime(link, (past, past), follow_symlinks=False)
+    assert await find_fault(Refusing(), Bounds()) == "not here"
+    left = sorted(os.listdir(tmp_path))
+    assert left == sorted(each.name for each in (young, other, link, target))

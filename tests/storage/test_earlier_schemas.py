@@ -77,36 +77,46 @@ def as_of(version: int, source: Path, target: Path) -> None:
         assert fault(connection) is None
 
 
-@pytest.mark.parametrize("version", range(1, NEWEST))
-def test_tasks_of_an_earlier_schema_go_on(tmp_path: Path, version: int) -> None:
-    @virtual
-    async def check() -> None:
-        newer, older = tmp_path / "newer", tmp_path / "older"
-        newer.mkdir()
-        older.mkdir()
-        ids = await filled(newer)
-        as_of(version, newer / "tasks.db", older / "tasks.db")
-        look_at(older / "tasks.db")
-        async with answering(older, [TEXT]) as services:
-            again = await services.submit("waits", key=KEY)
-            assert again == ids["pending"], "its key still finds the task"
-            assert await services.result(ids["completed"]) == TEXT
-            assert await services.kinds(ids["completed"])
-            for name in ("running", "pending", "scheduled"):
-                assert (await services.finished(ids[name])).state is State.COMPLETED
-            assert Cause.INTERRUPTED in await services.kinds(ids["running"])
-            assert await services.result(ids["running"]) == TEXT
-            assert await services.state(ids["paused"]) is State.PAUSED
-            assert await services.state(ids["cancelled"]) is State.CANCELLED
-            await services.services.control.resume(ids["paused"])
-            assert (await services.finished(ids["paused"])).state is State.COMPLETED
-        with closing(sqlite3.connect(older / "tasks.db")) as connection:
-            assert connection.execute("PRAGMA user_version").fetchone() == (NEWEST,)
-            assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
-            assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
-            assert fault(connection) is None
+@pytest.fixture(scope="module")
+def newest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, str]]:
+    """The database of the newest schema, and the ids of its tasks by their state."""
+    folder = tmp_path_factory.mktemp("newest")
+    ids: dict[str, str] = {}
 
-    check()
+    @virtual
+    async def fill() -> None:
+        ids.update(await filled(folder))
+
+    fill()
+    return folder / "tasks.db", ids
+
+
+@pytest.mark.parametrize("version", range(1, NEWEST))
+@virtual
+async def test_tasks_of_an_earlier_schema_go_on(
+    tmp_path: Path, newest: tuple[Path, dict[str, str]], version: int
+) -> None:
+    path, (source, ids) = tmp_path / "tasks.db", newest
+    as_of(version, source, path)
+    look_at(path)
+    async with answering(tmp_path, [TEXT]) as services:
+        again = await services.submit("waits", key=KEY)
+        assert again == ids["pending"], "its key still finds the task"
+        assert await services.result(ids["completed"]) == TEXT
+        assert await services.kinds(ids["completed"])
+        for name in ("running", "pending", "scheduled"):
+            assert (await services.finished(ids[name])).state is State.COMPLETED
+        assert Cause.INTERRUPTED in await services.kinds(ids["running"])
+        assert await services.result(ids["running"]) == TEXT
+        assert await services.state(ids["paused"]) is State.PAUSED
+        assert await services.state(ids["cancelled"]) is State.CANCELLED
+        await services.services.control.resume(ids["paused"])
+        assert (await services.finished(ids["paused"])).state is State.COMPLETED
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone() == (NEWEST,)
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert connection.execute("PRAGMA foreign_key_check").fetchall() == []
+        assert fault(connection) is None
 
 
 def test_the_page_about_upgrades_names_each_schema() -> None:

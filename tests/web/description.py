@@ -90,16 +90,13 @@ async def as_described(answer: httpx.Response) -> None:
 @functools.cache
 def _sent() -> dict[str, Draft7Validator]:
     """The validators of what a WebSocket sends, by the names of the messages."""
-    found: dict[str, Any] = closed(asyncapi(ROUTES))["components"]
-    components = {"schemas": found["schemas"]}
+    found = asyncapi(ROUTES)["components"]
+    strictly: dict[str, Any] = {"schemas": closed(found["schemas"])}
     payloads = {name: one["payload"] for name, one in found["messages"].items()}
+    made = {name: Draft7Validator(one | {"components": strictly}) for name, one in payloads.items()}
+    # An answer has `op` and `ref` beside the fields of its type, which are therefore open.
     answers = [one for name, one in payloads.items() if name.endswith("_answer")]
-    # An answer has `op` and `ref` beside the fields of its type.
-    opened = asyncapi(ROUTES)["components"]["schemas"]
-    made = {name: Draft7Validator(one | {"components": components})
-            for name, one in payloads.items()}  # fmt: skip
-    made["ok"] = Draft7Validator({"anyOf": answers, "components": {"schemas": opened}})
-    return made
+    return made | {"ok": Draft7Validator({"anyOf": answers, "components": found})}
 
 
 def message_as_described(message: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from asyncsvc.web.openapi.document import document
 from asyncsvc.web.tasks.event_schemas import EVENTS
 from asyncsvc.web.tasks.socket_operations import OPERATIONS
 from tests.web.description import ROUTES, VERBS, as_described, operations, strict
-from tests.web.serving import Service, expect, refused, serving
+from tests.web.serving import Service, expect, local_client, refused, serving
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -138,6 +138,8 @@ async def test_the_explorer_is_served_from_here(service: Service) -> None:
     policy = answer.headers["content-security-policy"]
     assert "unsafe" not in policy
     assert "script-src 'self'" in policy
+    async with local_client(service.url) as http:  # no described path ends with a slash
+        assert (await http.get("/docs/try/")).text == answer.text
     files = re.findall(r'(?:src|href)="(/docs/try/[^"]+)"', answer.text)
     assert len(files) == 4
     for path in files:

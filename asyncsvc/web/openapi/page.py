@@ -5,6 +5,8 @@ without a script; its own short script adds the search, the buttons to copy, and
 the browser has. The documents are the only input.
 """
 
+import json
+import re
 from collections.abc import Iterable, Mapping
 from html import escape
 from pathlib import Path
@@ -30,6 +32,7 @@ SCRIPT = (STATIC / "reference.js").read_text(encoding="utf-8")
 VERBS = ("get", "post", "put", "patch", "delete")
 TITLES = {"v1": "OpenAI"}
 """Titles of tags whose names say little."""
+_REFERENCE = re.compile(r"#/components/schemas/(\w+)")
 Document = Mapping[str, Any]
 LINKS = (
     ("/docs/try", "Try it here"),
@@ -53,7 +56,8 @@ def page(document: Document, sockets: Document, tokens: bool = False) -> str:
     title = escape(info["title"])
     schemas = {**sockets["components"]["schemas"], **document["components"]["schemas"]}
     parts = [_group(tag, groups[tag["name"]], schemas, tokens) for tag in document["tags"]]
-    parts += [page_sockets.section(sockets, tokens), _errors(document), _types(schemas)]
+    parts += [page_sockets.section(sockets, tokens), _errors(document)]
+    parts.append(_types(schemas, _given(document, sockets)))
     links = "".join(f'<li><a href="{path}">{words}</a></li>' for path, words in LINKS)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -144,7 +148,7 @@ def _one(
     tokens: bool,
 ) -> str:
     made = call(path, verb, one, schemas, tokens)
-    target = f"/docs/try#/{tag}/{one['operationId']}"
+    target = f"/docs/try#/{tag}/{one['operationId'].replace('_', '-')}"
     parts = [
         prose(one.get("description", "")),
         f'<p>{inline(_scope(one))} <a href="{escape(target)}">Try it here</a></p>'
@@ -250,13 +254,27 @@ def _code(anchor: str, code: str) -> str:
     return f'<code id="{escape(anchor)}">{escape(code)}</code>'
 
 
-def _types(schemas: Mapping[str, Any]) -> str:
-    types = "".join(_type(name, schemas[name]) for name in sorted(schemas))
+def _given(document: Document, sockets: Document) -> set[str]:
+    """The names of the types that a client gives: in bodies and operations, and within those."""
+    asked = [one.get("requestBody") for item in document["paths"].values() for one in item.values()
+             if isinstance(one, dict)]  # fmt: skip
+    asked += [one["payload"] for one in sockets["components"]["messages"].values()
+              if "examples" in one and not one["name"].startswith("event_")]  # fmt: skip
+    schemas, found = document["components"]["schemas"], set[str]()
+    while asked:
+        new = set(_REFERENCE.findall(json.dumps(asked.pop()))) - found
+        found |= new
+        asked += [schemas[name] for name in new if name in schemas]
+    return found
+
+
+def _types(schemas: Mapping[str, Any], given: set[str]) -> str:
+    types = "".join(_type(name, schemas[name], name in given) for name in sorted(schemas))
     return f'<section id="types"><h2>Types</h2>{types}</section>'
 
 
-def _type(name: str, schema: Mapping[str, Any]) -> str:
+def _type(name: str, schema: Mapping[str, Any], given: bool) -> str:
     words = schema.get("description", "")
-    fields = field_table(schema) or f"<p>{type_words(schema)}</p>"
+    fields = field_table(schema, given=given) or f"<p>{type_words(schema)}</p>"
     head = f'<span class="path">{escape(name)}</span>{about(words.split(chr(10))[0])}'
     return entry(f"type-{name}", head, prose(words) + fields)

@@ -50,20 +50,27 @@ def table(heads: Sequence[str], rows: Iterable[Row]) -> str:
     return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
 
 
-def field_table(schema: Schema, skip: Iterable[str] = ()) -> str:
-    """The fields of an object, those that are needed first; no table where it lists none."""
+def field_table(schema: Schema, skip: Iterable[str] = (), given: bool = True) -> str:
+    """The fields of an object, those that are always there first; no table where it lists none.
+    `given`: a client gives the object, so that fields are required; else some may be absent."""
     needed, skipped = schema.get("required", []), set(skip)
     fields = [one for one in schema.get("properties", {}).items() if one[0] not in skipped]
     fields.sort(key=lambda one: one[0] not in needed)
     rows = [
         (
-            f"<code>{escape(name)}</code>{need(name in needed)}",
+            f"<code>{escape(name)}</code>{_sign(name in needed, given)}",
             type_words(kind),
             inline(kind.get("description", "")),
         )
         for name, kind in fields
     ]
     return table(("field", "type", "meaning"), rows) if rows else ""
+
+
+def _sign(needed: bool, given: bool) -> str:
+    if given:
+        return need(needed)
+    return "" if needed else ' <span class="may">optional</span>'
 
 
 def need(required: bool) -> str:
@@ -85,8 +92,11 @@ def type_words(schema: Schema) -> str:
     if "const" in schema:
         return f"<code>{escape(json.dumps(schema['const']))}</code>"
     kind = schema.get("type", "anything")
+    items = schema.get("prefixItems", schema.get("items", {}))
+    if isinstance(items, list):
+        return f"[{', '.join(type_words(one) for one in items)}]"
     if kind == "array":
-        text = f"list of {_items(schema)}"
+        text = f"list of {type_words(items)}"
     elif kind == "object" and isinstance(schema.get("additionalProperties"), Mapping):
         text = f"object of {type_words(schema['additionalProperties'])}"
     else:
@@ -101,14 +111,6 @@ def _limit(name: str, value: Any) -> str:
     if name in ("minLength", "minItems", "minProperties") and value == 1:
         return "not empty"
     return "" if isinstance(value, int) and value > LARGE else LIMITS[name].format(value)
-
-
-def _items(schema: Schema) -> str:
-    """What a list has; a tuple is read as a pair of its types."""
-    items = schema.get("prefixItems", schema.get("items", {}))
-    if isinstance(items, list):
-        return "(" + ", ".join(type_words(one) for one in items) + ")"
-    return type_words(items)
 
 
 def entry(anchor: str, head: str, body: str) -> str:

@@ -126,13 +126,13 @@ def _event(document: Document, kind: str) -> str:
         for text in [json.dumps(one["payload"], ensure_ascii=False)]
     )
     body = f"<p>{inline(message['summary'])} {inline(rest)}</p>"
-    body += f"<h4>data</h4>{field_table(schema)}{shown}"
+    body += f"<h4>data</h4>{field_table(schema, given=False)}{shown}"
     return entry(f"event-{kind}", _head("event", kind) + about(message["summary"]), body)
 
 
 def _alarm(document: Document) -> str:
     message = document["components"]["messages"]["alarm"]
-    fields = field_table(document["components"]["schemas"]["AlarmChange"])
+    fields = field_table(document["components"]["schemas"]["AlarmChange"], given=False)
     body = f"<p>{inline(message['summary'])} It is sent with the feed of all tasks.</p>"
     body += f"<h4>alarm</h4>{fields}"
     return entry("ws-alarm", _head("op", "alarm") + about(message["summary"]), body)

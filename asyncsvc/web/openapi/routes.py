@@ -138,7 +138,8 @@ async def explorer(request: Request) -> Response:
 )
 async def explorer_file(request: Request) -> Response:
     """GET /docs/try/{path}: a file of that page."""
-    return await _description(request).explorer.file(request, request.path_params["path"])
+    found, path = _description(request).explorer, request.path_params["path"]
+    return await (found.file(request, path) if path else found.index(request))
 
 
 ROUTES = [

@@ -69,6 +69,7 @@ async def root(request: Request) -> Response:
                 "health": "/health",
                 "websocket": "/ws",
                 "openapi": "/openapi.json",
+                "asyncapi": "/asyncapi.json",
                 "docs": "/docs",
             },
         },

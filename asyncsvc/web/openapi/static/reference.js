@@ -1,9 +1,15 @@
 "use strict";
 {
   const SAVED = "docs.command";
-  const all = (what, within = document) => [...within.querySelectorAll(what)];
+  /** @type {(what: string, within?: ParentNode) => HTMLElement[]} */
+  const all = (what, within = document) => [...within.querySelectorAll(what)].map(html);
+  const html = (/** @type {any} */ one) => /** @type {HTMLElement} */ (one);
+  /** @type {(name: string, text: string, more?: object) => HTMLElement} */
   const made = (name, text, more) =>
     Object.assign(document.createElement(name), { textContent: text, type: "button", ...more });
+  const input = /** @type {HTMLInputElement} */ (document.getElementById("search"));
+  const menu = /** @type {HTMLInputElement} */ (document.getElementById("menu"));
+  const found = html(document.getElementById("found"));
 
   for (const one of all(".origin")) {
     const secure = location.protocol === "https:" ? "wss:" : "ws:";
@@ -23,27 +29,30 @@
     const commands = all(".command", group);
     const bar = made("div", "", { className: "bar" });
     const buttons = commands.map((one) => {
-      const button = made("button", one.dataset.label);
-      button.addEventListener("click", () => choose(one.dataset.kind, group));
+      const button = made("button", one.dataset.label ?? "");
+      button.addEventListener("click", () => choose(one.dataset.kind ?? "", group));
       return button;
     });
     const copy = made("button", "Copy", { className: "copy" });
-    copy.addEventListener("click", () => copied(copy, commands.find((one) => !one.hidden)));
+    const code = () => all("code", group)[commands.findIndex((one) => !one.hidden)];
+    copy.addEventListener("click", () => copied(copy, code()));
     for (const one of all(".label", group)) one.hidden = true;
-    const label = made("span", commands[0].dataset.label, { className: "label" });
+    const label = made("span", commands[0].dataset.label ?? "", { className: "label" });
     bar.append(...(commands.length > 1 ? buttons : [label]), copy);
     group.prepend(bar);
     return { group, commands, buttons };
   });
+  /** @type {(within?: HTMLElement) => void} */
   const show = (within) => {
     for (const { group, commands, buttons } of groups) {
-      const kinds = commands.map((one) => one.dataset.kind);
+      const kinds = commands.map((one) => one.dataset.kind ?? "");
       if (within && within !== group && !kinds.includes(shell)) continue;
       const shown = Math.max(kinds.indexOf(shell), 0);
       commands.forEach((one, place) => (one.hidden = place !== shown));
       buttons.forEach((one, place) => one.setAttribute("aria-pressed", String(place === shown)));
     }
   };
+  /** @type {(kind: string, group: HTMLElement) => void} */
   const choose = (kind, group) => {
     shell = kind;
     try {
@@ -53,13 +62,13 @@
     }
     show(group);
   };
-  const copied = async (button, command) => {
-    const code = command.querySelector("code");
+  /** @type {(button: HTMLElement, code: HTMLElement) => Promise<void>} */
+  const copied = async (button, code) => {
     try {
-      await navigator.clipboard.writeText(code.textContent);
+      await navigator.clipboard.writeText(code.textContent ?? "");
     } catch {
       // Without TLS a browser has no clipboard for scripts: the text is selected in its place.
-      getSelection().selectAllChildren(code);
+      getSelection()?.selectAllChildren(code);
       if (!document.execCommand("copy")) return void (button.textContent = "Press Ctrl+C");
     }
     button.textContent = "Copied";
@@ -67,39 +76,40 @@
   };
   show();
 
-  /* Search: of all entries those whose name has every word; where there are none, whose text has. */
-  const input = document.getElementById("search");
-  const found = document.getElementById("found");
+  /* Search: of all entries those whose name has every word; where there are none, whose text has;
+     and the rows of codes that have. */
+  const low = (/** @type {Element} */ one) => (one.textContent ?? "").toLowerCase();
   const entries = all("details.one").map((one) => ({
-    one,
-    id: one.querySelector("div[id]").id,
-    name: one.querySelector("summary").textContent.toLowerCase(),
-    text: one.textContent.toLowerCase(),
+    one: /** @type {HTMLDetailsElement} */ (one),
+    id: all("div[id]", one)[0].id,
+    name: low(all("summary", one)[0]),
+    text: low(one),
   }));
   const rows = all("#errors tbody tr, #websocket > table tbody tr").map((one) => ({
     one,
     id: "",
-    name: one.textContent.toLowerCase(),
-    text: "",
+    text: low(one),
   }));
   const links = all("nav li");
   const search = () => {
     const words = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-    const has = (field) => (item) => words.every((word) => item[field].includes(word));
-    const named = [...entries, ...rows].filter(has("name"));
-    const hits = new Set(named.length || !words.length ? named : entries.filter(has("text")));
-    for (const item of [...entries, ...rows]) item.one.hidden = !hits.has(item);
+    const has = (/** @type {string} */ text) => words.every((word) => text.includes(word));
+    const items = [...entries, ...rows];
+    const named = entries.filter((item) => has(item.name));
+    const shown = named.length ? named : entries.filter((item) => has(item.text));
+    const hits = new Set([...shown, ...rows.filter((item) => has(item.text))]);
+    for (const item of items) item.one.hidden = !hits.has(item);
     const ids = new Set([...hits].map((item) => `#${item.id}`));
     for (const link of links) {
-      link.hidden = words.length > 0 && !ids.has(link.querySelector("a").getAttribute("href"));
+      link.hidden = words.length > 0 && !ids.has(all("a", link)[0].getAttribute("href") ?? "");
     }
     for (const list of all("nav ul")) {
       const empty = words.length > 0 && !all("li", list).some((link) => !link.hidden);
       list.hidden = empty;
-      list.previousElementSibling.hidden = empty;
+      html(list.previousElementSibling).hidden = empty;
     }
     for (const section of all("main > section")) {
-      const inside = [...entries, ...rows].filter((item) => section.contains(item.one));
+      const inside = items.filter((item) => section.contains(item.one));
       section.hidden = words.length > 0 && !inside.some((item) => hits.has(item));
     }
     const count = hits.size;
@@ -116,7 +126,7 @@
       event.preventDefault(); // or the key would fold what has the focus then
       first.open = true;
       first.scrollIntoView({ block: "start" });
-      first.querySelector("summary").focus({ preventScroll: true });
+      all("summary", first)[0].focus({ preventScroll: true });
     }
   });
   document.addEventListener("keydown", (event) => {
@@ -126,7 +136,7 @@
       input.select();
     }
   });
-  document.querySelector(".search").hidden = false;
+  all(".search")[0].hidden = false;
 
   /* A link unfolds what it leads to in every browser, shows it though a search hides it, and on a
      phone the list of operations is closed behind it. */
@@ -139,8 +149,8 @@
     }
     const within = target.closest("details");
     if (within) within.open = true;
-    document.getElementById("menu").checked = false;
-    target.scrollIntoView();
+    menu.checked = false;
+    (within ?? target).scrollIntoView();
   };
   addEventListener("hashchange", unfold);
   unfold();
