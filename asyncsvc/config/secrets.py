@@ -94,7 +94,8 @@ def values(settings: Mapping[str, Any], environ: Mapping[str, str]) -> Iterator[
         elif names_variables(key):
             for name in [value] if isinstance(value, str) else value or ():
                 if key != "pass_envs" or SECRET_NAMES.fullmatch(name):
-                    yield from _SEVERAL.split(environ.get(name, "").strip())
+                    held = unwrapped(environ.get(name, ""))
+                    yield from (unwrapped(part) for part in _SEVERAL.split(held))
 
 
 def fault(key: str, value: Any) -> str | None:

@@ -67,8 +67,9 @@ class Plan:
     def load(self) -> Load:
         """Of the service without agents."""
         return Load(
-            self.kills, self.per_s, self.seed, self.rpm, self.window_s, drain_s=self.drain_s
-        )
+            self.kills, self.per_s, self.seed, self.rpm, self.window_s,
+            most_unanswered=40, drain_s=self.drain_s,
+        )  # fmt: skip
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 
 from asyncsvc.config.advice import misspelt, of_variables, warnings
 from asyncsvc.config.environment import Environment
-from asyncsvc.config.secrets import close_variable, unwrapped
+from asyncsvc.config.secrets import close_variable, unwrapped, values
 from asyncsvc.config.settings import Settings
 
 
@@ -102,3 +102,10 @@ def test_a_start_warns_of_the_variables_in_one_list(tmp_path: Path) -> None:
     file.chmod(0o644)
     readable = of_variables(settings(), Environment({}, file))
     assert readable[1:] == lines or os.name == "nt"
+
+
+def test_a_key_is_known_as_a_secret_without_what_was_copied_along() -> None:
+    environ = {"ZHIPU_API_KEY": '"Bearer abcdef123"', "ASYNCSVC_TOKENS": "one, two"}
+    found = set(values(settings().model_dump(), environ))
+    assert {"abcdef123", "one", "two"} <= found
+    assert "Bearer" not in found
