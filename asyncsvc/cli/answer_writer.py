@@ -14,7 +14,7 @@ from typing import TextIO
 from asyncsvc.cli.terminal import control, styled
 
 FENCES = ("```", "~~~")
-TAB = 8
+TAB, SPACES = 8, " \t"
 
 
 class Writer:
@@ -86,7 +86,7 @@ class WordWriter(Writer):
             self._head += char
         taken = TAB - self._column % TAB if char == "\t" else columns(char)
         fits = self._code or self._column + taken <= limit
-        if char.isspace():
+        if char in SPACES:
             self._end_word()
             if not fits:
                 self._break()  # the break stands for the space
@@ -99,7 +99,7 @@ class WordWriter(Writer):
             self._move_word()
         self._pending.append(char)
         self._column += taken
-        if not char.isspace() and taken < 2:
+        if char not in SPACES and taken < 2:
             self._word.append(char)
             self._word_columns += taken
 

@@ -11,19 +11,26 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    NoReturn,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from asyncsvc.cli.failures import MISUSED, Failure
 
 Body = Callable[..., Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Declared:
+class Declared(NamedTuple):
     """What is declared of one option or argument. `parser` makes the value of the text, and raises
     ValueError with a sentence about it."""
 
@@ -69,8 +76,7 @@ class HelpAsked(Exception):
     """--help stands in the command line."""
 
 
-@dataclass(frozen=True, slots=True)
-class Parameter:
+class Parameter(NamedTuple):
     """An option or argument of a command, by the name of the function's parameter."""
 
     name: str
@@ -135,8 +141,7 @@ class Parameter:
             raise ValueError(f"{text!r} is no whole number") from None
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(NamedTuple):
     """One command: how it is called, and the function that does it."""
 
     name: str
@@ -204,6 +209,8 @@ class _Parser(argparse.ArgumentParser):
             word = unknown[1].split()[0]
             if not word.startswith("-"):
                 raise Misuse(f"Got unexpected extra argument(s) ({unknown[1]})")
+            from difflib import get_close_matches
+
             close = get_close_matches(word.partition("=")[0], self.known, n=1)
             guess = f". Did you mean {close[0]}?" if close else ""
             raise Misuse(f"No such option: {word}{guess}")
@@ -220,7 +227,10 @@ def _add(parser: _Parser, each: Parameter) -> None:
         nargs: str | None = None if each.required else "?"
         if each.many:
             nargs = argparse.REMAINDER if each.rest else "+" if each.required else "*"
-        parser.add_argument(each.name, nargs=nargs, metavar=each.metavar, type=each.value)
+        more: dict[str, Any] = {}
+        if nargs == "?":  # argparse would read the text that says "no default" as a value
+            more["default"] = each.default
+        parser.add_argument(each.name, nargs=nargs, metavar=each.metavar, type=each.value, **more)
     elif each.flag:
         parser.add_argument(*each.names, dest=each.name, action="store_true")
     else:
@@ -230,11 +240,11 @@ def _add(parser: _Parser, each: Parameter) -> None:
         )
 
 
-@dataclass(slots=True)
 class Commands:
     """The commands of one module: `@app.command()` adds the function below it."""
 
-    found: dict[str, Command] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.found: dict[str, Command] = {}
 
     def command(self, name: str | None = None, *, group: str) -> Callable[[Body], Body]:
         """Add a function as a command; without a name, under its own. Its docstring is the help."""

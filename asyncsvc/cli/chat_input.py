@@ -102,7 +102,8 @@ def _complete(readline: ModuleType, words: Sequence[str]) -> None:
 
     readline.set_completer_delims(" ")
     readline.set_completer(fitting)
-    readline.parse_and_bind("tab: complete")
+    libedit = "libedit" in (readline.__doc__ or "")  # macOS has it in the place of readline
+    readline.parse_and_bind("bind ^I rl_complete" if libedit else "tab: complete")
 
 
 def _usable(file: Path) -> bool:

@@ -11,10 +11,9 @@ import ssl
 from base64 import b64encode
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import SplitResult, quote, unquote, urlencode, urlsplit
 
 from asyncsvc.cli.failures import MISUSED, Failure, program
@@ -26,13 +25,15 @@ ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
 """Addresses that a server listens on but no client can call."""
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
-    """Address of a service; `url` has no slash at its end."""
+class Address(NamedTuple):
+    """Address of a service; `url` has no slash at its end. Shown without its token."""
 
     url: str
-    token: str | None = field(default=None, repr=False)
+    token: str | None = None
     direct: bool = True
+
+    def __repr__(self) -> str:
+        return f"Address(url={self.url!r}, direct={self.direct!r})"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -271,7 +272,7 @@ def connection(
     if secure:
         link.set_tunnel(to.hostname or "", port, headers=login)
         return link, target, {}
-    return link, f"{to.scheme}://{to.netloc}{target}", login
+    return link, f"{to.scheme}://{to.netloc.rpartition('@')[2]}{target}", login
 
 
 def proxy_for(to: SplitResult) -> SplitResult | None:

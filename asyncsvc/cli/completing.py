@@ -6,7 +6,7 @@ proposal. Prints one proposal a line, with its meaning where the shell shows tha
 word to the shell, which completes names of files.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -19,6 +19,8 @@ NEWEST = 50
 SHORT_ID = 8
 """Characters at the end of an id that tables show."""
 Proposals = Iterable[tuple[str, str]]
+Question = Callable[[Sequence[str], str], Proposals]
+"""Asks for proposals; given the words before the one at the cursor, and that one."""
 
 
 def complete(words: Sequence[str]) -> int:
@@ -49,12 +51,16 @@ def proposals(line: Sequence[str]) -> Iterator[tuple[str, str]]:
         return
     if (command := known.get(before[0])) is None:
         return
-    taken = _taken(command, before)
-    if taken is None and word.startswith("-"):
+    option = _option(command, before)
+    if option is None and word.startswith("-"):
         flags = [name for name in command.options if name not in before]
         yield from _fitting([(flag, "") for flag in [*flags, "--help"]], word)
-    elif taken is not None:
-        yield from _fitting(_values(taken, before, word), word)
+        return
+    kind = _argument(command, before) if option is None else command.options[option]
+    found = [(each, "") for each in kind] if isinstance(kind, list) else []
+    if isinstance(kind, str) and (ask := _question(before[0], option, kind)) is not None:
+        found = list(ask(before, word))
+    yield from _fitting(found, word)
 
 
 def _joined(line: Sequence[str]) -> list[str]:
@@ -73,39 +79,55 @@ def _joined(line: Sequence[str]) -> list[str]:
     return found
 
 
-def _taken(command: Command, before: Sequence[str]) -> list[str] | str | None:
-    """What the word at the cursor is: the value of the option before it, or the next argument."""
-    count, option = 0, None
+def _option(command: Command, before: Sequence[str]) -> str | None:
+    """The option whose value the word at the cursor is."""
+    option = None
     for word in before[1:]:
-        if option is not None:
-            option = None
-        elif word.startswith("-"):
-            option = command.options.get(word)
-        else:
-            count += 1
-    if option is not None:
-        return option
-    return command.arguments[count] if count < len(command.arguments) else None
+        takes = option is None and command.options.get(word) is not None
+        option = word if takes else None
+    return option
+
+
+def _argument(command: Command, before: Sequence[str]) -> list[str] | str | None:
+    """What the argument at the cursor is; one with ... may come several times."""
+    count = 0
+    for at, word in enumerate(before[1:], start=1):
+        count += _option(command, before[:at]) is None and not word.startswith("-")
+    last = command.arguments[-1:]
+    several = last if last and "..." in last[0] else []
+    return next(iter([*command.arguments[count:], *several]), None)
 
 
 def _fitting(found: Proposals, word: str) -> Iterator[tuple[str, str]]:
     return (each for each in found if each[0].startswith(word))
 
 
-def _values(kind: list[str] | str, before: Sequence[str], word: str) -> Proposals:
-    """The values of a kind; `before` begins with the command."""
-    if not isinstance(kind, str):
-        return [(each, "") for each in kind]
-    command = before[0]
-    if kind == "MODEL" or command in ("pause-model", "resume-model"):
-        return [(each["name"], _state(each)) for each in _asked(before, "/models")["models"]]
-    if kind == "NAME" and (command == "tool" or before[-1] in ("--tool", "--approve")):
-        return [(each["name"], each["description"]) for each in _asked(before, "/tools")["tools"]]
-    if kind.strip("[].") != "ID":
-        return []
-    if command == "unschedule":
-        found = _asked(before, "/schedules")["schedules"]
-        return _ids(found, "schedule_id", "cron", word)
+def _question(command: str, option: str | None, kind: str) -> Question | None:
+    """How the running service is asked for the values of an option, or else of an argument."""
+    if option == "--model" or (option is None and command in ("pause-model", "resume-model")):
+        return _models
+    if option in ("--tool", "--approve") or (option is None and command == "tool"):
+        return _tools if kind == "NAME" else None
+    if option is None and kind.strip("[].") == "ID":
+        return _schedules if command == "unschedule" else _tasks
+    return None
+
+
+def _models(before: Sequence[str], _: str) -> Proposals:
+    for each in _asked(before, "/models")["models"]:
+        state = each["model"] if each["enabled"] else f"disabled: {each['reason']}"
+        yield (each["name"], str(state))
+
+
+def _tools(before: Sequence[str], _: str) -> Proposals:
+    return [(each["name"], each["description"]) for each in _asked(before, "/tools")["tools"]]
+
+
+def _schedules(before: Sequence[str], word: str) -> Proposals:
+    return _ids(_asked(before, "/schedules")["schedules"], "schedule_id", "cron", word)
+
+
+def _tasks(before: Sequence[str], word: str) -> Proposals:
     return _ids(_asked(before, f"/tasks?limit={NEWEST}")["tasks"], "task_id", "status", word)
 
 
@@ -117,10 +139,6 @@ def _ids(items: Iterable[dict[str, Any]], name: str, fact: str, word: str) -> Pr
         yield (whole, meaning)
         if word:
             yield (whole[-SHORT_ID:], meaning)
-
-
-def _state(model: dict[str, Any]) -> str:
-    return str(model["model"] if model["enabled"] else f"disabled: {model['reason']}")
 
 
 def _asked(before: Sequence[str], path: str) -> dict[str, Any]:

@@ -48,8 +48,8 @@ Lane = Annotated[Literal["priority", "short", "long"], Option(help="Which queue.
 Priority = Annotated[int, Option(metavar="N", min=0, max=9, help="Higher first in its lane.")]
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-_PART = re.compile(r"([0-9.]+)([smhdw]?)")
-_DURATION = re.compile(r"[0-9]+(\.[0-9]+)?[smhdw]?|([0-9]+[smhdw])+")
+_PART = r"([0-9.]+)([smhdw]?)"
+_DURATION = r"[0-9]+(\.[0-9]+)?[smhdw]?|([0-9]+[smhdw])+"
 
 
 def duration(text: str) -> float:
@@ -59,9 +59,9 @@ def duration(text: str) -> float:
     see `Duration`.
     """
     given = text.strip().lower()
-    if _DURATION.fullmatch(given) is None:
+    if re.fullmatch(_DURATION, given) is None:
         raise ValueError(f"{text!r} is no duration; one looks like 30s, 5m, 1h or 1d")
-    return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(given))
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(_PART, given))
 
 
 def duration_option(name: str, help_text: str) -> Any:

@@ -64,6 +64,8 @@ def main() -> NoReturn:
 
 def run(argv: list[str]) -> int:
     """Run the command line and return its exit code."""
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
     if not argv or (argv[0].startswith("-") and argv[0] not in ("-h", "--help", "--version")):
         argv = ["serve", *argv]
     name = argv[0]

@@ -3,6 +3,7 @@
 Reads the database's file and changes nothing; works beside a running service.
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +24,7 @@ from asyncsvc.cli.options import (
     settings_file,
 )
 from asyncsvc.cli.tables import print_answer
+from asyncsvc.cli.terminal import say
 from asyncsvc.clock import now_ms
 from asyncsvc.config.load import load
 from asyncsvc.rehearsal import suggestions
@@ -72,6 +74,8 @@ def rehearse(
     stored, learned = _stored(db or Path(load(file, environ).storage.path), begin)
     past = past_since(stored, begin, until)
     served = served_models(past)
+    if sys.stderr.isatty():
+        say(f"replaying {len(past)} tasks", sys.stderr)
     now = present(file, environ, served)
     if suggest:
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from rich import box
 from rich.console import Console, ConsoleOptions, RenderableType
-from rich.live import Live
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -42,9 +41,14 @@ class SafeConsole(Console):
 
 
 def console() -> Console:
-    """Return the console of stdout."""
+    """Return the console of stdout.
+
+    It writes to the stream behind `Screen` also while a view is redrawn, when rich has put a stream
+    of its own in the place of stdout: else its colours would be made visible as text of others is.
+    """
     width = None if sys.stdout.isatty() else PIPE_WIDTH
     return SafeConsole(
+        file=getattr(sys.stdout, "rich_proxied_file", sys.stdout),
         width=width,
         color_system="auto" if styled(sys.stdout) else None,
         highlight=False,
@@ -58,7 +62,9 @@ async def redrawn(
     screen: Console, rendered: Callable[[], RenderableType], frames_per_s: int
 ) -> AsyncGenerator[None]:
     """Draw a view again and again while the block runs, and once more at its end."""
-    import asyncio  # a table that is drawn once does without
+    import asyncio  # a table that is drawn once does without both
+
+    from rich.live import Live
 
     async def draw() -> None:
         while True:

@@ -5,8 +5,9 @@ only where something has changed, and only the rows that are in sight.
 """
 
 import asyncio
+import signal
 from collections.abc import Coroutine
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, ClassVar
 
 from rich.console import Group, RenderableType
@@ -263,7 +264,10 @@ class WatchApp(App[None]):
     Input.open { display: block; }
     #note { height: 1; dock: bottom; }
     #facts { height: 3; }
-    #texts { height: 1fr; }
+    #texts { height: 1fr; scrollbar-size-vertical: 1; scrollbar-color: ansi_bright_black;
+             scrollbar-color-active: ansi_bright_black; scrollbar-color-hover: ansi_bright_black;
+             scrollbar-background: ansi_default; scrollbar-background-hover: ansi_default;
+             scrollbar-background-active: ansi_default; }
     #text { height: auto; }
     Question, Help { background: transparent; }
     Help { align: center middle; }
@@ -300,11 +304,16 @@ class WatchApp(App[None]):
     def on_mount(self) -> None:
         """Begin to follow the service."""
         self.query_one(TaskRows).focus()
+        with suppress(NotImplementedError, RuntimeError):  # Windows, or not the main thread
+            # Else a program that is ended leaves the terminal without echo.
+            asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit)
         self._start(self._keep_up())
         self.set_interval(1 / FRAMES_PER_S, self._draw)
 
     def on_unmount(self) -> None:
         """Follow it no more."""
+        with suppress(NotImplementedError, RuntimeError):
+            asyncio.get_running_loop().remove_signal_handler(signal.SIGTERM)
         for task in self._tasks:
             task.cancel()
 

@@ -12,7 +12,7 @@ from asyncsvc.clock import rfc3339
 from asyncsvc.rehearsal.past import CallTimes, PastTask, past_of
 from asyncsvc.rehearsal.replay import AccountUse, Replayed, replay
 from asyncsvc.rehearsal.scenario import Scenario
-from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.state import State, Task
 
 ALL = "all"
 OWNERS_MOST = 50
@@ -34,12 +34,19 @@ ASSUMED = (
 
 
 def past_since(tasks: Iterable[Task], since: int, now: int) -> list[PastTask]:
-    """The tasks in the order in which they came; those from before `since` come at `since`."""
-    past = [past_of(task, now) for task in tasks]
+    """The tasks in the order in which they came; those from before `since` come at `since`. Those
+    that are paused, or whose time has not come, are left out."""
+    past = [past_of(task, now) for task in tasks if _takes_part(task, now)]
     for one in past:
         one.carried = one.at < since
         one.at = max(one.at, since)
     return sorted(past, key=lambda one: (one.at, one.task.n))
+
+
+def _takes_part(task: Task, now: int) -> bool:
+    request = task.request
+    ahead = task.started_at is None and not task.finished and (request.run_at or 0) > now
+    return task.state is not State.PAUSED and not ahead
 
 
 def served_models(past: Iterable[PastTask]) -> set[str]:

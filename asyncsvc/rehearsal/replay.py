@@ -148,6 +148,8 @@ class Rehearsal:
         self.calls: dict[str, RehearsedCall] = {}
         """The calls under way, by task id."""
         self._running: set[asyncio.Task[None]] = set()
+        self._fault: BaseException | None = None
+        """A fault of ours, which ends the replay."""
         self._seen: set[str] = set()
         """Keys of answers that are in the cache, or have been asked for."""
         self._first_at = 0.0
@@ -178,8 +180,14 @@ class Rehearsal:
         """Run a coroutine beside the caller, until the end of the replay."""
         running = asyncio.create_task(work)
         self._running.add(running)
-        running.add_done_callback(self._running.discard)
+        running.add_done_callback(self._ended)
         return running
+
+    def _ended(self, running: "asyncio.Task[None]") -> None:
+        self._running.discard(running)
+        if not running.cancelled() and (fault := running.exception()) is not None:
+            self._fault = fault
+            self.log.empty.set()
 
     # Arrivals -----------------------------------------------------------------------------------
 
@@ -194,10 +202,12 @@ class Rehearsal:
             self._arrive(one)
         try:
             async with asyncio.timeout(LONGEST_S):
-                while self.log.live:
+                while self.log.live and self._fault is None:
                     await self.log.empty.wait()
         except TimeoutError:
             pass  # they count as not ended
+        if self._fault is not None:
+            raise self._fault
 
     def _arrive(self, one: PastTask) -> None:
         request = one.task.request

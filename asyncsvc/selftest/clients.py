@@ -21,6 +21,8 @@ BACK_S, MOST_BACK_S = 0.05, 0.5
 back at once would keep a small machine from starting it."""
 CUT = (aiohttp.ClientError, TimeoutError, ConnectionError)
 DONE, NO_SUCH_TASK = 1000, 4404
+BUSY = 503
+"""The service takes nothing now, and says so: it can be tried again."""
 
 
 class BackOff:
@@ -56,8 +58,11 @@ async def submit(
                         ledger.acknowledged_s.append(took_s)
                     ledger.accepted[marker] = task["task_id"]
                     return
-                ledger.odd.append(f"a submit was answered {answer.status}: {task}")
-                return
+                if answer.status != BUSY:
+                    ledger.odd.append(f"a submit was answered {answer.status}: {task}")
+                    return
+                if not keyed:
+                    return
         except CUT:
             if not keyed:
                 ledger.unsure += 1
@@ -72,7 +77,7 @@ async def cancel(client: aiohttp.ClientSession, url: str, task_id: str, ledger: 
             task = await answer.json()
             if answer.status == 200 and task["status"] == "cancelled":
                 ledger.cancelled.add(task_id)
-            elif answer.status != 409:
+            elif answer.status not in (409, BUSY):
                 ledger.odd.append(f"a cancel was answered {answer.status}: {task}")
 
 
@@ -84,18 +89,26 @@ async def keep_submitting(
     ledger: Ledger,
     accepted: Callable[[str], Awaitable[None]],
     enough: asyncio.Event,
+    most_unanswered: int,
 ) -> None:
     """Submit evenly until there is `enough`, then wait for those under way.
 
-    `make` gives marker, body and whether to use a key; `accepted` is called with each id.
+    `make` gives marker, body and whether to use a key; `accepted` is called with each id. While
+    `most_unanswered` wait for an answer no more are sent: a service that needs long to come back
+    does not find ever more work.
     """
-    loop = asyncio.get_running_loop()
+    loop, unanswered = asyncio.get_running_loop(), 0
 
     async def one(number: int) -> None:
+        nonlocal unanswered
         marker, body, keyed = make(number)
         if keyed:
             ledger.keyed.add(marker)
-        await submit(client, url, marker, body, ledger)
+        unanswered += 1
+        try:
+            await submit(client, url, marker, body, ledger)
+        finally:
+            unanswered -= 1
         if task_id := ledger.accepted.get(marker):
             await accepted(task_id)
 
@@ -103,7 +116,8 @@ async def keep_submitting(
     async with asyncio.TaskGroup() as group:
         while not enough.is_set():
             await asyncio.sleep(max(began + number / per_s - loop.time(), 0))
-            group.create_task(one(number))
+            if unanswered < most_unanswered:
+                group.create_task(one(number))
             number += 1
 
 

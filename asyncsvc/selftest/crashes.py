@@ -49,6 +49,8 @@ class Load:
     rpm: int = 40
     window_s: float = 2
     concurrency: int = 5
+    most_unanswered: int = 1000
+    """Submits that wait for an answer; no more are sent while there are so many."""
     drain_s: float = 120.0
     """Within this time after the last kill all must be done."""
 
@@ -186,10 +188,11 @@ class Crashes:
             await asyncio.gather(feed, load, *self._background, return_exceptions=True)
 
     async def _submit(self, url: str) -> None:
-        load, ledger = self.load, self.evidence.ledger
+        load, ledger, accepted = self.load, self.evidence.ledger, self._accepted(url)
         await clients.keep_submitting(
-            self.client, url, load.per_s, load.task, ledger, self._accepted(url), self._enough
-        )
+            self.client, url, load.per_s, load.task, ledger, accepted, self._enough,
+            load.most_unanswered,
+        )  # fmt: skip
 
     def _accepted(self, url: str) -> Callable[[str], Any]:
         async def accepted(task_id: str) -> None:
@@ -224,8 +227,10 @@ class Crashes:
     async def _feed_is_complete(self, url: str) -> None:
         """Give the feed's client the time to hear of the last event."""
         body = {"content": "The last one [[id:last]]", "model": "quick"}
-        submitted = await processes.post(self.client, f"{url}/tasks", body)
-        self.evidence.ledger.accepted["last"] = task_id = submitted["task_id"]
+        ledger = self.evidence.ledger
+        ledger.keyed.add("last")
+        await clients.submit(self.client, url, "last", body, ledger)
+        task_id = ledger.accepted.get("last")
 
         async def received() -> bool:
             latest = list(self.evidence.feed.events.values())[-500:]

@@ -53,7 +53,7 @@ EXPORTED_BYTES = 4 << 20
 """Texts of one read of an export, unless one task alone has more."""
 
 DATA = EventRow._fields.index("data")
-INDEXED = (("state",), ("session_id",), ("owner",))
+INDEXED = (("state",), ("session_id",), ("owner",), ("id",))
 """Filters with an index of their own, which lists the newest tasks at once. Any other may have to
 look at all tasks for one that fits."""
 

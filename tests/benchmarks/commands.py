@@ -27,7 +27,7 @@ COMMANDS: dict[str, float] = {
     "--version": LIGHT,
     "--help": LIGHT,
     "completion --words bash tasks --status": LIGHT,
-    "completion --words bash submit --model": CLIENT,
+    "completion --words bash submit --model fa": CLIENT,
     "submit --help": CLIENT,
     "submit hello": CLIENT,
     "tasks": CLIENT,

@@ -4,8 +4,8 @@ Counts one plain chat task whose answer comes in 61 pieces, from its submit to i
 event at one follower, in a service that does nothing else; then a submit alone. Both use
 connections that are open before the count begins, and the event loop of the service (uvloop).
 Counts are those of the event loop's thread, taken by `sys.setprofile`, so they do not depend on
-the machine's speed. What goes on beside a task (the lag of the loop, the monitor, the sandbox's test at the start) is
-left out.
+the machine's speed. What goes on beside a task (the monitor, the sandbox's test at the
+start) is left out.
 Exit status 3 where a figure is above its limit.
 
     python -m tests.benchmarks.path [--modules] [--functions]
@@ -37,7 +37,7 @@ MOST_MODULES, MOST_CALLS, MOST_SUBMIT_CALLS, MOST_FRAMES = 40, 3_500, 250, 5
 MOST_LISTED = 150
 PACKAGE = str(Path(__file__).resolve().parents[2] / "asyncsvc")
 BESIDE = (f"{PACKAGE}/monitoring/", f"{PACKAGE}/sandbox/")
-"""What goes on beside a task: the monitor's looks, and the sandbox's test of itself at the start."""
+"""What goes on beside a task: the monitor's looks, the sandbox's test of itself at the start."""
 PROFILE = {"default": {"answer_tokens": PIECES, "tokens_per_s": 80.0}}
 
 

@@ -38,6 +38,23 @@ def all_of_it(
     given.append(dict(locals()))
 
 
+@commands.command(group="Here")
+def read_it(
+    file: Annotated[Path | None, Argument(metavar="[FILE]")] = None,
+    lines: Annotated[int | None, Option()] = None,
+) -> None:
+    """Read a file."""
+    given.append(dict(locals()))
+
+
+@pytest.mark.parametrize(
+    ("argv", "file"), [([], None), (["--lines", "3"], None), (["a.txt", "--lines", "3"], "a.txt")]
+)
+def test_an_argument_that_is_left_out_has_its_default(argv: list[str], file: str | None) -> None:
+    assert run(commands.found["read-it"], argv) == 0
+    assert given.pop()["file"] == (None if file is None else Path(file))
+
+
 DEFAULTS = {
     "text": None,
     "count": 5,

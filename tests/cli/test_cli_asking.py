@@ -70,6 +70,15 @@ def test_a_task_is_explained(service: Place, finished: str) -> None:
     assert service.run("explain", "zzz").code == 1
 
 
+def test_all_tasks_are_explained(service: Place, finished: str) -> None:
+    shown = service.run("explain", "--why-slow", "--since", "5m")
+    assert (shown.code, shown.err) == (0, "")
+    assert "tasks waited" in shown.out
+    found = service.run("explain", "--why-slow", "--json").json
+    assert found["tasks"] >= 1
+    assert finished
+
+
 def test_a_waiting_task_is_explained(service: Place) -> None:
     service.run("pause-model", "slow")
     task_id = service.run("submit", "waits", "--model", "slow").out.strip()

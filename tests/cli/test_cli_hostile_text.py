@@ -18,7 +18,7 @@ from tests.cli.poisoned import POISON, proxy
 from tests.cli.processes import Place, Terminal
 
 UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
-OURS = re.compile(r"\x1b\[(?!5;41m|2J)[0-9;]*[mABCGJK]|\x1b\[\?(?:25|2004)[hl]|\r(?=\x1b\[2?K|\n)")
+OURS = re.compile(r"\x1b\[(?!5;41m|2J)[0-9;]*[mABCDGJK]|\x1b\[\?(?:25|2004)[hl]|\r(?=\x1b\[2?K|\n)")
 """Colours, a cursor that is moved or hidden, and lines drawn anew: what rich, `watch` and the
 editing of a line write at a terminal. What POISON holds is none of it."""
 SERVERS = {"serve", "simulator", "demo"}

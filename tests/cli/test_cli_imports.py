@@ -53,6 +53,7 @@ def test_what_needs_no_library_imports_none(argv: list[str]) -> None:
     [
         (["submit", "hi", *NOWHERE], set()),
         (["submit", "--help"], set()),
+        (["cancel", "x", *NOWHERE], {"rich"}),
         (["chat", *NOWHERE], set()),
         (["tasks", *NOWHERE], {"rich"}),
         (["show", "x", "--json", *NOWHERE], {"rich"}),

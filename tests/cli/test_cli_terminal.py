@@ -103,6 +103,19 @@ def test_tables_keep_their_width(monkeypatch: pytest.MonkeyPatch) -> None:
     assert max(map(len, shown.splitlines())) <= tables.PIPE_WIDTH
 
 
+async def test_a_view_that_is_redrawn_has_its_colours_and_no_signs_for_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stdout", Screen(stream))
+    async with tables.redrawn(tables.console(), lambda: tables.status("failed"), 8):
+        pass
+    assert "\x1b[31mfailed" in stream.getvalue()
+    assert "␛" not in stream.getvalue()
+
+
 @pytest.mark.parametrize("variable", [("NO_COLOR", "1"), ("TERM", "dumb")])
 def test_colours_only_where_they_are_wanted(
     variable: tuple[str, str], monkeypatch: pytest.MonkeyPatch

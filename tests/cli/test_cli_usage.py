@@ -58,6 +58,15 @@ def test_every_command_has_help(capsys: pytest.CaptureFixture[str]) -> None:
         assert f" {name} [OPTIONS]" in capsys.readouterr().out
 
 
+def test_help_is_a_word_too(capsys: pytest.CaptureFixture[str]) -> None:
+    for argv in (["help"], ["help", "submit"]):
+        assert run(argv) == 0
+        shown = capsys.readouterr().out
+        assert run([*argv[1:], "--help"]) == 0
+        assert capsys.readouterr().out == shown
+    assert run(["help", "nonsense"]) == 2
+
+
 def test_each_example_is_one_that_its_command_takes(capsys: pytest.CaptureFixture[str]) -> None:
     names = [name for names in COMMANDS.values() for name in names]
     assert sorted(EXAMPLES) == sorted(names)

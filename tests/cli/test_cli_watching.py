@@ -1,8 +1,10 @@
 """The board of `watch`, as a plain table and as a full screen."""
 
 import asyncio
+import os
 import re
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from html import unescape
 from pathlib import Path
@@ -360,3 +362,18 @@ async def test_the_full_screen_comes_back_after_a_restart_of_the_service(tmp_pat
             assert place(found, before[-8:]) < place(found, after[-8:])
             await shown(app, "Enter open")
     assert app.failure is None
+
+
+async def test_a_signal_that_ends_it_gives_the_terminal_back(service: Service) -> None:
+    async with watched(service) as (app, _):
+        await shown(app, "0 running")
+        os.kill(os.getpid(), signal.SIGTERM)
+        await until(running(app), lambda runs: not runs)
+    assert app.failure is None
+
+
+def running(app: WatchApp) -> Callable[[], Awaitable[bool]]:
+    async def runs() -> bool:
+        return app.is_running
+
+    return runs

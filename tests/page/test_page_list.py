@@ -154,6 +154,23 @@ async def test_ten_thousand_tasks_are_read_as_far_as_one_scrolls(
         assert await seen.barriers() == []
 
 
+async def test_a_task_that_comes_into_a_long_list_far_down_stands_there(
+    tmp_path: Path, visit: Visiting
+) -> None:
+    async with echoing(tmp_path) as (site, _):
+        oldest = await site.submit("the oldest", delay_s=36000)
+        await site.http.post(f"/tasks/{oldest}/pause")
+        await _submit_many(site, 210, delay_s=36000)  # more than are read again at once
+        seen = await visit(site)
+        rows = seen.page.locator(".rows .row")
+        await seen.go("/#/tasks?status=scheduled")
+        await seen.page.locator(".rows").evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
+        await expect(rows.last).to_contain_text("question 0")
+        await site.http.post(f"/tasks/{oldest}/resume")
+        await seen.page.locator(".rows").evaluate("rows => rows.scrollTo(0, rows.scrollHeight)")
+        await expect(rows.last).to_contain_text("the oldest")
+
+
 async def test_on_a_phone_the_task_takes_the_place_of_the_list(
     tmp_path: Path, visit: Visiting
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from asyncsvc.config.settings import Settings
 from asyncsvc.errors import SettingsError
-from asyncsvc.rehearsal.comparison import compare
+from asyncsvc.rehearsal.comparison import compare, past_since
 from asyncsvc.rehearsal.past import CallTimes, Part, PastTask, Run, past_of
 from asyncsvc.rehearsal.replay import Replayed, replay
 from asyncsvc.rehearsal.scenario import Scenario, changed, present
@@ -179,6 +179,23 @@ def test_a_run_that_the_end_of_the_service_cut_off_is_left_out() -> None:
     task = Task(Request("t", created_at=T0), State.COMPLETED, marks=marks, name="a", **times)
     found = past_of(task, T0 + 8000)
     assert (found.failed, found.last) == ([], Run(2, 2))
+
+
+def test_paused_tasks_and_those_of_the_future_take_no_part() -> None:
+    later = Task(Request("later", created_at=T0, run_at=T0 + 9_000_000), State.SCHEDULED, n=1)
+    paused = Task(Request("paused", created_at=T0), State.PAUSED, n=2)
+    waiting = Task(Request("waiting", created_at=T0 - 5000), State.PENDING, n=3)
+    (found,) = past_since([later, paused, waiting], T0, T0 + 60_000)
+    assert (found.task.id, found.at, found.carried) == ("waiting", T0, True)
+
+
+def test_a_fault_of_ours_ends_a_replay(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object) -> Run:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(CallTimes, "of", broken)
+    with pytest.raises(ZeroDivisionError):
+        replayed([past(1, 0, 5), past(2, 1, 5)])
 
 
 # Settings ---------------------------------------------------------------------------------------

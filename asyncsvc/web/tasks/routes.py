@@ -32,6 +32,8 @@ PATH = "/tasks"
 ADMISSION = ("model_not_found", "queue_full", "no_model", "overloaded", "shutting_down")
 """Codes of a submit that is not taken."""
 PAGE_DEFAULT = 50
+ID_CHARS = 36
+"""Characters of a whole id."""
 CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "state": ("status", tuple(state.value for state in State)),
     "lane": ("lane", get_args(Lane)),
@@ -186,6 +188,8 @@ async def listing(request: Request) -> Response:
     where = _filters(query)
     if (waiting_for := where.pop("waiting_for", None)) is not None:
         where["error_code"] = next(code for code, kind in WAITING.items() if kind == waiting_for)
+    if len(where.get("id_ends", "")) >= ID_CHARS:
+        where["id"] = where.pop("id_ends")  # it has an index
     parts, model = services(request), query.get("model")
     if (only := caller(request).only) is not None:
         if where.get("owner", only) != only:

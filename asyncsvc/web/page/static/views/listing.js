@@ -11,6 +11,8 @@ import { getState, touch } from "../core/store.js";
 const PAGE = 200;
 const FIRST = 60;
 const LOOK_MOST = 200;
+/** Tasks that are looked for one by one, at most; for more the list is read anew. */
+const SOUGHT_MOST = 20;
 const AGAIN_MS = 800;
 const RETRY_MS = 4000;
 /** Filters of the address that the service knows; `status` may also be `all`. */
@@ -53,6 +55,8 @@ export class Listing {
     this.abort = new AbortController();
     this.retryTimer = /** @type {any} */ (0);
     this.lookTimer = /** @type {any} */ (0);
+    /** Tasks that may belong into the list since the last look. @type {Set<string>} */
+    this.sought = new Set();
     this.unwatch = watch((id, task) => this.moved(id, task));
   }
 
@@ -184,22 +188,58 @@ export class Listing {
         this.held = this.held.filter((one) => one !== id);
         this.changed();
       } else if (!shown && task.status === status) {
-        this.look();
+        this.look(id);
       }
     } else if (!task) {
-      this.look();
+      this.look(id);
     }
   }
 
-  /** Read the first page again, soon. */
-  look() {
+  /** Read the first page again, soon. @param {string} id  the task that it is for */
+  look(id) {
+    this.sought.add(id);
     if (!this.lookTimer) {
       this.lookTimer = setTimeout(async () => {
         const limit = Math.min(Math.max(this.ids.length, FIRST), LOOK_MOST);
+        const sought = [...this.sought];
+        this.sought.clear();
         await this.page(limit, null, true);
+        await this.seek(sought);
         this.lookTimer = 0;
       }, AGAIN_MS);
     }
+  }
+
+  /**
+   * Read those tasks that stand further down than the first page reaches, each by its id.
+   * @param {string[]} sought
+   */
+  async seek(sought) {
+    const known = new Set([...this.ids, ...this.held]);
+    const last = this.ids[this.ids.length - 1];
+    // Ids begin with the time: an older one than the last is read when the reader comes there.
+    const missing = sought.filter((id) => !known.has(id) && (this.done || id > last));
+    if (missing.length > SOUGHT_MOST) {
+      this.moved(null, undefined);
+      return;
+    }
+    try {
+      for (const id of missing) {
+        const { tasks } = await api.get(`/tasks${query({ ...this.filters, id_ends: id, limit: 1 })}`, this.abort.signal);
+        tasks.forEach((/** @type {Task} */ task) => this.insert(task));
+      }
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  /** Take a task into its place. @param {Task} task */
+  insert(task) {
+    getState().tasks.set(task.task_id, kept(task));
+    const older = this.ids.findIndex((id) => id < task.task_id);
+    this.ids = older < 0 ? [...this.ids, task.task_id] : [...this.ids.slice(0, older), task.task_id, ...this.ids.slice(older)];
+    touch();
+    this.changed();
   }
 
   /** @param {string} id  it was deleted */
