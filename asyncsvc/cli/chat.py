@@ -37,7 +37,7 @@ app = Commands()
 HELP = {
     "/help": "this list",
     "/model [NAME]": "the models, or the one that answers from now on; auto: routed",
-    "/system [TEXT]": "what the model is told before all questions; off: nothing",
+    "/system [TEXT]": "what the model reads before all questions; off: nothing",
     "/clear": "forget all questions and answers",
     "/retry": "ask the last question again, in the place of its answer",
     "/save FILE": "keep the conversation in a new file: Markdown, or messages (.json)",
@@ -55,7 +55,7 @@ ROUTED = "auto"
 def chat(
     model: ModelOption = None,
     system: Annotated[
-        str | None, Option(metavar="TEXT", help="What the model is told before all questions.")
+        str | None, Option(metavar="TEXT", help="What the model reads before all questions.")
     ] = None,
     markdown: Annotated[bool, Option(help="Render answers as Markdown at a terminal.")] = False,
     no_history: Annotated[bool, Option(help="Keep no history of what is typed.")] = False,
