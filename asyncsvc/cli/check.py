@@ -19,15 +19,14 @@ from asyncsvc.cli.terminal import say
 from asyncsvc.config import advice
 from asyncsvc.config.load import load
 from asyncsvc.config.settings import Settings
-from asyncsvc.errors import SettingsError, StartError, UnsafeFile
+from asyncsvc.errors import SettingsError, UnsafeFile
 from asyncsvc.net.signing import Signer
 from asyncsvc.net.tls import server_context
 from asyncsvc.providers import addresses
 from asyncsvc.providers.registry import Catalogue
-from asyncsvc.storage import own_files
+from asyncsvc.storage import lock, own_files
 from asyncsvc.storage.backup import NotACopy, look
 from asyncsvc.storage.database import VERSION
-from asyncsvc.storage.lock import DatabaseLock, FileLock
 from asyncsvc.tools import registry
 
 app = Commands()
@@ -119,21 +118,7 @@ def _place_for(path: Path) -> tuple[str, list[str]]:
 
 
 def _holder(path: Path) -> str:
-    process = holder(path)
+    process = lock.holder(path)
     if process is None:
         return "not in use"
     return f"in use by a running asyncsvc ({process}), which is fine"
-
-
-def holder(path: Path) -> str | None:
-    """Return words for the process that uses the database; None: none does."""
-    if not path.exists():
-        return None
-    try:
-        with DatabaseLock(path):
-            if not path.with_name(path.name + ".lock").exists():
-                return None
-        with FileLock(path):
-            return None
-    except StartError as error:
-        return str(error).partition("(")[2].partition(")")[0] or "a process"

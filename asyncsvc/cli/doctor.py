@@ -10,7 +10,6 @@ from typing import Annotated, Any
 from asyncsvc import __version__
 from asyncsvc.cli import examination, trial_calls
 from asyncsvc.cli.arguments import Commands, Option
-from asyncsvc.cli.check import holder
 from asyncsvc.cli.client import Api, Unreachable, find
 from asyncsvc.cli.findings import Finding, Level, show, wrong
 from asyncsvc.cli.options import (
@@ -35,6 +34,7 @@ from asyncsvc.net.signing import Signer
 from asyncsvc.net.tls import server_context
 from asyncsvc.providers import addresses
 from asyncsvc.providers.registry import Catalogue
+from asyncsvc.storage.lock import holder
 from asyncsvc.tools import registry
 
 app = Commands()

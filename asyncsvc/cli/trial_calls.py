@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from asyncsvc.cli.check import holder
 from asyncsvc.cli.client import Api, Unreachable, find
 from asyncsvc.cli.failures import Failure
 from asyncsvc.cli.findings import Finding
@@ -20,6 +19,7 @@ from asyncsvc.config.settings import Settings
 from asyncsvc.errors import ProviderError, RateLimited
 from asyncsvc.providers.registry import Catalogue
 from asyncsvc.providers.trial import FEWEST, LONGEST_S, QUESTION, Trial, trials
+from asyncsvc.storage.lock import holder
 
 AHEAD_S = 60.0
 """Difference of the clocks from which it is worth a warning."""

@@ -8,7 +8,6 @@ they are started in, the folder is removed.
 import asyncio
 import shutil
 import signal
-import sqlite3
 import sys
 import tempfile
 import time
@@ -35,7 +34,7 @@ NEEDED_BYTES = 300 << 20
 """Free disk that a run may need; it uses some tens of megabytes."""
 REMOVE_TRIES, REMOVE_WAIT_S = 20, 0.1
 FAILURES = (
-    AsyncsvcError, OSError, aiohttp.ClientError, sqlite3.Error, ValueError, LookupError,
+    AsyncsvcError, OSError, aiohttp.ClientError, audit.UNREADABLE, ValueError, LookupError,
 )  # fmt: skip
 """What a part may end with on a machine or with a service that does not hold: it does not start, or
 what it has stored or answered cannot be read."""

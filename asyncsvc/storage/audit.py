@@ -17,6 +17,8 @@ import orjson
 
 from asyncsvc.storage.migrations import connected
 
+UNREADABLE = sqlite3.Error
+"""What reading raises where the file is no whole database."""
 SYNCHRONOUS = ("off", "normal", "full", "extra")
 
 

@@ -301,3 +301,17 @@ class OpenedFiles:
                 return f"the database file {self._database} was cut from {before} to {size} bytes"
             self._size = size
         return None
+
+
+def holder(path: Path) -> str | None:
+    """Return words for the process that uses the database; None: none does."""
+    if not path.exists():
+        return None
+    try:
+        with DatabaseLock(path):
+            if not path.with_name(path.name + ".lock").exists():
+                return None
+        with FileLock(path):
+            return None
+    except StartError as error:
+        return str(error).partition("(")[2].partition(")")[0] or "a process"

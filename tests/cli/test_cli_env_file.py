@@ -9,7 +9,7 @@ from asyncsvc.cli.client import find
 from asyncsvc.cli.options import environment
 from asyncsvc.cli.parser import run
 
-KEY = "sk-0123456789abcdefghijkl-wxyz"
+KEY = "sk-" + "0123456789abcdefghijkl-wxyz"
 SETTINGS = """
 [models.mine]
 base_url = "http://127.0.0.1:9/v1"

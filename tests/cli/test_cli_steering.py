@@ -48,7 +48,7 @@ class Shell:
 
     async def states(self) -> dict[str, int]:
         counts = expect(await self.service.http.get("/tasks/stats"), 200)
-        return {name: count for name, count in counts.items() if name != "models" and count}
+        return {name: count for name, count in counts.items() if count and isinstance(count, int)}
 
 
 @pytest_asyncio.fixture(loop_scope="module")

