@@ -56,6 +56,9 @@ KEPT = ("-o", "tmp_path_retention_policy=failed", "-o", "tmp_path_retention_coun
 """Only the files of tests that failed are kept: memory has no room for all."""
 
 
+FEW_STORIES = {"ASYNCSVC_TESTS_STORIES": "20"}
+
+
 def in_memory() -> dict[str, str]:
     """The variable that puts the tests' files into memory, unless it is set already."""
     given = "PYTEST_DEBUG_TEMPROOT" in os.environ
@@ -66,21 +69,20 @@ def in_memory() -> dict[str, str]:
 
 def fast(rest: Sequence[str]) -> int:
     """The tests that start no process and wait for no clock."""
-    variables = in_memory() | {"ASYNCSVC_TESTS_STORIES": "20"}
-    return run("pytest", "-m", "not slow", *KEPT, *rest, **variables)
+    return run("pytest", "-m", "not slow", *KEPT, *rest, **in_memory(), **FEW_STORIES)
 
 
 def everything(rest: Sequence[str]) -> int:
     """Lint, types, the quick tests under branch coverage and its lower bounds, then the slow tests.
 
     The slow tests start processes, which would take two to three times as long under coverage; what
-    they run is covered by the quick ones as well.
+    they run is covered by the quick ones as well. So it is with the stories beyond a few.
     """
     engine = [
         ("coverage", "report", f"--include=asyncsvc/{part}/*", f"--fail-under={COVERED_IN_ENGINE}")
         for part in ENGINE
     ]
-    tests = ("pytest", *KEPT, *rest)
+    tests, few = ("pytest", *KEPT, *rest), in_memory() | FEW_STORIES
     return (
         first_failure(
             ("ruff", "format", "--check", *CODE),
@@ -88,13 +90,13 @@ def everything(rest: Sequence[str]) -> int:
             ("mypy", *CODE),
             ("coverage", "erase"),
         )
-        or run("coverage", "run", "-m", *tests, "-m", "not slow", **in_memory())
+        or run("coverage", "run", "-m", *tests, "-m", "not slow", **few)
         or first_failure(
             ("coverage", "combine", "--quiet"),
             ("coverage", "report", f"--fail-under={COVERED_IN_ALL}"),
             *engine,
         )
-        or run(*tests, "-m", "slow", **in_memory())
+        or run(*tests, "-m", "slow or stories", **in_memory())
     )
 
 

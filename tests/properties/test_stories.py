@@ -32,6 +32,7 @@ PARTS = 4
 """So that they can run at once."""
 
 
+@pytest.mark.stories
 @pytest.mark.timeout(120 + STORIES)
 @pytest.mark.parametrize("part", range(PARTS))
 def test_no_story_breaks_a_law(part: int) -> None:
