@@ -72,7 +72,13 @@ def test_the_level_is_for_our_own_lines_and_may_change() -> None:
     assert [line.rpartition(": ")[2] for line in stream.getvalue().splitlines()] == ["two", "three"]
 
 
-def test_lines_of_libraries_go_the_same_way_from_warning_on() -> None:
+def test_lines_of_libraries_go_the_same_way_from_warning_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("uvicorn", "uvicorn.error"):  # other tests start servers with uvicorn's own log
+        monkeypatch.setattr(logging.getLogger(name), "propagate", True)
+        monkeypatch.setattr(logging.getLogger(name), "disabled", False)
+        monkeypatch.setattr(logging.getLogger(name), "level", logging.NOTSET)
     stream, _ = output()
     logging.getLogger("uvicorn.error").info("started")
     logging.getLogger("uvicorn.error").warning("too many", extra={"color_message": "x"})

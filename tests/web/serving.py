@@ -20,7 +20,7 @@ from asyncsvc.simulator import Profile, Running, running
 from asyncsvc.web.http.state import Services
 from tests.web.description import message_as_described
 
-PATIENCE_S = 20.0
+PATIENCE_S = 30.0
 FAST = {"default": {"answer_tokens": 12}}
 HANG = "[[sim:hang]]"
 """A prompt whose call never answers: its task runs until a client stops it."""
