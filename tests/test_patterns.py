@@ -31,11 +31,13 @@ pytestmark = pytest.mark.slow
 MOST_S = 3.0
 """Time for a million characters; the slowest pattern that is linear takes half a second."""
 NOT_IN_SOURCE = {
+    "asyncsvc.cli.options",
+    "asyncsvc.config.environment",
     "asyncsvc.providers.dialects",
     "asyncsvc.providers.keys",
     "asyncsvc.providers.upstream",
 }
-"""Modules that make a pattern of a table of names or of a key, which tests here look at alone."""
+"""Modules that make a pattern of parts, of a table of names or of a key."""
 GROUPS = 8
 TIMEOUT_S = 100
 

@@ -22,7 +22,7 @@ _DOUBLE = r'"(?P<double>(?:[^"\\]|\\.)*)"'
 _BARE = r"(?P<bare>(?![ \t]*['\"])[^\n]*)"
 _COMMENT = r"(?:[ \t]+#[^\n]*)?(?=[ \t]*(?:\n|\Z))"
 _LINE = re.compile(
-    rf"[ \t]*(?:#[^\n]*|{_NAME}[ \t]*(?:=(?:[ \t]*(?:{_SINGLE}|{_DOUBLE}){_COMMENT}|{_BARE}))?)?"
+    rf"[ \t]*+(?:#[^\n]*|{_NAME}[ \t]*+(?:=(?:[ \t]*(?:{_SINGLE}|{_DOUBLE}){_COMMENT}|{_BARE}))?)?"
     r"[ \t]*(?:\n|\Z)",
     re.DOTALL,
 )

@@ -246,7 +246,7 @@ def test_submitting_an_agent(
         (["--agent", "--file", "."], "Is a directory"),
         (["--agent", "--file", "raw"], "not text in UTF-8"),
         (["--agent", "--file", "a.txt", "--file", "./a.txt"], "two files would be 'a.txt'"),
-        (["--agent", "--max-steps", "0"], "greater than or equal to 1"),
+        (["--agent", "--max-steps", "0"], "it is at least 1"),
     ],
 )
 def test_what_cannot_be_submitted_is_bad_usage(

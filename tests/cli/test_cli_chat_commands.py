@@ -307,4 +307,5 @@ def test_a_terminal_with_many_lines_commands_and_a_history(service_place: Place)
 def service_place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
     """Where commands find the service, with a state folder of its own."""
     place: Place = request.getfixturevalue("service")
-    return Place(place.folder, dict(place.env) | {"XDG_STATE_HOME": str(tmp_path)})
+    own = {"XDG_STATE_HOME": str(tmp_path), "LC_ALL": "C.UTF-8"}  # readline shows … in UTF-8 alone
+    return Place(place.folder, dict(place.env) | own)

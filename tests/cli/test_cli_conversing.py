@@ -53,7 +53,7 @@ class Screen:
 
     def _more(self) -> bool:
         ready, _, _ = select.select([self._ours], [], [], LONGEST_S)
-        assert ready, self._shown
+        assert ready, repr(self._shown)
         try:
             part = os.read(self._ours, 65536)
         except OSError:

@@ -92,7 +92,7 @@ def test_check_reads_the_certificate(place: Place) -> None:
     (place.folder / "live.pem").unlink()
     ended = place.run("check", **names)
     assert ended.code == 2
-    assert "server.certfile: live.pem: cannot be read" in ended.err
+    assert "live.pem: cannot be read" in ended.err
 
 
 def test_the_settings_say_that_it_is_https(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

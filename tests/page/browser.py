@@ -66,7 +66,10 @@ class Visit:
         """The faults that the test does not expect. A page may still ask when its service has
         ended with the test."""
         gone = self.site.process.child.returncode is not None
-        ended = r"ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED)"
+        ended = (
+            r"ERR_(CONNECTION_(REFUSED|RESET|CLOSED)|EMPTY_RESPONSE|SOCKET_NOT_CONNECTED"
+            r"|CONTENT_LENGTH_MISMATCH)"
+        )
         expected = [*self.expected, *([ended] if gone else ())]
         return [
             fault
