@@ -10,6 +10,11 @@ from pathlib import Path
 import hypothesis
 import pytest
 
+from asyncsvc.server import share_one_heap
+
+# As in the service: tests that measure memory would else see the heaps of other tests' threads.
+share_one_heap()
+
 # Both are ignored in a job in the background of a script, and under nohup. Our children would
 # ignore them too, and half of what a terminal does could not be tried.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

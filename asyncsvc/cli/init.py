@@ -42,14 +42,14 @@ KEYS: Mapping[str, tuple[str, str, str]] = {
     "TOKENHUB_API_KEY": (
         "tokenhub",
         "Tencent TokenHub",
-        "https://console.cloud.tencent.com/tokenhub",
+        "https://cloud.tencent.com/document/product/1823",
     ),
     "DEEPSEEK_API_KEY": ("deepseek", "DeepSeek", "https://platform.deepseek.com/api_keys"),
     "MOONSHOT_API_KEY": ("moonshot", "Moonshot", "https://platform.moonshot.cn/console/api-keys"),
     "DASHSCOPE_API_KEY": (
         "dashscope",
         "Alibaba DashScope",
-        "https://bailian.console.aliyun.com/?apiKey=1",
+        "https://bailian.console.aliyun.com/?tab=model#/api-key",
     ),
     "OPENAI_API_KEY": ("openai", "OpenAI", "https://platform.openai.com/api-keys"),
 }
