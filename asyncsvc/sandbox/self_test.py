@@ -6,6 +6,7 @@ about half a second, and that nothing of it is left. Never decides what follows.
 
 import asyncio
 import json
+import os
 import secrets
 import shutil
 import socket
@@ -22,6 +23,8 @@ from asyncsvc.sandbox.command import Bounds, Command, Sandbox
 TIMEOUT_S = 10.0
 """A machine under load starts Python slowly. On an idle one a test takes 0.3 s."""
 PULSE_S = 0.15
+SOCKET_BYTES = 100
+"""Length of a path up to which each system takes it as the address of a socket (Linux: 107)."""
 PREFIX, LEFT_S = "asyncsvc-sandbox-", 3600
 """Of its folders; one that is an hour older than a new one belongs to no self-test any more."""
 GREETING = b"hello"
@@ -191,6 +194,9 @@ def _canary(bounds: Bounds) -> Iterator[tuple[Path, dict[str, Any]]]:
         file.write_text("canary")
         port = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         path = str(folder / "socket")
+        if len(os.fsencode(path)) > SOCKET_BYTES:
+            short = tempfile.TemporaryDirectory(prefix=PREFIX, dir="/tmp")
+            path = f"{stack.enter_context(short)}/socket"
         name = f"asyncsvc-{secrets.token_hex(8)}"
         addresses = [path, f"\0{name}"] if sys.platform == "linux" else [path]
         for address in addresses:

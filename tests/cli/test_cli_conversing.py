@@ -1,5 +1,6 @@
 """`chat`: a conversation, in a real terminal and without one."""
 
+import codecs
 import fcntl
 import os
 import pty
@@ -29,6 +30,7 @@ class Screen:
         )
         os.close(theirs)
         self._shown = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
 
     def type(self, text: str) -> None:
         os.write(self._ours, text.encode())
@@ -58,7 +60,7 @@ class Screen:
             part = os.read(self._ours, 65536)
         except OSError:
             return False
-        self._shown += part.decode(errors="ignore")
+        self._shown += self._decoder.decode(part)  # a part may end within a character
         return bool(part)
 
 

@@ -55,6 +55,16 @@ class Refusing:
         raise SandboxUnavailable("not here")
 
 
+async def test_a_long_path_of_the_folder_for_temporary_files_is_no_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / ("x" * 120)
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    assert await find_fault(Refusing(), Bounds()) == "not here"
+    assert os.listdir(folder) == []
+
+
 async def test_folders_of_killed_self_tests_are_removed_once_they_are_old(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
