@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from asyncsvc.errors import StartError
-from asyncsvc.storage.lock import FileLock
+from asyncsvc.storage.lock import FileLock, holder
 
 HOLD = """
 import sys
@@ -33,6 +33,16 @@ def test_the_lock_names_the_process_that_holds_it(tmp_path: Path) -> None:
         assert (tmp_path / "x.db.lock").read_text() == str(os.getpid())
         assert f"process {os.getpid()}" in refusal(database)
         assert "--db FILE" in refusal(database)
+
+
+def test_the_holder_of_a_database_is_named_while_there_is_one(tmp_path: Path) -> None:
+    database = tmp_path / "x.db"
+    assert holder(database) is None
+    database.touch()
+    assert holder(database) is None
+    with FileLock(database):
+        assert holder(database) == f"process {os.getpid()}"
+    assert holder(database) is None
 
 
 def test_the_lock_is_given_back(tmp_path: Path) -> None:
