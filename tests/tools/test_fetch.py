@@ -262,7 +262,11 @@ async def test_nothing_without_end_ends(allow: Allow, reply: Reply) -> None:
 async def test_what_takes_too_long_is_given_up(allow: Allow, reply: Reply) -> None:
     async with site(reply) as there:
         result = await allow(f"127.0.0.1:{there.port}", timeout_s=0.5)(there.url)
-    assert result == Result(False, "not read within 0.5 s", 1)
+    late = "not read within 0.5 s"
+    # A fast machine reads more interim answers than are allowed before the time is over.
+    many = "no answer: more than 256 interim answers came before the response"
+    assert result.output == late or (reply is informed and result.output == many)
+    assert result == Result(False, result.output, 1)
 
 
 @pytest.mark.parametrize("reply", [hang_up, nonsense, status(200, "content-length: 5", body=b"a")])

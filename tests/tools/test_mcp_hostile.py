@@ -62,8 +62,15 @@ class Bench:
 
 async def alive() -> set[psutil.Process]:
     """The programs below this one that have not ended."""
-    found = psutil.Process().children(recursive=True)
-    return {one for one in found if one.status() != psutil.STATUS_ZOMBIE}
+    return {one for one in psutil.Process().children(recursive=True) if runs(one)}
+
+
+def runs(program: psutil.Process) -> bool:
+    """Whether it has not ended; it may end while it is looked at."""
+    try:
+        return program.is_running() and program.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 @asynccontextmanager
@@ -192,7 +199,7 @@ async def test_a_server_ends_with_its_children_though_they_ignore_it(tmp_path: P
     async with bench(tmp_path, "stays") as there:
         child = psutil.Process(int((await there.call("child")).output))
         assert child in await alive()
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    assert not runs(child)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc")
