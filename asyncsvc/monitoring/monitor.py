@@ -101,6 +101,8 @@ class Monitor:
         self._relieved_at = -math.inf
         self._before = 0
         """Memory used before it was last given back."""
+        self._freed = 0
+        """Memory that was freed by then."""
         self._least = 0
 
     async def __aenter__(self) -> Self:
@@ -156,14 +158,17 @@ class Monitor:
         """Give freed memory back where more is used than at first: the C library keeps it, and
         after a burst the service would refuse tasks for memory that nothing uses."""
         now, used = asyncio.get_running_loop().time(), self.process_statistics.memory
+        freed = self.process_statistics.freed
         self._least = min(self._least or used, used)
+        self._freed = min(self._freed, freed)  # what is used again is resident again
         near = "memory" in self.alarms.reasons
         if not near and used <= self._least * (1 + GROWTH) + GROWTH_BYTES:
             return
-        useful = near or used < self._before * (1 - GROWTH) or used > self._before * (1 + GROWTH)
+        changed = abs(used - self._before) > self._before * GROWTH
+        useful = near or changed or freed - self._freed > used * GROWTH
         pause_s = self.rhythm.relief_s if useful else self.rhythm.idle_relief_s
         if now - self._relieved_at >= pause_s:
-            self._relieved_at, self._before = now, used
+            self._relieved_at, self._before, self._freed = now, used, freed
             await self._relieve()
 
     async def _watch(self) -> None:

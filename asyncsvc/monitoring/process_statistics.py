@@ -10,6 +10,7 @@ import ctypes
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import cache
 from itertools import islice
 from pathlib import Path
 
@@ -24,6 +25,9 @@ class ProcessStatistics:
 
     memory: int = 0
     """Resident memory of this process."""
+    freed: int = 0
+    """Memory that the C library keeps for later, whether given back to the system or not; 0 where
+    it does not say."""
     disk_free: int | None = None
     """Where the database lies, for a user without privileges."""
     cpu_percent: float = 0.0
@@ -66,6 +70,7 @@ class Machine:
         fds, limit = _descriptors(self._process)
         return ProcessStatistics(
             memory=self._process.memory_info().rss,
+            freed=_freed(),
             disk_free=_free(self._database.parent),
             cpu_percent=self._process.cpu_percent(),
             fds=fds,
@@ -82,11 +87,37 @@ async def give_back() -> None:
     await asyncio.to_thread(_trim)  # it takes the time of a large heap
 
 
+@cache
+def _c_library() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
 def _trim() -> None:
     try:
-        ctypes.CDLL(None).malloc_trim(0)
+        _c_library().malloc_trim(0)
     except (OSError, AttributeError, TypeError):
         return  # another C library
+
+
+class _HeapFigures(ctypes.Structure):
+    """`struct mallinfo2` of glibc 2.33 and later."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks",
+            "fordblks", "keepcost",
+        )
+    )  # fmt: skip
+
+
+def _freed() -> int:
+    try:
+        figures = _c_library().mallinfo2
+    except (OSError, AttributeError, TypeError):
+        return 0  # another C library, or an older one
+    figures.restype = _HeapFigures
+    return int(figures().fordblks)
 
 
 def _descriptors(process: psutil.Process) -> tuple[int | None, int | None]:

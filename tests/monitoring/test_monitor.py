@@ -322,6 +322,23 @@ async def test_memory_of_a_burst_is_given_back_although_it_is_not_short(tmp_path
 
 
 @virtual
+async def test_what_is_freed_later_is_given_back_soon(tmp_path: Path) -> None:
+    async with _services(tmp_path) as services:
+        await asyncio.sleep(30)
+        services.seen = replace(CALM, memory=CALM.memory * 2)
+        await asyncio.sleep(15)
+        assert len(services.reliefs) == 1
+        services.seen = replace(services.seen, freed=40 * MB)
+        await asyncio.sleep(10)
+        assert len(services.reliefs) == 2
+        services.seen = replace(services.seen, freed=5 * MB)
+        await asyncio.sleep(15)
+        services.seen = replace(services.seen, freed=40 * MB)
+        await asyncio.sleep(10)
+        assert len(services.reliefs) == 3
+
+
+@virtual
 async def test_a_stop_goes_before_an_overload(tmp_path: Path) -> None:
     async with _services(tmp_path) as services:
         services.seen = replace(CALM, memory=600 * MB)

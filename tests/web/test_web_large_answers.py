@@ -161,10 +161,11 @@ async def _rest(stream: socket.socket) -> bytes:
     return found
 
 
+@pytest.mark.slow
 async def test_readers_that_do_not_read_leave_room_when_they_are_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Connections.__init__, "__defaults__", (3.0,))
+    monkeypatch.setattr(Connections.__init__, "__defaults__", (8.0,))
     monkeypatch.setattr(body_memory, "PATIENCE_S", 0.1)
     monkeypatch.setattr(large_answers, "PIECE_ROOM", 4 << 20)
     monkeypatch.setattr(body_memory, "FACTOR", 1 << 40)  # room for one body, whatever the memory
