@@ -1,9 +1,12 @@
 """Calls that the disk or a client cuts, and the states of a call."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from unittest.mock import patch
 
 import pytest
@@ -14,7 +17,7 @@ from asyncsvc.storage.database import Database
 from asyncsvc.storage.entries import Commit
 from asyncsvc.tasks.state import Cause, State
 from tests.engine_services import MOMENT, EngineServices, since
-from tests.scripted import HANG, HEAD, Script
+from tests.scripted import HANG, HEAD, Script, ScriptedClient
 from tests.virtual_time import virtual
 
 STREAM: Script = [step for n in range(10) for step in (1.0, f"{n} ")]
@@ -27,6 +30,32 @@ async def _full(services: EngineServices) -> AsyncGenerator[None]:
     store = services.services.journal.store
     with patch.object(store, "commit", side_effect=StorageUnavailable("disk full")):
         yield
+
+
+class WithDeadline(ScriptedClient):
+    """A client whose calls have a deadline, as those over HTTP have."""
+
+    async def chat(self, *given: Any, **named: Any) -> Any:
+        deadline = asyncio.timeout(None)
+        async with deadline:
+            return await super().chat(*given, **named)
+
+
+@virtual
+async def test_nothing_of_a_cancelled_call_waits_for_the_garbage_collector(tmp_path: Path) -> None:
+    async with EngineServices(tmp_path, client=WithDeadline()) as services:
+        task_id = await services.submit_script("x", STREAM)
+        await asyncio.sleep(3.5)
+        call = weakref.ref(services.services.executor.executions[task_id].call)
+        gc.collect()
+        gc.disable()
+        try:
+            await services.services.control.cancel(task_id)
+            assert (await services.finished(task_id)).state is State.CANCELLED
+            await asyncio.sleep(1)
+            assert call() is None
+        finally:
+            gc.enable()
 
 
 @virtual
