@@ -3,8 +3,9 @@
 A parameter `Annotated[int, Option(min=1)] = 20` is the option `--name` with that type, limits and
 default; `Argument()` is a positional one. Types: str, int, float, bool (a flag), Path, `Literal`
 for a choice, `T | None`, `list[T]` for an option that may come several times or the arguments that
-are left. Promises that nothing but argparse is imported: a command starts in a fraction of the
-time that it takes with a library for command lines, see `docs/decisions/0057-argparse.md`.
+are left. A `NamedTuple` of such fields, each with a default, is a set of options that several
+commands share. Promises that nothing but argparse is imported: a command starts in a fraction of
+the time that it takes with a library for command lines, see `docs/decisions/0057-argparse.md`.
 """
 
 import argparse
@@ -125,6 +126,8 @@ class Parameter(NamedTuple):
         low, high = self.declared.min, self.declared.max
         if (low is not None and found < low) or (high is not None and found > high):
             allowed = f"from {low} to {high}" if None not in (low, high) else f"at least {low}"
+            if low is None:
+                allowed = f"at most {high}"
             raise argparse.ArgumentTypeError(f"{text} is not allowed; it is {allowed}")
         return found
 
@@ -138,7 +141,9 @@ class Parameter(NamedTuple):
         try:
             return self.kind(text)
         except ValueError:
-            raise ValueError(f"{text!r} is no whole number") from None
+            raise ValueError(
+                f"{text!r} is no {'whole ' if self.kind is int else ''}number"
+            ) from None
 
 
 class Command(NamedTuple):
@@ -148,6 +153,8 @@ class Command(NamedTuple):
     group: str
     body: Body
     parameters: list[Parameter]
+    sets: dict[str, tuple[type, list[str]]]
+    """Parameters of the function that are made of several: the class, the names of its fields."""
 
     @property
     def help(self) -> str:
@@ -186,6 +193,8 @@ class Command(NamedTuple):
                 del found[each.name][0]
             if each.required and each.many and not found.get(each.name):
                 raise Misuse(f"Missing argument {each.metavar!r}")
+        for name, (made, fields) in self.sets.items():
+            found[name] = made(**{field: found.pop(field) for field in fields})
         return found
 
 
@@ -251,20 +260,29 @@ class Commands:
 
         def add(body: Body) -> Body:
             own = name or body.__name__.strip("_").replace("_", "-")
-            self.found[own] = Command(own, group, body, _parameters(body))
+            self.found[own] = Command(own, group, body, *_parameters(body))
             return body
 
         return add
 
 
-def _parameters(body: Body) -> list[Parameter]:
+def _parameters(body: Body) -> tuple[list[Parameter], dict[str, tuple[type, list[str]]]]:
+    """The options and arguments of a function, and which of them make one of its parameters."""
     code, hints = body.__code__, get_type_hints(body, include_extras=True)
     names = code.co_varnames[: code.co_argcount]
     given = body.__defaults__ or ()
     defaults = dict(zip(names[len(names) - len(given) :], given, strict=True))
-    return [
-        _parameter(name, hints[name], name not in defaults, defaults.get(name)) for name in names
-    ]
+    found: list[Parameter] = []
+    sets: dict[str, tuple[type, list[str]]] = {}
+    for name in names:
+        if hasattr(kind := hints[name], "_fields"):
+            parts = get_type_hints(kind, include_extras=True)
+            usual = kind._field_defaults
+            found += [_parameter(each, hint, False, usual[each]) for each, hint in parts.items()]
+            sets[name] = kind, list(parts)
+        else:
+            found.append(_parameter(name, hints[name], name not in defaults, defaults.get(name)))
+    return found, sets
 
 
 def _parameter(name: str, hint: Any, required: bool, default: Any) -> Parameter:

@@ -1,61 +1,49 @@
 """The filters of a list of tasks as options, shared by `tasks` and the commands that steer many."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from asyncsvc.cli.arguments import Option
 from asyncsvc.cli.options import States
 
 PANEL = "Which tasks"
-Status = Annotated[States | None, Option(help="Only those in this state.", group=PANEL)]
-Model = Annotated[
-    str | None,
-    Option("--model", metavar="M", help="Asked for, or that ran it.", group=PANEL),
-]
-Lane = Annotated[
-    Literal["priority", "short", "long"] | None,
-    Option("--lane", help="Of this queue.", group=PANEL),
-]
-Session = Annotated[
-    str | None, Option("--session", metavar="ID", group=PANEL, help="Of a session.")
-]
-Kind = Annotated[
-    Literal["chat", "agent", "embedding"] | None,
-    Option("--type", help="Of this type.", group=PANEL),
-]
-Owner = Annotated[str | None, Option("--owner", metavar="NAME", group=PANEL, help="Of a client.")]
-Search = Annotated[
-    str | None,
-    Option(
-        "--search",
-        "-q",
-        metavar="TEXT",
-        help="What was asked or answered begins with a part that holds this.",
-        group=PANEL,
-    ),
-]
-WaitingFor = Annotated[
-    Literal["approval", "review"] | None,
-    Option("--waiting-for", help="Agents that wait for yours.", group=PANEL),
-]
 
 
-def query(
-    model: str | None,
-    lane: str | None,
-    session: str | None,
-    kind: str | None,
-    owner: str | None,
-    search: str | None,
-    waiting_for: str | None = None,
-) -> dict[str, Any]:
-    """The filters that were given, but the status, as the query of `GET /tasks`."""
-    given = {
-        "model": model,
-        "lane": lane,
-        "session_id": session,
-        "type": kind,
-        "owner": owner,
-        "q": search,
-        "waiting_for": waiting_for,
-    }
-    return {name: value for name, value in given.items() if value is not None}
+class Filters(NamedTuple):
+    """Which tasks are meant; None lets all through."""
+
+    status: Annotated[States | None, Option(help="Only those in this state.", group=PANEL)] = None
+    model: Annotated[
+        str | None, Option(metavar="M", help="Asked for, or that ran it.", group=PANEL)
+    ] = None
+    lane: Annotated[
+        Literal["priority", "short", "long"] | None, Option(help="Of this queue.", group=PANEL)
+    ] = None
+    session_id: Annotated[
+        str | None, Option("--session", metavar="ID", help="Of a session.", group=PANEL)
+    ] = None
+    type: Annotated[
+        Literal["chat", "agent", "embedding"] | None, Option(help="Of this type.", group=PANEL)
+    ] = None
+    owner: Annotated[str | None, Option(metavar="NAME", help="Of a client.", group=PANEL)] = None
+    q: Annotated[
+        str | None,
+        Option(
+            "--search",
+            "-q",
+            metavar="TEXT",
+            help="What was asked or answered begins with a part that holds this.",
+            group=PANEL,
+        ),
+    ] = None
+    waiting_for: Annotated[
+        Literal["approval", "review"] | None,
+        Option(help="Agents that wait for yours.", group=PANEL),
+    ] = None
+
+    @property
+    def query(self) -> dict[str, Any]:
+        """Those that are given, as the query of `GET /tasks`, whose names the fields have."""
+        return {name: value for name, value in self._asdict().items() if value is not None}
+
+
+ALL = Filters()

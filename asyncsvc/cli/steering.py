@@ -12,13 +12,12 @@ from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated, Any, Literal
 
-from asyncsvc.cli import filters
 from asyncsvc.cli.arguments import Argument, Commands, Option
 from asyncsvc.cli.client import Api, Unreachable, reach
-from asyncsvc.cli.filters import Kind, Lane, Model, Owner, Search, Session, Status, WaitingFor
+from asyncsvc.cli.filters import ALL, Filters
 from asyncsvc.cli.options import FAILED, MISUSED, THERE, Failure, Json, Url, print_json
 from asyncsvc.cli.tables import print_answer
-from asyncsvc.cli.terminal import one_line, say
+from asyncsvc.cli.terminal import has_person, one_line, say
 
 app = Commands()
 AT_ONCE = 8
@@ -52,14 +51,7 @@ VERBS = {
 @app.command(group=THERE)
 def cancel(
     task_ids: TaskIds = None,
-    status: Status = None,
-    model: Model = None,
-    lane: Lane = None,
-    session: Session = None,
-    kind: Kind = None,
-    owner: Owner = None,
-    search: Search = None,
-    waiting_for: WaitingFor = None,
+    which: Filters = ALL,
     yes: Yes = False,
     as_json: Json = False,
     url: Url = None,
@@ -68,20 +60,13 @@ def cancel(
 
     With filters in place of ids, such as --status pending --session s: all that are not finished.
     """
-    found = filters.query(model, lane, session, kind, owner, search, waiting_for)
-    return steer("cancel", Chosen(task_ids, status, found, yes), as_json, url)
+    return steer("cancel", Chosen(task_ids, which, yes), as_json, url)
 
 
 @app.command(group=THERE)
 def pause(
     task_ids: TaskIds = None,
-    status: Status = None,
-    model: Model = None,
-    lane: Lane = None,
-    session: Session = None,
-    kind: Kind = None,
-    owner: Owner = None,
-    search: Search = None,
+    which: Filters = ALL,
     yes: Yes = False,
     as_json: Json = False,
     url: Url = None,
@@ -90,8 +75,7 @@ def pause(
 
     With filters in place of ids, such as --model zhipu: all that wait or run.
     """
-    found = filters.query(model, lane, session, kind, owner, search)
-    return steer("pause", Chosen(task_ids, status, found, yes), as_json, url)
+    return steer("pause", Chosen(task_ids, which, yes), as_json, url)
 
 
 @app.command(group=THERE)
@@ -101,14 +85,7 @@ def resume(
         Literal["rerun", "skip", "fail"] | None,
         Option(help="Of an agent whose tool was cut off: what to do with that call."),
     ] = None,
-    status: Status = None,
-    model: Model = None,
-    lane: Lane = None,
-    session: Session = None,
-    kind: Kind = None,
-    owner: Owner = None,
-    search: Search = None,
-    waiting_for: WaitingFor = None,
+    which: Filters = ALL,
     yes: Yes = False,
     as_json: Json = False,
     url: Url = None,
@@ -118,20 +95,13 @@ def resume(
     With filters in place of ids, such as --session s: all that are paused.
     """
     fields = None if decision is None else {"decision": decision}
-    found = filters.query(model, lane, session, kind, owner, search, waiting_for)
-    return steer("resume", Chosen(task_ids, status, found, yes), as_json, url, fields)
+    return steer("resume", Chosen(task_ids, which, yes), as_json, url, fields)
 
 
 @app.command(group=THERE)
 def retry(
     task_ids: TaskIds = None,
-    status: Status = None,
-    model: Model = None,
-    lane: Lane = None,
-    session: Session = None,
-    kind: Kind = None,
-    owner: Owner = None,
-    search: Search = None,
+    which: Filters = ALL,
     yes: Yes = False,
     as_json: Json = False,
     url: Url = None,
@@ -140,8 +110,7 @@ def retry(
 
     With filters in place of ids, such as --model zhipu: all failed and cancelled ones.
     """
-    found = filters.query(model, lane, session, kind, owner, search)
-    return steer("retry", Chosen(task_ids, status, found, yes), as_json, url)
+    return steer("retry", Chosen(task_ids, which, yes), as_json, url)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,8 +118,7 @@ class Chosen:
     """The tasks that a command line names: ids, or filters with a yes or without one."""
 
     ids: list[str] | None
-    status: str | None
-    filters: dict[str, Any]
+    filters: Filters
     yes: bool
 
 
@@ -173,15 +141,14 @@ def steer(
     verb: str, chosen: Chosen, as_json: bool, url: str | None, fields: dict[str, Any] | None = None
 ) -> int:
     """Send a command for the chosen tasks, say what became of them, return the exit code."""
-    by_filter = bool(chosen.status or chosen.filters)
+    by_filter = chosen.filters != ALL
     if bool(chosen.ids) == by_filter:
         wrong = "ids and filters do not go together" if by_filter else "name tasks"
         raise Failure(f"{wrong}: give ids, or filters such as --status or --session", MISUSED)
     if chosen.ids and len(chosen.ids) == 1:
         return command(chosen.ids[0], verb, as_json, url, fields)
-    states = _states(verb, chosen.status)
-    asks = sys.stdin.isatty() and sys.stderr.isatty()
-    if by_filter and not chosen.yes and not asks:
+    states = _states(verb, chosen.filters.status)
+    if by_filter and not chosen.yes and not has_person():
         raise Failure(
             f"{verb} by a filter asks first, and there is no terminal: add --yes", MISUSED
         )
@@ -189,7 +156,7 @@ def steer(
         if not by_filter:
             outcome = _sent(api, verb, [chosen.ids or []], fields)
             return _report(outcome, None, as_json)
-        found = _matching(api, VERBS[verb], states, chosen.filters)
+        found = _matching(api, VERBS[verb], states, chosen.filters.query)
         if found and not chosen.yes and not _agreed(verb, found):
             say("nothing was changed", sys.stderr)
             return FAILED
@@ -238,7 +205,7 @@ def _matching(
         read = {
             item["task_id"]: state
             for state in states
-            for item in api.listed({"status": state, **given})
+            for item in api.listed({**given, "status": state})
         }
         new = len(states) > 1 and not read.keys() <= found.keys()
         found |= read

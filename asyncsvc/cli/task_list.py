@@ -14,10 +14,10 @@ from rich.cells import cell_len
 from rich.console import RenderableType
 from rich.text import Text
 
-from asyncsvc.cli import filters, tables
+from asyncsvc.cli import tables
 from asyncsvc.cli.arguments import Commands, Option
 from asyncsvc.cli.client import reach
-from asyncsvc.cli.filters import Kind, Lane, Model, Owner, Search, Session, Status, WaitingFor
+from asyncsvc.cli.filters import ALL, Filters
 from asyncsvc.cli.options import MISUSED, THERE, Failure, Json, Url
 from asyncsvc.cli.terminal import json_text, one_line, say
 from asyncsvc.clock import now_ms
@@ -32,14 +32,7 @@ WIDTHS = (36, 9, 12, 19, 8)
 
 @app.command(group=THERE)
 def tasks(
-    status: Status = None,
-    model: Model = None,
-    lane: Lane = None,
-    session: Session = None,
-    kind: Kind = None,
-    owner: Owner = None,
-    search: Search = None,
-    waiting_for: WaitingFor = None,
+    which: Filters = ALL,
     limit: Annotated[
         int | None, Option(metavar="N", min=1, help=f"At most so many; else {MOST}.")
     ] = None,
@@ -53,8 +46,7 @@ def tasks(
     """List tasks, newest first."""
     if everything and limit is not None:
         raise Failure("--all and --limit do not go together", MISUSED)
-    query = filters.query(model, lane, session, kind, owner, search, waiting_for)
-    query |= {"status": status, "cursor": cursor}
+    query = {**which.query, "cursor": cursor}
     with reach(url) as api:
         pages = api.pages(query, None if everything else limit or MOST)
         if as_json:

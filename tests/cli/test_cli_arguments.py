@@ -1,7 +1,7 @@
 """Commands declared by the signatures of functions."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import pytest
 
@@ -45,6 +45,41 @@ def read_it(
 ) -> None:
     """Read a file."""
     given.append(dict(locals()))
+
+
+class Size(NamedTuple):
+    width: Annotated[float | None, Option("--width", max=9)] = None
+    unit: Annotated[Literal["cm", "mm"], Option()] = "cm"
+
+
+USUAL = Size()
+
+
+@commands.command(group="Here")
+def cut(name: Annotated[str, Argument()], size: Size = USUAL, twice: bool = False) -> None:
+    """Cut to a size."""
+    given.append(dict(locals()))
+
+
+@pytest.mark.parametrize(
+    ("argv", "size"),
+    [
+        ([], USUAL),
+        (["--width", "2.5"], Size(2.5)),
+        (["--unit", "mm", "--twice", "--width=9"], Size(9.0, "mm")),
+    ],
+)
+def test_a_set_of_options_comes_as_one_value(argv: list[str], size: Size) -> None:
+    assert run(commands.found["cut"], [*argv, "rope"]) == 0
+    assert given.pop() == {"name": "rope", "size": size, "twice": "--twice" in argv}
+
+
+@pytest.mark.parametrize(
+    ("value", "wrong"), [("x", "'x' is no number"), ("9.5", "9.5 is not allowed; it is at most 9")]
+)
+def test_a_wrong_value_of_a_set_is_said_as_that_of_any_option(value: str, wrong: str) -> None:
+    with pytest.raises(Misuse, match=wrong):
+        run(commands.found["cut"], ["rope", "--width", value])
 
 
 @pytest.mark.parametrize(

@@ -297,8 +297,7 @@ def test_a_terminal_with_many_lines_commands_and_a_history(service_place: Place)
         shown.until("> ")
         shown.type("\x1b[A\x1b[A\x1b[A")
         shown.until("tea?")
-        shown.type("\x03")
-        shown.until("> ")
+        shown.interrupt()
         shown.type("\x04")
         assert shown.left() == 0
 

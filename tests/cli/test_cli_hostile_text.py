@@ -82,6 +82,7 @@ def hostile(service: Place) -> Iterator[Hostile]:
         place = Place(service.folder, dict(service.env) | {"ASYNCSVC_URL": url})
         found = Hostile(place, service.env["ASYNCSVC_URL"])
         found.post("/schedules", {"cron": "@yearly", "task": {"content": POISON}})
+        found.post("/tasks", {"content": POISON, "model": "fast"})
         yield found
 
 
