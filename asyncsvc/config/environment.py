@@ -66,10 +66,6 @@ class Environment(Mapping[str, str]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
-    def is_of_file(self, name: str) -> bool:
-        """Whether the value of that variable comes from the file."""
-        return name in self._of_file and name not in self._process
-
     @contextmanager
     def reread(self) -> Generator[list[str]]:
         """Read the file again and give the names of the variables that have changed; an exception

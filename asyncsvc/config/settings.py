@@ -25,7 +25,7 @@ from asyncsvc.config.model import Model as Model
 from asyncsvc.config.secrets import looks_like_key
 from asyncsvc.config.telemetry import Log as Log
 from asyncsvc.config.telemetry import Otel as Otel
-from asyncsvc.config.value_types import Bool, Int, Seconds, Section, Table
+from asyncsvc.config.value_types import Bool, Int, Seconds, Section, Table, web_address
 from asyncsvc.config.value_types import Variable as Variable
 from asyncsvc.net.allowed_hosts import AllowedHosts
 from asyncsvc.net.egress import Egress
@@ -239,14 +239,8 @@ class McpServer(Section):
     @field_validator("url")
     @classmethod
     def _address(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            sound = False
-        if value and not sound:
-            raise ValueError("must be an address such as https://example.org/mcp")
-        if value and "@" in parts.netloc:
+        parts = web_address(value, "https://example.org/mcp")
+        if parts and "@" in parts.netloc:
             raise ValueError("holds a user or a password; name a variable in token_env instead")
         return value
 

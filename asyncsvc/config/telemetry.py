@@ -1,11 +1,10 @@
 """The sections `[log]` and `[otel]`: what the service writes down about itself, and to where."""
 
 from typing import Literal
-from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from asyncsvc.config.value_types import Bool, Section
+from asyncsvc.config.value_types import Bool, Section, web_address
 
 Level = Literal["debug", "info", "warning", "error"]
 
@@ -42,14 +41,8 @@ class Otel(Section):
     @field_validator("endpoint")
     @classmethod
     def _address(cls, value: str) -> str:
-        try:
-            parts = urlsplit(value)
-            sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-        except ValueError:
-            sound = False
-        if value and not sound:
-            raise ValueError("must be an address such as http://127.0.0.1:4318")
-        if value and ("@" in parts.netloc or parts.query or parts.fragment):
+        parts = web_address(value, "http://127.0.0.1:4318")
+        if parts and ("@" in parts.netloc or parts.query or parts.fragment):
             raise ValueError(
                 "takes no user, password, ? or #; headers are set by OTEL_EXPORTER_OTLP_HEADERS"
             )

@@ -5,6 +5,7 @@ file, and that an unknown key is a fault. Never knows a section.
 """
 
 from typing import Annotated
+from urllib.parse import SplitResult, urlsplit
 
 from pydantic import (
     BaseModel,
@@ -39,6 +40,22 @@ def _truth(value: object) -> object:
     if not isinstance(value, bool | Variable):
         raise ValueError("must be true or false")
     return value
+
+
+def web_address(value: str, example: str) -> SplitResult | None:
+    """The parts of an address of HTTP; None for an empty one.
+
+    Raises ValueError for others, with the example."""
+    if not value:
+        return None
+    try:
+        parts = urlsplit(value)
+        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+    except ValueError:
+        sound = False
+    if not sound:
+        raise ValueError(f"must be an address such as {example}")
+    return parts
 
 
 Int = Annotated[int, BeforeValidator(numeral)]

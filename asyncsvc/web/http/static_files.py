@@ -18,7 +18,9 @@ from pathlib import Path
 from starlette.requests import Request
 from starlette.responses import Response
 
+from asyncsvc.access import Permission
 from asyncsvc.errors import NotFound
+from asyncsvc.web.http.resources import operation
 
 INDEX = "index.html"
 HTML = ".html"
@@ -33,6 +35,23 @@ TYPES = {
     ".woff2": "font/woff2",
 }
 """The types of what is served, by the end of the name; other files are not."""
+page_of_all = operation(
+    scope=Permission.OPEN,
+    answer=str,
+    media=(TYPES[HTML],),
+    gives=("ETag",),
+    also={304: "the client has the page already"},
+)
+"""Declares the route of a page, which holds no data and is open without a token."""
+file_of_all = operation(
+    scope=Permission.OPEN,
+    answer=str,
+    media=tuple(dict.fromkeys(TYPES.values())),
+    errors=("not_found",),
+    gives=("ETag",),
+    also={304: "the client has the file already"},
+)
+"""Declares the route of a page's files."""
 COMPRESSED_ALREADY = frozenset({".woff2"})
 HASH_CHARS = 16
 VENDOR = "vendor/"

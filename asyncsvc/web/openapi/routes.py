@@ -20,7 +20,15 @@ from starlette.routing import BaseRoute
 from asyncsvc.access import Permission
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import services
-from asyncsvc.web.http.static_files import ASK_EACH_TIME, HTML, TYPES, File, StaticFiles, answer
+from asyncsvc.web.http.static_files import (
+    ASK_EACH_TIME,
+    HTML,
+    File,
+    StaticFiles,
+    answer,
+    file_of_all,
+    page_of_all,
+)
 from asyncsvc.web.tasks.schemas import Object
 
 EXPLORER = Path(__file__).parent / "static" / "explorer"
@@ -99,13 +107,7 @@ async def asyncapi(request: Request) -> Response:
     return Response((await _description(request).made()).asyncapi, media_type="application/json")
 
 
-@operation(
-    scope=Permission.OPEN,
-    answer=str,
-    media=(TYPES[HTML],),
-    gives=("ETag",),
-    also={304: "the client has the page already"},
-)
+@page_of_all
 async def docs(request: Request) -> Response:
     """GET /docs: this description, as a page for people."""
     made = await _description(request).made()
@@ -113,13 +115,7 @@ async def docs(request: Request) -> Response:
     return answer(request, page, ASK_EACH_TIME, policy=made.policy)
 
 
-@operation(
-    scope=Permission.OPEN,
-    answer=str,
-    media=(TYPES[HTML],),
-    gives=("ETag",),
-    also={304: "the client has the page already"},
-)
+@page_of_all
 async def explorer(request: Request) -> Response:
     """GET /docs/try: a page that makes calls of this description.
 
@@ -128,14 +124,7 @@ async def explorer(request: Request) -> Response:
     return await _description(request).explorer.index(request)
 
 
-@operation(
-    scope=Permission.OPEN,
-    answer=str,
-    media=tuple(dict.fromkeys(TYPES.values())),
-    errors=("not_found",),
-    gives=("ETag",),
-    also={304: "the client has the file already"},
-)
+@file_of_all
 async def explorer_file(request: Request) -> Response:
     """GET /docs/try/{path}: a file of that page."""
     found, path = _description(request).explorer, request.path_params["path"]

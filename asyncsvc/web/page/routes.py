@@ -15,7 +15,7 @@ from asyncsvc.access import Permission
 from asyncsvc.web.http.errors import JSON
 from asyncsvc.web.http.resources import JSON_MEDIA, operation, resource
 from asyncsvc.web.http.state import services
-from asyncsvc.web.http.static_files import TYPES, StaticFiles, quality
+from asyncsvc.web.http.static_files import StaticFiles, file_of_all, quality
 from asyncsvc.web.tasks.schemas import Front
 
 FOLDER = Path(__file__).parent / "static"
@@ -87,14 +87,7 @@ def _wants_page(accept: Iterable[str]) -> bool:
     return html > 0 and html >= rated.get(JSON_MEDIA, 0.0)
 
 
-@operation(
-    scope=Permission.OPEN,
-    answer=str,
-    media=tuple(dict.fromkeys(TYPES.values())),
-    errors=("not_found",),
-    gives=("ETag",),
-    also={304: "the client has the file already"},
-)
+@file_of_all
 async def file(request: Request) -> Response:
     """GET /page/{path}: a file of the web page.
 
