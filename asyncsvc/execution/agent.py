@@ -306,8 +306,8 @@ class Model:
             "finish_reason_raw": raw,
         }
         step = self._records.history.steps[-1]
-        step.parts = [delta.text for delta in call.received if not delta.reasoning]
-        step.thoughts = [delta.text for delta in call.received if delta.reasoning]
+        step.parts = call.received.texts(reasoning=False)
+        step.thoughts = call.received.texts(reasoning=True)
         drafts = [Draft(EventType.MESSAGE, sink.fields | ended)]
         drafts += self._calls(number, sink)
         await self._records.append(*drafts, durable=True)

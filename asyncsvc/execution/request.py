@@ -54,9 +54,7 @@ async def chat(client: Client, journal: Journal, call: Call, body: dict[str, Any
         answer = await without_refused_fields(call, journal, ask, refusal.fields)
     if back is not None:
         back.finish()
-    written = "".join(
-        [delta.text if delta.call is None else delta.written for delta in call.received]
-    )
+    written = "".join([delta.written for delta in call.received])
     counts = completed_usage(answer.usage, last_user_text(messages), written)
     raw = answer.ending.word if answer.ending else None
     return Completed(call.text, counts, answer.called, answer.finish_reason, raw)

@@ -9,7 +9,8 @@ hold up the writer.
 One commit is under way at a time, and what gathers meanwhile goes into the next commit. An append
 is applied when its commit begins, on a transaction that becomes the truth only when the database
 has accepted it: a refused write leaves memory as it was. The futures of a commit are
-resolved while the next one is already being written.
+resolved while the next one is already being written. A long result is written ahead of its append,
+a part with each commit.
 """
 
 import asyncio
@@ -28,6 +29,7 @@ from asyncsvc.errors import (
     TaskNotFound,
 )
 from asyncsvc.journal.counters import Writes
+from asyncsvc.journal.long_results import LongResult, long_result
 from asyncsvc.journal.subscriptions import Feed, Topics
 from asyncsvc.journal.transaction import (
     Arrival,
@@ -38,7 +40,7 @@ from asyncsvc.journal.transaction import (
     Removal,
     Transaction,
 )
-from asyncsvc.storage.entries import Event, Row, Tried
+from asyncsvc.storage.entries import Event, ResultPart, Row, Tried
 from asyncsvc.storage.protocol import Store
 from asyncsvc.tasks.state import FINISHED, Task
 
@@ -73,6 +75,8 @@ class Append:
     entries: Sequence[Entry]
     then: Callable[[Outcome], None] | None
     done: "asyncio.Future[list[Task]]"
+    long: LongResult | None = None
+    """Parts of a result that are to be written ahead."""
 
     def settle(self, outcome: Outcome) -> None:
         """Resolve the future: the entries are on the disk, or refused."""
@@ -158,7 +162,7 @@ class Journal:
         outcome even so, and before the future knows of it.
         """
         done: asyncio.Future[list[Task]] = self._loop.create_future()
-        append = Append(entries, then, done)
+        append = Append(entries, then, done, long_result(entries, self.live.get))
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
         else:
@@ -251,17 +255,20 @@ class Journal:
 
     async def _commit_some(self) -> None:
         batch, self._waiting = self._waiting[:COMMIT_MOST], self._waiting[COMMIT_MOST:]
+        batch, ahead, part = _written_ahead(batch)
         try:
-            await self._commit(batch)
+            await self._commit(batch, part)
         except Exception as error:
             if isinstance(error, MemoryError):
                 error = StorageUnavailable("there is no memory left for this write")
             if not isinstance(error, StorageUnavailable | StaleLease):
                 log.exception("a commit failed")
                 error = StorageUnavailable(f"internal: {error}")
-            self._settled += [(append, error) for append in batch]
+            self._settled += [(append, error) for append in batch + ahead[:1]]
+            ahead = ahead[1:]
+        self._waiting[:0] = ahead
 
-    async def _commit(self, appends: list[Append]) -> None:
+    async def _commit(self, appends: list[Append], part: ResultPart | None) -> None:
         uncached_tasks = await self._uncached_tasks(appends)
         transaction = Transaction(
             (lambda task_id: self.live.get(task_id) or uncached_tasks.get(task_id))
@@ -272,7 +279,8 @@ class Journal:
             self.store.node,
         )
         outcomes: list[tuple[Append, Outcome]] = []
-        accepted = False
+        if accepted := part is not None:
+            transaction.accept([part])
         for append in appends:
             try:
                 outcomes.append((append, transaction.accept(append.entries)))
@@ -347,6 +355,20 @@ class Journal:
         events = transaction.commit.events
         self._topics.publish(events, gone)
         self.feed.publish(events)
+
+
+def _written_ahead(batch: list[Append]) -> tuple[list[Append], list[Append], ResultPart | None]:
+    """The appends that are ready; those that are not, and a part of the first of these."""
+    ahead = [append for append in batch if append.long is not None]
+    if not ahead:
+        return batch, ahead, None
+    part = None
+    while ahead and ahead[0].long is not None:
+        if (part := next(ahead[0].long.parts, None)) is not None:
+            break
+        ahead[0].entries, ahead[0].long = ahead[0].long.entries, None
+        del ahead[0]
+    return [append for append in batch if append.long is None], ahead, part
 
 
 __all__ = [

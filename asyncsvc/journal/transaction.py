@@ -59,7 +59,8 @@ class Change:
     `result` is stored where the task has left `running`; `call` names the account whose rate
     window counts this start, and `tokens` its estimate; `source` is the state that the task
     must still be in, `epoch` the run that writes this: no later one may have begun. `durable`:
-    sync the events to the disk even where they change no state.
+    sync the events to the disk even where they change no state. `rest`: how many bytes that follow
+    on `result` are stored already.
     """
 
     task_id: str
@@ -70,6 +71,7 @@ class Change:
     source: State | None = None
     epoch: int | None = None
     durable: bool = False
+    rest: int = 0
 
 
 @dataclass(slots=True)
@@ -234,6 +236,7 @@ class Transaction:
             commit.results[task.n] = None
         if entry.result is not None and task.state is not State.RUNNING:
             commit.results[task.n] = entry.result
+            commit.rests[task.n] = entry.rest
         if entry.call is not None:
             commit.calls.append((entry.call, self.at, entry.tokens))
         return task

@@ -169,6 +169,7 @@ class Monitor:
         pause_s = self.rhythm.relief_s if useful else self.rhythm.idle_relief_s
         if now - self._relieved_at >= pause_s:
             self._relieved_at, self._before, self._freed = now, used, freed
+            await self._journal.store.upkeep.release_memory()
             await self._relieve()
 
     async def _watch(self) -> None:

@@ -12,7 +12,7 @@ with the next answer that is written.
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -78,7 +78,7 @@ class Answer:
     """Usage, finish reason, the provider's id of the model, the model's name."""
 
     @classmethod
-    def of_call(cls, deltas: Sequence[Delta], result: str, facts: dict[str, Any]) -> "Answer":
+    def of_call(cls, deltas: Iterable[Delta], result: str, facts: dict[str, Any]) -> "Answer":
         """The answer of a call."""
         events = [(draft.type.value, draft.data) for draft in drafts(deltas)]
         return cls(events, None if events else result, facts)

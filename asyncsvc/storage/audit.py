@@ -1,8 +1,9 @@
 """The audit of a database: tasks and events as they stand in the file, for a check from outside.
 
-Owns queries that use nothing of the code that wrote the file, so that a fault there is not read
-over by the same fault here. Looks only at copies or at files that no service has open. Never
-writes, but for `write_settings`, which opens the database as the service does.
+Owns queries that use nothing of the code that wrote the file but how a long result is put together,
+so that a fault there is not read over by the same fault here. Looks only at copies or at files that
+no service has open. Never writes, but for `write_settings`, which opens the database as the service
+does.
 """
 
 import shutil
@@ -15,6 +16,7 @@ from typing import Any
 
 import orjson
 
+from asyncsvc.storage.columns import RESULT
 from asyncsvc.storage.migrations import connected
 
 UNREADABLE = sqlite3.Error
@@ -122,7 +124,7 @@ def finished(database: Path) -> dict[str, Finished]:
         "SELECT id, state, starts, version, finished_at, "
         "(SELECT COUNT(*) FROM events WHERE task_n = n), "
         "(SELECT MAX(seq) FROM events WHERE task_n = n), "
-        "(SELECT result FROM results WHERE task_n = n) FROM tasks WHERE finished_at IS NOT NULL"
+        f"(SELECT {RESULT} FROM results WHERE task_n = n) FROM tasks WHERE finished_at IS NOT NULL"
     )
     with closing(sqlite3.connect(database)) as connection:
         return {row[0]: Finished(*row[1:]) for row in connection.execute(sql)}
@@ -137,7 +139,7 @@ def lives(database: Path) -> list[Life]:
         ):
             events[n].append((*event, orjson.loads(data)))
         rows = connection.execute(
-            "SELECT tasks.n, id, state, attempts, starts, error, body, result FROM tasks "
+            f"SELECT tasks.n, id, state, attempts, starts, error, body, {RESULT} FROM tasks "
             "JOIN bodies ON bodies.task_n = tasks.n LEFT JOIN results ON results.task_n = tasks.n"
         )
         return [

@@ -138,6 +138,11 @@ UPDATE_TASK = (
     "WHERE n = ? AND version = ? AND epoch = ?"
 )
 SELECT_TASK = f"SELECT {', '.join(f'tasks.{name}' for name in TASK_COLUMNS)}"
+RESULT = (
+    "iif(rest > 0, result || (SELECT group_concat(part, '') FROM (SELECT part FROM result_parts "
+    "WHERE result_parts.task_n = results.task_n ORDER BY at)), result)"
+)
+"""A whole result, of a row of `results`."""
 
 
 class _Values:

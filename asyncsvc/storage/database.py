@@ -21,7 +21,7 @@ import aiosqlite
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
 from asyncsvc.storage import own_files
-from asyncsvc.storage.columns import CREATE_NEW_TASKS, SELECT_TASK, TASK_COLUMNS, task_of
+from asyncsvc.storage.columns import CREATE_NEW_TASKS, RESULT, SELECT_TASK, TASK_COLUMNS, task_of
 from asyncsvc.storage.connection import READ_PRAGMAS, Reader, Writer
 from asyncsvc.storage.entries import Commit, EventRow, loads
 from asyncsvc.storage.files import SQLiteBatches, SQLiteFiles
@@ -40,7 +40,7 @@ from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.slow_reads import AT_ONCE, SlowReads
 from asyncsvc.storage.statements import new_tasks, only_new_tasks, write
 from asyncsvc.storage.texts import SQLiteTexts
-from asyncsvc.storage.upkeep import SQLiteUpkeep
+from asyncsvc.storage.upkeep import Execute, SQLiteUpkeep
 from asyncsvc.storage.waits import SQLiteWaits
 from asyncsvc.storage.webhooks import SQLiteDeliveries
 from asyncsvc.tasks.state import UNFINISHED, Task
@@ -86,7 +86,11 @@ class Database:
         self.files: FileReads = SQLiteFiles(self._read)
         self.batches: BatchReads = SQLiteBatches(self._read)
         self.deliveries: DeliveryReads = SQLiteDeliveries(self._read)
-        self.upkeep: Upkeep = SQLiteUpkeep(path, writer, self._read, opened, self.refusals)
+        connections: list[Execute] = [reader.execute_fetchall for reader in readers]
+        connections += [connection.execute for connection in (writer, *aside)]
+        self.upkeep: Upkeep = SQLiteUpkeep(
+            path, writer, self._read, connections, opened, self.refusals
+        )
         self.searches = SlowReads("searches", aside[:AT_ONCE])
         self.scans = SlowReads("counts and filters", aside[AT_ONCE : 2 * AT_ONCE])
         self._texts = SQLiteTexts(aside[2 * AT_ONCE :], self.refusals)
@@ -185,8 +189,13 @@ class Database:
         return found
 
     async def result(self, n: int) -> str | None:
-        rows = await self._read("SELECT result FROM results WHERE task_n = ?", (n,))
-        found = str(rows[0][0]) if rows else None
+        rows = await self._read(
+            "SELECT result, 0 AS at FROM results WHERE task_n = ?1 UNION ALL "
+            "SELECT part, at FROM result_parts WHERE task_n = ?1 AND "
+            "(SELECT rest > 0 FROM results WHERE task_n = ?1) ORDER BY at",
+            (n,),
+        )
+        found = "".join([row[0] for row in rows]) if rows else None
         memory.expect(len(found or ""))
         return found
 
@@ -296,7 +305,7 @@ class Database:
         where = "AND state = ?2" if state else "AND ?2 IS NULL"
         where += " AND ?3 IS NULL" if owner is None else " AND owner = ?3"
         sizes = await unlimited(
-            "SELECT n, LENGTH(body) + COALESCE(LENGTH(result), 0) FROM tasks "
+            "SELECT n, LENGTH(body) + COALESCE(LENGTH(result) + rest, 0) FROM tasks "
             "JOIN bodies ON bodies.task_n = n LEFT JOIN results ON results.task_n = n "
             f"WHERE n > ?1 {where} ORDER BY n LIMIT {EXPORTED_TASKS}",
             (after, state, owner),
@@ -307,7 +316,7 @@ class Database:
                 break
             last, held = n, held + size
         rows = await unlimited(
-            f"{SELECT_TASK}, body, result FROM tasks JOIN bodies ON bodies.task_n = n "
+            f"{SELECT_TASK}, body, {RESULT} FROM tasks JOIN bodies ON bodies.task_n = n "
             f"LEFT JOIN results ON results.task_n = n WHERE n > ?1 {where} AND n <= ?4 ORDER BY n",
             (after, state, owner, last),
         )

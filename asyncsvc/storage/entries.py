@@ -326,6 +326,18 @@ class ResponseRequest(Row):
 
 
 @dataclass(frozen=True, slots=True)
+class ResultPart(Row):
+    """A piece of the long result of a task that is not finished: `at` is the byte of the whole
+    result with which it begins. The one that is `first` voids all that were written before."""
+
+    task_n: int
+    at: int
+    part: str
+    first: bool
+    durable: bool = field(default=False, kw_only=True)
+
+
+@dataclass(frozen=True, slots=True)
 class KeyUsed(Row):
     """An idempotency key has made something that is no task, with this id."""
 
@@ -370,6 +382,9 @@ class Commit:
     events: list[Event] = field(default_factory=list)
     results: dict[int, str | None] = field(default_factory=dict)
     """The results by the task's number; None removes the result that a new start has made void."""
+    rests: dict[int, int] = field(default_factory=dict)
+    """How many bytes of a result, by the task's number, earlier commits wrote as `ResultPart`;
+    `results` has its beginning."""
     calls: list[tuple[str, int, int]] = field(default_factory=list)
     """(account, ms, estimated tokens) of starts that a rate window counts."""
     keys: list[tuple[str, str, int, int, str]] = field(default_factory=list)
@@ -395,6 +410,7 @@ class Commit:
         """Take over the entries of an append; their tasks are added at the end."""
         self.events += later.events
         self.results |= later.results
+        self.rests |= later.rests
         self.calls += later.calls
         self.keys += later.keys
         self.values |= later.values

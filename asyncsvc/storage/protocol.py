@@ -155,6 +155,10 @@ class Upkeep(Protocol):
     async def look_at_pages(self) -> None:
         """Take the store's free pages into account in `room`. Raises StorageUnavailable."""
 
+    async def release_memory(self) -> None:
+        """Free what is in memory only to make reads faster. A part of the store that is at work
+        does so when it is done, and is not waited for."""
+
     # The rest is called by the journal between two commits. Raises StorageUnavailable.
 
     async def forget_calls(self, before: int) -> None:

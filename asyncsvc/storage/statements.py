@@ -25,7 +25,14 @@ from asyncsvc.storage.columns import (
     task_row,
     usual_row,
 )
-from asyncsvc.storage.entries import CallsBounded, Commit, KeyUsed, ResponseRequest, Row
+from asyncsvc.storage.entries import (
+    CallsBounded,
+    Commit,
+    KeyUsed,
+    ResponseRequest,
+    ResultPart,
+    Row,
+)
 from asyncsvc.tasks.state import EventType, State
 from asyncsvc.tasks.submission import PREVIEW_CHARS
 
@@ -48,6 +55,17 @@ def write_row(row: Row, connection: sqlite3.Connection) -> None:
 def _(row: ResponseRequest, connection: sqlite3.Connection) -> None:
     sql = "INSERT OR REPLACE INTO responses SELECT n, ? FROM tasks WHERE id = ? AND ?"
     insert_large(connection, sql, (orjson.dumps(row.request), row.task_id))
+
+
+@write_row.register
+def _(row: ResultPart, connection: sqlite3.Connection) -> None:
+    if row.first:
+        connection.execute("DELETE FROM result_parts WHERE task_n = ?", (row.task_n,))
+    sql = (
+        "INSERT INTO result_parts (at, part, task_n) "
+        "SELECT ?, ?, n FROM tasks WHERE n = ? AND finished_at IS NULL AND ?"
+    )
+    insert_large(connection, sql, (row.at, row.part, row.task_n))
 
 
 @write_row.register
@@ -105,7 +123,7 @@ def write(connection: sqlite3.Connection, commit: Commit) -> None:
     """All entries, within the open transaction. Raises StaleLease and what sqlite3 raises."""
     _write_tasks(connection, commit)
     if commit.results:
-        _write_results(connection, commit.results)
+        _write_results(connection, commit)
     if commit.calls:
         sql = "INSERT INTO calls (gate, at, tokens) VALUES (?, ?, ?)"
         connection.executemany(sql, commit.calls)
@@ -155,12 +173,14 @@ def _check_epoch(connection: sqlite3.Connection, n: int, epoch: int) -> None:
         raise StaleLease(row[0])
 
 
-def _write_results(connection: sqlite3.Connection, results: dict[int, str | None]) -> None:
+def _write_results(connection: sqlite3.Connection, commit: Commit) -> None:
+    results = commit.results
     gone = [(n,) for n, text in results.items() if text is None]
-    written = [(n, text) for n, text in results.items() if text is not None]
-    connection.executemany("DELETE FROM results WHERE task_n = ?", gone)
+    written = [(n, text, commit.rests.get(n, 0)) for n, text in results.items() if text is not None]
+    for table in ("results", "result_parts"):
+        connection.executemany(f"DELETE FROM {table} WHERE task_n = ?", gone)
     for row in written:
-        insert_large(connection, "INSERT OR REPLACE INTO results SELECT ?, ? WHERE ?", row)
+        insert_large(connection, "INSERT OR REPLACE INTO results SELECT ?, ?, ? WHERE ?", row)
     previews = [((text or "")[:PREVIEW_CHARS] or None, n) for n, text in results.items()]
     connection.executemany("UPDATE tasks SET result_preview = ? WHERE n = ?", previews)
 

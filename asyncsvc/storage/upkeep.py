@@ -11,12 +11,13 @@ file may have in use again soon stay in it. A file of an older version, which ca
 is written anew by `backup` and `restore`.
 """
 
+import asyncio
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from asyncsvc.storage.connection import Read, Writer
 from asyncsvc.storage.lock import OpenedFiles
@@ -25,11 +26,13 @@ from asyncsvc.storage.refusals import Refusals
 from asyncsvc.storage.room import DiskRoom
 
 T = TypeVar("T")
+Execute = Callable[[str], Awaitable[Any]]
+"""Runs a statement on one connection."""
 
 TASKS_AT_ONCE = 50
 EVENTS_AT_ONCE = 500
 BYTES_AT_ONCE = 4 * 1024 * 1024
-"""Of bodies: a task of 10 MB goes alone."""
+"""Of bodies and long results: a task of 10 MB goes alone."""
 KEPT_AT_ONCE = 200
 SHRINK_PAGES = 64
 """Pages moved and cut off in one step: a quarter of a megabyte, some milliseconds."""
@@ -38,13 +41,21 @@ SPARE_PAGES, SPARE_SHARE = 256, 16
 WAL_BYTES = 16 * 1024 * 1024
 """A longer log is cut when all of it has been copied."""
 CUT_WAIT_MS = 20
+IDLE_WITHIN_S = 1.0
+"""How long the connections are waited for that are to free their caches."""
 
 
 class SQLiteUpkeep:
     """`Upkeep` of a SQLite file."""
 
     def __init__(
-        self, path: Path, writer: Writer, read: Read, opened: OpenedFiles, refusals: Refusals
+        self,
+        path: Path,
+        writer: Writer,
+        read: Read,
+        connections: Sequence[Execute],
+        opened: OpenedFiles,
+        refusals: Refusals,
     ) -> None:
         self.room = DiskRoom(path)
         self.fault = opened.fault
@@ -53,6 +64,8 @@ class SQLiteUpkeep:
         self._path = path
         self._writer = writer
         self._read = read
+        self._connections = connections
+        self._releasing: asyncio.Future[list[object]] | None = None
         self._opened = opened
         self._refusals = refusals
 
@@ -75,6 +88,12 @@ class SQLiteUpkeep:
             "SELECT freelist_count * page_size FROM pragma_freelist_count, pragma_page_size"
         )
         self.room.free_pages = int(rows[0][0])
+
+    async def release_memory(self) -> None:
+        if self._releasing is None or self._releasing.done():
+            done = [execute("PRAGMA shrink_memory") for execute in self._connections]
+            self._releasing = asyncio.gather(*done, return_exceptions=True)
+        await asyncio.wait({self._releasing}, timeout=IDLE_WITHIN_S)
 
     async def shrink(self) -> int:
         return await self.run(partial(shrink, expect=self._opened.expect))
@@ -114,7 +133,8 @@ def _events(db: sqlite3.Connection) -> int:
 
 def _tasks(db: sqlite3.Connection, before: int) -> int:
     rows = db.execute(
-        "SELECT n, COALESCE((SELECT LENGTH(body) FROM bodies WHERE task_n = n), 0) FROM tasks "
+        "SELECT n, COALESCE((SELECT LENGTH(body) FROM bodies WHERE task_n = n), 0) + "
+        "COALESCE((SELECT rest FROM results WHERE task_n = n), 0) FROM tasks "
         "WHERE finished_at IS NOT NULL AND finished_at < ? ORDER BY finished_at LIMIT ?",
         (before, TASKS_AT_ONCE),
     )

@@ -17,7 +17,7 @@ from asyncsvc.tasks.state import Task
 
 _SIZE = (
     "COALESCE((SELECT length(body) FROM bodies WHERE bodies.task_n = callbacks.task_n), 0) + "
-    "COALESCE((SELECT length(CAST(result AS BLOB)) FROM results "
+    "COALESCE((SELECT length(CAST(result AS BLOB)) + rest FROM results "
     "WHERE results.task_n = callbacks.task_n), 0)"
 )
 

@@ -5,9 +5,10 @@ one kind, and the event that each piece becomes. Promises that the joined texts 
 the joined texts of the pieces. Never stores anything.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, Protocol
 
+from asyncsvc.providers.answers.pieces import add
 from asyncsvc.tasks.state import Draft, EventType
 
 Object = dict[str, Any]
@@ -97,22 +98,53 @@ def _draft(delta: Delta) -> Draft:
     return Draft(EventType.REASONING if delta.reasoning else EventType.CHUNK, {"text": delta.text})
 
 
-def drafts(deltas: Sequence[Delta]) -> list[Draft]:
+def drafts(deltas: Iterable[Delta]) -> list[Draft]:
     """The events of these pieces."""
-    if len(deltas) == 1:
+    if isinstance(deltas, list) and len(deltas) == 1:
         return [_draft(deltas[0])]
     return [_draft(delta) for delta in joined(deltas)]
 
 
 def joined(deltas: Iterable[Delta]) -> list[Delta]:
     """Neighbours of the same kind become one."""
-    runs: list[list[Delta]] = []
-    for delta in deltas:
-        if runs and _continues(runs[-1][0], delta):
-            runs[-1].append(delta)
+    return list(Deltas(deltas))
+
+
+class Deltas:
+    """Pieces in their order, neighbours of one kind as one: of each only the text is kept."""
+
+    def __init__(self, deltas: Iterable[Delta] = ()) -> None:
+        self._runs: list[tuple[Delta, list[str]]] = []
+        """The first piece of each run, and the texts of all."""
+        for delta in deltas:
+            self.add(delta)
+
+    def add(self, delta: Delta) -> None:
+        """One more piece."""
+        if self._runs and _continues(self._runs[-1][0], delta):
+            add(self._runs[-1][1], delta.written)
         else:
-            runs.append([delta])
-    return [_one(run) for run in runs]
+            self._runs.append((delta, [delta.written]))
+
+    def clear(self) -> None:
+        """Forget all pieces."""
+        self._runs.clear()
+
+    def texts(self, *, reasoning: bool) -> list[str]:
+        """What was thought, or what was answered, in pieces. Arguments of tools are neither."""
+        return [
+            text
+            for first, texts in self._runs
+            if first.call is None and first.reasoning is reasoning
+            for text in texts
+        ]
+
+    def __bool__(self) -> bool:
+        return bool(self._runs)
+
+    def __iter__(self) -> Iterator[Delta]:
+        for first, texts in self._runs:
+            yield _one(first, "".join(texts))
 
 
 def _continues(first: Delta, delta: Delta) -> bool:
@@ -127,12 +159,11 @@ def _continues(first: Delta, delta: Delta) -> bool:
     return same and delta.call.keys() <= PIECE and len(delta.call["function"]) == 1
 
 
-def _one(run: list[Delta]) -> Delta:
-    first = run[0]
-    if len(run) == 1:
+def _one(first: Delta, written: str) -> Delta:
+    if first.event is not None:
         return first
     if first.call is None:
-        return first._replace(text="".join(delta.text for delta in run))
-    arguments = [delta.call["function"]["arguments"] for delta in run if delta.call]
-    function = first.call["function"] | {"arguments": "".join(arguments)}
-    return Delta("", call=first.call | {"function": function})
+        return first._replace(text=written)
+    return first._replace(
+        call=first.call | {"function": first.call["function"] | {"arguments": written}}
+    )
