@@ -110,16 +110,19 @@ class Commits:
         self.free = asyncio.Event()
         self.free.set()
         self.refusal: Exception | None = None
+        self._taken = 0
         self._commit = store.commit
         store.commit = self._stand_before  # type: ignore[method-assign]
 
-    def refuse(self) -> None:
+    def refuse(self, after: int = 0) -> None:
+        """Refuse all commits but the next `after`."""
         self.refusal = StorageUnavailable("the disk is full")
+        self._taken = len(self.batches) + after
 
     async def _stand_before(self, batch: Commit) -> None:
         self.batches.append(batch)
         self.began.set()
         await self.free.wait()
-        if self.refusal is not None:
+        if self.refusal is not None and len(self.batches) > self._taken:
             raise self.refusal
         await self._commit(batch)

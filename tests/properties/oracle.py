@@ -127,8 +127,10 @@ class Oracle:
         if self.broken is not None:
             raise self.broken
         rows = self.rows(
-            "SELECT n, id, state, attempts, starts, user_metadata, error, result FROM tasks "
-            "LEFT JOIN results ON task_n = n"
+            "SELECT n, id, state, attempts, starts, user_metadata, error, result || COALESCE("
+            "(SELECT group_concat(part, '') FROM (SELECT part FROM result_parts "
+            "WHERE result_parts.task_n = n AND rest > 0 ORDER BY at)), '') "
+            "FROM tasks LEFT JOIN results ON results.task_n = n"
         )
         found = {row[0]: row for row in rows}
         self._mourn(found)

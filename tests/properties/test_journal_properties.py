@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from sqlite3 import connect
 from typing import Any
+from unittest.mock import patch
 
 import orjson
 import pytest
@@ -18,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import IllegalTransition, TaskNotFound
+from asyncsvc.journal import long_results
 from asyncsvc.journal.journal import Change, Journal, Removal
 from asyncsvc.tasks.state import Cause, Draft, EventType, Task, apply, create
 from tests.builders import (
@@ -302,7 +304,14 @@ async def check_prefix(path: Path) -> int:
             seqs = [row.seq for row, task, _ in rows if task == task_id]
             assert seqs == list(range(1, len(seqs) + 1))
         await check_rows(journal)
+        for task_id in {task for _, task, _ in rows}:
+            task = await journal.task(task_id)
+            if task.finished:
+                assert await journal.store.result(task.n) in ("done", LONG), "a part is missing"
         return len(rows)
+
+
+LONG = "text " * 300
 
 
 @pytest.fixture(scope="module")
@@ -315,11 +324,12 @@ def cut(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, bytes]:
             for number in range(6):
                 task_id = f"t{number}"
                 await journal.append(new_task(task_id, b"x" * 3000), begun(task_id))
-                await journal.append(streamed(task_id, "text " * 300))
-                await journal.append(ended(task_id, "text " * 300))
+                await journal.append(streamed(task_id, LONG))
+                await journal.append(ended(task_id, LONG))
             return path.read_bytes(), path.with_name("x.db-wal").read_bytes()
 
-    return asyncio.run(work())
+    with patch.object(long_results, "PART_CHARS", 400):
+        return asyncio.run(work())
 
 
 @settings(SLOWLY, max_examples=40)
@@ -344,7 +354,10 @@ def test_a_log_cut_off_anywhere_leaves_a_prefix(
 WRITER = """
 import asyncio, sys
 from pathlib import Path
+from asyncsvc.journal import long_results
 from tests.builders import begun, ended, journal_at, new_task, streamed
+
+long_results.PART_CHARS = 1
 
 async def work():
     async with journal_at(Path(sys.argv[1])) as journal:
