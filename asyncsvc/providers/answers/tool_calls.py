@@ -17,6 +17,7 @@ from uuid import uuid4
 
 import orjson
 
+from asyncsvc.errors import UpstreamTooLarge
 from asyncsvc.providers.answers.pieces import Fields, Room, add, joined
 
 Object = dict[str, Any]
@@ -100,6 +101,9 @@ def _json(value: Any) -> str:
 
 LATE_ID = "late_id"
 """In a piece: the provider's id of a call that was given out under another."""
+CALLS_MOST = 512
+"""Tool calls in one answer. Each takes a kilobyte beside its arguments: calls without end took
+200 MB before the bound of an answer's characters was reached."""
 PARSED_MOST = 32 << 20
 """Characters of one call's arguments that are parsed to see whether they are whole. Arguments that
 end with a brace in each of many pieces would be parsed from the beginning with each."""
@@ -119,7 +123,7 @@ def put_together(pieces: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     return [calls[index] for index in sorted(calls)]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Call:
     number: int
     index: int | None
@@ -301,6 +305,10 @@ class ToolCalls:
         return None
 
     def _begin(self, piece: Piece) -> Iterator[Object]:
+        if len(self._calls) == CALLS_MOST:
+            raise UpstreamTooLarge(
+                f"the provider sent more than {CALLS_MOST} tool calls in one answer"
+            )
         for earlier in self._held:
             if earlier.given is None and (held := earlier.shown(last=True)) is not None:
                 yield held

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from asyncsvc.errors import UpstreamTooLarge
 from asyncsvc.providers.answers.pieces import Room
-from asyncsvc.providers.answers.tool_calls import ToolCalls, put_together
+from asyncsvc.providers.answers.tool_calls import CALLS_MOST, ToolCalls, put_together
 
 
 def piece(
@@ -227,3 +228,14 @@ def test_arguments_in_many_pieces_are_joined_once(named: dict[str, str]) -> None
     assert len(call.parts) > 1
     shown += calls.rest()
     assert "".join(new["function"]["arguments"] for new in shown) == "".join(parts)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_calls_without_end_are_too_many(whole: bool) -> None:
+    calls = ToolCalls()
+    pieces = [piece("f", "{}", f"call {number}") for number in range(CALLS_MOST + 1)]
+    for each in pieces[:-1]:
+        assert list(calls.repeat([each]) if whole else calls.take(each))
+    assert list(calls.repeat(pieces[:-1])) == [], "those that came may be repeated"
+    with pytest.raises(UpstreamTooLarge, match="more than 512 tool calls in one answer"):
+        list(calls.repeat(pieces) if whole else calls.take(pieces[-1]))
