@@ -43,7 +43,7 @@ from asyncsvc.providers.answers.delta import Sink
 from asyncsvc.providers.answers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.answers.frames import Frames, Mark, Odd
 from asyncsvc.providers.answers.size import AnswerRoom
-from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, body_of
+from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, Turns, body_of
 from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.explained import broken, explained, unconnected
 from asyncsvc.providers.keys import without_keys
@@ -90,6 +90,7 @@ class Client:
         self._gateways: dict[tuple[str, str | None], Gateway] = {}
         """The connections to agent gateways, by URL and token."""
         self._losses = Losses()
+        self._turns = Turns()
 
     async def __aenter__(self) -> Self:
         return self
@@ -288,7 +289,7 @@ class Client:
                     upstream.gate.read(limits, rest=accepted)
                 if not accepted:
                     raise await self._refusal(response, upstream, own)
-                async with aclosing(body_of(response, self._room.most)) as parts:
+                async with aclosing(body_of(response, self._room.most, self._turns)) as parts:
                     async for part in parts:
                         yield part
         except (httpx.InvalidURL, UnicodeError) as error:

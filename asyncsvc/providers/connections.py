@@ -11,6 +11,7 @@ second time and never looks into what it lets through.
 import asyncio
 import ssl
 import zlib
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -135,10 +136,40 @@ TURN_S, TURN_BYTES = 0.001, 1 << 20
 service, the next part is always there, and nothing else would let them."""
 
 
-async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncGenerator[bytes]:
-    """The body of a response as it comes, decompressed. Raises UpstreamTooLarge for a body of more
-    than `AROUND` times `most` bytes, UpstreamInvalid for one that cannot be decompressed. It is a
-    generator, which is to be closed before the response is."""
+class Turns:
+    """Bodies whose next part is always there are read in turns: one of them goes on each time that
+    the event loop comes round, however many there are. If each went on each time, a submit, for
+    which the loop comes round several times, would wait for all of them several times."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        """While there is one, `_give` is scheduled."""
+
+    async def next(self) -> None:
+        """Wait for a turn."""
+        loop = asyncio.get_running_loop()
+        turn: asyncio.Future[None] = loop.create_future()
+        self._waiting.append(turn)
+        if len(self._waiting) == 1:
+            loop.call_soon(self._give, loop)
+        await turn
+
+    def _give(self, loop: asyncio.AbstractEventLoop) -> None:
+        while self._waiting:
+            if not (turn := self._waiting.popleft()).done():
+                turn.set_result(None)
+                break
+        if self._waiting:
+            loop.call_soon(self._give, loop)
+
+
+async def body_of(
+    response: httpx.Response, most: int = DEFAULT_BYTES, turns: Turns | None = None
+) -> AsyncGenerator[bytes]:
+    """The body of a response as it comes, decompressed; `turns` are those of all bodies. Raises
+    UpstreamTooLarge for a body of more than `AROUND` times `most` bytes, UpstreamInvalid for one
+    that cannot be decompressed. It is a generator, which is to be closed before the response is."""
+    turns = turns or Turns()
     stream = cast(httpx.AsyncByteStream, response.stream)
     layers = inflaters(response.headers.get("content-encoding", ""))
     length, turn, spent, now = 0, TURN_BYTES, 0.0, asyncio.get_running_loop().time
@@ -156,7 +187,7 @@ async def body_of(response: httpx.Response, most: int = DEFAULT_BYTES) -> AsyncG
                 began = ended
                 if spent > TURN_S or length > turn:
                     spent, turn = 0.0, length + TURN_BYTES
-                    await asyncio.sleep(0)
+                    await turns.next()
                     began = now()
     for layer in layers:
         if left := layer.end():

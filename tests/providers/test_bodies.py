@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
-from asyncsvc.providers.connections import AROUND, PIECE_BYTES, body_of, inflaters
+from asyncsvc.providers.connections import AROUND, PIECE_BYTES, Turns, body_of, inflaters
 
 MB = 1024 * 1024
 
@@ -249,3 +249,32 @@ async def test_while_parts_are_always_there_others_have_their_turn(parts: list[b
             time.sleep(0.003)  # noqa: ASYNC251
     counting.cancel()
     assert turns >= 20
+
+
+async def test_of_many_such_bodies_one_goes_on_in_each_turn() -> None:
+    each, turns, most, read = [b"x"] * 10, Turns(), 0, 0
+
+    async def reading() -> None:
+        nonlocal read
+        async with aclosing(body_of(httpx.Response(200, stream=Ready(each)), turns=turns)) as body:
+            async for _ in body:
+                time.sleep(0.003)  # noqa: ASYNC251
+                read += 1
+
+    readers = [asyncio.create_task(reading()) for _ in range(4)]
+    await asyncio.sleep(0)  # each has read its first part
+    before = read
+    while not all(reader.done() for reader in readers):
+        await asyncio.sleep(0)
+        most, before = max(most, read - before), read
+    assert (read, most) == (40, 1)
+
+
+async def test_a_body_that_is_left_gives_up_its_turn() -> None:
+    turns = Turns()
+    left, waiting = (asyncio.create_task(turns.next()) for _ in range(2))
+    await asyncio.sleep(0)
+    left.cancel()
+    await waiting
+    await turns.next()
+    assert left.cancelled()

@@ -178,6 +178,9 @@ def _text(value: Any) -> str:
 
 FIELD_BYTES = 4 * 1024 * 1024
 DEEPEST = 32
+KEYS_MOST, ITEMS_MOST = 10_000, 65_536
+"""Of one object or list among the fields that is merged from pieces: each value takes a hundred
+bytes of memory, be it one digit."""
 LOOKED_BACK = 64
 """How many items of a list are compared with a new one."""
 GROWING = frozenset(
@@ -220,6 +223,8 @@ class Fields:
         before = self.held.get(name)
         if before == value or _empty(value):
             return
+        if before is None:
+            _bound(len(self.held), KEYS_MOST)
         if closing and _repeats(before, value):
             self.put(name, value)
         elif (own := self._copied(value)) is not None:
@@ -280,7 +285,8 @@ def _merged(name: str, before: Any, new: Any, depth: int) -> Any:
         return before if new is None else new
     if isinstance(before, dict) and isinstance(new, dict):
         for key, value in new.items():
-            known = key in before
+            if not (known := key in before):
+                _bound(len(before), KEYS_MOST)
             before[key] = _merged(key, before[key], value, depth - 1) if known else value
         return before
     if isinstance(before, list) and isinstance(new, list):
@@ -293,6 +299,7 @@ def _merged(name: str, before: Any, new: Any, depth: int) -> Any:
 def _listed(items: list[Any], new: list[Any], depth: int) -> list[Any]:
     """The items with the new ones. Pieces with the same `index` are one item; without an index an
     item that is already there is a repetition."""
+    _bound(len(items), ITEMS_MOST)
     for item in new:
         index = item.get("index") if isinstance(item, dict) else None
         if index is None:
@@ -310,6 +317,14 @@ def _listed(items: list[Any], new: list[Any], depth: int) -> list[Any]:
         else:
             items[places[0]] = _merged("", items[places[0]], item, depth - 1)
     return items
+
+
+def _bound(count: int, most: int) -> None:
+    if count >= most:
+        raise UpstreamTooLarge(
+            f"the provider sent more than {most} values of one object or list beside the answer's "
+            "text"
+        )
 
 
 def _other_type(one: dict[str, Any], other: dict[str, Any]) -> bool:

@@ -1,5 +1,6 @@
 """Fields that are kept for the next turn: how their pieces are merged."""
 
+from collections.abc import Callable
 from time import process_time
 from typing import Any
 
@@ -80,6 +81,24 @@ def test_all_fields_share_one_room() -> None:
     one.put("a", "x" * 70)
     with pytest.raises(UpstreamTooLarge):
         other.add("b", "x" * 60)
+
+
+@pytest.mark.parametrize(
+    "piece",
+    [
+        lambda number: (f"k{number}", "x"),
+        lambda number: ("a", {f"k{number}": 1}),
+        lambda number: ("a", {"b": [{"index": 0, f"k{number}": 1}]}),
+        lambda number: ("a", [number]),
+        lambda number: ("a", {"b": [[number]]}),
+    ],
+)
+def test_values_without_end_are_too_many(piece: Callable[[int], tuple[str, object]]) -> None:
+    fields, number = Fields(Room(1 << 30)), 0
+    with pytest.raises(UpstreamTooLarge, match="values of one object or list"):
+        for number in range(100_000):
+            fields.add(*piece(number))
+    assert number in (9_999, 10_000, 65_536, 65_537)
 
 
 def test_a_field_that_grows_with_each_piece_costs_the_same_for_each() -> None:
