@@ -38,12 +38,12 @@ def check(data: bytes | bytearray) -> None:
     if not (long or _too_many(data)):
         return
     outside = outside_strings(data, 2 * VALUES_MOST)
+    if outside is not None and long and _LONG_NUMBER.search(outside):
+        raise BeyondBounds(f"it holds a number of more than {DIGITS_MOST} digits")
     if outside is None or _too_many(outside):
         raise BeyondBounds(
             f"it holds more than {VALUES_MOST} values, or {PARTS_MOST} objects, lists and keys"
         )
-    if long and _LONG_NUMBER.search(outside):
-        raise BeyondBounds(f"it holds a number of more than {DIGITS_MOST} digits")
 
 
 def _too_many(data: bytes | bytearray) -> bool:

@@ -322,6 +322,25 @@ async def test_memory_of_a_burst_is_given_back_although_it_is_not_short(tmp_path
 
 
 @virtual
+async def test_the_store_frees_its_memory_before_freed_memory_is_given_back(
+    tmp_path: Path,
+) -> None:
+    async with _services(tmp_path) as services:
+        upkeep, reliefs = services.services.journal.store.upkeep, services.reliefs
+        before: list[int] = []
+
+        async def release() -> None:
+            before.append(len(reliefs))
+
+        with patch.object(upkeep, "release_memory", release):
+            await asyncio.sleep(5)
+            services.seen = replace(CALM, memory=CALM.memory * 2)
+            await asyncio.sleep(60)
+        assert before == list(range(len(reliefs)))
+        assert reliefs
+
+
+@virtual
 async def test_what_is_freed_later_is_given_back_soon(tmp_path: Path) -> None:
     async with _services(tmp_path) as services:
         await asyncio.sleep(30)

@@ -1,6 +1,8 @@
 """The database file: what is committed is there, what is refused has not happened."""
 
 import sqlite3
+import threading
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import closing
 from dataclasses import replace
@@ -12,6 +14,7 @@ from psutil import Process
 
 from asyncsvc.errors import StartError, StorageUnavailable
 from asyncsvc.monitoring.process_statistics import give_back
+from asyncsvc.storage import upkeep
 from asyncsvc.storage.database import READERS
 from asyncsvc.storage.database import Database as Store
 from asyncsvc.storage.entries import Commit
@@ -249,6 +252,29 @@ async def test_the_writer_holds_no_large_text_once_it_is_written(store: Store) -
     found = await store.events(1, most - 1)
     assert [len(row.data) for row in found] == [len('{"text":""}') + size]
     assert len(await store.result(most) or "") == 16 * size
+
+
+async def test_each_connection_frees_its_cache_as_soon_as_it_is_idle(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    freed, may_end = Counter[str](), threading.Event()
+
+    def note(sql: str) -> None:
+        freed[sql] += 1
+
+    await store.writer.run(lambda connection: connection.set_trace_callback(note))
+    for _ in range(READERS):
+        await next(store.readers).set_trace_callback(note)
+    await store.upkeep.release_memory()
+    assert freed["PRAGMA shrink_memory"] == 1 + READERS
+    monkeypatch.setattr(upkeep, "IDLE_WITHIN_S", 0.01)
+    busy = store.writer.run(lambda _: may_end.wait(20))
+    for _ in range(2):
+        await store.upkeep.release_memory()  # does not wait for the writer, nor ask twice
+    assert not busy.done()
+    may_end.set()
+    await store.writer.run(lambda connection: connection.set_trace_callback(None))
+    assert freed["PRAGMA shrink_memory"] == 2 * (1 + READERS)
 
 
 async def test_a_large_body_is_written_with_small_ones(store: Store) -> None:

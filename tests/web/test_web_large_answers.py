@@ -1,9 +1,11 @@
 """Large answers: the same bytes as small ones, in bounded memory, and refused where it is full."""
 
 import asyncio
+import gc
 import json
 import re
 import socket
+import weakref
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import replace
@@ -12,6 +14,7 @@ from typing import Any
 
 import orjson
 import pytest
+from starlette.types import Message
 
 from asyncsvc.errors import ReadRefused
 from asyncsvc.storage import texts
@@ -20,6 +23,7 @@ from asyncsvc.tasks.state import State
 from asyncsvc.web.http import body_memory, large_answers
 from asyncsvc.web.http.connections import Connections
 from asyncsvc.web.http.state import Services
+from asyncsvc.web.http.streaming import Streamed
 from asyncsvc.web.tasks import views, whole_task
 from tests.builders import store_at
 from tests.polling import until
@@ -159,6 +163,33 @@ async def _rest(stream: socket.socket) -> bytes:
         while part := await loop.sock_recv(stream, 1 << 20):
             found += part
     return found
+
+
+async def test_of_an_answer_that_is_left_nothing_waits_for_the_garbage_collector() -> None:
+    left = asyncio.Event()
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b"a large piece"
+        await asyncio.Event().wait()
+
+    async def receive() -> Message:
+        await left.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        if message.get("body"):
+            left.set()
+
+    streamed = Streamed(pieces())
+    held = weakref.ref(streamed)
+    gc.collect()
+    gc.disable()
+    try:
+        await streamed({"type": "http", "method": "GET", "path": "/"}, receive, send)
+        del streamed
+        assert held() is None
+    finally:
+        gc.enable()
 
 
 @pytest.mark.slow

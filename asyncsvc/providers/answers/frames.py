@@ -179,6 +179,8 @@ class EventStream:
         """Bytes of the event that is not complete yet."""
         self._after_cr = False
         self._data: list[bytes] = []
+        self._beyond: TooMuch | None = None
+        """Why the data is not read, where its only line so far holds too much."""
         self._name = b""
         self._stray = bytearray()
         """Lines that are no fields: the words of a proxy, perhaps."""
@@ -230,11 +232,14 @@ class EventStream:
         found: list[Any] = []
         for line in lines:
             if line.startswith(b"data:"):
+                value = None
                 try:
                     json_bounds.check(line)
                     value = None if self._data else orjson.loads(line[5:])
-                except (orjson.JSONDecodeError, json_bounds.BeyondBounds):
-                    value = None
+                except json_bounds.BeyondBounds as error:
+                    self._beyond = TooMuch(str(error))
+                except orjson.JSONDecodeError:
+                    pass
                 if value.__class__ is not dict:
                     self._datum(line[5:], found)
                     continue
@@ -259,6 +264,8 @@ class EventStream:
         if not self._data and data.strip(BLANKS) == DONE_DATA:
             found += self._done()
             return
+        if self._data:
+            self._beyond = None  # what stands in a string is known of all lines together
         self._data.append(data)
         self._hold(len(data) + LINE_COST)
 
@@ -288,10 +295,10 @@ class EventStream:
     def _dispatch(self, found: list[Any]) -> None:
         """A blank line: what was gathered is an event."""
         if self._data:
-            data = b"\n".join(self._data).strip(BLANKS)
-            self._data, self._held, self._open = [], 0, True
+            data, beyond = b"\n".join(self._data).strip(BLANKS), self._beyond
+            self._data, self._held, self._open, self._beyond = [], 0, True, None
             if data:
-                found += self._documents(data)
+                found += [_unread(data, beyond)] if beyond else self._documents(data)
                 self._open = False
         if self._open:
             found.append(Mark.PULSE)

@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import UpstreamTooLarge
+from asyncsvc.net import json_bounds
 from asyncsvc.providers.answers.frames import Frames, Mark, Odd
 
 DONE, PULSE = Mark.DONE, Mark.PULSE
@@ -135,6 +136,32 @@ def test_json_is_read_as_soon_as_it_is_whole() -> None:
 @pytest.mark.parametrize("body", [b"null", b"7", b'"x"'])
 def test_a_document_that_is_no_object(body: bytes) -> None:
     assert read(body, final=True) == [orjson.loads(body)]
+
+
+LONG_NUMBER = b"1" * 70_000
+
+
+def test_a_number_without_end_is_not_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    checked: list[int] = []
+    check = json_bounds.check
+
+    def counted(data: bytes) -> None:
+        checked.append(len(data))
+        check(data)
+
+    monkeypatch.setattr(json_bounds, "check", counted)
+    (odd, after) = read(b'data: {"a":' + LONG_NUMBER + b'}\n\ndata: {"a":1}\n\n')
+    assert (type(odd), odd.why, after) == (
+        Odd,
+        "the provider sent JSON that is not read: it holds a number of more than 1000 digits",
+        A,
+    )
+    assert len([size for size in checked if size > 1000]) == 1
+
+
+def test_digits_in_a_text_of_several_lines_are_no_number() -> None:
+    (found,) = read(b'data: {"a":"x\ndata: ' + LONG_NUMBER + b'\ndata: y"}\n\n')
+    assert found == {"a": f"x\n{LONG_NUMBER.decode()}\ny"}
 
 
 def test_what_could_not_be_read_says_why_without_its_contents() -> None:
