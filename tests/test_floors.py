@@ -138,7 +138,16 @@ FACES = {
         "alarms", "explain", "figures", "model_log", "monitor", "otel", "spans", "task_log",
         "why_slow",
     },
-    "net": {"allowed_hosts", "egress", "interim", "json_bounds", "pinned", "signing", "tls"},
+    "net": {
+        "allowed_hosts",
+        "bounded_reads",
+        "egress",
+        "json_bounds",
+        "pinned",
+        "response_heads",
+        "signing",
+        "tls",
+    },
     "providers": {
         "addresses", "agents", "client", "registry", "tokens", "tools", "trial", "upstream",
     },

@@ -7,6 +7,7 @@ something is valid JSON: that is the parser's business.
 """
 
 import re
+from typing import NamedTuple
 
 SMALL = 64 * 1024
 """A shorter text needs no look: it can hold nothing that takes more than some milliseconds."""
@@ -35,20 +36,33 @@ def check(data: bytes | bytearray) -> None:
     if len(data) <= SMALL:
         return
     long = b"0" * (DIGITS_MOST + 1) in data.translate(DIGITS)
-    if not (long or _too_many(data)):
+    found = _counted(data)
+    if not (long or found.too_many()):
         return
     outside = outside_strings(data, 2 * VALUES_MOST)
-    if outside is not None and long and _LONG_NUMBER.search(outside):
-        raise BeyondBounds(f"it holds a number of more than {DIGITS_MOST} digits")
-    if outside is None or _too_many(outside):
-        raise BeyondBounds(
-            f"it holds more than {VALUES_MOST} values, or {PARTS_MOST} objects, lists and keys"
-        )
+    if outside is not None:
+        if long and _LONG_NUMBER.search(outside):
+            raise BeyondBounds(f"it holds a number of more than {DIGITS_MOST} digits")
+        # Where strings are few, they are counted a second time for nothing.
+        if not found.too_many(len(data) - len(outside)) and not _counted(outside).too_many():
+            return
+    raise BeyondBounds(
+        f"it holds more than {VALUES_MOST} values, or {PARTS_MOST} objects, lists and keys"
+    )
 
 
-def _too_many(data: bytes | bytearray) -> bool:
+class _Counts(NamedTuple):
+    parts: int
+    values: int
+
+    def too_many(self, strings: int = 0) -> bool:
+        """Whether they are too many, even if all of so many bytes in strings have been counted."""
+        return self.parts - strings > PARTS_MOST or self.values - strings > VALUES_MOST
+
+
+def _counted(data: bytes | bytearray) -> _Counts:
     parts = data.count(b"[") + data.count(b"{") + data.count(b":")
-    return parts > PARTS_MOST or parts + data.count(b",") + 1 > VALUES_MOST
+    return _Counts(parts, parts + data.count(b",") + 1)
 
 
 def outside_strings(data: bytes | bytearray, quotes_most: int) -> bytes | None:

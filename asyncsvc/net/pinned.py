@@ -17,8 +17,9 @@ from ipaddress import ip_address
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
+from asyncsvc.net.bounded_reads import bounded_socket
 from asyncsvc.net.egress import Egress, Target
-from asyncsvc.net.interim import BoundedResponse
+from asyncsvc.net.response_heads import BoundedResponse
 
 RESOLVING = 4
 """Threads for looking up names: a name server that does not answer holds up only their owner."""
@@ -71,10 +72,10 @@ class PinnedAddresses(AbstractResolver):
 
     def socket(self, info: aiohttp.AddrInfoType) -> socket.socket:
         """The last look, at what is about to be connected."""
-        family, kind, protocol, _, address = info
+        address = info[4]
         if ip_address(address[0]) not in map(ip_address, self._addresses):
             raise OSError(f"{address[0]} is not an address that was admitted")
-        return socket.socket(family, kind, protocol)
+        return bounded_socket(info)
 
     async def close(self) -> None:
         """There is nothing to close."""

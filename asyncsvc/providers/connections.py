@@ -25,7 +25,8 @@ import httpx
 import httpx_aiohttp
 
 from asyncsvc.errors import UpstreamInvalid
-from asyncsvc.net.interim import BoundedResponse
+from asyncsvc.net.bounded_reads import bounded_socket
+from asyncsvc.net.response_heads import BoundedResponse
 from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
 
 ACCEPTED = "gzip, deflate"
@@ -366,7 +367,9 @@ def _session() -> aiohttp.ClientSession:
     trace = aiohttp.TraceConfig()
     trace.on_connection_reuseconn.append(_note_reuse)
     # No limit of its own: the gates decide how many calls are under way.
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEPT_S)
+    connector = aiohttp.TCPConnector(
+        limit=0, keepalive_timeout=KEPT_S, socket_factory=bounded_socket
+    )
     return aiohttp.ClientSession(
         connector=connector,
         timeout=aiohttp.ClientTimeout(total=None),

@@ -81,8 +81,12 @@ class _Whole:
         self._body = bytearray()
         self._next_try = 0
         self._given = False
+        self._beyond = False
+        """The body holds more than may be read, and what follows makes it no less."""
 
     def feed(self, part: bytes) -> list[Any]:
+        if self._beyond:
+            return []
         self._body += part
         size = len(self._body)
         if size > self._most:
@@ -94,7 +98,10 @@ class _Whole:
         try:
             json_bounds.check(self._body)
             value = orjson.loads(self._body)
-        except (orjson.JSONDecodeError, json_bounds.BeyondBounds):
+        except json_bounds.BeyondBounds as error:
+            body, self._body, self._beyond = bytes(self._body), bytearray(), True
+            return [_unread(body, TooMuch(str(error)), whole=True)]
+        except orjson.JSONDecodeError:
             return []
         self._body.clear()
         self._next_try = 0
