@@ -20,6 +20,8 @@ DIGITS_MOST = 1000
 DIGITS = bytes(ord("0") if chr(byte) in "0123456789" else ord(" ") for byte in range(256))
 """Translates each digit into 0 and all else into a blank."""
 
+TOO_LONG = f"it holds a number of more than {DIGITS_MOST} digits"
+TOO_MANY = f"it holds more than {VALUES_MOST} values, or {PARTS_MOST} objects, lists and keys"
 _LONG_NUMBER = re.compile(rb"\d{%d}" % (DIGITS_MOST + 1))
 
 
@@ -35,41 +37,54 @@ def check(data: bytes | bytearray) -> None:
     """
     if len(data) <= SMALL:
         return
-    long = b"0" * (DIGITS_MOST + 1) in data.translate(DIGITS)
-    found = _counted(data)
-    if not (long or found.too_many()):
+    long_at = data.translate(DIGITS).find(b"0" * (DIGITS_MOST + 1))
+    if long_at >= 0 and not _in_string(data[:long_at]):
+        raise BeyondBounds(TOO_LONG)
+    found = counted(data)
+    if long_at < 0 and not found.too_many():
         return
     outside = outside_strings(data, 2 * VALUES_MOST)
     if outside is not None:
-        if long and _LONG_NUMBER.search(outside):
-            raise BeyondBounds(f"it holds a number of more than {DIGITS_MOST} digits")
+        if long_at >= 0 and _LONG_NUMBER.search(outside):
+            raise BeyondBounds(TOO_LONG)
         # Where strings are few, they are counted a second time for nothing.
-        if not found.too_many(len(data) - len(outside)) and not _counted(outside).too_many():
+        if not found.too_many(len(data) - len(outside)) and not counted(outside).too_many():
             return
-    raise BeyondBounds(
-        f"it holds more than {VALUES_MOST} values, or {PARTS_MOST} objects, lists and keys"
-    )
+    raise BeyondBounds(TOO_MANY)
 
 
-class _Counts(NamedTuple):
-    parts: int
-    values: int
+class Counts(NamedTuple):
+    """At most so many values, and of these so many objects, lists and keys."""
+
+    parts: int = 0
+    values: int = 0
 
     def too_many(self, strings: int = 0) -> bool:
         """Whether they are too many, even if all of so many bytes in strings have been counted."""
         return self.parts - strings > PARTS_MOST or self.values - strings > VALUES_MOST
 
 
-def _counted(data: bytes | bytearray) -> _Counts:
+def counted(data: bytes | bytearray) -> Counts:
+    """The counts of a text, or of a part of one; what stands in strings is counted as well."""
     parts = data.count(b"[") + data.count(b"{") + data.count(b":")
-    return _Counts(parts, parts + data.count(b",") + 1)
+    return Counts(parts, parts + data.count(b",") + 1)
+
+
+def _in_string(before: bytes | bytearray) -> bool:
+    """Whether what follows on the beginning of a text stands in a string."""
+    return _without_escapes(before).count(b'"') % 2 == 1
+
+
+def _without_escapes(data: bytes | bytearray) -> bytes | bytearray:
+    if b"\\" in data:
+        # In this order: a backslash that is itself escaped escapes no quote.
+        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return data
 
 
 def outside_strings(data: bytes | bytearray, quotes_most: int) -> bytes | None:
     """What stands outside of strings; None where there are more quotes than that."""
-    if b"\\" in data:
-        # In this order: a backslash that is itself escaped escapes no quote.
-        data = data.replace(b"\\\\", b"").replace(b'\\"', b"")
+    data = _without_escapes(data)
     if data.count(b'"') > quotes_most:
         return None
     return b"".join(data.split(b'"')[::2])

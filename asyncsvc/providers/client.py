@@ -43,7 +43,15 @@ from asyncsvc.providers.answers.delta import Sink
 from asyncsvc.providers.answers.embeddings import Embeddings, embeddings_in, refusal_in
 from asyncsvc.providers.answers.frames import Frames, Mark, Odd
 from asyncsvc.providers.answers.size import AnswerRoom
-from asyncsvc.providers.connections import ACCEPTED, Connections, Forgotten, Losses, Turns, body_of
+from asyncsvc.providers.connections import (
+    ACCEPTED,
+    Connections,
+    Forgotten,
+    Losses,
+    Turns,
+    body_of,
+    without_frames,
+)
 from asyncsvc.providers.dialects import SESSION_HEADER
 from asyncsvc.providers.explained import broken, explained, unconnected
 from asyncsvc.providers.keys import without_keys
@@ -185,6 +193,8 @@ class Client:
                 async with aclosing(stream) as parts:
                     async for part in parts:
                         found += [f for f in frames.feed(part) if not isinstance(f, Mark)]
+                        if found and isinstance(found[0], Odd):
+                            break
                         if found:
                             limit.reschedule(asyncio.get_running_loop().time() + LINGER_S)
                 found += [f for f in frames.end() if not isinstance(f, Mark)]
@@ -219,6 +229,7 @@ class Client:
         except TimeoutError:
             raise ConnectTimeout(f"no answer within {FETCH_S:g} s") from None
         except (httpx.InvalidURL, httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            without_frames(error)
             raise _translate(error, self._timeouts) from error
 
     async def _get(self, url: str, headers: dict[str, str]) -> tuple[int, Any]:
@@ -295,10 +306,12 @@ class Client:
         except (httpx.InvalidURL, UnicodeError) as error:
             raise UpstreamInvalid(f"not an address: {error}") from None
         except Forgotten as error:
+            without_frames(error)
             if acts or not self._losses.lost(upstream.gate.name, error.pool):
                 raise UpstreamDisconnected(f"the connection broke: {error}") from error
             raise KeptConnectionLost(f"a kept connection was lost: {error}") from error
         except (httpx.HTTPError, aiohttp.ClientError, OSError) as error:
+            without_frames(error)
             raise _translate(error, self._timeouts, acts) from error
 
     async def _refusal(

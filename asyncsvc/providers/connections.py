@@ -17,6 +17,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain, count
+from time import thread_time
 from types import SimpleNamespace
 from typing import cast
 
@@ -137,23 +138,36 @@ TURN_S, TURN_BYTES = 0.001, 1 << 20
 service, the next part is always there, and nothing else would let them."""
 
 
+LONG_S, PAUSE_S = 0.005, 0.05
+"""A step of the event loop from which on others have as much time before the next one goes on, and
+how much at most: it is counted in time of the processor, to which others add while it waits."""
+
+
 class Turns:
     """Bodies whose next part is always there are read in turns: one of them goes on each time that
     the event loop comes round, however many there are. If each went on each time, a submit, for
-    which the loop comes round several times, would wait for all of them several times."""
+    which the loop comes round several times, would wait for all of them several times. After a long
+    step, which an event of some megabytes takes, none goes on for as long as that took."""
 
     def __init__(self) -> None:
         self._waiting: deque[asyncio.Future[None]] = deque()
-        """While there is one, `_give` is scheduled."""
+        """While there is one, `_give` or `_look` is scheduled."""
+        self._given_at = 0.0
 
-    async def next(self) -> None:
-        """Wait for a turn."""
+    async def next(self, spent_s: float = 0.0) -> None:
+        """Wait for a turn; the last one took so much time of the processor."""
         loop = asyncio.get_running_loop()
         turn: asyncio.Future[None] = loop.create_future()
         self._waiting.append(turn)
         if len(self._waiting) == 1:
-            loop.call_soon(self._give, loop)
+            self._schedule(loop, spent_s)
         await turn
+
+    def _schedule(self, loop: asyncio.AbstractEventLoop, spent_s: float) -> None:
+        if spent_s > LONG_S:
+            loop.call_later(min(spent_s, PAUSE_S), self._give, loop)
+        else:
+            loop.call_soon(self._give, loop)
 
     def _give(self, loop: asyncio.AbstractEventLoop) -> None:
         while self._waiting:
@@ -161,7 +175,11 @@ class Turns:
                 turn.set_result(None)
                 break
         if self._waiting:
-            loop.call_soon(self._give, loop)
+            self._given_at = loop.time()
+            loop.call_soon(self._look, loop)  # behind the step that goes on now
+
+    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._schedule(loop, loop.time() - self._given_at)
 
 
 async def body_of(
@@ -175,7 +193,7 @@ async def body_of(
     layers = inflaters(response.headers.get("content-encoding", ""))
     length, turn, spent, now = 0, TURN_BYTES, 0.0, asyncio.get_running_loop().time
     async for packed in stream:
-        began = now()
+        began, worked = now(), thread_time()
         for whole in _inflated(layers, [packed]) if layers else (packed,):
             length += max(len(whole), STEP_COST) if layers else len(whole)
             if length > AROUND * most:
@@ -187,9 +205,9 @@ async def body_of(
                 spent += ended - began
                 began = ended
                 if spent > TURN_S or length > turn:
-                    spent, turn = 0.0, length + TURN_BYTES
-                    await turns.next()
-                    began = now()
+                    turn = length + TURN_BYTES
+                    await turns.next(thread_time() - worked)
+                    spent, began, worked = 0.0, now(), thread_time()
     for layer in layers:
         if left := layer.end():
             yield left
@@ -205,6 +223,16 @@ def _inflated(layers: Sequence[Inflater], parts: Iterable[bytes]) -> Iterable[by
     for layer in layers:
         parts = chain.from_iterable(map(layer.feed, parts))
     return parts
+
+
+def without_frames(error: BaseException) -> None:
+    """Forget through which calls an error and its causes came. Their frames hold what was read, and
+    a stream of aiohttp that failed holds the error: a cycle that waits for the garbage collector.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        found.__traceback__ = None
+        found = found.__cause__ or found.__context__
 
 
 KEPT_S = 30.0

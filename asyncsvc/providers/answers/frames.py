@@ -73,6 +73,10 @@ class _Sniffed:
         return None if incomplete or not head else head
 
 
+WHOLE_BYTES = 1 << 20
+"""A longer body is only tried where it has as many closing brackets as opening ones."""
+
+
 class _Whole:
     """JSON: one document, or several one after the other."""
 
@@ -81,6 +85,10 @@ class _Whole:
         self._body = bytearray()
         self._next_try = 0
         self._given = False
+        self._counts = json_bounds.Counts()
+        self._next_check = json_bounds.SMALL
+        self._open = 0
+        """How many more brackets have opened than closed, if none stands in a string."""
         self._beyond = False
         """The body holds more than may be read, and what follows makes it no less."""
 
@@ -91,11 +99,10 @@ class _Whole:
         size = len(self._body)
         if size > self._most:
             raise too_large(self._most)
-        if size < self._next_try or part.rstrip(BLANKS)[-1:] not in (b"}", b"]"):
-            return []
-        # It may be whole, and the provider may keep the connection open.
-        self._next_try = 2 * size
         try:
+            self._count(part, size)
+            if not self._tried(part, size):
+                return []
             json_bounds.check(self._body)
             value = orjson.loads(self._body)
         except json_bounds.BeyondBounds as error:
@@ -104,9 +111,27 @@ class _Whole:
         except orjson.JSONDecodeError:
             return []
         self._body.clear()
-        self._next_try = 0
-        self._given = True
+        self._next_try, self._next_check, self._open = 0, json_bounds.SMALL, 0
+        self._counts, self._given = json_bounds.Counts(), True
         return [value]
+
+    def _count(self, part: bytes, size: int) -> None:
+        """Look at the bounds as soon as they may be passed. Raises BeyondBounds."""
+        more, closed = json_bounds.counted(part), part.count(b"}") + part.count(b"]")
+        self._counts = json_bounds.Counts(*map(sum, zip(self._counts, more, strict=True)))
+        self._open += part.count(b"{") + part.count(b"[") - closed
+        if size >= self._next_check and self._counts.too_many():
+            self._next_check = 2 * size
+            json_bounds.check(self._body)
+
+    def _tried(self, part: bytes, size: int) -> bool:
+        """Whether the body may be whole: the provider may keep the connection open."""
+        if size < self._next_try or part.rstrip(BLANKS)[-1:] not in (b"}", b"]"):
+            return False
+        if size > WHOLE_BYTES and self._open:
+            return False
+        self._next_try = 2 * size
+        return True
 
     def end(self) -> list[Any]:
         data = bytes(self._body).strip(BLANKS)
