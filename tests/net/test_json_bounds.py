@@ -9,7 +9,9 @@ from asyncsvc.net.json_bounds import (
     SMALL,
     VALUES_MOST,
     BeyondBounds,
+    Counts,
     check,
+    counted,
 )
 
 PAD = b'"' + b"x" * SMALL + b'"'
@@ -67,3 +69,22 @@ def test_the_check_costs_no_more_than_reading() -> None:
     reading, began = time.process_time() - began, time.process_time()
     check(text)
     assert time.process_time() - began < 20 * reading + 0.1
+
+
+def test_a_long_number_is_found_behind_digits_in_a_text() -> None:
+    digits = b"7" * 2 * DIGITS_MOST
+    text = b'{"a":"say \\"' + digits + b'\\\\","b":' + PAD
+    check(text + b"}")
+    with pytest.raises(BeyondBounds, match="digits"):
+        check(text + b',"c":' + digits + b"}")
+    with pytest.raises(BeyondBounds, match="digits"):
+        check(b'{"a":"x\\\\","b":' + digits + b',"c":' + PAD + b"}")
+
+
+def test_counts_of_strings_may_be_taken_off() -> None:
+    found = counted(b'{"a":"[[[","b":1}')
+    assert found == Counts(parts=6, values=8)
+    assert not found.too_many()
+    assert Counts(PARTS_MOST + 3, 0).too_many(strings=2)
+    assert not Counts(PARTS_MOST + 3, 0).too_many(strings=3)
+    assert Counts(0, VALUES_MOST + 3).too_many(strings=2)

@@ -11,7 +11,14 @@ import httpx
 import pytest
 
 from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
-from asyncsvc.providers.connections import AROUND, PIECE_BYTES, Turns, body_of, inflaters
+from asyncsvc.providers.connections import (
+    AROUND,
+    PIECE_BYTES,
+    Turns,
+    body_of,
+    inflaters,
+    without_frames,
+)
 
 MB = 1024 * 1024
 
@@ -278,3 +285,39 @@ async def test_a_body_that_is_left_gives_up_its_turn() -> None:
     await waiting
     await turns.next()
     assert left.cancelled()
+
+
+async def test_after_a_long_step_others_have_as_much_time() -> None:
+    turns, now = Turns(), asyncio.get_running_loop().time
+    began = now()
+    await turns.next(0.03)
+    assert now() - began > 0.025
+    began = now()
+    await turns.next(100.0)
+    assert now() - began < 10, "at most for a moment"
+
+    async def step() -> float:
+        await turns.next()
+        time.sleep(0.03)  # noqa: ASYNC251
+        return now()
+
+    first, second = await asyncio.gather(step(), step())
+    assert second - first > 2 * 0.028
+
+
+def test_an_error_without_frames_has_its_words_and_causes() -> None:
+    def fails() -> None:
+        try:
+            raise OSError("beneath")
+        except OSError as error:
+            raise ValueError("above") from error
+
+    with pytest.raises(ValueError, match="above") as found:
+        fails()
+    error = found.value
+    assert error.__traceback__ is not None
+    without_frames(error)
+    assert error.__traceback__ is None
+    assert error.__cause__ is not None
+    assert error.__cause__.__traceback__ is None
+    assert str(error.__cause__) == "beneath"

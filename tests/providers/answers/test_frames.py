@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from asyncsvc.errors import UpstreamTooLarge
 from asyncsvc.net import json_bounds
-from asyncsvc.providers.answers.frames import Frames, Mark, Odd
+from asyncsvc.providers.answers.frames import WHOLE_BYTES, Frames, Mark, Odd
 
 DONE, PULSE = Mark.DONE, Mark.PULSE
 MB = 1024 * 1024
@@ -136,6 +136,34 @@ def test_json_is_read_as_soon_as_it_is_whole() -> None:
 @pytest.mark.parametrize("body", [b"null", b"7", b'"x"'])
 def test_a_document_that_is_no_object(body: bytes) -> None:
     assert read(body, final=True) == [orjson.loads(body)]
+
+
+@pytest.mark.parametrize("row", [b'{"a":[1]},', b"1,", b"[],", b'"x",'])
+def test_a_document_beyond_the_bounds_is_not_read_to_its_end(row: bytes) -> None:
+    body, fed = Frames(final=True, most=1 << 30), 0
+    part = row * (100_000 // len(row))
+    found = body.feed(b'{"data":[')
+    while not found:
+        found = body.feed(part)
+        fed += len(part)
+        assert fed < 20_000_000
+    (odd,) = found
+    assert (type(odd), odd.like_json) == (Odd, True)
+    assert "holds more than 2000000 values" in odd.why
+    assert body.feed(part) == body.end() == []
+
+
+def test_brackets_in_a_long_text_do_not_matter() -> None:
+    value = {"a": "}] [{" + "[{" * 300_000}
+    body = orjson.dumps(value)
+    assert len(body) > WHOLE_BYTES // 2
+    for size in (70_000, len(body)):
+        parts = cut(body, size)
+        assert frames(parts, final=True) == [value]
+    longer = {"a": "}" * (2 * WHOLE_BYTES)}
+    reading = Frames(final=True, most=1 << 30)
+    assert reading.feed(orjson.dumps(longer)) == [], "it may go on"
+    assert reading.end() == [longer]
 
 
 LONG_NUMBER = b"1" * 70_000
