@@ -25,6 +25,7 @@ from asyncsvc.config.settings import Server as ServerSettings
 from asyncsvc.config.settings import Settings, is_loopback
 from asyncsvc.errors import DatabaseLost, SettingsError, StartError
 from asyncsvc.lifecycle.reload import hangup
+from asyncsvc.net.bounded_reads import RECEIVE_BYTES
 from asyncsvc.net.tls import server_context
 from asyncsvc.tools import registry
 from asyncsvc.web.http.connections import Connections
@@ -86,6 +87,8 @@ def bind(host: str, port: int) -> socket.socket:
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # The connections have the same: one read of the event loop brings a bounded part.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BYTES)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER)
         listener.bind((host.strip("[]"), port))
     except OSError as error:

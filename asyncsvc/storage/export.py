@@ -8,6 +8,7 @@ have come by a submit or by a run. Never writes.
 import base64
 import hashlib
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Annotated, Any, Self
 
 import orjson
@@ -37,6 +38,8 @@ ID = r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"
 
 Archive = Callable[[Task], AsyncIterator[bytes]]
 """The workspace of an agent as an archive, in pieces; none where it has none."""
+AT_ONCE = nullcontext()
+"""The turn of an export that waits for no other."""
 
 
 async def lines(
@@ -44,27 +47,41 @@ async def lines(
     state: str | None = None,
     owner: str | None = None,
     archive: Archive | None = None,
+    turn: AbstractAsyncContextManager[object] = AT_ONCE,
 ) -> AsyncIterator[bytes]:
     """One line for each task of that owner or (None) of all, oldest first; read in pages, so that
     it never holds many texts. The workspace of a finished agent stands before it, in lines of its
-    own."""
-    after = 0
-    while page := await store.exported(after, state, owner):
-        for task, body, result, events in page:
-            if task.request.type != "agent":
-                yield _line(task, loads(body), result, _answer_parts(events))
-                continue
-            parts = await _agent_parts(store, task)
-            if archive is not None and task.finished:
-                digest, size = hashlib.sha256(), 0
-                async for piece in archive(task):
-                    yield _workspace_line(task, size, piece)
-                    digest.update(piece)
-                    size += len(piece)
-                if size:
-                    parts["workspace"] = {"bytes": size, "sha256": digest.hexdigest()}
-            yield _line(task, loads(body), result, parts)
-        after = page[-1][0].n
+    own. `turn` is held while there is a page, which one task alone may make large."""
+    after: int | None = 0
+    while after is not None:
+        async with turn:
+            page = await store.exported(after, state, owner)
+            async for line in _lines(store, page, archive):
+                yield line
+                del line
+            after = page[-1][0].n if page else None
+            del page  # an export that waits for its turn holds none
+
+
+async def _lines(
+    store: Store,
+    page: list[tuple[Task, bytes, str | None, list[tuple[str, str]]]],
+    archive: Archive | None,
+) -> AsyncIterator[bytes]:
+    for task, body, result, events in page:
+        if task.request.type != "agent":
+            yield _line(task, loads(body), result, _answer_parts(events))
+            continue
+        parts = await _agent_parts(store, task)
+        if archive is not None and task.finished:
+            digest, size = hashlib.sha256(), 0
+            async for piece in archive(task):
+                yield _workspace_line(task, size, piece)
+                digest.update(piece)
+                size += len(piece)
+            if size:
+                parts["workspace"] = {"bytes": size, "sha256": digest.hexdigest()}
+        yield _line(task, loads(body), result, parts)
 
 
 def _workspace_line(task: Task, offset: int, piece: bytes) -> bytes:

@@ -8,9 +8,15 @@ from pathlib import Path
 import orjson
 import psutil
 import pytest
+from websockets.asyncio.client import ClientConnection
 
 from asyncsvc.web.http.connections import PIPELINED
-from asyncsvc.web.http.socket_protocol import CONTROL_MOST, FRAGMENTS_MOST
+from asyncsvc.web.http.socket_protocol import (
+    CONTROL_MOST,
+    FRAGMENTS_MOST,
+    UNREAD_MOST,
+    SocketProtocol,
+)
 from tests.polling import until
 from tests.web.serving import Service, serving
 from tests.web.wire import Wire, chunked, head, post, wire
@@ -34,6 +40,8 @@ FLOODS: dict[str, tuple[bytes, bytes]] = {
 LIMIT = 4 << 20
 """Bytes that a client may send of a flood before it is cut; what the kernel takes comes to it."""
 GROWTH = 30 << 20
+READ_BYTES = 256 * 1024
+"""The most that one read of the event loop brings."""
 
 
 @pytest.mark.parametrize(("start", "flood"), FLOODS.values(), ids=FLOODS)
@@ -231,3 +239,30 @@ async def test_many_messages_at_once_are_all_answered_in_order(service: Service)
         async with asyncio.timeout(20):
             answers = [await socket.recv() for _ in range(2000)]
     assert [f'"{number}"' in str(answer) for number, answer in enumerate(answers)] == [True] * 2000
+
+
+async def test_messages_that_are_not_read_yet_are_few(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client that sends faster than it is served fills its own buffers, not ours."""
+    waiting: list[int] = []
+    parse = SocketProtocol._parse_soon  # noqa: SLF001
+
+    def noted(protocol: SocketProtocol) -> None:
+        waiting.append(len(protocol._unread))  # noqa: SLF001
+        parse(protocol)
+
+    monkeypatch.setattr(SocketProtocol, "_parse_soon", noted)
+    count, padding = 400, "x" * 10_000
+    async with asyncio.timeout(60), service.ws() as socket:
+        message = orjson.dumps({"op": "ping", "ref": padding}).decode()
+        sending = asyncio.create_task(_send_all(socket, [message] * count))
+        for _ in range(count):
+            await socket.recv()
+        await sending
+    assert UNREAD_MOST < max(waiting) < UNREAD_MOST + READ_BYTES
+
+
+async def _send_all(socket: ClientConnection, messages: list[str]) -> None:
+    for message in messages:
+        await socket.send(message)

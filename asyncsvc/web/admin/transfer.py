@@ -32,6 +32,7 @@ from asyncsvc.tasks.state import State, Task
 from asyncsvc.tools.task_workspaces import TooLarge
 from asyncsvc.web.http import body, errors
 from asyncsvc.web.http.errors import JSON
+from asyncsvc.web.http.large_answers import in_parts
 from asyncsvc.web.http.resources import caller, operation, resource
 from asyncsvc.web.http.state import Services, services
 from asyncsvc.web.http.streaming import Streamed, begun
@@ -175,8 +176,8 @@ async def _exported(request: Request) -> Response:
     if request.method == "HEAD":
         return Response(media_type=kind)  # the stream has no reader, so it must not run
     archive = partial(workspace_archive, parts)
-    lines = portable.lines(parts.journal.store, state, caller(request).only, archive)
-    return Streamed(await begun(lines), media_type=kind)
+    lines = portable.lines(parts.journal.store, state, caller(request).only, archive, parts.exports)
+    return Streamed(in_parts(await begun(lines)), media_type=kind)
 
 
 async def workspace_archive(parts: Services, task: Task) -> AsyncIterator[bytes]:

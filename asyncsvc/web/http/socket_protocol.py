@@ -22,6 +22,8 @@ CONTROL_MOST, CONTROL_S = 512, 10.0
 kinds."""
 PIECE = 4096
 """Bytes that are parsed before other connections have their turn: up to 700 frames, 10 ms."""
+UNREAD_MOST = 16 * PIECE
+"""Bytes that may wait to be parsed before nothing more is read."""
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -33,29 +35,50 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(**parts)
         self._unread = bytearray()
         """What came behind a message that the application has not taken yet."""
+        self._parsing = False
+        """`_parse` is scheduled."""
+        self._full = False
+        """Nothing is read because so much is unread."""
         self._control = 0
         self._control_since = 0.0
 
     def data_received(self, data: bytes) -> None:
         if self._unread or len(data) > PIECE:
             self._unread += data
-            self._parse()
+            self._pause_if_full()
+            self._parse_soon()
         else:
             super().data_received(data)
 
+    def _pause_if_full(self) -> None:
+        if len(self._unread) > UNREAD_MOST and not self.transport.is_closing():
+            self._full = True
+            self.transport.pause_reading()
+
+    def _parse_soon(self) -> None:
+        """Parse a piece in the next step of the event loop."""
+        if self._unread and not self._parsing:
+            self._parsing = True
+            self.loop.call_soon(self._parse)
+
     def _parse(self) -> None:
-        """Parse a piece of what is unread, and the next one in the next step of the event loop."""
-        if not self._unread or self.read_paused or self.transport.is_closing():
+        self._parsing = False
+        if self.read_paused or self.transport.is_closing():
             return
         piece = bytes(self._unread[:PIECE])
         del self._unread[:PIECE]
         super().data_received(piece)
-        self.loop.call_soon(self._parse)
+        if self._full and len(self._unread) <= UNREAD_MOST:
+            self._full = False
+            if not self.read_paused:
+                self.transport.resume_reading()
+        self._parse_soon()
 
     async def receive(self) -> Any:
         message = await super().receive()
-        if self._unread and not self.read_paused:
-            self.loop.call_soon(self._parse)
+        self._pause_if_full()  # uvicorn reads on where it waits for a message
+        if not self.read_paused:
+            self._parse_soon()
         return message
 
     def handle_connect(self, event: Request) -> None:
@@ -139,5 +162,5 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             # Messages are no longer read, but the client's close frame must be seen.
             self.read_paused = False
             self.transport.resume_reading()
-            self.loop.call_soon(self._parse)
+            self._parse_soon()
         self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)

@@ -1,5 +1,6 @@
 """`Services`: the open parts of the service, as starlette's lifespan state gives them to routes."""
 
+import asyncio
 from dataclasses import dataclass
 
 from starlette.requests import HTTPConnection
@@ -62,6 +63,8 @@ class Services:
     bodies: Bodies
     answers: Bodies
     """Room for the large answers that are being sent."""
+    exports: asyncio.Semaphore
+    """The exports that have a page of tasks in memory."""
     backups: Backups
     importer: Importer
     toolbox: Toolbox
