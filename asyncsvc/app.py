@@ -88,9 +88,6 @@ from asyncsvc.web.routes import ROUTES
 from asyncsvc.web.tasks import views
 from asyncsvc.webhooks.deliveries import Webhooks
 
-EXPORTS_AT_ONCE = 2
-"""Exports that have a page in memory: one with a task of 20 MB takes 60 MB. One whose client does
-not read is let go within seconds, and the next one has its turn."""
 RECORD_S = 5.0
 """How long a stop tries to record what it interrupts."""
 
@@ -232,7 +229,6 @@ async def _front(
         sockets=Sockets(),
         bodies=_room(stack, settings, "bodies"),
         answers=_room(stack, settings, "answers"),
-        exports=asyncio.Semaphore(EXPORTS_AT_ONCE),
         backups=Backups(journal.store.path, journal.store.upkeep.room, journal.store.upkeep.check),
         importer=_importer(journal, scheduler, intake, workspaces, settings),
         toolbox=toolbox,

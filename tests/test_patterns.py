@@ -24,7 +24,7 @@ from asyncsvc.providers.dialects import PRESETS
 from asyncsvc.providers.errors import clean, of_response
 from asyncsvc.routing.classifier import Classifier, extract
 from asyncsvc.web.http import json_size
-from tests.patterns import FULL_CHARS, METHODS, Found, calls, judged, modules
+from tests.patterns import FULL_CHARS, METHODS, PACKAGE, Found, calls, judged, modules
 
 pytestmark = pytest.mark.slow
 
@@ -64,6 +64,24 @@ def test_each_pattern_stands_in_the_source() -> None:
         if method != "compile" and not isinstance(call.args[0], ast.Constant)
     }
     assert unknown == NOT_IN_SOURCE
+
+
+POSSESSIVE_GROUP = re.compile(r"[^(\\]\)(?:[*+?]|\{\d*,?\d*\})\+")
+
+
+def test_no_group_is_repeated_possessively() -> None:
+    """Python before 3.11.5 matches (?:…)*+ wrongly where the group can give back."""
+    texts = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
+    assert len(texts) > 100
+    found = [
+        (path, line)
+        for path, text in texts.items()
+        for line in text.splitlines()
+        if POSSESSIVE_GROUP.search(line) and not line.lstrip().startswith("#")
+    ]
+    assert found == []
+    assert POSSESSIVE_GROUP.search(r"(?:a|b)*+")
+    assert POSSESSIVE_GROUP.search(r"(?:a){2,}+")
 
 
 @pytest.mark.parametrize("pattern", [r"\s+$", r"\d+(?:\.\d+)?x"])

@@ -1,7 +1,7 @@
 """`Services`: the open parts of the service, as starlette's lifespan state gives them to routes."""
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from starlette.requests import HTTPConnection
 
@@ -35,6 +35,10 @@ from asyncsvc.web.http.body_memory import Bodies
 from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
 
+EXPORTS_AT_ONCE = 2
+"""Exports that have a page in memory: one with a task of 20 MB takes 60 MB. One whose client does
+not read is let go within seconds, and the next one has its turn."""
+
 
 @dataclass(frozen=True, slots=True)
 class Services:
@@ -63,14 +67,14 @@ class Services:
     bodies: Bodies
     answers: Bodies
     """Room for the large answers that are being sent."""
-    exports: asyncio.Semaphore
-    """The exports that have a page of tasks in memory."""
     backups: Backups
     importer: Importer
     toolbox: Toolbox
     workspaces: TaskWorkspaces
     forks: Forks
     started_ms: int
+    exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EXPORTS_AT_ONCE))
+    """The exports that have a page of tasks in memory."""
 
     @property
     def clients(self) -> Clients:
