@@ -162,7 +162,11 @@ class Journal:
         outcome even so, and before the future knows of it.
         """
         done: asyncio.Future[list[Task]] = self._loop.create_future()
-        append = Append(entries, then, done, long_result(entries, self.live.get))
+        append = Append(entries, then, done)
+        for entry in entries:
+            if isinstance(entry, Change) and entry.result is not None:
+                append.long = long_result(entries, self.live.get)
+                break
         if self.closing:
             append.settle(StorageUnavailable("the service is stopping"))
         else:

@@ -38,6 +38,10 @@ class Delta(NamedTuple):
         return len(self.written)
 
 
+_PLAIN = Delta("")[1:]
+"""All but the text of a piece that is nothing but text."""
+
+
 class Sink(Protocol):
     """The receiver of an answer's pieces. `head` is called when the provider begins to answer,
     with whether it has accepted the call."""
@@ -121,7 +125,9 @@ class Deltas:
 
     def add(self, delta: Delta) -> None:
         """One more piece."""
-        if self._runs and _continues(self._runs[-1][0], delta):
+        if self._runs and delta[1:] == _PLAIN == self._runs[-1][0][1:]:
+            add(self._runs[-1][1], delta.text)  # as nearly all are
+        elif self._runs and _continues(self._runs[-1][0], delta):
             add(self._runs[-1][1], delta.written)
         else:
             self._runs.append((delta, [delta.written]))
