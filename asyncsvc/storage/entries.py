@@ -328,7 +328,8 @@ class ResponseRequest(Row):
 @dataclass(frozen=True, slots=True)
 class ResultPart(Row):
     """A piece of the long result of a task that is not finished: `at` is the byte of the whole
-    result with which it begins. The one that is `first` voids all that were written before."""
+    result with which it begins. The one that is `first` voids all that were written before. Of a
+    finished task nothing is changed."""
 
     task_n: int
     at: int

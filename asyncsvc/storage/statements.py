@@ -59,12 +59,12 @@ def _(row: ResponseRequest, connection: sqlite3.Connection) -> None:
 
 @write_row.register
 def _(row: ResultPart, connection: sqlite3.Connection) -> None:
+    # Of two ends of a task at once the first one counts, and its parts stay.
+    unfinished = "FROM tasks WHERE n = ? AND finished_at IS NULL"
     if row.first:
-        connection.execute("DELETE FROM result_parts WHERE task_n = ?", (row.task_n,))
-    sql = (
-        "INSERT INTO result_parts (at, part, task_n) "
-        "SELECT ?, ?, n FROM tasks WHERE n = ? AND finished_at IS NULL AND ?"
-    )
+        sql = f"DELETE FROM result_parts WHERE task_n = (SELECT n {unfinished})"
+        connection.execute(sql, (row.task_n,))
+    sql = f"INSERT INTO result_parts (at, part, task_n) SELECT ?, ?, n {unfinished} AND ?"
     insert_large(connection, sql, (row.at, row.part, row.task_n))
 
 

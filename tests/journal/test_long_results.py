@@ -125,6 +125,15 @@ async def test_a_task_that_ends_otherwise_meanwhile_keeps_that_end(journal: Jour
     assert await journal.store.result(1) == await in_pieces(journal.store, 1) == "cut"
 
 
+async def test_of_two_ends_at_once_the_first_keeps_all_its_parts(journal: Journal) -> None:
+    await running(journal, "t1")
+    texts_of_both = text_of(4 * PART, "first"), text_of(6 * PART, "other")
+    ends = [journal.append(ended("t1", text)) for text in texts_of_both]
+    done = await asyncio.gather(*ends, return_exceptions=True)
+    assert isinstance(done[1], IllegalTransition)
+    assert await journal.store.result(1) == await in_pieces(journal.store, 1) == texts_of_both[0]
+
+
 @pytest.mark.parametrize("again", ["short", text_of(4 * PART, "longer")])
 async def test_a_task_that_begins_anew_has_no_part_of_the_earlier_result(
     journal: Journal, again: str
