@@ -147,6 +147,7 @@ FACES = {
         "response_heads",
         "signing",
         "tls",
+        "web_addresses",
     },
     "providers": {
         "addresses", "agents", "client", "registry", "tokens", "tools", "trial", "upstream",

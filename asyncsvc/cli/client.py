@@ -20,6 +20,7 @@ from asyncsvc.cli.failures import MISUSED, Failure, program
 from asyncsvc.cli.options import environment, settings_file
 from asyncsvc.config.listening import is_loopback, listening
 from asyncsvc.errors import SettingsError
+from asyncsvc.net.web_addresses import parts_of
 
 ANYWHERE = {"0.0.0.0": "127.0.0.1", "::": "[::1]", "[::]": "[::1]"}
 """Addresses that a server listens on but no client can call."""
@@ -53,12 +54,7 @@ def find(url: str | None, environ: Mapping[str, str]) -> Address:
 
 def _checked(url: str) -> str:
     full = url if "://" in url else f"http://{url}"
-    try:
-        parts = urlsplit(full)
-        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        usable = False
-    if not usable:
+    if parts_of(full) is None:
         raise Failure(f"{url!r} is no address; one looks like http://127.0.0.1:8000", MISUSED)
     return full.rstrip("/")
 

@@ -5,7 +5,7 @@ file, and that an unknown key is a fault. Never knows a section.
 """
 
 from typing import Annotated
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from pydantic import (
     BaseModel,
@@ -18,6 +18,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from asyncsvc.config import secrets
+from asyncsvc.net.web_addresses import parts_of
 
 SECRET = "secret"
 """Type of the fault of a value that is a secret or may be one: it is never shown."""
@@ -48,12 +49,7 @@ def web_address(value: str, example: str) -> SplitResult | None:
     Raises ValueError for others, with the example."""
     if not value:
         return None
-    try:
-        parts = urlsplit(value)
-        sound = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound:
+    if (parts := parts_of(value)) is None:
         raise ValueError(f"must be an address such as {example}")
     return parts
 

@@ -2,5 +2,5 @@
 
 May be imported by all packages: `allowed_hosts`, `bounded_reads` (of sockets), `egress`,
 `json_bounds`, `pinned` (connections to checked addresses), `response_heads`, `signing` (of
-payloads), `tls`.
+payloads), `tls`, `web_addresses`.
 """
