@@ -246,7 +246,7 @@ class Client:
     async def _read(self, url: str, headers: dict[str, str]) -> tuple[int, bytes]:
         body = bytearray()
         async with self._answered("GET", httpx.URL(url), _joined(HEADERS, headers)) as response:
-            await _read_into(body, response, self._room.most)
+            await _read_into(body, response, self._room.most, self._turns)
         return response.status_code, bytes(body)
 
     def _gateway(self, upstream: Upstream) -> Gateway:
@@ -321,7 +321,7 @@ class Client:
         # The status alone says enough where the explanation cannot be read, or does not end.
         with suppress(httpx.HTTPError, aiohttp.ClientError, ProviderError, TimeoutError):
             async with asyncio.timeout(EXPLAIN_S):
-                await _read_into(body, response, ERROR_BYTES)
+                await _read_into(body, response, ERROR_BYTES, self._turns)
         error = faults.of_response(
             response.status_code,
             bytes(body),
@@ -370,9 +370,9 @@ def _explained(upstream: Upstream) -> Iterator[None]:
         raise
 
 
-async def _read_into(body: bytearray, response: httpx.Response, most: int) -> None:
+async def _read_into(body: bytearray, response: httpx.Response, most: int, turns: Turns) -> None:
     """Read the beginning of a body."""
-    async with aclosing(body_of(response, 2 * most)) as parts:
+    async with aclosing(body_of(response, 2 * most, turns)) as parts:
         async for part in parts:
             body += part[: most - len(body)]
             if len(body) >= most:
