@@ -36,7 +36,7 @@ from asyncsvc.web.http.sockets import Sockets
 from asyncsvc.webhooks.deliveries import Webhooks
 
 EXPORTS_AT_ONCE = 2
-"""Exports that have a page in memory: one with a task of 20 MB takes 60 MB. One whose client does
+"""Exports that have a page in memory: one with a task of 18 MB takes 50 MB. One whose client does
 not read is let go within seconds, and the next one has its turn."""
 
 
