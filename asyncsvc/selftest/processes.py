@@ -99,10 +99,18 @@ class Child:
         environ = {k: v for k, v in os.environ.items() if not k.startswith("ASYNCSVC_")}
         environ |= self.environ
         with self.log.open("ab") as log:
-            self._process = await asyncio.create_subprocess_exec(
-                *self.under, *self._argv, cwd=self._cwd, env=environ,
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=log,
+            starting = asyncio.ensure_future(
+                asyncio.create_subprocess_exec(
+                    *self.under, *self._argv, cwd=self._cwd, env=environ,
+                    stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=log,
+                )
             )  # fmt: skip
+            try:
+                self._process = await asyncio.shield(starting)
+            except asyncio.CancelledError:
+                # uvloop kills a process whose start is cancelled and does not wait for its end.
+                self._process = await starting
+                raise
 
     async def start(self) -> float:
         """Start it; the seconds until it answered. Raises NotReady."""

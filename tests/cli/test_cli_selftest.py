@@ -13,6 +13,7 @@ import pytest
 
 from asyncsvc.cli.parser import run
 from asyncsvc.cli.selftest_page import CHILD
+from asyncsvc.cli.serve import fastest_loop
 from asyncsvc.selftest import checks, processes
 from asyncsvc.selftest.checks import Outcome
 from asyncsvc.selftest.crashes import Crashes, Load
@@ -97,6 +98,23 @@ def test_a_child_ends_with_its_parent() -> None:
         assert b"listening" in child.stdout.readline()
         child.stdin.close()
         assert child.wait(60) == 1
+
+
+def test_a_child_whose_start_is_cancelled_is_ended(tmp_path: Path) -> None:
+    async def cancelled() -> Child:
+        child = Child(tmp_path, "sleeper", [sys.executable, "-c", "input()"], "/readyz")
+        launch = asyncio.create_task(child.launch())
+        await asyncio.sleep(0)
+        launch.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await launch
+        await child.end()
+        return child
+
+    with asyncio.Runner(loop_factory=fastest_loop()) as runner:
+        child = runner.run(cancelled())
+    assert child.process.returncode is not None
+    assert not psutil.pid_exists(child.process.pid)
 
 
 async def test_a_child_that_is_not_ready_says_what_it_answered(tmp_path: Path) -> None:
