@@ -5,7 +5,7 @@ event at one follower, in a service that does nothing else; then a submit alone.
 connections that are open before the count begins, and the event loop of the service (uvloop).
 Counts are those of the event loop's thread, taken by `sys.setprofile`, so they do not depend on
 the machine's speed. What goes on beside a task (the monitor, the sandbox's test at the
-start) is left out.
+start, the round over the connections) is left out.
 Exit status 3 where a figure is above its limit.
 
     python -m tests.benchmarks.path [--modules] [--functions]
@@ -38,6 +38,9 @@ MOST_LISTED = 150
 PACKAGE = str(Path(__file__).resolve().parents[2] / "asyncsvc")
 BESIDE = (f"{PACKAGE}/monitoring/", f"{PACKAGE}/sandbox/")
 """What goes on beside a task: the monitor's looks, the sandbox's test of itself at the start."""
+ROUNDS = frozenset({"Connections._look"})
+"""And the round over the connections, once a second. With all that they call: they fall into the
+count or beside it, as the machine is fast or slow."""
 PROFILE = {"default": {"answer_tokens": PIECES, "tokens_per_s": 80.0}}
 
 
@@ -48,6 +51,8 @@ class PathCounter:
         self.calls: Counter[CodeType] = Counter()
         self.deepest = 0
         """Frames of this package between a call's coroutine and the transport of its request."""
+        self._beside: FrameType | None = None
+        """The call under way that goes on beside the task."""
 
     def __enter__(self) -> "PathCounter":
         sys.setprofile(self._count)
@@ -57,10 +62,15 @@ class PathCounter:
         sys.setprofile(None)
 
     def _count(self, frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        if self._beside is not None:
+            if event == "return" and frame is self._beside:
+                self._beside = None
+            return
         if event != "call":
             return
-        code = frame.f_code
-        if code.co_filename.startswith(BESIDE):
+        if code.co_filename.startswith(BESIDE) or code.co_qualname in ROUNDS:
+            self._beside = frame
             return
         self.calls[code] += 1
         if code.co_qualname == "Connections.handle_async_request":
