@@ -9,11 +9,22 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "asyncsvc"
 
-GROUND = {"asyncsvc", "errors", "clock", "histogram", "memory", "config", "net", "access"}
+GROUND = {
+    "asyncsvc",
+    "errors",
+    "clock",
+    "histogram",
+    "loop_turns",
+    "memory",
+    "config",
+    "net",
+    "access",
+}
 MAY_USE = {
     "errors": set[str](),
     "clock": set[str](),
     "histogram": set[str](),
+    "loop_turns": set[str](),
     "memory": set[str](),
     "net": {"net", "errors"},
     "config": {"config", "net", "errors"},
@@ -177,8 +188,8 @@ FACES = {
     "web.admin": {"commands", "figures", "health", "metrics", "settings", "transfer"},
     "web.http": {
         "auth", "body", "body_memory", "connections", "errors", "handshakes", "large_answers",
-        "proxies", "resources", "security_headers", "socket_protocol", "sockets", "state",
-        "static_files", "streaming",
+        "made_once", "proxies", "resources", "security_headers", "socket_protocol", "sockets",
+        "state", "static_files", "streaming",
     },
     "web.openai": {"batches", "chat", "embeddings", "files", "models", "responses"},
     "web.openapi": {"routes"},

@@ -34,6 +34,7 @@ from asyncsvc.errors import (
     UpstreamTooLarge,
 )
 from asyncsvc.limits.headers import rate_headers
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.net import json_bounds
 from asyncsvc.providers import errors as faults
 from asyncsvc.providers.agents import RunStatus
@@ -48,7 +49,6 @@ from asyncsvc.providers.connections import (
     Connections,
     Forgotten,
     Losses,
-    Turns,
     body_of,
     without_frames,
 )
@@ -98,7 +98,7 @@ class Client:
         self._gateways: dict[tuple[str, str | None], Gateway] = {}
         """The connections to agent gateways, by URL and token."""
         self._losses = Losses()
-        self._turns = Turns()
+        self._turns = LoopTurns()
 
     async def __aenter__(self) -> Self:
         return self
@@ -370,7 +370,9 @@ def _explained(upstream: Upstream) -> Iterator[None]:
         raise
 
 
-async def _read_into(body: bytearray, response: httpx.Response, most: int, turns: Turns) -> None:
+async def _read_into(
+    body: bytearray, response: httpx.Response, most: int, turns: LoopTurns
+) -> None:
     """Read the beginning of a body."""
     async with aclosing(body_of(response, 2 * most, turns)) as parts:
         async for part in parts:

@@ -11,7 +11,6 @@ second time and never looks into what it lets through.
 import asyncio
 import ssl
 import zlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ import httpx
 import httpx_aiohttp
 
 from asyncsvc.errors import UpstreamInvalid
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.net.bounded_reads import bounded_socket
 from asyncsvc.net.response_heads import BoundedResponse
 from asyncsvc.providers.answers.size import DEFAULT_BYTES, too_large
@@ -138,57 +138,13 @@ TURN_S, TURN_BYTES = 0.001, 1 << 20
 service, the next part is always there, and nothing else would let them."""
 
 
-LONG_S, PAUSE_S = 0.005, 0.05
-"""A step of the event loop from which on others have as much time before the next one goes on, and
-how much at most: it is counted in time of the processor, to which others add while it waits."""
-
-
-class Turns:
-    """Bodies whose next part is always there are read in turns: one of them goes on each time that
-    the event loop comes round, however many there are. If each went on each time, a submit, for
-    which the loop comes round several times, would wait for all of them several times. After a long
-    step, which an event of some megabytes takes, none goes on for as long as that took."""
-
-    def __init__(self) -> None:
-        self._waiting: deque[asyncio.Future[None]] = deque()
-        """While there is one, `_give` or `_look` is scheduled."""
-        self._given_at = 0.0
-
-    async def next(self, spent_s: float = 0.0) -> None:
-        """Wait for a turn; the last one took so much time of the processor."""
-        loop = asyncio.get_running_loop()
-        turn: asyncio.Future[None] = loop.create_future()
-        self._waiting.append(turn)
-        if len(self._waiting) == 1:
-            self._schedule(loop, spent_s)
-        await turn
-
-    def _schedule(self, loop: asyncio.AbstractEventLoop, spent_s: float) -> None:
-        if spent_s > LONG_S:
-            loop.call_later(min(spent_s, PAUSE_S), self._give, loop)
-        else:
-            loop.call_soon(self._give, loop)
-
-    def _give(self, loop: asyncio.AbstractEventLoop) -> None:
-        while self._waiting:
-            if not (turn := self._waiting.popleft()).done():
-                turn.set_result(None)
-                break
-        if self._waiting:
-            self._given_at = loop.time()
-            loop.call_soon(self._look, loop)  # behind the step that goes on now
-
-    def _look(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._schedule(loop, loop.time() - self._given_at)
-
-
 async def body_of(
-    response: httpx.Response, most: int = DEFAULT_BYTES, turns: Turns | None = None
+    response: httpx.Response, most: int = DEFAULT_BYTES, turns: LoopTurns | None = None
 ) -> AsyncGenerator[bytes]:
     """The body of a response as it comes, decompressed; `turns` are those of all bodies. Raises
     UpstreamTooLarge for a body of more than `AROUND` times `most` bytes, UpstreamInvalid for one
     that cannot be decompressed. It is a generator, which is to be closed before the response is."""
-    turns = turns or Turns()
+    turns = turns or LoopTurns()
     stream = cast(httpx.AsyncByteStream, response.stream)
     layers = inflaters(response.headers.get("content-encoding", ""))
     length, turn, spent, now = 0, TURN_BYTES, 0.0, asyncio.get_running_loop().time

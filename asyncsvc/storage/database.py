@@ -20,6 +20,7 @@ import aiosqlite
 
 from asyncsvc import memory
 from asyncsvc.errors import StorageUnavailable
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.storage import own_files
 from asyncsvc.storage.columns import CREATE_NEW_TASKS, RESULT, SELECT_TASK, TASK_COLUMNS, task_of
 from asyncsvc.storage.connection import READ_PRAGMAS, Reader, Writer
@@ -99,6 +100,8 @@ class Database:
         self.writer = writer
         self.readers = cycle(readers)
         self._event_id = 0
+        self._turns = LoopTurns()
+        """Of the rows that become tasks."""
 
     @classmethod
     async def open(cls, path: Path, stack: AsyncExitStack) -> Self:
@@ -281,7 +284,7 @@ class Database:
         order = "tasks.finished_at DESC, tasks.n DESC" if ended else "tasks.n DESC"
         rows = await read(f"{sql} ORDER BY {order} LIMIT ?", [*values, limit])
         width = len(TASK_COLUMNS)
-        return [(task_of(row, 0), row[width]) for row in rows]
+        return await self._turns.of_each(lambda row: (task_of(row, 0), row[width]), rows)
 
     async def counts(self, owner: str | None) -> list[tuple[str | None, str, int]]:
         of_owner, values = ("", ()) if owner is None else ("WHERE owner = ?", (owner,))

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from asyncsvc.errors import UpstreamInvalid, UpstreamTooLarge
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.providers.connections import (
     AROUND,
     PIECE_BYTES,
-    Turns,
     body_of,
     inflaters,
     without_frames,
@@ -259,7 +259,7 @@ async def test_while_parts_are_always_there_others_have_their_turn(parts: list[b
 
 
 async def test_of_many_such_bodies_one_goes_on_in_each_turn() -> None:
-    each, turns, most, read = [b"x"] * 10, Turns(), 0, 0
+    each, turns, most, read = [b"x"] * 10, LoopTurns(), 0, 0
 
     async def reading() -> None:
         nonlocal read
@@ -275,34 +275,6 @@ async def test_of_many_such_bodies_one_goes_on_in_each_turn() -> None:
         await asyncio.sleep(0)
         most, before = max(most, read - before), read
     assert (read, most) == (40, 1)
-
-
-async def test_a_body_that_is_left_gives_up_its_turn() -> None:
-    turns = Turns()
-    left, waiting = (asyncio.create_task(turns.next()) for _ in range(2))
-    await asyncio.sleep(0)
-    left.cancel()
-    await waiting
-    await turns.next()
-    assert left.cancelled()
-
-
-async def test_after_a_long_step_others_have_as_much_time() -> None:
-    turns, now = Turns(), asyncio.get_running_loop().time
-    began = now()
-    await turns.next(0.03)
-    assert now() - began > 0.025
-    began = now()
-    await turns.next(100.0)
-    assert now() - began < 10, "at most for a moment"
-
-    async def step() -> float:
-        await turns.next()
-        time.sleep(0.03)  # noqa: ASYNC251
-        return now()
-
-    first, second = await asyncio.gather(step(), step())
-    assert second - first > 2 * 0.028
 
 
 def test_an_error_without_frames_has_its_words_and_causes() -> None:

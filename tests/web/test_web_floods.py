@@ -11,12 +11,8 @@ import pytest
 from websockets.asyncio.client import ClientConnection
 
 from asyncsvc.web.http.connections import PIPELINED
-from asyncsvc.web.http.socket_protocol import (
-    CONTROL_MOST,
-    FRAGMENTS_MOST,
-    UNREAD_MOST,
-    SocketProtocol,
-)
+from asyncsvc.web.http.pieces import UNPARSED_MOST, Parsing, Pieces
+from asyncsvc.web.http.socket_protocol import CONTROL_MOST, FRAGMENTS_MOST
 from tests.polling import until
 from tests.web.serving import Service, serving
 from tests.web.wire import Wire, chunked, head, post, wire
@@ -246,13 +242,13 @@ async def test_messages_that_are_not_read_yet_are_few(
 ) -> None:
     """A client that sends faster than it is served fills its own buffers, not ours."""
     waiting: list[int] = []
-    parse = SocketProtocol._parse_soon  # noqa: SLF001
+    go_on = Pieces.go_on
 
-    def noted(protocol: SocketProtocol) -> None:
-        waiting.append(len(protocol._unread))  # noqa: SLF001
-        parse(protocol)
+    def noted(pieces: Pieces, connection: Parsing) -> None:
+        waiting.append(len(pieces))
+        go_on(pieces, connection)
 
-    monkeypatch.setattr(SocketProtocol, "_parse_soon", noted)
+    monkeypatch.setattr(Pieces, "go_on", noted)
     count, padding = 400, "x" * 10_000
     async with asyncio.timeout(60), service.ws() as socket:
         message = orjson.dumps({"op": "ping", "ref": padding}).decode()
@@ -260,7 +256,7 @@ async def test_messages_that_are_not_read_yet_are_few(
         for _ in range(count):
             await socket.recv()
         await sending
-    assert UNREAD_MOST < max(waiting) < UNREAD_MOST + READ_BYTES
+    assert UNPARSED_MOST < max(waiting) < UNPARSED_MOST + READ_BYTES
 
 
 async def _send_all(socket: ClientConnection, messages: list[str]) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from asyncsvc.web.http import connections
+from asyncsvc.web.http import connections, slow_readers
 from asyncsvc.web.http.connections import Connections
 from tests.polling import until
 from tests.web.serving import Service, serving
@@ -187,7 +187,7 @@ async def test_an_answer_whose_end_is_not_read_does_not_hold_its_place(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """All of it is written, and the server has begun to close the connection."""
-    monkeypatch.setattr(connections, "CLOSE_WITHIN_S", STALL_S)
+    monkeypatch.setattr(slow_readers, "CLOSE_WITHIN_S", STALL_S)
     caplog.set_level(logging.INFO, connections.__name__)
     async with serving(tmp_path) as service:
         task_id = await service.submit("y" * 5_000_000, delay_s=3600)
@@ -231,12 +231,12 @@ class Reader:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.taken = 1
         self.waiting = 100_000
-        monkeypatch.setattr(connections, "bytes_taken", lambda _: self.taken)
-        monkeypatch.setattr(connections, "waiting_bytes", lambda _: self.waiting)
+        monkeypatch.setattr(slow_readers, "bytes_taken", lambda _: self.taken)
+        monkeypatch.setattr(slow_readers, "waiting_bytes", lambda _: self.waiting)
 
     def cut_after(self, rate: int, most_s: int = 3600) -> int | None:
         """The seconds after which a client that takes `rate` bytes a second is let go."""
-        slow = connections.SlowReader(5.0)
+        slow = slow_readers.SlowReader(5.0)
         for second in range(1, most_s):
             self.taken += rate
             if slow.stalled(None, True, 1.0):  # type: ignore[arg-type]
@@ -247,9 +247,9 @@ class Reader:
 def test_a_byte_a_second_is_no_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     reader = Reader(monkeypatch)
     assert reader.cut_after(0) == 6
-    assert reader.cut_after(1) == connections.READ_S
-    assert reader.cut_after(connections.READ_RATE // 2) == connections.READ_S
-    assert reader.cut_after(connections.READ_RATE) is None
+    assert reader.cut_after(1) == slow_readers.READ_S
+    assert reader.cut_after(slow_readers.READ_RATE // 2) == slow_readers.READ_S
+    assert reader.cut_after(slow_readers.READ_RATE) is None
     reader.waiting = 0
     assert reader.cut_after(1) is None
 
@@ -265,8 +265,8 @@ def test_where_the_system_counts_nothing_no_average_is_taken(
 async def test_a_trickle_is_let_go(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(connections, "READ_S", 2.0)
-    monkeypatch.setattr(connections, "READ_RATE", 1 << 20)
+    monkeypatch.setattr(slow_readers, "READ_S", 2.0)
+    monkeypatch.setattr(slow_readers, "READ_RATE", 1 << 20)
     caplog.set_level(logging.INFO, connections.__name__)
     async with serving(tmp_path) as service:
         loop = asyncio.get_running_loop()

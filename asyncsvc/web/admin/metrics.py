@@ -307,7 +307,9 @@ def exposed(services: Services, accept: str = "") -> tuple[bytes, str]:
 )
 async def metrics(request: Request) -> Response:
     """GET /metrics: figures for Prometheus."""
-    text, content_type = exposed(services(request), request.headers.get("accept", ""))
+    parts = services(request)
+    await parts.turns.next()
+    text, content_type = exposed(parts, request.headers.get("accept", ""))
     return Response(text, headers={"content-type": content_type})
 
 

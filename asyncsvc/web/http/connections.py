@@ -13,24 +13,18 @@ at any time; `auth.Authenticator` refuses all other requests on them.
 import asyncio
 import json
 import logging
-import socket
-import struct
-import sys
 from array import array
 from collections import deque
 from collections.abc import Callable, Iterable
-from contextlib import suppress
 from enum import Enum
 from typing import Any, Protocol
 
 import httptools
-from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
     RequestResponseCycle,
 )
-from uvicorn.protocols.utils import is_ssl
 
 from asyncsvc.errors import (
     InvalidHttp,
@@ -39,13 +33,12 @@ from asyncsvc.errors import (
     RequestTimeout,
     ShuttingDown,
 )
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.web.http.auth import CROWDED
 from asyncsvc.web.http.heads import FIELDS_MOST, HEAD_BYTES, Framing, check, head_too_large
+from asyncsvc.web.http.pieces import Pieces
+from asyncsvc.web.http.slow_readers import SlowReader, reset
 from asyncsvc.web.http.sockets import CLOSE_WITHIN_S, STALL_S
-
-if sys.platform == "linux":
-    import fcntl
-    import termios
 
 Headers = Iterable[tuple[bytes, bytes]]
 OFFER = frozenset({b"upgrade", b"http2-settings"})
@@ -104,12 +97,7 @@ PIPELINED = 64
 are answered and the connection is closed (RFC 9112, 9.3.2: a client sends the others again)."""
 LEAST_RATE = 1024
 """Bytes a second that count as progress of a body."""
-READ_S, READ_RATE = 60.0, 1024
-"""Seconds, and the bytes a second that a client must take on average of an answer that waits for
-it: the slowest mobile networks bring several times as much."""
 LINGER_S = 1.0
-BYTES_ACKED = struct.Struct("120xQ")
-"""`tcpi_bytes_acked` in Linux's `struct tcp_info` (since 4.2): bytes that the client received."""
 
 
 class Connections:
@@ -131,6 +119,8 @@ class Connections:
         self._open: dict[asyncio.Transport, Connection | None] = {}
         """By transport; None for those that have become WebSockets."""
         self._tick: asyncio.TimerHandle | None = None
+        self.turns = LoopTurns()
+        """In which clients that send much at once are read."""
         self._every_s = min(1.0, patience_s / 5, stall_s / 5)
 
     def __len__(self) -> int:
@@ -196,6 +186,7 @@ class Connection(HttpToolsProtocol):
         self._rest_s = 0.0
         """How long the rest of a body comes that has its answer already."""
         self._reader = SlowReader(connections.stall_s)
+        self._pieces = Pieces(connections.turns)
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         if len(self._all) >= self._all.most + SPARE:
@@ -228,8 +219,19 @@ class Connection(HttpToolsProtocol):
             super().shutdown()
 
     def data_received(self, data: bytes) -> None:
-        if self._refused or self._deaf:
-            return
+        if self.takes_more():
+            self._pieces.received(data, self)
+
+    def takes_more(self) -> bool:
+        """Whether what comes is parsed."""
+        return not (self._refused or self._deaf or self.transport.is_closing())
+
+    def is_paused(self) -> bool:
+        """Whether nothing is to be read because enough waits for the application."""
+        return self.flow.read_paused
+
+    def parse(self, data: bytes) -> None:
+        """Parse a piece of what came."""
         self._began = False
         super().data_received(data)
         self._wire = 0 if self._began else self._wire + len(data)
@@ -292,9 +294,11 @@ class Connection(HttpToolsProtocol):
             self.flow.pause_reading()  # those that are here first
 
     def handle_websocket_upgrade(self) -> None:
+        self._pieces.drop(self)  # no client may send frames before it has the answer
         super().handle_websocket_upgrade()
         socket: Any = self.transport.get_protocol()
         socket.when_lost = self._all.became_websocket(self.transport)
+        socket.pieces.turns = self._all.turns
         if not socket.handshake_initiated:  # such as a line that is too long for `websockets`
             self.transport.write(raw(InvalidHttp("this is no WebSocket handshake")))
             self.transport.close()
@@ -337,6 +341,8 @@ class Connection(HttpToolsProtocol):
     def _waits_for_client(self) -> bool:
         if self._deaf or self.timeout_keep_alive_task is not None:
             return False  # between two requests; uvicorn ends that by itself
+        if self._pieces:
+            return False  # it waits for us
         if self._reading is not Reading.BODY:
             return not self._unanswered
         if self.flow.read_paused or self.cycle.waiting_for_100_continue:
@@ -398,91 +404,6 @@ class Connection(HttpToolsProtocol):
 def _disconnect(cycle: RequestResponseCycle) -> None:
     cycle.disconnected = True
     cycle.message_event.set()
-
-
-class SlowReader:
-    """Whether the client of one connection takes too little of the answer that waits for it.
-
-    Nothing for a while: where the buffer is full, `stall_s`, which is the rule of the WebSockets
-    (sockets.py); where it is not, or the connection is closing, the time that a closing may take.
-    Little for long: below `READ_RATE` over `READ_S`, as a byte now and then is no reading.
-    """
-
-    __slots__ = ("_slow_from", "_slow_s", "_stall_s", "_taken", "_unread_s")
-
-    def __init__(self, stall_s: float) -> None:
-        self._stall_s = stall_s
-        self._taken = 0
-        self._unread_s = self._slow_s = 0.0
-        self._slow_from = 0
-
-    def stalled(self, transport: asyncio.Transport, full: bool, elapsed_s: float) -> bool:
-        """Look once, some seconds after the last look."""
-        waiting = waiting_bytes(transport)
-        if not waiting:
-            self._unread_s = self._slow_s = 0.0
-            return False
-        taken, before = bytes_taken(transport), self._taken
-        self._taken = taken
-        if not self._slow_s:
-            self._slow_from = before
-        self._slow_s += elapsed_s
-        if self._slow_s >= READ_S:
-            # Without the system's own count nothing is known of an average.
-            if 0 < taken < self._slow_from + READ_RATE * self._slow_s:
-                return True
-            self._slow_s = 0.0
-        self._unread_s = 0.0 if taken != before else self._unread_s + elapsed_s
-        return self._unread_s >= (
-            self._stall_s if full or waiting > HIGH_WATER_LIMIT else CLOSE_WITHIN_S
-        )
-
-
-def waiting_bytes(transport: asyncio.Transport) -> int:
-    """The bytes that are written and not yet given to the system.
-
-    A TLS transport says nothing of what the plain one below it holds: then, on Linux, these are
-    the bytes that the system holds, which are more than none as long as the client reads nothing.
-    """
-    try:
-        size = transport.get_write_buffer_size()
-    except AttributeError:
-        size = 0  # asyncio's TLS transport forgets its protocol when it is closed
-    connection = transport.get_extra_info("socket")
-    if size or sys.platform != "linux" or not is_ssl(transport) or connection is None:
-        return size
-    try:
-        queued = fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-    except OSError:
-        return 0  # a closed socket
-    return int.from_bytes(queued, sys.byteorder)
-
-
-def reset(transport: asyncio.Transport) -> None:
-    """Cut a connection with all that waits for its client, also in the system: closed as usual, the
-    system would go on to offer it for minutes."""
-    connection = transport.get_extra_info("socket")
-    if connection is not None:
-        with suppress(OSError):
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
-
-
-def bytes_taken(transport: asyncio.Transport) -> int:
-    """A count that changes when the client receives bytes of the connection.
-
-    On Linux these are the bytes that the client's system acknowledged: the local one takes bytes
-    in steps of a third of its send buffer, for which a slow client may need a while. Elsewhere
-    it is the negative size of the write buffer.
-    """
-    connection = transport.get_extra_info("socket")
-    if sys.platform == "linux" and connection is not None:
-        try:
-            info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED.size)
-            return int(BYTES_ACKED.unpack(info)[0])
-        except (OSError, struct.error):
-            pass  # a closed socket, or a kernel without this field
-    return -waiting_bytes(transport)
 
 
 def raw(error: RequestError) -> bytes:

@@ -1,8 +1,8 @@
 """The server's side of one WebSocket: uvicorn's protocol with bounds on what a client can cause.
 
 Fragments of a message are counted, as empty ones have no size; so are pings and pongs, and a pong
-is written only while the client reads. What is received is parsed in small pieces, and no further
-than the application reads, so that no client keeps the event loop for itself.
+is written only while the client reads. What is received is parsed in pieces, and no further than
+the application reads.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ from websockets.frames import Frame
 from websockets.http11 import Request
 from websockets.protocol import State
 
+from asyncsvc.loop_turns import LoopTurns
+from asyncsvc.web.http.pieces import Pieces
 from asyncsvc.web.http.sockets import CLOSE, CLOSE_WITHIN_S, REFUSED, TOO_BIG, WRITE
 
 FRAGMENTS_MOST = 1024
@@ -20,10 +22,6 @@ FRAGMENTS_MOST = 1024
 CONTROL_MOST, CONTROL_S = 512, 10.0
 """Pings and pongs that a client may send in so many seconds; after our close frame, frames of all
 kinds."""
-PIECE = 4096
-"""Bytes that are parsed before other connections have their turn: up to 700 frames, 10 ms."""
-UNREAD_MOST = 16 * PIECE
-"""Bytes that may wait to be parsed before nothing more is read."""
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
@@ -33,52 +31,31 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def __init__(self, **parts: Any) -> None:
         super().__init__(**parts)
-        self._unread = bytearray()
-        """What came behind a message that the application has not taken yet."""
-        self._parsing = False
-        """`_parse` is scheduled."""
-        self._full = False
-        """Nothing is read because so much is unread."""
+        self.pieces = Pieces(LoopTurns())
+        """Their turns are replaced by those of all connections."""
         self._control = 0
         self._control_since = 0.0
 
     def data_received(self, data: bytes) -> None:
-        if self._unread or len(data) > PIECE:
-            self._unread += data
-            self._pause_if_full()
-            self._parse_soon()
-        else:
-            super().data_received(data)
+        self.pieces.received(data, self)
 
-    def _pause_if_full(self) -> None:
-        if len(self._unread) > UNREAD_MOST and not self.transport.is_closing():
-            self._full = True
-            self.transport.pause_reading()
-
-    def _parse_soon(self) -> None:
-        """Parse a piece in the next step of the event loop."""
-        if self._unread and not self._parsing:
-            self._parsing = True
-            self.loop.call_soon(self._parse)
-
-    def _parse(self) -> None:
-        self._parsing = False
-        if self.read_paused or self.transport.is_closing():
-            return
-        piece = bytes(self._unread[:PIECE])
-        del self._unread[:PIECE]
+    def parse(self, piece: bytes) -> None:
+        """Parse a piece of what came."""
         super().data_received(piece)
-        if self._full and len(self._unread) <= UNREAD_MOST:
-            self._full = False
-            if not self.read_paused:
-                self.transport.resume_reading()
-        self._parse_soon()
+
+    def takes_more(self) -> bool:
+        """Whether the application may have another message."""
+        return not (self.read_paused or self.transport.is_closing())
+
+    def is_paused(self) -> bool:
+        """Whether the application has not taken the last message yet."""
+        return self.read_paused
 
     async def receive(self) -> Any:
         message = await super().receive()
-        self._pause_if_full()  # uvicorn reads on where it waits for a message
+        self.pieces.pause_if_full(self.transport)  # uvicorn reads on where it waits for a message
         if not self.read_paused:
-            self._parse_soon()
+            self.pieces.go_on(self)
         return message
 
     def handle_connect(self, event: Request) -> None:
@@ -162,5 +139,5 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             # Messages are no longer read, but the client's close frame must be seen.
             self.read_paused = False
             self.transport.resume_reading()
-            self._parse_soon()
+            self.pieces.go_on(self)
         self.close_timer = self.loop.call_later(CLOSE_WITHIN_S, self.transport.abort)

@@ -21,6 +21,7 @@ from asyncsvc.intake.intake import Intake
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal
 from asyncsvc.lifecycle.reload import Reloader
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.monitoring.figures import FigureHistory
 from asyncsvc.monitoring.monitor import Monitor
 from asyncsvc.providers.registry import Catalogue
@@ -75,6 +76,8 @@ class Services:
     started_ms: int
     exports: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(EXPORTS_AT_ONCE))
     """The exports that have a page of tasks in memory."""
+    turns: LoopTurns = field(default_factory=LoopTurns)
+    """Of answers that take the event loop some milliseconds."""
 
     @property
     def clients(self) -> Clients:

@@ -6,13 +6,12 @@ load, which name each other by relative paths, are of one version. Files are fou
 a table; no path of a request reaches the file system.
 """
 
-import asyncio
 import gzip
 import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from starlette.requests import Request
@@ -20,6 +19,7 @@ from starlette.responses import Response
 
 from asyncsvc.access import Permission
 from asyncsvc.errors import NotFound
+from asyncsvc.web.http.made_once import MadeOnce
 from asyncsvc.web.http.resources import operation
 
 INDEX = "index.html"
@@ -128,16 +128,9 @@ class StaticFiles:
     Content-Security-Policy of its HTML."""
 
     def __init__(self, folder: Path, prefix: str, policy: str) -> None:
-        self._folder = folder
-        self._prefix = prefix
+        self.files = MadeOnce(partial(load, folder, prefix))
+        """All of them."""
         self._policy = policy
-        self._files: Files | None = None
-
-    async def files(self) -> Files:
-        """All of them. Two clients that ask at once may both cause the work, with one result."""
-        if self._files is None:
-            self._files = await asyncio.to_thread(load, self._folder, self._prefix)
-        return self._files
 
     async def index(self, request: Request, vary: str = "Accept-Encoding") -> Response:
         """The page itself."""

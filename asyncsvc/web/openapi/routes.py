@@ -5,11 +5,11 @@ since they hold nothing of tasks or settings. The page loads no other file and r
 which the policy names by its hash. `GET /docs/try` is a vendored explorer, loaded from here.
 """
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import orjson
@@ -18,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute
 
 from asyncsvc.access import Permission
+from asyncsvc.web.http.made_once import MadeOnce
 from asyncsvc.web.http.resources import operation, resource
 from asyncsvc.web.http.state import services
 from asyncsvc.web.http.static_files import (
@@ -79,15 +80,9 @@ class Description:
     """The documents and the page of a list of routes, made when a client first asks for them."""
 
     def __init__(self, routes: Sequence[BaseRoute]) -> None:
-        self._routes = routes
-        self._made: Made | None = None
+        self.made = MadeOnce(partial(make, routes))
+        """All of them."""
         self.explorer = StaticFiles(EXPLORER, PREFIX, EXPLORER_POLICY)
-
-    async def made(self) -> Made:
-        """All of them. Two clients that ask at once may both cause the work, with one result."""
-        if self._made is None:
-            self._made = await asyncio.to_thread(make, self._routes)
-        return self._made
 
 
 def _description(request: Request) -> Description:

@@ -116,6 +116,7 @@ async def models(request: Request) -> Response:
     """GET /models: each model, its limits and what is used of them."""
     parts = services(request)
     await parts.reloader.client.look(parts.catalogue.upstreams)
+    await parts.turns.next()
     return JSON({"models": [model(parts, name) for name in parts.settings.models]})
 
 

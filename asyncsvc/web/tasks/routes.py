@@ -203,6 +203,7 @@ async def listing(request: Request) -> Response:
     if before is not None and order != "newest":
         raise InvalidRequest("cursor goes with the order newest only", param="cursor")
     if order == "queue":
+        await parts.turns.next()
         found = in_queue_order(parts, where, named, text, limit)
         rows: list[tuple[Task, str | None]] = [(task, None) for task in found]
     else:
@@ -210,7 +211,8 @@ async def listing(request: Request) -> Response:
         rows = await parts.journal.store.page(where, named, text, before, limit + 1, ended)
     shown, more = rows[:limit], len(rows) > limit and order == "newest"
     following = _cursor(shown[-1][0].n) if more else None
-    return JSON({"tasks": [views.item(parts, *row) for row in shown], "next_cursor": following})
+    items = await parts.turns.of_each(lambda row: views.item(parts, *row), shown)
+    return JSON({"tasks": items, "next_cursor": following})
 
 
 def _filters(query: QueryParams) -> dict[str, Any]:
@@ -230,6 +232,7 @@ def _filters(query: QueryParams) -> dict[str, Any]:
 async def stats(request: Request) -> Response:
     """GET /tasks/stats: how many tasks are where."""
     parts, asker = services(request), caller(request)
+    await parts.turns.next()
     totals = {"total": 0} | {state.value: 0 for state in State} | dict.fromkeys(WAITING, 0)
     for task in parts.journal.live.values():
         if (kind := task.waiting_for) is not None and asker.sees(task.request.owner):
