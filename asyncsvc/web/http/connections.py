@@ -204,6 +204,7 @@ class Connection(HttpToolsProtocol):
         for cycle in self._unanswered:
             _disconnect(cycle)
         self._unanswered.clear()
+        self._pieces.drop(self)
         super().connection_lost(exc)
         # uvicorn lets go of its parser as well: what refers to itself, with an answer of megabytes
         # that was not read, would wait for the garbage collector.
@@ -365,7 +366,7 @@ class Connection(HttpToolsProtocol):
     def _cut(self, error: RequestError, asked: bool = True) -> None:
         """Answer the request that is read with an error, unless it has an answer already, and close
         the connection; requests before it are answered first. `asked`: it has begun."""
-        self._deaf = True
+        self._ignore_rest()
         if self._reading is Reading.BODY:
             cycle = self.cycle
             asked = not cycle.response_started
@@ -379,8 +380,12 @@ class Connection(HttpToolsProtocol):
         else:
             self.transport.close()
 
-    def _end_behind_answers(self) -> None:
+    def _ignore_rest(self) -> None:
         self._deaf = True
+        self._pieces.drop(self)
+
+    def _end_behind_answers(self) -> None:
+        self._ignore_rest()
         self._unanswered[-1].keep_alive = False
 
     def _refuse(self, transport: asyncio.Transport) -> None:

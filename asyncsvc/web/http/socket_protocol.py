@@ -110,6 +110,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.pieces.drop(self)
         if self.when_lost is not None:
             self.when_lost()
 

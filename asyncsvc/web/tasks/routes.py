@@ -6,6 +6,7 @@ and codes. Never keeps anything between two requests.
 
 import base64
 from collections.abc import AsyncIterator
+from contextlib import nullcontext
 from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -15,6 +16,7 @@ from starlette.responses import Response
 
 from asyncsvc.access import Permission
 from asyncsvc.errors import InvalidRequest, RequestError
+from asyncsvc.loop_turns import PART
 from asyncsvc.tasks.state import WAITING, State, Task
 from asyncsvc.tasks.submission import Lane, Submission
 from asyncsvc.tasks.trace import of_headers
@@ -190,13 +192,23 @@ async def listing(request: Request) -> Response:
         where["error_code"] = next(code for code, kind in WAITING.items() if kind == waiting_for)
     if len(where.get("id_ends", "")) >= ID_CHARS:
         where["id"] = where.pop("id_ends")  # it has an index
-    parts, model = services(request), query.get("model")
+    parts = services(request)
     if (only := caller(request).only) is not None:
         if where.get("owner", only) != only:
             return JSON({"tasks": [], "next_cursor": None})
         where["owner"] = only
+    # A search may take seconds, for which no list waits.
+    short = limit <= PART or query.get("q")
+    async with nullcontext() if short else parts.long_lists:
+        return JSON(await _page(parts, query, where, limit))
+
+
+async def _page(
+    parts: Services, query: QueryParams, where: dict[str, Any], limit: int
+) -> dict[str, Any]:
+    """A page of at most `limit` tasks, which the filters `where` let through."""
+    order, text, model = query.get("order") or "newest", query.get("q"), query.get("model")
     named = model and parts.catalogue.name_of(model)
-    order, text = query.get("order") or "newest", query.get("q")
     before = _before(query.get("cursor"), parts.journal.newest)
     if order not in ORDERS:
         raise InvalidRequest(f"order must be one of {', '.join(ORDERS)}", param="order")
@@ -212,7 +224,7 @@ async def listing(request: Request) -> Response:
     shown, more = rows[:limit], len(rows) > limit and order == "newest"
     following = _cursor(shown[-1][0].n) if more else None
     items = await parts.turns.of_each(lambda row: views.item(parts, *row), shown)
-    return JSON({"tasks": items, "next_cursor": following})
+    return {"tasks": items, "next_cursor": following}
 
 
 def _filters(query: QueryParams) -> dict[str, Any]:
