@@ -206,8 +206,12 @@ class Connection(HttpToolsProtocol):
         self._unanswered.clear()
         self._pieces.drop(self)
         super().connection_lost(exc)
-        # uvicorn lets go of its parser as well: what refers to itself, with an answer of megabytes
-        # that was not read, would wait for the garbage collector.
+        self._without_parser()
+
+    def _without_parser(self) -> None:
+        # What refers to itself, with an answer of megabytes that was not read, would wait for the
+        # garbage collector.
+        self.parser = None  # type: ignore[assignment]
         del self._requests
 
     def shutdown(self) -> None:
@@ -300,12 +304,15 @@ class Connection(HttpToolsProtocol):
         socket: Any = self.transport.get_protocol()
         socket.when_lost = self._all.became_websocket(self.transport)
         socket.pieces.turns = self._all.turns
+        self._without_parser()
         if not socket.handshake_initiated:  # such as a line that is too long for `websockets`
             self.transport.write(raw(InvalidHttp("this is no WebSocket handshake")))
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        self._cut(self._fault or InvalidHttp("this is no HTTP request"))
+        # Its frames hold the connection: kept here, it would wait for the garbage collector.
+        fault, self._fault = self._fault, None
+        self._cut(fault or InvalidHttp("this is no HTTP request"))
 
     def look(self, elapsed_s: float) -> None:
         """Cut a client that does not read its answer, or that does not send its request."""

@@ -110,9 +110,14 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        # The parser of `websockets` refers to itself: what it holds of a frame of megabytes would
+        # wait for the garbage collector.
         self.pieces.drop(self)
+        self.conn.receive_eof()
+        self.frames = []
         if self.when_lost is not None:
             self.when_lost()
+            self.when_lost = None
 
     def write_now(self, frame: bytes) -> bool:
         """Write a whole frame where the client is connected and its buffer has room; else write
