@@ -8,7 +8,7 @@ knows what the work is, and interrupts no step.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 LONG_S, PAUSE_S = 0.005, 0.05
@@ -39,10 +39,20 @@ class LoopTurns:
 
     async def of_each(self, make: Callable[[Given], Made], given: Sequence[Given]) -> list[Made]:
         """What `make` makes of each, a part of them in each turn."""
+
+        async def made(part: Sequence[Given]) -> list[Made]:
+            return list(map(make, part))
+
+        return await self.of_parts(made, given)
+
+    async def of_parts(
+        self, make: Callable[[Sequence[Given]], Awaitable[Sequence[Made]]], given: Sequence[Given]
+    ) -> list[Made]:
+        """What `make` makes of all parts, one in each turn."""
         made: list[Made] = []
-        for part in _parts(given):
+        for at in range(0, len(given), PART):
             await self.next()
-            made += map(make, part)
+            made += await make(given[at : at + PART])
         return made
 
     def _wait(self, spent_s: float = 0.0) -> asyncio.Future[None]:
@@ -70,7 +80,3 @@ class LoopTurns:
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._schedule(loop, loop.time() - self._given_at)
-
-
-def _parts(given: Sequence[Given]) -> Iterable[Sequence[Given]]:
-    return (given[at : at + PART] for at in range(0, len(given), PART))

@@ -38,10 +38,11 @@ from asyncsvc.intake.admission import (
 from asyncsvc.intake.quotas import Quotas
 from asyncsvc.journal.counters import TaskCounters
 from asyncsvc.journal.journal import Journal, NewTask, Outcome, PersistedValue, Row
+from asyncsvc.loop_turns import LoopTurns
 from asyncsvc.providers import tokens
 from asyncsvc.scheduling.scheduler import Scheduler
 from asyncsvc.scheduling.steps import shielded
-from asyncsvc.tasks.state import Task
+from asyncsvc.tasks.state import Request, Task
 from asyncsvc.tasks.submission import Submission
 from asyncsvc.tasks.trace import Trace
 
@@ -80,6 +81,8 @@ class Intake:
         self._settings = settings
         self._entering = 0
         self._keys = keys
+        self._turns = LoopTurns()
+        """Of submits of many tasks."""
 
     async def submit(
         self,
@@ -141,14 +144,11 @@ class Intake:
         trace: Trace | None,
     ) -> list[Accepted]:
         """Take one submission, or several as one body; a refusal is counted."""
-        try:
+        with self._counting():
             if key is not None:
                 return await shielded(self._take_once(asked, owner, key, aside, also, trace))
             submissions = [asked] if isinstance(asked, Submission) else asked
             return await self._take(submissions, owner, aside=aside, also=also, trace=trace)
-        except (RequestError, StorageUnavailable) as error:
-            self._task_counters.refuse(error)
-            raise
 
     async def submit_prepared(
         self,
@@ -173,11 +173,8 @@ class Intake:
                     await discard(task_id)
                 raise
 
-        try:
+        with self._counting():
             return await shielded(take())
-        except (RequestError, StorageUnavailable) as error:
-            self._task_counters.refuse(error)
-            raise
 
     async def fire(self, submission: Submission, owner: str | None, origin: Origin) -> Accepted:
         """Take a schedule's task, in one transaction with what the schedule notes of it."""
@@ -202,11 +199,22 @@ class Intake:
     def turn_away(self) -> None:
         """Raise what `check_open` raises, before `submit` is called, and count the refusal."""
         if self.closed or self.overload is not None:
-            try:
+            with self._counting():
                 self.check_open()
-            except RequestError as error:
-                self._task_counters.refuse(error)
-                raise
+
+    def turn_many_away(self, owner: str | None, count: int) -> None:
+        """The same for many tasks before each of them is checked, where they have no room."""
+        with self._counting():
+            self._check_room(owner, count)
+
+    @contextmanager
+    def _counting(self) -> Generator[None]:
+        """Count a refusal."""
+        try:
+            yield
+        except (RequestError, StorageUnavailable) as error:
+            self._task_counters.refuse(error)
+            raise
 
     async def _take(
         self,
@@ -222,11 +230,13 @@ class Intake:
         self._check_room(owner, len(submissions))
         submissions, described = await self._checked(submissions)
         now = self._journal.now()
-        if aside is None:
+        if len(submissions) > 1:
+            drafts = await self._drafted(submissions, owner, now, aside)
+        elif aside is None:
             drafts = drafted(self._router, submissions, owner, now)
         else:
             drafts = await aside(drafted, self._router, submissions, owner, now)
-        if aside is not None or described:
+        if aside is not None or described or len(submissions) > 1:
             self._check_room(owner, len(submissions))  # others may have come meanwhile
         new_tasks, taken = [], []
         for index, (submission, (request, body)) in enumerate(
@@ -258,6 +268,18 @@ class Intake:
         # disk must find its waiting place all the same.
         await self._journal.append(*new_tasks, *notes, then=partial(self._enter, owner, taken))
         return taken
+
+    async def _drafted(
+        self, submissions: Sequence[Submission], owner: str | None, now: int, aside: Aside | None
+    ) -> list[tuple[Request, bytes]]:
+        """The request and the stored body of each of many, a part of them in each turn."""
+
+        async def of(part: Sequence[Submission]) -> list[tuple[Request, bytes]]:
+            if aside is None:
+                return drafted(self._router, part, owner, now)
+            return await aside(drafted, self._router, part, owner, now)
+
+        return await self._turns.of_parts(of, submissions)
 
     async def _checked(
         self, submissions: Sequence[Submission]

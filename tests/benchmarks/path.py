@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import http.client
 import json
+import socket
 import sys
 import tempfile
 import threading
@@ -130,7 +131,12 @@ class Client:
                 return
 
     def _post(self, path: str, body: bytes | None) -> Any:
+        if self._http.sock is None:
+            self._http.connect()
+        # As one packet, as most clients send it: of head and body apart each would be read alone.
+        self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 1)
         self._http.request("POST", path, body, {"content-type": "application/json"})
+        self._http.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, 0)
         answer = self._http.getresponse()
         assert answer.status < 300
         return json.loads(answer.read())

@@ -5,7 +5,7 @@ and codes. Never keeps anything between two requests.
 """
 
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import nullcontext
 from typing import Any, TypeVar, get_args
 
@@ -124,8 +124,11 @@ async def submit_batch(request: Request) -> Response:
     key = idempotency_key(request.headers)
     limit = parts.settings.queue.max_task_bytes
     async with body.ReceivedBody(request, limit, parts.bodies) as (data, aside):
-        submissions = await aside(_read_batch, data)
-        owner = caller(request).owner
+        tasks, owner = await aside(_tasks_of, data), caller(request).owner
+        if key is None:  # the answer to a known key needs no room
+            parts.intake.turn_many_away(owner, len(tasks))
+        numbered = list(enumerate(tasks))
+        submissions = await parts.turns.of_parts(lambda part: aside(_read_part, part), numbered)
         try:
             trace = of_headers(request.headers)
             accepted = await parts.intake.submit_all(submissions, owner, key, aside, trace=trace)
@@ -137,14 +140,20 @@ async def submit_batch(request: Request) -> Response:
     return JSON({"tasks": answers}, status_code=200 if accepted[0].repeated else 202)
 
 
-def _read_batch(data: bytes) -> list[Submission]:
+def _tasks_of(data: bytes) -> list[Any]:
+    """The tasks of a batch, unread. Raises RequestError."""
     value = body.as_object(data)
     errors.check_names(value, schemas.Batch.__annotations__, "field of a batch")
     tasks = value.get("tasks")
     if not isinstance(tasks, list) or not 1 <= len(tasks) <= BATCH_MOST:
         raise InvalidRequest(f"tasks must be a list of 1 to {BATCH_MOST} tasks", param="tasks")
+    return tasks
+
+
+def _read_part(tasks: Sequence[tuple[int, Any]]) -> list[Submission]:
+    """Some tasks of a batch, by their numbers. Raises InvalidRequest."""
     submissions = []
-    for index, one in enumerate(tasks):
+    for index, one in tasks:
         if not isinstance(one, dict):
             raise InvalidRequest(f"tasks.{index} must be an object", param=f"tasks.{index}")
         submissions.append(parse(one, f"tasks.{index}."))
