@@ -230,12 +230,7 @@ class Intake:
         self._check_room(owner, len(submissions))
         submissions, described = await self._checked(submissions)
         now = self._journal.now()
-        if len(submissions) > 1:
-            drafts = await self._drafted(submissions, owner, now, aside)
-        elif aside is None:
-            drafts = drafted(self._router, submissions, owner, now)
-        else:
-            drafts = await aside(drafted, self._router, submissions, owner, now)
+        drafts = await self._drafted(submissions, owner, now, aside)
         if aside is not None or described or len(submissions) > 1:
             self._check_room(owner, len(submissions))  # others may have come meanwhile
         new_tasks, taken = [], []
@@ -272,13 +267,15 @@ class Intake:
     async def _drafted(
         self, submissions: Sequence[Submission], owner: str | None, now: int, aside: Aside | None
     ) -> list[tuple[Request, bytes]]:
-        """The request and the stored body of each of many, a part of them in each turn."""
+        """The request and the stored body of each; of many, a part in each turn."""
 
         async def of(part: Sequence[Submission]) -> list[tuple[Request, bytes]]:
             if aside is None:
                 return drafted(self._router, part, owner, now)
             return await aside(drafted, self._router, part, owner, now)
 
+        if len(submissions) == 1:
+            return await of(submissions)
         return await self._turns.of_parts(of, submissions)
 
     async def _checked(

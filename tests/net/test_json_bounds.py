@@ -1,8 +1,12 @@
 import json
+import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from asyncsvc.net import json_bounds
 from asyncsvc.net.json_bounds import (
     DIGITS_MOST,
     PARTS_MOST,
@@ -12,6 +16,8 @@ from asyncsvc.net.json_bounds import (
     Counts,
     check,
     counted,
+    digits_at,
+    outside_strings,
 )
 
 PAD = b'"' + b"x" * SMALL + b'"'
@@ -88,3 +94,34 @@ def test_counts_of_strings_may_be_taken_off() -> None:
     assert Counts(PARTS_MOST + 3, 0).too_many(strings=2)
     assert not Counts(PARTS_MOST + 3, 0).too_many(strings=3)
     assert Counts(0, VALUES_MOST + 3).too_many(strings=2)
+
+
+SIGNS = st.sampled_from([b"\\", b'"', b"a", b"[", b"0", b"12", b","])
+
+
+@given(st.lists(SIGNS, max_size=60).map(b"".join), st.integers(2, 9))
+def test_windows_see_what_one_look_sees(text: bytes, window: int) -> None:
+    def seen() -> tuple[object, ...]:
+        return outside_strings(text, 5), counted(text), digits_at(text, 3)
+
+    whole = seen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_bounds, "WINDOW", window)
+        assert seen() == whole
+
+
+def test_no_pass_over_a_large_text_takes_long() -> None:
+    """Each call into C keeps the event loop waiting, as it holds the interpreter's lock."""
+    text, longest, before = b'["' + b"x, \\\\ 1" * 1_000_000 + b'"]', 0.0, time.thread_time()
+
+    def noted(frame: object, event: str, argument: object) -> None:
+        nonlocal longest, before
+        now = time.thread_time()
+        longest, before = max(longest, now - before), time.thread_time()
+
+    sys.setprofile(noted)
+    try:
+        check(text)
+    finally:
+        sys.setprofile(None)
+    assert longest < 0.01

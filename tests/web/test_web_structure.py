@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asyncsvc.errors import InvalidJson, InvalidRequest, RequestError, TaskTooLarge
+from asyncsvc.net import json_bounds
 from asyncsvc.web.http import json_size as structure
 from asyncsvc.web.http.body import as_object
 from asyncsvc.web.http.body_memory import SMALL
@@ -132,3 +133,33 @@ def test_the_count_is_never_below_the_truth(value: Any) -> None:
         assert held >= counted(value)[0]
         assert held <= 2 * counted(value)[0]
         check(data)
+
+
+NUMBERS = ["1", "-9223372036854775808", "18446744073709551615", "18446744073709551616", "1.5e3"]
+NUMBERS += ["123456789012345678.90123456789012345678", "-9223372036854775809", "1e-400", "0" * 25]
+
+
+@given(st.lists(st.sampled_from(NUMBERS), min_size=1, max_size=8), st.integers(20, 90))
+def test_long_numbers_are_found_wherever_a_window_ends(numbers: list[str], window: int) -> None:
+    data = padded(f"[{','.join(numbers)}]")
+
+    def seen() -> str:
+        try:
+            check(data)
+        except RequestError as error:
+            return str(error)
+        return "fits"
+
+    whole = seen()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_bounds, "WINDOW", window)
+        assert seen() == whole
+
+
+@pytest.mark.parametrize("window", [7, 100])
+def test_depth_is_counted_over_windows(window: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_bounds, "WINDOW", window)
+    lists = DEPTH_MOST - 2  # beside the object around them and the innermost one
+    check(padded("[" * lists + "[],[]" + "]" * lists))
+    with pytest.raises(InvalidRequest, match="deep"):
+        check(padded("[" * lists + "[[]]" + "]" * lists))

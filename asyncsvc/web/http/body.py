@@ -23,7 +23,7 @@ from asyncsvc.errors import (
     UnsupportedEncoding,
 )
 from asyncsvc.intake.admission import Aside
-from asyncsvc.net.json_bounds import DIGITS
+from asyncsvc.net.json_bounds import digits_at
 from asyncsvc.web.http import json_size as structure
 from asyncsvc.web.http.body_memory import SMALL, Bodies, Hold, at_once
 from asyncsvc.web.http.json_size import LONG, SHALLOW
@@ -255,7 +255,7 @@ def as_object(body: bytes | str) -> dict[str, Any]:
         return value
     if data.count(b"[") + data.count(b"{") > SHALLOW:
         _check_depth(value)
-    if LONG in data.translate(DIGITS):
+    if digits_at(data, LONG) >= 0:
         # orjson makes a float of a larger number, and so another number.
         json.loads(data, parse_int=structure.fitting)
     return value

@@ -7,11 +7,12 @@ that something is valid JSON: that is the parser's business.
 """
 
 import re
+from collections.abc import Iterator
 from itertools import accumulate
 
 from asyncsvc.errors import InvalidRequest, TaskTooLarge
 from asyncsvc.net import json_bounds
-from asyncsvc.net.json_bounds import DIGITS
+from asyncsvc.net.json_bounds import count, digits_at
 
 VALUES_MOST = 200_000
 """Values of a body, keys included: some 30 MB of Python objects at the worst."""
@@ -22,11 +23,12 @@ DEPTH_MOST = 238
 DEPTH_READ = 1024
 """What orjson reads; deeper is no JSON to it."""
 INT64, UINT64 = -(1 << 63), (1 << 64) - 1
-LONG = b"0" * 19
-"""The shortest run of digits that may be a whole number of more than 64 bits."""
+LONG = 19
+"""Digits of the shortest whole number that may have more than 64 bits."""
 
 _NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 _STEPS = [1 if byte in b"[{" else -1 for byte in range(256)]
+NUMBER_SIGNS = b"0123456789.eE+-"
 _NUMBER = re.compile(rb"[\d.eE+\-]{19,}")
 
 
@@ -36,20 +38,31 @@ def check(data: bytes) -> None:
     The counts of commas, colons and brackets bound the values from above; only where that is
     not enough, as prose has commas of its own, the strings are taken out and it is exact.
     """
-    brackets = data.count(b"[") + data.count(b"{")
-    values = brackets + data.count(b",") + data.count(b":") + 1
-    long = LONG in data.translate(DIGITS)
+    brackets = count(data, b"[") + count(data, b"{")
+    values = brackets + count(data, b",") + count(data, b":") + 1
+    long = digits_at(data, LONG) >= 0
     if values <= VALUES_MOST and brackets <= SHALLOW and not long:
         return
     outside = outside_strings(data)
-    brackets = outside.count(b"[") + outside.count(b"{")
-    if brackets + outside.count(b",") + outside.count(b":") + 1 > VALUES_MOST:
+    brackets = count(outside, b"[") + count(outside, b"{")
+    if brackets + count(outside, b",") + count(outside, b":") + 1 > VALUES_MOST:
         raise _too_many()
     if brackets > SHALLOW:
         _check_depth(outside)
     if long:
-        for found in _NUMBER.finditer(outside):
-            _check_number(found.group())
+        for number in _long_numbers(outside):
+            _check_number(number)
+
+
+def _long_numbers(outside: bytes) -> Iterator[bytes]:
+    """The numbers of 19 signs and more; of one that is longer than any may be, its beginning."""
+    longest = json_bounds.DIGITS_MOST + 1
+    for at in range(0, len(outside), json_bounds.WINDOW):
+        for found in _NUMBER.finditer(outside, at, at + json_bounds.WINDOW + longest):
+            # What begins in another window is found there.
+            before = outside[at - 1 : at] if found.start() == at else b""
+            if found.start() < at + json_bounds.WINDOW and not (before and before in NUMBER_SIGNS):
+                yield found.group()
 
 
 def _check_number(number: bytes) -> None:
@@ -82,8 +95,13 @@ def outside_strings(data: bytes) -> bytes:
 
 
 def _check_depth(outside: bytes) -> None:
-    steps = map(_STEPS.__getitem__, outside.translate(None, _NO_BRACKETS))
-    depth = max(accumulate(steps), default=0)
+    depth = level = 0
+    for at in range(0, len(outside), json_bounds.WINDOW):
+        steps = map(
+            _STEPS.__getitem__, outside[at : at + json_bounds.WINDOW].translate(None, _NO_BRACKETS)
+        )
+        *levels, level = accumulate(steps, initial=level)
+        depth = max(depth, level, *levels)
     if DEPTH_MOST < depth <= DEPTH_READ:
         raise too_deep()
 
