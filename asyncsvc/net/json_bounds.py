@@ -71,14 +71,21 @@ class Counts(NamedTuple):
 
 
 def counted(data: bytes | bytearray) -> Counts:
-    """The counts of a text, or of a part of one; what stands in strings is counted as well."""
-    parts = sum(count(data, sign) for sign in (b"[", b"{", b":"))
-    return Counts(parts, parts + count(data, b",") + 1)
+    """The counts of a text, or of a part of one; what stands in strings is counted as well. It ends
+    where they are too many already."""
+    parts, commas = count(data, b"[{:", PARTS_MOST), count(data, b",", VALUES_MOST)
+    return Counts(parts, parts + commas + 1)
 
 
-def count(data: bytes | bytearray, sign: bytes) -> int:
-    """How often the sign is there."""
-    return sum(data.count(sign, at, at + WINDOW) for at in range(0, len(data), WINDOW))
+def count(data: bytes | bytearray, signs: bytes, most: int) -> int:
+    """How often one of the signs is there; it ends where that is more than `most`."""
+    found = 0
+    for at in range(0, len(data), WINDOW):
+        for sign in signs:
+            found += data.count(sign, at, at + WINDOW)
+        if found > most:
+            break
+    return found
 
 
 def digits_at(data: bytes | bytearray, count: int) -> int:

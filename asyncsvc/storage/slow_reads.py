@@ -6,6 +6,7 @@ not wanted any more is stopped. Never knows what is read.
 """
 
 import asyncio
+import os
 import sqlite3
 from collections.abc import Sequence
 from functools import partial
@@ -15,8 +16,8 @@ from typing import Any
 from asyncsvc.errors import ReadTooSlow
 from asyncsvc.storage.connection import Reader
 
-AT_ONCE = 2
-"""Reads at once, each a thread that keeps a processor busy."""
+AT_ONCE = 1 if (os.cpu_count() or 1) <= 2 else 2
+"""Reads at once, each a thread that keeps a processor busy: one is left for the event loop."""
 WAITING_MOST = 32
 WAIT_S = 5.0
 """How long a read may wait for its turn."""

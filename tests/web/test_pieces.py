@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 from asyncsvc.loop_turns import LoopTurns
-from asyncsvc.web.http.pieces import PIECE, UNPARSED_MOST, Pieces
+from asyncsvc.web.http.pieces import LONG_PIECE, PIECE, UNPARSED_MOST, Pieces
 
 
 class Connection:
@@ -74,7 +74,7 @@ async def test_what_is_parsed_fast_is_parsed_at_once() -> None:
     connection = Connection(LoopTurns())
     connection.receive(DATA)
     assert connection.parsed == DATA
-    assert connection.most_at_once == PIECE
+    assert connection.most_at_once == LONG_PIECE
 
 
 async def test_no_more_is_read_than_may_wait() -> None:

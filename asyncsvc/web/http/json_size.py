@@ -38,14 +38,14 @@ def check(data: bytes) -> None:
     The counts of commas, colons and brackets bound the values from above; only where that is
     not enough, as prose has commas of its own, the strings are taken out and it is exact.
     """
-    brackets = count(data, b"[") + count(data, b"{")
-    values = brackets + count(data, b",") + count(data, b":") + 1
+    brackets = count(data, b"[{", SHALLOW)
+    values = brackets + count(data, b",:", VALUES_MOST) + 1
     long = digits_at(data, LONG) >= 0
     if values <= VALUES_MOST and brackets <= SHALLOW and not long:
         return
     outside = outside_strings(data)
-    brackets = count(outside, b"[") + count(outside, b"{")
-    if brackets + count(outside, b",") + count(outside, b":") + 1 > VALUES_MOST:
+    brackets = count(outside, b"[{", VALUES_MOST)
+    if brackets + count(outside, b",:", VALUES_MOST) + 1 > VALUES_MOST:
         raise _too_many()
     if brackets > SHALLOW:
         _check_depth(outside)

@@ -13,8 +13,10 @@ from typing import Protocol
 
 from asyncsvc.loop_turns import LoopTurns
 
-PIECE = 2048
-"""Bytes that are parsed at once: up to 350 frames or chunks, some milliseconds."""
+PIECE, LONG_PIECE = 2048, 16 * 1024
+"""Bytes that are parsed at once: up to 350 frames or chunks, some milliseconds; and where pieces
+are parsed fast, as that of a large body or message."""
+FAST_S = 0.0001
 STEP_S = 0.001
 UNPARSED_MOST = 64 * 1024
 """Bytes that may wait to be parsed before nothing more is read. One read brings up to 250 KB."""
@@ -43,6 +45,7 @@ class Pieces:
     def __init__(self, turns: LoopTurns) -> None:
         self.turns = turns
         self._unparsed = bytearray()
+        self._piece = PIECE
         self._scheduled = False
         """`_step` is."""
         self._full = False
@@ -81,14 +84,16 @@ class Pieces:
 
     def _step(self, connection: Parsing) -> None:
         self._scheduled = False
-        until = perf_counter() + STEP_S
+        began = now = perf_counter()
         while self._unparsed and connection.takes_more():
-            piece = bytes(self._unparsed[:PIECE])
-            del self._unparsed[:PIECE]
-            connection.parse(piece)
-            if perf_counter() > until:
+            if now > began + STEP_S:
                 self.go_on(connection)
                 break
+            piece = bytes(self._unparsed[: self._piece])
+            del self._unparsed[: self._piece]
+            connection.parse(piece)
+            before, now = now, perf_counter()
+            self._piece = LONG_PIECE if now < before + FAST_S else PIECE
         self._read_on(connection)
 
     def _read_on(self, connection: Parsing) -> None:
